@@ -1,0 +1,125 @@
+//! Close frames and their codes (RFC 6455 §5.5.1 and §7.4).
+
+use alloc::string::String;
+use core::fmt;
+
+use crate::error::Cause;
+use crate::frame::MAX_CONTROL_PAYLOAD;
+
+/// The longest reason that fits a Close frame, in bytes of UTF-8.
+pub const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
+
+/// A code that may stand in a Close frame: 1000 to 1003, 1007 to 1014, 3000 to 4999.
+///
+/// 1005, 1006 and 1015 exist only to be reported, never to be sent (RFC 6455 §7.4.1); this
+/// library reports those conditions in words of their own, as `None` and as a
+/// [`Failure`](crate::Failure).
+///
+/// ```
+/// use anyloop_proto::CloseCode;
+///
+/// assert_eq!(CloseCode::new(1000), Some(CloseCode::NORMAL));
+/// assert_eq!(CloseCode::new(4001).map(CloseCode::get), Some(4001));
+/// assert_eq!(CloseCode::new(1006), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CloseCode(u16);
+
+impl CloseCode {
+    /// 1000: the purpose of the connection is fulfilled.
+    pub const NORMAL: Self = Self(1000);
+    /// 1001: a server goes down or a browser leaves the page.
+    pub const GOING_AWAY: Self = Self(1001);
+    /// 1002: the peer broke the protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// 1003: a kind of data that this endpoint cannot accept.
+    pub const UNSUPPORTED_DATA: Self = Self(1003);
+    /// 1007: data not consistent with its kind, such as text that is not UTF-8.
+    pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// 1008: a message that breaks this endpoint's policy.
+    pub const POLICY_VIOLATION: Self = Self(1008);
+    /// 1009: a message too big to process.
+    pub const MESSAGE_TOO_BIG: Self = Self(1009);
+    /// 1010: a client misses an extension that it needs.
+    pub const MANDATORY_EXTENSION: Self = Self(1010);
+    /// 1011: an unexpected condition at this endpoint.
+    pub const INTERNAL_ERROR: Self = Self(1011);
+    /// 1012: the service restarts (IANA registry).
+    pub const SERVICE_RESTART: Self = Self(1012);
+    /// 1013: try again later (IANA registry).
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
+    /// 1014: a gateway got an invalid response (IANA registry).
+    pub const BAD_GATEWAY: Self = Self(1014);
+
+    /// The code, if a Close frame may carry it.
+    #[must_use]
+    pub const fn new(code: u16) -> Option<Self> {
+        match code {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => Some(Self(code)),
+            _ => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Debug for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CloseCode({})", self.0)
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a Close frame says: a code, or nothing, and a reason that is empty without a code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseFrame<R = String> {
+    /// The code; `None` when the frame was empty (reported as 1005 elsewhere).
+    pub code: Option<CloseCode>,
+    /// The reason, for people who read logs.
+    pub reason: R,
+}
+
+impl<'p> CloseFrame<&'p str> {
+    /// Reads the payload of a Close frame.
+    pub(crate) fn parse(payload: &'p [u8]) -> Result<Self, Cause> {
+        // RFC 6455 §5.5.1: "If there is a body, the first two bytes of the body MUST be a 2-byte
+        // unsigned integer".
+        let (code, reason) = match payload {
+            [] => return Ok(Self { code: None, reason: "" }),
+            [_] => return Err(Cause::CloseLength),
+            [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
+        };
+        let Some(code) = CloseCode::new(code) else { return Err(Cause::CloseCode(code)) };
+        match core::str::from_utf8(reason) {
+            Ok(reason) => Ok(Self { code: Some(code), reason }),
+            Err(_) => Err(Cause::CloseReason),
+        }
+    }
+
+    /// The same with a reason of its own.
+    #[must_use]
+    pub fn to_owned(&self) -> CloseFrame {
+        CloseFrame { code: self.code, reason: self.reason.into() }
+    }
+}
+
+/// The longest prefix of `reason` that fits a Close frame and ends between two characters.
+///
+/// ```
+/// let long = "é".repeat(100);
+/// assert_eq!(anyloop_proto::truncate_reason(&long).len(), 122);
+/// ```
+#[must_use]
+pub fn truncate_reason(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_REASON)]
+}

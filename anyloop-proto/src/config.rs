@@ -1,0 +1,113 @@
+//! What a connection is set to do.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::time::Duration;
+
+use crate::random::Random;
+
+/// Which end of a connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "RFC 6455 knows two roles")]
+pub enum Role {
+    /// Connects, and masks what it sends (RFC 6455 §5.1).
+    Client,
+    /// Is connected to, and closes the byte stream first (RFC 6455 §7.1.1).
+    Server,
+}
+
+/// Settings of an open connection. One value, behind an `Arc`, serves all connections of an
+/// endpoint.
+///
+/// | setting | default | turned off by |
+/// |---|---|---|
+/// | `max_message_size` | 16 MiB | `u64::MAX` |
+/// | `streaming` | `false` | |
+/// | `auto_pong` | `true` | `false` |
+/// | `ping_interval` | 20 s | `None` |
+/// | `pong_timeout` | 20 s | `None` |
+/// | `idle_timeout` | none | `None` |
+/// | `data_idle_timeout` | none | `None` |
+/// | `close_timeout` | 5 s | `None` |
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use anyloop_proto::Config;
+///
+/// let mut config = Config::default();
+/// config.max_message_size = 64 * 1024;
+/// config.idle_timeout = Some(Duration::from_secs(300));
+/// let config = Arc::new(config);
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The largest message that is received, in bytes of payload; one of exactly this size passes.
+    /// With an extension it holds for the message as decoded. Beyond it the connection fails with
+    /// 1009 as soon as a header announces it.
+    pub max_message_size: u64,
+    /// Messages are lent in [`Chunk`](crate::Chunk)s as they arrive, also inside a frame, and
+    /// never gathered.
+    pub streaming: bool,
+    /// Pings are answered before they are reported. If `false`, the application answers with
+    /// [`Sender::pong`](crate::Sender::pong), or not.
+    pub auto_pong: bool,
+    /// A ping is sent when nothing was received for this long.
+    pub ping_interval: Option<Duration>,
+    /// How long the peer may take to answer such a ping with a pong of the same payload. Data that
+    /// arrives meanwhile cannot be overtaken by the pong: the time counts from the last of it. With
+    /// `None`, pings go out and nobody waits for the answers.
+    pub pong_timeout: Option<Duration>,
+    /// The connection is closed with 1001 when no frame was received for this long. Our own pings,
+    /// and the pongs that answer them, do not postpone it.
+    pub idle_timeout: Option<Duration>,
+    /// The connection is closed with 1001 when no data was received for this long: neither do the
+    /// peer's control frames postpone it.
+    pub data_idle_timeout: Option<Duration>,
+    /// How long the closing handshake, and after it the end of the byte stream, may take in all,
+    /// counted from our Close frame. What the peer sends meanwhile does not prolong it.
+    pub close_timeout: Option<Duration>,
+    /// Where masking keys come from.
+    pub random: Arc<dyn Random>,
+}
+
+impl Config {
+    /// The defaults, with `random` as the source of masking keys.
+    #[must_use]
+    pub fn new(random: Arc<dyn Random>) -> Self {
+        Self {
+            max_message_size: 16 << 20,
+            streaming: false,
+            auto_pong: true,
+            ping_interval: Some(Duration::from_secs(20)),
+            pong_timeout: Some(Duration::from_secs(20)),
+            idle_timeout: None,
+            data_idle_timeout: None,
+            close_timeout: Some(Duration::from_secs(5)),
+            random,
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl Default for Config {
+    /// The defaults, with masking keys from the operating system.
+    fn default() -> Self {
+        Self::new(Arc::new(crate::random::OsRandom))
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("max_message_size", &self.max_message_size)
+            .field("streaming", &self.streaming)
+            .field("auto_pong", &self.auto_pong)
+            .field("ping_interval", &self.ping_interval)
+            .field("pong_timeout", &self.pong_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("data_idle_timeout", &self.data_idle_timeout)
+            .field("close_timeout", &self.close_timeout)
+            .finish_non_exhaustive()
+    }
+}

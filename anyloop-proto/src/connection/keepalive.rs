@@ -1,0 +1,85 @@
+//! Keep-alive pings: a ping now and then, which must be answered in time.
+//!
+//! The state is three fields of [`Sender`], since it is the padding of others that keeps a connection
+//! small.
+
+use core::time::Duration;
+
+use super::sender::Sender;
+use crate::error::State;
+use crate::output::Output;
+use crate::time::Instant;
+
+/// How far the keep-alive has come; `Sender::ping_since` says since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ping {
+    /// No ping is under way since then.
+    Quiet,
+    /// A ping is due but the output is blocked; since then the peer has read nothing.
+    Held,
+    /// A ping went out then and is not answered.
+    Sent,
+}
+
+/// The beginning of every keep-alive ping, before its number.
+const MARK: [u8; 2] = *b"ka";
+
+impl Sender {
+    /// Sends a keep-alive ping, or holds it while the output is blocked. Its time runs from when it
+    /// leaves; while it is held, from when the peer last read anything.
+    pub(super) fn keepalive_ping(&mut self, now: Instant, out: &mut dyn Output) {
+        self.ping_since = now;
+        if out.is_blocked() {
+            self.ping = Ping::Held;
+            return;
+        }
+        self.ping = Ping::Sent;
+        self.ping_number = self.ping_number.wrapping_add(1);
+        let payload = self.ping_payload();
+        self.control(crate::frame::Opcode::Ping, &payload, out);
+    }
+
+    /// The peer has read something: sends the ping that was held, or goes on holding it.
+    pub(super) fn release_ping(&mut self, now: Instant, out: &mut dyn Output) {
+        if self.ping == Ping::Held && self.state() == State::Open {
+            self.keepalive_ping(now, out);
+        }
+    }
+
+    /// A pong came in: the round trip, if it answers our ping.
+    pub(super) fn pong_received(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        if self.ping != Ping::Sent || payload != self.ping_payload() {
+            return None;
+        }
+        let round_trip = now - self.ping_since;
+        (self.ping, self.ping_since) = (Ping::Quiet, now);
+        Some(round_trip)
+    }
+
+    /// When the next ping is due.
+    pub(super) fn ping_due(&self, last_frame: Instant) -> Option<Instant> {
+        let quiet = match self.ping {
+            Ping::Quiet => last_frame.max(self.ping_since),
+            // Nobody waits for the pong, so the next ping is not held up by it.
+            Ping::Sent if self.config.pong_timeout.is_none() => self.ping_since,
+            Ping::Sent | Ping::Held => return None,
+        };
+        Some(quiet + self.config.ping_interval?)
+    }
+
+    /// When the pong is due. Data that is on its way cannot be overtaken by a pong, and shows that the
+    /// peer is there as well.
+    pub(super) fn pong_due(&self, last_data: Instant) -> Option<Instant> {
+        match self.ping {
+            Ping::Quiet => None,
+            Ping::Held | Ping::Sent => {
+                Some(self.ping_since.max(last_data) + self.config.pong_timeout?)
+            }
+        }
+    }
+
+    fn ping_payload(&self) -> [u8; 4] {
+        let [high, low] = self.ping_number.to_be_bytes();
+        [MARK[0], MARK[1], high, low]
+    }
+}

@@ -1,0 +1,516 @@
+//! The sending half of a connection, and what both halves know of its closing.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use super::keepalive::Ping;
+use crate::close::{CloseCode, CloseFrame, MAX_REASON, truncate_reason};
+use crate::config::{Config, Role};
+use crate::error::{Failure, SendError, State};
+use crate::extension::{Decoder, Encoder};
+use crate::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, Rsv, mask};
+use crate::message::{Kind, Message, Prepared};
+use crate::output::{LARGE_PAYLOAD, Output};
+use crate::time::Instant;
+
+/// The sending half of a [`Connection`](super::Connection).
+///
+/// Everything that is sent is appended to the output named in the call, whole frames at a time and
+/// in the order of the calls, also in between the pieces of a message (control frames only).
+/// After a Close frame nothing goes out any more; each call then says so and appends nothing.
+pub struct Sender {
+    pub(super) config: Arc<Config>,
+    /// What few connections have at any time.
+    pub(super) rare: Option<Box<Rare>>,
+    messages: u64,
+    bytes: u64,
+    pub(super) ping_since: Instant,
+    pub(super) ping_number: u16,
+    pub(super) ping: Ping,
+    pub(super) role: Role,
+    state: State,
+    piece: Piece,
+    /// What the three above and `rare` come to, for the short way: see `update_plain`.
+    plain: bool,
+}
+
+/// How far a message that is sent in pieces has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    None,
+    First(Kind),
+    Next,
+}
+
+/// What is absent from an idle connection without extensions.
+#[derive(Default)]
+pub(super) struct Rare {
+    encoder: Option<Box<dyn Encoder>>,
+    /// The bits of the message that is sent in pieces, if it is encoded.
+    encoding: Option<Rsv>,
+    pub(super) decoding: Option<Decoding>,
+    pub(super) closing: Closing,
+    held_pong: Option<Box<[u8]>>,
+}
+
+pub(super) struct Decoding {
+    pub(super) decoder: Box<dyn Decoder>,
+    /// Bytes of the message so far, as decoded.
+    pub(super) size: u64,
+    /// The decoder has seen the first part of the message.
+    pub(super) begun: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Closing {
+    pub(super) sent: Option<CloseFrame>,
+    pub(super) received: Option<CloseFrame>,
+    pub(super) received_first: bool,
+    /// The peer has ended its direction of the byte stream after that.
+    pub(super) eof: bool,
+    pub(super) deadline: Option<Instant>,
+    pub(super) failure: Option<Failure>,
+}
+
+impl Sender {
+    pub(super) fn new(role: Role, config: Arc<Config>, now: Instant) -> Self {
+        Self {
+            plain: role == Role::Server,
+            config,
+            rare: None,
+            messages: 0,
+            bytes: 0,
+            ping_since: now,
+            ping_number: 0,
+            ping: Ping::Quiet,
+            role,
+            state: State::Open,
+            piece: Piece::None,
+        }
+    }
+
+    /// Sends a whole message in one frame.
+    ///
+    /// An event's message can be sent back while it is borrowed:
+    ///
+    /// ```
+    /// # use anyloop_proto::*;
+    /// # fn echo(connection: &mut Connection, bytes: &mut [u8], now: Instant, out: &mut Vec<u8>)
+    /// #     -> Result<(), Failure> {
+    /// let Connection { receiver, sender } = connection;
+    /// let mut input = Input::new(bytes);
+    /// while let Some(event) = receiver.next(sender, &mut input, now, out)? {
+    ///     if let Event::Message(message) = event {
+    ///         let _ = sender.send(message, out); // the peer may have begun to close
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotOpen`] after a Close frame; [`SendError::MessageUnfinished`] between
+    /// [`begin`](Self::begin) and the last [`piece`](Self::piece).
+    #[inline]
+    pub fn send<'m, O: Output>(
+        &mut self,
+        message: impl Into<Message<'m>>,
+        out: &mut O,
+    ) -> Result<(), SendError> {
+        let message = message.into();
+        let (kind, payload) = (message.kind(), message.as_bytes());
+        if !self.plain || payload.len() > MAX_CONTROL_PAYLOAD {
+            return self.send_any(kind, payload, out);
+        }
+        // The small unmasked message, which is most of what a busy server sends.
+        self.messages += 1;
+        self.bytes += payload.len() as u64;
+        let buffer = out.buffer();
+        buffer.extend_from_slice(&[0x80 | kind.opcode() as u8, payload.len() as u8]);
+        buffer.extend_from_slice(payload);
+        Ok(())
+    }
+
+    /// Sends a message that was encoded for many connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_prepared<O: Output>(
+        &mut self,
+        message: &Prepared,
+        out: &mut O,
+    ) -> Result<(), SendError> {
+        if self.role == Role::Client || self.has_encoder() {
+            return self.send(message.message(), out);
+        }
+        self.ready_for_message()?;
+        self.count(message.message().as_bytes());
+        if !out.write_shared(message.frame()) {
+            out.buffer().extend_from_slice(message.frame());
+        }
+        Ok(())
+    }
+
+    /// Begins a message that is sent in pieces, one frame each (RFC 6455 §5.4). Nothing is sent
+    /// before the first [`piece`](Self::piece).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
+        self.ready_for_message()?;
+        if let Some(rare) = self.rare.as_deref_mut()
+            && let Some(encoder) = &mut rare.encoder
+        {
+            rare.encoding = encoder.begin(kind, None);
+        }
+        self.set_piece(Piece::First(kind));
+        Ok(())
+    }
+
+    /// Sends the next piece of the message begun, and with `last` ends it. A piece may be empty.
+    ///
+    /// The pieces of a text are not checked: together they must be UTF-8, singly they need not.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotOpen`] after a Close frame, [`SendError::NoMessageBegun`].
+    pub fn piece<O: Output>(
+        &mut self,
+        payload: &[u8],
+        last: bool,
+        out: &mut O,
+    ) -> Result<(), SendError> {
+        self.open()?;
+        let opcode = match self.piece {
+            Piece::None => return Err(SendError::NoMessageBegun),
+            Piece::First(kind) => kind.opcode(),
+            Piece::Next => Opcode::Continuation,
+        };
+        let encoding = self.rare.as_deref().and_then(|rare| rare.encoding);
+        self.set_piece(if last { Piece::None } else { Piece::Next });
+        self.bytes += payload.len() as u64;
+        self.messages += u64::from(last);
+        match encoding {
+            // RFC 7692 §6.1: the bit is on the first frame only.
+            Some(rsv) => {
+                let rsv = if opcode == Opcode::Continuation { Rsv::NONE } else { rsv };
+                self.encoded_frame(opcode, last, rsv, payload, out);
+            }
+            None => self.frame(opcode, last, payload, out),
+        }
+        Ok(())
+    }
+
+    /// Sends a ping of the application's own. The keep-alive pings of
+    /// [`ping_interval`](Config::ping_interval) need no call.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotOpen`] after a Close frame, [`SendError::ControlTooLong`].
+    pub fn ping<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
+        self.open()?;
+        control_size(payload)?;
+        self.frame(Opcode::Ping, true, payload, out);
+        Ok(())
+    }
+
+    /// Sends a pong: the answer to a ping where [`auto_pong`](Config::auto_pong) is off, or one
+    /// that nobody asked for (RFC 6455 §5.5.3). While the output is blocked only the newest is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotOpen`] after a Close frame, [`SendError::ControlTooLong`].
+    pub fn pong<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
+        self.open()?;
+        control_size(payload)?;
+        self.pong_or_hold(payload, out);
+        Ok(())
+    }
+
+    /// Begins the closing handshake (RFC 6455 §7.1.2): sends a Close frame, after which messages
+    /// are still received until the peer's Close. `now` starts the
+    /// [`close_timeout`](Config::close_timeout).
+    ///
+    /// A message begun in pieces is left unfinished.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotOpen`] after an earlier Close frame; [`SendError::ReasonTooLong`], see
+    /// [`truncate_reason`].
+    pub fn close<O: Output>(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        now: Instant,
+        out: &mut O,
+    ) -> Result<(), SendError> {
+        self.open()?;
+        if reason.len() > MAX_REASON {
+            return Err(SendError::ReasonTooLong(reason.len()));
+        }
+        self.send_close(Some(code), reason, now, out);
+        self.set_state(State::CloseSent);
+        Ok(())
+    }
+
+    /// Which end of the connection this is.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How far the connection has come.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) const fn sent(&self) -> (u64, u64) {
+        (self.messages, self.bytes)
+    }
+
+    // What the other half and the timers ask for.
+
+    pub(super) fn set_state(&mut self, state: State) {
+        self.state = state;
+        self.update_plain();
+    }
+
+    pub(super) fn set_extension(&mut self, decoder: Box<dyn Decoder>, encoder: Box<dyn Encoder>) {
+        let rare = self.rare();
+        rare.decoding = Some(Decoding { decoder, size: 0, begun: false });
+        rare.encoder = Some(encoder);
+        self.update_plain();
+    }
+
+    fn set_piece(&mut self, piece: Piece) {
+        self.piece = piece;
+        self.update_plain();
+    }
+
+    /// Whether a whole small message may be sent without asking anything further.
+    fn update_plain(&mut self) {
+        self.plain = self.role == Role::Server
+            && self.state == State::Open
+            && self.piece == Piece::None
+            && !self.has_encoder();
+    }
+
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn closing(&self) -> Option<&Closing> {
+        self.rare.as_deref().map(|rare| &rare.closing)
+    }
+
+    pub(super) fn decoding(&mut self) -> Option<&mut Decoding> {
+        self.rare.as_deref_mut()?.decoding.as_mut()
+    }
+
+    /// Answers a ping, at once or when the output is no longer blocked.
+    pub(super) fn pong_or_hold(&mut self, payload: &[u8], out: &mut dyn Output) {
+        if self.state != State::Open {
+            return; // RFC 6455 §5.5.1: no frames after a Close
+        }
+        if out.is_blocked() {
+            self.rare().held_pong = Some(payload.into());
+        } else {
+            self.drop_held_pong(); // this one is newer
+            self.frame(Opcode::Pong, true, payload, out);
+        }
+    }
+
+    /// The peer has read something: sends the pong that was held, if the output is not blocked.
+    pub(super) fn release_pong(&mut self, out: &mut dyn Output) {
+        let held = self.rare.as_deref_mut().map(|rare| &mut rare.held_pong);
+        if let Some(held) = held
+            && !out.is_blocked()
+            && let Some(payload) = held.take()
+        {
+            self.pong_or_hold(&payload, out);
+        }
+    }
+
+    /// Forgets the held pong, and the memory that only it needed.
+    fn drop_held_pong(&mut self) {
+        let Some(rare) = self.rare.as_deref_mut() else { return };
+        rare.held_pong = None;
+        if self.state == State::Open && rare.encoder.is_none() && rare.decoding.is_none() {
+            self.rare = None;
+        }
+    }
+
+    /// The peer's Close: answers it if it is the first of the two (RFC 6455 §5.5.1).
+    pub(super) fn close_received(
+        &mut self,
+        frame: &CloseFrame<&str>,
+        now: Instant,
+        out: &mut dyn Output,
+    ) {
+        let first = self.state == State::Open;
+        if first {
+            self.send_close(frame.code, "", now, out);
+        }
+        let closing = &mut self.rare().closing;
+        closing.received = Some(frame.to_owned());
+        closing.received_first = first;
+        self.set_state(State::Closed);
+    }
+
+    /// Fails the connection (RFC 6455 §7.1.7): a Close frame with the code, if none was sent yet,
+    /// and nothing more.
+    pub(super) fn fail(&mut self, failure: Failure, now: Instant, out: &mut dyn Output) {
+        if self.state == State::Open
+            && let Some(code) = failure.close_code()
+        {
+            self.send_close(Some(code), failure.cause().reason(), now, out);
+        }
+        self.set_state(State::Failed);
+        let timeout = self.config.close_timeout;
+        let closing = &mut self.rare().closing;
+        closing.failure.get_or_insert(failure);
+        if closing.deadline.is_none() {
+            closing.deadline = timeout.map(|timeout| now + timeout);
+        }
+    }
+
+    pub(super) fn control(&mut self, opcode: Opcode, payload: &[u8], out: &mut dyn Output) {
+        self.frame(opcode, true, payload, out);
+    }
+
+    // Frames.
+
+    /// Any message, in any state.
+    fn send_any(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        out: &mut dyn Output,
+    ) -> Result<(), SendError> {
+        self.ready_for_message()?;
+        self.count(payload);
+        let rsv = self.encoder().and_then(|encoder| encoder.begin(kind, Some(payload.len())));
+        match rsv {
+            Some(rsv) => self.encoded_frame(kind.opcode(), true, rsv, payload, out),
+            None => self.frame(kind.opcode(), true, payload, out),
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8], out: &mut dyn Output) {
+        let mut header = FrameHeader::new(opcode, fin, payload.len() as u64);
+        header.mask = self.masking_key();
+        let (bytes, size) = header.to_bytes();
+        let bytes = &bytes[..size];
+        if header.mask.is_none()
+            && payload.len() >= LARGE_PAYLOAD
+            && out.write_vectored(bytes, payload)
+        {
+            return;
+        }
+        let buffer = out.buffer();
+        buffer.reserve(size + payload.len());
+        buffer.extend_from_slice(bytes);
+        let start = buffer.len();
+        buffer.extend_from_slice(payload);
+        if let Some(key) = header.mask {
+            mask(&mut buffer[start..], key);
+        }
+    }
+
+    /// Encodes `payload` straight into the output, behind room for the longest header, and closes
+    /// the gap when the length is known.
+    fn encoded_frame(
+        &mut self,
+        opcode: Opcode,
+        fin: bool,
+        rsv: Rsv,
+        payload: &[u8],
+        out: &mut dyn Output,
+    ) {
+        let key = self.masking_key();
+        let buffer = out.buffer();
+        let start = buffer.len();
+        let room = FrameHeader { mask: key, ..FrameHeader::new(opcode, fin, u64::MAX) }.size();
+        buffer.resize(start + room, 0);
+        if let Some(encoder) = self.encoder() {
+            encoder.encode(payload, fin, buffer);
+        }
+        let body = start + room;
+        let len = buffer.len() - body;
+        if let Some(key) = key {
+            mask(&mut buffer[body..], key);
+        }
+        let mut header = FrameHeader::new(opcode, fin, len as u64);
+        (header.rsv, header.mask) = (rsv, key);
+        let (bytes, size) = header.to_bytes();
+        buffer[start..start + size].copy_from_slice(&bytes[..size]);
+        buffer.copy_within(body.., start + size);
+        buffer.truncate(start + size + len);
+    }
+
+    fn send_close(
+        &mut self,
+        code: Option<CloseCode>,
+        reason: &str,
+        now: Instant,
+        out: &mut dyn Output,
+    ) {
+        let mut payload = [0; MAX_CONTROL_PAYLOAD];
+        let mut len = 0;
+        let reason = truncate_reason(reason);
+        if let Some(code) = code {
+            payload[..2].copy_from_slice(&code.get().to_be_bytes());
+            len = 2 + reason.len();
+            payload[2..len].copy_from_slice(reason.as_bytes());
+        }
+        self.frame(Opcode::Close, true, &payload[..len], out);
+        let deadline = self.config.close_timeout.map(|timeout| now + timeout);
+        let rare = self.rare();
+        rare.held_pong = None;
+        rare.closing.sent = Some(CloseFrame { code, reason: reason.into() });
+        rare.closing.deadline = deadline;
+    }
+
+    fn masking_key(&self) -> Option<[u8; 4]> {
+        match self.role {
+            Role::Client => Some(self.config.random.masking_key()),
+            Role::Server => None,
+        }
+    }
+
+    fn open(&self) -> Result<(), SendError> {
+        match self.state {
+            State::Open => Ok(()),
+            state => Err(SendError::NotOpen(state)),
+        }
+    }
+
+    fn ready_for_message(&self) -> Result<(), SendError> {
+        self.open()?;
+        if self.piece == Piece::None { Ok(()) } else { Err(SendError::MessageUnfinished) }
+    }
+
+    fn count(&mut self, payload: &[u8]) {
+        self.messages += 1;
+        self.bytes += payload.len() as u64;
+    }
+
+    fn has_encoder(&self) -> bool {
+        self.rare.as_deref().is_some_and(|rare| rare.encoder.is_some())
+    }
+
+    fn encoder(&mut self) -> Option<&mut (dyn Encoder + 'static)> {
+        self.rare.as_deref_mut()?.encoder.as_deref_mut()
+    }
+}
+
+fn control_size(payload: &[u8]) -> Result<(), SendError> {
+    if payload.len() > MAX_CONTROL_PAYLOAD {
+        return Err(SendError::ControlTooLong(payload.len()));
+    }
+    Ok(())
+}

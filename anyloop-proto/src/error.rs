@@ -1,0 +1,553 @@
+//! What can go wrong, in types: who, what, and in which state.
+
+use core::fmt;
+
+use crate::close::CloseCode;
+
+/// Why a connection failed. Thirty-two bytes, `Copy`.
+///
+/// After a failure nothing but the Close frame that the machine has already appended goes out; see
+/// [`Connection::shutdown`](crate::Connection::shutdown) for what becomes of the transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    cause: Cause,
+    state: State,
+    messages: u64,
+}
+
+impl Failure {
+    pub(crate) const fn new(cause: Cause, state: State, messages: u64) -> Self {
+        Self { cause, state, messages }
+    }
+
+    /// What happened.
+    #[must_use]
+    pub const fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Whose doing it was.
+    #[must_use]
+    pub const fn party(&self) -> Party {
+        self.cause.party()
+    }
+
+    /// The state in which it happened.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// How many messages had been received whole before it happened.
+    #[must_use]
+    pub const fn messages_before(&self) -> u64 {
+        self.messages
+    }
+
+    /// The code that a Close frame gives for this, if one does.
+    #[must_use]
+    pub const fn close_code(&self) -> Option<CloseCode> {
+        self.cause.close_code()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, state, messages } = self;
+        write!(f, "{}: {cause} (connection {state}", cause.party())?;
+        match *state {
+            State::Connecting => f.write_str(")"),
+            _ => write!(f, ", after {messages} messages)"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+/// Whose doing an ending was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Party {
+    /// This side: the application, or this library on its behalf.
+    Local,
+    /// The other side, by what it sent or by ending the stream.
+    Peer,
+    /// Time ran out.
+    Timer,
+    /// The byte stream between the two.
+    Transport,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Peer => "peer",
+            Self::Timer => "timer",
+            Self::Transport => "transport",
+        })
+    }
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// The opening handshake is under way (RFC 6455 §4).
+    Connecting,
+    /// Messages flow both ways.
+    Open,
+    /// We sent a Close and wait for the peer's; messages may still arrive (RFC 6455 §7.1.2).
+    CloseSent,
+    /// Both Close frames were exchanged; only the byte stream is still to be ended.
+    Closed,
+    /// The connection was failed (RFC 6455 §7.1.7); what arrives is ignored.
+    Failed,
+    /// The byte stream has ended.
+    Ended,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Open => "open",
+            Self::CloseSent => "waiting for the peer's Close",
+            Self::Closed => "closed",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+/// What made a connection fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// A Close frame with a code that must not be sent (RFC 6455 §7.4).
+    CloseCode(u16),
+    /// A Close frame with a payload of one byte (RFC 6455 §5.5.1).
+    CloseLength,
+    /// A Close frame whose reason is not UTF-8 (RFC 6455 §5.5.1).
+    CloseReason,
+    /// The closing handshake did not end in time (RFC 6455 §7.1.1).
+    CloseTimeout,
+    /// A control frame of more than 125 bytes (RFC 6455 §5.5).
+    ControlTooLong,
+    /// No data frame in the time that the configuration allows.
+    DataIdleTimeout,
+    /// The byte stream ended without a closing handshake (RFC 6455 §7.1.5, code 1006).
+    EndOfStream,
+    /// A new message began inside a fragmented one (RFC 6455 §5.4).
+    ExpectedContinuation,
+    /// An extension refused a frame.
+    Extension(ExtensionError),
+    /// A fragmented control frame (RFC 6455 §5.5).
+    FragmentedControl,
+    /// The opening handshake failed.
+    Handshake(HandshakeError),
+    /// No frame in the time that the configuration allows.
+    IdleTimeout,
+    /// Text that is not UTF-8 (RFC 6455 §8.1).
+    InvalidUtf8 {
+        /// Where in the message the byte stands that cannot be right; the length of the message if
+        /// it ended inside a character.
+        at: u64,
+    },
+    /// A length with its highest bit set (RFC 6455 §5.2), or one that this machine cannot address.
+    LengthOverflow,
+    /// A server sent a masked frame (RFC 6455 §5.1).
+    MaskedFrame,
+    /// A message larger than the limit.
+    MessageTooBig {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// A length that was not given in its shortest form (RFC 6455 §5.2).
+    NonMinimalLength,
+    /// A continuation frame outside a fragmented message (RFC 6455 §5.4).
+    NothingToContinue,
+    /// The opening handshake did not end in time.
+    OpenTimeout,
+    /// The peer did not answer a keep-alive ping in time.
+    PongTimeout,
+    /// Reserved bits that no extension has claimed (RFC 6455 §5.2); as in the frame's first byte.
+    ReservedBits(u8),
+    /// A reserved opcode (RFC 6455 §5.2).
+    ReservedOpcode(u8),
+    /// A message in more fragments than its size limit can explain.
+    TooManyFragments,
+    /// The transport failed.
+    Transport(TransportError),
+    /// A client sent an unmasked frame (RFC 6455 §5.1).
+    UnmaskedFrame,
+    /// The application did not answer a request in time.
+    VerdictTimeout,
+}
+
+impl Cause {
+    /// Whose doing it was.
+    #[must_use]
+    pub const fn party(self) -> Party {
+        match self {
+            Self::CloseTimeout
+            | Self::DataIdleTimeout
+            | Self::IdleTimeout
+            | Self::OpenTimeout
+            | Self::PongTimeout => Party::Timer,
+            Self::VerdictTimeout => Party::Local,
+            Self::Handshake(error) => error.party(),
+            Self::Extension(ExtensionError::Internal) => Party::Local,
+            Self::Transport(_) => Party::Transport,
+            _ => Party::Peer,
+        }
+    }
+
+    /// The code that a Close frame gives for this; `None` where no Close frame is sent.
+    #[must_use]
+    pub const fn close_code(self) -> Option<CloseCode> {
+        Some(match self {
+            Self::CloseTimeout
+            | Self::EndOfStream
+            | Self::Handshake(_)
+            | Self::OpenTimeout
+            | Self::Transport(_)
+            | Self::VerdictTimeout => return None,
+            Self::InvalidUtf8 { .. } | Self::CloseReason => CloseCode::INVALID_PAYLOAD,
+            Self::MessageTooBig { .. } | Self::TooManyFragments => CloseCode::MESSAGE_TOO_BIG,
+            Self::PongTimeout => CloseCode::INTERNAL_ERROR,
+            Self::IdleTimeout | Self::DataIdleTimeout => CloseCode::GOING_AWAY,
+            Self::Extension(error) => error.close_code(),
+            _ => CloseCode::PROTOCOL_ERROR,
+        })
+    }
+
+    /// The same in a few words, which the Close frame carries as its reason.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::CloseCode(_) => "invalid close code",
+            Self::CloseLength => "close frame of one byte",
+            Self::CloseReason => "close reason is not UTF-8",
+            Self::CloseTimeout => "closing handshake timed out",
+            Self::ControlTooLong => "control frame too long",
+            Self::DataIdleTimeout => "no data in time",
+            Self::EndOfStream => "stream ended without a closing handshake",
+            Self::ExpectedContinuation => "expected a continuation frame",
+            Self::Extension(error) => error.reason(),
+            Self::FragmentedControl => "fragmented control frame",
+            Self::Handshake(error) => error.reason(),
+            Self::IdleTimeout => "no frame in time",
+            Self::InvalidUtf8 { .. } => "text is not UTF-8",
+            Self::LengthOverflow => "frame length out of range",
+            Self::MaskedFrame => "frame from a server is masked",
+            Self::MessageTooBig { .. } => "message too big",
+            Self::NonMinimalLength => "frame length not in its shortest form",
+            Self::NothingToContinue => "continuation frame outside a message",
+            Self::OpenTimeout => "opening handshake timed out",
+            Self::PongTimeout => "keep-alive ping not answered in time",
+            Self::ReservedBits(_) => "reserved bits set",
+            Self::ReservedOpcode(_) => "reserved opcode",
+            Self::TooManyFragments => "message in too many fragments",
+            Self::Transport(error) => error.reason(),
+            Self::UnmaskedFrame => "frame from a client is not masked",
+            Self::VerdictTimeout => "request not answered in time",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())?;
+        match *self {
+            Self::CloseCode(code) => write!(f, " {code}"),
+            Self::ReservedBits(bits) => write!(f, " {bits:#04x}"),
+            Self::ReservedOpcode(opcode) => write!(f, " {opcode:#x}"),
+            Self::InvalidUtf8 { at } => write!(f, " at byte {at}"),
+            Self::MessageTooBig { limit } => write!(f, ": more than {limit} bytes"),
+            Self::Handshake(error) => error.fmt_detail(f),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why an extension refused what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExtensionError {
+    /// The payload cannot be decoded: 1007.
+    Corrupt,
+    /// The extension itself failed: 1011.
+    Internal,
+    /// The payload breaks the extension's protocol: 1002.
+    Protocol,
+    /// The decoded message is larger than the limit: 1009.
+    TooBig,
+}
+
+impl ExtensionError {
+    const fn close_code(self) -> CloseCode {
+        match self {
+            Self::Corrupt => CloseCode::INVALID_PAYLOAD,
+            Self::Internal => CloseCode::INTERNAL_ERROR,
+            Self::Protocol => CloseCode::PROTOCOL_ERROR,
+            Self::TooBig => CloseCode::MESSAGE_TOO_BIG,
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Corrupt => "extension cannot decode the message",
+            Self::Internal => "extension failed",
+            Self::Protocol => "extension protocol error",
+            Self::TooBig => "decoded message too big",
+        }
+    }
+}
+
+impl fmt::Display for ExtensionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl core::error::Error for ExtensionError {}
+
+/// How the byte stream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// Anything else.
+    Other,
+    /// The peer, or something on the way to it, reset the stream.
+    Reset,
+    /// The transport gave up waiting for the peer.
+    TimedOut,
+}
+
+impl TransportError {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Other => "transport failed",
+            Self::Reset => "connection reset",
+            Self::TimedOut => "transport timed out",
+        }
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl core::error::Error for TransportError {}
+
+#[cfg(feature = "std")]
+impl From<&std::io::Error> for TransportError {
+    fn from(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+
+        match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+                Self::Reset
+            }
+            ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why an opening handshake failed (RFC 6455 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The application gave up before the handshake was done.
+    Abandoned,
+    /// The accept key of the response does not fit the key sent.
+    AcceptMismatch,
+    /// The body of a request is larger than the limit.
+    BodyTooBig,
+    /// A field that must stand once stands more than once.
+    Duplicate(Field),
+    /// The head of a request or response is larger than the limit.
+    HeadTooBig,
+    /// A version of HTTP other than 1.1, or 1.0 where that will do.
+    HttpVersion,
+    /// A field has a value that it must not have.
+    Invalid(Field),
+    /// The head is not HTTP.
+    Malformed,
+    /// The body does not keep to its transfer coding (RFC 9112 §7.1).
+    MalformedBody,
+    /// A WebSocket request with a method other than GET (RFC 6455 §4.1).
+    Method,
+    /// A field is missing.
+    Missing(Field),
+    /// The origin is not on the list (RFC 6455 §10.2).
+    OriginRefused,
+    /// The server answered with a status other than 101; the response can be read.
+    Rejected(u16),
+    /// The request target is not one that goes with the method (RFC 9112 §3.2).
+    Target,
+    /// The request line is larger than the limit.
+    TargetTooLong,
+    /// More header fields than the limit.
+    TooManyFields,
+    /// More interim responses (1xx) than any honest server sends.
+    TooManyInterim,
+    /// This side turned the request down.
+    TurnedDown(u16),
+    /// A feature of HTTP that is not supported, such as an unknown transfer coding.
+    Unsupported(Field),
+    /// A WebSocket version other than 13.
+    Version,
+}
+
+impl HandshakeError {
+    /// Whose doing it was.
+    #[must_use]
+    pub const fn party(self) -> Party {
+        match self {
+            Self::Abandoned | Self::TurnedDown(_) => Party::Local,
+            _ => Party::Peer,
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Abandoned => "opening handshake abandoned",
+            Self::AcceptMismatch => "Sec-WebSocket-Accept does not fit the key",
+            Self::BodyTooBig => "body of the request too big",
+            Self::Duplicate(_) => "header field given twice",
+            Self::HeadTooBig => "header section too big",
+            Self::HttpVersion => "unsupported HTTP version",
+            Self::Invalid(_) => "invalid header field",
+            Self::Malformed => "malformed HTTP",
+            Self::MalformedBody => "malformed body",
+            Self::Method => "method not allowed for an upgrade",
+            Self::Missing(_) => "missing header field",
+            Self::OriginRefused => "origin not allowed",
+            Self::Rejected(_) => "handshake rejected with status",
+            Self::Target => "invalid request target",
+            Self::TargetTooLong => "request line too long",
+            Self::TooManyFields => "too many header fields",
+            Self::TooManyInterim => "too many interim responses",
+            Self::TurnedDown(_) => "request turned down with status",
+            Self::Unsupported(_) => "unsupported value of header field",
+            Self::Version => "unsupported WebSocket version",
+        }
+    }
+
+    fn fmt_detail(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duplicate(field)
+            | Self::Invalid(field)
+            | Self::Missing(field)
+            | Self::Unsupported(field) => write!(f, " {field}"),
+            Self::Rejected(status) | Self::TurnedDown(status) => write!(f, " {status}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())?;
+        self.fmt_detail(f)
+    }
+}
+
+impl core::error::Error for HandshakeError {}
+
+/// The header fields that an opening handshake depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each is the header field of its name")]
+pub enum Field {
+    Connection,
+    ContentLength,
+    Expect,
+    Host,
+    Origin,
+    SecWebSocketAccept,
+    SecWebSocketExtensions,
+    SecWebSocketKey,
+    SecWebSocketProtocol,
+    SecWebSocketVersion,
+    TransferEncoding,
+    Upgrade,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connection => "Connection",
+            Self::ContentLength => "Content-Length",
+            Self::Expect => "Expect",
+            Self::Host => "Host",
+            Self::Origin => "Origin",
+            Self::SecWebSocketAccept => "Sec-WebSocket-Accept",
+            Self::SecWebSocketExtensions => "Sec-WebSocket-Extensions",
+            Self::SecWebSocketKey => "Sec-WebSocket-Key",
+            Self::SecWebSocketProtocol => "Sec-WebSocket-Protocol",
+            Self::SecWebSocketVersion => "Sec-WebSocket-Version",
+            Self::TransferEncoding => "Transfer-Encoding",
+            Self::Upgrade => "Upgrade",
+        })
+    }
+}
+
+/// Why something was not sent. Nothing was appended to the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// A control frame of this many bytes; 125 is the most (RFC 6455 §5.5).
+    ControlTooLong(usize),
+    /// A code that must not stand in a Close frame (RFC 6455 §7.4).
+    InvalidCloseCode(u16),
+    /// The message that was begun in pieces must be finished first (RFC 6455 §5.4).
+    MessageUnfinished,
+    /// A piece was sent and no message is begun.
+    NoMessageBegun,
+    /// The connection is not open any more: a Close frame was sent (RFC 6455 §5.5.1).
+    NotOpen(State),
+    /// A close reason of this many bytes; 123 is the most (RFC 6455 §5.5).
+    ReasonTooLong(usize),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlTooLong(len) => write!(f, "control frame of {len} bytes, limit 125"),
+            Self::InvalidCloseCode(code) => write!(f, "close code {code} must not be sent"),
+            Self::MessageUnfinished => f.write_str("the message begun in pieces is not finished"),
+            Self::NoMessageBegun => f.write_str("no message is begun"),
+            Self::NotOpen(state) => write!(f, "cannot send: connection {state}"),
+            Self::ReasonTooLong(len) => write!(f, "close reason of {len} bytes, limit 123"),
+        }
+    }
+}
+
+impl core::error::Error for SendError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_failure_says_who_what_and_where_in_32_bytes() {
+        assert!(size_of::<Failure>() <= 32, "{} bytes", size_of::<Failure>());
+        let failure = Failure::new(Cause::InvalidUtf8 { at: 17 }, State::Open, 3);
+        assert_eq!(
+            failure.to_string(),
+            "peer: text is not UTF-8 at byte 17 (connection open, after 3 messages)"
+        );
+        let cause = Cause::Handshake(HandshakeError::Missing(Field::Host));
+        assert_eq!(
+            Failure::new(cause, State::Connecting, 0).to_string(),
+            "peer: missing header field Host (connection connecting)"
+        );
+    }
+}

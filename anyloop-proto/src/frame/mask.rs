@@ -1,0 +1,110 @@
+//! Masking (RFC 6455 §5.3).
+
+const BLOCK: usize = 256;
+const WORD: usize = 8;
+
+/// Masks or unmasks `payload` in place: the transformation is its own inverse.
+///
+/// `key` applies to the first byte of `payload`. Where a payload comes in parts, the key for the
+/// part that begins after `n` bytes is [`rotated`]`(key, n)`.
+///
+/// ```
+/// use anyloop_proto::frame::{mask, rotated};
+///
+/// let key = [0x37, 0xfa, 0x21, 0x3d];
+/// let mut payload = *b"\x7f\x9f\x4d\x51\x58"; // RFC 6455 §5.7
+/// let (first, second) = payload.split_at_mut(3);
+/// mask(first, key);
+/// mask(second, rotated(key, 3));
+/// assert_eq!(&payload, b"Hello");
+/// ```
+#[inline]
+pub fn mask(payload: &mut [u8], key: [u8; 4]) {
+    let key = u64::from(u32::from_ne_bytes(key));
+    let word = key << 32 | key;
+
+    let (blocks, rest) = payload.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        xor(block, word);
+    }
+    // What is left of a block, by halves.
+    let rest = xor_first::<128>(rest, word);
+    let rest = xor_first::<64>(rest, word);
+    let rest = xor_first::<32>(rest, word);
+    let rest = xor_first::<16>(rest, word);
+    let rest = xor_first::<8>(rest, word);
+    for (byte, key) in rest.iter_mut().zip(word.to_ne_bytes()) {
+        *byte ^= key;
+    }
+}
+
+/// Masks the first `N` bytes, if there are so many, and returns the rest.
+#[inline(always)]
+fn xor_first<const N: usize>(payload: &mut [u8], word: u64) -> &mut [u8] {
+    if payload.len() < N {
+        return payload;
+    }
+    let (first, rest) = payload.split_at_mut(N);
+    if let Some(first) = first.first_chunk_mut::<N>() {
+        xor(first, word);
+    }
+    rest
+}
+
+/// Masks one block. It is loaded, changed and stored as one value: this is the form that the
+/// compiler turns into vector instructions (word by word it stays scalar, at a fifth of the speed).
+#[inline(always)]
+fn xor<const N: usize>(block: &mut [u8; N], word: u64) {
+    let mut words = [0u64; BLOCK / WORD];
+    let (bytes, _) = block.as_chunks_mut::<WORD>();
+    for (value, bytes) in words.iter_mut().zip(bytes.iter()) {
+        *value = u64::from_ne_bytes(*bytes) ^ word;
+    }
+    for (bytes, value) in bytes.iter_mut().zip(words) {
+        *bytes = value.to_ne_bytes();
+    }
+}
+
+/// The masking key as it applies `offset` bytes further on.
+#[inline]
+#[must_use]
+pub const fn rotated(key: [u8; 4], offset: usize) -> [u8; 4] {
+    let shift = (offset as u32 % 4) * 8;
+    u32::from_le_bytes(key).rotate_right(shift).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    const KEY: [u8; 4] = [0x11, 0x22, 0x44, 0x88];
+
+    fn by_the_book(payload: &[u8]) -> Vec<u8> {
+        payload.iter().enumerate().map(|(i, byte)| byte ^ KEY[i % 4]).collect()
+    }
+
+    #[test]
+    fn rfc6455_5_3_octet_i_is_masked_with_key_octet_i_modulo_4() {
+        let payload: Vec<u8> = (0..300u32).map(|i| (i * 7) as u8).collect();
+        for start in 0..9 {
+            for end in start..payload.len() {
+                let mut masked = payload[start..end].to_vec();
+                mask(&mut masked, KEY);
+                assert_eq!(masked, by_the_book(&payload[start..end]), "{start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn rfc6455_5_3_a_payload_in_two_parts_is_masked_as_one() {
+        let payload: Vec<u8> = (0..200).collect();
+        for cut in 0..payload.len() {
+            let mut masked = payload.clone();
+            let (first, second) = masked.split_at_mut(cut);
+            mask(first, KEY);
+            mask(second, rotated(KEY, cut));
+            assert_eq!(masked, by_the_book(&payload), "cut at {cut}");
+        }
+    }
+}

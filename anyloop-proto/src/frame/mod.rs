@@ -1,0 +1,14 @@
+//! Frames on the wire (RFC 6455 §5.2): headers and masking.
+//!
+//! A [`Connection`](crate::Connection) does all of this by itself. The parts are public for
+//! tools: load generators, fuzzers, protocol analysers.
+
+mod header;
+mod mask;
+
+pub use header::{FrameHeader, MAX_HEADER_SIZE, Opcode, Rsv};
+pub(crate) use header::{Head, Limits};
+pub use mask::{mask, rotated};
+
+/// The largest payload of a control frame, in bytes (RFC 6455 §5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;

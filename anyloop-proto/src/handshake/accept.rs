@@ -1,0 +1,117 @@
+//! The response that makes a connection of a request (RFC 6455 §4.2.2).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use super::answer::AnswerError;
+use super::extensions;
+use super::fields::is_reserved;
+use super::opened::Opened;
+use super::options::ServerOptions;
+use super::request::Upgrade;
+use super::write::HeadWriter;
+use crate::config::Role;
+use crate::connection::Connection;
+use crate::time::Instant;
+
+/// What a server adds when it accepts a WebSocket request.
+///
+/// ```
+/// use anyloop_proto::handshake::Accept;
+///
+/// let plain = Accept::new();
+/// let chosen = Accept::new().with_subprotocol("chat.v2");
+/// # let _ = (plain, chosen);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Accept {
+    /// The subprotocol, one of those [asked for](super::Request::subprotocols).
+    pub subprotocol: Option<String>,
+    /// Further header fields of the response. The fields of the handshake itself are refused.
+    pub headers: HeaderMap,
+}
+
+impl Accept {
+    /// Adds nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with this subprotocol.
+    #[must_use]
+    pub fn with_subprotocol(mut self, subprotocol: impl Into<String>) -> Self {
+        self.subprotocol = Some(subprotocol.into());
+        self
+    }
+
+    /// The same with these header fields instead of those it had.
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+}
+
+/// Appends the response that opens a connection (RFC 6455 §4.2.2), and makes the connection.
+pub(super) fn open(
+    options: &ServerOptions,
+    upgrade: &Upgrade,
+    accept: Accept,
+    now: Instant,
+    out: &mut Vec<u8>,
+) -> Result<Opened, AnswerError> {
+    let Accept { subprotocol, mut headers } = accept;
+    if let Some(name) = headers.keys().find(|name| is_reserved(name)) {
+        return Err(AnswerError::ReservedHeader(name.clone()));
+    }
+    if subprotocol.as_ref().is_some_and(|chosen| !upgrade.subprotocols.contains(chosen)) {
+        return Err(AnswerError::SubprotocolNotOffered);
+    }
+    let chosen = extensions::choose(&options.extensions, &upgrade.offers);
+    let (extension, codec) = match chosen {
+        Some((extension, codec)) => {
+            let field = extension.to_field();
+            (Some(field.ok_or(AnswerError::InvalidExtension(extension.name))?), Some(codec))
+        }
+        None => (None, None),
+    };
+
+    let mut head = HeadWriter::response(StatusCode::SWITCHING_PROTOCOLS, out)
+        .field("Upgrade", "websocket")
+        .field("Connection", "Upgrade")
+        .field("Sec-WebSocket-Accept", &upgrade.accept);
+    if let Some(subprotocol) = &subprotocol {
+        head = head.field("Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(extension) = &extension {
+        head = head.field("Sec-WebSocket-Extensions", extension);
+    }
+    head.fields(&headers).end();
+
+    let mut response = http::Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in [
+        (header::UPGRADE, Some("websocket")),
+        (header::CONNECTION, Some("Upgrade")),
+        (header::SEC_WEBSOCKET_ACCEPT, Some(&*upgrade.accept)),
+        (header::SEC_WEBSOCKET_PROTOCOL, subprotocol.as_deref()),
+        (header::SEC_WEBSOCKET_EXTENSIONS, extension.as_deref()),
+    ] {
+        // Tokens and base64 are values; a map that is full has no room for them.
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            let _ = headers.try_insert(name, value);
+        }
+    }
+    *response.headers_mut() = headers;
+
+    let mut connection = Connection::new(Role::Server, options.connection.clone(), now);
+    if let Some(codec) = codec {
+        connection = connection.with_extension(codec.decoder, codec.encoder);
+    }
+    Ok(Opened { connection, response, subprotocol, extension })
+}

@@ -1,0 +1,135 @@
+//! Responses other than 101: the application's, and the machine's own.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::fmt;
+
+use http::header::{self, HeaderName};
+use http::{Method, StatusCode};
+
+use super::fields::is_framing;
+use super::write::HeadWriter;
+use crate::error::{Field, HandshakeError};
+
+/// Why an answer was not sent. Nothing was appended to the output, and another answer may be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// An extension answers with what is not a token; it has this name.
+    InvalidExtension(String),
+    /// A status that does not answer this request: below 200 or above 599; or 2xx for CONNECT, which
+    /// would begin a tunnel.
+    InvalidStatus(StatusCode),
+    /// The request is plain HTTP, so there is nothing to accept.
+    NotAnUpgrade,
+    /// No request waits for an answer: none has come yet, it was answered, or the time was up.
+    NotAwaiting,
+    /// A header field that the machine itself writes.
+    ReservedHeader(HeaderName),
+    /// A subprotocol that the client did not ask for (RFC 6455 §4.2.2).
+    SubprotocolNotOffered,
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidExtension(name) => {
+                write!(f, "the answer of extension {name:?} is not made of tokens")
+            }
+            Self::InvalidStatus(status) => write!(f, "status {status} does not answer the request"),
+            Self::NotAnUpgrade => f.write_str("the request is not for a WebSocket"),
+            Self::NotAwaiting => f.write_str("no request waits for an answer"),
+            Self::ReservedHeader(name) => write!(f, "header field {name} is not for the caller"),
+            Self::SubprotocolNotOffered => f.write_str("the client did not offer this subprotocol"),
+        }
+    }
+}
+
+impl core::error::Error for AnswerError {}
+
+/// Appends a response other than 101, which ends the connection.
+pub(super) fn respond(
+    method: &Method,
+    response: &http::Response<Vec<u8>>,
+    out: &mut Vec<u8>,
+) -> Result<(), AnswerError> {
+    let status = response.status();
+    let tunnel = *method == Method::CONNECT && status.is_success();
+    if !(200..=599).contains(&status.as_u16()) || tunnel {
+        return Err(AnswerError::InvalidStatus(status));
+    }
+    if let Some(name) = response.headers().keys().find(|name| is_framing(name)) {
+        return Err(AnswerError::ReservedHeader(name.clone()));
+    }
+
+    // RFC 9110 §7.8: who sends Upgrade lists it in Connection.
+    let upgrade = response.headers().contains_key(header::UPGRADE);
+    let connection = if upgrade { "upgrade, close" } else { "close" };
+    let head = HeadWriter::response(status, out).field("Connection", connection);
+    let head = head.fields(response.headers());
+    match status {
+        // RFC 9110 §8.6: no Content-Length for 204; for 304 it would be that of another response.
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
+            head.end();
+        }
+        // RFC 9110 §15.3.6.
+        StatusCode::RESET_CONTENT => {
+            head.content_length(0).end();
+        }
+        _ => write_body(head, response.body(), *method != Method::HEAD),
+    }
+    Ok(())
+}
+
+/// Appends the response to a request that is not for the application to see: what is wrong, in
+/// plain text. `with_body` is false for a HEAD request.
+pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) {
+    let status = status(error);
+    let head = HeadWriter::response(status, out);
+    let head = match error {
+        // RFC 6455 §4.4, RFC 9110 §15.5.22.
+        HandshakeError::Version => head
+            .field("Upgrade", "websocket")
+            .field("Connection", "Upgrade, close")
+            .field("Sec-WebSocket-Version", "13"),
+        // RFC 9110 §15.5.6.
+        HandshakeError::Method => head.field("Connection", "close").field("Allow", "GET"),
+        _ => head.field("Connection", "close"),
+    };
+    write_text(head, &error.to_string(), with_body);
+}
+
+/// Appends a response that blames time, or this side.
+pub(super) fn give_up(status: StatusCode, why: &str, with_body: bool, out: &mut Vec<u8>) {
+    write_text(HeadWriter::response(status, out).field("Connection", "close"), why, with_body);
+}
+
+fn write_text(head: HeadWriter<'_>, text: &str, with_body: bool) {
+    let text = [text, "\n"].concat();
+    write_body(head.field("Content-Type", "text/plain"), text.as_bytes(), with_body);
+}
+
+fn write_body(head: HeadWriter<'_>, body: &[u8], with_body: bool) {
+    let out = head.content_length(body.len()).end();
+    if with_body {
+        out.extend_from_slice(body);
+    }
+}
+
+/// The status that tells a client of its mistake.
+const fn status(error: HandshakeError) -> StatusCode {
+    match error {
+        HandshakeError::BodyTooBig => StatusCode::PAYLOAD_TOO_LARGE,
+        HandshakeError::HeadTooBig | HandshakeError::TooManyFields => {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        }
+        HandshakeError::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        HandshakeError::Method => StatusCode::METHOD_NOT_ALLOWED,
+        HandshakeError::OriginRefused => StatusCode::FORBIDDEN,
+        HandshakeError::TargetTooLong => StatusCode::URI_TOO_LONG,
+        HandshakeError::Unsupported(Field::Expect) => StatusCode::EXPECTATION_FAILED,
+        HandshakeError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+        HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}

@@ -1,0 +1,125 @@
+//! The request that a client writes (RFC 6455 §4.1).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use http::header::{self, HeaderMap, HeaderName};
+
+use super::extensions::Extension;
+use super::fields::{at_most_one, is_reserved, is_token, repeated};
+use super::options::ClientOptions;
+use super::uri::{Authority, Target};
+use super::write::HeadWriter;
+use crate::error::Field;
+
+/// Why a request was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A subprotocol that is asked for twice.
+    DuplicateSubprotocol(String),
+    /// An extension offers what is not a token; it has this name.
+    InvalidExtension(String),
+    /// A Host field that is no host and port, or a second one.
+    InvalidHost,
+    /// A subprotocol that is not a token.
+    InvalidSubprotocol(String),
+    /// A header field that the handshake itself writes, or that has an option of its own.
+    ReservedHeader(HeaderName),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateSubprotocol(name) => write!(f, "subprotocol {name:?} is given twice"),
+            Self::InvalidExtension(name) => {
+                write!(f, "the offer of extension {name:?} is not made of tokens")
+            }
+            Self::InvalidHost => f.write_str("invalid Host"),
+            Self::InvalidSubprotocol(name) => write!(f, "subprotocol {name:?} is not a token"),
+            Self::ReservedHeader(name) => write!(f, "header field {name} is not for the caller"),
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+/// Appends the request (RFC 6455 §4.1), if all of it is valid.
+pub(super) fn write(
+    target: &Target,
+    options: &ClientOptions,
+    key: &str,
+    out: &mut Vec<u8>,
+) -> Result<(), RequestError> {
+    check_headers(&options.headers)?;
+    let host = host(target, &options.headers)?;
+    check_subprotocols(&options.subprotocols)?;
+    let offers = offers(options)?;
+
+    let mut head = HeadWriter::request(target.path_and_query(), out)
+        .field("Host", host)
+        .field("Upgrade", "websocket")
+        .field("Connection", "Upgrade")
+        .field("Sec-WebSocket-Key", key);
+    if let Some(origin) = &options.origin {
+        head = head.field("Origin", origin);
+    }
+    if !options.subprotocols.is_empty() {
+        head = head.field("Sec-WebSocket-Protocol", options.subprotocols.join(", "));
+    }
+    head = head.field("Sec-WebSocket-Version", "13");
+    if !offers.is_empty() {
+        head = head.field("Sec-WebSocket-Extensions", offers.join(", "));
+    }
+    if let Some(authorization) = target.authorization()
+        && !options.headers.contains_key(header::AUTHORIZATION)
+    {
+        head = head.field("Authorization", authorization);
+    }
+    for (name, value) in options.headers.iter().filter(|(name, _)| *name != header::HOST) {
+        head = head.field(name.as_str(), value);
+    }
+    head.end();
+    Ok(())
+}
+
+/// Expect would have the server wait for a body that never comes.
+fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
+    let own =
+        |name: &&HeaderName| is_reserved(name) || [header::EXPECT, header::ORIGIN].contains(name);
+    match headers.keys().find(own) {
+        Some(name) => Err(RequestError::ReservedHeader(name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn host<'a>(target: &'a Target, headers: &'a HeaderMap) -> Result<&'a str, RequestError> {
+    let host = at_most_one(headers, Field::Host).map_err(|_| RequestError::InvalidHost)?;
+    let Some(host) = host else { return Ok(target.host_header()) };
+    let host = host.to_str().map_err(|_| RequestError::InvalidHost)?;
+    Authority::parse(host).map_err(|_| RequestError::InvalidHost)?;
+    Ok(host)
+}
+
+fn check_subprotocols(subprotocols: &[String]) -> Result<(), RequestError> {
+    if let Some(name) = subprotocols.iter().find(|name| !is_token(name.as_bytes())) {
+        return Err(RequestError::InvalidSubprotocol(name.clone()));
+    }
+    match repeated(subprotocols) {
+        Some(name) => Err(RequestError::DuplicateSubprotocol(name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn offers(options: &ClientOptions) -> Result<Vec<String>, RequestError> {
+    let mut offers = Vec::new();
+    for negotiator in &options.extensions {
+        let name = negotiator.name();
+        for params in negotiator.offer() {
+            let offer = Extension { name: name.into(), params }.to_field();
+            offers.push(offer.ok_or_else(|| RequestError::InvalidExtension(name.into()))?);
+        }
+    }
+    Ok(offers)
+}

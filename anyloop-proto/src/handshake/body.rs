@@ -1,0 +1,221 @@
+//! Bodies of plain requests and of refusing responses, gathered up to a limit.
+
+use alloc::vec::Vec;
+
+use http::{HeaderMap, StatusCode, Version};
+
+use super::fields::{content_length, elements};
+use crate::error::{Field, HandshakeError};
+use crate::input::Input;
+
+/// How many bytes of chunk extensions and trailer fields may come with any body, and how many more
+/// with each byte of it. They are passed over, and must not make a small body endless.
+const MAX_OVERHEAD: (usize, usize) = (16 * 1024, 4);
+
+/// Where a body ends (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+    /// With the byte stream.
+    ToEnd,
+}
+
+impl Framing {
+    /// The framing of a request. Anything doubtful is an error: what two parties read differently
+    /// smuggles requests (RFC 9112 §11.2).
+    pub(super) fn of_request(
+        headers: &HeaderMap,
+        version: Version,
+    ) -> Result<Self, HandshakeError> {
+        let length = content_length(headers)?;
+        if !headers.contains_key(http::header::TRANSFER_ENCODING) {
+            return Ok(Self::Length(length.unwrap_or(0)));
+        }
+        // RFC 9112 §6.1: faulty with HTTP/1.0, and an attack together with Content-Length.
+        if version == Version::HTTP_10 || length.is_some() {
+            return Err(HandshakeError::Invalid(Field::TransferEncoding));
+        }
+        if !is_chunked(headers) {
+            return Err(HandshakeError::Unsupported(Field::TransferEncoding));
+        }
+        Ok(Self::Chunked)
+    }
+
+    /// The framing of a response to a GET. What is doubtful goes to the end of the byte stream,
+    /// which ends in any case.
+    pub(super) fn of_response(headers: &HeaderMap, status: StatusCode) -> Self {
+        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            Self::Length(0)
+        } else if is_chunked(headers) {
+            Self::Chunked
+        } else if headers.contains_key(http::header::TRANSFER_ENCODING) {
+            Self::ToEnd
+        } else {
+            content_length(headers).ok().flatten().map_or(Self::ToEnd, Self::Length)
+        }
+    }
+}
+
+/// A body on its way in. Its memory grows with what arrives.
+pub(super) struct Body {
+    step: Step,
+    limit: usize,
+    /// Bytes that were passed over.
+    overhead: usize,
+    bytes: Vec<u8>,
+}
+
+/// What comes next.
+#[derive(Clone, Copy)]
+enum Step {
+    /// So many bytes, then the end.
+    Sized(u64),
+    /// Bytes, until the byte stream ends.
+    ToEnd,
+    /// The first digit of a chunk size.
+    Size,
+    /// More digits, or what ends them.
+    Digits(u64),
+    /// A chunk extension, up to its line end.
+    Extension(u64),
+    /// The LF after a chunk size.
+    SizeEnd(u64),
+    /// So many bytes of a chunk.
+    Chunk(u64),
+    /// The CR after a chunk.
+    ChunkCr,
+    /// The LF after a chunk.
+    ChunkLf,
+    /// A line of the trailer section, and whether anything is in it so far.
+    Trailer(bool),
+    /// The LF of such a line.
+    TrailerLf(bool),
+    /// Nothing.
+    Whole,
+}
+
+impl Body {
+    /// A body of which `limit` bytes are gathered at most.
+    pub(super) const fn new(framing: Framing, limit: usize) -> Self {
+        let step = match framing {
+            Framing::Length(0) => Step::Whole,
+            Framing::Length(length) => Step::Sized(length),
+            Framing::Chunked => Step::Size,
+            Framing::ToEnd => Step::ToEnd,
+        };
+        Self { step, limit, overhead: 0, bytes: Vec::new() }
+    }
+
+    /// Whether more is declared than the limit allows, so far as anything is.
+    pub(super) fn declares_too_much(&self) -> bool {
+        match self.step {
+            Step::Sized(rest) | Step::Chunk(rest) => {
+                rest > self.limit.saturating_sub(self.bytes.len()) as u64
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes from `input` what belongs to the body. Returns whether it is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::BodyTooBig`] when the first byte beyond the limit comes; all before it are
+    /// gathered. [`HandshakeError::MalformedBody`] if the chunks are not what they should be
+    /// (RFC 9112 §7.1).
+    pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
+        while !input.is_empty() {
+            self.step = match self.step {
+                Step::Whole => break,
+                Step::Sized(rest) => match self.gather(rest, input)? {
+                    0 => Step::Whole,
+                    rest => Step::Sized(rest),
+                },
+                Step::Chunk(rest) => match self.gather(rest, input)? {
+                    0 => Step::ChunkCr,
+                    rest => Step::Chunk(rest),
+                },
+                Step::ToEnd => {
+                    self.gather(u64::MAX, input)?;
+                    Step::ToEnd
+                }
+                between => {
+                    let [byte] = *input.take(1) else { break };
+                    self.between_chunks(between, byte)?
+                }
+            };
+        }
+        Ok(self.is_whole())
+    }
+
+    pub(super) const fn is_whole(&self) -> bool {
+        matches!(self.step, Step::Whole)
+    }
+
+    /// What was gathered.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.bytes)
+    }
+
+    /// Gathers what is there of the next `rest` bytes. Returns how many are still to come.
+    fn gather(&mut self, rest: u64, input: &mut Input<'_>) -> Result<u64, HandshakeError> {
+        let here = usize::try_from(rest).unwrap_or(usize::MAX).min(input.len());
+        let room = self.limit.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(input.take(here.min(room)));
+        if here > room {
+            return Err(HandshakeError::BodyTooBig);
+        }
+        Ok(rest - here as u64)
+    }
+
+    /// One byte of what stands between chunks, or after the last.
+    fn between_chunks(&mut self, step: Step, byte: u8) -> Result<Step, HandshakeError> {
+        const MALFORMED: HandshakeError = HandshakeError::MalformedBody;
+
+        Ok(match (step, byte) {
+            (Step::Size, _) => Step::Digits(digit(byte).ok_or(MALFORMED)?),
+            (Step::Digits(size) | Step::Extension(size), b'\r') => Step::SizeEnd(size),
+            (Step::Digits(size), b';' | b' ' | b'\t') => Step::Extension(size),
+            (Step::Digits(size), _) => {
+                let digit = digit(byte).ok_or(MALFORMED)?;
+                self.pass_over()?; // leading zeros have no end, either
+                // No sum of the sizes of bytes that are held can overflow; a size could.
+                Step::Digits(size.checked_mul(16).ok_or(HandshakeError::BodyTooBig)? | digit)
+            }
+            (Step::SizeEnd(0), b'\n') => Step::Trailer(false),
+            (Step::SizeEnd(size), b'\n') => Step::Chunk(size),
+            (Step::ChunkCr, b'\r') => Step::ChunkLf,
+            (Step::ChunkLf, b'\n') => Step::Size,
+            (Step::Trailer(any), b'\r') => Step::TrailerLf(any),
+            (Step::TrailerLf(true), b'\n') => Step::Trailer(false),
+            (Step::TrailerLf(false), b'\n') => Step::Whole,
+            (Step::Extension(_) | Step::Trailer(_), b'\t' | b' '..=b'~' | 0x80..) => {
+                self.pass_over()?;
+                if matches!(step, Step::Trailer(_)) { Step::Trailer(true) } else { step }
+            }
+            _ => return Err(MALFORMED),
+        })
+    }
+
+    const fn pass_over(&mut self) -> Result<(), HandshakeError> {
+        self.overhead += 1;
+        let (any, each) = MAX_OVERHEAD;
+        if self.overhead > self.bytes.len().saturating_mul(each).saturating_add(any) {
+            return Err(HandshakeError::BodyTooBig);
+        }
+        Ok(())
+    }
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = elements(headers, Field::TransferEncoding);
+    let chunked = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    chunked && codings.next().is_none()
+}
+
+fn digit(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}

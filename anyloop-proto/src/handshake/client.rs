@@ -1,0 +1,314 @@
+//! The client's side of the opening handshake (RFC 6455 §4.1).
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use http::StatusCode;
+
+use super::ask::{self, RequestError};
+use super::body::{Body, Framing};
+use super::head::{Head, Message};
+use super::key;
+use super::opened::Opened;
+use super::options::ClientOptions;
+use super::parse;
+use super::uri::Target;
+use super::verify::{Verified, verify};
+use crate::config::Role;
+use crate::connection::{Connection, Shutdown, Timer};
+use crate::error::{Cause, Failure, HandshakeError, State, TransportError};
+use crate::input::Input;
+use crate::output::Output;
+use crate::time::Instant;
+
+/// How many interim responses (RFC 9110 §15.2) are passed over: some servers send a few 103.
+const MAX_INTERIM: u8 = 16;
+
+/// The client's side of an opening handshake.
+///
+/// [`new`](Self::new) writes the request, and [`next`](Self::next) takes received bytes until the
+/// response is whole and verified, or refused: then [`response`](Self::response) has all of it.
+///
+/// [`poll_timeout`](Self::poll_timeout) and [`shutdown`](Self::shutdown) are asked after any call, as
+/// with a [`Connection`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use anyloop_proto::handshake::{ClientHandshake, ClientOptions, Target};
+/// use anyloop_proto::{Cause, HandshakeError, Input, Instant};
+///
+/// let now = Instant::from_nanos(0);
+/// let target: Target = "ws://server.example.com/chat".parse()?;
+/// let mut out = Vec::new();
+/// let mut handshake =
+///     ClientHandshake::new(&target, Arc::new(ClientOptions::default()), now, &mut out)?;
+/// assert!(out.starts_with(b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\n"));
+///
+/// let mut bytes = *b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\nnot you\n";
+/// let failure = handshake.next(&mut Input::new(&mut bytes), now, &mut out).unwrap_err();
+/// assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::Rejected(403)));
+/// assert_eq!(handshake.response().expect("it was refused").body(), b"not you\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ClientHandshake {
+    options: Arc<ClientOptions>,
+    /// What Sec-WebSocket-Accept has to be.
+    accept: String,
+    step: Step,
+    /// Bytes of heads so far, those of interim responses included.
+    head_size: usize,
+    interim: u8,
+    response: Option<http::Response<Vec<u8>>>,
+    deadline: Option<Instant>,
+    failure: Option<Failure>,
+}
+
+/// How far it has come.
+enum Step {
+    Head(Head),
+    /// Of a response that refuses, with this status.
+    Body(Body, StatusCode),
+    /// A connection was made.
+    Opened,
+    /// It failed.
+    Failed,
+    /// It failed, and so did the byte stream.
+    Ended,
+}
+
+impl ClientHandshake {
+    /// Writes the request for `target`.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was appended: the options would make an invalid request.
+    pub fn new(
+        target: &Target,
+        options: Arc<ClientOptions>,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Result<Self, RequestError> {
+        let key = key::generate(&*options.connection.random);
+        ask::write(target, &options, &key, out.buffer())?;
+        Ok(Self {
+            accept: key::accept(key.as_bytes()),
+            step: Step::Head(Head::new(
+                Message::Response,
+                options.max_head_size,
+                options.max_fields,
+            )),
+            head_size: 0,
+            interim: 0,
+            response: None,
+            deadline: options.open_timeout.map(|timeout| now + timeout),
+            failure: None,
+            options,
+        })
+    }
+
+    /// Takes received bytes. Returns the connection once the response is whole and right; what
+    /// follows it is left in the input. Interim responses (1xx) are passed over.
+    ///
+    /// # Errors
+    ///
+    /// Once: [`HandshakeError::Rejected`] when a response of another status is whole (or was cut off
+    /// at the limit for its body), and the other [`HandshakeError`]s for one that breaks the rules.
+    /// What arrives later is discarded.
+    pub fn next(
+        &mut self,
+        input: &mut Input<'_>,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Result<Option<Opened>, Failure> {
+        let _ = out; // nothing to say; a handshake of either role is driven alike
+        self.read(input, now).map_err(|error| {
+            input.discard();
+            self.fail(Cause::Handshake(error))
+        })
+    }
+
+    /// The byte stream has ended: the peer sends nothing more. This may be how a refusing response
+    /// ends (RFC 9112 §6.3).
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::Rejected`] within the body of a refusing response, with
+    /// what arrived of it; else [`Cause::EndOfStream`]; once.
+    pub fn handle_eof(&mut self) -> Result<(), Failure> {
+        self.end(Cause::EndOfStream)
+    }
+
+    /// The byte stream has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::Rejected`] within the body of a refusing response, with what arrived of it;
+    /// else [`Cause::Transport`]; once.
+    pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
+        self.end(Cause::Transport(error))
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
+    /// another call.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Does what is due at `now`. A call before anything is due does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::Rejected`] within the body of a refusing response, with what arrived of it;
+    /// else [`Cause::OpenTimeout`]; once.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Result<Option<Timer>, Failure> {
+        let _ = out; // as in `next`
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return Ok(None);
+        }
+        match self.step {
+            Step::Body(_, status) => Err(self.rejected(status)),
+            Step::Head(_) => Err(self.fail(Cause::OpenTimeout)),
+            Step::Opened | Step::Failed | Step::Ended => Ok(None),
+        }
+    }
+
+    /// Gives the handshake up. Returns the failure, [`HandshakeError::Abandoned`]; `None` if the
+    /// handshake was over already.
+    pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
+        let _ = (now, out); // as in `next`
+        match self.step {
+            Step::Head(_) | Step::Body(..) => {
+                Some(self.fail(Cause::Handshake(HandshakeError::Abandoned)))
+            }
+            Step::Opened | Step::Failed | Step::Ended => None,
+        }
+    }
+
+    /// What is to become of the byte stream.
+    pub const fn shutdown(&self) -> Shutdown {
+        match self.step {
+            Step::Head(_) | Step::Body(..) | Step::Opened => Shutdown::Open,
+            Step::Failed => Shutdown::Close,
+            Step::Ended => Shutdown::Abort,
+        }
+    }
+
+    /// The final response that did not open a connection: one that refused, with its body as far as
+    /// it came, or a 101 that broke the rules.
+    #[must_use]
+    pub const fn response(&self) -> Option<&http::Response<Vec<u8>>> {
+        match self.step {
+            Step::Failed | Step::Ended => self.response.as_ref(),
+            Step::Head(_) | Step::Body(..) | Step::Opened => None,
+        }
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn into_response(self) -> Option<http::Response<Vec<u8>>> {
+        match self.step {
+            Step::Failed | Step::Ended => self.response,
+            Step::Head(_) | Step::Body(..) | Step::Opened => None,
+        }
+    }
+
+    /// Why there is no connection, once that is so.
+    #[must_use]
+    pub const fn failure(&self) -> Option<Failure> {
+        self.failure
+    }
+
+    fn read(
+        &mut self,
+        input: &mut Input<'_>,
+        now: Instant,
+    ) -> Result<Option<Opened>, HandshakeError> {
+        while let Step::Head(head) = &mut self.step {
+            if !head.read(input)? {
+                return Ok(None);
+            }
+            let response = parse::response(head)?;
+            self.head_size += head.bytes().len();
+            match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => return self.open(response, now).map(Some),
+                status if status.is_informational() => self.pass_over()?,
+                status => {
+                    let framing = Framing::of_response(response.headers(), status);
+                    self.step = Step::Body(Body::new(framing, self.options.max_body_size), status);
+                    self.response = Some(response);
+                }
+            }
+        }
+        match &mut self.step {
+            Step::Body(body, status) => match body.read(input) {
+                Ok(false) => Ok(None),
+                // Whatever is wrong with the body: the server has refused, and that is what counts.
+                Ok(true) | Err(_) => Err(HandshakeError::Rejected(status.as_u16())),
+            },
+            Step::Failed | Step::Ended => {
+                input.discard();
+                Ok(None)
+            }
+            Step::Head(_) | Step::Opened => Ok(None),
+        }
+    }
+
+    /// Makes ready for the response after an interim one.
+    fn pass_over(&mut self) -> Result<(), HandshakeError> {
+        self.interim += 1;
+        if self.interim > MAX_INTERIM {
+            return Err(HandshakeError::TooManyInterim);
+        }
+        let room = self.options.max_head_size.saturating_sub(self.head_size);
+        self.step = Step::Head(Head::new(Message::Response, room, self.options.max_fields));
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        response: http::Response<Vec<u8>>,
+        now: Instant,
+    ) -> Result<Opened, HandshakeError> {
+        let response = self.response.insert(response);
+        let Verified { subprotocol, extension } = verify(response, &self.accept, &self.options)?;
+
+        (self.step, self.deadline) = (Step::Opened, None);
+        let mut connection = Connection::new(Role::Client, self.options.connection.clone(), now);
+        let mut agreed = None;
+        if let Some((extension, codec)) = extension {
+            connection = connection.with_extension(codec.decoder, codec.encoder);
+            agreed = extension.to_field();
+        }
+        let response = core::mem::take(response).map(|_| ());
+        Ok(Opened { connection, response, subprotocol, extension: agreed })
+    }
+
+    fn end(&mut self, cause: Cause) -> Result<(), Failure> {
+        let failure = match self.step {
+            Step::Opened => return Ok(()),
+            Step::Head(_) => Err(self.fail(cause)),
+            Step::Body(_, status) => Err(self.rejected(status)),
+            Step::Failed | Step::Ended => Ok(()),
+        };
+        self.step = Step::Ended;
+        failure
+    }
+
+    fn rejected(&mut self, status: StatusCode) -> Failure {
+        self.fail(Cause::Handshake(HandshakeError::Rejected(status.as_u16())))
+    }
+
+    fn fail(&mut self, cause: Cause) -> Failure {
+        if let (Step::Body(body, _), Some(response)) = (&mut self.step, &mut self.response) {
+            *response.body_mut() = body.take();
+        }
+        (self.step, self.deadline) = (Step::Failed, None);
+        *self.failure.insert(Failure::new(cause, State::Connecting, 0))
+    }
+}

@@ -1,0 +1,272 @@
+//! Agreeing on extensions (RFC 6455 §9.1).
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use http::HeaderMap;
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
+
+use super::fields::{is_token, is_token_char};
+use crate::error::{Field, HandshakeError};
+use crate::extension::{Decoder, Encoder};
+
+const INVALID: HandshakeError = HandshakeError::Invalid(Field::SecWebSocketExtensions);
+
+/// What one extension has to say in an opening handshake. One value serves all connections of an
+/// endpoint.
+///
+/// A connection has room for one extension: the server takes the first offer, in the client's
+/// order, that one of its negotiators accepts.
+pub trait Negotiator: Send + Sync {
+    /// The name of the extension: a token (RFC 6455 §9.1), compared byte by byte.
+    fn name(&self) -> &str;
+
+    /// Client: what to offer, in order of preference. Every element is an offer of its own.
+    fn offer(&self) -> Vec<Params>;
+
+    /// Server: an offer of the client. `None` declines it; else what to answer, and the codec.
+    ///
+    /// Names and values are tokens, in the order in which they came, repetitions included. It is
+    /// for the extension to decline what it does not know.
+    fn accept(&self, offer: &Params) -> Option<(Params, Codec)>;
+
+    /// Client: what the server answered to the offers.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the handshake: the server accepted what was not offered, or what this
+    /// extension does not know. [`HandshakeError::Invalid`] of
+    /// [`Field::SecWebSocketExtensions`] says so.
+    fn confirm(&self, answer: &Params) -> Result<Codec, HandshakeError>;
+}
+
+/// An extension as agreed on, for one connection.
+#[expect(clippy::exhaustive_structs, reason = "made by extensions; a connection has two ways")]
+pub struct Codec {
+    /// For what is received.
+    pub decoder: Box<dyn Decoder>,
+    /// For what is sent.
+    pub encoder: Box<dyn Encoder>,
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codec").finish_non_exhaustive()
+    }
+}
+
+/// The parameters of an extension, in order; each a name, and perhaps a value.
+///
+/// ```
+/// use anyloop_proto::handshake::Params;
+///
+/// let params = Params::new().with("client_no_context_takeover").with_value("max_bits", 10);
+/// let all: Vec<_> = params.iter().collect();
+/// assert_eq!(all, [("client_no_context_takeover", None), ("max_bits", Some("10"))]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Params(Vec<(String, Option<String>)>);
+
+impl Params {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds one without a value. The name must be a token; otherwise the handshake refuses to send
+    /// it.
+    #[must_use]
+    pub fn with(mut self, name: &str) -> Self {
+        self.0.push((name.into(), None));
+        self
+    }
+
+    /// Adds one with a value. Both must be tokens; otherwise the handshake refuses to send them.
+    #[must_use]
+    pub fn with_value(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.0.push((name.into(), Some(value.to_string())));
+        self
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// An extension by name, with parameters: an offer, or the answer to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Extension {
+    pub(super) name: String,
+    pub(super) params: Params,
+}
+
+impl Extension {
+    /// In the grammar of the field; `None` if a part of it is not a token, and so could smuggle in
+    /// anything.
+    pub(super) fn to_field(&self) -> Option<String> {
+        let mut text = self.name.clone();
+        let mut valid = is_token(self.name.as_bytes());
+        for (name, value) in self.params.iter() {
+            valid &= is_token(name.as_bytes()) && value.is_none_or(|v| is_token(v.as_bytes()));
+            text.extend(["; ", name]);
+            if let Some(value) = value {
+                text.extend(["=", value]);
+            }
+        }
+        valid.then_some(text)
+    }
+}
+
+/// All extensions in the field, over all its lines; none if it is absent. If it is there, the
+/// grammar asks for one at least (`1#extension`).
+pub(super) fn parse(headers: &HeaderMap) -> Result<Vec<Extension>, HandshakeError> {
+    let mut extensions = Vec::new();
+    for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
+        Parser(line.as_bytes()).list(&mut extensions).ok_or(INVALID)?;
+    }
+    if extensions.is_empty() && headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(INVALID);
+    }
+    Ok(extensions)
+}
+
+/// Server: the first offer that a negotiator accepts, as answered.
+pub(super) fn choose(
+    negotiators: &[Arc<dyn Negotiator>],
+    offers: &[Extension],
+) -> Option<(Extension, Codec)> {
+    offers.iter().find_map(|offer| {
+        let mut able = negotiators.iter().filter(|negotiator| negotiator.name() == offer.name);
+        able.find_map(|negotiator| negotiator.accept(&offer.params))
+            .map(|(params, codec)| (Extension { name: offer.name.clone(), params }, codec))
+    })
+}
+
+/// Client: checks the server's choice. There is one at most, since a connection has room for one.
+pub(super) fn confirm(
+    negotiators: &[Arc<dyn Negotiator>],
+    headers: &HeaderMap,
+) -> Result<Option<(Extension, Codec)>, HandshakeError> {
+    let mut answers = parse(headers)?.into_iter();
+    let Some(answer) = answers.next() else { return Ok(None) };
+    if let Some(second) = answers.next() {
+        let again = second.name == answer.name;
+        let field = Field::SecWebSocketExtensions;
+        return Err(match again {
+            true => HandshakeError::Duplicate(field),
+            false => HandshakeError::Unsupported(field),
+        });
+    }
+    let offered = negotiators.iter().find(|negotiator| negotiator.name() == answer.name);
+    let codec = offered.ok_or(INVALID)?.confirm(&answer.params)?;
+    Ok(Some((answer, codec)))
+}
+
+/// What is left of a line to parse:
+///
+/// ```text
+/// extension-list  = 1#extension
+/// extension       = extension-token *( ";" extension-param )
+/// extension-param = token [ "=" (token | quoted-string) ]
+/// ```
+struct Parser<'l>(&'l [u8]);
+
+impl Parser<'_> {
+    fn list(&mut self, extensions: &mut Vec<Extension>) -> Option<()> {
+        loop {
+            self.space();
+            match self.0.first() {
+                None => return Some(()),
+                Some(b',') => {} // an empty element (RFC 9110 §5.6.1.2)
+                Some(_) => extensions.push(self.extension()?),
+            }
+            if !self.eat(b',') {
+                return self.0.is_empty().then_some(());
+            }
+        }
+    }
+
+    fn extension(&mut self) -> Option<Extension> {
+        let name = self.token()?;
+        let mut params = Params::new();
+        self.space();
+        while self.eat(b';') {
+            self.space();
+            let name = self.token()?;
+            self.space();
+            let value = if self.eat(b'=') {
+                self.space();
+                Some(self.value()?)
+            } else {
+                None
+            };
+            params.0.push((name, value));
+            self.space();
+        }
+        Some(Extension { name, params })
+    }
+
+    fn value(&mut self) -> Option<String> {
+        if self.eat(b'"') { self.quoted() } else { self.token() }
+    }
+
+    fn token(&mut self) -> Option<String> {
+        let end = self.0.iter().position(|&byte| !is_token_char(byte)).unwrap_or(self.0.len());
+        let (token, rest) = self.0.split_at(end);
+        self.0 = rest;
+        (!token.is_empty()).then(|| token.iter().copied().map(char::from).collect())
+    }
+
+    /// RFC 6455 §9.1: the value after unescaping must be a token, too.
+    fn quoted(&mut self) -> Option<String> {
+        let mut value = String::new();
+        loop {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            let byte = match byte {
+                b'"' => return (!value.is_empty()).then_some(value),
+                b'\\' => {
+                    let (&escaped, rest) = self.0.split_first()?;
+                    self.0 = rest;
+                    escaped
+                }
+                _ => byte,
+            };
+            if !is_token_char(byte) {
+                return None;
+            }
+            value.push(char::from(byte));
+        }
+    }
+
+    fn space(&mut self) {
+        self.0 = self.0.trim_ascii_start();
+    }
+
+    fn eat(&mut self, wanted: u8) -> bool {
+        match self.0.split_first() {
+            Some((&byte, rest)) if byte == wanted => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Reading header fields: values that stand once, and lists of tokens.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::{Field, HandshakeError};
+
+/// The name under which a field stands in a header map.
+pub(super) const fn name(field: Field) -> HeaderName {
+    match field {
+        Field::Connection => header::CONNECTION,
+        Field::ContentLength => header::CONTENT_LENGTH,
+        Field::Expect => header::EXPECT,
+        Field::Host => header::HOST,
+        Field::Origin => header::ORIGIN,
+        Field::SecWebSocketAccept => header::SEC_WEBSOCKET_ACCEPT,
+        Field::SecWebSocketExtensions => header::SEC_WEBSOCKET_EXTENSIONS,
+        Field::SecWebSocketKey => header::SEC_WEBSOCKET_KEY,
+        Field::SecWebSocketProtocol => header::SEC_WEBSOCKET_PROTOCOL,
+        Field::SecWebSocketVersion => header::SEC_WEBSOCKET_VERSION,
+        Field::TransferEncoding => header::TRANSFER_ENCODING,
+        Field::Upgrade => header::UPGRADE,
+    }
+}
+
+/// The value of a field that stands at most once.
+pub(super) fn at_most_one(
+    headers: &HeaderMap,
+    field: Field,
+) -> Result<Option<&HeaderValue>, HandshakeError> {
+    let mut values = headers.get_all(name(field)).iter();
+    let value = values.next();
+    if values.next().is_some() {
+        return Err(HandshakeError::Duplicate(field));
+    }
+    Ok(value)
+}
+
+/// The value of a field that stands exactly once.
+pub(super) fn exactly_one(
+    headers: &HeaderMap,
+    field: Field,
+) -> Result<&HeaderValue, HandshakeError> {
+    at_most_one(headers, field)?.ok_or(HandshakeError::Missing(field))
+}
+
+/// The elements of a comma-separated list that may be spread over several lines. Empty ones are
+/// passed over (RFC 9110 §5.6.1.2). Not for lists whose elements may hold quoted strings.
+pub(super) fn elements(headers: &HeaderMap, field: Field) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(name(field))
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(trim)
+        .filter(|element| !element.is_empty())
+}
+
+/// Whether a list has `token` as one of its elements, in any case. Never a substring.
+pub(super) fn has_token(headers: &HeaderMap, field: Field, token: &str) -> bool {
+    elements(headers, field).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// A list of tokens without repetition; empty if the field is absent. If it is there, the grammar
+/// asks for one element at least (RFC 6455 §11.3.4: `1#token`).
+pub(super) fn unique_tokens(
+    headers: &HeaderMap,
+    field: Field,
+) -> Result<Vec<String>, HandshakeError> {
+    let mut tokens: Vec<String> = Vec::new();
+    for element in elements(headers, field) {
+        let token = as_token(element).ok_or(HandshakeError::Invalid(field))?;
+        tokens.push(token.into());
+    }
+    if tokens.is_empty() && headers.contains_key(name(field)) {
+        return Err(HandshakeError::Invalid(field));
+    }
+    if repeated(&tokens).is_some() {
+        return Err(HandshakeError::Duplicate(field));
+    }
+    Ok(tokens)
+}
+
+/// One that stands in the list twice. Sorts: a peer decides how many there are.
+pub(super) fn repeated(tokens: &[String]) -> Option<&String> {
+    let mut sorted: Vec<&String> = tokens.iter().collect();
+    sorted.sort_unstable();
+    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+/// The declared length of a body, in bytes. Repeated equal values count as one (RFC 9110 §8.6); a
+/// value out of range is larger than any limit.
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HandshakeError> {
+    let mut length = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for element in value.as_bytes().split(|&byte| byte == b',').map(trim) {
+            let digits = core::str::from_utf8(element).ok();
+            let digits = digits
+                .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+                .ok_or(HandshakeError::Invalid(Field::ContentLength))?;
+            let this = digits.parse().unwrap_or(u64::MAX);
+            if length.is_some_and(|other| other != this) {
+                return Err(HandshakeError::Duplicate(Field::ContentLength));
+            }
+            length = Some(this);
+        }
+    }
+    Ok(length)
+}
+
+/// Whether these bytes are a token (RFC 9110 §5.6.2).
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_char(byte))
+}
+
+/// The same bytes as text, if they are a token.
+pub(super) fn as_token(bytes: &[u8]) -> Option<&str> {
+    core::str::from_utf8(bytes).ok().filter(|text| is_token(text.as_bytes()))
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+pub(super) const fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// Without optional white space at both ends (RFC 9110 §5.6.3).
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Fields of a WebSocket handshake that the machine itself writes (RFC 6455 §4), by name.
+pub(super) fn is_reserved(name: &HeaderName) -> bool {
+    is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")
+}
+
+/// Fields that say where a message ends and what becomes of the byte stream: the machine's, too.
+pub(super) fn is_framing(name: &HeaderName) -> bool {
+    [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name)
+}

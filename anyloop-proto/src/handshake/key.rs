@@ -1,0 +1,47 @@
+//! The nonce of a handshake, and the proof that it was read (RFC 6455 §4.1, §4.2.2).
+
+use alloc::string::String;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::{self, GeneralPurpose, GeneralPurposeConfig};
+use sha1::{Digest, Sha1};
+
+use crate::random::Random;
+
+/// RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Length of a key: sixteen bytes in base64.
+const KEY_LEN: usize = 24;
+
+/// Honest clients were seen that leave rubbish in the four bits which the last character has to
+/// spare. Nothing depends on them: the accept key is made from the characters.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// A new key.
+pub(super) fn generate(random: &dyn Random) -> String {
+    let mut nonce = [0; 16];
+    random.fill(&mut nonce);
+    encode(&nonce)
+}
+
+/// Whether it is the base64 of sixteen bytes.
+pub(super) fn is_valid(key: &[u8]) -> bool {
+    // The decoder asks for room for all that 24 characters could hold.
+    let mut nonce = [0; 18];
+    key.len() == KEY_LEN && LENIENT.decode_slice(key, &mut nonce) == Ok(16)
+}
+
+/// The value of Sec-WebSocket-Accept for this key.
+pub(super) fn accept(key: &[u8]) -> String {
+    encode(&Sha1::new().chain_update(key).chain_update(GUID).finalize())
+}
+
+/// Base64, padded.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    general_purpose::STANDARD.encode(bytes)
+}

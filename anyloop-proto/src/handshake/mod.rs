@@ -1,0 +1,85 @@
+//! The opening handshake (RFC 6455 §4), of both roles.
+//!
+//! A handshake is a state machine like [`Connection`](crate::Connection), and comes before it: it
+//! takes received bytes and the time, appends what is to be sent to an output, and ends in a
+//! connection or in a failure. The contract is that of a connection: after any call write what was
+//! appended, then do what `shutdown` says; ask `poll_timeout` again after any call.
+//!
+//! Only the bytes of the handshake are taken from the [`Input`](crate::Input). What follows them is
+//! frames, and is passed to the connection by the same input.
+//!
+//! - [`ServerHandshake`] reads a request and lends it to the application, which answers when it
+//!   likes: [`accept`](ServerHandshake::accept), or [`respond`](ServerHandshake::respond) with
+//!   something else. Requests that are plain HTTP come the same way. Requests that are neither are
+//!   answered by the machine.
+//! - [`ClientHandshake`] writes a request and verifies every field of the response. A response
+//!   other than 101 can be read whole.
+//!
+//! Both in memory, one against the other:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use anyloop_proto::handshake::{
+//!     Accept, ClientHandshake, ClientOptions, Incoming, OriginPolicy, ServerHandshake,
+//!     ServerOptions, Target,
+//! };
+//! use anyloop_proto::{Input, Instant};
+//!
+//! let now = Instant::from_nanos(0);
+//! let target: Target = "ws://localhost:9002/chat".parse()?;
+//! let mut options = ClientOptions::default();
+//! options.subprotocols = vec!["chat".into()];
+//!
+//! let mut request = Vec::new();
+//! let mut client = ClientHandshake::new(&target, Arc::new(options), now, &mut request)?;
+//!
+//! let options = Arc::new(ServerOptions::new(OriginPolicy::Any));
+//! let mut server = ServerHandshake::new(options, now);
+//! let mut response = Vec::new();
+//! match server.next(&mut Input::new(&mut request), now, &mut response)? {
+//!     Some(Incoming::Upgrade(request)) => {
+//!         assert_eq!(request.uri().path(), "/chat");
+//!         assert_eq!(request.subprotocols(), ["chat"]);
+//!     }
+//!     _ => panic!("a whole WebSocket request was sent"),
+//! }
+//! let accepted = server.accept(Accept::new().with_subprotocol("chat"), now, &mut response)?;
+//!
+//! let opened = client.next(&mut Input::new(&mut response), now, &mut request)?;
+//! let opened = opened.expect("a whole response was sent");
+//! assert_eq!(opened.subprotocol, accepted.subprotocol);
+//! let (client, server) = (opened.connection, accepted.connection);
+//! # let _ = (client, server);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod accept;
+mod answer;
+mod ask;
+mod body;
+mod client;
+mod extensions;
+mod fields;
+mod head;
+mod key;
+mod opened;
+mod options;
+mod parse;
+mod request;
+mod server;
+mod uri;
+mod verify;
+mod write;
+
+pub use accept::Accept;
+pub use answer::AnswerError;
+pub use ask::RequestError;
+pub use client::ClientHandshake;
+pub use extensions::{Codec, Negotiator, Params};
+/// The crate whose types stand for requests, responses and their parts.
+pub use http;
+pub use opened::Opened;
+pub use options::{ClientOptions, OriginPolicy, ServerOptions};
+pub use request::Request;
+pub use server::{Incoming, ServerHandshake};
+pub use uri::{Target, UriError};

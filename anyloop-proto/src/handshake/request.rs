@@ -1,0 +1,186 @@
+//! A request, as a server sees it, and the rules it has to keep.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Deref;
+
+use http::{HeaderMap, Method, Uri, Version};
+
+use super::body::Framing;
+use super::extensions::{self, Extension};
+use super::fields::{at_most_one, elements, exactly_one, has_token, name, unique_tokens};
+use super::key;
+use super::options::ServerOptions;
+use super::uri::Authority;
+use crate::error::{Field, HandshakeError};
+
+/// A whole request, valid as far as the handshake goes. Reads like the [`http::Request`] that it
+/// holds, body included; Host, Upgrade and Sec-WebSocket fields have been checked.
+#[derive(Debug)]
+pub struct Request {
+    http: http::Request<Vec<u8>>,
+    upgrade: Option<Upgrade>,
+}
+
+/// What a WebSocket request asks for.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    /// The answer to its key.
+    pub(super) accept: String,
+    pub(super) subprotocols: Vec<String>,
+    pub(super) offers: Vec<Extension>,
+}
+
+impl Request {
+    /// The subprotocols that the client would speak, in its order of preference (RFC 6455 §11.3.4).
+    #[must_use]
+    pub fn subprotocols(&self) -> &[String] {
+        self.upgrade.as_ref().map_or(&[], |upgrade| &upgrade.subprotocols)
+    }
+
+    /// The origin of the web page that makes the request, if a browser says so (RFC 6454 §7). For a
+    /// WebSocket request it has passed the [`OriginPolicy`](super::OriginPolicy).
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        self.http.headers().get(http::header::ORIGIN)?.to_str().ok()
+    }
+
+    /// The Host field: where the client believes to be. Always there, but for HTTP/1.0.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.http.headers().get(http::header::HOST)?.to_str().ok()
+    }
+
+    /// Whether this is a WebSocket request.
+    #[must_use]
+    pub const fn is_upgrade(&self) -> bool {
+        self.upgrade.is_some()
+    }
+
+    /// As the type of the `http` crate.
+    #[must_use]
+    pub fn into_http(self) -> http::Request<Vec<u8>> {
+        self.http
+    }
+
+    pub(super) const fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_ref()
+    }
+
+    pub(super) fn set_body(&mut self, body: Vec<u8>) {
+        *self.http.body_mut() = body;
+    }
+}
+
+impl Deref for Request {
+    type Target = http::Request<Vec<u8>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.http
+    }
+}
+
+/// What the head of a request turned out to be.
+pub(super) struct Checked {
+    pub(super) request: Request,
+    pub(super) framing: Framing,
+    /// The client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
+    pub(super) expects_continue: bool,
+}
+
+/// Applies the rules for requests, and if this is a WebSocket request, those for these.
+pub(super) fn check(
+    http: http::Request<Vec<u8>>,
+    options: &ServerOptions,
+) -> Result<Checked, HandshakeError> {
+    let (headers, version) = (http.headers(), http.version());
+    check_target(http.method(), http.uri())?;
+    check_host(headers, version)?;
+    let framing = Framing::of_request(headers, version)?;
+
+    // RFC 9110 §7.8: Upgrade in an HTTP/1.0 request is to be ignored.
+    let upgrade = (version == Version::HTTP_11 && has_token(headers, Field::Upgrade, "websocket"))
+        .then(|| check_upgrade(&http, framing, options))
+        .transpose()?;
+
+    let expects_continue = check_expect(headers)? && version == Version::HTTP_11;
+    Ok(Checked { request: Request { http, upgrade }, framing, expects_continue })
+}
+
+/// The forms of a request target (RFC 9112 §3.2): authority for CONNECT, an asterisk for OPTIONS,
+/// else a path or an absolute URI.
+fn check_target(method: &Method, uri: &Uri) -> Result<(), HandshakeError> {
+    let authority_form = uri.scheme().is_none() && uri.authority().is_some();
+    let asterisk_form = uri.authority().is_none() && uri.path() == "*";
+    let fits = authority_form == (*method == Method::CONNECT)
+        && (!asterisk_form || *method == Method::OPTIONS);
+    if fits { Ok(()) } else { Err(HandshakeError::Target) }
+}
+
+/// RFC 9112 §3.2: no Host, two of them, or an invalid one is 400; HTTP/1.0 did not know it.
+fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HandshakeError> {
+    let host = match at_most_one(headers, Field::Host)? {
+        Some(host) => host,
+        None if version == Version::HTTP_10 => return Ok(()),
+        None => return Err(HandshakeError::Missing(Field::Host)),
+    };
+    let authority = host.to_str().ok().and_then(|host| Authority::parse(host).ok());
+    authority.map(|_| ()).ok_or(HandshakeError::Invalid(Field::Host))
+}
+
+/// Whether 100 (Continue) is expected. There is nothing else to expect (RFC 9110 §10.1.1).
+fn check_expect(headers: &HeaderMap) -> Result<bool, HandshakeError> {
+    let mut expects = false;
+    for expectation in elements(headers, Field::Expect) {
+        if !expectation.eq_ignore_ascii_case(b"100-continue") {
+            return Err(HandshakeError::Unsupported(Field::Expect));
+        }
+        expects = true;
+    }
+    Ok(expects)
+}
+
+/// The rules of RFC 6455 §4.2.1 for a request that wants to be a WebSocket.
+fn check_upgrade(
+    http: &http::Request<Vec<u8>>,
+    framing: Framing,
+    options: &ServerOptions,
+) -> Result<Upgrade, HandshakeError> {
+    let headers = http.headers();
+    if *http.method() != Method::GET {
+        return Err(HandshakeError::Method);
+    }
+    if !has_token(headers, Field::Connection, "upgrade") {
+        return Err(match headers.contains_key(name(Field::Connection)) {
+            true => HandshakeError::Invalid(Field::Connection),
+            false => HandshakeError::Missing(Field::Connection),
+        });
+    }
+    // A body would be read as frames. `Content-Length: 0` says that there is none.
+    match framing {
+        Framing::Length(0) => {}
+        Framing::Chunked => return Err(HandshakeError::Invalid(Field::TransferEncoding)),
+        _ => return Err(HandshakeError::Invalid(Field::ContentLength)),
+    }
+    // The version comes first: another one may have other rules for the rest (RFC 6455 §4.4).
+    if exactly_one(headers, Field::SecWebSocketVersion)?.as_bytes() != b"13" {
+        return Err(HandshakeError::Version);
+    }
+    let key = exactly_one(headers, Field::SecWebSocketKey)?.as_bytes();
+    if !key::is_valid(key) {
+        return Err(HandshakeError::Invalid(Field::SecWebSocketKey));
+    }
+    check_origin(headers, options)?;
+    Ok(Upgrade {
+        accept: key::accept(key),
+        subprotocols: unique_tokens(headers, Field::SecWebSocketProtocol)?,
+        offers: extensions::parse(headers)?,
+    })
+}
+
+/// RFC 6455 §4.2.2 /4/ and §10.2.
+fn check_origin(headers: &HeaderMap, options: &ServerOptions) -> Result<(), HandshakeError> {
+    let Some(origin) = at_most_one(headers, Field::Origin)? else { return Ok(()) };
+    let origin = origin.to_str().map_err(|_| HandshakeError::Invalid(Field::Origin))?;
+    if options.origins.allows(origin) { Ok(()) } else { Err(HandshakeError::OriginRefused) }
+}

@@ -1,0 +1,282 @@
+//! What a client connects to: `ws` and `wss` URIs (RFC 6455 §3).
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::Ipv6Addr;
+use core::str::FromStr;
+
+use http::HeaderValue;
+
+use super::fields::is_token_char;
+use super::key;
+
+/// A parsed `ws://` or `wss://` URI.
+///
+/// ```
+/// use anyloop_proto::handshake::Target;
+///
+/// let target: Target = "wss://[2001:db8::17]:9443/chat?room=1".parse()?;
+/// assert!(target.secure());
+/// assert_eq!((target.host(), target.port()), ("2001:db8::17", 9443));
+/// assert_eq!(target.host_header(), "[2001:db8::17]:9443");
+/// assert_eq!(target.path_and_query(), "/chat?room=1");
+/// # Ok::<(), anyloop_proto::handshake::UriError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    secure: bool,
+    host: String,
+    port: u16,
+    host_header: String,
+    path_and_query: String,
+    authorization: Option<HeaderValue>,
+}
+
+impl Target {
+    /// Whether the scheme is `wss`: the byte stream must be TLS.
+    #[must_use]
+    pub const fn secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The host to look up or connect to; an IPv6 address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port: 80 for `ws` and 443 for `wss` unless the URI says otherwise.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The value of the Host field: an IPv6 address in brackets, the port only if it is not the
+    /// scheme's default (RFC 6455 §4.1).
+    #[must_use]
+    pub fn host_header(&self) -> &str {
+        &self.host_header
+    }
+
+    /// What stands in the request line: path and query, `/` if both are empty (RFC 6455 §3).
+    #[must_use]
+    pub fn path_and_query(&self) -> &str {
+        &self.path_and_query
+    }
+
+    /// The Authorization field (RFC 7617) that user and password in the URI ask for.
+    #[must_use]
+    pub const fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
+    }
+}
+
+impl FromStr for Target {
+    type Err = UriError;
+
+    fn from_str(uri: &str) -> Result<Self, UriError> {
+        // RFC 3986 §2: everything else is written in percent-encoding. CR and LF would end up in
+        // the request (RFC 9112 §11.1).
+        if let Some(other) = uri.chars().find(|c| !c.is_ascii_graphic()) {
+            return Err(UriError::Character(other));
+        }
+        if uri.contains('#') {
+            return Err(UriError::Fragment);
+        }
+        let (scheme, rest) = uri.split_once("://").ok_or(UriError::Scheme)?;
+        let secure = match scheme {
+            _ if scheme.eq_ignore_ascii_case("ws") => false,
+            _ if scheme.eq_ignore_ascii_case("wss") => true,
+            _ => return Err(UriError::Scheme),
+        };
+        let path = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path_and_query) = rest.split_at(path);
+        let (userinfo, host_and_port) = match authority.rsplit_once('@') {
+            Some((userinfo, rest)) => (Some(userinfo), rest),
+            None => (None, authority),
+        };
+
+        let Authority { host, port } = Authority::parse(host_and_port)?;
+        let default = if secure { 443 } else { 80 };
+        let port = match port {
+            Some(0) => return Err(UriError::Port),
+            port => port.unwrap_or(default),
+        };
+        let bracketed = match host {
+            Host::V6(address) => format!("[{address}]"),
+            // A name to be looked up is not to be in percent-encoding.
+            Host::Name(name) if name.contains('%') => return Err(UriError::Host),
+            Host::Name(name) => name.into(),
+        };
+        Ok(Self {
+            secure,
+            host: match host {
+                Host::Name(host) | Host::V6(host) => host.into(),
+            },
+            port,
+            host_header: if port == default { bracketed } else { format!("{bracketed}:{port}") },
+            path_and_query: match path_and_query.strip_prefix('/') {
+                Some(_) => path_and_query.into(),
+                None => format!("/{path_and_query}"),
+            },
+            authorization: userinfo.map(basic).transpose()?.flatten(),
+        })
+    }
+}
+
+impl TryFrom<&str> for Target {
+    type Error = UriError;
+
+    fn try_from(uri: &str) -> Result<Self, UriError> {
+        uri.parse()
+    }
+}
+
+impl fmt::Display for Target {
+    /// As a URI, without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.host_header, self.path_and_query)
+    }
+}
+
+impl fmt::Debug for Target {
+    /// As a URI, without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(&self.to_string()).finish()
+    }
+}
+
+/// Why a URI cannot be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UriError {
+    /// A character that a URI cannot have: a space, a control character, or one beyond ASCII, which
+    /// is written in percent-encoding (in a host name, in Punycode).
+    Character(char),
+    /// A fragment (`#`), which RFC 6455 §3 forbids.
+    Fragment,
+    /// A host that is neither a name nor an IP address.
+    Host,
+    /// There is no host.
+    MissingHost,
+    /// A port that is not a number from 1 to 65535.
+    Port,
+    /// A scheme that is neither `ws` nor `wss`, or none.
+    Scheme,
+    /// A user or password that does not go into a Basic authorization (RFC 7617 §2).
+    UserInfo,
+}
+
+impl fmt::Display for UriError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Character(c) => write!(f, "character {c:?} in a URI"),
+            Self::Fragment => f.write_str("a WebSocket URI has no fragment"),
+            Self::Host => f.write_str("invalid host"),
+            Self::MissingHost => f.write_str("missing host"),
+            Self::Port => f.write_str("invalid port"),
+            Self::Scheme => f.write_str("scheme is neither ws nor wss"),
+            Self::UserInfo => f.write_str("invalid user or password"),
+        }
+    }
+}
+
+impl core::error::Error for UriError {}
+
+/// Host and port, as they stand in a URI or in a Host field (RFC 3986 §3.2).
+pub(super) struct Authority<'a> {
+    host: Host<'a>,
+    port: Option<u16>,
+}
+
+#[derive(Clone, Copy)]
+enum Host<'a> {
+    Name(&'a str),
+    V6(&'a str),
+}
+
+impl<'a> Authority<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, UriError> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, rest) = rest.split_once(']').ok_or(UriError::Host)?;
+                address.parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
+                (Host::V6(address), rest)
+            }
+            None => {
+                let end = text.find(':').unwrap_or(text.len());
+                let (name, rest) = text.split_at(end);
+                match name.is_empty() {
+                    true => return Err(UriError::MissingHost),
+                    false if !is_name(name.as_bytes()) => return Err(UriError::Host),
+                    false => (Host::Name(name), rest),
+                }
+            }
+        };
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => None,
+            None => return Err(UriError::Host),
+            Some("") => None, // RFC 3986 §3.2.3 lets the number be missing
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                Some(digits.parse().map_err(|_| UriError::Port)?)
+            }
+            Some(_) => return Err(UriError::Port),
+        };
+        Ok(Self { host, port })
+    }
+}
+
+/// `reg-name` of RFC 3986 §3.2.2, which includes IPv4 addresses.
+fn is_name(mut bytes: &[u8]) -> bool {
+    loop {
+        bytes = match bytes {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest
+            }
+            [b'%' | b'#' | b'^' | b'`' | b'|', ..] => return false,
+            [b'(' | b')' | b',' | b';' | b'=', rest @ ..] => rest,
+            [byte, rest @ ..] if is_token_char(*byte) => rest,
+            _ => return false,
+        }
+    }
+}
+
+/// `user:password` in percent-encoding as the value of an Authorization field (RFC 7617 §2).
+fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
+    if userinfo.is_empty() {
+        return Ok(None);
+    }
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
+    // The first colon ends the user: one inside would shift the border.
+    if user.contains(&b':') || user.iter().chain(&password).any(u8::is_ascii_control) {
+        return Err(UriError::UserInfo);
+    }
+    let credentials = key::encode(&[&user[..], b":", &password].concat());
+    let mut value =
+        HeaderValue::try_from(format!("Basic {credentials}")).map_err(|_| UriError::UserInfo)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn percent_decoded(text: &str) -> Result<Vec<u8>, UriError> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                let (high, low) = (digit(), digit());
+                let value = high.zip(low).map(|(high, low)| (high << 4 | low) as u8);
+                value.ok_or(UriError::UserInfo)?
+            }
+            b'@' => return Err(UriError::UserInfo),
+            _ => byte,
+        });
+    }
+    Ok(decoded)
+}

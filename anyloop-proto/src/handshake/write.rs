@@ -1,0 +1,52 @@
+//! Writing heads.
+
+use alloc::vec::Vec;
+use std::io::Write as _;
+
+use http::{HeaderMap, StatusCode};
+
+/// Appends a head, field by field, to a buffer.
+///
+/// Values come from `http` types or were checked to be tokens: none can hold a line end.
+#[must_use]
+pub(super) struct HeadWriter<'o>(&'o mut Vec<u8>);
+
+impl<'o> HeadWriter<'o> {
+    pub(super) fn request(target: &str, out: &'o mut Vec<u8>) -> Self {
+        Self(out).put(&[b"GET ", target.as_bytes(), b" HTTP/1.1\r\n"])
+    }
+
+    pub(super) fn response(status: StatusCode, out: &'o mut Vec<u8>) -> Self {
+        let reason = status.canonical_reason().unwrap_or_default();
+        let code = status.as_str();
+        Self(out).put(&[b"HTTP/1.1 ", code.as_bytes(), b" ", reason.as_bytes(), b"\r\n"])
+    }
+
+    pub(super) fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.put(&[name.as_bytes(), b": ", value.as_ref(), b"\r\n"])
+    }
+
+    pub(super) fn content_length(self, length: usize) -> Self {
+        // Writing to a `Vec` does not fail.
+        let _ = write!(self.0, "Content-Length: {length}\r\n");
+        self
+    }
+
+    pub(super) fn fields(mut self, headers: &HeaderMap) -> Self {
+        for (name, value) in headers {
+            self = self.field(name.as_str(), value);
+        }
+        self
+    }
+
+    pub(super) fn end(self) -> &'o mut Vec<u8> {
+        self.put(&[b"\r\n"]).0
+    }
+
+    fn put(self, parts: &[&[u8]]) -> Self {
+        for part in parts {
+            self.0.extend_from_slice(part);
+        }
+        self
+    }
+}

@@ -1,0 +1,81 @@
+//! The caller's bytes on their way into the state machine.
+
+use crate::assembly::BufferPool;
+
+/// Received bytes, in the caller's own buffer.
+///
+/// The machine unmasks payloads in place and lends them out from where they lie, so a message that
+/// arrives whole is never copied. What it has taken is gone from [`rest`](Self::rest); what it
+/// leaves (after a Close, or when the caller stops asking) is the caller's to keep.
+#[derive(Debug)]
+pub struct Input<'b> {
+    rest: &'b mut [u8],
+    pool: Option<&'b mut BufferPool>,
+}
+
+impl<'b> Input<'b> {
+    /// Input over `bytes`. Messages that arrive in parts are gathered in fresh memory.
+    #[inline]
+    #[must_use]
+    pub fn new(bytes: &'b mut [u8]) -> Self {
+        Self { rest: bytes, pool: None }
+    }
+
+    /// Input over `bytes`. Messages that arrive in parts are gathered in memory from `pool`, and
+    /// return it when they were read: in the steady state nothing is allocated.
+    #[inline]
+    #[must_use]
+    pub fn with_pool(bytes: &'b mut [u8], pool: &'b mut BufferPool) -> Self {
+        Self { rest: bytes, pool: Some(pool) }
+    }
+
+    /// The bytes not yet taken.
+    #[inline]
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        self.rest
+    }
+
+    /// How many bytes are not yet taken.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Whether all bytes are taken.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Takes all that is left, without reading it.
+    pub fn discard(&mut self) {
+        let _ = self.take(self.len());
+    }
+
+    /// Takes the next `n` bytes, or all if there are fewer.
+    #[inline]
+    pub(crate) fn take(&mut self, n: usize) -> &'b mut [u8] {
+        let n = n.min(self.rest.len());
+        let (taken, rest) = core::mem::take(&mut self.rest).split_at_mut(n);
+        self.rest = rest;
+        taken
+    }
+
+    /// Takes the next `n` bytes, if there are so many.
+    #[inline]
+    pub(crate) fn take_whole(&mut self, n: usize) -> Option<&'b mut [u8]> {
+        if n > self.rest.len() {
+            return None;
+        }
+        let (taken, rest) = core::mem::take(&mut self.rest).split_at_mut(n);
+        self.rest = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn pool(&mut self) -> Option<&mut BufferPool> {
+        self.pool.as_deref_mut()
+    }
+}

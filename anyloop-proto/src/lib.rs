@@ -1,0 +1,40 @@
+//! A WebSocket state machine that knows nothing of sockets, clocks or threads.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+mod assembly;
+mod close;
+mod config;
+mod connection;
+mod error;
+pub mod extension;
+pub mod frame;
+#[cfg(feature = "std")]
+pub mod handshake;
+mod input;
+mod message;
+mod output;
+#[cfg(feature = "std")]
+pub mod owned;
+mod random;
+mod time;
+mod utf8;
+
+pub use assembly::BufferPool;
+pub use close::{CloseCode, CloseFrame, MAX_REASON, truncate_reason};
+pub use config::{Config, Role};
+pub use connection::{Connection, Ending, Receiver, Sender, Shutdown, Statistics, Timer};
+pub use error::{
+    Cause, ExtensionError, Failure, Field, HandshakeError, Party, SendError, State, TransportError,
+};
+pub use input::Input;
+pub use message::{Chunk, Event, Kind, Message, Prepared, Text};
+pub use output::{LARGE_PAYLOAD, Output};
+#[cfg(feature = "std")]
+pub use random::OsRandom;
+pub use random::Random;
+pub use time::Instant;

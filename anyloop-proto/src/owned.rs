@@ -1,0 +1,376 @@
+//! The whole machine behind a few calls, for tests, foreign languages and WebAssembly.
+//!
+//! A [`WebSocket`] owns its buffers and hands out events that own their bytes: simpler to hold than
+//! [`Connection`], at the price of a copy each way.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::close::{CloseCode, CloseFrame};
+use crate::connection::{Connection, Shutdown, Timer};
+use crate::error::{Failure, SendError, State};
+use crate::handshake::{
+    Accept, AnswerError, ClientHandshake, ClientOptions, Incoming, Opened, Request, RequestError,
+    ServerHandshake, ServerOptions, Target, http,
+};
+use crate::input::Input;
+use crate::message::{self, Kind, Message};
+use crate::time::Instant;
+
+/// One end of a WebSocket, from the first byte of its handshake to the last.
+///
+/// Put in what happens ([`receive`](Self::receive), [`receive_eof`](Self::receive_eof),
+/// [`handle_timeout`](Self::handle_timeout), or a call of the application's), then take out what came
+/// of it: [`poll_event`](Self::poll_event) and [`poll_output`](Self::poll_output) until both return
+/// `None`, then do what [`shutdown`](Self::shutdown) says, and wait at most until
+/// [`poll_timeout`](Self::poll_timeout).
+///
+/// ```
+/// use anyloop_proto::handshake::{Accept, ClientOptions, OriginPolicy, ServerOptions};
+/// use anyloop_proto::owned::{Event, WebSocket};
+/// use anyloop_proto::Instant;
+///
+/// let now = Instant::from_nanos(0);
+/// let target = "ws://localhost:9002/".parse()?;
+/// let mut client = WebSocket::client(&target, ClientOptions::default().into(), now)?;
+/// let mut server = WebSocket::server(ServerOptions::new(OriginPolicy::Any).into(), now);
+///
+/// server.receive(&client.poll_output().unwrap_or_default(), now);
+/// assert!(matches!(server.poll_event(), Some(Event::Upgrade)));
+/// server.accept(Accept::new(), now)?;
+///
+/// client.receive(&server.poll_output().unwrap_or_default(), now);
+/// assert!(matches!(client.poll_event(), Some(Event::Open { .. })));
+/// client.send("hello")?;
+///
+/// server.receive(&client.poll_output().unwrap_or_default(), now);
+/// assert!(matches!(server.poll_event(), Some(Event::Open { .. })));
+/// assert!(matches!(server.poll_event(), Some(Event::Text(text)) if text == "hello"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct WebSocket {
+    phase: Phase,
+    /// Bytes that the machine has not taken yet.
+    input: Vec<u8>,
+    output: Vec<u8>,
+    events: VecDeque<Event>,
+}
+
+enum Phase {
+    Server(Box<ServerHandshake>),
+    Client(Box<ClientHandshake>),
+    Open(Box<Connection>),
+}
+
+/// What a [`WebSocket`] has to tell.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A part of a message, in [streaming](crate::Config::streaming) mode.
+    #[expect(missing_docs, reason = "the fields are those of `anyloop_proto::Chunk`")]
+    Chunk { kind: Kind, payload: Vec<u8>, first: bool, last: bool },
+    /// The peer's Close frame. It has been answered; nothing more will be received.
+    Close(CloseFrame),
+    /// It has failed, as said. There is no other event after this.
+    Failed(Failure),
+    /// A client asks for something else than a WebSocket: [`WebSocket::respond`] to the
+    /// [`WebSocket::request`].
+    Http,
+    /// The opening handshake is done.
+    Open {
+        /// The subprotocol agreed on.
+        subprotocol: Option<String>,
+        /// The extension agreed on, with its parameters.
+        extension: Option<String>,
+    },
+    /// A ping.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong {
+        /// What the peer put into it.
+        payload: Vec<u8>,
+        /// For the answer to a keep-alive ping: the time since that ping.
+        round_trip: Option<Duration>,
+    },
+    /// A text message.
+    Text(String),
+    /// A client asks for a WebSocket: [`WebSocket::accept`] or [`WebSocket::respond`] to the
+    /// [`WebSocket::request`]. Until then, what is received only piles up: better stop reading.
+    Upgrade,
+}
+
+impl From<message::Event<'_>> for Event {
+    fn from(event: message::Event<'_>) -> Self {
+        match event {
+            message::Event::Chunk(chunk) => Self::Chunk {
+                kind: chunk.kind,
+                payload: chunk.payload.to_vec(),
+                first: chunk.first,
+                last: chunk.last,
+            },
+            message::Event::Close(frame) => Self::Close(frame.to_owned()),
+            message::Event::Message(Message::Binary(bytes)) => Self::Binary(bytes.to_vec()),
+            message::Event::Message(Message::Text(text)) => Self::Text(text.as_str().to_string()),
+            message::Event::Ping(payload) => Self::Ping(payload.to_vec()),
+            message::Event::Pong { payload, round_trip } => {
+                Self::Pong { payload: payload.to_vec(), round_trip }
+            }
+        }
+    }
+}
+
+impl WebSocket {
+    /// The server's end of a byte stream that begins at `now`.
+    #[must_use]
+    pub fn server(options: Arc<ServerOptions>, now: Instant) -> Self {
+        Self::new(Phase::Server(Box::new(ServerHandshake::new(options, now))), Vec::new())
+    }
+
+    /// The client's end of a byte stream to `target`. The request is the first output.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientHandshake::new`].
+    pub fn client(
+        target: &Target,
+        options: Arc<ClientOptions>,
+        now: Instant,
+    ) -> Result<Self, RequestError> {
+        let mut output = Vec::new();
+        let handshake = ClientHandshake::new(target, options, now, &mut output)?;
+        Ok(Self::new(Phase::Client(Box::new(handshake)), output))
+    }
+
+    fn new(phase: Phase, output: Vec<u8>) -> Self {
+        Self { phase, input: Vec::new(), output, events: VecDeque::new() }
+    }
+
+    /// Takes received bytes.
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) {
+        self.input.extend_from_slice(bytes);
+        self.process(now);
+    }
+
+    /// The peer sends nothing more.
+    pub fn receive_eof(&mut self) {
+        let result = match &mut self.phase {
+            Phase::Server(handshake) => handshake.handle_eof(),
+            Phase::Client(handshake) => handshake.handle_eof(),
+            Phase::Open(connection) => connection.handle_eof(),
+        };
+        self.report(result);
+    }
+
+    /// The next event.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The bytes to send: all there are.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Vec<u8>> {
+        let output = core::mem::take(&mut self.output);
+        (!output.is_empty()).then_some(output)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
+    /// another call.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Server(handshake) => handshake.poll_timeout(),
+            Phase::Client(handshake) => handshake.poll_timeout(),
+            Phase::Open(connection) => connection.poll_timeout(),
+        }
+    }
+
+    /// Does everything that is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        loop {
+            let due: Result<Option<Timer>, Failure> = match &mut self.phase {
+                Phase::Server(handshake) => handshake.handle_timeout(now, &mut self.output),
+                Phase::Client(handshake) => handshake.handle_timeout(now, &mut self.output),
+                Phase::Open(connection) => connection.handle_timeout(now, &mut self.output),
+            };
+            match due {
+                Ok(None) => return,
+                Ok(Some(_)) => {}
+                Err(failure) => self.report(Err(failure)),
+            }
+        }
+    }
+
+    /// What is to become of the byte stream.
+    pub fn shutdown(&self) -> Shutdown {
+        match &self.phase {
+            Phase::Server(handshake) => handshake.shutdown(),
+            Phase::Client(handshake) => handshake.shutdown(),
+            Phase::Open(connection) => connection.shutdown(),
+        }
+    }
+
+    /// The request that a server was sent, until it is accepted.
+    #[must_use]
+    pub fn request(&self) -> Option<&Request> {
+        match &self.phase {
+            Phase::Server(handshake) => handshake.request(),
+            _ => None,
+        }
+    }
+
+    /// The response with which a client was refused.
+    #[must_use]
+    pub fn response(&self) -> Option<&http::Response<Vec<u8>>> {
+        match &self.phase {
+            Phase::Client(handshake) => handshake.response(),
+            _ => None,
+        }
+    }
+
+    /// Accepts the WebSocket request, and takes in what was received after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerHandshake::accept`].
+    pub fn accept(&mut self, accept: Accept, now: Instant) -> Result<(), AnswerError> {
+        let Phase::Server(handshake) = &mut self.phase else {
+            return Err(AnswerError::NotAwaiting);
+        };
+        let opened = handshake.accept(accept, now, &mut self.output)?;
+        self.open(opened);
+        self.process(now);
+        Ok(())
+    }
+
+    /// Answers a plain request, or turns a WebSocket request down.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerHandshake::respond`].
+    pub fn respond(
+        &mut self,
+        response: &http::Response<Vec<u8>>,
+        now: Instant,
+    ) -> Result<(), AnswerError> {
+        match &mut self.phase {
+            Phase::Server(handshake) => handshake.respond(response, now, &mut self.output),
+            _ => Err(AnswerError::NotAwaiting),
+        }
+    }
+
+    /// Sends a whole message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`](crate::Sender::send), also before the connection is open.
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+        let Self { phase, output, .. } = self;
+        open(phase)?.sender.send(message, output)
+    }
+
+    /// Sends a ping.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::ping`](crate::Sender::ping), also before the connection is open.
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        let Self { phase, output, .. } = self;
+        open(phase)?.sender.ping(payload, output)
+    }
+
+    /// Begins the closing handshake, or gives up the opening one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::close`](crate::Sender::close).
+    pub fn close(&mut self, code: CloseCode, reason: &str, now: Instant) -> Result<(), SendError> {
+        let failure = match &mut self.phase {
+            Phase::Open(connection) => {
+                return connection.sender.close(code, reason, now, &mut self.output);
+            }
+            Phase::Server(handshake) => handshake.abandon(now, &mut self.output),
+            Phase::Client(handshake) => handshake.abandon(now, &mut self.output),
+        };
+        if let Some(failure) = failure {
+            self.report(Err(failure));
+        }
+        Ok(())
+    }
+
+    /// The connection, once it is open, and the output, for all that has no call here.
+    #[must_use]
+    pub fn parts(&mut self) -> Option<(&mut Connection, &mut Vec<u8>)> {
+        let Self { phase, output, .. } = self;
+        open(phase).ok().map(|connection| (connection, output))
+    }
+
+    /// Takes in what there is, through the end of the handshake and on.
+    fn process(&mut self, now: Instant) {
+        let mut bytes = core::mem::take(&mut self.input);
+        let mut input = Input::new(&mut bytes);
+        loop {
+            let result = match &mut self.phase {
+                Phase::Server(handshake) => {
+                    let incoming = handshake.next(&mut input, now, &mut self.output);
+                    incoming.map(|incoming| {
+                        self.events.extend(incoming.map(|incoming| match incoming {
+                            Incoming::Upgrade(_) => Event::Upgrade,
+                            Incoming::Http(_) => Event::Http,
+                        }));
+                    })
+                }
+                Phase::Client(handshake) => {
+                    match handshake.next(&mut input, now, &mut self.output) {
+                        Ok(Some(opened)) => {
+                            self.open(opened);
+                            continue; // what follows the response is frames
+                        }
+                        Ok(None) => Ok(()),
+                        Err(failure) => Err(failure),
+                    }
+                }
+                Phase::Open(connection) => {
+                    let Connection { receiver, sender } = &mut **connection;
+                    loop {
+                        match receiver.next(sender, &mut input, now, &mut self.output) {
+                            Ok(Some(event)) => self.events.push_back(event.into()),
+                            Ok(None) => break Ok(()),
+                            Err(failure) => break Err(failure),
+                        }
+                    }
+                }
+            };
+            self.report(result);
+            break;
+        }
+        let left = input.len();
+        let waiting = matches!(self.phase, Phase::Server(_));
+        self.input = bytes.split_off(bytes.len() - if waiting { left } else { 0 });
+    }
+
+    fn open(&mut self, opened: Opened) {
+        let Opened { connection, subprotocol, extension, .. } = opened;
+        self.phase = Phase::Open(Box::new(connection));
+        self.events.push_back(Event::Open { subprotocol, extension });
+    }
+
+    fn report(&mut self, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            self.events.push_back(Event::Failed(failure));
+        }
+    }
+}
+
+fn open(phase: &mut Phase) -> Result<&mut Connection, SendError> {
+    match phase {
+        Phase::Open(connection) => Ok(connection),
+        _ => Err(SendError::NotOpen(State::Connecting)),
+    }
+}

@@ -1,0 +1,98 @@
+//! Unpredictable bytes for masking keys and handshake nonces.
+
+/// A source of unpredictable bytes.
+///
+/// RFC 6455 §10.3 needs masking keys that the author of the payload cannot predict, and §4.1 a
+/// nonce that is chosen at random for each connection; so an implementation must be a
+/// cryptographically secure generator wherever a peer or a payload is not trusted. Tests pass a
+/// counter.
+///
+/// One value serves every connection of an endpoint, from any thread.
+pub trait Random: Send + Sync {
+    /// Fills `bytes` with unpredictable bytes.
+    fn fill(&self, bytes: &mut [u8]);
+
+    /// A masking key: four unpredictable bytes.
+    fn masking_key(&self) -> [u8; 4] {
+        let mut key = [0; 4];
+        self.fill(&mut key);
+        key
+    }
+}
+
+/// The operating system's generator, read 4 KiB at a time and shared by the connections of a
+/// thread.
+///
+/// A process that forks without `exec` shares up to 4 KiB of not yet used bytes with its child;
+/// masking keys then repeat between the two, but stay unpredictable to their peers.
+///
+/// # Panics
+///
+/// [`fill`](Random::fill) panics if the operating system has no random source, which the systems
+/// that Rust's standard library supports never report after boot.
+#[cfg(feature = "std")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRandom;
+
+#[cfg(feature = "std")]
+const REFILL: usize = 4096;
+
+#[cfg(feature = "std")]
+struct Stock {
+    bytes: [u8; REFILL],
+    used: usize,
+}
+
+#[cfg(feature = "std")]
+impl Stock {
+    fn take(&mut self, wanted: &mut [u8]) {
+        for part in wanted.chunks_mut(REFILL) {
+            if REFILL - self.used < part.len() {
+                getrandom::fill(&mut self.bytes)
+                    .expect("the operating system provides random bytes");
+                self.used = 0;
+            }
+            let stock = &mut self.bytes[self.used..self.used + part.len()];
+            part.copy_from_slice(stock);
+            stock.fill(0); // what was handed out must not be found in memory
+            self.used += part.len();
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl Random for OsRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        use std::boxed::Box;
+        use std::cell::RefCell;
+
+        std::thread_local! {
+            static STOCK: RefCell<Box<Stock>> =
+                RefCell::new(Box::new(Stock { bytes: [0; REFILL], used: REFILL }));
+        }
+        STOCK.with_borrow_mut(|stock| stock.take(bytes));
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn rfc6455_10_3_keys_are_not_repeated() {
+        let mut keys: Vec<_> = (0..4096).map(|_| OsRandom.masking_key()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert!(keys.len() > 4000, "only {} distinct keys of 4096", keys.len());
+    }
+
+    #[test]
+    fn a_request_larger_than_a_refill_is_filled_whole() {
+        let mut bytes = std::vec![0; 3 * REFILL + 17];
+        OsRandom.fill(&mut bytes);
+        for part in bytes.chunks(64) {
+            assert!(part.len() < 16 || part.iter().any(|&b| b != 0));
+        }
+    }
+}
