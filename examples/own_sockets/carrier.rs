@@ -1,0 +1,161 @@
+//! Carries bytes and time between one blocking socket and the state machine: all that a transport
+//! has to do.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyloop_proto::{
+    BufferPool, Connection, Event, Failure, Input, Instant, Sender, Shutdown, TransportError,
+};
+
+/// The most that one read takes, in bytes.
+const BUFFER: usize = 64 * 1024;
+
+/// Bytes kept for messages that arrive in parts.
+const POOL: usize = 32 << 20;
+
+/// How long a write may find no room. With a thread for each connection, nothing else is served
+/// meanwhile: a server that must not block would keep a backlog instead.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A socket, what was read from it and not taken yet, and what is to be written.
+pub(crate) struct Carrier {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// The part of the buffer that was read and not taken yet.
+    unread: std::ops::Range<usize>,
+    pub(crate) out: Vec<u8>,
+    pool: BufferPool,
+    half_closed: bool,
+}
+
+/// What came of waiting.
+pub(crate) enum Arrival {
+    /// Bytes, which are in the input now; or in the memory that was lent.
+    Bytes(usize),
+    /// The peer sends nothing more.
+    End,
+    /// The deadline.
+    Time,
+    /// The socket failed.
+    Error(TransportError),
+}
+
+pub(crate) fn now() -> Instant {
+    std::time::Instant::now().into()
+}
+
+impl Carrier {
+    pub(crate) fn new(stream: TcpStream) -> std::io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(Self {
+            stream,
+            buffer: vec![0; BUFFER],
+            unread: 0..0,
+            out: Vec::new(),
+            pool: BufferPool::new(POOL),
+            half_closed: false,
+        })
+    }
+
+    /// Passes what was read to `take`, and keeps what it does not take.
+    pub(crate) fn input<R>(&mut self, take: impl FnOnce(&mut Input<'_>, &mut Vec<u8>) -> R) -> R {
+        let bytes = &mut self.buffer[self.unread.clone()];
+        let mut input = Input::with_pool(bytes, &mut self.pool);
+        let result = take(&mut input, &mut self.out);
+        self.unread.start = self.unread.end - input.len();
+        result
+    }
+
+    /// Waits for bytes until the deadline, and reads them into `lent` if that is there.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>, lent: Option<&mut [u8]>) -> Arrival {
+        let timeout = deadline.map(|deadline| deadline - now());
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Arrival::Time;
+        }
+        if let Err(error) = self.stream.set_read_timeout(timeout) {
+            return Arrival::Error((&error).into());
+        }
+        let in_place = lent.is_some();
+        match self.stream.read(lent.unwrap_or(&mut self.buffer)) {
+            Ok(0) => Arrival::End,
+            Ok(n) => {
+                self.unread = 0..if in_place { 0 } else { n };
+                Arrival::Bytes(n)
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {
+                    Arrival::Time
+                }
+                _ => Arrival::Error((&error).into()),
+            },
+        }
+    }
+
+    /// Writes what is to be written.
+    pub(crate) fn flush(&mut self) -> Result<(), TransportError> {
+        let result = self.stream.write_all(&self.out);
+        self.out.clear();
+        result.map_err(|error| TransportError::from(&error))
+    }
+
+    /// Does with the socket what the machine says; returns whether it is to be closed now.
+    pub(crate) fn shut_down(&mut self, shutdown: Shutdown) -> bool {
+        match shutdown {
+            Shutdown::Open | Shutdown::Linger => false,
+            Shutdown::HalfClose => {
+                if !self.half_closed {
+                    // If it cannot be shut down it is gone, and the next read will say so.
+                    let _ = self.stream.shutdown(std::net::Shutdown::Write);
+                    self.half_closed = true;
+                }
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Drives an open connection to its end, and says why it ended if it was not closed as it should be.
+pub(crate) fn drive(
+    carrier: &mut Carrier,
+    connection: &mut Connection,
+    mut act: impl FnMut(Event<'_>, &mut Sender, &mut Vec<u8>),
+) -> Result<(), Failure> {
+    let mut outcome = Ok(());
+    loop {
+        // Take in what has arrived.
+        let Connection { receiver, sender } = connection;
+        let taken = carrier.input(|input, out| {
+            while let Some(event) = receiver.next(sender, input, now(), out)? {
+                act(event, sender, out);
+            }
+            input.discard(); // what comes after a Close
+            Ok(())
+        });
+        outcome = outcome.and(taken);
+
+        // Write what came of it, and end the stream if it is time to.
+        if let Err(error) = carrier.flush() {
+            outcome = outcome.and(connection.handle_error(error));
+        }
+        if carrier.shut_down(connection.shutdown()) {
+            return outcome;
+        }
+
+        // Wait for more, at most until something is due.
+        let deadline = connection.poll_timeout();
+        let happened = match carrier.wait(deadline, connection.receiver.want()) {
+            Arrival::Bytes(n) => {
+                connection.receiver.filled(n); // does nothing where no memory was lent
+                Ok(())
+            }
+            Arrival::End => connection.handle_eof(),
+            Arrival::Error(error) => connection.handle_error(error),
+            Arrival::Time => connection.handle_timeout(now(), &mut carrier.out).map(|_| ()),
+        };
+        outcome = outcome.and(happened);
+    }
+}
