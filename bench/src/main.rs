@@ -1,0 +1,93 @@
+//! Codecs in memory, without sockets: what parsing, handling and answering a message costs.
+//!
+//! ```text
+//! codec                       every scenario and codec, interleaved; medians
+//! codec primitives            masking and UTF-8 beside memcpy
+//! codec check                 every codec a few times, and that it answers everything
+//! codec one SCENARIO CODEC N  N reads and nothing else, for counting instructions
+//! ```
+
+mod codecs;
+mod primitives;
+mod scenario;
+mod table;
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use codecs::CODECS;
+use scenario::{SCENARIOS, Scenario};
+
+/// Each figure is the median of this many turns; a turn runs every codec once.
+const TURNS: usize = 9;
+
+/// How long a codec runs in a turn.
+const SPAN: Duration = Duration::from_millis(60);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        [] => messages(),
+        ["primitives"] => primitives::run(),
+        ["check"] => check(),
+        ["one", scenario, codec, reads] => return one(scenario, codec, reads),
+        _ => {
+            eprintln!("usage: codec [primitives | check | one SCENARIO CODEC READS]");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Nanoseconds a message, for every scenario and codec.
+fn messages() {
+    for scenario in SCENARIOS {
+        let mut samples = vec![Vec::new(); CODECS.len()];
+        for _ in 0..TURNS {
+            for (codec, samples) in CODECS.iter().zip(&mut samples) {
+                samples.push(time(scenario, codec.run));
+            }
+        }
+        table::row(scenario.name, CODECS.iter().map(|codec| codec.name).zip(samples));
+    }
+}
+
+/// Runs one codec for about a `SPAN`, and says how many nanoseconds a message took.
+fn time(scenario: &Scenario, run: fn(&Scenario, usize)) -> f64 {
+    let mut reads = 16;
+    loop {
+        let start = Instant::now();
+        run(black_box(scenario), reads);
+        let took = start.elapsed();
+        if took >= SPAN {
+            return took.as_nanos() as f64 / (reads as f64 * scenario.messages_per_read());
+        }
+        let scale = SPAN.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        reads = (reads as f64 * (scale * 1.1).clamp(1.5, 100.0)) as usize;
+    }
+}
+
+/// Whether everything still works: nothing is timed.
+fn check() {
+    for scenario in SCENARIOS {
+        for codec in CODECS {
+            (codec.run)(scenario, 3);
+        }
+        println!("{}: ok", scenario.name);
+    }
+}
+
+fn one(scenario: &str, codec: &str, reads: &str) -> ExitCode {
+    let scenario = SCENARIOS.iter().find(|s| s.name == scenario);
+    let codec = CODECS.iter().find(|c| c.name == codec);
+    let (Some(scenario), Some(codec), Ok(reads)) = (scenario, codec, reads.parse()) else {
+        let scenarios: Vec<_> = SCENARIOS.iter().map(|s| s.name).collect();
+        let codecs: Vec<_> = CODECS.iter().map(|c| c.name).collect();
+        eprintln!("scenarios: {}; codecs: {}", scenarios.join(", "), codecs.join(", "));
+        return ExitCode::from(2);
+    };
+    (codec.run)(black_box(scenario), reads);
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,15 @@
+//! Rows of figures.
+
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+/// One scenario: nanoseconds a message, by codec.
+pub(crate) fn row(scenario: &str, codecs: impl Iterator<Item = (&'static str, Vec<f64>)>) {
+    print!("{scenario:14}");
+    for (codec, samples) in codecs {
+        print!("  {codec} {:.1} ns", median(samples));
+    }
+    println!();
+}
