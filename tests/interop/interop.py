@@ -1,0 +1,103 @@
+"""Real peers against the examples, in both roles. See `run`."""
+
+import asyncio
+import os
+import sys
+
+import websockets
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
+
+SECONDS = 60
+SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
+MESSAGES = ["hello", "", "κόσμε 🌍", "x" * 126, "y" * 70000]
+
+
+async def start(*command):
+    """Starts a server that says where it listens, and returns it with its port."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    line = await process.stdout.readline()
+    return process, int(line.decode().strip().rpartition(":")[2])
+
+
+async def stop(process):
+    process.kill()
+    await process.wait()
+
+
+async def python_client(url):
+    """Every size and kind, fragments, pings in between, and a close with a code and a reason."""
+    async with connect(url, max_size=None) as socket:
+        for size in SIZES:
+            for message in (os.urandom(size), "é" * (size // 2)):
+                await socket.send(message)
+                assert await socket.recv() == message, f"{size} come back"
+        await socket.send(["in ", "three ", "pieces"])
+        pong = await socket.ping(b"between")
+        assert await socket.recv() == "in three pieces"
+        await pong
+        await socket.close(4003, "done")
+    assert socket.close_code == 4003, socket.close_code
+
+
+async def node_client(url, node):
+    process = await asyncio.create_subprocess_exec(*node, "client", url)
+    assert await process.wait() == 0, "node's client failed"
+
+
+async def our_client(program, url):
+    """Our client sends what it is told, prints what comes back, and closes; then is closed."""
+    process = await asyncio.create_subprocess_exec(
+        program, url, *MESSAGES, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, (process.returncode, err)
+    assert out.decode() == "".join(message + "\n" for message in MESSAGES), out
+    process = await asyncio.create_subprocess_exec(
+        program, url, "close", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 1 and out == b"", (process.returncode, out)
+    assert b"4002" in err and b"as you wish" in err, err
+
+
+async def echo(socket):
+    """Echoes in two fragments with a ping in between, and closes when asked to."""
+    async for message in socket:
+        if message == "close":
+            await socket.close(4002, "as you wish")
+            return
+        half = len(message) // 2
+
+        async def pieces():
+            yield message[:half]
+            await socket.ping()
+            yield message[half:]
+
+        await socket.send(pieces())
+
+
+async def main(our_server, our_client_program, *node):
+    server, port = await start(our_server, "127.0.0.1:0")
+    try:
+        url = f"ws://127.0.0.1:{port}/"
+        for _ in range(3):  # one after the other, and at once
+            await python_client(url)
+        await asyncio.gather(*(python_client(url) for _ in range(5)), node_client(url, node))
+        print("own_sockets_server: python websockets and node ws agree")
+    finally:
+        await stop(server)
+    async with serve(echo, "127.0.0.1", 0) as python_server:
+        port = python_server.sockets[0].getsockname()[1]
+        await our_client(our_client_program, f"ws://127.0.0.1:{port}/")
+    print("own_sockets_client: python websockets agrees")
+    server, port = await start(*node, "server")
+    try:
+        await our_client(our_client_program, f"ws://127.0.0.1:{port}/")
+    finally:
+        await stop(server)
+    print("own_sockets_client: node ws agrees")
+
+
+print(f"python websockets {websockets.__version__}")
+asyncio.run(asyncio.wait_for(main(*sys.argv[1:]), SECONDS))
