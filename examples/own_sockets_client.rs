@@ -123,7 +123,7 @@ fn tell_ending(connection: &Connection) {
     if ending.by == Party::Peer
         && let Some(frame) = ending.received
     {
-        let code = frame.code.map_or("no code".to_string(), |code| code.to_string());
+        let code = frame.code.map_or_else(|| "no code".to_string(), |code| code.to_string());
         eprintln!("closed by the peer: {code} {}", frame.reason);
     }
 }

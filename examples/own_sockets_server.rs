@@ -96,7 +96,8 @@ fn serve(stream: TcpStream, options: Arc<ServerOptions>) -> std::io::Result<Resu
         }
 
         if let Err(error) = carrier.flush() {
-            outcome = outcome.and(handshake.handle_error(error));
+            let failed = handshake.handle_error(error);
+            outcome = outcome.and(failed);
         }
         if carrier.shut_down(handshake.shutdown()) {
             return Ok(outcome);

@@ -116,7 +116,6 @@ pub struct BufferPool {
     most: usize,
 }
 
-#[expect(clippy::vec_box, reason = "a connection holds the box, and gives it back as it is")]
 type Free = Vec<Box<Assembly>>;
 
 /// Buffers of more bytes than this are large.

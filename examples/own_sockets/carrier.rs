@@ -139,7 +139,8 @@ pub(crate) fn drive(
 
         // Write what came of it, and end the stream if it is time to.
         if let Err(error) = carrier.flush() {
-            outcome = outcome.and(connection.handle_error(error));
+            let failed = connection.handle_error(error);
+            outcome = outcome.and(failed);
         }
         if carrier.shut_down(connection.shutdown()) {
             return outcome;

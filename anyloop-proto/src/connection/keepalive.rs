@@ -61,7 +61,7 @@ impl Sender {
         let quiet = match self.ping {
             Ping::Quiet => last_frame.max(self.ping_since),
             // Nobody waits for the pong, so the next ping is not held up by it.
-            Ping::Sent if self.config.pong_timeout.is_none() => self.ping_since,
+            Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
             Ping::Sent | Ping::Held => return None,
         };
         Some(quiet + self.config.ping_interval?)

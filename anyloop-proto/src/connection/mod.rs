@@ -181,7 +181,7 @@ impl Connection {
 
     /// Does what is due at `now`, and says what it was: one thing a call, until `None`.
     ///
-    /// [`Timer::Ping`]: a ping was sent. [`Timer::Idle`] and [`Timer::DataIdle`]: the closing
+    /// [`Timer::Ping`]: a ping was sent, or is held while the output is blocked. [`Timer::Idle`] and [`Timer::DataIdle`]: the closing
     /// handshake has begun. [`Timer::Close`]: the time for ending the byte stream is up. A call
     /// before anything is due does nothing.
     ///

@@ -280,7 +280,9 @@ impl Receiver {
                     if bytes.is_empty() && remaining > 0 {
                         return Ok(Found::Nothing);
                     }
-                    mask(bytes, key);
+                    if sender.role == Role::Server {
+                        mask(bytes, key);
+                    }
                     let rest = remaining - bytes.len() as u64;
                     let key = rotated(key, bytes.len());
                     self.step = Step::Payload { remaining: rest, key, opcode, fin };

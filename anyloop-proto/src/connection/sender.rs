@@ -313,7 +313,7 @@ impl Sender {
     /// Answers a ping, at once or when the output is no longer blocked.
     pub(super) fn pong_or_hold(&mut self, payload: &[u8], out: &mut dyn Output) {
         if self.state != State::Open {
-            return; // RFC 6455 §5.5.1: no frames after a Close
+            return; // RFC 6455 §5.5.1 forbids only data after a Close; we say nothing at all
         }
         if out.is_blocked() {
             self.rare().held_pong = Some(payload.into());

@@ -12,9 +12,6 @@ use crate::random::Random;
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Length of a key: sixteen bytes in base64.
-const KEY_LEN: usize = 24;
-
 /// Honest clients were seen that leave rubbish in the four bits which the last character has to
 /// spare. Nothing depends on them: the accept key is made from the characters.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -31,9 +28,9 @@ pub(super) fn generate(random: &dyn Random) -> String {
 
 /// Whether it is the base64 of sixteen bytes.
 pub(super) fn is_valid(key: &[u8]) -> bool {
-    // The decoder asks for room for all that 24 characters could hold.
+    // Padding is asked for, so that is 24 characters: the decoder wants room for all they could hold.
     let mut nonce = [0; 18];
-    key.len() == KEY_LEN && LENIENT.decode_slice(key, &mut nonce) == Ok(16)
+    LENIENT.decode_slice(key, &mut nonce) == Ok(16)
 }
 
 /// The value of Sec-WebSocket-Accept for this key.

@@ -1,0 +1,190 @@
+//! The response that opens a connection: every field is verified (RFC 6455 §4.1).
+
+use anyloop_proto::handshake::http::header;
+use anyloop_proto::{Field, HandshakeError, Shutdown, State};
+
+use crate::drive::{HELLO, SAMPLE_RESPONSE, answer, client, client_options, swap};
+
+/// What becomes of a response to a client that asked for `chat` and `superchat`.
+fn verdict(response: &str) -> Result<Option<String>, HandshakeError> {
+    let mut options = client_options();
+    options.subprotocols = vec!["chat".into(), "superchat".into()];
+    let (mut client, _) = client(options);
+    let (outcome, rest) = answer(&mut client, response.as_bytes());
+    match outcome {
+        Ok(Some(opened)) => {
+            assert_eq!(client.shutdown(), Shutdown::Open);
+            Ok(opened.subprotocol)
+        }
+        Ok(None) => panic!("{response:?} is not whole"),
+        Err(error) => {
+            // Pitfall: never fail and then open.
+            assert_eq!((client.shutdown(), rest.len()), (Shutdown::Close, 0));
+            let (again, rest) = answer(&mut client, SAMPLE_RESPONSE.as_bytes());
+            assert!(again.unwrap().is_none());
+            assert!(rest.is_empty());
+            Err(error)
+        }
+    }
+}
+
+fn changed(from: &str, to: &str) -> Result<Option<String>, HandshakeError> {
+    verdict(&swap(SAMPLE_RESPONSE, from, to))
+}
+
+fn with(lines: &str) -> Result<Option<String>, HandshakeError> {
+    changed("\r\n\r\n", &format!("\r\n{lines}\r\n"))
+}
+
+const CHAT: Result<Option<&str>, HandshakeError> = Ok(Some("chat"));
+
+fn same(outcome: &Result<Option<String>, HandshakeError>) -> Result<Option<&str>, HandshakeError> {
+    outcome.as_ref().map(Option::as_deref).map_err(|error| *error)
+}
+
+#[test]
+fn rfc6455_1_2_the_sample_response() {
+    let mut options = client_options();
+    options.subprotocols = vec!["chat".into()];
+    let (mut client, _) = client(options);
+    let (outcome, rest) = answer(&mut client, &[SAMPLE_RESPONSE.as_bytes(), HELLO].concat());
+    let opened = outcome.unwrap().unwrap();
+    assert_eq!(rest, HELLO, "frames are left in the input");
+    assert_eq!(opened.connection.state(), State::Open);
+    assert_eq!(opened.response.status(), 101);
+    assert_eq!(opened.response.headers()[header::UPGRADE], "websocket");
+    assert_eq!((client.poll_timeout(), client.failure()), (None, None));
+    assert!(client.response().is_none());
+    // Later bytes are not the handshake's.
+    assert_eq!(answer(&mut client, HELLO).1, HELLO);
+}
+
+#[test]
+fn any_chunking_gives_the_same_connection() {
+    for size in 1..SAMPLE_RESPONSE.len() {
+        let mut options = client_options();
+        options.subprotocols = vec!["chat".into()];
+        let (mut client, _) = client(options);
+        let mut opened = None;
+        for part in SAMPLE_RESPONSE.as_bytes().chunks(size) {
+            assert!(opened.is_none());
+            opened = answer(&mut client, part).0.unwrap();
+        }
+        assert_eq!(opened.unwrap().subprotocol.as_deref(), Some("chat"), "in pieces of {size}");
+    }
+}
+
+#[test]
+fn rfc6455_4_1_2_upgrade_is_exactly_websocket() {
+    let line = "Upgrade: websocket\r\n";
+    let invalid = Err(HandshakeError::Invalid(Field::Upgrade));
+    assert_eq!(same(&changed(line, "upgrade: WebSocket\r\n")), CHAT);
+    assert_eq!(changed(line, ""), Err(HandshakeError::Missing(Field::Upgrade)));
+    assert_eq!(with(line), Err(HandshakeError::Duplicate(Field::Upgrade)));
+    for bad in [
+        "",
+        "websocket, h2c",
+        "websocket, websocket",
+        "xwebsocket",
+        "websocket/13",
+        "\"websocket\"",
+    ] {
+        assert_eq!(changed(line, &format!("Upgrade: {bad}\r\n")), invalid, "{bad}");
+    }
+}
+
+#[test]
+fn rfc6455_4_1_3_connection_has_the_token_upgrade() {
+    let line = "Connection: Upgrade\r\n";
+    let invalid = Err(HandshakeError::Invalid(Field::Connection));
+    assert_eq!(same(&changed(line, "connection: keep-alive, upgrade\r\n")), CHAT);
+    assert_eq!(same(&changed(line, "Connection: x\r\nConnection: UPGRADE\r\n")), CHAT);
+    assert_eq!(changed(line, ""), Err(HandshakeError::Missing(Field::Connection)));
+    for bad in ["", "xUpgradey", "close", "keep-alive upgrade"] {
+        assert_eq!(changed(line, &format!("Connection: {bad}\r\n")), invalid, "{bad}");
+    }
+}
+
+#[test]
+fn rfc6455_4_1_4_the_accept_key_fits() {
+    let line = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+    let field = Field::SecWebSocketAccept;
+    assert_eq!(same(&changed(line, &line.replace(": ", ": \t").replace("=\r", "= \t\r"))), CHAT);
+    assert_eq!(changed(line, ""), Err(HandshakeError::Missing(field)));
+    assert_eq!(with(line), Err(HandshakeError::Duplicate(field)));
+    for bad in [
+        "",
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo",
+        "S3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "dGhlIHNhbXBsZSBub25jZQ==",
+    ] {
+        let outcome = changed(line, &format!("Sec-WebSocket-Accept: {bad}\r\n"));
+        assert_eq!(outcome, Err(HandshakeError::AcceptMismatch), "{bad}");
+    }
+}
+
+#[test]
+fn rfc6455_4_1_6_the_subprotocol_was_asked_for() {
+    let line = "Sec-WebSocket-Protocol: chat\r\n";
+    let field = Field::SecWebSocketProtocol;
+    assert_eq!(changed(line, ""), Ok(None));
+    assert_eq!(changed("chat\r\n", "superchat\r\n"), Ok(Some("superchat".into())));
+    assert_eq!(with(line), Err(HandshakeError::Duplicate(field)));
+    for bad in ["Chat", "other", "chat, superchat", "", "chat;q=1"] {
+        let outcome = changed(line, &format!("Sec-WebSocket-Protocol: {bad}\r\n"));
+        assert_eq!(outcome, Err(HandshakeError::Invalid(field)), "{bad}");
+    }
+    // None was asked for.
+    let (mut client, _) = client(client_options());
+    let (outcome, _) = answer(&mut client, SAMPLE_RESPONSE.as_bytes());
+    assert_eq!(outcome.unwrap_err(), HandshakeError::Invalid(field));
+}
+
+#[test]
+fn rfc6455_4_1_5_no_extension_was_offered() {
+    let outcome = with("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    assert_eq!(outcome, Err(HandshakeError::Invalid(Field::SecWebSocketExtensions)));
+}
+
+#[test]
+fn a_101_with_a_body_fails() {
+    assert_eq!(same(&with("Content-Length: 0\r\n")), CHAT);
+    let length = Err(HandshakeError::Invalid(Field::ContentLength));
+    assert_eq!(with("Content-Length: 5\r\n"), length);
+    assert_eq!(with("Content-Length: x\r\n"), length);
+    let coding = Err(HandshakeError::Invalid(Field::TransferEncoding));
+    assert_eq!(with("Transfer-Encoding: chunked\r\n"), coding);
+}
+
+#[test]
+fn only_http_1_1_upgrades() {
+    assert_eq!(changed("HTTP/1.1", "HTTP/1.0"), Err(HandshakeError::HttpVersion));
+    assert_eq!(changed("HTTP/1.1", "HTTP/1.2"), Err(HandshakeError::HttpVersion));
+    assert_eq!(changed("HTTP/1.1", "HTTP/2"), Err(HandshakeError::HttpVersion));
+}
+
+#[test]
+fn what_is_not_http_fails_at_once() {
+    for bad in ["X", "\r", "\n", "SSH-2.0-OpenSSH_9.6\r\n", "HTTX", "\0", "\u{15}\u{3}\u{1}"] {
+        assert_eq!(verdict(bad), Err(HandshakeError::Malformed), "{bad:?}");
+    }
+    for (from, to) in [
+        ("websocket\r\n", "websocket\n"),
+        ("Upgrade: websocket\r\n", "Upgrade: websocket\r\n folded\r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade : websocket\r\n"),
+        ("HTTP/1.1 101", "HTTP/1.1 1x1"),
+        ("HTTP/1.1 101", "HTTP/1.1 001"),
+        ("HTTP/1.1 101", "HTTP/1.1  101"),
+    ] {
+        assert_eq!(changed(from, to), Err(HandshakeError::Malformed), "{to:?}");
+    }
+}
+
+#[test]
+fn a_101_that_breaks_the_rules_can_be_read() {
+    let (mut client, _) = client(client_options());
+    assert!(answer(&mut client, SAMPLE_RESPONSE.as_bytes()).0.is_err());
+    let response = client.response().unwrap();
+    assert_eq!(response.status(), 101);
+    assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], "chat");
+}

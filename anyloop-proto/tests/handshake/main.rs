@@ -1,0 +1,18 @@
+//! The opening handshake, through its public interface, on a virtual clock.
+#![cfg(feature = "std")]
+
+mod client_refused;
+mod client_request;
+mod client_response;
+mod drive;
+mod extensions;
+mod limits;
+mod origin;
+mod pair;
+mod properties;
+mod server_answers;
+mod server_bodies;
+mod server_heads;
+mod server_upgrades;
+mod target;
+mod time;

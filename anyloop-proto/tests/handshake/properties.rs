@@ -1,0 +1,158 @@
+//! Whatever arrives: no panic, one outcome, and the same one however it is cut.
+
+use anyloop_proto::handshake::{Accept, Target};
+use anyloop_proto::{HandshakeError, Shutdown};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::drive::{
+    SAMPLE_REQUEST, SAMPLE_RESPONSE, Served, answer, at, client, client_options, feed, server,
+};
+
+const POST: &str = "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+    Expect: 100-continue\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: u\r\n\r\n";
+const REFUSAL: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n\
+    5\r\nhello\r\n0\r\n\r\n";
+
+/// Heads with a few bytes replaced, removed, or doubled; or no heads at all.
+fn mutated(originals: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let original = proptest::sample::select(originals);
+    let edit = (any::<prop::sample::Index>(), 0..3u8, any::<u8>());
+    let edited = (original, vec(edit, 0..4)).prop_map(|(text, edits)| {
+        let mut bytes = text.as_bytes().to_vec();
+        for (index, kind, byte) in edits {
+            let at = index.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, bytes[at]),
+            }
+        }
+        bytes
+    });
+    prop_oneof![8 => edited, 1 => vec(any::<u8>(), 0..200)]
+}
+
+/// Everything that a server made of the bytes: what was lent or refused, what it wrote, what it left.
+fn served(bytes: &[u8], cuts: &[usize]) -> (Vec<Served>, String, Vec<u8>, Option<Vec<u8>>) {
+    let mut server = server();
+    let (mut outcomes, mut written, mut left) = (Vec::new(), String::new(), Vec::new());
+    for part in cut(bytes, cuts) {
+        let (served, out, rest) = feed(&mut server, part);
+        if served != Served::Pending {
+            outcomes.push(served);
+        }
+        written += &out;
+        left.extend_from_slice(&rest);
+    }
+    let body = server.request().map(|request| request.body().clone());
+    (outcomes, written, left, body)
+}
+
+/// What a client made of the bytes: outcomes, the bytes that it left, the body of a refusal.
+type Answered = (Vec<Result<(), HandshakeError>>, Vec<u8>, Option<Vec<u8>>);
+
+fn refusal(bytes: &[u8], cuts: &[usize]) -> Answered {
+    let (mut client, _) = client(client_options());
+    let (mut outcomes, mut left) = (Vec::new(), Vec::new());
+    for part in cut(bytes, cuts) {
+        let (outcome, rest) = answer(&mut client, part);
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(_)) => outcomes.push(Ok(())),
+            Err(error) => outcomes.push(Err(error)),
+        }
+        left.extend_from_slice(&rest);
+    }
+    (outcomes, left, client.response().map(|response| response.body().clone()))
+}
+
+/// `bytes` in pieces of the given sizes, repeated.
+fn cut<'b>(bytes: &'b [u8], sizes: &[usize]) -> Vec<&'b [u8]> {
+    let mut rest = bytes;
+    let mut parts = Vec::new();
+    for &size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (part, next) = rest.split_at(size.min(rest.len()));
+        parts.push(part);
+        rest = next;
+    }
+    parts
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_server_makes_the_same_of_any_bytes_however_cut(
+        bytes in mutated(&[SAMPLE_REQUEST, POST]),
+        cuts in vec(1..40usize, 1..8),
+    ) {
+        let (mut whole, mut parts) = (served(&bytes, &[usize::MAX]), served(&bytes, &cuts));
+        prop_assert!(whole.0.len() <= 1, "{whole:?}");
+        // 100 (Continue) is said only if no byte of the body is there yet.
+        for written in [&mut whole.1, &mut parts.1] {
+            *written = written.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+        }
+        prop_assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn a_client_makes_the_same_of_any_bytes_however_cut(
+        bytes in mutated(&[SAMPLE_RESPONSE, REFUSAL]),
+        cuts in vec(1..40usize, 1..8),
+    ) {
+        let whole = refusal(&bytes, &[usize::MAX]);
+        prop_assert!(whole.0.len() <= 1, "{whole:?}");
+        prop_assert_eq!(whole, refusal(&bytes, &cuts));
+    }
+
+    #[test]
+    fn calls_in_any_order_do_not_panic_and_end_once(
+        bytes in mutated(&[SAMPLE_REQUEST, POST]),
+        calls in vec((0..8u8, 0..20_000u64), 0..12),
+    ) {
+        let mut server = server();
+        let mut out = Vec::new();
+        let mut now = 0;
+        let mut parts = bytes.chunks(bytes.len() / 3 + 1);
+        let mut failures = 0;
+        for (call, later) in calls {
+            now += later;
+            failures += usize::from(match call {
+                0..=2 => {
+                    let mut part = parts.next().unwrap_or_default().to_vec();
+                    let mut input = anyloop_proto::Input::new(&mut part);
+                    server.next(&mut input, at(now), &mut out).is_err()
+                }
+                3 => {
+                    let _ = server.accept(Accept::new(), at(now), &mut out);
+                    false
+                }
+                4 => server.handle_timeout(at(now), &mut out).is_err(),
+                5 => server.handle_eof().is_err(),
+                6 => server.handle_error(anyloop_proto::TransportError::Other).is_err(),
+                _ => server.abandon(at(now), &mut out).is_some(),
+            });
+        }
+        prop_assert!(failures <= 1);
+        prop_assert_eq!(failures == 1, server.failure().is_some());
+        prop_assert!(failures == 0 || server.shutdown() != Shutdown::Open);
+    }
+
+    #[test]
+    fn a_target_that_parses_makes_a_valid_request(uri in "(ws|wss)://[ -~]{0,40}") {
+        if let Ok(target) = uri.parse::<Target>() {
+            let mut out = Vec::new();
+            let options = std::sync::Arc::new(client_options());
+            let client = anyloop_proto::handshake::ClientHandshake::new(&target, options, at(0), &mut out);
+            prop_assert!(client.is_ok());
+            prop_assert_eq!(out.windows(2).filter(|pair| pair == b"\r\n").count(),
+                7 + usize::from(target.authorization().is_some()));
+            let again: Target = target.to_string().parse().unwrap();
+            prop_assert_eq!(again.to_string(), target.to_string());
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What an application answers (RFC 6455 §4.2.2), and what it cannot.
+
+use anyloop_proto::handshake::http::header::{self, HeaderMap, HeaderName};
+use anyloop_proto::handshake::http::{HeaderValue, Response, StatusCode};
+use anyloop_proto::handshake::{Accept, AnswerError, ServerHandshake};
+use anyloop_proto::{Cause, HandshakeError, Party, Shutdown, State};
+
+use crate::drive::{
+    SAMPLE_REQUEST, SAMPLE_RESPONSE, Served, at, feed, sample, server, server_options,
+};
+
+fn awaiting(request: &str) -> ServerHandshake {
+    let mut server = server();
+    assert!(matches!(feed(&mut server, request.as_bytes()).0, Served::Upgrade | Served::Http));
+    server
+}
+
+fn plain(method: &str) -> ServerHandshake {
+    awaiting(&format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"))
+}
+
+fn response(status: u16, body: &str) -> Response<Vec<u8>> {
+    let mut response = Response::new(body.as_bytes().to_vec());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn respond(server: &mut ServerHandshake, response: &Response<Vec<u8>>) -> String {
+    let mut out = Vec::new();
+    server.respond(response, at(0), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
+}
+
+#[test]
+fn rfc6455_1_2_the_sample_response() {
+    let mut server = awaiting(SAMPLE_REQUEST);
+    let mut out = b"earlier".to_vec();
+    let accept = Accept::new().with_subprotocol("chat");
+    let opened = server.accept(accept, at(0), &mut out).unwrap();
+    assert_eq!(String::from_utf8(out).unwrap(), format!("earlier{SAMPLE_RESPONSE}"));
+    assert_eq!(opened.connection.state(), State::Open);
+    assert_eq!(opened.subprotocol.as_deref(), Some("chat"));
+    assert_eq!(opened.extension, None);
+    assert_eq!(opened.response.status(), 101);
+    assert_eq!(
+        opened.response.headers()[header::SEC_WEBSOCKET_ACCEPT],
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
+    assert_eq!(opened.response.headers()[header::SEC_WEBSOCKET_PROTOCOL], "chat");
+
+    // The handshake is over, and of no consequence any more.
+    assert_eq!((server.poll_timeout(), server.shutdown()), (None, Shutdown::Open));
+    assert_eq!(server.handle_eof(), Ok(()));
+    assert_eq!(server.abandon(at(0), &mut Vec::new()), None);
+    assert_eq!(server.failure(), None);
+    assert_eq!(server.into_request().unwrap().uri(), "/chat");
+}
+
+#[test]
+fn accept_without_a_subprotocol_and_with_fields() {
+    let mut server = awaiting(SAMPLE_REQUEST);
+    let mut out = Vec::new();
+    let accept = Accept::new().with_headers(headers("set-cookie", "a=b"));
+    let opened = server.accept(accept, at(0), &mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert!(!out.contains("Protocol:"), "{out}");
+    assert!(out.ends_with("\r\nset-cookie: a=b\r\n\r\n"), "{out}");
+    assert_eq!(opened.response.headers()["set-cookie"], "a=b");
+    assert_eq!(opened.subprotocol, None);
+}
+
+#[test]
+fn a_bad_answer_appends_nothing_and_may_be_followed_by_a_good_one() {
+    let mut server = awaiting(SAMPLE_REQUEST);
+    let mut out = Vec::new();
+    for subprotocol in ["Chat", "other", "chat, superchat", "", "chat\r\nX: y"] {
+        let accept = Accept::new().with_subprotocol(subprotocol);
+        let error = server.accept(accept, at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::SubprotocolNotOffered);
+    }
+    for name in [
+        "connection",
+        "upgrade",
+        "content-length",
+        "transfer-encoding",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-protocol",
+        "sec-websocket-anything",
+    ] {
+        let accept = Accept::new().with_headers(headers(name, "x"));
+        let error = server.accept(accept, at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::ReservedHeader(HeaderName::from_static(name)));
+    }
+    for status in [100, 101, 199, 600, 999] {
+        let error = server.respond(&response(status, ""), at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::InvalidStatus(StatusCode::from_u16(status).unwrap()));
+    }
+    for name in [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+        let mut response = response(403, "");
+        response.headers_mut().insert(name.clone(), HeaderValue::from_static("1"));
+        let error = server.respond(&response, at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::ReservedHeader(name));
+    }
+    assert_eq!(out, b"");
+    assert!(server.accept(Accept::new(), at(0), &mut out).is_ok());
+}
+
+#[test]
+fn there_is_one_answer_and_only_to_a_request() {
+    let mut out = Vec::new();
+    let mut idle = server();
+    assert_eq!(idle.accept(Accept::new(), at(0), &mut out).unwrap_err(), AnswerError::NotAwaiting);
+    assert_eq!(idle.respond(&response(200, ""), at(0), &mut out), Err(AnswerError::NotAwaiting));
+    let (served, ..) = feed(&mut idle, b"GET / HTTP/1.1\r\n");
+    assert_eq!(served, Served::Pending);
+    assert_eq!(idle.respond(&response(200, ""), at(0), &mut out), Err(AnswerError::NotAwaiting));
+
+    let mut http = plain("GET");
+    assert_eq!(http.accept(Accept::new(), at(0), &mut out).unwrap_err(), AnswerError::NotAnUpgrade);
+    assert_eq!(out, b"");
+    http.respond(&response(200, ""), at(0), &mut out).unwrap();
+    assert_eq!(http.respond(&response(200, ""), at(0), &mut out), Err(AnswerError::NotAwaiting));
+
+    // Pitfall: a second response after 101.
+    let mut upgrade = awaiting(SAMPLE_REQUEST);
+    upgrade.accept(Accept::new(), at(0), &mut out).unwrap();
+    assert_eq!(upgrade.respond(&response(500, ""), at(0), &mut out), Err(AnswerError::NotAwaiting));
+    assert_eq!(
+        upgrade.accept(Accept::new(), at(0), &mut out).unwrap_err(),
+        AnswerError::NotAwaiting
+    );
+}
+
+#[test]
+fn plain_http_is_answered_and_the_stream_ended() {
+    let mut server = plain("GET");
+    let mut page = response(200, "<p>hello");
+    page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    let out = respond(&mut server, &page);
+    assert_eq!(
+        out,
+        "HTTP/1.1 200 OK\r\nConnection: close\r\ncontent-type: text/html\r\n\
+         Content-Length: 8\r\n\r\n<p>hello"
+    );
+    assert_eq!(server.shutdown(), Shutdown::HalfClose);
+    assert_eq!(server.failure(), None);
+    // What was pipelined is ignored.
+    let (served, out, rest) = feed(&mut server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((served, out.as_str(), &rest[..]), (Served::Pending, "", &b""[..]));
+}
+
+#[test]
+fn rfc9110_6_4_1_responses_without_a_body() {
+    let head = respond(&mut plain("HEAD"), &response(200, "hello"));
+    assert_eq!(head, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n");
+    let empty = respond(&mut plain("GET"), &response(204, "hello"));
+    assert_eq!(empty, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    let unmodified = respond(&mut plain("GET"), &response(304, "hello"));
+    assert_eq!(unmodified, "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n");
+    let reset = respond(&mut plain("GET"), &response(205, "hello"));
+    assert_eq!(
+        reset,
+        "HTTP/1.1 205 Reset Content\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+}
+
+#[test]
+fn statuses_up_to_599_need_no_name() {
+    let out = respond(&mut plain("GET"), &response(599, ""));
+    assert_eq!(out, "HTTP/1.1 599 \r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+}
+
+#[test]
+fn rfc9110_9_3_6_connect_makes_no_tunnel() {
+    let mut server = awaiting("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n");
+    let error = server.respond(&response(200, ""), at(0), &mut Vec::new()).unwrap_err();
+    assert_eq!(error, AnswerError::InvalidStatus(StatusCode::OK));
+    assert!(respond(&mut server, &response(405, "")).starts_with("HTTP/1.1 405 "));
+}
+
+#[test]
+fn an_upgrade_turned_down_is_a_failure_of_this_side() {
+    let mut server = awaiting(SAMPLE_REQUEST);
+    let mut refusal = response(401, "who are you\n");
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+    let out = respond(&mut server, &refusal);
+    assert!(out.starts_with("HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n"), "{out}");
+    assert!(out.ends_with("\r\nContent-Length: 12\r\n\r\nwho are you\n"), "{out}");
+    assert_eq!(server.shutdown(), Shutdown::HalfClose);
+    let failure = server.failure().unwrap();
+    assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::TurnedDown(401)));
+    assert_eq!(failure.party(), Party::Local);
+}
+
+#[test]
+fn rfc9110_7_8_upgrade_in_a_response_is_listed_in_connection() {
+    let mut refusal = response(426, "");
+    refusal.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let out = respond(&mut plain("GET"), &refusal);
+    assert!(out.contains("\r\nConnection: upgrade, close\r\nupgrade: websocket\r\n"), "{out}");
+}
+
+#[test]
+fn pitfall_line_ends_cannot_be_injected_into_a_response() {
+    for value in ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b"] {
+        assert!(HeaderValue::from_str(value).is_err());
+        assert!(HeaderValue::from_bytes(value.as_bytes()).is_err());
+    }
+    // What the client asked for stands in the response only where it is a token.
+    let mut server = awaiting(&sample("chat, superchat", "a'b"));
+    let mut out = Vec::new();
+    server.accept(Accept::new().with_subprotocol("a'b"), at(0), &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().ends_with("Sec-WebSocket-Protocol: a'b\r\n\r\n"));
+}
+
+#[test]
+fn options_show_themselves() {
+    let shown = format!("{:?}", server_options());
+    assert!(shown.contains("max_head_size: 16384") && shown.contains("extensions: []"), "{shown}");
+}

@@ -1,0 +1,177 @@
+//! HTTP as such: request line, line ends, Host, target forms (RFC 9112).
+
+use anyloop_proto::{Field, HandshakeError};
+
+use crate::drive::{SAMPLE_REQUEST, Served, feed, refused, sample, sample_with, serve, server};
+
+#[test]
+fn rfc9112_2_2_a_few_empty_lines_before_the_request_line_are_skipped() {
+    assert_eq!(serve(format!("\r\n{SAMPLE_REQUEST}")), Served::Upgrade);
+    assert_eq!(serve(format!("\r\n\r\n\r\n\r\n{SAMPLE_REQUEST}")), Served::Upgrade);
+    assert_eq!(refused("\r\n\r\n\r\n\r\n\r\n").1, HandshakeError::Malformed);
+}
+
+#[test]
+fn rfc9112_2_2_bare_line_ends_are_400() {
+    for bad in [
+        SAMPLE_REQUEST.replace("\r\n", "\n"),
+        sample("websocket\r\n", "websocket\n"),
+        sample("websocket\r\n", "websocket\r"),
+        sample("\r\n\r\n", "\r\n\n"),
+        sample("GET /chat HTTP/1.1\r\n", "GET /chat HTTP/1.1\n"),
+        format!("\n{SAMPLE_REQUEST}"),
+    ] {
+        let (status, error, _) = refused(&bad);
+        assert_eq!((status, error), (400, HandshakeError::Malformed), "{bad:?}");
+    }
+}
+
+#[test]
+fn rfc9112_5_malformed_fields_are_400() {
+    for line in [
+        "X-Folded: a\r\n b\r\n",
+        "X-Folded: a\r\n\tb\r\n",
+        "X-Space : a\r\n",
+        " X-Space: a\r\n",
+        "X-Nul: a\0b\r\n",
+        "X-Control: a\x01b\r\n",
+        "X-Delete: a\x7fb\r\n",
+        "X-Escape: \x1b[2J\r\n",
+        "no colon\r\n",
+        ": no name\r\n",
+        "X(Paren): a\r\n",
+    ] {
+        let (status, error, _) = refused(sample_with(line));
+        assert_eq!((status, error), (400, HandshakeError::Malformed), "{line:?}");
+    }
+    for line in ["X-Tab: a\tb\r\n", "X-Empty:\r\n", "X-Latin: \u{e9}\r\n", "x:  a  \r\n"] {
+        assert_eq!(serve(sample_with(line)), Served::Upgrade, "{line:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_http_is_400_at_once() {
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00"[..],
+        b"\x16",
+        b" ",
+        b"\t",
+        b"(",
+        b"\x80",
+        b"\xff",
+        b"\0",
+        b"GET /\rX",
+    ] {
+        let (status, error, _) = refused(bytes);
+        assert_eq!((status, error), (400, HandshakeError::Malformed), "{bytes:?}");
+    }
+    assert_eq!(serve("G"), Served::Pending);
+}
+
+#[test]
+fn rfc9112_3_malformed_request_lines_are_400() {
+    for line in [
+        "GET",
+        "GET /chat",
+        "GET  /chat HTTP/1.1",
+        "GET /chat  HTTP/1.1",
+        "GET /chat HTTP/1.1 ",
+        "GET /chat http/1.1",
+        "GET /chat HTTP/1.10",
+        "GET /chat HTTP/x.1",
+        "GET /chat XTTP/1.1",
+        "G@T /chat HTTP/1.1",
+        "HTTP/1.1 101 Switching Protocols",
+    ] {
+        let (status, error, _) = refused(sample("GET /chat HTTP/1.1", line));
+        assert_eq!((status, error), (400, HandshakeError::Malformed), "{line:?}");
+    }
+}
+
+#[test]
+fn rfc9110_15_6_6_other_versions_of_http_are_505() {
+    for line in ["GET /chat HTTP/2.0", "GET /chat HTTP/1.2", "GET /chat HTTP/0.9"] {
+        let (status, error, _) = refused(sample("GET /chat HTTP/1.1", line));
+        assert_eq!((status, error), (505, HandshakeError::HttpVersion), "{line:?}");
+    }
+    let (status, error, _) = refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert_eq!((status, error), (505, HandshakeError::HttpVersion));
+}
+
+#[test]
+fn rfc9112_3_2_host_stands_exactly_once() {
+    let (status, error, response) = refused(sample("Host: server.example.com\r\n", ""));
+    assert_eq!((status, error), (400, HandshakeError::Missing(Field::Host)));
+    assert!(response.ends_with("\r\n\r\nmissing header field Host\n"));
+
+    let (status, error, _) = refused(sample_with("host: server.example.com\r\n"));
+    assert_eq!((status, error), (400, HandshakeError::Duplicate(Field::Host)));
+
+    let (status, error, _) = refused("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!((status, error), (400, HandshakeError::Missing(Field::Host)));
+    assert_eq!(serve("GET / HTTP/1.0\r\n\r\n"), Served::Http);
+    let two = "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n";
+    assert_eq!(refused(two).1, HandshakeError::Duplicate(Field::Host));
+}
+
+#[test]
+fn rfc9112_3_2_an_invalid_host_is_400() {
+    for host in [
+        "", "a b", "a/b", "user@a", "a:b", "a:99999", "a:1:2", "[::1", "::1", "[a]", "[::1]x",
+        "a?b", "a#b", "a%zz", "\u{e9}", ":80", "a\\b",
+    ] {
+        let request = sample("server.example.com", host);
+        let (status, error, _) = refused(request);
+        assert_eq!((status, error), (400, HandshakeError::Invalid(Field::Host)), "{host:?}");
+    }
+    for host in
+        ["a", "a:80", "a:", "127.0.0.1:9002", "[::1]", "[::1]:9002", "a_b.c-d", "a%20b", "a,b"]
+    {
+        assert_eq!(serve(sample("server.example.com", host)), Served::Upgrade, "{host:?}");
+    }
+}
+
+#[test]
+fn rfc9112_3_2_forms_of_the_target() {
+    for target in
+        ["/", "/chat?a=b", "//x", "http://server.example.com/chat", "https://[::1]:1/", "ws://a"]
+    {
+        let mut server = server();
+        let request = sample("/chat ", &format!("{target} "));
+        assert_eq!(feed(&mut server, request.as_bytes()).0, Served::Upgrade, "{target}");
+    }
+    for target in
+        ["*", "server.example.com:80", "chat", "/chat#part", "/ch\"at<", "http://", "/\\\u{1f}"]
+    {
+        let request = sample("/chat ", &format!("{target} "));
+        let (status, error, _) = refused(&request);
+        assert_eq!(status, 400, "{target}");
+        assert!(matches!(error, HandshakeError::Target | HandshakeError::Malformed), "{target}");
+    }
+    assert_eq!(serve("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Served::Http);
+    assert_eq!(serve("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"), Served::Http);
+    let error = HandshakeError::Target;
+    assert_eq!(refused("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n").1, error);
+    assert_eq!(refused("POST * HTTP/1.1\r\nHost: a\r\n\r\n").1, error);
+    assert_eq!(refused("GET a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n").1, error);
+}
+
+#[test]
+fn a_refusal_comes_once_and_the_rest_is_discarded() {
+    let mut server = server();
+    assert!(matches!(feed(&mut server, b"\x16").0, Served::Refused(_)));
+    for _ in 0..3 {
+        let (served, out, rest) = feed(&mut server, SAMPLE_REQUEST.as_bytes());
+        assert_eq!((served, out.as_str(), &rest[..]), (Served::Pending, "", &b""[..]));
+    }
+    assert!(server.request().is_none());
+}
+
+#[test]
+fn rfc9110_9_3_2_a_refused_head_request_gets_no_body() {
+    let mut server = server();
+    let (served, out, _) = feed(&mut server, b"HEAD / HTTP/1.1\r\n\r\n");
+    assert_eq!(served, Served::Refused(HandshakeError::Missing(Field::Host)));
+    assert!(out.contains("Content-Length: 26\r\n"), "{out}");
+    assert!(out.ends_with("\r\n\r\n"), "{out}");
+}

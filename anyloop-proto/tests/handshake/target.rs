@@ -1,0 +1,100 @@
+//! What a client connects to (RFC 6455 §3).
+
+use anyloop_proto::handshake::{Target, UriError};
+
+fn parsed(uri: &str) -> (bool, String, u16, String, String) {
+    let target: Target = uri.parse().unwrap_or_else(|error| panic!("{uri}: {error}"));
+    let text = |text: &str| text.to_owned();
+    let (host, header) = (text(target.host()), text(target.host_header()));
+    (target.secure(), host, target.port(), header, text(target.path_and_query()))
+}
+
+#[test]
+fn rfc6455_3_parts_of_a_uri() {
+    for (uri, secure, host, port, header, path) in [
+        ("ws://a", false, "a", 80, "a", "/"),
+        ("wss://a", true, "a", 443, "a", "/"),
+        ("WS://A.Example/", false, "A.Example", 80, "A.Example", "/"),
+        ("ws://a:80/x", false, "a", 80, "a", "/x"),
+        ("wss://a:80/x", true, "a", 80, "a:80", "/x"),
+        ("ws://a:443", false, "a", 443, "a:443", "/"),
+        ("ws://a:/x", false, "a", 80, "a", "/x"),
+        ("ws://a?q=/@:", false, "a", 80, "a", "/?q=/@:"),
+        ("ws://a/b/c?d=e&f=%20", false, "a", 80, "a", "/b/c?d=e&f=%20"),
+        ("ws://[::1]:9002/", false, "::1", 9002, "[::1]:9002", "/"),
+        ("wss://[2001:db8::a]", true, "2001:db8::a", 443, "[2001:db8::a]", "/"),
+        ("ws://127.0.0.1:9002", false, "127.0.0.1", 9002, "127.0.0.1:9002", "/"),
+        ("ws://user:pw@a:1/", false, "a", 1, "a:1", "/"),
+        ("ws://a//b", false, "a", 80, "a", "//b"),
+    ] {
+        let expected = (secure, host.to_owned(), port, header.to_owned(), path.to_owned());
+        assert_eq!(parsed(uri), expected, "{uri}");
+    }
+}
+
+#[test]
+fn rfc6455_3_what_is_no_websocket_uri() {
+    for (uri, error) in [
+        ("", UriError::Scheme),
+        ("a", UriError::Scheme),
+        ("/chat", UriError::Scheme),
+        ("http://a", UriError::Scheme),
+        ("wsss://a", UriError::Scheme),
+        ("ws:/a", UriError::Scheme),
+        ("ws:a", UriError::Scheme),
+        ("ws://a/#part", UriError::Fragment),
+        ("ws://a#", UriError::Fragment),
+        ("ws://", UriError::MissingHost),
+        ("ws:///x", UriError::MissingHost),
+        ("ws://:80", UriError::MissingHost),
+        ("ws://user@", UriError::MissingHost),
+        ("ws://a:0", UriError::Port),
+        ("ws://a:65536", UriError::Port),
+        ("ws://a:+1", UriError::Port),
+        ("ws://a:x", UriError::Port),
+        ("ws://::1/", UriError::MissingHost),
+        ("ws://fe80::1/", UriError::Port),
+        ("ws://[::1", UriError::Host),
+        ("ws://[a]", UriError::Host),
+        ("ws://[::1]x", UriError::Host),
+        ("ws://[127.0.0.1]", UriError::Host),
+        ("ws://a%62", UriError::Host),
+        ("ws://a\\b", UriError::Host),
+        ("ws://a/b c", UriError::Character(' ')),
+        ("ws://a/\r\nX: y", UriError::Character('\r')),
+        ("ws://a\n", UriError::Character('\n')),
+        ("ws://a\t", UriError::Character('\t')),
+        ("ws://a/\0", UriError::Character('\0')),
+        ("ws://a/\x7f", UriError::Character('\x7f')),
+        ("ws://b\u{fc}cher.example", UriError::Character('\u{fc}')),
+        ("ws://u%zz@a", UriError::UserInfo),
+        ("ws://u%4@a", UriError::UserInfo),
+        ("ws://u@v@a", UriError::UserInfo),
+        ("ws://u%3av:w@a", UriError::UserInfo),
+        ("ws://u%0d%0a@a", UriError::UserInfo),
+    ] {
+        assert_eq!(uri.parse::<Target>().unwrap_err(), error, "{uri:?}");
+    }
+}
+
+#[test]
+fn rfc7617_2_user_and_password_are_decoded() {
+    let authorization = |uri: &str| {
+        let target: Target = uri.parse().unwrap();
+        target.authorization().map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(authorization("ws://a"), None);
+    assert_eq!(authorization("ws://@a"), None);
+    let sample = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+    assert_eq!(authorization("ws://Aladdin:open%20sesame@a").as_deref(), Some(sample));
+    assert_eq!(authorization("ws://a@b").as_deref(), Some("Basic YTo="));
+    assert_eq!(authorization("ws://a:b:c@d").as_deref(), Some("Basic YTpiOmM="));
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let target: Target = "ws://user:secret@a:1/x".parse().unwrap();
+    assert_eq!(target.to_string(), "ws://a:1/x");
+    assert!(!format!("{target:?}").contains("secret"));
+    assert!(!format!("{:?}", target.authorization()).contains("Basic"));
+}

@@ -1,0 +1,364 @@
+//! What a peer can make this side hold, copy or count: RFC 6455 §10.4.
+
+use anyloop_proto::{BufferPool, Cause, Connection, Input, Role, State};
+
+use crate::heap::{Usage, measure};
+use crate::subject::{Reading, Seen, Subject, config};
+use crate::wire::{Frame, binary, close, continuation, declare, other, ping, stream, text};
+
+const ROLES: [Role; 2] = [Role::Client, Role::Server];
+
+fn limited(role: Role, limit: u64, streaming: bool) -> Subject {
+    let mut subject = Subject::new(
+        role,
+        config(|config| (config.max_message_size, config.streaming) = (limit, streaming)),
+    );
+    subject.out.buffer.reserve(1024);
+    subject
+}
+
+fn assert_too_big(mut subject: Subject, limit: u64) {
+    assert_eq!(subject.failure().cause(), Cause::MessageTooBig { limit });
+    assert_eq!(subject.sent(), [close(1009, "message too big")]);
+    assert_eq!(subject.state(), State::Failed);
+}
+
+/// Two lengths whose sum with the ten bytes so far wraps around.
+#[test]
+fn pitfall_a_length_that_overflows_the_sum_does_not_pass_the_limit() {
+    for role in ROLES {
+        for streaming in [false, true] {
+            for (len, cause) in [
+                (u64::MAX, Cause::LengthOverflow),
+                (u64::MAX - 9, Cause::LengthOverflow),
+                (i64::MAX as u64, Cause::MessageTooBig { limit: 10 }),
+                (1 << 62, Cause::MessageTooBig { limit: 10 }),
+            ] {
+                let mut subject = limited(role, 10, streaming);
+                subject.receive(&[binary("12345678").more()]);
+                subject.feed(&declare(0x80, len, other(role)));
+                assert_eq!(subject.failure().cause(), cause, "{len:#x}");
+                assert_eq!(subject.state(), State::Failed);
+            }
+            // Without a limit the sum must not wrap either.
+            let mut subject = limited(role, u64::MAX, streaming);
+            subject.receive(&[binary("12345678").more()]);
+            subject.feed(&declare(0x80, i64::MAX as u64, other(role)));
+            subject.feed(b"a few bytes of many");
+            assert_eq!(subject.failures, []);
+        }
+    }
+}
+
+#[test]
+fn pitfall_a_message_of_exactly_the_limit_passes_and_one_more_byte_does_not() {
+    for role in ROLES {
+        for limit in [0, 1, 125, 126, 1000, 65_535, 65_536, 100_000] {
+            let exact = vec![b'x'; limit];
+            let over = vec![b'x'; limit + 1];
+            for streaming in [false, true] {
+                for chunk in [1000, usize::MAX] {
+                    let mut passes = limited(role, limit as u64, streaming);
+                    let bytes = text(&exact).bytes(other(role));
+                    bytes.chunks(chunk).for_each(|chunk| passes.feed(chunk));
+                    assert_eq!(passes.failures, [], "{limit}");
+                    assert_eq!(passes.connection.statistics().messages_received, 1);
+                    assert_eq!(passes.connection.statistics().bytes_received, limit as u64);
+
+                    let mut fails = limited(role, limit as u64, streaming);
+                    let bytes = text(&over).bytes(other(role));
+                    for chunk in bytes.chunks(chunk) {
+                        if fails.failures.is_empty() {
+                            fails.feed(chunk);
+                        }
+                    }
+                    assert_eq!(fails.seen(), []);
+                    assert_too_big(fails, limit as u64);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pitfall_the_limit_holds_for_the_sum_of_fragments() {
+    for role in ROLES {
+        for streaming in [false, true] {
+            let first =
+                [binary("1234").more(), continuation("").more(), continuation("567").more()];
+            let mut passes = limited(role, 10, streaming);
+            passes.receive(&first);
+            passes.receive(&[continuation("890"), binary("0123456789")]);
+            assert_eq!(passes.failures, []);
+            assert_eq!(passes.connection.statistics().messages_received, 2);
+
+            let mut fails = limited(role, 10, streaming);
+            fails.receive(&first);
+            fails.receive(&[continuation("8901")]);
+            assert_too_big(fails, 10);
+        }
+    }
+}
+
+/// The header is enough: nothing of the payload is waited for.
+#[test]
+fn a_message_too_big_fails_at_the_header_that_announces_it() {
+    for role in ROLES {
+        let mut single = limited(role, 1000, false);
+        single.feed(&declare(0x82, 1001, other(role)));
+        assert_too_big(single, 1000);
+        let mut fragmented = limited(role, 1000, false);
+        fragmented.receive(&[binary([0; 999]).more()]);
+        fragmented.feed(&declare(0x00, 2, other(role)));
+        assert_too_big(fragmented, 1000);
+    }
+}
+
+/// Control frames are no part of the message around them.
+#[test]
+fn the_limit_is_for_messages_and_not_for_control_frames() {
+    let mut server = limited(Role::Server, 5, false);
+    server.receive(&[text("123").more(), ping([0; 125]), continuation("45"), ping([1; 125])]);
+    assert_eq!(server.seen(), [Seen::ping([0; 125]), Seen::text("12345"), Seen::ping([1; 125])]);
+}
+
+/// Autobahn 9.3.1: four mebibytes in fragments of 64 bytes.
+#[test]
+fn pitfall_65536_fragments_of_64_bytes_pass() {
+    for (limit, streaming) in [(16 << 20, false), (4 << 20, false), (4 << 20, true)] {
+        let mut server = limited(Role::Server, limit, streaming);
+        let fragment = continuation([b'x'; 64]).more().bytes(Role::Client);
+        server.receive(&[text([b'x'; 64]).more()]);
+        for _ in 0..65_534 / 64 {
+            server.feed(&fragment.repeat(64));
+        }
+        server.feed(&fragment.repeat(65_534 % 64));
+        server.receive(&[continuation([b'x'; 64])]);
+        assert_eq!(server.failures, []);
+        assert_eq!(server.connection.statistics().messages_received, 1);
+        assert_eq!(server.connection.statistics().bytes_received, 4 << 20);
+    }
+}
+
+/// Fragments of one byte are honest too, as long as the message stays within its limit.
+#[test]
+fn fragments_of_one_byte_pass() {
+    let mut server = limited(Role::Server, 60_000, false);
+    let fragment = continuation("x").more().bytes(Role::Client);
+    server.receive(&[text("x").more()]);
+    server.feed(&fragment.repeat(59_998));
+    server.receive(&[continuation("x")]);
+    assert_eq!(server.seen(), [Seen::text(&"x".repeat(60_000))]);
+}
+
+#[test]
+fn pitfall_endless_empty_fragments_fail() {
+    for role in ROLES {
+        for streaming in [false, true] {
+            let mut subject = limited(role, 100, streaming);
+            subject.receive(&[text("").more()]);
+            let fragments = continuation("").more().bytes(other(role)).repeat(1000);
+            for sent in (0..).step_by(1000) {
+                assert!(sent < 200_000, "empty fragments are not counted");
+                subject.feed(&fragments);
+                if !subject.failures.is_empty() {
+                    assert!(sent >= 60_000, "as many as honest peers send must pass");
+                    break;
+                }
+            }
+            assert_eq!(subject.failure().cause(), Cause::TooManyFragments);
+            assert_eq!(subject.sent(), [close(1009, "message in too many fragments")]);
+        }
+    }
+}
+
+/// The number of fragments belongs to a message and not to the connection.
+#[test]
+fn fragments_are_counted_for_each_message_by_itself() {
+    let mut server = limited(Role::Server, 100, false);
+    let fragment = continuation("").more().bytes(Role::Client);
+    for _ in 0..3 {
+        server.receive(&[text("").more()]);
+        server.feed(&fragment.repeat(40_000));
+        server.receive(&[continuation("")]);
+    }
+    assert_eq!(server.failures, []);
+}
+
+/// Feeds without the copy that [`Subject`] makes, so that what is measured is the machine's.
+fn fed(server: &mut Subject, bytes: &mut [u8]) -> Usage {
+    let Subject { connection: Connection { receiver, sender }, now, out, reading, .. } = server;
+    let run = || {
+        let mut input = match reading {
+            Reading::Plain => Input::new(bytes),
+            Reading::Pooled(pool) | Reading::InPlace(pool) => Input::with_pool(bytes, pool),
+        };
+        while receiver.next(sender, &mut input, *now, out).unwrap().is_some() {}
+    };
+    measure(run).1
+}
+
+#[test]
+fn pitfall_no_memory_is_reserved_for_a_length_that_was_only_declared() {
+    for first in [0x82, 0x02, 0x81] {
+        let mut server = limited(Role::Server, 16 << 20, false);
+        let mut header = declare(first, 16 << 20, Role::Client);
+        let usage = fed(&mut server, &mut header);
+        assert_eq!(usage, Usage::default(), "a header owns nothing");
+        assert!(server.connection.receiver.want().is_none(), "nothing has arrived to match");
+
+        let ten = &mut text([b'x'; 10]).bytes(Role::Client)[6..];
+        let usage = fed(&mut server, ten);
+        assert!(usage.peak < 400, "ten bytes hold {} bytes", usage.peak);
+        let (room, usage) = measure(|| server.connection.receiver.want().map(|room| room.len()));
+        assert_eq!(room, None);
+        assert_eq!(usage, Usage::default());
+    }
+}
+
+#[test]
+fn pitfall_memory_grows_with_what_arrives() {
+    for in_place in [false, true] {
+        for declared in [1 << 20, 16 << 20] {
+            let mut server = limited(Role::Server, 16 << 20, false);
+            if in_place {
+                server.reading = Reading::InPlace(BufferPool::new(0));
+            }
+            let mut header = declare(0x82, declared, Role::Client);
+            fed(&mut server, &mut header);
+            let mut part = [0; 1000];
+            let (mut arrived, mut held) = (0, 0);
+            while arrived < 1 << 19 {
+                let room = in_place.then(|| measure(|| server.connection.receiver.want()));
+                let usage = if let Some((Some(room), lending)) = room {
+                    assert!(room.len() <= arrived, "{} lent after {arrived}", room.len());
+                    let n = room.len().min(part.len());
+                    server.connection.receiver.filled(n);
+                    arrived += n;
+                    assert_eq!(fed(&mut server, &mut []), Usage::default());
+                    lending
+                } else {
+                    arrived += part.len();
+                    fed(&mut server, &mut part)
+                };
+                // Doubling holds up to twice what has arrived, and so does lending as much again:
+                // nothing is in proportion to what was declared.
+                let peak = held + usage.peak;
+                held += usage.kept;
+                assert!(
+                    peak <= 2 * arrived as i64 + 400,
+                    "{peak} held for {arrived}, in place: {in_place}"
+                );
+            }
+            assert!(held >= arrived as i64, "the message is gathered");
+        }
+    }
+}
+
+#[test]
+fn fragments_hold_what_arrives_and_no_more() {
+    let mut server = limited(Role::Server, 16 << 20, false);
+    let mut held = 0;
+    for arrived in (64..=64_000).step_by(64) {
+        let fragment = if arrived == 64 { binary([0; 64]) } else { continuation([0; 64]) };
+        held += fed(&mut server, &mut fragment.more().bytes(Role::Client)).kept;
+        assert!(held <= 2 * arrived + 400, "{held} held for {arrived}");
+    }
+}
+
+#[test]
+fn a_failed_connection_holds_nothing_of_the_message() {
+    let mut server = limited(Role::Server, 16 << 20, false);
+    let mut bytes = binary([0; 100_000]).more().bytes(Role::Client);
+    let held = fed(&mut server, &mut bytes).kept;
+    assert!(held >= 100_000);
+    let mut bad = Frame { rsv: 0x10, ..continuation("") }.bytes(Role::Client);
+    let (_, usage) = measure(|| {
+        let mut input = Input::new(&mut bad);
+        let Connection { receiver, sender } = &mut server.connection;
+        receiver.next(sender, &mut input, server.now, &mut server.out).unwrap_err()
+    });
+    assert!(held + usage.kept < 1000, "{} left of {held}", held + usage.kept);
+}
+
+/// The cost of a message in `n` fragments, as allocations and bytes asked for.
+fn cost_of_fragments(n: usize, size: usize) -> Usage {
+    let mut server = limited(Role::Server, 16 << 20, false);
+    let payload = vec![b'x'; size];
+    let mut frames = vec![continuation(&payload).more(); n];
+    frames[0] = text(&payload).more();
+    frames[n - 1].fin = true;
+    let mut bytes = stream(&frames, Role::Client);
+    // Each fragment by itself, so that no part is put together for the machine.
+    let frame = bytes.len() / n;
+    let mut total = Usage::default();
+    for part in bytes.chunks_mut(frame) {
+        let usage = fed(&mut server, part);
+        total.allocations += usage.allocations;
+        total.requested += usage.requested;
+    }
+    assert_eq!(server.connection.statistics().messages_received, 1);
+    total
+}
+
+/// A message that is put together anew with each fragment would ask for n²/2 of its bytes: here for
+/// 64 mebibytes in place of one.
+#[test]
+fn pitfall_reassembly_cost_is_linear_in_many_small_fragments() {
+    for (n, size) in [(16_384, 64), (65_000, 1)] {
+        let cost = cost_of_fragments(n, size);
+        let bytes = (n * size) as u64;
+        assert!(cost.requested <= 4 * bytes + 1000, "{cost:?} for {bytes} bytes");
+        assert!(cost.allocations <= 2 + 2 * u64::from(bytes.ilog2()), "{cost:?}");
+    }
+}
+
+/// A text that is checked anew as a whole with each fragment reads n²/2 of its bytes: here 137
+/// gigabytes in place of four mebibytes, which takes minutes. The test is that this one ends.
+#[test]
+fn pitfall_utf8_cost_is_linear_in_many_small_fragments() {
+    let text_of = |n: usize| "κόσμε κόσμος…".repeat(n);
+    let payload = text_of((4 << 20) / text_of(1).len());
+    let mut server = limited(Role::Server, 16 << 20, false);
+    let parts: Vec<_> = payload.as_bytes().chunks(64).collect();
+    for (i, part) in parts.iter().enumerate() {
+        let frame = if i == 0 { text(part) } else { continuation(part) };
+        let frame = if i == parts.len() - 1 { frame } else { frame.more() };
+        server.receive(&[frame]);
+    }
+    assert_eq!(server.seen(), [Seen::text(&payload)]);
+}
+
+/// One byte at a time costs no more than all at once.
+#[test]
+fn a_payload_that_trickles_in_is_not_copied_again_and_again() {
+    let mut server = limited(Role::Server, 16 << 20, false);
+    let mut bytes = binary([0; 100_000]).bytes(Role::Client);
+    let mut requested = 0;
+    for byte in bytes.chunks_mut(1) {
+        requested += fed(&mut server, byte).requested;
+    }
+    assert!(requested <= 400_000 + 1000, "{requested}");
+}
+
+/// A header byte by byte: each byte is looked at with those before it, and nothing is allocated.
+#[test]
+fn headers_that_trickle_in_allocate_nothing() {
+    let mut server = limited(Role::Server, 16 << 20, false);
+    let mut bytes = declare(0x82, 1 << 20, Role::Client);
+    for byte in bytes.chunks_mut(1) {
+        assert_eq!(fed(&mut server, byte), Usage::default());
+    }
+}
+
+/// While the output is blocked the pongs that are owed are one, however many pings come.
+#[test]
+fn pitfall_pings_that_are_not_read_back_hold_one_pong() {
+    let mut server = Subject::server();
+    server.out.blocked = true;
+    let mut held = 0;
+    for _ in 0..1000 {
+        held += fed(&mut server, &mut ping([7; 125]).bytes(Role::Client)).kept;
+        assert!(held <= 600, "{held}");
+    }
+}

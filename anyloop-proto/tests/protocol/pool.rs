@@ -1,0 +1,304 @@
+//! Memory for messages that arrive in parts: from a pool, and lent to be received into.
+
+use anyloop_proto::{BufferPool, Connection, Input, Role};
+
+use crate::heap::measure;
+use crate::subject::{Reading, Seen, Subject, config};
+use crate::wire::{Frame, binary, continuation, other, ping, stream, text};
+
+const ROLES: [Role; 2] = [Role::Client, Role::Server];
+
+fn payload(len: usize) -> Vec<u8> {
+    (0..len).map(|i| b'a' + (i % 23) as u8).collect()
+}
+
+/// Feeds `bytes` as they come, with `pool` to gather in.
+fn feed(subject: &mut Subject, bytes: &mut [u8], pool: &mut BufferPool) {
+    let Subject { connection: Connection { receiver, sender }, now, out, .. } = subject;
+    let mut input = Input::with_pool(bytes, pool);
+    while let Some(event) = receiver.next(sender, &mut input, *now, out).unwrap() {
+        subject.events.push(Seen::from(&event));
+    }
+}
+
+/// A subject in a frame of `len` bytes, of which `arrived` have.
+fn inside(role: Role, frame: &Frame, arrived: usize) -> (Subject, Vec<u8>) {
+    let mut subject = Subject::new(role, config(|_| ()));
+    let bytes = frame.bytes(other(role));
+    let header = bytes.len() - frame.payload.len();
+    subject.feed(&bytes[..header + arrived]);
+    (subject, bytes[header + arrived..].to_vec())
+}
+
+/// Receives `bytes` into the memory lent, at most `most` at a time, as long as there is any.
+fn fill(subject: &mut Subject, bytes: &mut &[u8], most: usize) {
+    while let Some(room) = subject.connection.receiver.want() {
+        let n = room.len().min(bytes.len()).min(most);
+        if n == 0 {
+            break;
+        }
+        let (now, later) = bytes.split_at(n);
+        room[..n].copy_from_slice(now);
+        *bytes = later;
+        subject.connection.receiver.filled(n);
+        subject.feed(&[]);
+    }
+}
+
+#[test]
+fn a_message_in_parts_takes_memory_from_the_pool_and_gives_it_back_when_read() {
+    let mut pool = BufferPool::new(1 << 20);
+    let mut server = Subject::server();
+    let mut bytes = stream(&[binary(payload(1000)).more(), continuation("end")], Role::Client);
+    let (first, second) = bytes.split_at_mut(500);
+    feed(&mut server, first, &mut pool);
+    assert_eq!(pool.held(), 0, "in use");
+    feed(&mut server, second, &mut pool);
+    assert!((1003..4096).contains(&pool.held()), "{}", pool.held());
+    let held = pool.held();
+
+    // The next one, on another connection, takes it.
+    let mut other = Subject::server();
+    let mut bytes = text("part").more().bytes(Role::Client);
+    feed(&mut other, &mut bytes, &mut pool);
+    assert_eq!(pool.held(), 0);
+    let mut bytes = continuation("ial").bytes(Role::Client);
+    feed(&mut other, &mut bytes, &mut pool);
+    assert_eq!(other.seen(), [Seen::text("partial")], "nothing of the message before");
+    assert_eq!(pool.held(), held);
+}
+
+#[test]
+fn a_pool_keeps_at_most_what_it_may() {
+    for most in [0, 1000, 100_000] {
+        let mut pool = BufferPool::new(most);
+        // Three messages at once, so that three buffers come back.
+        let mut servers = [Subject::server(), Subject::server(), Subject::server()];
+        for server in &mut servers {
+            feed(server, &mut binary([7; 40_000]).more().bytes(Role::Client), &mut pool);
+        }
+        for server in &mut servers {
+            feed(server, &mut continuation("").bytes(Role::Client), &mut pool);
+            assert_eq!(server.seen(), [Seen::binary([7; 40_000])]);
+        }
+        assert!(pool.held() <= most, "{} held of {most}", pool.held());
+        assert_eq!(pool.held() >= 80_000, most == 100_000);
+    }
+}
+
+#[test]
+fn a_control_frame_in_parts_takes_memory_from_the_pool_too() {
+    let mut pool = BufferPool::new(1 << 20);
+    let mut server = Subject::server();
+    for byte in stream(&[text("a").more(), ping("between"), continuation("b")], Role::Client) {
+        feed(&mut server, &mut [byte], &mut pool);
+    }
+    for byte in ping("alone").bytes(Role::Client) {
+        feed(&mut server, &mut [byte], &mut pool);
+    }
+    assert_eq!(server.seen(), [Seen::ping("between"), Seen::text("ab"), Seen::ping("alone")]);
+    assert!(pool.held() > 0);
+}
+
+#[test]
+fn a_large_payload_is_received_in_place() {
+    let whole = payload(200_000);
+    for role in ROLES {
+        for frame in [binary(&whole), text(&whole)] {
+            for (arrived, most) in [(4096, usize::MAX), (5001, 777), (100_000, 50_000)] {
+                let (mut subject, rest) = inside(role, &frame, arrived);
+                let mut rest = &rest[..];
+                fill(&mut subject, &mut rest, most);
+                assert!(rest.len() < 4096, "{} bytes had to be copied", rest.len());
+                subject.feed(rest);
+                let expected = if frame.opcode == 1 {
+                    Seen::text(str::from_utf8(&whole).unwrap())
+                } else {
+                    Seen::binary(&whole)
+                };
+                assert_eq!(subject.seen(), [expected]);
+                assert_eq!(subject.connection.statistics().bytes_received, 200_000);
+                assert_eq!(subject.connection.statistics().messages_received, 1);
+                assert!(subject.connection.receiver.want().is_none());
+            }
+        }
+    }
+}
+
+/// To the last byte of the frame, and into the next.
+#[test]
+fn what_was_filled_ends_the_frame_exactly() {
+    for role in ROLES {
+        for fin in [true, false] {
+            let whole = payload(9000);
+            let frame = if fin { binary(&whole) } else { binary(&whole).more() };
+            let (mut subject, rest) = inside(role, &frame, 4500);
+            let room = subject.connection.receiver.want().unwrap();
+            assert_eq!(room.len(), 4500, "at most what is outstanding");
+            room.copy_from_slice(&rest);
+            subject.connection.receiver.filled(4500);
+            if fin {
+                subject.feed(&[]);
+                assert_eq!(subject.seen(), [Seen::binary(&whole)]);
+            } else {
+                subject.receive(&[ping("x"), continuation("end")]);
+                let expected = [&whole[..], b"end"].concat();
+                assert_eq!(subject.seen(), [Seen::ping("x"), Seen::binary(expected)]);
+            }
+            subject.receive(&[text("next")]);
+            assert_eq!(subject.seen(), [Seen::text("next")]);
+        }
+    }
+}
+
+/// A transport may fill several times before it asks for events, and pass more bytes with them.
+#[test]
+fn what_was_filled_in_several_parts_is_one() {
+    for role in ROLES {
+        let whole = payload(50_000);
+        let (mut subject, rest) = inside(role, &binary(&whole), 5000);
+        let mut at = 0;
+        for n in [1, 2, 3, 0, 500, 4000] {
+            let room = subject.connection.receiver.want().unwrap();
+            assert!(room.len() <= 45_000 - at);
+            room[..n].copy_from_slice(&rest[at..at + n]);
+            subject.connection.receiver.filled(n);
+            at += n;
+        }
+        subject.feed(&rest[at..]);
+        assert_eq!(subject.seen(), [Seen::binary(&whole)]);
+    }
+}
+
+#[test]
+fn filling_more_than_was_lent_counts_as_all_of_it() {
+    for role in ROLES {
+        let whole = payload(9000);
+        let (mut subject, rest) = inside(role, &binary(&whole), 4500);
+        subject.connection.receiver.want().unwrap().copy_from_slice(&rest);
+        subject.connection.receiver.filled(usize::MAX);
+        subject.receive(&[text("next")]);
+        assert_eq!(subject.seen(), [Seen::binary(&whole), Seen::text("next")]);
+    }
+}
+
+/// Where nothing was lent nothing can have been filled: above all not with what an earlier message,
+/// perhaps of another connection, has left in the memory of the pool.
+#[test]
+fn filling_what_was_not_lent_counts_as_nothing() {
+    let mut pool = BufferPool::new(1 << 20);
+    let secret = binary(b"secret".repeat(10_000));
+    let (mut before, rest) = inside(Role::Client, &secret.more(), 0);
+    before.reading = Reading::Pooled(BufferPool::new(0));
+    feed(&mut before, &mut rest.clone(), &mut pool);
+    feed(&mut before, &mut continuation("").bytes(Role::Server), &mut pool);
+    assert!(pool.held() > 60_000);
+
+    // In a payload too short to lend memory for, in a control frame, and between frames.
+    for (frames, cut) in [
+        (vec![binary([b'x'; 100]).more(), continuation([b'x'; 100])], 50),
+        (vec![binary([b'x'; 100]).more(), continuation([b'x'; 100])], 102),
+        (vec![binary([b'x'; 100]).more(), ping([b'x'; 100]), continuation("")], 150),
+    ] {
+        let mut client = Subject::client();
+        let mut bytes = stream(&frames, Role::Server);
+        let (first, second) = bytes.split_at_mut(cut);
+        feed(&mut client, first, &mut pool);
+        assert!(client.connection.receiver.want().is_none());
+        client.connection.receiver.filled(20);
+        feed(&mut client, second, &mut pool);
+        for seen in client.seen() {
+            let (Seen::Binary(payload) | Seen::Ping(payload)) = seen else { panic!("{seen:?}") };
+            assert!(payload.iter().all(|&byte| byte == b'x'), "{payload:?}");
+            assert!(payload.len() == 100 || payload.len() == 200);
+        }
+    }
+}
+
+#[test]
+fn memory_is_lent_only_inside_a_large_payload_of_which_some_has_arrived() {
+    for role in ROLES {
+        let mut idle = Subject::new(role, config(|_| ()));
+        assert!(idle.connection.receiver.want().is_none());
+        idle.connection.receiver.filled(100);
+        idle.receive(&[text("as before")]);
+        assert_eq!(idle.seen(), [Seen::text("as before")]);
+
+        let frame = binary(payload(20_000));
+        for (arrived, lent) in
+            [(0, false), (1, false), (4095, false), (4096, true), (15_904, true), (15_905, false)]
+        {
+            let (mut subject, _) = inside(role, &frame, arrived);
+            assert_eq!(subject.connection.receiver.want().is_some(), lent, "after {arrived}");
+        }
+
+        // Between two fragments nothing is outstanding.
+        let (mut subject, rest) = inside(role, &frame.clone().more(), 0);
+        subject.feed(&rest);
+        assert!(subject.connection.receiver.want().is_none());
+        // In a control frame that stands there, neither.
+        let bytes = ping([7; 125]).bytes(other(role));
+        subject.feed(&bytes[..50]);
+        assert!(subject.connection.receiver.want().is_none());
+        subject.feed(&bytes[50..]);
+        assert_eq!(subject.seen(), [Seen::ping([7; 125])]);
+
+        // After the end, neither.
+        let (mut subject, _) = inside(role, &frame, 10_000);
+        subject.eof();
+        assert!(subject.connection.receiver.want().is_none());
+    }
+}
+
+/// With a pool the memory is there already, and lent as a whole, once a fair part has arrived.
+#[test]
+fn memory_that_is_there_already_is_lent_at_once() {
+    let mut pool = BufferPool::new(1 << 20);
+    let whole = payload(300_000);
+    let frame = binary(&whole);
+    for round in 0..3 {
+        let (mut server, rest) = inside(Role::Server, &frame, 0);
+        let (first, second) = rest.split_at(16 * 1024);
+        feed(&mut server, &mut first.to_vec(), &mut pool);
+        let (room, usage) = measure(|| server.connection.receiver.want().map(|room| room.len()));
+        if round > 0 {
+            assert_eq!(room, Some(second.len()), "all that is outstanding");
+            assert_eq!(usage.allocations, 0);
+        }
+        let room = server.connection.receiver.want().unwrap();
+        let n = room.len();
+        room.copy_from_slice(&second[..n]);
+        server.connection.receiver.filled(n);
+        feed(&mut server, &mut second[n..].to_vec(), &mut pool);
+        assert_eq!(server.seen(), [Seen::binary(&whole)]);
+    }
+}
+
+/// A peer that begins messages and never ends them must not keep what others have filled.
+#[test]
+fn a_large_buffer_is_not_given_for_a_few_bytes() {
+    let mut pool = BufferPool::new(1 << 20);
+    let large = binary(payload(300_000));
+    let (mut first, mut rest) = inside(Role::Server, &large, 0);
+    let (begin, end) = rest.split_at_mut(16 * 1024);
+    feed(&mut first, begin, &mut pool);
+    feed(&mut first, end, &mut pool);
+    let held = pool.held();
+    assert!(held > 300_000);
+    for _ in 0..10 {
+        let mut hoarder = Subject::server();
+        feed(&mut hoarder, &mut large.bytes(Role::Client)[..100], &mut pool);
+        assert_eq!(pool.held(), held);
+    }
+}
+
+/// Asking twice is not filling.
+#[test]
+fn asking_for_memory_changes_nothing() {
+    let whole = payload(20_000);
+    let (mut server, rest) = inside(Role::Server, &binary(&whole), 5000);
+    let first = server.connection.receiver.want().unwrap().len();
+    assert_eq!(server.connection.receiver.want().unwrap().len(), first);
+    server.feed(&rest);
+    assert_eq!(server.seen(), [Seen::binary(&whole)]);
+}

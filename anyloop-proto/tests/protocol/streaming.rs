@@ -1,0 +1,165 @@
+//! Messages received in chunks, as they arrive.
+
+use anyloop_proto::{Cause, Connection, Event, Input, Instant, Kind, Role};
+
+use crate::heap::{Usage, measure};
+use crate::subject::{Seen, Subject, config};
+use crate::wire::{binary, close, continuation, other, ping, pong, stream, text};
+
+const ROLES: [Role; 2] = [Role::Client, Role::Server];
+
+fn streaming(role: Role) -> Subject {
+    Subject::new(role, config(|config| config.streaming = true))
+}
+
+fn chunk(kind: Kind, payload: impl AsRef<[u8]>, first: bool, last: bool) -> Seen {
+    Seen::Chunk { kind, payload: payload.as_ref().to_vec(), first, last }
+}
+
+#[test]
+fn a_message_in_one_piece_is_one_chunk() {
+    for role in ROLES {
+        let mut subject = streaming(role);
+        subject.receive(&[text("whole"), binary([1; 70_000])]);
+        assert_eq!(
+            subject.seen(),
+            [chunk(Kind::Text, "whole", true, true), chunk(Kind::Binary, [1; 70_000], true, true)]
+        );
+    }
+}
+
+#[test]
+fn chunks_come_as_bytes_arrive_also_inside_a_frame() {
+    for role in ROLES {
+        let mut subject = streaming(role);
+        let bytes = binary("abcdef").bytes(other(role));
+        let header = bytes.len() - 6;
+        subject.feed(&bytes[..header]);
+        assert_eq!(subject.seen(), [], "no empty chunk");
+        subject.feed(&bytes[header..header + 2]);
+        assert_eq!(subject.seen(), [chunk(Kind::Binary, "ab", true, false)]);
+        subject.feed(&bytes[header + 2..header + 3]);
+        assert_eq!(subject.seen(), [chunk(Kind::Binary, "c", false, false)]);
+        subject.feed(&bytes[header + 3..]);
+        assert_eq!(subject.seen(), [chunk(Kind::Binary, "def", false, true)]);
+    }
+}
+
+#[test]
+fn rfc6455_5_4_fragments_are_chunks_of_one_message() {
+    for role in ROLES {
+        let mut subject = streaming(role);
+        subject.receive(&[
+            text("a").more(),
+            ping("between"),
+            continuation("b").more(),
+            continuation("c"),
+            text("next"),
+        ]);
+        assert_eq!(
+            subject.seen(),
+            [
+                chunk(Kind::Text, "a", true, false),
+                Seen::ping("between"),
+                chunk(Kind::Text, "b", false, false),
+                chunk(Kind::Text, "c", false, true),
+                chunk(Kind::Text, "next", true, true),
+            ]
+        );
+        assert_eq!(subject.sent(), [pong("between")]);
+        assert_eq!(subject.connection.statistics().messages_received, 2);
+    }
+}
+
+/// "A chunk may be empty only if it is the last."
+#[test]
+fn only_the_last_chunk_may_be_empty() {
+    for role in ROLES {
+        let frames = [
+            text("").more(),
+            continuation("").more(),
+            continuation("x").more(),
+            continuation("").more(),
+            continuation(""),
+            binary(""),
+            binary("").more(),
+            continuation(""),
+        ];
+        let expected = [
+            chunk(Kind::Text, "x", true, false),
+            chunk(Kind::Text, "", false, true),
+            chunk(Kind::Binary, "", true, true),
+            chunk(Kind::Binary, "", true, true),
+        ];
+        let bytes = stream(&frames, other(role));
+        let mut at_once = streaming(role);
+        at_once.feed(&bytes);
+        assert_eq!(at_once.seen(), expected);
+        let mut slowly = streaming(role);
+        slowly.feed_byte_by_byte(&bytes);
+        assert_eq!(slowly.seen(), expected);
+    }
+}
+
+#[test]
+fn what_came_before_a_failure_is_lent_before_it() {
+    let mut server = streaming(Role::Server);
+    server.receive(&[text("whole"), text("par").more(), text("bad")]);
+    assert_eq!(
+        server.seen(),
+        [chunk(Kind::Text, "whole", true, true), chunk(Kind::Text, "par", true, false)]
+    );
+    assert_eq!(server.failure().cause(), Cause::ExpectedContinuation);
+    assert_eq!(server.failure().messages_before(), 1);
+    assert_eq!(server.sent(), [close(1002, "expected a continuation frame")]);
+}
+
+#[test]
+fn a_close_between_chunks_leaves_the_message_unfinished() {
+    let mut server = streaming(Role::Server);
+    server.receive(&[text("par").more(), close(1001, "")]);
+    assert_eq!(server.seen(), [chunk(Kind::Text, "par", true, false), Seen::close(1001, "")]);
+    assert_eq!(server.failures, []);
+}
+
+/// Chunks are lent from where they lie: no message is gathered, however large.
+#[test]
+fn streaming_holds_no_memory() {
+    let now = Instant::from_nanos(0);
+    let config = config(|config| {
+        config.streaming = true;
+        config.max_message_size = u64::MAX;
+    });
+    for role in ROLES {
+        let frames = [
+            binary([7; 50_000]).more(),
+            continuation([7; 300]).more(),
+            ping("x"),
+            continuation([7; 70_000]),
+            text("text"),
+        ];
+        let mut bytes = stream(&frames, other(role));
+        let mut out = Vec::with_capacity(100);
+        let mut connection = Connection::new(role, config.clone(), now);
+        let Connection { receiver, sender } = &mut connection;
+        let mut lent = 0;
+        let run = || {
+            for part in bytes.chunks_mut(1000) {
+                assert!(receiver.want().is_none());
+                let range = part.as_ptr_range();
+                let mut input = Input::new(part);
+                while let Some(event) = receiver.next(sender, &mut input, now, &mut out).unwrap() {
+                    if let Event::Chunk(chunk) = event {
+                        assert!(
+                            chunk.payload.is_empty() || range.contains(&chunk.payload.as_ptr())
+                        );
+                        lent += chunk.payload.len();
+                    }
+                }
+            }
+        };
+        let ((), usage) = measure(run);
+        assert_eq!(usage, Usage::default());
+        assert_eq!(lent, 120_304);
+    }
+}

@@ -1,0 +1,318 @@
+//! One connection under test, with everything that it says kept in an owned form.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyloop_proto::{
+    BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Instant, Kind, Message,
+    Output, Random, Role, SendError, State, Timer, TransportError,
+};
+
+use crate::wire::{self, Frame, other};
+
+/// Random enough for tests: each masking key is the number of the frame.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU32);
+
+impl Random for Counter {
+    fn fill(&self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(4) {
+            let number = self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            part.copy_from_slice(&number.to_be_bytes()[..part.len()]);
+        }
+    }
+}
+
+/// The default settings, changed.
+pub(crate) fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
+    let mut config = Config::new(Arc::new(Counter::default()));
+    change(&mut config);
+    Arc::new(config)
+}
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// An event, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Chunk { kind: Kind, payload: Vec<u8>, first: bool, last: bool },
+    Ping(Vec<u8>),
+    Pong(Vec<u8>, Option<Duration>),
+    Close(Option<u16>, String),
+}
+
+impl Seen {
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+
+    pub(crate) fn binary(bytes: impl AsRef<[u8]>) -> Self {
+        Self::Binary(bytes.as_ref().to_vec())
+    }
+
+    pub(crate) fn ping(payload: impl AsRef<[u8]>) -> Self {
+        Self::Ping(payload.as_ref().to_vec())
+    }
+
+    /// A pong that answers none of our keep-alive pings.
+    pub(crate) fn pong(payload: impl AsRef<[u8]>) -> Self {
+        Self::Pong(payload.as_ref().to_vec(), None)
+    }
+
+    pub(crate) fn close(code: u16, reason: &str) -> Self {
+        Self::Close(Some(code), reason.into())
+    }
+}
+
+impl From<&Event<'_>> for Seen {
+    fn from(event: &Event<'_>) -> Self {
+        match event {
+            Event::Message(Message::Text(text)) => {
+                assert_eq!(text.as_str().as_bytes(), text.as_bytes());
+                Self::text(text.as_str())
+            }
+            Event::Message(Message::Binary(bytes)) => Self::binary(bytes),
+            Event::Chunk(chunk) => Self::Chunk {
+                kind: chunk.kind,
+                payload: chunk.payload.to_vec(),
+                first: chunk.first,
+                last: chunk.last,
+            },
+            Event::Ping(payload) => Self::ping(payload),
+            Event::Pong { payload, round_trip } => Self::Pong(payload.to_vec(), *round_trip),
+            Event::Close(frame) => {
+                Self::Close(frame.code.map(CloseCode::get), frame.reason.to_owned())
+            }
+            event => panic!("an event that the tests do not know: {event:?}"),
+        }
+    }
+}
+
+/// Where the connection under test writes: a buffer that can be made to look blocked, and that
+/// takes the shorter ways if told to.
+#[derive(Default)]
+pub(crate) struct Sink {
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) blocked: bool,
+    pub(crate) shortcuts: bool,
+    /// How often each shorter way was taken.
+    pub(crate) vectored: usize,
+    pub(crate) shared: usize,
+}
+
+impl Output for Sink {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
+        if self.shortcuts {
+            self.vectored += 1;
+            self.buffer.extend_from_slice(header);
+            self.buffer.extend_from_slice(payload);
+        }
+        self.shortcuts
+    }
+
+    fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
+        if self.shortcuts {
+            self.shared += 1;
+            self.buffer.extend_from_slice(frame);
+        }
+        self.shortcuts
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+}
+
+/// How received bytes are handed to the machine.
+pub(crate) enum Reading {
+    /// As they come, gathered in fresh memory.
+    Plain,
+    /// As they come, gathered in memory from a pool.
+    Pooled(BufferPool),
+    /// Straight into the message where the machine lends memory for it.
+    InPlace(BufferPool),
+}
+
+pub(crate) struct Subject {
+    pub(crate) connection: Connection,
+    pub(crate) now: Instant,
+    pub(crate) out: Sink,
+    pub(crate) reading: Reading,
+    /// Send every message back while it is borrowed.
+    pub(crate) echo: bool,
+    pub(crate) events: Vec<Seen>,
+    pub(crate) failures: Vec<Failure>,
+    /// Bytes that the machine has left in the input.
+    pub(crate) left: Vec<u8>,
+}
+
+impl Subject {
+    pub(crate) fn new(role: Role, config: Arc<Config>) -> Self {
+        let now = Instant::from_nanos(1_000_000_000);
+        Self::over(Connection::new(role, config, now), now)
+    }
+
+    /// Over a connection that was made at `now`.
+    pub(crate) fn over(connection: Connection, now: Instant) -> Self {
+        Self {
+            connection,
+            now,
+            out: Sink::default(),
+            reading: Reading::Plain,
+            echo: false,
+            events: Vec::new(),
+            failures: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    pub(crate) fn server() -> Self {
+        Self::new(Role::Server, config(|_| ()))
+    }
+
+    pub(crate) fn client() -> Self {
+        Self::new(Role::Client, config(|_| ()))
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.connection.role()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.connection.state()
+    }
+
+    /// Receives `bytes` in one piece.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        let mut rest = &mut bytes[..];
+        while let Reading::InPlace(_) = self.reading
+            && !rest.is_empty()
+            && let Some(room) = self.connection.receiver.want()
+        {
+            let n = room.len().min(rest.len());
+            room[..n].copy_from_slice(&rest[..n]);
+            self.connection.receiver.filled(n);
+            rest = &mut rest[n..];
+            self.drain(&mut []);
+        }
+        self.drain(rest);
+    }
+
+    /// Takes events until there are no more.
+    fn drain(&mut self, bytes: &mut [u8]) {
+        let Self { connection: Connection { receiver, sender }, now, out, .. } = self;
+        let mut input = match &mut self.reading {
+            Reading::Plain => Input::new(bytes),
+            Reading::Pooled(pool) | Reading::InPlace(pool) => Input::with_pool(bytes, pool),
+        };
+        loop {
+            match receiver.next(sender, &mut input, *now, out) {
+                Ok(Some(event)) => {
+                    self.events.push(Seen::from(&event));
+                    if self.echo
+                        && let Event::Message(message) = event
+                    {
+                        let _ = sender.send(message, out); // a Close may have gone out
+                    }
+                }
+                Ok(None) => break,
+                Err(failure) => {
+                    self.failures.push(failure);
+                    break;
+                }
+            }
+        }
+        self.left.extend_from_slice(input.rest());
+    }
+
+    pub(crate) fn feed_byte_by_byte(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.feed(&[*byte]);
+        }
+    }
+
+    /// Receives frames from the other side, in one piece.
+    pub(crate) fn receive(&mut self, frames: &[Frame]) {
+        self.feed(&wire::stream(frames, other(self.role())));
+    }
+
+    pub(crate) fn eof(&mut self) {
+        self.failures.extend(self.connection.handle_eof().err());
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.failures.extend(self.connection.handle_error(TransportError::Reset).err());
+    }
+
+    pub(crate) fn writable(&mut self) {
+        self.connection.handle_writable(self.now, &mut self.out);
+    }
+
+    pub(crate) fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+        self.connection.sender.send(message, &mut self.out)
+    }
+
+    pub(crate) fn close(&mut self, code: u16, reason: &str) -> Result<(), SendError> {
+        let code = CloseCode::new(code).expect("a code that may be sent");
+        self.connection.sender.close(code, reason, self.now, &mut self.out)
+    }
+
+    /// Moves the clock to `at` seconds after the connection was made, and serves what is due then.
+    pub(crate) fn at(&mut self, at: f64) -> Vec<Timer> {
+        self.now = Instant::from_nanos(1_000_000_000) + Duration::from_secs_f64(at);
+        self.serve_timers()
+    }
+
+    /// Moves the clock on without telling the machine.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    /// Does what is due now.
+    pub(crate) fn serve_timers(&mut self) -> Vec<Timer> {
+        let mut served = Vec::new();
+        loop {
+            match self.connection.handle_timeout(self.now, &mut self.out) {
+                Ok(Some(timer)) => served.push(timer),
+                Ok(None) => return served,
+                Err(failure) => self.failures.push(failure),
+            }
+            assert!(served.len() + self.failures.len() < 100, "the timers do not come to rest");
+        }
+    }
+
+    /// When something is due, in seconds after the connection was made.
+    pub(crate) fn due(&self) -> Option<f64> {
+        let due = self.connection.poll_timeout()?;
+        Some((due - Instant::from_nanos(1_000_000_000)).as_secs_f64())
+    }
+
+    /// What was sent since this was asked last, which must be whole frames.
+    pub(crate) fn sent(&mut self) -> Vec<Frame> {
+        let bytes = std::mem::take(&mut self.out.buffer);
+        let (frames, rest) = wire::read(&bytes, self.role());
+        assert!(rest.is_empty(), "half a frame: {rest:x?}");
+        frames
+    }
+
+    /// What was seen since this was asked last.
+    pub(crate) fn seen(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The one failure that there was.
+    pub(crate) fn failure(&self) -> Failure {
+        assert_eq!(self.failures.len(), 1, "one failure: {:?}", self.failures);
+        self.failures[0]
+    }
+}
