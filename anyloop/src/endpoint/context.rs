@@ -1,0 +1,259 @@
+//! What a handler may do.
+
+use std::time::Duration;
+
+use anyloop_proto::{
+    CloseCode, Instant, Kind, Message, Prepared, SendError as Refused, Sender, State,
+};
+
+use super::backlog::{Completion, Unsent};
+use super::error::{SendError, Sent};
+use super::handle::Handle;
+use super::handler::Handler;
+use super::line::Line;
+use super::session::{Facts, Io};
+use super::settings::Overflow;
+use super::timers::TimerId;
+
+/// The reason of a Close for a peer that reads too slowly.
+pub(super) const TOO_SLOW: &str = "too slow to read";
+
+/// The connection, as its handler sees it during a call.
+///
+/// What is sent here leaves in one write when the batch of input is done, or when much has gathered.
+pub struct Context<'c, H: Handler> {
+    /// Absent before the connection is open and after it is over.
+    pub(super) sender: Option<&'c mut Sender>,
+    pub(super) line: Line<'c>,
+    pub(super) io: &'c mut Io<H>,
+    pub(super) now: Instant,
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// Sends a message, which may be the one that was lent to the handler.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Refused`] before the connection is open and after a Close;
+    /// [`SendError::BacklogFull`].
+    #[inline]
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<Sent, SendError> {
+        let message = message.into();
+        if self.line.backlog() > 0
+            && let Some(dropped) = self.check_room(message.as_bytes().len())?
+        {
+            return Ok(dropped);
+        }
+        match &mut self.sender {
+            Some(sender) => sender.send(message, &mut self.line)?,
+            None => return Err(self.not_open()),
+        }
+        Ok(self.sent())
+    }
+
+    /// Sends a message, and tells `completion` when the transport has taken all of it, or the
+    /// connection has ended before. If this fails, `completion` is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_then<'m>(
+        &mut self,
+        message: impl Into<Message<'m>>,
+        completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        let sent = self.send(message)?;
+        self.complete(sent, Box::new(completion));
+        Ok(sent)
+    }
+
+    /// Sends a message that was encoded for many connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_prepared(&mut self, message: &Prepared) -> Result<Sent, SendError> {
+        if self.line.backlog() > 0
+            && let Some(dropped) = self.check_room(message.message().as_bytes().len())?
+        {
+            return Ok(dropped);
+        }
+        match &mut self.sender {
+            Some(sender) => sender.send_prepared(message, &mut self.line)?,
+            None => return Err(self.not_open()),
+        }
+        Ok(self.sent())
+    }
+
+    /// Begins a message that is sent in pieces, one frame each.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Refused`].
+    pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
+        match &mut self.sender {
+            Some(sender) => Ok(sender.begin(kind)?),
+            None => Err(self.not_open()),
+        }
+    }
+
+    /// Sends the next piece of the message begun, and with `last` ends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send). Where a piece has no room the message stays begun, so with
+    /// [`Overflow::Drop`] a piece is refused by [`SendError::BacklogFull`] too.
+    pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
+        if self.line.backlog() > 0 && self.check_room(payload.len())?.is_some() {
+            return Err(self.full(payload.len()));
+        }
+        match &mut self.sender {
+            Some(sender) => sender.piece(payload, last, &mut self.line)?,
+            None => return Err(self.not_open()),
+        }
+        Ok(self.sent())
+    }
+
+    /// Sends a ping of the application's own, of at most 125 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Refused`].
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        match &mut self.sender {
+            Some(sender) => Ok(sender.ping(payload, &mut self.line)?),
+            None => Err(self.not_open()),
+        }
+    }
+
+    /// Begins the closing handshake. `reason` has at most 123 bytes; see
+    /// [`truncate_reason`](anyloop_proto::truncate_reason).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Refused`], also before the connection is open: there a
+    /// [verdict](super::Verdict) does it, or a [`Handle`].
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
+        match &mut self.sender {
+            Some(sender) => Ok(sender.close(code, reason, self.now, &mut self.line)?),
+            None => Err(self.not_open()),
+        }
+    }
+
+    /// Stops reading: no further message is handed out, also of those that were received already.
+    pub const fn pause_reading(&mut self) {
+        self.io.paused = true;
+    }
+
+    /// Resumes reading. Without a pause it does nothing.
+    pub const fn resume_reading(&mut self) {
+        self.io.paused = false;
+    }
+
+    /// Runs `f` after `delay`, unless the connection ends before. It is dropped then, and when it is
+    /// cancelled.
+    pub fn set_timer(
+        &mut self,
+        delay: Duration,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+    ) -> TimerId {
+        self.io.timers().set(self.now + delay, Box::new(f))
+    }
+
+    /// Cancels a timer. Returns whether it was still to run.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.io.timers().cancel(timer)
+    }
+
+    /// Puts another handler in the place of this one, when the present call is over.
+    pub fn set_handler(&mut self, handler: H) {
+        self.io.rare().successor = Some(handler);
+    }
+
+    /// The connection, for others to reach it.
+    pub fn handle(&mut self) -> Handle<H> {
+        let state = self.state();
+        let Self { io, line, .. } = self;
+        Handle::new(io.seat(|| line.waker(), state).clone())
+    }
+
+    /// What was said in the opening handshake, where it is
+    /// [kept](super::ServerSettings::keep_handshake). In [`open`](Handler::open) it is always there.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        self.io.facts()
+    }
+
+    /// Bytes that were sent and that the transport has not taken.
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.line.buffered()
+    }
+
+    /// How far the connection has come.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.sender.as_ref().map_or(self.io.state, |sender| sender.state())
+    }
+
+    /// The present, as the transport sees it.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Sends what came from elsewhere, and has `completion` told of it in any case.
+    pub(super) fn send_mailed(
+        &mut self,
+        send: impl FnOnce(&mut Self) -> Result<Sent, SendError>,
+        completion: Option<Completion>,
+    ) -> Result<(), SendError> {
+        let result = send(self);
+        if let Some(completion) = completion {
+            self.complete(*result.as_ref().unwrap_or(&Sent::Dropped), completion);
+        }
+        result.map(|_| ())
+    }
+
+    /// Has `completion` told of what was just sent.
+    pub(super) fn complete(&mut self, sent: Sent, completion: Completion) {
+        match sent {
+            Sent::Dropped => completion(Err(Unsent)),
+            _ => self.line.complete(completion),
+        }
+    }
+
+    /// Whether the backlog has room for `len` bytes more.
+    fn check_room(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
+        let limits = self.io.common.limits;
+        if self.line.buffered().saturating_add(len) <= limits.cap {
+            return Ok(None);
+        }
+        match limits.overflow {
+            Overflow::Drop => return Ok(Some(Sent::Dropped)),
+            // If it is closing already, that is as well.
+            Overflow::Close => _ = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW),
+            Overflow::Error => {}
+        }
+        Err(self.full(len))
+    }
+
+    fn full(&self, message: usize) -> SendError {
+        let waiting = self.line.buffered();
+        SendError::BacklogFull { waiting, message, cap: self.io.common.limits.cap }
+    }
+
+    #[inline]
+    fn sent(&mut self) -> Sent {
+        self.line.flush_if_large();
+        match self.line.backlog() {
+            0 => Sent::Sent,
+            waiting if waiting > self.io.common.limits.high => Sent::Backpressure,
+            _ => Sent::Buffered,
+        }
+    }
+
+    const fn not_open(&self) -> SendError {
+        SendError::Refused(Refused::NotOpen(self.io.state))
+    }
+}

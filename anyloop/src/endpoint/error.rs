@@ -1,0 +1,45 @@
+//! Why something was not sent.
+
+use anyloop_proto::SendError as Refused;
+use anyloop_proto::handshake::AnswerError;
+
+/// Why something was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Nothing waits for this answer, or it cannot be given.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// So much is waiting already that the message would exceed the cap.
+    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}")]
+    BacklogFull {
+        /// Bytes that wait for the peer.
+        waiting: usize,
+        /// Bytes of the message.
+        message: usize,
+        /// The most that may wait.
+        cap: usize,
+    },
+    /// The connection is over.
+    #[error("the connection is over")]
+    Gone,
+    /// The state machine refuses it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// What has become of a message that was given to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "there is no other thing that could become of it")]
+pub enum Sent {
+    /// Nothing waits: it leaves with this batch.
+    Sent,
+    /// It waits for the peer to read.
+    Buffered,
+    /// It waits for the peer to read, and the backlog is above its high-water mark: better wait for
+    /// [`drained`](super::Handler::drained).
+    Backpressure,
+    /// There was no room for it, and it was [to be dropped](super::Overflow::Drop).
+    Dropped,
+}

@@ -1,0 +1,399 @@
+//! Reaching a connection from elsewhere.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use anyloop_proto::handshake::Accept;
+use anyloop_proto::handshake::http::Response;
+use anyloop_proto::{CloseCode, MAX_REASON, Message, Prepared, SendError as Refused, State};
+
+use super::backlog::{Completion, Unsent};
+use super::context::Context;
+use super::error::{SendError, Sent};
+use super::handler::Handler;
+use super::settings::{BacklogLimits, Overflow};
+use super::timers::TimerId;
+
+/// A connection, seen from elsewhere: cheap to clone, and usable from any thread.
+///
+/// What is asked for here is done on the connection's own thread, in order; its transport is woken
+/// for it. Whether a message could still go out is decided there: after a Close it does not. Once the
+/// connection is over, every call says [`SendError::Gone`].
+pub struct Handle<H: Handler> {
+    seat: Arc<Seat<H>>,
+}
+
+/// What a connection and its handles share.
+pub(super) struct Seat<H: Handler> {
+    mailbox: Mutex<Mailbox<H>>,
+    waker: Waker,
+    limits: BacklogLimits,
+    /// Bytes in the backlog, as of the last batch.
+    backlog: AtomicUsize,
+    /// Bytes of messages in the mailbox.
+    mailed: AtomicUsize,
+    state: AtomicU8,
+}
+
+/// What was asked for and is not done yet.
+struct Mailbox<H: Handler> {
+    commands: Vec<Command<H>>,
+    gone: bool,
+}
+
+/// Something to be done on the connection's own thread.
+pub(super) enum Command<H: Handler> {
+    Accept(Accept),
+    Cancel(TimerId),
+    Close(CloseCode, String),
+    Interrupt,
+    Pause,
+    Ping(Vec<u8>),
+    Post(Box<Posted<H>>),
+    Respond(Response<Vec<u8>>),
+    Resume,
+    Send { message: Owned, completion: Option<Completion> },
+    SendPrepared { message: Prepared, completion: Option<Completion> },
+}
+
+/// A message on its way to the connection's own thread.
+pub(super) enum Owned {
+    Binary(Vec<u8>),
+    Text(String),
+}
+
+impl Owned {
+    pub(super) fn message(&self) -> Message<'_> {
+        match self {
+            Self::Binary(bytes) => bytes.as_slice().into(),
+            Self::Text(text) => text.as_str().into(),
+        }
+    }
+}
+
+impl From<Message<'_>> for Owned {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Binary(bytes) => Self::Binary(bytes.to_vec()),
+            Message::Text(text) => Self::Text(text.as_str().to_string()),
+        }
+    }
+}
+
+/// A function to be run on the connection's own thread.
+pub(super) type Posted<H> = dyn FnOnce(&mut H, &mut Context<'_, H>) + Send;
+
+impl<H: Handler> Handle<H> {
+    pub(super) const fn new(seat: Arc<Seat<H>>) -> Self {
+        Self { seat }
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Seat<H>> {
+        Arc::downgrade(&self.seat)
+    }
+
+    /// Sends a message.
+    ///
+    /// The answer is judged by [`buffered_amount`](Self::buffered_amount).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`], [`SendError::BacklogFull`].
+    pub fn send<'m>(&self, message: impl Into<Message<'m>>) -> Result<Sent, SendError> {
+        self.send_owned(message.into(), None)
+    }
+
+    /// Sends a message, and tells `completion` what has become of it: on the connection's own
+    /// thread, or on this one if it cannot be sent at all.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_then<'m>(
+        &self,
+        message: impl Into<Message<'m>>,
+        completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        self.send_owned(message.into(), Some(Box::new(completion)))
+    }
+
+    /// Sends a message that was encoded for many connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
+        let len = message.message().as_bytes().len();
+        let message = message.clone();
+        self.mail(len, Command::SendPrepared { message, completion: None })
+    }
+
+    /// Sends a ping of the application's own.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`]; [`SendError::Refused`] for more than 125 bytes.
+    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
+        if payload.len() > anyloop_proto::frame::MAX_CONTROL_PAYLOAD {
+            return Err(Refused::ControlTooLong(payload.len()).into());
+        }
+        self.command(Command::Ping(payload.to_vec()))
+    }
+
+    /// Begins the closing handshake, or gives up the opening one.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`]; [`SendError::Refused`] for a reason of more than 123 bytes.
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), SendError> {
+        if reason.len() > MAX_REASON {
+            return Err(Refused::ReasonTooLong(reason.len()).into());
+        }
+        self.command(Command::Close(code, reason.to_string()))
+    }
+
+    /// Has [`Handler::interrupt`] called.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn interrupt(&self) -> Result<(), SendError> {
+        self.command(Command::Interrupt)
+    }
+
+    /// Stops reading: no message is handed out from the next one on, also of those that were
+    /// received already. To pause twice is to pause once.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn pause_reading(&self) -> Result<(), SendError> {
+        self.command(Command::Pause)
+    }
+
+    /// Resumes reading. Without a pause it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn resume_reading(&self) -> Result<(), SendError> {
+        self.command(Command::Resume)
+    }
+
+    /// Runs `f` with the handler, on the connection's own thread, between two of its events.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`]; `f` is dropped. It is also dropped if the connection ends before its turn.
+    pub fn post(
+        &self,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.command(Command::Post(Box::new(f)))
+    }
+
+    /// Runs `f` like [`post`](Self::post), after `delay`.
+    ///
+    /// # Errors
+    ///
+    /// As [`post`](Self::post).
+    pub fn set_timer(
+        &self,
+        delay: Duration,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.post(move |_, context| {
+            context.set_timer(delay, f);
+        })
+    }
+
+    /// Cancels a timer that was set with [`Context::set_timer`]. One that has run already, or does not
+    /// exist, is nothing to cancel.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn cancel_timer(&self, timer: TimerId) -> Result<(), SendError> {
+        self.command(Command::Cancel(timer))
+    }
+
+    /// Accepts a request whose verdict was [deferred](super::Verdict::Defer). If it cannot be accepted
+    /// like this, it is answered with 500.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn accept(&self, accept: Accept) -> Result<(), SendError> {
+        self.command(Command::Accept(accept))
+    }
+
+    /// Answers a request whose verdict was [deferred](super::Verdict::Defer). If it cannot be answered
+    /// like this, it is answered with 500.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn respond(&self, response: Response<Vec<u8>>) -> Result<(), SendError> {
+        self.command(Command::Respond(response))
+    }
+
+    /// Bytes that were given to send and that the transport has not taken, with those that the
+    /// connection itself has not seen yet.
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.seat.buffered()
+    }
+
+    /// How far the connection has come, as of its last batch.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.seat.state()
+    }
+
+    /// Whether it is the same connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.seat, &other.seat)
+    }
+
+    fn send_owned(
+        &self,
+        message: Message<'_>,
+        completion: Option<Completion>,
+    ) -> Result<Sent, SendError> {
+        let len = message.as_bytes().len();
+        self.mail(len, Command::Send { message: message.into(), completion })
+    }
+
+    /// Puts a message into the mailbox, if the backlog has room for it.
+    fn mail(&self, len: usize, command: Command<H>) -> Result<Sent, SendError> {
+        let seat = &*self.seat;
+        let waiting = seat.buffered();
+        let limits = seat.limits;
+        if waiting > 0 && waiting.saturating_add(len) > limits.cap {
+            return match limits.overflow {
+                Overflow::Drop => Ok(Sent::Dropped),
+                Overflow::Error => {
+                    Err(SendError::BacklogFull { waiting, message: len, cap: limits.cap })
+                }
+                Overflow::Close => {
+                    self.close(CloseCode::POLICY_VIOLATION, super::context::TOO_SLOW)?;
+                    Err(SendError::BacklogFull { waiting, message: len, cap: limits.cap })
+                }
+            };
+        }
+        // Counted before it can be seen, so that it is never taken off before it was put on.
+        let mailed = seat.mailed.fetch_add(len, Ordering::Relaxed) + len;
+        self.command(command).inspect_err(|_| {
+            seat.mailed.fetch_sub(len, Ordering::Relaxed);
+        })?;
+        let backlog = seat.backlog.load(Ordering::Relaxed);
+        Ok(match backlog {
+            _ if backlog + mailed > limits.high => Sent::Backpressure,
+            0 => Sent::Sent,
+            _ => Sent::Buffered,
+        })
+    }
+
+    fn command(&self, command: Command<H>) -> Result<(), SendError> {
+        let mut mailbox = self.seat.mailbox();
+        if mailbox.gone {
+            return Err(SendError::Gone);
+        }
+        mailbox.commands.push(command);
+        let first = mailbox.commands.len() == 1;
+        drop(mailbox);
+        if first {
+            self.seat.waker.wake_by_ref();
+        }
+        Ok(())
+    }
+}
+
+impl<H: Handler> Clone for Handle<H> {
+    fn clone(&self) -> Self {
+        Self { seat: self.seat.clone() }
+    }
+}
+
+impl<H: Handler> fmt::Debug for Handle<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Seat<H> {
+    pub(super) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
+        Self {
+            mailbox: Mutex::new(Mailbox { commands: Vec::new(), gone: false }),
+            waker,
+            limits,
+            backlog: AtomicUsize::new(0),
+            mailed: AtomicUsize::new(0),
+            state: AtomicU8::new(encode(state)),
+        }
+    }
+
+    /// Takes what was asked for.
+    pub(super) fn take(&self) -> Vec<Command<H>> {
+        let commands = std::mem::take(&mut self.mailbox().commands);
+        for command in &commands {
+            let len = match command {
+                Command::Send { message, .. } => message.message().as_bytes().len(),
+                Command::SendPrepared { message, .. } => message.message().as_bytes().len(),
+                _ => continue,
+            };
+            self.mailed.fetch_sub(len, Ordering::Relaxed);
+        }
+        commands
+    }
+
+    pub(super) fn publish(&self, backlog: usize, state: State) {
+        self.backlog.store(backlog, Ordering::Relaxed);
+        self.state.store(encode(state), Ordering::Release);
+    }
+
+    /// The connection is over: nothing can be asked for any more, and what was is dropped.
+    pub(super) fn leave(&self) {
+        self.publish(0, State::Ended);
+        self.mailbox().gone = true;
+        for command in self.take() {
+            if let Command::Send { completion: Some(completion), .. }
+            | Command::SendPrepared { completion: Some(completion), .. } = command
+            {
+                completion(Err(Unsent));
+            }
+        }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.mailbox().gone
+    }
+
+    fn buffered(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed) + self.mailed.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> State {
+        decode(self.state.load(Ordering::Acquire))
+    }
+
+    /// A panic elsewhere leaves the mailbox as it was: each change is one push or one swap.
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox<H>> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const STATES: [State; 6] =
+    [State::Connecting, State::Open, State::CloseSent, State::Closed, State::Failed, State::Ended];
+
+fn encode(state: State) -> u8 {
+    STATES.iter().position(|&other| other == state).unwrap_or(STATES.len() - 1) as u8
+}
+
+fn decode(state: u8) -> State {
+    STATES.get(usize::from(state)).copied().unwrap_or(State::Ended)
+}

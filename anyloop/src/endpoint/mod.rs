@@ -1,0 +1,27 @@
+//! Endpoints: what an application is told and may do, whatever carries the bytes.
+
+mod backlog;
+mod client;
+mod context;
+mod error;
+mod handle;
+mod handler;
+mod handlers;
+mod line;
+mod registry;
+mod server;
+mod session;
+mod settings;
+mod timers;
+
+pub use backlog::{Completion, Unsent};
+pub use client::Client;
+pub use context::Context;
+pub use error::{SendError, Sent};
+pub use handle::Handle;
+pub use handler::{Factory, Handler, Verdict};
+pub use handlers::Handlers;
+pub use server::Server;
+pub use session::{Facts, Scratch, Session};
+pub use settings::{BacklogLimits, ClientSettings, Overflow, ServerSettings};
+pub use timers::TimerId;

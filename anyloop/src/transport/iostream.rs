@@ -1,0 +1,637 @@
+//! A transport that the program carries by hand: it feeds what it received, and is given what is to be
+//! sent. No sockets, no loop, no threads.
+//!
+//! ```
+//! use anyloop::endpoint::ClientSettings;
+//! use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+//! use anyloop::transport::iostream::IoStream;
+//! use anyloop::{Client, Server};
+//! use std::sync::mpsc;
+//!
+//! let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+//! server.on_message(|message, context| _ = context.send(message));
+//! let mut client = Client::<IoStream>::new(ClientSettings::default());
+//! client.on_open(|context| _ = context.send("hello"));
+//! client.on_message(|message, _| assert_eq!(message.as_bytes(), b"hello"));
+//!
+//! // Each end's output is the other's input.
+//! let (to_server, at_server) = mpsc::channel::<Vec<u8>>();
+//! let (to_client, at_client) = mpsc::channel::<Vec<u8>>();
+//! let server = server.connection();
+//! server.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+//! let client = client.connection(&"ws://localhost/".parse()?)?;
+//! client.set_write_handler(move |bytes| Ok(to_server.send(bytes.to_vec()).unwrap()));
+//! client.start()?;
+//! for _ in 0..2 {
+//!     server.read_all(&at_server.try_recv()?)?;
+//!     client.read_all(&at_client.try_recv()?)?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::task::{Wake, Waker};
+
+use anyloop_proto::handshake::{RequestError, Target};
+use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
+
+use super::Transport;
+use crate::endpoint::{Client, Factory, Handle, Handler, Scratch, Server, Session};
+
+/// The most that [`Connection::read_some`] and [`Connection::read_from`] take at a time, in bytes.
+pub const CHUNK: usize = 16 * 1024;
+
+/// Bytes that a connection keeps for messages that arrive in parts.
+const POOL: usize = 1 << 20;
+
+/// The transport that the program carries by hand; what it does is in [`Connection`].
+pub struct IoStream {
+    output: Output,
+    on_shutdown: Option<Box<dyn FnMut(Shutdown) + Send>>,
+    deadline: Option<Instant>,
+    waker: Waker,
+    /// There was something to write, and nowhere to.
+    output_missing: bool,
+    secure: bool,
+    remote_endpoint: String,
+}
+
+/// Where bytes go.
+enum Output {
+    None,
+    Writer(Box<dyn Write + Send>),
+    Handler(Box<WriteHandler>),
+    Vectored(Box<VectoredWriteHandler>),
+}
+
+type WriteHandler = dyn FnMut(&[u8]) -> io::Result<()> + Send;
+type VectoredWriteHandler = dyn FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send;
+
+/// What all connections of an iostream endpoint begin with.
+pub struct Endpoint {
+    /// Whether nobody can read along.
+    pub secure: bool,
+    /// Who is at the other end, for people to read.
+    pub remote_endpoint: String,
+    /// What time it is. By default the system's monotonic clock says so.
+    pub clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            secure: false,
+            remote_endpoint: "iostream transport".to_string(),
+            clock: Arc::new(|| std::time::Instant::now().into()),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("secure", &self.secure)
+            .field("remote_endpoint", &self.remote_endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that the program carries by hand. Clones are the same connection.
+///
+/// Tell it what happens: bytes were received ([`read_some`](Self::read_some) and its relatives), the
+/// peer has ended its direction ([`eof`](Self::eof)), the stream broke
+/// ([`fatal_error`](Self::fatal_error)), the time of [`next_timeout`](Self::next_timeout) has come
+/// ([`handle_timeout`](Self::handle_timeout)), or what did not fit into the output now may
+/// ([`drive`](Self::drive)). Handlers are called from within; what they send is written before the
+/// call returns. The output is one of a writer, a write handler, or a vectored write handler: the one
+/// that was set last.
+///
+/// From other threads, use a [`handle`](Self::handle): what is asked for there is queued, and the wake
+/// function called; the thread that carries the connection then calls [`drive`](Self::drive). A
+/// connection is at work for one caller at a time. A call from one of its own handlers, or from a
+/// second thread, is refused with [`CallError::Busy`], and takes nothing.
+pub struct Connection<H: Handler> {
+    shared: Arc<Shared<H>>,
+}
+
+struct Shared<H: Handler> {
+    core: Mutex<Core<H>>,
+    bell: Arc<Bell>,
+    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+}
+
+struct Core<H: Handler> {
+    session: Session<H>,
+    stream: IoStream,
+    scratch: Scratch,
+    chunk: Vec<u8>,
+    /// What was read from a reader and could not be taken.
+    left: Vec<u8>,
+}
+
+/// Rings when another thread has asked for something.
+#[derive(Default)]
+struct Bell {
+    on_wake: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
+    rung: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        if let Some(on_wake) = &*self.on_wake.read().unwrap_or_else(PoisonError::into_inner) {
+            on_wake();
+        }
+    }
+}
+
+/// Why a call did nothing, or not all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The connection is at work already: the call comes from one of its own handlers, or from a
+    /// second thread. Nothing was taken.
+    #[error("the connection is at work already")]
+    Busy,
+    /// There is something to write, and no output was set. It waits until one is.
+    #[error("no output is set: register a writer or a write handler")]
+    NoOutput,
+    /// Reading from the program's reader failed. The connection does not know of it.
+    #[error("cannot read the input: {0}")]
+    Read(#[source] io::Error),
+}
+
+/// Why writing failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the output: {0}")]
+pub struct WriteError(#[source] io::Error);
+
+impl<F: Factory> Server<IoStream, F> {
+    /// The server's end of a byte stream that begins now.
+    #[must_use]
+    pub fn connection(&self) -> Connection<F::Handler> {
+        let bell = Arc::new(Bell::default());
+        let now = (self.transport().clock)();
+        let session = self.session(&bell.clone().into(), now);
+        let connection = Connection::new(session, self.transport(), bell);
+        let mut core = connection.core();
+        let Core { session, stream, scratch, .. } = &mut *core;
+        session.start(stream, scratch, now); // it has nothing to say, but a deadline
+        drop(core);
+        connection
+    }
+}
+
+impl<F: Factory> Client<IoStream, F> {
+    /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
+    /// [started](Connection::start).
+    ///
+    /// # Errors
+    ///
+    /// The options would make an invalid request.
+    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
+        let bell = Arc::new(Bell::default());
+        let session = self.session(target, &bell.clone().into(), (self.transport().clock)())?;
+        Ok(Connection::new(session, self.transport(), bell))
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    fn new(session: Session<H>, endpoint: &Endpoint, bell: Arc<Bell>) -> Self {
+        let stream = IoStream {
+            output: Output::None,
+            on_shutdown: None,
+            deadline: session.deadline(),
+            waker: bell.clone().into(),
+            output_missing: false,
+            secure: endpoint.secure,
+            remote_endpoint: endpoint.remote_endpoint.clone(),
+        };
+        let scratch = Scratch::new(POOL);
+        let core =
+            Mutex::new(Core { session, stream, scratch, chunk: Vec::new(), left: Vec::new() });
+        Self { shared: Arc::new(Shared { core, bell, clock: endpoint.clock.clone() }) }
+    }
+
+    // Input.
+
+    /// Begins: a client sends its request, and the deadline of the handshake is set. A server's end has
+    /// begun when it is made.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`]; [`CallError::NoOutput`], and then what was to be sent is sent as soon as
+    /// there is one.
+    pub fn start(&self) -> Result<(), CallError> {
+        self.work(|core, now| core.session.start(&mut core.stream, &mut core.scratch, now))
+    }
+
+    /// Takes received bytes, at most [`CHUNK`] of them, which are copied. Returns how many the protocol
+    /// took: fewer than it was given where a chunk was full, reading is paused, a verdict is awaited,
+    /// or the connection has come to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`]: nothing was taken. [`CallError::NoOutput`]: nothing was taken.
+    pub fn read_some(&self, bytes: &[u8]) -> Result<usize, CallError> {
+        self.ready_to_read()?;
+        self.work(|core, now| {
+            if !core.feed_left(now) {
+                return 0;
+            }
+            core.chunk.clear();
+            core.chunk.extend_from_slice(&bytes[..bytes.len().min(CHUNK)]);
+            core.feed_chunk(now)
+        })
+    }
+
+    /// As [`read_some`](Self::read_some), from where the bytes lie: they are unmasked in place, and
+    /// there is no bound but their number.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_some`](Self::read_some).
+    pub fn read_some_mut(&self, bytes: &mut [u8]) -> Result<usize, CallError> {
+        self.ready_to_read()?;
+        self.work(|core, now| {
+            if !core.feed_left(now) {
+                return 0;
+            }
+            let Core { session, stream, scratch, .. } = core;
+            session.feed(stream, scratch, bytes, now)
+        })
+    }
+
+    /// Takes received bytes until all are taken, or no more are: reading is paused, a verdict is
+    /// awaited, or the connection has come to its end. Returns how many were taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_some`](Self::read_some), if nothing was taken before.
+    pub fn read_all(&self, bytes: &[u8]) -> Result<usize, CallError> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.read_some(&bytes[taken..]) {
+                Ok(0) => break,
+                Ok(n) => taken += n,
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Reads once from `reader`, and takes what it gives; what a pause leaves of it is kept for the
+    /// next call. Its end is told as [`eof`](Self::eof). Where it would block, reading is paused, or a
+    /// verdict is awaited, nothing is read. When only the end of the stream is still to come, what is
+    /// read is thrown away. Returns how many bytes were read.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_some`](Self::read_some), and [`CallError::Read`]; interrupted reads are tried again.
+    pub fn read_from(&self, reader: &mut impl Read) -> Result<usize, CallError> {
+        self.ready_to_read()?;
+        self.work(|core, now| {
+            let discards = core.session.discards_input() && !core.session.is_over();
+            if !core.feed_left(now) || !(discards || core.session.wants_input()) {
+                return Ok(0);
+            }
+            core.chunk.resize(CHUNK, 0);
+            let n = loop {
+                match reader.read(&mut core.chunk) {
+                    Ok(n) => break n,
+                    Err(error) => match error.kind() {
+                        ErrorKind::Interrupted => {}
+                        ErrorKind::WouldBlock => return Ok(0),
+                        _ => return Err(CallError::Read(error)),
+                    },
+                }
+            };
+            core.chunk.truncate(n);
+            if n == 0 {
+                let Core { session, stream, scratch, .. } = core;
+                session.handle_eof(stream, scratch, now);
+            } else if !discards {
+                let taken = core.feed_chunk(now);
+                core.left.extend_from_slice(&core.chunk[taken..]);
+            }
+            Ok(n)
+        })?
+    }
+
+    /// The peer has ended its direction of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`], [`CallError::NoOutput`].
+    pub fn eof(&self) -> Result<(), CallError> {
+        self.work(|core, now| core.session.handle_eof(&mut core.stream, &mut core.scratch, now))
+    }
+
+    /// The stream is broken.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`].
+    pub fn fatal_error(&self) -> Result<(), CallError> {
+        let error = TransportError::Other;
+        self.work(|core, now| {
+            core.session.handle_error(&mut core.stream, &mut core.scratch, error, now);
+        })
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, by the endpoint's clock; `None`:
+    /// not before another call. Also `None` from within a handler.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.lock().ok()?.stream.deadline
+    }
+
+    /// Does what is due. A call before anything is due does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`], [`CallError::NoOutput`].
+    pub fn handle_timeout(&self) -> Result<(), CallError> {
+        self.work(|core, now| {
+            core.session.handle_timeout(&mut core.stream, &mut core.scratch, now);
+        })
+    }
+
+    /// Does what [handles](Self::handle) have asked for, and writes what waits, if the output takes it
+    /// now.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`], [`CallError::NoOutput`].
+    pub fn drive(&self) -> Result<(), CallError> {
+        self.shared.bell.rung.store(false, Ordering::Release);
+        self.work(|core, now| {
+            let Core { session, stream, scratch, .. } = core;
+            session.drain(stream, scratch, now);
+            session.handle_writable(stream, scratch, now);
+        })
+    }
+
+    // Output.
+
+    /// Writes to `output`, and flushes it after each batch. Where it would block, the rest waits for
+    /// [`drive`](Self::drive).
+    pub fn register_output(&self, output: impl Write + Send + 'static) {
+        self.set_output(Output::Writer(Box::new(output)));
+    }
+
+    /// Calls `f` with each buffer that is to be written; it takes all of it, or fails.
+    pub fn set_write_handler(&self, f: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) {
+        self.set_output(Output::Handler(Box::new(f)));
+    }
+
+    /// Calls `f` with the buffers of each batch, in order; it takes all of them, or fails.
+    pub fn set_vectored_write_handler(
+        &self,
+        f: impl FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send + 'static,
+    ) {
+        self.set_output(Output::Vectored(Box::new(f)));
+    }
+
+    /// Calls `f` when the stream is to be ended, in part or whole.
+    pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) + Send + 'static) {
+        self.core().stream.on_shutdown = Some(Box::new(f));
+    }
+
+    /// Calls `f`, from whatever thread it is, when a handle has asked for something and
+    /// [`drive`](Self::drive) is to be called.
+    pub fn set_wake(&self, f: impl Fn() + Send + Sync + 'static) {
+        let bell = &self.shared.bell;
+        *bell.on_wake.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(f));
+    }
+
+    /// Whether a handle has asked for something since [`drive`](Self::drive) was called last.
+    #[must_use]
+    pub fn wants_drive(&self) -> bool {
+        self.shared.bell.rung.load(Ordering::Acquire)
+    }
+
+    /// Says whether nobody can read along.
+    pub fn set_secure(&self, secure: bool) {
+        self.core().stream.secure = secure;
+    }
+
+    /// Says who is at the other end.
+    pub fn set_remote_endpoint(&self, remote_endpoint: impl Into<String>) {
+        self.core().stream.remote_endpoint = remote_endpoint.into();
+    }
+
+    // What it is.
+
+    /// The connection, for other threads to reach it.
+    #[must_use]
+    pub fn handle(&self) -> Handle<H> {
+        let mut core = self.core();
+        let Core { session, stream, .. } = &mut *core;
+        session.handle(&stream.waker)
+    }
+
+    /// Whether input would be taken now. From within a handler it would not.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        self.lock().is_ok_and(|core| core.session.wants_input())
+    }
+
+    /// Whether all is over. From within a handler it is not yet.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.lock().is_ok_and(|core| core.session.is_over())
+    }
+
+    /// How far the connection has come; `None` from within a handler, where
+    /// [`Context::state`](crate::endpoint::Context::state) says it.
+    #[must_use]
+    pub fn state(&self) -> Option<State> {
+        self.lock().ok().map(|core| core.session.state())
+    }
+
+    /// What has passed through; `None` from within a handler.
+    #[must_use]
+    pub fn statistics(&self) -> Option<Statistics> {
+        self.lock().ok().map(|core| core.session.statistics())
+    }
+
+    // How it is done.
+
+    fn now(&self) -> Instant {
+        (self.shared.clock)()
+    }
+
+    fn work<R>(&self, f: impl FnOnce(&mut Core<H>, Instant) -> R) -> Result<R, CallError> {
+        let mut core = self.lock()?;
+        let result = f(&mut core, self.now());
+        core.check_output()?;
+        Ok(result)
+    }
+
+    /// Input is an obligation to answer, so there must be a way to.
+    fn ready_to_read(&self) -> Result<(), CallError> {
+        let core = self.lock()?;
+        match core.stream.output {
+            Output::None if !core.session.is_over() => Err(CallError::NoOutput),
+            _ => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Core<H>>, CallError> {
+        match self.shared.core.try_lock() {
+            Ok(core) => Ok(core),
+            // A handler has panicked; the connection itself is whole.
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(CallError::Busy),
+        }
+    }
+
+    /// For what is set up before the connection is at work; waits for another thread that is.
+    fn core(&self) -> MutexGuard<'_, Core<H>> {
+        self.shared.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_output(&self, output: Output) {
+        let mut core = self.core();
+        core.stream.output = output;
+        core.stream.output_missing = false;
+        if core.session.buffered_amount() > 0 && core.session.has_started() {
+            let now = self.now();
+            let Core { session, stream, scratch, .. } = &mut *core;
+            session.handle_writable(stream, scratch, now);
+        }
+    }
+}
+
+impl<H: Handler> Core<H> {
+    fn feed_chunk(&mut self, now: Instant) -> usize {
+        let Self { session, stream, scratch, chunk, .. } = self;
+        session.feed(stream, scratch, chunk, now)
+    }
+
+    /// Feeds what was left; returns whether nothing is left now.
+    fn feed_left(&mut self, now: Instant) -> bool {
+        if !self.left.is_empty() {
+            let Self { session, stream, scratch, left, .. } = self;
+            let taken = session.feed(stream, scratch, left, now);
+            left.drain(..taken);
+            if session.discards_input() {
+                left.clear();
+            }
+        }
+        self.left.is_empty()
+    }
+
+    fn check_output(&mut self) -> Result<(), CallError> {
+        match std::mem::take(&mut self.stream.output_missing) {
+            true => Err(CallError::NoOutput),
+            false => Ok(()),
+        }
+    }
+}
+
+impl<H: Handler> Clone for Connection<H> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<H: Handler> fmt::Debug for Connection<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for IoStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoStream")
+            .field("secure", &self.secure)
+            .field("remote_endpoint", &self.remote_endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport for IoStream {
+    type Error = WriteError;
+    type Endpoint = Endpoint;
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
+        let len = slices.iter().map(|slice| slice.len()).sum();
+        match &mut self.output {
+            Output::None => {
+                self.output_missing = true;
+                return Ok(0);
+            }
+            Output::Writer(writer) => return write_to(&mut **writer, slices).map_err(WriteError),
+            Output::Handler(f) => {
+                for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+                    f(slice).map_err(WriteError)?;
+                }
+            }
+            Output::Vectored(f) => f(slices).map_err(WriteError)?,
+        }
+        Ok(len)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {
+        if let Some(f) = &mut self.on_shutdown {
+            f(how);
+        }
+        Ok(())
+    }
+
+    fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn classify(error: &WriteError) -> TransportError {
+        (&error.0).into()
+    }
+
+    fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    fn remote_endpoint(&self) -> String {
+        self.remote_endpoint.clone()
+    }
+}
+
+/// Writes what `writer` takes without blocking, if it is one that would say so.
+fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut written = 0;
+    for slice in slices {
+        let mut rest = &slice[..];
+        while !rest.is_empty() {
+            match writer.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => (rest, written) = (&rest[n..], written + n),
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => return Ok(written),
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+    loop {
+        match writer.flush() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(written),
+            result => return result.map(|()| written),
+        }
+    }
+}

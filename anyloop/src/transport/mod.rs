@@ -1,0 +1,81 @@
+//! What carries a connection's bytes, and the trait that it implements.
+
+pub mod iostream;
+pub mod stub;
+
+use std::error::Error;
+use std::io::IoSlice;
+use std::task::Waker;
+
+use anyloop_proto::{Instant, Shutdown, TransportError};
+
+/// The lower side of one connection: whatever carries its bytes.
+///
+/// This trait is what a [`Session`](crate::endpoint::Session) asks of a transport. The other
+/// direction, what a transport tells its session, are the session's methods:
+///
+/// | it happened | say |
+/// |---|---|
+/// | the stream is there | [`start`](crate::endpoint::Session::start) |
+/// | bytes have arrived | [`feed`](crate::endpoint::Session::feed) |
+/// | the peer has ended its direction | [`handle_eof`](crate::endpoint::Session::handle_eof) |
+/// | the stream has failed | [`handle_error`](crate::endpoint::Session::handle_error) |
+/// | it can be written again | [`handle_writable`](crate::endpoint::Session::handle_writable) |
+/// | the deadline has come | [`handle_timeout`](crate::endpoint::Session::handle_timeout) |
+/// | it was woken | [`drain`](crate::endpoint::Session::drain) |
+///
+/// No method here may call its session: they are called from within it. None may block. The source of
+/// [`stub`] is a transport with everything left out, and the place to begin one's own.
+pub trait Transport {
+    /// What its operations fail with.
+    type Error: Error + Send + Sync + 'static;
+
+    /// What it keeps for all connections of an endpoint: listeners, say, or what they begin with.
+    type Endpoint: Default;
+
+    /// Writes as much of `slices`, in order, as can be written at once, and returns how many bytes
+    /// that was. If it was not all, the session keeps the rest and writes nothing more until
+    /// [`handle_writable`](crate::endpoint::Session::handle_writable), which the transport then
+    /// owes it.
+    ///
+    /// # Errors
+    ///
+    /// The stream is broken. The session ends; nothing but [`shutdown`](Self::shutdown) is called
+    /// after this.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Self::Error>;
+
+    /// Ends the stream, in part or whole; all that was written before has been taken.
+    ///
+    /// - [`Shutdown::HalfClose`]: shuts down the sending direction. Input goes on being fed.
+    /// - [`Shutdown::Close`]: closes. Nothing is called after this.
+    /// - [`Shutdown::Abort`]: closes, and drops what the transport itself may still hold. Nothing is
+    ///   called after this.
+    ///
+    /// # Errors
+    ///
+    /// They are logged, and change nothing: the stream is over.
+    fn shutdown(&mut self, how: Shutdown) -> Result<(), Self::Error>;
+
+    /// Asks for [`handle_timeout`](crate::endpoint::Session::handle_timeout) at or after this
+    /// instant, in place of what was asked before; `None`: not at all.
+    fn set_deadline(&mut self, deadline: Option<Instant>);
+
+    /// Stops or resumes reading: while reading is stopped, [`feed`](crate::endpoint::Session::feed)
+    /// takes nothing. What was received and not taken is to be fed when reading resumes. By default it
+    /// does nothing, for transports whose input comes by itself.
+    fn set_reading(&mut self, reading: bool) {
+        let _ = reading;
+    }
+
+    /// What another thread calls when there is something to [drain](crate::endpoint::Session::drain).
+    fn waker(&self) -> Waker;
+
+    /// Which kind of failure this is.
+    fn classify(error: &Self::Error) -> TransportError;
+
+    /// Whether nobody can read along (TLS, or something as good).
+    fn is_secure(&self) -> bool;
+
+    /// Who is at the other end, for people to read.
+    fn remote_endpoint(&self) -> String;
+}
