@@ -1,0 +1,49 @@
+//! Carries an iostream connection over a blocking socket, on one thread.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyloop::Handler;
+use anyloop::proto::{Instant, Shutdown};
+use anyloop::transport::iostream::{CallError, Connection};
+
+/// How long a write may find no room. Nothing else of this connection is served meanwhile.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Drives `connection` over `stream` until it is over.
+pub(crate) fn carry<H: Handler>(stream: &TcpStream, connection: &Connection<H>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    connection.register_output(stream.try_clone()?);
+    let socket = stream.try_clone()?;
+    connection.set_shutdown_handler(move |how| {
+        if how == Shutdown::HalfClose {
+            // If it cannot be shut down it is gone, and the next read will say so.
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+        }
+        // It closes when this function returns.
+    });
+    let mut result = connection.start();
+    while !connection.is_over() {
+        match result {
+            Ok(()) => {}
+            // The socket's errors are the connection's to judge.
+            Err(CallError::Read(_)) => connection.fatal_error().map_err(io::Error::other)?,
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        // Wait for input, at most until something is due.
+        let timeout = connection.next_timeout().map(|due| due - now());
+        result = if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            connection.handle_timeout()
+        } else {
+            stream.set_read_timeout(timeout)?;
+            connection.read_from(&mut &*stream).map(|_| ())
+        };
+    }
+    Ok(())
+}
+
+fn now() -> Instant {
+    std::time::Instant::now().into()
+}

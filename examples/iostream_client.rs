@@ -1,0 +1,63 @@
+//! A client over iostream, on a socket of its own: sends back what it receives until the peer closes.
+//!
+//! ```text
+//! iostream_client URL
+//! ```
+//!
+//! It exits with 0 if the connection was closed as it should be.
+
+#[path = "iostream/socket.rs"]
+mod socket;
+
+use std::error::Error;
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+
+use anyloop::Client;
+use anyloop::proto::Config;
+use anyloop::proto::handshake::{ClientOptions, Target};
+use anyloop::transport::iostream::IoStream;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [url] = &words[..] else {
+        eprintln!("usage: iostream_client URL");
+        return ExitCode::from(2);
+    };
+    match echo(url) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{url}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn echo(url: &str) -> Result<(), Box<dyn Error>> {
+    let target: Target = url.parse()?;
+    if target.secure() {
+        return Err("wss:// needs TLS, which this example does not have".into());
+    }
+    let mut options = ClientOptions::default();
+    let mut config = Config::default();
+    config.max_message_size = 32 << 20;
+    options.connection = Arc::new(config);
+    let mut client = Client::<IoStream>::new(options);
+    client.on_message(|message, context| {
+        let _ = context.send(message); // we may have begun to close
+    });
+    // Exactly one of these two is called, once.
+    let (tell, told) = mpsc::channel();
+    let failed = tell.clone();
+    client.on_fail(move |failure, _| _ = failed.send(Some(*failure)));
+    client.on_close(move |ending, _| _ = tell.send(ending.failure));
+
+    let connection = client.connection(&target)?;
+    let stream = TcpStream::connect((target.host(), target.port()))?;
+    socket::carry(&stream, &connection)?;
+    match told.try_recv()? {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,71 @@
+//! An echo server over iostream, on sockets that the program opens itself, with a thread for each
+//! connection.
+//!
+//! ```text
+//! iostream_server [ADDRESS:PORT]     127.0.0.1:9002 by default; port 0 picks one
+//! ```
+
+#[path = "iostream/socket.rs"]
+mod socket;
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyloop::Server;
+use anyloop::proto::Config;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::transport::iostream::IoStream;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let address = match &words[..] {
+        [] => "127.0.0.1:9002",
+        [address] if !address.starts_with('-') => address,
+        _ => {
+            eprintln!("usage: iostream_server [ADDRESS:PORT]");
+            return ExitCode::from(2);
+        }
+    };
+    let listener = match TcpListener::bind(address).and_then(|l| Ok((l.local_addr()?, l))) {
+        Ok((address, listener)) => {
+            println!("listening on ws://{address}");
+            listener
+        }
+        Err(error) => {
+            eprintln!("cannot listen on {address}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+
+    // An echo server has no secrets, so pages of any site may use it.
+    let mut options = ServerOptions::new(OriginPolicy::Any);
+    let mut config = Config::default();
+    config.max_message_size = 32 << 20;
+    options.connection = Arc::new(config);
+    let mut server = Server::<IoStream>::new(options);
+    server.on_message(|message, context| {
+        let _ = context.send(message); // we may have begun to close
+    });
+
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                let connection = server.connection();
+                connection.set_remote_endpoint(peer.to_string());
+                thread::spawn(move || {
+                    if let Err(error) = socket::carry(&stream, &connection) {
+                        eprintln!("{peer}: {error}");
+                    }
+                });
+            }
+            // Out of descriptors, most likely: serve those who are here, and try again.
+            Err(error) => {
+                eprintln!("cannot accept: {error}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
