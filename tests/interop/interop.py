@@ -77,7 +77,74 @@ async def echo(socket):
         await socket.send(pieces())
 
 
-async def main(our_server, our_client_program, *node):
+async def pump(reader, writer, size):
+    """Carries bytes one way, at most `size` at a time, to the end."""
+    try:
+        while data := await reader.read(size):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+    except ConnectionError:
+        writer.close()
+
+
+async def bridge(reader, writer, size, *command):
+    """Connects a socket to a program's standard input and output; returns its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    to_program = asyncio.create_task(pump(reader, process.stdin, size))
+    await pump(process.stdout, writer, 65536)
+    code = await process.wait()
+    to_program.cancel()
+    return code
+
+
+async def pipe_server(anyloop, node):
+    """`anyloop pipe` behind a socket, for real clients; slow input comes byte by byte."""
+    codes = asyncio.Queue()
+
+    async def connected(reader, writer):
+        await codes.put(await bridge(reader, writer, 65536, anyloop, "pipe"))
+
+    async def connected_slowly(reader, writer):
+        await codes.put(await bridge(reader, writer, 1, anyloop, "pipe"))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await python_client(url)
+        assert await codes.get() == 0
+        await node_client(url, node)
+        assert await codes.get() == 0
+    async with await asyncio.start_server(connected_slowly, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with connect(url) as socket:
+            await socket.send("byte by byte")
+            assert await socket.recv() == "byte by byte"
+        assert await codes.get() == 0
+
+
+async def pipe_client(anyloop):
+    """`anyloop pipe --client` against a real server, which it echoes to."""
+    asked = asyncio.get_running_loop().create_future()
+
+    async def ask(socket):
+        for message in ("hello", b"\x00\xff", "x" * 70000):
+            await socket.send(message)
+            assert await socket.recv() == message
+        await socket.close(1000, "done")
+        asked.set_result(None)
+
+    async with serve(ask, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        url = f"ws://127.0.0.1:{port}/"
+        code = await bridge(reader, writer, 65536, anyloop, "pipe", "--client", url)
+        await asked
+        assert code == 0, code
+
+
+async def main(our_server, our_client_program, anyloop, *node):
     server, port = await start(our_server, "127.0.0.1:0")
     try:
         url = f"ws://127.0.0.1:{port}/"
@@ -97,6 +164,9 @@ async def main(our_server, our_client_program, *node):
     finally:
         await stop(server)
     print("own_sockets_client: node ws agrees")
+    await pipe_server(anyloop, node)
+    await pipe_client(anyloop)
+    print("anyloop pipe: python websockets and node ws agree")
 
 
 print(f"python websockets {websockets.__version__}")
