@@ -1,0 +1,73 @@
+//! Both ends of a connection in one program, over a pair of Unix sockets that do not block: one thread
+//! carries the two by turns, as a program's own loop would.
+
+use std::error::Error;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use anyloop::endpoint::ClientSettings;
+use anyloop::proto::CloseCode;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::transport::iostream::{Connection, IoStream};
+use anyloop::{Client, Handler, Server};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (server_end, client_end) = UnixStream::pair()?;
+
+    let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+    server.on_message(|message, context| {
+        let _ = context.send(message); // the client may have begun to close
+    });
+    let mut client = Client::<IoStream>::new(ClientSettings::default());
+    client.on_open(|context| {
+        for n in 1..=3 {
+            let _ = context.send(format!("message {n}").as_str()); // it has just been opened
+        }
+    });
+    client.on_message(|message, context| {
+        let text = String::from_utf8_lossy(message.as_bytes());
+        println!("{text} came back");
+        if text == "message 3" {
+            let _ = context.close(CloseCode::NORMAL, "that was all");
+        }
+    });
+    client.on_close(|ending, _| println!("closed cleanly: {}", ending.clean));
+
+    let server = attach(server.connection(), server_end)?;
+    let client = attach(client.connection(&"ws://localhost/".parse()?)?, client_end)?;
+    client.0.start()?;
+    while !(server.0.is_over() && client.0.is_over()) {
+        turn(&server)?;
+        turn(&client)?;
+        // A real loop would sleep until a socket is ready or a timeout is due.
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+type Carried<H> = (Connection<H>, UnixStream);
+
+/// Lets the connection write to the socket.
+fn attach<H: Handler>(
+    connection: Connection<H>,
+    socket: UnixStream,
+) -> Result<Carried<H>, Box<dyn Error>> {
+    socket.set_nonblocking(true)?;
+    connection.register_output(socket.try_clone()?);
+    let other = socket.try_clone()?;
+    connection.set_shutdown_handler(move |_| {
+        // The peer of a pair reads on after either kind of shutdown.
+        let _ = other.shutdown(std::net::Shutdown::Write);
+    });
+    Ok((connection, socket))
+}
+
+/// Takes in what is there, writes what waits, and does what is due.
+fn turn<H: Handler>((connection, socket): &Carried<H>) -> Result<(), Box<dyn Error>> {
+    if !connection.is_over() {
+        connection.read_from(&mut &*socket)?;
+        connection.drive()?;
+        connection.handle_timeout()?;
+    }
+    Ok(())
+}

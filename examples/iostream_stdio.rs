@@ -1,0 +1,56 @@
+//! The smallest iostream server: standard input and output are the byte stream, and every message is
+//! sent back in capitals.
+//!
+//! ```text
+//! socat TCP-LISTEN:9002,bind=127.0.0.1,reuseaddr,fork EXEC:target/release/examples/iostream_stdio
+//! ```
+//!
+//! It has one thread, which sleeps in `read`, so no timeout can fire while the peer is silent;
+//! `anyloop pipe` shows how to do without that.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyloop::Server;
+use anyloop::proto::Message;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::transport::iostream::{CallError, IoStream};
+
+fn main() -> ExitCode {
+    let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+    server.on_message(|message, context| {
+        let sent = match message {
+            Message::Text(text) => context.send(text.as_str().to_uppercase().as_str()),
+            Message::Binary(_) => context.send(message),
+        };
+        if let Err(error) = sent {
+            eprintln!("not sent: {error}");
+        }
+    });
+    server.on_fail(|failure, _| eprintln!("{failure}"));
+    server.on_close(|ending, _| match ending.failure {
+        Some(failure) => eprintln!("{failure}"),
+        None => eprintln!("closed"),
+    });
+
+    let connection = server.connection();
+    connection.register_output(io::stdout());
+    match carry(&connection) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry(
+    connection: &anyloop::transport::iostream::Connection<anyloop::Handlers>,
+) -> Result<(), CallError> {
+    let mut stdin = io::stdin().lock();
+    while !connection.is_over() {
+        connection.read_from(&mut stdin)?;
+        connection.handle_timeout()?;
+    }
+    Ok(())
+}
