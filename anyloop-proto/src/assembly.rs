@@ -42,14 +42,19 @@ impl Assembly {
     }
 
     /// Room for up to `most` bytes more of the message: all that is there already, or as much as
-    /// has arrived so far, so that memory is never taken on a peer's word alone.
-    pub(crate) fn room(&mut self, most: usize) -> &mut [u8] {
+    /// has arrived so far, so that memory is never taken on a peer's word alone. `last` says that
+    /// nothing comes after them.
+    pub(crate) fn room(&mut self, most: usize, last: bool) -> &mut [u8] {
         let there = self.buffer.capacity() - self.used;
         let size = there.max(self.used).min(most);
         let end = self.used + size;
+        if self.buffer.capacity() < end {
+            // Room for as much again as has arrived, which keeps the cost of growing linear; only the
+            // end of the message need not be exceeded.
+            let enough = if last && size == most { end } else { end.max(2 * self.used) };
+            self.buffer.reserve_exact(enough - self.buffer.len());
+        }
         if self.buffer.len() < end {
-            // It at least doubles, but for the end of the payload, which need not be exceeded.
-            self.buffer.reserve_exact(end - self.buffer.len());
             self.buffer.resize(end, 0);
         }
         self.lent = size;
@@ -183,8 +188,8 @@ mod tests {
         assembly.append(&[7; 100]);
         let capacity = assembly.buffer.capacity();
         let most = (capacity - 100).max(100);
-        assert_eq!(assembly.room(usize::MAX).len(), most);
-        assert_eq!(assembly.room(10).len(), 10);
+        assert_eq!(assembly.room(usize::MAX, false).len(), most);
+        assert_eq!(assembly.room(10, false).len(), 10);
         assembly.filled(10);
         assert_eq!(assembly.take_raw().len(), 10);
         assert_eq!(assembly.take_raw().len(), 0);

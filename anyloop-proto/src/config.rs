@@ -52,7 +52,7 @@ pub struct Config {
     /// Pings are answered before they are reported. If `false`, the application answers with
     /// [`Sender::pong`](crate::Sender::pong), or not.
     pub auto_pong: bool,
-    /// A ping is sent when nothing was received for this long.
+    /// A ping is sent when nothing was received for this long; less than 1 ms counts as 1 ms.
     pub ping_interval: Option<Duration>,
     /// How long the peer may take to answer such a ping with a pong of the same payload. Data that
     /// arrives meanwhile cannot be overtaken by the pong: the time counts from the last of it. With

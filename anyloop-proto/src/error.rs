@@ -352,7 +352,8 @@ impl From<&std::io::Error> for TransportError {
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
                 Self::Reset
             }
-            ErrorKind::TimedOut => Self::TimedOut,
+            // What a socket with a timeout of its own says differs from system to system.
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut,
             _ => Self::Other,
         }
     }
@@ -504,8 +505,6 @@ impl fmt::Display for Field {
 pub enum SendError {
     /// A control frame of this many bytes; 125 is the most (RFC 6455 §5.5).
     ControlTooLong(usize),
-    /// A code that must not stand in a Close frame (RFC 6455 §7.4).
-    InvalidCloseCode(u16),
     /// The message that was begun in pieces must be finished first (RFC 6455 §5.4).
     MessageUnfinished,
     /// A piece was sent and no message is begun.
@@ -520,7 +519,6 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ControlTooLong(len) => write!(f, "control frame of {len} bytes, limit 125"),
-            Self::InvalidCloseCode(code) => write!(f, "close code {code} must not be sent"),
             Self::MessageUnfinished => f.write_str("the message begun in pieces is not finished"),
             Self::NoMessageBegun => f.write_str("no message is begun"),
             Self::NotOpen(state) => write!(f, "cannot send: connection {state}"),

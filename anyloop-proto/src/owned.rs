@@ -12,13 +12,14 @@ use core::time::Duration;
 
 use crate::close::{CloseCode, CloseFrame};
 use crate::connection::{Connection, Shutdown, Timer};
-use crate::error::{Failure, SendError, State};
+use crate::error::{Failure, SendError, State, TransportError};
 use crate::handshake::{
     Accept, AnswerError, ClientHandshake, ClientOptions, Incoming, Opened, Request, RequestError,
     ServerHandshake, ServerOptions, Target, http,
 };
 use crate::input::Input;
 use crate::message::{self, Kind, Message};
+use crate::output::Output;
 use crate::time::Instant;
 
 /// One end of a WebSocket, from the first byte of its handshake to the last.
@@ -56,8 +57,25 @@ pub struct WebSocket {
     phase: Phase,
     /// Bytes that the machine has not taken yet.
     input: Vec<u8>,
-    output: Vec<u8>,
+    output: Queue,
     events: VecDeque<Event>,
+}
+
+/// The output, which knows whether what was taken from it earlier still waits for the peer.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    blocked: bool,
+}
+
+impl Output for Queue {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked
+    }
 }
 
 enum Phase {
@@ -101,7 +119,7 @@ pub enum Event {
     /// A text message.
     Text(String),
     /// A client asks for a WebSocket: [`WebSocket::accept`] or [`WebSocket::respond`] to the
-    /// [`WebSocket::request`]. Until then, what is received only piles up: better stop reading.
+    /// [`WebSocket::request`]. Until then no [input is wanted](WebSocket::wants_input).
     Upgrade,
 }
 
@@ -129,7 +147,7 @@ impl WebSocket {
     /// The server's end of a byte stream that begins at `now`.
     #[must_use]
     pub fn server(options: Arc<ServerOptions>, now: Instant) -> Self {
-        Self::new(Phase::Server(Box::new(ServerHandshake::new(options, now))), Vec::new())
+        Self::new(Phase::Server(Box::new(ServerHandshake::new(options, now))), Queue::default())
     }
 
     /// The client's end of a byte stream to `target`. The request is the first output.
@@ -142,19 +160,36 @@ impl WebSocket {
         options: Arc<ClientOptions>,
         now: Instant,
     ) -> Result<Self, RequestError> {
-        let mut output = Vec::new();
+        let mut output = Queue::default();
         let handshake = ClientHandshake::new(target, options, now, &mut output)?;
         Ok(Self::new(Phase::Client(Box::new(handshake)), output))
     }
 
-    fn new(phase: Phase, output: Vec<u8>) -> Self {
+    fn new(phase: Phase, output: Queue) -> Self {
         Self { phase, input: Vec::new(), output, events: VecDeque::new() }
     }
 
-    /// Takes received bytes.
+    /// Takes received bytes. While a request waits for its answer they are kept, all of them: see
+    /// [`wants_input`](Self::wants_input).
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
-        self.input.extend_from_slice(bytes);
-        self.process(now);
+        if self.wants_input() {
+            self.input.extend_from_slice(bytes);
+            self.process(now);
+        } else if self.awaits_frames() {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// Whether something is made of input now. Where a server's request waits for its answer, input
+    /// only piles up: better stop reading.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        match &self.phase {
+            Phase::Server(handshake) => {
+                handshake.request().is_none() || handshake.shutdown() != Shutdown::Open
+            }
+            Phase::Client(_) | Phase::Open(_) => true,
+        }
     }
 
     /// The peer sends nothing more.
@@ -167,6 +202,25 @@ impl WebSocket {
         self.report(result);
     }
 
+    /// The byte stream has failed.
+    pub fn receive_error(&mut self, error: TransportError) {
+        let result = match &mut self.phase {
+            Phase::Server(handshake) => handshake.handle_error(error),
+            Phase::Client(handshake) => handshake.handle_error(error),
+            Phase::Open(connection) => connection.handle_error(error),
+        };
+        self.report(result);
+    }
+
+    /// Says whether what was taken by [`poll_output`](Self::poll_output) still waits for the peer to
+    /// read. While it does, pongs and keep-alive pings are held back, the newest of each.
+    pub fn set_blocked(&mut self, blocked: bool, now: Instant) {
+        self.output.blocked = blocked;
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.handle_writable(now, &mut self.output);
+        }
+    }
+
     /// The next event.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
@@ -176,7 +230,7 @@ impl WebSocket {
     /// The bytes to send: all there are.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
-        let output = core::mem::take(&mut self.output);
+        let output = core::mem::take(&mut self.output.bytes);
         (!output.is_empty()).then_some(output)
     }
 
@@ -191,7 +245,8 @@ impl WebSocket {
         }
     }
 
-    /// Does everything that is due at `now`.
+    /// Does everything that is due at `now`. An idle timeout begins the closing handshake; that it was
+    /// one is in the [ending](Connection::ending).
     pub fn handle_timeout(&mut self, now: Instant) {
         loop {
             let due: Result<Option<Timer>, Failure> = match &mut self.phase {
@@ -289,7 +344,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// As [`Sender::close`](crate::Sender::close).
+    /// As [`Sender::close`](crate::Sender::close), also where the opening handshake is over without a
+    /// connection.
     pub fn close(&mut self, code: CloseCode, reason: &str, now: Instant) -> Result<(), SendError> {
         let failure = match &mut self.phase {
             Phase::Open(connection) => {
@@ -298,15 +354,14 @@ impl WebSocket {
             Phase::Server(handshake) => handshake.abandon(now, &mut self.output),
             Phase::Client(handshake) => handshake.abandon(now, &mut self.output),
         };
-        if let Some(failure) = failure {
-            self.report(Err(failure));
-        }
+        let failure = failure.ok_or(SendError::NotOpen(State::Ended))?;
+        self.report(Err(failure));
         Ok(())
     }
 
     /// The connection, once it is open, and the output, for all that has no call here.
     #[must_use]
-    pub fn parts(&mut self) -> Option<(&mut Connection, &mut Vec<u8>)> {
+    pub fn parts(&mut self) -> Option<(&mut Connection, &mut impl Output)> {
         let Self { phase, output, .. } = self;
         open(phase).ok().map(|connection| (connection, output))
     }
@@ -350,9 +405,15 @@ impl WebSocket {
             self.report(result);
             break;
         }
-        let left = input.len();
-        let waiting = matches!(self.phase, Phase::Server(_));
-        self.input = bytes.split_off(bytes.len() - if waiting { left } else { 0 });
+        // What follows a WebSocket request is frames, to be taken in when it is accepted; what follows
+        // a plain request or a Close is nothing.
+        let left = if self.awaits_frames() { input.len() } else { 0 };
+        bytes.drain(..bytes.len() - left);
+        self.input = bytes;
+    }
+
+    fn awaits_frames(&self) -> bool {
+        !self.wants_input() && self.request().is_some_and(Request::is_upgrade)
     }
 
     fn open(&mut self, opened: Opened) {

@@ -21,6 +21,9 @@ pub(super) enum Ping {
     Sent,
 }
 
+/// Pings without end at one instant would be no keep-alive.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The beginning of every keep-alive ping, before its number.
 const MARK: [u8; 2] = *b"ka";
 
@@ -64,7 +67,7 @@ impl Sender {
             Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
             Ping::Sent | Ping::Held => return None,
         };
-        Some(quiet + self.config.ping_interval?)
+        Some(quiet + self.config.ping_interval?.max(SHORTEST_INTERVAL))
     }
 
     /// When the pong is due. Data that is on its way cannot be overtaken by a pong, and shows that the

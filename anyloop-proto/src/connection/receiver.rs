@@ -583,12 +583,14 @@ impl Receiver {
     #[inline]
     pub fn want(&mut self) -> Option<&mut [u8]> {
         match self.step {
-            Step::Payload { remaining, opcode, .. } => self.want_payload(remaining, opcode),
+            Step::Payload { remaining, opcode, fin, .. } => {
+                self.want_payload(remaining, opcode, fin)
+            }
             _ => None,
         }
     }
 
-    fn want_payload(&mut self, remaining: u64, opcode: Opcode) -> Option<&mut [u8]> {
+    fn want_payload(&mut self, remaining: u64, opcode: Opcode, fin: bool) -> Option<&mut [u8]> {
         if self.streaming || opcode.is_control() || self.message?.encoded {
             return None;
         }
@@ -598,7 +600,7 @@ impl Receiver {
         if outstanding < WANT_AT_LEAST || assembly.message().len() < WANT_AT_LEAST {
             return None;
         }
-        Some(assembly.room(outstanding))
+        Some(assembly.room(outstanding, fin))
     }
 
     /// Says that the first `n` bytes of what [`want`](Self::want) lent were filled. More than it

@@ -17,7 +17,8 @@ use crate::time::Instant;
 ///
 /// Everything that is sent is appended to the output named in the call, whole frames at a time and
 /// in the order of the calls, also in between the pieces of a message (control frames only).
-/// After a Close frame nothing goes out any more; each call then says so and appends nothing.
+/// After a Close frame nothing goes out any more but the answers to pings that come before the peer's
+/// Close; each call says so and appends nothing.
 pub struct Sender {
     pub(super) config: Arc<Config>,
     /// What few connections have at any time.
@@ -221,9 +222,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after a Close frame, [`SendError::ControlTooLong`].
+    /// [`SendError::NotOpen`] after the peer's Close frame, [`SendError::ControlTooLong`].
     pub fn pong<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
-        self.open()?;
+        self.may_pong()?;
         control_size(payload)?;
         self.pong_or_hold(payload, out);
         Ok(())
@@ -312,8 +313,8 @@ impl Sender {
 
     /// Answers a ping, at once or when the output is no longer blocked.
     pub(super) fn pong_or_hold(&mut self, payload: &[u8], out: &mut dyn Output) {
-        if self.state != State::Open {
-            return; // RFC 6455 §5.5.1 forbids only data after a Close; we say nothing at all
+        if self.may_pong().is_err() {
+            return;
         }
         if out.is_blocked() {
             self.rare().held_pong = Some(payload.into());
@@ -470,7 +471,6 @@ impl Sender {
         self.frame(Opcode::Close, true, &payload[..len], out);
         let deadline = self.config.close_timeout.map(|timeout| now + timeout);
         let rare = self.rare();
-        rare.held_pong = None;
         rare.closing.sent = Some(CloseFrame { code, reason: reason.into() });
         rare.closing.deadline = deadline;
     }
@@ -485,6 +485,15 @@ impl Sender {
     fn open(&self) -> Result<(), SendError> {
         match self.state {
             State::Open => Ok(()),
+            state => Err(SendError::NotOpen(state)),
+        }
+    }
+
+    /// RFC 6455 §5.5.2: a ping is answered "unless it already received a Close frame", so also after
+    /// a Close of our own.
+    fn may_pong(&self) -> Result<(), SendError> {
+        match self.state {
+            State::Open | State::CloseSent => Ok(()),
             state => Err(SendError::NotOpen(state)),
         }
     }

@@ -6,11 +6,6 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timer {
-    /// The opening handshake must be done ([`ServerOptions`](crate::handshake::ServerOptions),
-    /// [`ClientOptions`](crate::handshake::ClientOptions)).
-    Open,
-    /// The application must have answered a request.
-    Verdict,
     /// The closing handshake, and after it the byte stream, must have ended.
     Close,
     /// The pong for our ping must have arrived.

@@ -194,8 +194,8 @@ impl ClientHandshake {
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Opened => Shutdown::Open,
-            Step::Failed => Shutdown::Close,
-            Step::Ended => Shutdown::Abort,
+            // There is nothing left to say.
+            Step::Failed | Step::Ended => Shutdown::Abort,
         }
     }
 

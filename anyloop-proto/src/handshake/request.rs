@@ -45,9 +45,13 @@ impl Request {
         self.http.headers().get(http::header::ORIGIN)?.to_str().ok()
     }
 
-    /// The Host field: where the client believes to be. Always there, but for HTTP/1.0.
+    /// Where the client believes to be: the authority of an absolute target, which goes before the
+    /// Host field (RFC 9112 §3.2.2), or that field. Always there, but for HTTP/1.0.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
+        if let Some(authority) = self.http.uri().authority() {
+            return Some(authority.as_str());
+        }
         self.http.headers().get(http::header::HOST)?.to_str().ok()
     }
 

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::accept::{self, Accept};
 use super::answer::{self, AnswerError};
@@ -81,6 +81,9 @@ pub enum Incoming<'r> {
     /// Any other request, with its body: [`respond`](ServerHandshake::respond).
     Http(&'r Request),
 }
+
+/// How the request of a head without its body begins.
+const HEAD: &[u8] = b"HEAD ";
 
 /// How far it has come.
 enum Step {
@@ -302,11 +305,12 @@ impl ServerHandshake {
     ) -> Result<bool, HandshakeError> {
         match &mut self.step {
             Step::Head(head) => {
+                // Known before the head is judged: a refusal of HEAD has no body either.
+                self.headless = head.bytes().iter().chain(input.rest()).take(HEAD.len()).eq(HEAD);
                 if !head.read(input)? {
                     return Ok(false);
                 }
                 let http = parse::request(head)?;
-                self.headless = *http.method() == Method::HEAD;
                 let Checked { request, framing, expects_continue } =
                     request::check(http, &self.options)?;
                 let body = Body::new(framing, self.options.max_body_size);

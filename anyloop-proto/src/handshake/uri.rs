@@ -94,6 +94,9 @@ impl FromStr for Target {
         let path = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path_and_query) = rest.split_at(path);
         let (userinfo, host_and_port) = match authority.rsplit_once('@') {
+            Some((userinfo, _)) if !userinfo.bytes().all(is_userinfo_char) => {
+                return Err(UriError::UserInfo);
+            }
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, authority),
         };
@@ -124,6 +127,17 @@ impl FromStr for Target {
             authorization: userinfo.map(basic).transpose()?.flatten(),
         })
     }
+}
+
+/// RFC 3986 §3.2.1. Others, such as a backslash, are what parsers differ about: where one sees a user,
+/// another would see the host.
+const fn is_userinfo_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b':')
+        || matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
 }
 
 impl TryFrom<&str> for Target {
@@ -166,7 +180,8 @@ pub enum UriError {
     Port,
     /// A scheme that is neither `ws` nor `wss`, or none.
     Scheme,
-    /// A user or password that does not go into a Basic authorization (RFC 7617 §2).
+    /// A user or password with characters that a URI does not have there (RFC 3986 §3.2.1), or that do
+    /// not go into a Basic authorization (RFC 7617 §2).
     UserInfo,
 }
 

@@ -20,7 +20,7 @@ fn refused(response: &str, code: u16, body: &str) {
             }
         }
         assert_eq!(outcome, Err(HandshakeError::Rejected(code)), "{response:?} by {size}");
-        assert_eq!(client.shutdown(), Shutdown::Close);
+        assert_eq!(client.shutdown(), Shutdown::Abort);
         let kept = client.response().unwrap();
         assert_eq!(kept.status(), code);
         assert_eq!(kept.body(), body.as_bytes(), "{response:?} by {size}");
@@ -133,7 +133,7 @@ fn giving_up() {
     let mut client = asked();
     let failure = client.abandon(at(0), &mut Vec::new()).unwrap();
     assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::Abandoned));
-    assert_eq!(client.shutdown(), Shutdown::Close);
+    assert_eq!(client.shutdown(), Shutdown::Abort);
     assert_eq!(client.abandon(at(0), &mut Vec::new()), None);
     assert!(answer(&mut client, SAMPLE_RESPONSE.as_bytes()).0.unwrap().is_none());
     assert_eq!(client.handle_error(TransportError::Reset), Ok(()));

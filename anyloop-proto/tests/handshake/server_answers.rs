@@ -223,3 +223,27 @@ fn options_show_themselves() {
     let shown = format!("{:?}", server_options());
     assert!(shown.contains("max_head_size: 16384") && shown.contains("extensions: []"), "{shown}");
 }
+
+/// RFC 9110 §9.3.2: also where the request is refused before it is read to its end.
+#[test]
+fn rfc9110_9_3_2_a_refusal_of_head_has_no_body() {
+    let many = "a: b\r\n".repeat(200);
+    for request in [
+        format!("HEAD / HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
+        "HEAD / HTTP/1.1\r\nHost : a\r\n\r\n".to_string(),
+    ] {
+        for size in [1, usize::MAX] {
+            let mut server = server();
+            let mut out = Vec::new();
+            let mut failed = None;
+            for piece in request.clone().into_bytes().chunks_mut(size) {
+                let mut input = anyloop_proto::Input::new(piece);
+                let next = server.next(&mut input, at(0), &mut out);
+                failed = next.err().or(failed);
+            }
+            assert!(failed.is_some());
+            assert!(out.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&out));
+            assert!(out.ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&out));
+        }
+    }
+}

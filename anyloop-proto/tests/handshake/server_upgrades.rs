@@ -195,3 +195,12 @@ fn a_request_is_lent_once_and_input_is_then_left_alone() {
         assert_eq!((served, out.as_str(), &rest[..]), (Served::Pending, "", &b"frames"[..]));
     }
 }
+
+#[test]
+fn rfc9112_3_2_2_the_authority_of_an_absolute_target_goes_before_host() {
+    let mut server = server();
+    let request = sample("GET /chat", "GET http://other.example:8080/chat");
+    let (served, ..) = feed(&mut server, request.as_bytes());
+    assert_eq!(served, Served::Upgrade);
+    assert_eq!(server.request().unwrap().host(), Some("other.example:8080"));
+}

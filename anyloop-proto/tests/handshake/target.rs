@@ -98,3 +98,13 @@ fn secrets_are_not_shown() {
     assert!(!format!("{target:?}").contains("secret"));
     assert!(!format!("{:?}", target.authorization()).contains("Basic"));
 }
+
+/// Where one parser sees a user and another the host, requests go astray.
+#[test]
+fn rfc3986_3_2_1_userinfo_has_no_other_characters() {
+    for uri in ["ws://good.com\\@evil.com/", "ws://a\"b@c/", "ws://<a>@c/", "ws://a^b@c/"] {
+        assert_eq!(uri.parse::<Target>(), Err(UriError::UserInfo), "{uri}");
+    }
+    let target: Target = "ws://us-er:p%40ss!@host/".parse().unwrap();
+    assert_eq!(target.host(), "host");
+}

@@ -202,7 +202,7 @@ fn a_client_waits_only_so_long() {
     assert_eq!(client.handle_timeout(at(1999), &mut Vec::new()), Ok(None));
     let failure = client.handle_timeout(at(2000), &mut Vec::new()).unwrap_err();
     assert_eq!((failure.cause(), failure.party()), (Cause::OpenTimeout, Party::Timer));
-    assert_eq!((client.shutdown(), client.poll_timeout()), (Shutdown::Close, None));
+    assert_eq!((client.shutdown(), client.poll_timeout()), (Shutdown::Abort, None));
     assert_eq!(client.handle_timeout(at(9000), &mut Vec::new()), Ok(None), "once");
 }
 

@@ -9,7 +9,7 @@ use anyloop_proto::{
 
 use crate::pair::Pair;
 use crate::subject::{Seen, Subject, config, seconds};
-use crate::wire::{Frame, binary, close, continuation, frame, ping, text};
+use crate::wire::{Frame, binary, close, continuation, frame, ping, pong, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
@@ -210,8 +210,14 @@ fn rfc6455_5_5_1_after_a_close_no_message_goes_out() {
         let Subject { connection, out, .. } = &mut subject;
         assert_eq!(connection.sender.piece(b"b", true, out), not_open);
         assert_eq!(connection.sender.ping(b"", out), not_open);
-        assert_eq!(connection.sender.pong(b"", out), not_open);
         assert_eq!(subject.sent(), [text("a").more(), close(1000, "")]);
+        // RFC 6455 §5.5.2: but a pong may, until the peer's Close.
+        let Subject { connection, out, .. } = &mut subject;
+        connection.sender.pong(b"", out).unwrap();
+        assert_eq!(subject.sent(), [pong("")]);
+        subject.receive(&[close(1000, "")]);
+        let Subject { connection, out, .. } = &mut subject;
+        assert_eq!(connection.sender.pong(b"", out), Err(SendError::NotOpen(State::Closed)));
     }
 }
 

@@ -91,16 +91,15 @@ fn a_newer_ping_after_the_block_replaces_the_held_pong() {
     assert_eq!(server.sent(), []);
 }
 
-/// With an extension, too, what an extension needs survives the pong that was held.
 #[test]
-fn a_held_pong_is_not_sent_after_a_close() {
+fn rfc6455_5_5_2_a_held_pong_is_sent_until_the_peers_close() {
     let mut server = Subject::server();
     server.out.blocked = true;
     server.receive(&[ping("held")]);
     server.close(1000, "").unwrap();
     server.out.blocked = false;
     server.writable();
-    assert_eq!(server.sent(), [close(1000, "")]);
+    assert_eq!(server.sent(), [close(1000, ""), pong("held")]);
 
     let mut server = Subject::server();
     server.out.blocked = true;
@@ -111,12 +110,14 @@ fn a_held_pong_is_not_sent_after_a_close() {
 }
 
 #[test]
-fn rfc6455_5_5_2_no_pong_after_our_close() {
+fn rfc6455_5_5_2_a_ping_is_answered_until_the_peers_close() {
     let mut server = Subject::server();
     server.close(1000, "").unwrap();
     server.receive(&[ping("late")]);
     assert_eq!(server.seen(), [Seen::ping("late")]);
-    assert_eq!(server.sent(), [close(1000, "")]);
+    assert_eq!(server.sent(), [close(1000, ""), pong("late")]);
+    server.receive(&[close(1000, ""), ping("too late")]);
+    assert_eq!(server.sent(), []);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a peer can make this side hold, copy or count: RFC 6455 §10.4.
 
-use anyloop_proto::{BufferPool, Cause, Connection, Input, Role, State};
+use anyloop_proto::{BufferPool, Cause, Config, Connection, Event, Input, Instant, Role, State};
 
 use crate::heap::{Usage, measure};
 use crate::subject::{Reading, Seen, Subject, config};
@@ -361,4 +361,46 @@ fn pitfall_pings_that_are_not_read_back_hold_one_pong() {
         held += fed(&mut server, &mut ping([7; 125]).bytes(Role::Client)).kept;
         assert!(held <= 600, "{held}");
     }
+}
+
+/// Each fragment's header comes alone and its payload where the machine lends memory for it. Memory
+/// that grew by what is outstanding of each would be moved at every fragment: 32 GiB for this message.
+#[test]
+fn pitfall_reassembly_cost_is_linear_in_fragments_received_in_place() {
+    const FRAGMENT: usize = 4096;
+    const FRAGMENTS: usize = 4096;
+    let now = Instant::from_nanos(0);
+    let mut config = Config::default();
+    config.max_message_size = (FRAGMENT * FRAGMENTS) as u64;
+    let mut connection = Connection::new(Role::Server, config.into(), now);
+    let mut out = Vec::new();
+    let mut lent = 0;
+    let (last, usage) = measure(|| {
+        let mut last = 0;
+        for n in 0..FRAGMENTS {
+            let opcode = if n == 0 { 0x02 } else { 0x00 };
+            let fin = if n + 1 == FRAGMENTS { 0x80 } else { 0x00 };
+            let mut header = [fin | opcode, 0xfe, 0x10, 0x00, 0, 0, 0, 0];
+            let Connection { receiver, sender } = &mut connection;
+            let input = &mut Input::new(&mut header);
+            assert!(receiver.next(sender, input, now, &mut out).unwrap().is_none());
+            let mut rest = vec![0; FRAGMENT];
+            if let Some(room) = receiver.want() {
+                lent += room.len();
+                let n = room.len();
+                receiver.filled(n);
+                rest.truncate(FRAGMENT - n);
+            }
+            let input = &mut Input::new(&mut rest);
+            if let Some(Event::Message(message)) =
+                receiver.next(sender, input, now, &mut out).unwrap()
+            {
+                last = message.as_bytes().len();
+            }
+        }
+        last
+    });
+    assert_eq!(last, FRAGMENT * FRAGMENTS);
+    assert!(lent > last / 2, "{lent} bytes were received in place");
+    assert!(usage.requested < 8 * last as u64, "{usage:?}");
 }
