@@ -55,17 +55,22 @@ fn main() -> ExitCode {
             Ok((stream, peer)) => {
                 let connection = server.connection();
                 connection.set_remote_endpoint(peer.to_string());
-                thread::spawn(move || {
+                let serve = move || {
                     if let Err(error) = socket::carry(&stream, &connection) {
                         eprintln!("{peer}: {error}");
                     }
-                });
+                };
+                if let Err(error) = thread::Builder::new().spawn(serve) {
+                    back_off(&error);
+                }
             }
-            // Out of descriptors, most likely: serve those who are here, and try again.
-            Err(error) => {
-                eprintln!("cannot accept: {error}");
-                thread::sleep(Duration::from_millis(100));
-            }
+            Err(error) => back_off(&error),
         }
     }
+}
+
+/// Out of descriptors or threads, most likely: time for those who are here to leave.
+fn back_off(error: &std::io::Error) {
+    eprintln!("cannot accept: {error}");
+    thread::sleep(Duration::from_millis(100));
 }

@@ -124,6 +124,6 @@ fn tell_ending(connection: &Connection) {
         && let Some(frame) = ending.received
     {
         let code = frame.code.map_or_else(|| "no code".to_string(), |code| code.to_string());
-        eprintln!("closed by the peer: {code} {}", frame.reason);
+        eprintln!("closed by the peer: {code} {:?}", frame.reason); // quoted: it is not ours
     }
 }

@@ -52,19 +52,24 @@ fn main() -> ExitCode {
         match listener.accept() {
             Ok((stream, peer)) => {
                 let options = options.clone();
-                thread::spawn(move || match serve(stream, options) {
+                let serve = move || match serve(stream, options) {
                     Ok(Ok(())) => {}
                     Ok(Err(failure)) => eprintln!("{peer}: {failure}"),
                     Err(error) => eprintln!("{peer}: {error}"),
-                });
+                };
+                if let Err(error) = thread::Builder::new().spawn(serve) {
+                    back_off(&error);
+                }
             }
-            // Out of descriptors, most likely: serve those who are here, and try again.
-            Err(error) => {
-                eprintln!("cannot accept: {error}");
-                thread::sleep(Duration::from_millis(100));
-            }
+            Err(error) => back_off(&error),
         }
     }
+}
+
+/// Out of descriptors or threads, most likely: time for those who are here to leave.
+fn back_off(error: &std::io::Error) {
+    eprintln!("cannot accept: {error}");
+    thread::sleep(Duration::from_millis(100));
 }
 
 /// Serves one connection to its end.

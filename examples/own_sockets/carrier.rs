@@ -15,8 +15,9 @@ const BUFFER: usize = 64 * 1024;
 /// Bytes kept for messages that arrive in parts.
 const POOL: usize = 32 << 20;
 
-/// How long a write may find no room. With a thread for each connection, nothing else is served
-/// meanwhile: a server that must not block would keep a backlog instead.
+/// How long one write may find no room; a peer that reads a little now and then prolongs it. With a
+/// thread for each connection nothing else of this one is served meanwhile, its timeouts neither: a
+/// server that must not block keeps a backlog instead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket, what was read from it and not taken yet, and what is to be written.
