@@ -30,6 +30,9 @@ pub enum Role {
 /// | `data_idle_timeout` | none | `None` |
 /// | `close_timeout` | 5 s | `None` |
 ///
+/// While the transport [does not read](crate::Connection::set_reading), the times of ping, pong and idle
+/// stand still.
+///
 /// ```
 /// use std::{sync::Arc, time::Duration};
 /// use anyloop_proto::Config;

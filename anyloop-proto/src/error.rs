@@ -385,6 +385,8 @@ pub enum HandshakeError {
     Method,
     /// A field is missing.
     Missing(Field),
+    /// The target is a `wss` URI, and the byte stream is not secure.
+    NotSecure,
     /// The origin is not on the list (RFC 6455 §10.2).
     OriginRefused,
     /// The server answered with a status other than 101; the response can be read.
@@ -410,7 +412,7 @@ impl HandshakeError {
     #[must_use]
     pub const fn party(self) -> Party {
         match self {
-            Self::Abandoned | Self::TurnedDown(_) => Party::Local,
+            Self::Abandoned | Self::NotSecure | Self::TurnedDown(_) => Party::Local,
             _ => Party::Peer,
         }
     }
@@ -428,6 +430,7 @@ impl HandshakeError {
             Self::MalformedBody => "malformed body",
             Self::Method => "method not allowed for an upgrade",
             Self::Missing(_) => "missing header field",
+            Self::NotSecure => "byte stream is not secure, as the URI would have it",
             Self::OriginRefused => "origin not allowed",
             Self::Rejected(_) => "handshake rejected with status",
             Self::Target => "invalid request target",

@@ -1,5 +1,6 @@
 //! Messages and events, as the state machine lends them.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -68,9 +69,27 @@ impl<'e> From<&'e [u8]> for Message<'e> {
     }
 }
 
+impl<'e> From<&'e Vec<u8>> for Message<'e> {
+    fn from(bytes: &'e Vec<u8>) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
 impl<'e> From<&'e str> for Message<'e> {
     fn from(text: &'e str) -> Self {
         Self::Text(text.into())
+    }
+}
+
+impl<'e> From<&'e String> for Message<'e> {
+    fn from(text: &'e String) -> Self {
+        Self::Text(text.as_str().into())
+    }
+}
+
+impl<'e> From<Text<'e>> for Message<'e> {
+    fn from(text: Text<'e>) -> Self {
+        Self::Text(text)
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Ping {
     Held,
     /// A ping went out then and is not answered.
     Sent,
+    /// Input is not read, so nothing can be known of the peer.
+    Suspended,
 }
 
 /// Pings without end at one instant would be no keep-alive.
@@ -40,6 +42,16 @@ impl Sender {
         self.ping_number = self.ping_number.wrapping_add(1);
         let payload = self.ping_payload();
         self.control(crate::frame::Opcode::Ping, &payload, out);
+    }
+
+    /// Input is read no more, or again: then the keep-alive begins anew.
+    pub(super) fn suspend_ping(&mut self, suspended: bool, now: Instant) {
+        self.ping = if suspended { Ping::Suspended } else { Ping::Quiet };
+        self.ping_since = now;
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        self.ping == Ping::Suspended
     }
 
     /// The peer has read something: sends the ping that was held, or goes on holding it.
@@ -65,7 +77,7 @@ impl Sender {
             Ping::Quiet => last_frame.max(self.ping_since),
             // Nobody waits for the pong, so the next ping is not held up by it.
             Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
-            Ping::Sent | Ping::Held => return None,
+            Ping::Sent | Ping::Held | Ping::Suspended => return None,
         };
         Some(quiet + self.config.ping_interval?.max(SHORTEST_INTERVAL))
     }
@@ -74,7 +86,7 @@ impl Sender {
     /// peer is there as well.
     pub(super) fn pong_due(&self, last_data: Instant) -> Option<Instant> {
         match self.ping {
-            Ping::Quiet => None,
+            Ping::Quiet | Ping::Suspended => None,
             Ping::Held | Ping::Sent => {
                 Some(self.ping_since.max(last_data) + self.config.pong_timeout?)
             }

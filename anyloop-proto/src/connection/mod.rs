@@ -172,6 +172,18 @@ impl Connection {
         self.sender.release_ping(now, out);
     }
 
+    /// The transport stops reading, or reads again.
+    ///
+    /// While it does not, what the peer sends is not seen, pongs among it, and says nothing about the
+    /// peer: keep-alive and idle timeouts stand still, and begin anew when reading goes on. The close
+    /// timeout runs.
+    pub fn set_reading(&mut self, reading: bool, now: Instant) {
+        if reading == self.sender.is_suspended() {
+            self.sender.suspend_ping(!reading, now);
+            self.receiver.renew(now);
+        }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
     /// another call.
     #[must_use]
@@ -282,6 +294,7 @@ impl Connection {
             (Timer::Close, State::CloseSent | State::Closed | State::Failed) => {
                 sender.closing()?.deadline
             }
+            (Timer::Idle | Timer::DataIdle, State::Open) if sender.is_suspended() => None,
             (Timer::Idle, State::Open) => Some(receiver.last_frame + config.idle_timeout?),
             (Timer::DataIdle, State::Open) => Some(receiver.last_data + config.data_idle_timeout?),
             (Timer::Ping, State::Open) => sender.ping_due(receiver.last_frame),

@@ -550,6 +550,11 @@ impl Receiver {
         Failure::new(cause, state, self.messages)
     }
 
+    /// Counts the idle times from now.
+    pub(super) const fn renew(&mut self, now: Instant) {
+        (self.last_frame, self.last_data) = (now, now);
+    }
+
     /// Receives nothing more.
     pub(super) fn finish(&mut self) {
         (self.step, self.message, self.assembly) = (Step::Finished, None, None);

@@ -182,12 +182,14 @@ impl ClientHandshake {
     /// handshake was over already.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let _ = (now, out); // as in `next`
-        match self.step {
-            Step::Head(_) | Step::Body(..) => {
-                Some(self.fail(Cause::Handshake(HandshakeError::Abandoned)))
-            }
-            Step::Opened | Step::Failed | Step::Ended => None,
-        }
+        self.give_up(HandshakeError::Abandoned)
+    }
+
+    /// The byte stream is not secure, though the target is: gives the handshake up. For transports,
+    /// which then do not write the request. Returns the failure, [`HandshakeError::NotSecure`]; `None`
+    /// if the handshake was over already.
+    pub fn handle_insecure(&mut self) -> Option<Failure> {
+        self.give_up(HandshakeError::NotSecure)
     }
 
     /// What is to become of the byte stream.
@@ -222,6 +224,13 @@ impl ClientHandshake {
     #[must_use]
     pub const fn failure(&self) -> Option<Failure> {
         self.failure
+    }
+
+    fn give_up(&mut self, error: HandshakeError) -> Option<Failure> {
+        match self.step {
+            Step::Head(_) | Step::Body(..) => Some(self.fail(Cause::Handshake(error))),
+            Step::Opened | Step::Failed | Step::Ended => None,
+        }
     }
 
     fn read(

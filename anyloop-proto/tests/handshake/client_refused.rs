@@ -1,7 +1,7 @@
 //! Responses other than 101: the whole of them can be read.
 
 use anyloop_proto::handshake::ClientHandshake;
-use anyloop_proto::{Cause, HandshakeError, Shutdown, TransportError};
+use anyloop_proto::{Cause, HandshakeError, Party, Shutdown, TransportError};
 
 use crate::drive::{SAMPLE_RESPONSE, answer, at, client, client_options};
 
@@ -138,4 +138,14 @@ fn giving_up() {
     assert!(answer(&mut client, SAMPLE_RESPONSE.as_bytes()).0.unwrap().is_none());
     assert_eq!(client.handle_error(TransportError::Reset), Ok(()));
     assert_eq!(client.shutdown(), Shutdown::Abort);
+}
+
+#[test]
+fn pitfall_wss_over_a_stream_that_is_not_secure_fails() {
+    let (mut client, _) = client(client_options());
+    let failure = client.handle_insecure().unwrap();
+    assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::NotSecure));
+    assert_eq!(failure.party(), Party::Local);
+    assert_eq!(client.shutdown(), Shutdown::Abort);
+    assert_eq!(client.handle_insecure(), None);
 }

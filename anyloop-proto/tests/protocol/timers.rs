@@ -507,3 +507,32 @@ fn two_ends_that_lose_each_other_find_out() {
     }
     assert_eq!(pair.now, Instant::from_nanos(1_000_000_000) + seconds(45));
 }
+
+/// What is not read says nothing about the peer: nobody is found dead or idle meanwhile.
+#[test]
+fn while_nothing_is_read_keepalive_and_idle_stand_still() {
+    let mut server = Subject::new(
+        Role::Server,
+        config(|config| {
+            config.idle_timeout = Some(seconds(50));
+            config.data_idle_timeout = Some(seconds(60));
+        }),
+    );
+    assert_eq!(server.at(20.0), [Timer::Ping], "one ping is under way when the pause begins");
+    let ping = the_ping(&mut server);
+    server.connection.set_reading(false, server.now);
+    server.connection.set_reading(false, server.now);
+    assert_eq!(server.due(), None);
+    assert_eq!(server.at(1000.0), []);
+    server.connection.set_reading(true, server.now);
+    server.connection.set_reading(true, server.now);
+    assert_eq!(server.due(), Some(1020.0), "all begins anew");
+    server.receive(&[pong(&ping)]);
+    assert_eq!(server.at(1020.0), [Timer::Ping], "the late pong is nobody's answer now");
+    assert_eq!(server.failures, []);
+
+    // A Close must be answered in time all the same.
+    server.connection.set_reading(false, server.now);
+    server.close(1000, "").unwrap();
+    assert_eq!(server.due(), Some(1025.0));
+}
