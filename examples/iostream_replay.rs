@@ -46,7 +46,9 @@ fn replay(recording: &str, output: &str) -> Result<(), Box<dyn Error>> {
     });
     server.on_close(|ending, _| match (ending.failure, ending.received) {
         (Some(failure), _) => println!("failed: {failure}"),
-        (None, Some(close)) => println!("closed by the client: {:?} {:?}", close.code, close.reason),
+        (None, Some(close)) => {
+            println!("closed by the client: {:?} {:?}", close.code, close.reason)
+        }
         (None, None) => println!("closed"),
     });
     server.on_fail(|failure, _| println!("not opened: {failure}"));

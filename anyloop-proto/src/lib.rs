@@ -38,8 +38,3 @@ pub use output::{LARGE_PAYLOAD, Output};
 pub use random::OsRandom;
 pub use random::Random;
 pub use time::Instant;
-
-/// Compiles and runs what README.md shows.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

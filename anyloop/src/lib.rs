@@ -26,3 +26,8 @@ pub mod transport;
 
 pub use anyloop_proto as proto;
 pub use endpoint::{Client, Handler, Handlers, Server};
+
+/// Compiles and runs what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -126,6 +126,19 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
+    /// Sends a pong: one that nobody asked for, or the late answer to a ping for which
+    /// [`Handler::ping`] has returned `false`. At most 125 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Refused`].
+    pub fn pong(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        match &mut self.sender {
+            Some(sender) => Ok(sender.pong(payload, &mut self.line)?),
+            None => Err(self.not_open()),
+        }
+    }
+
     /// Begins the closing handshake. `reason` has at most 123 bytes; see
     /// [`truncate_reason`](anyloop_proto::truncate_reason).
     ///
@@ -174,14 +187,27 @@ impl<H: Handler> Context<'_, H> {
     pub fn handle(&mut self) -> Handle<H> {
         let state = self.state();
         let Self { io, line, .. } = self;
-        Handle::new(io.seat(|| line.waker(), state).clone())
+        Handle::new(io.seat(|| line.rear().waker(), state).clone())
     }
 
     /// What was said in the opening handshake, where it is
-    /// [kept](super::ServerSettings::keep_handshake). In [`open`](Handler::open) it is always there.
+    /// [kept](super::ServerSettings::keep_handshake). In [`open`](Handler::open) and
+    /// [`fail`](Handler::fail) it is there as far as it came.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.io.facts()
+    }
+
+    /// Who is at the other end, for people to read.
+    #[must_use]
+    pub fn remote_endpoint(&self) -> String {
+        self.line.rear().remote_endpoint()
+    }
+
+    /// Whether nobody can read along.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.line.rear().is_secure()
     }
 
     /// Bytes that were sent and that the transport has not taken.

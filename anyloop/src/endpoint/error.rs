@@ -1,15 +1,11 @@
 //! Why something was not sent.
 
 use anyloop_proto::SendError as Refused;
-use anyloop_proto::handshake::AnswerError;
 
 /// Why something was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Nothing waits for this answer, or it cannot be given.
-    #[error(transparent)]
-    Answer(#[from] AnswerError),
     /// So much is waiting already that the message would exceed the cap.
     #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}")]
     BacklogFull {

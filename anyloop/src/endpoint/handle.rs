@@ -1,6 +1,7 @@
 //! Reaching a connection from elsewhere.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
@@ -253,12 +254,6 @@ impl<H: Handler> Handle<H> {
         self.seat.state()
     }
 
-    /// Whether it is the same connection.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.seat, &other.seat)
-    }
-
     fn send_owned(
         &self,
         message: Message<'_>,
@@ -316,6 +311,21 @@ impl<H: Handler> Handle<H> {
 impl<H: Handler> Clone for Handle<H> {
     fn clone(&self) -> Self {
         Self { seat: self.seat.clone() }
+    }
+}
+
+/// Handles of the same connection are equal.
+impl<H: Handler> PartialEq for Handle<H> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.seat, &other.seat)
+    }
+}
+
+impl<H: Handler> Eq for Handle<H> {}
+
+impl<H: Handler> Hash for Handle<H> {
+    fn hash<S: Hasher>(&self, state: &mut S) {
+        Arc::as_ptr(&self.seat).hash(state);
     }
 }
 

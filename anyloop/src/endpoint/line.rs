@@ -37,6 +37,12 @@ pub(super) trait Rear {
 
     /// What wakes the transport.
     fn waker(&self) -> Waker;
+
+    /// Whether nobody can read along.
+    fn is_secure(&self) -> bool;
+
+    /// Who is at the other end.
+    fn remote_endpoint(&self) -> String;
 }
 
 impl<'l> Line<'l> {
@@ -59,9 +65,9 @@ impl<'l> Line<'l> {
         self.backlog() + self.cork.len()
     }
 
-    /// What wakes the transport.
-    pub(super) fn waker(&self) -> Waker {
-        self.rear.waker()
+    /// The transport, for what it can be asked.
+    pub(super) fn rear(&self) -> &dyn Rear {
+        self.rear
     }
 
     /// Tells `completion` when everything so far was taken.
@@ -203,5 +209,13 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
 
     fn waker(&self) -> Waker {
         self.transport.waker()
+    }
+
+    fn is_secure(&self) -> bool {
+        self.transport.is_secure()
+    }
+
+    fn remote_endpoint(&self) -> String {
+        self.transport.remote_endpoint()
     }
 }

@@ -60,6 +60,7 @@ pub(super) struct Io<H: Handler> {
     high: bool,
     half_closed: bool,
     started: bool,
+    needs_security: bool,
 }
 
 /// What few connections have.
@@ -70,13 +71,13 @@ pub(super) struct Rare<H: Handler> {
 }
 
 /// What was said in the opening handshake.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Facts {
     /// The request, as a server received it.
     pub request: Option<Request>,
-    /// The response: as received by a client, as sent by a server.
-    pub response: Response<()>,
+    /// The response: as sent by a server; as received by a client, with its body if it refuses.
+    pub response: Option<Response<Vec<u8>>>,
     /// The subprotocol agreed on.
     pub subprotocol: Option<String>,
     /// The extension agreed on, with its parameters.
@@ -125,15 +126,24 @@ impl<H: Handler> Session<H> {
         now: Instant,
     ) -> Result<Self, RequestError> {
         let mut io = Io::new(common);
+        io.needs_security = target.secure();
         let mut request = Vec::new();
         let handshake = ClientHandshake::new(target, options, now, &mut request)?;
         io.backlog.get_or_insert_default().push(&request);
         Ok(Self { machine: Machine::Client(Box::new(handshake)), handler, io })
     }
 
-    /// The stream is there: a client sends its request.
+    /// The stream is there: a client sends its request. Where the target is a `wss` URI and the
+    /// transport is not [secure](Transport::is_secure), it sends nothing and fails.
     pub fn start<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
         self.io.started = true;
+        if let Machine::Client(handshake) = &mut self.machine
+            && self.io.needs_security
+            && !transport.is_secure()
+        {
+            self.io.backlog = None;
+            handshake.handle_insecure();
+        }
         self.handle_writable(transport, scratch, now);
     }
 
@@ -478,6 +488,7 @@ impl<H: Handler> Session<H> {
     ) {
         let Opened { connection, response, subprotocol, extension, .. } = opened;
         self.machine = Machine::Open(connection);
+        let response = Some(response.map(|()| Vec::new()));
         self.io.rare().facts = Some(Facts { request, response, subprotocol, extension });
         self.call(line, now, Handler::open);
         if !self.io.common.keep_handshake {
@@ -594,7 +605,7 @@ impl<H: Handler> Session<H> {
             }
             _ => {}
         }
-        self.tell(transport);
+        self.tell(transport, now);
     }
 
     fn shutdown(&self) -> Shutdown {
@@ -607,12 +618,20 @@ impl<H: Handler> Session<H> {
     }
 
     /// Tells the transport and the handles what has changed.
-    fn tell<T: Transport>(&mut self, transport: &mut T) {
+    fn tell<T: Transport>(&mut self, transport: &mut T, now: Instant) {
         if let Some(seat) = &self.io.seat {
             seat.publish(self.buffered_amount(), self.state());
         }
         if self.is_over() {
             return;
+        }
+        let reading = self.reads();
+        if reading != self.io.reading {
+            self.io.reading = reading;
+            if let Machine::Open(connection) = &mut self.machine {
+                connection.set_reading(reading, now);
+            }
+            transport.set_reading(reading);
         }
         let machine = match &self.machine {
             Machine::Server(handshake) => handshake.poll_timeout(),
@@ -625,11 +644,6 @@ impl<H: Handler> Session<H> {
         if deadline != self.io.deadline {
             self.io.deadline = deadline;
             transport.set_deadline(deadline);
-        }
-        let reading = self.reads();
-        if reading != self.io.reading {
-            self.io.reading = reading;
-            transport.set_reading(reading);
         }
     }
 
@@ -647,8 +661,18 @@ impl<H: Handler> Session<H> {
                     self.call(&mut line, now, |handler, context| handler.close(&ending, context));
                 }
             }
-            Machine::Server(handshake) => self.tell_failure(handshake.failure(), &mut line, now),
-            Machine::Client(handshake) => self.tell_failure(handshake.failure(), &mut line, now),
+            Machine::Server(handshake) => {
+                let failure = handshake.failure();
+                self.io.rare().facts =
+                    Some(Facts { request: handshake.into_request(), ..Facts::default() });
+                self.tell_failure(failure, &mut line, now);
+            }
+            Machine::Client(handshake) => {
+                let failure = handshake.failure();
+                self.io.rare().facts =
+                    Some(Facts { response: handshake.into_response(), ..Facts::default() });
+                self.tell_failure(failure, &mut line, now);
+            }
             Machine::Over => {}
         }
         if let Some(seat) = &self.io.seat {
@@ -685,6 +709,7 @@ impl<H: Handler> Io<H> {
             high: false,
             half_closed: false,
             started: false,
+            needs_security: false,
         }
     }
 

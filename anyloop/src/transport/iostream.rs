@@ -49,12 +49,19 @@ const POOL: usize = 1 << 20;
 
 /// The transport that the program carries by hand; what it does is in [`Connection`].
 pub struct IoStream {
-    output: Output,
-    on_shutdown: Option<Box<dyn FnMut(Shutdown) + Send>>,
+    setup: Arc<Mutex<Setup>>,
     deadline: Option<Instant>,
     waker: Waker,
     /// There was something to write, and nowhere to.
     output_missing: bool,
+}
+
+/// What the program sets, at any time, also from a handler.
+struct Setup {
+    output: Output,
+    /// The output is another one than at the last write.
+    output_is_new: bool,
+    on_shutdown: Option<Box<dyn FnMut(Shutdown) + Send>>,
     secure: bool,
     remote_endpoint: String,
 }
@@ -119,6 +126,8 @@ pub struct Connection<H: Handler> {
 
 struct Shared<H: Handler> {
     core: Mutex<Core<H>>,
+    setup: Arc<Mutex<Setup>>,
+    handle: Handle<H>,
     bell: Arc<Bell>,
     clock: Arc<dyn Fn() -> Instant + Send + Sync>,
 }
@@ -181,10 +190,8 @@ impl<F: Factory> Server<IoStream, F> {
         let now = (self.transport().clock)();
         let session = self.session(&bell.clone().into(), now);
         let connection = Connection::new(session, self.transport(), bell);
-        let mut core = connection.core();
-        let Core { session, stream, scratch, .. } = &mut *core;
-        session.start(stream, scratch, now); // it has nothing to say, but a deadline
-        drop(core);
+        // It has nothing to say yet, but a deadline. Nobody else has it.
+        let _ = connection.start();
         connection
     }
 }
@@ -204,20 +211,27 @@ impl<F: Factory> Client<IoStream, F> {
 }
 
 impl<H: Handler> Connection<H> {
-    fn new(session: Session<H>, endpoint: &Endpoint, bell: Arc<Bell>) -> Self {
-        let stream = IoStream {
+    fn new(mut session: Session<H>, endpoint: &Endpoint, bell: Arc<Bell>) -> Self {
+        let setup = Arc::new(Mutex::new(Setup {
             output: Output::None,
+            output_is_new: false,
             on_shutdown: None,
-            deadline: session.deadline(),
-            waker: bell.clone().into(),
-            output_missing: false,
             secure: endpoint.secure,
             remote_endpoint: endpoint.remote_endpoint.clone(),
+        }));
+        let waker = bell.clone().into();
+        let handle = session.handle(&waker);
+        let stream = IoStream {
+            setup: setup.clone(),
+            deadline: session.deadline(),
+            waker,
+            output_missing: false,
         };
         let scratch = Scratch::new(POOL);
         let core =
             Mutex::new(Core { session, stream, scratch, chunk: Vec::new(), left: Vec::new() });
-        Self { shared: Arc::new(Shared { core, bell, clock: endpoint.clock.clone() }) }
+        let clock = endpoint.clock.clone();
+        Self { shared: Arc::new(Shared { core, setup, handle, bell, clock }) }
     }
 
     // Input.
@@ -403,7 +417,7 @@ impl<H: Handler> Connection<H> {
 
     /// Calls `f` when the stream is to be ended, in part or whole.
     pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) + Send + 'static) {
-        self.core().stream.on_shutdown = Some(Box::new(f));
+        self.setup().on_shutdown = Some(Box::new(f));
     }
 
     /// Calls `f`, from whatever thread it is, when a handle has asked for something and
@@ -421,12 +435,12 @@ impl<H: Handler> Connection<H> {
 
     /// Says whether nobody can read along.
     pub fn set_secure(&self, secure: bool) {
-        self.core().stream.secure = secure;
+        self.setup().secure = secure;
     }
 
     /// Says who is at the other end.
     pub fn set_remote_endpoint(&self, remote_endpoint: impl Into<String>) {
-        self.core().stream.remote_endpoint = remote_endpoint.into();
+        self.setup().remote_endpoint = remote_endpoint.into();
     }
 
     // What it is.
@@ -434,9 +448,7 @@ impl<H: Handler> Connection<H> {
     /// The connection, for other threads to reach it.
     #[must_use]
     pub fn handle(&self) -> Handle<H> {
-        let mut core = self.core();
-        let Core { session, stream, .. } = &mut *core;
-        session.handle(&stream.waker)
+        self.shared.handle.clone()
     }
 
     /// Whether input would be taken now. From within a handler it would not.
@@ -473,15 +485,16 @@ impl<H: Handler> Connection<H> {
     fn work<R>(&self, f: impl FnOnce(&mut Core<H>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
+        core.use_new_output(self.now());
         core.check_output()?;
         Ok(result)
     }
 
     /// Input is an obligation to answer, so there must be a way to.
     fn ready_to_read(&self) -> Result<(), CallError> {
-        let core = self.lock()?;
-        match core.stream.output {
-            Output::None if !core.session.is_over() => Err(CallError::NoOutput),
+        let over = self.lock()?.session.is_over();
+        match self.setup().output {
+            Output::None if !over => Err(CallError::NoOutput),
             _ => Ok(()),
         }
     }
@@ -495,19 +508,19 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// For what is set up before the connection is at work; waits for another thread that is.
-    fn core(&self) -> MutexGuard<'_, Core<H>> {
-        self.shared.core.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nobody holds this while program code runs.
+    fn setup(&self) -> MutexGuard<'_, Setup> {
+        lock_setup(&self.shared.setup)
     }
 
     fn set_output(&self, output: Output) {
-        let mut core = self.core();
-        core.stream.output = output;
-        core.stream.output_missing = false;
-        if core.session.buffered_amount() > 0 && core.session.has_started() {
-            let now = self.now();
-            let Core { session, stream, scratch, .. } = &mut *core;
-            session.handle_writable(stream, scratch, now);
+        let mut setup = self.setup();
+        (setup.output, setup.output_is_new) = (output, true);
+        drop(setup);
+        // If the connection is at work, who is at work will see it.
+        if let Ok(mut core) = self.lock() {
+            core.stream.output_missing = false;
+            core.use_new_output(self.now());
         }
     }
 }
@@ -531,6 +544,14 @@ impl<H: Handler> Core<H> {
         self.left.is_empty()
     }
 
+    /// Writes what waits to an output that was set meanwhile.
+    fn use_new_output(&mut self, now: Instant) {
+        let Self { session, stream, scratch, .. } = self;
+        if session.has_started() && std::mem::take(&mut stream.setup().output_is_new) {
+            session.handle_writable(stream, scratch, now);
+        }
+    }
+
     fn check_output(&mut self) -> Result<(), CallError> {
         match std::mem::take(&mut self.stream.output_missing) {
             true => Err(CallError::NoOutput),
@@ -551,11 +572,23 @@ impl<H: Handler> fmt::Debug for Connection<H> {
     }
 }
 
+impl IoStream {
+    fn setup(&self) -> MutexGuard<'_, Setup> {
+        lock_setup(&self.setup)
+    }
+}
+
+/// A panic of program code does not happen under this lock.
+fn lock_setup(setup: &Mutex<Setup>) -> MutexGuard<'_, Setup> {
+    setup.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl fmt::Debug for IoStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let setup = self.setup();
         f.debug_struct("IoStream")
-            .field("secure", &self.secure)
-            .field("remote_endpoint", &self.remote_endpoint)
+            .field("secure", &setup.secure)
+            .field("remote_endpoint", &setup.remote_endpoint)
             .finish_non_exhaustive()
     }
 }
@@ -565,26 +598,25 @@ impl Transport for IoStream {
     type Endpoint = Endpoint;
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
-        let len = slices.iter().map(|slice| slice.len()).sum();
-        match &mut self.output {
-            Output::None => {
-                self.output_missing = true;
-                return Ok(0);
-            }
-            Output::Writer(writer) => return write_to(&mut **writer, slices).map_err(WriteError),
-            Output::Handler(f) => {
-                for slice in slices.iter().filter(|slice| !slice.is_empty()) {
-                    f(slice).map_err(WriteError)?;
-                }
-            }
-            Output::Vectored(f) => f(slices).map_err(WriteError)?,
+        // Taken out while it is at work: it may be what sets another.
+        let mut output = std::mem::replace(&mut self.setup().output, Output::None);
+        if matches!(output, Output::None) {
+            self.output_missing = true;
+            return Ok(0);
         }
-        Ok(len)
+        let written = output.write(slices);
+        let mut setup = self.setup();
+        if matches!(setup.output, Output::None) {
+            setup.output = output;
+        }
+        written.map_err(WriteError)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {
-        if let Some(f) = &mut self.on_shutdown {
+        let on_shutdown = self.setup().on_shutdown.take();
+        if let Some(mut f) = on_shutdown {
             f(how);
+            self.setup().on_shutdown.get_or_insert(f);
         }
         Ok(())
     }
@@ -602,11 +634,27 @@ impl Transport for IoStream {
     }
 
     fn is_secure(&self) -> bool {
-        self.secure
+        self.setup().secure
     }
 
     fn remote_endpoint(&self) -> String {
-        self.remote_endpoint.clone()
+        self.setup().remote_endpoint.clone()
+    }
+}
+
+impl Output {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::None => return Ok(0),
+            Self::Writer(writer) => return write_to(&mut **writer, slices),
+            Self::Handler(f) => {
+                for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+                    f(slice)?;
+                }
+            }
+            Self::Vectored(f) => f(slices)?,
+        }
+        Ok(slices.iter().map(|slice| slice.len()).sum())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What carries a connection's bytes, and the trait that it implements.
 
 pub mod iostream;
+pub mod stepping;
 pub mod stub;
 
 use std::error::Error;

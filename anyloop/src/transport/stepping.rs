@@ -1,0 +1,563 @@
+//! A transport for tests: every operation completes when the test says so, and time is a number.
+//!
+//! Nothing arrives before [`step_read`](Connection::step_read), nothing is taken before
+//! [`accept`](Connection::accept), and no deadline passes before [`expire`](Connection::expire), so a
+//! test chooses what comes first, every time anew in the same order. What the connection asked of its
+//! transport is on [record](Connection::operations).
+//!
+//! To test a handler of your own, join it to a client:
+//!
+//! ```
+//! use anyloop::endpoint::{ClientSettings, Context};
+//! use anyloop::proto::Message;
+//! use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+//! use anyloop::transport::stepping::{self, Stepping};
+//! use anyloop::{Client, Handler, Server};
+//! use std::sync::mpsc;
+//! use std::time::Duration;
+//!
+//! /// What is to be tested: says once a minute how often it was greeted.
+//! struct Counter(u32);
+//!
+//! const MINUTE: Duration = Duration::from_secs(60);
+//!
+//! impl Counter {
+//!     fn tell(&mut self, context: &mut Context<'_, Self>) {
+//!         let _ = context.send(format!("{} greetings", self.0).as_str());
+//!         context.set_timer(MINUTE, Self::tell);
+//!     }
+//! }
+//!
+//! impl Handler for Counter {
+//!     fn open(&mut self, context: &mut Context<'_, Self>) {
+//!         context.set_timer(MINUTE, Self::tell);
+//!     }
+//!
+//!     fn message(&mut self, _: Message<'_>, _: &mut Context<'_, Self>) {
+//!         self.0 += 1;
+//!     }
+//! }
+//!
+//! let options = ServerOptions::new(OriginPolicy::Any);
+//! let mut server = Server::<Stepping, _>::with_factory(options, || Counter(0)).connection();
+//!
+//! let (heard, hears) = mpsc::channel();
+//! let mut client = Client::<Stepping>::new(ClientSettings::default());
+//! client.on_message(move |message, _| heard.send(message.as_bytes().to_vec()).unwrap());
+//! let mut client = client.connection(&"ws://localhost/".parse()?)?;
+//! client.start();
+//! stepping::exchange(&mut client, &mut server);
+//!
+//! client.handle().send("hello")?;
+//! client.handle().send("hello again")?;
+//! stepping::exchange(&mut client, &mut server);
+//! assert_eq!(server.handler().0, 2);
+//!
+//! stepping::exchange_for(&mut client, &mut server, MINUTE); // takes no time
+//! assert_eq!(hears.try_recv()?, b"2 greetings");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use anyloop_proto::handshake::{RequestError, Target};
+use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
+
+use super::Transport;
+use crate::endpoint::{Client, Factory, Handle, Handler, Scratch, Server, Session};
+
+/// The transport that does what a test tells it; what can be told is in [`Connection`].
+pub struct Stepping {
+    written: Vec<u8>,
+    /// How many bytes more are taken.
+    room: usize,
+    write_error: Option<TransportError>,
+    /// Not all of what was offered last was taken.
+    waited_for: bool,
+    deadline: Option<Instant>,
+    reading: bool,
+    ended: Option<Shutdown>,
+    bell: Arc<Bell>,
+    secure: bool,
+    remote_endpoint: String,
+}
+
+/// What all connections of a stepping endpoint begin with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// Whether nobody can read along.
+    pub secure: bool,
+    /// Who is at the other end, for people to read.
+    pub remote_endpoint: String,
+    /// What time it is.
+    pub now: Instant,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            secure: false,
+            remote_endpoint: "stepping transport".to_string(),
+            now: Instant::default(),
+        }
+    }
+}
+
+/// What a connection asked of its transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A write.
+    Write {
+        /// How many bytes were offered.
+        offered: usize,
+        /// How many of them were taken.
+        taken: usize,
+    },
+    /// A write that failed, as it [had to](Connection::fail_write).
+    FailedWrite,
+    /// The stream was ended, in part or whole.
+    Shutdown(Shutdown),
+    /// The deadline was set, or taken away.
+    Deadline(Option<Instant>),
+    /// Reading was resumed (`true`) or stopped.
+    Reading(bool),
+    /// The transport was woken, from whatever thread it was.
+    Wake,
+}
+
+/// A write failed because the test [said so](Connection::fail_write).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot write: {0}")]
+pub struct WriteError(pub TransportError);
+
+/// The record, and what rings when the transport is woken.
+#[derive(Default)]
+struct Bell {
+    operations: Mutex<Vec<Operation>>,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    /// A panic elsewhere leaves the record as it was: each change is one push.
+    fn operations(&self) -> MutexGuard<'_, Vec<Operation>> {
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, operation: Operation) {
+        self.operations().push(operation);
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.record(Operation::Wake);
+    }
+}
+
+/// A connection that does everything in steps, each when it is told to.
+///
+/// | it is to happen | say |
+/// |---|---|
+/// | bytes arrive | [`receive`](Self::receive), and then [`step_read`](Self::step_read) or [`read_all`](Self::read_all) |
+/// | the peer ends its direction | [`eof`](Self::eof) |
+/// | the stream breaks | [`fail`](Self::fail), or [`fail_write`](Self::fail_write) at the next write |
+/// | the peer reads | [`accept`](Self::accept) |
+/// | time passes | [`advance`](Self::advance); or [`set_now`](Self::set_now), and nobody looks at the clock |
+/// | the deadline comes | [`expire`](Self::expire) |
+/// | what handles have asked for is done | [`drain`](Self::drain) |
+///
+/// A connection begins at the [`now`](Endpoint::now) of its endpoint, with no room for anything to be
+/// written.
+pub struct Connection<H: Handler> {
+    session: Session<H>,
+    stream: Stepping,
+    scratch: Scratch,
+    /// What has arrived and was not taken, as it arrived.
+    unread: VecDeque<Vec<u8>>,
+    /// The peer has ended its direction.
+    eof: bool,
+    now: Instant,
+}
+
+impl<F: Factory> Server<Stepping, F> {
+    /// The server's end of a byte stream that begins now.
+    #[must_use]
+    pub fn connection(&self) -> Connection<F::Handler> {
+        let bell = Arc::new(Bell::default());
+        let session = self.session(&bell.clone().into(), self.transport().now);
+        let mut connection = Connection::new(session, self.transport(), bell);
+        connection.start(); // it has nothing to say, but a deadline
+        connection
+    }
+}
+
+impl<F: Factory> Client<Stepping, F> {
+    /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
+    /// [started](Connection::start).
+    ///
+    /// # Errors
+    ///
+    /// The options would make an invalid request.
+    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
+        let bell = Arc::new(Bell::default());
+        let session = self.session(target, &bell.clone().into(), self.transport().now)?;
+        Ok(Connection::new(session, self.transport(), bell))
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    fn new(session: Session<H>, endpoint: &Endpoint, bell: Arc<Bell>) -> Self {
+        let stream = Stepping {
+            written: Vec::new(),
+            room: 0,
+            write_error: None,
+            waited_for: false,
+            deadline: None,
+            reading: true,
+            ended: None,
+            bell,
+            secure: endpoint.secure,
+            remote_endpoint: endpoint.remote_endpoint.clone(),
+        };
+        let (scratch, unread) = (Scratch::default(), VecDeque::new());
+        Self { session, stream, scratch, unread, eof: false, now: endpoint.now }
+    }
+
+    /// Begins: a client writes its request, as far as there is room. A server's end has begun when it
+    /// is made.
+    pub fn start(&mut self) {
+        self.session.start(&mut self.stream, &mut self.scratch, self.now);
+    }
+
+    // Input.
+
+    /// Bytes arrive, and wait to be read.
+    pub fn receive(&mut self, bytes: impl Into<Vec<u8>>) {
+        self.unread.push_back(bytes.into());
+    }
+
+    /// Reads the bytes of one [`receive`](Self::receive), and returns how many of them were taken. The
+    /// rest stays unread, unless nothing more will be made of it.
+    pub fn step_read(&mut self) -> usize {
+        let Some(mut bytes) = self.unread.pop_front() else { return 0 };
+        let taken = self.session.feed(&mut self.stream, &mut self.scratch, &mut bytes, self.now);
+        bytes.drain(..taken);
+        if !bytes.is_empty() {
+            self.unread.push_front(bytes);
+        }
+        if self.session.discards_input() {
+            self.unread.clear();
+        }
+        taken
+    }
+
+    /// Reads on until nothing is left, or no more is taken. Returns how many bytes were.
+    pub fn read_all(&mut self) -> usize {
+        let mut taken = 0;
+        loop {
+            match self.step_read() {
+                0 => return taken,
+                n => taken += n,
+            }
+        }
+    }
+
+    /// Bytes that have arrived and were not taken.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.unread.iter().map(Vec::len).sum()
+    }
+
+    /// Whether the connection wants to be read; if not, it has paused, or awaits a verdict.
+    #[must_use]
+    pub const fn is_reading(&self) -> bool {
+        self.stream.reading
+    }
+
+    /// The peer has ended its direction.
+    pub fn eof(&mut self) {
+        self.eof = true;
+        self.session.handle_eof(&mut self.stream, &mut self.scratch, self.now);
+    }
+
+    /// The stream breaks.
+    pub fn fail(&mut self, error: TransportError) {
+        self.session.handle_error(&mut self.stream, &mut self.scratch, error, self.now);
+    }
+
+    // Output.
+
+    /// Makes room for `bytes` more to be taken: of what waits, and of what is written later. With
+    /// `usize::MAX` there is no end to it.
+    pub fn accept(&mut self, bytes: usize) {
+        self.stream.room = self.stream.room.saturating_add(bytes);
+        if self.stream.waited_for && self.stream.room > 0 {
+            self.session.handle_writable(&mut self.stream, &mut self.scratch, self.now);
+        }
+    }
+
+    /// Leaves no room: nothing is taken until [`accept`](Self::accept).
+    pub const fn refuse(&mut self) {
+        self.stream.room = 0;
+    }
+
+    /// Has the next write fail.
+    pub const fn fail_write(&mut self, error: TransportError) {
+        self.stream.write_error = Some(error);
+    }
+
+    /// What was taken so far.
+    #[must_use]
+    pub fn written(&self) -> &[u8] {
+        &self.stream.written
+    }
+
+    /// What was taken since this was called last.
+    pub fn take_written(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.stream.written)
+    }
+
+    /// How the stream was ended, if it was; the last of it.
+    #[must_use]
+    pub const fn ended(&self) -> Option<Shutdown> {
+        self.stream.ended
+    }
+
+    // Time.
+
+    /// What time it is here.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Moves the clock, and looks at no deadline.
+    pub const fn set_now(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// The deadline, as it was set.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.stream.deadline
+    }
+
+    /// The deadline comes: moves the clock there, unless it is later already. Returns whether there was
+    /// one.
+    pub fn expire(&mut self) -> bool {
+        let Some(deadline) = self.stream.deadline else { return false };
+        self.now = self.now.max(deadline);
+        self.session.handle_timeout(&mut self.stream, &mut self.scratch, self.now);
+        true
+    }
+
+    /// Time passes; the deadlines on the way come, each when it is due.
+    pub fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.stream.deadline.is_some_and(|deadline| deadline <= end) {
+            self.expire();
+        }
+        self.now = end;
+    }
+
+    // Others.
+
+    /// Whether the connection was woken since it was [drained](Self::drain) last.
+    #[must_use]
+    pub fn is_woken(&self) -> bool {
+        self.stream.bell.rung.load(Ordering::Acquire)
+    }
+
+    /// Does what handles have asked for.
+    pub fn drain(&mut self) {
+        self.stream.bell.rung.store(false, Ordering::Release);
+        self.session.drain(&mut self.stream, &mut self.scratch, self.now);
+    }
+
+    /// The connection, for others to reach it.
+    pub fn handle(&mut self) -> Handle<H> {
+        self.session.handle(&self.stream.waker())
+    }
+
+    // What it is.
+
+    /// What was asked of the transport so far.
+    #[must_use]
+    pub fn operations(&self) -> Vec<Operation> {
+        self.stream.bell.operations().clone()
+    }
+
+    /// What was asked of the transport since this was called last.
+    pub fn take_operations(&mut self) -> Vec<Operation> {
+        std::mem::take(&mut self.stream.bell.operations())
+    }
+
+    /// Bytes that were sent and not taken.
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.session.buffered_amount()
+    }
+
+    /// The handler.
+    #[must_use]
+    pub const fn handler(&self) -> &H {
+        self.session.handler()
+    }
+
+    /// Whether all is over.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.session.is_over()
+    }
+
+    /// How far the connection has come.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.session.state()
+    }
+
+    /// What has passed through; zeros when it is not open yet or over.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.session.statistics()
+    }
+}
+
+/// Joins two connections until nothing moves any more: all that each writes is taken and read by the
+/// other, the end of its stream included, and what handles have asked for is done. No time passes.
+pub fn exchange<A: Handler, B: Handler>(a: &mut Connection<A>, b: &mut Connection<B>) {
+    while carry(a, b) | carry(b, a) {}
+}
+
+/// The same while time passes for both: deadlines come when they are due, and keep-alive pings are
+/// answered.
+pub fn exchange_for<A: Handler, B: Handler>(
+    a: &mut Connection<A>,
+    b: &mut Connection<B>,
+    time: Duration,
+) {
+    let mut left = time;
+    loop {
+        exchange(a, b);
+        let due = [a.deadline().map(|at| at - a.now), b.deadline().map(|at| at - b.now)];
+        let next = due.into_iter().flatten().min().unwrap_or(left).min(left);
+        a.advance(next);
+        b.advance(next);
+        if next == left {
+            return exchange(a, b);
+        }
+        left -= next;
+    }
+}
+
+/// One way. Returns whether anything has moved.
+fn carry<A: Handler, B: Handler>(from: &mut Connection<A>, to: &mut Connection<B>) -> bool {
+    let woken = from.is_woken();
+    if woken {
+        from.drain();
+    }
+    from.accept(usize::MAX);
+    let bytes = from.take_written();
+    let written = !bytes.is_empty();
+    if written {
+        to.receive(bytes);
+    }
+    let read = to.read_all() > 0;
+    // What a pause leaves unread comes before the end.
+    let ended = from.ended().is_some() && to.unread() == 0 && !to.eof;
+    if ended {
+        to.eof();
+    }
+    woken || written || read || ended
+}
+
+impl<H: Handler> fmt::Debug for Connection<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Stepping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stepping")
+            .field("room", &self.room)
+            .field("deadline", &self.deadline)
+            .field("reading", &self.reading)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport for Stepping {
+    type Error = WriteError;
+    type Endpoint = Endpoint;
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
+        if let Some(error) = self.write_error.take() {
+            self.bell.record(Operation::FailedWrite);
+            return Err(WriteError(error));
+        }
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        let taken = self.room.min(offered);
+        let mut left = taken;
+        for slice in slices {
+            let n = left.min(slice.len());
+            self.written.extend_from_slice(&slice[..n]);
+            left -= n;
+        }
+        if self.room < usize::MAX {
+            self.room -= taken;
+        }
+        self.waited_for = taken < offered;
+        self.bell.record(Operation::Write { offered, taken });
+        Ok(taken)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {
+        self.ended = Some(how);
+        if how != Shutdown::HalfClose {
+            (self.deadline, self.waited_for) = (None, false);
+        }
+        self.bell.record(Operation::Shutdown(how));
+        Ok(())
+    }
+
+    fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+        self.bell.record(Operation::Deadline(deadline));
+    }
+
+    fn set_reading(&mut self, reading: bool) {
+        self.reading = reading;
+        self.bell.record(Operation::Reading(reading));
+    }
+
+    fn waker(&self) -> Waker {
+        self.bell.clone().into()
+    }
+
+    fn classify(error: &WriteError) -> TransportError {
+        error.0
+    }
+
+    fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    fn remote_endpoint(&self) -> String {
+        self.remote_endpoint.clone()
+    }
+}
