@@ -1,0 +1,137 @@
+//! An open connection, given any bytes.
+//!
+//! Asserts, for both roles, with and without an extension: no panic; the same events, failure and
+//! answers however the bytes are cut, whichever memory they are received into, and whether messages are
+//! lent whole or streamed; at most one failure, and nothing after it or after a Close; no memory lent on
+//! the peer's word alone; and that what is sent is well-formed.
+#![no_main]
+
+use anyloop_fuzz::arrival::Cuts;
+use anyloop_fuzz::config;
+use anyloop_fuzz::subject::{Reading, Subject};
+use anyloop_fuzz::wire::Frame;
+use anyloop_proto::{Cause, Failure, Role};
+use arbitrary::{Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+
+/// The first bytes of a case; the others are what arrives, see `Form`.
+#[derive(Arbitrary, Debug)]
+struct Options {
+    server: bool,
+    extension: bool,
+    auto_pong: bool,
+    reading: Reading,
+    limit: Limit,
+    form: Form,
+    cuts: Cuts,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Limit {
+    Default,
+    Small(u8),
+    Middle,
+}
+
+/// What the rest of the case is.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Form {
+    /// The bytes as they are.
+    Bytes,
+    /// Frames that are right but for what the fuzzer thinks of.
+    Frames,
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut data = Unstructured::new(data);
+    let Ok(options) = data.arbitrary::<Options>() else { return };
+    let bytes = match options.form {
+        Form::Bytes => data.take_rest().to_vec(),
+        Form::Frames => frames(&mut data, options.server).unwrap_or_default(),
+    };
+    let reference = run(&options, false, Reading::Plain, &[&bytes]);
+    let pieces = options.cuts.pieces(&bytes);
+    compare(&options, &reference, &run(&options, false, options.reading, &[&bytes]));
+    compare(&options, &reference, &run(&options, false, options.reading, &pieces));
+    let streamed = run(&options, true, options.reading, &[&bytes]);
+    compare(&options, &reference, &streamed);
+    let cut = run(&options, true, options.reading, &pieces);
+    compare(&options, &reference, &cut);
+    let (streamed, cut) = (streamed.joined().1, cut.joined().1);
+    assert!(streamed.starts_with(&cut) || cut.starts_with(&streamed), "{streamed:x?} {cut:x?}");
+});
+
+fn run(options: &Options, streaming: bool, reading: Reading, pieces: &[&[u8]]) -> Subject {
+    let role = if options.server { Role::Server } else { Role::Client };
+    let config = config(|config| {
+        config.streaming = streaming;
+        config.auto_pong = options.auto_pong;
+        match options.limit {
+            Limit::Default => {}
+            Limit::Small(limit) => config.max_message_size = limit.into(),
+            Limit::Middle => config.max_message_size = 10_000,
+        }
+    });
+    let mut subject = Subject::new(role, config, reading, options.extension);
+    for piece in pieces {
+        subject.feed(piece);
+    }
+    subject.eof();
+    if let Some(at) = subject.sent.iter().position(|frame| frame.opcode == 0x8) {
+        assert_eq!(at + 1, subject.sent.len(), "the peer began to close, or failed: all is said");
+    }
+    subject
+}
+
+fn compare(options: &Options, one: &Subject, other: &Subject) {
+    assert_eq!(one.joined().0, other.joined().0);
+    assert_eq!(verdict(options, one.failure), verdict(options, other.failure));
+    assert_eq!(one.state(), other.state());
+    if one.failure == other.failure {
+        assert_eq!(one.sent, other.sent);
+    }
+}
+
+/// Who fails a coded text that is wrong in two ways depends on where it is cut: the extension is asked
+/// about a part before its UTF-8 is looked at. All else must be the same.
+fn verdict(options: &Options, failure: Option<Failure>) -> Option<Result<Failure, u64>> {
+    let failure = failure?;
+    Some(match failure.cause() {
+        Cause::Extension(_) | Cause::InvalidUtf8 { .. } if options.extension => {
+            Err(failure.messages_before())
+        }
+        _ => Ok(failure),
+    })
+}
+
+/// Frames as the peer sends them, mostly valid.
+fn frames(data: &mut Unstructured<'_>, masked: bool) -> arbitrary::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut in_message = false;
+    while !data.is_empty() && bytes.len() < 60_000 {
+        let what: u8 = data.arbitrary()?;
+        let fin = what & 0x80 == 0;
+        let (fin, opcode) = match what & 0xf {
+            0..6 if in_message => (fin, 0x0),
+            0..3 => (fin, 0x1),
+            3..6 => (fin, 0x2),
+            6 | 7 => (true, 0x9),
+            8 => (true, 0xa),
+            9 => (true, 0x8),
+            _ => (fin, data.int_in_range(0..=15)?),
+        };
+        if opcode < 8 {
+            in_message = !fin;
+        }
+        let rsv = if what & 0x40 == 0 { 0 } else { data.arbitrary::<u8>()? & 0x70 };
+        let len = usize::from(data.arbitrary::<u8>()?).min(if opcode < 8 { 255 } else { 130 });
+        let mut payload = data.bytes(len.min(data.len()))?.to_vec();
+        // Large enough to be received in place, now and then.
+        if what & 0x20 != 0 && opcode < 8 {
+            payload = payload.repeat(data.int_in_range(1..=100)?);
+        }
+        let masked = if what & 0x10 == 0 { masked } else { data.arbitrary()? };
+        bytes.extend(Frame { fin, rsv, opcode, payload }.bytes(masked));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,183 @@
+//! The server's side of the opening handshake, given any bytes.
+//!
+//! Asserts: no panic; the same request, refusal, answer and unread rest however the bytes are cut; at
+//! most one outcome; a refusal that is one whole response, and a request that can be answered as what it
+//! claims to be.
+#![no_main]
+
+use std::sync::Arc;
+
+use anyloop_fuzz::arrival::Cuts;
+use anyloop_fuzz::subject::Seen;
+use anyloop_fuzz::{START, config, toy};
+use anyloop_proto::handshake::http::{HeaderMap, Method, Response, StatusCode, Uri};
+use anyloop_proto::handshake::{Accept, OriginPolicy, Request, ServerHandshake, ServerOptions};
+use anyloop_proto::{Cause, Connection, Failure, Input, Shutdown};
+use arbitrary::{Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+
+/// The first bytes of a case; the others are what arrives.
+#[derive(Arbitrary, Debug)]
+struct Settings {
+    cuts: Cuts,
+    max_head_size: Option<u8>,
+    max_fields: Option<u8>,
+    max_body_size: Option<u8>,
+    any_origin: bool,
+    extension: bool,
+}
+
+/// What came of the bytes.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    request: Option<Asked>,
+    failure: Option<Failure>,
+    written: String,
+    left: Vec<u8>,
+    answer: Option<String>,
+    /// What a connection makes of what is left.
+    seen: Vec<Seen>,
+}
+
+/// A request, as it was lent.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    upgrade: bool,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    subprotocols: Vec<String>,
+}
+
+impl From<&Request> for Asked {
+    fn from(request: &Request) -> Self {
+        Self {
+            upgrade: request.is_upgrade(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+            body: request.body().clone(),
+            subprotocols: request.subprotocols().to_vec(),
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut data = Unstructured::new(data);
+    let Ok(settings) = data.arbitrary::<Settings>() else { return };
+    let bytes = data.take_rest();
+    let whole = run(&settings, &[bytes]);
+    let cut = run(&settings, &settings.cuts.pieces(bytes));
+    assert_eq!(whole, cut);
+});
+
+fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
+    let mut handshake = ServerHandshake::new(Arc::new(options(settings)), START);
+    let (mut out, mut left, mut lent, mut failure) = (Vec::new(), Vec::new(), 0, None);
+    for piece in pieces {
+        let mut piece = piece.to_vec();
+        let mut input = Input::new(&mut piece);
+        match handshake.next(&mut input, START, &mut out) {
+            Ok(incoming) => lent += usize::from(incoming.is_some()),
+            Err(error) => {
+                assert_eq!(failure, None, "a second failure");
+                failure = Some(error);
+            }
+        }
+        left.extend_from_slice(input.rest());
+    }
+    assert!(lent + usize::from(failure.is_some()) <= 1, "one outcome");
+    assert_eq!(handshake.failure(), failure);
+    assert_eq!(handshake.request().is_some(), lent == 1);
+    let request = handshake.request().map(Asked::from);
+    // 100 (Continue) is said only if no byte of the body is there yet.
+    let written = String::from_utf8(out).expect("refusals are text");
+    let written = written.replacen("HTTP/1.1 100 Continue\r\n\r\n", "", 1);
+    match failure {
+        Some(failure) => check_refusal(&handshake, failure, &written),
+        None => assert_eq!(written, "", "nothing to say yet"),
+    }
+    let (mut answer, mut seen) = (None, Vec::new());
+    if let Some(asked) = &request {
+        let connection;
+        (answer, connection) = answered(&mut handshake, asked);
+        if let Some(connection) = connection {
+            seen = taken(connection, &left);
+        }
+    }
+    Outcome { request, failure, written, left, answer, seen }
+}
+
+fn options(settings: &Settings) -> ServerOptions {
+    let origins = match settings.any_origin {
+        true => OriginPolicy::Any,
+        false => OriginPolicy::only(["http://example.com"]),
+    };
+    let mut options = ServerOptions::new(origins);
+    options.connection = config(|_| ());
+    if let Some(size) = settings.max_head_size {
+        options.max_head_size = usize::from(size) * 2;
+    }
+    if let Some(count) = settings.max_fields {
+        options.max_fields = count.into();
+    }
+    if let Some(size) = settings.max_body_size {
+        options.max_body_size = size.into();
+    }
+    if settings.extension {
+        options.extensions.push(Arc::new(toy::Toy));
+    }
+    options
+}
+
+fn check_refusal(handshake: &ServerHandshake, failure: Failure, written: &str) {
+    let Cause::Handshake(error) = failure.cause() else { panic!("{failure}") };
+    assert_eq!(handshake.shutdown(), Shutdown::HalfClose, "the response must arrive");
+    let (head, body) = written.split_once("\r\n\r\n").expect("a whole head");
+    let status: u16 = head["HTTP/1.1 ".len()..][..3].parse().expect("a status");
+    assert!((400..=505).contains(&status), "{head}");
+    assert!(head.contains(&format!("\r\nContent-Length: {}", error.to_string().len() + 1)));
+    assert!(body.is_empty() || body == format!("{error}\n"), "{body:?}");
+}
+
+/// Answers the request as what it claims to be.
+fn answered(
+    handshake: &mut ServerHandshake,
+    asked: &Asked,
+) -> (Option<String>, Option<Connection>) {
+    let mut out = Vec::new();
+    let mut accept = Accept::new();
+    accept.subprotocol = asked.subprotocols.last().cloned();
+    let result = handshake.accept(accept, START, &mut out);
+    assert_eq!(result.is_ok(), asked.upgrade, "{result:?}");
+    let connection = match result {
+        Ok(opened) => {
+            assert_eq!(opened.subprotocol.as_ref(), asked.subprotocols.last());
+            Some(opened.connection)
+        }
+        Err(_) => {
+            assert_eq!(out, b"", "an answer that fails appends nothing");
+            let mut response = Response::new(b"hello".to_vec());
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            handshake.respond(&response, START, &mut out).expect("it waits for an answer");
+            assert_eq!(handshake.shutdown(), Shutdown::HalfClose);
+            assert_eq!(out.ends_with(b"\r\n\r\n"), asked.method == Method::HEAD);
+            None
+        }
+    };
+    assert!(handshake.respond(&Response::new(Vec::new()), START, &mut out).is_err(), "once only");
+    let out = String::from_utf8(out).expect("answers are text");
+    assert!(!out.replace("\r\n", "").contains(['\r', '\n']), "{out:?}");
+    (Some(out), connection)
+}
+
+fn taken(mut connection: Connection, left: &[u8]) -> Vec<Seen> {
+    let (mut left, mut out, mut seen) = (left.to_vec(), Vec::new(), Vec::new());
+    let mut input = Input::new(&mut left);
+    let Connection { receiver, sender } = &mut connection;
+    while let Ok(Some(event)) = receiver.next(sender, &mut input, START, &mut out) {
+        seen.push(event.into());
+    }
+    seen
+}

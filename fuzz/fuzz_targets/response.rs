@@ -1,0 +1,126 @@
+//! The client's side of the opening handshake, given any bytes.
+//!
+//! The nonce is always that of RFC 6455 §1.3, two subprotocols and a toy extension are offered. Asserts:
+//! no panic; the same verdict, response and unread rest however the bytes are cut, and whenever the
+//! stream ends; at most one outcome; and that a connection comes only of a 101 with the right key, a
+//! subprotocol that was asked for, and the extension that was offered.
+#![no_main]
+
+use std::sync::Arc;
+
+use anyloop_fuzz::arrival::Cuts;
+use anyloop_fuzz::{START, config, toy};
+use anyloop_proto::handshake::http::{HeaderMap, StatusCode};
+use anyloop_proto::handshake::{ClientHandshake, ClientOptions, Target};
+use anyloop_proto::{Failure, Input, Shutdown};
+use arbitrary::{Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+
+/// The first bytes of a case; the others are what arrives.
+#[derive(Arbitrary, Debug)]
+struct Settings {
+    cuts: Cuts,
+    max_head_size: Option<u8>,
+    max_fields: Option<u8>,
+    max_body_size: Option<u8>,
+    extension: bool,
+}
+
+/// What came of the bytes.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    opened: Option<(HeaderMap, Option<String>, Option<String>)>,
+    failure: Option<Failure>,
+    response: Option<(StatusCode, HeaderMap, Vec<u8>)>,
+    left: Vec<u8>,
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut data = Unstructured::new(data);
+    let Ok(settings) = data.arbitrary::<Settings>() else { return };
+    let bytes = data.take_rest();
+    let whole = run(&settings, &[bytes]);
+    let cut = run(&settings, &settings.cuts.pieces(bytes));
+    assert_eq!(whole, cut);
+    check(&settings, &whole);
+});
+
+fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
+    let target: Target = "ws://server.example.com/chat".parse().expect("a target");
+    let mut out = Vec::new();
+    let mut handshake = ClientHandshake::new(&target, Arc::new(options(settings)), START, &mut out)
+        .expect("valid options");
+    out.clear();
+    let (mut left, mut opened, mut failure) = (Vec::new(), None, None);
+    for piece in pieces {
+        let mut piece = piece.to_vec();
+        let mut input = Input::new(&mut piece);
+        match handshake.next(&mut input, START, &mut out) {
+            Ok(None) => {}
+            Ok(Some(done)) => {
+                assert!(opened.is_none() && failure.is_none(), "one outcome");
+                assert_eq!(done.response.status(), StatusCode::SWITCHING_PROTOCOLS);
+                opened = Some((done.response.headers().clone(), done.subprotocol, done.extension));
+            }
+            Err(error) => {
+                assert!(opened.is_none() && failure.is_none(), "one outcome");
+                failure = Some(error);
+            }
+        }
+        left.extend_from_slice(input.rest());
+    }
+    if let Err(error) = handshake.handle_eof() {
+        assert!(opened.is_none() && failure.is_none(), "one outcome");
+        failure = Some(error);
+    }
+    assert_eq!(out, b"", "a client has nothing more to say");
+    assert_eq!(opened.is_some(), failure.is_none(), "one outcome");
+    assert_eq!(handshake.failure(), failure);
+    assert_eq!(handshake.shutdown() == Shutdown::Open, opened.is_some());
+    let response = handshake.into_response().map(|response| {
+        let (head, body) = response.into_parts();
+        (head.status, head.headers, body)
+    });
+    Outcome { opened, failure, response, left }
+}
+
+fn options(settings: &Settings) -> ClientOptions {
+    let mut options = ClientOptions::default();
+    options.connection = config(|_| ());
+    options.subprotocols = vec!["chat".into(), "superchat".into()];
+    if let Some(size) = settings.max_head_size {
+        options.max_head_size = usize::from(size) * 2;
+    }
+    if let Some(count) = settings.max_fields {
+        options.max_fields = count.into();
+    }
+    if let Some(size) = settings.max_body_size {
+        options.max_body_size = size.into();
+    }
+    if settings.extension {
+        options.extensions.push(Arc::new(toy::Toy));
+    }
+    options
+}
+
+fn check(settings: &Settings, outcome: &Outcome) {
+    if let Some((_, _, body)) = &outcome.response {
+        let most = settings.max_body_size.map_or(64 * 1024, usize::from);
+        assert!(body.len() <= most, "{} bytes of body", body.len());
+        assert!(outcome.failure.is_some());
+    }
+    let Some((headers, subprotocol, extension)) = &outcome.opened else {
+        assert_eq!(outcome.left, b"", "what is left is of no use");
+        return;
+    };
+    let field = |name: &str| {
+        assert!(headers.get_all(name).iter().count() <= 1, "{name} stands twice");
+        headers.get(name).map(|value| value.to_str().expect("it was verified"))
+    };
+    assert_eq!(field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert!(field("upgrade").is_some_and(|value| value.to_lowercase().contains("websocket")));
+    assert_eq!(field("sec-websocket-protocol"), subprotocol.as_deref());
+    assert!(subprotocol.as_deref().is_none_or(|name| ["chat", "superchat"].contains(&name)));
+    assert!(extension.is_none() || settings.extension);
+    assert!(extension.as_deref().is_none_or(|name| name == "toy" || name.starts_with("toy;")));
+}

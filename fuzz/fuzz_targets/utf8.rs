@@ -1,0 +1,97 @@
+//! Text messages, held against `core::str::from_utf8`.
+//!
+//! Asserts, however the text is fragmented, cut and received: a text that is UTF-8 is lent as it was
+//! sent; any other fails the connection with the index of the byte that cannot be right, as soon as that
+//! byte is there, and nothing of it beyond that byte is lent before.
+#![no_main]
+
+use anyloop_fuzz::arrival::Cuts;
+use anyloop_fuzz::config;
+use anyloop_fuzz::subject::{Reading, Seen, Subject};
+use anyloop_fuzz::wire::Frame;
+use anyloop_proto::{Cause, Kind, Role};
+use arbitrary::{Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+
+/// The first bytes of a case; the others are the text.
+#[derive(Arbitrary, Debug)]
+struct Options {
+    server: bool,
+    streaming: bool,
+    reading: Reading,
+    /// The sizes of the frames; none: one frame.
+    fragments: Option<Cuts>,
+    /// The sizes of the pieces; none: one piece.
+    cuts: Option<Cuts>,
+    /// So many bytes of ASCII come first, so that the fast check has something to do.
+    before: u16,
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut data = Unstructured::new(data);
+    let Ok(options) = data.arbitrary::<Options>() else { return };
+    let mut text = vec![b'x'; usize::from(options.before % 6_000)];
+    text.extend_from_slice(data.take_rest());
+
+    let config = config(|config| config.streaming = options.streaming);
+    let role = if options.server { Role::Server } else { Role::Client };
+    let mut subject = Subject::new(role, config, options.reading, false);
+    let (bytes, arrived) = message(&text, &options);
+    let pieces = options.cuts.map_or_else(|| vec![&bytes[..]], |cuts| cuts.pieces(&bytes));
+    let (mut fed, mut failed_at) = (0, None);
+    for piece in pieces {
+        let before = arrived[fed];
+        fed += piece.len();
+        subject.feed(piece);
+        if subject.failure.is_some() && failed_at.is_none() {
+            failed_at = Some((before, arrived[fed]));
+        }
+    }
+
+    let (joined, rest) = subject.joined();
+    match offending(&text) {
+        None => {
+            assert_eq!(subject.failure, None);
+            assert_eq!(joined, [Seen::Message(Kind::Text, text)]);
+        }
+        Some(at) => {
+            let cause = subject.failure.map(|failure| failure.cause());
+            assert_eq!(cause, Some(Cause::InvalidUtf8 { at: at as u64 }));
+            assert_eq!(joined, []);
+            assert!(text[..at].starts_with(&rest), "{} bytes lent, {at} are right", rest.len());
+            let (before, with) = failed_at.expect("it failed");
+            if at < text.len() {
+                assert!(before <= at && at < with, "byte {at} failed between {before} and {with}");
+            }
+            assert_eq!(subject.sent.len(), 1);
+            assert!(subject.sent[0].payload.starts_with(&1007u16.to_be_bytes()));
+        }
+    }
+});
+
+/// The index of the first byte that no continuation can mend; the length if the text ends too early.
+fn offending(text: &[u8]) -> Option<usize> {
+    let valid = core::str::from_utf8(text).err()?.valid_up_to();
+    let wrong = (valid..text.len()).find(|&at| {
+        core::str::from_utf8(&text[valid..=at]).is_err_and(|error| error.error_len().is_some())
+    });
+    Some(wrong.unwrap_or(text.len()))
+}
+
+/// The frames, and how many bytes of the text are among the first so many of theirs.
+fn message(text: &[u8], options: &Options) -> (Vec<u8>, Vec<usize>) {
+    let mut fragments = options.fragments.map_or_else(|| vec![text], |cuts| cuts.pieces(text));
+    if fragments.is_empty() {
+        fragments.push(&[]);
+    }
+    let (mut bytes, mut arrived) = (Vec::new(), vec![0]);
+    for (i, payload) in fragments.iter().enumerate() {
+        let (opcode, fin) = (u8::from(i == 0), i == fragments.len() - 1);
+        let frame = Frame { fin, rsv: 0, opcode, payload: payload.to_vec() }.bytes(options.server);
+        let before = arrived[bytes.len()];
+        arrived.extend(std::iter::repeat_n(before, frame.len() - payload.len()));
+        arrived.extend(before + 1..=before + payload.len());
+        bytes.extend(frame);
+    }
+    (bytes, arrived)
+}
