@@ -12,6 +12,61 @@ use crate::message::Kind;
 /// Restores received messages.
 ///
 /// Only messages whose first frame has one of the claimed bits set come here; others pass by.
+///
+/// An extension that negates every byte, in both directions:
+///
+/// ```
+/// use anyloop_proto::extension::{Decoder, Encoder, Part};
+/// use anyloop_proto::frame::Rsv;
+/// use anyloop_proto::{ExtensionError, Kind};
+/// # use anyloop_proto::{Config, Connection, Event, Input, Instant, Message, Role};
+///
+/// struct Negated;
+///
+/// impl Decoder for Negated {
+///     fn claims(&self) -> Rsv {
+///         Rsv::RSV2
+///     }
+///
+///     fn decode(
+///         &mut self,
+///         part: Part<'_>,
+///         limit: usize,
+///         message: &mut Vec<u8>,
+///     ) -> Result<(), ExtensionError> {
+///         if part.payload.len() > limit - message.len() {
+///             return Err(ExtensionError::TooBig);
+///         }
+///         message.extend(part.payload.iter().map(|byte| !byte));
+///         Ok(())
+///     }
+/// }
+///
+/// impl Encoder for Negated {
+///     fn begin(&mut self, kind: Kind, _: Option<usize>) -> Option<Rsv> {
+///         (kind == Kind::Binary).then_some(Rsv::RSV2) // texts go as they are
+///     }
+///
+///     fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>) {
+///         out.extend(payload.iter().map(|byte| !byte));
+///     }
+/// }
+///
+/// # let now = Instant::from_nanos(0);
+/// let new = |role| {
+///     Connection::new(role, Config::default().into(), now)
+///         .with_extension(Box::new(Negated), Box::new(Negated))
+/// };
+/// let (mut server, mut wire) = (new(Role::Server), Vec::new());
+/// server.sender.send(&[0x00, 0x0f][..], &mut wire)?;
+/// assert_eq!(wire, b"\xa2\x02\xff\xf0");
+///
+/// let Connection { mut receiver, mut sender } = new(Role::Client);
+/// let mut input = Input::new(&mut wire);
+/// let event = receiver.next(&mut sender, &mut input, now, &mut Vec::new())?;
+/// assert!(matches!(event, Some(Event::Message(Message::Binary(&[0x00, 0x0f])))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Decoder: Send {
     /// The reserved bits that this extension sets on the first frame of a message.
     fn claims(&self) -> Rsv;
@@ -20,7 +75,8 @@ pub trait Decoder: Send {
     /// beyond `limit` bytes: [`ExtensionError::TooBig`] says that it would, and must be found before
     /// memory is taken.
     ///
-    /// Parts are cut anywhere, also inside a frame.
+    /// Parts are cut anywhere, also inside a frame. What could be decoded before an error is appended
+    /// all the same.
     ///
     /// # Errors
     ///
@@ -34,6 +90,8 @@ pub trait Decoder: Send {
 }
 
 /// Transforms messages before they are sent.
+///
+/// The example of [`Decoder`] implements both.
 pub trait Encoder: Send {
     /// Asked at the start of each message: the reserved bits to set, or `None` to send this message
     /// as it is. `len` is its size in bytes, where known.
@@ -44,6 +102,8 @@ pub trait Encoder: Send {
 }
 
 /// A part of a message on its way to a [`Decoder`].
+///
+/// The example of [`Decoder`] takes them.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Part<'p> {

@@ -27,6 +27,30 @@ const FRAGMENT_CHARGE: u64 = 16;
 const FRAGMENTS_AT_LEAST: u64 = 1 << 16;
 
 /// The receiving half of a [`Connection`](super::Connection).
+///
+/// A large message, most of which is received where it is to lie:
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// let Connection { receiver, sender } = &mut connection;
+/// let mut bytes = [&b"\x82\x7e\x2e\xe0"[..], &[7; 6_000]].concat(); // half of 12,000 bytes
+/// assert!(receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?.is_none());
+///
+/// let room = receiver.want().expect("much is still to come");
+/// assert_eq!(room.len(), 6_000); // no more than that
+/// room.fill(8); // as a socket would
+/// receiver.filled(6_000);
+/// match receiver.next(sender, &mut Input::new(&mut []), now, &mut out)? {
+///     Some(Event::Message(Message::Binary(payload))) => {
+///         assert_eq!((payload.len(), payload[5_999], payload[6_000]), (12_000, 7, 8));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Failure>(())
+/// ```
 pub struct Receiver {
     step: Step,
     /// Payload bytes of the message so far, as they came: encoded if an extension encodes.
@@ -484,19 +508,20 @@ impl Receiver {
         let most = (limit - decoding.size).saturating_add(start as u64);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let result = assembly.append_with(|text| decoding.decoder.decode(part, most, text));
-        result.map_err(Cause::Extension)?;
-        if assembly.message().len() > most {
-            return Err(Cause::Extension(ExtensionError::TooBig));
-        }
+        let too_big = assembly.message().len() > most;
         let before = decoding.size;
         if let Some(assembly) = &self.assembly {
             let decoded = assembly.message().get(start..).unwrap_or_default();
             decoding.size += decoded.len() as u64;
+            // What was decoded before an error came before it.
             if kind == Kind::Text {
-                check_text(&mut self.utf8, decoded, before, last)?;
+                check_text(&mut self.utf8, decoded, before, last && result.is_ok())?;
             }
         }
-        Ok(())
+        match result {
+            Ok(()) if too_big => Err(Cause::Extension(ExtensionError::TooBig)),
+            result => result.map_err(Cause::Extension),
+        }
     }
 
     fn check_text(&mut self, kind: Kind, bytes: &[u8], last: bool) -> Result<(), Cause> {

@@ -28,7 +28,12 @@ pub(super) struct Head {
     line: usize,
     after_cr: bool,
     empty_lines: u8,
+    /// How much of [`HEAD`] the first line has begun with.
+    head: u8,
 }
+
+/// How the request of a head without its body begins.
+const HEAD: &[u8] = b"HEAD ";
 
 /// What kind of head it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,8 +56,8 @@ impl Head {
     /// `max_size` bytes at most, all line ends included; empty lines before it do not count.
     pub(super) const fn new(message: Message, max_size: usize, max_fields: usize) -> Self {
         let bytes = Vec::new();
-        let (lines, line, after_cr, empty_lines) = (0, 0, false, 0);
-        Self { message, max_size, max_fields, bytes, lines, line, after_cr, empty_lines }
+        let (lines, line, after_cr, empty_lines, head) = (0, 0, false, 0, 0);
+        Self { message, max_size, max_fields, bytes, lines, line, after_cr, empty_lines, head }
     }
 
     /// Takes from `input` what belongs to the head. Returns whether it is whole. After an error it
@@ -86,6 +91,11 @@ impl Head {
         self.lines > 0 || self.line > 0
     }
 
+    /// Whether it is a request by HEAD, as far as it has come: a refusal has no body then either.
+    pub(super) fn is_by_head(&self) -> bool {
+        usize::from(self.head) == HEAD.len()
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -104,7 +114,13 @@ impl Head {
             0..=8 | 10..=12 | 14..=31 | 127 => return Err(HandshakeError::Malformed),
             _ if self.lines == 0 && !self.may_begin(byte) => return Err(self.no_beginning()),
             b'\r' => self.after_cr = true,
-            _ => self.line += 1,
+            _ => {
+                let place = usize::from(self.head);
+                if self.lines == 0 && self.line == place && HEAD.get(place) == Some(&byte) {
+                    self.head += 1;
+                }
+                self.line += 1;
+            }
         }
         Ok(Step::Part)
     }

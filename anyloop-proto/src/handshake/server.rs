@@ -1,5 +1,6 @@
 //! The server's side of the opening handshake (RFC 6455 §4.2).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -72,6 +73,8 @@ pub struct ServerHandshake {
 
 /// A request, lent to the application. It stays readable as
 /// [`ServerHandshake::request`].
+///
+/// The examples of [`ServerHandshake`] and [`Request`] show one of each.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "a request is either")]
 pub enum Incoming<'r> {
@@ -82,13 +85,10 @@ pub enum Incoming<'r> {
     Http(&'r Request),
 }
 
-/// How the request of a head without its body begins.
-const HEAD: &[u8] = b"HEAD ";
-
 /// How far it has come.
 enum Step {
     Head(Head),
-    Body(Body),
+    Body(Body, Box<Request>),
     /// The application has the request.
     Awaiting,
     /// A connection was made.
@@ -192,7 +192,7 @@ impl ServerHandshake {
         self.eof = true;
         match &mut self.step {
             Step::Awaiting if self.request.as_ref().is_some_and(|r| !r.is_upgrade()) => Ok(()),
-            Step::Head(_) | Step::Body(_) | Step::Awaiting => self.end(Cause::EndOfStream),
+            Step::Head(_) | Step::Body(..) | Step::Awaiting => self.end(Cause::EndOfStream),
             Step::Closing { unread } => {
                 *unread = false;
                 Ok(())
@@ -208,7 +208,7 @@ impl ServerHandshake {
     /// [`Cause::Transport`] if the handshake was not over; once.
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         match self.step {
-            Step::Head(_) | Step::Body(_) | Step::Awaiting => self.end(Cause::Transport(error)),
+            Step::Head(_) | Step::Body(..) | Step::Awaiting => self.end(Cause::Transport(error)),
             Step::Closing { .. } | Step::Ended => {
                 (self.step, self.deadline) = (Step::Ended, None);
                 Ok(())
@@ -240,7 +240,7 @@ impl ServerHandshake {
             return Ok(None);
         }
         let (cause, status) = match self.step {
-            Step::Head(_) | Step::Body(_) => (Cause::OpenTimeout, StatusCode::REQUEST_TIMEOUT),
+            Step::Head(_) | Step::Body(..) => (Cause::OpenTimeout, StatusCode::REQUEST_TIMEOUT),
             Step::Awaiting => (Cause::VerdictTimeout, StatusCode::SERVICE_UNAVAILABLE),
             Step::Closing { .. } => {
                 (self.step, self.deadline) = (Step::Ended, None);
@@ -256,7 +256,7 @@ impl ServerHandshake {
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let cause = Cause::Handshake(HandshakeError::Abandoned);
         match self.step {
-            Step::Head(_) | Step::Body(_) | Step::Awaiting => {
+            Step::Head(_) | Step::Body(..) | Step::Awaiting => {
                 Some(self.give_up(cause, StatusCode::SERVICE_UNAVAILABLE, now, out))
             }
             Step::Closing { .. } | Step::Opened | Step::Ended => None,
@@ -266,7 +266,7 @@ impl ServerHandshake {
     /// What is to become of the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
-            Step::Head(_) | Step::Body(_) | Step::Awaiting | Step::Opened => Shutdown::Open,
+            Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Opened => Shutdown::Open,
             Step::Closing { unread: true } => Shutdown::HalfClose,
             Step::Closing { unread: false } => Shutdown::Close,
             Step::Ended => Shutdown::Abort,
@@ -276,19 +276,13 @@ impl ServerHandshake {
     /// The request, from when it is lent, also after it was answered.
     #[must_use]
     pub const fn request(&self) -> Option<&Request> {
-        match self.step {
-            Step::Head(_) | Step::Body(_) => None,
-            _ => self.request.as_ref(),
-        }
+        self.request.as_ref()
     }
 
     /// The same, to keep.
     #[must_use]
     pub fn into_request(self) -> Option<Request> {
-        match self.step {
-            Step::Head(_) | Step::Body(_) => None,
-            _ => self.request,
-        }
+        self.request
     }
 
     /// Why there is no connection, once that is so. Plain HTTP that was answered is no failure.
@@ -305,9 +299,9 @@ impl ServerHandshake {
     ) -> Result<bool, HandshakeError> {
         match &mut self.step {
             Step::Head(head) => {
-                // Known before the head is judged: a refusal of HEAD has no body either.
-                self.headless = head.bytes().iter().chain(input.rest()).take(HEAD.len()).eq(HEAD);
-                if !head.read(input)? {
+                let whole = head.read(input);
+                self.headless = head.is_by_head();
+                if !whole? {
                     return Ok(false);
                 }
                 let http = parse::request(head)?;
@@ -317,15 +311,14 @@ impl ServerHandshake {
                 if body.declares_too_much() {
                     return Err(HandshakeError::BodyTooBig);
                 }
-                self.request = Some(request);
                 // RFC 9110 §10.1.1: not if some of the body is here already.
                 if expects_continue && !body.is_whole() && input.is_empty() {
                     HeadWriter::response(StatusCode::CONTINUE, out.buffer()).end();
                 }
-                self.step = Step::Body(body);
+                self.step = Step::Body(body, Box::new(request));
                 self.read_body(input)
             }
-            Step::Body(_) => self.read_body(input),
+            Step::Body(..) => self.read_body(input),
             Step::Awaiting | Step::Opened => Ok(false),
             Step::Closing { .. } | Step::Ended => {
                 input.discard();
@@ -335,15 +328,17 @@ impl ServerHandshake {
     }
 
     fn read_body(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
-        let (Step::Body(body), Some(request)) = (&mut self.step, &mut self.request) else {
-            return Ok(false);
-        };
+        let Step::Body(body, _) = &mut self.step else { return Ok(false) };
         if !body.read(input)? {
             // A chunk that is too large is refused when it begins.
             let too_big = body.declares_too_much();
             return if too_big { Err(HandshakeError::BodyTooBig) } else { Ok(false) };
         }
-        request.set_body(body.take());
+        let body = body.take();
+        if let Step::Body(_, mut request) = std::mem::replace(&mut self.step, Step::Awaiting) {
+            request.set_body(body);
+            self.request = Some(*request);
+        }
         Ok(true)
     }
 

@@ -231,6 +231,7 @@ fn rfc9110_9_3_2_a_refusal_of_head_has_no_body() {
     for request in [
         format!("HEAD / HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
         "HEAD / HTTP/1.1\r\nHost : a\r\n\r\n".to_string(),
+        "\r\n\r\nHEAD / HTTP/1.1\r\n\r\n".to_string(),
     ] {
         for size in [1, usize::MAX] {
             let mut server = server();
@@ -245,5 +246,22 @@ fn rfc9110_9_3_2_a_refusal_of_head_has_no_body() {
             assert!(out.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&out));
             assert!(out.ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&out));
         }
+    }
+}
+
+/// A request that was refused in its body was never whole, and never lent.
+#[test]
+fn a_request_that_was_not_lent_cannot_be_read() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for size in [1, usize::MAX] {
+        let mut server = server();
+        let mut failed = false;
+        for piece in format!("{head}x").into_bytes().chunks_mut(size) {
+            let mut input = anyloop_proto::Input::new(piece);
+            failed |= server.next(&mut input, at(0), &mut Vec::new()).is_err();
+        }
+        assert!(failed);
+        assert!(server.request().is_none());
+        assert!(server.into_request().is_none());
     }
 }
