@@ -80,6 +80,22 @@ impl fmt::Display for CloseCode {
 }
 
 /// What a Close frame says: a code, or nothing, and a reason that is empty without a code.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// # let Connection { receiver, sender } = &mut connection;
+/// # let mut out = Vec::new();
+/// let mut bytes = *b"\x88\x06\x03\xe9done";
+/// let event = receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?;
+/// let Some(Event::Close(frame)) = event else { panic!("a Close frame was received") };
+/// assert_eq!((frame.code, frame.reason), (Some(CloseCode::GOING_AWAY), "done"));
+///
+/// let kept: CloseFrame = frame.to_owned(); // it was lent
+/// assert_eq!(connection.ending().and_then(|ending| ending.received), Some(&kept));
+/// # Ok::<(), Failure>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseFrame<R = String> {

@@ -7,6 +7,19 @@ use core::time::Duration;
 use crate::random::Random;
 
 /// Which end of a connection this is.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// let mut frames = [Role::Client, Role::Server].map(|role| {
+///     let mut out = Vec::new();
+///     let mut connection = Connection::new(role, Config::default().into(), now);
+///     connection.sender.send("Hello", &mut out).expect("it is open");
+///     out
+/// });
+/// assert_eq!(frames[0].len(), 2 + 4 + 5); // header, masking key, payload
+/// assert_eq!(frames[1], b"\x81\x05Hello");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "RFC 6455 knows two roles")]
 pub enum Role {

@@ -8,6 +8,26 @@ use crate::close::CloseCode;
 ///
 /// After a failure nothing but the Close frame that the machine has already appended goes out; see
 /// [`Connection::shutdown`](crate::Connection::shutdown) for what becomes of the transport.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// let Connection { receiver, sender } = &mut connection;
+/// let mut bytes = *b"\x81\x02ok\x83\x00"; // a message, and opcode 3
+/// let mut input = Input::new(&mut bytes);
+/// assert!(matches!(receiver.next(sender, &mut input, now, &mut out), Ok(Some(Event::Message(_)))));
+///
+/// let failure = receiver.next(sender, &mut input, now, &mut out).unwrap_err();
+/// assert_eq!((failure.cause(), failure.party()), (Cause::ReservedOpcode(3), Party::Peer));
+/// assert_eq!((failure.state(), failure.messages_before()), (State::Open, 1));
+/// assert_eq!(failure.close_code(), Some(CloseCode::PROTOCOL_ERROR));
+/// assert_eq!(
+///     failure.to_string(),
+///     "peer: reserved opcode 0x3 (connection open, after 1 messages)"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     cause: Cause,
@@ -65,6 +85,14 @@ impl fmt::Display for Failure {
 impl core::error::Error for Failure {}
 
 /// Whose doing an ending was.
+///
+/// ```
+/// use anyloop_proto::{Cause, Party, TransportError};
+///
+/// assert_eq!(Cause::UnmaskedFrame.party(), Party::Peer);
+/// assert_eq!(Cause::PongTimeout.party(), Party::Timer);
+/// assert_eq!(Cause::Transport(TransportError::Reset).party(), Party::Transport);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Party {
@@ -90,6 +118,24 @@ impl fmt::Display for Party {
 }
 
 /// How far a connection has come.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// assert_eq!(connection.state(), State::Open);
+/// connection.sender.close(CloseCode::NORMAL, "", now, &mut out)?;
+/// assert_eq!(connection.state(), State::CloseSent);
+///
+/// let Connection { receiver, sender } = &mut connection;
+/// let mut bytes = *b"\x81\x04last\x88\x02\x03\xe8"; // a message may come before the Close
+/// let mut input = Input::new(&mut bytes);
+/// while receiver.next(sender, &mut input, now, &mut out)?.is_some() {}
+/// assert_eq!(connection.state(), State::Closed);
+/// connection.handle_eof()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -121,6 +167,16 @@ impl fmt::Display for State {
 }
 
 /// What made a connection fail.
+///
+/// ```
+/// use anyloop_proto::{Cause, CloseCode};
+///
+/// let cause = Cause::InvalidUtf8 { at: 17 };
+/// assert_eq!(cause.close_code(), Some(CloseCode::INVALID_PAYLOAD));
+/// assert_eq!(cause.reason(), "text is not UTF-8"); // what the Close frame says
+/// assert_eq!(cause.to_string(), "text is not UTF-8 at byte 17"); // what a log says
+/// assert_eq!(Cause::EndOfStream.close_code(), None); // there is nobody to send one to
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
@@ -272,6 +328,8 @@ impl fmt::Display for Cause {
 }
 
 /// Why an extension refused what it was given.
+///
+/// The example of [`Decoder`](crate::extension::Decoder) returns one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExtensionError {
@@ -314,6 +372,15 @@ impl fmt::Display for ExtensionError {
 impl core::error::Error for ExtensionError {}
 
 /// How the byte stream failed.
+///
+/// ```
+/// use std::io::{Error, ErrorKind};
+/// use anyloop_proto::TransportError;
+///
+/// let error = Error::from(ErrorKind::ConnectionReset);
+/// assert_eq!(TransportError::from(&error), TransportError::Reset);
+/// assert_eq!(TransportError::from(&Error::other("no more paper")), TransportError::Other);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportError {
@@ -360,6 +427,21 @@ impl From<&std::io::Error> for TransportError {
 }
 
 /// Why an opening handshake failed (RFC 6455 §4).
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # use anyloop_proto::handshake::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// # let options = ServerOptions::new(OriginPolicy::Any);
+/// # let mut handshake = ServerHandshake::new(options.into(), now);
+/// let mut request = *b"GET / HTTP/1.1\r\n\r\n";
+/// let failure = handshake.next(&mut Input::new(&mut request), now, &mut out).unwrap_err();
+/// let error = HandshakeError::Missing(Field::Host);
+/// assert_eq!(failure.cause(), Cause::Handshake(error));
+/// assert_eq!(error.to_string(), "missing header field Host");
+/// assert!(out.starts_with(b"HTTP/1.1 400 Bad Request\r\n")); // the client is told so
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -465,6 +547,8 @@ impl fmt::Display for HandshakeError {
 impl core::error::Error for HandshakeError {}
 
 /// The header fields that an opening handshake depends on.
+///
+/// The example of [`HandshakeError`] names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each is the header field of its name")]
@@ -503,6 +587,22 @@ impl fmt::Display for Field {
 }
 
 /// Why something was not sent. Nothing was appended to the output.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut connection = Connection::new(Role::Server, Config::default().into(), now);
+/// let sender = &mut connection.sender;
+/// let mut out = Vec::new();
+/// assert_eq!(sender.ping(&[0; 126], &mut out), Err(SendError::ControlTooLong(126)));
+/// assert_eq!(out, b"");
+///
+/// sender.close(CloseCode::NORMAL, "", now, &mut out)?;
+/// let error = sender.send("too late", &mut out).unwrap_err();
+/// assert_eq!(error, SendError::NotOpen(State::CloseSent));
+/// assert_eq!(out, b"\x88\x02\x03\xe8");
+/// # Ok::<(), SendError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {

@@ -7,6 +7,22 @@ use crate::assembly::BufferPool;
 /// The machine unmasks payloads in place and lends them out from where they lie, so a message that
 /// arrives whole is never copied. What it has taken is gone from [`rest`](Self::rest); what it
 /// leaves (after a Close, or when the caller stops asking) is the caller's to keep.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// let Connection { receiver, sender } = &mut connection;
+/// let mut bytes = *b"\x88\x00beyond the Close";
+/// let mut input = Input::new(&mut bytes);
+/// assert!(matches!(receiver.next(sender, &mut input, now, &mut out)?, Some(Event::Close(_))));
+/// assert!(receiver.next(sender, &mut input, now, &mut out)?.is_none());
+/// assert_eq!(input.rest(), b"beyond the Close");
+/// input.discard();
+/// assert!(input.is_empty());
+/// # Ok::<(), Failure>(())
+/// ```
 #[derive(Debug)]
 pub struct Input<'b> {
     rest: &'b mut [u8],

@@ -11,6 +11,29 @@ use crate::frame::{FrameHeader, Opcode};
 
 /// What a connection has to tell. Events borrow the caller's input, or memory of the connection,
 /// until the next call.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// let Connection { receiver, sender } = &mut connection;
+/// // A ping in the middle of a fragmented message, and a pong that nobody asked for.
+/// let mut bytes = *b"\x01\x03Hel\x89\x01?\x80\x02lo\x8a\x01!";
+/// let mut input = Input::new(&mut bytes);
+/// let mut told = Vec::new();
+/// while let Some(event) = receiver.next(sender, &mut input, now, &mut out)? {
+///     told.push(match event {
+///         Event::Message(message) => format!("{message:?}"),
+///         Event::Ping(payload) => format!("ping {payload:?}"),
+///         Event::Pong { payload, round_trip: None } => format!("pong {payload:?}"),
+///         other => panic!("{other:?}"),
+///     });
+/// }
+/// assert_eq!(told, ["ping [63]", "Text(\"Hello\")", "pong [33]"]);
+/// assert_eq!(out.len(), 2 + 4 + 1); // the ping is answered already
+/// # Ok::<(), Failure>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {
@@ -32,6 +55,15 @@ pub enum Event<'e> {
 }
 
 /// A whole message.
+///
+/// ```
+/// use anyloop_proto::{Kind, Message};
+///
+/// let (text, binary) = (Message::from("é"), Message::from(&[0xc3, 0xa9][..]));
+/// assert_eq!((text.kind(), binary.kind()), (Kind::Text, Kind::Binary));
+/// assert_eq!(text.as_bytes(), binary.as_bytes());
+/// assert_ne!(text, binary);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "RFC 6455 knows two kinds of message")]
 pub enum Message<'e> {
@@ -99,6 +131,23 @@ impl<'e> From<Text<'e>> for Message<'e> {
 /// a `str`, and [`as_str`](Self::as_str) costs nothing; where it was gathered from parts, each
 /// `as_str` checks it once more as a whole, at 10 GB/s or more. An application that only passes the
 /// message on uses [`as_bytes`](Self::as_bytes).
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// let Connection { receiver, sender } = &mut connection;
+/// let mut bytes = *b"\x01\x01\xc3\x80\x01\xa9"; // a character in two frames
+/// match receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)? {
+///     Some(Event::Message(Message::Text(text))) => {
+///         assert_eq!(text.as_str(), "é");
+///         assert_eq!(text.as_bytes().len(), 2);
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Failure>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Text<'e>(Repr<'e>);
 
@@ -157,6 +206,8 @@ impl PartialEq for Text<'_> {
 impl Eq for Text<'_> {}
 
 /// The two kinds of message.
+///
+/// The examples of [`Message`] and [`Chunk`] tell the two apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "RFC 6455 knows two kinds of message")]
 pub enum Kind {
@@ -180,6 +231,30 @@ impl Kind {
 ///
 /// The chunks of one message are lent in order, and no chunk of another between them. How a message
 /// is cut depends on how its bytes arrive; a chunk may be empty only if it is the last.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// let mut config = Config::default();
+/// config.streaming = true;
+/// let mut connection = Connection::new(Role::Client, config.into(), now);
+/// let Connection { receiver, sender } = &mut connection;
+///
+/// let mut whole = Vec::new();
+/// for part in [&b"\x82\x08stre"[..], b"amed"] {
+///     match receiver.next(sender, &mut Input::new(&mut part.to_vec()), now, &mut out)? {
+///         Some(Event::Chunk(chunk)) => {
+///             assert_eq!(chunk.kind, Kind::Binary);
+///             assert_eq!((chunk.first, chunk.last), (whole.is_empty(), whole.len() == 4));
+///             whole.extend_from_slice(chunk.payload);
+///         }
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// assert_eq!(whole, b"streamed");
+/// # Ok::<(), Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Chunk<'e> {
@@ -199,6 +274,20 @@ pub struct Chunk<'e> {
 /// Cheap to clone. A server's connections send the same bytes, by reference where the output
 /// [can](crate::Output::write_shared); a client masks each copy anew (RFC 6455 §5.3), and a
 /// connection with an encoder encodes it for itself.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let new = |role| Connection::new(role, Config::default().into(), now);
+/// let news = Prepared::new("news");
+/// let (mut server, mut client) = (new(Role::Server), new(Role::Client));
+/// let (mut to_one, mut to_other) = (Vec::new(), Vec::new());
+/// server.sender.send_prepared(&news, &mut to_one)?;
+/// client.sender.send_prepared(&news, &mut to_other)?;
+/// assert_eq!(to_one, b"\x81\x04news");
+/// assert_eq!((to_other[1], to_other.len()), (0x80 | 4, 10)); // masked, so not the same bytes
+/// # Ok::<(), SendError>(())
+/// ```
 #[derive(Clone)]
 pub struct Prepared {
     frame: Arc<[u8]>,

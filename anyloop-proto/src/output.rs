@@ -13,6 +13,52 @@ pub const LARGE_PAYLOAD: usize = 16 * 1024;
 ///
 /// The order of frames is the order of the calls. An output that takes a frame by one of the shorter
 /// ways sees to it that what is in the buffer goes first.
+///
+/// An output that keeps large payloads apart, and can be blocked:
+///
+/// ```
+/// use anyloop_proto::{Config, Connection, Input, Instant, Output, Role};
+///
+/// #[derive(Default)]
+/// struct Wire {
+///     buffer: Vec<u8>,
+///     large: Vec<Vec<u8>>,
+///     blocked: bool,
+/// }
+///
+/// impl Output for Wire {
+///     fn buffer(&mut self) -> &mut Vec<u8> {
+///         &mut self.buffer
+///     }
+///
+///     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
+///         self.large.push(std::mem::take(&mut self.buffer)); // what was before it goes first
+///         self.large.push([header, payload].concat());
+///         true
+///     }
+///
+///     fn is_blocked(&self) -> bool {
+///         self.blocked
+///     }
+/// }
+///
+/// let now = Instant::from_nanos(0);
+/// let mut connection = Connection::new(Role::Server, Config::default().into(), now);
+/// let mut wire = Wire::default();
+/// connection.sender.send("small", &mut wire)?;
+/// connection.sender.send(&[7; 20_000][..], &mut wire)?;
+/// assert_eq!((wire.large[0].len(), wire.large[1].len(), wire.buffer.len()), (7, 20_004, 0));
+///
+/// wire.blocked = true;
+/// let mut ping = *b"\x89\x80\0\0\0\0";
+/// let Connection { receiver, sender } = &mut connection;
+/// let _ = receiver.next(sender, &mut Input::new(&mut ping), now, &mut wire)?;
+/// assert_eq!(wire.buffer, b""); // the pong is held back
+/// wire.blocked = false;
+/// connection.handle_writable(now, &mut wire);
+/// assert_eq!(wire.buffer, b"\x8a\x00");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Output {
     /// The buffer that frames are appended to. Nothing before its end is touched.
     fn buffer(&mut self) -> &mut Vec<u8>;

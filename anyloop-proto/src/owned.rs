@@ -85,6 +85,8 @@ enum Phase {
 }
 
 /// What a [`WebSocket`] has to tell.
+///
+/// The example of [`WebSocket`] shows some of them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

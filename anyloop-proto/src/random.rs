@@ -8,6 +8,30 @@
 /// counter.
 ///
 /// One value serves every connection of an endpoint, from any thread.
+///
+/// A counter, for a test that wants to know its bytes:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU8, Ordering};
+/// use anyloop_proto::{Config, Connection, Instant, Random, Role};
+///
+/// struct Counter(AtomicU8);
+///
+/// impl Random for Counter {
+///     fn fill(&self, bytes: &mut [u8]) {
+///         bytes.fill_with(|| self.0.fetch_add(1, Ordering::Relaxed));
+///     }
+/// }
+///
+/// let config = Config::new(Arc::new(Counter(AtomicU8::new(1))));
+/// let now = Instant::from_nanos(0);
+/// let mut client = Connection::new(Role::Client, Arc::new(config), now);
+/// let mut out = Vec::new();
+/// client.sender.send(&[0, 0][..], &mut out)?;
+/// assert_eq!(out, [0x82, 0x82, 1, 2, 3, 4, 1, 2]);
+/// # Ok::<(), anyloop_proto::SendError>(())
+/// ```
 pub trait Random: Send + Sync {
     /// Fills `bytes` with unpredictable bytes.
     fn fill(&self, bytes: &mut [u8]);
@@ -25,6 +49,15 @@ pub trait Random: Send + Sync {
 ///
 /// A process that forks without `exec` shares up to 4 KiB of not yet used bytes with its child;
 /// masking keys then repeat between the two, but stay unpredictable to their peers.
+///
+/// ```
+/// use anyloop_proto::{OsRandom, Random};
+///
+/// let (mut one, mut other) = ([0; 16], [0; 16]);
+/// OsRandom.fill(&mut one);
+/// OsRandom.fill(&mut other);
+/// assert_ne!(one, other);
+/// ```
 ///
 /// # Panics
 ///

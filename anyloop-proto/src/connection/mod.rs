@@ -72,6 +72,21 @@ pub struct Connection {
 }
 
 /// What is to become of the byte stream, once what was appended to the output is written.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// let mut server = Connection::new(Role::Server, Config::default().into(), now);
+/// server.sender.close(CloseCode::NORMAL, "", now, &mut out)?;
+/// assert_eq!(server.shutdown(), Shutdown::Open); // the peer's Close is still to come
+///
+/// let mut bytes = *b"\x88\x82\0\0\0\0\x03\xe8";
+/// let Connection { receiver, sender } = &mut server;
+/// let _ = receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?;
+/// assert_eq!(server.shutdown(), Shutdown::Close); // a client would be told to `Linger`
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 #[non_exhaustive]
@@ -92,6 +107,22 @@ pub enum Shutdown {
 }
 
 /// How a connection ended, or is about to.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// let mut client = Connection::new(Role::Client, Config::default().into(), now);
+/// client.sender.close(CloseCode::NORMAL, "", now, &mut out)?;
+/// assert!(client.handle_eof().is_err()); // the server has not answered
+///
+/// let ending = client.ending().expect("it is ending");
+/// assert!(!ending.clean && ending.received.is_none());
+/// assert_eq!(ending.by, Party::Peer);
+/// assert_eq!(ending.sent.and_then(|frame| frame.code), Some(CloseCode::NORMAL));
+/// assert_eq!(ending.failure.map(|failure| failure.cause()), Some(Cause::EndOfStream));
+/// # Ok::<(), SendError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ending<'c> {
@@ -108,6 +139,23 @@ pub struct Ending<'c> {
 }
 
 /// What has passed through a connection. Bytes are payload, as received and as given to send.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut out = Vec::new();
+/// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+/// let Connection { receiver, sender } = &mut connection;
+/// sender.send("a question", &mut out)?;
+/// let mut bytes = *b"\x81\x06answer\x81\x04mo"; // and half of another
+/// let mut input = Input::new(&mut bytes);
+/// while receiver.next(sender, &mut input, now, &mut out)?.is_some() {}
+///
+/// let statistics = connection.statistics();
+/// assert_eq!((statistics.messages_sent, statistics.bytes_sent), (1, 10));
+/// assert_eq!((statistics.messages_received, statistics.bytes_received), (1, 8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {

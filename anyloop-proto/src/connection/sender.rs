@@ -19,6 +19,23 @@ use crate::time::Instant;
 /// in the order of the calls, also in between the pieces of a message (control frames only).
 /// After a Close frame nothing goes out any more but the answers to pings that come before the peer's
 /// Close; each call says so and appends nothing.
+///
+/// A message in pieces, and a ping between them:
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut connection = Connection::new(Role::Server, Config::default().into(), now);
+/// let sender = &mut connection.sender;
+/// let mut out = Vec::new();
+/// sender.begin(Kind::Text)?;
+/// sender.piece(b"Hel", false, &mut out)?;
+/// sender.ping(b"", &mut out)?;
+/// assert_eq!(sender.send("no", &mut out), Err(SendError::MessageUnfinished));
+/// sender.piece(b"lo", true, &mut out)?;
+/// assert_eq!(out, b"\x01\x03Hel\x89\x00\x80\x02lo");
+/// # Ok::<(), SendError>(())
+/// ```
 pub struct Sender {
     pub(super) config: Arc<Config>,
     /// What few connections have at any time.

@@ -15,6 +15,13 @@ const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 
 /// What a frame is (RFC 6455 §11.8). Reserved opcodes have no value here: they are refused.
+///
+/// ```
+/// use anyloop_proto::frame::Opcode;
+///
+/// assert!(Opcode::Ping.is_control() && !Opcode::Continuation.is_control());
+/// assert_eq!(Opcode::Pong as u8, 0xa); // as it stands in the first byte of a header
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[expect(
@@ -57,6 +64,17 @@ impl Opcode {
 }
 
 /// The three reserved bits of a frame, which only an extension gives a meaning.
+///
+/// ```
+/// use anyloop_proto::frame::{FrameHeader, Opcode, Rsv};
+///
+/// let mut header = FrameHeader::new(Opcode::Text, true, 5);
+/// header.rsv = Rsv::RSV1.union(Rsv::RSV3);
+/// let mut bytes = Vec::new();
+/// header.encode(&mut bytes);
+/// assert_eq!(bytes[0], 0x80 | 0x40 | 0x10 | 0x1);
+/// assert_eq!(header.rsv.without(Rsv::RSV1).bits(), 0x10);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rsv(u8);
 

@@ -12,6 +12,27 @@ use super::write::HeadWriter;
 use crate::error::{Field, HandshakeError};
 
 /// Why an answer was not sent. Nothing was appended to the output, and another answer may be given.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # use anyloop_proto::handshake::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut request = *b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let options = ServerOptions::new(OriginPolicy::Any);
+/// # let mut handshake = ServerHandshake::new(options.into(), now);
+/// # let mut out = Vec::new();
+/// # handshake.next(&mut Input::new(&mut request), now, &mut out)?;
+/// // A WebSocket request has come, and asks for no subprotocol.
+/// let error = handshake.accept(Accept::new().with_subprotocol("chat"), now, &mut out).unwrap_err();
+/// assert_eq!(error, AnswerError::SubprotocolNotOffered);
+/// assert_eq!(out, b"");
+///
+/// handshake.accept(Accept::new(), now, &mut out)?; // it still waited
+/// let error = handshake.accept(Accept::new(), now, &mut out).unwrap_err();
+/// assert_eq!(error, AnswerError::NotAwaiting);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnswerError {

@@ -14,6 +14,20 @@ use super::write::HeadWriter;
 use crate::error::Field;
 
 /// Why a request was not written.
+///
+/// ```
+/// use anyloop_proto::Instant;
+/// use anyloop_proto::handshake::{ClientHandshake, ClientOptions, RequestError, Target};
+///
+/// let mut options = ClientOptions::default();
+/// options.subprotocols = vec!["chat, superchat".into()]; // two in one
+/// let target: Target = "ws://localhost/".parse()?;
+/// let mut out = Vec::new();
+/// let result = ClientHandshake::new(&target, options.into(), Instant::from_nanos(0), &mut out);
+/// assert_eq!(result.err(), Some(RequestError::InvalidSubprotocol("chat, superchat".into())));
+/// assert_eq!(out, b"");
+/// # Ok::<(), anyloop_proto::handshake::UriError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {

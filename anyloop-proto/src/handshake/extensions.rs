@@ -20,6 +20,87 @@ const INVALID: HandshakeError = HandshakeError::Invalid(Field::SecWebSocketExten
 ///
 /// A connection has room for one extension: the server takes the first offer, in the client's
 /// order, that one of its negotiators accepts.
+///
+/// An extension that agrees on a level, and, to be short, does nothing at any of them:
+///
+/// ```
+/// use anyloop_proto::extension::{Decoder, Encoder, Part};
+/// use anyloop_proto::frame::Rsv;
+/// use anyloop_proto::handshake::{Codec, Negotiator, Params};
+/// use anyloop_proto::{ExtensionError, Field, HandshakeError, Kind};
+/// # use anyloop_proto::Instant;
+/// # use anyloop_proto::handshake::{Accept, ClientOptions, OriginPolicy, ServerOptions};
+/// # use anyloop_proto::owned::{Event, WebSocket};
+///
+/// struct Levels(u8);
+/// # struct Nothing;
+/// # impl Decoder for Nothing {
+/// #     fn claims(&self) -> Rsv {
+/// #         Rsv::NONE
+/// #     }
+/// #     fn decode(&mut self, _: Part<'_>, _: usize, _: &mut Vec<u8>) -> Result<(), ExtensionError> {
+/// #         Ok(())
+/// #     }
+/// # }
+/// # impl Encoder for Nothing {
+/// #     fn begin(&mut self, _: Kind, _: Option<usize>) -> Option<Rsv> {
+/// #         None
+/// #     }
+/// #     fn encode(&mut self, _: &[u8], _: bool, _: &mut Vec<u8>) {}
+/// # }
+///
+/// fn level(params: &Params) -> Option<u8> {
+///     match params.iter().collect::<Vec<_>>()[..] {
+///         [("level", Some(value))] => value.parse().ok(),
+///         _ => None,
+///     }
+/// }
+///
+/// fn codec() -> Codec {
+///     Codec { decoder: Box::new(Nothing), encoder: Box::new(Nothing) }
+/// }
+///
+/// impl Negotiator for Levels {
+///     fn name(&self) -> &str {
+///         "levels"
+///     }
+///
+///     fn offer(&self) -> Vec<Params> {
+///         vec![Params::new().with_value("level", self.0)]
+///     }
+///
+///     fn accept(&self, offer: &Params) -> Option<(Params, Codec)> {
+///         let level = level(offer)?.min(self.0);
+///         Some((Params::new().with_value("level", level), codec()))
+///     }
+///
+///     fn confirm(&self, answer: &Params) -> Result<Codec, HandshakeError> {
+///         match level(answer) {
+///             Some(level) if level <= self.0 => Ok(codec()),
+///             _ => Err(HandshakeError::Invalid(Field::SecWebSocketExtensions)),
+///         }
+///     }
+/// }
+///
+/// # let now = Instant::from_nanos(0);
+/// let mut options = ClientOptions::default();
+/// options.extensions.push(std::sync::Arc::new(Levels(9)));
+/// let mut client = WebSocket::client(&"ws://localhost/".parse()?, options.into(), now)?;
+/// let mut options = ServerOptions::new(OriginPolicy::Any);
+/// options.extensions.push(std::sync::Arc::new(Levels(3)));
+/// let mut server = WebSocket::server(options.into(), now);
+///
+/// server.receive(&client.poll_output().unwrap_or_default(), now);
+/// server.accept(Accept::new(), now)?;
+/// client.receive(&server.poll_output().unwrap_or_default(), now);
+/// match client.poll_event() {
+///     Some(Event::Open { extension, .. }) => {
+///         assert_eq!(extension.as_deref(), Some("levels; level=3"));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Negotiator: Send + Sync {
     /// The name of the extension: a token (RFC 6455 §9.1), compared byte by byte.
     fn name(&self) -> &str;
@@ -44,6 +125,8 @@ pub trait Negotiator: Send + Sync {
 }
 
 /// An extension as agreed on, for one connection.
+///
+/// The example of [`Negotiator`] makes one.
 #[expect(clippy::exhaustive_structs, reason = "made by extensions; a connection has two ways")]
 pub struct Codec {
     /// For what is received.

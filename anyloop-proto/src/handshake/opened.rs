@@ -6,6 +6,28 @@ use core::fmt;
 use crate::connection::Connection;
 
 /// The outcome of an opening handshake, for either role.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # use anyloop_proto::handshake::*;
+/// # let now = Instant::from_nanos(0);
+/// # let mut request = *b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+/// #     Sec-WebSocket-Protocol: chat\r\n\r\n\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
+/// # let options = ServerOptions::new(OriginPolicy::Any);
+/// # let mut handshake = ServerHandshake::new(options.into(), now);
+/// # let mut out = Vec::new();
+/// let mut input = Input::new(&mut request); // of a client that sends "Hello" right after it
+/// handshake.next(&mut input, now, &mut out)?;
+/// let opened = handshake.accept(Accept::new().with_subprotocol("chat"), now, &mut out)?;
+/// assert_eq!(opened.subprotocol.as_deref(), Some("chat"));
+/// assert_eq!(opened.response.status(), 101);
+///
+/// let Connection { mut receiver, mut sender } = opened.connection;
+/// let event = receiver.next(&mut sender, &mut input, now, &mut out)?;
+/// assert!(matches!(event, Some(Event::Message(message)) if message == "Hello".into()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub struct Opened {
     /// The open connection. The bytes that followed the handshake are its first input.

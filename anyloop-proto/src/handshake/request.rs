@@ -16,6 +16,27 @@ use crate::error::{Field, HandshakeError};
 
 /// A whole request, valid as far as the handshake goes. Reads like the [`http::Request`] that it
 /// holds, body included; Host, Upgrade and Sec-WebSocket fields have been checked.
+///
+/// ```
+/// # use anyloop_proto::*;
+/// # use anyloop_proto::handshake::*;
+/// # let now = Instant::from_nanos(0);
+/// # let options = ServerOptions::new(OriginPolicy::Any);
+/// # let mut handshake = ServerHandshake::new(options.into(), now);
+/// # let mut out = Vec::new();
+/// let mut bytes = *b"POST /log?level=1 HTTP/1.1\r\nHost: example.com\r\n\
+///     Content-Length: 5\r\n\r\nhello";
+/// match handshake.next(&mut Input::new(&mut bytes), now, &mut out)? {
+///     Some(Incoming::Http(request)) => {
+///         assert!(!request.is_upgrade());
+///         assert_eq!(request.host(), Some("example.com"));
+///         assert_eq!(request.uri().query(), Some("level=1")); // as of an `http::Request`
+///         assert_eq!(request.body(), b"hello");
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Failure>(())
+/// ```
 #[derive(Debug)]
 pub struct Request {
     http: http::Request<Vec<u8>>,

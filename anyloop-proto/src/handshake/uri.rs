@@ -164,6 +164,15 @@ impl fmt::Debug for Target {
 }
 
 /// Why a URI cannot be connected to.
+///
+/// ```
+/// use anyloop_proto::handshake::{Target, UriError};
+///
+/// let error = |uri: &str| uri.parse::<Target>().unwrap_err();
+/// assert_eq!(error("http://example.com/"), UriError::Scheme);
+/// assert_eq!(error("ws://example.com/#top"), UriError::Fragment);
+/// assert_eq!(error("ws://example.com/\r\nCookie: x"), UriError::Character('\r'));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UriError {
