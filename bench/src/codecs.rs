@@ -10,6 +10,8 @@ use anyloop_proto::{BufferPool, Config, Connection, Event, Input, Instant, Outpu
 
 use crate::scenario::{Scenario, Socket};
 
+mod endpoint;
+
 pub(crate) struct Codec {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&Scenario, usize),
@@ -19,6 +21,7 @@ pub(crate) const CODECS: &[Codec] = &[
     Codec { name: "copy-in", run: copy_in },
     Codec { name: "yardstick", run: yardstick },
     Codec { name: "anyloop", run: anyloop },
+    Codec { name: "endpoint", run: endpoint::run },
     Codec { name: "tungstenite", run: tungstenite },
     Codec { name: "fastwebsockets", run: fastwebsockets },
 ];
