@@ -35,9 +35,33 @@ impl Chunk {
 
 /// Told once what has become of a message: whether the transport took all of it, or the connection
 /// ended before.
+///
+/// The example of [`Unsent`] sends a message with one.
 pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 
 /// The connection ended before the transport took the message.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::Unsent;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::io::{Error, ErrorKind};
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let (tell, told) = mpsc::channel();
+/// server.on_open(move |context| {
+///     let tell = tell.clone();
+///     let _ = context.send_then("hello", move |result| tell.send(result).unwrap());
+/// });
+/// let connection = server.connection();
+/// connection.set_write_handler(|_| Err(Error::from(ErrorKind::BrokenPipe)));
+/// connection.read_all(REQUEST)?; // of a client that does not stay for the answer
+/// assert_eq!(told.try_recv(), Ok(Err(Unsent)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection ended before the message was sent")]
 pub struct Unsent;

@@ -81,8 +81,7 @@ impl<T: Transport, F: Factory> Client<T, F> {
         self.registry.handles()
     }
 
-    /// Sends a message to all connections. Returns to how many: not to those that are over, nor to
-    /// those whose backlog is full.
+    /// Sends a message to all open connections. Returns to how many: not to those whose backlog is full.
     pub fn broadcast(&self, message: &Prepared) -> usize {
         self.registry.broadcast(message)
     }

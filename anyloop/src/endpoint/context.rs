@@ -21,6 +21,43 @@ pub(super) const TOO_SLOW: &str = "too slow to read";
 /// The connection, as its handler sees it during a call.
 ///
 /// What is sent here leaves in one write when the batch of input is done, or when much has gathered.
+///
+/// A message that is sent twice: at once, and after a second of a clock that the program holds.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::Instant;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicU64, Ordering};
+/// # use std::sync::mpsc;
+/// use std::time::Duration;
+///
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let nanos = Arc::new(AtomicU64::new(0));
+/// # let clock = nanos.clone();
+/// # server.transport_mut().clock = Arc::new(move || Instant::from_nanos(clock.load(Ordering::Relaxed)));
+/// server.on_open(|context| {
+///     let _ = context.send("now");
+///     context.set_timer(Duration::from_secs(1), |_, context| _ = context.send("then"));
+/// });
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?;
+/// assert!(at_client.try_recv()?.ends_with(b"\r\n\r\n\x81\x03now")); // the response, and this
+///
+/// # nanos.store(999_999_999, Ordering::Relaxed);
+/// connection.handle_timeout()?; // too early by a nanosecond
+/// assert!(at_client.try_recv().is_err());
+/// # nanos.store(1_000_000_000, Ordering::Relaxed);
+/// connection.handle_timeout()?;
+/// assert_eq!(at_client.try_recv()?, b"\x81\x04then");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Context<'c, H: Handler> {
     /// Absent before the connection is open and after it is over.
     pub(super) sender: Option<&'c mut Sender>,

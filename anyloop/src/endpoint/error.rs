@@ -3,6 +3,9 @@
 use anyloop_proto::SendError as Refused;
 
 /// Why something was not sent.
+///
+/// The example of [`BacklogLimits`](super::BacklogLimits) meets one, that of [`Handle`](super::Handle)
+/// another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -25,6 +28,8 @@ pub enum SendError {
 }
 
 /// What has become of a message that was given to send.
+///
+/// The example of [`BacklogLimits`](super::BacklogLimits) meets three of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "there is no other thing that could become of it")]
@@ -38,4 +43,12 @@ pub enum Sent {
     Backpressure,
     /// There was no room for it, and it was [to be dropped](super::Overflow::Drop).
     Dropped,
+}
+
+impl Sent {
+    /// Whether it was not dropped.
+    #[must_use]
+    pub fn is_on_its_way(self) -> bool {
+        self != Self::Dropped
+    }
 }

@@ -12,7 +12,7 @@ use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, MAX_REASON, Message, Prepared, SendError as Refused, State};
 
 use super::backlog::{Completion, Unsent};
-use super::context::Context;
+use super::context::{Context, TOO_SLOW};
 use super::error::{SendError, Sent};
 use super::handler::Handler;
 use super::settings::{BacklogLimits, Overflow};
@@ -23,6 +23,38 @@ use super::timers::TimerId;
 /// What is asked for here is done on the connection's own thread, in order; its transport is woken
 /// for it. Whether a message could still go out is decided there: after a Close it does not. Once the
 /// connection is over, every call says [`SendError::Gone`].
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::SendError;
+/// # use anyloop::proto::CloseCode;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?;
+/// # at_client.try_recv()?;
+/// let handle = connection.handle();
+/// std::thread::spawn(move || {
+///     handle.send("from elsewhere")?;
+///     handle.close(CloseCode::GOING_AWAY, "")
+/// })
+/// .join()
+/// .expect("no panic")?;
+/// assert!(connection.wants_drive());
+/// connection.drive()?;
+/// assert_eq!(at_client.try_recv()?, b"\x81\x0efrom elsewhere\x88\x02\x03\xe9");
+///
+/// let handle = connection.handle();
+/// connection.fatal_error()?;
+/// assert_eq!(handle.send("anyone?"), Err(SendError::Gone));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Handle<H: Handler> {
     seat: Arc<Seat<H>>,
 }
@@ -58,6 +90,17 @@ pub(super) enum Command<H: Handler> {
     Resume,
     Send { message: Owned, completion: Option<Completion> },
     SendPrepared { message: Prepared, completion: Option<Completion> },
+}
+
+impl<H: Handler> Command<H> {
+    /// It will not be done: tells who waits for it.
+    fn unsent(self) {
+        if let Self::Send { completion: Some(completion), .. }
+        | Self::SendPrepared { completion: Some(completion), .. } = self
+        {
+            completion(Err(Unsent));
+        }
+    }
 }
 
 /// A message on its way to the connection's own thread.
@@ -269,16 +312,13 @@ impl<H: Handler> Handle<H> {
         let waiting = seat.buffered();
         let limits = seat.limits;
         if waiting > 0 && waiting.saturating_add(len) > limits.cap {
-            return match limits.overflow {
-                Overflow::Drop => Ok(Sent::Dropped),
-                Overflow::Error => {
-                    Err(SendError::BacklogFull { waiting, message: len, cap: limits.cap })
-                }
-                Overflow::Close => {
-                    self.close(CloseCode::POLICY_VIOLATION, super::context::TOO_SLOW)?;
-                    Err(SendError::BacklogFull { waiting, message: len, cap: limits.cap })
-                }
-            };
+            command.unsent();
+            match limits.overflow {
+                Overflow::Drop => return Ok(Sent::Dropped),
+                Overflow::Error => {}
+                Overflow::Close => self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW)?,
+            }
+            return Err(SendError::BacklogFull { waiting, message: len, cap: limits.cap });
         }
         // Counted before it can be seen, so that it is never taken off before it was put on.
         let mailed = seat.mailed.fetch_add(len, Ordering::Relaxed) + len;
@@ -296,6 +336,8 @@ impl<H: Handler> Handle<H> {
     fn command(&self, command: Command<H>) -> Result<(), SendError> {
         let mut mailbox = self.seat.mailbox();
         if mailbox.gone {
+            drop(mailbox);
+            command.unsent();
             return Err(SendError::Gone);
         }
         mailbox.commands.push(command);
@@ -370,13 +412,7 @@ impl<H: Handler> Seat<H> {
     pub(super) fn leave(&self) {
         self.publish(0, State::Ended);
         self.mailbox().gone = true;
-        for command in self.take() {
-            if let Command::Send { completion: Some(completion), .. }
-            | Command::SendPrepared { completion: Some(completion), .. } = command
-            {
-                completion(Err(Unsent));
-            }
-        }
+        self.take().into_iter().for_each(Command::unsent);
     }
 
     pub(super) fn is_gone(&self) -> bool {

@@ -17,6 +17,49 @@ use super::context::Context;
 /// For each connection exactly one of three things happens: [`open`](Self::open), and after it
 /// [`close`](Self::close), once; or [`fail`](Self::fail), once, and nothing after it; or, on a server,
 /// [`http`](Self::http) whose answer was sent, and nothing after it.
+///
+/// A handler that adds up what it receives:
+///
+/// ```
+/// use anyloop::endpoint::{Context, Verdict};
+/// use anyloop::proto::Message;
+/// use anyloop::proto::handshake::Request;
+/// use anyloop::proto::handshake::http::StatusCode;
+/// use anyloop::{Handler, Server};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// #[derive(Default)]
+/// struct Sum(u64);
+///
+/// impl Handler for Sum {
+///     fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+///         match request.uri().path() {
+///             "/" => Verdict::Accept(Default::default()),
+///             _ => Verdict::status(StatusCode::NOT_FOUND, "sums are at /"),
+///         }
+///     }
+///
+///     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+///         self.0 += message.as_bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>();
+///         let _ = context.send(self.0.to_string().as_str());
+///     }
+/// }
+///
+/// let options = ServerOptions::new(OriginPolicy::Any);
+/// let server = Server::<IoStream, _>::with_factory(options, Sum::default);
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?; // of a path of /
+/// # at_client.try_recv()?;
+/// connection.read_all(b"\x82\x82\0\0\0\0\x01\x02\x82\x81\0\0\0\0\x04")?; // 1 and 2, and then 4
+/// assert_eq!(at_client.try_recv()?, b"\x81\x013\x81\x017");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Handler: Sized + 'static {
     /// A client asks for a WebSocket (servers only). By default it is accepted, without a
     /// subprotocol.
@@ -93,6 +136,47 @@ pub trait Handler: Sized + 'static {
 
 /// Makes the handler of each connection. Functions that return a handler are factories, and so is
 /// [`Handlers`](super::Handlers).
+///
+/// A factory that numbers the connections:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use anyloop::endpoint::{Context, Factory};
+/// use anyloop::{Handler, Server};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// struct Numbered(u64);
+///
+/// impl Handler for Numbered {
+///     fn open(&mut self, context: &mut Context<'_, Self>) {
+///         let _ = context.send(format!("you are number {}", self.0).as_str());
+///     }
+/// }
+///
+/// #[derive(Default)]
+/// struct Numbers(AtomicU64);
+///
+/// impl Factory for Numbers {
+///     type Handler = Numbered;
+///
+///     fn make(&self) -> Numbered {
+///         Numbered(1 + self.0.fetch_add(1, Ordering::Relaxed))
+///     }
+/// }
+///
+/// let options = ServerOptions::new(OriginPolicy::Any);
+/// let server = Server::<IoStream, _>::with_factory(options, Numbers::default());
+/// let (_first, second) = (server.connection(), server.connection());
+/// # let (to_client, at_client) = mpsc::channel();
+/// # second.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// second.read_all(REQUEST)?;
+/// assert!(at_client.try_recv()?.ends_with(b"you are number 2"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Factory {
     /// What it makes.
     type Handler: Handler;
@@ -110,6 +194,30 @@ impl<H: Handler, F: Fn() -> H> Factory for F {
 }
 
 /// An application's answer to a request.
+///
+/// Later, by a handle:
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::Verdict;
+/// # use anyloop::proto::handshake::{Accept, OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_validate(|_, _| Verdict::Defer);
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?;
+/// assert!(at_client.try_recv().is_err()); // no answer yet
+///
+/// connection.handle().accept(Accept::new())?; // from any thread
+/// connection.drive()?;
+/// assert!(at_client.try_recv()?.starts_with(b"HTTP/1.1 101 "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "yes, no, or not yet")]
 pub enum Verdict {

@@ -16,6 +16,8 @@ const CORK: usize = 64 * 1024;
 pub(super) struct Line<'l> {
     cork: &'l mut Vec<u8>,
     rear: &'l mut (dyn Rear + 'l),
+    /// What `rear.backlog()` says, which is asked for each message.
+    backlog: &'l mut usize,
 }
 
 /// What is behind the cork: the transport, of whatever type, and what it did not take yet.
@@ -46,18 +48,24 @@ pub(super) trait Rear {
 }
 
 impl<'l> Line<'l> {
-    pub(super) const fn new(cork: &'l mut Vec<u8>, rear: &'l mut (dyn Rear + 'l)) -> Self {
-        Self { cork, rear }
+    pub(super) fn new(
+        cork: &'l mut Vec<u8>,
+        rear: &'l mut (dyn Rear + 'l),
+        backlog: &'l mut usize,
+    ) -> Self {
+        *backlog = rear.backlog();
+        Self { cork, rear, backlog }
     }
 
     /// The same for a shorter time.
     pub(super) fn reborrow(&mut self) -> Line<'_> {
-        Line { cork: self.cork, rear: self.rear }
+        Line { cork: self.cork, rear: self.rear, backlog: self.backlog }
     }
 
     /// Bytes that wait for the transport; what is in the cork does not wait yet.
-    pub(super) fn backlog(&self) -> usize {
-        self.rear.backlog()
+    #[inline]
+    pub(super) const fn backlog(&self) -> usize {
+        *self.backlog
     }
 
     /// Bytes that the transport has not taken.
@@ -76,6 +84,7 @@ impl<'l> Line<'l> {
     }
 
     /// Writes what was gathered, if it has become much.
+    #[inline]
     pub(super) fn flush_if_large(&mut self) {
         if self.cork.len() >= CORK {
             self.flush();
@@ -85,11 +94,13 @@ impl<'l> Line<'l> {
     /// The transport can take more: writes what waits.
     pub(super) fn write_backlog(&mut self) {
         self.rear.write_backlog();
+        *self.backlog = self.rear.backlog();
     }
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self) {
         self.rear.flush(self.cork, &[], &[]);
+        *self.backlog = self.rear.backlog();
     }
 }
 
@@ -101,6 +112,7 @@ impl Output for Line<'_> {
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
         self.rear.flush(self.cork, header, payload);
+        *self.backlog = self.rear.backlog();
         true
     }
 
@@ -112,6 +124,7 @@ impl Output for Line<'_> {
         }
         self.flush();
         self.rear.write_shared(frame);
+        *self.backlog = self.rear.backlog();
         true
     }
 
@@ -172,7 +185,7 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
         for (end, completion) in self.completions.drain(..) {
             match self.backlog.as_deref_mut() {
                 // `len - end` bytes came after it.
-                Some(backlog) if end > written || written == 0 => {
+                Some(backlog) if end > written => {
                     backlog.complete(len - end, completion);
                 }
                 _ => completion(Ok(())),
@@ -200,7 +213,11 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
     }
 
     fn complete(&mut self, cork: usize, completion: Completion) {
-        self.completions.push((cork, completion));
+        match self.backlog.as_deref_mut() {
+            _ if cork > 0 => self.completions.push((cork, completion)),
+            Some(backlog) => backlog.complete(0, completion),
+            None => completion(Ok(())),
+        }
     }
 
     fn backlog(&self) -> usize {

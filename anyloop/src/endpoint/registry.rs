@@ -2,8 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
-use anyloop_proto::{CloseCode, Prepared};
+use anyloop_proto::{CloseCode, Prepared, State};
 
+use super::error::Sent;
 use super::handle::{Handle, Seat};
 use super::handler::Handler;
 
@@ -41,9 +42,11 @@ impl<H: Handler> Registry<H> {
         there.map(Handle::new).collect()
     }
 
-    /// Sends to all. Returns to how many.
+    /// Sends to all that are open. Returns to how many.
     pub(super) fn broadcast(&self, message: &Prepared) -> usize {
-        self.handles().iter().filter(|handle| handle.send_prepared(message).is_ok()).count()
+        let handles = self.handles();
+        let open = handles.iter().filter(|handle| handle.state() == State::Open);
+        open.filter(|handle| handle.send_prepared(message).is_ok_and(Sent::is_on_its_way)).count()
     }
 
     /// Closes all. Returns how many.

@@ -84,8 +84,8 @@ impl<T: Transport, F: Factory> Server<T, F> {
         self.registry.handles()
     }
 
-    /// Sends a message to all connections, encoded once. Returns to how many: not to those that are
-    /// over, nor to those whose backlog is full.
+    /// Sends a message to all open connections, encoded once. Returns to how many: not to those whose
+    /// backlog is full.
     pub fn broadcast(&self, message: &Prepared) -> usize {
         self.registry.broadcast(message)
     }

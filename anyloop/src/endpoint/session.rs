@@ -2,6 +2,7 @@
 //! and the transport.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -30,6 +31,8 @@ use crate::transport::Transport;
 /// passes itself along, so that the session can write. Each of these calls does everything that comes
 /// of it before it returns: handlers are called, what they send is written in one piece, the stream is
 /// ended when it is time to, and the deadline is set anew.
+///
+/// The example of [`Transport`] drives one.
 pub struct Session<H: Handler> {
     machine: Machine,
     handler: H,
@@ -71,6 +74,27 @@ pub(super) struct Rare<H: Handler> {
 }
 
 /// What was said in the opening handshake.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_message(|_, context| {
+///     let facts = context.facts().expect("they are kept by default");
+///     assert_eq!(facts.request.as_ref().map(|request| request.uri().path()), Some("/"));
+///     assert_eq!(facts.response.as_ref().map(|response| response.status().as_u16()), Some(101));
+///     assert_eq!(facts.subprotocol, None); // none was asked for
+/// });
+/// # let connection = server.connection();
+/// # connection.register_output(std::io::sink());
+/// # connection.read_all(REQUEST)?;
+/// # connection.read_all(b"\x81\x80\0\0\0\0")?;
+/// # assert_eq!(connection.statistics().map(|statistics| statistics.messages_received), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Facts {
@@ -86,6 +110,8 @@ pub struct Facts {
 
 /// Memory that belongs to whoever runs sessions, and is lent to the one at work: one for each thread
 /// is enough for any number of connections.
+///
+/// The example of [`Transport`] lends one.
 #[derive(Debug)]
 pub struct Scratch {
     cork: Vec<u8>,
@@ -212,6 +238,9 @@ impl<H: Handler> Session<H> {
         scratch: &mut Scratch,
         now: Instant,
     ) {
+        if !self.io.started {
+            return;
+        }
         self.work(transport, &mut scratch.cork, |session, line| {
             line.write_backlog();
             if let Machine::Open(connection) = &mut session.machine {
@@ -357,11 +386,16 @@ impl<H: Handler> Session<H> {
         }
         let mut backlog = self.io.backlog.take();
         let mut rear = TransportRear::new(transport, &mut backlog);
-        let mut line = Line::new(cork, &mut rear);
-        work(self, &mut line);
+        let mut waiting = 0;
+        let mut line = Line::new(cork, &mut rear, &mut waiting);
+        // A panic of a handler passes through, but what was sent before it is not lost.
+        let result = catch_unwind(AssertUnwindSafe(|| work(self, &mut line)));
         line.flush();
         let error = rear.into_error();
         self.io.backlog = backlog;
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
         if let Some((kind, error)) = error {
             crate::log::debug!("{}: {error}", transport.remote_endpoint());
             self.transport_failed(kind);
@@ -516,8 +550,12 @@ impl<H: Handler> Session<H> {
                 }
             }
         }
+        if self.shutdown() == Shutdown::Abort {
+            return; // it has come to its end, and so have its timers
+        }
+        let Some(end) = self.io.rare.as_deref().map(|rare| rare.timers.next_id()) else { return };
         while let Some(rare) = self.io.rare.as_deref_mut()
-            && let Some(f) = rare.timers.take_due(now)
+            && let Some(f) = rare.timers.take_due(now, end)
         {
             self.call(line, now, f);
         }
@@ -652,9 +690,13 @@ impl<H: Handler> Session<H> {
         let machine = std::mem::replace(&mut self.machine, Machine::Over);
         self.io.state = State::Ended;
         self.io.backlog = None; // those who wait for it are told
+        if let Some(seat) = &self.io.seat {
+            seat.leave();
+        }
         let mut backlog = None;
         let mut rear = TransportRear::new(transport, &mut backlog);
-        let mut line = Line::new(&mut scratch.cork, &mut rear);
+        let mut waiting = 0;
+        let mut line = Line::new(&mut scratch.cork, &mut rear, &mut waiting);
         match machine {
             Machine::Open(connection) => {
                 if let Some(ending) = connection.ending() {
@@ -674,9 +716,6 @@ impl<H: Handler> Session<H> {
                 self.tell_failure(failure, &mut line, now);
             }
             Machine::Over => {}
-        }
-        if let Some(seat) = &self.io.seat {
-            seat.leave();
         }
         self.io.rare = None;
     }

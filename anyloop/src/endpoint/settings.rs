@@ -12,6 +12,54 @@ use anyloop_proto::handshake::{ClientOptions, ServerOptions};
 /// | `high` | 1 MiB |
 /// | `cap` | 16 MiB |
 /// | `overflow` | [`Overflow::Error`] |
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::{BacklogLimits, Overflow, SendError, Sent, ServerSettings};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::io::{self, ErrorKind, Write};
+/// # use std::sync::{Arc, Mutex};
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// /// A pipe that takes nothing once the handshake is through.
+/// struct Full(bool);
+///
+/// impl Write for Full {
+///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+///         match std::mem::replace(&mut self.0, true) {
+///             true => Err(ErrorKind::WouldBlock.into()),
+///             false => Ok(bytes.len()),
+///         }
+///     }
+/// #   fn flush(&mut self) -> io::Result<()> {
+/// #       Ok(())
+/// #   }
+/// }
+///
+/// let mut backlog = BacklogLimits::default();
+/// (backlog.high, backlog.cap) = (1_000, 2_000);
+/// let mut settings = ServerSettings::from(ServerOptions::new(OriginPolicy::Any));
+/// settings.backlog = backlog;
+/// let mut server = Server::<IoStream>::new(settings);
+/// let results = Arc::new(Mutex::new(Vec::new()));
+/// # let seen = results.clone();
+/// server.on_message(move |_, context| seen.lock().unwrap().push(context.send(&[7; 900][..])));
+/// let connection = server.connection();
+/// connection.register_output(Full(false));
+/// connection.read_all(REQUEST)?;
+/// for _ in 0..4 {
+///     connection.read_all(b"\x81\x80\0\0\0\0")?; // a message each
+/// }
+///
+/// // Each judges what waits from the calls before.
+/// let full = SendError::BacklogFull { waiting: 1808, message: 900, cap: 2_000 };
+/// let results = results.lock().unwrap();
+/// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
+/// assert_eq!(results[2..], [Err(full.clone()), Err(full)]); // `Overflow::Error` is the default
+/// # assert_eq!(backlog.overflow, Overflow::Error);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BacklogLimits {
@@ -34,6 +82,23 @@ impl Default for BacklogLimits {
 }
 
 /// What becomes of a message for which the backlog has no room.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::{BacklogLimits, Overflow, Sent, ServerSettings};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// let mut settings = ServerSettings::from(ServerOptions::new(OriginPolicy::Any));
+/// settings.backlog.cap = 10;
+/// settings.backlog.overflow = Overflow::Drop;
+/// let server = Server::<IoStream>::new(settings);
+///
+/// let connection = server.connection(); // and nobody drives it, so what is asked for waits
+/// let handle = connection.handle();
+/// assert_ne!(handle.send("twelve bytes")?, Sent::Dropped); // the first may exceed the cap
+/// assert_eq!(handle.send("more")?, Sent::Dropped);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -48,6 +113,27 @@ pub enum Overflow {
 }
 
 /// Settings of the connections of a [`Server`](super::Server).
+///
+/// ```
+/// # use anyloop::endpoint::ServerSettings;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::Server;
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::Arc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// let mut settings = ServerSettings::from(ServerOptions::new(OriginPolicy::Any));
+/// settings.keep_handshake = false; // a connection of its own has little else to remember
+/// let mut server = Server::<IoStream>::new(settings);
+/// server.on_open(|context| assert!(context.facts().is_some())); // here it is always there
+/// server.on_message(|_, context| assert!(context.facts().is_none()));
+/// let connection = server.connection();
+/// connection.register_output(std::io::sink());
+/// connection.read_all(REQUEST)?;
+/// connection.read_all(b"\x81\x80\0\0\0\0")?;
+/// assert_eq!(connection.statistics().map(|statistics| statistics.messages_received), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerSettings {
@@ -68,6 +154,27 @@ impl From<ServerOptions> for ServerSettings {
 }
 
 /// Settings of the connections of a [`Client`](super::Client).
+///
+/// ```
+/// # use anyloop::Client;
+/// # use anyloop::endpoint::ClientSettings;
+/// # use anyloop::proto::handshake::ClientOptions;
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// let mut options = ClientOptions::default();
+/// options.subprotocols = vec!["chat".into()];
+/// let mut settings = ClientSettings::from(options);
+/// settings.backlog.cap = 1 << 20;
+/// let client = Client::<IoStream>::new(settings);
+///
+/// let connection = client.connection(&"ws://localhost/".parse()?)?;
+/// # let (to_server, at_server) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_server.send(bytes.to_vec()).unwrap()));
+/// connection.start()?;
+/// let request = String::from_utf8(at_server.try_recv()?)?;
+/// assert!(request.contains("\r\nSec-WebSocket-Protocol: chat\r\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientSettings {

@@ -6,6 +6,26 @@ use super::handle::Posted;
 use super::handler::Handler;
 
 /// A timer of a connection.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::time::Duration;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_open(|context| {
+///     let timer = context.set_timer(Duration::ZERO, |_, _| panic!("it was cancelled"));
+///     assert!(context.cancel_timer(timer));
+///     assert!(!context.cancel_timer(timer)); // there is nothing left to cancel
+/// });
+/// let connection = server.connection();
+/// connection.register_output(std::io::sink());
+/// connection.read_all(REQUEST)?;
+/// connection.handle_timeout()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId(u64);
 
@@ -40,8 +60,15 @@ impl<H: Handler> Timers<H> {
         self.due.first().map(|(at, ..)| *at)
     }
 
-    /// Takes the first timer that is due at `now`.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Box<Posted<H>>> {
-        (self.next_due()? <= now).then(|| self.due.remove(0).2)
+    /// The timer that will be set next: those before it are there now.
+    pub(super) const fn next_id(&self) -> TimerId {
+        TimerId(self.next)
+    }
+
+    /// Takes the first timer that is due at `now`, of those before `end`: one that is set meanwhile
+    /// waits for its turn.
+    pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<Box<Posted<H>>> {
+        let place = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
+        Some(self.due.remove(place).2)
     }
 }

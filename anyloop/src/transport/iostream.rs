@@ -48,6 +48,8 @@ pub const CHUNK: usize = 16 * 1024;
 const POOL: usize = 1 << 20;
 
 /// The transport that the program carries by hand; what it does is in [`Connection`].
+///
+/// The example of [the module](self) has one at each end.
 pub struct IoStream {
     setup: Arc<Mutex<Setup>>,
     deadline: Option<Instant>,
@@ -69,7 +71,11 @@ struct Setup {
 /// Where bytes go.
 enum Output {
     None,
-    Writer(Box<dyn Write + Send>),
+    Writer {
+        writer: Box<dyn Write + Send>,
+        /// Flushing it would have blocked.
+        unflushed: bool,
+    },
     Handler(Box<WriteHandler>),
     Vectored(Box<VectoredWriteHandler>),
 }
@@ -78,6 +84,26 @@ type WriteHandler = dyn FnMut(&[u8]) -> io::Result<()> + Send;
 type VectoredWriteHandler = dyn FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send;
 
 /// What all connections of an iostream endpoint begin with.
+///
+/// ```
+/// # use anyloop::Client;
+/// # use anyloop::endpoint::ClientSettings;
+/// # use anyloop::proto::Instant;
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::Arc;
+/// let mut client = Client::<IoStream>::new(ClientSettings::default());
+/// let endpoint = client.transport_mut();
+/// endpoint.secure = true; // say, a pipe to a child process
+/// endpoint.clock = Arc::new(|| Instant::from_nanos(17)); // time stands still
+///
+/// let connection = client.connection(&"wss://localhost/".parse()?)?;
+/// connection.register_output(std::io::sink());
+/// connection.start()?; // without `secure` it would send nothing, and be over
+/// assert!(!connection.is_over());
+/// let timeout = connection.next_timeout().expect("the response must come in time");
+/// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Endpoint {
     /// Whether nobody can read along.
     pub secure: bool,
@@ -120,6 +146,27 @@ impl fmt::Debug for Endpoint {
 /// function called; the thread that carries the connection then calls [`drive`](Self::drive). A
 /// connection is at work for one caller at a time. A call from one of its own handlers, or from a
 /// second thread, is refused with [`CallError::Busy`], and takes nothing.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_message(|message, context| _ = context.send(message));
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// let recorded = [REQUEST, b"\x81\x82\0\0\0\0hi"].concat();
+/// let mut reader = &recorded[..]; // or a socket, a pipe, a file
+/// while !connection.is_over() {
+///     connection.read_from(&mut reader)?; // the end of the input is told, too
+/// }
+/// assert!(at_client.try_recv()?.ends_with(b"\r\n\r\n\x81\x02hi"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Connection<H: Handler> {
     shared: Arc<Shared<H>>,
 }
@@ -162,6 +209,20 @@ impl Wake for Bell {
 }
 
 /// Why a call did nothing, or not all.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::{CallError, IoStream};
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let connection = server.connection();
+/// assert!(matches!(connection.read_all(REQUEST), Err(CallError::NoOutput)));
+/// connection.register_output(std::io::sink());
+/// assert_eq!(connection.read_all(REQUEST)?, REQUEST.len()); // nothing had been taken
+/// # Ok::<(), CallError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -178,6 +239,27 @@ pub enum CallError {
 }
 
 /// Why writing failed.
+///
+/// A program meets it in what a connection ends with:
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::proto::{Cause, TransportError};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::io::ErrorKind;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let (tell, told) = mpsc::channel();
+/// server.on_close(move |ending, _| tell.send(ending.failure.map(|f| f.cause())).unwrap());
+/// let connection = server.connection();
+/// connection.set_write_handler(|_| Err(ErrorKind::BrokenPipe.into()));
+/// connection.read_all(REQUEST)?;
+/// assert_eq!(told.try_recv()?, Some(Cause::Transport(TransportError::Reset)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the output: {0}")]
 pub struct WriteError(#[source] io::Error);
@@ -379,17 +461,18 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// Does what [handles](Self::handle) have asked for, and writes what waits, if the output takes it
-    /// now.
+    /// Does what [handles](Self::handle) have asked for, writes what waits, if the output takes it now,
+    /// and takes in what a pause has left of an earlier [`read_from`](Self::read_from).
     ///
     /// # Errors
     ///
     /// [`CallError::Busy`], [`CallError::NoOutput`].
     pub fn drive(&self) -> Result<(), CallError> {
-        self.shared.bell.rung.store(false, Ordering::Release);
         self.work(|core, now| {
+            self.shared.bell.rung.store(false, Ordering::Release);
             let Core { session, stream, scratch, .. } = core;
             session.drain(stream, scratch, now);
+            stream.flush();
             session.handle_writable(stream, scratch, now);
         })
     }
@@ -399,7 +482,7 @@ impl<H: Handler> Connection<H> {
     /// Writes to `output`, and flushes it after each batch. Where it would block, the rest waits for
     /// [`drive`](Self::drive).
     pub fn register_output(&self, output: impl Write + Send + 'static) {
-        self.set_output(Output::Writer(Box::new(output)));
+        self.set_output(Output::Writer { writer: Box::new(output), unflushed: false });
     }
 
     /// Calls `f` with each buffer that is to be written; it takes all of it, or fails.
@@ -485,6 +568,7 @@ impl<H: Handler> Connection<H> {
     fn work<R>(&self, f: impl FnOnce(&mut Core<H>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
+        core.feed_left(self.now()); // if a pause is over now
         core.use_new_output(self.now());
         core.check_output()?;
         Ok(result)
@@ -573,6 +657,20 @@ impl<H: Handler> fmt::Debug for Connection<H> {
 }
 
 impl IoStream {
+    fn flush(&self) {
+        let mut output = std::mem::replace(&mut self.setup().output, Output::None);
+        output.flush();
+        self.put_back(output);
+    }
+
+    /// Puts back an output that was taken out, unless another was set meanwhile.
+    fn put_back(&self, output: Output) {
+        let mut setup = self.setup();
+        if matches!(setup.output, Output::None) {
+            setup.output = output;
+        }
+    }
+
     fn setup(&self) -> MutexGuard<'_, Setup> {
         lock_setup(&self.setup)
     }
@@ -605,14 +703,14 @@ impl Transport for IoStream {
             return Ok(0);
         }
         let written = output.write(slices);
-        let mut setup = self.setup();
-        if matches!(setup.output, Output::None) {
-            setup.output = output;
-        }
+        self.put_back(output);
         written.map_err(WriteError)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {
+        if how != Shutdown::HalfClose {
+            self.deadline = None;
+        }
         let on_shutdown = self.setup().on_shutdown.take();
         if let Some(mut f) = on_shutdown {
             f(how);
@@ -643,10 +741,23 @@ impl Transport for IoStream {
 }
 
 impl Output {
+    /// Tries again to flush what could not be flushed. If that fails, so will the next write.
+    fn flush(&mut self) {
+        if let Self::Writer { writer, unflushed } = self
+            && *unflushed
+        {
+            *unflushed = matches!(flush(&mut **writer), Ok(false));
+        }
+    }
+
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::None => return Ok(0),
-            Self::Writer(writer) => return write_to(&mut **writer, slices),
+            Self::Writer { writer, unflushed } => {
+                let (written, flushed) = write_to(&mut **writer, slices)?;
+                *unflushed = !flushed;
+                return Ok(written);
+            }
             Self::Handler(f) => {
                 for slice in slices.iter().filter(|slice| !slice.is_empty()) {
                     f(slice)?;
@@ -658,8 +769,9 @@ impl Output {
     }
 }
 
-/// Writes what `writer` takes without blocking, if it is one that would say so.
-fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+/// Writes what `writer` takes without blocking, if it is one that would say so, and flushes it.
+/// Returns how much it took, and whether it was flushed.
+fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
     let mut written = 0;
     for slice in slices {
         let mut rest = &slice[..];
@@ -669,17 +781,25 @@ fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<usize>
                 Ok(n) => (rest, written) = (&rest[n..], written + n),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => return Ok(written),
+                    ErrorKind::WouldBlock => return Ok((written, flush(writer)?)),
                     _ => return Err(error),
                 },
             }
         }
     }
+    Ok((written, flush(writer)?))
+}
+
+/// Returns whether it did not have to block.
+fn flush(writer: &mut dyn Write) -> io::Result<bool> {
     loop {
         match writer.flush() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(written),
-            result => return result.map(|()| written),
+            Ok(()) => return Ok(true),
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock => return Ok(false),
+                _ => return Err(error),
+            },
         }
     }
 }

@@ -27,6 +27,80 @@ use anyloop_proto::{Instant, Shutdown, TransportError};
 ///
 /// No method here may call its session: they are called from within it. None may block. The source of
 /// [`stub`] is a transport with everything left out, and the place to begin one's own.
+///
+/// A transport to a peer that is a `Vec`, as in a test, and a session that it drives:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::io::IoSlice;
+/// use std::task::Waker;
+/// use anyloop::endpoint::Scratch;
+/// use anyloop::proto::{Instant, Shutdown, TransportError};
+/// use anyloop::transport::Transport;
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// #[derive(Default)]
+/// struct Memory {
+///     written: Vec<u8>,
+///     shutdown: Option<Shutdown>,
+///     deadline: Option<Instant>,
+/// }
+///
+/// impl Transport for Memory {
+///     type Error = Infallible;
+///     type Endpoint = ();
+///
+///     fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Infallible> {
+///         let before = self.written.len();
+///         slices.iter().for_each(|slice| self.written.extend_from_slice(slice));
+///         Ok(self.written.len() - before)
+///     }
+///
+///     fn shutdown(&mut self, how: Shutdown) -> Result<(), Infallible> {
+///         self.shutdown = Some(how);
+///         Ok(())
+///     }
+///
+///     fn set_deadline(&mut self, deadline: Option<Instant>) {
+///         self.deadline = deadline;
+///     }
+///
+///     fn waker(&self) -> Waker {
+///         Waker::noop().clone()
+///     }
+///
+///     fn classify(error: &Infallible) -> TransportError {
+///         match *error {}
+///     }
+///
+///     fn is_secure(&self) -> bool {
+///         true
+///     }
+///
+///     fn remote_endpoint(&self) -> String {
+///         "memory".into()
+///     }
+/// }
+///
+/// let mut server = Server::<Memory>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_message(|message, context| _ = context.send(message));
+/// let (mut memory, mut scratch) = (Memory::default(), Scratch::default());
+/// let now = Instant::from_nanos(0);
+/// let mut session = server.session(&memory.waker(), now);
+/// session.start(&mut memory, &mut scratch, now);
+/// assert!(memory.deadline.is_some()); // a request must come in time
+///
+/// let mut received = [REQUEST, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"].concat();
+/// let taken = session.feed(&mut memory, &mut scratch, &mut received, now);
+/// assert_eq!(taken, received.len());
+/// assert!(memory.written.ends_with(b"\r\n\r\n\x81\x05Hello"));
+///
+/// session.handle_eof(&mut memory, &mut scratch, now);
+/// assert!(session.is_over() && memory.shutdown == Some(Shutdown::Abort));
+/// ```
 pub trait Transport {
     /// What its operations fail with.
     type Error: Error + Send + Sync + 'static;

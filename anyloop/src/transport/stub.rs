@@ -34,6 +34,8 @@ use super::Transport;
 pub struct Stub;
 
 /// The operation named is not implemented.
+///
+/// The example of [`Stub`] meets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not implemented")]
 pub struct NotImplemented(pub &'static str);

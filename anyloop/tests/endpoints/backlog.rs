@@ -1,0 +1,269 @@
+//! A peer that reads slowly: what senders are told, and what becomes of what does not fit.
+
+use std::sync::{Arc, Mutex};
+
+use anyloop::Handlers;
+use anyloop::endpoint::{BacklogLimits, Overflow, SendError, Sent, ServerSettings};
+use anyloop::proto::Kind;
+
+use crate::carrier::{Carrier, End, over_each_carrier};
+use crate::record::{Log, recording};
+use crate::subject::{Subject, seconds, server_settings};
+use crate::wire::{self, ping, pong, text};
+
+over_each_carrier! {
+    sending_says_how_much_waits,
+    what_is_not_above_the_high_mark_is_no_pressure,
+    handles_say_how_much_waits,
+    drained_is_told_at_the_low_mark_and_not_before,
+    drained_is_not_told_without_a_high_mark_passed,
+    drained_may_send_again,
+    drained_is_not_told_when_it_is_over,
+    one_message_larger_than_the_cap_may_go,
+    a_full_backlog_is_an_error,
+    a_full_backlog_drops,
+    a_full_backlog_closes,
+    a_piece_without_room_keeps_its_message_begun,
+    pongs_are_held_while_it_is_blocked,
+    what_the_mailbox_holds_counts,
+}
+
+/// Low, high and cap: 10, 20 and 40 bytes.
+fn limits(overflow: Overflow) -> ServerSettings {
+    let mut settings = server_settings(|_| ());
+    let limits: &mut BacklogLimits = &mut settings.backlog;
+    (limits.low, limits.high, limits.cap, limits.overflow) = (10, 20, 40, overflow);
+    settings
+}
+
+/// A connection that sends six bytes for each message and says what it was told, blocked.
+fn subject<C: Carrier>(overflow: Overflow, log: &Log) -> Subject<C> {
+    let mut handlers = recording(log);
+    let told = log.clone();
+    handlers.on_message(move |_, context| {
+        let sent = context.send("1234");
+        told.push(format!("{sent:?} {}", context.buffered_amount()));
+    });
+    let mut subject = Subject::<C>::server(limits(overflow), handlers).open();
+    subject.end.block();
+    log.take();
+    subject
+}
+
+fn sending_says_how_much_waits<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    // The first is not known to have to wait before the batch is over.
+    for told in ["Ok(Sent) 6", "Ok(Buffered) 12", "Ok(Buffered) 18", "Ok(Buffered) 24"] {
+        subject.receive(&[text("go")]);
+        assert_eq!(log.take(), [told]);
+    }
+    subject.receive(&[text("go")]);
+    assert_eq!(log.take(), ["Ok(Backpressure) 30"]);
+    subject.end.give_room(30);
+    assert_eq!(log.take(), ["drained"]);
+    subject.receive(&[text("go")]);
+    assert_eq!(log.take(), ["Ok(Sent) 6"]);
+}
+
+fn what_is_not_above_the_high_mark_is_no_pressure<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let _ = subject.with_handle(|handle| handle.send(&[0; 18][..])).unwrap();
+    subject.receive(&[text("go")]);
+    assert_eq!(log.take(), ["Ok(Buffered) 26"], "20 waited, and the batch is not over");
+}
+
+fn handles_say_how_much_waits<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let handle = subject.end.handle();
+    assert_eq!(handle.buffered_amount(), 0);
+    assert_eq!(handle.send("1234"), Ok(Sent::Sent));
+    assert_eq!(handle.buffered_amount(), 4, "payload, while it is in the mailbox");
+    subject.drain();
+    assert_eq!(handle.buffered_amount(), 6, "bytes, when it is in the backlog");
+    assert_eq!(handle.send("1234"), Ok(Sent::Buffered));
+    assert_eq!(handle.send("1234567890"), Ok(Sent::Buffered));
+    assert_eq!(handle.send("1"), Ok(Sent::Backpressure));
+    subject.end.give_room(usize::MAX);
+    subject.drain();
+    assert_eq!(handle.buffered_amount(), 0);
+    assert_eq!(subject.sent().len(), 4);
+}
+
+fn drained_is_told_at_the_low_mark_and_not_before<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let _ = subject.with_handle(|handle| handle.send("1234567890123456789")).unwrap();
+    for _ in 0..10 {
+        assert!(log.take().is_empty());
+        subject.end.give_room(1); // 21 to 11
+    }
+    assert!(log.take().is_empty());
+    subject.end.give_room(1);
+    assert_eq!(log.take(), ["drained"]);
+    subject.end.give_room(usize::MAX);
+    assert!(log.take().is_empty(), "once");
+}
+
+fn drained_is_not_told_without_a_high_mark_passed<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let _ = subject.with_handle(|handle| handle.send("123456789012345678")).unwrap();
+    subject.end.give_room(usize::MAX);
+    assert!(log.take().is_empty(), "20 is not above 20");
+}
+
+fn drained_may_send_again<C: Carrier>() {
+    let log = Log::default();
+    let told = log.clone();
+    let mut handlers = recording(&log);
+    let left = Mutex::new(3);
+    handlers.on_drained(move |context| {
+        told.push(format!("drained {}", context.buffered_amount()));
+        let mut left = left.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            let _ = context.send("1234567890123456789").unwrap();
+        }
+    });
+    let mut subject = Subject::<C>::server(limits(Overflow::Error), handlers).open();
+    log.take();
+    subject.end.block();
+    let _ = subject.with_handle(|handle| handle.send("1234567890123456789")).unwrap();
+    subject.end.give_room(21);
+    assert_eq!(log.take(), ["drained 0"]);
+    subject.end.give_room(21);
+    assert_eq!(log.take(), ["drained 0"]);
+    subject.end.give_room(usize::MAX);
+    assert_eq!(log.take(), ["drained 0"], "the next one left at once");
+    assert_eq!(subject.sent().len(), 4);
+}
+
+fn drained_is_not_told_when_it_is_over<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let _ = subject.with_handle(|handle| handle.send("1234567890123456789")).unwrap();
+    subject.receive(&[wire::close(1000, "")]);
+    subject.end.give_room(usize::MAX);
+    assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
+}
+
+fn one_message_larger_than_the_cap_may_go<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let large = [0; 100];
+    let handle = subject.end.handle();
+    assert_eq!(handle.send(&large[..]), Ok(Sent::Backpressure));
+    subject.drain();
+    let full = SendError::BacklogFull { waiting: 102, message: 1, cap: 40 };
+    assert_eq!(handle.send("1"), Err(full));
+    subject.end.give_room(usize::MAX);
+    assert_eq!(subject.sent().len(), 1);
+}
+
+fn a_full_backlog_is_an_error<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let handle = subject.end.handle();
+    let _ = handle.send(&[0; 34][..]).unwrap();
+    subject.drain();
+    let _ = handle.send("1234").unwrap();
+    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40 };
+    assert_eq!(handle.send("1"), Err(full), "of the mailbox");
+    subject.drain();
+    subject.receive(&[text("go")]);
+    let full = "Err(BacklogFull { waiting: 42, message: 4, cap: 40 }) 42";
+    assert_eq!(log.take(), [full]);
+    subject.end.give_room(usize::MAX);
+    assert_eq!(log.take(), ["drained"], "nothing has happened to the connection");
+    assert_eq!(subject.sent().len(), 2);
+}
+
+fn a_full_backlog_drops<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Drop, &log);
+    let handle = subject.end.handle();
+    let _ = handle.send(&[0; 35][..]).unwrap();
+    subject.drain();
+    assert_eq!(handle.send("1234"), Ok(Sent::Dropped));
+    subject.receive(&[text("go")]);
+    assert_eq!(log.take(), ["Ok(Dropped) 37"]);
+    subject.end.give_room(usize::MAX);
+    assert_eq!(subject.sent().len(), 1);
+}
+
+fn a_full_backlog_closes<C: Carrier>() {
+    for from_handle in [false, true] {
+        let log = Log::default();
+        let mut subject = subject::<C>(Overflow::Close, &log);
+        let handle = subject.end.handle();
+        let _ = handle.send(&[0; 35][..]).unwrap();
+        subject.drain();
+        if from_handle {
+            let full = SendError::BacklogFull { waiting: 37, message: 4, cap: 40 };
+            assert_eq!(handle.send("1234"), Err(full.clone()));
+            assert_eq!(handle.send("1234"), Err(full));
+            subject.drain();
+        } else {
+            subject.receive(&[text("go"), text("go")]);
+            // The Close itself waits, too.
+            let lines = log.take();
+            assert!(lines[0].starts_with("Err(BacklogFull"), "{lines:?}");
+            assert!(lines[1].starts_with("Err("), "{lines:?}");
+        }
+        subject.end.give_room(usize::MAX);
+        assert_eq!(subject.sent()[1..], [wire::close(1008, "too slow to read")]);
+        subject.receive(&[wire::close(1008, "")]);
+        assert_eq!(log.take(), ["close clean by local: 1008/1008"]);
+    }
+}
+
+fn a_piece_without_room_keeps_its_message_begun<C: Carrier>() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = told.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |message, context| {
+        if message.as_bytes() == b"begin" {
+            context.begin(Kind::Binary).unwrap();
+        }
+        seen.lock().unwrap().push(context.piece(&[0; 35], message.as_bytes() == b"end").is_ok());
+    });
+    let mut subject = Subject::<C>::server(limits(Overflow::Drop), handlers).open();
+    subject.end.block();
+    subject.receive(&[text("begin")]);
+    subject.receive(&[text("end")]);
+    assert_eq!(*told.lock().unwrap(), [true, false]);
+    subject.end.give_room(usize::MAX);
+    subject.receive(&[text("end")]);
+    assert_eq!(*told.lock().unwrap(), [true, false, true]);
+    let frames = subject.sent();
+    assert_eq!(frames, [wire::binary([0; 35]).more(), wire::frame(0, [0; 35])]);
+}
+
+fn pongs_are_held_while_it_is_blocked<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let _ = subject.with_handle(|handle| handle.send("1234")).unwrap();
+    subject.receive(&[ping("a"), ping("b"), ping("c")]);
+    assert_eq!(subject.with_handle(|handle| handle.buffered_amount()), 6);
+    subject.end.give_room(5);
+    subject.advance(seconds(1));
+    assert_eq!(subject.with_handle(|handle| handle.buffered_amount()), 1, "not before the rest");
+    subject.end.give_room(usize::MAX);
+    assert_eq!(subject.sent(), [text("1234"), pong("c")], "the newest");
+}
+
+fn what_the_mailbox_holds_counts<C: Carrier>() {
+    let mut subject = Subject::<C>::server(limits(Overflow::Error), Handlers::new()).open();
+    let handle = subject.end.handle();
+    assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Sent));
+    assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Backpressure));
+    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40 };
+    assert_eq!(handle.send(&[0; 1][..]), Err(full));
+    assert_eq!(handle.buffered_amount(), 40);
+    subject.drain();
+    assert_eq!(handle.buffered_amount(), 0);
+    assert_eq!(handle.send("1"), Ok(Sent::Sent));
+}

@@ -1,0 +1,217 @@
+//! Time, wakes, and what a connection is told of where it is.
+
+use std::io;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use anyloop::proto::CloseCode;
+use anyloop::transport::iostream::{CallError, IoStream};
+use anyloop::{Client, Handlers, Server};
+
+use super::calls::{Slot, found};
+use super::{Here, client, echo, frames, open, or_hangs, sent, server, server_with};
+use crate::carrier::{Clock, Sink};
+use crate::record::{Log, recording};
+use crate::subject::{client_settings, seconds, server_settings};
+use crate::wire::{self, text};
+
+#[test]
+fn every_timeout_goes_by_the_clock_of_the_endpoint() {
+    let clock = Clock::default();
+    let log = Log::default();
+    let start = clock.now();
+    let settings = server_settings(|config| config.idle_timeout = Some(seconds(100)));
+    let mut handlers = recording(&log);
+    handlers.on_validate(|_, _| anyloop::endpoint::Verdict::Defer);
+    let connection = server_with(settings, &handlers, &clock);
+    let sink = Sink::default();
+    connection.register_output(sink.clone());
+    let until = |seconds_later| {
+        assert_eq!(connection.next_timeout(), Some(start + seconds(seconds_later)));
+        clock.set(start + seconds(seconds_later));
+    };
+    // The opening handshake has 5 s, and the verdict 10.
+    assert_eq!(connection.next_timeout(), Some(start + seconds(5)));
+    clock.set(start + seconds(4));
+    connection.handle_timeout().unwrap();
+    connection.read_all(wire::REQUEST.as_bytes()).unwrap();
+    assert_eq!(connection.next_timeout(), Some(start + seconds(14)));
+    clock.set(start + seconds(10));
+    let handle = connection.handle();
+    handle.accept(anyloop::proto::handshake::Accept::new()).unwrap();
+    connection.drive().unwrap();
+    sink.take();
+    // A ping after 20 s, its pong within 20 s.
+    until(30);
+    connection.handle_timeout().unwrap();
+    let ping = sent(&sink).remove(0);
+    until(50);
+    connection.read_all(&frames(&[wire::pong(ping.payload)])).unwrap();
+    // A timer of the application's own.
+    let told = log.clone();
+    handle.set_timer(seconds(5), move |_, _| told.push("timer")).unwrap();
+    connection.drive().unwrap();
+    until(55);
+    connection.handle_timeout().unwrap();
+    assert_eq!(log.take(), ["open", "pong after 20s", "timer"]);
+    // Closing takes 5 s at most.
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    connection.drive().unwrap();
+    until(60);
+    connection.handle_timeout().unwrap();
+    let told = "close unclean by timer: 1000/none, closing handshake timed out";
+    assert_eq!(log.take(), [told]);
+}
+
+#[test]
+fn a_client_has_no_deadline_before_it_is_started() {
+    let connection = client(&Handlers::new());
+    assert_eq!(connection.next_timeout(), None);
+    connection.register_output(io::sink());
+    connection.start().unwrap();
+    assert!(connection.next_timeout().is_some());
+}
+
+#[test]
+fn handles_on_other_threads_wake() {
+    let (connection, sink) = open(&Handlers::new());
+    let (woken, wakes) = mpsc::channel();
+    let woken = Mutex::new(woken);
+    connection.set_wake(move || woken.lock().unwrap().send(thread::current().id()).unwrap());
+    assert!(!connection.wants_drive());
+    let handle = connection.handle();
+    let other = thread::spawn(move || {
+        let _ = handle.send("a").unwrap();
+        let _ = handle.send("b").unwrap();
+        handle.ping(b"p").unwrap();
+        thread::current().id()
+    });
+    let other = other.join().unwrap();
+    assert_eq!(wakes.try_iter().collect::<Vec<_>>(), [other], "once, until it is driven");
+    assert!(connection.wants_drive());
+    assert!(sink.take().is_empty());
+    connection.drive().unwrap();
+    assert!(!connection.wants_drive());
+    assert_eq!(sent(&sink), [text("a"), text("b"), wire::ping("p")]);
+    let _ = connection.handle().send("c").unwrap();
+    assert_eq!(wakes.try_iter().count(), 1, "and again");
+}
+
+/// Or what was asked for waits for ever: nothing wakes for the second message in a mailbox.
+#[test]
+fn a_drive_that_is_refused_is_still_wanted() {
+    or_hangs(|| {
+        let slot = Slot::default();
+        let own = slot.clone();
+        let mut handlers = Handlers::new();
+        handlers.on_message(move |_, context| {
+            let _ = context.handle().send("mailed").unwrap();
+            assert!(matches!(found(&own).drive(), Err(CallError::Busy)));
+        });
+        let (connection, sink) = open(&handlers);
+        *slot.lock().unwrap() = Some(connection.clone());
+        connection.read_all(&frames(&[text("go")])).unwrap();
+        assert!(connection.wants_drive());
+        connection.drive().unwrap();
+        assert_eq!(sent(&sink), [text("mailed")]);
+        slot.lock().unwrap().take();
+    });
+}
+
+/// A wake function that drives at once, as a program with one thread may well set.
+#[test]
+fn a_wake_function_that_drives() {
+    or_hangs(|| {
+        let (connection, sink) = open(&echo());
+        let weak = Mutex::new(connection.clone());
+        connection.set_wake(move || _ = weak.lock().unwrap().drive());
+        let _ = connection.handle().send("a").unwrap();
+        assert_eq!(sent(&sink), [text("a")]);
+    });
+}
+
+#[test]
+fn who_is_at_the_other_end() {
+    let log = Log::default();
+    let told = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_validate(move |_, context| {
+        told.push(format!("{} {}", context.remote_endpoint(), context.is_secure()));
+        anyloop::proto::handshake::Accept::new().into()
+    });
+    let mut endpoint = Server::<IoStream, _>::with_factory(server_settings(|_| ()), handlers);
+    let request = wire::REQUEST.as_bytes();
+    let with_sink = |connection: Here| {
+        connection.register_output(io::sink());
+        connection
+    };
+    with_sink(endpoint.connection()).read_all(request).unwrap();
+    assert_eq!(log.take(), ["iostream transport false"]);
+    let connection = with_sink(endpoint.connection());
+    connection.set_secure(true);
+    connection.set_remote_endpoint("192.0.2.1:4711");
+    connection.read_all(request).unwrap();
+    assert_eq!(log.take(), ["192.0.2.1:4711 true"]);
+    endpoint.transport_mut().secure = true;
+    endpoint.transport_mut().remote_endpoint = "a pipe".to_string();
+    with_sink(endpoint.connection()).read_all(request).unwrap();
+    assert_eq!(log.take(), ["a pipe true"]);
+}
+
+/// `wss://` over a stream that anybody can read must fail, and send nothing.
+#[test]
+fn a_secure_target_needs_a_secure_stream() {
+    let log = Log::default();
+    let client = Client::<IoStream, _>::with_factory(client_settings(|_| ()), recording(&log));
+    let target = "wss://localhost/".parse().unwrap();
+    let connection = client.connection(&target).unwrap();
+    let sink = Sink::default();
+    connection.register_output(sink.clone());
+    connection.start().unwrap();
+    assert!(sink.take().is_empty());
+    assert!(connection.is_over());
+    let told = log.take();
+    assert!(told.len() == 1 && told[0].starts_with("fail by "), "{told:?}");
+
+    let connection = client.connection(&target).unwrap();
+    connection.register_output(sink.clone());
+    connection.set_secure(true);
+    connection.start().unwrap();
+    assert!(sink.take().starts_with(b"GET / HTTP/1.1\r\n"));
+}
+
+#[test]
+fn what_has_passed_through() {
+    let (connection, _) = open(&echo());
+    connection.read_all(&frames(&[text("abc"), text("d")])).unwrap();
+    let statistics = connection.statistics().unwrap();
+    assert_eq!((statistics.messages_received, statistics.bytes_received), (2, 4));
+    assert_eq!((statistics.messages_sent, statistics.bytes_sent), (2, 4));
+    let broken = connection.fatal_error();
+    assert!(broken.is_ok() && connection.is_over());
+}
+
+#[test]
+fn two_ends_by_hand_a_byte_at_a_time() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_open(|context| _ = context.send("hello"));
+    let (client, server) = (client(&handlers), server(&echo()));
+    let (up, down) = (Sink::default(), Sink::default());
+    client.register_output(up.clone());
+    server.register_output(down.clone());
+    client.start().unwrap();
+    loop {
+        let (to_server, to_client) = (up.take(), down.take());
+        if to_server.is_empty() && to_client.is_empty() {
+            break;
+        }
+        for byte in to_server {
+            assert_eq!(server.read_all(&[byte]).unwrap(), 1);
+        }
+        for byte in to_client {
+            assert_eq!(client.read_all(&[byte]).unwrap(), 1);
+        }
+    }
+    assert_eq!(log.take(), ["text hello"]);
+}

@@ -1,0 +1,24 @@
+//! Endpoints, tested from outside: the same tests over each transport that needs no network.
+//!
+//! [`carrier`] makes one trait of iostream and the stepping transport; [`toy`] is a third transport,
+//! written for these tests. [`subject`] is one end under test, or two joined. [`record`] writes down
+//! what handlers are told. [`wire`] builds and reads frames by hand.
+
+mod carrier;
+mod record;
+mod subject;
+mod toy;
+mod wire;
+
+mod backlog;
+mod endings;
+mod events;
+mod handles;
+mod iostream;
+mod opening;
+mod races;
+mod reading;
+mod registry;
+mod sending;
+mod stepping;
+mod timers;

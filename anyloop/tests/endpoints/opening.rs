@@ -1,0 +1,458 @@
+//! The opening handshake: who is let in, when it is said, and what is remembered of it.
+
+use std::sync::{Arc, Mutex};
+
+use anyloop::Handlers;
+use anyloop::endpoint::SendError;
+use anyloop::endpoint::Verdict;
+use anyloop::proto::handshake::Accept;
+use anyloop::proto::handshake::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use anyloop::proto::{CloseCode, SendError as Refused, Shutdown, State};
+
+use crate::carrier::{Carrier, End, over_each_carrier};
+use crate::record::{Log, recording};
+use crate::subject::{
+    Pair, Subject, client, client_settings, open_client, seconds, server, server_settings,
+};
+use crate::wire::{self, text};
+
+over_each_carrier! {
+    a_subprotocol_is_agreed_on,
+    an_accepted_request_gets_header_fields,
+    a_refusal_reaches_the_client,
+    a_refused_client_can_read_the_whole_response,
+    a_server_that_refuses_knows_the_request,
+    a_verdict_can_be_deferred_and_accept,
+    a_verdict_can_be_deferred_and_refuse,
+    a_deferred_verdict_has_a_deadline,
+    only_the_first_verdict_counts,
+    an_answer_that_cannot_be_given_is_500,
+    plain_http_is_answered,
+    plain_http_can_be_answered_later,
+    plain_http_that_nobody_answers_fails,
+    a_client_that_ends_its_direction_still_reads_its_answer,
+    plain_http_cannot_be_accepted,
+    frames_behind_the_request_are_kept_for_the_verdict,
+    frames_behind_the_response_are_not_lost,
+    a_byte_at_a_time,
+    facts_are_kept,
+    facts_are_forgotten_where_it_is_set_so,
+    nothing_can_be_sent_before_it_is_open,
+    a_server_can_give_up_a_handshake,
+    a_client_can_give_up_a_handshake,
+    a_client_that_is_given_up_before_it_starts_says_nothing,
+    a_client_whose_request_is_stuck_gives_up_in_time,
+}
+
+const REQUEST_CHAT: &str = "GET /chat HTTP/1.1\r\n\
+    Host: localhost\r\n\
+    Upgrade: websocket\r\n\
+    Connection: Upgrade\r\n\
+    Sec-WebSocket-Protocol: v2, v1\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
+const PLAIN: &str = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn deferring(log: &Log) -> Handlers {
+    let mut handlers = recording(log);
+    let (validate, http) = (log.clone(), log.clone());
+    handlers
+        .on_validate(move |_, _| {
+            validate.push("validate");
+            Verdict::Defer
+        })
+        .on_http(move |_, _| {
+            http.push("http");
+            Verdict::Defer
+        });
+    handlers
+}
+
+fn response(status: u16, body: &str) -> Response<Vec<u8>> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn a_subprotocol_is_agreed_on<C: Carrier>() {
+    let mut server = Handlers::new();
+    server.on_validate(|request, _| {
+        assert_eq!(request.subprotocols(), ["v2", "v1"]);
+        assert_eq!(request.host(), Some("localhost"));
+        Accept::new().with_subprotocol("v1").into()
+    });
+    let agreed = Arc::new(Mutex::new(Vec::new()));
+    let mut client = Handlers::new();
+    for handlers in [&mut client, &mut server] {
+        let agreed = agreed.clone();
+        handlers.on_open(move |context| {
+            agreed.lock().unwrap().push(context.facts().unwrap().subprotocol.clone());
+        });
+    }
+    let mut settings = client_settings(|_| ());
+    let options = Arc::make_mut(&mut settings.handshake);
+    options.subprotocols = vec!["v2".into(), "v1".into()];
+    Pair::<C>::new((settings, client), (server_settings(|_| ()), server)).run();
+    assert_eq!(*agreed.lock().unwrap(), [Some("v1".to_string()), Some("v1".to_string())]);
+}
+
+fn an_accepted_request_gets_header_fields<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_validate(|_, _| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SERVER, HeaderValue::from_static("anyloop"));
+        Accept::new().with_headers(headers).into()
+    });
+    let mut subject = server::<C>(&handlers);
+    subject.receive_bytes(wire::REQUEST);
+    let (head, _) = subject.sent_head();
+    assert!(head.starts_with(wire::SWITCHING), "{head}");
+    assert!(head.contains("\r\nserver: anyloop\r\n"), "{head}");
+    assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+}
+
+fn a_refusal_reaches_the_client<C: Carrier>() {
+    let log = (Log::default(), Log::default());
+    let mut handlers = recording(&log.1);
+    handlers.on_validate(|_, _| Verdict::status(StatusCode::FORBIDDEN, "not you"));
+    let client = (client_settings(|_| ()), recording(&log.0));
+    let mut pair = Pair::<C>::new(client, (server_settings(|_| ()), handlers));
+    pair.run();
+    assert_eq!(log.0.take(), ["fail by peer: handshake rejected with status 403"]);
+    assert_eq!(log.1.take(), ["fail by local: request turned down with status 403"]);
+    assert!(pair.client.end.is_over() && pair.server.end.is_over());
+}
+
+/// Of a refusing response the status alone says little: a 401 has its challenge in a header field, an
+/// error its text in the body.
+fn a_refused_client_can_read_the_whole_response<C: Carrier>() {
+    let log = Log::default();
+    let told = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_fail(move |_, context| {
+        let response = context.facts().unwrap().response.as_ref().unwrap();
+        let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
+        let body = String::from_utf8_lossy(response.body());
+        told.push(format!("{} {challenge} {body}", response.status()));
+    });
+    for keep_handshake in [true, false] {
+        let mut settings = client_settings(|_| ());
+        settings.keep_handshake = keep_handshake;
+        let mut subject = Subject::<C>::client(settings, handlers.clone());
+        subject.end.start();
+        subject.receive_bytes(
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 7\r\n\r\nnot you",
+        );
+        assert!(subject.end.is_over());
+        assert_eq!(log.take(), ["401 Unauthorized Basic not you"]);
+    }
+}
+
+fn a_server_that_refuses_knows_the_request<C: Carrier>() {
+    let log = Log::default();
+    let told = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_validate(|_, _| Verdict::status(StatusCode::FORBIDDEN, "not you"));
+    handlers.on_fail(move |_, context| {
+        let facts = context.facts().unwrap();
+        told.push(facts.request.as_ref().map_or("no request", |request| request.uri().path()));
+    });
+    for (request, expected) in [(wire::REQUEST, "/chat"), ("nonsense", "no request")] {
+        let mut subject = server::<C>(&handlers);
+        subject.receive_bytes(request);
+        subject.end.eof();
+        subject.end.reset();
+        assert_eq!(log.take(), [expected]);
+    }
+}
+
+fn a_verdict_can_be_deferred_and_accept<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(wire::REQUEST);
+    assert_eq!(log.take(), ["validate"]);
+    assert!(subject.end.take_output().is_empty());
+    subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
+    assert_eq!(log.take(), ["open"]);
+    assert!(subject.sent_head().0.starts_with(wire::SWITCHING));
+    subject.receive(&[text("a")]);
+    assert_eq!(log.take(), ["text a"]);
+}
+
+fn a_verdict_can_be_deferred_and_refuse<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(wire::REQUEST);
+    subject.with_handle(|handle| handle.respond(response(429, "later"))).unwrap();
+    let answer = subject.sent_response();
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.ends_with("\r\n\r\nlater"), "{answer}");
+    subject.end.eof();
+    assert_eq!(log.take(), ["validate", "fail by local: request turned down with status 429"]);
+}
+
+fn a_deferred_verdict_has_a_deadline<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(wire::REQUEST);
+    subject.advance(seconds(9));
+    assert!(subject.end.take_output().is_empty());
+    subject.advance(seconds(1));
+    assert!(subject.sent_response().starts_with("HTTP/1.1 503 "));
+    subject.end.eof();
+    assert_eq!(log.take(), ["validate", "fail by local: request not answered in time"]);
+}
+
+fn only_the_first_verdict_counts<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(wire::REQUEST);
+    subject.with_handle(|handle| {
+        handle.accept(Accept::new()).unwrap();
+        handle.respond(response(403, "")).unwrap();
+        handle.accept(Accept::new()).unwrap();
+    });
+    let (head, frames) = subject.sent_head();
+    assert!(head.starts_with(wire::SWITCHING) && frames.is_empty());
+    assert_eq!(log.take(), ["validate", "open"]);
+
+    // One that comes before there is anything to judge does not count, either.
+    let mut subject = server::<C>(&deferring(&log));
+    subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
+    subject.receive_bytes(wire::REQUEST);
+    assert_eq!(log.take(), ["validate"]);
+}
+
+fn an_answer_that_cannot_be_given_is_500<C: Carrier>() {
+    let bad: [fn() -> Verdict; 2] = [
+        || Accept::new().with_subprotocol("not asked for").into(),
+        || Verdict::Respond(response(101, "")),
+    ];
+    for verdict in bad {
+        let log = Log::default();
+        let mut handlers = recording(&log);
+        handlers.on_validate(move |_, _| verdict());
+        let mut subject = server::<C>(&handlers);
+        subject.receive_bytes(wire::REQUEST);
+        assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
+        subject.end.eof();
+        assert_eq!(log.take(), ["fail by local: request turned down with status 500"]);
+    }
+    let mut subject = server::<C>(&deferring(&Log::default()));
+    subject.receive_bytes(wire::REQUEST);
+    let bad = Accept::new().with_subprotocol("not asked for");
+    subject.with_handle(|handle| handle.accept(bad)).unwrap();
+    assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
+}
+
+fn plain_http_is_answered<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_http(|request, _| Verdict::Respond(response(200, request.uri().path())));
+    let mut subject = server::<C>(&handlers);
+    subject.receive_bytes(PLAIN);
+    let answer = subject.sent_response();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n/page"), "{answer}");
+    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose]);
+    subject.end.eof();
+    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose, Shutdown::Close]);
+    assert!(log.take().is_empty());
+}
+
+fn plain_http_can_be_answered_later<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(PLAIN);
+    assert!(subject.end.take_output().is_empty());
+    subject.with_handle(|handle| {
+        handle.respond(response(200, "here")).unwrap();
+        handle.respond(response(200, "again")).unwrap();
+    });
+    let answer = subject.sent_response();
+    assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");
+    subject.end.eof();
+    assert!(subject.end.is_over());
+    assert_eq!(log.take(), ["http"]);
+}
+
+fn plain_http_that_nobody_answers_fails<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(PLAIN);
+    subject.advance(seconds(10));
+    assert!(subject.sent_response().starts_with("HTTP/1.1 503 "));
+    subject.advance(seconds(5));
+    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose, Shutdown::Abort]);
+    assert_eq!(log.take(), ["http", "fail by local: request not answered in time"]);
+}
+
+fn a_client_that_ends_its_direction_still_reads_its_answer<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(PLAIN);
+    subject.end.eof();
+    subject.with_handle(|handle| handle.respond(response(200, "here"))).unwrap();
+    assert!(subject.sent_response().ends_with("here"));
+    assert_eq!(subject.end.shutdowns(), [Shutdown::Close]);
+    assert_eq!(log.take(), ["http"]);
+}
+
+fn plain_http_cannot_be_accepted<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_http(|_, _| Accept::new().into());
+    let mut subject = server::<C>(&handlers);
+    subject.receive_bytes(PLAIN);
+    assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
+}
+
+fn frames_behind_the_request_are_kept_for_the_verdict<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&recording(&log));
+    let frames = wire::stream(&[text("a"), text("b")], wire::other(subject.role));
+    let all = [wire::REQUEST.as_bytes(), &frames].concat();
+    assert_eq!(subject.receive_bytes(&all), all.len());
+    assert_eq!(log.take(), ["validate GET /chat", "open", "text a", "text b"]);
+
+    let mut subject = server::<C>(&deferring(&log));
+    assert_eq!(subject.receive_bytes(&all), wire::REQUEST.len());
+    assert_eq!(subject.read_on(), 0, "not before the verdict");
+    subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
+    subject.read_on();
+    assert_eq!(log.take(), ["validate", "open", "text a", "text b"]);
+}
+
+fn frames_behind_the_response_are_not_lost<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = client::<C>(&recording(&log));
+    subject.end.start();
+    let frames = wire::stream(&[text("a")], wire::other(subject.role));
+    subject.receive_bytes([wire::RESPONSE.as_bytes(), &frames].concat());
+    assert_eq!(log.take(), ["open", "text a"]);
+}
+
+fn a_byte_at_a_time<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_message(|message, context| _ = context.send(message));
+    let mut subject = server::<C>(&handlers);
+    for byte in wire::REQUEST.bytes() {
+        assert_eq!(subject.receive_bytes([byte]), 1);
+    }
+    assert!(subject.sent_head().0.starts_with(wire::SWITCHING));
+    for byte in wire::stream(&[text("hello"), wire::close(1000, "")], wire::other(subject.role)) {
+        subject.receive_bytes([byte]);
+    }
+    assert_eq!(subject.sent(), [text("hello"), wire::close(1000, "")]);
+    let told = log.take();
+    assert_eq!(told, ["validate GET /chat", "open", "close clean by peer: 1000/1000"]);
+}
+
+fn facts_are_kept<C: Carrier>() {
+    let log = Log::default();
+    let told = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_validate(|_, _| Accept::new().with_subprotocol("v2").into());
+    handlers.on_message(move |_, context| {
+        let facts = context.facts().unwrap();
+        let request = facts.request.as_ref().map(|request| request.uri().to_string());
+        let (response, subprotocol) = (facts.response.as_ref(), facts.subprotocol.as_deref());
+        told.push(format!("{request:?} {} {subprotocol:?}", response.unwrap().status()));
+        assert_eq!(facts.extension, None);
+    });
+    let mut subject = server::<C>(&handlers);
+    subject.receive_bytes(REQUEST_CHAT);
+    subject.receive(&[text("a")]);
+    assert_eq!(log.take(), [r#"Some("/chat") 101 Switching Protocols Some("v2")"#]);
+
+    let mut subject = open_client::<C>(&handlers);
+    subject.receive(&[text("a")]);
+    assert_eq!(log.take(), [r#"None 101 Switching Protocols None"#]);
+}
+
+fn facts_are_forgotten_where_it_is_set_so<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = Handlers::new();
+    let (open, message) = (log.clone(), log.clone());
+    handlers
+        .on_open(move |context| open.push(format!("{}", context.facts().is_some())))
+        .on_message(move |_, context| message.push(format!("{}", context.facts().is_some())));
+
+    let mut settings = server_settings(|_| ());
+    settings.keep_handshake = false;
+    let mut server = Subject::<C>::server(settings, handlers.clone()).open();
+    server.receive(&[text("a")]);
+    let mut settings = client_settings(|_| ());
+    settings.keep_handshake = false;
+    let mut client = Subject::<C>::client(settings, handlers).open();
+    client.receive(&[text("a")]);
+    assert_eq!(log.take(), ["true", "false", "true", "false"]);
+}
+
+fn nothing_can_be_sent_before_it_is_open<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_validate(|_, context| {
+        let refused = SendError::Refused(Refused::NotOpen(State::Connecting));
+        assert_eq!(context.send("a"), Err(refused.clone()));
+        assert_eq!(context.ping(b"a"), Err(refused.clone()));
+        assert_eq!(context.close(CloseCode::NORMAL, ""), Err(refused));
+        assert_eq!(context.state(), State::Connecting);
+        assert_eq!(context.buffered_amount(), 0);
+        Accept::new().into()
+    });
+    handlers.on_open(|context| assert_eq!(context.state(), State::Open));
+    let mut subject = server::<C>(&handlers);
+    subject.receive_bytes(wire::REQUEST);
+    let (head, frames) = subject.sent_head();
+    assert!(head.starts_with(wire::SWITCHING) && frames.is_empty());
+}
+
+fn a_server_can_give_up_a_handshake<C: Carrier>() {
+    for request in [&wire::REQUEST[..20], wire::REQUEST, PLAIN] {
+        let log = Log::default();
+        let mut subject = server::<C>(&deferring(&log));
+        subject.receive_bytes(request);
+        log.take();
+        subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
+        assert!(subject.sent_response().starts_with("HTTP/1.1 503 "));
+        subject.end.eof();
+        assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    }
+    let log = Log::default();
+    let mut subject = server::<C>(&recording(&log));
+    subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
+    assert!(subject.end.take_output().is_empty());
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    assert_eq!(subject.end.shutdowns(), [Shutdown::Close]);
+}
+
+fn a_client_can_give_up_a_handshake<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = client::<C>(&recording(&log));
+    subject.end.start();
+    subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    assert_eq!(subject.end.shutdowns(), [Shutdown::Abort]);
+    subject.receive_bytes(wire::RESPONSE);
+    assert!(log.take().is_empty());
+}
+
+fn a_client_that_is_given_up_before_it_starts_says_nothing<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = client::<C>(&recording(&log));
+    subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
+    assert!(subject.end.take_output().is_empty());
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    assert!(subject.end.is_over());
+}
+
+/// The request cannot leave, so nothing else will ever happen on this stream.
+fn a_client_whose_request_is_stuck_gives_up_in_time<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = client::<C>(&recording(&log));
+    subject.end.block();
+    subject.end.start();
+    subject.advance(seconds(3600));
+    assert_eq!(log.take(), ["fail by timer: opening handshake timed out"]);
+    assert!(subject.end.is_over());
+}

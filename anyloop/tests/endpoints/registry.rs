@@ -1,0 +1,206 @@
+//! The connections of an endpoint, taken together.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use anyloop::endpoint::Overflow;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::proto::{CloseCode, Prepared};
+use anyloop::transport::iostream::IoStream;
+use anyloop::{Handlers, Server};
+
+use crate::carrier::{Carrier, Clock, End, over_each_carrier};
+use crate::record::{Log, recording};
+use crate::subject::{Subject, new_server, open_client, seconds, server_settings};
+use crate::wire::{self, text};
+
+over_each_carrier! {
+    connections_come_and_go,
+    a_broadcast_reaches_all_that_are_open,
+    a_broadcast_passes_over_those_who_are_full,
+    all_can_be_closed,
+    a_client_endpoint_knows_its_connections,
+}
+
+fn connections_come_and_go<C: Carrier>() {
+    let clock = Clock::default();
+    let server = new_server::<C, _>(server_settings(|_| ()), Handlers::new(), &clock);
+    assert!(server.connections().is_empty());
+    // Enough of them for the list to be tidied on the way.
+    for round in 0..3 {
+        let mut subjects: Vec<_> =
+            (0..40).map(|_| Subject::<C>::of_server(&server, &clock)).collect();
+        assert_eq!(server.connections().len(), 40, "those that are not open yet count");
+        subjects = subjects.into_iter().map(Subject::open).collect();
+        for subject in &mut subjects[..20] {
+            subject.close_by_peer();
+        }
+        let there = server.connections();
+        assert_eq!(there.len(), 20, "round {round}");
+        for subject in &mut subjects[20..] {
+            let handle = subject.end.handle();
+            assert_eq!(there.iter().filter(|other| **other == handle).count(), 1);
+        }
+        drop(subjects);
+        assert!(server.connections().is_empty());
+    }
+}
+
+fn a_broadcast_reaches_all_that_are_open<C: Carrier>() {
+    let clock = Clock::default();
+    let server = new_server::<C, _>(server_settings(|_| ()), Handlers::new(), &clock);
+    let mut subjects: Vec<_> =
+        (0..3).map(|_| Subject::<C>::of_server(&server, &clock).open()).collect();
+    subjects[0].close_by_peer();
+    subjects[0].sent();
+    assert_eq!(server.broadcast(&Prepared::new("news")), 2);
+    for (subject, expected) in subjects.iter_mut().zip([&[][..], &[text("news")], &[text("news")]])
+    {
+        subject.drain();
+        assert_eq!(subject.sent(), expected);
+    }
+
+    let mut connecting = Subject::<C>::of_server(&server, &clock);
+    assert_eq!(server.broadcast(&Prepared::new("news")), 2, "nobody can read it in a handshake");
+    connecting.drain();
+}
+
+fn a_broadcast_passes_over_those_who_are_full<C: Carrier>() {
+    for overflow in [Overflow::Error, Overflow::Drop] {
+        let clock = Clock::default();
+        let mut settings = server_settings(|_| ());
+        (settings.backlog.cap, settings.backlog.overflow) = (10, overflow);
+        let server = new_server::<C, _>(settings, Handlers::new(), &clock);
+        let mut slow = Subject::<C>::of_server(&server, &clock).open();
+        let mut quick = Subject::<C>::of_server(&server, &clock).open();
+        slow.end.block();
+        for expected in [2, 1] {
+            assert_eq!(server.broadcast(&Prepared::new("12345678")), expected, "{overflow:?}");
+            slow.drain();
+            quick.drain();
+        }
+        assert_eq!(quick.sent().len(), 2);
+        slow.end.give_room(usize::MAX);
+        assert_eq!(slow.sent().len(), 1);
+    }
+}
+
+fn all_can_be_closed<C: Carrier>() {
+    let clock = Clock::default();
+    let log = Log::default();
+    let server = new_server::<C, _>(server_settings(|_| ()), recording(&log), &clock);
+    let mut open = Subject::<C>::of_server(&server, &clock).open();
+    let mut silent = Subject::<C>::of_server(&server, &clock).open();
+    let mut connecting = Subject::<C>::of_server(&server, &clock);
+    let mut ended = Subject::<C>::of_server(&server, &clock).open();
+    ended.close_by_peer();
+    log.take();
+    assert_eq!(server.close_all(CloseCode::GOING_AWAY, "good night"), 3);
+    for subject in [&mut open, &mut silent, &mut connecting] {
+        subject.drain();
+    }
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    assert_eq!(open.sent(), [wire::close(1001, "good night")]);
+    open.receive(&[wire::close(1001, "")]);
+    assert_eq!(log.take(), ["close clean by local: 1001/1001"]);
+    assert_eq!(server.connections().len(), 1);
+    silent.advance(seconds(5));
+    assert!(server.connections().is_empty());
+}
+
+fn a_client_endpoint_knows_its_connections<C: Carrier>() {
+    let clock = Clock::default();
+    let mut settings = crate::subject::client_settings(|_| ());
+    settings.backlog.cap = 100;
+    let mut client = anyloop::Client::<C::Transport>::new(settings);
+    C::set_clock(client.transport_mut(), &clock);
+    let mut first = Subject::<C>::of_client(&client, &clock).open();
+    let mut second = Subject::<C>::of_client(&client, &clock).open();
+    assert_eq!(client.connections().len(), 2);
+    assert_eq!(client.broadcast(&Prepared::new("news")), 2);
+    assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), 2);
+    for subject in [&mut first, &mut second] {
+        subject.drain();
+        assert_eq!(subject.sent(), [text("news"), wire::close(1001, "")]);
+    }
+    drop((first, second));
+    assert!(client.connections().is_empty());
+    open_client::<C>(&Handlers::new());
+}
+
+/// A frame for many slow readers is kept once: what each of them is offered lies in the same place.
+#[test]
+fn a_broadcast_to_slow_readers_is_kept_once() {
+    // Small ones are copied where nothing waits before them.
+    for (len, waits_already) in [(1000, true), (20_000, true), (20_000, false)] {
+        let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+        let places = Arc::new(Mutex::new(Vec::new()));
+        let payload = vec![7; len];
+        let connections: Vec<_> = (0..3)
+            .map(|_| {
+                let connection = server.connection();
+                connection.set_write_handler(|_| Ok(()));
+                connection.read_all(wire::REQUEST.as_bytes()).unwrap();
+                connection.register_output(Never);
+                if waits_already {
+                    let _ = connection.handle().send("before").unwrap();
+                    connection.drive().unwrap();
+                }
+                connection
+            })
+            .collect();
+        assert_eq!(server.broadcast(&Prepared::new(&payload[..])), 3);
+        for connection in &connections {
+            connection.drive().unwrap();
+        }
+        // Not before all have it: memory that was freed may be used again.
+        for connection in &connections {
+            let places = places.clone();
+            connection.set_vectored_write_handler(move |slices| {
+                let large = slices.iter().filter(|slice| slice.len() == len + 4);
+                places.lock().unwrap().extend(large.map(|slice| slice.as_ptr() as usize));
+                Ok(())
+            });
+        }
+        let places = places.lock().unwrap();
+        assert_eq!(places.len(), 3);
+        assert!(places.iter().all(|place| *place == places[0]), "{places:x?}");
+    }
+}
+
+/// A large frame is not copied for those who read in time, either.
+#[test]
+fn a_large_broadcast_is_written_from_where_it_lies() {
+    let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+    let places = Arc::new(Mutex::new(Vec::new()));
+    let message = Prepared::new(&[7; 20_000][..]);
+    for _ in 0..3 {
+        let connection = server.connection();
+        let places = places.clone();
+        connection.set_write_handler(move |bytes| {
+            if bytes.len() > 20_000 {
+                places.lock().unwrap().push(bytes.as_ptr() as usize);
+            }
+            Ok(())
+        });
+        connection.read_all(wire::REQUEST.as_bytes()).unwrap();
+        assert_eq!(server.broadcast(&message), 1);
+        connection.drive().unwrap();
+    }
+    let places = places.lock().unwrap();
+    assert_eq!(places.len(), 3);
+    assert!(places.iter().all(|place| *place == places[0]), "{places:x?}");
+}
+
+/// Takes nothing.
+struct Never;
+
+impl io::Write for Never {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

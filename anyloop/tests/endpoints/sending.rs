@@ -1,0 +1,486 @@
+//! What is sent: when it leaves, in how many writes, and who is told of it.
+
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+
+use anyloop::Handlers;
+use anyloop::endpoint::{Overflow, SendError, Sent, Unsent};
+use anyloop::proto::{CloseCode, Kind, Prepared, Role, SendError as Refused, State};
+
+use crate::carrier::{Carrier, End, over_each_carrier};
+use crate::record::{Log, recording};
+use crate::subject::{Subject, client, open_client, open_server, seconds, server, server_settings};
+use crate::wire::{self, Frame, binary, frame, ping, pong, text};
+
+over_each_carrier! {
+    what_open_sends_leaves_with_the_response,
+    what_a_client_sends_from_open_leaves_after_it,
+    a_batch_is_answered_in_one_write,
+    much_is_written_before_the_batch_is_over,
+    large_messages_keep_their_place,
+    messages_in_pieces,
+    pings_of_the_application,
+    a_ping_is_answered_unless_the_handler_says_no,
+    a_ping_can_be_answered_later,
+    nothing_is_sent_after_a_close,
+    a_close_goes_out_behind_what_was_sent_before,
+    completions_of_a_batch_are_told_in_order,
+    a_completion_waits_for_the_last_byte,
+    a_completion_waits_behind_what_waits_already,
+    completions_of_large_and_shared_messages,
+    a_connection_that_ends_tells_what_was_not_sent,
+    a_failed_write_tells_what_was_not_sent,
+    a_message_that_is_refused_has_no_completion,
+    a_message_that_is_dropped_tells_its_completion,
+    a_mailed_message_tells_its_completion_in_any_case,
+    a_mailed_message_that_has_no_room_tells_its_completion,
+    dropping_the_connection_tells_what_was_not_sent,
+    any_short_writes_give_the_same_bytes,
+}
+
+type Told = Receiver<(u32, Result<(), Unsent>)>;
+type Tell = Arc<dyn Fn(u32) -> Box<dyn FnOnce(Result<(), Unsent>) + Send> + Send + Sync>;
+
+/// Completions by number, and what they are told. That none is told twice is in their type.
+fn completions() -> (Tell, Told) {
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let completion = move |number| -> Box<dyn FnOnce(Result<(), Unsent>) + Send> {
+        let tell = tell.lock().unwrap().clone();
+        Box::new(move |result| tell.send((number, result)).unwrap())
+    };
+    (Arc::new(completion), told)
+}
+
+fn all(told: &Told) -> Vec<(u32, Result<(), Unsent>)> {
+    told.try_iter().collect()
+}
+
+fn what_open_sends_leaves_with_the_response<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_open(|context| {
+        for message in ["a", "b"] {
+            assert_eq!(context.send(message), Ok(Sent::Sent));
+        }
+        assert!(context.buffered_amount() > 6, "it is not written yet");
+    });
+    let mut subject = server::<C>(&handlers);
+    let frames = wire::stream(&[text("c")], Role::Client);
+    subject.receive_bytes([wire::REQUEST.as_bytes(), &frames].concat());
+    assert_eq!(subject.end.writes(), 1);
+    let (head, frames) = subject.sent_head();
+    assert!(head.starts_with(wire::SWITCHING));
+    assert_eq!(frames, [text("a"), text("b")]);
+}
+
+fn what_a_client_sends_from_open_leaves_after_it<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_open(|context| {
+        let _ = context.send("a").unwrap();
+        let _ = context.send("b").unwrap();
+    });
+    let mut subject = client::<C>(&handlers);
+    subject.end.start();
+    subject.end.take_output();
+    let before = subject.end.writes();
+    subject.receive_bytes(wire::RESPONSE);
+    assert_eq!(subject.end.writes(), before + 1);
+    assert_eq!(subject.sent(), [text("a"), text("b")]);
+}
+
+/// One write per frame costs fifteen times as much.
+fn a_batch_is_answered_in_one_write<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|message, context| {
+        let _ = context.send(message).unwrap();
+        let _ = context.send("and again").unwrap();
+    });
+    let mut subject = open_server::<C>(&handlers);
+    let before = subject.end.writes();
+    subject.receive(&[text("a"), ping("p"), binary("b"), text("c")]);
+    assert_eq!(subject.end.writes(), before + 1);
+    let again = || text("and again");
+    let expected = [text("a"), again(), pong("p"), binary("b"), again(), text("c"), again()];
+    assert_eq!(subject.sent(), expected);
+
+    // The same for what comes from elsewhere.
+    let before = subject.end.writes();
+    subject.with_handle(|handle| {
+        for _ in 0..10 {
+            let _ = handle.send("x").unwrap();
+        }
+    });
+    assert_eq!(subject.end.writes(), before + 1);
+    assert_eq!(subject.sent(), [(); 10].map(|()| text("x")));
+}
+
+fn much_is_written_before_the_batch_is_over<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|_, context| {
+        for _ in 0..100 {
+            let _ = context.send(&[0; 1000][..]).unwrap();
+            assert!(context.buffered_amount() < 70_000);
+        }
+    });
+    let mut subject = open_server::<C>(&handlers);
+    let before = subject.end.writes();
+    subject.receive(&[text("a")]);
+    assert_eq!(subject.end.writes(), before + 2);
+    assert_eq!(subject.sent().len(), 100);
+}
+
+fn large_messages_keep_their_place<C: Carrier>() {
+    let large = vec![7; 200_000];
+    let prepared = Prepared::new(&vec![8; 100_000][..]);
+    let small = Prepared::new("shared");
+    let expected =
+        [text("a"), binary(&large), text("b"), binary([8; 100_000]), text("shared"), text("c")];
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |_, context| {
+        let _ = context.send("a").unwrap();
+        let _ = context.send(&large[..]).unwrap();
+        let _ = context.send("b").unwrap();
+        let _ = context.send_prepared(&prepared).unwrap();
+        let _ = context.send_prepared(&small).unwrap();
+        let _ = context.send("c").unwrap();
+    });
+    for mut subject in [open_server::<C>(&handlers), open_client::<C>(&handlers)] {
+        subject.receive(&[text("go")]);
+        assert_eq!(subject.sent(), expected);
+        // And where it all has to wait.
+        subject.end.block();
+        subject.receive(&[text("go")]);
+        assert!(subject.sent().is_empty());
+        subject.end.give_room(usize::MAX);
+        assert_eq!(subject.sent(), expected);
+    }
+}
+
+fn messages_in_pieces<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|_, context| {
+        assert_eq!(context.piece(b"", true), Err(SendError::Refused(Refused::NoMessageBegun)));
+        context.begin(Kind::Text).unwrap();
+        assert_eq!(context.begin(Kind::Text), Err(Refused::MessageUnfinished.into()));
+        assert_eq!(context.send("a"), Err(Refused::MessageUnfinished.into()));
+        let _ = context.piece(b"one ", false).unwrap();
+        context.ping(b"between").unwrap();
+        let _ = context.piece(b"two", true).unwrap();
+        let _ = context.send("a").unwrap();
+    });
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[text("go")]);
+    let pieces = [text("one ").more(), ping("between"), frame(0, "two"), text("a")];
+    assert_eq!(subject.sent(), pieces);
+}
+
+fn pings_of_the_application<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|_, context| {
+        context.ping(b"a").unwrap();
+        let refused = SendError::Refused(Refused::ControlTooLong(126));
+        assert_eq!(context.ping(&[0; 126]), Err(refused.clone()));
+        assert_eq!(context.handle().ping(&[0; 126]), Err(refused));
+        context.handle().ping(&[0; 125]).unwrap();
+    });
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[text("go")]);
+    assert_eq!(subject.sent(), [ping("a")]);
+    subject.drain();
+    assert_eq!(subject.sent(), [ping([0; 125])]);
+}
+
+fn a_ping_is_answered_unless_the_handler_says_no<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_ping(|payload, _| payload != b"no");
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[ping("yes"), ping("no"), ping("")]);
+    assert_eq!(subject.sent(), [pong("yes"), pong("")]);
+
+    // Whatever the settings say of it: the handler is asked.
+    let settings = server_settings(|config| config.auto_pong = true);
+    let mut subject = Subject::<C>::server(settings, handlers).open();
+    subject.receive(&[ping("yes"), ping("no")]);
+    assert_eq!(subject.sent(), [pong("yes")]);
+}
+
+fn a_ping_can_be_answered_later<C: Carrier>() {
+    let mut handlers = Handlers::new();
+    handlers.on_ping(|payload, context| {
+        let payload = payload.to_vec();
+        context.set_timer(seconds(1), move |_, context| context.pong(&payload).unwrap());
+        let refused = SendError::Refused(Refused::ControlTooLong(126));
+        assert_eq!(context.pong(&[0; 126]), Err(refused));
+        false
+    });
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[ping("p")]);
+    assert!(subject.sent().is_empty());
+    subject.advance(seconds(1));
+    assert_eq!(subject.sent(), [pong("p")]);
+}
+
+fn nothing_is_sent_after_a_close<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_message(|_, context| {
+        let _ = context.send("before").unwrap();
+        context.close(CloseCode::NORMAL, "bye").unwrap();
+        let refused = SendError::Refused(Refused::NotOpen(State::CloseSent));
+        assert_eq!(context.send("after"), Err(refused.clone()));
+        assert_eq!(context.ping(b""), Err(refused.clone()));
+        assert_eq!(context.begin(Kind::Text), Err(refused.clone()));
+        assert_eq!(context.close(CloseCode::NORMAL, ""), Err(refused));
+    });
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[text("go")]);
+    subject.with_handle(|handle| {
+        let _ = handle.send("later").unwrap();
+        handle.close(CloseCode::GOING_AWAY, "").unwrap();
+        handle.ping(b"later").unwrap();
+    });
+    assert_eq!(subject.sent(), [text("before"), wire::close(1000, "bye")]);
+    log.take();
+    subject.receive(&[wire::close(1000, "")]);
+    assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
+    assert!(subject.sent().is_empty());
+}
+
+fn a_close_goes_out_behind_what_was_sent_before<C: Carrier>() {
+    let mut subject = open_server::<C>(&Handlers::new());
+    subject.end.block();
+    subject.with_handle(|handle| {
+        let _ = handle.send("a").unwrap();
+        handle.close(CloseCode::NORMAL, "").unwrap();
+    });
+    subject.receive(&[wire::close(1000, "")]);
+    assert!(!subject.end.is_over(), "our Close is still to be written");
+    for _ in 0..7 {
+        assert!(!subject.end.is_over());
+        subject.end.give_room(1);
+    }
+    assert!(subject.end.is_over());
+    assert_eq!(subject.sent(), [text("a"), wire::close(1000, "")]);
+}
+
+fn completions_of_a_batch_are_told_in_order<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |_, context| {
+        for number in 0..3 {
+            assert_eq!(context.send_then("abc", completion(number)), Ok(Sent::Sent));
+        }
+    });
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[text("go")]);
+    assert_eq!(all(&told), [(0, Ok(())), (1, Ok(())), (2, Ok(()))]);
+}
+
+fn a_completion_waits_for_the_last_byte<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |_, context| {
+        for number in 0..3 {
+            let _ = context.send_then("abc", completion(number)).unwrap();
+        }
+    });
+    // Five bytes each. Whatever part of the first write is taken: all by then, and no more.
+    for taken in 0..15 {
+        let mut subject = open_server::<C>(&handlers);
+        subject.end.block();
+        subject.end.give_room(taken);
+        subject.receive(&[text("go")]);
+        let mut done = taken / 5;
+        let mut expected: Vec<_> = (0..done as u32).map(|number| (number, Ok(()))).collect();
+        assert_eq!(all(&told), expected, "{taken} bytes taken");
+        for more in taken + 1..=15 {
+            subject.end.give_room(1);
+            expected.clear();
+            if more / 5 > done {
+                expected.push((done as u32, Ok(())));
+                done = more / 5;
+            }
+            assert_eq!(all(&told), expected, "{taken} bytes taken, and then {more}");
+        }
+    }
+}
+
+fn a_completion_waits_behind_what_waits_already<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut subject = open_server::<C>(&Handlers::new());
+    subject.end.block();
+    let _ = subject.with_handle(|handle| handle.send("abc")).unwrap();
+    let _ = subject.with_handle(|handle| handle.send_then("abc", completion(1))).unwrap();
+    let _ = subject.with_handle(|handle| handle.send("abc")).unwrap();
+    subject.end.give_room(9);
+    assert!(all(&told).is_empty());
+    subject.end.give_room(1);
+    assert_eq!(all(&told), [(1, Ok(()))]);
+    subject.end.give_room(5);
+    assert_eq!(subject.sent(), [text("abc"), text("abc"), text("abc")]);
+}
+
+fn completions_of_large_and_shared_messages<C: Carrier>() {
+    let large = vec![7; 50_000];
+    for room in [usize::MAX, 0, 10, 50_003, 50_004] {
+        let (completion, told) = completions();
+        let (large, small) = (large.clone(), completion(2));
+        let small = Mutex::new(Some(small));
+        let mut handlers = Handlers::new();
+        handlers.on_message(move |_, context| {
+            let _ = context.send_then(&large[..], completion(1)).unwrap();
+            let _ = context.send_then("abc", small.lock().unwrap().take().unwrap()).unwrap();
+        });
+        let mut subject = open_server::<C>(&handlers);
+        if room < usize::MAX {
+            subject.end.block();
+            subject.end.give_room(room);
+        }
+        subject.receive(&[text("go")]);
+        let done = match room {
+            usize::MAX => 2,
+            _ => room / 50_004,
+        };
+        // The rest is told when it ends, and not before; that what was taken was taken, even then.
+        let expected = [(1, Ok(())), (2, Ok(()))];
+        assert_eq!(all(&told), expected[..done], "room for {room}");
+        subject.end.reset();
+        let expected = [(1, Err(Unsent)), (2, Err(Unsent))];
+        assert_eq!(all(&told), expected[done..], "room for {room}");
+    }
+}
+
+fn a_connection_that_ends_tells_what_was_not_sent<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut subject = open_server::<C>(&Handlers::new());
+    subject.end.block();
+    subject.with_handle(|handle| {
+        for number in 0..3 {
+            let _ = handle.send_then("abc", completion(number)).unwrap();
+        }
+    });
+    subject.end.give_room(7);
+    assert_eq!(all(&told), [(0, Ok(()))]);
+    subject.end.reset();
+    assert_eq!(all(&told), [(1, Err(Unsent)), (2, Err(Unsent))]);
+}
+
+fn a_failed_write_tells_what_was_not_sent<C: Carrier>() {
+    let (completion, told) = completions();
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_message(move |_, context| {
+        assert_eq!(context.send_then("abc", completion(1)), Ok(Sent::Sent));
+    });
+    let mut subject = open_server::<C>(&handlers);
+    log.take();
+    subject.end.fail_write();
+    subject.receive(&[text("go")]);
+    assert_eq!(all(&told), [(1, Err(Unsent))]);
+    let cause = "close unclean by transport: none/none, connection reset";
+    assert_eq!(log.take(), [cause]);
+    assert!(subject.end.is_over());
+}
+
+fn a_message_that_is_refused_has_no_completion<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |_, context| {
+        context.close(CloseCode::NORMAL, "").unwrap();
+        assert!(context.send_then("abc", completion(1)).is_err());
+    });
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[text("go")]);
+    subject.end.reset();
+    assert!(all(&told).is_empty());
+}
+
+fn a_message_that_is_dropped_tells_its_completion<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut settings = server_settings(|_| ());
+    (settings.backlog.cap, settings.backlog.overflow) = (10, Overflow::Drop);
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |_, context| {
+        assert_eq!(context.send_then("12345678", completion(1)), Ok(Sent::Dropped));
+    });
+    let mut subject = Subject::<C>::server(settings, handlers).open();
+    subject.end.block();
+    let _ = subject.with_handle(|handle| handle.send("12345678")).unwrap();
+    subject.receive(&[text("go")]);
+    assert_eq!(all(&told), [(1, Err(Unsent))]);
+}
+
+fn a_mailed_message_tells_its_completion_in_any_case<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut subject = open_server::<C>(&Handlers::new());
+    let handle = subject.end.handle();
+    let _ = handle.send_then("a", completion(1)).unwrap();
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    let _ = handle.send_then("b", completion(2)).unwrap();
+    assert!(all(&told).is_empty());
+    subject.drain();
+    assert_eq!(all(&told), [(2, Err(Unsent)), (1, Ok(()))]);
+
+    // What is still in the mailbox when the connection ends.
+    let mut subject = open_server::<C>(&Handlers::new());
+    let _ = subject.end.handle().send_then("a", completion(3)).unwrap();
+    subject.end.reset();
+    assert_eq!(all(&told), [(3, Err(Unsent))]);
+
+    // "Or on this one if it cannot be sent at all."
+    let handle = subject.end.handle();
+    assert_eq!(handle.send_then("a", completion(4)), Err(SendError::Gone));
+    assert_eq!(all(&told), [(4, Err(Unsent))]);
+}
+
+fn a_mailed_message_that_has_no_room_tells_its_completion<C: Carrier>() {
+    for overflow in [Overflow::Drop, Overflow::Error, Overflow::Close] {
+        let (completion, told) = completions();
+        let mut settings = server_settings(|_| ());
+        (settings.backlog.cap, settings.backlog.overflow) = (10, overflow);
+        let mut subject = Subject::<C>::server(settings, Handlers::new()).open();
+        subject.end.block();
+        let handle = subject.end.handle();
+        let _ = handle.send_then("12345678", completion(1)).unwrap();
+        subject.drain();
+        let _ = handle.send_then("12345678", completion(2));
+        subject.drain();
+        assert_eq!(all(&told), [(2, Err(Unsent))], "{overflow:?}");
+    }
+}
+
+fn dropping_the_connection_tells_what_was_not_sent<C: Carrier>() {
+    let (completion, told) = completions();
+    let mut subject = open_server::<C>(&Handlers::new());
+    subject.end.block();
+    let handle = subject.end.handle();
+    let _ = handle.send_then("a", completion(1)).unwrap();
+    subject.drain();
+    let _ = handle.send_then("b", completion(2)).unwrap();
+    drop(subject);
+    let mut told = all(&told);
+    told.sort_by_key(|&(number, _)| number);
+    assert_eq!(told, [(1, Err(Unsent)), (2, Err(Unsent))]);
+    assert_eq!(handle.send("c"), Err(SendError::Gone));
+}
+
+fn any_short_writes_give_the_same_bytes<C: Carrier>() {
+    let shared = Prepared::new("shared");
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |message, context| {
+        let _ = context.send(message).unwrap();
+        let _ = context.send_prepared(&shared).unwrap();
+    });
+    let expected: [Frame; 4] = [text("abc"), text("shared"), binary("defgh"), text("shared")];
+    for step in 1..20 {
+        let mut subject = open_server::<C>(&handlers);
+        subject.end.block();
+        subject.receive(&[text("abc")]);
+        subject.end.give_room(step);
+        subject.receive(&[binary("defgh")]);
+        for _ in 0..30 {
+            subject.end.give_room(step);
+        }
+        assert_eq!(subject.sent(), expected, "{step} bytes at a time");
+    }
+}

@@ -1,0 +1,277 @@
+//! One end of a connection under test, with the test at the other end; and two ends joined.
+
+use std::time::Duration;
+
+use anyloop::endpoint::{Client, ClientSettings, Factory, Handle, Server, ServerSettings};
+use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions, Target};
+use anyloop::proto::{Config, Random, Role};
+use anyloop::{Handler, Handlers};
+use std::sync::Arc;
+
+use crate::carrier::{Carrier, Clock, End};
+use crate::wire::{self, Frame};
+
+/// Nothing is random: nonces and masking keys are zeros.
+struct Zeros;
+
+impl Random for Zeros {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The default settings of a server, changed.
+pub(crate) fn server_settings(change: impl FnOnce(&mut Config)) -> ServerSettings {
+    let mut options = ServerOptions::new(OriginPolicy::Any);
+    options.connection = config(change);
+    options.into()
+}
+
+/// The default settings of a client, changed.
+pub(crate) fn client_settings(change: impl FnOnce(&mut Config)) -> ClientSettings {
+    let mut options = ClientOptions::default();
+    options.connection = config(change);
+    options.into()
+}
+
+fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
+    let mut config = Config::new(Arc::new(Zeros));
+    change(&mut config);
+    Arc::new(config)
+}
+
+pub(crate) fn target() -> Target {
+    "ws://localhost/chat".parse().unwrap()
+}
+
+/// One end.
+pub(crate) struct Subject<C: Carrier, H: Handler = Handlers> {
+    pub(crate) end: C::End<H>,
+    pub(crate) clock: Clock,
+    pub(crate) role: Role,
+    /// What has arrived and was not taken.
+    pub(crate) unread: Vec<u8>,
+    /// The end of the input was told.
+    ended: bool,
+}
+
+/// The end of a server with the default settings, before its handshake.
+pub(crate) fn server<C: Carrier>(handlers: &Handlers) -> Subject<C> {
+    Subject::server(server_settings(|_| ()), handlers.clone())
+}
+
+/// The end of a client with the default settings, before its handshake.
+pub(crate) fn client<C: Carrier>(handlers: &Handlers) -> Subject<C> {
+    Subject::client(client_settings(|_| ()), handlers.clone())
+}
+
+/// The end of a server with the default settings, open.
+pub(crate) fn open_server<C: Carrier>(handlers: &Handlers) -> Subject<C> {
+    server(handlers).open()
+}
+
+/// The end of a client with the default settings, open.
+pub(crate) fn open_client<C: Carrier>(handlers: &Handlers) -> Subject<C> {
+    client(handlers).open()
+}
+
+impl<C: Carrier, H: Handler> Subject<C, H> {
+    pub(crate) fn server(settings: ServerSettings, factory: impl Factory<Handler = H>) -> Self {
+        let clock = Clock::default();
+        Self::of_server(&new_server::<C, _>(settings, factory, &clock), &clock)
+    }
+
+    pub(crate) fn of_server<F: Factory<Handler = H>>(
+        server: &Server<C::Transport, F>,
+        clock: &Clock,
+    ) -> Self {
+        let end = C::server(server, clock);
+        Self { end, clock: clock.clone(), role: Role::Server, unread: Vec::new(), ended: false }
+    }
+
+    pub(crate) fn client(settings: ClientSettings, factory: impl Factory<Handler = H>) -> Self {
+        let clock = Clock::default();
+        let mut client = Client::with_factory(settings, factory);
+        C::set_clock(client.transport_mut(), &clock);
+        Self::of_client(&client, &clock)
+    }
+
+    pub(crate) fn of_client<F: Factory<Handler = H>>(
+        client: &Client<C::Transport, F>,
+        clock: &Clock,
+    ) -> Self {
+        let end = C::client(client, &target(), clock).unwrap();
+        Self { end, clock: clock.clone(), role: Role::Client, unread: Vec::new(), ended: false }
+    }
+
+    /// Does the opening handshake. What was sent for it, and in it, is forgotten.
+    pub(crate) fn open(mut self) -> Self {
+        match self.role {
+            Role::Server => self.receive_bytes(wire::REQUEST),
+            Role::Client => {
+                self.end.start();
+                self.receive_bytes(wire::RESPONSE)
+            }
+        };
+        self.end.take_output();
+        self
+    }
+
+    /// Bytes arrive behind those that were not taken. Returns how many are taken now.
+    pub(crate) fn receive_bytes(&mut self, bytes: impl AsRef<[u8]>) -> usize {
+        self.unread.extend_from_slice(bytes.as_ref());
+        let taken = self.end.feed(&self.unread);
+        self.unread.drain(..taken);
+        taken
+    }
+
+    /// Frames from the other side arrive, in one piece.
+    pub(crate) fn receive(&mut self, frames: &[Frame]) -> usize {
+        self.receive_bytes(wire::stream(frames, wire::other(self.role)))
+    }
+
+    /// Feeds what was not taken once more.
+    pub(crate) fn read_on(&mut self) -> usize {
+        self.receive_bytes([])
+    }
+
+    /// The frames that have left since anything was asked for last.
+    pub(crate) fn sent(&mut self) -> Vec<Frame> {
+        wire::read(&self.end.take_output(), self.role)
+    }
+
+    /// The same where a head comes first: it, and the frames behind.
+    pub(crate) fn sent_head(&mut self) -> (String, Vec<Frame>) {
+        let output = self.end.take_output();
+        let (head, rest) = wire::split_head(&output);
+        (head.to_string(), wire::read(rest, self.role))
+    }
+
+    /// The same where all of it is a response with a body.
+    pub(crate) fn sent_response(&mut self) -> String {
+        String::from_utf8(self.end.take_output()).unwrap()
+    }
+
+    /// Time passes; deadlines come when they are due.
+    pub(crate) fn advance(&mut self, time: Duration) {
+        let end = self.clock.now() + time;
+        for _ in 0..1000 {
+            match self.end.deadline() {
+                Some(deadline) if deadline <= end && !self.end.is_over() => {
+                    self.clock.set(deadline.max(self.clock.now()));
+                    self.end.handle_timeout();
+                }
+                _ => return self.clock.set(end),
+            }
+        }
+        panic!("the deadlines do not come to rest");
+    }
+
+    /// Does what handles have asked for, if there is anything.
+    pub(crate) fn drain(&mut self) {
+        if self.end.is_woken() {
+            self.end.drain();
+        }
+    }
+
+    /// Does what handles ask for in `f`.
+    pub(crate) fn with_handle<R>(&mut self, f: impl FnOnce(&Handle<H>) -> R) -> R {
+        let result = f(&self.end.handle());
+        self.drain();
+        result
+    }
+
+    /// Ends the connection as its role would have it, the test being a good peer.
+    pub(crate) fn close_by_peer(&mut self) {
+        self.receive(&[wire::close(1000, "")]);
+        if self.role == Role::Client {
+            self.end.eof();
+        }
+        assert!(self.end.is_over());
+    }
+}
+
+pub(crate) fn new_server<C: Carrier, F: Factory>(
+    settings: ServerSettings,
+    factory: F,
+    clock: &Clock,
+) -> Server<C::Transport, F> {
+    let mut server = Server::with_factory(settings, factory);
+    C::set_clock(server.transport_mut(), clock);
+    server
+}
+
+/// A client and a server, joined.
+pub(crate) struct Pair<C: Carrier, K: Handler = Handlers, S: Handler = Handlers> {
+    pub(crate) client: Subject<C, K>,
+    pub(crate) server: Subject<C, S>,
+    clock: Clock,
+}
+
+impl<C: Carrier, K: Handler, S: Handler> Pair<C, K, S> {
+    pub(crate) fn new(
+        client: (ClientSettings, impl Factory<Handler = K>),
+        server: (ServerSettings, impl Factory<Handler = S>),
+    ) -> Self {
+        let clock = Clock::default();
+        let mut endpoint = Client::with_factory(client.0, client.1);
+        C::set_clock(endpoint.transport_mut(), &clock);
+        let mut client = Subject::<C, K>::of_client(&endpoint, &clock);
+        let server =
+            Subject::<C, S>::of_server(&new_server::<C, _>(server.0, server.1, &clock), &clock);
+        client.end.start();
+        Self { client, server, clock }
+    }
+
+    /// Carries what the two send to each other until nothing moves.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..1000 {
+            if !(carry(&mut self.client, &mut self.server)
+                | carry(&mut self.server, &mut self.client))
+            {
+                return;
+            }
+        }
+        panic!("this does not come to rest");
+    }
+
+    /// The same while time passes.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let end = self.clock.now() + time;
+        for _ in 0..1000 {
+            self.run();
+            let due = [self.client.end.deadline(), self.server.end.deadline()];
+            match due.into_iter().flatten().min() {
+                Some(deadline) if deadline <= end => {
+                    self.clock.set(deadline.max(self.clock.now()));
+                    self.client.end.handle_timeout();
+                    self.server.end.handle_timeout();
+                }
+                _ => return self.clock.set(end),
+            }
+        }
+        panic!("the deadlines do not come to rest");
+    }
+}
+
+/// Carries one way. Returns whether anything has moved.
+fn carry<C: Carrier, A: Handler, B: Handler>(
+    from: &mut Subject<C, A>,
+    to: &mut Subject<C, B>,
+) -> bool {
+    let woken = from.end.is_woken();
+    from.drain();
+    let bytes = from.end.take_output();
+    let taken = to.receive_bytes(&bytes) > 0;
+    // The end of the stream comes behind all that was written.
+    let ends = !from.end.shutdowns().is_empty() && to.unread.is_empty() && !to.ended;
+    if ends {
+        to.ended = true;
+        to.end.eof();
+    }
+    woken || taken || ends || !bytes.is_empty()
+}
