@@ -103,6 +103,12 @@ fn deadlines_are_seen_and_come_when_told() {
     assert_eq!(log.take().len(), 2);
     assert_eq!(connection.deadline(), None);
     assert!(!connection.expire());
+
+    // One that is seen too late does not turn the clock back.
+    let mut connection = self::connection(server_settings(|_| ()), &log);
+    connection.set_now(start + seconds(60));
+    assert!(connection.expire());
+    assert_eq!(connection.now(), start + seconds(60));
 }
 
 #[test]
