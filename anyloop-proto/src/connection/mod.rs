@@ -136,6 +136,8 @@ pub struct Ending<'c> {
     pub received: Option<&'c CloseFrame>,
     /// What failed first, if anything did.
     pub failure: Option<Failure>,
+    /// What has passed through.
+    pub statistics: Statistics,
 }
 
 /// What has passed through a connection. Bytes are payload, as received and as given to send.
@@ -323,7 +325,8 @@ impl Connection {
             None => Party::Local,
         };
         let clean = sent.is_some() && received.is_some() && closing.failure.is_none();
-        Some(Ending { by, clean, sent, received, failure: closing.failure })
+        let statistics = self.statistics();
+        Some(Ending { by, clean, sent, received, failure: closing.failure, statistics })
     }
 
     /// What has passed through so far.

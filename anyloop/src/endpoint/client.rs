@@ -69,8 +69,23 @@ impl<T: Transport, F: Factory> Client<T, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
+        self.session_with(self.factory.make(), target, waker, now)
+    }
+
+    /// The same with a handler of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`session`](Self::session).
+    pub fn session_with(
+        &self,
+        handler: F::Handler,
+        target: &Target,
+        waker: &Waker,
+        now: Instant,
+    ) -> Result<Session<F::Handler>, RequestError> {
         let (handshake, common) = (self.settings.handshake.clone(), self.common.clone());
-        let mut session = Session::client(self.factory.make(), target, handshake, common, now)?;
+        let mut session = Session::client(handler, target, handshake, common, now)?;
         self.registry.enter(&session.handle(waker));
         Ok(session)
     }
@@ -109,7 +124,13 @@ impl<T: Transport, F: Factory> Client<T, F> {
         &mut self.transport
     }
 
-    /// What makes the handlers: changes are for connections made afterwards.
+    /// What makes the handlers.
+    #[must_use]
+    pub const fn factory(&self) -> &F {
+        &self.factory
+    }
+
+    /// The same, to change: for connections made afterwards.
     #[must_use]
     pub const fn factory_mut(&mut self) -> &mut F {
         &mut self.factory

@@ -31,7 +31,6 @@ pub enum SendError {
 ///
 /// The example of [`BacklogLimits`](super::BacklogLimits) meets three of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
 #[expect(clippy::exhaustive_enums, reason = "there is no other thing that could become of it")]
 pub enum Sent {
     /// Nothing waits: it leaves with this batch.

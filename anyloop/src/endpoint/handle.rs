@@ -1,8 +1,7 @@
 //! Reaching a connection from elsewhere.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -59,8 +58,19 @@ pub struct Handle<H: Handler> {
     seat: Arc<Seat<H>>,
 }
 
+/// The number of a connection: no other of this process has it, nor will have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What a connection and its handles share.
 pub(super) struct Seat<H: Handler> {
+    id: ConnectionId,
     mailbox: Mutex<Mailbox<H>>,
     waker: Waker,
     limits: BacklogLimits,
@@ -239,7 +249,8 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Post(Box::new(f)))
     }
 
-    /// Runs `f` like [`post`](Self::post), after `delay`.
+    /// Runs `f` like [`post`](Self::post), after `delay`. One that is to be cancelled is set with
+    /// [`Context::set_timer`].
     ///
     /// # Errors
     ///
@@ -289,6 +300,12 @@ impl<H: Handler> Handle<H> {
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.seat.buffered()
+    }
+
+    /// The number of the connection, for maps and logs.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.seat.id
     }
 
     /// How far the connection has come, as of its last batch.
@@ -365,12 +382,6 @@ impl<H: Handler> PartialEq for Handle<H> {
 
 impl<H: Handler> Eq for Handle<H> {}
 
-impl<H: Handler> Hash for Handle<H> {
-    fn hash<S: Hasher>(&self, state: &mut S) {
-        Arc::as_ptr(&self.seat).hash(state);
-    }
-}
-
 impl<H: Handler> fmt::Debug for Handle<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("state", &self.state()).finish_non_exhaustive()
@@ -379,7 +390,9 @@ impl<H: Handler> fmt::Debug for Handle<H> {
 
 impl<H: Handler> Seat<H> {
     pub(super) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
             mailbox: Mutex::new(Mailbox { commands: Vec::new(), gone: false }),
             waker,
             limits,

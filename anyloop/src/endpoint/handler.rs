@@ -16,7 +16,8 @@ use super::context::Context;
 ///
 /// For each connection exactly one of three things happens: [`open`](Self::open), and after it
 /// [`close`](Self::close), once; or [`fail`](Self::fail), once, and nothing after it; or, on a server,
-/// [`http`](Self::http) whose answer was sent, and nothing after it.
+/// [`http`](Self::http) whose answer was sent, and nothing after it. (A connection that the program
+/// itself drops before its end is told nothing.)
 ///
 /// A handler that adds up what it receives:
 ///

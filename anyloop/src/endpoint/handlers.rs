@@ -30,6 +30,24 @@ type Here<'c> = Context<'c, Handlers>;
 #[derive(Clone, Default)]
 pub struct Handlers(Arc<Table>);
 
+/// One setter for each closure, on the handlers themselves and on the endpoints where it is called.
+macro_rules! setters {
+    ($type:ty, $handlers:ident, $($field:ident $setter:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        impl<T: crate::transport::Transport> $type {
+            $(
+                #[doc = concat!("As [`Handlers::", stringify!($setter), "`].")]
+                pub fn $setter(
+                    &mut self,
+                    f: impl Fn($($argument),*) $(-> $result)? + Send + Sync + 'static,
+                ) -> &mut Self {
+                    self.$handlers().$setter(f);
+                    self
+                }
+            )*
+        }
+    };
+}
+
 macro_rules! handlers {
     ($($field:ident $setter:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         /// The closures. One that is not set is not there.
@@ -51,49 +69,38 @@ macro_rules! handlers {
                 }
             )*
         }
-
-        impl<T: crate::transport::Transport> super::Server<T> {
-            $(
-                #[doc = concat!("As [`Handlers::", stringify!($setter), "`].")]
-                pub fn $setter(
-                    &mut self,
-                    f: impl Fn($($argument),*) $(-> $result)? + Send + Sync + 'static,
-                ) -> &mut Self {
-                    self.factory_mut().$setter(f);
-                    self
-                }
-            )*
-        }
-
-        impl<T: crate::transport::Transport> super::Client<T> {
-            $(
-                #[doc = concat!("As [`Handlers::", stringify!($setter), "`].")]
-                pub fn $setter(
-                    &mut self,
-                    f: impl Fn($($argument),*) $(-> $result)? + Send + Sync + 'static,
-                ) -> &mut Self {
-                    self.factory_mut().$setter(f);
-                    self
-                }
-            )*
-        }
     };
 }
 
-handlers! {
-    validate on_validate: fn(&Request, &mut Here<'_>) -> Verdict;
-    http on_http: fn(&Request, &mut Here<'_>) -> Verdict;
-    open on_open: fn(&mut Here<'_>);
-    message on_message: fn(Message<'_>, &mut Here<'_>);
-    chunk on_chunk: fn(Chunk<'_>, &mut Here<'_>);
-    ping on_ping: fn(&[u8], &mut Here<'_>) -> bool;
-    pong on_pong: fn(&[u8], Option<Duration>, &mut Here<'_>);
-    pong_timeout on_pong_timeout: fn(&mut Here<'_>);
-    interrupt on_interrupt: fn(&mut Here<'_>);
-    drained on_drained: fn(&mut Here<'_>);
-    close on_close: fn(&Ending<'_>, &mut Here<'_>);
-    fail on_fail: fn(&Failure, &mut Here<'_>);
+/// Hands the list of closures to a macro.
+macro_rules! with_closures {
+    ($macro:ident!($($before:tt)*)) => {
+        $macro! {
+            $($before)*
+            open on_open: fn(&mut Here<'_>);
+            message on_message: fn(Message<'_>, &mut Here<'_>);
+            chunk on_chunk: fn(Chunk<'_>, &mut Here<'_>);
+            ping on_ping: fn(&[u8], &mut Here<'_>) -> bool;
+            pong on_pong: fn(&[u8], Option<Duration>, &mut Here<'_>);
+            pong_timeout on_pong_timeout: fn(&mut Here<'_>);
+            interrupt on_interrupt: fn(&mut Here<'_>);
+            drained on_drained: fn(&mut Here<'_>);
+            close on_close: fn(&Ending<'_>, &mut Here<'_>);
+            fail on_fail: fn(&Failure, &mut Here<'_>);
+        }
+    };
+    ($macro:ident! for servers ($($before:tt)*)) => {
+        with_closures!($macro!(
+            $($before)*
+            validate on_validate: fn(&Request, &mut Here<'_>) -> Verdict;
+            http on_http: fn(&Request, &mut Here<'_>) -> Verdict;
+        ));
+    };
 }
+
+with_closures!(handlers! for servers ());
+with_closures!(setters! for servers (super::Server<T>, factory_mut,));
+with_closures!(setters!(super::Client<T>, factory_mut,));
 
 impl Handlers {
     /// No closures yet.

@@ -18,7 +18,7 @@ pub use backlog::{Completion, Unsent};
 pub use client::Client;
 pub use context::Context;
 pub use error::{SendError, Sent};
-pub use handle::Handle;
+pub use handle::{ConnectionId, Handle};
 pub use handler::{Factory, Handler, Verdict};
 pub use handlers::Handlers;
 pub use server::Server;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use anyloop_proto::{CloseCode, Config, Instant, Prepared};
@@ -42,6 +43,7 @@ pub struct Server<T: Transport, F: Factory = Handlers> {
     common: Arc<Common>,
     factory: F,
     registry: Registry<F::Handler>,
+    shutting_down: AtomicBool,
     transport: T::Endpoint,
 }
 
@@ -65,17 +67,47 @@ impl<T: Transport, F: Factory> Server<T, F> {
         handshake.connection = handlers_answer_pings(&handshake.connection);
         let common = Common { limits: settings.backlog, keep_handshake: settings.keep_handshake };
         let (common, registry) = (Arc::new(common), Registry::default());
-        Self { settings, common, factory, registry, transport: T::Endpoint::default() }
+        let (shutting_down, transport) = (AtomicBool::new(false), T::Endpoint::default());
+        Self { settings, common, factory, registry, shutting_down, transport }
     }
 
     /// The server's end of a byte stream that begins at `now`, for a transport to drive. `waker` is
     /// the transport's own.
     #[must_use]
     pub fn session(&self, waker: &Waker, now: Instant) -> Session<F::Handler> {
+        self.session_with(self.factory.make(), waker, now)
+    }
+
+    /// The same with a handler of its own.
+    #[must_use]
+    pub fn session_with(
+        &self,
+        handler: F::Handler,
+        waker: &Waker,
+        now: Instant,
+    ) -> Session<F::Handler> {
         let (handshake, common) = (self.settings.handshake.clone(), self.common.clone());
-        let mut session = Session::server(self.factory.make(), handshake, common, now);
+        let mut session = Session::server(handler, handshake, common, now);
         self.registry.enter(&session.handle(waker));
+        if self.is_shutting_down() {
+            session.give_up(now);
+        }
         session
+    }
+
+    /// Begins to shut down gracefully: open connections are closed with 1001, handshakes are given up,
+    /// and so are those of connections that are made from now on. It is done when
+    /// [`connections`](Self::connections) is empty, which takes no longer than the
+    /// [`close_timeout`](Config::close_timeout) where the transports are driven meanwhile.
+    pub fn shut_down(&self) {
+        self.shutting_down.store(true, Ordering::Release);
+        self.close_all(CloseCode::GOING_AWAY, "the server shuts down");
+    }
+
+    /// Whether [`shut_down`](Self::shut_down) was called.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Acquire)
     }
 
     /// The connections that are not over.
@@ -113,7 +145,13 @@ impl<T: Transport, F: Factory> Server<T, F> {
         &mut self.transport
     }
 
-    /// What makes the handlers: changes are for connections made afterwards.
+    /// What makes the handlers.
+    #[must_use]
+    pub const fn factory(&self) -> &F {
+        &self.factory
+    }
+
+    /// The same, to change: for connections made afterwards.
     #[must_use]
     pub const fn factory_mut(&mut self) -> &mut F {
         &mut self.factory

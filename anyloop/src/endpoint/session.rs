@@ -159,6 +159,13 @@ impl<H: Handler> Session<H> {
         Ok(Self { machine: Machine::Client(Box::new(handshake)), handler, io })
     }
 
+    /// Gives the handshake up before it has begun; the stream ends when it is started.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        if let Machine::Server(handshake) = &mut self.machine {
+            handshake.abandon(now, &mut Vec::new()); // there is nothing to answer yet
+        }
+    }
+
     /// The stream is there: a client sends its request. Where the target is a `wss` URI and the
     /// transport is not [secure](Transport::is_secure), it sends nothing and fails.
     pub fn start<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {

@@ -268,9 +268,15 @@ impl<F: Factory> Server<IoStream, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
+        self.connection_with(self.factory().make())
+    }
+
+    /// The same with a handler of its own.
+    #[must_use]
+    pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
         let bell = Arc::new(Bell::default());
         let now = (self.transport().clock)();
-        let session = self.session(&bell.clone().into(), now);
+        let session = self.session_with(handler, &bell.clone().into(), now);
         let connection = Connection::new(session, self.transport(), bell);
         // It has nothing to say yet, but a deadline. Nobody else has it.
         let _ = connection.start();
@@ -286,8 +292,22 @@ impl<F: Factory> Client<IoStream, F> {
     ///
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
+        self.connection_with(self.factory().make(), target)
+    }
+
+    /// The same with a handler of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`connection`](Self::connection).
+    pub fn connection_with(
+        &self,
+        handler: F::Handler,
+        target: &Target,
+    ) -> Result<Connection<F::Handler>, RequestError> {
         let bell = Arc::new(Bell::default());
-        let session = self.session(target, &bell.clone().into(), (self.transport().clock)())?;
+        let now = (self.transport().clock)();
+        let session = self.session_with(handler, target, &bell.clone().into(), now)?;
         Ok(Connection::new(session, self.transport(), bell))
     }
 }
@@ -422,7 +442,8 @@ impl<H: Handler> Connection<H> {
         })?
     }
 
-    /// The peer has ended its direction of the stream.
+    /// The peer has ended its direction of the stream. What a pause has left unread is not read any more:
+    /// to hear it out, resume first.
     ///
     /// # Errors
     ///
@@ -601,10 +622,13 @@ impl<H: Handler> Connection<H> {
         let mut setup = self.setup();
         (setup.output, setup.output_is_new) = (output, true);
         drop(setup);
-        // If the connection is at work, who is at work will see it.
-        if let Ok(mut core) = self.lock() {
-            core.stream.output_missing = false;
-            core.use_new_output(self.now());
+        match self.lock() {
+            Ok(mut core) => {
+                core.stream.output_missing = false;
+                core.use_new_output(self.now());
+            }
+            // Who is at work will see it, or has looked already.
+            Err(_) => self.shared.bell.wake_by_ref(),
         }
     }
 }
@@ -658,21 +682,34 @@ impl<H: Handler> fmt::Debug for Connection<H> {
 
 impl IoStream {
     fn flush(&self) {
-        let mut output = std::mem::replace(&mut self.setup().output, Output::None);
-        output.flush();
-        self.put_back(output);
+        self.take_output().output.flush();
     }
 
-    /// Puts back an output that was taken out, unless another was set meanwhile.
-    fn put_back(&self, output: Output) {
-        let mut setup = self.setup();
-        if matches!(setup.output, Output::None) {
-            setup.output = output;
-        }
+    /// Takes the output out while it is at work: it may be what sets another.
+    fn take_output(&self) -> Taken<'_> {
+        let output = std::mem::replace(&mut self.setup().output, Output::None);
+        Taken { stream: self, output }
     }
 
     fn setup(&self) -> MutexGuard<'_, Setup> {
         lock_setup(&self.setup)
+    }
+}
+
+/// An output that is at work. It is put back afterwards, also when it panics, unless another was set
+/// meanwhile.
+struct Taken<'s> {
+    stream: &'s IoStream,
+    output: Output,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let output = std::mem::replace(&mut self.output, Output::None);
+        let mut setup = self.stream.setup();
+        if matches!(setup.output, Output::None) {
+            setup.output = output;
+        }
     }
 }
 
@@ -696,15 +733,13 @@ impl Transport for IoStream {
     type Endpoint = Endpoint;
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
-        // Taken out while it is at work: it may be what sets another.
-        let mut output = std::mem::replace(&mut self.setup().output, Output::None);
-        if matches!(output, Output::None) {
+        let mut taken = self.take_output();
+        if matches!(taken.output, Output::None) {
+            drop(taken);
             self.output_missing = true;
             return Ok(0);
         }
-        let written = output.write(slices);
-        self.put_back(output);
-        written.map_err(WriteError)
+        taken.output.write(slices).map_err(WriteError)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {

@@ -19,6 +19,7 @@ over_each_carrier! {
     a_broadcast_reaches_all_that_are_open,
     a_broadcast_passes_over_those_who_are_full,
     all_can_be_closed,
+    a_server_shuts_down_gracefully,
     a_client_endpoint_knows_its_connections,
 }
 
@@ -103,6 +104,35 @@ fn all_can_be_closed<C: Carrier>() {
     assert_eq!(open.sent(), [wire::close(1001, "good night")]);
     open.receive(&[wire::close(1001, "")]);
     assert_eq!(log.take(), ["close clean by local: 1001/1001"]);
+    assert_eq!(server.connections().len(), 1);
+    silent.advance(seconds(5));
+    assert!(server.connections().is_empty());
+}
+
+/// Nobody is cut off, nobody new is let in, and the slowest has the close timeout.
+fn a_server_shuts_down_gracefully<C: Carrier>() {
+    let clock = Clock::default();
+    let log = Log::default();
+    let server = new_server::<C, _>(server_settings(|_| ()), recording(&log), &clock);
+    let mut open = Subject::<C>::of_server(&server, &clock).open();
+    let mut silent = Subject::<C>::of_server(&server, &clock).open();
+    log.take();
+    assert!(!server.is_shutting_down());
+    server.shut_down();
+    server.shut_down();
+    assert!(server.is_shutting_down());
+    for subject in [&mut open, &mut silent] {
+        subject.drain();
+        assert_eq!(subject.sent(), [wire::close(1001, "the server shuts down")]);
+    }
+    open.receive(&[wire::close(1001, "")]);
+    assert_eq!(log.take(), ["close clean by local: 1001/1001"]);
+
+    let mut late = Subject::<C>::of_server(&server, &clock);
+    late.end.start();
+    assert!(late.end.is_over());
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+
     assert_eq!(server.connections().len(), 1);
     silent.advance(seconds(5));
     assert!(server.connections().is_empty());

@@ -215,3 +215,27 @@ fn two_ends_by_hand_a_byte_at_a_time() {
     }
     assert_eq!(log.take(), ["text hello"]);
 }
+
+/// One connection of many may be handled by somebody else, who is told what passed when it is over.
+#[test]
+fn a_connection_can_have_a_handler_of_its_own() {
+    let log = Log::default();
+    let mut server = Server::<IoStream>::new(server_settings(|_| ()));
+    server.on_message(|_, _| panic!("it is not asked"));
+    let told = log.clone();
+    let mut own = Handlers::new();
+    own.on_message(|message, context| _ = context.send(message));
+    own.on_close(move |ending, _| told.push(format!("{:?}", ending.statistics)));
+    let connection = server.connection_with(own);
+    let sink = Sink::default();
+    connection.register_output(sink.clone());
+    let other = server.connection();
+    assert!(connection.handle().id() < other.handle().id());
+    connection.read_all(wire::REQUEST.as_bytes()).unwrap();
+    sink.take();
+    connection.read_all(&frames(&[text("abc"), wire::close(1000, "")])).unwrap();
+    assert!(connection.is_over());
+    let told =
+        "Statistics { messages_received: 1, bytes_received: 3, messages_sent: 1, bytes_sent: 3 }";
+    assert_eq!(log.take(), [told]);
+}
