@@ -528,6 +528,8 @@ impl<H: Handler> Session<H> {
         now: Instant,
     ) {
         let Opened { connection, response, subprotocol, extension, .. } = opened;
+        let who = crate::log::describe(|| line.rear().remote_endpoint());
+        crate::log::debug!("{who}: open, subprotocol {subprotocol:?}, extension {extension:?}");
         self.machine = Machine::Open(connection);
         let response = Some(response.map(|()| Vec::new()));
         self.io.rare().facts = Some(Facts { request, response, subprotocol, extension });
@@ -694,6 +696,7 @@ impl<H: Handler> Session<H> {
 
     /// The stream is closed: tells the handler, once, and lets everything go.
     fn finish<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
+        let who = crate::log::describe(|| transport.remote_endpoint());
         let machine = std::mem::replace(&mut self.machine, Machine::Over);
         self.io.state = State::Ended;
         self.io.backlog = None; // those who wait for it are told
@@ -707,17 +710,27 @@ impl<H: Handler> Session<H> {
         match machine {
             Machine::Open(connection) => {
                 if let Some(ending) = connection.ending() {
+                    match ending.failure {
+                        None => crate::log::debug!("{who}: closed, first by {}", ending.by),
+                        Some(failure) => crate::log::debug!("{who}: {failure}"),
+                    }
                     self.call(&mut line, now, |handler, context| handler.close(&ending, context));
                 }
             }
             Machine::Server(handshake) => {
                 let failure = handshake.failure();
+                if let Some(failure) = failure {
+                    crate::log::debug!("{who}: {failure}");
+                }
                 self.io.rare().facts =
                     Some(Facts { request: handshake.into_request(), ..Facts::default() });
                 self.tell_failure(failure, &mut line, now);
             }
             Machine::Client(handshake) => {
                 let failure = handshake.failure();
+                if let Some(failure) = failure {
+                    crate::log::debug!("{who}: {failure}");
+                }
                 self.io.rare().facts =
                     Some(Facts { response: handshake.into_response(), ..Facts::default() });
                 self.tell_failure(failure, &mut line, now);
