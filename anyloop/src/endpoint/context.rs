@@ -10,8 +10,8 @@ use super::backlog::{Completion, Unsent};
 use super::error::{SendError, Sent};
 use super::handle::Handle;
 use super::handler::Handler;
+use super::io::{Facts, Io};
 use super::line::Line;
-use super::session::{Facts, Io};
 use super::settings::Overflow;
 use super::timers::TimerId;
 

@@ -12,17 +12,17 @@ use anyloop_proto::handshake::{
     ServerHandshake, ServerOptions, Target,
 };
 use anyloop_proto::{
-    BufferPool, Cause, CloseCode, Connection, Event, Failure, Input, Instant, SendError, Shutdown,
-    State, Statistics, Timer, TransportError,
+    Cause, CloseCode, Connection, Event, Failure, Input, Instant, SendError, Shutdown, State,
+    Statistics, Timer, TransportError,
 };
 
 use super::backlog::Backlog;
 use super::context::Context;
-use super::handle::{Command, Handle, Seat};
+use super::handle::{Command, Handle};
 use super::handler::{Handler, Verdict};
+use super::io::{Facts, Io, Scratch};
 use super::line::{Line, TransportRear};
 use super::settings::Common;
-use super::timers::Timers;
 use crate::transport::Transport;
 
 /// One connection, from the first byte of its handshake to the end of its byte stream.
@@ -44,93 +44,6 @@ enum Machine {
     Client(Box<ClientHandshake>),
     Open(Connection),
     Over,
-}
-
-/// All that a session has beside its machine and its handler.
-pub(super) struct Io<H: Handler> {
-    pub(super) common: Arc<Common>,
-    seat: Option<Arc<Seat<H>>>,
-    backlog: Option<Box<Backlog>>,
-    rare: Option<Box<Rare<H>>>,
-    /// As the transport knows it.
-    deadline: Option<Instant>,
-    /// Of the machine, where it is not open.
-    pub(super) state: State,
-    pub(super) paused: bool,
-    /// As the transport knows it.
-    reading: bool,
-    /// The backlog was above the high-water mark, and not at the low one since.
-    high: bool,
-    half_closed: bool,
-    started: bool,
-    needs_security: bool,
-}
-
-/// What few connections have.
-pub(super) struct Rare<H: Handler> {
-    facts: Option<Facts>,
-    timers: Timers<H>,
-    pub(super) successor: Option<H>,
-}
-
-/// What was said in the opening handshake.
-///
-/// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
-/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
-/// server.on_message(|_, context| {
-///     let facts = context.facts().expect("they are kept by default");
-///     assert_eq!(facts.request.as_ref().map(|request| request.uri().path()), Some("/"));
-///     assert_eq!(facts.response.as_ref().map(|response| response.status().as_u16()), Some(101));
-///     assert_eq!(facts.subprotocol, None); // none was asked for
-/// });
-/// # let connection = server.connection();
-/// # connection.register_output(std::io::sink());
-/// # connection.read_all(REQUEST)?;
-/// # connection.read_all(b"\x81\x80\0\0\0\0")?;
-/// # assert_eq!(connection.statistics().map(|statistics| statistics.messages_received), Some(1));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Facts {
-    /// The request, as a server received it.
-    pub request: Option<Request>,
-    /// The response: as sent by a server; as received by a client, with its body if it refuses.
-    pub response: Option<Response<Vec<u8>>>,
-    /// The subprotocol agreed on.
-    pub subprotocol: Option<String>,
-    /// The extension agreed on, with its parameters.
-    pub extension: Option<String>,
-}
-
-/// Memory that belongs to whoever runs sessions, and is lent to the one at work: one for each thread
-/// is enough for any number of connections.
-///
-/// The example of [`Transport`] lends one.
-#[derive(Debug)]
-pub struct Scratch {
-    cork: Vec<u8>,
-    pool: BufferPool,
-}
-
-impl Scratch {
-    /// Memory that keeps at most `most` bytes for messages that arrive in parts.
-    #[must_use]
-    pub const fn new(most: usize) -> Self {
-        Self { cork: Vec::new(), pool: BufferPool::new(most) }
-    }
-}
-
-impl Default for Scratch {
-    /// Keeps up to 8 MiB.
-    fn default() -> Self {
-        Self::new(8 << 20)
-    }
 }
 
 impl<H: Handler> Session<H> {
@@ -751,68 +664,6 @@ impl<H: Handler> Session<H> {
 impl<H: Handler> fmt::Debug for Session<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-impl<H: Handler> Io<H> {
-    fn new(common: Arc<Common>) -> Self {
-        Self {
-            common,
-            seat: None,
-            backlog: None,
-            rare: None,
-            deadline: None,
-            state: State::Connecting,
-            paused: false,
-            reading: true,
-            high: false,
-            half_closed: false,
-            started: false,
-            needs_security: false,
-        }
-    }
-
-    pub(super) fn seat(&mut self, waker: impl FnOnce() -> Waker, state: State) -> &Arc<Seat<H>> {
-        let limits = self.common.limits;
-        self.seat.get_or_insert_with(|| Arc::new(Seat::new(waker(), limits, state)))
-    }
-
-    pub(super) fn facts(&self) -> Option<&Facts> {
-        self.rare.as_deref()?.facts.as_ref()
-    }
-
-    pub(super) fn timers(&mut self) -> &mut Timers<H> {
-        &mut self.rare().timers
-    }
-
-    pub(super) fn rare(&mut self) -> &mut Rare<H> {
-        self.rare.get_or_insert_with(|| {
-            Box::new(Rare { facts: None, timers: Timers::default(), successor: None })
-        })
-    }
-
-    fn has_successor(&self) -> bool {
-        self.rare.as_deref().is_some_and(|rare| rare.successor.is_some())
-    }
-
-    /// Lets go of memory that nothing needs.
-    fn tidy(&mut self) {
-        if let Some(rare) = self.rare.as_deref()
-            && rare.facts.is_none()
-            && rare.successor.is_none()
-            && rare.timers.next_due().is_none()
-        {
-            self.rare = None;
-        }
-    }
-}
-
-impl<H: Handler> Drop for Io<H> {
-    /// A transport that is dropped takes its connection along; handles must learn of it.
-    fn drop(&mut self) {
-        if let Some(seat) = &self.seat {
-            seat.leave();
-        }
     }
 }
 

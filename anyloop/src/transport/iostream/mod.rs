@@ -29,59 +29,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod stream;
+
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 
 use anyloop_proto::handshake::{RequestError, Target};
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
-use super::Transport;
 use crate::endpoint::{Client, Factory, Handle, Handler, Scratch, Server, Session};
+
+pub use stream::{IoStream, WriteError};
+use stream::{Output, Setup, lock_setup};
 
 /// The most that [`Connection::read_some`] and [`Connection::read_from`] take at a time, in bytes.
 pub const CHUNK: usize = 16 * 1024;
 
 /// Bytes that a connection keeps for messages that arrive in parts.
 const POOL: usize = 1 << 20;
-
-/// The transport that the program carries by hand; what it does is in [`Connection`].
-///
-/// The example of [the module](self) has one at each end.
-pub struct IoStream {
-    setup: Arc<Mutex<Setup>>,
-    deadline: Option<Instant>,
-    waker: Waker,
-    /// There was something to write, and nowhere to.
-    output_missing: bool,
-}
-
-/// What the program sets, at any time, also from a handler.
-struct Setup {
-    output: Output,
-    /// The output is another one than at the last write.
-    output_is_new: bool,
-    on_shutdown: Option<Box<dyn FnMut(Shutdown) + Send>>,
-    secure: bool,
-    remote_endpoint: String,
-}
-
-/// Where bytes go.
-enum Output {
-    None,
-    Writer {
-        writer: Box<dyn Write + Send>,
-        /// Flushing it would have blocked.
-        unflushed: bool,
-    },
-    Handler(Box<WriteHandler>),
-    Vectored(Box<VectoredWriteHandler>),
-}
-
-type WriteHandler = dyn FnMut(&[u8]) -> io::Result<()> + Send;
-type VectoredWriteHandler = dyn FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send;
 
 /// What all connections of an iostream endpoint begin with.
 ///
@@ -238,32 +206,6 @@ pub enum CallError {
     Read(#[source] io::Error),
 }
 
-/// Why writing failed.
-///
-/// A program meets it in what a connection ends with:
-///
-/// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::proto::{Cause, TransportError};
-/// # use anyloop::transport::iostream::IoStream;
-/// # use std::io::ErrorKind;
-/// # use std::sync::mpsc;
-/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
-/// let (tell, told) = mpsc::channel();
-/// server.on_close(move |ending, _| tell.send(ending.failure.map(|f| f.cause())).unwrap());
-/// let connection = server.connection();
-/// connection.set_write_handler(|_| Err(ErrorKind::BrokenPipe.into()));
-/// connection.read_all(REQUEST)?;
-/// assert_eq!(told.try_recv()?, Some(Cause::Transport(TransportError::Reset)));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write the output: {0}")]
-pub struct WriteError(#[source] io::Error);
-
 impl<F: Factory> Server<IoStream, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
@@ -314,21 +256,10 @@ impl<F: Factory> Client<IoStream, F> {
 
 impl<H: Handler> Connection<H> {
     fn new(mut session: Session<H>, endpoint: &Endpoint, bell: Arc<Bell>) -> Self {
-        let setup = Arc::new(Mutex::new(Setup {
-            output: Output::None,
-            output_is_new: false,
-            on_shutdown: None,
-            secure: endpoint.secure,
-            remote_endpoint: endpoint.remote_endpoint.clone(),
-        }));
+        let setup = Arc::new(Mutex::new(Setup::new(endpoint)));
         let waker = bell.clone().into();
         let handle = session.handle(&waker);
-        let stream = IoStream {
-            setup: setup.clone(),
-            deadline: session.deadline(),
-            waker,
-            output_missing: false,
-        };
+        let stream = IoStream::new(setup.clone(), session.deadline(), waker);
         let scratch = Scratch::new(POOL);
         let core =
             Mutex::new(Core { session, stream, scratch, chunk: Vec::new(), left: Vec::new() });
@@ -677,164 +608,5 @@ impl<H: Handler> Clone for Connection<H> {
 impl<H: Handler> fmt::Debug for Connection<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-impl IoStream {
-    fn flush(&self) {
-        self.take_output().output.flush();
-    }
-
-    /// Takes the output out while it is at work: it may be what sets another.
-    fn take_output(&self) -> Taken<'_> {
-        let output = std::mem::replace(&mut self.setup().output, Output::None);
-        Taken { stream: self, output }
-    }
-
-    fn setup(&self) -> MutexGuard<'_, Setup> {
-        lock_setup(&self.setup)
-    }
-}
-
-/// An output that is at work. It is put back afterwards, also when it panics, unless another was set
-/// meanwhile.
-struct Taken<'s> {
-    stream: &'s IoStream,
-    output: Output,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let output = std::mem::replace(&mut self.output, Output::None);
-        let mut setup = self.stream.setup();
-        if matches!(setup.output, Output::None) {
-            setup.output = output;
-        }
-    }
-}
-
-/// A panic of program code does not happen under this lock.
-fn lock_setup(setup: &Mutex<Setup>) -> MutexGuard<'_, Setup> {
-    setup.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl fmt::Debug for IoStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let setup = self.setup();
-        f.debug_struct("IoStream")
-            .field("secure", &setup.secure)
-            .field("remote_endpoint", &setup.remote_endpoint)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Transport for IoStream {
-    type Error = WriteError;
-    type Endpoint = Endpoint;
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
-        let mut taken = self.take_output();
-        if matches!(taken.output, Output::None) {
-            drop(taken);
-            self.output_missing = true;
-            return Ok(0);
-        }
-        taken.output.write(slices).map_err(WriteError)
-    }
-
-    fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {
-        if how != Shutdown::HalfClose {
-            self.deadline = None;
-        }
-        let on_shutdown = self.setup().on_shutdown.take();
-        if let Some(mut f) = on_shutdown {
-            f(how);
-            self.setup().on_shutdown.get_or_insert(f);
-        }
-        Ok(())
-    }
-
-    fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = deadline;
-    }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn classify(error: &WriteError) -> TransportError {
-        (&error.0).into()
-    }
-
-    fn is_secure(&self) -> bool {
-        self.setup().secure
-    }
-
-    fn remote_endpoint(&self) -> String {
-        self.setup().remote_endpoint.clone()
-    }
-}
-
-impl Output {
-    /// Tries again to flush what could not be flushed. If that fails, so will the next write.
-    fn flush(&mut self) {
-        if let Self::Writer { writer, unflushed } = self
-            && *unflushed
-        {
-            *unflushed = matches!(flush(&mut **writer), Ok(false));
-        }
-    }
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::None => return Ok(0),
-            Self::Writer { writer, unflushed } => {
-                let (written, flushed) = write_to(&mut **writer, slices)?;
-                *unflushed = !flushed;
-                return Ok(written);
-            }
-            Self::Handler(f) => {
-                for slice in slices.iter().filter(|slice| !slice.is_empty()) {
-                    f(slice)?;
-                }
-            }
-            Self::Vectored(f) => f(slices)?,
-        }
-        Ok(slices.iter().map(|slice| slice.len()).sum())
-    }
-}
-
-/// Writes what `writer` takes without blocking, if it is one that would say so, and flushes it.
-/// Returns how much it took, and whether it was flushed.
-fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
-    let mut written = 0;
-    for slice in slices {
-        let mut rest = &slice[..];
-        while !rest.is_empty() {
-            match writer.write(rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => (rest, written) = (&rest[n..], written + n),
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => return Ok((written, flush(writer)?)),
-                    _ => return Err(error),
-                },
-            }
-        }
-    }
-    Ok((written, flush(writer)?))
-}
-
-/// Returns whether it did not have to block.
-fn flush(writer: &mut dyn Write) -> io::Result<bool> {
-    loop {
-        match writer.flush() {
-            Ok(()) => return Ok(true),
-            Err(error) => match error.kind() {
-                ErrorKind::Interrupted => {}
-                ErrorKind::WouldBlock => return Ok(false),
-                _ => return Err(error),
-            },
-        }
     }
 }
