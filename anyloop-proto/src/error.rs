@@ -180,6 +180,8 @@ impl fmt::Display for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
+    /// The application failed: a handler panicked, say.
+    Application,
     /// A Close frame with a code that must not be sent (RFC 6455 §7.4).
     CloseCode(u16),
     /// A Close frame with a payload of one byte (RFC 6455 §5.5.1).
@@ -251,7 +253,7 @@ impl Cause {
             | Self::IdleTimeout
             | Self::OpenTimeout
             | Self::PongTimeout => Party::Timer,
-            Self::VerdictTimeout => Party::Local,
+            Self::Application | Self::VerdictTimeout => Party::Local,
             Self::Handshake(error) => error.party(),
             Self::Extension(ExtensionError::Internal) => Party::Local,
             Self::Transport(_) => Party::Transport,
@@ -271,7 +273,7 @@ impl Cause {
             | Self::VerdictTimeout => return None,
             Self::InvalidUtf8 { .. } | Self::CloseReason => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig { .. } | Self::TooManyFragments => CloseCode::MESSAGE_TOO_BIG,
-            Self::PongTimeout => CloseCode::INTERNAL_ERROR,
+            Self::Application | Self::PongTimeout => CloseCode::INTERNAL_ERROR,
             Self::IdleTimeout | Self::DataIdleTimeout => CloseCode::GOING_AWAY,
             Self::Extension(error) => error.close_code(),
             _ => CloseCode::PROTOCOL_ERROR,
@@ -282,6 +284,7 @@ impl Cause {
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
+            Self::Application => "the application failed",
             Self::CloseCode(_) => "invalid close code",
             Self::CloseLength => "close frame of one byte",
             Self::CloseReason => "close reason is not UTF-8",

@@ -9,7 +9,10 @@ use anyloop::proto::{Instant, Shutdown};
 use anyloop::transport::iostream::{CallError, Connection};
 
 /// How long a write may find no room. Nothing else of this connection is served meanwhile.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long to wait before the next try, when a write has found no room.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Drives `connection` over `stream` until it is over.
 pub(crate) fn carry<H: Handler>(stream: &TcpStream, connection: &Connection<H>) -> io::Result<()> {
@@ -32,8 +35,13 @@ pub(crate) fn carry<H: Handler>(stream: &TcpStream, connection: &Connection<H>) 
             Err(CallError::Read(_)) => connection.fatal_error().map_err(io::Error::other)?,
             Err(error) => return Err(io::Error::other(error)),
         }
+        // What did not fit into the socket is tried again.
+        connection.drive().map_err(io::Error::other)?;
         // Wait for input, at most until something is due.
-        let timeout = connection.next_timeout().map(|due| due - now());
+        let mut timeout = connection.next_timeout().map(|due| due - now());
+        if connection.handle().buffered_amount() > 0 {
+            timeout = Some(timeout.unwrap_or(RETRY).min(RETRY));
+        }
         result = if timeout.is_some_and(|timeout| timeout.is_zero()) {
             connection.handle_timeout()
         } else {

@@ -215,6 +215,23 @@ impl Connection {
         self.end(Cause::Transport(error))
     }
 
+    /// The application has failed, and cannot go on with this connection: fails it with 1011. Does
+    /// nothing where both Close frames were exchanged, or it has failed already. Returns the failure.
+    pub fn handle_application_failure(
+        &mut self,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Option<Failure> {
+        let state = self.sender.state();
+        if !matches!(state, State::Open | State::CloseSent) {
+            return None;
+        }
+        let failure = self.receiver.failure(Cause::Application, state);
+        self.receiver.finish();
+        self.sender.fail(failure, now, out);
+        Some(failure)
+    }
+
     /// The peer has read some of what was waiting: sends what was held back, if the output is no
     /// longer blocked.
     pub fn handle_writable(&mut self, now: Instant, out: &mut impl Output) {

@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+/// A chunk of this many bytes is not added to.
+const CHUNK: usize = 64 * 1024;
+
 /// The most slices that one write offers.
 const SLICES: usize = 32;
 
@@ -77,7 +80,8 @@ impl Backlog {
         }
         self.len += bytes.len();
         match self.chunks.back_mut() {
-            Some(Chunk::Owned(last)) => last.extend_from_slice(bytes),
+            // A chunk is let go of when all of it has gone, so it must not grow for ever.
+            Some(Chunk::Owned(last)) if last.len() < CHUNK => last.extend_from_slice(bytes),
             _ => self.chunks.push_back(Chunk::Owned(bytes.to_vec())),
         }
     }
@@ -185,6 +189,20 @@ mod tests {
             }
             assert_eq!(bytes, b"23456789ab", "{most} at a time");
         }
+    }
+
+    /// A peer that keeps up, but is never quite done.
+    #[test]
+    fn what_has_gone_is_let_go_of_while_something_waits() {
+        let mut backlog = Backlog::default();
+        backlog.push(&[0; 1000]);
+        for _ in 0..10_000 {
+            backlog.push(&[0; 1000]);
+            taken(&mut backlog, 1000);
+        }
+        assert_eq!(backlog.len(), 1000);
+        let kept: usize = backlog.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+        assert!(kept < 3 * CHUNK, "{kept} bytes are kept");
     }
 
     #[test]

@@ -289,6 +289,9 @@ impl<H: Handler> Context<'_, H> {
     /// Whether the backlog has room for `len` bytes more.
     fn check_room(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.io.common.limits;
+        if self.state() != State::Open {
+            return Ok(None); // that it is not sent will be said for this reason
+        }
         if self.line.buffered().saturating_add(len) <= limits.cap {
             return Ok(None);
         }

@@ -84,7 +84,26 @@ pub(super) struct Seat<H: Handler> {
 /// What was asked for and is not done yet.
 struct Mailbox<H: Handler> {
     commands: Vec<Command<H>>,
+    /// Somebody was told of back-pressure.
+    pressed: bool,
     gone: bool,
+}
+
+/// Commands on their way from the mailbox. Who waits for one that is not done is told so.
+pub(super) struct Commands<H: Handler>(std::vec::IntoIter<Command<H>>);
+
+impl<H: Handler> Iterator for Commands<H> {
+    type Item = Command<H>;
+
+    fn next(&mut self) -> Option<Command<H>> {
+        self.0.next()
+    }
+}
+
+impl<H: Handler> Drop for Commands<H> {
+    fn drop(&mut self) {
+        self.0.by_ref().for_each(Command::unsent);
+    }
 }
 
 /// Something to be done on the connection's own thread.
@@ -339,24 +358,32 @@ impl<H: Handler> Handle<H> {
         }
         // Counted before it can be seen, so that it is never taken off before it was put on.
         let mailed = seat.mailed.fetch_add(len, Ordering::Relaxed) + len;
-        self.command(command).inspect_err(|_| {
-            seat.mailed.fetch_sub(len, Ordering::Relaxed);
-        })?;
         let backlog = seat.backlog.load(Ordering::Relaxed);
-        Ok(match backlog {
+        let sent = match backlog {
             _ if backlog + mailed > limits.high => Sent::Backpressure,
             0 => Sent::Sent,
             _ => Sent::Buffered,
-        })
+        };
+        self.push(command, sent == Sent::Backpressure).inspect_err(|_| {
+            seat.mailed.fetch_sub(len, Ordering::Relaxed);
+        })?;
+        Ok(sent)
     }
 
     fn command(&self, command: Command<H>) -> Result<(), SendError> {
+        self.push(command, false)
+    }
+
+    /// Puts a command into the mailbox. `pressed` says that its sender was told of back-pressure, and
+    /// now waits to be told that it is over.
+    fn push(&self, command: Command<H>, pressed: bool) -> Result<(), SendError> {
         let mut mailbox = self.seat.mailbox();
         if mailbox.gone {
             drop(mailbox);
             command.unsent();
             return Err(SendError::Gone);
         }
+        mailbox.pressed |= pressed;
         mailbox.commands.push(command);
         let first = mailbox.commands.len() == 1;
         drop(mailbox);
@@ -393,7 +420,7 @@ impl<H: Handler> Seat<H> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
-            mailbox: Mutex::new(Mailbox { commands: Vec::new(), gone: false }),
+            mailbox: Mutex::new(Mailbox { commands: Vec::new(), pressed: false, gone: false }),
             waker,
             limits,
             backlog: AtomicUsize::new(0),
@@ -402,9 +429,12 @@ impl<H: Handler> Seat<H> {
         }
     }
 
-    /// Takes what was asked for.
-    pub(super) fn take(&self) -> Vec<Command<H>> {
-        let commands = std::mem::take(&mut self.mailbox().commands);
+    /// Takes what was asked for, and whether somebody waits for back-pressure to be over.
+    pub(super) fn take(&self) -> (Commands<H>, bool) {
+        let mut mailbox = self.mailbox();
+        let commands = std::mem::take(&mut mailbox.commands);
+        let pressed = std::mem::take(&mut mailbox.pressed);
+        drop(mailbox);
         for command in &commands {
             let len = match command {
                 Command::Send { message, .. } => message.message().as_bytes().len(),
@@ -413,7 +443,7 @@ impl<H: Handler> Seat<H> {
             };
             self.mailed.fetch_sub(len, Ordering::Relaxed);
         }
-        commands
+        (Commands(commands.into_iter()), pressed)
     }
 
     pub(super) fn publish(&self, backlog: usize, state: State) {
@@ -425,7 +455,7 @@ impl<H: Handler> Seat<H> {
     pub(super) fn leave(&self) {
         self.publish(0, State::Ended);
         self.mailbox().gone = true;
-        self.take().into_iter().for_each(Command::unsent);
+        drop(self.take());
     }
 
     pub(super) fn is_gone(&self) -> bool {

@@ -16,8 +16,11 @@ use super::context::Context;
 ///
 /// For each connection exactly one of three things happens: [`open`](Self::open), and after it
 /// [`close`](Self::close), once; or [`fail`](Self::fail), once, and nothing after it; or, on a server,
-/// [`http`](Self::http) whose answer was sent, and nothing after it. (A connection that the program
+/// [`http`](Self::http) whose answer was given, and nothing after it. (A connection that the program
 /// itself drops before its end is told nothing.)
+///
+/// A panic in a method passes on to whoever drives the connection, which has then failed with 1011; its
+/// [`close`](Self::close) is still called.
 ///
 /// A handler that adds up what it receives:
 ///

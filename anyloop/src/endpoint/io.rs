@@ -1,5 +1,6 @@
 //! What a session has beside its machine and its handler.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -38,6 +39,8 @@ pub(super) struct Rare<H: Handler> {
     pub(super) facts: Option<Facts>,
     pub(super) timers: Timers<H>,
     pub(super) successor: Option<H>,
+    /// What program code has panicked with.
+    pub(super) panic: Option<Box<dyn Any + Send>>,
 }
 
 /// What was said in the opening handshake.
@@ -126,13 +129,25 @@ impl<H: Handler> Io<H> {
         self.rare.as_deref()?.facts.as_ref()
     }
 
+    /// Tells the handles how things are.
+    pub(super) fn publish(&self, backlog: usize, state: State) {
+        if let Some(seat) = &self.seat {
+            seat.publish(backlog, state);
+        }
+    }
+
+    /// What program code has panicked with, and nobody has been told of.
+    pub(super) fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.rare.as_deref_mut()?.panic.take()
+    }
+
     pub(super) fn timers(&mut self) -> &mut Timers<H> {
         &mut self.rare().timers
     }
 
     pub(super) fn rare(&mut self) -> &mut Rare<H> {
         self.rare.get_or_insert_with(|| {
-            Box::new(Rare { facts: None, timers: Timers::default(), successor: None })
+            Box::new(Rare { facts: None, timers: Timers::default(), successor: None, panic: None })
         })
     }
 
@@ -145,7 +160,8 @@ impl<H: Handler> Io<H> {
         if let Some(rare) = self.rare.as_deref()
             && rare.facts.is_none()
             && rare.successor.is_none()
-            && rare.timers.next_due().is_none()
+            && rare.timers.are_unused()
+            && rare.panic.is_none()
         {
             self.rare = None;
         }

@@ -152,25 +152,36 @@ impl<'t, T: Transport> TransportRear<'t, T> {
         self.error
     }
 
-    /// Writes what can be written; nothing more after a failure.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
-        if self.error.is_some() {
-            return 0;
-        }
-        self.transport.write(slices).unwrap_or_else(|error| {
-            self.error = Some((T::classify(&error), error));
-            0
-        })
+        write(self.transport, &mut self.error, slices)
     }
+}
+
+/// Writes what can be written; nothing more after a failure.
+fn write<T: Transport>(
+    transport: &mut T,
+    failed: &mut Option<(TransportError, T::Error)>,
+    slices: &[IoSlice<'_>],
+) -> usize {
+    if failed.is_some() {
+        return 0;
+    }
+    transport.write(slices).unwrap_or_else(|error| {
+        *failed = Some((T::classify(&error), error));
+        0
+    })
 }
 
 impl<T: Transport> Rear for TransportRear<'_, T> {
     fn flush(&mut self, cork: &mut Vec<u8>, header: &[u8], payload: &[u8]) {
-        let parts = [&cork[..], header, payload];
-        let len = cork.len() + header.len() + payload.len();
+        // Taken out, for it is lent to all connections in turn: if the transport panics, what was
+        // gathered for this one must not be found there by the next.
+        let mut gathered = std::mem::take(cork);
+        let parts = [&gathered[..], header, payload];
+        let len = gathered.len() + header.len() + payload.len();
         let written = match (self.backlog.is_some(), len) {
             (true, _) | (_, 0) => 0,
-            _ if payload.is_empty() => self.write(&[IoSlice::new(cork)]).min(len),
+            _ if payload.is_empty() => self.write(&[IoSlice::new(&gathered)]).min(len),
             _ => self.write(&parts.map(IoSlice::new)).min(len),
         };
         if written < len {
@@ -182,6 +193,8 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
                 gone -= skip;
             }
         }
+        gathered.clear();
+        *cork = gathered;
         for (end, completion) in self.completions.drain(..) {
             match self.backlog.as_deref_mut() {
                 // `len - end` bytes came after it.
@@ -191,7 +204,6 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
                 _ => completion(Ok(())),
             }
         }
-        cork.clear();
     }
 
     fn write_shared(&mut self, frame: &Arc<[u8]>) {
@@ -205,10 +217,11 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
     }
 
     fn write_backlog(&mut self) {
-        let Some(mut backlog) = self.backlog.take() else { return };
-        backlog.write(|slices| self.write(slices));
-        if backlog.len() > 0 {
-            *self.backlog = Some(backlog);
+        let Self { transport, backlog, error, .. } = self;
+        let Some(waiting) = backlog.as_deref_mut() else { return };
+        waiting.write(|slices| write(&mut **transport, error, slices));
+        if waiting.len() == 0 {
+            **backlog = None;
         }
     }
 

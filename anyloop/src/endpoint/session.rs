@@ -162,8 +162,13 @@ impl<H: Handler> Session<H> {
             return;
         }
         self.work(transport, &mut scratch.cork, |session, line| {
+            let before = line.backlog();
             line.write_backlog();
-            if let Machine::Open(connection) = &mut session.machine {
+            // Only a peer that has read something has a claim to more time.
+            let progress = before == 0 || line.backlog() < before;
+            if let Machine::Open(connection) = &mut session.machine
+                && progress
+            {
                 connection.handle_writable(now, line);
             }
         });
@@ -184,7 +189,8 @@ impl<H: Handler> Session<H> {
     /// The transport was woken: does what [handles](Handle) have asked for.
     pub fn drain<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
         let Some(seat) = &self.io.seat else { return };
-        let commands = seat.take();
+        let (commands, pressed) = seat.take();
+        self.io.high |= pressed;
         self.work(transport, &mut scratch.cork, |session, line| {
             for command in commands {
                 session.obey(command, line, now);
@@ -308,13 +314,14 @@ impl<H: Handler> Session<H> {
         let mut rear = TransportRear::new(transport, &mut backlog);
         let mut waiting = 0;
         let mut line = Line::new(cork, &mut rear, &mut waiting);
-        // A panic of a handler passes through, but what was sent before it is not lost.
-        let result = catch_unwind(AssertUnwindSafe(|| work(self, &mut line)));
-        line.flush();
+        // A panic of program code ends in `settle`, which fails the connection and lets it go on. What
+        // was sent before is not lost, unless it is the transport that panics.
+        let worked = catch_unwind(AssertUnwindSafe(|| work(self, &mut line)));
+        let flushed = catch_unwind(AssertUnwindSafe(|| line.flush()));
         let error = rear.into_error();
         self.io.backlog = backlog;
-        if let Err(panic) = result {
-            resume_unwind(panic);
+        if let Err(panic) = worked.and(flushed) {
+            self.io.rare().panic.get_or_insert(panic);
         }
         if let Some((kind, error)) = error {
             crate::log::debug!("{}: {error}", transport.remote_endpoint());
@@ -444,6 +451,7 @@ impl<H: Handler> Session<H> {
         let who = crate::log::describe(|| line.rear().remote_endpoint());
         crate::log::debug!("{who}: open, subprotocol {subprotocol:?}, extension {extension:?}");
         self.machine = Machine::Open(connection);
+        self.io.publish(line.backlog(), State::Open);
         let response = Some(response.map(|()| Vec::new()));
         self.io.rare().facts = Some(Facts { request, response, subprotocol, extension });
         self.call(line, now, Handler::open);
@@ -539,6 +547,10 @@ impl<H: Handler> Session<H> {
     /// Does what is to be done when the work is done: tells of a drained backlog, ends the stream if
     /// it is time to, and tells the transport and the handles how things are now.
     fn settle<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
+        let panic = self.io.take_panic();
+        if panic.is_some() {
+            self.work(transport, &mut scratch.cork, |session, line| session.give_in(line, now));
+        }
         let limits = self.io.common.limits;
         loop {
             let waiting = self.buffered_amount();
@@ -566,6 +578,19 @@ impl<H: Handler> Session<H> {
             _ => {}
         }
         self.tell(transport, now);
+        if let Some(panic) = panic.or_else(|| self.io.take_panic()) {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Program code has panicked while it had this connection: fails it, with 1011 or 503.
+    fn give_in(&mut self, line: &mut Line<'_>, now: Instant) {
+        match &mut self.machine {
+            Machine::Open(connection) => _ = connection.handle_application_failure(now, line),
+            Machine::Server(handshake) => _ = handshake.abandon(now, line),
+            Machine::Client(handshake) => _ = handshake.abandon(now, line),
+            Machine::Over => {}
+        }
     }
 
     fn shutdown(&self) -> Shutdown {
@@ -579,19 +604,17 @@ impl<H: Handler> Session<H> {
 
     /// Tells the transport and the handles what has changed.
     fn tell<T: Transport>(&mut self, transport: &mut T, now: Instant) {
-        if let Some(seat) = &self.io.seat {
-            seat.publish(self.buffered_amount(), self.state());
-        }
+        self.io.publish(self.buffered_amount(), self.state());
         if self.is_over() {
             return;
         }
         let reading = self.reads();
         if reading != self.io.reading {
             self.io.reading = reading;
-            if let Machine::Open(connection) = &mut self.machine {
-                connection.set_reading(reading, now);
-            }
             transport.set_reading(reading);
+        }
+        if let Machine::Open(connection) = &mut self.machine {
+            connection.set_reading(reading, now);
         }
         let machine = match &self.machine {
             Machine::Server(handshake) => handshake.poll_timeout(),

@@ -56,6 +56,11 @@ impl<H: Handler> Timers<H> {
         place.map(|place| self.due.remove(place)).is_some()
     }
 
+    /// Whether no timer was ever set: no number was given out.
+    pub(super) const fn are_unused(&self) -> bool {
+        self.next == 0
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(at, ..)| *at)
     }

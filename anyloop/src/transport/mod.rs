@@ -115,16 +115,16 @@ pub trait Transport {
     ///
     /// # Errors
     ///
-    /// The stream is broken. The session ends; nothing but [`shutdown`](Self::shutdown) is called
-    /// after this.
+    /// The stream is broken. The session ends; nothing but [`shutdown`](Self::shutdown), `is_secure` and
+    /// `remote_endpoint` is called after this.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Self::Error>;
 
     /// Ends the stream, in part or whole; all that was written before has been taken.
     ///
     /// - [`Shutdown::HalfClose`]: shuts down the sending direction. Input goes on being fed.
-    /// - [`Shutdown::Close`]: closes. Nothing is called after this.
-    /// - [`Shutdown::Abort`]: closes, and drops what the transport itself may still hold. Nothing is
-    ///   called after this.
+    /// - [`Shutdown::Close`]: closes. Nothing but `is_secure` and `remote_endpoint` is called after
+    ///   this.
+    /// - [`Shutdown::Abort`]: closes, and drops what the transport itself may still hold. The same holds.
     ///
     /// # Errors
     ///

@@ -267,12 +267,14 @@ impl<H: Handler> Connection<H> {
     /// Reads on until nothing is left, or no more is taken. Returns how many bytes were.
     pub fn read_all(&mut self) -> usize {
         let mut taken = 0;
-        loop {
+        while let Some(next) = self.unread.front() {
+            let empty = next.is_empty();
             match self.step_read() {
-                0 => return taken,
+                0 if !empty => break,
                 n => taken += n,
             }
         }
+        taken
     }
 
     /// Bytes that have arrived and were not taken.

@@ -15,6 +15,7 @@ mod endings;
 mod events;
 mod handles;
 mod iostream;
+mod mishaps;
 mod opening;
 mod races;
 mod reading;

@@ -34,7 +34,7 @@ mod stream;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Wake;
 
 use anyloop_proto::handshake::{RequestError, Target};
@@ -159,7 +159,7 @@ struct Core<H: Handler> {
 /// Rings when another thread has asked for something.
 #[derive(Default)]
 struct Bell {
-    on_wake: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
+    on_wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     rung: AtomicBool,
 }
 
@@ -170,7 +170,9 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        if let Some(on_wake) = &*self.on_wake.read().unwrap_or_else(PoisonError::into_inner) {
+        // Called without the lock: it may set another.
+        let on_wake = self.on_wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(on_wake) = on_wake {
             on_wake();
         }
     }
@@ -452,14 +454,22 @@ impl<H: Handler> Connection<H> {
 
     /// Calls `f` when the stream is to be ended, in part or whole.
     pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) + Send + 'static) {
-        self.setup().on_shutdown = Some(Box::new(f));
+        let replaced = self.setup().on_shutdown.replace(Box::new(f));
+        drop(replaced); // program code, so not under the lock
     }
 
     /// Calls `f`, from whatever thread it is, when a handle has asked for something and
-    /// [`drive`](Self::drive) is to be called.
+    /// [`drive`](Self::drive) is to be called; at once, if that is so already.
     pub fn set_wake(&self, f: impl Fn() + Send + Sync + 'static) {
         let bell = &self.shared.bell;
-        *bell.on_wake.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(f));
+        let f: Arc<dyn Fn() + Send + Sync> = Arc::new(f);
+        let mut on_wake = bell.on_wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = on_wake.replace(f.clone());
+        drop(on_wake);
+        drop(replaced); // program code, so not under the lock
+        if self.wants_drive() {
+            f();
+        }
     }
 
     /// Whether a handle has asked for something since [`drive`](Self::drive) was called last.
@@ -528,9 +538,9 @@ impl<H: Handler> Connection<H> {
 
     /// Input is an obligation to answer, so there must be a way to.
     fn ready_to_read(&self) -> Result<(), CallError> {
-        let over = self.lock()?.session.is_over();
+        let core = self.lock()?;
         match self.setup().output {
-            Output::None if !over => Err(CallError::NoOutput),
+            Output::None if !core.session.is_over() => Err(CallError::NoOutput),
             _ => Ok(()),
         }
     }
@@ -538,7 +548,7 @@ impl<H: Handler> Connection<H> {
     fn lock(&self) -> Result<MutexGuard<'_, Core<H>>, CallError> {
         match self.shared.core.try_lock() {
             Ok(core) => Ok(core),
-            // A handler has panicked; the connection itself is whole.
+            // A handler has panicked; the session has seen to it.
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(CallError::Busy),
         }
@@ -551,8 +561,10 @@ impl<H: Handler> Connection<H> {
 
     fn set_output(&self, output: Output) {
         let mut setup = self.setup();
-        (setup.output, setup.output_is_new) = (output, true);
+        let replaced = std::mem::replace(&mut setup.output, output);
+        setup.output_is_new = true;
         drop(setup);
+        drop(replaced); // program code, so not under the lock
         match self.lock() {
             Ok(mut core) => {
                 core.stream.output_missing = false;

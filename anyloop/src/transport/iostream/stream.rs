@@ -116,10 +116,9 @@ struct Taken<'s> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let output = std::mem::replace(&mut self.output, Output::None);
         let mut setup = self.stream.setup();
         if matches!(setup.output, Output::None) {
-            setup.output = output;
+            std::mem::swap(&mut setup.output, &mut self.output);
         }
     }
 }

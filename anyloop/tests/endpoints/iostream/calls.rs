@@ -1,6 +1,6 @@
 //! Who may call, and when.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -9,9 +9,10 @@ use anyloop::Handlers;
 use anyloop::endpoint::Handler;
 use anyloop::transport::iostream::{CallError, Connection};
 
-use super::{Here, Parts, echo, frames, open, or_hangs, sent};
-use crate::carrier::Sink;
-use crate::record::Log;
+use super::{Here, Parts, echo, frames, open, or_hangs, sent, server_with};
+use crate::carrier::{Clock, Sink};
+use crate::record::{Log, recording};
+use crate::subject::{seconds, server_settings};
 use crate::wire::{self, text};
 
 /// Every call that would work on the connection is refused, and takes nothing.
@@ -146,7 +147,7 @@ fn an_output_may_reach_its_own_connection() {
     });
 }
 
-/// A handler panics; the program catches it. What was on its way goes on, and so does the connection.
+/// A handler panics; the program catches it. What was on its way goes on.
 #[test]
 fn a_panic_of_a_handler_loses_nothing_that_waits() {
     let mut handlers = echo();
@@ -161,4 +162,83 @@ fn a_panic_of_a_handler_loses_nothing_that_waits() {
     connection.drive().unwrap();
     connection.read_all(&frames(&[text("d")])).unwrap();
     assert_eq!(sent(&sink)[0], text("abc"));
+}
+
+/// The wake function is set after the first request: it is told of it, and of those that come.
+#[test]
+fn a_wake_function_that_comes_late_is_called_at_once() {
+    let (connection, _sink) = open(&echo());
+    connection.handle().interrupt().unwrap();
+    let (tell, told) = mpsc::channel();
+    connection.set_wake(move || tell.send(()).unwrap());
+    assert_eq!(told.try_recv(), Ok(()));
+    connection.drive().unwrap();
+    connection.handle().interrupt().unwrap();
+    assert_eq!(told.try_recv(), Ok(()));
+}
+
+#[test]
+fn a_wake_function_can_set_another() {
+    or_hangs(|| {
+        let (connection, _sink) = open(&echo());
+        let other = connection.clone();
+        connection.set_wake(move || other.set_wake(|| ()));
+        connection.handle().interrupt().unwrap();
+        connection.handle().interrupt().unwrap();
+    });
+}
+
+/// Nothing was read by the peer, however often the connection is driven: the held ping's time runs out.
+#[test]
+fn a_dead_peer_is_found_also_when_it_is_driven() {
+    let clock = Clock::default();
+    let log = Log::default();
+    let connection = server_with(server_settings(|_| ()), &recording(&log), &clock);
+    let sink = Sink::default();
+    connection.register_output(sink.clone());
+    connection.read_all(wire::REQUEST.as_bytes()).unwrap();
+    sink.set_room(Some(0));
+    let _ = connection.handle().send("waits").unwrap();
+    log.take();
+    for _ in 0..100 {
+        clock.pass(seconds(1));
+        connection.drive().unwrap();
+        connection.handle_timeout().unwrap();
+    }
+    assert!(connection.is_over(), "{connection:?}");
+    let told = log.take();
+    assert!(told.iter().any(|line| line.contains("keep-alive ping not answered")), "{told:?}");
+}
+
+/// The dropped output reaches for the connection, as a writer of the program's may.
+#[test]
+fn an_output_that_is_replaced_can_reach_the_connection() {
+    struct Reaches(Slot);
+
+    impl Write for Reaches {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Drop for Reaches {
+        fn drop(&mut self) {
+            if let Some(connection) = self.0.lock().unwrap().take() {
+                connection.set_secure(true);
+            }
+        }
+    }
+
+    or_hangs(|| {
+        let (connection, _sink) = open(&echo());
+        let slot = Slot::default();
+        connection.register_output(Reaches(slot.clone()));
+        *slot.lock().unwrap() = Some(connection.clone());
+        connection.register_output(io::sink());
+        assert!(slot.lock().unwrap().is_none());
+    });
 }

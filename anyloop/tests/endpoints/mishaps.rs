@@ -1,0 +1,138 @@
+//! Program code that panics, peers that stall, and calls that come at an unlucky moment.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use anyloop::Handlers;
+use anyloop::endpoint::{Sent, Unsent, Verdict};
+use anyloop::proto::State;
+use anyloop::proto::handshake::Accept;
+
+use crate::carrier::{Carrier, End, over_each_carrier};
+use crate::record::{Log, recording};
+use crate::subject::{Subject, open_server, seconds, server, server_settings};
+use crate::wire::{self, close, text};
+
+over_each_carrier! {
+    a_panic_of_a_handler_fails_its_connection,
+    a_panic_before_it_is_open_fails_the_handshake,
+    a_panic_in_a_posted_function_tells_who_comes_behind_it,
+    a_pause_from_the_beginning_after_a_late_verdict_kills_nobody,
+    who_was_told_of_back_pressure_is_told_that_it_is_over,
+    a_connection_is_open_for_its_handles_when_open_is_called,
+    the_number_of_a_timer_is_given_out_once,
+}
+
+/// Who drives it is told of the panic, and goes on; the connection is closed with 1011 and its end is
+/// told once. What comes behind is not handed out.
+fn a_panic_of_a_handler_fails_its_connection<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_message(|message, context| {
+        let _ = context.send("before");
+        assert_ne!(message.as_bytes(), b"bad", "on purpose");
+    });
+    let mut subject = open_server::<C>(&handlers);
+    log.take();
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        subject.receive(&[text("good"), text("bad"), text("good")]);
+    }));
+    assert!(panicked.is_err());
+    let sent = subject.sent();
+    assert_eq!(sent, [text("before"), text("before"), close(1011, "the application failed")]);
+    assert!(log.take().is_empty());
+    subject.end.eof();
+    assert_eq!(log.take(), ["close unclean by local: 1011/none, the application failed"]);
+    assert!(subject.end.is_over());
+}
+
+fn a_panic_before_it_is_open_fails_the_handshake<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_validate(|_, _| panic!("on purpose"));
+    let mut subject = server::<C>(&handlers);
+    let panicked = catch_unwind(AssertUnwindSafe(|| subject.receive_bytes(wire::REQUEST)));
+    assert!(panicked.is_err());
+    assert!(subject.sent_response().starts_with("HTTP/1.1 503 "));
+    subject.end.eof();
+    assert_eq!(log.take().last().unwrap(), "fail by local: opening handshake abandoned");
+}
+
+fn a_panic_in_a_posted_function_tells_who_comes_behind_it<C: Carrier>() {
+    let mut subject = open_server::<C>(&Handlers::new());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = told.clone();
+    let handle = subject.end.handle();
+    handle.post(|_, _| panic!("on purpose")).unwrap();
+    let _ = handle.send_then("late", move |result| tell.lock().unwrap().push(result)).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| subject.end.drain())).is_err());
+    assert_eq!(*told.lock().unwrap(), [Err(Unsent)]);
+    assert_eq!(subject.sent(), [close(1011, "the application failed")]);
+}
+
+fn a_pause_from_the_beginning_after_a_late_verdict_kills_nobody<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_validate(|_, _| Verdict::Defer);
+    handlers.on_open(|context| context.pause_reading());
+    let mut subject = server::<C>(&handlers);
+    subject.receive_bytes(wire::REQUEST);
+    subject.end.handle().accept(Accept::new()).unwrap();
+    subject.drain();
+    log.take();
+    subject.advance(seconds(500));
+    assert!(log.take().is_empty());
+    assert_eq!(subject.end.handle().state(), State::Open);
+}
+
+/// The transport takes all of it at once, so the backlog itself is never above the mark.
+fn who_was_told_of_back_pressure_is_told_that_it_is_over<C: Carrier>() {
+    let log = Log::default();
+    let told = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_drained(move |_| told.push("drained"));
+    let mut subject = open_server::<C>(&handlers);
+    let large = vec![0; 2 << 20];
+    assert_eq!(subject.end.handle().send(&large), Ok(Sent::Backpressure));
+    subject.drain();
+    assert_eq!(log.take(), ["drained"]);
+}
+
+/// A broadcast goes to those whose handles say so, and whoever is told by `open` may send one.
+fn a_connection_is_open_for_its_handles_when_open_is_called<C: Carrier>() {
+    let log = Log::default();
+    let told = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_open(move |context| told.push(format!("{:?}", context.handle().state())));
+    let mut subject = open_server::<C>(&handlers);
+    assert_eq!(log.take(), ["Open"]);
+    subject.close_by_peer();
+}
+
+fn the_number_of_a_timer_is_given_out_once<C: Carrier>() {
+    let log = Log::default();
+    let told = log.clone();
+    let first = Mutex::new(None);
+    let mut handlers = Handlers::new();
+    handlers.on_open(move |context| {
+        let timer = context.set_timer(seconds(1), |_, _| ());
+        assert!(context.cancel_timer(timer));
+        *first.lock().unwrap() = Some(timer);
+        let old = *first.lock().unwrap();
+        let told = told.clone();
+        let later = context.handle();
+        later
+            .post(move |_, context| {
+                let told = told.clone();
+                context.set_timer(seconds(1), move |_, _| told.push("timer"));
+                assert!(!context.cancel_timer(old.unwrap()), "it is another one's number now");
+            })
+            .unwrap();
+    });
+    let mut settings = server_settings(|_| ());
+    settings.keep_handshake = false;
+    let mut subject = Subject::<C>::server(settings, handlers).open();
+    subject.drain();
+    subject.advance(seconds(1));
+    assert_eq!(log.take(), ["timer"]);
+}
