@@ -81,7 +81,7 @@ pub struct Facts {
 /// Memory that belongs to whoever runs sessions, and is lent to the one at work: one for each thread
 /// is enough for any number of connections.
 ///
-/// The example of [`Transport`] lends one.
+/// The example of [`Transport`](crate::transport::Transport) lends one.
 #[derive(Debug)]
 pub struct Scratch {
     pub(super) cork: Vec<u8>,

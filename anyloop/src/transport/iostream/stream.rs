@@ -10,9 +10,9 @@ use anyloop_proto::{Instant, Shutdown, TransportError};
 use super::Endpoint;
 use crate::transport::Transport;
 
-/// The transport that the program carries by hand; what it does is in [`Connection`].
+/// The transport that the program carries by hand; what it does is in [`Connection`](super::Connection).
 ///
-/// The example of [the module](self) has one at each end.
+/// The example of [the module](super) has one at each end.
 pub struct IoStream {
     setup: Arc<Mutex<Setup>>,
     pub(super) deadline: Option<Instant>,
