@@ -136,6 +136,11 @@ impl<H: Handler> Io<H> {
         }
     }
 
+    /// Whether program code has panicked, and nobody has been told of it.
+    pub(super) fn has_panicked(&self) -> bool {
+        self.rare.as_deref().is_some_and(|rare| rare.panic.is_some())
+    }
+
     /// What program code has panicked with, and nobody has been told of.
     pub(super) fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.rare.as_deref_mut()?.panic.take()

@@ -547,16 +547,12 @@ impl<H: Handler> Session<H> {
     /// Does what is to be done when the work is done: tells of a drained backlog, ends the stream if
     /// it is time to, and tells the transport and the handles how things are now.
     fn settle<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
-        let panic = self.io.take_panic();
-        if panic.is_some() {
-            self.work(transport, &mut scratch.cork, |session, line| session.give_in(line, now));
-        }
         let limits = self.io.common.limits;
         loop {
             let waiting = self.buffered_amount();
             if waiting > limits.high {
                 self.io.high = true;
-            } else if self.io.high && waiting <= limits.low && self.state() == State::Open {
+            } else if self.may_tell_drained(waiting) {
                 self.io.high = false;
                 self.work(transport, &mut scratch.cork, |session, line| {
                     session.call(line, now, Handler::drained);
@@ -564,6 +560,10 @@ impl<H: Handler> Session<H> {
                 continue;
             }
             break;
+        }
+        let panic = self.io.take_panic();
+        if panic.is_some() {
+            self.work(transport, &mut scratch.cork, |session, line| session.give_in(line, now));
         }
         let flushed = self.io.backlog.is_none();
         match self.shutdown() {
@@ -581,6 +581,12 @@ impl<H: Handler> Session<H> {
         if let Some(panic) = panic.or_else(|| self.io.take_panic()) {
             resume_unwind(panic);
         }
+    }
+
+    /// Whether the backlog has fallen to where the handler is told, and the handler can be.
+    fn may_tell_drained(&self, waiting: usize) -> bool {
+        let low = waiting <= self.io.common.limits.low;
+        self.io.high && low && self.state() == State::Open && !self.io.has_panicked()
     }
 
     /// Program code has panicked while it had this connection: fails it, with 1011 or 503.

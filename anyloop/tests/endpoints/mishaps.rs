@@ -1,12 +1,16 @@
 //! Program code that panics, peers that stall, and calls that come at an unlucky moment.
 
+use std::convert::Infallible;
+use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 
-use anyloop::Handlers;
-use anyloop::endpoint::{Sent, Unsent, Verdict};
-use anyloop::proto::State;
+use anyloop::endpoint::{Scratch, Sent, Unsent, Verdict};
 use anyloop::proto::handshake::Accept;
+use anyloop::proto::{Instant, Role, Shutdown, State, TransportError};
+use anyloop::transport::Transport;
+use anyloop::{Handlers, Server};
 
 use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
@@ -15,6 +19,7 @@ use crate::wire::{self, close, text};
 
 over_each_carrier! {
     a_panic_of_a_handler_fails_its_connection,
+    a_panic_when_it_is_told_of_room_fails_its_connection,
     a_panic_before_it_is_open_fails_the_handshake,
     a_panic_in_a_posted_function_tells_who_comes_behind_it,
     a_pause_from_the_beginning_after_a_late_verdict_kills_nobody,
@@ -44,6 +49,20 @@ fn a_panic_of_a_handler_fails_its_connection<C: Carrier>() {
     subject.end.eof();
     assert_eq!(log.take(), ["close unclean by local: 1011/none, the application failed"]);
     assert!(subject.end.is_over());
+}
+
+/// `drained` is called when all else is done, and its panic is one like any other.
+fn a_panic_when_it_is_told_of_room_fails_its_connection<C: Carrier>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_drained(|_| panic!("on purpose"));
+    let mut subject = open_server::<C>(&handlers);
+    log.take();
+    let _ = subject.end.handle().send(&vec![0; 2 << 20]).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| subject.end.drain())).is_err());
+    assert_eq!(subject.sent().last(), Some(&close(1011, "the application failed")));
+    subject.end.eof();
+    assert_eq!(log.take(), ["close unclean by local: 1011/none, the application failed"]);
 }
 
 fn a_panic_before_it_is_open_fails_the_handshake<C: Carrier>() {
@@ -135,4 +154,74 @@ fn the_number_of_a_timer_is_given_out_once<C: Carrier>() {
     subject.drain();
     subject.advance(seconds(1));
     assert_eq!(log.take(), ["timer"]);
+}
+
+/// Takes everything, but for the one write at which it panics.
+#[derive(Default)]
+struct Fragile {
+    written: Vec<u8>,
+    panics: bool,
+}
+
+impl Transport for Fragile {
+    type Error = Infallible;
+    type Endpoint = ();
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Infallible> {
+        assert!(!std::mem::take(&mut self.panics), "on purpose");
+        slices.iter().for_each(|slice| self.written.extend_from_slice(slice));
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn shutdown(&mut self, _: Shutdown) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn set_deadline(&mut self, _: Option<Instant>) {}
+
+    fn waker(&self) -> Waker {
+        Waker::noop().clone()
+    }
+
+    fn classify(error: &Infallible) -> TransportError {
+        match *error {}
+    }
+
+    fn is_secure(&self) -> bool {
+        false
+    }
+
+    fn remote_endpoint(&self) -> String {
+        String::new()
+    }
+}
+
+/// All connections of a thread gather what they send in the same memory, one after the other.
+#[test]
+fn what_a_panic_of_the_transport_leaves_is_not_sent_to_another() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|message, context| _ = context.send(message));
+    let server = Server::<Fragile, _>::with_factory(server_settings(|_| ()), handlers);
+    let (mut scratch, now) = (Scratch::default(), Instant::from_nanos(0));
+    let open = |scratch: &mut Scratch| {
+        let (mut session, mut transport) = (server.session(Waker::noop(), now), Fragile::default());
+        session.start(&mut transport, scratch, now);
+        session.feed(&mut transport, scratch, &mut wire::REQUEST.as_bytes().to_vec(), now);
+        transport.written.clear();
+        (session, transport)
+    };
+    let (mut broken, mut breaks) = open(&mut scratch);
+    let (mut other, mut holds) = open(&mut scratch);
+    breaks.panics = true;
+    let mut secret = wire::stream(&[text("secret")], Role::Client);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        broken.feed(&mut breaks, &mut scratch, &mut secret, now);
+    }));
+    assert!(panicked.is_err());
+    // How much of it was written nobody knows, so it is not tried again either.
+    let left = wire::read(&breaks.written, Role::Server);
+    assert_eq!(left, [close(1011, "the application failed")]);
+    let mut public = wire::stream(&[text("public")], Role::Client);
+    other.feed(&mut holds, &mut scratch, &mut public, now);
+    assert_eq!(wire::read(&holds.written, Role::Server), [text("public")]);
 }
