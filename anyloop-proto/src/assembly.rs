@@ -2,7 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, mem};
+
+use crate::partial::Partial;
 
 /// Gathers one message, and beside it one control frame that arrives in parts.
 #[derive(Default)]
@@ -22,6 +24,15 @@ impl Assembly {
     /// The message so far.
     pub(crate) fn message(&self) -> &[u8] {
         &self.buffer[..self.used]
+    }
+
+    /// Takes memory from `pool`, where there is none yet: `arrived` bytes are the first.
+    pub(crate) fn provide(&mut self, pool: Option<&mut BufferPool>, arrived: usize) {
+        if let Some(pool) = pool
+            && self.buffer.capacity() == 0
+        {
+            self.buffer = pool.get_buffer(arrived);
+        }
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) {
@@ -64,7 +75,7 @@ impl Assembly {
     /// Says that the first `n` bytes of the [`room`](Self::room) lent were filled, as they came off
     /// the wire, and ends the loan.
     pub(crate) fn filled(&mut self, n: usize) {
-        let n = n.min(core::mem::take(&mut self.lent));
+        let n = n.min(mem::take(&mut self.lent));
         self.used += n;
         self.raw += n;
     }
@@ -76,7 +87,7 @@ impl Assembly {
     /// The bytes that are still as they came off the wire, which they are from now on no more.
     pub(crate) fn take_raw(&mut self) -> &mut [u8] {
         self.lent = 0;
-        let raw = core::mem::take(&mut self.raw);
+        let raw = mem::take(&mut self.raw);
         &mut self.buffer[self.used - raw..self.used]
     }
 
@@ -95,16 +106,11 @@ impl Assembly {
     pub(crate) fn clear_control(&mut self) {
         self.control.clear();
     }
-
-    /// Bytes of heap that this holds.
-    fn capacity(&self) -> usize {
-        self.buffer.capacity() + self.control.capacity() + size_of::<Self>()
-    }
 }
 
 /// Memory for gathering messages that arrive in parts, kept from one message to the next.
 ///
-/// One pool serves all the connections of a thread: a message that arrives in parts takes a buffer,
+/// One pool serves all the connections of a thread: a message that arrives in parts takes memory,
 /// and the pool gets it back, with its capacity, when the message was read. See
 /// [`Input::with_pool`](crate::Input::with_pool).
 ///
@@ -115,13 +121,15 @@ impl Assembly {
 /// assert_eq!(pool.held(), 0); // nothing is allocated before it is needed
 /// ```
 pub struct BufferPool {
-    small: Free,
-    large: Free,
+    /// Without their buffers, which are kept apart: what has to be known of a message is the same
+    /// for a few bytes as for many.
+    #[expect(clippy::vec_box, reason = "a connection holds it as a box, which is made once")]
+    partials: Vec<Box<Partial>>,
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
     held: usize,
     most: usize,
 }
-
-type Free = Vec<Box<Assembly>>;
 
 /// Buffers of more bytes than this are large.
 const LARGE: usize = 64 * 1024;
@@ -134,7 +142,7 @@ impl BufferPool {
     /// A pool that keeps at most `most` bytes.
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { small: Vec::new(), large: Vec::new(), held: 0, most }
+        Self { partials: Vec::new(), small: Vec::new(), large: Vec::new(), held: 0, most }
     }
 
     /// Bytes that are kept now.
@@ -143,33 +151,49 @@ impl BufferPool {
         self.held
     }
 
-    /// A buffer for a message of which `arrived` bytes are here.
-    pub(crate) fn get(&mut self, arrived: usize) -> Box<Assembly> {
-        let fits = |assembly: &mut Box<Assembly>| {
-            assembly.capacity() <= arrived.saturating_mul(PART_ARRIVED)
-        };
-        let assembly = self.large.pop_if(fits).or_else(|| self.small.pop());
-        let Some(assembly) = assembly else { return Box::default() };
-        self.held -= assembly.capacity();
-        assembly
+    /// A box for a message, or a frame, that does not arrive whole.
+    pub(crate) fn get(&mut self) -> Box<Partial> {
+        let Some(partial) = self.partials.pop() else { return Box::default() };
+        self.held -= weight(&partial);
+        partial
     }
 
-    pub(crate) fn put(&mut self, mut assembly: Box<Assembly>) {
-        let size = assembly.capacity();
-        if self.held + size > self.most {
-            return;
-        }
-        assembly.clear_message();
-        assembly.clear_control();
-        self.held += size;
-        let free = if size > LARGE { &mut self.large } else { &mut self.small };
-        free.push(assembly);
+    /// A buffer for a message of which `arrived` bytes are here.
+    fn get_buffer(&mut self, arrived: usize) -> Vec<u8> {
+        let fits = |buffer: &mut Vec<u8>| buffer.capacity() <= arrived.saturating_mul(PART_ARRIVED);
+        let buffer = self.large.pop_if(fits).or_else(|| self.small.pop()).unwrap_or_default();
+        self.held -= buffer.capacity();
+        buffer
     }
+
+    pub(crate) fn put(&mut self, mut partial: Box<Partial>) {
+        let buffer = mem::take(&mut partial.assembly.buffer);
+        let mut control = mem::take(&mut partial.assembly.control);
+        control.clear();
+        *partial = Partial::default();
+        partial.assembly.control = control;
+        let (size, buffer_size) = (weight(&partial), buffer.capacity());
+        if self.held + size <= self.most {
+            self.held += size;
+            self.partials.push(partial);
+        }
+        if buffer_size > 0 && self.held + buffer_size <= self.most {
+            self.held += buffer_size;
+            let free = if buffer_size > LARGE { &mut self.large } else { &mut self.small };
+            free.push(buffer);
+        }
+    }
+}
+
+/// Bytes of heap that an empty one holds: a buffer for its control frame stays with it.
+fn weight(partial: &Partial) -> usize {
+    size_of::<Partial>() + partial.assembly.control.capacity()
 }
 
 impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferPool")
+            .field("partials", &self.partials.len())
             .field("small", &self.small.len())
             .field("large", &self.large.len())
             .field("held", &self.held)
@@ -198,29 +222,38 @@ mod tests {
         assert_eq!(&assembly.message()[110..], [9; 3]);
     }
 
+    /// What a message takes from the pool when `arrived` bytes of it are here.
+    fn take(pool: &mut BufferPool, arrived: usize) -> Box<Partial> {
+        let mut partial = pool.get();
+        partial.assembly.provide(Some(pool), arrived);
+        partial
+    }
+
     #[test]
     fn a_pool_keeps_no_more_than_it_may() {
         let mut pool = BufferPool::new(10_000);
-        let mut large = pool.get(0);
-        large.append(&[0; 20_000]);
+        let mut large = take(&mut pool, 1);
+        large.assembly.append(&[0; 20_000]);
         pool.put(large);
+        assert_eq!(pool.held(), size_of::<Partial>(), "the buffer is too large");
+        let mut small = take(&mut pool, 1);
         assert_eq!(pool.held(), 0);
-        let mut small = pool.get(0);
-        small.append(&[0; 2_000]);
+        small.assembly.append(&[0; 2_000]);
         pool.put(small);
         assert!((2_000..10_000).contains(&pool.held()));
-        let again = pool.get(0);
-        assert!(again.message().is_empty());
+        let again = take(&mut pool, 1);
+        assert!(again.assembly.message().is_empty());
+        assert!(again.assembly.buffer.capacity() >= 2_000);
         assert_eq!(pool.held(), 0);
     }
 
     #[test]
     fn a_large_buffer_is_for_messages_of_which_something_has_arrived() {
         let mut pool = BufferPool::new(usize::MAX);
-        let mut large = pool.get(0);
-        large.append(&[0; 1 << 20]);
+        let mut large = take(&mut pool, 1);
+        large.assembly.append(&[0; 1 << 20]);
         pool.put(large);
-        assert!(pool.get(100).capacity() < LARGE);
-        assert!(pool.get(1 << 16).capacity() > 1 << 20);
+        assert!(take(&mut pool, 100).assembly.buffer.capacity() < LARGE);
+        assert!(take(&mut pool, 1 << 16).assembly.buffer.capacity() >= 1 << 20);
     }
 }

@@ -387,20 +387,29 @@ impl core::error::Error for ExtensionError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportError {
+    /// The peer could not be found: its name could not be looked up.
+    NotFound,
     /// Anything else.
     Other,
+    /// Nobody listens there.
+    Refused,
     /// The peer, or something on the way to it, reset the stream.
     Reset,
     /// The transport gave up waiting for the peer.
     TimedOut,
+    /// There is no way to the peer.
+    Unreachable,
 }
 
 impl TransportError {
     const fn reason(self) -> &'static str {
         match self {
+            Self::NotFound => "host not found",
             Self::Other => "transport failed",
+            Self::Refused => "connection refused",
             Self::Reset => "connection reset",
             Self::TimedOut => "transport timed out",
+            Self::Unreachable => "host unreachable",
         }
     }
 }
@@ -424,6 +433,10 @@ impl From<&std::io::Error> for TransportError {
             }
             // What a socket with a timeout of its own says differs from system to system.
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut,
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::AddrNotAvailable => Self::Unreachable,
             _ => Self::Other,
         }
     }

@@ -20,6 +20,7 @@ mod message;
 mod output;
 #[cfg(feature = "std")]
 pub mod owned;
+mod partial;
 mod random;
 mod time;
 mod utf8;

@@ -50,6 +50,7 @@ impl Sender {
         self.ping_since = now;
     }
 
+    #[inline]
     pub(super) fn is_suspended(&self) -> bool {
         self.ping == Ping::Suspended
     }
@@ -71,7 +72,17 @@ impl Sender {
         Some(round_trip)
     }
 
+    /// Whether of all timers only the next ping's can run now.
+    #[inline]
+    pub(super) fn waits_for_ping_only(&self) -> bool {
+        self.state() == State::Open
+            && self.ping == Ping::Quiet
+            && self.config.idle_timeout.is_none()
+            && self.config.data_idle_timeout.is_none()
+    }
+
     /// When the next ping is due.
+    #[inline]
     pub(super) fn ping_due(&self, last_frame: Instant) -> Option<Instant> {
         let quiet = match self.ping {
             Ping::Quiet => last_frame.max(self.ping_since),
@@ -79,7 +90,8 @@ impl Sender {
             Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
             Ping::Sent | Ping::Held | Ping::Suspended => return None,
         };
-        Some(quiet + self.config.ping_interval?.max(SHORTEST_INTERVAL))
+        let due = quiet + self.config.ping_interval?;
+        Some(due.max(quiet + SHORTEST_INTERVAL))
     }
 
     /// When the pong is due. Data that is on its way cannot be overtaken by a pong, and shows that the

@@ -253,9 +253,33 @@ impl Connection {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
     /// another call.
+    #[inline]
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        TIMERS.iter().filter_map(|&timer| self.deadline(timer)).min()
+        // A transport asks after each read, and then nearly always nothing but a ping can be due.
+        let due = if self.sender.waits_for_ping_only() {
+            self.sender.ping_due(self.receiver.last_frame)
+        } else {
+            self.first_deadline()
+        };
+        debug_assert_eq!(due, TIMERS.iter().filter_map(|&timer| self.deadline(timer)).min());
+        due
+    }
+
+    /// The earliest of the deadlines in the table, without going through it.
+    fn first_deadline(&self) -> Option<Instant> {
+        let Self { receiver, sender } = self;
+        if sender.state() != State::Open {
+            return self.deadline(Timer::Close);
+        }
+        if sender.is_suspended() {
+            return None;
+        }
+        let ping = sender.ping_due(receiver.last_frame);
+        let pong = sender.pong_due(receiver.last_data);
+        let idle = sender.config.idle_timeout.map(|timeout| receiver.last_frame + timeout);
+        let data_idle = sender.config.data_idle_timeout.map(|timeout| receiver.last_data + timeout);
+        earlier(earlier(ping, pong), earlier(idle, data_idle))
     }
 
     /// Does what is due at `now`, and says what it was: one thing a call, until `None`.
@@ -304,7 +328,16 @@ impl Connection {
     }
 
     /// What is to become of the byte stream.
+    #[inline]
     pub fn shutdown(&self) -> Shutdown {
+        match self.sender.state() {
+            State::Open => Shutdown::Open,
+            _ => self.shutdown_of_ending(),
+        }
+    }
+
+    #[cold]
+    fn shutdown_of_ending(&self) -> Shutdown {
         let eof = self.sender.closing().is_some_and(|closing| closing.eof);
         match (self.sender.state(), self.sender.role) {
             (State::Connecting | State::Open | State::CloseSent, _) => Shutdown::Open,
@@ -317,6 +350,7 @@ impl Connection {
     }
 
     /// How far the connection has come.
+    #[inline]
     #[must_use]
     pub const fn state(&self) -> State {
         self.sender.state()
@@ -383,6 +417,14 @@ impl Connection {
                 Err(failure)
             }
         }
+    }
+}
+
+/// The earlier of two deadlines, either of which may not run.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -4,27 +4,18 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::sender::Sender;
-use crate::assembly::Assembly;
+use crate::assembly::{Assembly, BufferPool};
 use crate::close::CloseFrame;
 use crate::config::Role;
 use crate::error::{Cause, ExtensionError, Failure, State};
 use crate::extension::Part;
-use crate::frame::{FrameHeader, Head, Limits, MAX_HEADER_SIZE, Opcode, Rsv, mask, rotated};
+use crate::frame::{FrameHeader, Head, Limits, MAX_HEADER_SIZE, Opcode, Rsv, mask};
 use crate::input::Input;
 use crate::message::{Chunk, Event, Kind, Message, Text};
 use crate::output::Output;
+use crate::partial::{InMessage, Partial, Place, check_text};
 use crate::time::Instant;
 use crate::utf8::Utf8;
-
-/// From this much outstanding payload on, in bytes, [`Receiver::want`] lends memory.
-const WANT_AT_LEAST: usize = 4096;
-
-/// A fragment is charged as this many bytes against the size limit of messages, but apart from the
-/// payload: honest fragments of any size pass, endless empty ones do not.
-const FRAGMENT_CHARGE: u64 = 16;
-
-/// The number of fragments that is always allowed, whatever the size limit.
-const FRAGMENTS_AT_LEAST: u64 = 1 << 16;
 
 /// The receiving half of a [`Connection`](super::Connection).
 ///
@@ -52,44 +43,26 @@ const FRAGMENTS_AT_LEAST: u64 = 1 << 16;
 /// # Ok::<(), Failure>(())
 /// ```
 pub struct Receiver {
-    step: Step,
-    /// Payload bytes of the message so far, as they came: encoded if an extension encodes.
-    size: u64,
     /// The last frame that postpones the idle timeout.
     pub(super) last_frame: Instant,
     pub(super) last_data: Instant,
     messages: u64,
     bytes: u64,
-    assembly: Option<Box<Assembly>>,
-    utf8: Utf8,
-    fragments: u32,
-    message: Option<InMessage>,
+    /// What has arrived in part; `None` between two messages, where they arrive whole.
+    partial: Option<Box<Partial>>,
+    step: Step,
     streaming: bool,
-    /// An event borrows the assembly until the next call.
-    lent: bool,
 }
 
-/// Where in the stream of frames the next byte stands.
+/// Which way the next bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// Between two messages, with nothing kept: the next frame may go the short way.
     Fresh,
-    /// In a header, of which `len` bytes are known; or before it, where the short way is not open.
-    Header { bytes: [u8; MAX_HEADER_SIZE], len: u8 },
-    /// In a payload.
-    Payload { remaining: u64, key: [u8; 4], opcode: Opcode, fin: bool },
+    /// The general way.
+    Busy,
     /// Nothing more is received.
     Finished,
-}
-
-const HEADER: Step = Step::Header { bytes: [0; MAX_HEADER_SIZE], len: 0 };
-
-/// A message that has begun and not ended.
-#[derive(Clone, Copy)]
-struct InMessage {
-    kind: Kind,
-    encoded: bool,
-    /// Streaming: no chunk has been lent yet.
-    first: bool,
 }
 
 /// What was found, before it is lent: where it lies, so that nothing is borrowed while looking.
@@ -104,18 +77,13 @@ enum Found<'b> {
 impl Receiver {
     pub(super) fn new(streaming: bool, now: Instant) -> Self {
         Self {
-            step: if streaming { HEADER } else { Step::Fresh },
-            size: 0,
             last_frame: now,
             last_data: now,
             messages: 0,
             bytes: 0,
-            assembly: None,
-            utf8: Utf8::default(),
-            fragments: 0,
-            message: None,
+            partial: None,
+            step: if streaming { Step::Busy } else { Step::Fresh },
             streaming,
-            lent: false,
         }
     }
 
@@ -252,33 +220,36 @@ impl Receiver {
                 _ => {}
             }
         }
-        self.lent = !matches!(found, Found::Nothing);
+        if let Some(partial) = &mut self.partial {
+            partial.lent = !matches!(found, Found::Nothing);
+        }
         Ok((found, round_trip))
     }
 
     /// Ends the loan of the last event and what was kept only for it, and opens the short way again
     /// where nothing is left. (An event that went the short way leaves nothing.)
     fn settle(&mut self, input: &mut Input<'_>) {
-        if self.lent {
-            self.lent = false;
-            if let Some(assembly) = &mut self.assembly {
-                assembly.clear_control();
-                if self.streaming || self.message.is_none() {
-                    assembly.clear_message();
+        if let Some(partial) = self.partial.as_deref_mut() {
+            if partial.lent {
+                partial.lent = false;
+                partial.assembly.clear_control();
+                if self.streaming || partial.message.is_none() {
+                    partial.assembly.clear_message();
                 }
             }
-        }
-        let between =
-            matches!(self.step, Step::Fresh | Step::Finished | Step::Header { len: 0, .. });
-        if between && self.message.is_none() {
-            if let Some(assembly) = self.assembly.take()
+            let between =
+                partial.message.is_none() && matches!(partial.place, Place::Header { len: 0, .. });
+            if !between && self.step != Step::Finished {
+                return;
+            }
+            if let Some(partial) = self.partial.take()
                 && let Some(pool) = input.pool()
             {
-                pool.put(assembly);
+                pool.put(partial);
             }
-            if !self.streaming && matches!(self.step, Step::Header { .. }) {
-                self.step = Step::Fresh;
-            }
+        }
+        if self.step == Step::Busy && !self.streaming {
+            self.step = Step::Fresh;
         }
     }
 
@@ -288,37 +259,33 @@ impl Receiver {
         input: &mut Input<'b>,
         now: Instant,
     ) -> Result<Found<'b>, Cause> {
+        if self.step == Step::Finished {
+            return Ok(Found::Nothing);
+        }
         if let Some(found) = self.absorb_filled(sender, now)? {
             return Ok(found);
         }
         loop {
-            match self.step {
-                Step::Finished => return Ok(Found::Nothing),
-                Step::Fresh | Step::Header { .. } => match self.header(sender, input)? {
-                    Some(header) => self.begin_frame(header, sender, now)?,
-                    None => return Ok(Found::Nothing),
-                },
-                Step::Payload { remaining, key, opcode, fin } => {
-                    let most = usize::try_from(remaining).unwrap_or(usize::MAX);
-                    let bytes = input.take(most);
-                    if bytes.is_empty() && remaining > 0 {
-                        return Ok(Found::Nothing);
-                    }
-                    if sender.role == Role::Server {
-                        mask(bytes, key);
-                    }
-                    let rest = remaining - bytes.len() as u64;
-                    let key = rotated(key, bytes.len());
-                    self.step = Step::Payload { remaining: rest, key, opcode, fin };
-                    let found = if opcode.is_control() {
-                        self.control_part(opcode, bytes, rest == 0, input)
-                    } else {
-                        self.data_part(bytes, sender, input, now)?
-                    };
-                    if let Some(found) = found {
-                        return Ok(found);
-                    }
+            let found = if let Some(partial) = self.partial.as_deref_mut()
+                && let Place::Payload { remaining, key, opcode, fin } = partial.place
+            {
+                if input.is_empty() && remaining > 0 {
+                    return Ok(Found::Nothing);
                 }
+                let bytes = take_unmasked(input, remaining, key, sender.role);
+                let rest = remaining - bytes.len() as u64;
+                partial.place = Place::payload(rest, key, bytes.len(), opcode, fin);
+                if opcode.is_control() {
+                    self.control_part(opcode, bytes, rest == 0)
+                } else {
+                    self.data_part(bytes, rest == 0 && fin, sender, input, now)?
+                }
+            } else {
+                let Some(header) = self.header(sender, input)? else { return Ok(Found::Nothing) };
+                self.begin_frame(header, sender, input, now)?
+            };
+            if let Some(found) = found {
+                return Ok(found);
             }
         }
     }
@@ -329,13 +296,14 @@ impl Receiver {
         sender: &mut Sender,
         input: &mut Input<'_>,
     ) -> Result<Option<FrameHeader>, Cause> {
+        let partial = self.partial.as_deref();
         let limits = Limits {
             masked: sender.role == Role::Server,
             rsv: sender.decoding().map_or(Rsv::NONE, |decoding| decoding.decoder.claims()),
-            in_message: self.message.is_some(),
+            in_message: partial.is_some_and(|partial| partial.message.is_some()),
         };
-        let (mut bytes, mut len) = match self.step {
-            Step::Header { bytes, len } => (bytes, usize::from(len)),
+        let (mut bytes, mut len) = match partial.map(|partial| partial.place) {
+            Some(Place::Header { bytes, len }) => (bytes, usize::from(len)),
             _ => ([0; MAX_HEADER_SIZE], 0),
         };
         if len == 0
@@ -349,64 +317,86 @@ impl Receiver {
             len += 1;
             // A header of 14 bytes is complete, so there is always room for the next.
             if let Head::Complete { header, .. } = FrameHeader::decode(&bytes[..len], limits)? {
+                self.partial(input).place = Place::BETWEEN;
                 return Ok(Some(header));
             }
         }
         if len > 0 {
-            self.step = Step::Header { bytes, len: len as u8 };
+            self.partial(input).place = Place::Header { bytes, len: len as u8 };
         }
         Ok(None)
     }
 
-    /// Judges a header by what has come before it.
-    fn begin_frame(
+    /// Judges a header by what has come before it, and takes the payload if that is there as a whole
+    /// and needs nothing kept.
+    fn begin_frame<'b>(
         &mut self,
         header: FrameHeader,
         sender: &mut Sender,
+        input: &mut Input<'b>,
         now: Instant,
-    ) -> Result<(), Cause> {
+    ) -> Result<Option<Found<'b>>, Cause> {
         let FrameHeader { opcode, fin, rsv, mask, len } = header;
-        match opcode {
-            Opcode::Text | Opcode::Binary => {
-                let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-                let encoded = !rsv.is_empty();
-                self.message = Some(InMessage { kind, encoded, first: true });
-                (self.size, self.fragments, self.utf8) = (0, 0, Utf8::default());
-                if let Some(decoding) = sender.decoding() {
-                    (decoding.size, decoding.begun) = (0, false);
-                }
-            }
-            Opcode::Continuation => self.fragments = self.fragments.saturating_add(1),
-            _ => {}
-        }
-        if !opcode.is_control() {
-            self.last_data = now;
-            self.check_size(len, sender.config.max_message_size)?;
-        }
+        let key = mask.unwrap_or_default();
+        let whole = input.len() as u64 >= len;
         if opcode != Opcode::Pong {
             self.last_frame = now; // a pong only when it turns out to be nobody's answer
         }
-        let key = mask.unwrap_or_default();
-        self.step = Step::Payload { remaining: len, key, opcode, fin };
-        Ok(())
+        if opcode.is_control() {
+            if whole {
+                let payload = take_unmasked(input, len, key, sender.role);
+                return Ok(Some(Found::Control(opcode, Some(payload))));
+            }
+        } else {
+            self.last_data = now;
+            let message = self.begin_data_frame(opcode, rsv, len, sender)?;
+            if whole && fin && opcode != Opcode::Continuation && !message.encoded {
+                let payload = take_unmasked(input, len, key, sender.role);
+                return self.whole_message(message, payload).map(Some);
+            }
+            self.partial(input).message = Some(message);
+        }
+        self.partial(input).place = Place::Payload { remaining: len, key, opcode, fin };
+        Ok(None)
     }
 
-    /// Whether a message may have `len` bytes more. Nothing is reserved for them.
-    fn check_size(&self, len: u64, limit: u64) -> Result<(), Cause> {
-        let encoded = self.message.is_some_and(|message| message.encoded);
-        // What an encoded message becomes is limited where it is decoded. That it does not shrink
-        // by much is all that can be said before.
-        let most = if encoded { limit.saturating_add(limit / 16 + 1024) } else { limit };
-        let size = self.size.checked_add(len).filter(|&size| size <= most);
-        let Some(size) = size else { return Err(Cause::MessageTooBig { limit }) };
-        if !self.streaming && usize::try_from(size).is_err() {
-            return Err(Cause::LengthOverflow);
-        }
-        let charged = u64::from(self.fragments).saturating_mul(FRAGMENT_CHARGE);
-        if charged > limit.max(FRAGMENTS_AT_LEAST * FRAGMENT_CHARGE) {
-            return Err(Cause::TooManyFragments);
-        }
-        Ok(())
+    /// The message that a frame with `len` bytes of payload begins or goes on with, if it may.
+    fn begin_data_frame(
+        &self,
+        opcode: Opcode,
+        rsv: Rsv,
+        len: u64,
+        sender: &mut Sender,
+    ) -> Result<InMessage, Cause> {
+        let begun = self.partial.as_deref().and_then(|partial| partial.message);
+        let message = if let Some(message) = begun {
+            InMessage { fragments: message.fragments.saturating_add(1), ..message }
+        } else {
+            if let Some(decoding) = sender.decoding() {
+                (decoding.size, decoding.begun) = (0, false);
+            }
+            let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+            InMessage::new(kind, !rsv.is_empty())
+        };
+        message.check_size(len, sender.config.max_message_size, self.streaming)?;
+        Ok(message)
+    }
+
+    /// A message in one frame, all of it in the input, which did not go the short way.
+    fn whole_message<'b>(
+        &mut self,
+        mut message: InMessage,
+        payload: &'b [u8],
+    ) -> Result<Found<'b>, Cause> {
+        self.bytes += payload.len() as u64;
+        message.check_part(payload, true)?;
+        self.messages += 1;
+        let kind = message.kind;
+        Ok(if self.streaming {
+            Found::Chunk { kind, payload: Some(payload), first: true, last: true }
+        } else {
+            Found::Whole(kind, payload)
+        })
     }
 
     /// A part of a control frame, or all of it.
@@ -415,120 +405,69 @@ impl Receiver {
         opcode: Opcode,
         bytes: &'b [u8],
         ends: bool,
-        input: &mut Input<'_>,
     ) -> Option<Found<'b>> {
-        let gathered = self.assembly.as_ref().is_some_and(|part| !part.control().is_empty());
-        if ends {
-            self.step = HEADER;
-        }
-        if ends && !gathered {
+        let assembly = &mut self.partial.as_deref_mut()?.assembly;
+        if ends && assembly.control().is_empty() {
             return Some(Found::Control(opcode, Some(bytes)));
         }
-        self.assembly(input, bytes.len()).append_control(bytes);
+        assembly.append_control(bytes);
         ends.then_some(Found::Control(opcode, None))
     }
 
-    /// A part of a message, unmasked; the step says how much of its frame is still to come.
+    /// A part of a message, unmasked: the last of it, or not.
     fn data_part<'b>(
         &mut self,
         bytes: &'b [u8],
+        last: bool,
         sender: &mut Sender,
         input: &mut Input<'_>,
         now: Instant,
     ) -> Result<Option<Found<'b>>, Cause> {
-        let Some(message) = self.message else { return Ok(None) };
-        let Step::Payload { remaining, fin, .. } = self.step else { return Ok(None) };
-        let (ends_frame, last) = (remaining == 0, remaining == 0 && fin);
-        let starts = self.size == 0;
         (self.last_frame, self.last_data) = (now, now);
         self.bytes += bytes.len() as u64;
-
+        let Some(partial) = self.partial.as_deref_mut() else { return Ok(None) };
+        let Some(message) = &mut partial.message else { return Ok(None) };
+        let starts = message.size == 0;
         let mut payload = None;
         if message.encoded {
-            self.decode(bytes, last, message.kind, sender, input)?;
+            partial.assembly.provide(input.pool(), bytes.len());
+            decode(bytes, last, message, &mut partial.assembly, sender)?;
         } else {
-            self.check_text(message.kind, bytes, last)?;
+            message.check_part(bytes, last)?;
             if self.streaming || (last && starts) {
                 payload = Some(bytes);
-            } else {
-                self.assembly(input, bytes.len()).append(bytes);
+            } else if !bytes.is_empty() {
+                partial.assembly.provide(input.pool(), bytes.len());
+                partial.assembly.append(bytes);
             }
         }
-        self.size += bytes.len() as u64;
-        if ends_frame {
-            self.step = HEADER;
-        }
-        Ok(self.message_part(message, payload, last))
+        message.size += bytes.len() as u64;
+        Ok(self.message_part(payload, last))
     }
 
     /// What a part makes of its message: nothing yet, a chunk, or the whole.
-    fn message_part<'b>(
-        &mut self,
-        message: InMessage,
-        payload: Option<&'b [u8]>,
-        last: bool,
-    ) -> Option<Found<'b>> {
+    fn message_part<'b>(&mut self, payload: Option<&'b [u8]>, last: bool) -> Option<Found<'b>> {
+        let partial = self.partial.as_deref_mut()?;
+        let message = partial.message.as_mut()?;
+        let InMessage { kind, first, .. } = *message;
+        let mut lends = last;
+        if self.streaming {
+            let len = payload.map_or_else(|| partial.assembly.message().len(), <[u8]>::len);
+            lends |= len > 0;
+            message.first &= !lends;
+        }
         if last {
-            self.message = None;
+            partial.message = None;
             self.messages += 1;
         }
-        let InMessage { kind, first, .. } = message;
-        if self.streaming {
-            let gathered = self.assembly.as_ref().map_or(0, |assembly| assembly.message().len());
-            if payload.map_or(gathered, <[u8]>::len) == 0 && !last {
-                return None;
-            }
-            self.message = self.message.map(|message| InMessage { first: false, ..message });
-            return Some(Found::Chunk { kind, payload, first, last });
-        }
-        if !last {
+        if !lends {
             return None;
         }
-        Some(payload.map_or(Found::Gathered(kind), |payload| Found::Whole(kind, payload)))
-    }
-
-    /// Decodes a part of a message into the assembly, and checks what it has become.
-    fn decode(
-        &mut self,
-        bytes: &[u8],
-        last: bool,
-        kind: Kind,
-        sender: &mut Sender,
-        input: &mut Input<'_>,
-    ) -> Result<(), Cause> {
-        let limit = sender.config.max_message_size;
-        let Some(decoding) = sender.decoding() else {
-            return Err(Cause::Extension(ExtensionError::Internal)); // no bit without a decoder
-        };
-        let part = Part::new(bytes, !decoding.begun, last);
-        decoding.begun = true;
-        let assembly = self.assembly(input, bytes.len());
-        let start = assembly.message().len();
-        // In streaming mode the assembly begins anew with each chunk.
-        let most = (limit - decoding.size).saturating_add(start as u64);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let result = assembly.append_with(|text| decoding.decoder.decode(part, most, text));
-        let too_big = assembly.message().len() > most;
-        let before = decoding.size;
-        if let Some(assembly) = &self.assembly {
-            let decoded = assembly.message().get(start..).unwrap_or_default();
-            decoding.size += decoded.len() as u64;
-            // What was decoded before an error came before it.
-            if kind == Kind::Text {
-                check_text(&mut self.utf8, decoded, before, last && result.is_ok())?;
-            }
-        }
-        match result {
-            Ok(()) if too_big => Err(Cause::Extension(ExtensionError::TooBig)),
-            result => result.map_err(Cause::Extension),
-        }
-    }
-
-    fn check_text(&mut self, kind: Kind, bytes: &[u8], last: bool) -> Result<(), Cause> {
-        match kind {
-            Kind::Binary => Ok(()),
-            Kind::Text => check_text(&mut self.utf8, bytes, self.size, last),
-        }
+        Some(match payload {
+            _ if self.streaming => Found::Chunk { kind, payload, first, last },
+            Some(payload) => Found::Whole(kind, payload),
+            None => Found::Gathered(kind),
+        })
     }
 
     #[inline]
@@ -537,7 +476,7 @@ impl Receiver {
         found: Found<'b>,
         round_trip: Option<Duration>,
     ) -> Option<Event<'e>> {
-        let gathered = || self.assembly.as_deref().map_or(&[][..], Assembly::message);
+        let gathered = || self.partial.as_deref().map_or(&[][..], |part| part.assembly.message());
         Some(match found {
             Found::Nothing => return None,
             Found::Whole(kind, payload) => Event::Message(message(kind, payload)),
@@ -582,7 +521,7 @@ impl Receiver {
 
     /// Receives nothing more.
     pub(super) fn finish(&mut self) {
-        (self.step, self.message, self.assembly) = (Step::Finished, None, None);
+        (self.step, self.partial) = (Step::Finished, None);
     }
 
     pub(super) const fn received(&self) -> (u64, u64) {
@@ -590,14 +529,16 @@ impl Receiver {
     }
 
     fn control(&self) -> &[u8] {
-        self.assembly.as_deref().map_or(&[], Assembly::control)
+        self.partial.as_deref().map_or(&[], |partial| partial.assembly.control())
     }
 
-    /// The place where this message, or control frame, is gathered, of which `arrived` bytes are
-    /// the first.
-    fn assembly(&mut self, input: &mut Input<'_>, arrived: usize) -> &mut Assembly {
-        let pooled = || input.pool().map_or_else(Box::default, |pool| pool.get(arrived));
-        self.assembly.get_or_insert_with(pooled)
+    /// What has arrived in part, from now on.
+    fn partial(&mut self, input: &mut Input<'_>) -> &mut Partial {
+        if self.step == Step::Fresh {
+            self.step = Step::Busy;
+        }
+        let pooled = || input.pool().map_or_else(Box::default, BufferPool::get);
+        self.partial.get_or_insert_with(pooled)
     }
 }
 
@@ -608,37 +549,22 @@ impl Receiver {
     /// [`next`](Self::next), with the bytes that follow or none.
     ///
     /// The memory is at most as large as what has arrived of the message so far, unless it is there
-    /// already from earlier messages ([`BufferPool`](crate::BufferPool)), and at most what is
+    /// already from earlier messages ([`BufferPool`]), and at most what is
     /// outstanding of the frame. `None` says to receive as usual.
     #[inline]
     pub fn want(&mut self) -> Option<&mut [u8]> {
         match self.step {
-            Step::Payload { remaining, opcode, fin, .. } => {
-                self.want_payload(remaining, opcode, fin)
-            }
+            Step::Busy if !self.streaming => self.partial.as_deref_mut()?.room(),
             _ => None,
         }
-    }
-
-    fn want_payload(&mut self, remaining: u64, opcode: Opcode, fin: bool) -> Option<&mut [u8]> {
-        if self.streaming || opcode.is_control() || self.message?.encoded {
-            return None;
-        }
-        let assembly = self.assembly.as_deref_mut()?;
-        let outstanding = remaining.saturating_sub(assembly.raw() as u64);
-        let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX);
-        if outstanding < WANT_AT_LEAST || assembly.message().len() < WANT_AT_LEAST {
-            return None;
-        }
-        Some(assembly.room(outstanding, fin))
     }
 
     /// Says that the first `n` bytes of what [`want`](Self::want) lent were filled. More than it
     /// lent counts as all of it; where it lent nothing since the last call of
     /// [`next`](Self::next), this does nothing.
     pub fn filled(&mut self, n: usize) {
-        if let Some(assembly) = self.assembly.as_deref_mut() {
-            assembly.filled(n);
+        if let Some(partial) = self.partial.as_deref_mut() {
+            partial.assembly.filled(n);
         }
     }
 
@@ -648,11 +574,10 @@ impl Receiver {
         sender: &Sender,
         now: Instant,
     ) -> Result<Option<Found<'b>>, Cause> {
-        let Step::Payload { remaining, key, opcode, fin } = self.step else { return Ok(None) };
-        let (Some(assembly), Some(message)) = (self.assembly.as_deref_mut(), self.message) else {
-            return Ok(None);
-        };
-        let bytes = assembly.take_raw();
+        let Some(partial) = self.partial.as_deref_mut() else { return Ok(None) };
+        let Place::Payload { remaining, key, opcode, fin } = partial.place else { return Ok(None) };
+        let Some(message) = &mut partial.message else { return Ok(None) };
+        let bytes = partial.assembly.take_raw();
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -661,28 +586,56 @@ impl Receiver {
         }
         (self.last_frame, self.last_data) = (now, now);
         let len = bytes.len();
-        let remaining = remaining - len as u64;
-        self.step = Step::Payload { remaining, key: rotated(key, len), opcode, fin };
-        let last = remaining == 0 && fin;
-        if message.kind == Kind::Text {
-            check_text(&mut self.utf8, bytes, self.size, last)?;
-        }
-        self.size += len as u64;
+        let rest = remaining - len as u64;
+        let last = rest == 0 && fin;
+        partial.place = Place::payload(rest, key, len, opcode, fin);
+        message.check_part(bytes, last)?;
+        message.size += len as u64;
         self.bytes += len as u64;
-        if remaining == 0 {
-            self.step = HEADER;
-        }
-        Ok(self.message_part(message, None, last))
+        Ok(self.message_part(None, last))
     }
 }
 
-fn check_text(utf8: &mut Utf8, bytes: &[u8], before: u64, last: bool) -> Result<(), Cause> {
-    let at = match utf8.check(bytes) {
-        Err(error) => error.valid,
-        Ok(()) if last && !utf8.is_complete() => bytes.len(),
-        Ok(()) => return Ok(()),
+/// Takes the next `most` bytes of a payload, or all if there are fewer, as they were before masking.
+fn take_unmasked<'b>(input: &mut Input<'b>, most: u64, key: [u8; 4], role: Role) -> &'b mut [u8] {
+    let bytes = input.take(usize::try_from(most).unwrap_or(usize::MAX));
+    if role == Role::Server {
+        mask(bytes, key);
+    }
+    bytes
+}
+
+/// Decodes a part of a message into its assembly, and checks what it has become.
+fn decode(
+    bytes: &[u8],
+    last: bool,
+    message: &mut InMessage,
+    assembly: &mut Assembly,
+    sender: &mut Sender,
+) -> Result<(), Cause> {
+    let limit = sender.config.max_message_size;
+    let Some(decoding) = sender.decoding() else {
+        return Err(Cause::Extension(ExtensionError::Internal)); // no bit without a decoder
     };
-    Err(Cause::InvalidUtf8 { at: before + at as u64 })
+    let part = Part::new(bytes, !decoding.begun, last);
+    decoding.begun = true;
+    let start = assembly.message().len();
+    // In streaming mode the assembly begins anew with each chunk.
+    let most = (limit - decoding.size).saturating_add(start as u64);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let result = assembly.append_with(|text| decoding.decoder.decode(part, most, text));
+    let too_big = assembly.message().len() > most;
+    let before = decoding.size;
+    let decoded = assembly.message().get(start..).unwrap_or_default();
+    decoding.size += decoded.len() as u64;
+    // What was decoded before an error came before it.
+    if message.kind == Kind::Text {
+        check_text(&mut message.utf8, decoded, before, last && result.is_ok())?;
+    }
+    match result {
+        Ok(()) if too_big => Err(Cause::Extension(ExtensionError::TooBig)),
+        result => result.map_err(Cause::Extension),
+    }
 }
 
 fn message(kind: Kind, payload: &[u8]) -> Message<'_> {

@@ -280,6 +280,7 @@ impl Sender {
     }
 
     /// How far the connection has come.
+    #[inline]
     #[must_use]
     pub const fn state(&self) -> State {
         self.state

@@ -107,6 +107,13 @@ impl ClientHandshake {
         })
     }
 
+    /// The byte stream has come about, if only now: the time for the response runs from here.
+    pub fn begin(&mut self, now: Instant) {
+        if self.deadline.is_some() {
+            self.deadline = self.options.open_timeout.map(|timeout| now + timeout);
+        }
+    }
+
     /// Takes received bytes. Returns the connection once the response is whole and right; what
     /// follows it is left in the input. Interim responses (1xx) are passed over.
     ///

@@ -1,6 +1,6 @@
 //! Messages received in chunks, as they arrive.
 
-use anyloop_proto::{Cause, Connection, Event, Input, Instant, Kind, Role};
+use anyloop_proto::{BufferPool, Cause, Chunk, Connection, Event, Input, Instant, Kind, Role};
 
 use crate::heap::{Usage, measure};
 use crate::subject::{Seen, Subject, config};
@@ -122,9 +122,10 @@ fn a_close_between_chunks_leaves_the_message_unfinished() {
     assert_eq!(server.failures, []);
 }
 
-/// Chunks are lent from where they lie: no message is gathered, however large.
+/// Chunks are lent from where they lie: no message is gathered, however large. A little is kept
+/// while a message is under way, from the pool where there is one.
 #[test]
-fn streaming_holds_no_memory() {
+fn streaming_gathers_nothing() {
     let now = Instant::from_nanos(0);
     let config = config(|config| {
         config.streaming = true;
@@ -138,28 +139,56 @@ fn streaming_holds_no_memory() {
             continuation([7; 70_000]),
             text("text"),
         ];
+        let bytes = stream(&frames, other(role));
+        let mut out = Vec::with_capacity(1000);
+        let mut pool = BufferPool::new(1 << 20);
+        let mut connection = Connection::new(role, config.clone(), now);
+        let Connection { receiver, sender } = &mut connection;
+        let mut run = |pooled| {
+            let mut bytes = bytes.clone();
+            let mut lent = 0;
+            let run = || {
+                for part in bytes.chunks_mut(1000) {
+                    assert!(receiver.want().is_none());
+                    let range = part.as_ptr_range();
+                    let mut input =
+                        if pooled { Input::with_pool(part, &mut pool) } else { Input::new(part) };
+                    while let Some(event) =
+                        receiver.next(sender, &mut input, now, &mut out).unwrap()
+                    {
+                        if let Event::Chunk(Chunk { payload, .. }) = event {
+                            assert!(payload.is_empty() || range.contains(&payload.as_ptr()));
+                            lent += payload.len();
+                        }
+                    }
+                }
+            };
+            let ((), usage) = measure(run);
+            assert_eq!(lent, 120_304);
+            usage
+        };
+        let plain = run(false);
+        assert!(plain.peak < 200 && plain.kept == 0, "{plain:?}");
+        run(true);
+        assert_eq!(run(true), Usage::default(), "the pool is warm");
+    }
+}
+
+#[test]
+fn chunks_that_are_whole_messages_need_no_memory() {
+    let now = Instant::from_nanos(0);
+    let config = config(|config| config.streaming = true);
+    for role in ROLES {
+        let frames = [text("whole"), ping("x"), binary([1; 70_000]), text("")];
         let mut bytes = stream(&frames, other(role));
         let mut out = Vec::with_capacity(100);
         let mut connection = Connection::new(role, config.clone(), now);
         let Connection { receiver, sender } = &mut connection;
-        let mut lent = 0;
         let run = || {
-            for part in bytes.chunks_mut(1000) {
-                assert!(receiver.want().is_none());
-                let range = part.as_ptr_range();
-                let mut input = Input::new(part);
-                while let Some(event) = receiver.next(sender, &mut input, now, &mut out).unwrap() {
-                    if let Event::Chunk(chunk) = event {
-                        assert!(
-                            chunk.payload.is_empty() || range.contains(&chunk.payload.as_ptr())
-                        );
-                        lent += chunk.payload.len();
-                    }
-                }
-            }
+            let mut input = Input::new(&mut bytes);
+            while receiver.next(sender, &mut input, now, &mut out).unwrap().is_some() {}
         };
-        let ((), usage) = measure(run);
-        assert_eq!(usage, Usage::default());
-        assert_eq!(lent, 120_304);
+        assert_eq!(measure(run).1, Usage::default());
+        assert_eq!(connection.statistics().messages_received, 3);
     }
 }
