@@ -1,19 +1,16 @@
 //! The client's endpoint.
 
-use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
+use anyloop_proto::Instant;
 use anyloop_proto::handshake::{RequestError, Target};
-use anyloop_proto::{CloseCode, Instant, Prepared};
 
-use super::handle::Handle;
+use super::core::{ClientCore, endpoint};
 use super::handler::Factory;
 use super::handlers::Handlers;
-use super::registry::Registry;
-use super::server::handlers_answer_pings;
 use super::session::Session;
-use super::settings::{ClientSettings, Common};
+use super::settings::ClientSettings;
 use crate::transport::Transport;
 
 /// Makes the client's ends of connections over a transport `T`, each with a handler from `F`.
@@ -27,12 +24,11 @@ use crate::transport::Transport;
 /// client.on_open(|context| _ = context.send("hello"));
 /// ```
 pub struct Client<T: Transport, F: Factory = Handlers> {
-    settings: ClientSettings,
-    common: Arc<Common>,
-    factory: F,
-    registry: Registry<F::Handler>,
+    core: Arc<ClientCore<F>>,
     transport: T::Endpoint,
 }
+
+endpoint!(Client, ClientCore, ClientSettings, "Client");
 
 impl<T: Transport> Client<T> {
     /// A client whose handlers are closures, to be set.
@@ -49,12 +45,8 @@ impl<T: Transport, F: Factory> Client<T, F> {
     /// [`auto_pong`](anyloop_proto::Config::auto_pong) says.
     #[must_use]
     pub fn with_factory(settings: impl Into<ClientSettings>, factory: F) -> Self {
-        let mut settings = settings.into();
-        let handshake = Arc::make_mut(&mut settings.handshake);
-        handshake.connection = handlers_answer_pings(&handshake.connection);
-        let common = Common { limits: settings.backlog, keep_handshake: settings.keep_handshake };
-        let (common, registry) = (Arc::new(common), Registry::default());
-        Self { settings, common, factory, registry, transport: T::Endpoint::default() }
+        let core = ClientCore::new(settings.into(), factory);
+        Self { core, transport: T::Endpoint::default() }
     }
 
     /// The client's end of a byte stream to `target` that begins at `now`, for a transport to drive.
@@ -69,7 +61,7 @@ impl<T: Transport, F: Factory> Client<T, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        self.session_with(self.factory.make(), target, waker, now)
+        self.session_with(self.core.make_handler(), target, waker, now)
     }
 
     /// The same with a handler of its own.
@@ -84,61 +76,8 @@ impl<T: Transport, F: Factory> Client<T, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        let (handshake, common) = (self.settings.handshake.clone(), self.common.clone());
-        let mut session = Session::client(handler, target, handshake, common, now)?;
-        self.registry.enter(&session.handle(waker));
+        let mut session = self.core.session(handler, target, now)?;
+        self.core.common.registry.enter(&session.handle(waker));
         Ok(session)
-    }
-
-    /// The connections that are not over.
-    #[must_use]
-    pub fn connections(&self) -> Vec<Handle<F::Handler>> {
-        self.registry.handles()
-    }
-
-    /// Sends a message to all open connections. Returns to how many: not to those whose backlog is full.
-    pub fn broadcast(&self, message: &Prepared) -> usize {
-        self.registry.broadcast(message)
-    }
-
-    /// Begins to close all connections, or gives up their handshakes. Returns how many.
-    pub fn close_all(&self, code: CloseCode, reason: &str) -> usize {
-        self.registry.close_all(code, reason)
-    }
-
-    /// The settings.
-    #[must_use]
-    pub const fn settings(&self) -> &ClientSettings {
-        &self.settings
-    }
-
-    /// What the transport keeps for all connections of this endpoint.
-    #[must_use]
-    pub const fn transport(&self) -> &T::Endpoint {
-        &self.transport
-    }
-
-    /// The same, to change.
-    #[must_use]
-    pub const fn transport_mut(&mut self) -> &mut T::Endpoint {
-        &mut self.transport
-    }
-
-    /// What makes the handlers.
-    #[must_use]
-    pub const fn factory(&self) -> &F {
-        &self.factory
-    }
-
-    /// The same, to change: for connections made afterwards.
-    #[must_use]
-    pub const fn factory_mut(&mut self) -> &mut F {
-        &mut self.factory
-    }
-}
-
-impl<T: Transport, F: Factory> fmt::Debug for Client<T, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

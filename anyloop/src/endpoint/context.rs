@@ -1,5 +1,6 @@
 //! What a handler may do.
 
+use std::error::Error;
 use std::time::Duration;
 
 use anyloop_proto::{
@@ -192,12 +193,12 @@ impl<H: Handler> Context<'_, H> {
 
     /// Stops reading: no further message is handed out, also of those that were received already.
     pub const fn pause_reading(&mut self) {
-        self.io.paused = true;
+        self.io.set_paused(true);
     }
 
     /// Resumes reading. Without a pause it does nothing.
     pub const fn resume_reading(&mut self) {
-        self.io.paused = false;
+        self.io.set_paused(false);
     }
 
     /// Runs `f` after `delay`, unless the connection ends before. It is dropped then, and when it is
@@ -207,7 +208,8 @@ impl<H: Handler> Context<'_, H> {
         delay: Duration,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> TimerId {
-        self.io.timers().set(self.now + delay, Box::new(f))
+        let now = self.line.rear().now().unwrap_or(self.now);
+        self.io.timers().set(now + delay, Box::new(f))
     }
 
     /// Cancels a timer. Returns whether it was still to run.
@@ -217,14 +219,14 @@ impl<H: Handler> Context<'_, H> {
 
     /// Puts another handler in the place of this one, when the present call is over.
     pub fn set_handler(&mut self, handler: H) {
-        self.io.rare().successor = Some(handler);
+        self.io.extras().successor = Some(handler);
     }
 
     /// The connection, for others to reach it.
     pub fn handle(&mut self) -> Handle<H> {
         let state = self.state();
         let Self { io, line, .. } = self;
-        Handle::new(io.seat(|| line.rear().waker(), state).clone())
+        Handle::new(io.seat(line.rear(), line.backlog(), state).clone())
     }
 
     /// What was said in the opening handshake, where it is
@@ -233,6 +235,13 @@ impl<H: Handler> Context<'_, H> {
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.io.facts()
+    }
+
+    /// What the transport failed with, where it says. It is there in [`close`](Handler::close) and
+    /// [`fail`](Handler::fail), whose failure tells the kind of it.
+    #[must_use]
+    pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.io.error()
     }
 
     /// Who is at the other end, for people to read.

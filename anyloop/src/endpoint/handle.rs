@@ -1,5 +1,6 @@
 //! Reaching a connection from elsewhere.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -69,7 +70,7 @@ impl fmt::Display for ConnectionId {
 }
 
 /// What a connection and its handles share.
-pub(super) struct Seat<H: Handler> {
+pub(crate) struct Seat<H: Handler> {
     id: ConnectionId,
     mailbox: Mutex<Mailbox<H>>,
     waker: Waker,
@@ -83,26 +84,48 @@ pub(super) struct Seat<H: Handler> {
 
 /// What was asked for and is not done yet.
 struct Mailbox<H: Handler> {
-    commands: Vec<Command<H>>,
+    commands: VecDeque<Command<H>>,
     /// Somebody was told of back-pressure.
     pressed: bool,
     gone: bool,
 }
 
 /// Commands on their way from the mailbox. Who waits for one that is not done is told so.
-pub(super) struct Commands<H: Handler>(std::vec::IntoIter<Command<H>>);
+pub(super) struct Commands<'s, H: Handler> {
+    seat: &'s Seat<H>,
+    queue: VecDeque<Command<H>>,
+}
 
-impl<H: Handler> Iterator for Commands<H> {
-    type Item = Command<H>;
+impl<H: Handler> Commands<'_, H> {
+    /// Whether the next one calls into the program.
+    pub(super) fn next_calls(&self) -> bool {
+        matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
+    }
 
-    fn next(&mut self) -> Option<Command<H>> {
-        self.0.next()
+    /// Puts those that were not reached back, before what has come meanwhile. Nobody is woken for
+    /// them.
+    pub(super) fn put_back(mut self) {
+        let mut mailbox = self.seat.mailbox();
+        if !mailbox.gone {
+            self.queue.append(&mut mailbox.commands);
+            std::mem::swap(&mut self.queue, &mut mailbox.commands);
+        }
     }
 }
 
-impl<H: Handler> Drop for Commands<H> {
+impl<H: Handler> Iterator for Commands<'_, H> {
+    type Item = Command<H>;
+
+    fn next(&mut self) -> Option<Command<H>> {
+        let command = self.queue.pop_front()?;
+        self.seat.mailed.fetch_sub(command.len(), Ordering::Relaxed);
+        Some(command)
+    }
+}
+
+impl<H: Handler> Drop for Commands<'_, H> {
     fn drop(&mut self) {
-        self.0.by_ref().for_each(Command::unsent);
+        self.for_each(Command::unsent);
     }
 }
 
@@ -122,6 +145,15 @@ pub(super) enum Command<H: Handler> {
 }
 
 impl<H: Handler> Command<H> {
+    /// Bytes of the message in it.
+    fn len(&self) -> usize {
+        match self {
+            Self::Send { message, .. } => message.message().as_bytes().len(),
+            Self::SendPrepared { message, .. } => message.message().as_bytes().len(),
+            _ => 0,
+        }
+    }
+
     /// It will not be done: tells who waits for it.
     fn unsent(self) {
         if let Self::Send { completion: Some(completion), .. }
@@ -160,12 +192,17 @@ impl From<Message<'_>> for Owned {
 pub(super) type Posted<H> = dyn FnOnce(&mut H, &mut Context<'_, H>) + Send;
 
 impl<H: Handler> Handle<H> {
-    pub(super) const fn new(seat: Arc<Seat<H>>) -> Self {
+    pub(crate) const fn new(seat: Arc<Seat<H>>) -> Self {
         Self { seat }
     }
 
     pub(super) fn downgrade(&self) -> Weak<Seat<H>> {
         Arc::downgrade(&self.seat)
+    }
+
+    /// Whether the connection is over.
+    pub(super) fn is_gone(&self) -> bool {
+        self.seat.is_gone()
     }
 
     /// Sends a message.
@@ -384,7 +421,7 @@ impl<H: Handler> Handle<H> {
             return Err(SendError::Gone);
         }
         mailbox.pressed |= pressed;
-        mailbox.commands.push(command);
+        mailbox.commands.push_back(command);
         let first = mailbox.commands.len() == 1;
         drop(mailbox);
         if first {
@@ -416,11 +453,12 @@ impl<H: Handler> fmt::Debug for Handle<H> {
 }
 
 impl<H: Handler> Seat<H> {
-    pub(super) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
+    /// `waker` is the transport's.
+    pub(crate) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
-            mailbox: Mutex::new(Mailbox { commands: Vec::new(), pressed: false, gone: false }),
+            mailbox: Mutex::new(Mailbox { commands: VecDeque::new(), pressed: false, gone: false }),
             waker,
             limits,
             backlog: AtomicUsize::new(0),
@@ -430,35 +468,42 @@ impl<H: Handler> Seat<H> {
     }
 
     /// Takes what was asked for, and whether somebody waits for back-pressure to be over.
-    pub(super) fn take(&self) -> (Commands<H>, bool) {
+    pub(super) fn take(&self) -> (Commands<'_, H>, bool) {
         let mut mailbox = self.mailbox();
-        let commands = std::mem::take(&mut mailbox.commands);
+        let queue = std::mem::take(&mut mailbox.commands);
         let pressed = std::mem::take(&mut mailbox.pressed);
         drop(mailbox);
-        for command in &commands {
-            let len = match command {
-                Command::Send { message, .. } => message.message().as_bytes().len(),
-                Command::SendPrepared { message, .. } => message.message().as_bytes().len(),
-                _ => continue,
-            };
-            self.mailed.fetch_sub(len, Ordering::Relaxed);
-        }
-        (Commands(commands.into_iter()), pressed)
+        (Commands { seat: self, queue }, pressed)
     }
 
-    pub(super) fn publish(&self, backlog: usize, state: State) {
-        self.backlog.store(backlog, Ordering::Relaxed);
+    /// Says how things are. Only the connection itself does, so what is there need not be written again.
+    pub(crate) fn publish(&self, backlog: usize, state: State) {
+        if !self.says(backlog, state) {
+            self.backlog.store(backlog, Ordering::Relaxed);
+            self.state.store(encode(state), Ordering::Release);
+        }
+    }
+
+    /// The same for a connection that has not taken its seat yet.
+    pub(crate) fn publish_state(&self, state: State) {
         self.state.store(encode(state), Ordering::Release);
     }
 
+    /// Whether this is what was published.
+    pub(super) fn says(&self, backlog: usize, state: State) -> bool {
+        self.backlog.load(Ordering::Relaxed) == backlog
+            && self.state.load(Ordering::Relaxed) == encode(state)
+    }
+
     /// The connection is over: nothing can be asked for any more, and what was is dropped.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.publish(0, State::Ended);
         self.mailbox().gone = true;
         drop(self.take());
     }
 
-    pub(super) fn is_gone(&self) -> bool {
+    /// Whether the connection is over.
+    pub(crate) fn is_gone(&self) -> bool {
         self.mailbox().gone
     }
 
@@ -479,8 +524,15 @@ impl<H: Handler> Seat<H> {
 const STATES: [State; 6] =
     [State::Connecting, State::Open, State::CloseSent, State::Closed, State::Failed, State::Ended];
 
-fn encode(state: State) -> u8 {
-    STATES.iter().position(|&other| other == state).unwrap_or(STATES.len() - 1) as u8
+const fn encode(state: State) -> u8 {
+    match state {
+        State::Connecting => 0,
+        State::Open => 1,
+        State::CloseSent => 2,
+        State::Closed => 3,
+        State::Failed => 4,
+        _ => 5,
+    }
 }
 
 fn decode(state: u8) -> State {

@@ -1,17 +1,15 @@
-//! A handler made of closures.
+//! Handlers made of closures.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop_proto::handshake::Request;
+use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
 use super::context::Context;
 use super::handler::{Factory, Handler, Verdict};
-
-/// The connection, as a closure sees it.
-type Here<'c> = Context<'c, Handlers>;
 
 /// A handler made of closures, one for each event that matters; the others are answered as
 /// [`Handler`] does.
@@ -30,170 +28,227 @@ type Here<'c> = Context<'c, Handlers>;
 #[derive(Clone, Default)]
 pub struct Handlers(Arc<Table>);
 
-/// One setter for each closure, on the handlers themselves and on the endpoints where it is called.
-macro_rules! setters {
-    ($type:ty, $handlers:ident, $($field:ident $setter:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        impl<T: crate::transport::Transport> $type {
-            $(
-                #[doc = concat!("As [`Handlers::", stringify!($setter), "`].")]
-                pub fn $setter(
-                    &mut self,
-                    f: impl Fn($($argument),*) $(-> $result)? + Send + Sync + 'static,
-                ) -> &mut Self {
-                    self.$handlers().$setter(f);
-                    self
-                }
-            )*
+/// As [`Handlers`], for connections that all stay on one thread: the closures may hold what must not
+/// leave it.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use anyloop::Server;
+/// use anyloop::endpoint::LocalHandlers;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// let options = ServerOptions::new(OriginPolicy::Any);
+/// let mut server = Server::<IoStream, _>::with_factory(options, LocalHandlers::new());
+/// let received = Rc::new(Cell::new(0));
+/// let counter = received.clone();
+/// server.on_message(move |_, _| counter.set(counter.get() + 1));
+/// let connection = server.connection();
+/// # connection.register_output(std::io::sink());
+/// # connection.read_all(REQUEST)?;
+/// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
+/// assert_eq!(received.get(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct LocalHandlers(Rc<LocalTable>);
+
+/// The type of a closure: `[bounds] (arguments) (result)`.
+macro_rules! closure {
+    ([$($bound:tt)*] ($($argument:ty),*) ($($result:ty)?)) => {
+        dyn Fn($($argument),*) $(-> $result)? + $($bound)*
+    };
+}
+
+/// The setter of one closure, on the handlers themselves.
+macro_rules! setter {
+    ([$($bound:tt)*] $shared:ident $field:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
+        #[doc = concat!("Sets what is called as [`Handler::", stringify!($field), "`],")]
+        /// on connections that are made afterwards.
+        pub fn $setter(
+            &mut self,
+            f: impl Fn($($argument),*) $(-> $result)? + $($bound)*,
+        ) -> &mut Self {
+            $shared::make_mut(&mut self.0).$field = Some($shared::new(f));
+            self
+        }
+    };
+}
+
+/// The same on an endpoint.
+macro_rules! endpoint_setter {
+    ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
+        #[doc = concat!("As [`", stringify!($handlers), "::", stringify!($setter), "`].")]
+        pub fn $setter(
+            &mut self,
+            f: impl Fn($($argument),*) $(-> $result)? + $($bound)*,
+        ) -> &mut Self {
+            self.core().change_factory(|handlers| _ = handlers.$setter(f));
+            self
+        }
+    };
+}
+
+/// One setter for each closure on an endpoint.
+macro_rules! endpoint_setters {
+    (
+        $endpoint:ident, $handlers:ident, $bounds:tt;
+        $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
+    ) => {
+        impl<T: crate::transport::Transport> super::$endpoint<T, $handlers> {
+            $(endpoint_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
         }
     };
 }
 
 macro_rules! handlers {
-    ($($field:ident $setter:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+    (
+        $handlers:ident, $table:ident, $shared:ident, $bounds:tt;
+        $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
+    ) => {
         /// The closures. One that is not set is not there.
         #[derive(Clone, Default)]
-        struct Table {
-            $($field: Option<Arc<dyn Fn($($argument),*) $(-> $result)? + Send + Sync>>,)*
+        struct $table {
+            $($field: Option<$shared<closure!($bounds $arguments ($($result)?))>>,)*
         }
 
-        impl Handlers {
-            $(
-                #[doc = concat!("Sets what is called as [`Handler::", stringify!($field), "`],")]
-                /// on connections that are made afterwards.
-                pub fn $setter(
-                    &mut self,
-                    f: impl Fn($($argument),*) $(-> $result)? + Send + Sync + 'static,
-                ) -> &mut Self {
-                    Arc::make_mut(&mut self.0).$field = Some(Arc::new(f));
-                    self
+        impl $handlers {
+            /// No closures yet.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $(setter! { $bounds $shared $field $setter $arguments ($($result)?) })*
+        }
+
+        impl Factory for $handlers {
+            type Handler = Self;
+
+            fn make(&self) -> Self {
+                self.clone()
+            }
+        }
+
+        impl Handler for $handlers {
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+                match &self.0.validate {
+                    Some(f) => f(request, context),
+                    None => Verdict::Accept(Accept::new()),
                 }
-            )*
+            }
+
+            fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+                match &self.0.http {
+                    Some(f) => f(request, context),
+                    None => Verdict::upgrade_required(),
+                }
+            }
+
+            fn open(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.open {
+                    f(context);
+                }
+            }
+
+            fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.message {
+                    f(message, context);
+                }
+            }
+
+            fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.chunk {
+                    f(chunk, context);
+                }
+            }
+
+            fn ping(&mut self, payload: &[u8], context: &mut Context<'_, Self>) -> bool {
+                self.0.ping.as_ref().is_none_or(|f| f(payload, context))
+            }
+
+            fn pong(&mut self, payload: &[u8], round_trip: Option<Duration>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.pong {
+                    f(payload, round_trip, context);
+                }
+            }
+
+            fn pong_timeout(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.pong_timeout {
+                    f(context);
+                }
+            }
+
+            fn interrupt(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.interrupt {
+                    f(context);
+                }
+            }
+
+            fn drained(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.drained {
+                    f(context);
+                }
+            }
+
+            fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.close {
+                    f(ending, context);
+                }
+            }
+
+            fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.fail {
+                    f(failure, context);
+                }
+            }
+        }
+
+        impl fmt::Debug for $handlers {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($handlers)).finish_non_exhaustive()
+            }
         }
     };
 }
 
 /// Hands the list of closures to a macro.
 macro_rules! with_closures {
-    ($macro:ident!($($before:tt)*)) => {
+    ($macro:ident!($here:ident; $($before:tt)*)) => {
         $macro! {
             $($before)*
-            open on_open: fn(&mut Here<'_>);
-            message on_message: fn(Message<'_>, &mut Here<'_>);
-            chunk on_chunk: fn(Chunk<'_>, &mut Here<'_>);
-            ping on_ping: fn(&[u8], &mut Here<'_>) -> bool;
-            pong on_pong: fn(&[u8], Option<Duration>, &mut Here<'_>);
-            pong_timeout on_pong_timeout: fn(&mut Here<'_>);
-            interrupt on_interrupt: fn(&mut Here<'_>);
-            drained on_drained: fn(&mut Here<'_>);
-            close on_close: fn(&Ending<'_>, &mut Here<'_>);
-            fail on_fail: fn(&Failure, &mut Here<'_>);
+            open on_open: fn(&mut Context<'_, $here>);
+            message on_message: fn(Message<'_>, &mut Context<'_, $here>);
+            chunk on_chunk: fn(Chunk<'_>, &mut Context<'_, $here>);
+            ping on_ping: fn(&[u8], &mut Context<'_, $here>) -> bool;
+            pong on_pong: fn(&[u8], Option<Duration>, &mut Context<'_, $here>);
+            pong_timeout on_pong_timeout: fn(&mut Context<'_, $here>);
+            interrupt on_interrupt: fn(&mut Context<'_, $here>);
+            drained on_drained: fn(&mut Context<'_, $here>);
+            close on_close: fn(&Ending<'_>, &mut Context<'_, $here>);
+            fail on_fail: fn(&Failure, &mut Context<'_, $here>);
         }
     };
-    ($macro:ident! for servers ($($before:tt)*)) => {
+    ($macro:ident! for servers ($here:ident; $($before:tt)*)) => {
         with_closures!($macro!(
+            $here;
             $($before)*
-            validate on_validate: fn(&Request, &mut Here<'_>) -> Verdict;
-            http on_http: fn(&Request, &mut Here<'_>) -> Verdict;
+            validate on_validate: fn(&Request, &mut Context<'_, $here>) -> Verdict;
+            http on_http: fn(&Request, &mut Context<'_, $here>) -> Verdict;
         ));
     };
 }
 
-with_closures!(handlers! for servers ());
-with_closures!(setters! for servers (super::Server<T>, factory_mut,));
-with_closures!(setters!(super::Client<T>, factory_mut,));
-
-impl Handlers {
-    /// No closures yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl Factory for Handlers {
-    type Handler = Self;
-
-    fn make(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl Handler for Handlers {
-    fn validate(&mut self, request: &Request, context: &mut Here<'_>) -> Verdict {
-        match &self.0.validate {
-            Some(f) => f(request, context),
-            None => Verdict::Accept(anyloop_proto::handshake::Accept::new()),
-        }
-    }
-
-    fn http(&mut self, request: &Request, context: &mut Here<'_>) -> Verdict {
-        match &self.0.http {
-            Some(f) => f(request, context),
-            None => Verdict::upgrade_required(),
-        }
-    }
-
-    fn open(&mut self, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.open {
-            f(context);
-        }
-    }
-
-    fn message(&mut self, message: Message<'_>, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.message {
-            f(message, context);
-        }
-    }
-
-    fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.chunk {
-            f(chunk, context);
-        }
-    }
-
-    fn ping(&mut self, payload: &[u8], context: &mut Here<'_>) -> bool {
-        self.0.ping.as_ref().is_none_or(|f| f(payload, context))
-    }
-
-    fn pong(&mut self, payload: &[u8], round_trip: Option<Duration>, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.pong {
-            f(payload, round_trip, context);
-        }
-    }
-
-    fn pong_timeout(&mut self, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.pong_timeout {
-            f(context);
-        }
-    }
-
-    fn interrupt(&mut self, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.interrupt {
-            f(context);
-        }
-    }
-
-    fn drained(&mut self, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.drained {
-            f(context);
-        }
-    }
-
-    fn close(&mut self, ending: &Ending<'_>, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.close {
-            f(ending, context);
-        }
-    }
-
-    fn fail(&mut self, failure: &Failure, context: &mut Here<'_>) {
-        if let Some(f) = &self.0.fail {
-            f(failure, context);
-        }
-    }
-}
-
-impl fmt::Debug for Handlers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handlers").finish_non_exhaustive()
-    }
-}
+with_closures!(handlers! for servers (
+    Handlers; Handlers, Table, Arc, [Send + Sync + 'static];
+));
+with_closures!(handlers! for servers (LocalHandlers; LocalHandlers, LocalTable, Rc, ['static];));
+with_closures!(endpoint_setters! for servers (
+    Handlers; Server, Handlers, [Send + Sync + 'static];
+));
+with_closures!(endpoint_setters! for servers (LocalHandlers; Server, LocalHandlers, ['static];));
+with_closures!(endpoint_setters!(Handlers; Client, Handlers, [Send + Sync + 'static];));
+with_closures!(endpoint_setters!(LocalHandlers; Client, LocalHandlers, ['static];));

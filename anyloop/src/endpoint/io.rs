@@ -1,27 +1,27 @@
 //! What a session has beside its machine and its handler.
 
 use std::any::Any;
+use std::error::Error;
 use std::sync::Arc;
 use std::task::Waker;
 
 use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{BufferPool, Instant, State};
+use anyloop_proto::{BufferPool, Instant, State, TransportError};
 
 use super::backlog::Backlog;
+use super::core::Common;
+use super::gate::Gate;
 use super::handle::Seat;
 use super::handler::Handler;
-use super::settings::Common;
+use super::line::Rear;
 use super::timers::Timers;
 
-/// All that a session has beside its machine and its handler.
+/// All that a session has beside its machine and its handler: 32 bytes where nothing rare is in them.
 pub(super) struct Io<H: Handler> {
-    pub(super) common: Arc<Common>,
-    pub(super) seat: Option<Arc<Seat<H>>>,
-    pub(super) backlog: Option<Box<Backlog>>,
-    pub(super) rare: Option<Box<Rare<H>>>,
-    /// As the transport knows it.
-    pub(super) deadline: Option<Instant>,
+    pub(super) common: Arc<Common<H>>,
+    pub(super) extras: Option<Box<Extras<H>>>,
+    told: Deadline,
     /// Of the machine, where it is not open.
     pub(super) state: State,
     pub(super) paused: bool,
@@ -29,18 +29,101 @@ pub(super) struct Io<H: Handler> {
     pub(super) reading: bool,
     /// The backlog was above the high-water mark, and not at the low one since.
     pub(super) high: bool,
-    pub(super) half_closed: bool,
     pub(super) started: bool,
-    pub(super) needs_security: bool,
+    /// The gate has stopped something that is to go on.
+    pub(super) interrupted: bool,
+    /// The connection is open, and the handler was not told.
+    pub(super) owes_open: bool,
+    /// Something here may have changed since it was found [calm](Self::is_calm).
+    pub(super) restless: bool,
+}
+
+/// A deadline in one word. At the end of all time nobody waits, so that is none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Deadline(u64);
+
+impl Deadline {
+    pub(super) const NONE: Self = Self(u64::MAX);
+
+    #[inline]
+    pub(super) const fn new(at: Option<Instant>) -> Self {
+        match at {
+            Some(at) => Self(at.as_nanos()),
+            None => Self::NONE,
+        }
+    }
+
+    pub(super) const fn get(self) -> Option<Instant> {
+        match self.0 {
+            u64::MAX => None,
+            nanos => Some(Instant::from_nanos(nanos)),
+        }
+    }
 }
 
 /// What few connections have.
-pub(super) struct Rare<H: Handler> {
-    pub(super) facts: Option<Facts>,
+pub(super) struct Extras<H: Handler> {
+    seat: Option<Arc<Seat<H>>>,
+    backlog: Option<Box<Backlog>>,
+    pub(super) facts: Option<Box<Facts>>,
+    mishap: Option<Box<Mishap>>,
+    pub(super) unread: Unread,
     pub(super) timers: Timers<H>,
     pub(super) successor: Option<H>,
+    /// The end of the stream, which was told while something before it was left.
+    pub(super) end: Option<End>,
+    /// Whose turn is next of those who were stopped.
+    pub(super) turn: u8,
+    pub(super) half_closed: bool,
+    pub(super) needs_security: bool,
+}
+
+/// How the stream has ended.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    Eof,
+    Error(TransportError),
+}
+
+/// What went wrong, beyond what the machine knows.
+#[derive(Default)]
+struct Mishap {
     /// What program code has panicked with.
-    pub(super) panic: Option<Box<dyn Any + Send>>,
+    panic: Option<Box<dyn Any + Send>>,
+    /// What the transport failed with.
+    error: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Input that was received and could not be taken in yet.
+#[derive(Default)]
+pub(super) struct Unread {
+    pub(super) bytes: Vec<u8>,
+    /// Those before this were taken.
+    pub(super) at: usize,
+}
+
+impl Unread {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// Adds what came behind it. What was taken is only let go of where it is most of it, so that many
+    /// steps over one read move each byte once or twice.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.at > self.bytes.len() / 2 {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// All but the last `left` bytes were taken.
+    pub(super) fn keep(&mut self, left: usize) {
+        self.at = self.bytes.len() - left;
+        if left == 0 {
+            *self = Self::default();
+        }
+    }
 }
 
 /// What was said in the opening handshake.
@@ -86,13 +169,15 @@ pub struct Facts {
 pub struct Scratch {
     pub(super) cork: Vec<u8>,
     pub(super) pool: BufferPool,
+    /// How much of the program may be called. By default there is no bound.
+    pub(crate) gate: Gate,
 }
 
 impl Scratch {
     /// Memory that keeps at most `most` bytes for messages that arrive in parts.
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { cork: Vec::new(), pool: BufferPool::new(most) }
+        Self { cork: Vec::new(), pool: BufferPool::new(most), gate: Gate::open() }
     }
 }
 
@@ -102,82 +187,268 @@ impl Default for Scratch {
         Self::new(8 << 20)
     }
 }
+
 impl<H: Handler> Io<H> {
-    pub(super) fn new(common: Arc<Common>) -> Self {
+    pub(super) const fn new(common: Arc<Common<H>>) -> Self {
         Self {
             common,
-            seat: None,
-            backlog: None,
-            rare: None,
-            deadline: None,
+            extras: None,
+            told: Deadline::NONE,
             state: State::Connecting,
             paused: false,
             reading: true,
             high: false,
-            half_closed: false,
             started: false,
-            needs_security: false,
+            interrupted: false,
+            owes_open: false,
+            restless: true,
         }
     }
 
-    pub(super) fn seat(&mut self, waker: impl FnOnce() -> Waker, state: State) -> &Arc<Seat<H>> {
-        let limits = self.common.limits;
-        self.seat.get_or_insert_with(|| Arc::new(Seat::new(waker(), limits, state)))
+    /// The gate has stopped something.
+    #[cold]
+    pub(super) const fn interrupt(&mut self) {
+        (self.interrupted, self.restless) = (true, true);
     }
 
-    pub(super) fn facts(&self) -> Option<&Facts> {
-        self.rare.as_deref()?.facts.as_ref()
+    pub(super) const fn set_paused(&mut self, paused: bool) {
+        (self.paused, self.restless) = (paused, true);
+    }
+
+    // The seat.
+
+    /// The seat, asked for from within the session; made, or had from the roster, if there is none.
+    pub(super) fn seat(&mut self, rear: &dyn Rear, backlog: usize, state: State) -> &Arc<Seat<H>> {
+        let made = match (self.present_seat(), self.common.roster.get()) {
+            (Some(_), _) => None,
+            (None, Some(roster)) => Some(roster.seat(rear.key())),
+            (None, None) => None,
+        };
+        let limits = self.common.limits;
+        self.seat_with(backlog, state, || {
+            made.unwrap_or_else(|| Arc::new(Seat::new(rear.waker(), limits, state)))
+        })
+    }
+
+    /// The same asked for from elsewhere.
+    pub(super) fn own_seat(&mut self, waker: &Waker, state: State) -> &Arc<Seat<H>> {
+        let (limits, backlog) = (self.common.limits, self.buffered());
+        self.seat_with(backlog, state, || Arc::new(Seat::new(waker.clone(), limits, state)))
+    }
+
+    /// The seat, or this one, which then learns how things are.
+    pub(super) fn seat_with(
+        &mut self,
+        backlog: usize,
+        state: State,
+        make: impl FnOnce() -> Arc<Seat<H>>,
+    ) -> &Arc<Seat<H>> {
+        self.extras().seat.get_or_insert_with(|| {
+            let seat = make();
+            match state {
+                State::Ended => seat.leave(),
+                _ => seat.publish(backlog, state),
+            }
+            seat
+        })
+    }
+
+    pub(super) fn present_seat(&self) -> Option<&Arc<Seat<H>>> {
+        self.extras.as_deref()?.seat.as_ref()
     }
 
     /// Tells the handles how things are.
     pub(super) fn publish(&self, backlog: usize, state: State) {
-        if let Some(seat) = &self.seat {
+        if let Some(seat) = self.present_seat() {
             seat.publish(backlog, state);
         }
     }
 
-    /// Whether program code has panicked, and nobody has been told of it.
-    pub(super) fn has_panicked(&self) -> bool {
-        self.rare.as_deref().is_some_and(|rare| rare.panic.is_some())
+    // The deadline.
+
+    /// As the transport knows it.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.told.get()
     }
 
-    /// What program code has panicked with, and nobody has been told of.
-    pub(super) fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
-        self.rare.as_deref_mut()?.panic.take()
+    /// The deadline is this now. Returns whether the transport must know; one that is `lazy` need not
+    /// where it has moved to a later time.
+    #[inline]
+    pub(super) fn move_deadline(&mut self, deadline: Deadline, lazy: bool) -> bool {
+        let tell = if lazy { deadline < self.told } else { deadline != self.told };
+        if tell {
+            self.told = deadline;
+        }
+        tell
     }
 
-    pub(super) fn timers(&mut self) -> &mut Timers<H> {
-        &mut self.rare().timers
+    /// The deadline that the transport knew has come.
+    pub(super) const fn forget_deadline(&mut self) {
+        self.told = Deadline::NONE;
     }
 
-    pub(super) fn rare(&mut self) -> &mut Rare<H> {
-        self.rare.get_or_insert_with(|| {
-            Box::new(Rare { facts: None, timers: Timers::default(), successor: None, panic: None })
+    // What few have.
+
+    /// What few have, to change.
+    pub(super) fn extras(&mut self) -> &mut Extras<H> {
+        self.restless = true;
+        self.extras.get_or_insert_with(|| {
+            Box::new(Extras {
+                seat: None,
+                backlog: None,
+                facts: None,
+                mishap: None,
+                unread: Unread::default(),
+                timers: Timers::default(),
+                successor: None,
+                end: None,
+                turn: 0,
+                half_closed: false,
+                needs_security: false,
+            })
         })
     }
 
-    pub(super) fn has_successor(&self) -> bool {
-        self.rare.as_deref().is_some_and(|rare| rare.successor.is_some())
+    /// The connection is over: nothing can be asked of it any more.
+    pub(super) fn leave(&self) {
+        if let Some(seat) = self.present_seat() {
+            seat.leave();
+        }
+    }
+
+    /// The connection is over, and the handler was told: nothing but the seat is needed any more.
+    pub(super) fn let_go(&mut self) {
+        let seat = self.extras.take().and_then(|extras| extras.seat);
+        if seat.is_some() {
+            self.extras().seat = seat;
+        }
     }
 
     /// Lets go of memory that nothing needs.
     pub(super) fn tidy(&mut self) {
-        if let Some(rare) = self.rare.as_deref()
-            && rare.facts.is_none()
-            && rare.successor.is_none()
-            && rare.timers.are_unused()
-            && rare.panic.is_none()
-        {
-            self.rare = None;
+        if self.extras.as_deref().is_some_and(Extras::is_empty) {
+            self.extras = None;
         }
+    }
+
+    /// Whether nothing here has to be looked at when the work is done, where the connection is open: all
+    /// is as the transport, the handles and the handler know it.
+    pub(super) fn is_calm(&self) -> bool {
+        let quiet = self.reading && !(self.paused | self.high | self.interrupted | self.owes_open);
+        quiet && self.extras.as_deref().is_none_or(Extras::is_calm)
+    }
+
+    pub(super) fn facts(&self) -> Option<&Facts> {
+        self.extras.as_deref()?.facts.as_deref()
+    }
+
+    pub(super) fn timers(&mut self) -> &mut Timers<H> {
+        &mut self.extras().timers
+    }
+
+    /// When the first of the application's timers is due.
+    #[inline]
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.extras.as_deref()?.timers.next_due()
+    }
+
+    #[inline]
+    pub(super) fn take_successor(&mut self) -> Option<H> {
+        self.extras.as_deref_mut()?.successor.take()
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.extras.as_deref().is_some_and(|extras| !extras.unread.is_empty())
+    }
+
+    // The backlog.
+
+    /// Bytes that wait for the transport.
+    pub(super) fn buffered(&self) -> usize {
+        let backlog = self.extras.as_deref().and_then(|extras| extras.backlog.as_deref());
+        backlog.map_or(0, Backlog::len)
+    }
+
+    pub(super) fn has_backlog(&self) -> bool {
+        self.extras.as_deref().is_some_and(|extras| extras.backlog.is_some())
+    }
+
+    #[inline]
+    pub(super) fn take_backlog(&mut self) -> Option<Box<Backlog>> {
+        self.extras.as_deref_mut()?.backlog.take()
+    }
+
+    #[inline]
+    pub(super) fn put_backlog(&mut self, backlog: Option<Box<Backlog>>) {
+        if let Some(backlog) = backlog {
+            self.keep_backlog(backlog);
+        }
+    }
+
+    #[cold]
+    fn keep_backlog(&mut self, backlog: Box<Backlog>) {
+        self.extras().backlog = Some(backlog);
+    }
+
+    // What went wrong.
+
+    /// Whether program code has panicked, and nobody has been told of it.
+    pub(super) fn has_panicked(&self) -> bool {
+        self.mishap().is_some_and(|mishap| mishap.panic.is_some())
+    }
+
+    /// What program code has panicked with, and nobody has been told of.
+    pub(super) fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.extras.as_deref_mut()?.mishap.as_deref_mut()?.panic.take()
+    }
+
+    /// Program code has panicked. The first is told.
+    pub(super) fn put_panic(&mut self, panic: Box<dyn Any + Send>) {
+        self.extras().mishap.get_or_insert_default().panic.get_or_insert(panic);
+    }
+
+    /// What the transport failed with.
+    pub(super) fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.mishap()?.error.as_deref()
+    }
+
+    /// The transport has failed. The first failure is what it failed with.
+    pub(super) fn put_error(&mut self, error: Box<dyn Error + Send + Sync>) {
+        self.extras().mishap.get_or_insert_default().error.get_or_insert(error);
+    }
+
+    fn mishap(&self) -> Option<&Mishap> {
+        self.extras.as_deref()?.mishap.as_deref()
+    }
+}
+
+impl<H: Handler> Extras<H> {
+    fn is_empty(&self) -> bool {
+        self.seat.is_none()
+            && self.facts.is_none()
+            && self.backlog.is_none()
+            && self.timers.are_unused()
+            && self.mishap.is_none()
+            && self.unread.is_empty()
+            && self.successor.is_none()
+            && self.end.is_none()
+            && !self.half_closed
+            && !self.needs_security
+    }
+
+    /// See [`Io::is_calm`].
+    fn is_calm(&self) -> bool {
+        self.backlog.is_none()
+            && self.mishap.is_none()
+            && self.end.is_none()
+            && self.unread.bytes.is_empty()
+            && self.seat.as_deref().is_none_or(|seat| seat.says(0, State::Open))
     }
 }
 
 impl<H: Handler> Drop for Io<H> {
     /// A transport that is dropped takes its connection along; handles must learn of it.
     fn drop(&mut self) {
-        if let Some(seat) = &self.seat {
-            seat.leave();
-        }
+        self.leave();
     }
 }

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Waker;
 
-use anyloop_proto::{LARGE_PAYLOAD, Output, TransportError};
+use anyloop_proto::{Instant, LARGE_PAYLOAD, Output, TransportError};
 
 use super::backlog::{Backlog, Completion};
 use crate::transport::Transport;
@@ -22,8 +22,11 @@ pub(super) struct Line<'l> {
 
 /// What is behind the cork: the transport, of whatever type, and what it did not take yet.
 pub(super) trait Rear {
-    /// Writes the cork, and behind it the header and payload of one frame, and empties the cork.
-    fn flush(&mut self, cork: &mut Vec<u8>, header: &[u8], payload: &[u8]);
+    /// Writes the cork, which is not empty, and empties it. Returns how many bytes wait now.
+    fn flush(&mut self, cork: &mut Vec<u8>) -> usize;
+
+    /// The same with the header and payload of one frame behind it.
+    fn write_frame(&mut self, cork: &mut Vec<u8>, header: &[u8], payload: &[u8]) -> usize;
 
     /// Writes a frame that many connections send, or keeps a reference to it.
     fn write_shared(&mut self, frame: &Arc<[u8]>);
@@ -40,6 +43,12 @@ pub(super) trait Rear {
     /// What wakes the transport.
     fn waker(&self) -> Waker;
 
+    /// The number under which the transport knows the connection.
+    fn key(&self) -> u64;
+
+    /// The present, where the transport knows it more exactly.
+    fn now(&self) -> Option<Instant>;
+
     /// Whether nobody can read along.
     fn is_secure(&self) -> bool;
 
@@ -48,9 +57,11 @@ pub(super) trait Rear {
 }
 
 impl<'l> Line<'l> {
-    pub(super) fn new(
+    /// `backlog` is memory for the line to keep what the rear says, which it does not say yet.
+    #[inline]
+    pub(super) fn new<T: Transport>(
         cork: &'l mut Vec<u8>,
-        rear: &'l mut (dyn Rear + 'l),
+        rear: &'l mut TransportRear<'_, T>,
         backlog: &'l mut usize,
     ) -> Self {
         *backlog = rear.backlog();
@@ -98,9 +109,12 @@ impl<'l> Line<'l> {
     }
 
     /// Writes what was gathered.
+    #[inline]
     pub(super) fn flush(&mut self) {
-        self.rear.flush(self.cork, &[], &[]);
-        *self.backlog = self.rear.backlog();
+        // Completions only wait for what is in the cork.
+        if !self.cork.is_empty() {
+            *self.backlog = self.rear.flush(self.cork);
+        }
     }
 }
 
@@ -111,8 +125,7 @@ impl Output for Line<'_> {
     }
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
-        self.rear.flush(self.cork, header, payload);
-        *self.backlog = self.rear.backlog();
+        *self.backlog = self.rear.write_frame(self.cork, header, payload);
         true
     }
 
@@ -133,23 +146,54 @@ impl Output for Line<'_> {
     }
 }
 
+/// What the transport failed with, if it did.
+type Failed<E> = Option<(TransportError, E)>;
+
 /// The rear, for one type of transport.
 pub(super) struct TransportRear<'t, T: Transport> {
     transport: &'t mut T,
-    backlog: &'t mut Option<Box<Backlog>>,
+    backlog: Option<Box<Backlog>>,
     /// Completions of what is in the cork, by where in the cork it ends.
-    completions: Vec<(usize, Completion)>,
-    error: Option<(TransportError, T::Error)>,
+    completions: Option<Vec<(usize, Completion)>>,
+    error: Failed<T::Error>,
 }
 
 impl<'t, T: Transport> TransportRear<'t, T> {
-    pub(super) const fn new(transport: &'t mut T, backlog: &'t mut Option<Box<Backlog>>) -> Self {
-        Self { transport, backlog, completions: Vec::new(), error: None }
+    #[inline]
+    pub(super) const fn new(transport: &'t mut T, backlog: Option<Box<Backlog>>) -> Self {
+        Self { transport, backlog, completions: None, error: None }
     }
 
-    /// What the transport failed with.
-    pub(super) fn into_error(self) -> Option<(TransportError, T::Error)> {
-        self.error
+    /// What the transport did not take, and what it failed with.
+    #[inline]
+    pub(super) fn into_parts(self) -> (Option<Box<Backlog>>, Failed<T::Error>) {
+        (self.backlog, self.error)
+    }
+
+    /// Keeps what was not written of these.
+    #[cold]
+    fn keep(&mut self, parts: [&[u8]; 3], written: usize) {
+        let backlog = self.backlog.get_or_insert_default();
+        let mut gone = written;
+        for part in parts {
+            let skip = gone.min(part.len());
+            backlog.push(&part[skip..]);
+            gone -= skip;
+        }
+    }
+
+    /// Of `len` bytes that were flushed, so many were written: tells those who wait for it.
+    #[cold]
+    fn tell_flushed(&mut self, written: usize, len: usize) {
+        for (end, completion) in self.completions.take().into_iter().flatten() {
+            match self.backlog.as_deref_mut() {
+                // `len - end` bytes came after it.
+                Some(backlog) if end > written => {
+                    backlog.complete(len - end, completion);
+                }
+                _ => completion(Ok(())),
+            }
+        }
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
@@ -160,7 +204,7 @@ impl<'t, T: Transport> TransportRear<'t, T> {
 /// Writes what can be written; nothing more after a failure.
 fn write<T: Transport>(
     transport: &mut T,
-    failed: &mut Option<(TransportError, T::Error)>,
+    failed: &mut Failed<T::Error>,
     slices: &[IoSlice<'_>],
 ) -> usize {
     if failed.is_some() {
@@ -173,37 +217,43 @@ fn write<T: Transport>(
 }
 
 impl<T: Transport> Rear for TransportRear<'_, T> {
-    fn flush(&mut self, cork: &mut Vec<u8>, header: &[u8], payload: &[u8]) {
+    fn flush(&mut self, cork: &mut Vec<u8>) -> usize {
         // Taken out, for it is lent to all connections in turn: if the transport panics, what was
         // gathered for this one must not be found there by the next.
         let mut gathered = std::mem::take(cork);
-        let parts = [&gathered[..], header, payload];
-        let len = gathered.len() + header.len() + payload.len();
-        let written = match (self.backlog.is_some(), len) {
-            (true, _) | (_, 0) => 0,
-            _ if payload.is_empty() => self.write(&[IoSlice::new(&gathered)]).min(len),
-            _ => self.write(&parts.map(IoSlice::new)).min(len),
+        let len = gathered.len();
+        let written = match self.backlog {
+            Some(_) => 0,
+            None => self.write(&[IoSlice::new(&gathered)]),
         };
         if written < len {
-            let backlog = self.backlog.get_or_insert_default();
-            let mut gone = written;
-            for part in parts {
-                let skip = gone.min(part.len());
-                backlog.push(&part[skip..]);
-                gone -= skip;
-            }
+            self.keep([&gathered, &[], &[]], written);
         }
         gathered.clear();
         *cork = gathered;
-        for (end, completion) in self.completions.drain(..) {
-            match self.backlog.as_deref_mut() {
-                // `len - end` bytes came after it.
-                Some(backlog) if end > written => {
-                    backlog.complete(len - end, completion);
-                }
-                _ => completion(Ok(())),
-            }
+        if self.completions.is_some() {
+            self.tell_flushed(written, len);
         }
+        self.backlog()
+    }
+
+    fn write_frame(&mut self, cork: &mut Vec<u8>, header: &[u8], payload: &[u8]) -> usize {
+        let mut gathered = std::mem::take(cork); // as above
+        let parts = [&gathered[..], header, payload];
+        let len = parts.iter().map(|part| part.len()).sum();
+        let written = match self.backlog {
+            Some(_) => 0,
+            None => self.write(&parts.map(IoSlice::new)).min(len),
+        };
+        if written < len {
+            self.keep(parts, written);
+        }
+        gathered.clear();
+        *cork = gathered;
+        if self.completions.is_some() {
+            self.tell_flushed(written, len);
+        }
+        self.backlog()
     }
 
     fn write_shared(&mut self, frame: &Arc<[u8]>) {
@@ -221,24 +271,33 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
         let Some(waiting) = backlog.as_deref_mut() else { return };
         waiting.write(|slices| write(&mut **transport, error, slices));
         if waiting.len() == 0 {
-            **backlog = None;
+            *backlog = None;
         }
     }
 
     fn complete(&mut self, cork: usize, completion: Completion) {
         match self.backlog.as_deref_mut() {
-            _ if cork > 0 => self.completions.push((cork, completion)),
+            _ if cork > 0 => self.completions.get_or_insert_default().push((cork, completion)),
             Some(backlog) => backlog.complete(0, completion),
             None => completion(Ok(())),
         }
     }
 
+    #[inline]
     fn backlog(&self) -> usize {
         self.backlog.as_deref().map_or(0, Backlog::len)
     }
 
     fn waker(&self) -> Waker {
         self.transport.waker()
+    }
+
+    fn key(&self) -> u64 {
+        self.transport.key()
+    }
+
+    fn now(&self) -> Option<Instant> {
+        self.transport.now()
     }
 
     fn is_secure(&self) -> bool {

@@ -1,12 +1,32 @@
 //! The connections of an endpoint.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use anyloop_proto::{CloseCode, Prepared, State};
+use anyloop_proto::State;
 
-use super::error::Sent;
 use super::handle::{Handle, Seat};
 use super::handler::Handler;
+
+/// Who knows the connections of an endpoint, where a transport keeps them itself: its connections then
+/// need no [`Seat`] before somebody wants to reach them.
+pub(crate) trait Roster<H: Handler>: Send + Sync {
+    /// Handles of all that are not over.
+    fn handles(&self) -> Vec<Handle<H>>;
+
+    /// A connection has begun.
+    fn enter(&self, key: u64) {
+        let _ = key;
+    }
+
+    /// A connection has come to this state; [`State::Ended`] is its last.
+    fn publish(&self, key: u64, state: State) {
+        let _ = (key, state);
+    }
+
+    /// The seat of the connection with this [key](crate::transport::Transport::key), made if there is
+    /// none. Asked from within the connection's own session, which then publishes its state in it.
+    fn seat(&self, key: u64) -> Arc<Seat<H>>;
+}
 
 /// Who is there. Those who have left are forgotten when their number has grown to that of the others.
 pub(super) struct Registry<H: Handler> {
@@ -40,18 +60,6 @@ impl<H: Handler> Registry<H> {
         let seats = self.seats();
         let there = seats.all.iter().filter_map(Weak::upgrade).filter(|seat| !seat.is_gone());
         there.map(Handle::new).collect()
-    }
-
-    /// Sends to all that are open. Returns to how many.
-    pub(super) fn broadcast(&self, message: &Prepared) -> usize {
-        let handles = self.handles();
-        let open = handles.iter().filter(|handle| handle.state() == State::Open);
-        open.filter(|handle| handle.send_prepared(message).is_ok_and(Sent::is_on_its_way)).count()
-    }
-
-    /// Closes all. Returns how many.
-    pub(super) fn close_all(&self, code: CloseCode, reason: &str) -> usize {
-        self.handles().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
     }
 
     /// A panic elsewhere leaves the list as it was.

@@ -198,9 +198,3 @@ impl Default for ClientSettings {
         ClientOptions::default().into()
     }
 }
-
-/// What every session of an endpoint looks up.
-pub(super) struct Common {
-    pub(super) limits: BacklogLimits,
-    pub(super) keep_handshake: bool,
-}

@@ -20,7 +20,7 @@ use anyloop_proto::{Instant, Shutdown, TransportError};
 /// | the stream is there | [`start`](crate::endpoint::Session::start) |
 /// | bytes have arrived | [`feed`](crate::endpoint::Session::feed) |
 /// | the peer has ended its direction | [`handle_eof`](crate::endpoint::Session::handle_eof) |
-/// | the stream has failed | [`handle_error`](crate::endpoint::Session::handle_error) |
+/// | the stream has failed | [`handle_error`](crate::endpoint::Session::handle_error), or [`handle_error_with`](crate::endpoint::Session::handle_error_with) where it is known with what |
 /// | it can be written again | [`handle_writable`](crate::endpoint::Session::handle_writable) |
 /// | the deadline has come | [`handle_timeout`](crate::endpoint::Session::handle_timeout) |
 /// | it was woken | [`drain`](crate::endpoint::Session::drain) |
@@ -108,6 +108,11 @@ pub trait Transport {
     /// What it keeps for all connections of an endpoint: listeners, say, or what they begin with.
     type Endpoint: Default;
 
+    /// Whether a deadline that has moved to a later time need not be told, nor one that is gone: the
+    /// transport then calls [`handle_timeout`](crate::endpoint::Session::handle_timeout) at the earlier
+    /// one, and is told the new one there. Most deadlines move with each message, and never come.
+    const LAZY_DEADLINES: bool = false;
+
     /// Writes as much of `slices`, in order, as can be written at once, and returns how many bytes
     /// that was. If it was not all, the session keeps the rest and writes nothing more until
     /// [`handle_writable`](crate::endpoint::Session::handle_writable), which the transport then
@@ -153,4 +158,16 @@ pub trait Transport {
 
     /// Who is at the other end, for people to read.
     fn remote_endpoint(&self) -> String;
+
+    /// The number under which the transport itself knows this connection; one that keeps no list of
+    /// its own needs none.
+    fn key(&self) -> u64 {
+        0
+    }
+
+    /// The present, where the transport knows it more exactly than by the instant that it named in the
+    /// present call. Timers that a handler sets count from here.
+    fn now(&self) -> Option<Instant> {
+        None
+    }
 }

@@ -10,12 +10,14 @@ use crate::subject::{Subject, client, open_client, open_server, seconds, server}
 use crate::wire::{self, text};
 
 over_each_carrier! {
-    one_end_in_every_state,
     a_write_that_fails_in_every_state,
+    an_ending_says_who_and_why,
+    an_abort_does_not_wait_for_what_is_to_be_written;
+    not over sockets:
+    one_end_in_every_state,
     nothing_is_written_after_a_failed_write,
     a_write_that_fails_later,
-    an_ending_says_who_and_why,
-    an_abort_does_not_wait_for_what_is_to_be_written,
+    what_the_transport_failed_with_is_told,
     a_failure_waits_for_its_close_to_be_written,
     nonsense_does_not_panic,
 }
@@ -215,7 +217,7 @@ fn nothing_is_written_after_a_failed_write<C: Carrier>() {
     assert!(subject.end.is_over());
     assert_eq!(subject.end.writes(), before);
     assert!(subject.end.take_output().is_empty());
-    assert_eq!(subject.end.shutdowns(), [Shutdown::Abort]);
+    subject.end.assert_shut_down(&[Shutdown::Abort]);
 }
 
 fn a_write_that_fails_later<C: Carrier>() {
@@ -227,6 +229,38 @@ fn a_write_that_fails_later<C: Carrier>() {
     subject.end.fail_write();
     subject.end.give_room(1);
     assert_eq!(log.take(), ["close unclean by transport: none/none, connection reset"]);
+}
+
+/// A handler can ask for it where its connection ends, and only there is it.
+fn what_the_transport_failed_with_is_told<C: Carrier>() {
+    let told = |handlers: &mut Handlers, log: &Log| {
+        let (closes, fails, hears) = (log.clone(), log.clone(), log.clone());
+        handlers
+            .on_message(move |_, context| hears.push(format!("{:?}", context.error().is_some())))
+            .on_close(move |_, context| {
+                closes.push(format!("close {:?}", context.error().is_some()))
+            })
+            .on_fail(move |_, context| fails.push(format!("fail {:?}", context.error().is_some())));
+    };
+    let log = Log::default();
+    let mut handlers = Handlers::new();
+    told(&mut handlers, &log);
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[text("a")]);
+    subject.end.fail_write();
+    let _ = subject.end.handle().send("b").unwrap();
+    subject.end.drain();
+    assert_eq!(log.take(), ["false", "close true"]);
+
+    let mut subject = client::<C>(&handlers);
+    subject.end.fail_write();
+    subject.end.start();
+    assert_eq!(log.take(), ["fail true"]);
+
+    // The transport says no more than that it was reset.
+    open_server::<C>(&handlers).end.reset();
+    open_server::<C>(&handlers).end.eof();
+    assert_eq!(log.take(), ["close false", "close false"]);
 }
 
 fn an_ending_says_who_and_why<C: Carrier>() {
@@ -260,7 +294,7 @@ fn an_abort_does_not_wait_for_what_is_to_be_written<C: Carrier>() {
     subject.end.block();
     let _ = subject.with_handle(|handle| handle.send("a")).unwrap();
     subject.end.eof();
-    assert_eq!(subject.end.shutdowns(), [Shutdown::Abort]);
+    subject.end.assert_shut_down(&[Shutdown::Abort]);
     assert_eq!(log.take().len(), 1);
 }
 
@@ -271,20 +305,20 @@ fn a_failure_waits_for_its_close_to_be_written<C: Carrier>() {
     subject.end.block();
     let _ = subject.with_handle(|handle| handle.send("a")).unwrap();
     subject.receive(&[wire::frame(0x3, "")]);
-    assert_eq!(subject.end.shutdowns(), []);
+    subject.end.assert_shut_down(&[]);
     subject.end.give_room(3);
-    assert_eq!(subject.end.shutdowns(), []);
+    subject.end.assert_shut_down(&[]);
     subject.end.give_room(usize::MAX);
-    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose]);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose]);
     subject.end.eof();
-    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose, Shutdown::Close]);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose, Shutdown::Close]);
 
     // But not for ever.
     let mut subject = open_server::<C>(&recording(&log));
     subject.end.block();
     subject.receive(&[wire::frame(0x3, "")]);
     subject.advance(seconds(5));
-    assert_eq!(subject.end.shutdowns(), [Shutdown::Abort]);
+    subject.end.assert_shut_down(&[Shutdown::Abort]);
 }
 
 fn nonsense_does_not_panic<C: Carrier>() {

@@ -13,9 +13,7 @@ use crate::subject::{
 use crate::wire::{self, binary, ping, pong, text};
 
 over_each_carrier! {
-    a_server_tells_everything_in_order,
     a_client_tells_everything_in_order,
-    closures_are_told_the_same,
     chunks_instead_of_messages_where_it_is_set_to_stream,
     two_ends_over_one_stream,
     a_closed_connection_says_nothing_more,
@@ -28,7 +26,10 @@ over_each_carrier! {
     handlers_set_later_are_for_later_connections,
     a_successor_takes_over_after_the_call,
     a_successor_can_be_named_before_the_connection_is_open,
-    a_message_that_is_whole_before_a_bad_frame_is_delivered,
+    a_message_that_is_whole_before_a_bad_frame_is_delivered;
+    not over sockets:
+    a_server_tells_everything_in_order,
+    closures_are_told_the_same,
 }
 
 /// What a connection of a server that is full of events tells.
@@ -127,7 +128,7 @@ fn two_ends_over_one_stream<C: Carrier>() {
     pair.run();
     assert_eq!(log.0.take(), ["close clean by local: 1000/1000"]);
     assert_eq!(log.1.take(), ["close clean by peer: 1000/1000"]);
-    assert_eq!(pair.server.end.shutdowns(), [Shutdown::Close]);
+    pair.server.end.assert_shut_down(&[Shutdown::Close]);
     assert!(pair.client.end.is_over() && pair.server.end.is_over());
 }
 
@@ -136,7 +137,7 @@ fn a_closed_connection_says_nothing_more<C: Carrier>() {
     let mut subject = open_server::<C>(&recording(&log));
     subject.close_by_peer();
     assert_eq!(log.take(), ["validate GET /chat", "open", "close clean by peer: 1000/1000"]);
-    assert_eq!(subject.receive(&[text("late")]), 0);
+    C::assert_taken(subject.receive(&[text("late")]), 0);
     subject.end.eof();
     subject.end.reset();
     subject.end.drain();
@@ -145,7 +146,7 @@ fn a_closed_connection_says_nothing_more<C: Carrier>() {
     subject.advance(seconds(3600));
     subject.end.handle_timeout();
     assert!(log.take().is_empty());
-    assert_eq!(subject.end.shutdowns(), [Shutdown::Close]);
+    subject.end.assert_shut_down(&[Shutdown::Close]);
 }
 
 fn a_failed_handshake_says_fail_and_nothing_else<C: Carrier>() {
@@ -162,11 +163,11 @@ fn a_failed_handshake_says_fail_and_nothing_else<C: Carrier>() {
         subject.receive_bytes(request);
         subject.receive(&[text("a")]);
         assert!(log.take().is_empty(), "{cause}: told when the stream has ended");
-        assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose]);
+        subject.end.assert_shut_down(&[Shutdown::HalfClose]);
         assert!(subject.sent_response().starts_with("HTTP/1.1 4"), "{cause}");
         subject.end.eof();
         assert_eq!(log.take(), [format!("fail by peer: {cause}")]);
-        assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose, Shutdown::Close]);
+        subject.end.assert_shut_down(&[Shutdown::HalfClose, Shutdown::Close]);
         subject.end.eof();
         subject.end.reset();
         assert!(log.take().is_empty());
@@ -193,7 +194,7 @@ fn a_refused_client_says_fail_and_nothing_else<C: Carrier>() {
         subject.receive(&[text("a")]);
         subject.end.eof();
         assert_eq!(log.take(), [format!("fail by peer: {cause}")]);
-        assert_eq!(subject.end.shutdowns(), [Shutdown::Abort]);
+        subject.end.assert_shut_down(&[Shutdown::Abort]);
     }
 }
 
@@ -326,7 +327,7 @@ fn a_message_that_is_whole_before_a_bad_frame_is_delivered<C: Carrier>() {
     subject.receive(&[text("a"), wire::frame(0x3, ""), text("b")]);
     assert_eq!(log.take(), ["text a"]);
     assert_eq!(subject.sent()[0].payload[..2], 1002_u16.to_be_bytes());
-    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose]);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose]);
     subject.end.eof();
     assert_eq!(log.take(), ["close unclean by peer: 1002/none, reserved opcode 0x3"]);
 }

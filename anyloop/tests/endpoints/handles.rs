@@ -19,17 +19,18 @@ over_each_carrier! {
     everything_from_another_thread,
     many_threads_lose_nothing,
     what_is_asked_for_is_done_in_order,
-    a_handler_reaches_itself,
-    what_is_asked_for_while_draining_waits_for_the_next_time,
     a_closed_connection_is_gone,
     a_failed_connection_is_gone,
     answered_http_is_gone,
     a_dropped_connection_is_gone,
     in_close_it_is_gone_already,
-    what_was_posted_to_a_connection_that_ends_is_dropped,
     too_long_reasons_are_refused,
     handles_know_the_state,
-    handles_of_one_connection_are_the_same,
+    handles_of_one_connection_are_the_same;
+    not over sockets:
+    a_handler_reaches_itself,
+    what_is_asked_for_while_draining_waits_for_the_next_time,
+    what_was_posted_to_a_connection_that_ends_is_dropped,
 }
 
 fn assert_gone(handle: &Handle<Handlers>) {

@@ -24,7 +24,8 @@ over_each_carrier! {
     a_panic_in_a_posted_function_tells_who_comes_behind_it,
     a_pause_from_the_beginning_after_a_late_verdict_kills_nobody,
     who_was_told_of_back_pressure_is_told_that_it_is_over,
-    a_connection_is_open_for_its_handles_when_open_is_called,
+    a_connection_is_open_for_its_handles_when_open_is_called;
+    not over sockets:
     the_number_of_a_timer_is_given_out_once,
 }
 

@@ -24,12 +24,10 @@ over_each_carrier! {
     a_server_that_refuses_knows_the_request,
     a_verdict_can_be_deferred_and_accept,
     a_verdict_can_be_deferred_and_refuse,
-    a_deferred_verdict_has_a_deadline,
     only_the_first_verdict_counts,
     an_answer_that_cannot_be_given_is_500,
     plain_http_is_answered,
     plain_http_can_be_answered_later,
-    plain_http_that_nobody_answers_fails,
     a_client_that_ends_its_direction_still_reads_its_answer,
     plain_http_cannot_be_accepted,
     frames_behind_the_request_are_kept_for_the_verdict,
@@ -40,7 +38,10 @@ over_each_carrier! {
     nothing_can_be_sent_before_it_is_open,
     a_server_can_give_up_a_handshake,
     a_client_can_give_up_a_handshake,
-    a_client_that_is_given_up_before_it_starts_says_nothing,
+    a_client_that_is_given_up_before_it_starts_says_nothing;
+    not over sockets:
+    a_deferred_verdict_has_a_deadline,
+    plain_http_that_nobody_answers_fails,
     a_client_whose_request_is_stuck_gives_up_in_time,
 }
 
@@ -254,9 +255,9 @@ fn plain_http_is_answered<C: Carrier>() {
     let answer = subject.sent_response();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\n/page"), "{answer}");
-    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose]);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose]);
     subject.end.eof();
-    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose, Shutdown::Close]);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose, Shutdown::Close]);
     assert!(log.take().is_empty());
 }
 
@@ -283,7 +284,7 @@ fn plain_http_that_nobody_answers_fails<C: Carrier>() {
     subject.advance(seconds(10));
     assert!(subject.sent_response().starts_with("HTTP/1.1 503 "));
     subject.advance(seconds(5));
-    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose, Shutdown::Abort]);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose, Shutdown::Abort]);
     assert_eq!(log.take(), ["http", "fail by local: request not answered in time"]);
 }
 
@@ -294,7 +295,7 @@ fn a_client_that_ends_its_direction_still_reads_its_answer<C: Carrier>() {
     subject.end.eof();
     subject.with_handle(|handle| handle.respond(response(200, "here"))).unwrap();
     assert!(subject.sent_response().ends_with("here"));
-    assert_eq!(subject.end.shutdowns(), [Shutdown::Close]);
+    subject.end.assert_shut_down(&[Shutdown::Close]);
     assert_eq!(log.take(), ["http"]);
 }
 
@@ -315,7 +316,7 @@ fn frames_behind_the_request_are_kept_for_the_verdict<C: Carrier>() {
     assert_eq!(log.take(), ["validate GET /chat", "open", "text a", "text b"]);
 
     let mut subject = server::<C>(&deferring(&log));
-    assert_eq!(subject.receive_bytes(&all), wire::REQUEST.len());
+    C::assert_taken(subject.receive_bytes(&all), wire::REQUEST.len());
     assert_eq!(subject.read_on(), 0, "not before the verdict");
     subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
     subject.read_on();
@@ -423,7 +424,7 @@ fn a_server_can_give_up_a_handshake<C: Carrier>() {
     subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
     assert!(subject.end.take_output().is_empty());
     assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
-    assert_eq!(subject.end.shutdowns(), [Shutdown::Close]);
+    subject.end.assert_shut_down(&[Shutdown::Close]);
 }
 
 fn a_client_can_give_up_a_handshake<C: Carrier>() {
@@ -432,7 +433,7 @@ fn a_client_can_give_up_a_handshake<C: Carrier>() {
     subject.end.start();
     subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
     assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
-    assert_eq!(subject.end.shutdowns(), [Shutdown::Abort]);
+    subject.end.assert_shut_down(&[Shutdown::Abort]);
     subject.receive_bytes(wire::RESPONSE);
     assert!(log.take().is_empty());
 }

@@ -12,6 +12,8 @@ use crate::subject::{Subject, client, open_client, open_server, seconds, server}
 use crate::wire::{self, pong};
 
 over_each_carrier! {
+    a_reset_against_the_end;
+    not over sockets:
     the_request_against_its_deadline,
     the_response_against_its_deadline,
     the_verdict_against_its_deadline,
@@ -21,7 +23,6 @@ over_each_carrier! {
     the_pong_against_its_deadline,
     a_timer_against_its_cancellation,
     the_close_of_each_side_against_the_other,
-    a_reset_against_the_end,
 }
 
 /// Does both things at an instant when the deadline is due, in one order.

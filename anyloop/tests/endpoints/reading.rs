@@ -20,8 +20,9 @@ over_each_carrier! {
     a_client_takes_nothing_behind_a_close,
     what_follows_a_failure_is_not_taken,
     messages_are_received_after_our_own_close,
+    messages_in_parts;
+    not over sockets:
     a_paused_connection_can_end,
-    messages_in_parts,
 }
 
 /// Pauses in each message "pause".
@@ -44,9 +45,10 @@ fn a_pause_in_the_first_of_six_messages_stops_the_second<C: Carrier>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     let messages = ["pause", "2", "3", "4", "5", "6"].map(text);
-    assert_eq!(subject.receive(&messages), messages[0].bytes(wire::other(subject.role)).len());
+    let first = messages[0].bytes(wire::other(subject.role)).len();
+    C::assert_taken(subject.receive(&messages), first);
     assert_eq!(log.take(), ["text pause"]);
-    assert_eq!(subject.receive(&[text("7")]), 0);
+    C::assert_taken(subject.receive(&[text("7")]), 0);
     subject.with_handle(|handle| handle.resume_reading()).unwrap();
     subject.read_on();
     let told = log.take();
@@ -62,7 +64,7 @@ fn a_pause_in_open_stops_the_first<C: Carrier>() {
     subject.end.start();
     let frames = wire::stream(&[text("a")], wire::other(subject.role));
     let taken = subject.receive_bytes([wire::RESPONSE.as_bytes(), &frames].concat());
-    assert_eq!(taken, wire::RESPONSE.len());
+    C::assert_taken(taken, wire::RESPONSE.len());
     assert!(log.take().is_empty());
     subject.with_handle(|handle| handle.resume_reading()).unwrap();
     subject.read_on();
@@ -73,7 +75,7 @@ fn a_pause_from_elsewhere<C: Carrier>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.with_handle(|handle| handle.pause_reading()).unwrap();
-    assert_eq!(subject.receive(&[text("a"), text("b")]), 0);
+    C::assert_taken(subject.receive(&[text("a"), text("b")]), 0);
     subject.with_handle(|handle| handle.resume_reading()).unwrap();
     subject.read_on();
     assert_eq!(log.take(), ["text a", "text b"]);
@@ -144,8 +146,8 @@ fn what_follows_a_close_is_not_taken<C: Carrier>() {
     let mut subject = pausing::<C>(&log);
     let close = wire::close(1000, "").bytes(wire::other(subject.role));
     assert_eq!(close.len(), 8);
-    assert_eq!(subject.receive_bytes([&close[..], &[0x81; 10]].concat()), 8);
-    assert_eq!(subject.read_on(), 0);
+    C::assert_taken(subject.receive_bytes([&close[..], &[0x81; 10]].concat()), 8);
+    C::assert_taken(subject.read_on(), 0);
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 
@@ -155,9 +157,9 @@ fn a_client_takes_nothing_behind_a_close<C: Carrier>() {
     log.take();
     let close = wire::close(1000, "").bytes(wire::other(subject.role));
     let taken = subject.receive_bytes([&close[..], &[0x81; 10]].concat());
-    assert_eq!(taken, close.len());
-    assert_eq!(subject.read_on(), 0);
-    assert_eq!(subject.end.shutdowns(), [], "the server ends the stream");
+    C::assert_taken(taken, close.len());
+    C::assert_taken(subject.read_on(), 0);
+    subject.end.assert_shut_down(&[]);
     subject.end.eof();
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
@@ -167,8 +169,8 @@ fn what_follows_a_failure_is_not_taken<C: Carrier>() {
     let mut subject = pausing::<C>(&log);
     subject.receive(&[wire::frame(0x3, "")]);
     subject.unread.clear();
-    assert_eq!(subject.receive(&[text("a")]), 0);
-    assert_eq!(subject.end.shutdowns(), [Shutdown::HalfClose]);
+    C::assert_taken(subject.receive(&[text("a")]), 0);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose]);
     assert!(log.take().is_empty());
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use anyloop::endpoint::Overflow;
+use anyloop::endpoint::{Counters, Overflow};
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 use anyloop::proto::{CloseCode, Prepared};
 use anyloop::transport::iostream::IoStream;
@@ -15,12 +15,15 @@ use crate::subject::{Subject, new_server, open_client, seconds, server_settings}
 use crate::wire::{self, text};
 
 over_each_carrier! {
-    connections_come_and_go,
     a_broadcast_reaches_all_that_are_open,
     a_broadcast_passes_over_those_who_are_full,
+    clients_count_as_well;
+    not over sockets:
+    connections_come_and_go,
     all_can_be_closed,
     a_server_shuts_down_gracefully,
     a_client_endpoint_knows_its_connections,
+    everything_is_counted_once,
 }
 
 fn connections_come_and_go<C: Carrier>() {
@@ -156,6 +159,52 @@ fn a_client_endpoint_knows_its_connections<C: Carrier>() {
     drop((first, second));
     assert!(client.connections().is_empty());
     open_client::<C>(&Handlers::new());
+}
+
+fn everything_is_counted_once<C: Carrier>() {
+    let clock = Clock::default();
+    let mut handlers = Handlers::new();
+    handlers.on_message(|message, context| _ = context.send(message));
+    let server = new_server::<C, _>(server_settings(|_| ()), handlers, &clock);
+    assert_eq!(server.counters(), Counters::default());
+    let subject = || Subject::<C>::of_server(&server, &clock);
+
+    let mut open = subject().open();
+    open.receive(&[text("abc"), wire::ping("no message"), text("de")]);
+    let counters = server.counters();
+    assert_eq!((counters.made, counters.opened, counters.messages_received), (1, 1, 0));
+    open.close_by_peer();
+
+    let mut broken = subject().open();
+    broken.receive(&[text("f")]);
+    broken.end.reset();
+
+    let mut plain = subject();
+    plain.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(server.counters().http, 0); // the answer is still to be read
+    plain.end.eof();
+    subject().receive_bytes("nonsense\r\n\r\n"); // and dropped before its end
+    subject().end.eof();
+
+    let counters = server.counters();
+    assert_eq!((counters.made, counters.opened), (5, 2));
+    assert_eq!((counters.closed, counters.http, counters.failed), (2, 1, 1));
+    assert_eq!((counters.messages_received, counters.bytes_received), (3, 6));
+    assert_eq!((counters.messages_sent, counters.bytes_sent), (3, 6));
+}
+
+fn clients_count_as_well<C: Carrier>() {
+    let clock = Clock::default();
+    let mut client = anyloop::Client::<C::Transport>::new(crate::subject::client_settings(|_| ()));
+    C::set_clock(client.transport_mut(), &clock);
+    Subject::<C>::of_client(&client, &clock).open().close_by_peer();
+    let mut refused = Subject::<C>::of_client(&client, &clock);
+    refused.end.start();
+    refused.receive_bytes("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    refused.end.eof();
+    let counters = client.counters();
+    assert_eq!((counters.made, counters.opened), (2, 1));
+    assert_eq!((counters.closed, counters.failed, counters.http), (1, 1, 0));
 }
 
 /// A frame for many slow readers is kept once: what each of them is offered lies in the same place.

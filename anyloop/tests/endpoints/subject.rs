@@ -80,12 +80,15 @@ pub(crate) fn open_client<C: Carrier>(handlers: &Handlers) -> Subject<C> {
 }
 
 impl<C: Carrier, H: Handler> Subject<C, H> {
-    pub(crate) fn server(settings: ServerSettings, factory: impl Factory<Handler = H>) -> Self {
+    pub(crate) fn server(
+        settings: ServerSettings,
+        factory: impl Factory<Handler = H> + 'static,
+    ) -> Self {
         let clock = Clock::default();
         Self::of_server(&new_server::<C, _>(settings, factory, &clock), &clock)
     }
 
-    pub(crate) fn of_server<F: Factory<Handler = H>>(
+    pub(crate) fn of_server<F: Factory<Handler = H> + 'static>(
         server: &Server<C::Transport, F>,
         clock: &Clock,
     ) -> Self {
@@ -93,14 +96,17 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
         Self { end, clock: clock.clone(), role: Role::Server, unread: Vec::new(), ended: false }
     }
 
-    pub(crate) fn client(settings: ClientSettings, factory: impl Factory<Handler = H>) -> Self {
+    pub(crate) fn client(
+        settings: ClientSettings,
+        factory: impl Factory<Handler = H> + 'static,
+    ) -> Self {
         let clock = Clock::default();
         let mut client = Client::with_factory(settings, factory);
         C::set_clock(client.transport_mut(), &clock);
         Self::of_client(&client, &clock)
     }
 
-    pub(crate) fn of_client<F: Factory<Handler = H>>(
+    pub(crate) fn of_client<F: Factory<Handler = H> + 'static>(
         client: &Client<C::Transport, F>,
         clock: &Clock,
     ) -> Self {
@@ -214,8 +220,8 @@ pub(crate) struct Pair<C: Carrier, K: Handler = Handlers, S: Handler = Handlers>
 
 impl<C: Carrier, K: Handler, S: Handler> Pair<C, K, S> {
     pub(crate) fn new(
-        client: (ClientSettings, impl Factory<Handler = K>),
-        server: (ServerSettings, impl Factory<Handler = S>),
+        client: (ClientSettings, impl Factory<Handler = K> + 'static),
+        server: (ServerSettings, impl Factory<Handler = S> + 'static),
     ) -> Self {
         let clock = Clock::default();
         let mut endpoint = Client::with_factory(client.0, client.1);

@@ -16,11 +16,12 @@ use crate::subject::{
 use crate::wire::{self, ping, pong, text};
 
 over_each_carrier! {
+    a_cancelled_timer_is_dropped,
+    a_timer_is_dropped_at_the_end;
+    not over sockets:
     timers_run_when_they_are_due,
     timers_due_together_run_in_the_order_they_were_set,
     a_timer_may_set_and_cancel_others,
-    a_cancelled_timer_is_dropped,
-    a_timer_is_dropped_at_the_end,
     a_timer_from_a_handle_counts_from_its_turn,
     a_timer_sends,
     timers_before_the_connection_is_open,

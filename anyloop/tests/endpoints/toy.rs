@@ -258,11 +258,11 @@ impl Carrier for Pipes {
     type Transport = Toy;
     type End<H: Handler> = ToyEnd<H>;
 
-    fn server<F: Factory>(server: &Server<Toy, F>, clock: &Clock) -> ToyEnd<F::Handler> {
+    fn server<F: Factory + 'static>(server: &Server<Toy, F>, clock: &Clock) -> ToyEnd<F::Handler> {
         ToyEnd::server(server, Pipe::default(), Pipe::default(), clock)
     }
 
-    fn client<F: Factory>(
+    fn client<F: Factory + 'static>(
         client: &Client<Toy, F>,
         target: &Target,
         clock: &Clock,

@@ -21,6 +21,8 @@ impl Transport for Socket {
     type Error = std::convert::Infallible;
     type Endpoint = ();
 
+    const LAZY_DEADLINES: bool = true;
+
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Self::Error> {
         Ok(slices.iter().map(|slice| Self::write(self, slice)).sum())
     }
@@ -51,6 +53,7 @@ impl Transport for Socket {
 struct Echo;
 
 impl Handler for Echo {
+    #[inline] // as one that is small is where program and handler are compiled together
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         let _ = context.send(message);
     }

@@ -212,7 +212,7 @@ impl<F: Factory> Server<IoStream, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
-        self.connection_with(self.factory().make())
+        self.connection_with(self.core().make_handler())
     }
 
     /// The same with a handler of its own.
@@ -236,7 +236,7 @@ impl<F: Factory> Client<IoStream, F> {
     ///
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
-        self.connection_with(self.factory().make(), target)
+        self.connection_with(self.core().make_handler(), target)
     }
 
     /// The same with a handler of its own.

@@ -1,0 +1,368 @@
+//! How many handlers are called, and that what is stopped is not lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyloop_proto::handshake::Accept;
+use anyloop_proto::{CloseCode, Instant, Shutdown, TransportError};
+
+use super::*;
+
+#[test]
+fn everything_in_one_read_is_told_one_by_one() {
+    let mut subject = Subject::<true>::new();
+    subject.allow(1);
+    subject.feed([REQUEST.as_bytes(), &texts(b"abc"), CLOSE].concat());
+    assert_eq!(subject.log(), ["validate"]);
+    assert!(subject.session.is_interrupted());
+    for told in ["open", "a", "b", "c"] {
+        assert!(subject.session.wants_to_proceed());
+        subject.allow(1);
+        subject.proceed();
+        assert_eq!(subject.log(), [told]);
+        assert_eq!(subject.scratch.gate.called(), 1);
+    }
+    assert!(subject.memory.shutdowns.is_empty());
+    subject.allow(1);
+    subject.proceed();
+    assert_eq!(subject.log(), ["close clean"]);
+    assert_eq!(subject.memory.shutdowns, [Shutdown::Close]);
+    assert!(subject.session.is_over() && !subject.session.wants_to_proceed());
+}
+
+#[test]
+fn a_closed_gate_stops_everything() {
+    let mut subject = Subject::<true>::new();
+    subject.allow(0);
+    subject.feed([REQUEST.as_bytes(), &texts(b"a")].concat());
+    subject.proceed();
+    assert!(subject.log().is_empty() && subject.session.wants_to_proceed());
+    subject.allow(100);
+    subject.proceed();
+    assert_eq!(subject.log(), ["validate", "open", "a"]);
+    assert!(!subject.session.wants_to_proceed() && !subject.session.has_unread());
+}
+
+#[test]
+fn a_client_opens_and_goes_on() {
+    let mut subject = Subject::<true>::client();
+    subject.allow(1);
+    subject.feed(
+        [RESPONSE.as_bytes(), b"\x81\x01a\x81\x01b\x89\x00\x8a\x00\x88\x02\x03\xe8"].concat(),
+    );
+    assert_eq!(subject.log(), ["open"]);
+    assert_eq!(subject.the_rest_one_by_one(), ["a", "b", "ping", "pong"]);
+    subject.allow(0);
+    subject.eof();
+    assert!(subject.log().is_empty() && subject.memory.shutdowns.is_empty());
+    assert_eq!(subject.the_rest_one_by_one(), ["close clean"]);
+    assert_eq!(subject.memory.shutdowns, [Shutdown::Close]);
+}
+
+#[test]
+fn one_means_one_of_a_thousand() {
+    let mut subject = Subject::<true>::open();
+    subject.allow(1);
+    subject.feed(texts(&[b'x'; 1000]));
+    assert_eq!(subject.log(), ["x"]);
+    assert_eq!(subject.the_rest_one_by_one().len(), 999);
+}
+
+#[test]
+fn a_stop_within_a_handler_holds_from_there() {
+    let mut subject = Subject::<true>::open();
+    subject.feed(texts(b"abScd"));
+    assert_eq!(subject.log(), ["a", "b", "S"]);
+    subject.proceed();
+    assert!(subject.log().is_empty());
+    subject.recorder.stop.store(false, Ordering::Release);
+    subject.proceed();
+    assert_eq!(subject.log(), ["c", "d"]);
+}
+
+#[test]
+fn chunks_are_counted_too() {
+    let mut subject =
+        Subject::<true>::changed(Recorder::new(), |config| config.streaming = true).opened();
+    subject.allow(1);
+    subject.feed(b"\x01\x82\0\0\0\0ab\x80\x81\0\0\0\0c");
+    assert_eq!(subject.log(), ["chunk of 2"]);
+    assert_eq!(subject.the_rest_one_by_one(), ["chunk of 1"]);
+}
+
+#[test]
+fn commands_that_were_not_reached_stay_in_order() {
+    let mut subject = Subject::<true>::open();
+    let handle = subject.handle();
+    for number in 0..5 {
+        handle.post(move |recorder, _| recorder.log.push(format!("post {number}"))).unwrap();
+        let _ = handle.send(format!("{number}").as_str()).unwrap();
+    }
+    let waiting = handle.buffered_amount();
+    assert_eq!(waiting, 5);
+    subject.allow(1);
+    subject.drain();
+    assert_eq!(subject.log(), ["post 0"]);
+    assert_eq!(subject.memory.written, b"\x81\x010");
+    assert_eq!(handle.buffered_amount(), 4); // what was put back is there still
+    handle.interrupt().unwrap(); // behind those
+    let rest = subject.the_rest_one_by_one();
+    assert_eq!(rest, ["post 1", "post 2", "post 3", "post 4", "interrupt"]);
+    assert_eq!(subject.memory.written, b"\x81\x010\x81\x011\x81\x012\x81\x013\x81\x014");
+    assert_eq!(handle.buffered_amount(), 0);
+}
+
+#[test]
+fn commands_wait_for_the_connection_to_be_told_open() {
+    let mut recorder = Recorder::new();
+    recorder.verdict = Verdict::Defer;
+    let mut subject = Subject::<true>::changed(recorder, |_| ());
+    subject.feed([REQUEST.as_bytes(), &texts(b"a")].concat());
+    assert_eq!(subject.log(), ["validate"]);
+    assert!(subject.session.has_unread() && !subject.session.wants_to_proceed());
+    let handle = subject.handle();
+    handle.accept(Accept::new()).unwrap();
+    let _ = handle.send("b").unwrap();
+    handle.post(|recorder, _| recorder.log.push("post")).unwrap();
+    subject.allow(0);
+    subject.drain();
+    assert!(subject.memory.written.ends_with(b"\r\n\r\n")); // open, but nobody knows
+    assert_eq!(subject.the_rest_one_by_one(), ["open", "post", "a"]);
+    assert!(subject.memory.written.ends_with(b"\r\n\r\n\x81\x01b"));
+}
+
+/// Each post makes another, for ever.
+#[test]
+fn nobody_starves() {
+    fn again(recorder: &mut Recorder, context: &mut Context<'_, Recorder>) {
+        recorder.log.push("post");
+        context.handle().post(again).unwrap();
+        context.set_timer(Duration::ZERO, |recorder, _| recorder.log.push("timer"));
+    }
+    let mut subject = Subject::<true>::open();
+    subject.handle().post(again).unwrap();
+    subject.allow(0);
+    subject.drain();
+    subject.feed(texts(b"aaaaaaaaaa"));
+    for _ in 0..30 {
+        subject.allow(1);
+        subject.proceed();
+    }
+    let log = subject.log();
+    for who in ["post", "timer", "a"] {
+        let turns = log.iter().filter(|told| *told == who).count();
+        assert!(turns >= 9, "{turns} of {who}: {log:?}");
+    }
+}
+
+#[test]
+fn timers_that_are_due_stay_due() {
+    let mut subject = Subject::<true>::open();
+    subject
+        .handle()
+        .post(|_, context| {
+            for number in 0..3 {
+                context.set_timer(Duration::from_secs(1), move |recorder: &mut Recorder, _| {
+                    recorder.log.push(format!("timer {number}"));
+                });
+            }
+        })
+        .unwrap();
+    subject.drain();
+    let due = subject.now + Duration::from_secs(1);
+    assert_eq!(subject.memory.deadlines.last(), Some(&Some(due)));
+    subject.advance(Duration::from_secs(1));
+    subject.allow(1);
+    subject.timeout();
+    assert_eq!(subject.log(), ["timer 0"]);
+    assert_eq!(subject.memory.deadlines.last(), Some(&Some(due))); // it fires again
+    subject.allow(1);
+    subject.timeout();
+    assert_eq!(subject.log(), ["timer 1"]);
+    assert_eq!(subject.the_rest_one_by_one(), ["timer 2"]);
+}
+
+#[test]
+fn a_pong_that_does_not_come_is_told_when_it_may() {
+    let mut subject = Subject::<true>::open();
+    let due = |subject: &mut Subject<true>| {
+        subject.now = subject.session.deadline().unwrap();
+        subject.timeout();
+    };
+    while subject.memory.written.is_empty() {
+        due(&mut subject);
+    }
+    assert!(subject.memory.written.starts_with(b"\x89")); // the keep-alive's ping
+    subject.allow(0);
+    due(&mut subject);
+    assert!(subject.log().is_empty() && subject.session.wants_to_proceed());
+    assert_eq!(subject.the_rest_one_by_one(), ["pong timeout"]);
+    subject.allow(0);
+    subject.eof();
+    assert_eq!(subject.the_rest_one_by_one(), ["close"]);
+}
+
+#[test]
+fn room_is_told_when_it_may() {
+    let mut subject = Subject::<true>::open();
+    subject.memory.window = 1;
+    let _ = subject.handle().send(&vec![0; 2 << 20]).unwrap();
+    subject.drain();
+    subject.memory.window = 0;
+    subject.allow(0);
+    subject.writable();
+    assert!(subject.log().is_empty() && subject.session.wants_to_proceed());
+    assert_eq!(subject.the_rest_one_by_one(), ["drained"]);
+}
+
+#[test]
+fn plain_http_takes_one_place_and_its_end_none() {
+    let mut subject = Subject::<true>::new();
+    subject.allow(0);
+    subject.feed("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(subject.the_rest_one_by_one(), ["http"]);
+    subject.allow(0);
+    subject.eof();
+    assert!(subject.session.is_over() && subject.log().is_empty());
+}
+
+#[test]
+fn a_failure_is_told_when_it_may() {
+    let mut subject = Subject::<true>::new();
+    subject.allow(0);
+    subject.eof();
+    assert!(!subject.session.is_over() && subject.memory.shutdowns.is_empty());
+    assert_eq!(subject.the_rest_one_by_one(), ["fail"]);
+    assert_eq!(subject.memory.shutdowns, [Shutdown::Abort]);
+}
+
+/// The end of the stream comes behind all that came before it, however that was stopped.
+#[test]
+fn the_end_is_told_last() {
+    for error in [None, Some(TransportError::Reset)] {
+        let mut subject = Subject::<true>::new();
+        subject.allow(1);
+        subject.feed([REQUEST.as_bytes(), &texts(b"ab")].concat());
+        let handle = subject.handle();
+        handle.post(|recorder, _| recorder.log.push("post")).unwrap();
+        subject.allow(0);
+        subject.drain();
+        let Subject { session, memory, scratch, now, .. } = &mut subject;
+        match error {
+            None => session.handle_eof(memory, scratch, *now),
+            Some(kind) => {
+                session.handle_error_with(memory, scratch, kind, Box::new(Broken(1)), *now);
+            }
+        }
+        let mut log = subject.the_rest_one_by_one();
+        let end = if error.is_some() { "close: on purpose, number 1" } else { "close" };
+        assert_eq!(log.pop().unwrap(), end);
+        log.sort();
+        assert_eq!(log, ["a", "b", "open", "post", "validate"]);
+        assert!(handle.send("late").is_err());
+    }
+}
+
+/// What was left in the mailbox is done before the end, also where the peer's Close came meanwhile.
+#[test]
+fn a_close_does_not_overtake_what_was_left() {
+    let mut subject = Subject::<true>::open();
+    let handle = subject.handle();
+    for number in 0..3 {
+        handle.post(move |recorder, _| recorder.log.push(format!("post {number}"))).unwrap();
+    }
+    subject.allow(1);
+    subject.drain();
+    subject.allow(100);
+    subject.feed(CLOSE);
+    assert!(!subject.session.is_over());
+    let rest = subject.the_rest_one_by_one();
+    assert_eq!(rest, ["post 0", "post 1", "post 2", "close clean"]);
+}
+
+#[test]
+fn a_connection_that_ends_before_it_was_told_open_is_told_both() {
+    let mut subject = Subject::<true>::new();
+    subject.allow(1);
+    subject.feed(REQUEST);
+    subject.allow(0);
+    subject.eof();
+    assert_eq!(subject.the_rest_one_by_one(), ["validate", "open", "close"]);
+}
+
+#[test]
+fn a_panic_passes_on_and_what_came_behind_it_is_dropped() {
+    let mut subject = Subject::<true>::open();
+    subject.allow(1);
+    subject.feed(texts(b"a!b"));
+    subject.allow(1);
+    assert!(catch_unwind(AssertUnwindSafe(|| subject.proceed())).is_err());
+    assert!(!subject.session.has_unread() && !subject.session.wants_to_proceed());
+    assert_eq!(subject.log(), ["a", "!"]);
+    subject.allow(0);
+    subject.eof();
+    assert_eq!(subject.the_rest_one_by_one(), ["close"]);
+}
+
+/// Whoever waits for a message is told, and the handler as well, whoever of them panics.
+#[test]
+fn a_panic_of_a_completion_keeps_nobody_from_being_told() {
+    let mut subject = Subject::<true>::open();
+    subject.memory.window = 1;
+    let handle = subject.handle();
+    let _ = handle.send_then("abc", |_| panic!("on purpose")).unwrap();
+    subject.drain();
+    assert!(catch_unwind(AssertUnwindSafe(|| subject.eof())).is_err());
+    assert_eq!(subject.log(), ["close"]);
+    assert!(subject.session.is_over() && handle.interrupt().is_err());
+}
+
+#[test]
+fn a_bound_changes_when_something_is_told_and_nothing_else() {
+    let told = |most: u64| {
+        let mut subject = Subject::<true>::new();
+        let handle = subject.handle();
+        let mut log = Vec::new();
+        let run = |subject: &mut Subject<true>, log: &mut Vec<String>| {
+            for _ in 0..1000 {
+                if !subject.session.wants_to_proceed() {
+                    break;
+                }
+                subject.allow(most);
+                subject.proceed();
+            }
+            log.extend(subject.log());
+        };
+        subject.allow(most);
+        subject.feed([REQUEST.as_bytes(), &texts(b"ab"), b"\x89\x80\0\0\0\0"].concat());
+        run(&mut subject, &mut log);
+        handle.post(|recorder, _| recorder.log.push("post")).unwrap();
+        handle.interrupt().unwrap();
+        handle.close(CloseCode::NORMAL, "").unwrap();
+        subject.allow(most);
+        subject.drain();
+        run(&mut subject, &mut log);
+        subject.allow(most);
+        subject.feed([&texts(b"cd"), CLOSE, b"garbage"].concat());
+        run(&mut subject, &mut log);
+        (log, subject.memory.written, subject.memory.shutdowns)
+    };
+    let all = told(u64::MAX);
+    assert_eq!(all.0.last().unwrap(), "close clean");
+    for most in 1..8 {
+        assert_eq!(told(most), all, "{most} at a time");
+    }
+}
+
+#[test]
+fn timers_count_from_the_present_of_the_transport() {
+    let mut subject = Subject::<true>::open();
+    subject.memory.now = Some(Instant::from_nanos(1_500_000_000));
+    let set = |_: &mut Recorder, context: &mut Context<'_, Recorder>| {
+        context.set_timer(Duration::from_secs(1), |recorder, _| recorder.log.push("timer"));
+    };
+    subject.handle().post(set).unwrap();
+    subject.drain();
+    assert_eq!(subject.session.deadline(), Some(Instant::from_nanos(2_500_000_000)));
+}
