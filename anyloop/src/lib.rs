@@ -21,11 +21,14 @@
 #![forbid(unsafe_code)]
 
 pub mod endpoint;
+pub mod event_loop;
 mod log;
+pub mod net;
 pub mod transport;
 
 pub use anyloop_proto as proto;
 pub use endpoint::{Client, Handler, Handlers, Server};
+pub use event_loop::{EventLoop, LocalEventLoop};
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]

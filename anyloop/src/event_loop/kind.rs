@@ -1,0 +1,106 @@
+//! The two kinds of loops: shared by threads, or bound to one.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::source::Source;
+use super::timers::Aborted;
+use super::{EventLoop, LocalEventLoop};
+
+/// A kind of loop: [`Threads`] or [`Local`].
+pub trait Kind: Sealed {}
+
+/// Any number of threads may run the loop, so what it calls must be [`Send`].
+///
+/// See [`EventLoop`](super::EventLoop).
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a name for types, of which no value is made")]
+pub struct Threads;
+
+/// One thread runs the loop, and what it calls need not be [`Send`].
+///
+/// See [`LocalEventLoop`](super::LocalEventLoop).
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a name for types, of which no value is made")]
+pub struct Local;
+
+/// What differs between the kinds: nothing but what may be put in.
+#[expect(unnameable_types, reason = "there are no other kinds")]
+pub trait Sealed: Sized + 'static {
+    /// What is served.
+    type Source: ?Sized + Source<Self>
+    where
+        Self: Kind;
+    /// What is posted.
+    type Task: ?Sized + FnOnce();
+    /// What a timer calls.
+    type OnTimer: ?Sized + FnOnce(Result<(), Aborted>);
+
+    /// The loop, as the program has it.
+    type Loop: Clone;
+
+    /// The loop of the program's.
+    fn event_loop(engine: Arc<Engine<Self>>) -> Self::Loop
+    where
+        Self: Kind;
+    /// What is in it.
+    fn engine(event_loop: &Self::Loop) -> &Arc<Engine<Self>>
+    where
+        Self: Kind;
+    /// What came from another thread.
+    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task>;
+    /// What came from another thread.
+    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer>;
+}
+
+impl Kind for Threads {}
+
+impl Sealed for Threads {
+    type Source = dyn Source<Self> + Send;
+    type Task = dyn FnOnce() + Send;
+    type OnTimer = dyn FnOnce(Result<(), Aborted>) + Send;
+
+    type Loop = EventLoop;
+
+    fn event_loop(engine: Arc<Engine<Self>>) -> EventLoop {
+        EventLoop { engine }
+    }
+
+    fn engine(event_loop: &EventLoop) -> &Arc<Engine<Self>> {
+        &event_loop.engine
+    }
+
+    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
+        task
+    }
+
+    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
+        f
+    }
+}
+
+impl Kind for Local {}
+
+impl Sealed for Local {
+    type Source = dyn Source<Self>;
+    type Task = dyn FnOnce();
+    type OnTimer = dyn FnOnce(Result<(), Aborted>);
+
+    type Loop = LocalEventLoop;
+
+    fn event_loop(engine: Arc<Engine<Self>>) -> LocalEventLoop {
+        LocalEventLoop { engine }
+    }
+
+    fn engine(event_loop: &LocalEventLoop) -> &Arc<Engine<Self>> {
+        &event_loop.engine
+    }
+
+    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
+        task
+    }
+
+    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
+        f
+    }
+}

@@ -1,0 +1,124 @@
+//! What the loop serves.
+
+use core::ops::{BitOr, BitOrAssign};
+
+use anyloop_proto::Instant;
+
+use super::engine::Engine;
+use super::kind::Kind;
+use crate::endpoint::Scratch;
+
+/// Something that the loop serves when it is ready: a connection, a listener, a watch.
+///
+/// It is taken out of its slot while it runs, by the thread that runs it: this is what makes a strand
+/// of it. What happens meanwhile is noted in the slot, and it runs again.
+#[expect(unnameable_types, reason = "of `Sealed`")]
+pub trait Source<K: Kind> {
+    /// Something has happened to it: [`Turn::events`].
+    fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
+}
+
+/// What becomes of a source after its turn.
+#[expect(unnameable_types, reason = "of `Sealed`")]
+pub enum Next<K: Kind> {
+    /// It waits for what happens next.
+    Wait,
+    /// It has more to do, when the others have had their turn.
+    Again,
+    /// The same, but the sockets are to be looked at before.
+    Later,
+    /// Another takes its place, and has its first turn.
+    Become(Box<K::Source>),
+    /// It is over.
+    Done,
+}
+
+/// One call of a source.
+#[expect(unnameable_types, reason = "of `Sealed`")]
+pub struct Turn<'t, K: Kind> {
+    pub(crate) engine: &'t Engine<K>,
+    pub(crate) token: Token,
+    /// What has happened since the last turn.
+    pub(crate) events: Events,
+    /// Of the events, those that the source has not made use of: it is told again at its next turn.
+    pub(crate) kept: Events,
+    /// When it is to have a turn at the latest, where that has become earlier.
+    pub(crate) deadline: Option<Instant>,
+    /// About now: no older than the last look at the sockets.
+    pub(crate) now: Instant,
+    pub(crate) buffers: &'t mut Buffers,
+}
+
+/// Memory that belongs to a thread inside a run call.
+pub(crate) struct Buffers {
+    /// Where sources read to.
+    pub(crate) read: Vec<u8>,
+    pub(crate) scratch: Scratch,
+}
+
+/// Names a source: the number of its slot, and how often the slot was used before.
+#[expect(unnameable_types, reason = "of `mio::Token`")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub(crate) index: u32,
+    pub(crate) generation: u16,
+}
+
+impl Token {
+    /// As one number, which is never `usize::MAX`.
+    pub(crate) const fn number(self) -> usize {
+        (self.generation as usize) << 32 | self.index as usize
+    }
+
+    pub(crate) const fn from_number(number: usize) -> Self {
+        Self { index: number as u32, generation: (number >> 32) as u16 }
+    }
+}
+
+impl From<Token> for mio::Token {
+    fn from(token: Token) -> Self {
+        Self(token.number())
+    }
+}
+
+/// What can happen to a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Events(u8);
+
+impl Events {
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const READABLE: Self = Self(1);
+    pub(crate) const WRITABLE: Self = Self(2);
+    /// The peer has ended its direction, or the stream has failed: a read will say which.
+    pub(crate) const CLOSED: Self = Self(4);
+    /// A deadline may have come.
+    pub(crate) const DEADLINE: Self = Self(8);
+    /// Somebody has woken it.
+    pub(crate) const WOKEN: Self = Self(16);
+
+    pub(crate) const fn contains(self, events: Self) -> bool {
+        self.0 & events.0 == events.0
+    }
+
+    pub(crate) const fn only(self, events: Self) -> Self {
+        Self(self.0 & events.0)
+    }
+
+    pub(crate) const fn without(self, events: Self) -> Self {
+        Self(self.0 & !events.0)
+    }
+}
+
+impl BitOr for Events {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Events {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}

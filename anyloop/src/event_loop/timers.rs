@@ -1,0 +1,49 @@
+//! The program's timers.
+
+use std::collections::BTreeMap;
+
+use anyloop_proto::Instant;
+
+use super::kind::Kind;
+
+/// What a timer's function is told when the timer was cancelled.
+///
+/// See [`EventLoop::set_timer`](super::EventLoop::set_timer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the timer was cancelled")]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
+pub struct Aborted;
+
+/// Names a timer: when it is due, and a number that no other timer of its loop has.
+pub(super) type Key = (Instant, u64);
+
+/// The timers of a loop, by when they are due; those due together in the order in which they were set.
+pub(super) struct Timers<K: Kind>(BTreeMap<Key, Box<K::OnTimer>>);
+
+impl<K: Kind> Timers<K> {
+    pub(super) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    pub(super) fn set(&mut self, key: Key, f: Box<K::OnTimer>) {
+        self.0.insert(key, f);
+    }
+
+    pub(super) fn take(&mut self, key: Key) -> Option<Box<K::OnTimer>> {
+        self.0.remove(&key)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.0.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Box<K::OnTimer>> {
+        let first = self.0.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+
+    /// Takes all, to be dropped where no lock is held.
+    pub(super) fn take_all(&mut self) -> Vec<Box<K::OnTimer>> {
+        core::mem::take(&mut self.0).into_values().collect()
+    }
+}

@@ -1,0 +1,157 @@
+//! Descriptors of the program's own.
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mio::Interest;
+use mio::event::Source as _;
+use mio::unix::SourceFd;
+
+use super::engine::Engine;
+use super::kind::Kind;
+use super::remote::Remote;
+use super::source::{Events, Next, Source, Token, Turn};
+
+/// What of a source is watched.
+///
+/// See [`EventLoop::watch`](super::EventLoop::watch).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third direction")]
+pub enum WatchMode {
+    /// Whether it can be read.
+    Read,
+    /// Whether it can be written.
+    Write,
+    /// Either.
+    ReadWrite,
+}
+
+/// In which way a source is ready.
+///
+/// See [`EventLoop::watch`](super::EventLoop::watch).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Readiness {
+    /// A read would not block. It may find the end of the stream, or an error.
+    pub readable: bool,
+    /// A write would not block.
+    pub writable: bool,
+    /// The other end is closed, or the source has failed: a read or a write will say which.
+    pub closed: bool,
+}
+
+/// A source that is watched. To drop this does not end it.
+///
+/// ```
+/// use anyloop::EventLoop;
+/// use anyloop::event_loop::WatchMode;
+/// use std::io::{Read, Write};
+/// use std::ops::ControlFlow;
+/// use std::os::unix::net::UnixStream;
+///
+/// let (near, mut far) = UnixStream::pair()?;
+/// far.write_all(b"hi")?;
+/// let event_loop = EventLoop::new()?;
+/// event_loop.watch(near, WatchMode::Read, |near, readiness| {
+///     assert!(readiness.readable);
+///     let mut byte = [0];
+///     near.read_exact(&mut byte).unwrap();
+///     match byte[0] {
+///         b'i' => ControlFlow::Break(()),
+///         _ => ControlFlow::Continue(()), // and is called again for the next byte
+///     }
+/// })?;
+/// assert_eq!(event_loop.run(), 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Watch {
+    remote: Arc<Remote>,
+    token: Token,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Ends the watch, and drops its source and its function, without calling it. If the function runs
+    /// now, that is its last call.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.remote.wake(self.token);
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+/// Puts what `make` makes of a source into the loop.
+pub(super) fn begin<K: Kind, S: AsFd>(
+    engine: &Engine<K>,
+    source: S,
+    mode: WatchMode,
+    make: impl FnOnce(S, Arc<AtomicBool>) -> Box<K::Source>,
+) -> io::Result<Watch> {
+    let cancelled = Arc::<AtomicBool>::default();
+    let token = engine.insert(|token| {
+        let fd = source.as_fd().as_raw_fd();
+        SourceFd(&fd).register(engine.registry(), token.into(), mode.interest())?;
+        Ok::<_, io::Error>(make(source, cancelled.clone()))
+    })?;
+    Ok(Watch { remote: engine.remote().clone(), token, cancelled })
+}
+
+impl WatchMode {
+    fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READABLE,
+            Self::Write => Interest::WRITABLE,
+            Self::ReadWrite => Interest::READABLE | Interest::WRITABLE,
+        }
+    }
+}
+
+/// A source and its function.
+pub(super) struct Watched<S, F> {
+    pub(super) source: S,
+    pub(super) mode: WatchMode,
+    pub(super) f: F,
+    pub(super) cancelled: Arc<AtomicBool>,
+}
+
+impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K> for Watched<S, F> {
+    fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
+        let fd = self.source.as_fd().as_raw_fd();
+        if self.cancelled.load(Ordering::Acquire) {
+            let _ = SourceFd(&fd).deregister(turn.engine.registry());
+            return Next::Done;
+        }
+        let events = turn.events;
+        let readiness = Readiness {
+            readable: events.contains(Events::READABLE),
+            writable: events.contains(Events::WRITABLE),
+            closed: events.contains(Events::CLOSED),
+        };
+        if readiness.readable || readiness.writable || readiness.closed {
+            if !turn.buffers.scratch.gate.pass() {
+                turn.kept = events;
+                return Next::Again;
+            }
+            if (self.f)(&mut self.source, readiness).is_break() {
+                let _ = SourceFd(&fd).deregister(turn.engine.registry());
+                return Next::Done;
+            }
+        }
+        // To register anew is to be told anew what is still so; after a panic as well.
+        let registry = turn.engine.registry();
+        match SourceFd(&fd).reregister(registry, turn.token.into(), self.mode.interest()) {
+            Ok(()) => Next::Wait,
+            Err(_) => Next::Done, // the function has closed it
+        }
+    }
+}

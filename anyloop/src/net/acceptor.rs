@@ -1,0 +1,94 @@
+//! Accepting connections, in the loop.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use super::connection::Connection;
+use super::endpoint::Hooks;
+use super::listener::{Listener, Rest};
+use super::serves::Serves;
+use crate::endpoint::{Factory, ServerCore};
+use crate::event_loop::{Events, Next, Source, Turn};
+
+/// So many connections are accepted in a turn; then the others have theirs.
+const BATCH: usize = 128;
+
+/// Accepts connections from a listener, and puts them into the loop.
+#[expect(unnameable_types, reason = "of `Admits`")]
+pub struct Acceptor<F: Factory> {
+    pub(super) core: Arc<ServerCore<F>>,
+    pub(super) listener: Arc<Listener>,
+    pub(super) hooks: Arc<Hooks>,
+    pub(super) nodelay: bool,
+    pub(super) rest: Rest,
+}
+
+impl<K: Serves<F>, F: Factory> Source<K> for Acceptor<F> {
+    fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
+        if self.rest.is_on() && turn.events == Events::READABLE {
+            return Next::Wait; // the timer will come
+        }
+        turn.kept = Events::READABLE; // until the socket says otherwise, whatever happens here
+        for _ in 0..BATCH {
+            let gate = &mut turn.buffers.scratch.gate;
+            if !gate.is_open() {
+                return Next::Again;
+            }
+            match self.listener.accept(&self.hooks, self.nodelay) {
+                None => return Next::Done,
+                Some(Ok(stream)) => {
+                    self.rest.end();
+                    if let Err(error) = self.admit(stream, turn) {
+                        return self.rest(&error, turn);
+                    }
+                }
+                Some(Err(error)) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        turn.kept = Events::NONE;
+                        return Next::Wait;
+                    }
+                    // That one has gone; there may be others.
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => return self.rest(&error, turn),
+                },
+            }
+        }
+        Next::Later
+    }
+}
+
+impl<F: Factory> Acceptor<F> {
+    fn admit<K: Serves<F>>(
+        &self,
+        mut stream: super::stream::Stream,
+        turn: &Turn<'_, K>,
+    ) -> std::io::Result<()> {
+        let handler = self.core.make_handler();
+        let engine = turn.engine;
+        engine
+            .insert(|token| {
+                stream.register(engine.registry(), token.into())?;
+                let mut session = self.core.session(handler, turn.now);
+                if let Some(roster) = session.roster() {
+                    roster.enter(token.number() as u64);
+                }
+                if self.core.is_shutting_down() {
+                    session.give_up(turn.now); // whoever shuts down may not have seen it in the roster
+                }
+                Ok(K::connection(Connection::new(session, stream)))
+            })
+            .map(|_| ())
+    }
+
+    /// There are no descriptors, or no memory: the connections that are there go on, and some of them
+    /// will end.
+    fn rest<K: Serves<F>>(&mut self, error: &std::io::Error, turn: &mut Turn<'_, K>) -> Next<K> {
+        crate::log::error!("cannot accept on {}: {error}", self.listener.address());
+        turn.deadline = Some(turn.now + self.rest.next());
+        if let Some(tell) = &self.hooks.accept_error {
+            turn.buffers.scratch.gate.take();
+            tell(error);
+        }
+        Next::Wait
+    }
+}

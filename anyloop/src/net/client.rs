@@ -1,0 +1,163 @@
+//! Clients in the loop.
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::Path;
+use std::sync::Arc;
+
+use anyloop_proto::handshake::{ClientOptions, Target};
+
+use super::connecting::{Connecting, Step, Via};
+use super::error::Error;
+use super::roster::Roster;
+use super::serves::Serves;
+use super::transport::Net;
+use crate::endpoint::{Client, Factory, Handle};
+use crate::event_loop::{Engine, now};
+
+/// A connection that is about to be made: what it is to be is set first.
+///
+/// ```
+/// use anyloop::Client;
+/// use anyloop::endpoint::ClientSettings;
+/// use anyloop::net::Net;
+///
+/// let mut client = Client::<Net>::new(ClientSettings::default());
+/// client.on_fail(|_, context| println!("{}", context.error().expect("nobody is there")));
+/// let mut request = client.request("ws://chat.example/room")?;
+/// let options = request.options();
+/// options.subprotocols = vec!["chat".into()];
+/// options.headers.insert("x-room", "lobby".parse()?);
+/// # let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// let handle = request.to_addresses([unused]).connect()?; // not to those of the host
+/// client.run()?;
+/// assert!(handle.send("hello").is_err()); // it has failed
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "it does nothing before `connect`"]
+pub struct ConnectRequest<'c, K: Serves<F>, F: Factory> {
+    client: &'c Client<Net<K>, F>,
+    target: Target,
+    options: Option<ClientOptions>,
+    handler: Option<F::Handler>,
+    via: Option<Via>,
+}
+
+/// Connecting.
+impl<K: Serves<F>, F: Factory> Client<Net<K>, F> {
+    /// Connects to a URI: looks up the host, connects to the first of its addresses that answers
+    /// (RFC 8305), and shakes hands; all of it in run calls. What comes of it is told to the handler:
+    /// [`open`](crate::Handler::open) or [`fail`](crate::Handler::fail), where
+    /// [`Context::error`](crate::endpoint::Context::error) says what a byte stream has failed for. The
+    /// handle can close the connection at any time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`], [`Error::Request`], [`Error::EventLoop`]: it was not begun.
+    pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
+    where
+        U: TryInto<Target>,
+        Error: From<U::Error>,
+    {
+        self.request(uri)?.connect()
+    }
+
+    /// A connection to a URI, to be made when everything about it is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`].
+    pub fn request<U>(&self, uri: U) -> Result<ConnectRequest<'_, K, F>, Error>
+    where
+        U: TryInto<Target>,
+        Error: From<U::Error>,
+    {
+        let target = uri.try_into()?;
+        Ok(ConnectRequest { client: self, target, options: None, handler: None, via: None })
+    }
+
+    fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
+        let engine = self.transport().engine()?;
+        let common = &self.core().common;
+        common.set_roster(|limits| Arc::new(Roster::new(engine.remote().clone(), limits)));
+        Ok(engine)
+    }
+}
+
+impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
+    /// The options of this connection's handshake: at first those of the client.
+    pub fn options(&mut self) -> &mut ClientOptions {
+        let settings = self.client.settings();
+        self.options.get_or_insert_with(|| ClientOptions::clone(&settings.handshake))
+    }
+
+    /// Gives the connection a handler of its own.
+    pub fn with_handler(mut self, handler: F::Handler) -> Self {
+        self.handler = Some(handler);
+        self
+    }
+
+    /// Connects to one of these addresses, instead of looking the host up.
+    pub fn to_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.via = Some(Via::Addresses(addresses.into_iter().collect()));
+        self
+    }
+
+    /// Connects to a Unix socket, instead of looking the host up.
+    #[cfg(unix)]
+    pub fn to_unix(mut self, path: impl AsRef<Path>) -> Self {
+        self.via = Some(Via::Unix(path.as_ref().to_path_buf()));
+        self
+    }
+
+    /// Begins to connect, as [`Client::connect`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`], [`Error::EventLoop`]: it was not begun.
+    pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
+        let Self { client, target, options, handler, via } = self;
+        let (engine, net) = (client.engine()?, client.transport());
+        let handler = handler.unwrap_or_else(|| client.core().make_handler());
+        let begun = now();
+        let session = match options {
+            Some(options) => client.core().session_with(handler, &target, options, begun),
+            None => client.core().session(handler, &target, begun),
+        }?;
+        let host = match &via {
+            #[cfg(unix)]
+            Some(Via::Unix(path)) => format!("unix:{}", path.display()),
+            _ => target.host().to_string(),
+        };
+        let step = Step::Begin(via.unwrap_or_else(|| Via::Host(net.resolver())));
+        let roster = session.roster().cloned();
+        let connecting = Connecting {
+            session: Some(session),
+            host,
+            port: target.port(),
+            options: net.connect.clone(),
+            hooks: net.hooks.clone(),
+            nodelay: net.nodelay,
+            begun,
+            step,
+            factory: PhantomData,
+        };
+        let mut handle = None;
+        engine.insert(|token| {
+            handle = roster.map(|roster| {
+                roster.enter(token.number() as u64);
+                Handle::new(roster.seat(token.number() as u64))
+            });
+            Ok::<_, Error>(K::connecting(connecting))
+        })?;
+        handle.ok_or(Error::NotListening)
+    }
+}
+
+/// For what is a [`Target`] already.
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

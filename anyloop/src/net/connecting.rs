@@ -1,0 +1,326 @@
+//! Connecting, in the loop: look-up, then one address after the other, then the connection.
+
+use std::io::{self, ErrorKind};
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyloop_proto::{Instant, TransportError};
+use mio::net::TcpStream;
+
+use super::connection::{Connection, take_mail};
+use super::endpoint::{ConnectOptions, Hooks};
+use super::error::{ConnectError, Stage, readable};
+use super::eyeballs::Attempts;
+use super::listener::set_up;
+use super::resolver::{Lookup, Resolver, literal};
+use super::serves::Serves;
+use super::stream::Stream;
+use super::transport::Socket;
+use crate::endpoint::{Factory, Session};
+use crate::event_loop::{Events, Next, Source, Turn, waker};
+use crate::transport::Transport as _;
+
+/// Where a connection goes.
+pub(super) enum Via {
+    /// To a host that is looked up, unless it is an address.
+    Host(Arc<Resolver>),
+    /// To one of these.
+    Addresses(Vec<SocketAddr>),
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+/// A connection that is still without a byte stream.
+#[expect(unnameable_types, reason = "of `Admits`")]
+pub struct Connecting<F: Factory> {
+    pub(super) session: Option<Session<F::Handler>>,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) options: ConnectOptions,
+    pub(super) hooks: Arc<Hooks>,
+    pub(super) nodelay: bool,
+    pub(super) begun: Instant,
+    pub(super) step: Step,
+    pub(super) factory: PhantomData<fn() -> F>,
+}
+
+pub(super) enum Step {
+    Begin(Via),
+    /// Its host is looked up, since then.
+    Resolving {
+        since: Instant,
+        answer: Arc<Mutex<Option<Answer>>>,
+        _lookup: (Lookup, Arc<Resolver>),
+    },
+    /// Its addresses are tried, since then.
+    Trying {
+        since: Instant,
+        attempts: Attempts,
+        sockets: Vec<(SocketAddr, Stream)>,
+    },
+    /// A Unix socket does not answer at once.
+    #[cfg(unix)]
+    Unix {
+        since: Instant,
+        stream: Stream,
+    },
+    /// The handler is to be told.
+    Over,
+}
+
+type Answer = io::Result<Vec<SocketAddr>>;
+
+/// What came of a step.
+enum Outcome {
+    Waiting,
+    Connected(Stream),
+    Failed(TransportError, ConnectError),
+}
+
+impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
+    fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
+        let Some(session) = &mut self.session else { return Next::Done };
+        // The session has none yet. What it asks to be called for, it will ask anew when it has.
+        let (mut stream, mut ready, mut deadline) = (Stream::Closed, Events::NONE, None);
+        let mut socket = Socket::<K> {
+            stream: &mut stream,
+            ready: &mut ready,
+            deadline: &mut deadline,
+            token: turn.token,
+            remote: turn.engine.remote(),
+            kind: PhantomData,
+        };
+        let (scratch, now) = (&mut turn.buffers.scratch, turn.now);
+        // It has a handle from the beginning.
+        if turn.events.contains(Events::WOKEN) || matches!(self.step, Step::Begin(_)) {
+            take_mail(session, &mut socket, scratch, now);
+        }
+        if session.wants_to_proceed() {
+            session.proceed(&mut socket, scratch, now);
+        }
+        if !session.is_over() && !matches!(self.step, Step::Over) {
+            match self.go_on(turn) {
+                Outcome::Waiting => turn.deadline = self.deadline(),
+                Outcome::Connected(stream) => {
+                    let Some(session) = self.session.take() else { return Next::Done };
+                    return Next::Become(K::connection(Connection::new(session, stream)));
+                }
+                Outcome::Failed(kind, error) => {
+                    self.step = Step::Over;
+                    let Some(session) = &mut self.session else { return Next::Done };
+                    let scratch = &mut turn.buffers.scratch;
+                    session.handle_error_with(&mut socket, scratch, kind, Box::new(error), now);
+                }
+            }
+        }
+        let Some(session) = &mut self.session else { return Next::Done };
+        if session.is_over() {
+            if let Some(roster) = session.roster() {
+                roster.publish(socket.key(), session.state());
+            }
+            return Next::Done;
+        }
+        // Not ready for anything but to be told again: a posted function, or the failure.
+        if session.wants_to_proceed() { Next::Again } else { Next::Wait }
+    }
+}
+
+impl<F: Factory> Connecting<F> {
+    fn go_on<K: Serves<F>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
+        let now = turn.now;
+        loop {
+            let late = self.is_late(now);
+            match &mut self.step {
+                Step::Begin(via) => {
+                    let via = std::mem::replace(via, Via::Addresses(Vec::new()));
+                    match self.begin(via, turn) {
+                        Ok(step) => self.step = step,
+                        Err(outcome) => return outcome,
+                    }
+                }
+                Step::Resolving { answer, .. } => {
+                    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    match answer {
+                        Some(Ok(addresses)) => self.step = self.try_addresses(addresses, now),
+                        Some(Err(source)) => {
+                            let host = self.host.clone();
+                            let error = ConnectError::Resolve { host, source };
+                            return Outcome::Failed(TransportError::NotFound, error);
+                        }
+                        None if late => return self.timed_out(Stage::Resolve, Vec::new()),
+                        None => return Outcome::Waiting,
+                    }
+                }
+                Step::Trying { attempts, sockets, .. } => {
+                    if let Some(stream) = look(attempts, sockets, now) {
+                        return Outcome::Connected(stream);
+                    }
+                    while let Some(address) = attempts.next(now) {
+                        match open(address, turn, &self.hooks, self.nodelay) {
+                            Ok(stream) => sockets.push((address, stream)),
+                            Err(error) => attempts.failed(address, error, now),
+                        }
+                    }
+                    let exhausted = attempts.is_exhausted();
+                    if !(exhausted || late) {
+                        return Outcome::Waiting;
+                    }
+                    let Step::Trying { attempts, .. } =
+                        std::mem::replace(&mut self.step, Step::Over)
+                    else {
+                        return Outcome::Waiting;
+                    };
+                    let errors = attempts.into_errors();
+                    if !exhausted {
+                        return self.timed_out(Stage::Connect, readable(errors));
+                    }
+                    let kind = errors.last().map_or(TransportError::Other, |(_, e)| e.into());
+                    let (host, attempts) = (self.host.clone(), readable(errors));
+                    return Outcome::Failed(kind, ConnectError::Connect { host, attempts });
+                }
+                #[cfg(unix)]
+                Step::Unix { stream, .. } => match is_connected(stream) {
+                    Ok(true) => return Outcome::Connected(std::mem::take(stream)),
+                    Ok(false) if late => return self.timed_out(Stage::Connect, Vec::new()),
+                    Ok(false) => return Outcome::Waiting,
+                    Err(error) => return self.unix_failed(error),
+                },
+                Step::Over => return Outcome::Waiting,
+            }
+        }
+    }
+
+    fn begin<K: Serves<F>>(&self, via: Via, turn: &Turn<'_, K>) -> Result<Step, Outcome> {
+        let since = turn.now;
+        match via {
+            Via::Addresses(addresses) => Ok(self.try_addresses(addresses, since)),
+            Via::Host(resolver) => {
+                if let Some(address) = literal(&self.host, self.port) {
+                    return Ok(self.try_addresses(vec![address], since));
+                }
+                let answer = Arc::<Mutex<Option<Answer>>>::default();
+                let (place, waker) = (answer.clone(), waker(turn.engine.remote(), turn.token));
+                let done = Box::new(move |found| {
+                    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                    waker.wake();
+                });
+                // The resolver of a client that is dropped meanwhile goes on.
+                let _lookup = (resolver.resolve(&self.host, self.port, done), resolver);
+                Ok(Step::Resolving { since, answer, _lookup })
+            }
+            #[cfg(unix)]
+            Via::Unix(path) => {
+                let stream = mio::net::UnixStream::connect(path).map(Stream::Unix);
+                let stream = stream.and_then(|mut stream| {
+                    stream.register(turn.engine.registry(), turn.token.into())?;
+                    set_up(&stream, &self.hooks, self.nodelay)?;
+                    Ok(stream)
+                });
+                stream.map(|stream| Step::Unix { since, stream }).map_err(|e| self.unix_failed(e))
+            }
+        }
+    }
+
+    fn try_addresses(&self, addresses: Vec<SocketAddr>, since: Instant) -> Step {
+        let attempts = Attempts::new(addresses, self.options.attempt_delay, since);
+        Step::Trying { since, attempts, sockets: Vec::new() }
+    }
+
+    #[cfg(unix)]
+    fn unix_failed(&self, error: io::Error) -> Outcome {
+        let (host, kind) = (self.host.clone(), TransportError::from(&error));
+        let attempts = vec![(host.clone(), error)];
+        Outcome::Failed(kind, ConnectError::Connect { host, attempts })
+    }
+
+    fn timed_out(&self, stage: Stage, attempts: Vec<(String, io::Error)>) -> Outcome {
+        let of_stage = match stage {
+            Stage::Resolve => self.options.resolve_timeout,
+            Stage::Connect => self.options.connect_timeout,
+        };
+        let total = self.options.total_timeout;
+        let after = [of_stage, total].into_iter().flatten().min().unwrap_or_default();
+        let host = self.host.clone();
+        let error = ConnectError::TimedOut { host, stage, after, attempts };
+        Outcome::Failed(TransportError::TimedOut, error)
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.end().is_some_and(|end| end <= now)
+    }
+
+    /// When this step must have come to its end.
+    fn end(&self) -> Option<Instant> {
+        let (since, timeout) = match &self.step {
+            Step::Begin(_) | Step::Over => return None,
+            Step::Resolving { since, .. } => (*since, self.options.resolve_timeout),
+            Step::Trying { since, .. } => (*since, self.options.connect_timeout),
+            #[cfg(unix)]
+            Step::Unix { since, .. } => (*since, self.options.connect_timeout),
+        };
+        let of_stage = timeout.map(|timeout| since + timeout);
+        let total = self.options.total_timeout.map(|timeout| self.begun + timeout);
+        [of_stage, total].into_iter().flatten().min()
+    }
+
+    /// When there will be something to do if nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        let next = match &self.step {
+            Step::Trying { attempts, .. } => attempts.deadline(),
+            _ => None,
+        };
+        [self.end(), next].into_iter().flatten().min()
+    }
+}
+
+/// The first of the sockets that is connected. Those that have failed are noted.
+fn look(
+    attempts: &mut Attempts,
+    sockets: &mut Vec<(SocketAddr, Stream)>,
+    now: Instant,
+) -> Option<Stream> {
+    let mut place = 0;
+    while place < sockets.len() {
+        match is_connected(&sockets[place].1) {
+            Ok(true) => return Some(sockets.swap_remove(place).1),
+            Ok(false) => place += 1,
+            Err(error) => {
+                let (address, _) = sockets.swap_remove(place);
+                attempts.failed(address, error, now);
+            }
+        }
+    }
+    None
+}
+
+fn is_connected(stream: &Stream) -> io::Result<bool> {
+    let (error, peer) = match stream {
+        Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        #[cfg(unix)]
+        Stream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        Stream::Closed => return Err(ErrorKind::NotConnected.into()),
+    };
+    match (error, peer) {
+        (Some(error), _) => Err(error),
+        (None, Ok(())) => Ok(true),
+        (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        // Some systems say this before they are connected.
+        (None, Err(error)) if error.kind() == ErrorKind::InvalidInput => Ok(false),
+        (None, Err(error)) => Err(error),
+    }
+}
+
+fn open<K: Serves<F>, F: Factory>(
+    address: SocketAddr,
+    turn: &Turn<'_, K>,
+    hooks: &Hooks,
+    nodelay: bool,
+) -> io::Result<Stream> {
+    let mut stream = Stream::Tcp(TcpStream::connect(address)?);
+    stream.register(turn.engine.registry(), turn.token.into())?;
+    set_up(&stream, hooks, nodelay)?;
+    Ok(stream)
+}

@@ -1,0 +1,168 @@
+//! What can go wrong with the network, and where.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyloop_proto::handshake::{RequestError, UriError};
+
+/// Why a call of an endpoint did nothing.
+///
+/// ```
+/// use anyloop::Server;
+/// use anyloop::net::{Error, Net};
+/// use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+///
+/// let server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+/// let first = server.listen("127.0.0.1:0")?;
+/// let error = server.listen(first).unwrap_err();
+/// assert!(matches!(error, Error::Listen { .. }));
+/// assert!(error.to_string().starts_with(&format!("cannot listen on {first}: ")));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No event loop could be made.
+    #[error("cannot make an event loop: {0}")]
+    EventLoop(#[source] io::Error),
+    /// The endpoint has an event loop already.
+    #[error("the endpoint has an event loop already")]
+    HasEventLoop,
+    /// An address to listen on has no meaning.
+    #[error("cannot look up {address}: {source}")]
+    Resolve {
+        /// As it was given.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address cannot be listened on: it is in use, for example.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is nothing to accept connections on.
+    #[error("the server does not listen")]
+    NotListening,
+    /// What is to be connected to is no WebSocket URI.
+    #[error("not a WebSocket URI: {0}")]
+    Uri(#[from] UriError),
+    /// The options would make an invalid request.
+    #[error("cannot make the request: {0}")]
+    Request(#[from] RequestError),
+}
+
+/// Why no byte stream to the server came about. It is what [`Context::error`] says in
+/// [`Handler::fail`].
+///
+/// ```
+/// use anyloop::Client;
+/// use anyloop::endpoint::ClientSettings;
+/// use anyloop::net::{ConnectError, Net};
+///
+/// # let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// let mut client = Client::<Net>::new(ClientSettings::default());
+/// client.on_fail(|_, context| {
+///     let error = context.error().and_then(|error| error.downcast_ref::<ConnectError>());
+///     assert!(matches!(error, Some(ConnectError::Connect { .. })));
+/// });
+/// client.connect(format!("ws://{unused}/").as_str())?; // nobody listens there
+/// assert_eq!(client.run()?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`Context::error`]: crate::endpoint::Context::error
+/// [`Handler::fail`]: crate::Handler::fail
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The host could not be looked up.
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// None of the host's addresses could be connected to.
+    Connect {
+        /// The host, or the path of a Unix socket.
+        host: String,
+        /// Each address that was tried, and why it failed.
+        attempts: Vec<(String, io::Error)>,
+    },
+    /// The time was up.
+    TimedOut {
+        /// The host, or the path of a Unix socket.
+        host: String,
+        /// What had not been done.
+        stage: Stage,
+        /// After this time.
+        after: Duration,
+        /// What had failed before.
+        attempts: Vec<(String, io::Error)>,
+    },
+}
+
+/// How far connecting has come.
+///
+/// See [`ConnectError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// The host is looked up.
+    Resolve,
+    /// Its addresses are connected to.
+    Connect,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "looking up",
+            Self::Connect => "connecting to",
+        })
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, attempts: &[(String, io::Error)]| {
+            attempts.iter().enumerate().try_for_each(|(i, (address, error))| {
+                let comma = if i == 0 { ": " } else { ", " };
+                write!(f, "{comma}{address}: {error}")
+            })
+        };
+        match self {
+            Self::Resolve { host, source } => write!(f, "cannot look up {host}: {source}"),
+            Self::Connect { host, attempts } => {
+                write!(f, "cannot connect to {host}")?;
+                list(f, attempts)
+            }
+            Self::TimedOut { host, stage, after, attempts } => {
+                write!(f, "{stage} {host} took longer than {after:?}")?;
+                list(f, attempts)
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resolve { source, .. } => Some(source),
+            Self::Connect { attempts, .. } | Self::TimedOut { attempts, .. } => {
+                attempts.last().map(|(_, error)| error as _)
+            }
+        }
+    }
+}
+
+/// Attempts, for people to read.
+pub(super) fn readable(attempts: Vec<(SocketAddr, io::Error)>) -> Vec<(String, io::Error)> {
+    attempts.into_iter().map(|(address, error)| (address.to_string(), error)).collect()
+}

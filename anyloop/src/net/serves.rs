@@ -1,0 +1,58 @@
+//! Which loops can serve which handlers.
+
+use super::acceptor::Acceptor;
+use super::connecting::Connecting;
+use super::connection::Connection;
+use crate::endpoint::Factory;
+use crate::event_loop::{Kind, Local, Sealed, Threads};
+
+/// Loops of this kind can serve connections whose handlers come from `F`.
+///
+/// [`Local`] ones can serve any. [`Threads`] can serve those that are [`Send`], made by factories that
+/// are [`Send`] and [`Sync`].
+#[diagnostic::on_unimplemented(
+    message = "a loop that threads share cannot serve handlers that are not `Send`",
+    note = "`LocalNet` and `LocalEventLoop` can"
+)]
+pub trait Serves<F: Factory>: Kind + Admits<F> {}
+
+impl<F: Factory, K: Kind + Admits<F>> Serves<F> for K {}
+
+/// How what is served is put into the loop.
+#[expect(unnameable_types, reason = "there are no other kinds")]
+pub trait Admits<F: Factory>: Sealed
+where
+    Self: Kind,
+{
+    fn connection(connection: Connection<F::Handler>) -> Box<Self::Source>;
+    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source>;
+    fn connecting(connecting: Connecting<F>) -> Box<Self::Source>;
+}
+
+impl<F: Factory<Handler: Send> + Send + Sync + 'static> Admits<F> for Threads {
+    fn connection(connection: Connection<F::Handler>) -> Box<Self::Source> {
+        Box::new(connection)
+    }
+
+    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
+        Box::new(acceptor)
+    }
+
+    fn connecting(connecting: Connecting<F>) -> Box<Self::Source> {
+        Box::new(connecting)
+    }
+}
+
+impl<F: Factory + 'static> Admits<F> for Local {
+    fn connection(connection: Connection<F::Handler>) -> Box<Self::Source> {
+        Box::new(connection)
+    }
+
+    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
+        Box::new(acceptor)
+    }
+
+    fn connecting(connecting: Connecting<F>) -> Box<Self::Source> {
+        Box::new(connecting)
+    }
+}

@@ -1,0 +1,109 @@
+//! The byte streams of the operating system.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+
+use mio::event::Source;
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+
+/// A byte stream, or what is left of one.
+#[derive(Debug, Default)]
+pub(super) enum Stream {
+    #[default]
+    Closed,
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Has the loop told of everything that happens to it, once and for all.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, both),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.register(registry, token, both),
+            Self::Closed => Err(closed()),
+        }
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Closed => Err(closed()),
+        })
+    }
+
+    pub(super) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        retry(|| match self {
+            Self::Tcp(stream) => stream.read_vectored(buffers),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.read_vectored(buffers),
+            Self::Closed => Err(closed()),
+        })
+    }
+
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        retry(|| match (&mut *self, slices) {
+            (Self::Tcp(stream), [slice]) => stream.write(slice),
+            (Self::Tcp(stream), slices) => stream.write_vectored(slices),
+            #[cfg(unix)]
+            (Self::Unix(stream), slices) => stream.write_vectored(slices),
+            (Self::Closed, _) => Err(closed()),
+        })
+    }
+
+    /// Ends the sending direction.
+    pub(super) fn half_close(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Closed => Ok(()),
+        }
+    }
+
+    /// Whether a read that did not fill its buffer has taken all there was, so that an edge will tell
+    /// of more. For TCP on epoll and kqueue it is so.
+    pub(super) const fn short_read_is_all(&self) -> bool {
+        cfg!(unix) && matches!(self, Self::Tcp(_))
+    }
+
+    /// Who is at the other end, for people to read.
+    pub(super) fn peer(&self) -> String {
+        match self {
+            Self::Tcp(stream) => match stream.peer_addr() {
+                Ok(address) => address.to_string(),
+                Err(_) => "a peer that has gone".to_string(),
+            },
+            #[cfg(unix)]
+            Self::Unix(stream) => {
+                let path = |address: std::os::unix::net::SocketAddr| {
+                    address.as_pathname().map(|path| format!("unix:{}", path.display()))
+                };
+                stream.peer_addr().ok().and_then(path).unwrap_or_else(|| "unix socket".to_string())
+            }
+            Self::Closed => "a peer that has gone".to_string(),
+        }
+    }
+}
+
+/// A signal is no answer.
+fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match f() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    ErrorKind::NotConnected.into()
+}

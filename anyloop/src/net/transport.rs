@@ -1,0 +1,115 @@
+//! The transport's side of a connection.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::Waker;
+
+use anyloop_proto::{Instant, Shutdown, TransportError};
+
+use super::endpoint::Endpoint;
+use super::stream::Stream;
+use crate::event_loop::{Events, Kind, Local, Remote, Threads, Token, now, waker};
+use crate::transport::Transport;
+
+/// The transport that does its own networking, in an [`EventLoop`](crate::EventLoop).
+///
+/// See [the module](super).
+pub type Net<K = Threads> = Socket<'static, K>;
+
+/// The same in a [`LocalEventLoop`](crate::LocalEventLoop), whose handlers need not be [`Send`].
+///
+/// ```
+/// use anyloop::endpoint::LocalHandlers;
+/// use anyloop::net::LocalNet;
+/// use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// use anyloop::{LocalEventLoop, Server};
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// let visitors = Rc::new(Cell::new(0));
+/// let mut handlers = LocalHandlers::new();
+/// handlers.on_open({
+///     let visitors = visitors.clone();
+///     move |_| visitors.set(visitors.get() + 1)
+/// });
+/// let options = ServerOptions::new(OriginPolicy::Any);
+/// let server = Server::<LocalNet, _>::with_factory(options, handlers);
+/// server.set_event_loop(&LocalEventLoop::new()?)?;
+/// server.listen("127.0.0.1:0")?;
+/// server.start_accept()?;
+/// server.poll()?; // nobody is there
+/// assert_eq!(visitors.get(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub type LocalNet = Net<Local>;
+
+/// The socket of a connection, while its session is at work.
+///
+/// A program only names it, as [`Net`].
+pub struct Socket<'t, K: Kind> {
+    pub(super) stream: &'t mut Stream,
+    /// What the stream is known to be ready for.
+    pub(super) ready: &'t mut Events,
+    /// The earliest that the session has asked for in this turn.
+    pub(super) deadline: &'t mut Option<Instant>,
+    pub(super) token: Token,
+    pub(super) remote: &'t Arc<Remote>,
+    pub(super) kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Transport for Socket<'_, K> {
+    type Error = io::Error;
+    type Endpoint = Endpoint<K>;
+
+    const LAZY_DEADLINES: bool = true;
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.stream.write(slices) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                *self.ready = self.ready.without(Events::WRITABLE); // an edge will come
+                Ok(0)
+            }
+            result => result,
+        }
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        match how {
+            Shutdown::HalfClose => self.stream.half_close(),
+            Shutdown::Close | Shutdown::Abort => {
+                *self.stream = Stream::Closed;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn set_deadline(&mut self, deadline: Option<Instant>) {
+        *self.deadline = deadline.or(*self.deadline);
+    }
+
+    fn waker(&self) -> Waker {
+        waker(self.remote, self.token)
+    }
+
+    fn classify(error: &io::Error) -> TransportError {
+        error.into()
+    }
+
+    fn is_secure(&self) -> bool {
+        false
+    }
+
+    fn remote_endpoint(&self) -> String {
+        self.stream.peer()
+    }
+
+    fn key(&self) -> u64 {
+        self.token.number() as u64
+    }
+
+    fn now(&self) -> Option<Instant> {
+        Some(now())
+    }
+}
