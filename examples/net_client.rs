@@ -1,0 +1,45 @@
+//! A client that sends a few messages, and prints what comes back.
+//!
+//! ```text
+//! cargo run --example net_client -- ws://127.0.0.1:9002/ hello "and good-bye"
+//! ```
+
+use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyloop::Client;
+use anyloop::endpoint::ClientSettings;
+use anyloop::net::Net;
+use anyloop::proto::CloseCode;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut words = std::env::args().skip(1);
+    let uri = words.next().unwrap_or_else(|| "ws://127.0.0.1:9002/".to_string());
+    let messages: Vec<String> = words.collect();
+    let missing = AtomicUsize::new(messages.len());
+
+    let mut client = Client::<Net>::new(ClientSettings::default());
+    client.on_open(move |context| {
+        for message in &messages {
+            let _ = context.send(message.as_str());
+        }
+        if messages.is_empty() {
+            let _ = context.close(CloseCode::NORMAL, "");
+        }
+    });
+    client.on_message(move |message, context| {
+        println!("{}", String::from_utf8_lossy(message.as_bytes()));
+        if missing.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let _ = context.close(CloseCode::NORMAL, "");
+        }
+    });
+    client.on_close(|ending, _| println!("closed cleanly: {}", ending.clean));
+    client.on_fail(|failure, context| match context.error() {
+        Some(error) => eprintln!("{error}"),
+        None => eprintln!("{failure}"),
+    });
+
+    client.connect(uri.as_str())?;
+    client.run()?; // until the connection is over
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! A server that is reached by IPv4 and by IPv6, on one port.
+
+mod net_demo;
+
+use std::error::Error;
+
+use anyloop::EventLoop;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let event_loop = EventLoop::new()?;
+    let server = net_demo::echo_server(&event_loop)?;
+    let port = server.listen_port(0)?; // any that is free
+    server.start_accept()?;
+
+    let v4 = net_demo::polite_client(&event_loop, "IPv4")?;
+    v4.connect(format!("ws://127.0.0.1:{port}/").as_str())?;
+    let v6 = net_demo::polite_client(&event_loop, "IPv6")?;
+    v6.connect(format!("ws://[::1]:{port}/").as_str())?;
+
+    while event_loop.run_one() > 0 {
+        if server.counters().closed == 2 {
+            server.stop_listening(); // then there is no more work, and the loop ends
+        }
+    }
+    Ok(())
+}

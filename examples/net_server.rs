@@ -1,0 +1,29 @@
+//! A server that sends every message back.
+//!
+//! ```text
+//! cargo run --example net_server -- 127.0.0.1:9002
+//! ```
+
+use std::error::Error;
+
+use anyloop::Server;
+use anyloop::net::Net;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9002".to_string());
+
+    // Pages of any site may connect: right for an echo, and wrong wherever cookies say who it is.
+    let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+    server.on_open(|context| println!("{} is here", context.remote_endpoint()));
+    server.on_message(|message, context| {
+        // What cannot be sent is for a peer that does not read, or has closed.
+        let _ = context.send(message);
+    });
+    server.on_close(|ending, _| println!("closed, by {}", ending.by));
+
+    println!("listening on ws://{}", server.listen(address.as_str())?);
+    server.start_accept()?;
+    server.run()?;
+    Ok(())
+}
