@@ -49,8 +49,10 @@ pub struct Engine<K: Kind> {
 
 struct Core<K: Kind> {
     slots: Slots<K>,
-    /// What is ready. It outlives every run call: an edge is not reported twice.
-    ring: VecDeque<Job<K>>,
+    /// What is ready, by its slot; or `TASK`. It outlives every run call: an edge is not reported twice.
+    ring: VecDeque<u32>,
+    /// What else is to be done: one for each `TASK` in the ring, in that order.
+    tasks: VecDeque<Task<K>>,
     /// What is ready when the sockets were looked at once more.
     later: Vec<u32>,
     /// So many jobs of the ring come before the sockets are looked at again.
@@ -68,10 +70,12 @@ struct Core<K: Kind> {
     expired: Vec<u32>,
 }
 
-/// Something to be done.
-enum Job<K: Kind> {
-    Source(u32),
-    Task(Box<K::Task>),
+/// Stands in the ring for the next of the tasks. No slot has this number.
+const TASK: u32 = u32::MAX;
+
+/// Something of the program's to be done.
+enum Task<K: Kind> {
+    Posted(Box<K::Task>),
     Due(Box<K::OnTimer>),
     Cancelled(Box<K::OnTimer>),
 }
@@ -108,6 +112,7 @@ impl<K: Kind> Engine<K> {
         let core = Core {
             slots: Slots::new(),
             ring: VecDeque::new(),
+            tasks: VecDeque::new(),
             later: Vec::new(),
             before_look: 0,
             timers: Timers::new(),
@@ -151,7 +156,7 @@ impl<K: Kind> Engine<K> {
                 let mut core = self.lock();
                 // It has a first turn in any case.
                 if core.slots.check_in(token.index, source, Events::NONE, true) {
-                    core.ring.push_back(Job::Source(token.index));
+                    core.ring.push_back(token.index);
                 }
                 drop(core);
                 self.remote.ring();
@@ -169,7 +174,7 @@ impl<K: Kind> Engine<K> {
         self.remote.add_work();
         let mut core = self.lock();
         core.take_mail(&self.remote); // what was posted before comes before
-        core.ring.push_back(Job::Task(task));
+        core.queue(Task::Posted(task));
         drop(core);
         self.remote.ring();
     }
@@ -307,11 +312,11 @@ impl<'e, K: Kind> Runner<'e, K> {
             }
             core.take_mail(&engine.remote);
             let may_look = !(self.has_looked && matches!(bounds.wait, Wait::No));
-            let job = match core.before_look > 0 || !may_look {
+            let next = match core.before_look > 0 || !may_look {
                 true => core.ring.pop_front(),
                 false => None,
             };
-            let Some(job) = job else {
+            let Some(index) = next else {
                 if !may_look {
                     break Ok(());
                 }
@@ -327,13 +332,9 @@ impl<'e, K: Kind> Runner<'e, K> {
             core.before_look = core.before_look.saturating_sub(1);
             core.hand_on(engine);
             let panicked;
-            (core, panicked) = match job {
-                Job::Source(index) => self.run_source(core, &mut buffers, index),
-                job => {
-                    drop(core);
-                    let panicked = self.run_task(&mut buffers, job);
-                    (engine.lock(), panicked)
-                }
+            (core, panicked) = match index {
+                TASK => self.run_task(core, &mut buffers),
+                index => self.run_source(core, &mut buffers, index),
             };
             if let Err(panic) = panicked {
                 break Err(panic);
@@ -387,7 +388,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         if core.slots.check_in(index, source, kept, queue.is_some()) {
             match queue {
                 Some(Queue::Later) => core.later.push(index),
-                _ => core.ring.push_back(Job::Source(index)),
+                _ => core.ring.push_back(index),
             }
         }
         if let Some(deadline) = deadline {
@@ -415,17 +416,26 @@ impl<'e, K: Kind> Runner<'e, K> {
         (core, panicked)
     }
 
-    fn run_task(&self, buffers: &mut Buffers, job: Job<K>) -> Result<(), Panic> {
+    #[cold]
+    fn run_task<'g>(
+        &self,
+        mut core: MutexGuard<'g, Core<K>>,
+        buffers: &mut Buffers,
+    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    where
+        'e: 'g,
+    {
+        let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
+        drop(core);
         buffers.scratch.gate.take(); // also where it was closed just now: this is its turn
-        let panicked = catch_unwind(AssertUnwindSafe(|| match job {
-            Job::Task(task) => task(),
-            Job::Due(f) => f(Ok(())),
-            Job::Cancelled(f) => f(Err(Aborted)),
-            Job::Source(_) => {}
+        let panicked = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Posted(f) => f(),
+            Task::Due(f) => f(Ok(())),
+            Task::Cancelled(f) => f(Err(Aborted)),
         }));
         // Only now, so that what it has begun keeps the loop running.
         self.engine.remote.finish_work();
-        panicked
+        (self.engine.lock(), panicked)
     }
 
     /// Looks at the sockets, or waits until somebody else has seen something there. Returns whether
@@ -497,7 +507,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         drop(reactor);
         core.expire(self.now);
         let Core { ring, later, .. } = &mut *core;
-        ring.extend(later.drain(..).map(Job::Source));
+        ring.extend(later.drain(..));
         core.before_look = core.ring.len();
         core.shrink();
         let more = core.before_look > 0 || !matches!(wait, Wait::No);
@@ -536,21 +546,31 @@ impl<K: Kind> Drop for Runner<'_, K> {
 }
 
 impl<K: Kind> Core<K> {
+    fn queue(&mut self, task: Task<K>) {
+        self.tasks.push_back(task);
+        self.ring.push_back(TASK);
+    }
+
     /// Sorts what came from elsewhere.
+    #[inline]
     fn take_mail(&mut self, remote: &Remote) {
-        if !remote.has_mail() {
-            return;
+        if remote.has_mail() {
+            self.sort_mail(remote);
         }
+    }
+
+    #[cold]
+    fn sort_mail(&mut self, remote: &Remote) {
         let mut mail = core::mem::take(&mut self.mail);
         remote.take_mail(&mut mail);
         for mail in mail.drain(..) {
             match mail {
-                Mail::Run(task) => self.ring.push_back(Job::Task(K::task(task))),
+                Mail::Run(task) => self.queue(Task::Posted(K::task(task))),
                 Mail::Wake(token) => self.notify(token, Events::WOKEN),
                 Mail::SetTimer(key, f) => self.timers.set(key, K::on_timer(f)),
                 Mail::CancelTimer(key) => {
                     if let Some(f) = self.timers.take(key) {
-                        self.ring.push_back(Job::Cancelled(f));
+                        self.queue(Task::Cancelled(f));
                     }
                 }
             }
@@ -583,9 +603,10 @@ impl<K: Kind> Core<K> {
         !self.ring.is_empty() || !self.later.is_empty() || remote.has_mail()
     }
 
+    #[inline]
     fn notify(&mut self, token: Token, events: Events) {
         if self.slots.notify(token, events) {
-            self.ring.push_back(Job::Source(token.index));
+            self.ring.push_back(token.index);
         }
     }
 
@@ -614,7 +635,7 @@ impl<K: Kind> Core<K> {
         wheel.expire(slots, now, expired);
         for index in expired.drain(..) {
             if slots.notify_slot(index, Events::DEADLINE) {
-                ring.push_back(Job::Source(index));
+                ring.push_back(index);
             }
         }
         while let Some(&Reverse((deadline, index, generation))) = self.near.peek()
@@ -624,7 +645,7 @@ impl<K: Kind> Core<K> {
             self.notify(Token { index, generation }, Events::DEADLINE);
         }
         while let Some(f) = self.timers.take_due(now) {
-            self.ring.push_back(Job::Due(f));
+            self.queue(Task::Due(f));
         }
     }
 }
@@ -634,9 +655,9 @@ impl<K: Kind> Drop for Engine<K> {
     fn drop(&mut self) {
         let mail = self.remote.close();
         let core = self.core.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (ring, timers) = (core::mem::take(&mut core.ring), core.timers.take_all());
+        let (tasks, timers) = (core::mem::take(&mut core.tasks), core.timers.take_all());
         let sources = core.slots.take_all();
-        drop((mail, ring, timers, sources));
+        drop((mail, tasks, timers, sources));
     }
 }
 

@@ -45,7 +45,7 @@ impl<K: Kind> Slots<K> {
     /// A place for a source that is still to be put there.
     pub(super) fn reserve(&mut self) -> Token {
         let index = self.free.pop().unwrap_or_else(|| {
-            let index = u32::try_from(self.all.len()).expect("fewer than 2^32 descriptors");
+            let index = u32::try_from(self.all.len()).expect("fewer descriptors than that");
             self.all.push(Slot {
                 source: None,
                 links: Links::default(),
@@ -63,6 +63,7 @@ impl<K: Kind> Slots<K> {
     }
 
     /// Notes what has happened; returns whether the source is now to be put into the ring.
+    #[inline]
     pub(super) fn notify(&mut self, token: Token, events: Events) -> bool {
         let Some(slot) = self.all.get_mut(token.index as usize) else { return false };
         if slot.generation != token.generation || slot.strand == Strand::Free {
@@ -79,6 +80,7 @@ impl<K: Kind> Slots<K> {
     }
 
     /// Takes a source that was in the ring, and what has happened to it.
+    #[inline]
     pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::Source>, Events)> {
         let slot = &mut self.all[index as usize];
         if slot.strand != Strand::Queued {
@@ -92,6 +94,7 @@ impl<K: Kind> Slots<K> {
 
     /// Puts a source back, with the events that it keeps; returns whether it is to be put into the
     /// ring: it wants to go on, or something has happened meanwhile.
+    #[inline]
     pub(super) fn check_in(
         &mut self,
         index: u32,

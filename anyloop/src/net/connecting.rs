@@ -83,7 +83,7 @@ enum Outcome {
 impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Some(session) = &mut self.session else { return Next::Done };
-        // The session has none yet. What it asks to be called for, it will ask anew when it has.
+        // The session has none yet, but it may have timers.
         let (mut stream, mut ready, mut deadline) = (Stream::Closed, Events::NONE, None);
         let mut socket = Socket::<K> {
             stream: &mut stream,
@@ -101,9 +101,16 @@ impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
         if session.wants_to_proceed() {
             session.proceed(&mut socket, scratch, now);
         }
+        if turn.events.contains(Events::DEADLINE) {
+            session.handle_timeout(&mut socket, scratch, now);
+        }
+        turn.deadline = *socket.deadline;
         if !session.is_over() && !matches!(self.step, Step::Over) {
             match self.go_on(turn) {
-                Outcome::Waiting => turn.deadline = self.deadline(),
+                Outcome::Waiting => {
+                    let deadlines = [turn.deadline, self.deadline()];
+                    turn.deadline = deadlines.into_iter().flatten().min();
+                }
                 Outcome::Connected(stream) => {
                     let Some(session) = self.session.take() else { return Next::Done };
                     return Next::Become(K::connection(Connection::new(session, stream)));

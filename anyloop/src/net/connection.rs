@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::marker::PhantomData;
 
-use anyloop_proto::Instant;
+use anyloop_proto::{Instant, State};
 
 use super::stream::Stream;
 use super::transport::Socket;
@@ -65,18 +65,15 @@ fn serve<K: Kind, H: Handler>(
 ) -> Next<K> {
     let before = session.state();
     let of_socket = Events::READABLE | Events::WRITABLE | Events::CLOSED;
-    if events.without(of_socket) != Events::NONE
-        || session.wants_to_proceed()
-        || !session.has_started()
-    {
+    if !session.is_plain() || events.without(of_socket) != Events::NONE {
         answer_the_rest(session, socket, events, buffers, now);
     }
-    if session.buffered_amount() > 0 && socket.ready.contains(Events::WRITABLE) {
-        session.handle_writable(socket, &mut buffers.scratch, now);
-    }
     let more = socket.ready.contains(Events::READABLE) && read(session, socket, buffers, now);
-    let state = session.state();
+    if session.is_plain() && before == State::Open {
+        return if more { Next::Later } else { Next::Wait };
+    }
     // One that is over may have panicked when it was about to say so.
+    let state = session.state();
     if (state != before || session.is_over())
         && let Some(roster) = session.roster()
     {
@@ -90,7 +87,7 @@ fn serve<K: Kind, H: Handler>(
     }
 }
 
-/// Everything but the socket.
+/// Everything but what has arrived.
 #[cold]
 fn answer_the_rest<K: Kind, H: Handler>(
     session: &mut Session<H>,
@@ -118,6 +115,9 @@ fn answer_the_rest<K: Kind, H: Handler>(
         *socket.ready = socket.ready.without(Events::DEADLINE);
         session.handle_timeout(socket, &mut buffers.scratch, now);
     }
+    if session.buffered_amount() > 0 && socket.ready.contains(Events::WRITABLE) {
+        session.handle_writable(socket, &mut buffers.scratch, now);
+    }
 }
 
 /// Does what handles have asked for.
@@ -143,10 +143,7 @@ fn read<K: Kind, H: Handler>(
     now: Instant,
 ) -> bool {
     let mut total = 0;
-    while !session.has_unread()
-        && (session.wants_input() || session.discards_input())
-        && !session.is_over()
-    {
+    while session.is_plain() || takes_input(session) {
         if total >= READ_PER_TURN {
             return true;
         }
@@ -187,6 +184,12 @@ fn read<K: Kind, H: Handler>(
         }
     }
     false
+}
+
+/// Whether anything becomes of input, if only that it is thrown away.
+fn takes_input<H: Handler>(session: &Session<H>) -> bool {
+    let wanted = session.wants_input() || session.discards_input();
+    wanted && !session.has_unread() && !session.is_over()
 }
 
 /// One read, and what it says of the stream.

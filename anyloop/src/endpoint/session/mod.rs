@@ -88,6 +88,9 @@ impl<H: Handler> Session<H> {
     /// transport is not [secure](Transport::is_secure), it sends nothing and fails.
     pub fn start<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
         self.io.started = true;
+        if T::LAZY_DEADLINES {
+            self.io.forget_deadline(); // what was told may have been about another transport
+        }
         if let Machine::Client(handshake) = &mut self.machine {
             handshake.begin(now);
             let needs_security = std::mem::take(&mut self.io.extras().needs_security);
@@ -254,6 +257,15 @@ impl<H: Handler> Session<H> {
         self.io.seat_with(backlog, state, || seat);
     }
 
+    /// Whether it is open and waits for nothing but input: there is nothing else to look at.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        match &self.machine {
+            Machine::Open(connection) => connection.state() == State::Open && !self.io.restless,
+            _ => false,
+        }
+    }
+
     /// Who knows the connections of the endpoint, if the transport does.
     pub(crate) fn roster(&self) -> Option<&Arc<dyn super::Roster<H>>> {
         self.io.common.roster.get()
@@ -359,6 +371,8 @@ impl<H: Handler> Session<H> {
         let machine = match &self.machine {
             Machine::Open(connection) => connection.poll_timeout(),
             Machine::Server(handshake) => handshake.poll_timeout(),
+            // Until there is a stream, its coming is the transport's to wait for.
+            Machine::Client(_) if !self.io.started => None,
             Machine::Client(handshake) => handshake.poll_timeout(),
             Machine::Over => None,
         };

@@ -26,6 +26,7 @@ enum Turn {
 impl<H: Handler> Session<H> {
     /// As [`feed`](Self::feed), but takes everything: what cannot be taken in now is kept for
     /// [`proceed`](Self::proceed).
+    #[inline]
     pub(crate) fn feed_all<T: Transport>(
         &mut self,
         transport: &mut T,
@@ -33,12 +34,14 @@ impl<H: Handler> Session<H> {
         bytes: &mut [u8],
         now: Instant,
     ) {
-        if self.io.has_unread() {
+        if self.is_plain() || (!self.io.has_unread() && self.wants_input()) {
+            let left = self.take_in(transport, scratch, bytes, now);
+            if left > 0 {
+                self.keep(&bytes[bytes.len() - left..]);
+            }
+        } else if self.io.has_unread() {
             self.io.extras().unread.push(bytes);
             self.take_in_unread(transport, scratch, now);
-        } else if self.wants_input() {
-            let left = self.take_in(transport, scratch, bytes, now);
-            self.keep(&bytes[bytes.len() - left..]);
         } else {
             self.keep(bytes);
         }

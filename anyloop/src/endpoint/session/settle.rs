@@ -21,19 +21,17 @@ impl<H: Handler> Session<H> {
         scratch: &mut Scratch,
         now: Instant,
     ) {
-        match &self.machine {
-            Machine::Open(connection) if connection.state() == State::Open && !self.io.restless => {
-                // What an open connection receives only moves its deadlines to later times, but for a
-                // pong, which is restless; whatever else moves them is not done here.
-                let known = T::LAZY_DEADLINES && self.io.deadline().is_some();
-                if cfg!(test) && known {
-                    assert!(self.next_deadline() >= Deadline::new(self.io.deadline()));
-                }
-                if !known {
-                    self.tell_deadline(transport);
-                }
-            }
-            _ => self.settle_all(transport, scratch, now),
+        if !self.is_plain() {
+            return self.settle_all(transport, scratch, now);
+        }
+        // What an open connection receives only moves its deadlines to later times, but for a pong,
+        // which is restless; whatever else moves them is not done here.
+        let known = T::LAZY_DEADLINES && self.io.deadline().is_some();
+        if cfg!(test) && known {
+            assert!(self.next_deadline() >= Deadline::new(self.io.deadline()));
+        }
+        if !known {
+            self.tell_deadline(transport);
         }
     }
 

@@ -264,6 +264,7 @@ impl<H: Handler> Session<H> {
             }
             let due = match &mut self.machine {
                 Machine::Server(handshake) => handshake.handle_timeout(now, line),
+                Machine::Client(_) if !self.io.started => Ok(None),
                 Machine::Client(handshake) => handshake.handle_timeout(now, line),
                 Machine::Open(connection) => connection.handle_timeout(now, line),
                 Machine::Over => Ok(None),
