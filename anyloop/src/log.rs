@@ -1,21 +1,27 @@
 //! Logging: `tracing` where the feature is on, and nothing at all where it is off.
 //!
 //! Connections that open, end or fail are told at the level of debug; what the program did wrong, such
-//! as an answer that cannot be given, at that of error.
+//! as an answer that cannot be given, at that of error. What the loop does for a connection is in a span
+//! at the level of debug, `connection`, with the number of its slot.
 
 #[cfg(feature = "tracing")]
-pub(crate) use on::describe;
+pub(crate) use on::{describe, in_connection};
 #[cfg(feature = "tracing")]
 pub(crate) use tracing::{debug, error};
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use off::{debug, describe, error};
+pub(crate) use off::{debug, describe, error, in_connection};
 
 #[cfg(feature = "tracing")]
 mod on {
     /// Who a line is about, if anybody reads it.
     pub(crate) fn describe(who: impl FnOnce() -> String) -> String {
         if tracing::enabled!(tracing::Level::DEBUG) { who() } else { String::new() }
+    }
+
+    /// Everything is about the connection in this slot until what is returned is dropped.
+    pub(crate) fn in_connection(slot: u32) -> tracing::span::EnteredSpan {
+        tracing::debug_span!("connection", slot).entered()
     }
 }
 
@@ -31,6 +37,11 @@ mod off {
     }
     pub(crate) use silent as debug;
     pub(crate) use silent as error;
+
+    /// As long as nobody hears of it, it need not be said.
+    pub(crate) const fn in_connection(slot: u32) {
+        let _ = slot;
+    }
 
     /// Nobody is asked.
     pub(crate) fn describe(_: impl FnOnce() -> String) -> &'static str {

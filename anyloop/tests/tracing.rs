@@ -1,10 +1,13 @@
 //! What is logged, with the feature `tracing`.
 
 use std::fmt;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use anyloop::Server;
 use anyloop::endpoint::Verdict;
+use anyloop::net::Net;
 use anyloop::proto::handshake::{Accept, OriginPolicy, ServerOptions};
 use anyloop::transport::iostream::IoStream;
 use tracing::field::{Field, Visit};
@@ -15,17 +18,25 @@ const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// Keeps the lines of this crate.
+/// Keeps the lines of this crate, each behind the spans that it is in.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+struct Lines(Arc<Mutex<Vec<String>>>, Arc<Mutex<Spans>>);
+
+#[derive(Default)]
+struct Spans {
+    names: Vec<&'static str>,
+    entered: Vec<u64>,
+}
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("anyloop")
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let names = &mut self.1.lock().unwrap().names;
+        names.push(attributes.metadata().name());
+        Id::from_u64(names.len() as u64)
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
@@ -33,14 +44,20 @@ impl Subscriber for Lines {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
+        let spans = self.1.lock().unwrap();
+        let within = spans.entered.iter().map(|id| format!("{}: ", spans.names[*id as usize - 1]));
+        let mut line = Line(within.collect::<String>() + event.metadata().level().as_str());
         event.record(&mut line);
         self.0.lock().unwrap().push(line.0);
     }
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, id: &Id) {
+        self.1.lock().unwrap().entered.push(id.into_u64());
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, id: &Id) {
+        assert_eq!(self.1.lock().unwrap().entered.pop(), Some(id.into_u64()));
+    }
 }
 
 struct Line(String);
@@ -85,4 +102,25 @@ fn connections_that_open_end_and_fail_are_told() {
         "ERROR the answer to a request was refused: the client did not offer this subprotocol",
     ];
     assert_eq!(lines[..], expected);
+}
+
+#[test]
+fn what_the_loop_does_for_a_connection_is_in_its_span() {
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.write_all(REQUEST).unwrap();
+        peer.write_all(b"\x88\x80\x00\x00\x00\x00").unwrap();
+        while server.counters().closed == 0 {
+            server.run_one().unwrap();
+        }
+        peer.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let lines = lines.0.lock().unwrap();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("connection: DEBUG 127.0.0.1:"), "{lines:?}");
+    assert!(lines[1].starts_with("connection: DEBUG "), "{lines:?}");
 }

@@ -61,6 +61,8 @@ pub struct ClientHandshake {
     interim: u8,
     response: Option<http::Response<Vec<u8>>>,
     deadline: Option<Instant>,
+    /// Set by [`expire_by`](Self::expire_by).
+    latest: Option<Instant>,
     failure: Option<Failure>,
 }
 
@@ -102,6 +104,7 @@ impl ClientHandshake {
             interim: 0,
             response: None,
             deadline: options.open_timeout.map(|timeout| now + timeout),
+            latest: None,
             failure: None,
             options,
         })
@@ -109,9 +112,17 @@ impl ClientHandshake {
 
     /// The byte stream has come about, if only now: the time for the response runs from here.
     pub fn begin(&mut self, now: Instant) {
-        if self.deadline.is_some() {
-            self.deadline = self.options.open_timeout.map(|timeout| now + timeout);
+        if matches!(self.step, Step::Head(_) | Step::Body(..)) {
+            let timeout = self.options.open_timeout.map(|timeout| now + timeout);
+            self.deadline = [timeout, self.latest].into_iter().flatten().min();
         }
+    }
+
+    /// The response must have come by then, whatever
+    /// [`open_timeout`](ClientOptions::open_timeout) says.
+    pub fn expire_by(&mut self, latest: Instant) {
+        self.latest = Some(latest);
+        self.deadline = Some(self.deadline.map_or(latest, |deadline| deadline.min(latest)));
     }
 
     /// Takes received bytes. Returns the connection once the response is whole and right; what

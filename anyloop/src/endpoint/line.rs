@@ -170,6 +170,15 @@ impl<'t, T: Transport> TransportRear<'t, T> {
         (self.backlog, self.error)
     }
 
+    /// Writes what was gathered, as the batch is over.
+    #[inline]
+    pub(super) fn flush_all(&mut self, cork: &mut Vec<u8>) {
+        // Completions only wait for what is in the cork.
+        if !cork.is_empty() {
+            self.flush(cork);
+        }
+    }
+
     /// Keeps what was not written of these.
     #[cold]
     fn keep(&mut self, parts: [&[u8]; 3], written: usize) {
@@ -202,6 +211,7 @@ impl<'t, T: Transport> TransportRear<'t, T> {
 }
 
 /// Writes what can be written; nothing more after a failure.
+#[inline]
 fn write<T: Transport>(
     transport: &mut T,
     failed: &mut Failed<T::Error>,
@@ -217,6 +227,7 @@ fn write<T: Transport>(
 }
 
 impl<T: Transport> Rear for TransportRear<'_, T> {
+    #[inline]
     fn flush(&mut self, cork: &mut Vec<u8>) -> usize {
         // Taken out, for it is lent to all connections in turn: if the transport panics, what was
         // gathered for this one must not be found there by the next.

@@ -121,10 +121,13 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
         let (engine, net) = (client.engine()?, client.transport());
         let handler = handler.unwrap_or_else(|| client.core().make_handler());
         let begun = now();
-        let session = match options {
+        let mut session = match options {
             Some(options) => client.core().session_with(handler, &target, options, begun),
             None => client.core().session(handler, &target, begun),
         }?;
+        if let Some(total) = net.connect.total_timeout {
+            session.expire_by(begun + total);
+        }
         let host = match &via {
             #[cfg(unix)]
             Some(Via::Unix(path)) => format!("unix:{}", path.display()),

@@ -40,6 +40,8 @@ impl<H: Handler> Connection<H> {
 impl<K: Kind, H: Handler> Source<K> for Connection<H> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Turn { engine, token, events, kept, deadline, now, buffers } = turn;
+        #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
+        let _span = crate::log::in_connection(token.index);
         *kept = *events; // those that it makes use of are taken off as it does
         let mut socket = Socket {
             stream: &mut self.stream,

@@ -148,6 +148,7 @@ impl Listener {
 
     /// Takes over a socket that listens already.
     pub(super) fn from_tcp(socket: std::net::TcpListener) -> io::Result<Self> {
+        check_listens(&SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         let address = LocalAddress::Tcp(socket.local_addr()?);
         Ok(Self::new(address, ListenSocket::Tcp(TcpListener::from_std(socket))))
@@ -156,6 +157,7 @@ impl Listener {
     /// Takes over a Unix socket that listens already.
     #[cfg(unix)]
     pub(super) fn from_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        check_listens(&SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         let path = socket.local_addr()?.as_pathname().map(PathBuf::from);
         let socket = ListenSocket::Unix(UnixListener::from_std(socket));
@@ -172,11 +174,7 @@ impl Listener {
                 use std::os::unix::fs::FileTypeExt;
                 std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket())
             };
-            let is_left = || {
-                let found = std::os::unix::net::UnixStream::connect(&path);
-                found.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-            };
-            if error.kind() != ErrorKind::AddrInUse || !is_socket() || !is_left() {
+            if error.kind() != ErrorKind::AddrInUse || !is_socket() || !is_left(&address) {
                 return Err(error);
             }
             std::fs::remove_file(&path)?;
@@ -256,6 +254,23 @@ impl Listener {
     /// A panic elsewhere leaves it as it was.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether nobody listens on a path any more. One who is too busy to answer at once does.
+#[cfg(unix)]
+fn is_left(address: &socket2::SockAddr) -> bool {
+    let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.connect(address)
+    });
+    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+fn check_listens(socket: &SockRef<'_>) -> io::Result<()> {
+    match socket.is_listener()? && socket.r#type()? == Type::STREAM {
+        true => Ok(()),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "the socket does not listen")),
     }
 }
 

@@ -31,6 +31,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| match self {
             Self::Tcp(stream) => stream.read(buffer),
@@ -49,6 +50,7 @@ impl Stream {
         })
     }
 
+    #[inline]
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         retry(|| match (&mut *self, slices) {
             (Self::Tcp(stream), [slice]) => stream.write(slice),
@@ -95,6 +97,7 @@ impl Stream {
 }
 
 /// A signal is no answer.
+#[inline]
 fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match f() {

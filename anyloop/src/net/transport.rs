@@ -64,6 +64,7 @@ impl<K: Kind> Transport for Socket<'_, K> {
 
     const LAZY_DEADLINES: bool = true;
 
+    #[inline]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.stream.write(slices) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -102,6 +102,13 @@ impl<H: Handler> Session<H> {
         self.handle_writable(transport, scratch, now);
     }
 
+    /// A client's handshake must be over by then.
+    pub(crate) fn expire_by(&mut self, latest: Instant) {
+        if let Machine::Client(handshake) = &mut self.machine {
+            handshake.expire_by(latest);
+        }
+    }
+
     /// Whether [`start`](Self::start) was called.
     #[must_use]
     pub const fn has_started(&self) -> bool {

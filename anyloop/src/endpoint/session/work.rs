@@ -32,19 +32,18 @@ impl<H: Handler> Session<H> {
         }
         let mut rear = TransportRear::new(transport, self.io.take_backlog());
         let mut waiting = 0;
-        let mut line = Line::new(cork, &mut rear, &mut waiting);
         let mut worked = false;
         // A panic of program code ends in `settle`, which fails the connection and lets it go on. What
         // was sent before is not lost, unless it is the transport that panics.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            work(self, &mut line);
+            work(self, &mut Line::new(cork, &mut rear, &mut waiting));
             worked = true;
-            line.flush();
+            rear.flush_all(cork);
         }));
         if let Err(panic) = result {
             self.io.put_panic(panic);
             if !worked {
-                let _ = catch_unwind(AssertUnwindSafe(|| line.flush()));
+                let _ = catch_unwind(AssertUnwindSafe(|| rear.flush_all(cork)));
             }
         }
         let (backlog, error) = rear.into_parts();
@@ -73,6 +72,8 @@ impl<H: Handler> Session<H> {
     }
 
     /// The opening handshake.
+    #[cold]
+    #[inline(never)]
     fn shake_hands(
         &mut self,
         input: &mut Input<'_>,
