@@ -81,6 +81,9 @@ fn serve<K: Kind, H: Handler>(
     {
         roster.publish(socket.key(), state);
     }
+    if session.buffered_amount() > 0 {
+        take_seat(session, socket); // who gets a handle later must see how much waits
+    }
     match () {
         () if session.is_over() => Next::Done,
         () if session.wants_to_proceed() => Next::Again,
@@ -129,12 +132,17 @@ pub(super) fn take_mail<K: Kind, H: Handler>(
     scratch: &mut Scratch,
     now: Instant,
 ) {
+    take_seat(session, socket);
+    session.drain(socket, scratch, now);
+}
+
+/// Has the connection say how it is, to all who have a handle or will have one.
+fn take_seat<K: Kind, H: Handler>(session: &mut Session<H>, socket: &Socket<'_, K>) {
     if !session.has_seat()
         && let Some(seat) = session.roster().map(|roster| roster.seat(socket.key()))
     {
         session.adopt(seat);
     }
-    session.drain(socket, scratch, now);
 }
 
 /// Reads what there is; returns whether there may be more, for another turn.
