@@ -1,6 +1,7 @@
 //! The receiving half of a connection.
 
 use alloc::boxed::Box;
+use core::hint::cold_path;
 use core::time::Duration;
 
 use super::sender::Sender;
@@ -108,6 +109,7 @@ impl Receiver {
         out: &mut O,
     ) -> Result<Option<Event<'e>>, Failure> {
         if !matches!(self.step, Step::Fresh) {
+            cold_path();
             self.settle(input);
         }
         if matches!(self.step, Step::Fresh) {
@@ -124,6 +126,7 @@ impl Receiver {
                 return Ok(None);
             }
         }
+        cold_path();
         // What the other ways find is lent from here, so that an event of the short way need not lie
         // in memory: that is worth a tenth of a small message.
         match self.next_any(sender, input, now, out) {
@@ -187,6 +190,7 @@ impl Receiver {
     }
 
     /// Every other way.
+    #[inline(never)]
     fn next_any<'b>(
         &mut self,
         sender: &mut Sender,
@@ -228,6 +232,7 @@ impl Receiver {
 
     /// Ends the loan of the last event and what was kept only for it, and opens the short way again
     /// where nothing is left. (An event that went the short way leaves nothing.)
+    #[inline(never)]
     fn settle(&mut self, input: &mut Input<'_>) {
         if let Some(partial) = self.partial.as_deref_mut() {
             if partial.lent {
@@ -470,7 +475,7 @@ impl Receiver {
         })
     }
 
-    #[inline]
+    #[cold]
     fn lend<'e, 'b: 'e>(
         &'e self,
         found: Found<'b>,

@@ -1,6 +1,7 @@
 //! The sending half of a connection, and what both halves know of its closing.
 
 use alloc::boxed::Box;
+use core::hint::cold_path;
 use alloc::sync::Arc;
 
 use super::keepalive::Ping;
@@ -138,6 +139,7 @@ impl Sender {
         let message = message.into();
         let (kind, payload) = (message.kind(), message.as_bytes());
         if !self.plain || payload.len() > MAX_CONTROL_PAYLOAD {
+            cold_path();
             return self.send_any(kind, payload, out);
         }
         // The small unmasked message, which is most of what a busy server sends.
@@ -403,6 +405,7 @@ impl Sender {
     // Frames.
 
     /// Any message, in any state.
+    #[inline(never)]
     fn send_any(
         &mut self,
         kind: Kind,

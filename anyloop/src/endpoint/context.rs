@@ -296,6 +296,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Whether the backlog has room for `len` bytes more.
+    #[cold]
     fn check_room(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.io.common.limits;
         if self.state() != State::Open {
@@ -328,6 +329,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
+    #[cold]
     const fn not_open(&self) -> SendError {
         SendError::Refused(Refused::NotOpen(self.io.state))
     }

@@ -1,5 +1,6 @@
 //! The way from a connection to its transport, while the connection is at work.
 
+use std::hint::cold_path;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Waker;
@@ -238,6 +239,7 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
             None => self.write(&[IoSlice::new(&gathered)]),
         };
         if written < len {
+            cold_path();
             self.keep([&gathered, &[], &[]], written);
         }
         gathered.clear();

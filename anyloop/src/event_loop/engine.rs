@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::hint::cold_path;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -279,6 +280,7 @@ struct Runner<'e, K: Kind> {
 }
 
 impl<'e, K: Kind> Runner<'e, K> {
+    #[inline(never)]
     fn enter(engine: &'e Engine<K>) -> Self {
         let buffers = engine.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let buffers = buffers.unwrap_or_else(|| {
@@ -374,12 +376,14 @@ impl<'e, K: Kind> Runner<'e, K> {
             Ok(Next::Again) => Some(Queue::Ring),
             Ok(Next::Later) => Some(Queue::Later),
             Ok(Next::Become(other)) => {
+                cold_path();
                 panicked = drop_caught(core::mem::replace(&mut source, other));
                 Some(Queue::Ring)
             }
             Ok(Next::Done) => return self.bury(index, source),
             // It has a turn to find out what the panic has made of it.
             Err(panic) => {
+                cold_path();
                 panicked = Err(panic);
                 Some(Queue::Ring)
             }
@@ -392,6 +396,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             }
         }
         if let Some(deadline) = deadline {
+            cold_path();
             core.schedule(token, deadline);
         }
         (core, panicked)
@@ -440,6 +445,7 @@ impl<'e, K: Kind> Runner<'e, K> {
 
     /// Looks at the sockets, or waits until somebody else has seen something there. Returns whether
     /// the call goes on.
+    #[inline(never)]
     fn look<'g>(
         &mut self,
         mut core: MutexGuard<'g, Core<K>>,
@@ -514,6 +520,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         (core, more)
     }
 
+    #[inline(never)]
     fn refresh(&mut self) {
         (self.now, self.age) = (now(), 0);
     }
@@ -617,6 +624,7 @@ impl<K: Kind> Core<K> {
     }
 
     /// Has a source called at this time, or before.
+    #[cold]
     fn schedule(&mut self, token: Token, deadline: Instant) {
         let Self { wheel, slots, near, .. } = self;
         if !wheel.insert(slots, token.index, deadline) {
@@ -630,6 +638,7 @@ impl<K: Kind> Core<K> {
     }
 
     /// What is due becomes ready, behind what has arrived: a pong that came in time counts.
+    #[inline(never)]
     fn expire(&mut self, now: Instant) {
         let Self { slots, wheel, expired, ring, .. } = self;
         wheel.expire(slots, now, expired);

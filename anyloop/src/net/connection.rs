@@ -1,5 +1,6 @@
 //! A connection in the loop.
 
+use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::marker::PhantomData;
 
@@ -67,13 +68,20 @@ fn serve<K: Kind, H: Handler>(
 ) -> Next<K> {
     let before = session.state();
     let of_socket = Events::READABLE | Events::WRITABLE | Events::CLOSED;
-    if !session.is_plain() || events.without(of_socket) != Events::NONE {
+    let mut plain = session.is_plain();
+    if !plain || events.without(of_socket) != Events::NONE {
+        cold_path();
         answer_the_rest(session, socket, events, buffers, now);
+        plain = session.is_plain();
     }
-    let more = socket.ready.contains(Events::READABLE) && read(session, socket, buffers, now);
-    if session.is_plain() && before == State::Open {
+    let mut more = false;
+    if socket.ready.contains(Events::READABLE) {
+        (more, plain) = read(session, socket, buffers, now, plain);
+    }
+    if plain && before == State::Open {
         return if more { Next::Later } else { Next::Wait };
     }
+    cold_path();
     // One that is over may have panicked when it was about to say so.
     let state = session.state();
     if (state != before || session.is_over())
@@ -115,7 +123,7 @@ fn answer_the_rest<K: Kind, H: Handler>(
     if events.contains(Events::DEADLINE) {
         // Behind what has arrived: what came in time counts.
         if socket.ready.contains(Events::READABLE) {
-            read(session, socket, buffers, now);
+            read(session, socket, buffers, now, session.is_plain());
         }
         *socket.ready = socket.ready.without(Events::DEADLINE);
         session.handle_timeout(socket, &mut buffers.scratch, now);
@@ -145,17 +153,19 @@ fn take_seat<K: Kind, H: Handler>(session: &mut Session<H>, socket: &Socket<'_, 
     }
 }
 
-/// Reads what there is; returns whether there may be more, for another turn.
+/// Reads what there is. Returns whether there may be more, for another turn, and whether the session
+/// [is plain](Session::is_plain), as which it was `plain` before.
 fn read<K: Kind, H: Handler>(
     session: &mut Session<H>,
     socket: &mut Socket<'_, K>,
     buffers: &mut Buffers,
     now: Instant,
-) -> bool {
+    mut plain: bool,
+) -> (bool, bool) {
     let mut total = 0;
-    while session.is_plain() || takes_input(session) {
+    while plain || takes_input(session) {
         if total >= READ_PER_TURN {
-            return true;
+            return (true, plain);
         }
         let Buffers { read, scratch, .. } = buffers;
         let (found, lent) = match session.want() {
@@ -165,6 +175,7 @@ fn read<K: Kind, H: Handler>(
             }
             // The rest of a large message goes to where it will lie, and only what follows it does not.
             Some(room) => {
+                cold_path();
                 let (lent, len) = (room.len(), room.len() + read.len());
                 let mut slices = [IoSliceMut::new(room), IoSliceMut::new(read)];
                 (find(socket, len, |stream| stream.read_vectored(&mut slices)), lent)
@@ -174,26 +185,36 @@ fn read<K: Kind, H: Handler>(
             Ok(Found::Some(n) | Found::All(n)) => {
                 total += n;
                 if lent > 0 {
+                    cold_path();
                     session.filled(n.min(lent));
                 }
-                session.feed_all(socket, scratch, &mut read[..n.saturating_sub(lent)], now);
+                let bytes = &mut read[..n.saturating_sub(lent)];
+                plain = match plain {
+                    true => session.feed_plain(socket, scratch, bytes, now),
+                    false => {
+                        session.feed_all(socket, scratch, bytes, now);
+                        session.is_plain()
+                    }
+                };
                 if matches!(found, Ok(Found::All(_))) {
-                    return false;
+                    return (false, plain);
                 }
             }
-            Ok(Found::Nothing) => return false,
+            Ok(Found::Nothing) => return (false, plain),
             Ok(Found::End) => {
+                cold_path();
                 session.handle_eof(socket, scratch, now);
-                return false;
+                return (false, session.is_plain());
             }
             Err(error) => {
+                cold_path();
                 let kind = Socket::<K>::classify(&error);
                 session.handle_error_with(socket, scratch, kind, Box::new(error), now);
-                return false;
+                return (false, session.is_plain());
             }
         }
     }
-    false
+    (false, plain)
 }
 
 /// Whether anything becomes of input, if only that it is thrown away.
@@ -212,6 +233,7 @@ fn find<K: Kind>(
     let input = Events::READABLE | Events::CLOSED;
     match read(stream) {
         Ok(0) => {
+            cold_path();
             **ready = ready.without(input);
             Ok(Found::End)
         }
@@ -223,6 +245,7 @@ fn find<K: Kind>(
         Ok(n) => Ok(Found::Some(n)),
         // Then it has not ended, whatever was told of it.
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            cold_path();
             **ready = ready.without(input);
             Ok(Found::Nothing)
         }

@@ -1,5 +1,6 @@
 //! The byte streams of the operating system.
 
+use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 
@@ -101,7 +102,7 @@ impl Stream {
 fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match f() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => cold_path(),
             result => return result,
         }
     }

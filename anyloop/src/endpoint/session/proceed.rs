@@ -2,6 +2,7 @@
 //!
 //! The end of the stream waits behind it, and the end of the connection is told last of all.
 
+use std::hint::cold_path;
 use std::sync::Arc;
 
 use anyloop_proto::Instant;
@@ -26,7 +27,7 @@ enum Turn {
 impl<H: Handler> Session<H> {
     /// As [`feed`](Self::feed), but takes everything: what cannot be taken in now is kept for
     /// [`proceed`](Self::proceed).
-    #[inline]
+    #[inline(never)]
     pub(crate) fn feed_all<T: Transport>(
         &mut self,
         transport: &mut T,
@@ -34,11 +35,9 @@ impl<H: Handler> Session<H> {
         bytes: &mut [u8],
         now: Instant,
     ) {
-        if self.is_plain() || (!self.io.has_unread() && self.wants_input()) {
+        if !self.io.has_unread() && self.wants_input() {
             let left = self.take_in(transport, scratch, bytes, now);
-            if left > 0 {
-                self.keep(&bytes[bytes.len() - left..]);
-            }
+            self.keep(&bytes[bytes.len() - left..]);
         } else if self.io.has_unread() {
             self.io.extras().unread.push(bytes);
             self.take_in_unread(transport, scratch, now);
@@ -46,6 +45,28 @@ impl<H: Handler> Session<H> {
             self.keep(bytes);
         }
         self.settle(transport, scratch, now);
+    }
+
+    /// The same for a session that [is plain](Self::is_plain). Returns whether it still is.
+    #[inline]
+    pub(crate) fn feed_plain<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        scratch: &mut Scratch,
+        bytes: &mut [u8],
+        now: Instant,
+    ) -> bool {
+        let left = self.take_in(transport, scratch, bytes, now);
+        if left > 0 {
+            cold_path();
+            self.keep(&bytes[bytes.len() - left..]);
+        }
+        if self.is_plain() {
+            self.settle_plain(transport);
+            return true;
+        }
+        self.settle_all(transport, scratch, now);
+        self.is_plain()
     }
 
     /// Goes on with everything that was left, as far as the gate lets it.

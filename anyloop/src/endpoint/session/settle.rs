@@ -21,9 +21,16 @@ impl<H: Handler> Session<H> {
         scratch: &mut Scratch,
         now: Instant,
     ) {
-        if !self.is_plain() {
-            return self.settle_all(transport, scratch, now);
+        if self.is_plain() {
+            self.settle_plain(transport);
+        } else {
+            self.settle_all(transport, scratch, now);
         }
+    }
+
+    /// The same for a session that [is plain](Self::is_plain).
+    #[inline]
+    pub(super) fn settle_plain<T: Transport>(&mut self, transport: &mut T) {
         // What an open connection receives only moves its deadlines to later times, but for a pong,
         // which is restless; whatever else moves them is not done here.
         let known = T::LAZY_DEADLINES && self.io.deadline().is_some();
@@ -36,7 +43,7 @@ impl<H: Handler> Session<H> {
     }
 
     #[inline(never)]
-    fn settle_all<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
+    pub(super) fn settle_all<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
         self.tell_drained(transport, scratch, now);
         let panic = self.io.take_panic();
         if panic.is_some() {

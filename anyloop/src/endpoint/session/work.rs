@@ -1,5 +1,6 @@
 //! What comes of what happens: events, requests, timers, and what handles ask for.
 
+use std::hint::cold_path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyloop_proto::handshake::http::{Response, StatusCode};
@@ -41,6 +42,7 @@ impl<H: Handler> Session<H> {
             rear.flush_all(cork);
         }));
         if let Err(panic) = result {
+            cold_path();
             self.io.put_panic(panic);
             if !worked {
                 let _ = catch_unwind(AssertUnwindSafe(|| rear.flush_all(cork)));
@@ -49,6 +51,7 @@ impl<H: Handler> Session<H> {
         let (backlog, error) = rear.into_parts();
         self.io.put_backlog(backlog);
         if let Some((kind, error)) = error {
+            cold_path();
             crate::log::debug!("{}: {error}", transport.remote_endpoint());
             self.io.put_error(Box::new(error));
             self.transport_failed(kind);
@@ -140,23 +143,7 @@ impl<H: Handler> Session<H> {
                     gate.take();
                     handler.message(message, &mut context);
                 }
-                Event::Chunk(chunk) => {
-                    gate.take();
-                    handler.chunk(chunk, &mut context);
-                }
-                Event::Ping(payload) => {
-                    gate.take();
-                    if handler.ping(payload, &mut context) {
-                        let _ = context.pong(payload); // not after a Close
-                    }
-                }
-                Event::Pong { payload, round_trip } => {
-                    gate.take();
-                    context.io.restless = true; // the next ping may be due before the pong was
-                    handler.pong(payload, round_trip, &mut context);
-                }
-                // A Close was answered; the handler is told when all is over.
-                _ => {}
+                event => tell_other(event, handler, &mut context, gate),
             }
             if let Some(successor) = context.io.take_successor() {
                 *handler = successor;
@@ -359,5 +346,35 @@ impl<H: Handler> Session<H> {
             Machine::Open(connection) => connection.handle_error(error),
             Machine::Over => Ok(()),
         };
+    }
+}
+
+/// Tells the handler of an event that is not a message.
+#[cold]
+#[inline(never)]
+fn tell_other<H: Handler>(
+    event: Event<'_>,
+    handler: &mut H,
+    context: &mut Context<'_, H>,
+    gate: &mut Gate,
+) {
+    match event {
+        Event::Chunk(chunk) => {
+            gate.take();
+            handler.chunk(chunk, context);
+        }
+        Event::Ping(payload) => {
+            gate.take();
+            if handler.ping(payload, context) {
+                let _ = context.pong(payload); // not after a Close
+            }
+        }
+        Event::Pong { payload, round_trip } => {
+            gate.take();
+            context.io.restless = true; // the next ping may be due before the pong was
+            handler.pong(payload, round_trip, context);
+        }
+        // A Close was answered; the handler is told when all is over.
+        _ => {}
     }
 }
