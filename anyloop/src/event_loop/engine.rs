@@ -64,6 +64,8 @@ struct Core<K: Kind> {
     near: BinaryHeap<Reverse<(Instant, u32, u16)>>,
     /// A runner looks at the sockets, or sleeps there.
     has_leader: bool,
+    /// Until when it sleeps; `None`: until it is woken.
+    leader_until: Option<Instant>,
     parked: usize,
     runners: usize,
     /// Kept for its memory.
@@ -120,6 +122,7 @@ impl<K: Kind> Engine<K> {
             wheel: Wheel::new(now()),
             near: BinaryHeap::new(),
             has_leader: false,
+            leader_until: None,
             parked: 0,
             runners: 0,
             mail: Vec::new(),
@@ -168,6 +171,12 @@ impl<K: Kind> Engine<K> {
                 Err(error)
             }
         }
+    }
+
+    /// Forgets what has been noted of the sockets of a source that runs now.
+    #[cfg(unix)]
+    pub(super) fn forget(&self, token: Token, events: Events) {
+        self.lock().slots.forget(token.index, events);
     }
 
     /// Queues a function of the program's, behind what is queued already.
@@ -391,13 +400,13 @@ impl<'e, K: Kind> Runner<'e, K> {
         let mut core = engine.lock();
         if core.slots.check_in(index, source, kept, queue.is_some()) {
             match queue {
-                Some(Queue::Later) => core.later.push(index),
+                Some(Queue::Later) => core.put_off(index, &engine.remote),
                 _ => core.ring.push_back(index),
             }
         }
         if let Some(deadline) = deadline {
             cold_path();
-            core.schedule(token, deadline);
+            core.schedule(token, deadline, &engine.remote);
         }
         (core, panicked)
     }
@@ -500,6 +509,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                     Some(timeout.map_or(until, |timeout| timeout.min(until)))
                 }
             };
+            core.leader_until = timeout.map(|timeout| now() + timeout);
         }
         drop(core);
         let mut reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
@@ -625,10 +635,21 @@ impl<K: Kind> Core<K> {
 
     /// Has a source called at this time, or before.
     #[cold]
-    fn schedule(&mut self, token: Token, deadline: Instant) {
+    fn schedule(&mut self, token: Token, deadline: Instant, remote: &Remote) {
         let Self { wheel, slots, near, .. } = self;
         if !wheel.insert(slots, token.index, deadline) {
             near.push(Reverse((deadline, token.index, token.generation)));
+        }
+        if self.has_leader && self.leader_until.is_none_or(|until| deadline < until) {
+            remote.ring(); // it knows only of those that were there before
+        }
+    }
+
+    /// Queues a source behind the next look at the sockets.
+    fn put_off(&mut self, index: u32, remote: &Remote) {
+        self.later.push(index);
+        if self.has_leader {
+            remote.ring(); // it is only looked at when somebody looks
         }
     }
 

@@ -79,6 +79,13 @@ impl<K: Kind> Slots<K> {
         self.notify(Token { index, generation }, events)
     }
 
+    /// Forgets what has been noted.
+    #[cfg(unix)]
+    pub(super) fn forget(&mut self, index: u32, events: Events) {
+        let noted = &mut self.all[index as usize].events;
+        *noted = noted.without(events);
+    }
+
     /// Takes a source that was in the ring, and what has happened to it.
     #[inline]
     pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::Source>, Events)> {

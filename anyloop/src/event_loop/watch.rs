@@ -147,7 +147,9 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
                 return Next::Done;
             }
         }
-        // To register anew is to be told anew what is still so; after a panic as well.
+        // To register anew is to be told anew what is still so; after a panic as well. What was noted
+        // meanwhile may have been read by then.
+        turn.engine.forget(turn.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
         let registry = turn.engine.registry();
         match SourceFd(&fd).reregister(registry, turn.token.into(), self.mode.interest()) {
             Ok(()) => Next::Wait,

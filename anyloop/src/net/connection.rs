@@ -82,6 +82,9 @@ fn serve<K: Kind, H: Handler>(
         return if more { Next::Later } else { Next::Wait };
     }
     cold_path();
+    if socket.ready.contains(Events::CLOSED) && !takes_input(session) {
+        look_for_reset(session, socket, buffers, now);
+    }
     // One that is over may have panicked when it was about to say so.
     let state = session.state();
     if (state != before || session.is_over())
@@ -215,6 +218,22 @@ fn read<K: Kind, H: Handler>(
         }
     }
     (false, plain)
+}
+
+/// Nobody reads, and the stream has ended in one way or another: an end of input waits, a reset does
+/// not.
+#[cold]
+fn look_for_reset<K: Kind, H: Handler>(
+    session: &mut Session<H>,
+    socket: &mut Socket<'_, K>,
+    buffers: &mut Buffers,
+    now: Instant,
+) {
+    if let Some(error) = socket.stream.take_error() {
+        *socket.ready = socket.ready.without(Events::READABLE | Events::CLOSED);
+        let kind = Socket::<K>::classify(&error);
+        session.handle_error_with(socket, &mut buffers.scratch, kind, Box::new(error), now);
+    }
 }
 
 /// Whether anything becomes of input, if only that it is thrown away.

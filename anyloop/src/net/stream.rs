@@ -62,6 +62,16 @@ impl Stream {
         })
     }
 
+    /// What it has failed with, if it has.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(stream) => stream.take_error().ok()?,
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.take_error().ok()?,
+            Self::Closed => None,
+        }
+    }
+
     /// Ends the sending direction.
     pub(super) fn half_close(&self) -> io::Result<()> {
         match self {
