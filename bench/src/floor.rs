@@ -1,0 +1,204 @@
+//! The least that an echo server can cost: epoll, `recv`, `send` of the same bytes, no WebSocket.
+//!
+//! ```text
+//! floor [PORT|unix:PATH]      on 127.0.0.1; port 0, which is the default, is any free one
+//! floor --corrupt             flips a bit of every hundredth read, to prove that `load` notices
+//! ```
+//!
+//! It answers the first request of a connection with 101, whatever that says, so that `load --raw` can
+//! talk to it as to any server. From then on it returns every byte as it came. One thread,
+//! edge-triggered, 1,024 events, one buffer of 256 KiB for all connections, one `recv` and one `send`
+//! a read; a connection has a buffer of its own only while its socket is full.
+
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send, sockopt};
+
+/// The size of the buffer that all connections share.
+const BUFFER: usize = 256 * 1024;
+
+/// The most events taken at once.
+const EVENTS: usize = 1024;
+
+/// The event of the listener; those of connections bear their index.
+const LISTENER: u64 = u64::MAX;
+
+/// With `--corrupt`, how many reads there are to a wrong one.
+const CORRUPT: u32 = 100;
+
+/// The answer to every request: the accept value is right for the key that `load` sends.
+const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// Why the program ends.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let mut address = "0".to_owned();
+    let mut corrupt = false;
+    for word in std::env::args().skip(1) {
+        match &*word {
+            "--corrupt" => corrupt = true,
+            _ => address = word,
+        }
+    }
+    let listener: OwnedFd = match address.strip_prefix("unix:") {
+        Some(path) => {
+            let listener = UnixListener::bind(path)?;
+            println!("listening on unix:{path}");
+            listener.into()
+        }
+        None => {
+            let listener = TcpListener::bind(("127.0.0.1", address.parse()?))?;
+            println!("listening on {}", listener.local_addr()?);
+            listener.into()
+        }
+    };
+    rustix::io::ioctl_fionbio(&listener, true)?;
+    Server::new(listener, corrupt)?.run()
+}
+
+/// A connection.
+struct Connection {
+    socket: OwnedFd,
+    /// Whether its request has been answered.
+    open: bool,
+    /// What the socket did not take, if anything. Nothing is read meanwhile.
+    backlog: Option<Box<Backlog>>,
+}
+
+/// Bytes to send, of which some are sent.
+struct Backlog {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// What to do with a connection after an event.
+enum Fate {
+    Keep,
+    Drop,
+}
+
+struct Server {
+    listener: OwnedFd,
+    epoll: OwnedFd,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    buffer: Vec<u8>,
+    corrupt: bool,
+    reads: u32,
+}
+
+impl Server {
+    fn new(listener: OwnedFd, corrupt: bool) -> Result<Self, Failure> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        Ok(Self {
+            listener,
+            epoll,
+            connections: Vec::new(),
+            free: Vec::new(),
+            buffer: vec![0; BUFFER],
+            corrupt,
+            reads: 0,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            for event in &events {
+                if event.data.u64() == LISTENER {
+                    self.accept()?;
+                    continue;
+                }
+                let index = event.data.u64() as usize;
+                if let Fate::Drop = self.serve(index).unwrap_or(Fate::Drop) {
+                    self.connections[index] = None;
+                    self.free.push(index);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) -> Result<(), Failure> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = match accept_with(&self.listener, flags) {
+            Ok(socket) => socket,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        // A Unix socket has no such option.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(index as u64), flags)?;
+        self.connections[index] = Some(Connection { socket, open: false, backlog: None });
+        Ok(())
+    }
+
+    fn serve(&mut self, index: usize) -> rustix::io::Result<Fate> {
+        // An event may outlive its connection within one call of `epoll_wait`.
+        let Some(connection) = &mut self.connections[index] else { return Ok(Fate::Keep) };
+        loop {
+            if let Some(backlog) = &mut connection.backlog {
+                match send(&connection.socket, &backlog.bytes[backlog.sent..], SendFlags::NOSIGNAL)
+                {
+                    Ok(sent) => backlog.sent += sent,
+                    Err(Errno::AGAIN) => return Ok(Fate::Keep),
+                    Err(errno) => return Err(errno),
+                }
+                if backlog.sent < backlog.bytes.len() {
+                    return Ok(Fate::Keep);
+                }
+                connection.backlog = None;
+            }
+            let length = match recv(&connection.socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((0, _)) => return Ok(Fate::Drop),
+                Ok((length, _)) => length,
+                Err(Errno::AGAIN) => return Ok(Fate::Keep),
+                Err(errno) => return Err(errno),
+            };
+            let mut reply = &mut self.buffer[..length];
+            if !connection.open {
+                // `load` sends its request in one piece, and nothing before the answer.
+                connection.open = true;
+                send(&connection.socket, RESPONSE, SendFlags::NOSIGNAL)?;
+                return Ok(Fate::Keep);
+            }
+            if self.corrupt {
+                self.reads += 1;
+                if self.reads.is_multiple_of(CORRUPT) {
+                    reply[length / 2] ^= 0x10;
+                }
+            }
+            let sent = match send(&connection.socket, &*reply, SendFlags::NOSIGNAL) {
+                Ok(sent) => sent,
+                Err(Errno::AGAIN) => 0,
+                Err(errno) => return Err(errno),
+            };
+            if sent < length {
+                reply = &mut reply[sent..];
+                let backlog = Backlog { bytes: reply.to_vec(), sent: 0 };
+                connection.backlog = Some(Box::new(backlog));
+                return Ok(Fate::Keep);
+            }
+            if length < BUFFER {
+                return Ok(Fate::Keep);
+            }
+        }
+    }
+}

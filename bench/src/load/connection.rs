@@ -1,0 +1,340 @@
+//! A connection: what it still has to write, and what it waits for.
+
+use std::fmt;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::frames::{self, Script};
+
+/// How many parts are written at once: more than a message of 1 MiB has.
+const PARTS: usize = 48;
+
+/// Why a connection is of no more use.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A byte of a reply (counted from 0) is wrong.
+    Differs { reply: u64, byte: usize, expected: u8, came: u8 },
+    /// More came than was asked for.
+    Unasked,
+    /// The server has closed the connection.
+    Closed,
+    /// A system call has failed.
+    System(Errno),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Differs { reply, byte, expected, came } => {
+                write!(f, "reply {reply}, byte {byte}: {came:#04x} came, not {expected:#04x}")
+            }
+            Self::Unasked => f.write_str("more came than was asked for"),
+            Self::Closed => f.write_str("closed by the server"),
+            Self::System(errno) => errno.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+/// A connection whose opening handshake is done, and its script.
+///
+/// [`ask`](Self::ask) and [`write`](Self::write) send messages, [`read`](Self::read) receives replies.
+/// Both stop where the socket would block; edge-triggered epoll tells when to go on.
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    script: Script,
+    /// Where in the script's frames the next byte to write stands.
+    position: usize,
+    /// How many bytes of messages that were asked for are yet to be written.
+    unwritten: usize,
+    /// Answers to the server's pings, yet to be written.
+    pongs: Vec<u8>,
+    checker: Checker,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd, script: Script) -> Self {
+        Self {
+            socket,
+            script,
+            position: 0,
+            unwritten: 0,
+            pongs: Vec::new(),
+            checker: Checker::default(),
+        }
+    }
+
+    /// Has `messages` more messages written by the next [`write`](Self::write).
+    pub(crate) fn ask(&mut self, messages: usize) {
+        self.unwritten += messages * self.script.frames().frame();
+        self.checker.outstanding += messages;
+    }
+
+    /// How many replies are yet to come.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.checker.outstanding
+    }
+
+    /// Writes as much as the socket takes of what was asked for, in one call if it takes all.
+    pub(crate) fn write(&mut self) -> Result<(), Fault> {
+        if !self.pongs.is_empty() && self.position.is_multiple_of(self.script.frames().frame()) {
+            let written =
+                unless_blocked(rustix::net::send(&self.socket, &self.pongs, SendFlags::NOSIGNAL))?;
+            self.pongs.drain(..written);
+            if !self.pongs.is_empty() {
+                return Ok(());
+            }
+        }
+        while self.unwritten > 0 {
+            let frames = self.script.frames();
+            let first = frames.at(self.position);
+            let (asked, outcome) = if first.len() >= self.unwritten {
+                let all = &first[..self.unwritten];
+                (all.len(), rustix::net::send(&self.socket, all, SendFlags::NOSIGNAL))
+            } else {
+                let mut parts = [IoSlice::new(&[]); PARTS];
+                let mut asked = 0;
+                let mut filled = 0;
+                for part in &mut parts {
+                    if asked == self.unwritten {
+                        break;
+                    }
+                    let bytes = frames.at((self.position + asked) % frames.length());
+                    let bytes = &bytes[..bytes.len().min(self.unwritten - asked)];
+                    *part = IoSlice::new(bytes);
+                    asked += bytes.len();
+                    filled += 1;
+                }
+                (asked, rustix::io::writev(&self.socket, &parts[..filled]))
+            };
+            let written = unless_blocked(outcome)?;
+            self.position = (self.position + written) % frames.length();
+            self.unwritten -= written;
+            if written < asked {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once, and checks what came. Says how many replies are complete by it, and whether there
+    /// may be more to read.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<(usize, bool), Fault> {
+        match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+            Ok((0, _)) => Err(Fault::Closed),
+            Ok((length, _)) => {
+                let replies =
+                    self.checker.check(&self.script, &buffer[..length], &mut self.pongs)?;
+                Ok((replies, length == buffer.len()))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok((0, false)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// [Reads](Self::read) and [writes](Self::write) as an event of edge-triggered epoll wants it: until
+    /// nothing more can be done. After each read, `next` is told how many replies were complete by it,
+    /// and says how many messages are to be written then.
+    pub(crate) fn turn(
+        &mut self,
+        buffer: &mut [u8],
+        mut next: impl FnMut(usize) -> usize,
+    ) -> Result<(), Fault> {
+        loop {
+            let (replies, more) = self.read(buffer)?;
+            if replies > 0 {
+                self.ask(next(replies));
+            }
+            self.write()?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn unless_blocked(outcome: rustix::io::Result<usize>) -> Result<usize, Fault> {
+    match outcome {
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        Err(Errno::PIPE | Errno::CONNRESET) => Err(Fault::Closed),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Compares what comes with what must come.
+#[derive(Default)]
+struct Checker {
+    /// Where in the script's replies the next byte to come stands.
+    position: usize,
+    /// How many bytes of an incomplete reply have come.
+    partial: usize,
+    /// How many replies are yet to come.
+    outstanding: usize,
+    /// How many replies have come.
+    complete: u64,
+}
+
+impl Checker {
+    /// Checks every byte of `data`, and says how many replies are complete by it. Pings may stand
+    /// between replies; the answer is put into `pongs`.
+    fn check(
+        &mut self,
+        script: &Script,
+        mut data: &[u8],
+        pongs: &mut Vec<u8>,
+    ) -> Result<usize, Fault> {
+        let mut replies = 0;
+        while !data.is_empty() {
+            let expected = script.replies().at(self.position);
+            let length = expected.len().min(data.len());
+            if expected[..length] == data[..length] {
+                replies += self.advance(script, length)?;
+                data = &data[length..];
+                continue;
+            }
+            let same = expected.iter().zip(data).take_while(|(a, b)| a == b).count();
+            replies += self.advance(script, same)?;
+            data = &data[same..];
+            data = self.ping(script, data, pongs).ok_or(Fault::Differs {
+                reply: self.complete,
+                byte: self.partial,
+                expected: expected[same],
+                came: data[0],
+            })?;
+        }
+        Ok(replies)
+    }
+
+    /// Counts bytes that were right, and says how many replies are complete by them.
+    fn advance(&mut self, script: &Script, length: usize) -> Result<usize, Fault> {
+        let stream = script.replies();
+        let replies = (self.partial + length) / stream.frame();
+        self.partial = (self.partial + length) % stream.frame();
+        self.position = (self.position + length) % stream.length();
+        self.outstanding = self.outstanding.checked_sub(replies).ok_or(Fault::Unasked)?;
+        self.complete += replies as u64;
+        if self.partial > 0 && self.outstanding == 0 {
+            return Err(Fault::Unasked);
+        }
+        Ok(replies)
+    }
+
+    /// Answers a ping that stands here, whole, and returns what follows it.
+    #[cold]
+    fn ping<'a>(&self, script: &Script, data: &'a [u8], pongs: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let (&[0x89, length @ 0..=125], rest) = data.split_first_chunk()? else { return None };
+        if script.is_raw() || self.partial > 0 {
+            return None;
+        }
+        let (payload, rest) = rest.split_at_checked(length.into())?;
+        frames::put(pongs, 0xa, payload, Some([1, 2, 3, 4]));
+        Some(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::Content;
+
+    fn checker(outstanding: usize) -> Checker {
+        Checker { outstanding, ..Checker::default() }
+    }
+
+    fn check(checker: &mut Checker, script: &Script, data: &[u8]) -> Result<usize, Fault> {
+        checker.check(script, data, &mut Vec::new())
+    }
+
+    #[test]
+    fn right_replies_pass_however_they_are_cut() {
+        for (size, raw) in [(64, false), (64, true), (200, false), (0, false)] {
+            let script = Script::new(Content::Binary, size, 3, 1, raw);
+            let twice = [script.replies().at(0), script.replies().at(0)].concat();
+            for cut in 1..=twice.len() {
+                let mut checker = checker(6);
+                let replies: usize =
+                    twice.chunks(cut).map(|part| check(&mut checker, &script, part).unwrap()).sum();
+                assert_eq!(replies, 6);
+                assert_eq!(checker.outstanding, 0);
+                assert_eq!(checker.partial, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn any_wrong_bit_of_any_byte_is_found() {
+        let script = Script::new(Content::Binary, 64, 3, 1, false);
+        for at in 0..script.replies().at(0).len() {
+            for bit in 0..8 {
+                let mut wrong = script.replies().at(0).to_vec();
+                wrong[at] ^= 1 << bit;
+                for cut in [1, 7, 66, 1000] {
+                    let mut checker = checker(3);
+                    let found =
+                        wrong.chunks(cut).find_map(|part| check(&mut checker, &script, part).err());
+                    assert_eq!(
+                        found,
+                        Some(Fault::Differs {
+                            reply: at as u64 / 66,
+                            byte: at % 66,
+                            expected: script.replies().at(0)[at],
+                            came: wrong[at],
+                        })
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_that_is_repeated_or_left_out_or_masked_is_found() {
+        let script = Script::new(Content::Binary, 64, 3, 1, false);
+        let replies: Vec<&[u8]> = script.replies().at(0).chunks(66).collect();
+        assert!(check(&mut checker(3), &script, &[replies[0], replies[0]].concat()).is_err());
+        assert!(check(&mut checker(3), &script, &[replies[0], replies[2]].concat()).is_err());
+        assert!(check(&mut checker(3), &script, script.frames().at(0)).is_err());
+    }
+
+    #[test]
+    fn more_than_was_asked_for_is_found() {
+        let script = Script::new(Content::Binary, 64, 3, 1, false);
+        assert_eq!(
+            check(&mut checker(0), &script, &script.replies().at(0)[..1]),
+            Err(Fault::Unasked)
+        );
+        assert_eq!(check(&mut checker(2), &script, script.replies().at(0)), Err(Fault::Unasked));
+        let mut one = checker(1);
+        assert_eq!(check(&mut one, &script, &script.replies().at(0)[..66]), Ok(1));
+        assert_eq!(check(&mut one, &script, &script.replies().at(0)[66..67]), Err(Fault::Unasked));
+    }
+
+    #[test]
+    fn pings_are_answered_between_replies_and_wrong_inside_them() {
+        let script = Script::new(Content::Binary, 64, 2, 1, false);
+        let (first, second) = script.replies().at(0).split_at(66);
+        let ping: &[u8] = &[0x89, 2, b'h', b'i'];
+        let mut pongs = Vec::new();
+        let data = [ping, first, ping, second, ping].concat();
+        assert_eq!(checker(2).check(&script, &data, &mut pongs), Ok(2));
+        assert_eq!(pongs[..8], [0x8a, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2]);
+        assert_eq!(pongs.len(), 24);
+        let data = [&first[..10], ping, &first[10..]].concat();
+        assert!(check(&mut checker(2), &script, &data).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Where the server is, and how a connection to it is opened.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Failure;
+
+/// The example of RFC 6455, section 1.3: the same key each time, so that nothing is computed.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// The answer to [`KEY`].
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// How long the server may take to accept a connection and to answer a request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest response that is read.
+const RESPONSE: usize = 8192;
+
+/// A server on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// `ADDR:PORT` of the loopback interface, or `unix:PATH`.
+    pub(crate) fn parse(word: &str) -> Result<Self, Failure> {
+        if let Some(path) = word.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        let address: SocketAddr =
+            word.parse().map_err(|_| format!("{word}: neither ADDR:PORT nor unix:PATH"))?;
+        if address.ip().is_loopback() {
+            Ok(Self::Tcp(address))
+        } else {
+            Err(format!("{address}: not a loopback address").into())
+        }
+    }
+
+    /// Opens a connection, with the opening handshake done, that does not block from then on.
+    pub(crate) fn open(&self, path: &str, raw: bool) -> Result<OwnedFd, Failure> {
+        match self {
+            Self::Tcp(address) => {
+                let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                shake(&mut stream, &address.to_string(), path, raw)?;
+                stream.set_nonblocking(true)?;
+                Ok(stream.into())
+            }
+            Self::Unix(socket) => {
+                let mut stream = UnixStream::connect(socket)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                shake(&mut stream, "localhost", path, raw)?;
+                stream.set_nonblocking(true)?;
+                Ok(stream.into())
+            }
+        }
+    }
+}
+
+fn shake(
+    stream: &mut (impl Read + Write),
+    host: &str,
+    path: &str,
+    raw: bool,
+) -> Result<(), Failure> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut response = Vec::new();
+    let mut part = [0; RESPONSE];
+    loop {
+        match stream.read(&mut part).map_err(|error| format!("no response: {error}"))? {
+            0 => return Err("closed in the opening handshake".into()),
+            n => response.extend_from_slice(&part[..n]),
+        }
+        if let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") {
+            if response.len() > end + 4 {
+                return Err("the server sent something before any message".into());
+            }
+            return check(&response[..end], raw);
+        }
+        if response.len() > RESPONSE {
+            return Err("the response is too long".into());
+        }
+    }
+}
+
+/// Whether a response accepts the connection. Of a `raw` server only the status is read.
+fn check(response: &[u8], raw: bool) -> Result<(), Failure> {
+    let response = str::from_utf8(response)?;
+    let mut lines = response.split("\r\n");
+    let status = lines.next().unwrap_or_default();
+    if !(status == "HTTP/1.1 101" || status.starts_with("HTTP/1.1 101 ")) {
+        return Err(format!("refused: {status}").into());
+    }
+    let accepted = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
+        name.eq_ignore_ascii_case("Sec-WebSocket-Accept") && value.trim() == ACCEPT
+    });
+    if raw || accepted { Ok(()) } else { Err("Sec-WebSocket-Accept is missing or wrong".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine() {
+        assert!(Target::parse("127.0.0.1:80").is_ok());
+        assert!(Target::parse("127.3.2.1:80").is_ok());
+        assert!(Target::parse("[::1]:80").is_ok());
+        assert_eq!(Target::parse("unix:/tmp/s").unwrap(), Target::Unix("/tmp/s".into()));
+        for elsewhere in ["10.0.0.1:80", "0.0.0.0:80", "[::]:80", "example.org:80", "80"] {
+            assert!(Target::parse(elsewhere).is_err(), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn only_101_with_the_right_answer() {
+        let good = format!("HTTP/1.1 101 Go\r\nsec-websocket-accept: {ACCEPT}");
+        assert!(check(good.as_bytes(), false).is_ok());
+        assert!(check(b"HTTP/1.1 101 Go\r\nSec-WebSocket-Accept: no", false).is_err());
+        assert!(check(b"HTTP/1.1 101 Go", false).is_err());
+        assert!(check(b"HTTP/1.1 101 Go", true).is_ok());
+        assert!(check(b"HTTP/1.1 1010", true).is_err());
+        assert!(check(b"HTTP/1.1 200 OK", true).is_err());
+    }
+}

@@ -1,0 +1,235 @@
+//! Connections that are open and do little or nothing.
+
+use std::io::{BufRead, stdin};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::arguments::Arguments;
+use crate::connection::{Connection, Fault};
+use crate::frames::{Content, Script};
+use crate::handshake::Target;
+use crate::random::Random;
+use crate::{Failure, STALL};
+
+/// The size of every message.
+const SIZE: usize = 64;
+
+/// Descriptors beside those of connections: standard streams, epoll, and some to spare.
+const OTHER_DESCRIPTORS: usize = 32;
+
+/// The event of standard input; those of connections bear their index.
+const CONTROL: u64 = u64::MAX;
+
+/// What to do.
+pub(crate) struct Plan {
+    target: Target,
+    path: String,
+    connections: usize,
+    raw: bool,
+    keep: Duration,
+    touch: usize,
+    control: bool,
+}
+
+impl Plan {
+    pub(crate) fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        Ok(Self {
+            path: arguments.option("--path")?.unwrap_or_else(|| "/".to_owned()),
+            connections: arguments.count("--connections", 1)?,
+            raw: arguments.flag("--raw"),
+            keep: arguments.seconds("--keep", 10.0)?,
+            touch: arguments.option("--touch")?.unwrap_or(0),
+            control: arguments.flag("--control"),
+            target: Target::parse(&arguments.last("the server's address")?)?,
+        })
+    }
+}
+
+/// Opens the connections, keeps them, reports how many are still open.
+pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
+    allow_descriptors(plan.connections + OTHER_DESCRIPTORS)?;
+    let mut idle = Idle::open(plan)?;
+    println!("ready");
+    idle.keep(plan)?;
+    println!(
+        "{} of {} connections open, {} replies",
+        idle.connections.iter().flatten().count(),
+        plan.connections,
+        idle.replies
+    );
+    Ok(())
+}
+
+/// Raises the limit of descriptors of this process, as far as that is allowed.
+fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = wanted as u64;
+    if limit.current.is_some_and(|current| current < wanted) {
+        if let Some(maximum) = limit.maximum
+            && maximum < wanted
+        {
+            return Err(format!("{wanted} descriptors are needed, {maximum} are allowed").into());
+        }
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })?;
+    }
+    Ok(())
+}
+
+/// All connections; `None` has ended.
+struct Idle {
+    epoll: OwnedFd,
+    connections: Vec<Option<Connection>>,
+    events: Vec<epoll::Event>,
+    buffer: Vec<u8>,
+    replies: usize,
+    random: Random,
+}
+
+impl Idle {
+    fn open(plan: &Plan) -> Result<Self, Failure> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut connections = Vec::with_capacity(plan.connections);
+        for index in 0..plan.connections {
+            let socket = plan
+                .target
+                .open(&plan.path, plan.raw)
+                .map_err(|failure| format!("connection {index}: {failure}"))?;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), flags)?;
+            let script = Script::new(Content::Binary, SIZE, 2, index, plan.raw);
+            connections.push(Some(Connection::new(socket, script)));
+        }
+        Ok(Self {
+            epoll,
+            connections,
+            events: Vec::with_capacity(1024),
+            buffer: vec![0; 64 * 1024],
+            replies: 0,
+            random: Random::new(0),
+        })
+    }
+
+    /// Stays until the time is over or standard input says to end.
+    fn keep(&mut self, plan: &Plan) -> Result<(), Failure> {
+        if plan.control {
+            let data = epoll::EventData::new_u64(CONTROL);
+            epoll::add(&self.epoll, stdin().as_fd(), data, epoll::EventFlags::IN)?;
+        }
+        let end = Instant::now() + plan.keep;
+        let period = Duration::from_secs(1).checked_div(plan.touch as u32);
+        let mut next_touch = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            let mut until = end;
+            if let Some(period) = period {
+                while next_touch <= now {
+                    self.touch()?;
+                    next_touch += period;
+                }
+                until = until.min(next_touch);
+            }
+            if self.wait(until - now)? && !self.obey()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends a message on a connection taken at random, if that waits for nothing.
+    fn touch(&mut self) -> Result<(), Failure> {
+        let index = self.random.below(self.connections.len());
+        if let Some(connection) = &mut self.connections[index]
+            && connection.outstanding() == 0
+        {
+            connection.ask(1);
+            let outcome = connection.write();
+            self.settle(index, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Obeys one line of standard input. Says whether to go on.
+    fn obey(&mut self) -> Result<bool, Failure> {
+        let mut line = String::new();
+        // Whoever controls this program sends whole lines, each after the answer to the last.
+        stdin().lock().read_line(&mut line)?;
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["echo", messages] => {
+                let messages = messages.parse().map_err(|_| format!("not understood: {line}"))?;
+                self.echo(messages)?;
+                println!("echoed");
+                Ok(true)
+            }
+            ["quit"] | [] => Ok(false),
+            _ => Err(format!("not understood: {line}").into()),
+        }
+    }
+
+    /// Has every connection send `messages` messages, each after the reply to the last.
+    fn echo(&mut self, messages: usize) -> Result<(), Failure> {
+        for _ in 0..messages {
+            for index in 0..self.connections.len() {
+                if let Some(connection) = &mut self.connections[index] {
+                    connection.ask(1);
+                    let outcome = connection.write();
+                    self.settle(index, outcome)?;
+                }
+            }
+            let start = Instant::now();
+            while self.connections.iter().flatten().any(|c| c.outstanding() > 0) {
+                self.wait(Duration::from_millis(100))?;
+                if start.elapsed() > STALL {
+                    return Err("some replies did not come".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles what comes within the time. Says whether standard input has something.
+    fn wait(&mut self, time: Duration) -> Result<bool, Failure> {
+        let time = Timespec::try_from(time)?;
+        let mut events = core::mem::take(&mut self.events);
+        events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&time)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut control = false;
+        for event in &events {
+            if event.data.u64() == CONTROL {
+                control = true;
+                continue;
+            }
+            let index = event.data.u64() as usize;
+            let Some(connection) = &mut self.connections[index] else { continue };
+            let replies = &mut self.replies;
+            let outcome = connection.turn(&mut self.buffer, |complete| {
+                *replies += complete;
+                0
+            });
+            self.settle(index, outcome)?;
+        }
+        self.events = events;
+        Ok(control)
+    }
+
+    /// Forgets a connection that has ended. What else is wrong ends the program.
+    fn settle(&mut self, index: usize, outcome: Result<(), Fault>) -> Result<(), Failure> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Fault::Closed | Fault::System(_)) => {
+                self.connections[index] = None;
+                Ok(())
+            }
+            Err(fault) => Err(format!("connection {index}: {fault}").into()),
+        }
+    }
+}

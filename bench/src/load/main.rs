@@ -1,0 +1,74 @@
+//! A neutral load generator for WebSocket echo servers, with nothing of anyloop in it.
+//!
+//! ```text
+//! load ADDR:PORT|unix:PATH [options]       messages a second, and the server's CPU time for each
+//!   --path PATH          of the upgrade request (/)
+//!   --connections N      (1)
+//!   --size BYTES         of a payload (64)
+//!   --depth D            messages in flight on a connection (1)
+//!   --text, --mixed      text messages: of ASCII, of characters of one to four bytes
+//!   --raw                the server is `floor`: it sends back the bytes as they came
+//!   --seconds S          how long to measure (1), or instead
+//!   --messages N         how many messages to measure
+//!   --warmup S           seconds of the same before that (0.3)
+//!   --server-pid PID     read this process's CPU time
+//!   --json               one line of JSON in place of one for people
+//!
+//! load idle ADDR:PORT|unix:PATH [options]  connections that are kept open
+//!   --path, --connections, --raw    as above
+//!   --keep S             for how long (10)
+//!   --touch K            messages a second, each on a connection taken at random (0)
+//!   --control            obey standard input: `echo M` has every connection send M messages, one
+//!                        after the other, and prints `echoed`; `quit` and the end of input end it
+//! ```
+//!
+//! One thread and edge-triggered epoll. The frames of a connection are masked once, before anything
+//! is measured; every byte of every reply is compared. Payloads above 64 KiB repeat themselves, so
+//! that sending and comparing them stays cheap. All the messages that a connection may have in
+//! flight leave in one write; from then on each read is followed by one write of as many messages as
+//! replies came. Only loopback addresses and Unix sockets are accepted. The program ends with an error
+//! if nothing moves for [`STALL`], and takes no longer than its arguments say otherwise.
+//!
+//! The CPU time is the sum of `/proc/PID/task/*/schedstat` (the nanoseconds that each thread has spent
+//! on a processor, in user space and in the kernel). It is read before the first message and after the
+//! last reply, when the server is at rest, so that it counts exactly the messages that are measured.
+
+mod arguments;
+mod connection;
+mod frames;
+mod handshake;
+mod idle;
+mod process;
+mod random;
+mod throughput;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use arguments::Arguments;
+
+/// What ends the program early: a sentence.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// How long the server may let all connections wait.
+pub(crate) const STALL: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::new(std::env::args().skip(1));
+    let outcome = if arguments.word("idle") {
+        idle::Plan::parse(&mut arguments).and_then(|plan| idle::run(&plan))
+    } else {
+        throughput::Plan::parse(&mut arguments).and_then(|plan| {
+            let figures = throughput::run(&plan)?;
+            println!("{}", if plan.json { figures.json() } else { figures.to_string() });
+            Ok(())
+        })
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("load: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

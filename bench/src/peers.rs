@@ -1,0 +1,108 @@
+//! Echo servers of other libraries, to see whether `compare` finds what is known of them.
+//!
+//! ```text
+//! peers fastwebsockets        as its example: a write for each message
+//! peers tokio-tungstenite     as its example: a flush for each message
+//! peers batch                 tokio-tungstenite with one flush for all that a read has brought
+//! ```
+//!
+//! All on tokio's current-thread runtime, on a free port of 127.0.0.1. They are as their authors'
+//! examples have them, without hyper where the example has it: that is over once a connection is open.
+
+use std::process::ExitCode;
+use std::task::Poll;
+
+use fastwebsockets::{FragmentCollector, OpCode, Role, WebSocket};
+use futures_util::{SinkExt, StreamExt, poll};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::accept_async;
+
+/// Why a connection or the server ends.
+type Failure = Box<dyn std::error::Error>;
+
+/// The answer to the key that `load` sends, and to no other.
+const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+fn main() -> ExitCode {
+    let peer = std::env::args().nth(1).unwrap_or_default();
+    let outcome = match &*peer {
+        "fastwebsockets" => serve(fastwebsockets),
+        "tokio-tungstenite" => serve(tokio_tungstenite),
+        "batch" => serve(batch),
+        _ => Err("usage: peers fastwebsockets|tokio-tungstenite|batch".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("peers: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Accepts connections for ever, each a task of its own.
+fn serve<Task>(echo: fn(TcpStream) -> Task) -> Result<(), Failure>
+where
+    Task: Future<Output = Result<(), Failure>> + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening on ws://{}/", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::task::spawn_local(echo(stream));
+        }
+    })
+}
+
+async fn fastwebsockets(mut stream: TcpStream) -> Result<(), Failure> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    stream.write_all(RESPONSE).await?;
+    let mut websocket = FragmentCollector::new(WebSocket::after_handshake(stream, Role::Server));
+    loop {
+        let frame = websocket.read_frame().await?;
+        match frame.opcode {
+            OpCode::Close => return Ok(()),
+            OpCode::Text | OpCode::Binary => websocket.write_frame(frame).await?,
+            _ => {}
+        }
+    }
+}
+
+async fn tokio_tungstenite(stream: TcpStream) -> Result<(), Failure> {
+    let mut websocket = accept_async(stream).await?;
+    while let Some(message) = websocket.next().await {
+        let message = message?;
+        if message.is_text() || message.is_binary() {
+            websocket.send(message).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn batch(stream: TcpStream) -> Result<(), Failure> {
+    let mut websocket = accept_async(stream).await?;
+    loop {
+        let next = match poll!(websocket.next()) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                websocket.flush().await?;
+                websocket.next().await
+            }
+        };
+        let Some(message) = next.transpose()? else { return Ok(()) };
+        if message.is_text() || message.is_binary() {
+            websocket.feed(message).await?;
+        }
+    }
+}
