@@ -1,6 +1,5 @@
 //! `anyloop pipe`: iostream over standard input and output.
 
-use std::error::Error;
 use std::io::{self, ErrorKind, Read};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -11,8 +10,10 @@ use anyloop::proto::{Ending, Failure, Instant};
 use anyloop::transport::iostream::{CHUNK, Connection, IoStream};
 use anyloop::{Client, Handlers, Server};
 
+use crate::stop::Stop;
+
 /// Echoes over standard input and output until the connection is over.
-pub(crate) fn run(target: Option<&Target>) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
     let (handlers, outcome) = echo();
     let connection = match target {
         // Who is at the other end of a pipe was let in by whoever made the pipe.
@@ -28,7 +29,7 @@ pub(crate) fn run(target: Option<&Target>) -> Result<(), Box<dyn Error>> {
     match outcome.try_recv() {
         Ok(None) => Ok(()),
         Ok(Some(failure)) => Err(failure.into()),
-        Err(_) => Err("there was no WebSocket: a plain HTTP request was answered".into()),
+        Err(_) => Err(Stop::failed("there was no WebSocket: a plain HTTP request was answered")),
     }
 }
 
@@ -48,7 +49,7 @@ fn echo() -> (Handlers, Receiver<Option<Failure>>) {
 
 /// Carries standard input to the connection. It is read by a thread of its own and stays blocking: the
 /// shell has it too.
-fn carry(connection: &Connection<Handlers>) -> Result<(), Box<dyn Error>> {
+fn carry(connection: &Connection<Handlers>) -> Result<(), Stop> {
     let input = read_stdin();
     while !connection.is_over() {
         let timeout = connection.next_timeout().map_or(Duration::MAX, |due| due - now());
@@ -57,7 +58,7 @@ fn carry(connection: &Connection<Handlers>) -> Result<(), Box<dyn Error>> {
             Ok(Ok(bytes)) => _ = connection.read_all(&bytes)?,
             Ok(Err(error)) => {
                 connection.fatal_error()?;
-                return Err(format!("cannot read standard input: {error}").into());
+                return Err(Stop::failed(format!("cannot read standard input: {error}")));
             }
             Err(RecvTimeoutError::Timeout) => connection.handle_timeout()?,
             Err(RecvTimeoutError::Disconnected) => {
@@ -70,7 +71,7 @@ fn carry(connection: &Connection<Handlers>) -> Result<(), Box<dyn Error>> {
 }
 
 /// There is no more input: only time can end what is left.
-fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), Box<dyn Error>> {
+fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), Stop> {
     while let Some(due) = connection.next_timeout().filter(|_| !connection.is_over()) {
         thread::sleep(due - now());
         connection.handle_timeout()?;

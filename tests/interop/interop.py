@@ -1,6 +1,7 @@
-"""Real peers against the examples, in both roles. See `run`."""
+"""Real peers against the examples and the command, in both roles. See `run`."""
 
 import asyncio
+import json
 import os
 import sys
 
@@ -59,6 +60,31 @@ async def our_client(program, url):
     out, err = await process.communicate()
     assert process.returncode == 1 and out == b"", (process.returncode, out)
     assert b"4002" in err and b"as you wish" in err, err
+
+
+async def our_connect(anyloop, url):
+    """`anyloop connect` sends its input and prints what comes back; then is closed by the server."""
+
+    async def run():
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            anyloop, "connect", url, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+
+    lines = "".join(f"{line}\n" for line in MESSAGES + list(range(1000))).encode()
+    process = await run()
+    process.stdin.write(lines)  # and does not end before all has come back, for that closes
+    assert await process.stdout.readexactly(len(lines)) == lines, "the lines come back"
+    process.stdin.close()
+    out, err = await process.communicate()
+    assert (process.returncode, out, err) == (0, b"", b""), (process.returncode, out, err)
+    process = await run()
+    process.stdin.write(b"close\n")  # and does not end
+    code = await process.wait()
+    out, err = await process.stdout.read(), await process.stderr.read()
+    assert (code, out) == (1, b""), (code, out)
+    assert b"4002: as you wish" in err, err
+    process.stdin.close()
 
 
 async def echo(socket):
@@ -144,26 +170,59 @@ async def pipe_client(anyloop):
         assert code == 0, code
 
 
+async def our_servers(url, node):
+    """Python's and Node's clients, one after the other and at once."""
+    for _ in range(3):
+        await python_client(url)
+    await asyncio.gather(*(python_client(url) for _ in range(5)), node_client(url, node))
+
+
+async def anyloop_serve(anyloop, node):
+    """`anyloop serve`: the echo, a broadcast, and the end."""
+    server, port = await start(anyloop, "serve", "--listen", "127.0.0.1:0")
+    try:
+        base = f"ws://127.0.0.1:{port}"
+        await our_servers(f"{base}/echo", node)
+        async with connect(f"{base}/broadcast") as one, connect(f"{base}/broadcast") as other:
+            for message in ("hello", b"\x00\xff"):
+                await one.send(message)
+                assert await one.recv() == await other.recv() == message
+        async with connect(f"{base}/stats") as socket:
+            counters = json.loads(await socket.recv())
+            assert counters["open"] == 1 and counters["messages_received"] > 0, counters
+            server.terminate()
+            try:
+                while True:
+                    await socket.recv()
+            except websockets.ConnectionClosed as closed:
+                assert closed.rcvd.code == 1001, closed
+        assert await server.wait() == 0
+    finally:
+        if server.returncode is None:
+            await stop(server)
+
+
 async def main(our_server, our_client_program, anyloop, *node):
     server, port = await start(our_server, "127.0.0.1:0")
     try:
-        url = f"ws://127.0.0.1:{port}/"
-        for _ in range(3):  # one after the other, and at once
-            await python_client(url)
-        await asyncio.gather(*(python_client(url) for _ in range(5)), node_client(url, node))
+        await our_servers(f"ws://127.0.0.1:{port}/", node)
         print("own_sockets_server: python websockets and node ws agree")
     finally:
         await stop(server)
+    await anyloop_serve(anyloop, node)
+    print("anyloop serve: python websockets and node ws agree")
     async with serve(echo, "127.0.0.1", 0) as python_server:
         port = python_server.sockets[0].getsockname()[1]
         await our_client(our_client_program, f"ws://127.0.0.1:{port}/")
-    print("own_sockets_client: python websockets agrees")
+        await our_connect(anyloop, f"ws://127.0.0.1:{port}/")
+    print("own_sockets_client, anyloop connect: python websockets agrees")
     server, port = await start(*node, "server")
     try:
         await our_client(our_client_program, f"ws://127.0.0.1:{port}/")
+        await our_connect(anyloop, f"ws://127.0.0.1:{port}/")
     finally:
         await stop(server)
-    print("own_sockets_client: node ws agrees")
+    print("own_sockets_client, anyloop connect: node ws agrees")
     await pipe_server(anyloop, node)
     await pipe_client(anyloop)
     print("anyloop pipe: python websockets and node ws agree")

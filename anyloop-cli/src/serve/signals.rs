@@ -1,0 +1,42 @@
+//! Ending by a signal.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyloop::EventLoop;
+use anyloop::event_loop::WatchMode;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+/// Calls `f` in the loop at the first SIGINT or SIGTERM. The second has its usual effect: it ends the
+/// process.
+pub(super) fn on_signal(
+    event_loop: &EventLoop,
+    f: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let (receiver, sender) = UnixStream::pair()?;
+    receiver.set_nonblocking(true)?;
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order, so that the first one does not find what it has set itself.
+        flag::register_conditional_default(signal, again.clone())?;
+        flag::register(signal, again.clone())?;
+        low_level::pipe::register(signal, sender.try_clone()?)?;
+    }
+    let mut f = Some(f);
+    event_loop.watch(receiver, WatchMode::Read, move |receiver, _| {
+        match receiver.read(&mut [0; 16]) {
+            Ok(1..) => {
+                if let Some(f) = f.take() {
+                    f();
+                }
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(())
+}

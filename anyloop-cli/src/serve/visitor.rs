@@ -1,0 +1,220 @@
+//! What the server does with a connection, by the path that the client has asked for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use anyloop::endpoint::{ConnectionId, Context, Factory, Handle, Sent, ServerSettings, Verdict};
+use anyloop::net::Net;
+use anyloop::proto::handshake::http::{HeaderValue, Method, Response, StatusCode, header};
+use anyloop::proto::handshake::{Accept, Request};
+use anyloop::proto::{Ending, Message, Prepared};
+use anyloop::{Handler, Server};
+
+pub(super) type VisitorServer = Server<Net, Entrance>;
+
+/// How often the counters are sent.
+const PERIOD: Duration = Duration::from_secs(1);
+
+const PAGE: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Anyloop</title>\n\
+    <p>This is a WebSocket server: connect to it by ws://. It echoes at /echo, sends to all at \
+    /broadcast, and tells its counters at /stats.\n";
+
+/// A connection, as the server sees it. It is one word: an echo, as most are, has nothing else.
+pub(super) enum Visitor {
+    Echo,
+    At(Arc<Place>),
+}
+
+/// Where a connection can be, beside the echo.
+pub(super) enum Place {
+    /// It has asked for nothing yet.
+    Entrance { broadcast: Arc<Self>, stats: Arc<Self> },
+    /// What one says, all hear.
+    Broadcast(Room),
+    /// The counters are told.
+    Stats { server: Weak<VisitorServer>, since: Instant },
+}
+
+/// Leads every connection to the entrance.
+pub(super) struct Entrance(Arc<Place>);
+
+/// Those who hear each other.
+#[derive(Default)]
+pub(super) struct Room(Mutex<HashMap<ConnectionId, Handle<Visitor>>>);
+
+pub(super) fn server(settings: ServerSettings) -> Arc<VisitorServer> {
+    Arc::new_cyclic(|server| {
+        let stats = Place::Stats { server: server.clone(), since: Instant::now() };
+        let broadcast = Place::Broadcast(Room::default());
+        let place = Place::Entrance { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
+        let mut server = VisitorServer::with_factory(settings, Entrance(Arc::new(place)));
+        let net = server.transport_mut();
+        net.on_accept_error(|error| eprintln!("anyloop: cannot accept a connection: {error}"));
+        server
+    })
+}
+
+impl Factory for Entrance {
+    type Handler = Visitor;
+
+    fn make(&self) -> Visitor {
+        Visitor::At(self.0.clone())
+    }
+}
+
+impl Handler for Visitor {
+    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+        let Self::At(place) = self else { return Verdict::Accept(Accept::new()) };
+        let Place::Entrance { broadcast, stats } = &**place else {
+            return Verdict::Accept(Accept::new());
+        };
+        *self = match request.uri().path() {
+            "/" | "/echo" => Self::Echo,
+            "/broadcast" => Self::At(broadcast.clone()),
+            "/stats" => Self::At(stats.clone()),
+            _ => return not_found(),
+        };
+        Verdict::Accept(Accept::new())
+    }
+
+    fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+        match (request.uri().path(), request.method()) {
+            ("/", &Method::GET | &Method::HEAD) => {
+                let mut response = Response::new(PAGE.as_bytes().to_vec());
+                let html = HeaderValue::from_static("text/html; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, html);
+                Verdict::Respond(response)
+            }
+            ("/", _) => {
+                let mut verdict = Verdict::status(StatusCode::METHOD_NOT_ALLOWED, "GET it");
+                if let Verdict::Respond(response) = &mut verdict {
+                    let allowed = HeaderValue::from_static("GET, HEAD");
+                    response.headers_mut().insert(header::ALLOW, allowed);
+                }
+                verdict
+            }
+            ("/echo" | "/broadcast" | "/stats", _) => Verdict::upgrade_required(),
+            _ => not_found(),
+        }
+    }
+
+    fn open(&mut self, context: &mut Context<'_, Self>) {
+        match self {
+            Self::At(place) => place.enter(context),
+            Self::Echo => {}
+        }
+    }
+
+    fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+        match self {
+            // One who does not read his echo is not heard until he does.
+            Self::Echo => {
+                if let Ok(Sent::Backpressure) = context.send(message) {
+                    context.pause_reading();
+                }
+            }
+            Self::At(place) => place.hear(message),
+        }
+    }
+
+    fn drained(&mut self, context: &mut Context<'_, Self>) {
+        context.resume_reading();
+    }
+
+    fn close(&mut self, _: &Ending<'_>, context: &mut Context<'_, Self>) {
+        if let Self::At(place) = self {
+            place.leave(context);
+        }
+    }
+}
+
+impl Place {
+    fn enter(&self, context: &mut Context<'_, Visitor>) {
+        match self {
+            Self::Broadcast(room) => {
+                let handle = context.handle();
+                room.members().insert(handle.id(), handle);
+            }
+            Self::Stats { .. } => self.tell(context),
+            Self::Entrance { .. } => {}
+        }
+    }
+
+    fn hear(&self, message: Message<'_>) {
+        if let Self::Broadcast(room) = self {
+            let message = Prepared::new(message);
+            // Under the lock, so that all hear the same order. Nobody is waited for: one who is too slow
+            // is closed.
+            for member in room.members().values() {
+                let _ = member.send_prepared(&message);
+            }
+        }
+    }
+
+    fn leave(&self, context: &mut Context<'_, Visitor>) {
+        if let Self::Broadcast(room) = self {
+            room.members().remove(&context.handle().id());
+        }
+    }
+
+    /// Sends the counters, now and then.
+    fn tell(&self, context: &mut Context<'_, Visitor>) {
+        let Self::Stats { server, since } = self else { return };
+        let Some(server) = server.upgrade() else { return };
+        // One who does not read them misses some.
+        if context.buffered_amount() == 0 {
+            let _ = context.send(counters(&server, since.elapsed()).as_str());
+        }
+        context.set_timer(PERIOD, |visitor, context| {
+            if let Visitor::At(place) = visitor {
+                place.tell(context);
+            }
+        });
+    }
+}
+
+impl Room {
+    /// A panic elsewhere leaves the members as they were.
+    fn members(&self) -> MutexGuard<'_, HashMap<ConnectionId, Handle<Visitor>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The counters as a line of JSON.
+fn counters(server: &VisitorServer, uptime: Duration) -> String {
+    let counters = server.counters();
+    let begun = counters.made;
+    let over = counters.failed + counters.closed + counters.http;
+    format!(
+        "{{\"uptime\":{:.3},\"connections\":{},\"open\":{},\"made\":{},\"opened\":{},\"failed\":{},\
+         \"closed\":{},\"http\":{},\"messages_received\":{},\"bytes_received\":{},\
+         \"messages_sent\":{},\"bytes_sent\":{}}}",
+        uptime.as_secs_f64(),
+        begun.saturating_sub(over),
+        counters.opened.saturating_sub(counters.closed),
+        counters.made,
+        counters.opened,
+        counters.failed,
+        counters.closed,
+        counters.http,
+        counters.messages_received,
+        counters.bytes_received,
+        counters.messages_sent,
+        counters.bytes_sent,
+    )
+}
+
+fn not_found() -> Verdict {
+    Verdict::status(StatusCode::NOT_FOUND, "there is nothing here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visitor_is_one_word() {
+        assert_eq!(size_of::<Visitor>(), size_of::<usize>());
+    }
+}

@@ -1,0 +1,405 @@
+//! `anyloop connect`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, field};
+use crate::program::{Ended, Folder, Running, Server, anyloop, connect, output};
+
+/// Lets the command talk to `host`, which is given the connection when it is open.
+fn against(arguments: &[&str], input: &[u8], host: impl FnOnce(Peer) + Send + 'static) -> Ended {
+    let server = Host::new();
+    let url = server.url();
+    let host = thread::spawn(move || host(server.open().0));
+    let ended = connect(&[&[&*url], arguments].concat(), input);
+    host.join().expect("no panic");
+    ended
+}
+
+#[test]
+fn each_line_is_a_message_and_each_message_a_line() {
+    let server = Server::start(&[]);
+    let ended = connect(&[&server.url("/")], "hello\n\nκόσμε 🌍\r\n no end".as_bytes());
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(ended.lines(), ["hello", "", "κόσμε 🌍", " no end"]);
+    assert_eq!(ended.stderr, "");
+    assert_eq!(connect(&[&server.url("/")], b"").code(), Some(0));
+}
+
+#[test]
+fn at_the_end_of_the_input_it_closes_and_goes_on_printing() {
+    let ended = against(&[], b"one\ntwo\n", |mut peer| {
+        peer.expect(TEXT, b"one");
+        peer.expect(TEXT, b"two");
+        assert_eq!(peer.expect_close(1000), "");
+        peer.send(TEXT, b"after that");
+        peer.send(CLOSE, &1000u16.to_be_bytes());
+    });
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(ended.lines(), ["after that"]);
+}
+
+#[test]
+fn pings_are_answered_and_not_printed() {
+    let ended = against(&[], b"", |mut peer| {
+        peer.send(PING, b"there?");
+        let mut received = [peer.receive(), peer.receive()].map(|frame| frame.expect("a frame"));
+        received.sort();
+        assert_eq!(received, [(CLOSE, b"\x03\xe8".to_vec()), (PONG, b"there?".to_vec())]);
+        peer.send(CLOSE, b"\x03\xe8");
+    });
+    assert_eq!((ended.code(), ended.lines()), (Some(0), vec![]));
+}
+
+#[test]
+fn bytes_are_printed_with_escapes_and_text_as_it_is() {
+    let ended = against(&[], b"", |mut peer| {
+        peer.send(BINARY, b"a\0\xff\\\n");
+        peer.send(TEXT, b"\x1b[1mtwo\nlines");
+        peer.expect_close(1000);
+        peer.send(CLOSE, b"");
+    });
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(ended.lines(), [r"a\x00\xff\\\n", "\x1b[1mtwo", "lines"]);
+}
+
+#[test]
+fn input_that_is_not_text_is_refused() {
+    let ended = against(&[], b"good\n\xff\nnever\n", |mut peer| {
+        peer.expect(TEXT, b"good");
+        peer.expect_close(1001);
+        peer.send(CLOSE, b"\x03\xe9");
+    });
+    ended.expect(1, "line 2 of standard input is not UTF-8");
+
+    let server = Server::start(&[]);
+    let folder = File::open("/").expect("it is there");
+    let mut command = anyloop(["connect", &server.url("/")]);
+    let ended = Running::start(command.stdin(OwnedFd::from(folder))).end();
+    ended.expect(1, "cannot read standard input: Is a directory");
+}
+
+#[test]
+fn the_request_has_what_it_is_told() {
+    let host = Host::new();
+    let url = host.url();
+    let asked = thread::spawn(move || {
+        let (mut peer, request) = host.open();
+        peer.expect_close(1000);
+        peer.send(CLOSE, b"\x03\xe8");
+        request
+    });
+    let arguments =
+        ["--header", "X-Room: lobby", "--header", "cookie:a=b", "--origin", "http://a.example"];
+    let subprotocols = ["--subprotocol", "chat.v2", "--subprotocol", "chat.v1"];
+    let ended = connect(&[&[&*url], &arguments[..], &subprotocols].concat(), b"");
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let request = asked.join().expect("no panic");
+    assert!(request.starts_with("GET /path?query HTTP/1.1\r\n"), "{request}");
+    for (name, value) in [
+        ("x-room", "lobby"),
+        ("cookie", "a=b"),
+        ("origin", "http://a.example"),
+        ("sec-websocket-protocol", "chat.v2, chat.v1"),
+    ] {
+        assert_eq!(field(&request, name), Some(value), "{request}");
+    }
+}
+
+#[test]
+fn it_echoes_where_it_is_told_to() {
+    let ended = against(&["--echo"], b"not read\n", |mut peer| {
+        for (opcode, message) in [(TEXT, "κόσμε".as_bytes()), (BINARY, b"\0\xff"), (TEXT, b"")]
+        {
+            peer.send(opcode, message);
+            peer.expect(opcode, message);
+        }
+        peer.close(1000);
+    });
+    assert_eq!((ended.code(), ended.lines()), (Some(0), vec![]), "{}", ended.stderr);
+}
+
+#[test]
+fn an_echo_waits_for_one_who_does_not_read_and_loses_nothing() {
+    let count = 400;
+    let ended = against(&["--echo"], b"", move |peer| {
+        let (mut reader, mut writer) = peer.split();
+        let message = vec![b'x'; 100_000];
+        let sent = message.clone();
+        let writer = thread::spawn(move || {
+            (0..count).for_each(|_| writer.send(TEXT, &sent));
+            writer
+        });
+        (0..count).for_each(|_| reader.expect(TEXT, &message));
+        drop(reader);
+        writer.join().expect("no panic").close(1000);
+    });
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+}
+
+#[test]
+fn who_sends_on_broadcast_is_heard_by_another() {
+    let server = Server::start(&[]);
+    let url = server.url("/broadcast");
+    let mut command = anyloop(["connect", &url]);
+    let mut listener = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = listener.stdin();
+    stdin.write_all(b"I am here\n").expect("it reads");
+    let mut heard = BufReader::new(listener.stdout()).lines();
+    assert_eq!(heard.next().expect("a line").expect("of text"), "I am here");
+    assert_eq!(connect(&[&url], b"hello\nthere\n").code(), Some(0));
+    assert_eq!(heard.next().expect("a line").expect("of text"), "hello");
+    assert_eq!(heard.next().expect("a line").expect("of text"), "there");
+    drop(stdin);
+    assert!(heard.next().is_none());
+    assert_eq!(listener.end().code(), Some(0));
+}
+
+#[test]
+fn a_unix_socket_can_be_connected_to() {
+    let folder = Folder::new("connect");
+    let path = folder.join("socket");
+    let mut command = anyloop(["serve", "--unix"]);
+    let _server = Server::listening(command.arg(&path), 1);
+    let path = path.to_str().expect("it is UTF-8");
+    let ended = connect(&["--unix", path, "ws://anyone/echo"], b"hello\n");
+    assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
+    let ended = connect(&["--unix", "/no/such/socket", "ws://anyone/"], b"");
+    ended.expect(3, "cannot connect to unix:/no/such/socket: ");
+}
+
+#[test]
+fn what_cannot_be_connected_to_is_said_with_its_address() {
+    let unused = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = unused.local_addr().expect("it has one");
+    drop(unused);
+    connect(&[&format!("ws://{address}/")], b"")
+        .expect(3, &format!("cannot connect to 127.0.0.1: {address}: Connection refused"));
+    connect(&["ws://no.such.host.invalid/"], b"")
+        .expect(3, "cannot look up no.such.host.invalid: ");
+}
+
+#[test]
+fn a_handshake_that_fails_is_told_from_a_server_that_is_not_there() {
+    let server = Server::start(&["--origin", "https://a.example"]);
+    connect(&[&server.url("/nowhere")], b"").expect(4, "the server refused: 404 Not Found");
+    let ended = connect(&[&server.url("/"), "--origin", "https://b.example"], b"");
+    ended.expect(4, "the server refused: 403 Forbidden");
+
+    let answer = |response: &'static [u8]| {
+        let host = Host::new();
+        let url = host.url();
+        let host = thread::spawn(move || {
+            let mut peer = host.accept();
+            peer.head();
+            peer.write(response);
+        });
+        let ended = connect(&[&url], b"");
+        host.join().expect("no panic");
+        ended
+    };
+    let plain = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    answer(plain).expect(4, "the server refused: 200 OK");
+    let wrong =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    answer(wrong).expect(4, "Sec-WebSocket-Accept does not fit the key");
+    answer(b"SSH-2.0-OpenSSH\r\n\r\n").expect(4, "malformed HTTP");
+    answer(b"HTTP/1.1 101 Sw").expect(4, "ended");
+    answer(b"").expect(4, "ended");
+}
+
+#[test]
+fn wrong_calls_end_with_2() {
+    for (arguments, words) in [
+        (&["http://a.example/"][..], "scheme is neither ws nor wss"),
+        (&["a.example"], "scheme is neither ws nor wss"),
+        (&["ws://"], "missing host"),
+        (&["ws://a.example:0/"], "invalid port"),
+        (&["ws://a.example/#there"], "fragment"),
+        (&["wss://a.example/"], "there is no TLS here yet"),
+        (&[], "<URL>"),
+        (&["ws://a.example/", "--header", "nonsense"], "NAME: VALUE"),
+        (&["ws://a.example/", "--header", "a b: c"], "token"),
+        (&["ws://a.example/", "--header", "Upgrade: other"], "header field upgrade"),
+        (&["ws://a.example/", "--subprotocol", "a b"], "\"a b\" is not a token"),
+        (&["ws://a.example/", "--origin", "a.example"], "https://example.com"),
+        (&["ws://a.example/", "--close-timeout", "soon"], "seconds"),
+    ] {
+        let output = output(anyloop(["connect"]).args(arguments));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(words), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn an_ending_that_is_not_as_it_should_be_ends_it_with_1() {
+    let ended = against(&[], b"", |mut peer| {
+        peer.expect_close(1000);
+        peer.send(CLOSE, b"\x03\xf3out of paper");
+    });
+    ended.expect(1, "the peer closed with 1011: out of paper");
+
+    against(&["--echo"], b"", drop).expect(1, "stream ended without a closing handshake");
+
+    let ended = against(&["--echo"], b"", |mut peer| {
+        peer.write(b"\x83\0");
+        peer.expect_close(1002);
+    });
+    ended.expect(1, "reserved opcode 0x3");
+
+    let ended = against(&["--echo", "--max-message", "10"], b"", |mut peer| {
+        peer.send(TEXT, b"ten bytes!");
+        peer.expect(TEXT, b"ten bytes!");
+        peer.send(TEXT, b"not eleven!");
+        peer.expect_close(1009);
+    });
+    ended.expect(1, "message too big: more than 10 bytes");
+
+    let begun = Instant::now();
+    let ended = against(&["--close-timeout", "0.1"], b"", |mut peer| {
+        peer.expect_close(1000);
+        while let Ok(Some(_)) = peer.try_receive() {}
+    });
+    ended.expect(1, "closing handshake timed out");
+    assert!(begun.elapsed() < Duration::from_secs(4), "5 s are the default");
+}
+
+#[test]
+fn a_server_that_closes_first_with_1000_ends_it_well() {
+    let server = Host::new();
+    let url = server.url();
+    let host = thread::spawn(move || server.open().0.close(1000));
+    // Its input does not end.
+    let mut command = anyloop(["connect", &url]);
+    let mut program = Running::start(command.stdin(Stdio::piped()));
+    let stdin = program.stdin();
+    host.join().expect("no panic");
+    assert_eq!(program.end().code(), Some(0));
+    drop(stdin);
+}
+
+#[test]
+fn lines_that_are_not_sent_any_more_are_told() {
+    // More than fits between the two, and the peer reads none of it before it closes.
+    let input = [b"x".repeat(1 << 20), b"\n".to_vec()].concat().repeat(30);
+    let ended = against(&[], &input, |mut peer| {
+        peer.send(CLOSE, b"\x03\xe8");
+        while peer.receive().is_some_and(|(opcode, _)| opcode != CLOSE) {}
+    });
+    ended.expect(1, "the peer closed before all of the input was sent");
+}
+
+#[test]
+fn it_reads_no_more_than_the_peer_takes() {
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url()]);
+    let mut program = Running::start(command.stdin(Stdio::piped()));
+    let (mut peer, _) = server.open();
+    let mut stdin = program.stdin();
+    let (line, count) = ([vec![b'x'; 99_999], vec![b'\n']].concat(), 400);
+    let read = Arc::new(AtomicUsize::new(0));
+    let writer = thread::spawn({
+        let read = read.clone();
+        move || {
+            for _ in 0..count {
+                stdin.write_all(&line).expect("it reads");
+                read.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    // Until it has stopped for a while.
+    let mut before = usize::MAX;
+    while before != read.load(Ordering::Relaxed) {
+        before = read.load(Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(500));
+    }
+    assert!(before < count / 2, "{before} lines of 100,000 bytes");
+    for _ in 0..count {
+        let (opcode, payload) = peer.receive().expect("a message");
+        assert_eq!((opcode, payload.len()), (TEXT, 99_999));
+    }
+    writer.join().expect("no panic");
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn output_that_nobody_reads_ends_it() {
+    let server = Server::start(&[]);
+    let mut command = anyloop(["connect", &server.url("/")]);
+    let mut program = Running::start(command.stdin(Stdio::piped()));
+    drop(program.stdout());
+    let mut stdin = program.stdin();
+    stdin.write_all(b"hello\n").expect("it reads");
+    program.end().expect(1, "cannot write to standard output: Broken pipe");
+    drop(stdin);
+}
+
+#[test]
+fn at_a_terminal_it_prompts_and_does_not_let_the_peer_control_it() {
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
+    grantpt(&controller).expect("it is ours");
+    unlockpt(&controller).expect("it is ours");
+    let name = ptsname(&controller, Vec::new()).expect("it has one").into_string();
+    let name = name.expect("it is ASCII");
+    let terminal = File::options().read(true).write(true).open(name).expect("it is there");
+    let server = Server::start(&[]);
+    let mut command = anyloop(["connect", &server.url("/")]);
+    let ends = terminal.try_clone().and_then(|other| Ok((other, terminal.try_clone()?)));
+    let (stdin, stdout) = ends.expect("there are descriptors");
+    command.stdin(stdin);
+    let program = Running::start_with(&mut command, stdout);
+    drop((command, terminal));
+
+    let mut screen = File::from(controller);
+    let mut typed = screen.try_clone().expect("there are descriptors");
+    let mut seen = String::new();
+    let mut wait_for = |words: &str| {
+        while !seen.contains(words) {
+            let mut bytes = [0; 1024];
+            let n = screen.read(&mut bytes).expect("it writes");
+            seen.push_str(str::from_utf8(&bytes[..n]).expect("it is ASCII"));
+        }
+        seen.clear();
+    };
+    wait_for("> ");
+    typed.write_all(b"hello\n").expect("it takes it");
+    wait_for("\r\x1b[Khello\r\n> ");
+    typed.write_all(b"bell \x07\n").expect("it takes it");
+    wait_for("\r\x1b[Kbell \\u{7}\r\n> ");
+    typed.write_all(&[4]).expect("it takes it"); // Ctrl-D
+    let ended = program.end();
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("connected"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_not_waited_for_without_end() {
+    let begun = Instant::now();
+    let host = Host::new();
+    let url = host.url();
+    connect(&["--handshake-timeout", "0.1", &url], b"").expect(4, "opening handshake timed out");
+    drop(host);
+
+    let folder = Folder::new("mute");
+    let path = folder.join("socket");
+    let _listener = UnixListener::bind(&path).expect("there is room");
+    let path = path.to_str().expect("it is UTF-8");
+    let arguments = ["--unix", path, "--handshake-timeout", "0.1", "ws://anyone/"];
+    connect(&arguments, b"").expect(4, "opening handshake timed out");
+    assert!(begun.elapsed() < Duration::from_secs(4), "5 s are the default");
+}
