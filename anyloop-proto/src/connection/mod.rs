@@ -171,6 +171,16 @@ pub struct Statistics {
     pub bytes_sent: u64,
 }
 
+impl Statistics {
+    /// What has passed through the connection of these halves.
+    #[must_use]
+    pub const fn of(receiver: &Receiver, sender: &Sender) -> Self {
+        let (messages_received, bytes_received) = receiver.received();
+        let (messages_sent, bytes_sent) = sender.sent();
+        Self { messages_received, bytes_received, messages_sent, bytes_sent }
+    }
+}
+
 impl Connection {
     /// An open connection, right after the opening handshake.
     #[must_use]
@@ -383,9 +393,7 @@ impl Connection {
     /// What has passed through so far.
     #[must_use]
     pub const fn statistics(&self) -> Statistics {
-        let (messages_received, bytes_received) = self.receiver.received();
-        let (messages_sent, bytes_sent) = self.sender.sent();
-        Statistics { messages_received, bytes_received, messages_sent, bytes_sent }
+        Statistics::of(&self.receiver, &self.sender)
     }
 
     /// The table of timers: when each is due, if it runs.

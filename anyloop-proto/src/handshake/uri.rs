@@ -194,6 +194,13 @@ pub enum UriError {
     UserInfo,
 }
 
+/// For what is a [`Target`] already.
+impl From<core::convert::Infallible> for UriError {
+    fn from(never: core::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

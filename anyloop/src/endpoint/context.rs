@@ -1,10 +1,12 @@
 //! What a handler may do.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyloop_proto::{
-    CloseCode, Instant, Kind, Message, Prepared, SendError as Refused, Sender, State,
+    CloseCode, Instant, Kind, Message, Prepared, Receiver, SendError as Refused, Sender, State,
+    Statistics,
 };
 
 use super::backlog::{Completion, Unsent};
@@ -62,6 +64,8 @@ pub(super) const TOO_SLOW: &str = "too slow to read";
 pub struct Context<'c, H: Handler> {
     /// Absent before the connection is open and after it is over.
     pub(super) sender: Option<&'c mut Sender>,
+    /// Absent, too, while it lends what has arrived.
+    pub(super) receiver: Option<&'c Receiver>,
     pub(super) line: Line<'c>,
     pub(super) io: &'c mut Io<H>,
     pub(super) now: Instant,
@@ -186,7 +190,11 @@ impl<H: Handler> Context<'_, H> {
     /// [verdict](super::Verdict) does it, or a [`Handle`].
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
         match &mut self.sender {
-            Some(sender) => Ok(sender.close(code, reason, self.now, &mut self.line)?),
+            Some(sender) => {
+                // Its time begins now, however long the handlers before have taken.
+                let now = self.line.rear().now().unwrap_or(self.now);
+                Ok(sender.close(code, reason, now, &mut self.line)?)
+            }
             None => Err(self.not_open()),
         }
     }
@@ -248,6 +256,19 @@ impl<H: Handler> Context<'_, H> {
     #[must_use]
     pub fn remote_endpoint(&self) -> String {
         self.line.rear().remote_endpoint()
+    }
+
+    /// The address of the other end, where the transport has one.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.line.rear().peer_addr()
+    }
+
+    /// What has passed through the connection: while it is open, and outside of what is called for
+    /// something that has arrived. (The [ending](anyloop_proto::Ending) says it as well.)
+    #[must_use]
+    pub fn statistics(&self) -> Option<Statistics> {
+        Some(Statistics::of(self.receiver?, self.sender.as_deref()?))
     }
 
     /// Whether nobody can read along.

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::task::Waker;
 
-use anyloop_proto::handshake::Request;
+use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{BufferPool, Instant, State, TransportError};
 
@@ -151,6 +151,8 @@ impl Unread {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Facts {
+    /// What a client connects to.
+    pub target: Option<Target>,
     /// The request, as a server received it.
     pub request: Option<Request>,
     /// The response: as sent by a server; as received by a client, with its body if it refuses.
@@ -336,6 +338,11 @@ impl<H: Handler> Io<H> {
     pub(super) fn is_calm(&self) -> bool {
         let quiet = self.reading && !(self.paused | self.high | self.interrupted | self.owes_open);
         quiet && self.extras.as_deref().is_none_or(Extras::is_calm)
+    }
+
+    /// What a client connects to, on its way into other facts.
+    pub(super) fn take_target(&mut self) -> Option<Target> {
+        self.extras.as_deref_mut()?.facts.as_deref_mut()?.target.take()
     }
 
     pub(super) fn facts(&self) -> Option<&Facts> {

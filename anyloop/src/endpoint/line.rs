@@ -2,6 +2,7 @@
 
 use std::hint::cold_path;
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -55,6 +56,9 @@ pub(super) trait Rear {
 
     /// Who is at the other end.
     fn remote_endpoint(&self) -> String;
+
+    /// Where that is.
+    fn peer_addr(&self) -> Option<SocketAddr>;
 }
 
 impl<'l> Line<'l> {
@@ -319,5 +323,9 @@ impl<T: Transport> Rear for TransportRear<'_, T> {
 
     fn remote_endpoint(&self) -> String {
         self.transport.remote_endpoint()
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.transport.peer_addr()
     }
 }

@@ -84,13 +84,14 @@ impl<T: Transport, F: Factory> Server<T, F> {
         session
     }
 
-    /// Begins to shut down gracefully: open connections are closed with 1001, handshakes are given up,
+    /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, handshakes are given up,
     /// and so are those of connections that are made from now on (which are over when they are
     /// [started](Session::start), an iostream's when it is made). It is done when
     /// [`connections`](Self::connections) is empty, which takes no longer than the
     /// [`close_timeout`](anyloop_proto::Config::close_timeout) where the transports are driven
     /// meanwhile.
     pub fn shut_down(&self) {
+        T::stop_listening(&self.transport);
         self.core.shut_down();
     }
 

@@ -1,10 +1,13 @@
 //! The program's loop: sockets, timers, and functions of the program's own.
 
+mod alarm;
+mod core;
 mod engine;
 mod handle;
 mod kind;
 mod reactor;
 mod remote;
+mod runner;
 mod slots;
 mod source;
 mod timers;
@@ -83,7 +86,8 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// Watch the [descriptor](Self::as_fd) for reading, wake up after [`next_timeout`](Self::next_timeout)
 /// at the latest, and then call [`poll`](Self::poll), or [`poll_budget`](Self::poll_budget). As long as
 /// anything is ready the descriptor is readable; and it becomes readable when another thread posts,
-/// sends, or sets an earlier timer.
+/// sends, or sets an earlier timer. Where no descriptor can be watched, have a function
+/// [called](Self::set_wakeup).
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -237,6 +241,24 @@ macro_rules! methods {
                 LoopHandle::new(self.engine.remote().clone())
             }
 
+            /// Has `wake` called when there is something to do, by a thread that only waits for it: for
+            /// hosts that cannot watch a descriptor, but can be sent an event (winit's proxy, SDL's user
+            /// events, `PostMessage`). `wake` is to have the host call [`poll`](Self::poll) on its own
+            /// thread, and is not called again before a run call has returned. A former one is called
+            /// no more.
+            ///
+            /// # Errors
+            ///
+            /// No thread could be started.
+            pub fn set_wakeup(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
+                self.engine.set_alarm(wake)
+            }
+
+            /// Ends what [`set_wakeup`](Self::set_wakeup) has begun.
+            pub fn clear_wakeup(&self) {
+                drop(self.engine.end_alarm()); // it ends by itself
+            }
+
             /// How long nothing is to be done if nothing happens: for a loop that waits for this one. Zero:
             /// something is ready. `None`: no timer is set, or the loop is stopped.
             #[must_use]
@@ -281,7 +303,8 @@ macro_rules! methods {
             /// Whether the source is non-blocking is left as it is. Do not watch standard input or output:
             /// others share them; let a thread read and [post](Self::post).
             ///
-            /// The example of [`Watch`] watches a socket.
+            /// With several threads in run calls it may be called once when there is nothing: the source
+            /// is better non-blocking then. The example of [`Watch`] watches a socket.
             ///
             /// # Errors
             ///

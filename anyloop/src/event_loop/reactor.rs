@@ -53,7 +53,8 @@ impl Reactor {
             if event.is_writable() {
                 events |= Events::WRITABLE;
             }
-            if event.is_read_closed() || event.is_write_closed() || event.is_error() {
+            let ended = event.is_read_closed() || event.is_write_closed() || event.is_error();
+            if ended || event.is_priority() {
                 events |= Events::READABLE | Events::CLOSED;
             }
             (Token::from_number(event.token().0), events)

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::reactor::Doorbell;
-use super::source::Token;
+use super::source::{Events, Token};
 use super::timers::{Aborted, Key};
 
 /// What comes from other threads, or from handlers.
 pub(super) enum Mail {
     Run(Box<dyn FnOnce() + Send>),
     Wake(Token),
+    /// What the alarm has seen in the host's stead.
+    Ready(Token, Events),
     SetTimer(Key, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
     CancelTimer(Key),
 }
@@ -102,6 +104,11 @@ impl Remote {
         }
     }
 
+    /// Rings the doorbell for whoever waits at the sockets.
+    pub(super) fn ring_anyway(&self) {
+        self.doorbell.ring();
+    }
+
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.ring();
@@ -168,6 +175,10 @@ impl Remote {
     /// From now on the doorbell is needed, or is not.
     pub(super) fn set_asleep(&self, asleep: bool) {
         self.asleep.store(asleep, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
     }
 
     /// The loop is no more: what has come is given back, to be dropped.

@@ -89,7 +89,8 @@ impl Events {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const READABLE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(2);
-    /// The peer has ended its direction, or the stream has failed: a read will say which.
+    /// The peer has ended its direction, the stream has failed, or a short read does not mean that
+    /// there is no more: a read will say which.
     pub(crate) const CLOSED: Self = Self(4);
     /// A deadline may have come.
     pub(crate) const DEADLINE: Self = Self(8);

@@ -8,7 +8,7 @@ use super::endpoint::Hooks;
 use super::listener::{Listener, Rest};
 use super::serves::Serves;
 use crate::endpoint::{Factory, ServerCore};
-use crate::event_loop::{Events, Next, Source, Turn};
+use crate::event_loop::{Events, Next, Source, Turn, now};
 
 /// So many connections are accepted in a turn; then the others have theirs.
 const BATCH: usize = 128;
@@ -30,8 +30,8 @@ impl<K: Serves<F>, F: Factory> Source<K> for Acceptor<F> {
         }
         turn.kept = Events::READABLE; // until the socket says otherwise, whatever happens here
         for _ in 0..BATCH {
-            let gate = &mut turn.buffers.scratch.gate;
-            if !gate.is_open() {
+            if !turn.buffers.scratch.gate.is_open() {
+                turn.kept = turn.events | Events::READABLE; // the end of a rest as well
                 return Next::Again;
             }
             match self.listener.accept(&self.hooks, self.nodelay) {
@@ -64,20 +64,19 @@ impl<F: Factory> Acceptor<F> {
         turn: &Turn<'_, K>,
     ) -> std::io::Result<()> {
         let handler = self.core.make_handler();
-        let engine = turn.engine;
-        engine
-            .insert(|token| {
-                stream.register(engine.registry(), token.into())?;
-                let mut session = self.core.session(handler, turn.now);
-                if let Some(roster) = session.roster() {
-                    roster.enter(token.number() as u64);
-                }
-                if self.core.is_shutting_down() {
-                    session.give_up(turn.now); // whoever shuts down may not have seen it in the roster
-                }
-                Ok(K::connection(Connection::new(session, stream)))
-            })
-            .map(|_| ())
+        let (engine, now) = (turn.engine, now()); // its time begins here
+        let begun = engine.insert(|token| {
+            stream.register(engine.registry(), token.into())?;
+            let mut session = self.core.session(handler, now);
+            if let Some(roster) = session.roster() {
+                roster.enter(token.number() as u64);
+            }
+            if self.core.is_shutting_down() {
+                session.give_up(now); // whoever shuts down may not have seen it in the roster
+            }
+            Ok(K::connection(Connection::new(session, stream)))
+        });
+        begun.map(|_| ())
     }
 
     /// There are no descriptors, or no memory: the connections that are there go on, and some of them

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyloop_proto::handshake::{ClientOptions, Target};
+use anyloop_proto::handshake::{ClientOptions, Target, UriError};
 
 use super::connecting::{Connecting, Step, Via};
 use super::error::Error;
@@ -57,8 +57,8 @@ impl<K: Serves<F>, F: Factory> Client<Net<K>, F> {
     /// [`Error::Uri`], [`Error::Request`], [`Error::EventLoop`]: it was not begun.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
     where
-        U: TryInto<Target>,
-        Error: From<U::Error>,
+        U: TryInto<Target> + ToString,
+        UriError: From<U::Error>,
     {
         self.request(uri)?.connect()
     }
@@ -70,10 +70,12 @@ impl<K: Serves<F>, F: Factory> Client<Net<K>, F> {
     /// [`Error::Uri`].
     pub fn request<U>(&self, uri: U) -> Result<ConnectRequest<'_, K, F>, Error>
     where
-        U: TryInto<Target>,
-        Error: From<U::Error>,
+        U: TryInto<Target> + ToString,
+        UriError: From<U::Error>,
     {
-        let target = uri.try_into()?;
+        let text = uri.to_string();
+        let wrong = |source: U::Error| Error::Uri { uri: text, source: source.into() };
+        let target = uri.try_into().map_err(wrong)?;
         Ok(ConnectRequest { client: self, target, options: None, handler: None, via: None })
     }
 
@@ -155,12 +157,5 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
             Ok::<_, Error>(K::connecting(connecting))
         })?;
         handle.ok_or(Error::NotListening)
-    }
-}
-
-/// For what is a [`Target`] already.
-impl From<std::convert::Infallible> for Error {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
     }
 }

@@ -3,18 +3,19 @@
 use std::io::{self, ErrorKind};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyloop_proto::{Instant, TransportError};
 use mio::net::TcpStream;
+use socket2::{Domain, SockRef, Type};
 
 use super::connection::{Connection, take_mail};
 use super::endpoint::{ConnectOptions, Hooks};
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
-use super::listener::set_up;
 use super::resolver::{Lookup, Resolver, literal};
 use super::serves::Serves;
 use super::stream::Stream;
@@ -22,6 +23,13 @@ use super::transport::Socket;
 use crate::endpoint::{Factory, Session};
 use crate::event_loop::{Events, Next, Source, Turn, waker};
 use crate::transport::Transport as _;
+
+/// What an attempt has failed with then.
+const PANICKED: &str = "the program's function for the socket has panicked";
+
+/// After this time a Unix socket is tried again that had no room for a connection.
+#[cfg(unix)]
+const BUSY: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Where a connection goes.
 pub(super) enum Via {
@@ -62,10 +70,12 @@ pub(super) enum Step {
         sockets: Vec<(SocketAddr, Stream)>,
     },
     /// A Unix socket does not answer at once.
+    /// And tried again, where the other side has no room for it.
     #[cfg(unix)]
     Unix {
         since: Instant,
-        stream: Stream,
+        path: PathBuf,
+        stream: Option<Stream>,
     },
     /// The handler is to be told.
     Over,
@@ -93,6 +103,7 @@ impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
             remote: turn.engine.remote(),
             kind: PhantomData,
         };
+        turn.now = crate::event_loop::now(); // others may have taken their time since it was looked at
         let (scratch, now) = (&mut turn.buffers.scratch, turn.now);
         // It has a handle from the beginning.
         if turn.events.contains(Events::WOKEN) || matches!(self.step, Step::Begin(_)) {
@@ -104,15 +115,17 @@ impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
         if turn.events.contains(Events::DEADLINE) {
             session.handle_timeout(&mut socket, scratch, now);
         }
-        turn.deadline = *socket.deadline;
         if !session.is_over() && !matches!(self.step, Step::Over) {
             match self.go_on(turn) {
                 Outcome::Waiting => {
-                    let deadlines = [turn.deadline, self.deadline()];
+                    let asked = self.session.as_ref().and_then(Session::deadline);
+                    let deadlines = [asked, self.deadline()];
                     turn.deadline = deadlines.into_iter().flatten().min();
                 }
                 Outcome::Connected(stream) => {
                     let Some(session) = self.session.take() else { return Next::Done };
+                    // What came with the end of connecting will not be told again.
+                    turn.kept = Events::READABLE | turn.events.only(Events::CLOSED);
                     return Next::Become(K::connection(Connection::new(session, stream)));
                 }
                 Outcome::Failed(kind, error) => {
@@ -166,9 +179,16 @@ impl<F: Factory> Connecting<F> {
                         return Outcome::Connected(stream);
                     }
                     while let Some(address) = attempts.next(now) {
-                        match open(address, turn, &self.hooks, self.nodelay) {
-                            Ok(stream) => sockets.push((address, stream)),
-                            Err(error) => attempts.failed(address, error, now),
+                        let opened = catch_unwind(AssertUnwindSafe(|| {
+                            open(address, turn, &self.hooks, self.nodelay)
+                        }));
+                        match opened {
+                            Ok(Ok(stream)) => sockets.push((address, stream)),
+                            Ok(Err(error)) => attempts.failed(address, error, now),
+                            Err(panic) => {
+                                attempts.failed(address, io::Error::other(PANICKED), now);
+                                resume_unwind(panic);
+                            }
                         }
                     }
                     let exhausted = attempts.is_exhausted();
@@ -189,12 +209,39 @@ impl<F: Factory> Connecting<F> {
                     return Outcome::Failed(kind, ConnectError::Connect { host, attempts });
                 }
                 #[cfg(unix)]
-                Step::Unix { stream, .. } => match is_connected(stream) {
-                    Ok(true) => return Outcome::Connected(std::mem::take(stream)),
-                    Ok(false) if late => return self.timed_out(Stage::Connect, Vec::new()),
-                    Ok(false) => return Outcome::Waiting,
-                    Err(error) => return self.unix_failed(error),
-                },
+                Step::Unix { path, stream, .. } => {
+                    let mut panicked = None;
+                    let tried = match stream.take() {
+                        Some(stream) => Ok(stream),
+                        None => {
+                            let open = || open_unix(path, turn, &self.hooks);
+                            catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+                                panicked = Some(panic);
+                                Err(io::Error::other(PANICKED))
+                            })
+                        }
+                    };
+                    if let Some(panic) = panicked {
+                        self.step = self.try_addresses(Vec::new(), now); // it fails at its next turn
+                        resume_unwind(panic);
+                    }
+                    let connected = tried.and_then(|tried| Ok((is_connected(&tried)?, tried)));
+                    match connected {
+                        Ok((true, stream)) => return Outcome::Connected(stream),
+                        Ok((false, _)) if late => {
+                            return self.timed_out(Stage::Connect, Vec::new());
+                        }
+                        Ok((false, tried)) => {
+                            *stream = Some(tried);
+                            return Outcome::Waiting;
+                        }
+                        // Its queue is full.
+                        Err(error) if error.kind() == ErrorKind::WouldBlock && !late => {
+                            return Outcome::Waiting;
+                        }
+                        Err(error) => return self.unix_failed(error),
+                    }
+                }
                 Step::Over => return Outcome::Waiting,
             }
         }
@@ -219,15 +266,7 @@ impl<F: Factory> Connecting<F> {
                 Ok(Step::Resolving { since, answer, _lookup })
             }
             #[cfg(unix)]
-            Via::Unix(path) => {
-                let stream = mio::net::UnixStream::connect(path).map(Stream::Unix);
-                let stream = stream.and_then(|mut stream| {
-                    stream.register(turn.engine.registry(), turn.token.into())?;
-                    set_up(&stream, &self.hooks, self.nodelay)?;
-                    Ok(stream)
-                });
-                stream.map(|stream| Step::Unix { since, stream }).map_err(|e| self.unix_failed(e))
-            }
+            Via::Unix(path) => Ok(Step::Unix { since, path, stream: None }),
         }
     }
 
@@ -277,6 +316,8 @@ impl<F: Factory> Connecting<F> {
     fn deadline(&self) -> Option<Instant> {
         let next = match &self.step {
             Step::Trying { attempts, .. } => attempts.deadline(),
+            #[cfg(unix)]
+            Step::Unix { stream: None, .. } => Some(crate::event_loop::now() + BUSY),
             _ => None,
         };
         [self.end(), next].into_iter().flatten().min()
@@ -326,8 +367,48 @@ fn open<K: Serves<F>, F: Factory>(
     hooks: &Hooks,
     nodelay: bool,
 ) -> io::Result<Stream> {
-    let mut stream = Stream::Tcp(TcpStream::connect(address)?);
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(nodelay)?;
+    hooks.set_up(&SockRef::from(&socket))?;
+    begin(socket.connect(&address.into()))?;
+    let mut stream = Stream::Tcp(TcpStream::from_std(socket.into()));
     stream.register(turn.engine.registry(), turn.token.into())?;
-    set_up(&stream, hooks, nodelay)?;
     Ok(stream)
+}
+
+#[cfg(unix)]
+fn open_unix<K: Serves<F>, F: Factory>(
+    path: &std::path::Path,
+    turn: &Turn<'_, K>,
+    hooks: &Hooks,
+) -> io::Result<Stream> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    hooks.set_up(&SockRef::from(&socket))?;
+    let address = socket2::SockAddr::unix(path)?;
+    match socket.connect(&address) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+        begun => begin(begun)?,
+    }
+    let socket = std::os::fd::OwnedFd::from(socket);
+    let mut stream = Stream::Unix(mio::net::UnixStream::from_std(socket.into()));
+    stream.register(turn.engine.registry(), turn.token.into())?;
+    Ok(stream)
+}
+
+/// To connect takes a while.
+fn begin(connected: io::Result<()>) -> io::Result<()> {
+    match connected {
+        Err(error) if is_under_way(&error) => Ok(()),
+        connected => connected,
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EINPROGRESS) {
+        return true;
+    }
+    error.kind() == ErrorKind::WouldBlock
 }

@@ -115,6 +115,13 @@ pub(super) struct Hooks {
     pub(super) accept_error: Option<Arc<OnError>>,
 }
 
+impl Hooks {
+    /// Sets the program's options of a connection's socket.
+    pub(super) fn set_up(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        self.socket_init.as_ref().map_or(Ok(()), |hook| hook(socket))
+    }
+}
+
 impl<K: Kind> Endpoint<K> {
     /// Calls `f` with each socket before it is bound to an address to listen on. If it fails, so does
     /// listening.

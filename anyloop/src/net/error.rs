@@ -50,8 +50,13 @@ pub enum Error {
     #[error("the server does not listen")]
     NotListening,
     /// What is to be connected to is no WebSocket URI.
-    #[error("not a WebSocket URI: {0}")]
-    Uri(#[from] UriError),
+    #[error("not a WebSocket URI: {uri}: {source}")]
+    Uri {
+        /// As it was given.
+        uri: String,
+        /// What is wrong with it.
+        source: UriError,
+    },
     /// The options would make an invalid request.
     #[error("cannot make the request: {0}")]
     Request(#[from] RequestError),

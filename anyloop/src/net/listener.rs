@@ -275,7 +275,7 @@ fn check_listens(socket: &SockRef<'_>) -> io::Result<()> {
 }
 
 /// Sets the options of a connection's socket.
-pub(super) fn set_up(stream: &Stream, hooks: &Hooks, nodelay: bool) -> io::Result<()> {
+fn set_up(stream: &Stream, hooks: &Hooks, nodelay: bool) -> io::Result<()> {
     let socket = match stream {
         Stream::Tcp(stream) => {
             stream.set_nodelay(nodelay)?;
@@ -285,7 +285,7 @@ pub(super) fn set_up(stream: &Stream, hooks: &Hooks, nodelay: bool) -> io::Resul
         Stream::Unix(stream) => SockRef::from(stream),
         Stream::Closed => return Ok(()),
     };
-    hooks.socket_init.as_ref().map_or(Ok(()), |hook| hook(&socket))
+    hooks.set_up(&socket)
 }
 
 /// How long accepting rests when it has failed: longer each time, and anew from the beginning when it

@@ -2,7 +2,7 @@
 
 use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
 use mio::net::TcpStream;
@@ -24,6 +24,9 @@ impl Stream {
     /// Has the loop told of everything that happens to it, once and for all.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
+        // A read ends at urgent data (RFC 6093), and what lies behind it is not told.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let both = both | Interest::PRIORITY;
         match self {
             Self::Tcp(stream) => stream.register(registry, token, both),
             #[cfg(unix)]
@@ -82,10 +85,32 @@ impl Stream {
         }
     }
 
+    /// Ends both directions.
+    pub(super) fn end(&self) -> io::Result<()> {
+        let ended = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Self::Closed => Ok(()),
+        };
+        match ended {
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()), // the peer was faster
+            ended => ended,
+        }
+    }
+
     /// Whether a read that did not fill its buffer has taken all there was, so that an edge will tell
     /// of more. For TCP on epoll and kqueue it is so.
     pub(super) const fn short_read_is_all(&self) -> bool {
         cfg!(unix) && matches!(self, Self::Tcp(_))
+    }
+
+    /// The address of the other end.
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            _ => None,
+        }
     }
 
     /// Who is at the other end, for people to read.

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -64,6 +65,10 @@ impl<K: Kind> Transport for Socket<'_, K> {
 
     const LAZY_DEADLINES: bool = true;
 
+    fn stop_listening(endpoint: &Endpoint<K>) {
+        endpoint.listeners.close();
+    }
+
     #[inline]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.stream.write(slices) {
@@ -78,10 +83,9 @@ impl<K: Kind> Transport for Socket<'_, K> {
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         match how {
             Shutdown::HalfClose => self.stream.half_close(),
-            Shutdown::Close | Shutdown::Abort => {
-                *self.stream = Stream::Closed;
-                Ok(())
-            }
+            // The descriptor goes with the connection, when its handler has been told: until then it
+            // says who was there.
+            Shutdown::Close | Shutdown::Abort => self.stream.end(),
             _ => Ok(()),
         }
     }
@@ -104,6 +108,10 @@ impl<K: Kind> Transport for Socket<'_, K> {
 
     fn remote_endpoint(&self) -> String {
         self.stream.peer()
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr()
     }
 
     fn key(&self) -> u64 {

@@ -6,6 +6,7 @@ pub mod stub;
 
 use std::error::Error;
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::task::Waker;
 
 use anyloop_proto::{Instant, Shutdown, TransportError};
@@ -113,6 +114,12 @@ pub trait Transport {
     /// one, and is told the new one there. Most deadlines move with each message, and never come.
     const LAZY_DEADLINES: bool = false;
 
+    /// The server of this endpoint [shuts down](crate::Server::shut_down): no further connections are to
+    /// be made for it. By default it does nothing, for transports that make none by themselves.
+    fn stop_listening(endpoint: &Self::Endpoint) {
+        let _ = endpoint;
+    }
+
     /// Writes as much of `slices`, in order, as can be written at once, and returns how many bytes
     /// that was. If it was not all, the session keeps the rest and writes nothing more until
     /// [`handle_writable`](crate::endpoint::Session::handle_writable), which the transport then
@@ -158,6 +165,11 @@ pub trait Transport {
 
     /// Who is at the other end, for people to read.
     fn remote_endpoint(&self) -> String;
+
+    /// The address of the other end, for transports that have such addresses.
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// The number under which the transport itself knows this connection; one that keeps no list of
     /// its own needs none.

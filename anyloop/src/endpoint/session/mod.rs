@@ -23,7 +23,7 @@ use anyloop_proto::{Connection, Instant, Shutdown, State, Statistics, TransportE
 use super::core::Common;
 use super::handle::{Handle, Seat};
 use super::handler::Handler;
-use super::io::{Deadline, End, Io, Scratch};
+use super::io::{Deadline, End, Facts, Io, Scratch};
 use crate::transport::Transport;
 
 /// One connection, from the first byte of its handshake to the end of its byte stream.
@@ -71,6 +71,8 @@ impl<H: Handler> Session<H> {
         common.counting.made.add(1);
         let mut io = Io::new(common);
         io.extras().needs_security = target.secure();
+        let facts = Facts { target: Some(target.clone()), ..Facts::default() };
+        io.extras().facts = Some(Box::new(facts));
         let mut backlog = Box::<super::backlog::Backlog>::default();
         backlog.push(&request);
         io.put_backlog(Some(backlog));

@@ -200,7 +200,8 @@ impl<H: Handler> Session<H> {
                 if let Some(failure) = failure {
                     crate::log::debug!("{who}: {failure}");
                 }
-                let facts = Facts { response: handshake.into_response(), ..Facts::default() };
+                let (target, response) = (self.io.take_target(), handshake.into_response());
+                let facts = Facts { target, response, ..Facts::default() };
                 self.tell_failure(failure, facts, &mut line, now);
             }
             Machine::Over => {}

@@ -96,7 +96,8 @@ impl<H: Handler> Session<H> {
                 // A failure was answered, and is told when the stream has ended.
                 let Ok(Some(incoming)) = handshake.next(input, now, line) else { return };
                 gate.take();
-                let mut context = Context { sender: None, line: line.reborrow(), io, now };
+                let here = line.reborrow();
+                let mut context = Context { sender: None, receiver: None, line: here, io, now };
                 let verdict = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),
@@ -123,7 +124,8 @@ impl<H: Handler> Session<H> {
     ) {
         let Self { machine: Machine::Open(connection), handler, io } = self else { return };
         let Connection { receiver, sender } = connection;
-        let mut context = Context { sender: Some(sender), line: line.reborrow(), io, now };
+        let line = line.reborrow();
+        let mut context = Context { sender: Some(sender), receiver: None, line, io, now };
         // The receiver may hold an event without any input, but only before it was asked.
         let mut asked = false;
         while !context.io.paused {
@@ -159,11 +161,11 @@ impl<H: Handler> Session<H> {
         f: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
     ) -> R {
         let Self { machine, handler, io } = self;
-        let sender = match machine {
-            Machine::Open(connection) => Some(&mut connection.sender),
-            _ => None,
+        let (sender, receiver) = match machine {
+            Machine::Open(Connection { sender, receiver }) => (Some(sender), Some(&*receiver)),
+            _ => (None, None),
         };
-        let result = f(handler, &mut Context { sender, line: line.reborrow(), io, now });
+        let result = f(handler, &mut Context { sender, receiver, line: line.reborrow(), io, now });
         self.succeed();
         result
     }
@@ -213,7 +215,8 @@ impl<H: Handler> Session<H> {
         self.io.common.counting.opened.add(1);
         self.io.publish(line.backlog(), State::Open);
         let response = Some(response.map(|()| Vec::new()));
-        let facts = Facts { request, response, subprotocol, extension };
+        let target = self.io.take_target();
+        let facts = Facts { target, request, response, subprotocol, extension };
         self.io.extras().facts = Some(Box::new(facts));
         self.io.owes_open = true;
     }

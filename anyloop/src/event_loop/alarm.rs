@@ -1,0 +1,114 @@
+//! Waking a host that cannot watch a descriptor: a thread that only waits.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use anyloop_proto::Instant;
+
+use super::engine::now;
+use super::reactor::Reactor;
+use super::remote::{Mail, Remote};
+
+/// Calls a function of the host's when there is something to do, once for each time that it is armed.
+pub(super) struct Alarm {
+    state: Mutex<State>,
+    changed: Condvar,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+struct State {
+    /// The host has polled since it was called last.
+    armed: bool,
+    /// When there is something to do if nothing happens.
+    deadline: Option<Instant>,
+    /// The loop is no more, or has another alarm.
+    ended: bool,
+}
+
+impl Alarm {
+    pub(super) fn new(
+        deadline: Option<Instant>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let state = Mutex::new(State { armed: true, deadline, ended: false });
+        Arc::new(Self { state, changed: Condvar::new(), wake: Box::new(wake) })
+    }
+
+    /// The thread that waits for it, when the `former` one has ended: one at a time can.
+    pub(super) fn start(
+        self: Arc<Self>,
+        reactor: Arc<Mutex<Reactor>>,
+        remote: Arc<Remote>,
+        former: Option<JoinHandle<()>>,
+    ) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("anyloop alarm".to_string()).spawn(move || {
+            if let Some(former) = former {
+                let _ = former.join(); // it may have panicked, in the host's function
+            }
+            self.wait(&reactor, &remote);
+        })
+    }
+
+    /// The host has polled: it is called again when something happens, or at this time. Returns whether
+    /// the thread may wait for a later time, and must be woken.
+    pub(super) fn arm(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.state();
+        let was_armed = std::mem::replace(&mut state.armed, true);
+        let before = std::mem::replace(&mut state.deadline, deadline);
+        drop(state);
+        self.changed.notify_one();
+        let earlier =
+            deadline.is_some_and(|deadline| before.is_none_or(|before| deadline < before));
+        was_armed && earlier
+    }
+
+    /// It is not called any more; the thread is to be woken.
+    pub(super) fn end(&self) {
+        self.state().ended = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self, reactor: &Mutex<Reactor>, remote: &Remote) {
+        loop {
+            let mut state = self.state();
+            while !(state.armed || state.ended) {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.ended {
+                return;
+            }
+            let deadline = state.deadline;
+            drop(state);
+            let mut reactor = reactor.lock().unwrap_or_else(PoisonError::into_inner);
+            reactor.wait(deadline.map(|deadline| deadline - now()));
+            // What was seen here will not be seen by the host.
+            let mut seen = false;
+            for (token, events) in reactor.events() {
+                seen = true;
+                let _ = remote.mail(Mail::Ready(token, events)); // gone is gone
+            }
+            drop(reactor);
+            let mut state = self.state();
+            let due = state.deadline.is_some_and(|deadline| deadline <= now());
+            // Whoever rings for the host finds it asleep, and leaves it awake.
+            if state.armed && !state.ended && (seen || due || !remote.is_asleep()) {
+                state.armed = false;
+                drop(state);
+                (self.wake)();
+            }
+        }
+    }
+
+    /// A panic elsewhere leaves the state as it was.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarm").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! What is ready, what is due, and where the sources are: all that lies under the loop's lock.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use anyloop_proto::Instant;
+
+use super::engine::Engine;
+use super::kind::Kind;
+use super::remote::{Mail, Remote};
+use super::slots::Slots;
+use super::source::{Events, Token};
+use super::timers::Timers;
+use super::wheel::Wheel;
+
+/// Room for so many jobs is kept when there are none.
+const KEPT: usize = 4096;
+
+/// What runners share. Nobody holds its lock while program code runs.
+pub(super) struct Core<K: Kind> {
+    pub(super) slots: Slots<K>,
+    /// What is ready, by its slot; or `TASK`. It outlives every run call: an edge is not reported twice.
+    pub(super) ring: VecDeque<u32>,
+    /// What else is to be done: one for each `TASK` in the ring, in that order.
+    pub(super) tasks: VecDeque<Task<K>>,
+    /// What is ready when the sockets were looked at once more.
+    pub(super) later: Vec<u32>,
+    /// So many jobs of the ring come before the sockets are looked at again.
+    pub(super) before_look: usize,
+    pub(super) timers: Timers<K>,
+    /// Deadlines of sources: far ones coarsely, near ones exactly.
+    pub(super) wheel: Wheel,
+    pub(super) near: BinaryHeap<Reverse<(Instant, u32, u16)>>,
+    /// A runner looks at the sockets, or sleeps there.
+    pub(super) has_leader: bool,
+    /// Until when it sleeps; `None`: until it is woken.
+    pub(super) leader_until: Option<Instant>,
+    pub(super) parked: usize,
+    pub(super) runners: usize,
+    /// Kept for its memory.
+    pub(super) mail: Vec<Mail>,
+    pub(super) expired: Vec<u32>,
+}
+
+/// Stands in the ring for the next of the tasks. No slot has this number.
+pub(super) const TASK: u32 = u32::MAX;
+
+/// Something of the program's to be done.
+pub(super) enum Task<K: Kind> {
+    Posted(Box<K::Task>),
+    Due(Box<K::OnTimer>),
+    Cancelled(Box<K::OnTimer>),
+}
+
+impl<K: Kind> Core<K> {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            slots: Slots::new(),
+            ring: VecDeque::new(),
+            tasks: VecDeque::new(),
+            later: Vec::new(),
+            before_look: 0,
+            timers: Timers::new(),
+            wheel: Wheel::new(now),
+            near: BinaryHeap::new(),
+            has_leader: false,
+            leader_until: None,
+            parked: 0,
+            runners: 0,
+            mail: Vec::new(),
+            expired: Vec::new(),
+        }
+    }
+
+    pub(super) fn queue(&mut self, task: Task<K>) {
+        self.tasks.push_back(task);
+        self.ring.push_back(TASK);
+    }
+
+    /// Sorts what came from elsewhere.
+    #[inline]
+    pub(super) fn take_mail(&mut self, remote: &Remote) {
+        if remote.has_mail() {
+            self.sort_mail(remote);
+        }
+    }
+
+    #[cold]
+    pub(super) fn sort_mail(&mut self, remote: &Remote) {
+        let mut mail = core::mem::take(&mut self.mail);
+        remote.take_mail(&mut mail);
+        for mail in mail.drain(..) {
+            match mail {
+                Mail::Run(task) => self.queue(Task::Posted(K::task(task))),
+                Mail::Wake(token) => self.notify(token, Events::WOKEN),
+                Mail::Ready(token, events) => self.notify(token, events),
+                Mail::SetTimer(key, f) => self.timers.set(key, K::on_timer(f)),
+                Mail::CancelTimer(key) => {
+                    if let Some(f) = self.timers.take(key) {
+                        self.queue(Task::Cancelled(f));
+                    }
+                }
+            }
+        }
+        self.mail = mail;
+    }
+
+    /// Who is about to be busy wakes another, for what is left to do or for the leader's place; and that
+    /// one the next.
+    #[inline]
+    pub(super) fn hand_on(&self, engine: &Engine<K>) {
+        if self.parked > 0 && (!self.ring.is_empty() || !self.has_leader) {
+            engine.parked.notify_one();
+        }
+    }
+
+    /// Gives back what a great many deadlines at once have needed.
+    pub(super) fn shrink(&mut self) {
+        if self.ring.is_empty() && self.ring.capacity() > KEPT {
+            self.ring.shrink_to(KEPT);
+            self.expired.shrink_to(KEPT);
+        }
+        if self.near.len() < KEPT && self.near.capacity() > 4 * KEPT {
+            self.near.shrink_to(KEPT);
+        }
+    }
+
+    /// Whether there is something to do now.
+    pub(super) fn is_ready(&self, remote: &Remote) -> bool {
+        !self.ring.is_empty() || !self.later.is_empty() || remote.has_mail()
+    }
+
+    #[inline]
+    pub(super) fn notify(&mut self, token: Token, events: Events) {
+        if self.slots.notify(token, events) {
+            self.ring.push_back(token.index);
+        }
+    }
+
+    pub(super) fn note(&mut self, events: impl Iterator<Item = (Token, Events)>) {
+        for (token, events) in events {
+            self.notify(token, events);
+        }
+    }
+
+    /// Has a source called at this time, or before.
+    #[cold]
+    pub(super) fn schedule(&mut self, token: Token, deadline: Instant, remote: &Remote) {
+        let Self { wheel, slots, near, .. } = self;
+        if !wheel.insert(slots, token.index, deadline) {
+            near.push(Reverse((deadline, token.index, token.generation)));
+        }
+        if self.has_leader && self.leader_until.is_none_or(|until| deadline < until) {
+            remote.ring(); // it knows only of those that were there before
+        }
+    }
+
+    /// Queues a source behind the next look at the sockets.
+    pub(super) fn put_off(&mut self, index: u32, remote: &Remote) {
+        self.later.push(index);
+        if self.has_leader {
+            remote.ring(); // it is only looked at when somebody looks
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let near = self.near.peek().map(|Reverse((deadline, ..))| *deadline);
+        [self.timers.next_due(), self.wheel.next(), near].into_iter().flatten().min()
+    }
+
+    /// What is due becomes ready, behind what has arrived: a pong that came in time counts.
+    #[inline(never)]
+    pub(super) fn expire(&mut self, now: Instant) {
+        let Self { slots, wheel, expired, ring, .. } = self;
+        wheel.expire(slots, now, expired);
+        for index in expired.drain(..) {
+            if slots.notify_slot(index, Events::DEADLINE) {
+                ring.push_back(index);
+            }
+        }
+        while let Some(&Reverse((deadline, index, generation))) = self.near.peek()
+            && deadline <= now
+        {
+            self.near.pop();
+            self.notify(Token { index, generation }, Events::DEADLINE);
+        }
+        while let Some(f) = self.timers.take_due(now) {
+            self.queue(Task::Due(f));
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! A thread inside a run call.
+
+use std::any::Any;
+use std::hint::cold_path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyloop_proto::Instant;
+
+use super::core::{Core, TASK, Task};
+use super::engine::{Engine, now};
+use super::kind::Kind;
+use super::remote::Inside;
+use super::source::{Buffers, Events, Next, Source, Turn};
+use super::timers::Aborted;
+use crate::endpoint::{Gate, Scratch};
+
+/// Bytes that are read at a time. Memory that no read has reached is not the process's yet.
+const READ: usize = 512 * 1024;
+
+/// So many jobs may go by the same look at the clock.
+const SAME_TIME: u32 = 16;
+
+/// Where a source goes that has more to do.
+enum Queue {
+    Ring,
+    Later,
+}
+
+/// How long a run call goes on.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// At most so many handlers.
+    pub(super) handlers: u64,
+    /// No handler is begun after this.
+    pub(super) until: Option<std::time::Instant>,
+    pub(super) wait: Wait,
+}
+
+/// Whether a run call waits for what is not ready yet.
+#[derive(Clone, Copy)]
+pub(super) enum Wait {
+    No,
+    Until(std::time::Instant),
+    Forever,
+}
+
+pub(super) type Panic = Box<dyn Any + Send>;
+
+/// A thread inside a run call.
+pub(super) struct Runner<'e, K: Kind> {
+    engine: &'e Engine<K>,
+    pub(super) buffers: Option<Buffers>,
+    now: Instant,
+    /// So many jobs have gone by this `now`.
+    age: u32,
+    /// The sockets were looked at in this call.
+    has_looked: bool,
+    _inside: Inside,
+}
+
+impl<'e, K: Kind> Runner<'e, K> {
+    #[inline(never)]
+    pub(super) fn enter(engine: &'e Engine<K>) -> Self {
+        let buffers = engine.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let buffers = buffers.unwrap_or_else(|| {
+            let mut scratch = Scratch::default();
+            scratch.gate = Gate::new(engine.remote.stop_flag().clone());
+            Buffers { read: vec![0; READ], scratch }
+        });
+        let mut core = engine.lock();
+        if core.runners == 0 {
+            engine.remote.set_asleep(false);
+        }
+        core.runners += 1;
+        drop(core);
+        let _inside = engine.remote.enter();
+        let (now, age) = (now(), 0);
+        Self { engine, buffers: Some(buffers), now, age, has_looked: false, _inside }
+    }
+
+    pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
+        let engine = self.engine;
+        let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
+        buffers.scratch.gate.set(bounds.handlers, bounds.until);
+        let mut core = engine.lock();
+        let result = loop {
+            if !engine.remote.has_work() {
+                engine.remote.stop();
+            }
+            if !buffers.scratch.gate.is_open() {
+                break Ok(());
+            }
+            core.take_mail(&engine.remote);
+            let may_look = !(self.has_looked && matches!(bounds.wait, Wait::No));
+            let next = match core.before_look > 0 || !may_look {
+                true => core.ring.pop_front(),
+                false => None,
+            };
+            let Some(index) = next else {
+                if !may_look {
+                    break Ok(());
+                }
+                match self.look(core, bounds.wait) {
+                    (guard, true) => core = guard,
+                    (guard, false) => {
+                        core = guard;
+                        break Ok(());
+                    }
+                }
+                continue;
+            };
+            core.before_look = core.before_look.saturating_sub(1);
+            core.hand_on(engine);
+            let panicked;
+            (core, panicked) = match index {
+                TASK => self.run_task(core, &mut buffers),
+                index => self.run_source(core, &mut buffers, index),
+            };
+            if let Err(panic) = panicked {
+                break Err(panic);
+            }
+        };
+        drop(core);
+        self.buffers = Some(buffers);
+        result
+    }
+
+    fn run_source<'g>(
+        &mut self,
+        mut core: MutexGuard<'g, Core<K>>,
+        buffers: &mut Buffers,
+        index: u32,
+    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    where
+        'e: 'g,
+    {
+        let engine = self.engine;
+        let Some((token, mut source, events)) = core.slots.check_out(index) else {
+            return (core, Ok(()));
+        };
+        drop(core);
+        self.age += 1;
+        let socket = Events::READABLE | Events::WRITABLE;
+        if self.age >= SAME_TIME || events.without(socket) != Events::NONE {
+            self.refresh();
+        }
+        let (now, kept) = (self.now, Events::NONE);
+        let mut turn = Turn { engine, token, events, kept, deadline: None, now, buffers };
+        let next = catch_unwind(AssertUnwindSafe(|| source.run(&mut turn)));
+        let (kept, deadline) = (turn.kept, turn.deadline);
+        let mut panicked = Ok(());
+        let queue = match next {
+            Ok(Next::Wait) => None,
+            Ok(Next::Again) => Some(Queue::Ring),
+            Ok(Next::Later) => Some(Queue::Later),
+            Ok(Next::Become(other)) => {
+                cold_path();
+                panicked = drop_caught(core::mem::replace(&mut source, other));
+                Some(Queue::Ring)
+            }
+            Ok(Next::Done) => return self.bury(index, source),
+            // It has a turn to find out what the panic has made of it.
+            Err(panic) => {
+                cold_path();
+                panicked = Err(panic);
+                Some(Queue::Ring)
+            }
+        };
+        let mut core = engine.lock();
+        if core.slots.check_in(index, source, kept, queue.is_some()) {
+            match queue {
+                Some(Queue::Later) => core.put_off(index, &engine.remote),
+                _ => core.ring.push_back(index),
+            }
+        }
+        if let Some(deadline) = deadline {
+            cold_path();
+            core.schedule(token, deadline, &engine.remote);
+        }
+        (core, panicked)
+    }
+
+    /// A source is over: closes it, and drops what belongs to the program.
+    #[cold]
+    fn bury<'g>(
+        &self,
+        index: u32,
+        source: Box<K::Source>,
+    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    where
+        'e: 'g,
+    {
+        let panicked = drop_caught(source);
+        let mut core = self.engine.lock();
+        let Core { slots, wheel, .. } = &mut *core;
+        wheel.remove(slots, index);
+        slots.release(index);
+        self.engine.remote.finish_work();
+        (core, panicked)
+    }
+
+    #[cold]
+    fn run_task<'g>(
+        &mut self,
+        mut core: MutexGuard<'g, Core<K>>,
+        buffers: &mut Buffers,
+    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    where
+        'e: 'g,
+    {
+        let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
+        drop(core);
+        buffers.scratch.gate.take(); // also where it was closed just now: this is its turn
+        let panicked = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Posted(f) => f(),
+            Task::Due(f) => f(Ok(())),
+            Task::Cancelled(f) => f(Err(Aborted)),
+        }));
+        self.age = SAME_TIME; // it may have taken any time
+        // Only now, so that what it has begun keeps the loop running.
+        self.engine.remote.finish_work();
+        (self.engine.lock(), panicked)
+    }
+
+    /// Looks at the sockets, or waits until somebody else has seen something there. Returns whether
+    /// the call goes on.
+    #[inline(never)]
+    fn look<'g>(
+        &mut self,
+        mut core: MutexGuard<'g, Core<K>>,
+        wait: Wait,
+    ) -> (MutexGuard<'g, Core<K>>, bool)
+    where
+        'e: 'g,
+    {
+        let engine = self.engine;
+        let rest = match wait {
+            Wait::No => Some(Duration::ZERO),
+            Wait::Forever => None,
+            Wait::Until(end) => {
+                let rest = end.saturating_duration_since(std::time::Instant::now());
+                if rest.is_zero() && self.has_looked {
+                    return (core, false);
+                }
+                Some(rest)
+            }
+        };
+        if core.has_leader {
+            // What the leader has not seen is not ready.
+            core.before_look = core.ring.len();
+            if core.before_look > 0 || rest == Some(Duration::ZERO) {
+                self.has_looked = true;
+                let more = core.before_look > 0;
+                return (core, more);
+            }
+            core.parked += 1;
+            core = match rest {
+                None => engine.parked.wait(core).unwrap_or_else(PoisonError::into_inner),
+                Some(rest) => {
+                    let waited = engine.parked.wait_timeout(core, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            core.parked -= 1;
+            return (core, true);
+        }
+        core.has_leader = true;
+        let mut timeout = rest;
+        if timeout != Some(Duration::ZERO) {
+            // Whoever changes something after this rings; what was changed before is seen here.
+            engine.remote.set_asleep(true);
+            let remote = &engine.remote;
+            let is_over = remote.is_stopped() || !remote.has_work();
+            timeout = match core.next_deadline() {
+                _ if is_over || core.is_ready(remote) => Some(Duration::ZERO),
+                None => timeout,
+                Some(deadline) => {
+                    let until = deadline - now();
+                    Some(timeout.map_or(until, |timeout| timeout.min(until)))
+                }
+            };
+            core.leader_until = timeout.map(|timeout| now() + timeout);
+        }
+        drop(core);
+        let reactor = match timeout {
+            Some(Duration::ZERO) => engine.free_reactor(),
+            _ => Some(engine.reactor.lock().unwrap_or_else(PoisonError::into_inner)),
+        };
+        let reactor = reactor.map(|mut reactor| {
+            reactor.wait(timeout);
+            reactor
+        });
+        engine.remote.set_asleep(false);
+        self.refresh();
+        self.has_looked = true;
+        let mut core = engine.lock();
+        core.has_leader = false;
+        core.take_mail(&engine.remote);
+        if let Some(reactor) = &reactor {
+            core.note(reactor.events());
+        }
+        drop(reactor);
+        core.expire(self.now);
+        let Core { ring, later, .. } = &mut *core;
+        ring.extend(later.drain(..));
+        core.before_look = core.ring.len();
+        core.shrink();
+        let more = core.before_look > 0 || !matches!(wait, Wait::No);
+        (core, more)
+    }
+
+    #[inline(never)]
+    fn refresh(&mut self) {
+        (self.now, self.age) = (now(), 0);
+    }
+}
+
+impl<K: Kind> Drop for Runner<'_, K> {
+    fn drop(&mut self) {
+        let engine = self.engine;
+        if let Some(buffers) = self.buffers.take() {
+            engine.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
+        }
+        let mut core = engine.lock();
+        core.runners -= 1;
+        if core.runners == 0 {
+            engine.remote.set_asleep(true);
+            if core.is_ready(&engine.remote) && !engine.remote.is_stopped() {
+                engine.remote.ring(); // a host that watches the descriptor calls again
+            }
+            drop(core);
+            engine.arm();
+        } else if engine.remote.is_stopped() {
+            engine.parked.notify_all();
+            drop(core);
+            engine.remote.ring();
+        } else {
+            core.hand_on(engine);
+            if core.is_ready(&engine.remote) {
+                engine.remote.ring(); // the leader may sleep
+            }
+        }
+    }
+}
+
+/// Drops what belongs to the program.
+fn drop_caught<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
+    catch_unwind(AssertUnwindSafe(|| drop(source)))
+}
