@@ -264,8 +264,9 @@ impl<H: Handler> Context<'_, H> {
         self.line.rear().peer_addr()
     }
 
-    /// What has passed through the connection: while it is open, and outside of what is called for
-    /// something that has arrived. (The [ending](anyloop_proto::Ending) says it as well.)
+    /// What has passed through the connection, while it is open; but `None` in what is called for
+    /// something that has arrived ([`message`](Handler::message), `chunk`, `ping`, `pong`). Ask in a
+    /// timer or a posted function, or wait for the [ending](anyloop_proto::Ending), which says it.
     #[must_use]
     pub fn statistics(&self) -> Option<Statistics> {
         Some(Statistics::of(self.receiver?, self.sender.as_deref()?))

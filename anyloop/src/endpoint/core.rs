@@ -37,8 +37,11 @@ impl<H: Handler> Common<H> {
 
     /// From now on the transport keeps a list of its own. `make` is told how much may wait on each
     /// connection, for the seats.
-    pub(crate) fn set_roster(&self, make: impl FnOnce(BacklogLimits) -> Arc<dyn Roster<H>>) {
-        self.roster.get_or_init(|| make(self.limits));
+    pub(crate) fn roster(
+        &self,
+        make: impl FnOnce(BacklogLimits) -> Arc<dyn Roster<H>>,
+    ) -> &Arc<dyn Roster<H>> {
+        self.roster.get_or_init(|| make(self.limits))
     }
 
     /// Handles of those who are there.

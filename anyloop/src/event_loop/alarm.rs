@@ -64,6 +64,11 @@ impl Alarm {
         was_armed && earlier
     }
 
+    /// The host waits by itself. Returns whether the thread waits in its place, and must be woken.
+    pub(super) fn disarm(&self) -> bool {
+        std::mem::replace(&mut self.state().armed, false)
+    }
+
     /// It is not called any more; the thread is to be woken.
     pub(super) fn end(&self) {
         self.state().ended = true;
@@ -79,9 +84,15 @@ impl Alarm {
             if state.ended {
                 return;
             }
-            let deadline = state.deadline;
             drop(state);
             let mut reactor = reactor.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever changes this from now on ends the wait.
+            let state = self.state();
+            let (armed, deadline) = (state.armed && !state.ended, state.deadline);
+            drop(state);
+            if !armed {
+                continue;
+            }
             reactor.wait(deadline.map(|deadline| deadline - now()));
             // What was seen here will not be seen by the host.
             let mut seen = false;

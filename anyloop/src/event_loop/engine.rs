@@ -135,6 +135,14 @@ impl<K: Kind> Engine<K> {
         self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A runner is about to wait at the sockets, so the alarm does not.
+    pub(super) fn disarm(&self) {
+        let alarm = self.alarm().as_ref().map(|(alarm, _)| alarm.clone());
+        if alarm.is_some_and(|alarm| alarm.disarm()) {
+            self.remote.ring_anyway();
+        }
+    }
+
     /// The host has polled, or something has changed for it.
     pub(super) fn arm(&self) {
         let Some(alarm) = self.alarm().as_ref().map(|(alarm, _)| alarm.clone()) else { return };

@@ -244,8 +244,8 @@ macro_rules! methods {
             /// Has `wake` called when there is something to do, by a thread that only waits for it: for
             /// hosts that cannot watch a descriptor, but can be sent an event (winit's proxy, SDL's user
             /// events, `PostMessage`). `wake` is to have the host call [`poll`](Self::poll) on its own
-            /// thread, and is not called again before a run call has returned. A former one is called
-            /// no more.
+            /// thread, and is not called again before a run call has returned. It must not panic. A
+            /// former one is called no more, unless its thread is in that call now.
             ///
             /// # Errors
             ///

@@ -286,7 +286,14 @@ impl<'e, K: Kind> Runner<'e, K> {
         drop(core);
         let reactor = match timeout {
             Some(Duration::ZERO) => engine.free_reactor(),
-            _ => Some(engine.reactor.lock().unwrap_or_else(PoisonError::into_inner)),
+            _ => {
+                engine.disarm();
+                let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
+                if !engine.remote.is_asleep() {
+                    timeout = Some(Duration::ZERO); // somebody has rung, and the alarm has heard it
+                }
+                Some(reactor)
+            }
         };
         let reactor = reactor.map(|mut reactor| {
             reactor.wait(timeout);

@@ -45,7 +45,9 @@ impl<K: Kind> Slots<K> {
     /// A place for a source that is still to be put there.
     pub(super) fn reserve(&mut self) -> Token {
         let index = self.free.pop().unwrap_or_else(|| {
-            let index = u32::try_from(self.all.len()).expect("fewer descriptors than that");
+            let index = self.all.len();
+            assert!((index as u64) < Token::INDICES, "a loop has no room for more sources");
+            let index = index as u32;
             self.all.push(Slot {
                 source: None,
                 links: Links::default(),
@@ -122,7 +124,7 @@ impl<K: Kind> Slots<K> {
         let slot = &mut self.all[index as usize];
         slot.source = None;
         slot.strand = Strand::Free;
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation = Token::next_generation(slot.generation);
         self.free.push(index);
     }
 

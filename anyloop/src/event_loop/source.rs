@@ -65,13 +65,28 @@ pub struct Token {
 }
 
 impl Token {
+    /// Where a number is short, a loop has fewer sources: a million.
+    const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
+
+    /// No index is this or more.
+    pub(super) const INDICES: u64 = (1 << Self::INDEX_BITS) - 1;
+
+    /// No generation is this or more.
+    const GENERATIONS: u16 = if usize::BITS >= 64 { u16::MAX } else { 0xfff };
+
+    /// The generation after this one.
+    pub(super) const fn next_generation(generation: u16) -> u16 {
+        (generation + 1) % Self::GENERATIONS
+    }
+
     /// As one number, which is never `usize::MAX`.
     pub(crate) const fn number(self) -> usize {
-        (self.generation as usize) << 32 | self.index as usize
+        (self.generation as usize) << Self::INDEX_BITS | self.index as usize
     }
 
     pub(crate) const fn from_number(number: usize) -> Self {
-        Self { index: number as u32, generation: (number >> 32) as u16 }
+        let index = number & Self::INDICES as usize;
+        Self { index: index as u32, generation: (number >> Self::INDEX_BITS) as u16 }
     }
 }
 

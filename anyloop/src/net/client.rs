@@ -13,8 +13,11 @@ use super::error::Error;
 use super::roster::Roster;
 use super::serves::Serves;
 use super::transport::Net;
-use crate::endpoint::{Client, Factory, Handle};
+use crate::endpoint::{self, Client, Factory, Handle};
 use crate::event_loop::{Engine, now};
+
+/// The connections of a client.
+type Connections<F> = Arc<dyn endpoint::Roster<<F as Factory>::Handler>>;
 
 /// A connection that is about to be made: what it is to be is set first.
 ///
@@ -79,11 +82,11 @@ impl<K: Serves<F>, F: Factory> Client<Net<K>, F> {
         Ok(ConnectRequest { client: self, target, options: None, handler: None, via: None })
     }
 
-    fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
+    fn engine(&self) -> Result<(&Arc<Engine<K>>, &Connections<F>), Error> {
         let engine = self.transport().engine()?;
         let common = &self.core().common;
-        common.set_roster(|limits| Arc::new(Roster::new(engine.remote().clone(), limits)));
-        Ok(engine)
+        let make = |limits| Arc::new(Roster::new(engine.remote().clone(), limits)) as _;
+        Ok((engine, common.roster(make)))
     }
 }
 
@@ -120,7 +123,7 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
     /// [`Error::Request`], [`Error::EventLoop`]: it was not begun.
     pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
         let Self { client, target, options, handler, via } = self;
-        let (engine, net) = (client.engine()?, client.transport());
+        let ((engine, roster), net) = (client.engine()?, client.transport());
         let handler = handler.unwrap_or_else(|| client.core().make_handler());
         let begun = now();
         let mut session = match options {
@@ -136,7 +139,6 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
             _ => target.host().to_string(),
         };
         let step = Step::Begin(via.unwrap_or_else(|| Via::Host(net.resolver())));
-        let roster = session.roster().cloned();
         let connecting = Connecting {
             session: Some(session),
             host,
@@ -148,14 +150,11 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
             step,
             factory: PhantomData,
         };
-        let mut handle = None;
-        engine.insert(|token| {
-            handle = roster.map(|roster| {
-                roster.enter(token.number() as u64);
-                Handle::new(roster.seat(token.number() as u64))
-            });
+        let token = engine.insert(|token| {
+            roster.enter(token.number() as u64);
             Ok::<_, Error>(K::connecting(connecting))
         })?;
-        handle.ok_or(Error::NotListening)
+        // If another thread has run it to its end meanwhile, the seat says so.
+        Ok(Handle::new(roster.seat(token.number() as u64)))
     }
 }

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyloop_proto::{Instant, TransportError};
 use mio::net::TcpStream;
@@ -29,7 +30,7 @@ const PANICKED: &str = "the program's function for the socket has panicked";
 
 /// After this time a Unix socket is tried again that had no room for a connection.
 #[cfg(unix)]
-const BUSY: std::time::Duration = std::time::Duration::from_millis(20);
+const BUSY: Duration = Duration::from_millis(20);
 
 /// Where a connection goes.
 pub(super) enum Via {
@@ -101,6 +102,7 @@ impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
             deadline: &mut deadline,
             token: turn.token,
             remote: turn.engine.remote(),
+            peer: None,
             kind: PhantomData,
         };
         turn.now = crate::event_loop::now(); // others may have taken their time since it was looked at
@@ -161,7 +163,8 @@ impl<F: Factory> Connecting<F> {
                         Err(outcome) => return outcome,
                     }
                 }
-                Step::Resolving { answer, .. } => {
+                Step::Resolving { since, answer, .. } => {
+                    let since = *since;
                     let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
                     match answer {
                         Some(Ok(addresses)) => self.step = self.try_addresses(addresses, now),
@@ -170,11 +173,12 @@ impl<F: Factory> Connecting<F> {
                             let error = ConnectError::Resolve { host, source };
                             return Outcome::Failed(TransportError::NotFound, error);
                         }
-                        None if late => return self.timed_out(Stage::Resolve, Vec::new()),
+                        None if late => return self.timed_out(Stage::Resolve, since, Vec::new()),
                         None => return Outcome::Waiting,
                     }
                 }
-                Step::Trying { attempts, sockets, .. } => {
+                Step::Trying { since, attempts, sockets } => {
+                    let since = *since;
                     if let Some(stream) = look(attempts, sockets, now) {
                         return Outcome::Connected(stream);
                     }
@@ -202,14 +206,15 @@ impl<F: Factory> Connecting<F> {
                     };
                     let errors = attempts.into_errors();
                     if !exhausted {
-                        return self.timed_out(Stage::Connect, readable(errors));
+                        return self.timed_out(Stage::Connect, since, readable(errors));
                     }
                     let kind = errors.last().map_or(TransportError::Other, |(_, e)| e.into());
                     let (host, attempts) = (self.host.clone(), readable(errors));
                     return Outcome::Failed(kind, ConnectError::Connect { host, attempts });
                 }
                 #[cfg(unix)]
-                Step::Unix { path, stream, .. } => {
+                Step::Unix { since, path, stream } => {
+                    let since = *since;
                     let mut panicked = None;
                     let tried = match stream.take() {
                         Some(stream) => Ok(stream),
@@ -229,14 +234,17 @@ impl<F: Factory> Connecting<F> {
                     match connected {
                         Ok((true, stream)) => return Outcome::Connected(stream),
                         Ok((false, _)) if late => {
-                            return self.timed_out(Stage::Connect, Vec::new());
+                            return self.timed_out(Stage::Connect, since, Vec::new());
                         }
                         Ok((false, tried)) => {
                             *stream = Some(tried);
                             return Outcome::Waiting;
                         }
                         // Its queue is full.
-                        Err(error) if error.kind() == ErrorKind::WouldBlock && !late => {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            if late {
+                                return self.timed_out(Stage::Connect, since, Vec::new());
+                            }
                             return Outcome::Waiting;
                         }
                         Err(error) => return self.unix_failed(error),
@@ -282,13 +290,22 @@ impl<F: Factory> Connecting<F> {
         Outcome::Failed(kind, ConnectError::Connect { host, attempts })
     }
 
-    fn timed_out(&self, stage: Stage, attempts: Vec<(String, io::Error)>) -> Outcome {
+    /// The time for a stage that has begun `since`, or for everything, is up.
+    fn timed_out(
+        &self,
+        stage: Stage,
+        since: Instant,
+        attempts: Vec<(String, io::Error)>,
+    ) -> Outcome {
         let of_stage = match stage {
             Stage::Resolve => self.options.resolve_timeout,
             Stage::Connect => self.options.connect_timeout,
         };
-        let total = self.options.total_timeout;
-        let after = [of_stage, total].into_iter().flatten().min().unwrap_or_default();
+        // Counted from the beginning of what has lasted too long.
+        let of_stage = of_stage.map(|timeout| (since + timeout, timeout));
+        let total = self.options.total_timeout.map(|timeout| (self.begun + timeout, timeout));
+        let first = [of_stage, total].into_iter().flatten().min();
+        let after = first.map_or(Duration::ZERO, |(_, timeout)| timeout);
         let host = self.host.clone();
         let error = ConnectError::TimedOut { host, stage, after, attempts };
         Outcome::Failed(TransportError::TimedOut, error)

@@ -50,6 +50,7 @@ impl<K: Kind, H: Handler> Source<K> for Connection<H> {
             deadline,
             token: *token,
             remote: engine.remote(),
+            peer: None,
             kind: PhantomData,
         };
         let next = serve(&mut self.session, &mut socket, *events, buffers, *now);
@@ -82,7 +83,8 @@ fn serve<K: Kind, H: Handler>(
         return if more { Next::Later } else { Next::Wait };
     }
     cold_path();
-    if socket.ready.contains(Events::CLOSED) && !takes_input(session) {
+    let stands_still = !takes_input(session) && !session.wants_to_proceed();
+    if stands_still && !session.is_over() && socket.ready.contains(Events::CLOSED) {
         look_for_reset(session, socket, buffers, now);
     }
     // One that is over may have panicked when it was about to say so.
@@ -220,8 +222,8 @@ fn read<K: Kind, H: Handler>(
     (false, plain)
 }
 
-/// Nobody reads, and the stream has ended in one way or another: an end of input waits, a reset does
-/// not.
+/// Nobody reads, and the stream has ended in one way or another: what has arrived before waits, and so
+/// does an end of input; a reset does not.
 #[cold]
 fn look_for_reset<K: Kind, H: Handler>(
     session: &mut Session<H>,
@@ -229,7 +231,7 @@ fn look_for_reset<K: Kind, H: Handler>(
     buffers: &mut Buffers,
     now: Instant,
 ) {
-    if let Some(error) = socket.stream.take_error() {
+    if let Some(error) = socket.stream.peek_error() {
         *socket.ready = socket.ready.without(Events::READABLE | Events::CLOSED);
         let kind = Socket::<K>::classify(&error);
         session.handle_error_with(socket, &mut buffers.scratch, kind, Box::new(error), now);

@@ -202,8 +202,8 @@ impl<K: Kind> Endpoint<K> {
         Ok(())
     }
 
-    pub(super) fn reset(&self) -> Result<Result<(), Running>, Error> {
-        Ok(if self.engine()?.reset() { Ok(()) } else { Err(Running) })
+    pub(super) fn reset(&self) -> Result<(), Error> {
+        if self.engine()?.reset() { Ok(()) } else { Err(Running.into()) }
     }
 
     fn perpetual(&self) -> MutexGuard<'_, Option<KeepAlive>> {

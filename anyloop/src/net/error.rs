@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyloop_proto::handshake::{RequestError, UriError};
 
+use crate::event_loop::Running;
+
 /// Why a call of an endpoint did nothing.
 ///
 /// ```
@@ -27,6 +29,9 @@ pub enum Error {
     /// No event loop could be made.
     #[error("cannot make an event loop: {0}")]
     EventLoop(#[source] io::Error),
+    /// A thread is inside a run call.
+    #[error(transparent)]
+    Running(#[from] Running),
     /// The endpoint has an event loop already.
     #[error("the endpoint has an event loop already")]
     HasEventLoop,

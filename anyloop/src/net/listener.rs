@@ -68,9 +68,9 @@ struct State {
     socket: Option<ListenSocket>,
     /// Who accepts from it is called with this, to learn that it is closed.
     acceptor: Option<Box<dyn Fn() + Send>>,
-    /// What is to be removed with it.
+    /// What is to be removed with it, if it is still the file that was made.
     #[cfg(unix)]
-    path: Option<PathBuf>,
+    path: Option<(PathBuf, FileId)>,
 }
 
 /// A socket that listens.
@@ -180,9 +180,13 @@ impl Listener {
             std::fs::remove_file(&path)?;
             socket.bind(&address)?;
         }
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let made = file_id(&path)?;
+        if let Err(error) = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX)) {
+            remove(&path, made);
+            return Err(error);
+        }
         let listener = Self::from_unix(std::os::fd::OwnedFd::from(socket).into())?;
-        listener.state().path = Some(path);
+        listener.state().path = Some((path, made));
         Ok(listener)
     }
 
@@ -231,8 +235,8 @@ impl Listener {
         let mut state = self.state();
         let (socket, acceptor) = (state.socket.take(), state.acceptor.take());
         #[cfg(unix)]
-        if let Some(path) = state.path.take() {
-            let _ = std::fs::remove_file(path); // it may be gone
+        if let Some((path, made)) = state.path.take() {
+            remove(&path, made);
         }
         drop(state);
         drop(socket);
@@ -254,6 +258,25 @@ impl Listener {
     /// A panic elsewhere leaves it as it was.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which file it is: device and number.
+#[cfg(unix)]
+type FileId = (u64, u64);
+
+#[cfg(unix)]
+fn file_id(path: &std::path::Path) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Removes a file that was made, unless another has taken its place.
+#[cfg(unix)]
+fn remove(path: &std::path::Path, made: FileId) {
+    if file_id(path).is_ok_and(|found| found == made) {
+        let _ = std::fs::remove_file(path); // somebody else may be faster
     }
 }
 

@@ -14,7 +14,7 @@ use super::roster::Roster;
 use super::serves::Serves;
 use super::transport::Net;
 use crate::endpoint::{Client, Factory, Server};
-use crate::event_loop::{Engine, Kind, Running};
+use crate::event_loop::{Engine, Kind};
 
 /// The methods of servers and clients that concern their loop.
 macro_rules! run_family {
@@ -65,6 +65,15 @@ macro_rules! run_family {
             /// [`Error::EventLoop`].
             pub fn run_for(&self, time: Duration) -> Result<usize, Error> {
                 Ok(self.transport().engine()?.run_for(time))
+            }
+
+            /// As [`EventLoop::run_until`](crate::EventLoop::run_until).
+            ///
+            /// # Errors
+            ///
+            /// [`Error::EventLoop`].
+            pub fn run_until(&self, end: Instant) -> Result<usize, Error> {
+                Ok(self.transport().engine()?.run_until(end))
             }
 
             /// As [`EventLoop::poll`](crate::EventLoop::poll).
@@ -121,8 +130,8 @@ macro_rules! run_family {
             ///
             /// # Errors
             ///
-            /// [`Error::EventLoop`]; and within, [`Running`].
-            pub fn reset(&self) -> Result<Result<(), Running>, Error> {
+            /// [`Error::EventLoop`], [`Error::Running`].
+            pub fn reset(&self) -> Result<(), Error> {
                 self.transport().reset()
             }
 
@@ -267,7 +276,8 @@ impl<K: Serves<F>, F: Factory> Server<Net<K>, F> {
     }
 
     /// Accepts connections, from all that the server listens on, until it [stops
-    /// listening](Self::stop_listening). To be called again when it listens on more.
+    /// listening](Self::stop_listening). To be called again when it listens on more. What is set for
+    /// the sockets of connections ([`nodelay`](super::Endpoint::nodelay), hooks) is as it was set now.
     ///
     /// # Errors
     ///
@@ -330,7 +340,7 @@ impl<K: Serves<F>, F: Factory> Server<Net<K>, F> {
     fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
         let engine = self.transport().engine()?;
         let common = &self.core().common;
-        common.set_roster(|limits| Arc::new(Roster::new(engine.remote().clone(), limits)));
+        common.roster(|limits| Arc::new(Roster::new(engine.remote().clone(), limits)));
         Ok(engine)
     }
 
@@ -352,8 +362,11 @@ impl<K: Serves<F>, F: Factory> Server<Net<K>, F> {
 /// There is no IPv6 here, in one way or another.
 fn is_without_v6(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
-    // EAFNOSUPPORT has no kind of its own.
-    matches!(error.kind(), AddrNotAvailable | Unsupported) || error.raw_os_error() == Some(97)
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EAFNOSUPPORT) {
+        return true;
+    }
+    matches!(error.kind(), AddrNotAvailable | Unsupported)
 }
 
 /// An address, for people to read in an error.

@@ -1,14 +1,19 @@
 //! The byte streams of the operating system.
 
+use std::fmt;
 use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
+#[cfg(unix)]
+use std::path::PathBuf;
 
 use mio::event::Source;
 use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 /// A byte stream, or what is left of one.
 #[derive(Debug, Default)]
@@ -65,14 +70,17 @@ impl Stream {
         })
     }
 
-    /// What it has failed with, if it has.
-    pub(super) fn take_error(&self) -> Option<io::Error> {
-        match self {
-            Self::Tcp(stream) => stream.take_error().ok()?,
+    /// What the next read would fail with, if it would.
+    pub(super) fn peek_error(&self) -> Option<io::Error> {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             #[cfg(unix)]
-            Self::Unix(stream) => stream.take_error().ok()?,
-            Self::Closed => None,
-        }
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Closed => return None,
+        };
+        let again = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
+        peeked.err().filter(|error| !again.contains(&error.kind()))
     }
 
     /// Ends the sending direction.
@@ -82,20 +90,6 @@ impl Stream {
             #[cfg(unix)]
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Closed => Ok(()),
-        }
-    }
-
-    /// Ends both directions.
-    pub(super) fn end(&self) -> io::Result<()> {
-        let ended = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
-            Self::Closed => Ok(()),
-        };
-        match ended {
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()), // the peer was faster
-            ended => ended,
         }
     }
 
@@ -112,22 +106,41 @@ impl Stream {
             _ => None,
         }
     }
+}
 
-    /// Who is at the other end, for people to read.
-    pub(super) fn peer(&self) -> String {
-        match self {
-            Self::Tcp(stream) => match stream.peer_addr() {
-                Ok(address) => address.to_string(),
-                Err(_) => "a peer that has gone".to_string(),
-            },
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub(super) enum Peer {
+    Tcp(SocketAddr),
+    #[cfg(unix)]
+    Unix(Option<PathBuf>),
+    /// The operating system does not know any more: the stream was reset, for example.
+    Gone,
+}
+
+impl Peer {
+    pub(super) fn of(stream: &Stream) -> Self {
+        match stream {
+            Stream::Tcp(stream) => stream.peer_addr().map_or(Self::Gone, Self::Tcp),
             #[cfg(unix)]
-            Self::Unix(stream) => {
-                let path = |address: std::os::unix::net::SocketAddr| {
-                    address.as_pathname().map(|path| format!("unix:{}", path.display()))
-                };
-                stream.peer_addr().ok().and_then(path).unwrap_or_else(|| "unix socket".to_string())
+            Stream::Unix(stream) => {
+                let address = stream.peer_addr().ok();
+                Self::Unix(address.and_then(|address| Some(address.as_pathname()?.to_path_buf())))
             }
-            Self::Closed => "a peer that has gone".to_string(),
+            Stream::Closed => Self::Gone,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            #[cfg(unix)]
+            Self::Unix(None) => f.write_str("unix socket"),
+            Self::Gone => f.write_str("a peer that has gone"),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::task::Waker;
 use anyloop_proto::{Instant, Shutdown, TransportError};
 
 use super::endpoint::Endpoint;
-use super::stream::Stream;
+use super::stream::{Peer, Stream};
 use crate::event_loop::{Events, Kind, Local, Remote, Threads, Token, now, waker};
 use crate::transport::Transport;
 
@@ -52,6 +52,8 @@ pub struct Socket<'t, K: Kind> {
     pub(super) stream: &'t mut Stream,
     /// What the stream is known to be ready for.
     pub(super) ready: &'t mut Events,
+    /// Who was at the other end, where the stream is closed in this turn.
+    pub(super) peer: Option<Peer>,
     /// The earliest that the session has asked for in this turn.
     pub(super) deadline: &'t mut Option<Instant>,
     pub(super) token: Token,
@@ -83,9 +85,12 @@ impl<K: Kind> Transport for Socket<'_, K> {
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         match how {
             Shutdown::HalfClose => self.stream.half_close(),
-            // The descriptor goes with the connection, when its handler has been told: until then it
-            // says who was there.
-            Shutdown::Close | Shutdown::Abort => self.stream.end(),
+            Shutdown::Close | Shutdown::Abort => {
+                // The handler is about to be told, and may ask.
+                self.peer = Some(Peer::of(self.stream));
+                *self.stream = Stream::Closed;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -107,11 +112,15 @@ impl<K: Kind> Transport for Socket<'_, K> {
     }
 
     fn remote_endpoint(&self) -> String {
-        self.stream.peer()
+        self.peer.as_ref().map_or_else(|| Peer::of(self.stream), Peer::clone).to_string()
     }
 
     fn peer_addr(&self) -> Option<SocketAddr> {
-        self.stream.peer_addr()
+        match &self.peer {
+            Some(Peer::Tcp(address)) => Some(*address),
+            Some(_) => None,
+            None => self.stream.peer_addr(),
+        }
     }
 
     fn key(&self) -> u64 {

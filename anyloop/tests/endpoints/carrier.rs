@@ -14,18 +14,24 @@ use anyloop::transport::iostream::{self, IoStream};
 use anyloop::transport::stepping::{self, Operation, Stepping};
 
 /// A transport, and how tests make connections over it.
-pub(crate) trait Carrier {
-    type Transport: Transport<Endpoint: Send>;
+pub(crate) trait Carrier: 'static {
+    type Transport: Transport;
     type End<H: Handler>: End<H>;
+
+    /// So much of what has arrived was taken, as far as can be seen.
+    #[track_caller]
+    fn assert_taken(taken: usize, expected: usize) {
+        assert_eq!(taken, expected);
+    }
 
     fn set_clock(_: &mut <Self::Transport as Transport>::Endpoint, _: &Clock) {}
 
-    fn server<F: Factory>(
+    fn server<F: Factory + 'static>(
         server: &Server<Self::Transport, F>,
         clock: &Clock,
     ) -> Self::End<F::Handler>;
 
-    fn client<F: Factory>(
+    fn client<F: Factory + 'static>(
         client: &Client<Self::Transport, F>,
         target: &Target,
         clock: &Clock,
@@ -51,6 +57,10 @@ pub(crate) trait End<H: Handler> {
     fn fail_write(&mut self);
     /// How the stream was ended, step by step.
     fn shutdowns(&self) -> Vec<Shutdown>;
+    /// The stream was ended like this, as far as can be seen.
+    fn assert_shut_down(&self, expected: &[Shutdown]) {
+        assert_eq!(self.shutdowns(), expected);
+    }
     fn deadline(&self) -> Option<Instant>;
     /// The clock is looked at.
     fn handle_timeout(&mut self);
@@ -84,12 +94,15 @@ impl Clock {
     }
 }
 
-/// Generates for each carrier a module with these tests, which are generic functions beside it.
+/// Generates for each carrier a module with these tests, which are generic functions beside it. Those
+/// behind `not over sockets:` need a clock that they can move, or steps that a socket does not show.
 macro_rules! over_each_carrier {
-    ($($test:ident),* $(,)?) => {
-        over_each_carrier!(@ iostream $crate::carrier::ByHand: $($test)*);
-        over_each_carrier!(@ toy $crate::toy::Pipes: $($test)*);
-        over_each_carrier!(@ stepping $crate::carrier::Steps: $($test)*);
+    ($($test:ident),* $(,)? $(; not over sockets: $($by_hand:ident),* $(,)?)?) => {
+        over_each_carrier!(@ iostream $crate::carrier::ByHand: $($test)* $($($by_hand)*)?);
+        over_each_carrier!(@ toy $crate::toy::Pipes: $($test)* $($($by_hand)*)?);
+        over_each_carrier!(@ stepping $crate::carrier::Steps: $($test)* $($($by_hand)*)?);
+        over_each_carrier!(@ tcp $crate::net::Tcp: $($test)*);
+        over_each_carrier!(@ unix $crate::net::Unix: $($test)*);
     };
     (@ $module:ident $carrier:ty: $($test:ident)*) => {
         mod $module {
@@ -174,11 +187,14 @@ impl Carrier for ByHand {
         endpoint.clock = Arc::new(move || clock.now());
     }
 
-    fn server<F: Factory>(server: &Server<IoStream, F>, _: &Clock) -> ByHandEnd<F::Handler> {
+    fn server<F: Factory + 'static>(
+        server: &Server<IoStream, F>,
+        _: &Clock,
+    ) -> ByHandEnd<F::Handler> {
         ByHandEnd::new(server.connection())
     }
 
-    fn client<F: Factory>(
+    fn client<F: Factory + 'static>(
         client: &Client<IoStream, F>,
         target: &Target,
         _: &Clock,
@@ -280,11 +296,14 @@ impl Carrier for Steps {
         endpoint.now = clock.now();
     }
 
-    fn server<F: Factory>(server: &Server<Stepping, F>, clock: &Clock) -> StepsEnd<F::Handler> {
+    fn server<F: Factory + 'static>(
+        server: &Server<Stepping, F>,
+        clock: &Clock,
+    ) -> StepsEnd<F::Handler> {
         StepsEnd::new(server.connection(), clock)
     }
 
-    fn client<F: Factory>(
+    fn client<F: Factory + 'static>(
         client: &Client<Stepping, F>,
         target: &Target,
         clock: &Clock,

@@ -1,10 +1,12 @@
-//! Endpoints, tested from outside: the same tests over each transport that needs no network.
+//! Endpoints, tested from outside: the same tests over each transport.
 //!
 //! [`carrier`] makes one trait of iostream and the stepping transport; [`toy`] is a third transport,
-//! written for these tests. [`subject`] is one end under test, or two joined. [`record`] writes down
+//! written for these tests; [`net`] is the one with an event loop, over TCP and Unix sockets, where no
+//! clock can be moved. [`subject`] is one end under test, or two joined. [`record`] writes down
 //! what handlers are told. [`wire`] builds and reads frames by hand.
 
 mod carrier;
+mod net;
 mod record;
 mod subject;
 mod toy;
@@ -13,6 +15,7 @@ mod wire;
 mod backlog;
 mod endings;
 mod events;
+mod factories;
 mod handles;
 mod iostream;
 mod mishaps;

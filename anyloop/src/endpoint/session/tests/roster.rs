@@ -42,7 +42,7 @@ fn server() -> (Server<Memory, Recorder>, Arc<Members>, Recorder) {
     let recorder = Recorder::new();
     let server = Server::with_factory(server_settings(|_| ()), recorder.clone());
     let mut members = None;
-    server.core().common.set_roster(|limits| {
+    server.core().common.roster(|limits| {
         let (states, seats) = (Mutex::default(), Mutex::default());
         members.insert(Arc::new(Members { limits, states, seats })).clone()
     });

@@ -1,0 +1,206 @@
+//! One handler is one callback into program code, overridden or not; nothing else counts.
+
+use anyloop::endpoint::{ServerSettings, Verdict};
+use anyloop::net::Net;
+use anyloop::proto::handshake::Accept;
+use anyloop::proto::handshake::http::StatusCode;
+use anyloop::{EventLoop, Handler, Server};
+
+use crate::harness::{Log, await_readable, drive, within_time};
+use crate::site::{Site, client, open_client, server_options};
+use crate::wire::{
+    End, Frame, Peer, SWITCHING, close, masked, numbered, ping, request, text, unmasked,
+};
+
+/// Overrides nothing.
+struct Bare;
+
+impl Handler for Bare {}
+
+/// What a connection sees from its beginning to its end: request, message, ping, pong, Close.
+fn whole_life() -> Vec<u8> {
+    [request("/"), text("hello"), ping("?"), masked(10, b"!"), close(1000)].concat()
+}
+
+#[test]
+fn what_is_not_overridden_counts() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let server = Server::<Net, _>::with_factory(server_options(|_| ()), || Bare);
+        server.set_event_loop(&event_loop).unwrap();
+        let mut peer = Peer::tcp(server.listen("127.0.0.1:0").unwrap());
+        server.start_accept().unwrap();
+        peer.send(whole_life());
+        let mut ran = drive(&event_loop, "the end", || peer.is_over());
+        server.stop_listening();
+        ran += event_loop.run(); // what is told after the end
+        assert!(peer.head().unwrap().starts_with(SWITCHING));
+        assert_eq!(peer.frame(), Some(Frame { opcode: 10, payload: b"?".to_vec() }));
+        assert_eq!(peer.frames(), [Frame::close(1000)]);
+        assert_eq!(ran, 6); // validate, open, message, ping, pong, close
+    });
+}
+
+#[test]
+fn what_is_overridden_counts_once() {
+    within_time(|| {
+        let site = Site::with(|server, log| {
+            let it = log.clone();
+            server.on_validate(move |_, _| {
+                it.add("validate");
+                Accept::new().into()
+            });
+            let it = log.clone();
+            server.on_ping(move |_, _| {
+                it.add("ping");
+                true
+            });
+            let it = log.clone();
+            server.on_pong(move |_, _, _| it.add("pong"));
+        });
+        let peer = Peer::tcp(site.address);
+        peer.send(whole_life());
+        let ran = site.drive_to(6);
+        site.server.stop_listening();
+        assert_eq!(ran + site.event_loop.run(), 6);
+        let entries = ["validate", "open", "hello", "ping", "pong", "close, clean"];
+        assert_eq!(site.log.all(), entries);
+    });
+}
+
+#[test]
+fn run_one_and_poll_one_run_one_callback_each_from_the_first_to_the_last() {
+    for call in [EventLoop::run_one as fn(&EventLoop) -> usize, EventLoop::poll_one] {
+        within_time(move || {
+            let site = Site::with(|server, log| {
+                let it = log.clone();
+                server.on_validate(move |_, _| {
+                    it.add("validate");
+                    Accept::new().into()
+                });
+            });
+            let peer = Peer::tcp(site.address);
+            peer.send([request("/"), numbered(3), close(1000)].concat());
+            let all = ["validate", "open", "0", "1", "2", "close, clean"];
+            let mut told = 0;
+            while told < all.len() {
+                await_readable(&site.event_loop);
+                let ran = call(&site.event_loop);
+                assert!(ran <= 1, "{ran} at a time");
+                told += ran;
+                assert_eq!(site.log.all(), all[..told]);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_plain_request_is_one_handler() {
+    within_time(|| {
+        let site = Site::with(|server, log| {
+            let it = log.clone();
+            server.on_http(move |_, _| {
+                it.add("http");
+                Verdict::status(StatusCode::OK, "hello")
+            });
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let ran = site.drive("the response", || peer.is_over());
+        drop(peer);
+        site.server.stop_listening();
+        assert_eq!(ran + site.event_loop.run(), 1);
+        assert_eq!(site.log.all(), ["http"]);
+    });
+}
+
+#[test]
+fn a_handshake_that_fails_is_one_handler() {
+    within_time(|| {
+        let site = Site::new();
+        let mut peer = Peer::tcp(site.address);
+        peer.send("nonsense\r\n\r\n");
+        let ran = site.drive("the response", || peer.is_over());
+        drop(peer);
+        site.server.stop_listening();
+        assert_eq!(ran + site.event_loop.run(), 1);
+        assert_eq!(site.log.all(), ["fail"]);
+    });
+}
+
+#[test]
+fn accepting_and_handshake_bytes_do_not_count() {
+    within_time(|| {
+        let site = Site::new();
+        let peers: Vec<_> = (0..10).map(|_| Peer::tcp(site.address)).collect();
+        for peer in &peers {
+            peer.send(&request("/")[..40]);
+        }
+        let ran = site.drive("ten connections", || site.server.connections().len() == 10);
+        assert_eq!(ran + site.event_loop.run_for(std::time::Duration::from_millis(10)), 0);
+    });
+}
+
+#[test]
+fn writing_what_waits_does_not_count() {
+    within_time(|| {
+        let mut settings = ServerSettings::from(server_options(|_| ()));
+        settings.backlog.high = usize::MAX; // nobody is told that it has drained
+        let site = Site::of(&EventLoop::new().unwrap(), settings, |server, _| {
+            server.on_open(|context| {
+                for _ in 0..12 {
+                    context.send(&vec![7; 1 << 20][..]).unwrap();
+                }
+            });
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send(request("/"));
+        let mut size = 0;
+        let ran = site.drive("12 MiB", || {
+            peer.is_over();
+            size += std::mem::take(&mut peer.input).len();
+            size > 12 << 20
+        });
+        assert_eq!(ran, 2); // validate, open
+    });
+}
+
+#[test]
+fn what_handles_ask_for_counts_where_it_calls_the_program() {
+    within_time(|| {
+        let site = Site::with(|server, log| {
+            let it = log.clone();
+            server.on_interrupt(move |_| it.add("interrupt"));
+        });
+        let mut peer = site.open();
+        let handle = site.handle();
+        handle.send("sent").unwrap(); // none
+        handle.pause_reading().unwrap(); // none
+        handle.resume_reading().unwrap(); // none
+        handle.interrupt().unwrap(); // one
+        let it = site.log.clone();
+        handle.post(move |_, _| it.add("posted")).unwrap(); // one
+        let it = site.log.clone();
+        // One to set it, and one to run it.
+        handle.set_timer(std::time::Duration::ZERO, move |_, _| it.add("timer")).unwrap();
+        let ran = site.drive_to(3);
+        assert_eq!(ran, 4);
+        assert_eq!(site.log.all(), ["interrupt", "posted", "timer"]);
+        assert_eq!(peer.frame(), Some(Frame::text("sent")));
+    });
+}
+
+#[test]
+fn a_clients_callbacks_count() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let client = client(&event_loop, &log);
+        let (mut peer, _) = open_client(&event_loop, &client);
+        peer.send([unmasked(1, b"hi"), unmasked(8, &1000u16.to_be_bytes())].concat());
+        let ran = drive(&event_loop, "the Close", || peer.frame() == Some(Frame::close(1000)));
+        peer.finish(); // the server ends the stream (RFC 6455 §7.1.1)
+        assert_eq!(ran + event_loop.run(), 3);
+        assert_eq!(log.all(), ["open", "hi", "close, clean"]);
+        assert_eq!(peer.end(), Some(End::Eof));
+    });
+}

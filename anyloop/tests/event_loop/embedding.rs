@@ -1,0 +1,398 @@
+//! The loop inside another one, which watches its descriptor and asks for its timeouts.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyloop::EventLoop;
+use mio::unix::SourceFd;
+
+use crate::harness::{
+    Count, FAR, Log, PATIENCE, await_readable, is_readable, panics, wait, within_time,
+};
+use crate::site::{Site, described, server_options};
+use crate::wire::{Frame, Peer, close, numbered, request, text};
+
+fn is_ready(event_loop: &EventLoop) -> bool {
+    is_readable(event_loop, Duration::ZERO)
+}
+
+/// Polls until there is nothing to do.
+#[track_caller]
+fn come_to_rest(event_loop: &EventLoop) {
+    let begun = Instant::now();
+    while is_readable(event_loop, Duration::from_millis(5)) {
+        event_loop.poll();
+        assert!(begun.elapsed() < PATIENCE, "the descriptor stays readable");
+    }
+}
+
+/// Does something on another thread.
+fn elsewhere(f: impl FnOnce() + Send) {
+    thread::scope(|scope| scope.spawn(f).join().unwrap());
+}
+
+#[test]
+fn the_descriptor_is_readable_when_something_has_arrived_and_not_when_idle() {
+    within_time(|| {
+        let site = Site::new();
+        let mut peer = site.open();
+        come_to_rest(&site.event_loop);
+        assert!(!is_ready(&site.event_loop));
+        for message in ["a", "b"] {
+            peer.send(text(message));
+            await_readable(&site.event_loop);
+            come_to_rest(&site.event_loop);
+            assert!(site.log.has(message));
+        }
+        peer.finish();
+        await_readable(&site.event_loop);
+        come_to_rest(&site.event_loop);
+        assert!(site.log.has("close, failed") && peer.is_over());
+        drop(Peer::tcp(site.address)); // as well as when one is to be accepted
+        await_readable(&site.event_loop);
+    });
+}
+
+#[test]
+fn the_descriptor_is_the_same_in_both_ways_to_ask() {
+    let event_loop = EventLoop::new().unwrap();
+    assert_eq!(event_loop.as_fd().as_raw_fd(), event_loop.as_raw_fd());
+}
+
+#[test]
+fn pitfall_the_descriptor_stays_readable_while_steps_leave_something() {
+    within_time(|| {
+        let site = Site::new();
+        let peer = site.open();
+        come_to_rest(&site.event_loop);
+        peer.send(numbered(200));
+        let mut told = 0;
+        while told < 200 {
+            await_readable(&site.event_loop);
+            let ran = match told % 3 {
+                0 => site.event_loop.poll_one(),
+                1 => site.event_loop.poll_budget(3, None),
+                _ => site.event_loop.run_one(),
+            };
+            told += ran;
+            assert_eq!(site.log.len(), told);
+            if told < 200 && told > 0 {
+                assert!(is_ready(&site.event_loop), "after {told} messages");
+                assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
+            }
+        }
+        come_to_rest(&site.event_loop);
+        assert_eq!(site.log.len(), 200);
+    });
+}
+
+#[test]
+fn pitfall_the_descriptor_is_readable_after_a_stop_or_a_panic_that_left_something() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let stops = event_loop.handle();
+        let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
+            let it = log.clone();
+            server.on_message(move |message, _| {
+                it.add(described(&message));
+                match message.as_bytes() {
+                    b"stop" => stops.stop().unwrap(),
+                    b"panic" => panic!("in a handler"),
+                    _ => {}
+                }
+            });
+        });
+        let (first, second) = (site.open(), site.open());
+        come_to_rest(&event_loop);
+        first.send([text("stop"), text("a")].concat());
+        second.send([text("stop"), text("b")].concat());
+        for _ in 0..2 {
+            event_loop.run();
+            assert!(event_loop.stopped());
+            assert_eq!(event_loop.next_timeout(), None);
+            event_loop.reset().unwrap();
+            assert!(is_ready(&event_loop), "after a reset");
+            assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+        }
+        come_to_rest(&event_loop);
+        assert_eq!(site.log.take().len(), 4);
+        first.send([text("panic"), text("a")].concat());
+        await_readable(&event_loop);
+        second.send(text("b"));
+        panics("in a handler", || {
+            loop {
+                event_loop.poll();
+            }
+        });
+        assert!(is_ready(&event_loop), "after a panic");
+        come_to_rest(&event_loop);
+        assert!(site.log.has("b"));
+    });
+}
+
+#[test]
+fn the_descriptor_is_readable_after_what_other_threads_ask_for() {
+    within_time(|| {
+        let site = Site::new();
+        let mut peer = site.open();
+        let (event_loop, handle) = (site.event_loop.clone(), site.event_loop.handle());
+        let connection = site.handle();
+        let far = event_loop.set_timer(FAR, |_| ());
+        come_to_rest(&event_loop);
+        let ran = Count::default();
+        let asked_for = |what: &str, f: &(dyn Fn() + Sync)| {
+            for _ in 0..3 {
+                assert!(!is_ready(&event_loop), "before {what}");
+                elsewhere(f);
+                assert!(is_ready(&event_loop), "after {what}");
+                assert!(event_loop.next_timeout().unwrap() < Duration::from_secs(60), "{what}");
+                come_to_rest(&event_loop);
+            }
+        };
+        let count = || {
+            let it = ran.clone();
+            move || _ = it.add()
+        };
+        asked_for("a post", &|| event_loop.post(count()));
+        asked_for("a post by the handle", &|| handle.post(count()).unwrap());
+        asked_for("a dispatch", &|| handle.dispatch(count()).unwrap());
+        asked_for("a post to a connection", &|| {
+            let f = count();
+            connection.post(move |_, _| f()).unwrap();
+        });
+        assert_eq!(ran.get(), 12);
+        asked_for("a message", &|| _ = connection.send("hi").unwrap());
+        assert_eq!(peer.frames(), [Frame::text("hi"), Frame::text("hi"), Frame::text("hi")]);
+
+        for by_handle in [false, true] {
+            assert!(!is_ready(&event_loop));
+            elsewhere(|| {
+                let soon = Duration::from_secs(30);
+                match by_handle {
+                    false => _ = event_loop.set_timer(soon, |_| ()),
+                    true => _ = handle.set_timer(soon, |_| ()).unwrap(),
+                }
+            });
+            assert!(is_ready(&event_loop), "after an earlier timer");
+            come_to_rest(&event_loop);
+            let timeout = event_loop.next_timeout().unwrap();
+            assert!(timeout <= Duration::from_secs(30), "{timeout:?}");
+        }
+        elsewhere(|| far.cancel());
+        assert!(is_ready(&event_loop), "after a cancel");
+        assert_eq!(event_loop.poll(), 1);
+    });
+}
+
+#[test]
+fn the_descriptor_is_readable_after_what_this_thread_asks_for_outside_of_a_run_call() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let _guard = event_loop.keep_alive();
+        come_to_rest(&event_loop);
+        for _ in 0..3 {
+            event_loop.post(|| ());
+            assert!(is_ready(&event_loop));
+            assert_eq!(event_loop.poll(), 1);
+            come_to_rest(&event_loop);
+        }
+    });
+}
+
+#[test]
+fn the_next_timeout_is_that_of_what_is_due_first() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        assert_eq!(event_loop.next_timeout(), None);
+        let far = event_loop.set_timer(FAR, |_| ());
+        let timeout = event_loop.next_timeout().unwrap();
+        assert!(timeout <= FAR && timeout > FAR - PATIENCE);
+        event_loop.set_timer(Duration::from_millis(20), |_| ());
+        let timeout = event_loop.next_timeout().unwrap();
+        assert!(timeout <= Duration::from_millis(20));
+        event_loop.post(|| ());
+        assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+        assert_eq!(event_loop.poll_one(), 1);
+        thread::sleep(Duration::from_millis(25));
+        assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+        assert_eq!(event_loop.poll(), 1);
+        far.cancel();
+        assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+        assert_eq!(event_loop.poll(), 1);
+        assert_eq!(event_loop.next_timeout(), None);
+    });
+}
+
+/// Slept as long as it says, and polled, it fires: never more than a few times in vain.
+#[test]
+fn to_wait_for_the_next_timeout_and_poll_fires_timers() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        for delay in [3, 17, 30] {
+            let it = log.clone();
+            event_loop.set_timer(Duration::from_millis(delay), move |_| it.add(delay.to_string()));
+        }
+        let mut rounds = 0;
+        while let Some(timeout) = event_loop.next_timeout() {
+            thread::sleep(timeout);
+            event_loop.poll();
+            rounds += 1;
+        }
+        assert_eq!(log.all(), ["3", "17", "30"]);
+        assert!(rounds <= 10, "{rounds}");
+    });
+}
+
+#[test]
+fn the_next_timeout_knows_the_deadlines_of_connections() {
+    within_time(|| {
+        let options = server_options(|config| {
+            config.ping_interval = Some(Duration::from_secs(100));
+        });
+        let site = Site::of(&EventLoop::new().unwrap(), options, |_, _| ());
+        assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO)); // it is to accept
+        come_to_rest(&site.event_loop);
+        assert_eq!(site.event_loop.next_timeout(), None);
+        let _silent = Peer::tcp(site.address);
+        await_readable(&site.event_loop);
+        come_to_rest(&site.event_loop);
+        let timeout = site.event_loop.next_timeout().unwrap();
+        assert!(timeout <= Duration::from_secs(5), "{timeout:?}"); // the open handshake's
+
+        let peer = Peer::tcp(site.address);
+        let handle = site.server.connections().remove(0);
+        handle.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+        peer.send(request("/"));
+        site.drive("the opening", || site.log.has("open") && site.log.has("fail"));
+        come_to_rest(&site.event_loop);
+        let timeout = site.event_loop.next_timeout().unwrap();
+        assert!(timeout <= Duration::from_secs(101), "{timeout:?}"); // the ping's
+    });
+}
+
+/// So long the host waits where it is told nothing: much longer than all that it does.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A loop of another library: it watches the descriptor, and knows nothing else.
+struct Host {
+    poll: mio::Poll,
+    events: mio::Events,
+}
+
+impl Host {
+    fn of(event_loop: &EventLoop) -> Self {
+        let poll = mio::Poll::new().unwrap();
+        let fd = event_loop.as_fd().as_raw_fd();
+        let interest = mio::Interest::READABLE;
+        poll.registry().register(&mut SourceFd(&fd), mio::Token(7), interest).unwrap();
+        Self { poll, events: mio::Events::with_capacity(8) }
+    }
+
+    /// Waits, and has the loop work when it is its turn. The host is told of edges, so it calls until
+    /// nothing is ready.
+    fn turn(&mut self, event_loop: &EventLoop, work: fn(&EventLoop) -> usize) -> usize {
+        let timeout = event_loop.next_timeout().map_or(LIMIT, |timeout| timeout.min(LIMIT));
+        let _ = self.poll.poll(&mut self.events, Some(timeout));
+        let mut ran = work(event_loop);
+        while event_loop.next_timeout() == Some(Duration::ZERO) {
+            ran += work(event_loop);
+        }
+        ran
+    }
+}
+
+fn a_host_drives_an_echo_server(work: fn(&EventLoop) -> usize) {
+    within_time(move || {
+        const PEERS: usize = 5;
+        const MESSAGES: usize = 30;
+        let site = Site::with(|server, _| {
+            server.on_message(|message, context| _ = context.send(message));
+        });
+        let address = site.address;
+        let talk = move || {
+            let mut peer = Peer::tcp(address);
+            peer.send(request("/"));
+            wait("the response", || peer.head().is_some());
+            for i in 0..MESSAGES {
+                let message = format!("{i} {}", "x".repeat(i * 1000));
+                peer.send(text(&message));
+                wait("the echo", || peer.frame() == Some(Frame::text(&message)));
+            }
+            peer.send(close(1000));
+            wait("the Close", || peer.frame() == Some(Frame::close(1000)));
+        };
+        let peers: Vec<_> = (0..PEERS).map(|_| thread::spawn(talk)).collect();
+        let (mut timers, mut ran, fired) = (0, 0, Count::default());
+        let mut host = Host::of(&site.event_loop);
+        let begun = Instant::now();
+        while !site.event_loop.stopped() {
+            assert!(begun.elapsed() < PATIENCE, "the host waits in vain");
+            if fired.get() == timers && timers < 3 {
+                timers += 1; // they go on as well
+                let it = fired.clone();
+                site.event_loop.set_timer(Duration::from_millis(2), move |_| _ = it.add());
+            }
+            ran += host.turn(&site.event_loop, work);
+            if site.log.count("close, clean") == PEERS && fired.get() == 3 {
+                site.server.stop_listening();
+            }
+        }
+        peers.into_iter().for_each(|peer| peer.join().unwrap());
+        assert!(begun.elapsed() < LIMIT, "the host was not woken");
+        assert_eq!(ran, PEERS * (3 + MESSAGES) + 3);
+    });
+}
+
+#[test]
+fn a_host_drives_an_echo_server_by_poll() {
+    a_host_drives_an_echo_server(EventLoop::poll);
+}
+
+#[test]
+fn a_host_drives_an_echo_server_by_poll_one() {
+    a_host_drives_an_echo_server(EventLoop::poll_one);
+}
+
+#[test]
+fn a_host_drives_an_echo_server_by_budgets() {
+    a_host_drives_an_echo_server(|event_loop| {
+        event_loop.poll_budget(2, Some(Instant::now() + Duration::from_millis(1)))
+    });
+}
+
+#[test]
+fn a_loop_can_watch_another() {
+    within_time(|| {
+        let (outer, site) = (
+            EventLoop::new().unwrap(),
+            Site::with(|server, _| {
+                server.on_message(|message, context| _ = context.send(message));
+            }),
+        );
+        let inner = site.event_loop.clone();
+        let watch = outer.watch(inner.clone(), anyloop::event_loop::WatchMode::Read, |inner, _| {
+            inner.poll_one();
+            std::ops::ControlFlow::Continue(())
+        });
+        let watch = watch.unwrap();
+        let mut peer = Peer::tcp(site.address);
+        peer.send([request("/"), numbered(20)].concat());
+        let mut frames = Vec::new();
+        let mut head = None;
+        crate::harness::drive(&outer, "the echoes", || {
+            head = head.take().or_else(|| peer.head());
+            if head.is_some() {
+                frames.extend(peer.frames());
+            }
+            frames.len() == 20
+        });
+        let expected = (0..20).map(|i| Frame::text(&i.to_string()));
+        assert!(frames.into_iter().eq(expected));
+        come_to_rest(&inner);
+        inner.post(|| ()); // which makes it readable
+        assert_eq!((outer.run_one(), inner.poll()), (1, 0));
+        watch.cancel();
+        outer.run();
+    });
+}

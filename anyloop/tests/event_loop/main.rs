@@ -1,0 +1,30 @@
+//! The event loop and the `net` transport, tested from outside: the contract of `EventLoop`, line by
+//! line, with peers made of plain sockets whose bytes are the test's own.
+//!
+//! [`harness`] bounds every test in time and waits for what is to happen; [`wire`] is the other end of a
+//! connection; [`site`] is a server under test that writes down what its handlers are told.
+#![cfg(unix)]
+
+mod harness;
+mod site;
+mod wire;
+
+mod counting;
+mod embedding;
+mod local;
+mod lookups;
+mod outcomes;
+mod ownership;
+mod panics;
+mod pausing;
+mod posting;
+mod readiness;
+mod run_family;
+mod stepping;
+mod stopping;
+mod threads;
+mod threads_of_connections;
+mod timers;
+mod wakeups;
+mod watches;
+mod work;

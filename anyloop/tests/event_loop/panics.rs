@@ -1,0 +1,464 @@
+//! Panics of handlers: one leaves its run call, its connection fails with 1011, and all else goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyloop::endpoint::Context;
+use anyloop::net::Net;
+use anyloop::{EventLoop, Handler, Handlers, Server};
+
+use crate::harness::{Count, Log, drive, panics, wait, within_time};
+use crate::site::{Site, client, described, open_client, server_options};
+use crate::wire::{End, Frame, Peer, close, ping, request, text, unmasked};
+
+const MESSAGE: &str = "in a handler";
+
+/// Panics if the message says so, and echoes others.
+fn panic_or_echo(server: &mut Server<Net>, log: &Log) {
+    let it = log.clone();
+    server.on_message(move |message, context| {
+        assert!(message.as_bytes() != b"panic", "in a handler");
+        it.add(described(&message));
+        context.send(message).unwrap();
+    });
+}
+
+/// The connection has failed in a run call: what is left is its Close, and its end.
+#[track_caller]
+fn ends_with_1011(site: &Site, peer: &mut Peer) {
+    let mut frames = Vec::new();
+    site.drive("the Close", || {
+        frames.extend(peer.frames());
+        peer.is_over()
+    });
+    frames.extend(peer.frames());
+    assert_eq!(frames.last().and_then(Frame::close_code), Some(1011));
+    peer.finish();
+    site.drive("the end", || site.server.connections().is_empty());
+}
+
+/// A site of which one connection panics, by what `cause` does, and the other is served before and after.
+#[track_caller]
+fn survives(set: fn(&mut Server<Net>), cause: &[u8]) {
+    let site = Site::with(|server, log| {
+        panic_or_echo(server, log);
+        set(server);
+    });
+    let (mut peer, mut other) = (site.open(), site.open());
+    peer.send(cause);
+    panics(MESSAGE, || site.event_loop.run());
+    assert!(!site.event_loop.stopped());
+    other.send(text("still here"));
+    site.drive("the echo", || other.frame() == Some(Frame::text("still here")));
+    drop(other);
+    site.drive("the other's end", || site.log.count_of("close") > 0);
+    site.log.take();
+    ends_with_1011(&site, &mut peer);
+    assert_eq!(site.log.all(), ["close, failed"]);
+}
+
+#[test]
+fn a_panic_in_message_fails_its_connection_alone() {
+    within_time(|| survives(|_| (), &text("panic")));
+}
+
+#[test]
+fn a_panic_in_ping_fails_its_connection_alone() {
+    within_time(|| {
+        let set = |server: &mut Server<Net>| _ = server.on_ping(|_, _| panic!("in a handler"));
+        survives(set, &ping("?"));
+    });
+}
+
+#[test]
+fn a_panic_in_interrupt_fails_its_connection_alone() {
+    within_time(|| {
+        let set = |server: &mut Server<Net>| {
+            server.on_interrupt(|_| panic!("in a handler"));
+            server.on_ping(|_, context| {
+                context.handle().interrupt().unwrap();
+                true
+            });
+        };
+        survives(set, &ping("?"));
+    });
+}
+
+#[test]
+fn a_panic_in_what_was_posted_to_a_connection_fails_it_alone() {
+    within_time(|| {
+        let set = |server: &mut Server<Net>| {
+            server.on_ping(|_, context| {
+                context.handle().post(|_, _| panic!("in a handler")).unwrap();
+                true
+            });
+        };
+        survives(set, &ping("?"));
+    });
+}
+
+#[test]
+fn a_panic_in_a_timer_of_a_connection_fails_it_alone() {
+    within_time(|| {
+        let set = |server: &mut Server<Net>| {
+            server.on_ping(|_, context| {
+                context.set_timer(Duration::from_millis(1), |_, _| panic!("in a handler"));
+                true
+            });
+        };
+        survives(set, &ping("?"));
+    });
+}
+
+#[test]
+fn after_a_panic_close_is_told_once_and_what_came_behind_is_not() {
+    within_time(|| {
+        let site = Site::with(panic_or_echo);
+        let mut peer = site.open();
+        peer.send([text("before"), text("panic"), text("behind")].concat());
+        panics(MESSAGE, || site.event_loop.run());
+        assert_eq!(site.log.all(), ["before"]);
+        ends_with_1011(&site, &mut peer);
+        assert_eq!(site.log.all(), ["before", "close, failed"]);
+    });
+}
+
+#[test]
+fn a_panic_in_open_fails_its_connection_and_close_is_told() {
+    within_time(|| {
+        let site = Site::with(|server, log| {
+            let it = log.clone();
+            server.on_open(move |_| {
+                it.add("open");
+                panic!("in a handler");
+            });
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send([request("/"), text("behind")].concat());
+        panics(MESSAGE, || site.event_loop.run());
+        site.drive("the head", || peer.head().is_some());
+        ends_with_1011(&site, &mut peer);
+        assert_eq!(site.log.all(), ["open", "close, failed"]);
+    });
+}
+
+#[test]
+fn a_panic_in_validate_refuses_the_request_and_fail_is_told_once() {
+    within_time(|| {
+        let site = Site::with(|server, _| {
+            server.on_validate(|_, _| panic!("in a handler"));
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send(request("/"));
+        panics(MESSAGE, || site.event_loop.run());
+        let mut head = None;
+        site.drive("a response", || {
+            head = head.take().or_else(|| peer.head());
+            peer.is_over()
+        });
+        assert!(head.unwrap().starts_with("HTTP/1.1 5")); // a failure of the server's
+        drop(peer);
+        site.drive("the end", || site.server.connections().is_empty());
+        assert_eq!(site.log.all(), ["fail"]);
+    });
+}
+
+#[test]
+fn a_panic_in_http_refuses_the_request() {
+    within_time(|| {
+        let site = Site::with(|server, _| {
+            server.on_http(|_, _| panic!("in a handler"));
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        panics(MESSAGE, || site.event_loop.run());
+        let mut head = None;
+        site.drive("a response", || {
+            head = head.take().or_else(|| peer.head());
+            peer.is_over()
+        });
+        assert!(head.unwrap().starts_with("HTTP/1.1 5"));
+        drop(peer);
+        site.drive("the end", || site.server.connections().is_empty());
+        assert_eq!(site.log.all(), ["fail"]);
+    });
+}
+
+/// A connection that was closed by a handshake, and whose `close` panics.
+fn panics_in_close(log: &Log) -> impl Fn(&mut Server<Net>, &Log) + use<> {
+    let counted = log.clone();
+    move |server, log| {
+        panic_or_echo(server, log);
+        let it = counted.clone();
+        server.on_close(move |_, _| {
+            it.add("close");
+            assert!(it.len() > 1, "in a handler"); // the first only
+        });
+    }
+}
+
+#[test]
+fn a_panic_in_close_ends_the_connection() {
+    within_time(|| {
+        let closes = Log::default();
+        let site = Site::with(panics_in_close(&closes));
+        let (mut peer, mut other) = (site.open(), site.open());
+        peer.send(close(1000));
+        panics(MESSAGE, || site.event_loop.run());
+        wait("the end", || peer.is_over());
+        other.send(text("still here"));
+        site.drive("the echo", || other.frame() == Some(Frame::text("still here")));
+        assert_eq!(closes.len(), 1);
+        drop(other);
+        site.server.stop_listening();
+        site.event_loop.run(); // which the first does not keep alive
+        assert_eq!(closes.len(), 2);
+    });
+}
+
+#[test]
+fn pitfall_a_connection_that_panics_in_close_is_not_there_any_more() {
+    within_time(|| {
+        let closes = Log::default();
+        let site = Site::with(panics_in_close(&closes));
+        let peer = site.open();
+        peer.send(close(1000));
+        panics(MESSAGE, || site.event_loop.run());
+        assert_eq!(site.event_loop.run_for(Duration::from_millis(5)), 0);
+        assert_eq!(site.server.connections(), []);
+    });
+}
+
+#[test]
+fn pitfall_a_handle_is_of_its_own_connection_after_another_has_panicked_in_close() {
+    within_time(|| {
+        let closes = Log::default();
+        let site = Site::with(panics_in_close(&closes));
+        let peer = site.open();
+        let first = site.handle();
+        first.post(|_, _| ()).unwrap(); // so that it is known to its connection
+        peer.send(close(1000));
+        panics(MESSAGE, || site.event_loop.run());
+        assert!(first.send("hello").is_err());
+        // The next takes its place in the loop.
+        let mut peer = site.open();
+        let handles = site.server.connections();
+        assert_eq!(handles.len(), 1);
+        handles[0].send("hello").unwrap();
+        site.drive("the message", || peer.frame() == Some(Frame::text("hello")));
+    });
+}
+
+#[test]
+fn a_panic_in_fail_ends_the_connection() {
+    within_time(|| {
+        let site = Site::with(|server, _| {
+            server.on_fail(|_, _| panic!("in a handler"));
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send("nonsense\r\n\r\n");
+        peer.finish();
+        panics(MESSAGE, || site.event_loop.run());
+        wait("the end", || peer.is_over());
+        site.server.stop_listening();
+        assert_eq!(site.event_loop.run(), 0);
+        assert_eq!(site.server.connections(), []);
+    });
+}
+
+#[test]
+fn a_client_that_panics_in_a_handler_fails_with_1011() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let mut client = client(&event_loop, &log);
+        client.on_message(|_, _| panic!("in a handler"));
+        let (mut peer, _) = open_client(&event_loop, &client);
+        peer.send(unmasked(1, b"hi"));
+        panics(MESSAGE, || event_loop.run());
+        drive(&event_loop, "the Close", || {
+            peer.frame().is_some_and(|frame| frame.close_code() == Some(1011))
+        });
+        drop(peer);
+        event_loop.run();
+        assert_eq!(log.all(), ["open", "close, failed"]);
+    });
+}
+
+#[test]
+fn a_panic_in_a_posted_function_or_a_timer_leaves_the_others_for_the_next_run() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let post = |name: &'static str| {
+            let it = log.clone();
+            event_loop.post(move || it.add(name));
+        };
+        post("a");
+        event_loop.post(|| panic!("in a handler"));
+        post("b");
+        event_loop.set_timer(Duration::ZERO, |_| panic!("in a timer"));
+        event_loop.set_timer(Duration::from_millis(1), |_| ());
+        let mut panicked = 0;
+        let mut ran = 0;
+        while !event_loop.stopped() {
+            let run = std::panic::AssertUnwindSafe(|| event_loop.run());
+            match std::panic::catch_unwind(run) {
+                Ok(called) => ran += called,
+                Err(_) => panicked += 1,
+            }
+        }
+        assert_eq!(panicked, 2);
+        assert!(ran >= 1); // those before a panic are counted by nobody
+        assert_eq!(log.all(), ["a", "b"]);
+    });
+}
+
+#[test]
+fn pitfall_readiness_that_was_harvested_survives_panics() {
+    within_time(|| {
+        let site = Site::with(panic_or_echo);
+        let mut peers: Vec<_> = (0..20).map(|_| site.open()).collect();
+        for (i, peer) in peers.iter().enumerate() {
+            peer.send(text(if i % 4 == 0 { "panic" } else { "echo" }));
+        }
+        for _ in 0..5 {
+            panics(MESSAGE, || site.event_loop.run());
+        }
+        site.drive("the echoes", || site.log.count("echo") == 15);
+        for (i, peer) in peers.iter_mut().enumerate() {
+            let mut frame = None;
+            site.drive("its frame", || {
+                frame = frame.take().or_else(|| peer.frame());
+                frame.is_some()
+            });
+            match i % 4 {
+                0 => assert_eq!(frame.unwrap().close_code(), Some(1011), "of {i}"),
+                _ => assert_eq!(frame.unwrap(), Frame::text("echo"), "of {i}"),
+            }
+        }
+    });
+}
+
+/// What is due is not forgotten when a function that was posted panics in the same turn.
+#[test]
+fn pitfall_a_connection_that_panics_when_a_deadline_has_come_still_ends_in_time() {
+    within_time(|| {
+        let options = server_options(|config| {
+            config.ping_interval = Some(Duration::from_millis(20));
+            config.close_timeout = Some(Duration::from_millis(50));
+        });
+        let site = Site::of(&EventLoop::new().unwrap(), options, |_, _| ());
+        let _peer = site.open(); // which does not end the stream itself
+        let handle = site.handle();
+        site.event_loop.poll();
+        std::thread::sleep(Duration::from_millis(60)); // a ping is due, and nobody has run the loop
+        handle.post(|_, _| panic!("in a handler")).unwrap();
+        panics(MESSAGE, || site.event_loop.run());
+        site.server.stop_listening();
+        site.event_loop.run(); // until the close timeout
+        assert_eq!(site.log.all(), ["close, failed"]);
+    });
+}
+
+#[test]
+fn a_panic_in_the_factory_leaves_the_server_accepting() {
+    within_time(|| {
+        let (event_loop, made) = (EventLoop::new().unwrap(), Count::default());
+        let factory = move || {
+            assert!(made.add() > 1, "in a handler");
+            Handlers::new()
+        };
+        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
+        server.set_event_loop(&event_loop).unwrap();
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        let mut first = Peer::tcp(address);
+        panics(MESSAGE, || event_loop.run());
+        wait("the end of the first", || first.is_over());
+        let mut second = Peer::tcp(address);
+        second.send(request("/"));
+        drive(&event_loop, "the handshake", || second.head().is_some());
+    });
+}
+
+/// Keeps what is dropped with it.
+struct Panics(Arc<Log>);
+
+impl Handler for Panics {
+    fn message(&mut self, _: anyloop::proto::Message<'_>, _: &mut Context<'_, Self>) {
+        self.0.add("message");
+        std::panic::panic_any(17_u8);
+    }
+
+    fn close(&mut self, _: &anyloop::proto::Ending<'_>, _: &mut Context<'_, Self>) {
+        self.0.add("close");
+    }
+}
+
+#[test]
+fn what_was_panicked_with_comes_out_of_the_run_call_as_it_is() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Arc::new(Log::default()));
+        let it = log.clone();
+        let factory = move || Panics(it.clone());
+        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
+        server.set_event_loop(&event_loop).unwrap();
+        let mut peer = Peer::tcp(server.listen("127.0.0.1:0").unwrap());
+        server.start_accept().unwrap();
+        peer.send([request("/"), text("hi")].concat());
+        let run = std::panic::AssertUnwindSafe(|| event_loop.run());
+        let panic = std::panic::catch_unwind(run).unwrap_err();
+        assert_eq!(panic.downcast_ref::<u8>(), Some(&17));
+        drive(&event_loop, "the end", || peer.is_over());
+        assert_eq!(peer.end(), Some(End::Eof));
+        peer.finish();
+        server.stop_listening();
+        event_loop.run();
+        assert_eq!(log.all(), ["message", "close"]);
+    });
+}
+
+#[test]
+fn a_panic_in_a_run_call_within_a_handler_leaves_both() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let inner = event_loop.clone();
+        event_loop.post(move || _ = inner.run());
+        event_loop.post(|| panic!("in a handler"));
+        event_loop.post(|| ());
+        panics(MESSAGE, || event_loop.run());
+        assert_eq!(event_loop.run(), 1);
+        event_loop.reset().unwrap(); // nobody is inside
+    });
+}
+
+/// Panics when it is dropped, the first of them.
+struct PanicsAtEnd(Count);
+
+impl Handler for PanicsAtEnd {}
+
+impl Drop for PanicsAtEnd {
+    fn drop(&mut self) {
+        assert!(self.0.add() > 1, "in a handler");
+    }
+}
+
+#[test]
+fn a_panic_in_the_drop_of_a_handler_leaves_the_loop_going_on() {
+    within_time(|| {
+        let (event_loop, dropped) = (EventLoop::new().unwrap(), Count::default());
+        let it = dropped.clone();
+        let factory = move || PanicsAtEnd(it.clone());
+        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
+        server.set_event_loop(&event_loop).unwrap();
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        let mut peers = [Peer::tcp(address), Peer::tcp(address)];
+        peers.iter().for_each(|peer| peer.send([request("/"), close(1000)].concat()));
+        panics(MESSAGE, || event_loop.run());
+        server.stop_listening();
+        event_loop.run(); // neither keeps it alive
+        assert_eq!(dropped.get(), 2);
+        peers.iter_mut().for_each(|peer| wait("the end", || peer.is_over()));
+        assert_eq!(server.connections(), []);
+    });
+}

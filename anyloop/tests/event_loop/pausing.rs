@@ -1,0 +1,297 @@
+//! Pausing, and what comes meanwhile.
+
+use std::time::Duration;
+
+use anyloop::Handlers;
+use anyloop::endpoint::Context;
+
+use crate::harness::{Count, within_time};
+use crate::site::{Site, described};
+use crate::wire::{Frame, Peer, close, numbered, ping, request, text};
+
+/// A site whose connections pause with each message that says so.
+fn site() -> Site {
+    Site::with(|server, log| {
+        let it = log.clone();
+        server.on_message(move |message, context| {
+            it.add(described(&message));
+            if message.as_bytes() == b"pause" {
+                context.pause_reading();
+            }
+        });
+        let it = log.clone();
+        server.on_ping(move |payload, _| {
+            it.add(format!("ping {}", String::from_utf8_lossy(payload)));
+            true
+        });
+    })
+}
+
+/// Nothing is told in a while.
+#[track_caller]
+fn is_quiet(site: &Site) {
+    let before = site.log.all();
+    assert_eq!(site.event_loop.run_for(Duration::from_millis(10)), 0);
+    assert_eq!(site.log.all(), before);
+}
+
+fn numbers(messages: usize) -> Vec<String> {
+    (0..messages).map(|i| i.to_string()).collect()
+}
+
+fn a_pause_in_the_first_of_many(open: fn(&Site) -> Peer) {
+    within_time(move || {
+        let site = site();
+        let peer = open(&site);
+        peer.send([text("pause"), numbered(500), ping("?")].concat());
+        site.drive_to(1);
+        is_quiet(&site);
+        assert_eq!(site.log.take(), ["pause"]);
+        site.handle().resume_reading().unwrap();
+        assert_eq!(site.drive_to(501), 501);
+        let mut expected = numbers(500);
+        expected.push("ping ?".to_string());
+        assert_eq!(site.log.all(), expected);
+    });
+}
+
+#[test]
+fn pitfall_a_pause_in_the_first_handler_keeps_all_that_was_read_with_it() {
+    a_pause_in_the_first_of_many(Site::open);
+}
+
+#[test]
+fn pitfall_a_pause_in_the_first_handler_keeps_all_that_was_read_with_it_on_a_unix_socket() {
+    a_pause_in_the_first_of_many(Site::open_unix);
+}
+
+#[test]
+fn pauses_among_messages_hold_each_for_itself() {
+    within_time(|| {
+        let site = site();
+        let peer = site.open();
+        let round = [text("pause"), text("on")].concat();
+        peer.send(round.repeat(5));
+        site.drive_to(1);
+        for _ in 0..4 {
+            is_quiet(&site);
+            assert_eq!(site.log.all().last().unwrap(), "pause");
+            site.log.take();
+            site.handle().resume_reading().unwrap();
+            site.drive_to(2);
+            assert_eq!(site.log.all(), ["on", "pause"]);
+        }
+    });
+}
+
+#[test]
+fn pitfall_to_resume_without_a_pause_does_nothing() {
+    within_time(|| {
+        let site = site();
+        let peer = site.open();
+        site.handle().resume_reading().unwrap();
+        is_quiet(&site);
+        peer.send(numbered(10));
+        site.handle().resume_reading().unwrap();
+        site.handle().resume_reading().unwrap();
+        assert_eq!(site.drive_to(10), 10);
+        is_quiet(&site);
+        assert_eq!(site.log.all(), numbers(10));
+    });
+}
+
+#[test]
+fn pitfall_what_comes_during_a_pause_is_remembered() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            let site = site();
+            let peer = open(&site);
+            peer.send(text("pause"));
+            site.drive_to(1);
+            for piece in numbered(100).chunks(100) {
+                peer.send(piece);
+                is_quiet(&site);
+            }
+            site.log.take();
+            site.handle().resume_reading().unwrap();
+            site.drive_to(100);
+            assert_eq!(site.log.all(), numbers(100));
+        }
+    });
+}
+
+#[test]
+fn to_pause_twice_is_to_pause_once() {
+    within_time(|| {
+        let site = site();
+        let peer = site.open();
+        let handle = site.handle();
+        handle.pause_reading().unwrap();
+        handle.pause_reading().unwrap();
+        site.event_loop.poll();
+        peer.send(text("hi"));
+        is_quiet(&site);
+        handle.resume_reading().unwrap();
+        site.drive_to(1);
+        handle.pause_reading().unwrap();
+        handle.resume_reading().unwrap();
+        peer.send(text("again"));
+        site.drive_to(2);
+    });
+}
+
+#[test]
+fn a_pause_from_another_thread_holds_from_the_next_message_on() {
+    within_time(|| {
+        let site = site();
+        let peer = site.open();
+        let handle = site.handle();
+        std::thread::spawn(move || handle.pause_reading().unwrap()).join().unwrap();
+        peer.send(numbered(10));
+        is_quiet(&site);
+        let handle = site.handle();
+        std::thread::spawn(move || handle.resume_reading().unwrap()).join().unwrap();
+        site.drive_to(10);
+        assert_eq!(site.log.all(), numbers(10));
+    });
+}
+
+/// The other end sends, and ends the stream, while reading is paused.
+fn an_end_during_a_pause(
+    open: fn(&Site) -> Peer,
+    end: fn(Peer) -> Option<Peer>,
+    told: &'static str,
+) {
+    within_time(move || {
+        let site = site();
+        let peer = open(&site);
+        peer.send([text("pause"), text("a")].concat());
+        site.drive_to(1);
+        peer.send(text("b"));
+        is_quiet(&site);
+        let _peer = end(peer);
+        is_quiet(&site);
+        assert_eq!(site.log.take(), ["pause"]);
+        site.server.stop_listening();
+        site.handle().resume_reading().unwrap();
+        site.event_loop.run();
+        assert_eq!(site.log.all(), ["a", "b", told]);
+    });
+}
+
+/// Drops the other end.
+fn gone(peer: Peer) -> Option<Peer> {
+    drop(peer);
+    None
+}
+
+/// Ends the other end's sending direction.
+fn finished(peer: Peer) -> Option<Peer> {
+    peer.finish();
+    Some(peer)
+}
+
+/// Has the other end say Close, and go.
+fn closed(peer: Peer) -> Option<Peer> {
+    peer.send(close(1000));
+    peer.finish();
+    Some(peer)
+}
+
+#[test]
+fn pitfall_a_peer_that_goes_during_a_pause_is_read_to_its_end() {
+    an_end_during_a_pause(Site::open, gone, "close, failed");
+    an_end_during_a_pause(Site::open_unix, gone, "close, failed");
+}
+
+#[test]
+fn pitfall_a_peer_that_ends_its_direction_during_a_pause_is_read_to_its_end() {
+    an_end_during_a_pause(Site::open, finished, "close, failed");
+    an_end_during_a_pause(Site::open_unix, finished, "close, failed");
+}
+
+#[test]
+fn pitfall_a_peer_that_closes_during_a_pause_is_read_to_its_end() {
+    an_end_during_a_pause(Site::open, closed, "close, clean");
+    an_end_during_a_pause(Site::open_unix, closed, "close, clean");
+}
+
+#[test]
+fn a_pause_in_open_holds_what_came_with_the_request() {
+    within_time(|| {
+        let site = Site::with(|server, log| {
+            let it = log.clone();
+            server.on_open(move |context| {
+                it.add("open");
+                context.pause_reading();
+            });
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send([request("/"), numbered(3)].concat());
+        site.drive("the response", || peer.head().is_some());
+        is_quiet(&site);
+        assert_eq!(site.log.take(), ["open"]);
+        site.handle().resume_reading().unwrap();
+        site.drive_to(3);
+        assert_eq!(site.log.all(), numbers(3));
+    });
+}
+
+#[test]
+fn a_paused_connection_sends_and_runs_what_is_posted() {
+    within_time(|| {
+        let site = site();
+        let mut peer = site.open();
+        peer.send([text("pause"), text("later")].concat());
+        site.drive_to(1);
+        let (handle, count) = (site.handle(), Count::default());
+        handle.send("sent").unwrap();
+        let it = count.clone();
+        let posted = move |_: &mut Handlers, context: &mut Context<'_, Handlers>| {
+            it.add();
+            context.send("posted").unwrap();
+        };
+        handle.post(posted).unwrap();
+        let sent = [Frame::text("sent"), Frame::text("posted")];
+        let mut frames = Vec::new();
+        site.drive("two messages", || {
+            frames.extend(peer.frames());
+            frames.len() == 2
+        });
+        assert_eq!((frames, count.get()), (sent.to_vec(), 1));
+        assert_eq!(site.log.all(), ["pause"]);
+    });
+}
+
+#[test]
+fn a_resume_in_what_was_posted_goes_on_at_once() {
+    within_time(|| {
+        let site = site();
+        let peer = site.open();
+        peer.send([text("pause"), numbered(5)].concat());
+        site.drive_to(1);
+        site.log.take();
+        site.handle().post(|_, context| context.resume_reading()).unwrap();
+        assert_eq!(site.drive_to(5), 6);
+        assert_eq!(site.log.all(), numbers(5));
+    });
+}
+
+#[test]
+fn a_paused_connection_can_be_stepped_when_it_goes_on() {
+    within_time(|| {
+        let site = site();
+        let peer = site.open();
+        peer.send([text("pause"), numbered(50)].concat());
+        assert_eq!(site.event_loop.run_one(), 1);
+        assert_eq!(site.event_loop.poll_one(), 0);
+        site.handle().resume_reading().unwrap();
+        site.log.take();
+        for i in 0..50 {
+            assert_eq!(site.event_loop.poll_one(), 1);
+            assert_eq!(site.log.len(), i + 1);
+        }
+        assert_eq!(site.event_loop.poll_one(), 0);
+        assert_eq!(site.log.all(), numbers(50));
+    });
+}

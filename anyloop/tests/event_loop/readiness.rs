@@ -1,0 +1,322 @@
+//! What the operating system tells once is not forgotten; and nobody has to wait for those who talk
+//! without end.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyloop::EventLoop;
+use anyloop::endpoint::ServerSettings;
+
+use crate::harness::{await_readable, within_time};
+use crate::site::{Site, described, server_options};
+use crate::wire::{End, Frame, Peer, close, masked, numbered, request, text};
+
+/// What came with the end of the stream is told before it.
+fn data_and_end(open: fn(&Site) -> Peer, end: fn(Peer) -> Option<Peer>, bytes: &[u8], told: &str) {
+    let site = Site::new();
+    let peer = open(&site);
+    site.event_loop.poll();
+    peer.send(bytes);
+    let _peer = end(peer); // before the loop looks
+    await_readable(&site.event_loop);
+    site.server.stop_listening();
+    site.event_loop.run();
+    let mut expected: Vec<_> = (0..10).map(|i| i.to_string()).collect();
+    expected.push(told.to_string());
+    assert_eq!(site.log.all(), expected);
+}
+
+fn finish(peer: Peer) -> Option<Peer> {
+    peer.finish();
+    Some(peer)
+}
+
+fn leave(peer: Peer) -> Option<Peer> {
+    drop(peer);
+    None
+}
+
+#[test]
+fn pitfall_data_and_the_end_of_the_stream_in_one_edge_are_both_told() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            for end in [finish, leave] {
+                data_and_end(open, end, &numbered(10), "close, failed");
+            }
+        }
+    });
+}
+
+#[test]
+fn pitfall_data_a_close_and_the_end_of_the_stream_in_one_edge_are_all_told() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            for end in [finish, leave] {
+                let bytes = [numbered(10), close(1000)].concat();
+                data_and_end(open, end, &bytes, "close, clean");
+            }
+        }
+    });
+}
+
+#[test]
+fn pitfall_an_end_alone_is_told() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            for end in [finish, leave] {
+                let site = Site::new();
+                let peer = open(&site);
+                peer.send(text("first"));
+                site.drive_to(1);
+                let _peer = end(peer);
+                site.server.stop_listening();
+                site.event_loop.run();
+                assert_eq!(site.log.all(), ["first", "close, failed"]);
+            }
+        }
+    });
+}
+
+#[test]
+fn pitfall_a_whole_life_before_the_first_look_is_told() {
+    within_time(|| {
+        let site = Site::new();
+        let bytes = [request("/"), numbered(100), close(1000)].concat();
+        for end in [finish, leave] {
+            let peer = Peer::tcp(site.address);
+            peer.send(&bytes);
+            let _peer = end(peer);
+            site.drive_to(102);
+            let log = site.log.take();
+            assert_eq!((log[0].as_str(), log[101].as_str()), ("open", "close, clean"));
+            assert!(log[1..101].iter().enumerate().all(|(i, it)| *it == i.to_string()));
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_ends_step_by_step_is_told_in_order() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            let site = Site::new();
+            let peer = open(&site);
+            site.event_loop.poll();
+            peer.send([numbered(5), close(1000)].concat());
+            drop(peer);
+            for told in 1..=6 {
+                assert_eq!(site.event_loop.run_one(), 1);
+                assert_eq!(site.log.len(), told);
+            }
+            assert_eq!(site.log.all(), ["0", "1", "2", "3", "4", "close, clean"]);
+        }
+    });
+}
+
+/// Sends so many bytes as messages, from a thread, and compares what the handler was told.
+fn much(open: fn(&Site) -> Peer, sizes: &'static [usize]) {
+    let site = Site::with(|server, log| {
+        let it = log.clone();
+        server.on_message(move |message, _| {
+            let bytes = message.as_bytes();
+            let expected = bytes.len() % 251;
+            assert!(bytes.iter().all(|&byte| usize::from(byte) == expected));
+            it.add(bytes.len().to_string());
+        });
+    });
+    let peer = open(&site);
+    let mut writer = peer.writer();
+    let thread = thread::spawn(move || {
+        for &size in sizes {
+            let payload = vec![(size % 251) as u8; size];
+            writer.write_all(&masked(2, &payload)).unwrap();
+        }
+    });
+    site.drive_to(sizes.len());
+    thread.join().unwrap();
+    assert_eq!(site.log.all(), sizes.iter().map(ToString::to_string).collect::<Vec<_>>());
+}
+
+/// More than fits one read, one buffer of the kernel, and one turn.
+const SIZES: &[usize] =
+    &[0, 1, 125, 126, 65_535, 65_536, 3_000_000, 17, 524_288, 524_287, 1, 5_000_000, 9];
+
+#[test]
+fn whatever_its_size_a_message_is_read_to_its_end() {
+    within_time(|| much(Site::open, SIZES));
+}
+
+#[test]
+fn pitfall_unix_sockets_are_read_until_there_is_nothing() {
+    within_time(|| {
+        much(Site::open_unix, SIZES);
+        // Where a read is short although there is more.
+        let site = Site::new();
+        let peer = site.open_unix();
+        for piece in numbered(500).chunks(37) {
+            peer.send(piece);
+        }
+        site.drive_to(500);
+        assert_eq!(site.log.all(), (0..500).map(|i| i.to_string()).collect::<Vec<_>>());
+    });
+}
+
+/// A read ends at a mark of urgent data (RFC 6093), and what is behind it is not told again.
+fn a_mark_in_the_stream(open: fn(&Site) -> Peer) {
+    let site = Site::new();
+    let peer = open(&site);
+    site.event_loop.poll();
+    peer.send(text("before"));
+    let is_marked = peer.writer().send_out_of_band(b"!").is_ok(); // Unix sockets need not know it
+    peer.send(text("behind"));
+    site.drive_to(2);
+    assert!(is_marked || cfg!(not(target_os = "linux")));
+    assert_eq!(site.log.all(), ["before", "behind"]);
+}
+
+#[test]
+fn pitfall_a_unix_socket_is_read_beyond_a_read_that_was_short() {
+    within_time(|| a_mark_in_the_stream(Site::open_unix));
+}
+
+#[test]
+fn pitfall_urgent_data_does_not_hide_what_is_behind_it() {
+    within_time(|| a_mark_in_the_stream(Site::open));
+}
+
+#[test]
+fn what_a_slow_peer_has_no_room_for_is_sent_when_it_has() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            let mut settings = ServerSettings::from(server_options(|_| ()));
+            settings.backlog.low = 1 << 20;
+            settings.backlog.high = 2 << 20;
+            let site = Site::of(&EventLoop::new().unwrap(), settings, |server, log| {
+                server.on_message(|_, context| {
+                    for i in 0..100 {
+                        context.send(&vec![i; 100_000][..]).unwrap();
+                    }
+                });
+                let it = log.clone();
+                server.on_drained(move |_| it.add("drained"));
+            });
+            let mut peer = open(&site);
+            peer.send(text("go"));
+            site.drive("something", || site.handle().buffered_amount() > 2 << 20);
+            site.event_loop.run_for(Duration::from_millis(10)); // it cannot go on
+            let mut frames = Vec::new();
+            site.drive("all of it", || {
+                frames.extend(peer.frame());
+                frames.len() == 100
+            });
+            for (i, frame) in frames.iter().enumerate() {
+                assert!(frame.payload.len() == 100_000);
+                assert!(frame.payload.iter().all(|&byte| usize::from(byte) == i));
+            }
+            assert_eq!(site.log.all(), ["drained"]);
+        }
+    });
+}
+
+#[test]
+fn more_connections_than_are_accepted_in_a_turn_all_open() {
+    within_time(|| {
+        const PEERS: usize = 150;
+        let site = Site::new();
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::tcp(site.address)).collect();
+        peers.iter().for_each(|peer| peer.send([request("/"), text("hi")].concat()));
+        site.drive_to(2 * PEERS);
+        assert_eq!((site.log.count("open"), site.log.count("hi")), (PEERS, PEERS));
+        for peer in &mut peers {
+            site.drive("its response", || peer.head().is_some());
+        }
+    });
+}
+
+/// Sends messages without end, on a thread, until this is dropped.
+struct Flood(Arc<AtomicBool>, Option<thread::JoinHandle<()>>);
+
+impl Flood {
+    fn of(peer: &Peer, bytes: Vec<u8>) -> Self {
+        let (is_over, mut writer) = (Arc::new(AtomicBool::new(false)), peer.writer());
+        writer.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        let over = is_over.clone();
+        let thread = thread::spawn(move || {
+            let mut at = 0;
+            while !over.load(Ordering::SeqCst) {
+                // What is not taken in time is sent again from there.
+                match writer.write(&bytes[at..]) {
+                    Ok(n) => at = (at + n) % bytes.len(),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+            }
+        });
+        Self(is_over, Some(thread))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+        self.1.take().unwrap().join().unwrap();
+    }
+}
+
+/// While one connection talks without end, others are served within a single run call.
+fn a_flood(bytes: Vec<u8>) {
+    let event_loop = EventLoop::new().unwrap();
+    let stops = event_loop.handle();
+    let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
+        let it = log.clone();
+        server.on_message(move |message, context| {
+            if let b"quiet" = message.as_bytes() {
+                it.add(described(&message));
+                context.send(message).unwrap();
+                if it.count("quiet") == 20 {
+                    stops.stop().unwrap();
+                }
+            }
+        });
+    });
+    let (loud, mut quiet) = (site.open(), site.open());
+    let flood = Flood::of(&loud, bytes);
+    let (log, mut writer) = (site.log.clone(), quiet.writer());
+    // What the program itself has put in has its turn as well.
+    let thread = thread::spawn({
+        let posts = event_loop.handle();
+        move || {
+            for i in 1..=20 {
+                let (it, timer) = (log.clone(), log.clone());
+                posts.post(move || it.add("posted")).unwrap();
+                posts.set_timer(Duration::from_millis(1), move |_| timer.add("timer")).unwrap();
+                let others = || log.count("posted").min(log.count("timer"));
+                crate::harness::wait("the others", || others() == i);
+                writer.write_all(&text("quiet")).unwrap();
+                crate::harness::wait("the quiet one", || log.count("quiet") == i);
+            }
+        }
+    });
+    event_loop.run(); // until the twentieth
+    thread.join().unwrap();
+    event_loop.reset().unwrap();
+    let mut echoes = 0;
+    site.drive("the echoes", || {
+        echoes += quiet.frames().iter().filter(|it| **it == Frame::text("quiet")).count();
+        echoes == 20
+    });
+    drop(flood);
+    assert_eq!(quiet.end(), None::<End>);
+}
+
+#[test]
+fn a_connection_that_floods_the_loop_with_small_messages_does_not_starve_others() {
+    within_time(|| a_flood(text("loud").repeat(10_000)));
+}
+
+#[test]
+fn a_connection_that_floods_the_loop_with_large_messages_does_not_starve_others() {
+    within_time(|| a_flood(masked(2, &vec![0; 4 << 20])));
+}

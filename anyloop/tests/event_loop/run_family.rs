@@ -1,0 +1,349 @@
+//! What the run calls do and return: design §4, the table.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyloop::EventLoop;
+use anyloop::event_loop::Running;
+use anyloop::net::Error;
+
+use crate::harness::{Count, FAR, Log, within_time};
+use crate::site::{Site, client, server_options};
+
+type Call = fn(&EventLoop) -> usize;
+
+/// Every call of the family, which may wait where the loop lets it.
+const ALL: [(&str, Call); 7] = [
+    ("run", EventLoop::run),
+    ("run_one", EventLoop::run_one),
+    ("run_for", |event_loop| event_loop.run_for(FAR)),
+    ("run_until", |event_loop| event_loop.run_until(Instant::now() + FAR)),
+    ("poll", EventLoop::poll),
+    ("poll_one", EventLoop::poll_one),
+    ("poll_budget", |event_loop| event_loop.poll_budget(10, None)),
+];
+
+#[test]
+fn without_work_every_call_returns_0_at_once_and_latches_stopped() {
+    within_time(|| {
+        for (name, call) in ALL {
+            let event_loop = EventLoop::new().unwrap();
+            assert!(!event_loop.stopped(), "{name}");
+            assert_eq!(call(&event_loop), 0, "{name}");
+            assert!(event_loop.stopped(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn while_stopped_every_call_returns_0_and_runs_nothing() {
+    within_time(|| {
+        for (name, call) in ALL {
+            let (event_loop, ran) = (EventLoop::new().unwrap(), Count::default());
+            let it = ran.clone();
+            event_loop.post(move || _ = it.add());
+            event_loop.stop();
+            assert!(event_loop.stopped());
+            assert_eq!((call(&event_loop), ran.get()), (0, 0), "{name}");
+            assert!(event_loop.stopped(), "{name}");
+            event_loop.reset().unwrap();
+            assert_eq!((call(&event_loop), ran.get()), (1, 1), "{name}");
+        }
+    });
+}
+
+#[test]
+fn running_out_of_work_latches_stopped_until_reset() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.post(|| ());
+        assert_eq!(event_loop.run(), 1);
+        assert!(event_loop.stopped());
+        event_loop.post(|| ());
+        assert_eq!(event_loop.run(), 0);
+        event_loop.reset().unwrap();
+        assert!(!event_loop.stopped());
+        assert_eq!(event_loop.run(), 1);
+    });
+}
+
+#[test]
+fn run_one_waits_for_one_handler_and_runs_no_second() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let begun = Instant::now();
+        for (delay, name) in [(20, "first"), (21, "second")] {
+            let it = log.clone();
+            event_loop.set_timer(Duration::from_millis(delay), move |_| it.add(name));
+        }
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(event_loop.run_one(), 1);
+        assert!(begun.elapsed() >= Duration::from_millis(20));
+        assert_eq!(log.all(), ["first"]);
+        assert!(!event_loop.stopped());
+        assert_eq!(event_loop.run_one(), 1);
+        assert_eq!(log.all(), ["first", "second"]);
+        assert_eq!(event_loop.run_one(), 0);
+        assert!(event_loop.stopped());
+    });
+}
+
+#[test]
+fn run_one_returns_0_when_stopped_or_out_of_work_while_it_waits() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let guard = event_loop.keep_alive();
+        let stops = event_loop.handle();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            stops.stop().unwrap();
+        });
+        assert_eq!(event_loop.run_one(), 0);
+        thread.join().unwrap();
+        event_loop.reset().unwrap();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            drop(guard);
+        });
+        assert_eq!(event_loop.run_one(), 0);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn run_for_and_run_until_wait_so_long_and_no_longer() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let _guard = event_loop.keep_alive();
+        event_loop.set_timer(FAR, |_| unreachable!());
+        let time = Duration::from_millis(30);
+        let begun = Instant::now();
+        assert_eq!(event_loop.run_for(time), 0);
+        assert!(begun.elapsed() >= time);
+        let begun = Instant::now();
+        assert_eq!(event_loop.run_until(begun + time), 0);
+        assert!(begun.elapsed() >= time);
+        assert_eq!(event_loop.run_for(Duration::ZERO), 0);
+        assert_eq!(event_loop.run_until(begun), 0);
+        assert!(!event_loop.stopped());
+    });
+}
+
+#[test]
+fn run_for_runs_all_that_comes_in_its_time_and_returns_early_without_work() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        for delay in [0, 5, 10] {
+            event_loop.set_timer(Duration::from_millis(delay), |_| ());
+        }
+        assert_eq!(event_loop.run_for(FAR), 3);
+        assert!(event_loop.stopped());
+        event_loop.reset().unwrap();
+        event_loop.set_timer(Duration::ZERO, |_| ());
+        assert_eq!(event_loop.run_for(Duration::MAX), 1); // no overflow
+    });
+}
+
+#[test]
+fn poll_does_not_wait_and_is_not_out_of_work() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.set_timer(FAR, |_| ());
+        assert_eq!((event_loop.poll(), event_loop.poll_one()), (0, 0));
+        assert_eq!(event_loop.poll_budget(5, None), 0);
+        assert!(!event_loop.stopped());
+    });
+}
+
+#[test]
+fn poll_runs_also_what_its_handlers_post() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let posts = event_loop.handle();
+        event_loop.post(move || {
+            let again = posts.clone();
+            posts.post(move || again.post(|| ()).unwrap()).unwrap();
+        });
+        assert_eq!(event_loop.poll(), 3);
+        assert!(event_loop.stopped());
+    });
+}
+
+#[test]
+fn poll_one_runs_one() {
+    within_time(|| {
+        let (event_loop, ran) = (EventLoop::new().unwrap(), Count::default());
+        for _ in 0..3 {
+            let it = ran.clone();
+            event_loop.post(move || _ = it.add());
+        }
+        for already in 0..3 {
+            assert_eq!(ran.get(), already);
+            assert_eq!(event_loop.poll_one(), 1);
+        }
+        assert!(event_loop.stopped()); // the last handler was all the work
+        assert_eq!((event_loop.poll_one(), ran.get()), (0, 3));
+    });
+}
+
+#[test]
+fn poll_budget_keeps_to_its_number_of_handlers() {
+    within_time(|| {
+        let (event_loop, ran) = (EventLoop::new().unwrap(), Count::default());
+        for _ in 0..10 {
+            let it = ran.clone();
+            event_loop.post(move || _ = it.add());
+        }
+        assert_eq!((event_loop.poll_budget(0, None), ran.get()), (0, 0));
+        assert_eq!((event_loop.poll_budget(3, None), ran.get()), (3, 3));
+        assert_eq!((event_loop.poll_budget(u64::MAX, None), ran.get()), (7, 10));
+    });
+}
+
+#[test]
+fn poll_budget_begins_no_handler_when_its_time_is_up() {
+    /// Posts itself for ever.
+    fn again(posts: anyloop::event_loop::LoopHandle, ran: Count) {
+        ran.add();
+        let next = (posts.clone(), ran);
+        let _ = posts.post(move || again(next.0, next.1));
+    }
+    within_time(|| {
+        let (event_loop, ran) = (EventLoop::new().unwrap(), Count::default());
+        let first = (event_loop.handle(), ran.clone());
+        event_loop.post(move || again(first.0, first.1));
+        let now = Instant::now();
+        assert_eq!((event_loop.poll_budget(u64::MAX, Some(now)), ran.get()), (0, 0));
+
+        let until = now + Duration::from_millis(50);
+        let called = event_loop.poll_budget(u64::MAX, Some(until)); // and it returns
+        assert!(Instant::now() >= until);
+        assert_eq!(called, ran.get());
+        assert!(called > 0);
+
+        // One that takes longer is the last.
+        let (event_loop, until) =
+            (EventLoop::new().unwrap(), Instant::now() + Duration::from_millis(20));
+        event_loop.post(move || thread::sleep(until + Duration::from_millis(1) - Instant::now()));
+        event_loop.post(|| ());
+        assert_eq!(event_loop.poll_budget(u64::MAX, Some(until)), 1);
+        assert_eq!(event_loop.poll(), 1);
+    });
+}
+
+#[test]
+fn reset_is_an_error_while_a_thread_is_inside() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let inside = event_loop.clone();
+        event_loop.post(move || {
+            assert_eq!(inside.reset(), Err(Running));
+            inside.stop();
+            assert_eq!(inside.reset(), Err(Running)); // it has not left yet
+        });
+        assert_eq!(event_loop.run(), 1);
+        event_loop.reset().unwrap();
+
+        let guard = event_loop.keep_alive();
+        let (entered, has_entered) = mpsc::channel();
+        event_loop.post(move || entered.send(()).unwrap());
+        let runs = event_loop.clone();
+        let thread = thread::spawn(move || runs.run());
+        has_entered.recv().unwrap();
+        assert_eq!(event_loop.reset(), Err(Running));
+        drop(guard);
+        assert_eq!(thread.join().unwrap(), 1);
+        assert_eq!(event_loop.reset(), Ok(()));
+    });
+}
+
+#[test]
+fn reset_of_a_loop_that_is_not_stopped_does_nothing() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.post(|| ());
+        event_loop.reset().unwrap();
+        assert_eq!(event_loop.run(), 1);
+    });
+}
+
+#[test]
+fn clones_are_the_same_loop() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let clone = event_loop.clone();
+        clone.post(|| ());
+        assert_eq!(event_loop.run(), 1);
+        assert!(clone.stopped());
+        clone.reset().unwrap();
+        assert!(!event_loop.stopped());
+    });
+}
+
+#[test]
+fn endpoints_forward_to_the_loop_that_they_share() {
+    within_time(|| {
+        let site = Site::new();
+        let client = client(&site.event_loop, &Log::default());
+        let Site { event_loop, server, .. } = &site;
+        let post = |n: usize| (0..n).for_each(|_| event_loop.post(|| ()));
+        post(8);
+        assert_eq!(server.run_one().unwrap(), 1);
+        assert_eq!(client.run_one().unwrap(), 1);
+        assert_eq!(server.poll_one().unwrap(), 1);
+        assert_eq!(client.poll_one().unwrap(), 1);
+        assert_eq!(server.poll_budget(1, None).unwrap(), 1);
+        assert_eq!(client.poll_budget(1, None).unwrap(), 1);
+        assert_eq!(server.poll().unwrap(), 2);
+        post(2);
+        assert_eq!(client.poll().unwrap(), 2);
+        post(2);
+        assert_eq!(server.run_for(Duration::from_millis(1)).unwrap(), 2);
+        post(2);
+        assert_eq!(client.run_for(Duration::from_millis(1)).unwrap(), 2);
+
+        client.stop().unwrap();
+        assert!(server.stopped().unwrap() && client.stopped().unwrap() && event_loop.stopped());
+        assert_eq!((server.run().unwrap(), client.run().unwrap()), (0, 0));
+        server.reset().unwrap();
+        assert!(!client.stopped().unwrap() && !event_loop.stopped());
+        server.stop().unwrap();
+        client.reset().unwrap();
+        assert!(!event_loop.stopped());
+        server.stop_listening();
+        post(1);
+        assert_eq!(client.run().unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_endpoint_has_one_loop_which_it_makes_if_it_is_given_none() {
+    within_time(|| {
+        let site = Site::new();
+        let other = EventLoop::new().unwrap();
+        assert!(matches!(site.server.set_event_loop(&other), Err(Error::HasEventLoop)));
+
+        let client = anyloop::Client::<anyloop::net::Net>::new(crate::site::client_settings());
+        let own = client.event_loop().unwrap();
+        assert!(matches!(client.set_event_loop(&other), Err(Error::HasEventLoop)));
+        own.post(|| ());
+        assert_eq!(client.run().unwrap(), 1);
+        assert!(own.stopped() && !other.stopped());
+    });
+}
+
+#[test]
+fn what_is_begun_in_a_stopped_loop_goes_on_after_the_reset() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        event_loop.stop();
+        let site = Site::of(&event_loop, server_options(|_| ()), |_, _| ());
+        let client = client(&event_loop, &log);
+        client.connect(format!("ws://{}/", site.address).as_str()).unwrap();
+        assert_eq!((event_loop.run(), event_loop.poll()), (0, 0));
+        assert_eq!(log.len() + site.log.len(), 0);
+        event_loop.reset().unwrap();
+        site.drive("both ends", || log.has("open") && site.log.has("open"));
+    });
+}

@@ -1,0 +1,204 @@
+//! A server under test, and a client, that write down what their handlers are told.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyloop::endpoint::{ClientSettings, Handle, ServerSettings};
+use anyloop::net::Net;
+use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
+use anyloop::proto::{Config, Ending, Message, Random};
+use anyloop::{Client, EventLoop, Handlers, Server};
+
+use crate::harness::{Log, drive, wait};
+use crate::wire::{Peer, RESPONSE, SWITCHING, request};
+
+/// A server in a loop.
+pub(crate) struct Site {
+    pub(crate) event_loop: EventLoop,
+    pub(crate) server: Server<Net>,
+    pub(crate) address: SocketAddr,
+    pub(crate) log: Log,
+}
+
+/// The default options of a server, with its connections' changed.
+pub(crate) fn server_options(change: impl FnOnce(&mut Config)) -> ServerOptions {
+    let mut options = ServerOptions::new(OriginPolicy::Any);
+    let mut config = Config::default();
+    change(&mut config);
+    options.connection = Arc::new(config);
+    options
+}
+
+/// Has all that the server's handlers are told written down.
+pub(crate) fn record(server: &mut Server<Net>, log: &Log) {
+    let it = log.clone();
+    server.on_open(move |_| it.add("open"));
+    let it = log.clone();
+    server.on_message(move |message, _| it.add(described(&message)));
+    let it = log.clone();
+    server.on_close(move |ending, _| it.add(ended(ending)));
+    let it = log.clone();
+    server.on_fail(move |_, _| it.add("fail"));
+}
+
+/// A message, for the log.
+pub(crate) fn described(message: &Message<'_>) -> String {
+    String::from_utf8_lossy(message.as_bytes()).into_owned()
+}
+
+/// How a connection has ended, for the log.
+pub(crate) fn ended(ending: &Ending<'_>) -> &'static str {
+    if ending.clean { "close, clean" } else { "close, failed" }
+}
+
+impl Site {
+    /// A server that writes everything down.
+    pub(crate) fn new() -> Self {
+        Self::with(|_, _| ())
+    }
+
+    /// The same with some handlers replaced.
+    pub(crate) fn with(set: impl FnOnce(&mut Server<Net>, &Log)) -> Self {
+        Self::of(&EventLoop::new().unwrap(), server_options(|_| ()), set)
+    }
+
+    /// The same in this loop, with these options.
+    pub(crate) fn of(
+        event_loop: &EventLoop,
+        settings: impl Into<ServerSettings>,
+        set: impl FnOnce(&mut Server<Net>, &Log),
+    ) -> Self {
+        let (event_loop, log) = (event_loop.clone(), Log::default());
+        let mut server = Server::<Net>::new(settings);
+        record(&mut server, &log);
+        set(&mut server, &log);
+        server.set_event_loop(&event_loop).unwrap();
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        Self { event_loop, server, address, log }
+    }
+
+    #[track_caller]
+    pub(crate) fn drive(&self, what: &str, is_so: impl FnMut() -> bool) -> usize {
+        drive(&self.event_loop, what, is_so)
+    }
+
+    /// Runs the loop until there are so many entries in the log.
+    #[track_caller]
+    pub(crate) fn drive_to(&self, entries: usize) -> usize {
+        self.drive(&format!("{entries} entries"), || self.log.len() >= entries)
+    }
+
+    /// A connection whose handshake is through, by TCP. That it has opened is not in the log.
+    #[track_caller]
+    pub(crate) fn open(&self) -> Peer {
+        let peer = Peer::tcp(self.address);
+        self.shake_hands(peer)
+    }
+
+    /// The same by a Unix socket.
+    #[track_caller]
+    pub(crate) fn open_unix(&self) -> Peer {
+        let path = socket_path();
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        self.server.listen_on_unix(listener).unwrap();
+        self.server.start_accept().unwrap();
+        let peer = Peer::unix(&path);
+        std::fs::remove_file(&path).unwrap();
+        self.shake_hands(peer)
+    }
+
+    #[track_caller]
+    fn shake_hands(&self, mut peer: Peer) -> Peer {
+        peer.send(request("/"));
+        let mut head = None;
+        self.drive("the handshake", || {
+            head = peer.head();
+            head.is_some()
+        });
+        assert!(head.unwrap().starts_with(SWITCHING));
+        self.log.take();
+        peer
+    }
+
+    /// A connection whose handshake is through, while other threads run the loop.
+    #[track_caller]
+    pub(crate) fn open_elsewhere(&self) -> Peer {
+        let mut peer = Peer::tcp(self.address);
+        peer.send(request("/"));
+        let mut head = None;
+        wait("the handshake", || {
+            head = peer.head();
+            head.is_some()
+        });
+        assert!(head.unwrap().starts_with(SWITCHING));
+        peer
+    }
+
+    /// The one connection that there is.
+    pub(crate) fn handle(&self) -> Handle<Handlers> {
+        let mut all = self.server.connections();
+        assert_eq!(all.len(), 1);
+        all.remove(0)
+    }
+}
+
+/// A path for a socket, which no other test has.
+pub(crate) fn socket_path() -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("anyloop-{}-{number}.sock", std::process::id()))
+}
+
+/// Nothing is random: nonces are zeros, and so the response is known.
+struct Zeros;
+
+impl Random for Zeros {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
+
+pub(crate) fn client_settings() -> ClientSettings {
+    let mut options = ClientOptions::default();
+    options.connection = Arc::new(Config::new(Arc::new(Zeros)));
+    options.into()
+}
+
+/// A client under test, that writes everything down, in this loop.
+pub(crate) fn client(event_loop: &EventLoop, log: &Log) -> Client<Net> {
+    let mut client = Client::<Net>::new(client_settings());
+    let it = log.clone();
+    client.on_open(move |_| it.add("open"));
+    let it = log.clone();
+    client.on_message(move |message, _| it.add(described(&message)));
+    let it = log.clone();
+    client.on_close(move |ending, _| it.add(ended(ending)));
+    let it = log.clone();
+    client.on_fail(move |_, _| it.add("fail"));
+    client.set_event_loop(event_loop).unwrap();
+    client
+}
+
+/// Connects the client to a plain socket, and answers its request.
+#[track_caller]
+pub(crate) fn open_client(
+    event_loop: &EventLoop,
+    client: &Client<Net>,
+) -> (Peer, Handle<Handlers>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("ws://{}/", listener.local_addr().unwrap());
+    let handle = client.connect(uri.as_str()).unwrap();
+    // The kernel takes the connection as soon as it is asked for, before it is accepted from.
+    let mut head = None;
+    event_loop.run_for(std::time::Duration::from_millis(1));
+    let mut peer = Peer::accept(&listener);
+    drive(event_loop, "the request", || {
+        head = peer.head();
+        head.is_some()
+    });
+    peer.send(RESPONSE);
+    (peer, handle)
+}

@@ -1,0 +1,229 @@
+//! Step by step: one handler at a time over one read, budgets, and run calls inside handlers.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyloop::EventLoop;
+
+use crate::harness::{Count, Log, PATIENCE, await_readable, within_time};
+use crate::site::{Site, described, server_options};
+use crate::wire::{Frame, Peer, numbered, text};
+
+/// A thousand messages, each of another size and content, and what they are.
+fn thousand() -> (Vec<u8>, Vec<String>) {
+    let all: Vec<String> = (0..1000).map(|i| format!("{i}:{}", "x".repeat(i % 40))).collect();
+    (all.iter().flat_map(text).collect(), all)
+}
+
+fn a_thousand_steps(open: fn(&Site) -> Peer) {
+    within_time(move || {
+        let site = Site::new();
+        let peer = open(&site);
+        let (bytes, messages) = thousand();
+        peer.send(bytes); // in one piece
+        await_readable(&site.event_loop);
+        for (i, message) in messages.iter().enumerate() {
+            let mut called = site.event_loop.poll_one();
+            if called == 0 && i == 0 {
+                await_readable(&site.event_loop); // something else was first
+                called = site.event_loop.poll_one();
+            }
+            assert_eq!(called, 1, "at message {i}");
+            assert_eq!(site.log.take(), [message.as_str()]);
+        }
+        assert_eq!(site.event_loop.poll_one(), 0);
+    });
+}
+
+#[test]
+fn pitfall_poll_one_hands_out_one_message_of_a_thousand_in_one_read() {
+    a_thousand_steps(Site::open);
+}
+
+#[test]
+fn pitfall_poll_one_hands_out_one_message_of_a_thousand_in_one_read_of_a_unix_socket() {
+    a_thousand_steps(Site::open_unix);
+}
+
+#[test]
+fn run_one_hands_out_one_message_of_a_thousand() {
+    within_time(|| {
+        let site = Site::new();
+        let peer = site.open();
+        let (bytes, messages) = thousand();
+        peer.send(bytes);
+        for message in &messages {
+            assert_eq!(site.event_loop.run_one(), 1);
+            assert_eq!(site.log.take(), [message.as_str()]);
+        }
+    });
+}
+
+#[test]
+fn steps_go_on_across_what_comes_meanwhile() {
+    within_time(|| {
+        let site = Site::new();
+        let peer = site.open();
+        // Each step hands out one message, and two more come, the second of them in two parts.
+        let frames: Vec<u8> = numbered(300);
+        let mut pieces = frames.chunks(11);
+        for i in 0..300 {
+            for piece in pieces.by_ref().take(2) {
+                peer.send(piece);
+            }
+            assert_eq!(site.event_loop.run_one(), 1);
+            assert_eq!(site.log.take(), [i.to_string()]);
+        }
+    });
+}
+
+#[test]
+fn a_budget_of_handlers_holds_within_one_read() {
+    within_time(|| {
+        let site = Site::new();
+        let peer = site.open();
+        let (bytes, messages) = thousand();
+        peer.send(bytes);
+        let mut told = 0;
+        while told < 1000 {
+            await_readable(&site.event_loop);
+            let ran = site.event_loop.poll_budget(7, None);
+            assert!(ran <= 7);
+            told += ran;
+            assert_eq!(site.log.all(), messages[..told]);
+            assert!(ran == 7 || told == 1000 || told == 0, "{ran} after {told}");
+        }
+    });
+}
+
+#[test]
+fn a_budget_of_time_holds_within_one_read() {
+    within_time(|| {
+        // A handler takes all the time that there is, and so it is the last.
+        let until = Arc::new(Mutex::new(Instant::now()));
+        let site = Site::with(|server, log| {
+            let (it, until) = (log.clone(), until.clone());
+            server.on_message(move |message, _| {
+                it.add(described(&message));
+                let until = *until.lock().unwrap();
+                thread::sleep(until.saturating_duration_since(Instant::now()));
+            });
+        });
+        let peer = site.open();
+        peer.send(numbered(100));
+        let mut rounds = 0;
+        while site.log.len() < 5 {
+            await_readable(&site.event_loop);
+            let end = Instant::now() + Duration::from_millis(50);
+            *until.lock().unwrap() = end;
+            let (before, ran) = (site.log.len(), site.event_loop.poll_budget(100, Some(end)));
+            assert!(ran <= 1 && site.log.len() == before + ran);
+            rounds += 1;
+            assert!(rounds < 100, "nothing is handed out");
+        }
+        site.drive_to(100);
+        assert_eq!(site.log.all(), (0..100).map(|i| i.to_string()).collect::<Vec<_>>());
+    });
+}
+
+/// A message handler runs the loop, which serves another connection: what was lent to it stays as it
+/// is, what it sends goes where it should, and its own connection is not served meanwhile.
+fn a_run_call_in_a_handler(call: fn(&EventLoop) -> usize) {
+    within_time(move || {
+        let event_loop = EventLoop::new().unwrap();
+        // In its own handler it would keep itself alive.
+        let inner = Arc::new(Mutex::new(Some(event_loop.clone())));
+        let writer = Arc::new(Mutex::new(None::<socket2::Socket>));
+        let (others, is_inside) = (Count::default(), Arc::new(Mutex::new(())));
+        let long = "y".repeat(30_000);
+        let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
+            let (it, inner, writer) = (log.clone(), inner.clone(), writer.clone());
+            let (others, long) = (others.clone(), long.clone());
+            server.on_message(move |message, context| {
+                let before = described(&message);
+                if !before.starts_with("outer") {
+                    context.send(message).unwrap();
+                    others.add();
+                    return;
+                }
+                let _inside = is_inside.try_lock().expect("one handler of a connection at a time");
+                context.send("before").unwrap();
+                let event_loop = inner.lock().unwrap().clone().unwrap();
+                if let Some(mut writer) = writer.lock().unwrap().take() {
+                    let messages = (0..3).flat_map(|i| text(format!("other {i} {long}")));
+                    writer.write_all(&messages.collect::<Vec<_>>()).unwrap();
+                }
+                let begun = Instant::now();
+                while others.get() < 3 {
+                    assert!(begun.elapsed() < PATIENCE, "the other connection is not served");
+                    call(&event_loop);
+                }
+                assert_eq!(described(&message), before, "the message was overwritten");
+                context.send(message).unwrap();
+                it.add(before);
+            });
+        });
+        let (mut outer, mut other) = (site.open(), site.open());
+        *writer.lock().unwrap() = Some(other.writer());
+        let messages: Vec<_> =
+            (0..3).map(|i| format!("outer {i} {}", "x".repeat(10_000))).collect();
+        outer.send(messages.iter().flat_map(text).collect::<Vec<_>>());
+        site.drive_to(3);
+        assert_eq!(site.log.all(), messages);
+        let (mut answers, mut others) = (Vec::new(), Vec::new());
+        site.drive("the answers", || {
+            answers.extend(outer.frames());
+            others.extend(other.frames());
+            answers.len() >= 6 && others.len() >= 3
+        });
+        let sent = messages.iter().flat_map(|it| [Frame::text("before"), Frame::text(it)]);
+        assert!(answers == sent.collect::<Vec<_>>());
+        let sent = (0..3).map(|i| Frame::text(&format!("other {i} {long}")));
+        assert!(others == sent.collect::<Vec<_>>());
+        inner.lock().unwrap().take();
+    });
+}
+
+#[test]
+fn poll_one_in_a_message_handler_keeps_the_message_and_serves_others() {
+    a_run_call_in_a_handler(EventLoop::poll_one);
+}
+
+#[test]
+fn poll_in_a_message_handler_keeps_the_message_and_serves_others() {
+    a_run_call_in_a_handler(EventLoop::poll);
+}
+
+#[test]
+fn run_one_in_a_message_handler_keeps_the_message_and_serves_others() {
+    a_run_call_in_a_handler(EventLoop::run_one);
+}
+
+#[test]
+fn run_for_in_a_message_handler_keeps_the_message_and_serves_others() {
+    a_run_call_in_a_handler(|event_loop| event_loop.run_for(Duration::from_millis(1)));
+}
+
+#[test]
+fn a_run_call_in_a_posted_function_runs_what_is_behind_it() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let (inner, it) = (event_loop.clone(), log.clone());
+        event_loop.post(move || {
+            it.add("begin");
+            assert_eq!(inner.poll_one(), 1);
+            assert_eq!(inner.poll(), 1);
+            assert_eq!(inner.poll(), 0);
+            assert!(!inner.stopped()); // this function is work itself
+            it.add("end");
+        });
+        for name in ["a", "b"] {
+            let it = log.clone();
+            event_loop.post(move || it.add(name));
+        }
+        assert_eq!(event_loop.run(), 1); // the others were counted within
+        assert_eq!(log.all(), ["begin", "a", "b", "end"]);
+    });
+}

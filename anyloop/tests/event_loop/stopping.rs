@@ -1,0 +1,238 @@
+//! Stopping: every run call returns after its current handler, and nothing is lost.
+
+use std::thread;
+use std::time::Duration;
+
+use anyloop::EventLoop;
+use anyloop::proto::handshake::Accept;
+
+use crate::harness::{Count, Log, await_readable, within_time};
+use crate::site::{Site, described};
+use crate::wire::{Frame, Peer, close, numbered, request, text};
+
+#[test]
+fn stop_in_a_handler_lets_no_other_begin() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        for name in ["a", "b", "c"] {
+            let (it, stops) = (log.clone(), event_loop.handle());
+            event_loop.post(move || {
+                if name == "b" {
+                    stops.stop().unwrap();
+                }
+                it.add(name); // it ends as usual
+            });
+        }
+        assert_eq!(event_loop.run(), 2);
+        assert_eq!(log.all(), ["a", "b"]);
+        assert!(event_loop.stopped());
+        event_loop.reset().unwrap();
+        assert_eq!(event_loop.run(), 1);
+        assert_eq!(log.all(), ["a", "b", "c"]);
+    });
+}
+
+#[test]
+fn stop_from_another_thread_ends_a_run_that_waits() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let _guard = event_loop.keep_alive();
+        for by_handle in [false, true] {
+            let (it, handle) = (event_loop.clone(), event_loop.handle());
+            let thread = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(20));
+                match by_handle {
+                    false => it.stop(),
+                    true => handle.stop().unwrap(),
+                }
+            });
+            assert_eq!(event_loop.run(), 0);
+            assert!(event_loop.stopped());
+            thread.join().unwrap();
+            event_loop.reset().unwrap();
+        }
+    });
+}
+
+#[test]
+fn posts_and_timers_survive_a_stop() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        // All of them are due, and each stops the loop.
+        for i in 0..10 {
+            let (it, stops) = (log.clone(), event_loop.handle());
+            let f = move || {
+                it.add(i.to_string());
+                stops.stop().unwrap();
+            };
+            match i % 2 {
+                0 => event_loop.post(f),
+                _ => _ = event_loop.set_timer(Duration::ZERO, move |_| f()),
+            }
+        }
+        for ran in 1..=10 {
+            assert_eq!(event_loop.run(), 1);
+            assert_eq!(log.len(), ran);
+            assert_eq!(event_loop.run(), 0);
+            event_loop.reset().unwrap();
+        }
+        assert_eq!(event_loop.run(), 0);
+        let mut all = log.all();
+        all.sort();
+        assert_eq!(all, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    });
+}
+
+/// A thousand frames in one read, and a stop in the tenth handler.
+fn a_stop_within_one_read(open: fn(&Site) -> Peer) {
+    within_time(move || {
+        let event_loop = EventLoop::new().unwrap();
+        let (stops, count) = (event_loop.handle(), Count::default());
+        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, log| {
+            let it = log.clone();
+            server.on_message(move |message, _| {
+                it.add(described(&message));
+                if count.add() == 10 {
+                    stops.stop().unwrap();
+                }
+            });
+        });
+        let mut peer = open(&site);
+        peer.send(numbered(1000));
+        assert_eq!(event_loop.run(), 10);
+        assert_eq!(site.log.len(), 10);
+        assert!(!peer.is_over()); // nothing is closed
+        event_loop.reset().unwrap();
+        assert_eq!(site.drive_to(1000), 990);
+        assert_eq!(site.log.all(), (0..1000).map(|i| i.to_string()).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn pitfall_messages_that_were_read_survive_a_stop() {
+    a_stop_within_one_read(Site::open);
+}
+
+#[test]
+fn pitfall_messages_that_were_read_survive_a_stop_on_a_unix_socket() {
+    a_stop_within_one_read(Site::open_unix);
+}
+
+#[test]
+fn pitfall_readiness_that_was_harvested_survives_a_stop() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let stops = event_loop.handle();
+        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, log| {
+            let it = log.clone();
+            server.on_message(move |message, _| {
+                it.add(described(&message));
+                stops.stop().unwrap();
+            });
+        });
+        let peers: Vec<_> = (0..30).map(|_| site.open()).collect();
+        for (i, peer) in peers.iter().enumerate() {
+            peer.send(text(i.to_string()));
+        }
+        for ran in 1..=30 {
+            assert_eq!(event_loop.run(), 1);
+            assert_eq!(site.log.len(), ran);
+            event_loop.reset().unwrap();
+        }
+        let mut all: Vec<usize> = site.log.all().iter().map(|it| it.parse().unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..30).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn pitfall_readiness_that_was_harvested_survives_run_one_and_poll_one() {
+    within_time(|| {
+        let site = Site::new();
+        let peers: Vec<_> = (0..30).map(|_| site.open()).collect();
+        for (i, peer) in peers.iter().enumerate() {
+            peer.send(text(i.to_string()));
+        }
+        for ran in 1..=30 {
+            await_readable(&site.event_loop);
+            let call = if ran % 2 == 0 { EventLoop::run_one } else { EventLoop::poll_one };
+            let mut called = call(&site.event_loop);
+            while called == 0 {
+                await_readable(&site.event_loop); // that was not the message, but its way here
+                called = call(&site.event_loop);
+            }
+            assert_eq!((called, site.log.len()), (1, ran));
+        }
+        let mut all: Vec<usize> = site.log.all().iter().map(|it| it.parse().unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..30).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_stop_in_the_midst_of_a_handshake_loses_nothing_of_it() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let stops = event_loop.handle();
+        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, log| {
+            let stop = move |log: &Log, entry: String| {
+                log.add(entry);
+                stops.stop().unwrap();
+            };
+            let (it, stop_in) = (log.clone(), stop.clone());
+            server.on_validate(move |_, _| {
+                stop_in(&it, "validate".into());
+                Accept::new().into()
+            });
+            let (it, stop_in) = (log.clone(), stop.clone());
+            server.on_open(move |context| {
+                context.send("welcome").unwrap();
+                stop_in(&it, "open".into());
+            });
+            let (it, stop_in) = (log.clone(), stop.clone());
+            server.on_message(move |message, _| stop_in(&it, described(&message)));
+            let (it, stop_in) = (log.clone(), stop);
+            server.on_close(move |_, _| stop_in(&it, "close".into()));
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send([request("/"), text("a"), text("b"), close(1000)].concat());
+        let all = ["validate", "open", "a", "b", "close"];
+        for told in 1..=all.len() {
+            assert_eq!(event_loop.run(), 1);
+            assert_eq!(site.log.all(), all[..told]);
+            event_loop.reset().unwrap();
+        }
+        crate::harness::wait("the end", || peer.is_over());
+        assert!(peer.head().is_some());
+        assert_eq!(peer.frames(), [Frame::text("welcome"), Frame::close(1000)]);
+    });
+}
+
+#[test]
+fn pitfall_a_stop_while_another_thread_runs_ends_it_between_two_handlers() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let (begun, ran) = (Count::default(), Count::default());
+        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, _| {
+            let (begun, ran) = (begun.clone(), ran.clone());
+            server.on_message(move |_, _| {
+                begun.add();
+                thread::sleep(Duration::from_micros(100));
+                ran.add();
+            });
+        });
+        let peer = site.open();
+        peer.send(numbered(1000));
+        let mut called = 0;
+        while ran.get() < 1000 {
+            let (runs, before) = (event_loop.clone(), ran.get());
+            let thread = thread::spawn(move || runs.run());
+            crate::harness::wait("a message", || ran.get() > before);
+            event_loop.stop();
+            called += thread.join().unwrap();
+            assert_eq!(begun.get(), ran.get()); // none was left in its midst
+            event_loop.reset().unwrap();
+        }
+        assert_eq!((called, ran.get()), (1000, 1000));
+    });
+}

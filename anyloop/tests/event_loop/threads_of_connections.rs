@@ -1,0 +1,380 @@
+//! Several threads inside `run` at a time, and connections that they serve.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyloop::endpoint::Context;
+use anyloop::net::Net;
+use anyloop::proto::handshake::ServerOptions;
+use anyloop::proto::{CloseCode, Ending, Message};
+use anyloop::{EventLoop, Handler, Server};
+
+use crate::harness::{Count, FAR, Log, PATIENCE, panics, wait, within_time};
+use crate::site::{Site, described, server_options};
+use crate::wire::{Frame, Peer, close, masked, numbered, request, text};
+
+/// Checks that it is called once at a time, and in order.
+struct Strand {
+    is_inside: AtomicBool,
+    received: usize,
+    posted: usize,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    overlaps: Count,
+    disorder: Count,
+    opened: Count,
+    messages: Count,
+    posted: Count,
+    closed: Count,
+}
+
+impl Strand {
+    fn enter(&self) {
+        if self.is_inside.swap(true, Ordering::SeqCst) {
+            self.seen.overlaps.add();
+        }
+        thread::yield_now(); // so that another would come
+    }
+
+    fn leave(&self) {
+        self.is_inside.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Handler for Strand {
+    fn open(&mut self, _: &mut Context<'_, Self>) {
+        self.enter();
+        self.seen.opened.add();
+        self.leave();
+    }
+
+    fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+        self.enter();
+        if described(&message) != self.received.to_string() {
+            self.seen.disorder.add();
+        }
+        self.received += 1;
+        self.seen.messages.add();
+        context.send(message).unwrap();
+        self.leave();
+    }
+
+    fn close(&mut self, _: &Ending<'_>, _: &mut Context<'_, Self>) {
+        self.enter();
+        self.seen.closed.add();
+        self.leave();
+    }
+}
+
+#[test]
+fn handlers_of_one_connection_never_overlap_and_stay_in_order() {
+    within_time(|| {
+        let (event_loop, seen) = (EventLoop::new().unwrap(), Arc::new(Seen::default()));
+        let of_handlers = seen.clone();
+        let factory = move || Strand {
+            is_inside: AtomicBool::new(false),
+            received: 0,
+            posted: 0,
+            seen: of_handlers.clone(),
+        };
+        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
+        server.set_event_loop(&event_loop).unwrap();
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        let runner = |_| {
+            let runs = event_loop.clone();
+            thread::spawn(move || runs.run())
+        };
+        let runners: Vec<_> = (0..3).map(runner).collect();
+
+        const PEERS: usize = 8;
+        const MESSAGES: usize = 500;
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::tcp(address)).collect();
+        peers.iter().for_each(|peer| peer.send(request("/")));
+        wait("the handshakes", || server.connections().len() == PEERS);
+        let handles = server.connections();
+        let bytes = numbered(MESSAGES);
+        for (i, piece) in bytes.chunks(bytes.len() / 100 + 1).enumerate() {
+            peers.iter().for_each(|peer| peer.send(piece));
+            for handle in &handles {
+                let posted = move |strand: &mut Strand, _: &mut Context<'_, Strand>| {
+                    strand.enter();
+                    if strand.posted != i {
+                        strand.seen.disorder.add();
+                    }
+                    strand.posted += 1;
+                    strand.seen.posted.add();
+                    strand.leave();
+                };
+                handle.post(posted).unwrap();
+            }
+        }
+        wait("the messages", || seen.messages.get() == PEERS * MESSAGES);
+        wait("what was posted", || seen.posted.get() == PEERS * 100);
+        peers.iter().for_each(|peer| peer.send(close(1000)));
+        for peer in &mut peers {
+            let (mut frames, mut head) = (Vec::new(), None);
+            wait("the end", || {
+                head = head.take().or_else(|| peer.head());
+                if head.is_some() {
+                    frames.extend(peer.frames());
+                }
+                peer.is_over()
+            });
+            frames.extend(peer.frames());
+            assert_eq!(frames.pop(), Some(Frame::close(1000)));
+            let expected = (0..MESSAGES).map(|i| Frame::text(&i.to_string()));
+            assert!(frames.into_iter().eq(expected));
+        }
+        server.stop_listening();
+        let ran: usize = runners.into_iter().map(|it| it.join().unwrap()).sum();
+        assert_eq!((seen.overlaps.get(), seen.disorder.get()), (0, 0));
+        assert_eq!((seen.opened.get(), seen.closed.get()), (PEERS, PEERS));
+        // validate, open, close, and the rest
+        assert_eq!(ran, PEERS * (3 + MESSAGES + 100));
+    });
+}
+
+fn runner(event_loop: &EventLoop) -> JoinHandle<usize> {
+    let runs = event_loop.clone();
+    thread::spawn(move || runs.run())
+}
+
+/// No deadline wakes a loop, which would otherwise find what it has missed.
+fn without_deadlines() -> ServerOptions {
+    let mut options = server_options(|config| {
+        config.ping_interval = None;
+        config.close_timeout = None;
+    });
+    options.open_timeout = None;
+    options
+}
+
+/// A site of which the handler of `wait` waits until `go` is said, and others are echoed.
+struct Waiting {
+    site: Site,
+    /// A handler waits.
+    waits: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        let ((tell, waits), (go, told)) = (mpsc::channel(), mpsc::channel::<()>());
+        let (tell, told) = (Mutex::new(tell), Mutex::new(told));
+        let event_loop = EventLoop::new().unwrap();
+        let site = Site::of(&event_loop, without_deadlines(), |server, log| {
+            let it = log.clone();
+            server.on_message(move |message, context| {
+                if message.as_bytes() == b"wait" {
+                    tell.lock().unwrap().send(()).unwrap();
+                    told.lock().unwrap().recv_timeout(PATIENCE).expect("somebody says go");
+                }
+                assert!(message.as_bytes() != b"panic", "in a handler");
+                it.add(described(&message));
+                context.send(message).unwrap();
+            });
+        });
+        Self { site, waits, go }
+    }
+}
+
+#[test]
+fn different_connections_are_served_at_a_time() {
+    within_time(|| {
+        let Waiting { site, waits, go } = Waiting::new();
+        let (mut first, mut second) = (site.open(), site.open());
+        let runners = [runner(&site.event_loop), runner(&site.event_loop)];
+        first.send([text("wait"), text("behind")].concat());
+        waits.recv_timeout(PATIENCE).unwrap();
+        for i in 0..20 {
+            let message = i.to_string();
+            second.send(text(&message));
+            wait("the echo", || second.frame() == Some(Frame::text(&message)));
+        }
+        let mut third = site.open_elsewhere(); // accepting goes on as well
+        third.send(text("third"));
+        wait("the echo", || third.frame() == Some(Frame::text("third")));
+        assert_eq!(first.frame(), None);
+        go.send(()).unwrap();
+        wait("the echo", || first.frame() == Some(Frame::text("wait")));
+        wait("the echo", || first.frame() == Some(Frame::text("behind")));
+        site.event_loop.stop();
+        runners.into_iter().for_each(|it| _ = it.join().unwrap());
+    });
+}
+
+#[test]
+fn a_thread_that_comes_while_another_is_stuck_reaches_all_there_is() {
+    within_time(|| {
+        let Waiting { site, waits, go } = Waiting::new();
+        let (mut first, mut second) = (site.open(), site.open());
+        // Both have something when the only thread takes the first.
+        first.send(text("wait"));
+        second.send(text("second"));
+        let stuck = runner(&site.event_loop);
+        waits.recv_timeout(PATIENCE).unwrap();
+        site.drive("the echo", || second.frame() == Some(Frame::text("second")));
+        second.send(text("again"));
+        site.drive("the echo", || second.frame() == Some(Frame::text("again")));
+        go.send(()).unwrap();
+        wait("the echo", || first.frame() == Some(Frame::text("wait")));
+        site.event_loop.stop();
+        stuck.join().unwrap();
+    });
+}
+
+/// One thread sleeps in `run`, the other takes one message of several and leaves.
+fn leaves_the_rest_to_a_thread_that_sleeps(call: impl FnOnce(&EventLoop) + Send + 'static) {
+    within_time(move || {
+        let Waiting { site, waits, go } = Waiting::new();
+        let (mut first, mut second) = (site.open(), site.open());
+        first.send(text("wait"));
+        let sleeps = runner(&site.event_loop);
+        waits.recv_timeout(PATIENCE).unwrap();
+        // The runner is stuck, so it is this thread that takes what the second sends. Its handler waits
+        // until the runner is done with the first, and sleeps: that it does cannot be seen from here,
+        // and if it did not the test would pass for that reason.
+        second.send([text("wait"), text("middle"), text("behind")].concat());
+        let (tell, told) = mpsc::channel();
+        let helper = thread::spawn(move || {
+            waits.recv_timeout(PATIENCE).unwrap(); // the second's handler waits
+            go.send(()).unwrap(); // one of the two goes on
+            let _ = told.recv_timeout(Duration::from_millis(100));
+            go.send(()).unwrap();
+            (waits, go)
+        });
+        call(&site.event_loop);
+        tell.send(()).ok();
+        wait("the echo", || first.frame() == Some(Frame::text("wait")));
+        wait("the echo", || second.frame() == Some(Frame::text("wait")));
+        for rest in ["middle", "behind"] {
+            wait("what is left", || second.frame() == Some(Frame::text(rest)));
+        }
+        helper.join().unwrap();
+        site.event_loop.stop();
+        sleeps.join().unwrap();
+    });
+}
+
+#[test]
+fn pitfall_what_poll_one_leaves_is_taken_by_a_thread_that_sleeps_in_run() {
+    leaves_the_rest_to_a_thread_that_sleeps(|event_loop| while event_loop.poll_one() == 0 {});
+}
+
+#[test]
+fn pitfall_what_run_one_leaves_is_taken_by_a_thread_that_sleeps_in_run() {
+    leaves_the_rest_to_a_thread_that_sleeps(|event_loop| assert_eq!(event_loop.run_one(), 1));
+}
+
+/// The panic is in the thread that leaves, and what is left of the connection for the other.
+#[test]
+fn pitfall_a_connection_that_panics_in_a_thread_that_leaves_ends_in_another() {
+    within_time(|| {
+        let closed = Log::default();
+        let it = closed.clone();
+        let site = Site::with(|server, _| {
+            server.on_message(|_, _| panic!("in a handler"));
+            server.on_close(move |_, _| it.add("close"));
+        });
+        let mut peer = site.open();
+        peer.send(text("hi"));
+        let event_loop = site.event_loop.clone();
+        panics("in a handler", || event_loop.run());
+        let runner = runner(&site.event_loop);
+        wait("the Close", || peer.frame().is_some_and(|frame| frame.close_code() == Some(1011)));
+        drop(peer);
+        wait("the end", || closed.has("close"));
+        site.event_loop.stop();
+        runner.join().unwrap();
+        assert_eq!(closed.len(), 1);
+    });
+}
+
+/// Two threads inside `run`: one serves the connection, and when it has become busy the other sleeps and
+/// waits for events, for as long as it knows to be right. There are no deadlines that it could know.
+fn two_threads(
+    close_timeout: Duration,
+    set: impl FnOnce(&mut Server<Net>, &Log),
+    test: impl FnOnce(&Site),
+) {
+    let mut options = without_deadlines();
+    let connection = Arc::make_mut(&mut options.connection);
+    connection.close_timeout = Some(close_timeout);
+    let site = Site::of(&EventLoop::new().unwrap(), options, set);
+    let runners = [runner(&site.event_loop), runner(&site.event_loop)];
+    test(&site);
+    site.event_loop.stop();
+    runners.into_iter().for_each(|it| _ = it.join().unwrap());
+}
+
+#[test]
+fn pitfall_a_timer_that_a_busy_thread_sets_on_a_connection_wakes_one_that_sleeps() {
+    within_time(|| {
+        let set = |server: &mut Server<Net>, log: &Log| {
+            let it = log.clone();
+            server.on_message(move |_, context| {
+                thread::sleep(Duration::from_millis(50)); // the other sleeps by now, most likely
+                let it = it.clone();
+                context.set_timer(Duration::from_millis(5), move |_, _| it.add("timer"));
+            });
+        };
+        two_threads(FAR, set, |site| {
+            let peer = site.open_elsewhere();
+            for fired in 1..=3 {
+                peer.send(text("hi"));
+                wait("the timer", || site.log.count("timer") == fired);
+            }
+        });
+    });
+}
+
+#[test]
+fn pitfall_a_deadline_that_a_busy_thread_brings_about_wakes_one_that_sleeps() {
+    within_time(|| {
+        let set = |server: &mut Server<Net>, _: &Log| {
+            server.on_message(|_, context| {
+                thread::sleep(Duration::from_millis(50)); // as above
+                context.close(CloseCode::NORMAL, "").unwrap();
+            });
+        };
+        two_threads(Duration::from_millis(20), set, |site| {
+            let peer = site.open_elsewhere();
+            peer.send(text("hi")); // and it does not answer the Close
+            wait("the end", || site.log.has("close, failed"));
+        });
+    });
+}
+
+#[test]
+fn pitfall_what_a_busy_thread_leaves_for_later_is_not_left_to_one_that_sleeps() {
+    within_time(|| {
+        let set = |server: &mut Server<Net>, log: &Log| {
+            let it = log.clone();
+            server.on_message(move |message, _| {
+                thread::sleep(Duration::from_millis(2)); // meanwhile the rest arrives
+                it.add(message.as_bytes().len().to_string());
+            });
+        };
+        two_threads(FAR, set, |site| {
+            let peer = site.open_elsewhere();
+            // About what is read in a turn, and more or less.
+            for messages in [24, 30, 36, 47] {
+                site.log.take();
+                let mut writer = peer.writer();
+                let thread = thread::spawn(move || {
+                    let message = masked(2, &vec![7; 50_000]);
+                    writer.write_all(&message.repeat(messages)).unwrap();
+                });
+                wait("all of them", || site.log.count("50000") == messages);
+                thread.join().unwrap();
+            }
+        });
+    });
+}

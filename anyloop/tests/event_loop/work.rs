@@ -1,0 +1,430 @@
+//! What keeps `run` alive, and what ends it: requirement S15 of the design, over all that a loop has.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyloop::endpoint::Verdict;
+use anyloop::event_loop::WatchMode;
+use anyloop::net::{Error, Net};
+use anyloop::proto::handshake::Accept;
+use anyloop::{EventLoop, Server};
+
+use crate::harness::{FAR, Log, PATIENCE, drive, wait, within_time};
+use crate::site::{Site, client, client_settings, open_client, server_options};
+use crate::wire::{End, Frame, Peer, RESPONSE, SWITCHING, close, request, text, unmasked};
+
+/// A while in which a loop without work would have stopped.
+const WHILE: Duration = Duration::from_millis(10);
+
+#[track_caller]
+fn has_work(event_loop: &EventLoop) {
+    event_loop.run_for(WHILE);
+    assert!(!event_loop.stopped(), "it has run out of work");
+}
+
+/// Runs the loop to its end, which is near.
+#[track_caller]
+fn runs_out(event_loop: &EventLoop) -> usize {
+    let ran = event_loop.run_for(PATIENCE);
+    assert!(event_loop.stopped(), "it has not run out of work");
+    ran
+}
+
+#[test]
+fn to_listen_alone_is_no_work() {
+    within_time(|| {
+        let server = Server::<Net>::new(server_options(|_| ()));
+        server.listen("127.0.0.1:0").unwrap();
+        let path = crate::site::socket_path();
+        server.listen_unix(&path).unwrap();
+        assert!(server.is_listening() && !server.is_accepting());
+        assert_eq!(server.run().unwrap(), 0);
+        assert!(server.stopped().unwrap());
+        server.stop_listening();
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn to_accept_without_listening_is_an_error() {
+    let server = Server::<Net>::new(server_options(|_| ()));
+    assert!(matches!(server.start_accept(), Err(Error::NotListening)));
+}
+
+#[test]
+fn a_listener_that_accepts_keeps_run_alive_until_it_is_closed() {
+    within_time(|| {
+        let site = Site::new();
+        has_work(&site.event_loop);
+        site.server.stop_listening();
+        assert_eq!(runs_out(&site.event_loop), 0);
+        assert!(TcpStream::connect(site.address).is_err());
+        assert!(!site.server.is_listening() && !site.server.is_accepting());
+    });
+}
+
+#[test]
+fn stop_listening_ends_a_run_that_waits_elsewhere() {
+    within_time(|| {
+        let site = Site::new();
+        let runs = site.event_loop.clone();
+        let thread = thread::spawn(move || runs.run());
+        thread::sleep(Duration::from_millis(20));
+        site.server.stop_listening();
+        assert_eq!(thread.join().unwrap(), 0);
+    });
+}
+
+#[test]
+fn two_listeners_are_both_work() {
+    within_time(|| {
+        let site = Site::new();
+        let other = Server::<Net>::new(server_options(|_| ()));
+        other.set_event_loop(&site.event_loop).unwrap();
+        other.listen("127.0.0.1:0").unwrap();
+        other.start_accept().unwrap();
+        site.server.stop_listening();
+        has_work(&site.event_loop);
+        drop(other); // which closes it
+        runs_out(&site.event_loop);
+    });
+}
+
+#[test]
+fn after_stop_listening_run_ends_with_the_last_connection() {
+    within_time(|| {
+        let site = Site::with(|server, _| {
+            server.on_message(|message, context| _ = context.send(message));
+        });
+        let (mut first, second) = (site.open(), site.open());
+        site.server.stop_listening();
+        has_work(&site.event_loop);
+        second.send(close(1000));
+        site.drive_to(1);
+        has_work(&site.event_loop);
+        first.send(text("still here"));
+        site.drive("the echo", || first.frame() == Some(Frame::text("still here")));
+        first.send(close(1000));
+        assert_eq!(runs_out(&site.event_loop), 1);
+        assert_eq!(site.log.all(), ["close, clean", "close, clean"]);
+    });
+}
+
+#[test]
+fn stop_listening_lets_handshakes_that_are_in_flight_finish() {
+    within_time(|| {
+        let site = Site::new();
+        let mut peer = Peer::tcp(site.address);
+        let bytes = request("/");
+        peer.send(&bytes[..50]);
+        site.drive("the connection", || site.server.connections().len() == 1);
+        site.server.stop_listening();
+        has_work(&site.event_loop);
+        peer.send(&bytes[50..]);
+        site.drive("the response", || peer.head().is_some_and(|it| it.starts_with(SWITCHING)));
+        peer.send(close(1000));
+        runs_out(&site.event_loop);
+        assert_eq!(site.log.all(), ["open", "close, clean"]);
+    });
+}
+
+#[test]
+fn a_server_can_listen_anew_after_it_has_stopped() {
+    within_time(|| {
+        let mut site = Site::new();
+        site.server.stop_listening();
+        runs_out(&site.event_loop);
+        site.event_loop.reset().unwrap();
+        site.address = site.server.listen("127.0.0.1:0").unwrap();
+        site.server.start_accept().unwrap();
+        let _peer = site.open();
+    });
+}
+
+#[test]
+fn a_deferred_request_keeps_run_alive() {
+    within_time(|| {
+        let site = Site::with(|server, log| {
+            let it = log.clone();
+            server.on_validate(move |_, _| {
+                it.add("validate");
+                Verdict::Defer
+            });
+        });
+        let mut peer = Peer::tcp(site.address);
+        peer.send(request("/"));
+        site.drive_to(1);
+        site.server.stop_listening();
+        has_work(&site.event_loop);
+        // And a thread that waits learns of the verdict.
+        let handle = site.handle();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            handle.accept(Accept::new()).unwrap();
+        });
+        assert_eq!(site.event_loop.run_one(), 1);
+        thread.join().unwrap();
+        site.drive("the response", || peer.head().is_some_and(|it| it.starts_with(SWITCHING)));
+        drop(peer);
+        runs_out(&site.event_loop);
+        assert_eq!(site.log.all(), ["validate", "open", "close, failed"]);
+    });
+}
+
+#[test]
+fn a_paused_connection_keeps_run_alive() {
+    within_time(|| {
+        let site = Site::with(|server, log| {
+            let it = log.clone();
+            server.on_message(move |_, context| {
+                it.add("paused");
+                context.pause_reading();
+            });
+        });
+        let peer = site.open();
+        peer.send(text("hi"));
+        site.drive_to(1);
+        site.server.stop_listening();
+        has_work(&site.event_loop);
+        drop(peer);
+        has_work(&site.event_loop); // which it has not read yet
+        site.handle().resume_reading().unwrap();
+        runs_out(&site.event_loop);
+        assert_eq!(site.log.all(), ["paused", "close, failed"]);
+    });
+}
+
+/// A client waits for the server to end the stream (RFC 6455 §7.1.1).
+#[test]
+fn a_connection_keeps_run_alive_until_its_descriptor_is_closed() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let client = client(&event_loop, &log);
+        let (mut peer, _) = open_client(&event_loop, &client);
+        peer.send(unmasked(8, &1000u16.to_be_bytes()));
+        drive(&event_loop, "the Close", || peer.frame() == Some(Frame::close(1000)));
+        has_work(&event_loop);
+        assert_eq!(log.all(), ["open"]);
+        assert!(!peer.is_over());
+        peer.finish();
+        assert_eq!(runs_out(&event_loop), 1);
+        assert_eq!(log.all(), ["open", "close, clean"]);
+        wait("the end", || peer.is_over());
+    });
+}
+
+/// A server that has failed a connection leaves the client the time to read why.
+#[test]
+fn a_connection_that_lingers_keeps_run_alive() {
+    within_time(|| {
+        let site = Site::new();
+        let mut peer = site.open();
+        peer.send(unmasked(1, b"clients must mask"));
+        let mut code = None;
+        site.drive("the Close", || {
+            code = code.or_else(|| peer.frame().and_then(|frame| frame.close_code()));
+            code.is_some()
+        });
+        assert_eq!(code, Some(1002));
+        site.server.stop_listening();
+        let is_told = site.log.len() > 0;
+        if !is_told {
+            has_work(&site.event_loop);
+        }
+        drop(peer);
+        runs_out(&site.event_loop);
+        assert_eq!(site.log.all(), ["close, failed"]);
+    });
+}
+
+#[test]
+fn a_client_runs_out_of_work_with_its_last_connection() {
+    within_time(|| {
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let client = client(&event_loop, &log);
+        let (first, _) = open_client(&event_loop, &client);
+        let (second, _) = open_client(&event_loop, &client);
+        drive(&event_loop, "both", || log.count("open") == 2);
+        drop(first);
+        has_work(&event_loop);
+        drop(second);
+        assert!(runs_out(&event_loop) <= 1 + 1);
+        assert_eq!(log.count("close, failed"), 2);
+    });
+}
+
+#[test]
+fn a_handshake_that_nobody_answers_keeps_run_alive() {
+    within_time(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("ws://{}/", listener.local_addr().unwrap());
+        let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
+        let client = client(&event_loop, &log);
+        client.connect(uri.as_str()).unwrap();
+        has_work(&event_loop);
+        let mut peer = Peer::accept(&listener);
+        has_work(&event_loop);
+        peer.send(RESPONSE);
+        drive(&event_loop, "the opening", || log.has("open"));
+        drop(listener);
+        assert!(peer.head().is_some());
+        drop(peer);
+        runs_out(&event_loop);
+        assert_eq!(log.all(), ["open", "close, failed"]);
+    });
+}
+
+#[test]
+fn perpetual_mode_keeps_run_alive_and_ends_a_run_that_waits_elsewhere() {
+    within_time(|| {
+        let server = Server::<Net>::new(server_options(|_| ()));
+        let client = anyloop::Client::<Net>::new(client_settings());
+        let event_loop = EventLoop::new().unwrap();
+        server.set_event_loop(&event_loop).unwrap();
+        client.set_event_loop(&event_loop).unwrap();
+
+        server.stop_perpetual().unwrap(); // nothing
+        server.start_perpetual().unwrap();
+        server.start_perpetual().unwrap(); // once is enough
+        client.start_perpetual().unwrap();
+        has_work(&event_loop);
+        assert_eq!((event_loop.poll(), event_loop.stopped()), (0, false));
+        server.stop_perpetual().unwrap();
+        has_work(&event_loop); // of the client's
+        let runs = event_loop.clone();
+        let thread = thread::spawn(move || runs.run());
+        thread::sleep(Duration::from_millis(20));
+        client.stop_perpetual().unwrap();
+        assert_eq!(thread.join().unwrap(), 0);
+        assert!(event_loop.stopped());
+        client.stop_perpetual().unwrap(); // nothing
+
+        event_loop.reset().unwrap();
+        client.start_perpetual().unwrap(); // and begun anew
+        has_work(&event_loop);
+        drop(client); // which ends it as well
+        runs_out(&event_loop);
+    });
+}
+
+#[test]
+fn run_ends_with_the_last_guard_wherever_that_is_dropped() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let first = event_loop.keep_alive();
+        let second = event_loop.handle().keep_alive().unwrap();
+        drop(first);
+        has_work(&event_loop);
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            drop(second);
+        });
+        assert_eq!(event_loop.run(), 0);
+        thread.join().unwrap();
+        event_loop.reset().unwrap();
+        let guard = event_loop.keep_alive();
+        event_loop.post(move || drop(guard));
+        assert_eq!(event_loop.run(), 1);
+    });
+}
+
+#[test]
+fn a_shared_loop_runs_until_all_that_is_in_it_is_done() {
+    within_time(|| {
+        let site = Site::new();
+        let peer = site.open();
+        site.server.stop_listening();
+        let event_loop = &site.event_loop;
+        let log = Log::default();
+        let client = client(event_loop, &log);
+        let (server_of_it, _) = open_client(event_loop, &client);
+        let it = log.clone();
+        let timer = event_loop.set_timer(FAR, move |_| it.add("timer"));
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let it = log.clone();
+        let watched = move |_: &mut UnixStream, _| {
+            it.add("watch");
+            ControlFlow::Break(())
+        };
+        event_loop.watch(near, WatchMode::Read, watched).unwrap();
+
+        drive(event_loop, "the client's opening", || log.has("open"));
+        has_work(event_loop);
+        drop(server_of_it);
+        drive(event_loop, "the client's end", || log.has("close, failed"));
+        has_work(event_loop);
+        peer.send(close(1000));
+        site.drive_to(1);
+        has_work(event_loop);
+        far.write_all(b"a").unwrap();
+        drive(event_loop, "the watch", || log.has("watch"));
+        has_work(event_loop);
+        timer.cancel();
+        assert_eq!(runs_out(event_loop), 1);
+        assert_eq!(log.all(), ["open", "close, failed", "watch", "timer"]);
+    });
+}
+
+#[test]
+fn deadlines_of_the_protocol_are_no_work_by_themselves() {
+    within_time(|| {
+        let site = Site::of(
+            &EventLoop::new().unwrap(),
+            server_options(|config| {
+                // Far and near, coarse and exact.
+                config.ping_interval = Some(Duration::from_secs(20));
+                config.idle_timeout = Some(Duration::from_secs(60));
+                config.close_timeout = Some(Duration::from_secs(25));
+            }),
+            |server, _| {
+                server.on_open(|context| _ = context.set_timer(FAR, |_, _| unreachable!()));
+            },
+        );
+        let peer = site.open();
+        site.server.stop_listening();
+        peer.send(close(1000));
+        let begun = Instant::now();
+        site.event_loop.run();
+        assert!(begun.elapsed() < PATIENCE);
+        assert_eq!(site.log.all(), ["close, clean"]);
+    });
+}
+
+#[test]
+fn what_protocol_deadlines_ask_for_happens_in_a_run_that_waits() {
+    within_time(|| {
+        let options = server_options(|config| {
+            config.ping_interval = Some(Duration::from_millis(20));
+            config.pong_timeout = Some(Duration::from_millis(20));
+            config.close_timeout = Some(Duration::from_millis(20));
+        });
+        let site = Site::of(&EventLoop::new().unwrap(), options, |_, _| ());
+        let mut peer = site.open();
+        site.server.stop_listening();
+        site.event_loop.run();
+        let frames = peer.frames();
+        assert_eq!(frames.first().map(|frame| frame.opcode), Some(9));
+        assert!(peer.end().is_some());
+        assert_eq!(site.log.all(), ["close, failed"]);
+    });
+}
+
+#[test]
+fn a_connection_whose_peer_is_reset_ends() {
+    within_time(|| {
+        let site = Site::new();
+        let (peer, mut other) = (site.open(), site.open());
+        peer.reset();
+        site.drive_to(1);
+        assert_eq!(other.end(), None);
+        other.finish();
+        site.server.stop_listening();
+        runs_out(&site.event_loop);
+        assert_eq!(site.log.all(), ["close, failed", "close, failed"]);
+        wait("the end", || other.end() == Some(End::Eof));
+    });
+}
