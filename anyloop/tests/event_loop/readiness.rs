@@ -320,3 +320,25 @@ fn a_connection_that_floods_the_loop_with_small_messages_does_not_starve_others(
 fn a_connection_that_floods_the_loop_with_large_messages_does_not_starve_others() {
     within_time(|| a_flood(masked(2, &vec![0; 4 << 20])));
 }
+
+/// A reset behind messages that have arrived costs none of them, however few are handed out at a time.
+#[test]
+fn pitfall_a_reset_does_not_overtake_what_has_arrived() {
+    within_time(|| {
+        for budget in [1, 100, u64::MAX] {
+            let site = Site::new();
+            let peer = site.open();
+            peer.send(numbered(1_500));
+            peer.send(text("the last"));
+            // All of it is there before the reset is.
+            await_readable(&site.event_loop);
+            peer.reset();
+            let mut ran = 0;
+            while !site.log.has("close, failed") {
+                ran += site.event_loop.poll_budget(budget, None);
+                assert!(!site.event_loop.stopped(), "after {ran}");
+            }
+            assert_eq!(site.log.len(), 1_502, "of {budget} at a time");
+        }
+    });
+}

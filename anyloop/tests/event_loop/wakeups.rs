@@ -173,3 +173,36 @@ fn a_local_loop_has_it_as_well() {
         }
     });
 }
+
+#[test]
+fn pitfall_a_run_call_that_waits_hears_what_the_alarm_would() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let _guard = event_loop.keep_alive();
+        let _events = events_of(&event_loop);
+        for _ in 0..20 {
+            let (inside, (tell, told)) = (event_loop.clone(), mpsc::channel());
+            let runner = thread::spawn(move || inside.run());
+            let posted = tell.clone();
+            event_loop.post(move || posted.send("post").unwrap());
+            assert_eq!(told.recv_timeout(PATIENCE), Ok("post"));
+            event_loop.set_timer(Duration::from_millis(2), move |_| tell.send("timer").unwrap());
+            assert_eq!(told.recv_timeout(PATIENCE), Ok("timer"));
+            event_loop.stop();
+            assert_eq!(runner.join().unwrap(), 2);
+            event_loop.reset().unwrap();
+        }
+    });
+}
+
+#[test]
+fn pitfall_a_bounded_run_call_keeps_to_its_bound_beside_the_alarm() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let _events = events_of(&event_loop);
+        event_loop.set_timer(FAR, |_| {});
+        for _ in 0..5 {
+            event_loop.run_for(Duration::from_millis(2)); // and not until the timer
+        }
+    });
+}
