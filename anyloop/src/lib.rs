@@ -34,3 +34,8 @@ pub use event_loop::{EventLoop, LocalEventLoop};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// Compiles and runs what the guide shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/io-strategy.md")]
+struct IoStrategy;
