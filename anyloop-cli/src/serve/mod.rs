@@ -6,7 +6,9 @@ mod signals;
 mod visitor;
 
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 
 use anyloop::endpoint::{Overflow, ServerSettings};
 use anyloop::net::LocalAddress;
@@ -48,6 +50,10 @@ pub(crate) struct Options {
     /// Close a connection from which no frame has come for this long, beside answers to pings.
     #[arg(long, value_name = "S", default_value = "0")]
     idle_timeout: Timeout,
+    /// Serve with so many threads. One is enough for some hundred thousand messages a second; more are
+    /// for more than that.
+    #[arg(long, value_name = "N", default_value = "1")]
+    threads: NonZero<usize>,
     /// Refuse web pages that are not of this origin (repeatable). Without it pages of any site may
     /// connect.
     #[arg(long, value_name = "ORIGIN")]
@@ -72,8 +78,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     })?;
     server.start_accept()?;
     announce(&server.local_addresses());
-    server.run()?;
-    Ok(())
+    let event_loop = server.event_loop()?;
+    thread::scope(|scope| {
+        for n in 1..options.threads.get() {
+            let thread = thread::Builder::new().name(format!("serve {n}"));
+            thread.spawn_scoped(scope, || event_loop.run())?;
+        }
+        event_loop.run();
+        Ok(())
+    })
 }
 
 fn settings(options: &Options) -> ServerSettings {

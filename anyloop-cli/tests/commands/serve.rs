@@ -478,3 +478,23 @@ fn it_serves_also_where_nobody_hears_where() {
 fn has_v6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
+
+#[test]
+fn several_threads_serve_as_one_does() {
+    let server = Server::start(&["--threads", "3"]);
+    let clients = (0..8).map(|n| {
+        let address = server.address();
+        thread::spawn(move || {
+            let mut client = Peer::client(address, "/echo");
+            for i in 0..200 {
+                let message = format!("{n}: {i}");
+                client.send(TEXT, message.as_bytes());
+                client.expect(TEXT, message.as_bytes());
+            }
+            client.close(1000);
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    clients.into_iter().for_each(|client| client.join().expect("no panic"));
+    assert_eq!(server.stop().code(), Some(0));
+}
