@@ -355,8 +355,9 @@ impl Far {
     /// Fills the socket of the connection, from its own side.
     fn block(&mut self) {
         self.read();
+        // TCP asks for room again after 200 ms, and may be given a little.
         let mut rounds = 0;
-        while rounds < if self.unix { 1 } else { 10 } {
+        while rounds < if self.unix { 1 } else { 60 } {
             rounds = if self.fill() { 0 } else { rounds + 1 };
             if let (false, Some(far)) = (self.unix, &self.stream) {
                 far.set_tcp_quickack(true).unwrap(); // so that it owes no answer
@@ -366,8 +367,7 @@ impl Far {
         self.blocked = true;
     }
 
-    /// Takes the room that there is; TCP still finds some when it asks again, a while later. Returns
-    /// whether there was any.
+    /// Takes the room that there is. Returns whether there was any.
     fn fill(&mut self) -> bool {
         let near = self.near();
         let mut filled = false;

@@ -127,14 +127,14 @@ fn pitfall_a_look_up_that_is_late_ends_no_other() {
         let mut client = client(&event_loop, &log);
         let (answer, asked) = slow(&mut client);
         tell_failures(&mut client, &log);
-        client.transport_mut().connect.resolve_timeout = Some(Duration::from_millis(30));
-        client.connect("ws://late/").unwrap();
-        drive(&event_loop, "the question", || asked.try_recv().is_ok());
         client.transport_mut().connect.resolve_timeout = Some(FAR);
         client.connect("ws://patient/").unwrap();
+        drive(&event_loop, "the question", || asked.try_recv().is_ok());
+        client.transport_mut().connect.resolve_timeout = Some(Duration::from_millis(30));
+        client.connect("ws://late/").unwrap();
         drive(&event_loop, "the timeout", || log.has("late"));
+        assert_eq!(event_loop.run_for(Duration::from_millis(5)), 0);
         assert_eq!(log.len(), 1);
-        answer.send(Vec::new()).unwrap();
         answer.send(Vec::new()).unwrap();
         event_loop.run();
         assert_eq!((log.count("late"), log.count_of("resolve")), (1, 1));

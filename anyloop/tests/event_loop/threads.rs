@@ -18,13 +18,15 @@ fn runners(event_loop: &EventLoop, number: usize) -> Vec<JoinHandle<usize>> {
     (0..number).map(runner).collect()
 }
 
-/// Waits until this many threads are inside: each has run a handler while the others were in theirs.
-fn await_inside(event_loop: &EventLoop, number: usize) {
-    for alone in 0..number {
-        let _ = alone;
-        event_loop.post(|| ());
+/// Waits until what was posted has run, and the threads sleep, most likely. That they do cannot be seen;
+/// it makes the tests sharper, not sounder.
+fn await_inside(event_loop: &EventLoop, posts: usize) {
+    let ran = Count::default();
+    for _ in 0..posts {
+        let it = ran.clone();
+        event_loop.post(move || _ = it.add());
     }
-    // Whether they sleep by now cannot be seen; that they do makes the tests sharper, not sounder.
+    wait("what was posted", || ran.get() == posts);
     thread::sleep(Duration::from_millis(30));
 }
 
@@ -58,7 +60,7 @@ fn stop_ends_every_run() {
             await_inside(&event_loop, threads);
             event_loop.stop();
             let ran: usize = all.into_iter().map(|it| it.join().unwrap()).sum();
-            assert!(ran <= threads);
+            assert_eq!(ran, threads);
             event_loop.reset().unwrap();
         }
     });
@@ -335,5 +337,34 @@ fn a_thread_that_leaves_hands_the_waiting_to_another() {
         told.recv_timeout(PATIENCE).expect("the other waits for events now");
         drop(guard);
         all.into_iter().for_each(|it| _ = it.join().unwrap());
+    });
+}
+
+/// Whoever is about to sleep when the loop is stopped, runs out of work, or gets some, does not.
+#[test]
+fn pitfall_no_wake_up_is_lost_whenever_it_comes() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let (tell, told) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let helper = thread::spawn(move || told.iter().for_each(|f| f()));
+        for round in 0..3000 {
+            let guard = event_loop.keep_alive();
+            let (handle, connection) = (event_loop.handle(), event_loop.clone());
+            let (ends, ran): (Box<dyn FnOnce() + Send>, usize) = match round % 5 {
+                0 => (Box::new(move || drop(guard)), 0),
+                1 => (Box::new(move || handle.stop().unwrap()), 0),
+                2 => (Box::new(move || handle.post(move || drop(guard)).unwrap()), 1),
+                3 => (Box::new(move || connection.post(move || drop(guard))), 1),
+                _ => {
+                    let f = move |_| drop(guard);
+                    (Box::new(move || _ = handle.set_timer(Duration::ZERO, f).unwrap()), 1)
+                }
+            };
+            tell.send(ends).unwrap();
+            assert_eq!(event_loop.run(), ran, "in round {round}");
+            event_loop.reset().unwrap();
+        }
+        drop(tell);
+        helper.join().unwrap();
     });
 }

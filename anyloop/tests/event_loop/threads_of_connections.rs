@@ -94,7 +94,7 @@ fn handlers_of_one_connection_never_overlap_and_stay_in_order() {
         let runners: Vec<_> = (0..3).map(runner).collect();
 
         const PEERS: usize = 8;
-        const MESSAGES: usize = 500;
+        const MESSAGES: usize = 300;
         let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::tcp(address)).collect();
         peers.iter().for_each(|peer| peer.send(request("/")));
         wait("the handshakes", || server.connections().len() == PEERS);

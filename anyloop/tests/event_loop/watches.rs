@@ -370,7 +370,7 @@ fn pitfall_a_watch_is_not_called_for_what_it_has_read_already() {
 /// With several threads it may find that what it was called for was read before: that is documented.
 #[test]
 fn a_watch_is_called_by_one_thread_at_a_time_and_reads_all_there_is() {
-    const BYTES: usize = 20_000;
+    const BYTES: usize = 3000;
     within_time(|| {
         let (event_loop, (near, mut far)) = (EventLoop::new().unwrap(), pair());
         near.set_nonblocking(true).unwrap();

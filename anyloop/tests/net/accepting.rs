@@ -1,0 +1,248 @@
+//! Accepting: many at once, those who go at once, and what is done with their sockets.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::peer::Peer;
+use crate::scene::{LONG, Running, echo, run_until, server, until, watchdog};
+use crate::wire;
+
+#[test]
+fn a_burst_is_accepted_whole() {
+    const COUNT: usize = 300;
+    let _watchdog = watchdog();
+    let server = echo();
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let mut peers: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let mut peer = Peer::silent(address);
+            peer.write(wire::REQUEST);
+            peer
+        })
+        .collect();
+    let event_loop = server.event_loop().unwrap();
+    run_until(&event_loop, "all are open", || server.counters().opened == COUNT as u64);
+    assert_eq!(server.counters().made, COUNT as u64);
+    assert_eq!(server.connections().len(), COUNT);
+    let _running = Running::start(server);
+    for (number, peer) in peers.iter_mut().enumerate() {
+        assert!(peer.read_head().starts_with(wire::SWITCHING));
+        peer.echo(&format!("{number}"));
+    }
+}
+
+/// New connections do not keep the others waiting until all of them are in.
+#[test]
+fn those_who_are_there_have_their_turn_between_batches() {
+    let _watchdog = watchdog();
+    let server = echo();
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let event_loop = server.event_loop().unwrap();
+    let opening = std::thread::spawn(move || Peer::open(address));
+    run_until(&event_loop, "the first is open", || opening.is_finished());
+    let mut first = opening.join().unwrap();
+    let _others: Vec<_> = (0..500).map(|_| TcpStream::connect(address).unwrap()).collect();
+    first.send(&[wire::text("a")]);
+    let start = Instant::now();
+    while event_loop.poll_one() == 0 {
+        assert!(start.elapsed() < LONG); // the only handler that there is to call
+    }
+    let made = server.counters().made;
+    assert!(made < 500, "{made}");
+    run_until(&event_loop, "all are there", || server.counters().made == 501);
+    assert_eq!(first.receive(), wire::text("a"));
+}
+
+#[test]
+fn who_is_gone_at_once_disturbs_nobody() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let mut open = Peer::open(running.address);
+    for round in 0..50 {
+        match round % 4 {
+            0 => Peer::silent(running.address).reset(),
+            1 => drop(Peer::silent(running.address)),
+            2 => {
+                let mut peer = Peer::silent(running.address);
+                peer.write(&wire::REQUEST[..30]);
+                peer.reset();
+            }
+            _ => Peer::open(running.address).reset(),
+        }
+        open.echo(&format!("{round}"));
+    }
+    until("they are gone", || running.server.connections().len() == 1);
+    let counters = running.server.counters();
+    assert_eq!(counters.made, counters.failed + counters.opened);
+    assert_eq!(counters.opened, counters.closed + 1);
+}
+
+/// Reset before anybody has accepted.
+#[test]
+fn who_was_gone_before_it_was_accepted() {
+    let _watchdog = watchdog();
+    let server = echo();
+    let errors = Arc::new(AtomicUsize::new(0));
+    let counts = errors.clone();
+    let mut server = server;
+    server.transport_mut().on_accept_error(move |_| _ = counts.fetch_add(1, Ordering::Relaxed));
+    let address = server.listen("127.0.0.1:0").unwrap();
+    for _ in 0..20 {
+        Peer::silent(address).reset();
+    }
+    let mut last = Peer::silent(address);
+    let running = Running::start(server);
+    last.shake_hands();
+    last.echo("a");
+    until("the others are gone", || running.server.connections().len() == 1);
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "that is no failure of accepting");
+}
+
+#[test]
+fn a_socket_can_be_set_up() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let sees = seen.clone();
+    server.transport_mut().on_socket_init(move |socket| {
+        assert!(socket.tcp_nodelay()?);
+        socket.set_keepalive(true)?;
+        sees.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    let running = Running::start(server);
+    Peer::open(running.address).echo("a");
+    Peer::open(running.address).echo("b");
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn small_messages_need_not_leave_at_once() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    server.transport_mut().nodelay = false;
+    server.transport_mut().on_socket_init(|socket| {
+        assert!(!socket.tcp_nodelay()?);
+        Ok(())
+    });
+    let running = Running::start(server);
+    Peer::open(running.address).echo("a");
+}
+
+/// Then there is no connection, and nobody is told of one.
+#[test]
+fn a_socket_that_cannot_be_set_up() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let first = Arc::new(AtomicUsize::new(0));
+    server.transport_mut().on_socket_init(move |_| match first.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(ErrorKind::Other.into()),
+        _ => Ok(()),
+    });
+    server.transport_mut().on_accept_error(|error| panic!("{error}"));
+    let running = Running::start(server);
+    assert!(Peer::silent(running.address).read_to_end().is_empty());
+    Peer::open(running.address).echo("a");
+    assert_eq!(running.server.counters().made, 1);
+}
+
+/// The factory is program code: its panic must not end the server.
+#[test]
+fn a_factory_that_panics() {
+    let _watchdog = watchdog();
+    let first = Arc::new(AtomicUsize::new(0));
+    let factory = move || {
+        assert_ne!(first.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
+        anyloop::Handlers::new()
+    };
+    let server = anyloop::Server::<anyloop::net::Net, _>::with_factory(
+        crate::scene::server_settings(|_| ()),
+        factory,
+    );
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let mut unlucky = Peer::silent(address);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.run()));
+    assert!(caught.is_err());
+    assert!(unlucky.read_to_end().is_empty(), "its connection is closed");
+    let mut lucky = Peer::silent(address);
+    let event_loop = server.event_loop().unwrap();
+    lucky.write(wire::REQUEST);
+    run_until(&event_loop, "the next is open", || server.counters().opened == 1);
+}
+
+/// The same for what sets its sockets up.
+#[test]
+fn a_hook_that_panics() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let first = Arc::new(AtomicUsize::new(0));
+    server.transport_mut().on_socket_init(move |_| {
+        assert_ne!(first.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
+        Ok(())
+    });
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let mut unlucky = Peer::silent(address);
+    let mut lucky = Peer::silent(address);
+    lucky.write(wire::REQUEST);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.run()));
+    assert!(caught.is_err());
+    assert!(unlucky.read_to_end().is_empty(), "its connection is closed");
+    let event_loop = server.event_loop().unwrap();
+    run_until(&event_loop, "the next is open", || server.counters().opened == 1);
+    server.stop_listening();
+}
+
+/// A burst arrives while several threads run the loop, and it stops listening in the middle of it.
+#[test]
+fn listening_stops_in_a_burst() {
+    let _watchdog = watchdog();
+    for _ in 0..5 {
+        let server = Arc::new(echo());
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let server = server.clone();
+                std::thread::spawn(move || server.run().unwrap())
+            })
+            .collect();
+        let burst = std::thread::spawn(move || {
+            let connect = |_| TcpStream::connect(address).ok();
+            (0..200).map_while(connect).collect::<Vec<_>>()
+        });
+        until("some are in", || server.counters().made > 20);
+        server.stop_listening();
+        // Those that were accepted go on, and then end.
+        drop(burst.join().unwrap());
+        threads.into_iter().for_each(|thread| _ = thread.join().unwrap());
+        assert!(server.connections().is_empty() && server.stopped().unwrap());
+        let counters = server.counters();
+        assert_eq!(counters.made, counters.failed);
+    }
+}
+
+#[test]
+fn requests_that_are_refused() {
+    let _watchdog = watchdog();
+    let mut server = server();
+    server.on_validate(|_, context| {
+        assert!(context.remote_endpoint().starts_with("127.0.0.1:"));
+        assert!(!context.is_secure());
+        anyloop::endpoint::Verdict::status(
+            anyloop::proto::handshake::http::StatusCode::FORBIDDEN,
+            "not you",
+        )
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::silent(running.address);
+    peer.write(wire::REQUEST);
+    let answer = String::from_utf8(peer.read_to_end()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("not you\n"), "{answer}");
+}

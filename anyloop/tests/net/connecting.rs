@@ -1,0 +1,504 @@
+//! Clients that come to their server.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Instant;
+
+use anyloop::endpoint::{SendError, Unsent};
+use anyloop::event_loop::Local;
+use anyloop::net::{LocalNet, Net};
+use anyloop::proto::handshake::http::HeaderValue;
+use anyloop::proto::handshake::{Accept, Target};
+use anyloop::proto::{CloseCode, State};
+use anyloop::{Client, EventLoop, Handlers, LocalEventLoop, Server};
+
+use crate::peer::{Peer, serve};
+use crate::record::{Log, recording};
+use crate::scene::{
+    Running, client, closed_at, echo, has_v6, hole, millis, run_until, server, shared, told, url,
+    watchdog,
+};
+use crate::wire;
+
+/// Says hello, and closes at the answer.
+fn greeting(log: &Log) -> Client<Net> {
+    let mut client = told(log);
+    client.on_open(|context| _ = context.send("hello").unwrap());
+    let heard = log.clone();
+    client.on_message(move |message, context| {
+        heard.message(message);
+        context.close(CloseCode::NORMAL, "").unwrap();
+    });
+    client
+}
+
+const GREETED: [&str; 2] = ["text hello", "close clean by local: 1000/1000"];
+
+#[test]
+fn by_a_url() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let client = greeting(&log);
+    let handle = client.connect(running.url().as_str()).unwrap();
+    assert_eq!(handle.state(), State::Connecting);
+    assert!(client.connections() == std::slice::from_ref(&handle));
+    client.run().unwrap();
+    assert_eq!(log.take(), GREETED);
+    assert_eq!(handle.state(), State::Ended);
+    assert_eq!(handle.send("late"), Err(SendError::Gone));
+    assert!(client.connections().is_empty());
+    let counters = client.counters();
+    assert_eq!((counters.made, counters.opened, counters.closed), (1, 1, 1));
+}
+
+#[test]
+fn by_a_target() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let client = greeting(&log);
+    let target: Target = running.url().parse().unwrap();
+    client.connect(target.clone()).unwrap();
+    client.connect(target).unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take().len(), 4);
+}
+
+#[test]
+fn by_ipv6() {
+    if !has_v6() {
+        return;
+    }
+    let _watchdog = watchdog();
+    let server = echo();
+    let address = server.listen("[::1]:0").unwrap();
+    let _running = Running::start(server);
+    let log = Log::default();
+    let client = greeting(&log);
+    client.connect(url(address).as_str()).unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), GREETED);
+}
+
+#[test]
+fn by_the_name_of_this_machine() {
+    let _watchdog = watchdog();
+    let server = echo();
+    let address = server.listen("127.0.0.1:0").unwrap();
+    let _running = Running::start(server);
+    let log = Log::default();
+    // Where it is ::1 as well, nobody listens there.
+    let client = greeting(&log);
+    client.connect(format!("ws://localhost:{}/", address.port()).as_str()).unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), GREETED);
+}
+
+#[test]
+fn by_a_request_of_its_own() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let seen = shared();
+    let sees = seen.clone();
+    server.on_validate(move |request, _| {
+        let room = request.headers().get("x-room").map(|room| room.to_str().unwrap().to_string());
+        let protocols: Vec<_> = request.subprotocols().iter().map(ToString::to_string).collect();
+        sees.lock().unwrap().push((
+            request.uri().to_string(),
+            request.host().map(ToString::to_string),
+            room,
+            protocols,
+        ));
+        match request.subprotocols().is_empty() {
+            true => Accept::new().into(),
+            false => Accept::new().with_subprotocol("v1").into(),
+        }
+    });
+    let running = Running::start(server);
+    let (log, own) = (Log::default(), Log::default());
+    let client = greeting(&log);
+
+    let mut request = client.request("ws://chat.example/room?a=b").unwrap();
+    request.options().subprotocols = vec!["v2".into(), "v1".into()];
+    request.options().headers.insert("x-room", HeaderValue::from_static("lobby"));
+    let mut handlers = recording(&own);
+    let told = own.clone();
+    handlers.on_open(move |context| {
+        told.push(format!("open {:?}", context.facts().unwrap().subprotocol));
+        context.close(CloseCode::GOING_AWAY, "enough").unwrap();
+    });
+    request.with_handler(handlers).to_addresses([running.address]).connect().unwrap();
+    client.run().unwrap();
+    assert_eq!(own.take(), ["open Some(\"v1\")", "close clean by local: 1001/1001"]);
+    assert!(log.take().is_empty());
+
+    // What was set for one is not set for the next.
+    client.event_loop().unwrap().reset().unwrap();
+    client
+        .request("ws://chat.example/")
+        .unwrap()
+        .to_addresses([running.address])
+        .connect()
+        .unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), GREETED);
+    let seen = seen.lock().unwrap();
+    let host = Some("chat.example".to_string());
+    let protocols = vec!["v2".to_string(), "v1".to_string()];
+    assert_eq!(seen[0], ("/room?a=b".into(), host.clone(), Some("lobby".into()), protocols));
+    assert_eq!(seen[1], ("/".into(), host, None, Vec::new()));
+}
+
+#[test]
+fn a_socket_can_be_set_up() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let mut client = greeting(&log);
+    let told = log.clone();
+    client.transport_mut().on_socket_init(move |socket| {
+        told.push(format!("{:?}", socket.tcp_nodelay()?));
+        Ok(())
+    });
+    client.connect(running.url().as_str()).unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take()[0], "true");
+}
+
+/// The first does not answer: the second is tried beside it.
+#[test]
+fn a_dead_address_costs_the_delay() {
+    let _watchdog = watchdog();
+    let hole = hole();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let mut client = greeting(&log);
+    client.transport_mut().connect.attempt_delay = millis(100);
+    let request = client.request("ws://chat.example/").unwrap();
+    let start = Instant::now();
+    request.to_addresses([hole.address, running.address]).connect().unwrap();
+    client.run().unwrap();
+    let elapsed = start.elapsed();
+    assert_eq!(log.take(), GREETED);
+    assert!(elapsed >= millis(100), "{elapsed:?}");
+    assert!(elapsed < millis(900), "the first is asked again after a second: {elapsed:?}");
+}
+
+/// The first comes late, but before the second, which does not answer either.
+#[test]
+fn of_two_attempts_the_one_that_answers_wins() {
+    let _watchdog = watchdog();
+    let holes = [hole(), hole()];
+    let running = Running::start(echo());
+    let log = Log::default();
+    let mut client = greeting(&log);
+    client.transport_mut().connect.attempt_delay = millis(20);
+    let addresses = [holes[0].address, holes[1].address, running.address];
+    client.request("ws://chat.example/").unwrap().to_addresses(addresses).connect().unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), GREETED);
+}
+
+/// The next is tried at once, whatever the delay.
+#[test]
+fn a_closed_address_costs_nothing() {
+    if !has_v6() {
+        return;
+    }
+    let _watchdog = watchdog();
+    let six = closed_at("[::1]:0".parse().unwrap());
+    let running = Running::start(echo());
+    for addresses in [[six.address, running.address], [running.address, six.address]] {
+        let log = Log::default();
+        let mut client = greeting(&log);
+        client.transport_mut().connect.attempt_delay = millis(600_000);
+        client.transport_mut().set_look_up(move |host, _| {
+            assert_eq!(host, "chat.example");
+            Ok(addresses.to_vec())
+        });
+        client.connect("ws://chat.example/").unwrap();
+        client.run().unwrap();
+        assert_eq!(log.take(), GREETED);
+    }
+}
+
+/// What is sent too early is refused where the connection is, and told so.
+#[test]
+fn what_is_sent_before_it_is_open_is_not_sent() {
+    let _watchdog = watchdog();
+    let received = shared();
+    let receives = received.clone();
+    let mut server = server();
+    server.on_message(move |message, context| {
+        receives.lock().unwrap().push(message.as_bytes().to_vec());
+        context.close(CloseCode::NORMAL, "").unwrap();
+    });
+    let running = Running::start(server);
+    let log = Log::default();
+    let mut client = told(&log);
+    client.on_open(|context| _ = context.send("in time").unwrap());
+    let handle = client.connect(running.url().as_str()).unwrap();
+    let completed = shared();
+    for _ in 0..3 {
+        let completes = completed.clone();
+        let completion = move |result| completes.lock().unwrap().push(result);
+        let _ = handle.send_then("too early", completion).unwrap();
+    }
+    client.run().unwrap();
+    assert_eq!(*completed.lock().unwrap(), [Err(Unsent); 3]);
+    assert_eq!(*received.lock().unwrap(), [b"in time"]);
+    assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
+}
+
+/// A handler connects anew, in the run call that it is called from.
+#[test]
+fn a_handler_connects() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let own = Arc::new(OnceLock::<Arc<Client<Net>>>::new());
+    let mut client = greeting(&log);
+    let (again, told, to) = (own.clone(), log.clone(), running.url());
+    client.on_close(move |_, _| {
+        let client = again.get().unwrap();
+        told.push(format!("closed {}", client.counters().opened));
+        if client.counters().opened < 5 {
+            client.connect(to.as_str()).unwrap();
+        }
+    });
+    let client = Arc::new(client);
+    own.set(client.clone()).ok().unwrap();
+    client.connect(running.url().as_str()).unwrap();
+    client.run().unwrap();
+    let told = log.take();
+    assert_eq!(told.iter().filter(|line| line.starts_with("closed")).count(), 5);
+    assert_eq!(told.last().unwrap(), "closed 5");
+}
+
+/// A server that is a client of another, and waits for its answer with a deferred verdict.
+#[test]
+fn a_server_asks_another_before_it_accepts() {
+    let _watchdog = watchdog();
+    let oracle = Running::start(echo());
+    let event_loop = EventLoop::new().unwrap();
+    let client = Arc::new(client());
+    client.set_event_loop(&event_loop).unwrap();
+    let mut server = echo();
+    server.set_event_loop(&event_loop).unwrap();
+    let (asks, to) = (client.clone(), oracle.url());
+    server.on_validate(move |_, context| {
+        let waiting = context.handle();
+        let mut handlers = Handlers::new();
+        handlers.on_open(|context| _ = context.send("may he?").unwrap()).on_message(
+            move |_, context| {
+                waiting.accept(Accept::new()).unwrap();
+                context.close(CloseCode::NORMAL, "").unwrap();
+            },
+        );
+        asks.request(to.as_str()).unwrap().with_handler(handlers).connect().unwrap();
+        anyloop::endpoint::Verdict::Defer
+    });
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let peer = thread::spawn(move || {
+        let mut peer = Peer::open(address);
+        peer.echo("a");
+        peer.close();
+    });
+    run_until(&event_loop, "the peer is done", || peer.is_finished());
+    peer.join().unwrap();
+    assert_eq!(client.counters().closed, 1);
+}
+
+#[test]
+fn server_and_client_in_one_loop() {
+    let _watchdog = watchdog();
+    let event_loop = EventLoop::new().unwrap();
+    let server = Arc::new(echo());
+    server.set_event_loop(&event_loop).unwrap();
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let log = Log::default();
+    let mut client = greeting(&log);
+    client.set_event_loop(&event_loop).unwrap();
+    let (heard, stops) = (log.clone(), server.clone());
+    client.on_close(move |ending, _| {
+        heard.push(format!("clean {}", ending.clean));
+        stops.stop_listening();
+    });
+    client.connect(url(address).as_str()).unwrap();
+    // Either runs both.
+    client.run().unwrap();
+    assert_eq!(log.take(), ["text hello", "clean true"]);
+    assert!(server.stopped().unwrap() && event_loop.stopped());
+    assert_eq!(server.counters().closed, 1);
+}
+
+/// Handlers that hold what must not leave the thread.
+#[test]
+fn server_and_client_on_one_thread() {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use anyloop::endpoint::LocalHandlers;
+
+    let _watchdog = watchdog();
+    let event_loop = LocalEventLoop::new().unwrap();
+    let settings = crate::scene::server_settings(|_| ());
+    let mut server = Server::<LocalNet, _>::with_factory(settings, LocalHandlers::new());
+    server.set_event_loop(&event_loop).unwrap();
+    let received = Rc::new(Cell::new(0));
+    let counts = received.clone();
+    server.on_message(move |message, context| {
+        counts.set(counts.get() + 1);
+        let _ = context.send(message);
+    });
+    let address: SocketAddr = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let server = Rc::new(server);
+
+    let settings = crate::scene::client_settings(|_| ());
+    let mut client = Client::<Net<Local>, _>::with_factory(settings, LocalHandlers::new());
+    client.set_event_loop(&event_loop).unwrap();
+    client.on_open(|context| _ = context.send("hello").unwrap());
+    let (counts, stops) = (received.clone(), server.clone());
+    client.on_message(move |_, context| {
+        counts.set(counts.get() + 10);
+        context.close(CloseCode::NORMAL, "").unwrap();
+        stops.stop_listening();
+    });
+    client.connect(url(address).as_str()).unwrap();
+    event_loop.run();
+    assert_eq!(received.get(), 11);
+}
+
+/// Frames that come right behind the response are not lost.
+#[test]
+fn what_comes_with_the_response_is_received() {
+    let _watchdog = watchdog();
+    let (address, thread) = serve(|mut peer| {
+        peer.read_head();
+        let frames = wire::stream(&[wire::text("at once"), wire::close(1001, "")], peer.role);
+        peer.write([wire::RESPONSE.as_bytes(), &frames].concat());
+        peer.receive()
+    });
+    let log = Log::default();
+    let settings = crate::scene::client_settings(|options| {
+        options.connection = crate::scene::not_random();
+    });
+    let client = Client::<Net, _>::with_factory(settings, recording(&log));
+    client.connect(url(address).as_str()).unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), ["open", "text at once", "close clean by peer: 1001/1001"]);
+    assert_eq!(thread.join().unwrap(), wire::close(1001, ""));
+}
+
+#[test]
+fn ending_by_either_side() {
+    let _watchdog = watchdog();
+    let log = (Log::default(), Log::default());
+    let mut server =
+        Server::<Net, _>::with_factory(crate::scene::server_settings(|_| ()), recording(&log.1));
+    server.on_message(|message, context| {
+        let code = std::str::from_utf8(message.as_bytes()).unwrap().parse().unwrap();
+        context.close(CloseCode::new(code).unwrap(), "because of this").unwrap();
+    });
+    let seen = shared();
+    let by_server = |handlers: &mut Handlers| {
+        let sees = seen.clone();
+        handlers.on_close(move |ending, _| {
+            let frame = |frame: Option<&anyloop::proto::CloseFrame>| {
+                frame.map(|frame| (frame.code.map(CloseCode::get), frame.reason.to_string()))
+            };
+            sees.lock().unwrap().push((
+                ending.by,
+                ending.clean,
+                frame(ending.sent),
+                frame(ending.received),
+            ));
+        });
+    };
+    let running = Running::start(server);
+    for code in [1000, 1001, 3000, 4999] {
+        let mut client = client();
+        let mut handlers = Handlers::new();
+        handlers.on_open(move |context| _ = context.send(code.to_string().as_str()).unwrap());
+        by_server(&mut handlers);
+        client.set_factory(handlers);
+        client.connect(running.url().as_str()).unwrap();
+        client.run().unwrap();
+        let (by, clean, _, received) = seen.lock().unwrap().pop().unwrap();
+        assert_eq!((by, clean), (anyloop::proto::Party::Peer, true));
+        assert_eq!(received, Some((Some(code), "because of this".to_string())));
+        crate::scene::until("the server has heard of it", || {
+            log.1.take().iter().any(|line| line.starts_with("close clean by local"))
+        });
+
+        let mut client = self::client();
+        let mut handlers = Handlers::new();
+        handlers.on_open(move |context| {
+            context.close(CloseCode::new(code).unwrap(), "of this").unwrap();
+        });
+        by_server(&mut handlers);
+        client.set_factory(handlers);
+        client.connect(running.url().as_str()).unwrap();
+        client.run().unwrap();
+        let (by, clean, sent, received) = seen.lock().unwrap().pop().unwrap();
+        assert_eq!((by, clean), (anyloop::proto::Party::Local, true));
+        assert_eq!(sent, Some((Some(code), "of this".to_string())));
+        assert_eq!(received.unwrap().0, Some(code));
+        let expected = format!("close clean by peer: {code}/{code}");
+        crate::scene::until("the server has heard of it", || log.1.take().contains(&expected));
+    }
+}
+
+/// Who is at the other end, what was connected to, and what has passed through.
+#[test]
+fn a_connection_knows_its_surroundings() {
+    let _watchdog = watchdog();
+    let seen = shared();
+    let mut server = echo();
+    let (opens, closes) = (seen.clone(), seen.clone());
+    server.on_open(move |context| opens.lock().unwrap().push(context.peer_addr()));
+    server.on_close(move |_, context| closes.lock().unwrap().push(context.peer_addr()));
+    let running = Running::start(server);
+    let peer = Peer::open(running.address);
+    let address = peer.stream.local_addr().unwrap();
+    peer.close();
+    crate::scene::until("it is closed", || seen.lock().unwrap().len() == 2);
+    assert_eq!(*seen.lock().unwrap(), [Some(address); 2]);
+
+    let log = Log::default();
+    let mut client = client();
+    let target = |log: &Log, context: &anyloop::endpoint::Context<'_, Handlers>| {
+        let target = context.facts().and_then(|facts| facts.target.as_ref()).unwrap();
+        log.push(format!("{}:{}", target.host(), target.port()));
+    };
+    let (opens, fails, passes) = (log.clone(), log.clone(), log.clone());
+    let expected = running.address;
+    client.on_open(move |context| {
+        target(&opens, context);
+        assert_eq!(context.peer_addr(), Some(expected));
+        let _ = context.send("four").unwrap();
+    });
+    client.on_message(move |_, context| {
+        let passes = passes.clone();
+        context.set_timer(millis(1), move |_, context| {
+            let statistics = context.statistics().unwrap();
+            let (sent, received) = (statistics.messages_sent, statistics.bytes_received);
+            passes.push(format!("{sent} {received}"));
+            context.close(CloseCode::NORMAL, "").unwrap();
+        });
+    });
+    client.on_fail(move |_, context| target(&fails, context));
+    client.request("ws://a.example/").unwrap().to_addresses([expected]).connect().unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), ["a.example:80", "1 4"]);
+    client.reset().unwrap();
+    let closed = crate::scene::closed();
+    client.request("ws://b.example:7/").unwrap().to_addresses([closed.address]).connect().unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), ["b.example:7"]);
+}

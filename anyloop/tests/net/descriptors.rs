@@ -1,0 +1,265 @@
+//! Descriptors: none are lost, and when there are none left the server goes on. Each test does this in
+//! a process of its own, with limits of its own.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyloop::net::Net;
+use anyloop::proto::CloseCode;
+use anyloop::{Client, EventLoop, Server};
+use socket2::{Domain, Socket, Type};
+
+use crate::peer::{Peer, serve};
+use crate::scene::{
+    LONG, Running, client, client_settings, closed, echo, hole, millis, run_until, server_settings,
+    until, url, watchdog,
+};
+use crate::wire;
+
+const CHILD: &str = "ANYLOOP_NET_CHILD";
+
+/// Runs this test once more in a process that may have so many descriptors. Returns whether this is
+/// that process.
+fn is_child(test: &str, limit: &str) -> bool {
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+    let output = Command::new("sh")
+        .args(["-c", &format!("ulimit -Sn {limit}; exec \"$@\""), "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args([&name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+    false
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Processor time of this process, in milliseconds; from a file that is open already.
+fn processor_time(mut stat_file: &File) -> u64 {
+    let mut stat = String::new();
+    stat_file.seek(SeekFrom::Start(0)).unwrap();
+    stat_file.read_to_string(&mut stat).unwrap();
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    ticks * 10
+}
+
+/// No busy loop: the server tries again now and then, serves those that it has, and recovers.
+#[test]
+fn the_server_goes_on_without_descriptors() {
+    if !is_child("the_server_goes_on_without_descriptors", "80") {
+        return;
+    }
+    let _watchdog = watchdog();
+    let stat = File::open("/proc/self/stat").unwrap();
+    let errors = Arc::new(AtomicUsize::new(0));
+    let counts = errors.clone();
+    let mut server = echo();
+    server.transport_mut().on_accept_error(move |error| {
+        assert_eq!(error.raw_os_error(), Some(24), "{error}"); // EMFILE
+        counts.fetch_add(1, Ordering::SeqCst);
+    });
+    let running = Running::start(server);
+    // Those of the clients are there before it becomes narrow.
+    let sockets: Vec<_> =
+        (0..45).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+    let mut peers: Vec<_> = sockets
+        .into_iter()
+        .map(|socket| {
+            socket.connect(&running.address.into()).unwrap();
+            let stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            let mut peer = Peer { stream, role: anyloop::proto::Role::Client };
+            peer.write(wire::REQUEST);
+            peer
+        })
+        .collect();
+    until("there are none left", || errors.load(Ordering::SeqCst) > 0);
+    let served = usize::try_from(running.server.counters().made).unwrap();
+    assert!((1..45).contains(&served), "{served}");
+    let mut waiting = peers.split_off(served);
+    for peer in &mut peers {
+        assert!(peer.read_head().starts_with(wire::SWITCHING));
+    }
+
+    let (before, time) = (errors.load(Ordering::SeqCst), processor_time(&stat));
+    let start = Instant::now();
+    while start.elapsed() < millis(1500) {
+        for peer in &mut peers {
+            peer.echo("still here");
+        }
+        thread::sleep(millis(50));
+    }
+    let errors = errors.load(Ordering::SeqCst) - before;
+    assert!(errors <= 30, "{errors} failures in a second and a half");
+    let time = processor_time(&stat) - time;
+    assert!(time < 1000, "{time} ms of processor time");
+
+    // Each one that ends makes room for another.
+    let mut recovered = 0;
+    while !waiting.is_empty() {
+        peers.pop().unwrap().close();
+        let mut next = waiting.remove(0);
+        assert!(next.read_head().starts_with(wire::SWITCHING));
+        next.echo("at last");
+        next.close();
+        recovered += 1;
+        if peers.is_empty() {
+            peers.push(waiting.pop().unwrap());
+            if waiting.is_empty() {
+                break;
+            }
+            peers[0].read_head();
+        }
+    }
+    assert!(recovered > 0);
+}
+
+/// A client without descriptors fails, typed, and can try again.
+#[test]
+fn a_client_without_descriptors() {
+    if !is_child("a_client_without_descriptors", "40") {
+        return;
+    }
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let failed = Arc::new(AtomicUsize::new(0));
+    let fails = failed.clone();
+    Peer::open(running.address).close(); // its thread has all that it needs
+    let mut client = client();
+    client.event_loop().unwrap();
+    client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
+    client.on_fail(move |_, context| {
+        assert!(context.error().is_some());
+        fails.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut held = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        held.push(file);
+    }
+    client.connect(url(running.address).as_str()).unwrap();
+    assert_eq!(client.run().unwrap(), 1);
+    assert_eq!(failed.load(Ordering::SeqCst), 1);
+    drop(held);
+    client.reset().unwrap();
+    client.connect(url(running.address).as_str()).unwrap();
+    client.run().unwrap();
+    assert_eq!(client.counters().closed, 1);
+}
+
+#[test]
+fn no_descriptor_is_lost() {
+    if !is_child("no_descriptor_is_lost", "1000") {
+        return;
+    }
+    let _watchdog = watchdog();
+    let server = Server::<Net>::new(server_settings(|options| {
+        options.open_timeout = Some(millis(50));
+    }));
+    let running = Running::start(server);
+    let (closed, hole) = (closed(), hole());
+    round(running.address, closed.address, hole.address); // threads and the like are there now
+    until("all are over", || running.server.connections().is_empty());
+    let before = open_descriptors();
+    for _ in 0..20 {
+        round(running.address, closed.address, hole.address);
+    }
+    until("all are over", || running.server.connections().is_empty());
+    let after = open_descriptors();
+    assert!(after <= before, "{before} before, {after} after");
+    let counters = running.server.counters();
+    assert_eq!(counters.opened, counters.closed);
+    assert_eq!(counters.made, counters.opened + counters.failed + counters.http);
+}
+
+/// Ten connections that end in ten ways.
+fn round(server: SocketAddr, closed: SocketAddr, hole: SocketAddr) {
+    // At the server: nonsense, part of a request, silence, a reset, plain HTTP.
+    let mut nonsense = Peer::silent(server);
+    nonsense.write("nonsense\r\n\r\n");
+    nonsense.read_to_end();
+    let mut part = Peer::silent(server);
+    part.write(&wire::REQUEST[..50]);
+    drop(part);
+    assert!(Peer::silent(server).read_to_end().is_empty());
+    Peer::silent(server).reset();
+    let mut plain = Peer::silent(server);
+    plain.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plain.read_to_end();
+    Peer::open(server).close();
+    Peer::open(server).reset();
+
+    // At a client: refused, unanswered, silent, rejected, given up, and well.
+    let mut client = Client::<Net>::new(client_settings(|options| {
+        options.open_timeout = Some(millis(50));
+    }));
+    client.transport_mut().connect.connect_timeout = Some(millis(50));
+    client.transport_mut().set_look_up(|_, _| Err(ErrorKind::NotFound.into()));
+    client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
+    let (silent, first) = serve(|mut peer| _ = peer.read_to_end());
+    let (rejecting, second) = serve(|mut peer| {
+        peer.read_head();
+        peer.write("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        peer.read_to_end();
+    });
+    for address in [closed, hole, silent, rejecting, server] {
+        client.connect(url(address).as_str()).unwrap();
+    }
+    client.connect("ws://nowhere.example/").unwrap();
+    let given_up = client.connect(url(hole).as_str()).unwrap();
+    client.poll().unwrap();
+    given_up.close(CloseCode::NORMAL, "").unwrap();
+    client.run().unwrap();
+    first.join().unwrap();
+    second.join().unwrap();
+    let counters = client.counters();
+    assert_eq!((counters.closed, counters.failed), (1, 6));
+
+    // And what is dropped in the middle of it.
+    let client = Client::<Net>::new(client_settings(|_| ()));
+    client.connect(url(hole).as_str()).unwrap();
+    client.connect(url(server).as_str()).unwrap();
+    client.poll().unwrap();
+    drop(client);
+    let never_run = echo();
+    never_run.listen("127.0.0.1:0").unwrap();
+    never_run.start_accept().unwrap();
+}
+
+#[test]
+fn five_hundred_connections_of_one_client() {
+    const COUNT: u64 = 500;
+    if !is_child("five_hundred_connections_of_one_client", "$(ulimit -Hn)") {
+        return;
+    }
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let mut client = client();
+    client.on_message(|_, context| context.close(CloseCode::NORMAL, "").unwrap());
+    let handles: Vec<_> =
+        (0..COUNT).map(|_| client.connect(url(running.address).as_str()).unwrap()).collect();
+    let event_loop: EventLoop = client.event_loop().unwrap();
+    run_until(&event_loop, "all are open", || client.counters().opened == COUNT);
+    assert_eq!(client.connections().len(), COUNT as usize);
+    for handle in &handles {
+        let _ = handle.send("hello").unwrap();
+    }
+    client.run().unwrap();
+    let counters = client.counters();
+    assert_eq!((counters.closed, counters.messages_received, counters.failed), (COUNT, COUNT, 0));
+    until("the server has heard of it", || running.server.counters().closed == COUNT);
+}

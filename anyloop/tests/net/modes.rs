@@ -1,0 +1,300 @@
+//! What keeps `run` going: regular and perpetual mode, connections, and listeners.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
+
+use anyloop::net::Net;
+use anyloop::proto::CloseCode;
+use anyloop::{Client, EventLoop, Server};
+
+use crate::peer::Peer;
+use crate::record::{Log, recording};
+use crate::scene::{
+    LONG, Running, client, config, echo, millis, run_until, server_settings, told, until, url,
+    watchdog,
+};
+use crate::wire;
+
+/// Regular mode.
+#[test]
+fn run_returns_when_all_connections_are_done() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let mut client = told(&log);
+    client.on_open(|context| {
+        context.set_timer(millis(20), |_, context| {
+            context.close(CloseCode::NORMAL, "").unwrap();
+        });
+    });
+    for _ in 0..3 {
+        client.connect(running.url().as_str()).unwrap();
+    }
+    let closed = crate::scene::closed();
+    client.connect(url(closed.address).as_str()).unwrap();
+    client.run().unwrap();
+    assert!(client.stopped().unwrap());
+    let counters = client.counters();
+    assert_eq!((counters.closed, counters.failed), (3, 1));
+    // While it is stopped nothing runs, and nothing is lost.
+    client.connect(running.url().as_str()).unwrap();
+    assert_eq!((client.run().unwrap(), client.poll().unwrap()), (0, 0));
+    client.reset().unwrap();
+    client.run().unwrap();
+    assert_eq!(client.counters().closed, 4);
+}
+
+#[test]
+fn perpetual_mode() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let mut client = client();
+    let (closing, closed) = channel();
+    let closing = std::sync::Mutex::new(closing);
+    client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
+    client.on_close(move |_, _| closing.lock().unwrap().send(()).unwrap());
+    client.start_perpetual().unwrap();
+    client.start_perpetual().unwrap(); // is once
+    let client = Arc::new(client);
+    let runs = client.clone();
+    let (returning, returned) = channel();
+    let thread = thread::spawn(move || returning.send(runs.run().unwrap()).unwrap());
+    for _ in 0..3 {
+        client.connect(running.url().as_str()).unwrap();
+        closed.recv_timeout(LONG).expect("it is closed");
+        assert!(returned.recv_timeout(millis(30)).is_err(), "it goes on");
+    }
+    client.stop_perpetual().unwrap();
+    returned.recv_timeout(LONG).expect("run returns");
+    thread.join().unwrap();
+    client.stop_perpetual().unwrap();
+    assert!(client.stopped().unwrap());
+}
+
+#[test]
+fn perpetual_mode_waits_for_open_connections() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let client = client();
+    client.start_perpetual().unwrap();
+    let handle = client.connect(running.url().as_str()).unwrap();
+    let event_loop = client.event_loop().unwrap();
+    run_until(&event_loop, "it is open", || client.counters().opened == 1);
+    client.stop_perpetual().unwrap();
+    client.run_for(millis(50)).unwrap();
+    assert!(!client.stopped().unwrap(), "there is a connection");
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    client.run().unwrap();
+    assert_eq!(client.counters().closed, 1);
+}
+
+#[test]
+fn stop_and_reset_lose_nothing() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let mut client = told(&log);
+    let heard = log.clone();
+    client.on_open(move |context| {
+        heard.push("open");
+        for text in ["1", "2", "3", "4"] {
+            let _ = context.send(text).unwrap();
+        }
+    });
+    let client = Arc::new(client);
+    let handle = client.connect(running.url().as_str()).unwrap();
+    let event_loop = client.event_loop().unwrap();
+    // One handler at a time, stopped in between.
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        assert_eq!(client.run_one().unwrap(), 1);
+        let new = log.take();
+        assert_eq!(new.len(), 1);
+        told.extend(new);
+        client.stop().unwrap();
+        assert_eq!((client.run_one().unwrap(), client.poll_one().unwrap()), (0, 0));
+        event_loop.reset().unwrap();
+    }
+    assert_eq!(told, ["open", "text 1", "text 2", "text 3", "text 4"]);
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(client.run_one().unwrap(), 1);
+    assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
+    assert_eq!(client.run_one().unwrap(), 0);
+}
+
+#[test]
+fn polling_is_enough() {
+    let _watchdog = watchdog();
+    let event_loop = EventLoop::new().unwrap();
+    let server = echo();
+    server.set_event_loop(&event_loop).unwrap();
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let log = Log::default();
+    let mut client = told(&log);
+    client.set_event_loop(&event_loop).unwrap();
+    client.on_open(|context| _ = context.send("hello").unwrap());
+    let heard = log.clone();
+    client.on_message(move |message, context| {
+        heard.message(message);
+        context.close(CloseCode::NORMAL, "").unwrap();
+    });
+    client.connect(url(address).as_str()).unwrap();
+    let (start, mut called, mut told) = (Instant::now(), 0, Vec::new());
+    while told.len() < 2 {
+        let one = event_loop.poll_one();
+        assert!(one <= 1);
+        called += one;
+        told.extend(log.take());
+        assert!(start.elapsed() < LONG, "{told:?}");
+        thread::yield_now();
+    }
+    assert_eq!(told, ["text hello", "close clean by local: 1000/1000"]);
+    assert!(called >= 6, "validate, open, message and close of the two: {called}");
+}
+
+/// Stop accepting, close all with 1001, and wait no longer than the time for closing.
+#[test]
+fn a_server_shuts_down_gracefully() {
+    let _watchdog = watchdog();
+    let log = Log::default();
+    let settings = server_settings(|options| {
+        options.connection = config(|config| config.close_timeout = Some(millis(300)));
+    });
+    let running = Running::start(Server::<Net, _>::with_factory(settings, recording(&log)));
+    let mut polite = Peer::open(running.address);
+    let mut silent = Peer::open(running.address);
+    let mut shaking = Peer::silent(running.address);
+    shaking.write(&wire::REQUEST[..20]);
+    until("all are there", || running.server.connections().len() == 3);
+    log.take();
+    let start = Instant::now();
+    running.server.stop_listening();
+    running.server.shut_down();
+    assert!(running.server.is_shutting_down());
+    let goodbye = wire::close(1001, "the server shuts down");
+    assert_eq!(polite.receive(), goodbye);
+    polite.send(&[wire::close(1001, "")]);
+    assert!(polite.read_to_end().is_empty());
+    // Answered, where a part of its request was read by then.
+    let answer = shaking.read_to_end();
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 503 "));
+    drop(shaking);
+    assert_eq!(silent.receive(), goodbye);
+    assert!(silent.read_to_end().is_empty());
+    running.returned();
+    let elapsed = start.elapsed();
+    assert!(elapsed >= millis(290) && elapsed < LONG / 5, "{elapsed:?}");
+    let mut told = log.take();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "close clean by local: 1001/1001",
+            "close unclean by timer: 1001/none, closing handshake timed out",
+            "fail by local: opening handshake abandoned",
+        ]
+    );
+    assert!(running.server.connections().is_empty());
+}
+
+/// Nobody is let in any more, not even who waits in the queue.
+#[test]
+fn who_comes_while_it_shuts_down() {
+    let _watchdog = watchdog();
+    let server = echo();
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let mut queued = Peer::silent(address);
+    server.shut_down();
+    assert!(!server.is_listening() && !server.is_accepting());
+    let refused = std::net::TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert!(queued.read_to_end().is_empty());
+    server.run().unwrap();
+    assert!(server.connections().is_empty());
+
+    // If it listens nevertheless, handshakes are given up.
+    let log = Log::default();
+    let server = Server::<Net, _>::with_factory(server_settings(|_| ()), recording(&log));
+    server.shut_down();
+    let running = Running::start(server);
+    let mut late = Peer::silent(running.address);
+    assert!(late.read_to_end().is_empty());
+    until("it was told", || log.take() == ["fail by local: opening handshake abandoned"]);
+    running.server.stop_listening();
+    running.returned();
+}
+
+/// The connections of a client can be closed all at once.
+#[test]
+fn a_client_closes_all() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let client = client();
+    for _ in 0..10 {
+        client.connect(running.url().as_str()).unwrap();
+    }
+    let event_loop = client.event_loop().unwrap();
+    run_until(&event_loop, "all are open", || client.counters().opened == 10);
+    assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), 10);
+    client.run().unwrap();
+    assert_eq!(client.counters().closed, 10);
+    until("the server has heard of it", || running.server.counters().closed == 10);
+}
+
+/// Its connections are not its own: the loop has them.
+#[test]
+fn a_client_that_is_dropped_leaves_its_connections_to_the_loop() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let event_loop = EventLoop::new().unwrap();
+    let log = Log::default();
+    let client: Client<Net> = told(&log);
+    client.set_event_loop(&event_loop).unwrap();
+    let handle = client.connect(running.url().as_str()).unwrap();
+    run_until(&event_loop, "it is open", || client.counters().opened == 1);
+    drop(client);
+    let _ = handle.send("hello").unwrap();
+    let mut told = log.take();
+    run_until(&event_loop, "the echo", || {
+        told.extend(log.take());
+        told.contains(&"text hello".to_string())
+    });
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    event_loop.run();
+    assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
+}
+
+/// It stops the loop that it runs in; what was ready is done after the reset.
+#[test]
+fn several_threads_run_one_server() {
+    let _watchdog = watchdog();
+    let server = Arc::new(echo());
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let server = server.clone();
+            thread::spawn(move || server.run().unwrap())
+        })
+        .collect();
+    let peers: Vec<_> = (0..8)
+        .map(|peer| {
+            thread::spawn(move || {
+                let mut own = Peer::open(address);
+                for number in 0..100 {
+                    own.echo(&format!("{peer} {number}"));
+                }
+                own.close();
+            })
+        })
+        .collect();
+    peers.into_iter().for_each(|peer| peer.join().unwrap());
+    server.stop_listening();
+    let called: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(called, 8 * (1 + 1 + 100 + 1), "validate, open, the messages, close");
+    assert_eq!(server.counters().messages_received, 800);
+}

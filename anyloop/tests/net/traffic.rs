@@ -1,0 +1,361 @@
+//! Much, large, and slow.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyloop::endpoint::Sent;
+use anyloop::net::Net;
+use anyloop::proto::CloseCode;
+use anyloop::{Client, Server};
+
+use crate::peer::Peer;
+use crate::record::Log;
+use crate::scene::{
+    Running, client_settings, config, echo, echo_with, millis, new_path, server_settings, shared,
+    told, url, watchdog,
+};
+use crate::wire;
+
+/// Bytes that tell where they stand.
+fn pattern(len: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect()
+}
+
+fn large(len: u64) -> Arc<anyloop::proto::Config> {
+    config(|config| config.max_message_size = len)
+}
+
+/// A message that no buffer holds, to a peer that reads slowly, and back.
+#[test]
+fn twenty_mebibytes_to_a_slow_reader() {
+    const LEN: usize = 20 << 20;
+    let _watchdog = watchdog();
+    let log = Log::default();
+    let told = log.clone();
+    let mut settings = server_settings(|options| {
+        options.connection = config(|config| {
+            (config.max_message_size, config.ping_interval) = (LEN as u64, None);
+        });
+    });
+    settings.backlog.cap = 2 * LEN;
+    let mut server = Server::<Net>::new(settings);
+    server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(64 << 10));
+    server.on_message(move |message, context| {
+        let large = message.as_bytes().len() > 100;
+        let sent = context.send(message).unwrap();
+        told.push(match large {
+            true => "large".to_string(),
+            false => format!("{sent:?} {}", context.buffered_amount() > 1 << 20),
+        });
+    });
+    let drained = log.clone();
+    server.on_drained(move |context| {
+        drained.push(format!("drained {}", context.buffered_amount() <= 64 << 10));
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::narrow(running.address, 128 << 10);
+    peer.shake_hands();
+    let message = pattern(LEN, 1);
+    let mut writing = peer.stream.try_clone().unwrap();
+    let bytes = wire::stream(
+        &[wire::binary(&message), wire::text("small"), wire::text("again")],
+        peer.role,
+    );
+    let writer = thread::spawn(move || std::io::Write::write_all(&mut writing, &bytes).unwrap());
+    writer.join().unwrap();
+    // All of it has arrived, and nothing was read.
+    let mut seen = Vec::new();
+    crate::scene::until("it is answered", || {
+        seen.extend(log.take());
+        seen.len() >= 3
+    });
+    assert_eq!(seen, ["large", "Backpressure true", "Backpressure true"]);
+    let handle = running.server.connections().pop().unwrap();
+    crate::scene::until("the batch is over", || handle.buffered_amount() > 10 << 20);
+    assert_eq!(handle.send("from elsewhere"), Ok(Sent::Backpressure));
+    let mut received = vec![0; 10 + LEN];
+    for part in received.chunks_mut(256 << 10) {
+        peer.stream.read_exact(part).unwrap();
+        thread::sleep(millis(1));
+    }
+    assert_eq!(received[..10], wire::binary(&message).bytes(anyloop::proto::Role::Server)[..10]);
+    assert!(received[10..] == message[..], "not a byte is another");
+    let mut texts = [peer.receive(), peer.receive(), peer.receive()];
+    texts.sort_by_key(|frame| frame.payload.len());
+    assert_eq!(texts.map(|frame| frame.payload.len()), [5, 5, 14]);
+    let mut seen = Vec::new();
+    crate::scene::until("it is drained", || {
+        seen.extend(log.take());
+        !seen.is_empty()
+    });
+    assert_eq!(seen, ["drained true"]);
+    peer.echo("quick again");
+}
+
+/// The same between two ends of ours, both ways at a time.
+#[test]
+fn twenty_mebibytes_each_way() {
+    const LEN: usize = 20 << 20;
+    let _watchdog = watchdog();
+    let mut settings = server_settings(|options| options.connection = large(LEN as u64));
+    settings.backlog.cap = 2 * LEN;
+    let mut server = Server::<Net>::new(settings);
+    let theirs = Arc::new(pattern(LEN, 2));
+    let expected = Arc::new(pattern(LEN, 3));
+    let (sends, checks) = (theirs.clone(), expected.clone());
+    server.on_open(move |context| _ = context.send(&sends[..]).unwrap());
+    server.on_message(move |message, context| {
+        assert!(message.as_bytes() == &checks[..]);
+        let _ = context.send("received").unwrap();
+    });
+    let running = Running::start(server);
+    let log = Log::default();
+    let settings = client_settings(|options| options.connection = large(LEN as u64));
+    let mut client = Client::<Net, _>::with_factory(settings, crate::record::recording(&log));
+    let sends = expected.clone();
+    client.on_open(move |context| _ = context.send(&sends[..]).unwrap());
+    let (heard, checks, count) = (log.clone(), theirs.clone(), AtomicUsize::new(0));
+    client.on_message(move |message, context| {
+        heard.message(message);
+        if message.as_bytes().len() > 100 {
+            assert!(message.as_bytes() == &checks[..]);
+        }
+        if count.fetch_add(1, Ordering::Relaxed) == 1 {
+            context.close(CloseCode::NORMAL, "").unwrap();
+        }
+    });
+    client.connect(running.url().as_str()).unwrap();
+    client.run().unwrap();
+    let mut told = log.take();
+    assert_eq!(told.pop().unwrap(), "close clean by local: 1000/1000");
+    told.retain(|line| line != "drained");
+    told.sort();
+    assert_eq!(told, [format!("binary of {LEN}"), "text received".to_string()]);
+}
+
+/// Through buffers that hold a fraction of it: short reads and short writes at both ends.
+#[test]
+fn a_mebibyte_through_small_buffers() {
+    // TCP waits for a window worth a segment, so less than this is a test of patience.
+    through_small_buffers(128 << 10, false);
+}
+
+#[test]
+fn a_mebibyte_through_tiny_buffers() {
+    through_small_buffers(4 << 10, true);
+}
+
+fn through_small_buffers(size: usize, unix: bool) {
+    let _watchdog = watchdog();
+    let small = move |socket: &socket2::SockRef<'_>| {
+        socket.set_send_buffer_size(size)?;
+        socket.set_recv_buffer_size(size)
+    };
+    let mut server = echo();
+    server.transport_mut().on_socket_init(small);
+    let path = new_path();
+    if unix {
+        server.listen_unix(&path).unwrap();
+    }
+    let running = Running::start(server);
+    let log = Log::default();
+    let mut client = told(&log);
+    client.transport_mut().on_socket_init(small);
+    let lengths = [1 << 20, (1 << 20) - 1, 65_536, 65_535, 126, 125, 1, 0, 3 << 19];
+    let sends = move |number: usize| pattern(lengths[number], number as u32);
+    client.on_open(move |context| _ = context.send(&sends(0)[..]).unwrap());
+    let (next, heard) = (AtomicUsize::new(0), log.clone());
+    client.on_message(move |message, context| {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        assert!(message.as_bytes() == &sends(number)[..], "message {number}");
+        heard.push(format!("{number}"));
+        match number + 1 < lengths.len() {
+            true => _ = context.send(&sends(number + 1)[..]).unwrap(),
+            false => context.close(CloseCode::NORMAL, "").unwrap(),
+        }
+    });
+    let request = client.request(running.url().as_str()).unwrap();
+    match unix {
+        true => request.to_unix(&path).connect().unwrap(),
+        false => request.connect().unwrap(),
+    };
+    client.run().unwrap();
+    let mut told = log.take();
+    told.retain(|line| line != "drained");
+    assert_eq!(told.len(), lengths.len() + 1, "{told:?}");
+}
+
+/// Large ones among small ones keep their order, whether written by reference or copied.
+#[test]
+fn sizes_are_mixed() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let mut peer = Peer::open(running.address);
+    let frames: Vec<_> = (0..60)
+        .map(|number| wire::binary(pattern([3, 40_000, 700, 100_000, 0, 200][number % 6], 9)))
+        .collect();
+    let mut writing = peer.stream.try_clone().unwrap();
+    let bytes = wire::stream(&frames, peer.role);
+    let writer = thread::spawn(move || std::io::Write::write_all(&mut writing, &bytes).unwrap());
+    for frame in frames {
+        assert!(peer.receive() == frame);
+    }
+    writer.join().unwrap();
+}
+
+/// A thousand messages in one segment, each with its answer.
+#[test]
+fn many_messages_at_once() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let mut peer = Peer::open(running.address);
+    let frames: Vec<_> = (0..1000).map(|number| wire::text(format!("{number}"))).collect();
+    peer.send(&frames);
+    for frame in frames {
+        assert_eq!(peer.receive(), frame);
+    }
+}
+
+/// A peer that pings and does not read gets the newest pong, and costs no memory.
+#[test]
+fn pongs_do_not_pile_up() {
+    let _watchdog = watchdog();
+    let mut server = echo_with(server_settings(|_| ()));
+    server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(4 << 10));
+    let pinged = Arc::new(AtomicUsize::new(0));
+    let counts = pinged.clone();
+    server.on_ping(move |_, _| {
+        counts.fetch_add(1, Ordering::Relaxed);
+        true
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::narrow(running.address, 4 << 10);
+    peer.shake_hands();
+    let payload = [7; 120];
+    let bytes: Vec<_> = (0..20_000_u32)
+        .flat_map(|number| {
+            let mut payload = payload;
+            payload[..4].copy_from_slice(&number.to_be_bytes());
+            wire::ping(payload).bytes(anyloop::proto::Role::Client)
+        })
+        .collect();
+    peer.write(&bytes);
+    crate::scene::until("all have arrived", || pinged.load(Ordering::Relaxed) == 20_000);
+    let handle = running.server.connections().pop().unwrap();
+    // What one batch has answered, and then one more.
+    assert!(handle.buffered_amount() < 200_000, "{}", handle.buffered_amount());
+    let (mut last, mut count) = (None, 0);
+    while last != Some(19_999) {
+        let pong = peer.receive();
+        assert_eq!(pong.opcode, 0xa);
+        let number = u32::from_be_bytes(pong.payload[..4].try_into().unwrap());
+        assert!(last.is_none_or(|last| last < number));
+        (last, count) = (Some(number), count + 1);
+    }
+    assert!(count < 20_000, "{count}");
+    peer.echo("quick again");
+}
+
+/// What was paused is not read, and a slow reader is not forgotten: the socket is full of it.
+#[test]
+fn a_pause_holds_the_sender_up() {
+    let _watchdog = watchdog();
+    let received = Arc::new(AtomicUsize::new(0));
+    let counts = received.clone();
+    let mut server = Server::<Net>::new(server_settings(|_| ()));
+    server.transport_mut().on_socket_init(|socket| socket.set_recv_buffer_size(256 << 10));
+    server.on_open(|context| context.pause_reading());
+    server.on_message(move |message, _| {
+        counts.fetch_add(message.as_bytes().len(), Ordering::Relaxed);
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::open(running.address);
+    let mut writing = peer.stream.try_clone().unwrap();
+    let bytes: Vec<_> = (0..200).flat_map(|_| wire::binary([1; 50_000]).bytes(peer.role)).collect();
+    let written = Arc::new(AtomicUsize::new(0));
+    let writes = written.clone();
+    let writer = thread::spawn(move || {
+        for part in bytes.chunks(10_000) {
+            std::io::Write::write_all(&mut writing, part).unwrap();
+            writes.fetch_add(part.len(), Ordering::Relaxed);
+        }
+    });
+    // It comes to a stop.
+    let mut before = usize::MAX;
+    crate::scene::until("the sender waits", || {
+        thread::sleep(millis(100));
+        let now = written.load(Ordering::Relaxed);
+        std::mem::replace(&mut before, now) == now
+    });
+    assert!(written.load(Ordering::Relaxed) < 9_000_000, "it is not all in memory");
+    assert_eq!(received.load(Ordering::Relaxed), 0);
+    let handle = running.server.connections().pop().unwrap();
+    handle.resume_reading().unwrap();
+    crate::scene::until("all have arrived", || received.load(Ordering::Relaxed) == 10_000_000);
+    writer.join().unwrap();
+    peer.send(&[wire::close(1000, "")]);
+    assert_eq!(peer.receive(), wire::close(1000, ""));
+}
+
+/// The data and the end of the stream come in one edge.
+#[test]
+fn the_last_words_are_heard() {
+    let _watchdog = watchdog();
+    let heard = shared();
+    let hears = heard.clone();
+    let mut server = Server::<Net>::new(server_settings(|_| ()));
+    let closes = heard.clone();
+    server.on_message(move |message, _| hears.lock().unwrap().push(message.as_bytes().len()));
+    server.on_close(move |_, _| closes.lock().unwrap().push(usize::MAX));
+    let address = server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    for len in [0, 10, 70_000, 600_000, 1_500_000] {
+        // Everything is there before anybody looks.
+        let mut peer = Peer::silent(address);
+        let writer = thread::spawn(move || {
+            peer.write(wire::REQUEST);
+            peer.send(&[wire::binary(vec![1; len])]);
+            peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
+            peer.read_to_end();
+        });
+        if len < 100_000 {
+            thread::sleep(millis(50));
+        }
+        let event_loop = server.event_loop().unwrap();
+        crate::scene::run_until(&event_loop, "it is closed", || heard.lock().unwrap().len() == 2);
+        assert_eq!(std::mem::take(&mut *heard.lock().unwrap()), [len, usize::MAX]);
+        writer.join().unwrap();
+    }
+}
+
+#[test]
+fn many_connections_talk_at_once() {
+    let _watchdog = watchdog();
+    let running = Running::start(echo());
+    let log = Log::default();
+    let mut client = told(&log);
+    client.on_open(|context| {
+        for number in 0..20 {
+            let _ = context.send(format!("{number}").as_str()).unwrap();
+        }
+    });
+    client.on_message(|message, context| {
+        if message.as_bytes() == b"19" {
+            context.close(CloseCode::NORMAL, "").unwrap();
+        }
+    });
+    for _ in 0..100 {
+        client.connect(url(running.address).as_str()).unwrap();
+    }
+    client.run().unwrap();
+    let counters = client.counters();
+    assert_eq!((counters.closed, counters.messages_received), (100, 2000));
+}

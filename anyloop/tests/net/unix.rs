@@ -1,0 +1,259 @@
+//! Unix sockets.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use anyloop::net::{ConnectError, Error, LocalAddress, Stage};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::peer::Peer;
+use crate::record::Log;
+use crate::scene::{LONG, Running, echo, millis, new_path, server, told, watchdog};
+
+/// Connects until there is no more room.
+fn fill_queue(path: &Path) -> Vec<Socket> {
+    let mut queue = Vec::new();
+    loop {
+        let one = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        one.set_nonblocking(true).unwrap();
+        if one.connect(&SockAddr::unix(path).unwrap()).is_err() {
+            return queue;
+        }
+        queue.push(one);
+        assert!(queue.len() < 10);
+    }
+}
+
+#[test]
+fn a_path_is_listened_on_and_removed() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    let server = echo();
+    server.listen_unix(&path).unwrap();
+    assert_eq!(server.local_addresses(), [LocalAddress::Unix(Some(path.clone()))]);
+    assert_eq!(server.local_addresses()[0].to_string(), format!("unix:{}", path.display()));
+    assert_eq!(server.local_addr(), None);
+    let running = Running::start(server);
+    let mut peer = Peer::open_unix(&path);
+    peer.echo("a");
+    running.server.stop_listening();
+    assert!(!path.exists());
+    assert!(UnixStream::connect(&path).is_err());
+    peer.echo("still");
+    peer.close();
+    running.returned();
+}
+
+#[test]
+fn a_dropped_server_removes_its_path() {
+    let path = new_path();
+    let server = server();
+    server.listen_unix(&path).unwrap();
+    assert!(path.exists());
+    drop(server);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_socket_that_was_left_is_replaced() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let server = echo();
+    server.listen_unix(&path).unwrap();
+    let _running = Running::start(server);
+    Peer::open_unix(&path).echo("a");
+}
+
+#[test]
+fn a_socket_that_somebody_listens_on_is_left_alone() {
+    let path = new_path();
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = server();
+    match server.listen_unix(&path) {
+        Err(Error::Listen { address, source }) => {
+            assert_eq!(address, format!("unix:{}", path.display()));
+            assert_eq!(source.kind(), ErrorKind::AddrInUse);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!server.is_listening());
+    drop(server);
+    UnixStream::connect(&path).unwrap();
+    drop(listener);
+    fs::remove_file(path).unwrap();
+}
+
+/// To ask whether somebody listens must not mean to wait for him.
+#[test]
+fn a_listener_with_a_full_queue_is_alive() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(0).unwrap();
+    let _queue = fill_queue(&path);
+    let (sender, result) = channel();
+    let asked = path.clone();
+    thread::spawn(move || _ = sender.send(server().listen_unix(asked).is_err()));
+    let refused = result.recv_timeout(LONG / 6);
+    fs::remove_file(path).unwrap();
+    assert_eq!(refused, Ok(true), "it waits for the other server");
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let path = new_path();
+    fs::write(&path, "precious").unwrap();
+    let server = server();
+    assert!(matches!(server.listen_unix(&path), Err(Error::Listen { .. })));
+    drop(server);
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    fs::remove_file(path).unwrap();
+
+    let path = new_path();
+    fs::create_dir(&path).unwrap();
+    assert!(crate::scene::server().listen_unix(&path).is_err());
+    assert!(path.is_dir());
+    fs::remove_dir(path).unwrap();
+}
+
+#[test]
+fn a_path_that_cannot_be() {
+    let server = server();
+    assert!(matches!(server.listen_unix("/nowhere/at/all"), Err(Error::Listen { .. })));
+    assert!(matches!(server.listen_unix("x".repeat(200)), Err(Error::Listen { .. })));
+    assert!(!server.is_listening());
+}
+
+/// Somebody else has taken the path meanwhile: it is his.
+#[test]
+fn a_path_is_removed_once() {
+    let path = new_path();
+    let first = server();
+    first.listen_unix(&path).unwrap();
+    first.stop_listening();
+    let second = server();
+    second.listen_unix(&path).unwrap();
+    first.stop_listening();
+    drop(first);
+    assert!(path.exists());
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn a_listener_that_is_open_already_keeps_its_path() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    let server = echo();
+    let address = server.listen_on_unix(UnixListener::bind(&path).unwrap()).unwrap();
+    assert_eq!(address, LocalAddress::Unix(Some(path.clone())));
+    let running = Running::start(server);
+    Peer::open_unix(&path).close();
+    running.server.stop_listening();
+    running.returned();
+    assert!(path.exists(), "who has made it removes it");
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn tcp_and_unix_at_once() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    let server = echo();
+    server.listen_unix(&path).unwrap();
+    let address = server.listen("127.0.0.1:0").unwrap();
+    assert_eq!(server.local_addr(), Some(address), "the first that is TCP");
+    let _running = Running::start(server);
+    Peer::open_unix(&path).echo("a");
+    Peer::open(address).echo("b");
+}
+
+#[test]
+fn a_client_connects_to_a_path() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    let server = echo();
+    server.listen_unix(&path).unwrap();
+    let _running = Running::start(server);
+    let log = Log::default();
+    let mut client = told(&log);
+    client.on_open(|context| {
+        assert!(context.remote_endpoint().starts_with("unix"), "{}", context.remote_endpoint());
+        let _ = context.send("hello").unwrap();
+    });
+    let heard = log.clone();
+    client.on_message(move |message, context| {
+        heard.message(message);
+        context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+    });
+    client.request("ws://ignored.example/").unwrap().to_unix(&path).connect().unwrap();
+    client.run().unwrap();
+    assert_eq!(log.take(), ["text hello", "close clean by local: 1000/1000"]);
+}
+
+#[test]
+fn a_path_that_nobody_listens_on() {
+    let _watchdog = watchdog();
+    let left = new_path();
+    drop(UnixListener::bind(&left).unwrap());
+    for (path, cause) in [(left, "connection refused"), (new_path(), "")] {
+        let log = Log::default();
+        let mut client = told(&log);
+        let (named, heard) = (path.clone(), log.clone());
+        client.on_fail(move |failure, context| {
+            let error = context.error().unwrap().to_string();
+            assert!(error.contains(&format!("unix:{}", named.display())), "{error}");
+            heard.push(format!("fail {}", failure.cause()));
+        });
+        client.request("ws://ignored.example/").unwrap().to_unix(&path).connect().unwrap();
+        assert_eq!(client.run().unwrap(), 1);
+        let told = log.take();
+        assert!(told.len() == 1 && told[0].contains(cause), "{told:?}");
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A full queue is not the end: it is asked again, for as long as connecting may take.
+#[test]
+fn a_client_waits_for_room_in_the_queue() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    let mut server = echo();
+    server.transport_mut().listen.backlog = 0;
+    server.listen_unix(&path).unwrap();
+    let queue = fill_queue(&path);
+
+    let log = Log::default();
+    let mut client = told(&log);
+    client.transport_mut().connect.connect_timeout = Some(millis(150));
+    let heard = log.clone();
+    client.on_fail(move |failure, context| {
+        assert!(matches!(
+            context.error().and_then(|error| error.downcast_ref()),
+            Some(ConnectError::TimedOut { stage: Stage::Connect, .. })
+        ));
+        heard.push(format!("fail {}", failure.cause()));
+    });
+    client.on_open(|context| {
+        assert_eq!(context.peer_addr(), None);
+        context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+    });
+    client.request("ws://a.example/").unwrap().to_unix(&path).connect().unwrap();
+    assert_eq!(client.run().unwrap(), 1);
+    assert_eq!(log.take(), ["fail transport timed out"]);
+
+    client.reset().unwrap();
+    client.transport_mut().connect.connect_timeout = Some(LONG);
+    client.request("ws://a.example/").unwrap().to_unix(&path).connect().unwrap();
+    assert_eq!(client.run_for(millis(50)).unwrap(), 0);
+    let _running = Running::start(server);
+    client.run().unwrap();
+    assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
+    drop(queue);
+}
