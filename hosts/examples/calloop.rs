@@ -1,0 +1,81 @@
+//! calloop: the loop is an event source, made of calloop's own for a descriptor and for a time.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use anyloop::EventLoop;
+use anyloop_hosts::{Conversation, TICK};
+use calloop::generic::Generic;
+use calloop::timer::{TimeoutAction, Timer};
+use calloop::{EventSource, Interest, Mode, Poll, PostAction, Readiness, Token, TokenFactory};
+
+/// A loop of anyloop's as a source of events: of one, which says that the loop has stopped.
+struct Anyloop {
+    event_loop: EventLoop,
+    descriptor: Generic<EventLoop>,
+    timer: Timer,
+}
+
+impl Anyloop {
+    fn new(event_loop: &EventLoop) -> Self {
+        let descriptor = Generic::new(event_loop.clone(), Interest::READ, Mode::Level);
+        Self { event_loop: event_loop.clone(), descriptor, timer: Timer::immediate() }
+    }
+}
+
+impl EventSource for Anyloop {
+    type Event = ();
+    type Metadata = ();
+    type Ret = ();
+    type Error = io::Error;
+
+    /// The descriptor is ready, or the time has come: both are said by calling this.
+    fn process_events<F: FnMut((), &mut ())>(
+        &mut self,
+        _: Readiness,
+        _: Token,
+        mut callback: F,
+    ) -> io::Result<PostAction> {
+        self.event_loop.poll();
+        if self.event_loop.stopped() {
+            callback((), &mut ());
+            return Ok(PostAction::Remove);
+        }
+        // A time so far away never comes.
+        self.timer.set_duration(self.event_loop.next_timeout().unwrap_or(Duration::MAX));
+        Ok(PostAction::Reregister)
+    }
+
+    fn register(&mut self, poll: &mut Poll, tokens: &mut TokenFactory) -> calloop::Result<()> {
+        self.descriptor.register(poll, tokens)?;
+        self.timer.register(poll, tokens)
+    }
+
+    /// Only the time has changed. (The tokens say which of the two is ready, and nobody asks.)
+    fn reregister(&mut self, poll: &mut Poll, tokens: &mut TokenFactory) -> calloop::Result<()> {
+        self.timer.reregister(poll, tokens)
+    }
+
+    fn unregister(&mut self, poll: &mut Poll) -> calloop::Result<()> {
+        self.descriptor.unregister(poll)?;
+        self.timer.unregister(poll)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let event_loop = EventLoop::new()?;
+    let mut conversation = Conversation::begin(&event_loop)?;
+
+    let mut host = calloop::EventLoop::<Conversation>::try_new()?;
+    let signal = host.get_signal();
+    let sources = host.handle();
+    sources.insert_source(Anyloop::new(&event_loop), move |(), (), _| signal.stop())?;
+    sources.insert_source(Timer::from_duration(TICK), |_, (), conversation| {
+        conversation.tick();
+        TimeoutAction::ToDuration(TICK)
+    })?;
+
+    host.run(None, &mut conversation, |_| ())?;
+    conversation.report()
+}

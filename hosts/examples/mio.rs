@@ -1,0 +1,45 @@
+//! mio: it tells of edges, so the program asks whether something is left.
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use anyloop::EventLoop;
+use anyloop_hosts::{Conversation, TICK};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+const ANYLOOP: Token = Token(0);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let event_loop = EventLoop::new()?;
+    let conversation = Conversation::begin(&event_loop)?;
+
+    let (mut host, mut events) = (Poll::new()?, Events::with_capacity(64));
+    let descriptor = event_loop.as_raw_fd();
+    host.registry().register(&mut SourceFd(&descriptor), ANYLOOP, Interest::READABLE)?;
+
+    let mut next_tick = Instant::now() + TICK;
+    while !event_loop.stopped() {
+        // mio has no timers: the program's own are deadlines, too.
+        let tick = next_tick.saturating_duration_since(Instant::now());
+        let timeout = event_loop.next_timeout().map_or(tick, |timeout| timeout.min(tick));
+        match host.poll(&mut events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
+            result => result?,
+        }
+        // Zero: a timer is due, or something was left, of which there need not be a new edge.
+        let is_ready = events.iter().any(|event| event.token() == ANYLOOP)
+            || event_loop.next_timeout() == Some(Duration::ZERO);
+        if is_ready {
+            event_loop.poll();
+        }
+        if Instant::now() >= next_tick {
+            next_tick += TICK;
+            conversation.tick();
+        }
+    }
+    host.registry().deregister(&mut SourceFd(&descriptor))?;
+    conversation.report()
+}

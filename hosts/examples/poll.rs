@@ -1,0 +1,36 @@
+//! poll(2): a program with descriptors of its own, and a loop over them.
+
+use std::error::Error;
+use std::io::{ErrorKind, Read};
+use std::time::Duration;
+
+use anyloop::EventLoop;
+use anyloop_hosts::{Conversation, ticker};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let event_loop = EventLoop::new()?;
+    let conversation = Conversation::begin(&event_loop)?;
+    let mut ticker = ticker()?;
+
+    while !event_loop.stopped() {
+        // The timeout is asked for anew each time; without one, there is only the descriptor to wait for.
+        let timeout = event_loop.next_timeout().map(Timespec::try_from).transpose()?;
+        let mut descriptors =
+            [PollFd::new(&event_loop, PollFlags::IN), PollFd::new(&ticker, PollFlags::IN)];
+        match poll(&mut descriptors, timeout.as_ref()).map_err(|error| error.kind()) {
+            Ok(_) | Err(ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error.to_string().into()),
+        }
+        let is_ready = descriptors.map(|descriptor| !descriptor.revents().is_empty());
+
+        if is_ready[0] || event_loop.next_timeout() == Some(Duration::ZERO) {
+            event_loop.poll();
+        }
+        if is_ready[1] {
+            ticker.read_exact(&mut [0; 8])?;
+            conversation.tick();
+        }
+    }
+    conversation.report()
+}

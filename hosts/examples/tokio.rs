@@ -1,0 +1,62 @@
+//! Tokio: a task waits for the descriptor or the time, and polls.
+
+use std::error::Error;
+use std::future;
+use std::io;
+use std::time::Duration;
+
+use anyloop::EventLoop;
+use anyloop_hosts::{Conversation, TICK};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
+use tokio::time::{interval, sleep};
+
+/// Runs the loop until it is stopped or out of work.
+async fn drive(event_loop: EventLoop) -> io::Result<()> {
+    // SAFETY: a loop has the same descriptor, open, until the last of its handles is dropped, and this
+    // one is owned by what watches it.
+    let descriptor =
+        unsafe { AsyncFd::register_with_interest(event_loop.clone(), Interest::READABLE)? };
+    while !event_loop.stopped() {
+        let timeout = event_loop.next_timeout();
+        let due = async {
+            match timeout {
+                Some(timeout) => sleep(timeout).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            ready = descriptor.readable() => {
+                let mut ready = ready?;
+                event_loop.poll();
+                // Tokio is told of edges, so it is to forget that the descriptor is readable only when
+                // nothing is left. What comes after that makes another edge.
+                if event_loop.next_timeout() != Some(Duration::ZERO) {
+                    ready.clear_ready();
+                }
+            }
+            () = due => { event_loop.poll(); }
+        }
+        if event_loop.next_timeout() == Some(Duration::ZERO) {
+            yield_now().await; // neither of the two would wait, and no other task have its turn
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let event_loop = EventLoop::new()?;
+    let conversation = Conversation::begin(&event_loop)?;
+
+    let mut driver = tokio::spawn(drive(event_loop));
+    let mut ticks = interval(TICK);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => conversation.tick(),
+            ended = &mut driver => break ended??,
+        }
+    }
+    conversation.report()
+}

@@ -1,0 +1,235 @@
+//! What the hosts have in common: a [`Conversation`] that goes on in a loop of anyloop's, whatever that
+//! is embedded in.
+//!
+//! A server echoes what its client says. The client says some of it at once, some by a timer of its
+//! connection, and some when the host's own timer ticks; that must go on ticking when the loop always has
+//! something to do. Then nothing happens for a while, in which nobody may be busy, until another thread
+//! closes the connection. With that the loop has run out of work, and the host ends as it does when it has
+//! nothing left to do.
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyloop::endpoint::{ClientSettings, Context, Handle};
+use anyloop::event_loop::LoopHandle;
+use anyloop::net::Net;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::proto::{CloseCode, Ending, Message, Party, State};
+use anyloop::{Client, EventLoop, Handlers, Server};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
+
+/// So often the host calls [`Conversation::tick`].
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// What is said: so many messages of each kind, numbered.
+const SAID: [(&str, usize); 5] =
+    [("at once", 50), ("by a timer", 10), ("by the host", 10), ("long", 1), ("while busy", 10)];
+
+const AT_ONCE: usize = 0;
+const BY_TIMER: usize = 1;
+const BY_HOST: usize = 2;
+const LONG: usize = 3;
+const WHILE_BUSY: usize = 4;
+
+/// The length of the long one: more than a socket takes at once.
+const LENGTH: usize = 1 << 20;
+
+/// Between two messages that the connection's timer sends.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// For how long nothing happens.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// So much of the processor's time the host may take then. One that does not sleep takes all of it.
+const AT_REST: Duration = Duration::from_millis(60);
+
+/// A server and a client that talk to each other in one loop.
+pub struct Conversation {
+    connection: Handle<Handlers>,
+    course: Arc<Course>,
+}
+
+/// How it has gone until now.
+struct Course {
+    event_loop: LoopHandle,
+    is_busy: AtomicBool,
+    /// How many of each kind the host has sent.
+    sent: Mutex<[usize; SAID.len()]>,
+    came_back: Mutex<[usize; SAID.len()]>,
+    report: Mutex<Vec<String>>,
+}
+
+impl Conversation {
+    /// Begins one in this loop, which is out of work when it is over.
+    ///
+    /// # Errors
+    ///
+    /// There is no port to be had.
+    pub fn begin(event_loop: &EventLoop) -> Result<Self, Box<dyn Error>> {
+        let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+        server.set_event_loop(event_loop)?;
+        server.on_message(|message, context| _ = context.send(message));
+        let address = server.listen("127.0.0.1:0")?;
+        server.start_accept()?;
+
+        let course = Arc::new(Course {
+            event_loop: event_loop.handle(),
+            is_busy: AtomicBool::new(false),
+            sent: Mutex::default(),
+            came_back: Mutex::default(),
+            report: Mutex::default(),
+        });
+        let mut client = Client::<Net>::new(ClientSettings::default());
+        client.set_event_loop(event_loop)?;
+        client.on_open(open);
+        let it = course.clone();
+        client.on_message(move |message, context| it.message(message, context));
+        let it = course.clone();
+        client.on_close(move |ending, _| {
+            it.close(ending);
+            server.stop_listening(); // then there is no more work
+        });
+        client.on_fail(|failure, _| panic!("{failure}"));
+        let connection = client.connect(format!("ws://{address}/").as_str())?;
+        Ok(Self { connection, course })
+    }
+
+    /// The host's own timer has ticked, as it does after each [`TICK`].
+    ///
+    /// A host calls this outside of the loop, which may have nothing else to do: it is woken by it.
+    pub fn tick(&self) {
+        let is_busy = self.course.is_busy.load(Ordering::Relaxed);
+        let kind = if is_busy { WHILE_BUSY } else { BY_HOST };
+        let number = &mut lock(&self.course.sent)[kind];
+        if self.connection.state() == State::Open && *number < SAID[kind].1 {
+            self.connection.send(&*text(kind, *number)).expect("it is open");
+            *number += 1;
+        }
+    }
+
+    /// Prints what has happened.
+    ///
+    /// # Errors
+    ///
+    /// It is not over.
+    pub fn report(&self) -> Result<(), Box<dyn Error>> {
+        let report = lock(&self.course.report);
+        report.iter().for_each(|line| println!("{line}"));
+        if report.len() < 3 {
+            return Err("the host has ended before the conversation".into());
+        }
+        println!("out of work");
+        Ok(())
+    }
+}
+
+/// What is said.
+fn text(kind: usize, number: usize) -> String {
+    let rest = "-".repeat(if kind == LONG { LENGTH } else { 0 });
+    format!("{} {number}{rest}", SAID[kind].0)
+}
+
+fn open(context: &mut Context<'_, Handlers>) {
+    for kind in [AT_ONCE, LONG] {
+        for number in 0..SAID[kind].1 {
+            context.send(&*text(kind, number)).expect("it is open");
+        }
+    }
+    say_by_timer(0, context);
+}
+
+fn say_by_timer(number: usize, context: &mut Context<'_, Handlers>) {
+    context.set_timer(PAUSE, move |_, context| {
+        context.send(&*text(BY_TIMER, number)).expect("it is open");
+        if number + 1 < SAID[BY_TIMER].1 {
+            say_by_timer(number + 1, context);
+        }
+    });
+}
+
+impl Course {
+    fn message(self: &Arc<Self>, message: Message<'_>, context: &mut Context<'_, Handlers>) {
+        let mut came_back = lock(&self.came_back);
+        // Those of a kind come back in the order in which they were sent.
+        let kind = (0..SAID.len())
+            .find(|&kind| message.as_bytes() == text(kind, came_back[kind]).as_bytes())
+            .expect("nothing else was sent");
+        came_back[kind] += 1;
+        let is_all = (0..WHILE_BUSY).all(|kind| came_back[kind] == SAID[kind].1);
+        drop(came_back);
+        if kind != WHILE_BUSY && is_all {
+            self.is_busy.store(true, Ordering::Relaxed);
+            self.be_busy(context.handle());
+        }
+    }
+
+    /// There is always a timer that is due, and the host ticks all the same.
+    fn be_busy(self: &Arc<Self>, connection: Handle<Handlers>) {
+        if *lock(&self.came_back) == SAID.map(|(_, said)| said) {
+            let all = SAID.map(|(name, said)| format!("{said} {name}"));
+            lock(&self.report).push(format!("came back: {}", all.join(", ")));
+            return self.rest(connection);
+        }
+        let it = self.clone();
+        self.event_loop
+            .set_timer(Duration::ZERO, move |_| it.be_busy(connection))
+            .expect("the loop calls this");
+    }
+
+    /// Nothing happens for a while, and then it ends.
+    fn rest(self: &Arc<Self>, connection: Handle<Handlers>) {
+        let (it, before) = (self.clone(), processor_time());
+        let end = move |_| {
+            let busy = processor_time() - before;
+            assert!(busy < AT_REST, "the host does not sleep: it was busy for {busy:?}");
+            lock(&it.report).push(format!("at rest for {QUIET:?}"));
+            thread::spawn(move || connection.close(CloseCode::NORMAL, "good-bye"));
+        };
+        self.event_loop.set_timer(QUIET, end).expect("the loop calls this");
+    }
+
+    fn close(&self, ending: &Ending<'_>) {
+        let code = ending.received.and_then(|close| close.code);
+        let code = code.map_or_else(|| "no code".to_string(), |code| code.to_string());
+        let how = if ending.clean { "cleanly" } else { "not cleanly" };
+        let who = if ending.by == Party::Local { "client" } else { "server" };
+        lock(&self.report).push(format!("closed {how}, by the {who}, with {code}"));
+    }
+}
+
+/// What this process has had of the processors.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ProcessCPUTime).try_into().expect("it counts from zero")
+}
+
+/// A descriptor of the host's own: readable, with eight bytes, after each [`TICK`].
+///
+/// # Errors
+///
+/// The system has no descriptor left.
+pub fn ticker() -> io::Result<File> {
+    let ticker = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+    let tick = Timespec::try_from(TICK).map_err(io::Error::other)?;
+    let times = Itimerspec { it_interval: tick, it_value: tick };
+    timerfd_settime(&ticker, TimerfdTimerFlags::empty(), &times)?;
+    Ok(ticker.into())
+}
+
+/// How many milliseconds a host waits that knows nothing finer: rounded up, so that it need not wait again.
+#[must_use]
+pub fn in_millis(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// A handler that has panicked has said so.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
