@@ -24,6 +24,7 @@ pub mod endpoint;
 pub mod event_loop;
 mod log;
 pub mod net;
+mod sync;
 pub mod transport;
 
 pub use anyloop_proto as proto;

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -17,6 +17,12 @@ use super::error::{SendError, Sent};
 use super::handler::Handler;
 use super::settings::{BacklogLimits, Overflow};
 use super::timers::TimerId;
+use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
+#[cfg(all(test, loom))]
+#[path = "../event_loop/models/mailbox.rs"]
+mod models;
 
 /// A connection, seen from elsewhere: cheap to clone, and usable from any thread.
 ///
@@ -207,7 +213,8 @@ impl<H: Handler> Handle<H> {
 
     /// Sends a message.
     ///
-    /// The answer is judged by [`buffered_amount`](Self::buffered_amount).
+    /// The answer is judged by [`buffered_amount`](Self::buffered_amount). A message that meets a
+    /// connection which is not open yet, or closing, is dropped; [`send_then`](Self::send_then) tells.
     ///
     /// # Errors
     ///

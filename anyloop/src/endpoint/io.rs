@@ -5,8 +5,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::task::Waker;
 
-use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::handshake::http::Response;
+use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::{BufferPool, Instant, State, TransportError};
 
 use super::backlog::Backlog;

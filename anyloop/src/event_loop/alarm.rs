@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use anyloop_proto::Instant;
 
 use super::engine::now;
 use super::reactor::Reactor;
 use super::remote::{Mail, Remote};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
 
 /// Calls a function of the host's when there is something to do, once for each time that it is armed.
 pub(super) struct Alarm {
@@ -39,7 +41,7 @@ impl Alarm {
     /// The thread that waits for it, when the `former` one has ended: one at a time can.
     pub(super) fn start(
         self: Arc<Self>,
-        reactor: Arc<Mutex<Reactor>>,
+        reactor: Arc<TryMutex<Reactor>>,
         remote: Arc<Remote>,
         former: Option<JoinHandle<()>>,
     ) -> io::Result<JoinHandle<()>> {
@@ -75,7 +77,7 @@ impl Alarm {
         self.changed.notify_one();
     }
 
-    fn wait(&self, reactor: &Mutex<Reactor>, remote: &Remote) {
+    fn wait(&self, reactor: &TryMutex<Reactor>, remote: &Remote) {
         loop {
             let mut state = self.state();
             while !(state.armed || state.ended) {
@@ -93,7 +95,11 @@ impl Alarm {
             if !armed {
                 continue;
             }
-            reactor.wait(deadline.map(|deadline| deadline - now()));
+            // If somebody has rung, a former alarm may have heard it in this one's stead.
+            reactor.wait(match remote.is_asleep() {
+                true => deadline.map(|deadline| deadline - now()),
+                false => Some(Duration::ZERO),
+            });
             // What was seen here will not be seen by the host.
             let mut seen = false;
             for (token, events) in reactor.events() {

@@ -7,6 +7,7 @@ use anyloop_proto::Instant;
 
 use super::engine::Engine;
 use super::kind::Kind;
+use super::reactor;
 use super::remote::{Mail, Remote};
 use super::slots::Slots;
 use super::source::{Events, Token};
@@ -27,6 +28,8 @@ pub(super) struct Core<K: Kind> {
     pub(super) later: Vec<u32>,
     /// So many jobs of the ring come before the sockets are looked at again.
     pub(super) before_look: usize,
+    /// The last look may have left something: it took all that it can at a time.
+    pub(super) look_again: bool,
     pub(super) timers: Timers<K>,
     /// Deadlines of sources: far ones coarsely, near ones exactly.
     pub(super) wheel: Wheel,
@@ -60,6 +63,7 @@ impl<K: Kind> Core<K> {
             tasks: VecDeque::new(),
             later: Vec::new(),
             before_look: 0,
+            look_again: false,
             timers: Timers::new(),
             wheel: Wheel::new(now),
             near: BinaryHeap::new(),
@@ -127,7 +131,8 @@ impl<K: Kind> Core<K> {
 
     /// Whether there is something to do now.
     pub(super) fn is_ready(&self, remote: &Remote) -> bool {
-        !self.ring.is_empty() || !self.later.is_empty() || remote.has_mail()
+        let queued = !self.ring.is_empty() || !self.later.is_empty();
+        queued || self.look_again || remote.has_mail()
     }
 
     #[inline]
@@ -138,9 +143,13 @@ impl<K: Kind> Core<K> {
     }
 
     pub(super) fn note(&mut self, events: impl Iterator<Item = (Token, Events)>) {
+        let mut count = 0;
         for (token, events) in events {
             self.notify(token, events);
+            count += 1;
         }
+        // The doorbell is not among them.
+        self.look_again = count + 1 >= reactor::CAPACITY;
     }
 
     /// Has a source called at this time, or before.

@@ -7,8 +7,7 @@
 
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use anyloop_proto::Instant;
@@ -21,6 +20,8 @@ use super::remote::Remote;
 use super::runner::{Bounds, Runner, Wait};
 use super::source::{Buffers, Events, Token};
 use super::timers::Key;
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 
 /// The state of a loop.
 #[expect(unnameable_types, reason = "of `Sealed`")]
@@ -29,7 +30,7 @@ pub struct Engine<K: Kind> {
     /// Where runners sleep that are not the leader.
     pub(super) parked: Condvar,
     /// Held by the leader; or by the alarm, which then waits in its stead.
-    pub(super) reactor: Arc<Mutex<Reactor>>,
+    pub(super) reactor: Arc<TryMutex<Reactor>>,
     pub(super) alarm: Mutex<Option<(Arc<Alarm>, JoinHandle<()>)>>,
     pub(super) registry: mio::Registry,
     pub(super) remote: Arc<Remote>,
@@ -44,7 +45,7 @@ impl<K: Kind> Engine<K> {
         Ok(Self {
             core: Mutex::new(core),
             parked: Condvar::new(),
-            reactor: Arc::new(Mutex::new(reactor)),
+            reactor: Arc::new(TryMutex::new(reactor)),
             alarm: Mutex::default(),
             registry,
             remote: Arc::new(Remote::new(doorbell)),
@@ -246,7 +247,7 @@ impl<K: Kind> Engine<K> {
     }
 
     /// The reactor, unless the alarm waits there: then that sees everything.
-    pub(super) fn free_reactor(&self) -> Option<MutexGuard<'_, Reactor>> {
+    pub(super) fn free_reactor(&self) -> Option<TryMutexGuard<'_, Reactor>> {
         match self.reactor.try_lock() {
             Ok(reactor) => Some(reactor),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -273,6 +274,13 @@ impl<K: Kind> Drop for Engine<K> {
 }
 
 /// The present.
+#[cfg(loom)]
+pub(crate) fn now() -> Instant {
+    super::reactor::now()
+}
+
+/// The present.
+#[cfg(not(loom))]
 pub(crate) fn now() -> Instant {
     std::time::Instant::now().into()
 }

@@ -5,6 +5,9 @@ mod core;
 mod engine;
 mod handle;
 mod kind;
+#[cfg(all(test, loom))]
+pub(crate) mod models;
+#[cfg_attr(loom, path = "reactor_loom.rs")]
 mod reactor;
 mod remote;
 mod runner;
@@ -86,7 +89,8 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// Watch the [descriptor](Self::as_fd) for reading, wake up after [`next_timeout`](Self::next_timeout)
 /// at the latest, and then call [`poll`](Self::poll), or [`poll_budget`](Self::poll_budget). As long as
 /// anything is ready the descriptor is readable; and it becomes readable when another thread posts,
-/// sends, or sets an earlier timer. Where no descriptor can be watched, have a function
+/// sends, or sets an earlier timer. A host that is told of edges only polls until `next_timeout` is not
+/// zero before it waits for the next. Where no descriptor can be watched, have a function
 /// [called](Self::set_wakeup).
 ///
 /// ```

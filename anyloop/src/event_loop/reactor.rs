@@ -9,7 +9,7 @@ use mio::{Poll, Registry, Waker};
 use super::source::{Events, Token};
 
 /// How many events are taken at a time.
-const CAPACITY: usize = 1024;
+pub(super) const CAPACITY: usize = 1024;
 
 /// No token is like this.
 const DOORBELL: mio::Token = mio::Token(usize::MAX);

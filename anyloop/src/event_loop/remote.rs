@@ -1,13 +1,17 @@
 //! The side of a loop that any thread may touch.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::reactor::Doorbell;
 use super::source::{Events, Token};
 use super::timers::{Aborted, Key};
+#[cfg(loom)]
+use crate::sync::WithBorrow as _;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
 
 /// What comes from other threads, or from handlers.
 pub(super) enum Mail {
@@ -30,7 +34,7 @@ pub(crate) struct Remote {
     /// events sleeps, or no thread is inside a run call.
     asleep: AtomicBool,
     doorbell: Doorbell,
-    stopped: Arc<AtomicBool>,
+    stopped: Flag,
     /// What keeps the loop running.
     work: AtomicUsize,
     timers: AtomicU64,
@@ -66,7 +70,7 @@ impl Remote {
             has_mail: AtomicBool::new(false),
             asleep: AtomicBool::new(true),
             doorbell,
-            stopped: Arc::default(),
+            stopped: Flag::default(),
             work: AtomicUsize::new(0),
             timers: AtomicU64::new(0),
         }
@@ -122,7 +126,7 @@ impl Remote {
         self.stopped.store(false, Ordering::SeqCst);
     }
 
-    pub(super) const fn stop_flag(&self) -> &Arc<AtomicBool> {
+    pub(super) fn stop_flag(&self) -> &SharedBool {
         &self.stopped
     }
 
@@ -186,6 +190,11 @@ impl Remote {
         let mut inbox = self.inbox();
         inbox.closed = true;
         core::mem::take(&mut inbox.mail)
+    }
+
+    #[cfg(all(test, loom))]
+    pub(super) const fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
     }
 
     /// A panic elsewhere leaves the inbox as it was: each change is one push or one swap.

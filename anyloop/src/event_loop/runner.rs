@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::hint::cold_path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyloop_proto::Instant;
@@ -15,9 +15,10 @@ use super::remote::Inside;
 use super::source::{Buffers, Events, Next, Source, Turn};
 use super::timers::Aborted;
 use crate::endpoint::{Gate, Scratch};
+use crate::sync::MutexGuard;
 
 /// Bytes that are read at a time. Memory that no read has reached is not the process's yet.
-const READ: usize = 512 * 1024;
+const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 };
 
 /// So many jobs may go by the same look at the clock.
 const SAME_TIME: u32 = 16;
@@ -89,6 +90,8 @@ impl<'e, K: Kind> Runner<'e, K> {
             if !engine.remote.has_work() {
                 engine.remote.stop();
             }
+            #[cfg(loom)]
+            engine.remote.is_stopped(); // so that loom sees that the gate looks at it
             if !buffers.scratch.gate.is_open() {
                 break Ok(());
             }
@@ -267,6 +270,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             return (core, true);
         }
         core.has_leader = true;
+        core.look_again = false;
         let mut timeout = rest;
         if timeout != Some(Duration::ZERO) {
             // Whoever changes something after this rings; what was changed before is seen here.

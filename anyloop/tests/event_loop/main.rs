@@ -11,6 +11,7 @@ mod wire;
 
 mod counting;
 mod embedding;
+mod idling;
 mod local;
 mod lookups;
 mod outcomes;

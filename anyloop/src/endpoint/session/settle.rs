@@ -43,7 +43,12 @@ impl<H: Handler> Session<H> {
     }
 
     #[inline(never)]
-    pub(super) fn settle_all<T: Transport>(&mut self, transport: &mut T, scratch: &mut Scratch, now: Instant) {
+    pub(super) fn settle_all<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) {
         self.tell_drained(transport, scratch, now);
         let panic = self.io.take_panic();
         if panic.is_some() {

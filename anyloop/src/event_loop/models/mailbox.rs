@@ -1,0 +1,170 @@
+//! The mailbox of a connection under loom. It belongs to `endpoint::handle`.
+
+use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
+use std::task::{Wake, Waker};
+
+use anyloop_proto::State;
+use loom::thread::{self, JoinHandle};
+
+use super::{Command, Handle, Seat};
+use crate::Handler;
+use crate::endpoint::{BacklogLimits, SendError, Sent};
+use crate::event_loop::models::check;
+use crate::sync::{Condvar, Mutex};
+
+struct Quiet;
+
+impl Handler for Quiet {}
+
+/// The transport, which is woken.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    /// Waits until it is rung.
+    fn await_rung(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.changed.wait(rung).unwrap_or_else(PoisonError::into_inner);
+        }
+        *rung = false;
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *self.rung.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+}
+
+fn seat(limits: BacklogLimits) -> (Arc<Seat<Quiet>>, Arc<Bell>) {
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(bell.clone());
+    (Arc::new(Seat::new(waker, limits, State::Open)), bell)
+}
+
+/// A thread that sends these. Returns what it was told.
+fn sender(
+    seat: &Arc<Seat<Quiet>>,
+    messages: &'static [&'static str],
+) -> JoinHandle<Vec<Result<Sent, SendError>>> {
+    let handle = Handle::new(seat.clone());
+    thread::spawn(move || messages.iter().map(|message| handle.send(*message)).collect())
+}
+
+/// Takes what there is, as a session does that may call as much as it likes.
+fn drain(seat: &Seat<Quiet>, taken: &mut Vec<String>) {
+    taken.extend(seat.take().0.map(|command| text(&command)));
+}
+
+fn text(command: &Command<Quiet>) -> String {
+    match command {
+        Command::Send { message, .. } => {
+            String::from_utf8(message.message().as_bytes().to_vec()).unwrap()
+        }
+        _ => unreachable!("nothing else was asked for"),
+    }
+}
+
+/// Those of one sender.
+fn of<'t>(taken: &'t [String], sender: &str) -> Vec<&'t str> {
+    taken.iter().map(String::as_str).filter(|text| text.starts_with(sender)).collect()
+}
+
+#[test]
+fn what_is_sent_is_taken_in_order() {
+    check(3, || {
+        let (seat, bell) = seat(BacklogLimits::default());
+        let senders = [sender(&seat, &["a1", "a2"]), sender(&seat, &["b1", "b2"])];
+        let mut taken = Vec::new();
+        while taken.len() < 4 {
+            bell.await_rung();
+            drain(&seat, &mut taken);
+        }
+        assert_eq!(of(&taken, "a"), ["a1", "a2"]);
+        assert_eq!(of(&taken, "b"), ["b1", "b2"]);
+        for sender in senders {
+            assert!(sender.join().unwrap().iter().all(Result::is_ok));
+        }
+        assert_eq!(seat.buffered(), 0);
+    });
+}
+
+#[test]
+fn what_is_put_back_comes_first() {
+    check(3, || {
+        let (seat, bell) = seat(BacklogLimits::default());
+        let senders = [sender(&seat, &["a1", "a2"]), sender(&seat, &["b1"])];
+        let mut taken = Vec::new();
+        while taken.len() < 3 {
+            bell.await_rung();
+            loop {
+                let mut commands = seat.take().0;
+                let Some(command) = commands.next() else { break };
+                taken.push(text(&command));
+                commands.put_back(); // one at a time
+            }
+        }
+        assert_eq!(of(&taken, "a"), ["a1", "a2"]);
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        assert_eq!(seat.buffered(), 0);
+    });
+}
+
+#[test]
+fn what_is_sent_at_the_end_is_taken_or_gone() {
+    check(3, || {
+        let (seat, _) = seat(BacklogLimits::default());
+        let unsent = Arc::new(Plain::new(0));
+        let senders = [0, 1].map(|_| {
+            let (handle, unsent) = (Handle::new(seat.clone()), unsent.clone());
+            thread::spawn(move || {
+                let send = || {
+                    let unsent = unsent.clone();
+                    handle.send_then("!", move |sent| {
+                        assert!(sent.is_err());
+                        unsent.fetch_add(1, Relaxed);
+                    })
+                };
+                let (first, second) = (send(), send());
+                assert!(first.is_ok() || second.is_err());
+                assert!(second != Err(SendError::Gone) || handle.is_gone());
+            })
+        });
+        let taken = seat.take().0.map(drop).count();
+        seat.leave();
+        assert!(seat.is_gone());
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        assert_eq!(taken + unsent.load(Relaxed), 4);
+        assert_eq!(seat.buffered(), 0);
+        assert_eq!(seat.take().0.count(), 0);
+    });
+}
+
+#[test]
+fn who_is_told_of_back_pressure_is_told_of_its_end() {
+    check(3, || {
+        let limits = BacklogLimits { low: 0, high: 1, cap: 100, ..BacklogLimits::default() };
+        let (seat, bell) = seat(limits);
+        let senders = [sender(&seat, &["a"]), sender(&seat, &["b"])];
+        let (mut taken, mut pressed) = (0, false);
+        while taken < 2 {
+            bell.await_rung();
+            let (commands, told) = seat.take();
+            taken += commands.map(drop).count();
+            pressed |= told;
+        }
+        let told = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
+        assert_eq!(pressed, told.contains(&Sent::Backpressure));
+        assert_eq!(seat.buffered(), 0);
+    });
+}

@@ -1,0 +1,134 @@
+//! What stands for the operating system under loom: no sockets, a doorbell that loom sees, and time
+//! that passes only where somebody waits for it.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyloop_proto::Instant;
+use mio::{Poll, Registry};
+
+use super::source::{Events, Token};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// Who waits for less than this has waited already. What is further off never comes.
+const SOON: Duration = Duration::from_secs(1);
+
+std::thread_local! {
+    /// Loom runs all threads of a model on one of the operating system's.
+    static CLOCK: Cell<Instant> = const { Cell::new(Instant::from_nanos(0)) };
+}
+
+/// The present.
+pub(super) fn now() -> Instant {
+    CLOCK.get()
+}
+
+/// A model has few.
+pub(super) const CAPACITY: usize = 1024;
+
+pub(super) struct Reactor {
+    ports: Arc<Ports>,
+    events: Vec<(Token, Events)>,
+}
+
+#[derive(Clone)]
+pub(super) struct Doorbell(Arc<Ports>);
+
+/// What the reactor has to tell.
+struct Ports {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    rung: bool,
+    /// How often it was.
+    rings: usize,
+    events: Vec<(Token, Events)>,
+}
+
+impl Reactor {
+    /// Also where a model's time begins.
+    pub(super) fn new() -> io::Result<(Self, Registry, Doorbell)> {
+        // Nothing is registered.
+        static POLL: OnceLock<Poll> = OnceLock::new();
+        let poll = POLL.get_or_init(|| Poll::new().expect("a descriptor"));
+        CLOCK.set(Instant::from_nanos(1 << 62));
+        let ports = Arc::new(Ports { state: Mutex::default(), changed: Condvar::new() });
+        let reactor = Self { ports: ports.clone(), events: Vec::new() };
+        Ok((reactor, poll.registry().try_clone()?, Doorbell(ports)))
+    }
+
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) {
+        let mut state = self.ports.await_readable(timeout);
+        state.rung = false;
+        self.events = std::mem::take(&mut state.events);
+    }
+
+    pub(super) fn events(&self) -> impl Iterator<Item = (Token, Events)> {
+        self.events.iter().copied()
+    }
+}
+
+impl Doorbell {
+    pub(super) fn ring(&self) {
+        let mut state = self.0.state();
+        state.rung = true;
+        state.rings += 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Ports {
+    /// What epoll does with a descriptor of its own kind as well: it is readable until somebody asks
+    /// it what has happened.
+    fn await_readable(&self, timeout: Option<Duration>) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while !state.is_readable() {
+            match timeout {
+                Some(timeout) if timeout < SOON => {
+                    CLOCK.set(now() + timeout);
+                    break;
+                }
+                _ => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+        state
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_readable(&self) -> bool {
+        self.rung || !self.events.is_empty()
+    }
+}
+
+/// What models do.
+#[cfg(test)]
+impl Doorbell {
+    /// Something has happened to a socket.
+    pub(super) fn report(&self, token: Token, events: Events) {
+        self.0.state().events.push((token, events));
+        self.0.changed.notify_all();
+    }
+
+    /// As a host does that watches the loop's descriptor.
+    pub(super) fn await_readable(&self, timeout: Option<Duration>) {
+        drop(self.0.await_readable(timeout));
+    }
+
+    pub(super) fn is_readable(&self) -> bool {
+        self.0.state().is_readable()
+    }
+
+    pub(super) fn rings(&self) -> usize {
+        self.0.state().rings
+    }
+}

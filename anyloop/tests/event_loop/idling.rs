@@ -1,0 +1,153 @@
+//! A loop that waits leaves the processor to others, whatever it is that it waits for.
+#![cfg(target_os = "linux")]
+
+use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use anyloop::endpoint::Verdict;
+use anyloop::event_loop::WatchMode;
+use anyloop::{Client, EventLoop};
+
+use crate::harness::{FAR, Log, within_time};
+use crate::site::{Site, client, open_client, server_options};
+use crate::wire::{Peer, numbered, request, text};
+
+/// How long this thread has been on a processor: proc_pid_schedstat(5), in nanoseconds.
+fn on_processor() -> Duration {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// What is ready runs, and then the loop is left to itself for a while, of which it makes little use. A
+/// busy machine only makes that less.
+#[track_caller]
+fn rests(event_loop: &EventLoop) {
+    event_loop.run_for(Duration::from_millis(20));
+    let before = on_processor();
+    event_loop.run_for(Duration::from_millis(200));
+    let used = on_processor() - before;
+    assert!(!event_loop.stopped(), "it has nothing to wait for");
+    assert!(used < Duration::from_millis(50), "it has spun for {used:?}");
+}
+
+#[test]
+fn a_loop_rests_that_waits_for_a_guard_a_timer_or_a_watch() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let guard = event_loop.keep_alive();
+        rests(&event_loop);
+        drop(guard);
+        event_loop.set_timer(FAR, |_| ());
+        rests(&event_loop);
+        let (near, _far) = UnixStream::pair().unwrap();
+        let watch = event_loop.watch(near, WatchMode::Read, |_, _| ControlFlow::Continue(()));
+        let _watch = watch.unwrap();
+        rests(&event_loop);
+    });
+}
+
+#[test]
+fn a_loop_rests_whose_connections_wait() {
+    within_time(|| {
+        let site = Site::with(|server, _| {
+            server.on_validate(|request, _| match request.uri().path() {
+                "/defer" => Verdict::Defer,
+                _ => Verdict::Accept(Default::default()),
+            });
+        });
+        rests(&site.event_loop); // for connections
+        let _peers = [site.open(), site.open_unix()]; // for messages
+        let half = Peer::tcp(site.address);
+        half.send(&request("/")[..30]);
+        rests(&site.event_loop);
+        let deferred = Peer::tcp(site.address);
+        deferred.send([request("/defer"), text("more than was asked for")].concat());
+        rests(&site.event_loop);
+        half.finish();
+        rests(&site.event_loop);
+    });
+}
+
+#[test]
+fn a_loop_rests_whose_connections_are_paused() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            let site = Site::with(|server, log| {
+                let it = log.clone();
+                server.on_message(move |_, context| {
+                    it.add("paused");
+                    context.pause_reading();
+                });
+            });
+            let peer = open(&site);
+            peer.send(text("pause"));
+            site.drive_to(1);
+            rests(&site.event_loop);
+            peer.send(numbered(10)); // which nobody reads
+            rests(&site.event_loop);
+            peer.finish();
+            rests(&site.event_loop);
+            assert_eq!(site.log.all(), ["paused"]);
+        }
+    });
+}
+
+#[test]
+fn a_loop_rests_whose_peers_do_not_read() {
+    within_time(|| {
+        for open in [Site::open, Site::open_unix] {
+            let site = Site::with(|server, _| {
+                server.on_message(|_, context| {
+                    for _ in 0..10 {
+                        let _ = context.send(&vec![7; 1 << 20][..]);
+                    }
+                });
+            });
+            let peer = open(&site);
+            peer.send(text("go"));
+            site.drive("a backlog", || site.handle().buffered_amount() > 0);
+            rests(&site.event_loop);
+        }
+    });
+}
+
+/// A server that waits for its peer to go, and a client that waits for its server to.
+#[test]
+fn a_loop_rests_that_waits_for_the_end_of_a_stream() {
+    within_time(|| {
+        let options = server_options(|config| config.close_timeout = Some(FAR));
+        let site = Site::of(&EventLoop::new().unwrap(), options, |server, _| {
+            server.on_message(|_, context| {
+                context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+            });
+        });
+        let peer = site.open();
+        peer.send(text("close"));
+        let log = Log::default();
+        let client: Client<_> = client(&site.event_loop, &log);
+        let (server, _) = open_client(&site.event_loop, &client);
+        site.drive("the opening", || log.has("open"));
+        server.send(crate::wire::unmasked(8, &1000u16.to_be_bytes()));
+        rests(&site.event_loop);
+    });
+}
+
+#[test]
+fn threads_rest_that_wait_beside_each_other() {
+    within_time(|| {
+        let site = Site::new();
+        let _peer = site.open();
+        let runner = |_| {
+            let runs = site.event_loop.clone();
+            thread::spawn(move || rests(&runs))
+        };
+        let runners: Vec<_> = (0..3).map(runner).collect();
+        for runner in runners {
+            if let Err(panic) = runner.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
