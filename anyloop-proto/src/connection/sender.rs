@@ -1,8 +1,8 @@
 //! The sending half of a connection, and what both halves know of its closing.
 
 use alloc::boxed::Box;
-use core::hint::cold_path;
 use alloc::sync::Arc;
+use core::hint::cold_path;
 
 use super::keepalive::Ping;
 use crate::close::{CloseCode, CloseFrame, MAX_REASON, truncate_reason};

@@ -12,6 +12,9 @@ use mio::{Poll, Registry};
 use super::source::{Events, Token};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
+/// How many events are taken at a time, the doorbell among them.
+pub(super) const CAPACITY: usize = 3;
+
 /// Who waits for less than this has waited already. What is further off never comes.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -24,9 +27,6 @@ std::thread_local! {
 pub(super) fn now() -> Instant {
     CLOCK.get()
 }
-
-/// A model has few.
-pub(super) const CAPACITY: usize = 1024;
 
 pub(super) struct Reactor {
     ports: Arc<Ports>,
@@ -64,8 +64,10 @@ impl Reactor {
 
     pub(super) fn wait(&mut self, timeout: Option<Duration>) {
         let mut state = self.ports.await_readable(timeout);
-        state.rung = false;
-        self.events = std::mem::take(&mut state.events);
+        let room = CAPACITY - usize::from(std::mem::take(&mut state.rung));
+        let count = room.min(state.events.len());
+        self.events.clear();
+        self.events.extend(state.events.drain(..count));
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = (Token, Events)> {

@@ -78,7 +78,7 @@ fn of<'t>(taken: &'t [String], sender: &str) -> Vec<&'t str> {
 
 #[test]
 fn what_is_sent_is_taken_in_order() {
-    check(3, || {
+    check(|| {
         let (seat, bell) = seat(BacklogLimits::default());
         let senders = [sender(&seat, &["a1", "a2"]), sender(&seat, &["b1", "b2"])];
         let mut taken = Vec::new();
@@ -97,7 +97,7 @@ fn what_is_sent_is_taken_in_order() {
 
 #[test]
 fn what_is_put_back_comes_first() {
-    check(3, || {
+    check(|| {
         let (seat, bell) = seat(BacklogLimits::default());
         let senders = [sender(&seat, &["a1", "a2"]), sender(&seat, &["b1"])];
         let mut taken = Vec::new();
@@ -120,7 +120,7 @@ fn what_is_put_back_comes_first() {
 
 #[test]
 fn what_is_sent_at_the_end_is_taken_or_gone() {
-    check(3, || {
+    check(|| {
         let (seat, _) = seat(BacklogLimits::default());
         let unsent = Arc::new(Plain::new(0));
         let senders = [0, 1].map(|_| {
@@ -152,7 +152,7 @@ fn what_is_sent_at_the_end_is_taken_or_gone() {
 
 #[test]
 fn who_is_told_of_back_pressure_is_told_of_its_end() {
-    check(3, || {
+    check(|| {
         let limits = BacklogLimits { low: 0, high: 1, cap: 100, ..BacklogLimits::default() };
         let (seat, bell) = seat(limits);
         let senders = [sender(&seat, &["a"]), sender(&seat, &["b"])];

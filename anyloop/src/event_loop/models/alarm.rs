@@ -1,0 +1,160 @@
+//! The alarm, beside a host and beside run calls.
+
+use loom::thread;
+
+use super::{Count, FAR, SOON, Signal, check, doorbell, insert, new_loop};
+use crate::event_loop::EventLoop;
+use crate::event_loop::source::{Events, Next};
+use crate::sync::atomic::Ordering::SeqCst;
+
+/// A host that cannot watch a descriptor.
+#[derive(Clone, Default)]
+struct Called {
+    signal: Signal,
+    /// Calls that no run call has followed.
+    open: Count,
+}
+
+impl Called {
+    fn set(&self, event_loop: &EventLoop) {
+        let called = self.clone();
+        event_loop
+            .set_wakeup(move || {
+                assert_eq!(called.open.add(), 1, "called twice for one poll");
+                called.signal.set();
+            })
+            .unwrap();
+    }
+
+    /// Waits for a call, and does what it asks for.
+    fn poll(&self, event_loop: &EventLoop) -> usize {
+        self.signal.take();
+        self.open.0.fetch_sub(1, SeqCst);
+        event_loop.poll()
+    }
+}
+
+#[test]
+fn the_alarm_calls_the_host_for_what_is_posted() {
+    check(|| {
+        let event_loop = new_loop();
+        let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
+        let called = Called::default();
+        called.set(&event_loop);
+        let poster = thread::spawn(move || {
+            handle.post(|| ()).unwrap();
+            handle.post(|| ()).unwrap();
+        });
+        let mut ran = 0;
+        while ran < 2 {
+            ran += called.poll(&event_loop);
+        }
+        poster.join().unwrap();
+        event_loop.clear_wakeup(); // a deadlock if its thread does not end
+    });
+}
+
+#[test]
+fn the_alarm_hands_over_what_it_has_seen() {
+    check(|| {
+        let event_loop = new_loop();
+        let mut seen = Events::NONE;
+        let token = insert(&event_loop, move |turn| {
+            seen |= turn.events;
+            match seen.contains(Events::READABLE | Events::WRITABLE) {
+                true => Next::Done,
+                false => Next::Wait,
+            }
+        });
+        let called = Called::default();
+        called.set(&event_loop);
+        let sockets = doorbell(&event_loop);
+        let socket = thread::spawn(move || {
+            sockets.report(token, Events::READABLE);
+            sockets.report(token, Events::WRITABLE);
+        });
+        while !event_loop.stopped() {
+            called.poll(&event_loop);
+        }
+        socket.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_calls_the_host_for_an_earlier_timer() {
+    check(|| {
+        let event_loop = new_loop();
+        event_loop.set_timer(FAR, |_| unreachable!());
+        let called = Called::default();
+        called.set(&event_loop);
+        let handle = event_loop.handle();
+        let setter = thread::spawn(move || {
+            handle.set_timer(SOON, |result| result.unwrap()).unwrap();
+        });
+        while called.poll(&event_loop) == 0 {}
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_leaves_the_sockets_to_a_runner() {
+    check(|| {
+        let event_loop = new_loop();
+        let (guard, handle) = (event_loop.keep_alive(), event_loop.handle());
+        event_loop.set_wakeup(|| ()).unwrap();
+        let poster = thread::spawn(move || {
+            handle.post(|| ()).unwrap();
+            drop(guard);
+        });
+        assert_eq!(event_loop.run(), 1);
+        poster.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_that_a_job_sets_leaves_the_sockets_to_the_runner() {
+    check(|| {
+        let event_loop = new_loop();
+        let inside = event_loop.clone();
+        event_loop.post(move || {
+            inside.set_wakeup(|| ()).unwrap();
+            inside.set_timer(SOON, |result| result.unwrap()); // of which the alarm is not told
+        });
+        assert_eq!(event_loop.run(), 2);
+    });
+}
+
+#[test]
+fn the_alarm_calls_again_after_a_run_call() {
+    check(|| {
+        let event_loop = new_loop();
+        let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
+        let signal = Signal::default();
+        let called = signal.clone();
+        event_loop.set_wakeup(move || called.set()).unwrap();
+        let poster = thread::spawn(move || {
+            handle.post(|| ()).unwrap();
+            handle.post(|| ()).unwrap();
+        });
+        let mut ran = event_loop.run_one();
+        while ran < 2 {
+            signal.take();
+            ran += event_loop.poll();
+        }
+        poster.join().unwrap();
+    });
+}
+
+#[test]
+fn another_alarm_takes_the_place_of_the_first() {
+    check(|| {
+        let event_loop = new_loop();
+        let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
+        event_loop.set_wakeup(|| ()).unwrap();
+        let called = Called::default();
+        let poster = thread::spawn(move || handle.post(|| ()).unwrap());
+        called.set(&event_loop);
+        while called.poll(&event_loop) == 0 {}
+        poster.join().unwrap();
+    });
+}

@@ -1,0 +1,127 @@
+//! Sources: one thread at a time, and nothing that happens to them is lost.
+
+use loom::thread;
+
+use super::{Count, check, doorbell, insert, new_loop, spawn};
+use crate::event_loop::source::{Events, Next};
+
+#[test]
+fn a_source_that_is_woken_twice_runs_alone_and_sees_the_last() {
+    check(|| {
+        let event_loop = new_loop();
+        let asked = Count::default();
+        let seen = asked.clone();
+        let token = insert(&event_loop, move |_| match seen.get() {
+            2 => Next::Done,
+            _ => Next::Wait,
+        });
+        let other = spawn(&event_loop, |event_loop| event_loop.run());
+        let remote = event_loop.engine.remote().clone();
+        let waker = thread::spawn(move || {
+            for _ in 0..2 {
+                asked.add();
+                remote.wake(token);
+            }
+        });
+        let ran = event_loop.run() + other.join().unwrap();
+        assert_eq!(ran, 0); // no handler
+        assert!(event_loop.stopped());
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn no_edge_is_lost_on_a_source_that_runs() {
+    check(|| {
+        let event_loop = new_loop();
+        let mut seen = Events::NONE;
+        let token = insert(&event_loop, move |turn| {
+            seen |= turn.events;
+            match seen.contains(Events::READABLE | Events::WRITABLE) {
+                true => Next::Done,
+                false => Next::Wait,
+            }
+        });
+        let other = spawn(&event_loop, |event_loop| event_loop.run());
+        let sockets = doorbell(&event_loop);
+        let socket = thread::spawn(move || {
+            sockets.report(token, Events::READABLE);
+            sockets.report(token, Events::WRITABLE);
+        });
+        event_loop.run();
+        other.join().unwrap();
+        socket.join().unwrap();
+    });
+}
+
+#[test]
+fn an_edge_that_is_kept_comes_again() {
+    check(|| {
+        let event_loop = new_loop();
+        let asked = Count::default();
+        let seen = asked.clone();
+        let token = insert(&event_loop, move |turn| {
+            if seen.get() > 0 && turn.events.contains(Events::READABLE) {
+                return Next::Done;
+            }
+            turn.kept = turn.events.only(Events::READABLE); // paused
+            Next::Wait
+        });
+        let other = spawn(&event_loop, |event_loop| event_loop.run());
+        let (sockets, remote) = (doorbell(&event_loop), event_loop.engine.remote().clone());
+        let socket = thread::spawn(move || {
+            sockets.report(token, Events::READABLE);
+            asked.add();
+            remote.wake(token);
+        });
+        event_loop.run();
+        other.join().unwrap();
+        socket.join().unwrap();
+    });
+}
+
+#[test]
+fn a_token_of_a_source_that_is_over_wakes_nobody() {
+    check(|| {
+        let event_loop = new_loop();
+        let mut turns = 0;
+        let token = insert(&event_loop, move |_| {
+            turns += 1;
+            assert_eq!(turns, 1);
+            Next::Done
+        });
+        let remote = event_loop.engine.remote().clone();
+        let waker = thread::spawn(move || remote.wake(token));
+        let other = spawn(&event_loop, |event_loop| {
+            // In the same slot, or in another.
+            insert(&event_loop, |turn| {
+                assert_eq!(turn.events, Events::NONE);
+                Next::Done
+            });
+            event_loop.run()
+        });
+        event_loop.run();
+        other.join().unwrap();
+        waker.join().unwrap();
+        event_loop.reset().unwrap();
+        event_loop.run(); // where the other runner came late
+    });
+}
+
+#[test]
+fn who_goes_on_later_does_when_somebody_sleeps() {
+    check(|| {
+        let event_loop = new_loop();
+        let mut turns = 0;
+        insert(&event_loop, move |_| {
+            turns += 1;
+            match turns {
+                1 => Next::Later,
+                _ => Next::Done,
+            }
+        });
+        let other = spawn(&event_loop, |event_loop| event_loop.run());
+        event_loop.run();
+        other.join().unwrap();
+    });
+}
