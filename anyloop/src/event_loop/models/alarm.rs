@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{Count, FAR, SOON, Signal, check, doorbell, insert, new_loop};
+use super::{Count, FAR, SOON, Signal, check, doorbell, insert, new_loop, spawn};
 use crate::event_loop::EventLoop;
 use crate::event_loop::source::{Events, Next};
 use crate::sync::atomic::Ordering::SeqCst;
@@ -97,6 +97,23 @@ fn the_alarm_calls_the_host_for_an_earlier_timer() {
 }
 
 #[test]
+fn the_alarm_calls_the_host_for_a_timer_that_a_poll_has_set() {
+    check(|| {
+        let event_loop = new_loop();
+        let signal = Signal::default();
+        let called = signal.clone();
+        event_loop.set_wakeup(move || called.set()).unwrap();
+        let inside = event_loop.clone();
+        event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
+        let mut ran = event_loop.poll(); // before it is called
+        while ran < 2 {
+            signal.take();
+            ran += event_loop.poll();
+        }
+    });
+}
+
+#[test]
 fn the_alarm_leaves_the_sockets_to_a_runner() {
     check(|| {
         let event_loop = new_loop();
@@ -156,5 +173,24 @@ fn another_alarm_takes_the_place_of_the_first() {
         called.set(&event_loop);
         while called.poll(&event_loop) == 0 {}
         poster.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_that_is_set_beside_a_runner_calls_when_that_has_left() {
+    check(|| {
+        let event_loop = new_loop();
+        let (guard, handle) = (event_loop.keep_alive(), event_loop.handle());
+        let other = spawn(&event_loop, |event_loop| event_loop.run_one());
+        let signal = Signal::default();
+        let called = signal.clone();
+        event_loop.set_wakeup(move || called.set()).unwrap();
+        handle.post(|| ()).unwrap();
+        handle.post(move || drop(guard)).unwrap();
+        let mut ran = other.join().unwrap();
+        while ran < 2 {
+            signal.take();
+            ran += event_loop.poll();
+        }
     });
 }

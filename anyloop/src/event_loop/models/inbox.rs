@@ -64,7 +64,7 @@ fn what_is_posted_to_a_loop_that_ends_is_refused_or_dropped() {
     check(|| {
         let event_loop = new_loop();
         let handle = event_loop.handle();
-        let held = Arc::new(());
+        let (left, held) = (handle.clone(), Arc::new(()));
         let (first, second) = (held.clone(), held.clone());
         let poster = thread::spawn(move || {
             let posted = handle.post(move || drop(first));
@@ -74,5 +74,6 @@ fn what_is_posted_to_a_loop_that_ends_is_refused_or_dropped() {
         drop(event_loop);
         poster.join().unwrap();
         assert_eq!(Arc::strong_count(&held), 1);
+        assert!(left.is_gone());
     });
 }

@@ -6,6 +6,20 @@ use super::{Count, check, doorbell, insert, new_loop, spawn};
 use crate::event_loop::source::{Events, Next};
 
 #[test]
+fn a_source_that_is_put_in_has_a_turn() {
+    check(|| {
+        let event_loop = new_loop();
+        let guard = event_loop.keep_alive();
+        let other = spawn(&event_loop, |event_loop| {
+            insert(&event_loop, |_| Next::Done);
+            drop(guard);
+        });
+        assert_eq!(event_loop.run(), 0);
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn a_source_that_is_woken_twice_runs_alone_and_sees_the_last() {
     check(|| {
         let event_loop = new_loop();
