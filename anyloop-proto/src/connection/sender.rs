@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::hint::cold_path;
 
 use super::keepalive::Ping;
@@ -145,9 +146,7 @@ impl Sender {
         // The small unmasked message, which is most of what a busy server sends.
         self.messages += 1;
         self.bytes += payload.len() as u64;
-        let buffer = out.buffer();
-        buffer.extend_from_slice(&[0x80 | kind.opcode() as u8, payload.len() as u8]);
-        buffer.extend_from_slice(payload);
+        append_small(out.buffer(), [0x80 | kind.opcode() as u8, payload.len() as u8], payload);
         Ok(())
     }
 
@@ -536,6 +535,47 @@ impl Sender {
     fn encoder(&mut self) -> Option<&mut (dyn Encoder + 'static)> {
         self.rare.as_deref_mut()?.encoder.as_deref_mut()
     }
+}
+
+/// Appends a frame that is small.
+///
+/// Its payload may have been unmasked just now, and the processor still has that in pieces: it can pass
+/// on a piece that was stored to who loads it as it is, but a load of several (`memcpy` loads 64 bytes at
+/// a time, where it can) has to wait until they have all arrived in the cache.
+#[inline(always)]
+fn append_small(buffer: &mut Vec<u8>, header: [u8; 2], payload: &[u8]) {
+    let (start, len) = (buffer.len(), header.len() + payload.len());
+    buffer.extend_from_slice(&[0; 128]);
+    if let Some(frame) = buffer.get_mut(start..start + len)
+        && let Some((first, room)) = frame.split_first_chunk_mut()
+    {
+        *first = header;
+        let (blocks, rest) = payload.as_chunks::<32>();
+        let (rooms, room) = room.as_chunks_mut::<32>();
+        for (room, block) in rooms.iter_mut().zip(blocks) {
+            *room = *block;
+        }
+        let (room, rest) = copy_first::<16>(room, rest);
+        let (room, rest) = copy_first::<8>(room, rest);
+        for (room, byte) in room.iter_mut().zip(rest) {
+            *room = *byte;
+        }
+    }
+    buffer.truncate(start + len);
+}
+
+/// Copies the first `N` bytes, if there are so many, and returns the rest.
+#[inline(always)]
+fn copy_first<'c, const N: usize>(room: &'c mut [u8], bytes: &'c [u8]) -> (&'c mut [u8], &'c [u8]) {
+    if room.len() < N || bytes.len() < N {
+        return (room, bytes);
+    }
+    let (first, room) = room.split_at_mut(N);
+    let (bytes, rest) = bytes.split_at(N);
+    if let (Some(first), Some(bytes)) = (first.first_chunk_mut::<N>(), bytes.first_chunk::<N>()) {
+        *first = *bytes;
+    }
+    (room, rest)
 }
 
 fn control_size(payload: &[u8]) -> Result<(), SendError> {

@@ -38,6 +38,25 @@ pub fn mask(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
+/// The same for a payload that is likely to be small, as a part of its caller.
+#[inline(always)]
+pub(crate) fn mask_small(payload: &mut [u8], key: [u8; 4]) {
+    if payload.len() >= BLOCK {
+        return mask(payload, key);
+    }
+    let key = u64::from(u32::from_ne_bytes(key));
+    let word = key << 32 | key;
+    let (blocks, rest) = payload.as_chunks_mut::<32>();
+    for block in blocks {
+        xor(block, word);
+    }
+    let rest = xor_first::<16>(rest, word);
+    let rest = xor_first::<8>(rest, word);
+    for (byte, key) in rest.iter_mut().zip(word.to_ne_bytes()) {
+        *byte ^= key;
+    }
+}
+
 /// Masks the first `N` bytes, if there are so many, and returns the rest.
 #[inline(always)]
 fn xor_first<const N: usize>(payload: &mut [u8], word: u64) -> &mut [u8] {
@@ -92,6 +111,8 @@ mod tests {
                 let mut masked = payload[start..end].to_vec();
                 mask(&mut masked, KEY);
                 assert_eq!(masked, by_the_book(&payload[start..end]), "{start}..{end}");
+                mask_small(&mut masked, KEY);
+                assert_eq!(masked, payload[start..end], "{start}..{end}");
             }
         }
     }

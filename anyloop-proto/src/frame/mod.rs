@@ -8,6 +8,7 @@ mod mask;
 
 pub use header::{FrameHeader, MAX_HEADER_SIZE, Opcode, Rsv};
 pub(crate) use header::{Head, Limits};
+pub(crate) use mask::mask_small;
 pub use mask::{mask, rotated};
 
 /// The largest payload of a control frame, in bytes (RFC 6455 §5.5).

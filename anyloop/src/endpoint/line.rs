@@ -176,11 +176,33 @@ impl<'t, T: Transport> TransportRear<'t, T> {
     }
 
     /// Writes what was gathered, as the batch is over.
-    #[inline]
+    #[inline(always)]
     pub(super) fn flush_all(&mut self, cork: &mut Vec<u8>) {
         // Completions only wait for what is in the cork.
         if !cork.is_empty() {
-            self.flush(cork);
+            self.write_cork(cork);
+        }
+    }
+
+    /// Writes what was gathered, which is something.
+    #[inline(always)]
+    fn write_cork(&mut self, cork: &mut Vec<u8>) {
+        // Taken out, for it is lent to all connections in turn: if the transport panics, what was
+        // gathered for this one must not be found there by the next.
+        let mut gathered = std::mem::take(cork);
+        let len = gathered.len();
+        let written = match self.backlog {
+            Some(_) => 0,
+            None => self.write(&[IoSlice::new(&gathered)]),
+        };
+        if written < len {
+            cold_path();
+            self.keep([&gathered, &[], &[]], written);
+        }
+        gathered.clear();
+        *cork = gathered;
+        if self.completions.is_some() {
+            self.tell_flushed(written, len);
         }
     }
 
@@ -210,13 +232,14 @@ impl<'t, T: Transport> TransportRear<'t, T> {
         }
     }
 
+    #[inline(always)]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
         write(self.transport, &mut self.error, slices)
     }
 }
 
 /// Writes what can be written; nothing more after a failure.
-#[inline]
+#[inline(always)]
 fn write<T: Transport>(
     transport: &mut T,
     failed: &mut Failed<T::Error>,
@@ -226,31 +249,15 @@ fn write<T: Transport>(
         return 0;
     }
     transport.write(slices).unwrap_or_else(|error| {
+        cold_path();
         *failed = Some((T::classify(&error), error));
         0
     })
 }
 
 impl<T: Transport> Rear for TransportRear<'_, T> {
-    #[inline]
     fn flush(&mut self, cork: &mut Vec<u8>) -> usize {
-        // Taken out, for it is lent to all connections in turn: if the transport panics, what was
-        // gathered for this one must not be found there by the next.
-        let mut gathered = std::mem::take(cork);
-        let len = gathered.len();
-        let written = match self.backlog {
-            Some(_) => 0,
-            None => self.write(&[IoSlice::new(&gathered)]),
-        };
-        if written < len {
-            cold_path();
-            self.keep([&gathered, &[], &[]], written);
-        }
-        gathered.clear();
-        *cork = gathered;
-        if self.completions.is_some() {
-            self.tell_flushed(written, len);
-        }
+        self.write_cork(cork);
         self.backlog()
     }
 

@@ -154,21 +154,24 @@ impl<'e, K: Kind> Runner<'e, K> {
         let next = catch_unwind(AssertUnwindSafe(|| source.run(&mut turn)));
         let (kept, deadline) = (turn.kept, turn.deadline);
         let mut panicked = Ok(());
-        let queue = match next {
-            Ok(Next::Wait) => None,
-            Ok(Next::Again) => Some(Queue::Ring),
-            Ok(Next::Later) => Some(Queue::Later),
-            Ok(Next::Become(other)) => {
-                cold_path();
-                panicked = drop_caught(core::mem::replace(&mut source, other));
-                Some(Queue::Ring)
-            }
-            Ok(Next::Done) => return self.bury(index, source),
-            // It has a turn to find out what the panic has made of it.
-            Err(panic) => {
-                cold_path();
-                panicked = Err(panic);
-                Some(Queue::Ring)
+        let queue = if let Ok(Next::Wait) = next {
+            None // asked first, for it is nearly always so
+        } else {
+            cold_path();
+            match next {
+                Ok(Next::Wait) => None,
+                Ok(Next::Again) => Some(Queue::Ring),
+                Ok(Next::Later) => Some(Queue::Later),
+                Ok(Next::Become(other)) => {
+                    panicked = drop_caught(core::mem::replace(&mut source, other));
+                    Some(Queue::Ring)
+                }
+                Ok(Next::Done) => return self.bury(index, source),
+                // It has a turn to find out what the panic has made of it.
+                Err(panic) => {
+                    panicked = Err(panic);
+                    Some(Queue::Ring)
+                }
             }
         };
         let mut core = engine.lock();

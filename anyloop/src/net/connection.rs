@@ -60,6 +60,7 @@ impl<K: Kind, H: Handler> Source<K> for Connection<H> {
 }
 
 /// Does everything that there is to do for a connection.
+#[inline(always)]
 fn serve<K: Kind, H: Handler>(
     session: &mut Session<H>,
     socket: &mut Socket<'_, K>,
@@ -128,7 +129,7 @@ fn answer_the_rest<K: Kind, H: Handler>(
     if events.contains(Events::DEADLINE) {
         // Behind what has arrived: what came in time counts.
         if socket.ready.contains(Events::READABLE) {
-            read(session, socket, buffers, now, session.is_plain());
+            read_first(session, socket, buffers, now);
         }
         *socket.ready = socket.ready.without(Events::DEADLINE);
         session.handle_timeout(socket, &mut buffers.scratch, now);
@@ -160,6 +161,7 @@ fn take_seat<K: Kind, H: Handler>(session: &mut Session<H>, socket: &Socket<'_, 
 
 /// Reads what there is. Returns whether there may be more, for another turn, and whether the session
 /// [is plain](Session::is_plain), as which it was `plain` before.
+#[inline(always)] // for the sake of its system calls
 fn read<K: Kind, H: Handler>(
     session: &mut Session<H>,
     socket: &mut Socket<'_, K>,
@@ -222,6 +224,16 @@ fn read<K: Kind, H: Handler>(
     (false, plain)
 }
 
+/// Reads before something else is done.
+fn read_first<K: Kind, H: Handler>(
+    session: &mut Session<H>,
+    socket: &mut Socket<'_, K>,
+    buffers: &mut Buffers,
+    now: Instant,
+) {
+    read(session, socket, buffers, now, session.is_plain());
+}
+
 /// Nobody reads, and the stream has ended in one way or another: what has arrived before waits, and so
 /// does an end of input; a reset does not.
 #[cold]
@@ -245,6 +257,7 @@ fn takes_input<H: Handler>(session: &Session<H>) -> bool {
 }
 
 /// One read, and what it says of the stream.
+#[inline(always)]
 fn find<K: Kind>(
     socket: &mut Socket<'_, K>,
     len: usize,

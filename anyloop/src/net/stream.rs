@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hint::cold_path;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
@@ -40,12 +40,25 @@ impl Stream {
         }
     }
 
-    #[inline]
+    // The two that are called for each message. What they call belongs to their caller: after a system
+    // call the processor has forgotten where functions return to.
+
+    #[inline(always)]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| match self {
-            Self::Tcp(stream) => stream.read(buffer),
+        retry(|| match &*self {
+            Self::Tcp(stream) => system::recv(stream, buffer),
             #[cfg(unix)]
-            Self::Unix(stream) => stream.read(buffer),
+            Self::Unix(stream) => system::recv(stream, buffer),
+            Self::Closed => Err(closed()),
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        retry(|| match &*self {
+            Self::Tcp(stream) => system::send(stream, bytes),
+            #[cfg(unix)]
+            Self::Unix(stream) => system::send(stream, bytes),
             Self::Closed => Err(closed()),
         })
     }
@@ -59,14 +72,12 @@ impl Stream {
         })
     }
 
-    #[inline]
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        retry(|| match (&mut *self, slices) {
-            (Self::Tcp(stream), [slice]) => stream.write(slice),
-            (Self::Tcp(stream), slices) => stream.write_vectored(slices),
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        retry(|| match &*self {
+            Self::Tcp(stream) => system::send_vectored(stream, slices),
             #[cfg(unix)]
-            (Self::Unix(stream), slices) => stream.write_vectored(slices),
-            (Self::Closed, _) => Err(closed()),
+            Self::Unix(stream) => system::send_vectored(stream, slices),
+            Self::Closed => Err(closed()),
         })
     }
 
@@ -146,7 +157,7 @@ impl fmt::Display for Peer {
 }
 
 /// A signal is no answer.
-#[inline]
+#[inline(always)]
 fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match f() {
@@ -158,4 +169,62 @@ fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 
 fn closed() -> io::Error {
     ErrorKind::NotConnected.into()
+}
+
+/// The system calls, without what the C library puts around them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod system {
+    use std::io::{self, IoSlice};
+    use std::os::fd::AsFd;
+
+    use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+    /// More in one call are an error.
+    const MOST_SLICES: usize = 1024;
+
+    #[inline(always)]
+    pub(super) fn recv(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+        let (len, _) = rustix::net::recv(stream, buffer, RecvFlags::empty())?;
+        Ok(len)
+    }
+
+    // A program that is not Rust's may not ignore SIGPIPE.
+
+    #[inline(always)]
+    pub(super) fn send(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    pub(super) fn send_vectored(stream: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = &slices[..slices.len().min(MOST_SLICES)];
+        let mut nothing = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(stream, slices, &mut nothing, SendFlags::NOSIGNAL)?)
+    }
+}
+
+/// The system calls, as the standard library makes them.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod system {
+    use std::io::{self, IoSlice, Read, Write};
+
+    pub(super) fn recv<S>(mut stream: &S, buffer: &mut [u8]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Read,
+    {
+        stream.read(buffer)
+    }
+
+    pub(super) fn send<S>(mut stream: &S, bytes: &[u8]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write,
+    {
+        stream.write(bytes)
+    }
+
+    pub(super) fn send_vectored<S>(mut stream: &S, slices: &[IoSlice<'_>]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write,
+    {
+        stream.write_vectored(slices)
+    }
 }

@@ -71,9 +71,13 @@ impl<K: Kind> Transport for Socket<'_, K> {
         endpoint.listeners.close();
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.stream.write(slices) {
+        let written = match slices {
+            [slice] => self.stream.write(slice),
+            slices => self.stream.write_vectored(slices),
+        };
+        match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 *self.ready = self.ready.without(Events::WRITABLE); // an edge will come
                 Ok(0)

@@ -5,7 +5,7 @@
 use std::hint::cold_path;
 use std::sync::Arc;
 
-use anyloop_proto::Instant;
+use anyloop_proto::{Input, Instant};
 
 use super::super::gate::Gate;
 use super::super::handler::Handler;
@@ -48,7 +48,7 @@ impl<H: Handler> Session<H> {
     }
 
     /// The same for a session that [is plain](Self::is_plain). Returns whether it still is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn feed_plain<T: Transport>(
         &mut self,
         transport: &mut T,
@@ -56,7 +56,12 @@ impl<H: Handler> Session<H> {
         bytes: &mut [u8],
         now: Instant,
     ) -> bool {
-        let left = self.take_in(transport, scratch, bytes, now);
+        let Scratch { cork, pool, gate } = scratch;
+        let mut input = Input::with_pool(bytes, pool);
+        self.work_here(transport, cork, |session, line| {
+            session.process(&mut input, gate, line, now);
+        });
+        let left = input.len();
         if left > 0 {
             cold_path();
             self.keep(&bytes[bytes.len() - left..]);
@@ -134,7 +139,7 @@ impl<H: Handler> Session<H> {
         now: Instant,
     ) -> usize {
         let Scratch { cork, pool, gate } = scratch;
-        let mut input = anyloop_proto::Input::with_pool(bytes, pool);
+        let mut input = Input::with_pool(bytes, pool);
         self.work(transport, cork, |session, line| session.process(&mut input, gate, line, now));
         input.len()
     }

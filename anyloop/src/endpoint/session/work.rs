@@ -10,6 +10,7 @@ use anyloop_proto::{
     Timer, TransportError,
 };
 
+use super::super::backlog::Backlog;
 use super::super::context::Context;
 use super::super::gate::Gate;
 use super::super::handle::Command;
@@ -21,7 +22,6 @@ use crate::transport::Transport;
 
 impl<H: Handler> Session<H> {
     /// Does `work` with a line to the transport, and writes what it sent.
-    #[inline]
     pub(super) fn work<T: Transport>(
         &mut self,
         transport: &mut T,
@@ -42,17 +42,54 @@ impl<H: Handler> Session<H> {
             rear.flush_all(cork);
         }));
         if let Err(panic) = result {
-            cold_path();
             self.io.put_panic(panic);
             if !worked {
                 let _ = catch_unwind(AssertUnwindSafe(|| rear.flush_all(cork)));
             }
         }
         let (backlog, error) = rear.into_parts();
+        self.end_work(transport, backlog, error);
+    }
+
+    /// The same for the loop's own transport, which does not panic: that writes as a part of the caller.
+    ///
+    /// After a system call the processor does not remember where functions return to, and each return
+    /// up to the loop is a wrong guess.
+    #[inline(always)]
+    pub(super) fn work_here<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        cork: &mut Vec<u8>,
+        work: impl FnOnce(&mut Self, &mut Line<'_>),
+    ) {
+        let mut rear = TransportRear::new(transport, self.io.take_backlog());
+        let mut waiting = 0;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            work(self, &mut Line::new(cork, &mut rear, &mut waiting));
+        }));
+        rear.flush_all(cork);
+        if let Err(panic) = result {
+            cold_path();
+            self.io.put_panic(panic);
+        }
+        let (backlog, error) = rear.into_parts();
+        self.end_work(transport, backlog, error);
+    }
+
+    /// Keeps what the transport has not taken, and takes note of its failure.
+    #[inline(always)]
+    fn end_work<T: Transport>(
+        &mut self,
+        transport: &T,
+        backlog: Option<Box<Backlog>>,
+        error: Option<(TransportError, T::Error)>,
+    ) {
         self.io.put_backlog(backlog);
         if let Some((kind, error)) = error {
             cold_path();
             crate::log::debug!("{}: {error}", transport.remote_endpoint());
+            #[cfg(not(feature = "tracing"))]
+            let _ = transport;
             self.io.put_error(Box::new(error));
             self.transport_failed(kind);
         }
