@@ -1,15 +1,26 @@
 //! What threads share: the standard library's. Under `cfg(loom)` it is loom's, which runs a model under
-//! every schedule that matters.
+//! every schedule that matters. Under `cfg(anyloop_tsan)` the locks are [`traced`].
 //!
 //! [`Arc`](std::sync::Arc) is the standard library's in both, for the sake of `Weak` and `Wake`.
 
-#[cfg(not(loom))]
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-/// Those that are also tried.
-#[cfg(not(loom))]
-pub(crate) use std::sync::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
+#[cfg(anyloop_tsan)]
+mod traced;
+
+/// What no model of loom's shares between threads.
+pub(crate) mod unmodelled {
+    #[cfg(anyloop_tsan)]
+    pub(crate) use super::traced::{Condvar, Mutex, MutexGuard, OnceLock};
+    #[cfg(not(anyloop_tsan))]
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+}
+
 #[cfg(not(loom))]
 pub(crate) use std::{thread, thread_local};
+#[cfg(not(loom))]
+pub(crate) use unmodelled::{Condvar, Mutex, MutexGuard};
+/// Those that are also tried.
+#[cfg(not(loom))]
+pub(crate) use unmodelled::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};

@@ -1,7 +1,7 @@
 //! What an endpoint shares with its sessions, and with whatever makes them for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
 use anyloop_proto::{CloseCode, Config, Instant, Prepared, State};
@@ -13,6 +13,7 @@ use super::handler::{Factory, Handler};
 use super::registry::{Registry, Roster};
 use super::session::Session;
 use super::settings::{BacklogLimits, ClientSettings, ServerSettings};
+use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
 
 /// What every session of an endpoint looks up.
 pub(crate) struct Common<H: Handler> {

@@ -1,11 +1,12 @@
 //! The connections of an endpoint.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use anyloop_proto::State;
 
 use super::handle::{Handle, Seat};
 use super::handler::Handler;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// Who knows the connections of an endpoint, where a transport keeps them itself: its connections then
 /// need no [`Seat`] before somebody wants to reach them.

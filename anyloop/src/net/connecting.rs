@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyloop_proto::{Instant, TransportError};
@@ -23,6 +23,7 @@ use super::stream::Stream;
 use super::transport::Socket;
 use crate::endpoint::{Factory, Session};
 use crate::event_loop::{Events, Next, Source, Turn, waker};
+use crate::sync::unmodelled::Mutex;
 use crate::transport::Transport as _;
 
 /// What an attempt has failed with then.

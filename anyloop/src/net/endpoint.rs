@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use socket2::{SockRef, Socket};
@@ -12,6 +12,7 @@ use super::eyeballs;
 use super::listener::Listeners;
 use super::resolver::{LookUpFn, Resolver};
 use crate::event_loop::{Engine, KeepAlive, Kind, Running};
+use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
 
 /// What an endpoint on [`Net`](super::Net) has beside its handlers: how its sockets are made.
 ///

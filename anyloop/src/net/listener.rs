@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use mio::event::Source as _;
@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::endpoint::{Hooks, ListenOptions};
 use super::stream::Stream;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// What a server listens on.
 ///

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
+
+use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 
 /// A name that takes a minute to fail holds up its own thread only, up to this many.
 const MOST_THREADS: usize = 16;

@@ -1,12 +1,13 @@
 //! The connections of an endpoint, by their place in the loop.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use anyloop_proto::State;
 
 use crate::endpoint::{self, BacklogLimits, Handle, Handler, Seat};
 use crate::event_loop::{Remote, Token, waker};
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// The connections of an endpoint, by their place in the loop. A connection costs four bytes here, and
 /// has a seat only if somebody wants to reach it.

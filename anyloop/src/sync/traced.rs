@@ -1,0 +1,232 @@
+//! The standard library's locks, where ThreadSanitizer sees what they order.
+//!
+//! The standard library comes without the sanitizer's instrumentation, which is blind to what its locks
+//! do once a thread has had to wait. So each lock here has an atomic beside it: stored to before the lock is
+//! given back, and loaded from after it was taken. That orders what the lock orders anyway, and nothing
+//! else.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult, WaitTimeoutResult};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What one thread has done before it left here, another sees that has come here after it.
+#[derive(Debug, Default)]
+struct Edge(AtomicBool);
+
+impl Edge {
+    fn leave(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn come(&self) {
+        self.0.load(Ordering::Acquire);
+    }
+}
+
+/// As [`std::sync::Mutex`].
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T> {
+    edge: Edge,
+    inner: sync::Mutex<T>,
+}
+
+pub(crate) struct MutexGuard<'l, T> {
+    edge: &'l Edge,
+    /// It is there until it is dropped, or waits.
+    inner: Option<sync::MutexGuard<'l, T>>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { edge: Edge(AtomicBool::new(false)), inner: sync::Mutex::new(value) }
+    }
+
+    pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        guard(&self.edge, self.inner.lock())
+    }
+
+    pub(crate) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(MutexGuard::new(&self.edge, inner)),
+            Err(TryLockError::Poisoned(inner)) => {
+                let guard = MutexGuard::new(&self.edge, inner.into_inner());
+                Err(TryLockError::Poisoned(PoisonError::new(guard)))
+            }
+            Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> LockResult<&mut T> {
+        self.inner.get_mut()
+    }
+}
+
+fn guard<'l, T>(
+    edge: &'l Edge,
+    inner: LockResult<sync::MutexGuard<'l, T>>,
+) -> LockResult<MutexGuard<'l, T>> {
+    match inner {
+        Ok(inner) => Ok(MutexGuard::new(edge, inner)),
+        Err(inner) => Err(PoisonError::new(MutexGuard::new(edge, inner.into_inner()))),
+    }
+}
+
+impl<'l, T> MutexGuard<'l, T> {
+    /// The lock was just taken.
+    fn new(edge: &'l Edge, inner: sync::MutexGuard<'l, T>) -> Self {
+        edge.come();
+        Self { edge, inner: Some(inner) }
+    }
+
+    /// The lock is about to be given back, by a wait.
+    fn into_inner(mut self) -> (&'l Edge, sync::MutexGuard<'l, T>) {
+        self.edge.leave();
+        (self.edge, self.inner.take().expect("it is there until it is dropped"))
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.edge.leave();
+        }
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.inner.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.inner.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+/// As [`std::sync::Condvar`]: it orders nothing by itself, but a wait gives back its lock and takes it
+/// again.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(sync::Condvar);
+
+impl Condvar {
+    pub(crate) const fn new() -> Self {
+        Self(sync::Condvar::new())
+    }
+
+    pub(crate) fn wait<'l, T>(&self, lock: MutexGuard<'l, T>) -> LockResult<MutexGuard<'l, T>> {
+        let (edge, inner) = lock.into_inner();
+        guard(edge, self.0.wait(inner))
+    }
+
+    pub(crate) fn wait_timeout<'l, T>(
+        &self,
+        lock: MutexGuard<'l, T>,
+        timeout: Duration,
+    ) -> Waited<MutexGuard<'l, T>> {
+        let (edge, inner) = lock.into_inner();
+        waited(edge, self.0.wait_timeout(inner, timeout))
+    }
+
+    /// The standard library's looks at the value itself, where nothing is traced.
+    pub(crate) fn wait_timeout_while<'l, T>(
+        &self,
+        mut lock: MutexGuard<'l, T>,
+        timeout: Duration,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<(MutexGuard<'l, T>, TimedOut)> {
+        let start = Instant::now();
+        while condition(&mut lock) {
+            let rest = timeout.saturating_sub(start.elapsed());
+            if rest.is_zero() {
+                return Ok((lock, TimedOut(true)));
+            }
+            lock = self.wait_timeout(lock, rest).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok((lock, TimedOut(false)))
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// As [`WaitTimeoutResult`], which only the standard library makes.
+pub(crate) struct TimedOut(bool);
+
+impl TimedOut {
+    pub(crate) const fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+type Waited<G> = LockResult<(G, WaitTimeoutResult)>;
+
+fn waited<'l, T>(
+    edge: &'l Edge,
+    result: Waited<sync::MutexGuard<'l, T>>,
+) -> Waited<MutexGuard<'l, T>> {
+    match result {
+        Ok((inner, result)) => Ok((MutexGuard::new(edge, inner), result)),
+        Err(poisoned) => {
+            let (inner, result) = poisoned.into_inner();
+            Err(PoisonError::new((MutexGuard::new(edge, inner), result)))
+        }
+    }
+}
+
+/// As [`std::sync::OnceLock`].
+#[derive(Debug, Default)]
+pub(crate) struct OnceLock<T> {
+    /// The value is there, for those who ask here first.
+    is_set: AtomicBool,
+    inner: sync::OnceLock<T>,
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) const fn new() -> Self {
+        Self { is_set: AtomicBool::new(false), inner: sync::OnceLock::new() }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        match self.is_set.load(Ordering::Acquire) {
+            true => self.inner.get(),
+            false => None,
+        }
+    }
+
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        let result = self.inner.set(value);
+        self.settle(result.is_ok());
+        result
+    }
+
+    pub(crate) fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
+        let mut is_mine = false;
+        let value = self.inner.get_or_init(|| {
+            is_mine = true;
+            f()
+        });
+        self.settle(is_mine);
+        value
+    }
+
+    /// Whoever has set the value says so; the others wait until they are told.
+    fn settle(&self, is_mine: bool) {
+        if is_mine {
+            self.is_set.store(true, Ordering::Release);
+        }
+        while !self.is_set.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+}

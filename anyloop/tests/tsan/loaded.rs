@@ -1,0 +1,164 @@
+//! Many threads in run calls, and many outside, for as long as they have something to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyloop::EventLoop;
+use anyloop::proto::CloseCode;
+
+use crate::crowd::{Asked, Crowd, take};
+use crate::steady::Tally;
+use crate::traced::Mutex;
+use crate::{Count, Dice, fleeting, for_ever, steady, steps, survive, wait};
+
+/// Threads in `run`; there are others, which leave and come back all the time.
+const RUNNERS: usize = 4;
+
+/// Threads outside.
+const OUTSIDERS: usize = 8;
+
+/// Connections that nobody ends.
+const TALKERS: usize = 50;
+
+/// Runs the loop in one way or another until it is all over. A loop that is stopped is to be reset.
+fn run_until(
+    over: &AtomicBool,
+    event_loop: &EventLoop,
+    run: impl Fn(&EventLoop, &mut Dice) -> usize,
+) {
+    let mut dice = Dice::new(77);
+    while !over.load(Ordering::Relaxed) {
+        survive(|| run(event_loop, &mut dice));
+        if event_loop.stopped() {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+/// Run calls that return after a while.
+fn come_and_go(event_loop: &EventLoop, dice: &mut Dice) -> usize {
+    let soon = Duration::from_micros(dice.roll(2000) as u64);
+    match dice.roll(6) {
+        0 => event_loop.poll(),
+        1 => event_loop.poll_one(),
+        2 => event_loop.poll_budget(3, None),
+        3 => event_loop.run_for(soon),
+        4 => event_loop.run_until(std::time::Instant::now() + soon),
+        _ => event_loop.run_one(),
+    }
+}
+
+/// Stops the loop and lets it run again, and has it call a host that does not listen.
+fn disturb(over: &AtomicBool, event_loop: &EventLoop) -> usize {
+    let called: &'static Count = for_ever();
+    let mut rounds = 0;
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(5));
+        match rounds % 4 {
+            0 => event_loop.set_wakeup(|| _ = called.add(1)).unwrap(),
+            2 => event_loop.clear_wakeup(),
+            _ => {}
+        }
+        event_loop.stop();
+        wait("that all have left", || event_loop.reset().is_ok());
+        rounds += 1;
+    }
+    event_loop.clear_wakeup();
+    rounds
+}
+
+#[test]
+fn loaded() {
+    let event_loop = EventLoop::new().unwrap();
+    let guard = event_loop.keep_alive();
+    let asked: &'static Asked = for_ever();
+    let [served, talked, plain, at_server, at_client]: [&'static Tally; 5] =
+        std::array::from_fn(|_| for_ever());
+
+    let steady = steady::server(&event_loop, served);
+    let plain_server = steady::server(&event_loop, plain);
+    let talkers = steady::client(&event_loop, talked);
+    let fleeting = fleeting::server(&event_loop, at_server);
+    let client = fleeting::client(&event_loop, at_client, fleeting.local_addr().unwrap());
+
+    let over: &'static AtomicBool = for_ever();
+    let runner = |number| {
+        let event_loop = event_loop.clone();
+        thread::spawn(move || match number {
+            0..RUNNERS => run_until(over, &event_loop, |event_loop, _| event_loop.run()),
+            RUNNERS => run_until(over, &event_loop, |event_loop, _| event_loop.run_one()),
+            _ => run_until(over, &event_loop, come_and_go),
+        })
+    };
+    let runners: Vec<_> = (0..RUNNERS + 2).map(runner).collect();
+
+    let uri = format!("ws://{}/", steady.local_addr().unwrap());
+    let handles = (0..TALKERS).map(|_| talkers.connect(uri.as_str()).unwrap()).collect();
+    wait("the connections", || (served.opened.get(), talked.opened.get()) == (TALKERS, TALKERS));
+
+    let crowd = Arc::new(Crowd {
+        handle: event_loop.handle(),
+        event_loop,
+        asked,
+        talkers: handles,
+        steady,
+        plain: plain_server.local_addr().unwrap(),
+        fleeting,
+        client,
+        connections: Mutex::default(),
+        timers: Mutex::default(),
+        watches: Mutex::default(),
+    });
+    let quiet: &'static AtomicBool = for_ever();
+    let disturber = {
+        let crowd = crowd.clone();
+        thread::spawn(move || disturb(quiet, &crowd.event_loop))
+    };
+    let outsider = |number| {
+        let crowd = crowd.clone();
+        thread::spawn(move || crowd.run(&mut Dice::new(number), steps(400)))
+    };
+    let outsiders: Vec<_> = (0..OUTSIDERS).map(outsider).collect();
+    outsiders.into_iter().for_each(|it| it.join().unwrap());
+    quiet.store(true, Ordering::Relaxed);
+    let disturbances = disturber.join().unwrap();
+
+    let Ok(crowd) = Arc::try_unwrap(crowd) else { panic!("the threads have ended") };
+    let mut dice = Dice::new(0);
+    while let Some(timer) = take(&crowd.timers, &mut dice) {
+        timer.cancel();
+    }
+    while let Some((watch, _far)) = take(&crowd.watches, &mut dice) {
+        watch.cancel();
+    }
+    let numbers = TALKERS * steps(200);
+    wait("the numbers", || (served.numbers.get(), talked.numbers.get()) == (numbers, numbers));
+    wait("the replies", || talked.replies.get() == asked.sent.get());
+    wait("the news", || talked.pushes.get() == asked.pushed.get());
+    wait("the functions on connections", || {
+        talked.posted.get() + served.posted.get() == asked.posted.get()
+    });
+    wait("the timers on connections", || served.ticks.get() == TALKERS);
+    for [begun, done] in [&asked.completions, &asked.tasks, &asked.timers, &asked.watches] {
+        wait("what was asked for", || begun.get() == done.get());
+    }
+
+    let Crowd { event_loop, steady, fleeting, client, talkers: handles, .. } = crowd;
+    assert_eq!(client.close_all(CloseCode::NORMAL, "the end"), client.connections().len());
+    assert_eq!(talkers.close_all(CloseCode::NORMAL, "the end"), TALKERS);
+    fleeting.shut_down();
+    wait("the ends", || talked.closed.get() == TALKERS && served.closed.get() == TALKERS);
+    steady.stop_listening();
+    plain_server.shut_down();
+    drop(guard);
+    wait("the end of all work", || event_loop.stopped());
+    over.store(true, Ordering::Relaxed);
+    runners.into_iter().for_each(|it| it.join().unwrap());
+
+    assert!(handles.iter().all(|handle| handle.send("too late").is_err()));
+    drop((steady, plain_server, talkers, fleeting, client, event_loop));
+    [served, talked, plain, at_server, at_client].into_iter().for_each(Tally::check_ends);
+    println!("stopped {disturbances} times; {asked:?}; {at_server:?}; {at_client:?}; {talked:?}");
+}
