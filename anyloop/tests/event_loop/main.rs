@@ -10,6 +10,7 @@ mod site;
 mod wire;
 
 mod counting;
+mod crowd;
 mod embedding;
 mod idling;
 mod local;

@@ -1,0 +1,627 @@
+//! Four threads inside `run`, and two hundred connections that they serve.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use anyloop::endpoint::{
+    Context, Factory, Handle, SendError, Sent, ServerSettings, Unsent, Verdict,
+};
+use anyloop::event_loop::LoopHandle;
+use anyloop::net::Net;
+use anyloop::proto::handshake::{Accept, Request};
+use anyloop::proto::{CloseCode, Ending, Message};
+use anyloop::{EventLoop, Handler, Server};
+
+use crate::harness::{Count, Counted, Drops, PATIENCE, wait, within_time};
+use crate::site::{described, server_options};
+use crate::wire::{End, Frame, Peer, SWITCHING, close, request, text};
+
+const RUNNERS: usize = 4;
+const PEERS: usize = 200;
+
+/// Runs a test within time, and no other of these beside it: two crowds would have more descriptors than
+/// some machines allow.
+fn alone(test: impl FnOnce() + Send + 'static) {
+    static PLACE: Mutex<()> = Mutex::new(());
+    let _place = PLACE.lock().unwrap_or_else(PoisonError::into_inner);
+    within_time(test);
+}
+
+/// The server's side of a connection. It returns the messages `0`, `1`, ..., and does what others say.
+struct Member {
+    is_inside: Arc<AtomicBool>,
+    received: usize,
+    seen: Arc<Seen>,
+    _counted: Counted,
+}
+
+/// What all of them share with the test.
+struct Seen {
+    event_loop: LoopHandle,
+    /// All calls.
+    calls: Count,
+    overlaps: Count,
+    messages: Count,
+    closed: Count,
+    drained: Count,
+    dropped: Drops,
+    /// How many handlers have come to the present meeting.
+    met: AtomicUsize,
+    /// A handler waits, and for what.
+    blocks: Mutex<mpsc::Sender<()>>,
+    go: Mutex<mpsc::Receiver<()>>,
+    handle: Mutex<Option<Handle<Member>>>,
+}
+
+/// A call that is under way. It ends as well where the handler panics.
+struct Inside(Arc<AtomicBool>);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Member {
+    fn enter(&self) -> Inside {
+        self.seen.calls.add();
+        if self.is_inside.swap(true, Ordering::SeqCst) {
+            self.seen.overlaps.add();
+        }
+        thread::yield_now(); // so that another would come
+        Inside(self.is_inside.clone())
+    }
+}
+
+impl Handler for Member {
+    fn validate(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {
+        let _inside = self.enter();
+        Accept::new().into()
+    }
+
+    fn open(&mut self, _: &mut Context<'_, Self>) {
+        let _inside = self.enter();
+    }
+
+    fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+        let _inside = self.enter();
+        match described(&message).as_str() {
+            "block" => {
+                self.seen.blocks.lock().unwrap().send(()).unwrap();
+                let go = self.seen.go.lock().unwrap();
+                go.recv_timeout(PATIENCE).expect("somebody says go");
+            }
+            "meet" => {
+                self.seen.met.fetch_add(1, Ordering::SeqCst);
+                wait("the others", || self.seen.met.load(Ordering::SeqCst) >= RUNNERS);
+            }
+            "handle" => *self.seen.handle.lock().unwrap() = Some(context.handle()),
+            "panic" => panic!("in a handler"),
+            "stop" => self.seen.event_loop.stop().unwrap(),
+            number => {
+                // The peer is told of any other order by what comes back.
+                let number = if number == self.received.to_string() { number } else { "disorder" };
+                context.send(number).unwrap();
+                self.received += 1;
+                self.seen.messages.add();
+            }
+        }
+    }
+
+    fn drained(&mut self, _: &mut Context<'_, Self>) {
+        let _inside = self.enter();
+        self.seen.drained.add();
+    }
+
+    fn close(&mut self, _: &Ending<'_>, _: &mut Context<'_, Self>) {
+        let _inside = self.enter();
+        self.seen.closed.add();
+    }
+}
+
+struct Members(Arc<Seen>);
+
+impl Factory for Members {
+    type Handler = Member;
+
+    fn make(&self) -> Member {
+        let (is_inside, seen) = (Arc::default(), self.0.clone());
+        let _counted = seen.dropped.one();
+        Member { is_inside, received: 0, seen, _counted }
+    }
+}
+
+/// The server, and its peers.
+struct Crowd {
+    event_loop: EventLoop,
+    server: Server<Net, Members>,
+    runners: Vec<JoinHandle<usize>>,
+    peers: Peers,
+    seen: Arc<Seen>,
+    /// A handler waits.
+    blocks: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+/// The other ends. Each says `0`, `1`, ..., and must hear the same.
+struct Peers {
+    all: Vec<Peer>,
+    said: Vec<usize>,
+    heard: Vec<usize>,
+}
+
+impl Peers {
+    /// Has a peer say so many numbers, in one write.
+    fn say(&mut self, peer: usize, numbers: usize) {
+        let numbers = self.said[peer]..self.said[peer] + numbers;
+        self.said[peer] = numbers.end;
+        self.all[peer].send(numbers.flat_map(|i| text(i.to_string())).collect::<Vec<_>>());
+    }
+
+    /// Has all of these say so many.
+    fn all_say(&mut self, peers: impl Iterator<Item = usize>, numbers: usize) {
+        peers.for_each(|peer| self.say(peer, numbers));
+    }
+
+    /// Waits until all of these have heard what they said.
+    #[track_caller]
+    fn all_hear(&mut self, peers: impl Iterator<Item = usize>) {
+        let mut left: Vec<_> = peers.collect();
+        wait("what the peers have said", || {
+            left.retain(|&peer| {
+                self.hear(peer);
+                self.heard[peer] < self.said[peer]
+            });
+            left.is_empty()
+        });
+    }
+
+    /// Takes what has come to a peer.
+    #[track_caller]
+    fn hear(&mut self, peer: usize) {
+        for frame in self.all[peer].frames() {
+            assert_eq!(frame, Frame::text(&self.heard[peer].to_string()), "of peer {peer}");
+            self.heard[peer] += 1;
+        }
+    }
+}
+
+/// A peer that asks for a WebSocket.
+fn newcomer(server: &Server<Net, Members>) -> Peer {
+    let peer = Peer::tcp(server.local_addr().unwrap());
+    peer.send(request("/"));
+    peer
+}
+
+/// Waits until these have been let in.
+#[track_caller]
+fn await_heads(peers: &mut [Peer]) {
+    let mut left: Vec<_> = peers.iter_mut().collect();
+    wait("the handshakes", || {
+        left.retain_mut(|peer| match peer.head() {
+            Some(head) => !head.starts_with(SWITCHING),
+            None => true,
+        });
+        left.is_empty()
+    });
+}
+
+impl Crowd {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// A crowd whose connections are set like this. No deadline wakes the loop, which would otherwise find
+    /// what it has missed.
+    fn with(set: impl FnOnce(&mut ServerSettings)) -> Self {
+        let event_loop = EventLoop::new().unwrap();
+        let ((tell, blocks), (go, told)) = (mpsc::channel(), mpsc::channel());
+        let seen = Arc::new(Seen {
+            event_loop: event_loop.handle(),
+            calls: Count::default(),
+            overlaps: Count::default(),
+            messages: Count::default(),
+            closed: Count::default(),
+            drained: Count::default(),
+            dropped: Drops::default(),
+            met: AtomicUsize::new(0),
+            blocks: Mutex::new(tell),
+            go: Mutex::new(told),
+            handle: Mutex::default(),
+        });
+        let mut options = server_options(|config| {
+            config.ping_interval = None;
+            config.close_timeout = None;
+        });
+        options.open_timeout = None;
+        let mut settings = ServerSettings::from(options);
+        set(&mut settings);
+        let server = Server::<Net, _>::with_factory(settings, Members(seen.clone()));
+        server.set_event_loop(&event_loop).unwrap();
+        server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        let runners = (0..RUNNERS).map(|_| runner(&event_loop)).collect();
+        let mut all: Vec<_> = (0..PEERS).map(|_| newcomer(&server)).collect();
+        await_heads(&mut all);
+        wait("the opening of all", || seen.calls.get() == 2 * PEERS);
+        let peers = Peers { all, said: vec![0; PEERS], heard: vec![0; PEERS] };
+        Self { event_loop, server, runners, peers, seen, blocks, go }
+    }
+
+    /// The server's end of a peer.
+    fn handle(&self, peer: usize) -> Handle<Member> {
+        self.peers.all[peer].send(text("handle"));
+        let mut handle = None;
+        wait("the handle", || {
+            handle = self.seen.handle.lock().unwrap().take();
+            handle.is_some()
+        });
+        handle.unwrap()
+    }
+
+    /// Waits until all run calls have returned; returns how many handlers they have called.
+    fn join(&mut self) -> usize {
+        wait("the end of all run calls", || self.runners.iter().all(JoinHandle::is_finished));
+        self.runners.drain(..).map(|it| it.join().unwrap()).sum()
+    }
+}
+
+fn runner(event_loop: &EventLoop) -> JoinHandle<usize> {
+    let runs = event_loop.clone();
+    thread::spawn(move || runs.run())
+}
+
+#[test]
+fn handlers_of_one_connection_never_overlap_and_those_of_four_do() {
+    alone(|| {
+        const ROUNDS: usize = 5;
+        const POSTS: usize = 4; // of each thread to each connection
+        let mut crowd = Crowd::new();
+        let handles = Arc::new(crowd.server.connections());
+        let posted = Count::default();
+        let post = |_| {
+            let (handles, posted) = (handles.clone(), posted.clone());
+            thread::spawn(move || {
+                for handle in handles.iter().cycle().take(POSTS * PEERS) {
+                    let posted = posted.clone();
+                    let f = move |member: &mut Member, _: &mut Context<'_, Member>| {
+                        let _inside = member.enter();
+                        posted.add();
+                    };
+                    handle.post(f).unwrap();
+                }
+            })
+        };
+        let posting: Vec<_> = (0..2).map(post).collect();
+        for round in 0..ROUNDS {
+            crowd.seen.met.store(0, Ordering::SeqCst);
+            crowd.peers.all_say(0..PEERS / 2, 4);
+            for guest in 0..RUNNERS {
+                crowd.peers.all[round + guest * 50].send(text("meet"));
+            }
+            crowd.peers.all_say(PEERS / 2..PEERS, 4);
+            crowd.peers.all_hear(0..PEERS); // after those who meet have met
+            wait("the meeting", || crowd.seen.met.load(Ordering::SeqCst) == RUNNERS);
+        }
+        posting.into_iter().for_each(|it| it.join().unwrap());
+        wait("what was posted", || posted.get() == 2 * POSTS * PEERS);
+        crowd.event_loop.stop();
+        assert_eq!(crowd.join(), crowd.seen.calls.get());
+        assert_eq!(crowd.seen.calls.get(), PEERS * (2 + 4 * ROUNDS + 2 * POSTS) + ROUNDS * RUNNERS);
+        assert_eq!(crowd.seen.overlaps.get(), 0);
+    });
+}
+
+/// Where all threads but one are in a handler that blocks, one of them has waited at the sockets
+/// before, and at each time it is that one that takes what comes next.
+#[test]
+fn handlers_that_block_delay_their_own_connections_only() {
+    alone(|| {
+        let mut crowd = Crowd::new();
+        for round in 0..4 {
+            let blocked = [round, 60 + round, 120 + round];
+            for (others, &peer) in blocked.iter().enumerate() {
+                crowd.peers.all[peer].send(text("block"));
+                crowd.blocks.recv_timeout(PATIENCE).unwrap();
+                crowd.peers.say(peer, 5);
+                let blocked = &blocked[..=others];
+                let is_free = |peer: &usize| !blocked.contains(peer);
+                for _ in 0..2 {
+                    crowd.peers.all_say((0..PEERS).filter(is_free), 2);
+                    crowd.peers.all_hear((0..PEERS).filter(is_free));
+                }
+                crowd.peers.all.push(newcomer(&crowd.server)); // accepting goes on as well
+                await_heads(&mut crowd.peers.all[PEERS..]);
+                crowd.peers.all.truncate(PEERS);
+                for &peer in blocked {
+                    assert_eq!(crowd.peers.all[peer].frame(), None);
+                }
+            }
+            blocked.iter().for_each(|_| crowd.go.send(()).unwrap());
+            crowd.peers.all_hear(0..PEERS);
+        }
+        crowd.event_loop.stop();
+        crowd.join();
+        assert_eq!(crowd.seen.overlaps.get(), 0);
+    });
+}
+
+#[test]
+fn a_stop_ends_all_run_calls_and_what_comes_in_between_waits_for_the_reset() {
+    alone(|| {
+        let mut crowd = Crowd::new();
+        let handles = crowd.server.connections();
+        let (mut ran, posted) = (0, Count::default());
+        for round in 1..=4 {
+            crowd.peers.all_say(0..PEERS / 2, 5);
+            crowd.event_loop.stop();
+            crowd.peers.all_say(PEERS / 2..PEERS, 5);
+            ran += crowd.join();
+            assert_eq!(ran, crowd.seen.calls.get());
+            crowd.peers.all_say(0..PEERS, 3);
+            for handle in &handles {
+                let posted = posted.clone();
+                let f = move |member: &mut Member, _: &mut Context<'_, Member>| {
+                    let _inside = member.enter();
+                    posted.add();
+                };
+                handle.post(f).unwrap();
+            }
+            let mut newcomers: Vec<_> = (0..5).map(|_| newcomer(&crowd.server)).collect();
+            assert_eq!((crowd.event_loop.run(), ran), (0, crowd.seen.calls.get()));
+            crowd.event_loop.reset().unwrap();
+            crowd.runners = (0..RUNNERS).map(|_| runner(&crowd.event_loop)).collect();
+            crowd.peers.all_hear(0..PEERS);
+            await_heads(&mut newcomers);
+            wait("what was posted", || posted.get() == round * PEERS);
+            newcomers.iter().for_each(|peer| peer.send(close(1000)));
+            wait("the end of the newcomers", || crowd.seen.closed.get() == 5 * round);
+        }
+        assert_eq!(crowd.seen.messages.get(), 4 * 8 * PEERS);
+        // And in the end all of them go, and with the last connection the work.
+        crowd.server.stop_listening();
+        crowd.peers.all.iter().for_each(|peer| peer.send(close(1000)));
+        ran += crowd.join();
+        for peer in &mut crowd.peers.all {
+            wait("the end", || peer.is_over());
+            assert_eq!(peer.frames(), [Frame::close(1000)]);
+            assert_eq!(peer.end(), Some(End::Eof));
+        }
+        assert_eq!((ran, crowd.seen.overlaps.get()), (crowd.seen.calls.get(), 0));
+        assert_eq!(crowd.seen.dropped.count(), PEERS + 20);
+    });
+}
+
+#[test]
+fn a_panic_comes_out_of_one_run_call_and_costs_one_connection() {
+    alone(|| {
+        let mut crowd = Crowd::new();
+        let mut alive: Vec<_> = (0..PEERS).collect();
+        for left in (1..RUNNERS).rev() {
+            let panics = alive.remove(left * 40);
+            let mut rest = alive.clone();
+            let behind = rest.split_off(left * 40);
+            crowd.peers.all_say(rest.into_iter(), 3);
+            crowd.peers.all[panics].send([text("panic"), text("never")].concat());
+            crowd.peers.all_say(behind.into_iter(), 3);
+            crowd.peers.all_hear(alive.iter().copied());
+            let peer = &mut crowd.peers.all[panics];
+            wait("the Close", || peer.frame().is_some_and(|it| it.close_code() == Some(1011)));
+            peer.finish();
+            wait("the end", || peer.is_over());
+            assert_eq!(peer.frames(), []);
+            wait("`close`", || crowd.seen.closed.get() == RUNNERS - left);
+            wait("the end of a run call", || crowd.runners.iter().any(JoinHandle::is_finished));
+            let ended = crowd.runners.extract_if(.., |it| it.is_finished());
+            let ended: Vec<_> = ended.map(|it| it.join().unwrap_err()).collect();
+            assert_eq!(ended.len(), 1);
+            assert_eq!(ended[0].downcast_ref(), Some(&"in a handler"));
+            // The others go on, with the threads that are left.
+            crowd.peers.all_say(alive.iter().copied(), 3);
+            crowd.peers.all_hear(alive.iter().copied());
+            assert_eq!(crowd.runners.iter().filter(|it| !it.is_finished()).count(), left);
+            wait("the end of its descriptor", || crowd.server.connections().len() == alive.len());
+        }
+        crowd.event_loop.stop();
+        crowd.join();
+        assert_eq!(crowd.seen.dropped.count(), RUNNERS - 1);
+    });
+}
+
+#[test]
+fn with_the_last_run_call_a_loop_closes_its_sockets_that_nobody_else_owns() {
+    alone(|| {
+        let mut crowd = Crowd::new();
+        let handles = crowd.server.connections();
+        let Crowd { event_loop, server, runners, peers, seen, .. } = &mut crowd;
+        let handle = event_loop.handle();
+        // From now on they are the runners' alone.
+        *event_loop = EventLoop::new().unwrap();
+        *server = Server::with_factory(server_options(|_| ()), Members(seen.clone()));
+        peers.all_say(0..PEERS, 3);
+        peers.all_hear(0..PEERS);
+        assert!(!handle.is_gone());
+        peers.all_say(0..PEERS / 2, 3);
+        peers.all[7].send(text("stop"));
+        peers.all_say(PEERS / 2..PEERS, 3);
+        wait("the end of all run calls", || runners.iter().all(JoinHandle::is_finished));
+        runners.drain(..).for_each(|it| _ = it.join().unwrap());
+        assert!(handle.is_gone());
+        assert_eq!((seen.dropped.count(), seen.closed.get()), (PEERS, 0)); // nobody is told
+        for (peer, of) in peers.all.iter_mut().zip(&handles) {
+            wait("the end", || peer.is_over());
+            assert_eq!(of.send("hello"), Err(SendError::Gone));
+        }
+        (0..PEERS).for_each(|peer| peers.hear(peer)); // what came before the end is right
+    });
+}
+
+/// A thread that sends `thread:0`, `thread:1`, ... to a connection, and what has become of them.
+#[derive(Default)]
+struct Sender {
+    /// So many were told to be sent.
+    sent: Arc<AtomicUsize>,
+    /// A message was told to be sent that should not have been.
+    late: Arc<AtomicBool>,
+}
+
+impl Sender {
+    fn send(
+        &self,
+        handle: &Handle<Member>,
+        message: &str,
+        is_late: bool,
+    ) -> Result<Sent, SendError> {
+        let (sent, late) = (self.sent.clone(), self.late.clone());
+        handle.send_then(message, move |result: Result<(), Unsent>| {
+            if result.is_ok() {
+                sent.fetch_add(1, Ordering::SeqCst);
+                late.fetch_or(is_late, Ordering::SeqCst);
+            }
+        })
+    }
+}
+
+/// Takes messages of senders: each must be the next of its thread. Returns how many of each there were.
+#[derive(Default)]
+struct Taken([usize; 8]);
+
+impl Taken {
+    #[track_caller]
+    fn take(&mut self, frame: &Frame) {
+        assert_eq!(frame.opcode, 1);
+        let message = str::from_utf8(&frame.payload).unwrap();
+        let (thread, number) = message.trim_end().split_once(':').unwrap();
+        let next = &mut self.0[thread.parse::<usize>().unwrap()];
+        assert_eq!(number, next.to_string(), "of thread {thread}");
+        *next += 1;
+    }
+}
+
+#[test]
+fn what_eight_threads_send_comes_in_order_up_to_the_close() {
+    alone(|| {
+        const BEFORE: usize = 150;
+        let mut crowd = Crowd::new();
+        let handle = crowd.handle(0);
+        let (barrier, is_closed) = (Arc::new(Barrier::new(9)), Arc::new(AtomicBool::new(false)));
+        let start = |thread| {
+            let (barrier, is_closed) = (barrier.clone(), is_closed.clone());
+            let handle = handle.clone();
+            thread::spawn(move || {
+                let (sender, begun) = (Sender::default(), Instant::now());
+                for number in 0.. {
+                    if number == BEFORE {
+                        barrier.wait();
+                    }
+                    let is_late = is_closed.load(Ordering::SeqCst);
+                    match sender.send(&handle, &format!("{thread}:{number}"), is_late) {
+                        Ok(_) => assert!(begun.elapsed() < PATIENCE, "it is never gone"),
+                        Err(error) => {
+                            assert_eq!(error, SendError::Gone);
+                            break;
+                        }
+                    }
+                }
+                sender
+            })
+        };
+        let threads: Vec<_> = (0..8).map(start).collect();
+        crowd.peers.all_say(1..PEERS, 5);
+        barrier.wait(); // all have sent so much
+        handle.close(CloseCode::NORMAL, "").unwrap();
+        is_closed.store(true, Ordering::SeqCst);
+        let (mut taken, peer) = (Taken::default(), &mut crowd.peers.all[0]);
+        let mut closed = None;
+        wait("the Close", || {
+            while let Some(frame) = peer.frame() {
+                if frame.opcode == 8 {
+                    closed = Some(frame);
+                    break;
+                }
+                taken.take(&frame);
+            }
+            closed.is_some()
+        });
+        assert_eq!(closed, Some(Frame::close(1000)));
+        peer.send(close(1000));
+        wait("the end", || peer.is_over());
+        assert_eq!((peer.end(), peer.input.len()), (Some(End::Eof), 0)); // nothing behind it
+        for (thread, taken) in threads.into_iter().zip(taken.0) {
+            let sender = thread.join().unwrap();
+            assert!(taken >= BEFORE);
+            assert_eq!(taken, sender.sent.load(Ordering::SeqCst));
+            assert!(!sender.late.load(Ordering::SeqCst), "it was sent behind the Close");
+        }
+        crowd.peers.all_hear(1..PEERS);
+        crowd.event_loop.stop();
+        crowd.join();
+        assert_eq!((crowd.seen.closed.get(), crowd.seen.overlaps.get()), (1, 0));
+    });
+}
+
+#[test]
+fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
+    alone(|| {
+        const CAP: usize = 1 << 20;
+        let set = |settings: &mut ServerSettings| {
+            (settings.backlog.low, settings.backlog.high) = (CAP / 8, CAP / 2);
+            settings.backlog.cap = CAP;
+        };
+        let mut crowd = Crowd::with(set);
+        let handle = crowd.handle(0);
+        let start = |thread| {
+            let handle = handle.clone();
+            thread::spawn(move || {
+                let (sender, begun, mut pressed) = (Sender::default(), Instant::now(), false);
+                let mut last = None;
+                for number in 0.. {
+                    assert!(begun.elapsed() < PATIENCE, "there is always room");
+                    // As long as two or three of a sender fill a packet.
+                    let message = format!("{thread}:{number:<20000}");
+                    match sender.send(&handle, &message, false) {
+                        Ok(sent) => pressed |= sent == Sent::Backpressure,
+                        Err(error) => {
+                            last = Some((error, message.len()));
+                            break;
+                        }
+                    }
+                }
+                let (error, message) = last.unwrap();
+                let SendError::BacklogFull { waiting, message: refused, cap } = error else {
+                    panic!("{error}");
+                };
+                assert_eq!((refused, cap), (message, CAP));
+                assert!(waiting + message > CAP);
+                (sender, pressed)
+            })
+        };
+        let threads: Vec<_> = (0..8).map(start).collect();
+        let senders: Vec<_> = threads.into_iter().map(|it| it.join().unwrap()).collect();
+        assert!(senders.iter().any(|(_, pressed)| *pressed), "nobody was told of back-pressure");
+        assert!(handle.buffered_amount() > CAP / 2);
+        // Nobody else is concerned.
+        crowd.peers.all_say(1..PEERS, 3);
+        crowd.peers.all_hear(1..PEERS);
+        let (mut taken, peer) = (Taken::default(), &mut crowd.peers.all[0]);
+        wait("all that waits", || {
+            peer.frames().iter().for_each(|frame| taken.take(frame));
+            handle.buffered_amount() == 0 && crowd.seen.drained.get() > 0
+        });
+        assert_eq!(handle.send("8"), Ok(Sent::Sent));
+        wait("the last", || match peer.frame() {
+            Some(frame) if frame == Frame::text("8") => true,
+            frame => {
+                frame.iter().for_each(|frame| taken.take(frame));
+                false
+            }
+        });
+        for ((sender, _), taken) in senders.iter().zip(taken.0) {
+            assert_eq!(taken, sender.sent.load(Ordering::SeqCst));
+        }
+        crowd.event_loop.stop();
+        crowd.join();
+    });
+}
