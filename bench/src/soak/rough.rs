@@ -1,0 +1,168 @@
+//! Conversations that end as they should not.
+
+use crate::Failure;
+use crate::clean::{Checker, payload, read_to_close, send_some};
+use crate::load::Actor;
+use crate::wire::{BINARY, End, Incoming, TEXT, Wire, request};
+
+/// Part of a message of 1,000 bytes, masked with zeros.
+fn half_a_message() -> Vec<u8> {
+    [&[0x82, 0xfe, 0x03, 0xe8, 0, 0, 0, 0][..], &[7; 300]].concat()
+}
+
+/// The beginning of some bytes: not nothing, and not all.
+fn beginning<'b>(actor: &mut Actor<'_>, bytes: &'b [u8]) -> &'b [u8] {
+    &bytes[..1 + actor.random.below(bytes.len() - 1)]
+}
+
+/// A connection that is reset.
+pub(crate) fn abort(actor: &mut Actor<'_>) -> Result<(), Failure> {
+    let address = actor.world.patient;
+    let wire = match actor.random.below(7) {
+        // In the opening handshake, before, in the midst of, and after the request.
+        0 => actor.connect(address)?,
+        1 => {
+            let mut wire = actor.connect(address)?;
+            wire.send_raw(beginning(actor, request("/echo/0").as_bytes()))?;
+            wire
+        }
+        2 => {
+            let mut wire = actor.connect(address)?;
+            wire.send_raw(request("/echo/0").as_bytes())?;
+            wire
+        }
+        // In the midst of a frame.
+        3 => {
+            let mut wire = actor.open_unrecorded("/echo/0")?;
+            wire.send_raw(beginning(actor, &half_a_message()))?;
+            wire
+        }
+        // After messages, whose echoes are not read.
+        4 => {
+            let mut wire = actor.open_unrecorded("/echo/0")?;
+            let messages = actor.random.below(20);
+            send_some(&mut wire, &mut actor.random, messages, |_, _| ())?;
+            wire
+        }
+        // While the server pushes.
+        5 => {
+            let mut wire = actor.open_unrecorded("/flow/0")?;
+            for _ in 0..actor.random.below(50) {
+                wire.next()?;
+            }
+            wire
+        }
+        // After a Close, without waiting for the answer.
+        _ => {
+            let mut wire = actor.open_unrecorded("/flow/0")?;
+            wire.send_close(1000)?;
+            wire
+        }
+    };
+    wire.reset();
+    Ok(())
+}
+
+/// A connection of which the client ends its direction early.
+pub(crate) fn half_close(actor: &mut Actor<'_>) -> Result<(), Failure> {
+    let address = actor.world.patient;
+    let variant = actor.random.below(6);
+    if variant < 2 {
+        // In the opening handshake.
+        let mut wire = actor.connect(address)?;
+        let request = request("/echo/0");
+        let whole = request.as_bytes();
+        wire.send_raw(if variant == 0 { beginning(actor, whole) } else { whole })?;
+        wire.finish();
+        return wire.exhaust();
+    }
+    if variant == 2 {
+        // After a Close, while the server pushes.
+        let (mut wire, number) = actor.open(address, |number| format!("/flow/{number}"))?;
+        let mut checker = Checker::new(actor.world, number);
+        wire.send_close(1000)?;
+        wire.finish();
+        read_to_close(&mut wire, &mut checker, 1000)?;
+        return checker.compare(&actor.record(number)?);
+    }
+    let (mut wire, number) = actor.open(address, |number| format!("/echo/{number}"))?;
+    let messages = actor.random.below(10);
+    let sent = send_some(&mut wire, &mut actor.random, messages, |wire, bytes| match variant {
+        3 => wire.put(bytes, 8, &1000_u16.to_be_bytes()),
+        4 => bytes.extend(half_a_message()),
+        _ => {}
+    })?;
+    wire.finish();
+    // What has arrived before the end is served.
+    sent.iter().try_for_each(|payload| wire.expect_message(payload))?;
+    if variant == 3 {
+        wire.expect_close(1000)?;
+    }
+    wire.expect_eof()?;
+    let record = actor.record(number)?;
+    if record.received != messages as u64 || record.is_clean != (variant == 3) {
+        let (received, is_clean) = (record.received, record.is_clean);
+        return Err(format!("{received} of {messages} messages, clean: {is_clean}").into());
+    }
+    actor.world.count(messages as u64);
+    Ok(())
+}
+
+/// A connection that breaks the rules.
+pub(crate) fn garbage(actor: &mut Actor<'_>) -> Result<(), Failure> {
+    let address = actor.world.patient;
+    match actor.random.below(8) {
+        // No request at all.
+        0 => {
+            let mut wire = actor.connect(address)?;
+            wire.send_raw(&payload(&mut actor.random, 2000).1)?;
+            wire.finish();
+            wire.exhaust()
+        }
+        // Requests that are refused.
+        1 => {
+            let mut wire = actor.connect(address)?;
+            wire.send_raw(request("/nowhere").as_bytes())?;
+            wire.exhaust()
+        }
+        2 => {
+            let mut wire = actor.connect(address)?;
+            wire.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+            wire.exhaust()
+        }
+        // Frames that are, each in its way, none: not masked, with a bit that is reserved, with bytes
+        // that are no text, and too long.
+        3 => refused(actor, &[0x81, 0x02, b'h', b'i'], 1002),
+        4 => refused(actor, &[0xc1, 0x80, 0, 0, 0, 0], 1002),
+        5 => refused(actor, &[0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007),
+        6 => refused(actor, &[0x82, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 1, 2, 3, 4], 1009),
+        // Whatever these may be.
+        _ => {
+            let mut wire = actor.open_unrecorded("/echo/0")?;
+            let bytes = payload(&mut actor.random, 3000).1;
+            // It may be closed before all of it is sent.
+            let _ = wire.send_raw(&bytes);
+            wire.finish();
+            wire.exhaust()
+        }
+    }
+}
+
+/// Messages, and then bytes for which the server must close with this code, after it has served these.
+fn refused(actor: &mut Actor<'_>, bytes: &[u8], code: u16) -> Result<(), Failure> {
+    let mut wire: Wire = actor.open_unrecorded("/echo/0")?;
+    let messages = actor.random.below(4);
+    let sent = send_some(&mut wire, &mut actor.random, messages, |wire, out| {
+        wire.put(out, TEXT, b"one more");
+        out.extend(bytes);
+    })?;
+    sent.iter().try_for_each(|payload| wire.expect_message(payload))?;
+    wire.expect_message(b"one more")?;
+    wire.expect_close(code)?;
+    // Not answered, to see that the server does not wait for that.
+    let _ = wire.send(BINARY, b"whatever");
+    match wire.next()? {
+        Incoming::End(End::Eof | End::Reset) => Ok(()),
+        other => Err(format!("{other:?} came for the end").into()),
+    }
+}

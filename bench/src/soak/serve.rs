@@ -1,0 +1,353 @@
+//! The server.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{BufRead, stdin};
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyloop::endpoint::{Counters, Factory, Overflow, ServerSettings};
+use anyloop::event_loop::LoopHandle;
+use anyloop::net::Net;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::{EventLoop, Server};
+
+use crate::Failure;
+use crate::arguments::Arguments;
+use crate::feed::{Feed, PUSHERS, run_pusher};
+use crate::numbered::Numbered;
+use crate::peer::{Calls, Peer};
+
+/// The most that may wait for a peer that reads slowly, and from where on that is back-pressure.
+const CAP: usize = 1 << 20;
+const HIGH: usize = CAP / 4;
+
+/// Longer than the process may be stopped in the midst of a handshake.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// How long a peer that never reads may take to answer a Close.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// How often the program's own timer is due.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What to do.
+pub(crate) struct Plan {
+    threads: usize,
+    fault: Option<Fault>,
+}
+
+impl Plan {
+    pub(crate) fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        Ok(Self { threads: arguments.count("--threads", 2)?, fault: arguments.option("--fault")? })
+    }
+}
+
+/// What the server does wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A numbered message is accepted, and not sent.
+    Gap,
+    /// The last of a connection is: only the sums can tell.
+    Tail,
+    /// A numbered message is sent twice.
+    Twice,
+    /// An echo lacks a byte.
+    Byte,
+    /// A descriptor is left open, for every 64th connection.
+    Descriptor,
+    /// 8 KiB are not let go of, for every connection.
+    Memory,
+    /// A call is not counted.
+    Count,
+}
+
+impl Fault {
+    /// Whether it is done again and again.
+    fn is_constant(self) -> bool {
+        matches!(self, Self::Descriptor | Self::Memory)
+    }
+}
+
+impl FromStr for Fault {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Ok(match name {
+            "gap" => Self::Gap,
+            "tail" => Self::Tail,
+            "twice" => Self::Twice,
+            "byte" => Self::Byte,
+            "descriptor" => Self::Descriptor,
+            "memory" => Self::Memory,
+            "count" => Self::Count,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// What has become of a connection, for its client to ask for.
+pub(crate) struct Record {
+    pub(crate) is_clean: bool,
+    pub(crate) received: u64,
+    pub(crate) echoed: u64,
+    pub(crate) feed: Option<Arc<Feed>>,
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "over {} {} {}", u8::from(self.is_clean), self.received, self.echoed)?;
+        let sent = self.feed.as_ref().map(|feed| feed.each(|stream| stream.sent.load(SeqCst)));
+        sent.unwrap_or_default().iter().try_for_each(|sent| write!(f, " {sent}"))
+    }
+}
+
+/// What all connections share with the threads that push, and with the one that asks.
+pub(crate) struct Shared {
+    pub(crate) numbered: Numbered,
+    pub(crate) calls: Calls,
+    pub(crate) high: usize,
+    fault: Option<Fault>,
+    committed: AtomicBool,
+    stopping: AtomicBool,
+    feeds: Mutex<Vec<Arc<Feed>>>,
+    /// Of connections that are over, until they are asked for.
+    records: Mutex<HashMap<u64, Record>>,
+    failures: Mutex<Vec<String>>,
+    pub(crate) pushed: Totals,
+}
+
+/// Sums over connections that are pushed to.
+#[derive(Default)]
+pub(crate) struct Totals {
+    /// How many there were.
+    pub(crate) begun: AtomicU64,
+    /// How many are over, and nobody has anything to do with them any more.
+    pub(crate) over: AtomicU64,
+    /// Messages on those.
+    pub(crate) sent: AtomicU64,
+}
+
+impl Shared {
+    fn new(fault: Option<Fault>) -> Self {
+        Self {
+            numbered: Numbered::new(),
+            calls: Calls::default(),
+            high: HIGH,
+            fault,
+            committed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            feeds: Mutex::default(),
+            records: Mutex::default(),
+            failures: Mutex::default(),
+            pushed: Totals::default(),
+        }
+    }
+
+    /// A handler was called.
+    pub(crate) fn called(&self) {
+        let calls = self.calls.all.fetch_add(1, SeqCst);
+        if calls > 1000 && self.commits(Fault::Count) {
+            self.calls.all.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// Whether this fault is to be done now.
+    pub(crate) fn commits(&self, fault: Fault) -> bool {
+        self.fault == Some(fault) && (fault.is_constant() || !self.committed.swap(true, SeqCst))
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    /// Something is wrong: the program will say so, and fail.
+    pub(crate) fn fail(&self, what: &str) {
+        let mut failures = lock(&self.failures);
+        if failures.len() < 20 {
+            failures.push(what.to_owned());
+        }
+    }
+
+    pub(crate) fn feeds(&self) -> Vec<Arc<Feed>> {
+        lock(&self.feeds).clone()
+    }
+
+    pub(crate) fn add_feed(&self, feed: Arc<Feed>) {
+        lock(&self.feeds).push(feed);
+    }
+
+    pub(crate) fn remove_feed(&self, feed: &Arc<Feed>) {
+        feed.end();
+        lock(&self.feeds).retain(|other| !Arc::ptr_eq(other, feed));
+    }
+
+    pub(crate) fn add_record(&self, number: u64, record: Record) {
+        if lock(&self.records).insert(number, record).is_some() {
+            self.fail(&format!("connection {number} was closed twice"));
+        }
+    }
+
+    pub(crate) fn take_record(&self, number: u64) -> Option<Record> {
+        lock(&self.records).remove(&number)
+    }
+}
+
+/// Runs the server until it is told to end.
+pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
+    let event_loop = EventLoop::new()?;
+    let shared = Arc::new(Shared::new(plan.fault));
+    let patient = server(&event_loop, &shared, Overflow::Error, LONG)?;
+    let strict = server(&event_loop, &shared, Overflow::Close, SHORT)?;
+    println!("listening on {} {}", patient.1, strict.1);
+    let servers = [patient.0, strict.0];
+    let ticks = Arc::new(Ticks { shared: shared.clone(), event_loop: event_loop.handle() });
+    event_loop.set_timer(TICK, {
+        let ticks = ticks.clone();
+        move |_| ticks.tick()
+    });
+    let runners: Vec<_> = (0..plan.threads)
+        .map(|_| {
+            let runs = event_loop.clone();
+            thread::spawn(move || runs.run())
+        })
+        .collect();
+    let pushers: Vec<_> = (0..PUSHERS)
+        .map(|pusher| {
+            let shared = shared.clone();
+            thread::spawn(move || run_pusher(&shared, pusher))
+        })
+        .collect();
+    for line in stdin().lock().lines() {
+        match &*line? {
+            "stats" => println!("{}", status(&servers, &shared)),
+            "quit" => break,
+            _ => return Err("`stats` or `quit`".into()),
+        }
+    }
+    shared.stopping.store(true, SeqCst);
+    for pusher in pushers {
+        pusher.join().map_err(|_| "a pusher has panicked")?;
+    }
+    servers.iter().for_each(Server::shut_down);
+    let mut ran = 0;
+    for runner in runners {
+        ran += runner.join().map_err(|_| "a runner has panicked")? as u64;
+    }
+    lock(&shared.records).clear();
+    check(&servers, &shared, ran);
+    println!("{}", status(&servers, &shared));
+    let failures = lock(&shared.failures);
+    failures.iter().for_each(|failure| eprintln!("server: {failure}"));
+    if failures.is_empty() { Ok(()) } else { Err("the server is not content".into()) }
+}
+
+/// A server whose peers are closed when they read too slowly, or not, and its address.
+fn server(
+    event_loop: &EventLoop,
+    shared: &Arc<Shared>,
+    overflow: Overflow,
+    close_timeout: Duration,
+) -> Result<(Server<Net, impl Factory<Handler = Peer> + use<>>, SocketAddr), Failure> {
+    let mut options = ServerOptions::new(OriginPolicy::Any);
+    options.open_timeout = Some(LONG);
+    let connection = Arc::make_mut(&mut options.connection);
+    connection.close_timeout = Some(close_timeout);
+    connection.ping_interval = Some(Duration::from_secs(1));
+    connection.pong_timeout = Some(LONG);
+    let mut settings = ServerSettings::from(options);
+    (settings.backlog.low, settings.backlog.high) = (HIGH / 4, HIGH);
+    (settings.backlog.cap, settings.backlog.overflow) = (CAP, overflow);
+    let of_handlers = shared.clone();
+    let server = Server::with_factory(settings, move || Peer::new(of_handlers.clone()));
+    server.set_event_loop(event_loop)?;
+    let address = server.listen("127.0.0.1:0")?;
+    server.start_accept()?;
+    Ok((server, address))
+}
+
+/// The program's own timer, and one beside it that is cancelled.
+struct Ticks {
+    shared: Arc<Shared>,
+    event_loop: LoopHandle,
+}
+
+impl Ticks {
+    fn tick(self: Arc<Self>) {
+        self.shared.called();
+        if self.shared.is_stopping() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let cancelled = self.event_loop.set_timer(LONG, move |result| {
+            shared.called();
+            if result.is_ok() {
+                shared.fail("a cancelled timer ran");
+            }
+        });
+        match cancelled {
+            Ok(timer) => timer.cancel(),
+            Err(error) => self.shared.fail(&format!("no timer: {error}")),
+        }
+        let next = self.clone();
+        if let Err(error) = self.event_loop.set_timer(TICK, move |_| next.tick()) {
+            self.shared.fail(&format!("no timer: {error}"));
+        }
+    }
+}
+
+/// How things are, in one line of JSON.
+fn status<F: Factory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Shared) -> String {
+    let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
+    let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
+    let over = sum(|it| it.failed) + sum(|it| it.http) + sum(|it| it.closed);
+    format!(
+        "{{\"made\": {}, \"alive\": {}, \"opened\": {}, \"failed\": {}, \"http\": {}, \
+         \"received\": {}, \"sent\": {}, \"calls\": {}, \"feeds\": {}, \"records\": {}}}",
+        sum(|it| it.made),
+        sum(|it| it.made).saturating_sub(over),
+        sum(|it| it.opened),
+        sum(|it| it.failed),
+        sum(|it| it.http),
+        shared.calls.messages.load(SeqCst),
+        sum(|it| it.messages_sent),
+        shared.calls.all.load(SeqCst),
+        shared.pushed.begun.load(SeqCst) - shared.pushed.over.load(SeqCst),
+        lock(&shared.records).len(),
+    )
+}
+
+/// Whether the sums are right when all is over, and the run calls have made so many calls.
+fn check<F: Factory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Shared, ran: u64) {
+    let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
+    let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
+    let calls = &shared.calls;
+    let of = |count: &AtomicU64| count.load(SeqCst);
+    let over = sum(|it| it.opened) + sum(|it| it.failed) + sum(|it| it.http);
+    let equal = |what: &str, left: u64, right: u64| {
+        if left != right {
+            shared.fail(&format!("{what}: {left} and {right}"));
+        }
+    };
+    equal("connections made, and opened, failed or answered", sum(|it| it.made), over);
+    equal("connections opened and closed", sum(|it| it.opened), sum(|it| it.closed));
+    equal("calls of `open` and `close`", of(&calls.opens), of(&calls.closes));
+    equal("connections opened, and calls of `open`", sum(|it| it.opened), of(&calls.opens));
+    equal("connections failed, and calls of `fail`", sum(|it| it.failed), of(&calls.fails));
+    equal("messages received, and calls", sum(|it| it.messages_received), of(&calls.messages));
+    equal("handlers called, and what `run` returned", of(&calls.all), ran);
+    equal("feeds begun and over", of(&shared.pushed.begun), of(&shared.pushed.over));
+    let left = servers.iter().map(|server| server.connections().len() as u64).sum();
+    equal("connections left, and none", left, 0);
+    if sum(|it| it.messages_sent) < of(&shared.pushed.sent) {
+        shared.fail("more messages were pushed than sent");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,35 @@
+//! `soak` for some seconds: what is right passes, and what is wrong is noticed.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn soak(options: &str) -> Output {
+    let programs = Path::new(env!("CARGO_BIN_EXE_soak")).parent().unwrap();
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/soak"))
+        .args(["--minutes", "0.06", "--spare", "pongs", "--spare", "cap", "--bin"])
+        .arg(programs)
+        .args(options.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "takes half a minute, and both cores"]
+fn what_is_right_passes_and_each_fault_is_noticed() {
+    let output = soak("");
+    assert!(output.status.success(), "{output:?}");
+    for (fault, says) in [
+        ("gap", " came for "),
+        ("twice", " came for "),
+        ("tail", " were accepted"),
+        ("byte", "an echo of "),
+        ("descriptor", " descriptors are left of "),
+        ("memory", " KiB of memory at the last rest"),
+        ("count", "handlers called, and what `run` returned"),
+    ] {
+        let output = soak(&format!("--fault {fault}"));
+        assert!(!output.status.success(), "{fault}: {output:?}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains(says), "{fault}: {error}");
+    }
+}
