@@ -314,8 +314,8 @@ fn handlers_of_one_connection_never_overlap_and_those_of_four_do() {
     });
 }
 
-/// Where all threads but one are in a handler that blocks, one of them has waited at the sockets
-/// before, and at each time it is that one that takes what comes next.
+/// Each time the loop is at rest when the message comes, so that it is the thread that has waited at the
+/// sockets, most likely, that blocks; and in the end one thread is left, whichever it is.
 #[test]
 fn handlers_that_block_delay_their_own_connections_only() {
     alone(|| {
