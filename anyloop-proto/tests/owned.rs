@@ -67,12 +67,14 @@ fn a_conversation_from_the_first_byte_to_the_last() {
     assert_eq!(client.send("late"), Err(SendError::NotOpen(State::CloseSent)));
     carry(&mut client, &mut server);
     assert!(matches!(server.poll_event(), Some(Event::Close(frame)) if frame.reason == "done"));
-    assert_eq!(server.shutdown(), Shutdown::Close);
+    assert_eq!(server.shutdown(), Shutdown::HalfClose);
     carry(&mut server, &mut client);
     assert!(matches!(client.poll_event(), Some(Event::Close(_))));
     assert_eq!(client.shutdown(), Shutdown::Linger);
     client.receive_eof();
     assert_eq!(client.shutdown(), Shutdown::Close);
+    server.receive_eof();
+    assert_eq!(server.shutdown(), Shutdown::Close);
     assert!(client.poll_event().is_none() && server.poll_event().is_none());
 }
 

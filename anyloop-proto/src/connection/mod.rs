@@ -84,7 +84,9 @@ pub struct Connection {
 /// let mut bytes = *b"\x88\x82\0\0\0\0\x03\xe8";
 /// let Connection { receiver, sender } = &mut server;
 /// let _ = receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?;
-/// assert_eq!(server.shutdown(), Shutdown::Close); // a client would be told to `Linger`
+/// assert_eq!(server.shutdown(), Shutdown::HalfClose); // a client would be told to `Linger`
+/// server.handle_eof()?;
+/// assert_eq!(server.shutdown(), Shutdown::Close);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,9 +98,9 @@ pub enum Shutdown {
     /// Go on reading, for the peer is to end the stream first (RFC 6455 §7.1.1: the server does).
     /// The input is still passed on, or discarded. Bounded by the close timeout.
     Linger,
-    /// Shut down the sending direction, then read and discard until the peer ends the stream: to
-    /// close at once, with input unread, would destroy what the peer has not read yet.
-    /// Bounded by the close timeout.
+    /// Shut down the sending direction, then read and discard until the peer ends the stream, as
+    /// RFC 6455 §7.1.1 advises: to close at once, with input unread or still to come, would destroy
+    /// what the peer has not read yet. Bounded by the close timeout.
     HalfClose,
     /// Close the stream, after what was appended is written.
     Close,
@@ -352,9 +354,9 @@ impl Connection {
         match (self.sender.state(), self.sender.role) {
             (State::Connecting | State::Open | State::CloseSent, _) => Shutdown::Open,
             (State::Closed | State::Failed, _) if eof => Shutdown::Close,
-            (State::Closed, Role::Server) => Shutdown::Close,
             (State::Closed, Role::Client) => Shutdown::Linger,
-            (State::Failed, _) => Shutdown::HalfClose,
+            // Whatever the peer may still send behind its Close, it must be read: see `HalfClose`.
+            (State::Closed, Role::Server) | (State::Failed, _) => Shutdown::HalfClose,
             (State::Ended, _) => Shutdown::Abort,
         }
     }

@@ -281,7 +281,7 @@ fn rfc6455_7_1_1_the_server_closes_the_stream_first_and_the_client_waits() {
 #[test]
 fn rfc6455_7_1_1_what_shutdown_says_in_each_state() {
     for role in ROLES {
-        let closed = if role == Role::Server { Shutdown::Close } else { Shutdown::Linger };
+        let closed = if role == Role::Server { Shutdown::HalfClose } else { Shutdown::Linger };
         let mut subject = subject(role);
         assert_eq!((subject.state(), subject.connection.shutdown()), (State::Open, Shutdown::Open));
         assert_eq!(subject.connection.ending(), None);
@@ -290,7 +290,7 @@ fn rfc6455_7_1_1_what_shutdown_says_in_each_state() {
         assert_eq!(subject.connection.shutdown(), Shutdown::Open);
         subject.receive(&[close(1000, "")]);
         assert_eq!((subject.state(), subject.connection.shutdown()), (State::Closed, closed));
-        // Nothing more will come, so a client need not wait; what is unwritten is still written.
+        // Nothing more will come, so nobody need wait; what is unwritten is still written.
         subject.eof();
         assert_eq!(subject.connection.shutdown(), Shutdown::Close);
         subject.reset();
@@ -319,19 +319,38 @@ fn what_is_unwritten_outlives_the_peers_end_of_the_stream() {
     }
 }
 
-/// The client's wait for the server to end the stream is bounded.
+/// Each side's wait for the other to end the stream is bounded.
 #[test]
-fn pitfall_a_client_does_not_wait_forever_for_the_server_to_end_the_stream() {
-    let mut client = Subject::client();
-    client.receive(&[close(1000, "")]);
-    assert_eq!(client.connection.shutdown(), Shutdown::Linger);
-    assert_eq!(client.due(), Some(5.0));
-    assert_eq!(client.at(4.999), []);
-    assert_eq!(client.at(5.0), [Timer::Close]);
-    assert_eq!(client.connection.shutdown(), Shutdown::Abort);
-    assert_eq!(client.due(), None);
-    assert_eq!(client.failures, [], "the handshake was clean; only the stream was left hanging");
-    assert!(client.connection.ending().unwrap().clean);
+fn pitfall_nobody_waits_forever_for_the_peer_to_end_the_stream() {
+    for (role, waits) in [(Role::Client, Shutdown::Linger), (Role::Server, Shutdown::HalfClose)] {
+        let mut subject = subject(role);
+        subject.receive(&[close(1000, "")]);
+        assert_eq!(subject.connection.shutdown(), waits);
+        assert_eq!(subject.due(), Some(5.0));
+        assert_eq!(subject.at(4.999), []);
+        assert_eq!(subject.connection.shutdown(), waits);
+        assert_eq!(subject.at(5.0), [Timer::Close]);
+        assert_eq!(subject.connection.shutdown(), Shutdown::Abort);
+        assert_eq!(subject.due(), None);
+        assert_eq!(subject.failures, [], "the handshake was clean; only the stream was left");
+        assert!(subject.connection.ending().unwrap().clean);
+    }
+}
+
+/// A pong, say, that was on its way when the peer closed. A server that closed its socket with that
+/// unread, or still to come, would have the system reset the connection, and destroy what the peer
+/// has not read yet.
+#[test]
+fn pitfall_what_comes_behind_the_peers_close_is_discarded() {
+    let mut server = Subject::server();
+    server.close(1000, "").unwrap();
+    server.receive(&[close(1000, ""), pong("late"), frame(0x3, "")]);
+    server.receive(&[text("later")]);
+    assert_eq!((server.state(), server.seen()), (State::Closed, vec![Seen::close(1000, "")]));
+    assert_eq!(server.connection.shutdown(), Shutdown::HalfClose);
+    server.eof();
+    assert_eq!(server.connection.shutdown(), Shutdown::Close);
+    assert!(server.connection.ending().unwrap().clean && server.failures.is_empty());
 }
 
 #[test]

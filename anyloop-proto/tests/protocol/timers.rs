@@ -349,7 +349,7 @@ fn pitfall_idle_any_frame_postpones() {
     // The peer's data is still delivered, and its answer ends it.
     server.receive(&[text("wait!"), close(1001, "")]);
     assert_eq!(server.seen()[4..], [Seen::text("wait!"), Seen::close(1001, "")]);
-    assert_eq!(server.connection.shutdown(), Shutdown::Close);
+    assert_eq!(server.connection.shutdown(), Shutdown::HalfClose);
     // Time has ended this connection, however well the handshake went.
     let ending = server.connection.ending().unwrap();
     assert_eq!((ending.by, ending.clean), (Party::Timer, false));

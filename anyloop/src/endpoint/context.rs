@@ -255,13 +255,19 @@ impl<H: Handler> Context<'_, H> {
     /// Who is at the other end, for people to read.
     #[must_use]
     pub fn remote_endpoint(&self) -> String {
-        self.line.rear().remote_endpoint()
+        match self.io.surroundings() {
+            Some(surroundings) => surroundings.remote_endpoint.clone(),
+            None => self.line.rear().remote_endpoint(),
+        }
     }
 
     /// The address of the other end, where the transport has one.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.line.rear().peer_addr()
+        match self.io.surroundings() {
+            Some(surroundings) => surroundings.peer_addr,
+            None => self.line.rear().peer_addr(),
+        }
     }
 
     /// What has passed through the connection, while it is open; but `None` in what is called for

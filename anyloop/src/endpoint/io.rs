@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -74,8 +75,15 @@ pub(super) struct Extras<H: Handler> {
     pub(super) end: Option<End>,
     /// Whose turn is next of those who were stopped.
     pub(super) turn: u8,
-    pub(super) half_closed: bool,
+    /// Who was there when our direction was shut down: once both are, the system may not know it.
+    pub(super) half_closed: Option<Box<Surroundings>>,
     pub(super) needs_security: bool,
+}
+
+/// Who is at the other end.
+pub(super) struct Surroundings {
+    pub(super) remote_endpoint: String,
+    pub(super) peer_addr: Option<SocketAddr>,
 }
 
 /// How the stream has ended.
@@ -305,7 +313,7 @@ impl<H: Handler> Io<H> {
                 successor: None,
                 end: None,
                 turn: 0,
-                half_closed: false,
+                half_closed: None,
                 needs_security: false,
             })
         })
@@ -347,6 +355,11 @@ impl<H: Handler> Io<H> {
 
     pub(super) fn facts(&self) -> Option<&Facts> {
         self.extras.as_deref()?.facts.as_deref()
+    }
+
+    /// Who was at the other end, where our direction was shut down.
+    pub(super) fn surroundings(&self) -> Option<&Surroundings> {
+        self.extras.as_deref()?.half_closed.as_deref()
     }
 
     pub(super) fn timers(&mut self) -> &mut Timers<H> {
@@ -439,7 +452,7 @@ impl<H: Handler> Extras<H> {
             && self.unread.is_empty()
             && self.successor.is_none()
             && self.end.is_none()
-            && !self.half_closed
+            && self.half_closed.is_none()
             && !self.needs_security
     }
 

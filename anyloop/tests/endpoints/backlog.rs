@@ -148,6 +148,7 @@ fn drained_is_not_told_when_it_is_over<C: Carrier>() {
     let _ = subject.with_handle(|handle| handle.send("1234567890123456789")).unwrap();
     subject.receive(&[wire::close(1000, "")]);
     subject.end.give_room(usize::MAX);
+    subject.end_like_the_server();
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 

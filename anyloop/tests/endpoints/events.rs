@@ -128,7 +128,7 @@ fn two_ends_over_one_stream<C: Carrier>() {
     pair.run();
     assert_eq!(log.0.take(), ["close clean by local: 1000/1000"]);
     assert_eq!(log.1.take(), ["close clean by peer: 1000/1000"]);
-    pair.server.end.assert_shut_down(&[Shutdown::Close]);
+    pair.server.end.assert_shut_down(&[Shutdown::HalfClose, Shutdown::Close]);
     assert!(pair.client.end.is_over() && pair.server.end.is_over());
 }
 
@@ -146,7 +146,7 @@ fn a_closed_connection_says_nothing_more<C: Carrier>() {
     subject.advance(seconds(3600));
     subject.end.handle_timeout();
     assert!(log.take().is_empty());
-    subject.end.assert_shut_down(&[Shutdown::Close]);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose, Shutdown::Close]);
 }
 
 fn a_failed_handshake_says_fail_and_nothing_else<C: Carrier>() {

@@ -344,6 +344,7 @@ fn a_byte_at_a_time<C: Carrier>() {
     for byte in wire::stream(&[text("hello"), wire::close(1000, "")], wire::other(subject.role)) {
         subject.receive_bytes([byte]);
     }
+    subject.end.eof();
     assert_eq!(subject.sent(), [text("hello"), wire::close(1000, "")]);
     let told = log.take();
     assert_eq!(told, ["validate GET /chat", "open", "close clean by peer: 1000/1000"]);

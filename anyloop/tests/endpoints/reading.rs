@@ -148,6 +148,8 @@ fn what_follows_a_close_is_not_taken<C: Carrier>() {
     assert_eq!(close.len(), 8);
     C::assert_taken(subject.receive_bytes([&close[..], &[0x81; 10]].concat()), 8);
     C::assert_taken(subject.read_on(), 0);
+    subject.end.assert_shut_down(&[Shutdown::HalfClose]);
+    subject.end.eof();
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 

@@ -258,8 +258,10 @@ fn a_close_goes_out_behind_what_was_sent_before<C: Carrier>() {
     assert!(!subject.end.is_over(), "our Close is still to be written");
     for _ in 0..7 {
         assert!(!subject.end.is_over());
+        subject.end.assert_shut_down(&[]);
         subject.end.give_room(1);
     }
+    subject.end_like_the_server();
     assert!(subject.end.is_over());
     assert_eq!(subject.sent(), [text("a"), wire::close(1000, "")]);
 }

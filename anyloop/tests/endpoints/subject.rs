@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyloop::endpoint::{Client, ClientSettings, Factory, Handle, Server, ServerSettings};
 use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions, Target};
-use anyloop::proto::{Config, Random, Role};
+use anyloop::proto::{Config, Random, Role, Shutdown};
 use anyloop::{Handler, Handlers};
 use std::sync::Arc;
 
@@ -55,6 +55,8 @@ pub(crate) struct Subject<C: Carrier, H: Handler = Handlers> {
     pub(crate) role: Role,
     /// What has arrived and was not taken.
     pub(crate) unread: Vec<u8>,
+    /// The other side has sent a Close, and is to end the stream when this one does.
+    closes: bool,
     /// The end of the input was told.
     ended: bool,
 }
@@ -92,8 +94,7 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
         server: &Server<C::Transport, F>,
         clock: &Clock,
     ) -> Self {
-        let end = C::server(server, clock);
-        Self { end, clock: clock.clone(), role: Role::Server, unread: Vec::new(), ended: false }
+        Self::of(C::server(server, clock), Role::Server, clock)
     }
 
     pub(crate) fn client(
@@ -110,8 +111,12 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
         client: &Client<C::Transport, F>,
         clock: &Clock,
     ) -> Self {
-        let end = C::client(client, &target(), clock).unwrap();
-        Self { end, clock: clock.clone(), role: Role::Client, unread: Vec::new(), ended: false }
+        Self::of(C::client(client, &target(), clock).unwrap(), Role::Client, clock)
+    }
+
+    fn of(end: C::End<H>, role: Role, clock: &Clock) -> Self {
+        let clock = clock.clone();
+        Self { end, clock, role, unread: Vec::new(), closes: false, ended: false }
     }
 
     /// Does the opening handshake. What was sent for it, and in it, is forgotten.
@@ -132,11 +137,21 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
         self.unread.extend_from_slice(bytes.as_ref());
         let taken = self.end.feed(&self.unread);
         self.unread.drain(..taken);
+        self.end_like_the_server();
         taken
+    }
+
+    /// A client that has sent its Close ends the stream when it sees the server do so.
+    pub(crate) fn end_like_the_server(&mut self) {
+        if self.closes && !self.ended && self.end.shutdowns().last() == Some(&Shutdown::HalfClose) {
+            self.ended = true;
+            self.end.eof();
+        }
     }
 
     /// Frames from the other side arrive, in one piece.
     pub(crate) fn receive(&mut self, frames: &[Frame]) -> usize {
+        self.closes |= self.role == Role::Server && frames.iter().any(|frame| frame.opcode == 8);
         self.receive_bytes(wire::stream(frames, wire::other(self.role)))
     }
 

@@ -30,7 +30,7 @@ fn what_is_not_overridden_counts() {
         server.set_event_loop(&event_loop).unwrap();
         let mut peer = Peer::tcp(server.listen("127.0.0.1:0").unwrap());
         server.start_accept().unwrap();
-        peer.send(whole_life());
+        peer.send_last(whole_life());
         let mut ran = drive(&event_loop, "the end", || peer.is_over());
         server.stop_listening();
         ran += event_loop.run(); // what is told after the end
@@ -59,7 +59,7 @@ fn what_is_overridden_counts_once() {
             server.on_pong(move |_, _, _| it.add("pong"));
         });
         let peer = Peer::tcp(site.address);
-        peer.send(whole_life());
+        peer.send_last(whole_life());
         let ran = site.drive_to(6);
         site.server.stop_listening();
         assert_eq!(ran + site.event_loop.run(), 6);
@@ -80,7 +80,7 @@ fn run_one_and_poll_one_run_one_callback_each_from_the_first_to_the_last() {
                 });
             });
             let peer = Peer::tcp(site.address);
-            peer.send([request("/"), numbered(3), close(1000)].concat());
+            peer.send_last([request("/"), numbered(3), close(1000)].concat());
             let all = ["validate", "open", "0", "1", "2", "close, clean"];
             let mut told = 0;
             while told < all.len() {

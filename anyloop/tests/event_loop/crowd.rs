@@ -376,13 +376,13 @@ fn a_stop_ends_all_run_calls_and_what_comes_in_between_waits_for_the_reset() {
             crowd.peers.all_hear(0..PEERS);
             await_heads(&mut newcomers);
             wait("what was posted", || posted.get() == round * PEERS);
-            newcomers.iter().for_each(|peer| peer.send(close(1000)));
+            newcomers.iter().for_each(|peer| peer.send_last(close(1000)));
             wait("the end of the newcomers", || crowd.seen.closed.get() == 5 * round);
         }
         assert_eq!(crowd.seen.messages.get(), 4 * 8 * PEERS);
         // And in the end all of them go, and with the last connection the work.
         crowd.server.stop_listening();
-        crowd.peers.all.iter().for_each(|peer| peer.send(close(1000)));
+        crowd.peers.all.iter().for_each(|peer| peer.send_last(close(1000)));
         ran += crowd.join();
         for peer in &mut crowd.peers.all {
             wait("the end", || peer.is_over());
@@ -555,7 +555,7 @@ fn what_eight_threads_send_comes_in_order_up_to_the_close() {
             closed.is_some()
         });
         assert_eq!(closed, Some(Frame::close(1000)));
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         wait("the end", || peer.is_over());
         assert_eq!((peer.end(), peer.input.len()), (Some(End::Eof), 0)); // nothing behind it
         assert_eq!(taken.count, taken.next); // without a gap

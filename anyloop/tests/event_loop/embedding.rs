@@ -319,7 +319,7 @@ fn a_host_drives_an_echo_server(work: fn(&EventLoop) -> usize) {
                 peer.send(text(&message));
                 wait("the echo", || peer.frame() == Some(Frame::text(&message)));
             }
-            peer.send(close(1000));
+            peer.send_last(close(1000));
             wait("the Close", || peer.frame() == Some(Frame::close(1000)));
         };
         let peers: Vec<_> = (0..PEERS).map(|_| thread::spawn(talk)).collect();

@@ -194,7 +194,7 @@ fn a_local_loop_steps_stops_and_goes_on_as_a_shared_one() {
         assert!(is_readable(&event_loop, Duration::ZERO));
         panics("in a handler", || event_loop.run());
         assert_eq!(*told.borrow(), (0..60).map(|i| i.to_string()).collect::<Vec<_>>());
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         crate::harness::wait("the head", || peer.head().is_some());
         server.stop_listening();
         let mut code = None;

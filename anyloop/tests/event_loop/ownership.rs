@@ -201,7 +201,7 @@ fn the_handler_of_a_connection_is_dropped_once_with_it_or_with_the_loop() {
         let peers: Vec<_> = (0..3).map(|_| Peer::tcp(address)).collect();
         peers.iter().for_each(|peer| peer.send(request("/")));
         drive(&event_loop, "three connections", || server.connections().len() == 3);
-        peers[0].send(close(1000));
+        peers[0].send_last(close(1000));
         drive(&event_loop, "the end of one", || server.connections().len() == 2);
         event_loop.poll();
         assert_eq!(drops.count(), 1);
@@ -265,7 +265,7 @@ fn pitfall_a_server_that_is_dropped_closes_its_listeners_and_its_connections_go_
                 drive(&event_loop, "the echo", || peer.frame() == Some(Frame::text("hi")));
             }
         }
-        peers.iter().for_each(|peer| peer.send(close(1000)));
+        peers.iter().for_each(|peer| peer.send_last(close(1000)));
         event_loop.run(); // until they have ended
         assert_eq!(log.all(), ["close, clean", "close, clean"]);
     });
@@ -298,7 +298,7 @@ fn an_endpoint_can_be_dropped_in_a_handler() {
         event_loop.post(move || drop(place.lock().unwrap().take()));
         event_loop.poll();
         assert!(TcpStream::connect(address).is_err());
-        peer.send([text("hi"), close(1000)].concat());
+        peer.send_last([text("hi"), close(1000)].concat());
         event_loop.run();
         assert_eq!(log.all(), ["hi", "close, clean"]);
         wait("the end", || peer.is_over());

@@ -203,7 +203,7 @@ fn a_panic_in_close_ends_the_connection() {
         let closes = Log::default();
         let site = Site::with(panics_in_close(&closes));
         let (mut peer, mut other) = (site.open(), site.open());
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         panics(MESSAGE, || site.event_loop.run());
         wait("the end", || peer.is_over());
         other.send(text("still here"));
@@ -222,7 +222,7 @@ fn pitfall_a_connection_that_panics_in_close_is_not_there_any_more() {
         let closes = Log::default();
         let site = Site::with(panics_in_close(&closes));
         let peer = site.open();
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         panics(MESSAGE, || site.event_loop.run());
         assert_eq!(site.event_loop.run_for(Duration::from_millis(5)), 0);
         assert_eq!(site.server.connections(), []);
@@ -237,7 +237,7 @@ fn pitfall_a_handle_is_of_its_own_connection_after_another_has_panicked_in_close
         let peer = site.open();
         let first = site.handle();
         first.post(|_, _| ()).unwrap(); // so that it is known to its connection
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         panics(MESSAGE, || site.event_loop.run());
         assert!(first.send("hello").is_err());
         // The next takes its place in the loop.
@@ -453,7 +453,7 @@ fn a_panic_in_the_drop_of_a_handler_leaves_the_loop_going_on() {
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let mut peers = [Peer::tcp(address), Peer::tcp(address)];
-        peers.iter().for_each(|peer| peer.send([request("/"), close(1000)].concat()));
+        peers.iter().for_each(|peer| peer.send_last([request("/"), close(1000)].concat()));
         panics(MESSAGE, || event_loop.run());
         server.stop_listening();
         event_loop.run(); // neither keeps it alive

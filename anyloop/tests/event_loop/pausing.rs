@@ -193,7 +193,7 @@ fn finished(peer: Peer) -> Option<Peer> {
 
 /// Has the other end say Close, and go.
 fn closed(peer: Peer) -> Option<Peer> {
-    peer.send(close(1000));
+    peer.send_last(close(1000));
     peer.finish();
     Some(peer)
 }

@@ -195,7 +195,7 @@ fn a_stop_in_the_midst_of_a_handshake_loses_nothing_of_it() {
             server.on_close(move |_, _| stop_in(&it, "close".into()));
         });
         let mut peer = Peer::tcp(site.address);
-        peer.send([request("/"), text("a"), text("b"), close(1000)].concat());
+        peer.send_last([request("/"), text("a"), text("b"), close(1000)].concat());
         let all = ["validate", "open", "a", "b", "close"];
         for told in 1..=all.len() {
             assert_eq!(event_loop.run(), 1);

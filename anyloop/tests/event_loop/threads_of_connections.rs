@@ -117,7 +117,7 @@ fn handlers_of_one_connection_never_overlap_and_stay_in_order() {
         }
         wait("the messages", || seen.messages.get() == PEERS * MESSAGES);
         wait("what was posted", || seen.posted.get() == PEERS * 100);
-        peers.iter().for_each(|peer| peer.send(close(1000)));
+        peers.iter().for_each(|peer| peer.send_last(close(1000)));
         for peer in &mut peers {
             let (mut frames, mut head) = (Vec::new(), None);
             wait("the end", || {

@@ -142,6 +142,12 @@ impl Peer {
         (&self.socket).write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends the last that there is, up to a Close, and ends the sending direction.
+    pub(crate) fn send_last(&self, bytes: impl AsRef<[u8]>) {
+        self.send(bytes);
+        self.finish();
+    }
+
     /// Ends the sending direction, unless the other end has ended both.
     pub(crate) fn finish(&self) {
         match self.socket.shutdown(Shutdown::Write) {

@@ -103,12 +103,12 @@ fn after_stop_listening_run_ends_with_the_last_connection() {
         let (mut first, second) = (site.open(), site.open());
         site.server.stop_listening();
         has_work(&site.event_loop);
-        second.send(close(1000));
+        second.send_last(close(1000));
         site.drive_to(1);
         has_work(&site.event_loop);
         first.send(text("still here"));
         site.drive("the echo", || first.frame() == Some(Frame::text("still here")));
-        first.send(close(1000));
+        first.send_last(close(1000));
         assert_eq!(runs_out(&site.event_loop), 1);
         assert_eq!(site.log.all(), ["close, clean", "close, clean"]);
     });
@@ -126,7 +126,7 @@ fn stop_listening_lets_handshakes_that_are_in_flight_finish() {
         has_work(&site.event_loop);
         peer.send(&bytes[50..]);
         site.drive("the response", || peer.head().is_some_and(|it| it.starts_with(SWITCHING)));
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         runs_out(&site.event_loop);
         assert_eq!(site.log.all(), ["open", "close, clean"]);
     });
@@ -357,7 +357,7 @@ fn a_shared_loop_runs_until_all_that_is_in_it_is_done() {
         drop(server_of_it);
         drive(event_loop, "the client's end", || log.has("close, failed"));
         has_work(event_loop);
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         site.drive_to(1);
         has_work(event_loop);
         far.write_all(b"a").unwrap();
@@ -386,7 +386,7 @@ fn deadlines_of_the_protocol_are_no_work_by_themselves() {
         );
         let peer = site.open();
         site.server.stop_listening();
-        peer.send(close(1000));
+        peer.send_last(close(1000));
         let begun = Instant::now();
         site.event_loop.run();
         assert!(begun.elapsed() < PATIENCE);

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use anyloop_proto::{Failure, Instant, Shutdown, State};
 
 use super::super::handler::Handler;
-use super::super::io::{Deadline, Facts, Scratch};
+use super::super::io::{Deadline, Facts, Scratch, Surroundings};
 use super::super::line::{Line, TransportRear};
 use super::{Machine, Session};
 use crate::transport::Transport;
@@ -57,8 +57,12 @@ impl<H: Handler> Session<H> {
         self.end_input();
         let flushed = !self.io.has_backlog();
         let how = self.shutdown();
-        if how == Shutdown::HalfClose && flushed && !self.io.extras().half_closed {
-            self.io.extras().half_closed = true;
+        if how == Shutdown::HalfClose && flushed && self.io.surroundings().is_none() {
+            let surroundings = Surroundings {
+                remote_endpoint: transport.remote_endpoint(),
+                peer_addr: transport.peer_addr(),
+            };
+            self.io.extras().half_closed = Some(Box::new(surroundings));
             report(transport.shutdown(how));
         }
         let mut ended = None;
@@ -167,7 +171,10 @@ impl<H: Handler> Session<H> {
         scratch: &mut Scratch,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
-        let who = crate::log::describe(|| transport.remote_endpoint());
+        let who = crate::log::describe(|| match self.io.surroundings() {
+            Some(surroundings) => surroundings.remote_endpoint.clone(),
+            None => transport.remote_endpoint(),
+        });
         let machine = std::mem::replace(&mut self.machine, Machine::Over);
         self.io.state = State::Ended;
         // Those who wait for it are told, and so are those whose messages are in the mailbox. Their

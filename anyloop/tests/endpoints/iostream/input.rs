@@ -22,6 +22,7 @@ fn read_some_returns_what_the_protocol_took() {
     bytes.extend([0x81; 10]);
     assert_eq!(connection.read_some(&bytes).unwrap(), 8);
     assert_eq!(connection.read_some(&bytes[8..]).unwrap(), 0);
+    connection.eof().unwrap();
     assert!(connection.is_over());
 }
 

@@ -234,6 +234,7 @@ fn a_connection_can_have_a_handler_of_its_own() {
     connection.read_all(wire::REQUEST.as_bytes()).unwrap();
     sink.take();
     connection.read_all(&frames(&[text("abc"), wire::close(1000, "")])).unwrap();
+    connection.eof().unwrap();
     assert!(connection.is_over());
     let told =
         "Statistics { messages_received: 1, bytes_received: 3, messages_sent: 1, bytes_sent: 3 }";

@@ -26,8 +26,14 @@ fn everything_in_one_read_is_told_one_by_one() {
     assert!(subject.memory.shutdowns.is_empty());
     subject.allow(1);
     subject.proceed();
+    assert_eq!(subject.memory.shutdowns, [Shutdown::HalfClose]);
+    subject.allow(0);
+    subject.eof();
+    assert!(subject.log().is_empty());
+    subject.allow(1);
+    subject.proceed();
     assert_eq!(subject.log(), ["close clean"]);
-    assert_eq!(subject.memory.shutdowns, [Shutdown::Close]);
+    assert_eq!(subject.memory.shutdowns, [Shutdown::HalfClose, Shutdown::Close]);
     assert!(subject.session.is_over() && !subject.session.wants_to_proceed());
 }
 
@@ -276,6 +282,7 @@ fn a_close_does_not_overtake_what_was_left() {
     subject.drain();
     subject.allow(100);
     subject.feed(CLOSE);
+    subject.eof();
     assert!(!subject.session.is_over());
     let rest = subject.the_rest_one_by_one();
     assert_eq!(rest, ["post 0", "post 1", "post 2", "close clean"]);
@@ -345,6 +352,9 @@ fn a_bound_changes_when_something_is_told_and_nothing_else() {
         run(&mut subject, &mut log);
         subject.allow(most);
         subject.feed([&texts(b"cd"), CLOSE, b"garbage"].concat());
+        run(&mut subject, &mut log);
+        subject.allow(most);
+        subject.eof();
         run(&mut subject, &mut log);
         (log, subject.memory.written, subject.memory.shutdowns)
     };

@@ -74,6 +74,7 @@ fn a_session_has_no_seat_before_somebody_asks() {
     assert_eq!(server.close_all(CloseCode::NORMAL, ""), 1);
     subject.drain();
     subject.feed(CLOSE);
+    subject.eof();
     assert!(handles[0].send("late").is_err());
     assert!(server.connections().is_empty()); // whatever the roster says
 }
