@@ -108,19 +108,25 @@ mod modelled {
             }
         }
 
-        pub(crate) fn store(&self, value: usize, order: Ordering) {
-            match order {
-                Ordering::SeqCst => drop(self.0.swap(value, order)),
-                order => self.0.store(value, order),
-            }
-        }
-
         pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
             self.0.fetch_add(value, order)
         }
 
         pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
             self.0.fetch_sub(value, order)
+        }
+
+        pub(crate) fn fetch_update(
+            &self,
+            set: Ordering,
+            fetch: Ordering,
+            f: impl FnMut(usize) -> Option<usize>,
+        ) -> Result<usize, usize> {
+            self.0.fetch_update(set, fetch, f)
+        }
+
+        pub(crate) fn swap(&self, value: usize, order: Ordering) -> usize {
+            self.0.swap(value, order)
         }
     }
 

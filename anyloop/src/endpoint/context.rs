@@ -302,17 +302,24 @@ impl<H: Handler> Context<'_, H> {
         self.now
     }
 
-    /// Sends what came from elsewhere, and has `completion` told of it in any case.
+    /// Sends what came from elsewhere, and has `completion` told of it in any case. Whether there is
+    /// room for it was judged when it was accepted.
     pub(super) fn send_mailed(
         &mut self,
-        send: impl FnOnce(&mut Self) -> Result<Sent, SendError>,
+        send: impl FnOnce(&mut Sender, &mut Line<'_>) -> Result<(), Refused>,
         completion: Option<Completion>,
     ) -> Result<(), SendError> {
-        let result = send(self);
-        if let Some(completion) = completion {
-            self.complete(*result.as_ref().unwrap_or(&Sent::Dropped), completion);
+        let result = match &mut self.sender {
+            Some(sender) => send(sender, &mut self.line).map_err(SendError::from),
+            None => Err(self.not_open()),
+        };
+        self.line.flush_if_large();
+        match completion {
+            Some(completion) if result.is_ok() => self.line.complete(completion),
+            Some(completion) => completion(Err(Unsent)),
+            None => {}
         }
-        result.map(|_| ())
+        result
     }
 
     /// Has `completion` told of what was just sent.

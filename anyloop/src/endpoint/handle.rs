@@ -17,7 +17,7 @@ use super::error::{SendError, Sent};
 use super::handler::Handler;
 use super::settings::{BacklogLimits, Overflow};
 use super::timers::TimerId;
-use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
 #[cfg(all(test, loom))]
@@ -81,10 +81,14 @@ pub(crate) struct Seat<H: Handler> {
     mailbox: Mutex<Mailbox<H>>,
     waker: Waker,
     limits: BacklogLimits,
-    /// Bytes in the backlog, as of the last batch.
-    backlog: AtomicUsize,
-    /// Bytes of messages in the mailbox.
-    mailed: AtomicUsize,
+    /// Bytes that wait: those in the backlog as of the last batch, and those of messages that were
+    /// accepted since. One number, for who is to judge by it must not find a message in neither place.
+    waiting: AtomicUsize,
+    /// How many of them are the connection's: in the backlog as of the last batch, or taken from the
+    /// mailbox in this one. Only the connection changes it.
+    held: AtomicUsize,
+    /// Whether there was a backlog as of the last batch.
+    backlogged: AtomicBool,
     state: AtomicU8,
 }
 
@@ -103,6 +107,10 @@ pub(super) struct Commands<'s, H: Handler> {
 }
 
 impl<H: Handler> Commands<'_, H> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Whether the next one calls into the program.
     pub(super) fn next_calls(&self) -> bool {
         matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
@@ -124,7 +132,8 @@ impl<H: Handler> Iterator for Commands<'_, H> {
 
     fn next(&mut self) -> Option<Command<H>> {
         let command = self.queue.pop_front()?;
-        self.seat.mailed.fetch_sub(command.len(), Ordering::Relaxed);
+        // It goes on being counted as waiting until it is known what has become of it.
+        self.seat.held.fetch_add(command.len(), Ordering::Relaxed);
         Some(command)
     }
 }
@@ -389,9 +398,14 @@ impl<H: Handler> Handle<H> {
     /// Puts a message into the mailbox, if the backlog has room for it.
     fn mail(&self, len: usize, command: Command<H>) -> Result<Sent, SendError> {
         let seat = &*self.seat;
-        let waiting = seat.buffered();
         let limits = seat.limits;
-        if waiting > 0 && waiting.saturating_add(len) > limits.cap {
+        // Counted before it can be seen, and only if it fits: two senders cannot have the same room.
+        let charge = |waiting: usize| {
+            let sum = waiting.saturating_add(len);
+            (waiting == 0 || sum <= limits.cap).then_some(sum)
+        };
+        let charged = seat.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
+        if let Err(waiting) = charged {
             command.unsent();
             match limits.overflow {
                 Overflow::Drop => return Ok(Sent::Dropped),
@@ -400,16 +414,14 @@ impl<H: Handler> Handle<H> {
             }
             return Err(SendError::BacklogFull { waiting, message: len, cap: limits.cap });
         }
-        // Counted before it can be seen, so that it is never taken off before it was put on.
-        let mailed = seat.mailed.fetch_add(len, Ordering::Relaxed) + len;
-        let backlog = seat.backlog.load(Ordering::Relaxed);
-        let sent = match backlog {
-            _ if backlog + mailed > limits.high => Sent::Backpressure,
-            0 => Sent::Sent,
-            _ => Sent::Buffered,
+        let waiting = charged.map_or(0, |before| before + len);
+        let sent = match seat.backlogged.load(Ordering::Relaxed) {
+            _ if waiting > limits.high => Sent::Backpressure,
+            false => Sent::Sent,
+            true => Sent::Buffered,
         };
         self.push(command, sent == Sent::Backpressure).inspect_err(|_| {
-            seat.mailed.fetch_sub(len, Ordering::Relaxed);
+            seat.waiting.fetch_sub(len, Ordering::Relaxed);
         })?;
         Ok(sent)
     }
@@ -468,8 +480,9 @@ impl<H: Handler> Seat<H> {
             mailbox: Mutex::new(Mailbox { commands: VecDeque::new(), pressed: false, gone: false }),
             waker,
             limits,
-            backlog: AtomicUsize::new(0),
-            mailed: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            backlogged: AtomicBool::new(false),
             state: AtomicU8::new(encode(state)),
         }
     }
@@ -486,7 +499,12 @@ impl<H: Handler> Seat<H> {
     /// Says how things are. Only the connection itself does, so what is there need not be written again.
     pub(crate) fn publish(&self, backlog: usize, state: State) {
         if !self.says(backlog, state) {
-            self.backlog.store(backlog, Ordering::Relaxed);
+            let before = self.held.swap(backlog, Ordering::Relaxed);
+            match backlog.checked_sub(before) {
+                Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
+                None => self.waiting.fetch_sub(before - backlog, Ordering::Relaxed),
+            };
+            self.backlogged.store(backlog > 0, Ordering::Relaxed);
             self.state.store(encode(state), Ordering::Release);
         }
     }
@@ -498,7 +516,8 @@ impl<H: Handler> Seat<H> {
 
     /// Whether this is what was published.
     pub(super) fn says(&self, backlog: usize, state: State) -> bool {
-        self.backlog.load(Ordering::Relaxed) == backlog
+        self.held.load(Ordering::Relaxed) == backlog
+            && self.backlogged.load(Ordering::Relaxed) == (backlog > 0)
             && self.state.load(Ordering::Relaxed) == encode(state)
     }
 
@@ -507,6 +526,7 @@ impl<H: Handler> Seat<H> {
         self.publish(0, State::Ended);
         self.mailbox().gone = true;
         drop(self.take());
+        self.publish(0, State::Ended); // and what was in the mailbox waits no more
     }
 
     /// Whether the connection is over.
@@ -515,7 +535,7 @@ impl<H: Handler> Seat<H> {
     }
 
     fn buffered(&self) -> usize {
-        self.backlog.load(Ordering::Relaxed) + self.mailed.load(Ordering::Relaxed)
+        self.waiting.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> State {

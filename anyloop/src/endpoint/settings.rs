@@ -69,7 +69,8 @@ pub struct BacklogLimits {
     /// Above this many bytes, sending reports [`Sent::Backpressure`](super::Sent::Backpressure).
     pub high: usize,
     /// A message that would make the backlog larger than this is not sent, unless nothing waits before
-    /// it; see `overflow`.
+    /// it; see `overflow`. What a [`Handle`](super::Handle) has accepted is not refused any more; a
+    /// handler's own messages are judged without it, so that at worst twice as much can wait.
     pub cap: usize,
     /// What becomes of such a message.
     pub overflow: Overflow,

@@ -22,7 +22,8 @@ over_each_carrier! {
     a_full_backlog_drops,
     a_full_backlog_closes,
     a_piece_without_room_keeps_its_message_begun,
-    what_the_mailbox_holds_counts;
+    what_the_mailbox_holds_counts,
+    pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before;
     not over sockets:
     drained_is_told_at_the_low_mark_and_not_before,
     drained_may_send_again,
@@ -255,6 +256,23 @@ fn pongs_are_held_while_it_is_blocked<C: Carrier>() {
     assert_eq!(subject.with_handle(|handle| handle.buffered_amount()), 1, "not before the rest");
     subject.end.give_room(usize::MAX);
     assert_eq!(subject.sent(), [text("1234"), pong("c")], "the newest");
+}
+
+/// Room is judged once: where the sender is told.
+fn pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before<C: Carrier>() {
+    let log = Log::default();
+    let mut subject = subject::<C>(Overflow::Error, &log);
+    let handle = subject.end.handle();
+    let told = log.clone();
+    let sent = handle.send_then(&[0; 30][..], move |sent| told.push(format!("{sent:?}")));
+    assert_eq!(sent, Ok(Sent::Backpressure));
+    for _ in 0..7 {
+        subject.receive(&[text("go")]);
+    }
+    subject.drain();
+    subject.end.give_room(usize::MAX);
+    assert!(log.take().contains(&"Ok(())".to_string()));
+    assert!(subject.sent().contains(&wire::binary([0; 30])));
 }
 
 fn what_the_mailbox_holds_counts<C: Carrier>() {

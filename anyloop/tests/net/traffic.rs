@@ -336,6 +336,29 @@ fn the_last_words_are_heard() {
     }
 }
 
+/// To close a socket while its peer still sends has the system reset it, and with that what the peer
+/// has not read is lost.
+#[test]
+fn pitfall_what_a_client_sends_behind_its_close_does_not_cost_it_the_rest() {
+    let _watchdog = watchdog();
+    let mut server = Server::<Net>::new(server_settings(|_| ()));
+    server.on_message(|_, context| {
+        for number in 0..20 {
+            let _ = context.send(&vec![number; 100_000][..]).unwrap();
+        }
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::open(running.address);
+    peer.send(&[wire::text("go"), wire::close(1000, "")]);
+    for number in 0..20 {
+        peer.send(&[wire::pong("nobody asked")]);
+        assert_eq!(peer.receive(), wire::binary(vec![number; 100_000]));
+    }
+    peer.send(&[wire::pong("and once more")]);
+    assert_eq!(peer.receive(), wire::close(1000, ""));
+    assert_eq!(peer.try_receive(), None);
+}
+
 #[test]
 fn many_connections_talk_at_once() {
     let _watchdog = watchdog();

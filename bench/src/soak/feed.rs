@@ -158,6 +158,10 @@ impl Feed {
         let mut pushed = false;
         for _ in 0..BURST {
             let waits = self.handle.buffered_amount() > room;
+            if waits && self.much == Much::ToPressure {
+                // Of the heads of the frames, which may have made it so much, no sender is told.
+                self.pressed.store(true, SeqCst);
+            }
             if waits || self.over.load(SeqCst) || of.is_done.load(SeqCst) {
                 break;
             }

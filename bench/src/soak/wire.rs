@@ -283,7 +283,10 @@ impl Wire {
     /// The end must be next, and a proper one.
     pub(crate) fn expect_eof(&mut self) -> Result<(), Failure> {
         match self.next()? {
-            Incoming::End(End::Eof) => Ok(()),
+            Incoming::End(End::Eof) => {
+                self.finish(); // which the server waits for
+                Ok(())
+            }
             other => Err(format!("{other:?} came for the end").into()),
         }
     }

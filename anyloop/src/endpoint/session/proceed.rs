@@ -195,9 +195,8 @@ impl<H: Handler> Session<H> {
         }
         let Some(seat) = self.io.present_seat().map(Arc::clone) else { return };
         let (mut commands, pressed) = seat.take();
-        if pressed {
-            (self.io.high, self.io.restless) = (true, true);
-        }
+        self.io.high |= pressed;
+        self.io.restless |= pressed || !commands.is_empty(); // the handles are to know what waits then
         loop {
             if commands.next_calls() && !gate.pass() {
                 commands.put_back();

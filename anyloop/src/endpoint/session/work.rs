@@ -335,21 +335,24 @@ impl<H: Handler> Session<H> {
             Command::Post(f) => self.call(line, now, f),
             Command::Close(code, reason) => self.close(code, &reason, line, now),
             command => self.call(line, now, |_, context| {
-                let sent =
-                    match command {
-                        Command::Cancel(timer) => {
-                            context.cancel_timer(timer);
-                            return;
-                        }
-                        Command::Pause => return context.pause_reading(),
-                        Command::Resume => return context.resume_reading(),
-                        Command::Ping(payload) => context.ping(&payload),
-                        Command::Send { message, completion } => context
-                            .send_mailed(|context| context.send(message.message()), completion),
-                        Command::SendPrepared { message, completion } => context
-                            .send_mailed(|context| context.send_prepared(&message), completion),
-                        _ => return,
-                    };
+                let sent = match command {
+                    Command::Cancel(timer) => {
+                        context.cancel_timer(timer);
+                        return;
+                    }
+                    Command::Pause => return context.pause_reading(),
+                    Command::Resume => return context.resume_reading(),
+                    Command::Ping(payload) => context.ping(&payload),
+                    Command::Send { message, completion } => context.send_mailed(
+                        |sender, line| sender.send(message.message(), line),
+                        completion,
+                    ),
+                    Command::SendPrepared { message, completion } => context.send_mailed(
+                        |sender, line| sender.send_prepared(&message, line),
+                        completion,
+                    ),
+                    _ => return,
+                };
                 if let Err(error) = sent {
                     crate::log::debug!("not sent: {error}");
                 }

@@ -91,6 +91,10 @@ fn what_is_sent_is_taken_in_order() {
         for sender in senders {
             assert!(sender.join().unwrap().iter().all(Result::is_ok));
         }
+        assert_eq!(seat.buffered(), 8, "until it is said what has become of them");
+        seat.publish(3, State::Open);
+        assert_eq!(seat.buffered(), 3);
+        seat.publish(0, State::Open);
         assert_eq!(seat.buffered(), 0);
     });
 }
@@ -114,6 +118,7 @@ fn what_is_put_back_comes_first() {
         for sender in senders {
             sender.join().unwrap();
         }
+        seat.publish(0, State::Open);
         assert_eq!(seat.buffered(), 0);
     });
 }
@@ -165,6 +170,41 @@ fn who_is_told_of_back_pressure_is_told_of_its_end() {
         }
         let told = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
         assert_eq!(pressed, told.contains(&Sent::Backpressure));
+        seat.publish(0, State::Open);
         assert_eq!(seat.buffered(), 0);
+    });
+}
+
+/// The peer reads nothing: what is taken goes into the backlog.
+#[test]
+fn somebody_is_told_when_too_much_waits() {
+    check(|| {
+        let limits = BacklogLimits { low: 0, high: 1, cap: 100, ..BacklogLimits::default() };
+        let (seat, bell) = seat(limits);
+        let senders = [sender(&seat, &["a"]), sender(&seat, &["b"])];
+        let (mut backlog, mut pressed) = (0, false);
+        while backlog < 2 {
+            bell.await_rung();
+            let (commands, told) = seat.take();
+            backlog += commands.map(drop).count();
+            seat.publish(backlog, State::Open);
+            pressed |= told;
+        }
+        let told = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
+        assert!(pressed && told.contains(&Sent::Backpressure), "{told:?}");
+        assert_eq!(seat.buffered(), 2);
+    });
+}
+
+#[test]
+fn two_senders_do_not_have_the_same_room() {
+    check(|| {
+        let limits = BacklogLimits { low: 0, high: 3, cap: 3, ..BacklogLimits::default() };
+        let (seat, _) = seat(limits);
+        seat.publish(2, State::Open);
+        let senders = [sender(&seat, &["a"]), sender(&seat, &["b"])];
+        let told = senders.map(|sender| sender.join().unwrap().remove(0));
+        assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "{told:?}");
+        assert_eq!(seat.buffered(), 3);
     });
 }
