@@ -258,8 +258,8 @@ fn rfc6455_7_1_1_the_server_closes_the_stream_first_and_the_client_waits() {
     for first in ROLES {
         let mut pair = Pair::new();
         pair.close(first, 1000, "done").unwrap();
-        while !pair.server.closed {
-            assert!(!pair.client.closed, "the client is first, after the {first:?}'s Close");
+        while !pair.server.finished {
+            assert!(!pair.client.finished, "the client is first, after the {first:?}'s Close");
             assert!(pair.step());
         }
         let server_closed = pair.now;

@@ -39,7 +39,7 @@ pub(crate) struct Side {
     /// Written, but not yet accepted by the link.
     backlog: Vec<u8>,
     /// The sending direction was shut down.
-    finished: bool,
+    pub(crate) finished: bool,
     /// The socket was closed.
     pub(crate) closed: bool,
     /// The test has put frames on the way that the connection knows nothing of.
