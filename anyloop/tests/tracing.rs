@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use anyloop::Server;
@@ -84,6 +84,7 @@ fn connections_that_open_end_and_fail_are_told() {
         let closed = connect(&server);
         closed.read_all(REQUEST).unwrap();
         closed.read_all(b"\x88\x80\x00\x00\x00\x00").unwrap();
+        closed.eof().unwrap();
         let broken = connect(&server);
         broken.read_all(REQUEST).unwrap();
         broken.eof().unwrap();
@@ -114,6 +115,7 @@ fn what_the_loop_does_for_a_connection_is_in_its_span() {
         let mut peer = TcpStream::connect(address).unwrap();
         peer.write_all(REQUEST).unwrap();
         peer.write_all(b"\x88\x80\x00\x00\x00\x00").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
         while server.counters().closed == 0 {
             server.run_one().unwrap();
         }
