@@ -143,6 +143,13 @@ pub trait Transport {
     /// They are logged, and change nothing: the stream is over.
     fn shutdown(&mut self, how: Shutdown) -> Result<(), Self::Error>;
 
+    /// Whether the sending direction can be shut down alone. A stream without halves is closed where it
+    /// would be [half-closed](Shutdown::HalfClose): its peer could not learn otherwise that it has
+    /// ended, and would wait for it until the close timeout.
+    fn has_halves(&self) -> bool {
+        true
+    }
+
     /// Asks for [`handle_timeout`](crate::endpoint::Session::handle_timeout) at or after this
     /// instant, in place of what was asked before; `None`: not at all.
     fn set_deadline(&mut self, deadline: Option<Instant>);

@@ -52,8 +52,7 @@ impl Transport for Stub {
         Err(NotImplemented("write"))
     }
 
-    // Half-close, close or abort. A stream without halves can treat `HalfClose` as `Close` would be
-    // treated, if its peer then still gets what was written before.
+    // Half-close, close or abort. For a stream without halves, have `has_halves` say so.
     fn shutdown(&mut self, _: Shutdown) -> Result<(), NotImplemented> {
         Err(NotImplemented("shutdown"))
     }

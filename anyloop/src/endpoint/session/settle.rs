@@ -56,8 +56,11 @@ impl<H: Handler> Session<H> {
         }
         self.end_input();
         let flushed = !self.io.has_backlog();
-        let how = self.shutdown();
-        if how == Shutdown::HalfClose && flushed && self.io.surroundings().is_none() {
+        let mut how = self.shutdown();
+        let half_closes = how == Shutdown::HalfClose && flushed && self.io.surroundings().is_none();
+        if half_closes && !transport.has_halves() {
+            how = Shutdown::Close;
+        } else if half_closes {
             let surroundings = Surroundings {
                 remote_endpoint: transport.remote_endpoint(),
                 peer_addr: transport.peer_addr(),

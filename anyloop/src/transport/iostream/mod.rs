@@ -452,7 +452,12 @@ impl<H: Handler> Connection<H> {
         self.set_output(Output::Vectored(Box::new(f)));
     }
 
-    /// Calls `f` when the stream is to be ended, in part or whole.
+    /// Calls `f` when the stream is to be ended, in part or whole. For [`Shutdown::HalfClose`] only the
+    /// sending direction is to be shut down, and [`eof`](Self::eof) awaited; the connection is over then,
+    /// or at the close timeout.
+    ///
+    /// Without such a function nothing could be half-closed: the connection is over as soon as all is
+    /// written, and the stream is to be closed once it [`is_over`](Self::is_over).
     pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) + Send + 'static) {
         let replaced = self.setup().on_shutdown.replace(Box::new(f));
         drop(replaced); // program code, so not under the lock

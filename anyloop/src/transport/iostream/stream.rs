@@ -164,6 +164,10 @@ impl Transport for IoStream {
         Ok(())
     }
 
+    fn has_halves(&self) -> bool {
+        self.setup().on_shutdown.is_some()
+    }
+
     fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
     }

@@ -196,3 +196,20 @@ fn the_shutdown_handler_is_told_each_step() {
     connection.eof().unwrap();
     assert_eq!(*ended.lock().unwrap(), [(Shutdown::HalfClose, close), (Shutdown::Close, 0)]);
 }
+
+#[test]
+fn without_a_shutdown_handler_the_connection_is_over_when_all_is_written() {
+    for (last, cause) in [(wire::close(1000, ""), "clean"), (wire::frame(0x3, ""), "unclean")] {
+        let log = Log::default();
+        let (connection, sink) = open(&recording(&log));
+        log.take();
+        sink.set_room(Some(0));
+        connection.read_all(&frames(&[last])).unwrap();
+        assert!(!connection.is_over(), "the Close is still to be written");
+        sink.set_room(None);
+        connection.drive().unwrap();
+        assert_eq!(sent(&sink).last().unwrap().opcode, 8);
+        assert!(connection.is_over());
+        assert!(log.take().last().unwrap().starts_with(&format!("close {cause}")));
+    }
+}
