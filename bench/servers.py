@@ -46,8 +46,8 @@ def main(run):
 def programs(parser):
     """Adds the options that all programs have."""
     parser.add_argument("--bin", metavar="DIR", help="take `load` and `floor` from here; do not build them")
-    parser.add_argument("--server-core", type=int, default=0, metavar="N", help="default: 0")
-    parser.add_argument("--load-core", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--server-core", default="0", metavar="N[,N..]", help="default: 0")
+    parser.add_argument("--load-core", default="1", metavar="N", help="default: 1")
 
 
 def built(options):
@@ -68,7 +68,7 @@ def start(core, command, prior=False, **streams):
     """
     first = ["chrt", "--fifo", "1"] if prior and os.geteuid() == 0 else []
     # These become the command, so that the process is its own.
-    command = [*first, "taskset", "-c", str(core), *command]
+    command = [*first, "taskset", "-c", core, *command]
     try:
         return subprocess.Popen(command, text=True, errors="replace", **streams)
     except OSError as error:

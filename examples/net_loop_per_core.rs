@@ -1,0 +1,46 @@
+//! An echo server with a loop on each core: nothing is shared between them but the port.
+//!
+//! ```text
+//! cargo run --example net_loop_per_core -- 127.0.0.1:9002 4
+//! ```
+
+use std::net::SocketAddr;
+use std::thread;
+
+use anyloop::Server;
+use anyloop::net::{Error, Net};
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    let address = words.next().unwrap_or_else(|| "127.0.0.1:9002".to_string());
+    let loops = match words.next() {
+        Some(n) => n.parse()?,
+        None => thread::available_parallelism()?.get(),
+    };
+
+    // Port 0 would be another port for each, so the first says which it is.
+    let (first, address) = server(0, &address)?;
+    let mut servers = vec![first];
+    for n in 1..loops {
+        servers.push(server(n, &address.to_string())?.0);
+    }
+    println!("listening on ws://{address}");
+    thread::scope(|scope| {
+        for server in &servers {
+            scope.spawn(|| server.run());
+        }
+    });
+    Ok(())
+}
+
+/// A server with a loop of its own.
+fn server(n: usize, address: &str) -> Result<(Server<Net>, SocketAddr), Error> {
+    let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+    server.transport_mut().listen.reuse_port = true;
+    server.on_open(move |context| println!("loop {n}: {}", context.remote_endpoint()));
+    server.on_message(|message, context| _ = context.send(message));
+    let address = server.listen(address)?;
+    server.start_accept()?;
+    Ok((server, address))
+}
