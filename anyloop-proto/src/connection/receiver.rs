@@ -135,6 +135,15 @@ impl Receiver {
         }
     }
 
+    /// Whether what comes next begins a message, and nothing is kept of what came before: the memory
+    /// that input is received into may be any. After a message that came in parts this is so when
+    /// [`next`](Self::next) has said that there is nothing more, and been asked once more.
+    #[inline]
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Fresh)
+    }
+
     /// The short way: a whole message in one frame with a length of at most 16 bits, all of it in
     /// the input. Takes nothing where anything else comes.
     #[inline(always)]

@@ -189,6 +189,18 @@ impl Scratch {
     pub const fn new(most: usize) -> Self {
         Self { cork: Vec::new(), pool: BufferPool::new(most), gate: Gate::open() }
     }
+
+    /// What is still to be written for the session that was at work last.
+    #[inline]
+    pub(crate) fn corked(&self) -> &[u8] {
+        &self.cork
+    }
+
+    /// It was written, or never will be.
+    #[inline]
+    pub(crate) fn uncork(&mut self) {
+        self.cork.clear();
+    }
 }
 
 impl Default for Scratch {

@@ -175,8 +175,26 @@ impl<'t, T: Transport> TransportRear<'t, T> {
         (self.backlog, self.error)
     }
 
+    /// Whether all that was sent is in the cork, and nobody waits for it to be written.
+    #[inline]
+    pub(super) const fn is_untouched(&self) -> bool {
+        self.backlog.is_none() && self.completions.is_none() && self.error.is_none()
+    }
+
+    /// The cork was written by somebody else, who has come so far.
+    #[cold]
+    pub(super) fn end_flush(&mut self, cork: &mut Vec<u8>, written: Result<usize, T::Error>) {
+        let written = written.unwrap_or_else(|error| {
+            self.error = Some((T::classify(&error), error));
+            0
+        });
+        if written < cork.len() {
+            self.keep([cork, &[], &[]], written);
+        }
+        cork.clear();
+    }
+
     /// Writes what was gathered, as the batch is over.
-    #[inline(always)]
     pub(super) fn flush_all(&mut self, cork: &mut Vec<u8>) {
         // Completions only wait for what is in the cork.
         if !cork.is_empty() {
@@ -185,7 +203,6 @@ impl<'t, T: Transport> TransportRear<'t, T> {
     }
 
     /// Writes what was gathered, which is something.
-    #[inline(always)]
     fn write_cork(&mut self, cork: &mut Vec<u8>) {
         // Taken out, for it is lent to all connections in turn: if the transport panics, what was
         // gathered for this one must not be found there by the next.
@@ -232,14 +249,12 @@ impl<'t, T: Transport> TransportRear<'t, T> {
         }
     }
 
-    #[inline(always)]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
         write(self.transport, &mut self.error, slices)
     }
 }
 
 /// Writes what can be written; nothing more after a failure.
-#[inline(always)]
 fn write<T: Transport>(
     transport: &mut T,
     failed: &mut Failed<T::Error>,

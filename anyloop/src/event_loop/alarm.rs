@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 
 use super::engine::now;
-use super::reactor::Reactor;
+use super::reactor::{Reactor, Room};
 use super::remote::{Mail, Remote};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
@@ -96,13 +96,14 @@ impl Alarm {
                 continue;
             }
             // If somebody has rung, a former alarm may have heard it in this one's stead.
-            reactor.wait(match remote.is_asleep() {
+            let timeout = match remote.is_asleep() {
                 true => deadline.map(|deadline| deadline - now()),
                 false => Some(Duration::ZERO),
-            });
+            };
+            let mut room = Room::new();
             // What was seen here will not be seen by the host.
             let mut seen = false;
-            for (token, events) in reactor.events() {
+            for (token, events) in reactor.wait(timeout, &mut room).iter() {
                 seen = true;
                 let _ = remote.mail(Mail::Ready(token, events)); // gone is gone
             }

@@ -15,7 +15,7 @@ use anyloop_proto::Instant;
 use super::alarm::Alarm;
 use super::core::{Core, Task};
 use super::kind::Kind;
-use super::reactor::Reactor;
+use super::reactor::{Reactor, Registry, Room};
 use super::remote::Remote;
 use super::runner::{Bounds, Runner, Wait};
 use super::source::{Buffers, Events, Token};
@@ -32,7 +32,7 @@ pub struct Engine<K: Kind> {
     /// Held by the leader; or by the alarm, which then waits in its stead.
     pub(super) reactor: Arc<TryMutex<Reactor>>,
     pub(super) alarm: Mutex<Option<(Arc<Alarm>, JoinHandle<()>)>>,
-    pub(super) registry: mio::Registry,
+    pub(super) registry: Registry,
     pub(super) remote: Arc<Remote>,
     /// For runners to take, and nested ones others.
     pub(super) buffers: Mutex<Vec<Buffers>>,
@@ -58,7 +58,7 @@ impl<K: Kind> Engine<K> {
     }
 
     /// Where sources are registered, under their token.
-    pub(crate) const fn registry(&self) -> &mio::Registry {
+    pub(crate) const fn registry(&self) -> &Registry {
         &self.registry
     }
 
@@ -239,8 +239,7 @@ impl<K: Kind> Engine<K> {
             return; // they do
         }
         if let Some(mut reactor) = self.free_reactor() {
-            reactor.wait(Some(Duration::ZERO));
-            core.note(reactor.events());
+            core.note(reactor.wait(Some(Duration::ZERO), &mut Room::new()).iter());
         }
         core.take_mail(&self.remote);
         self.remote.set_asleep(true);

@@ -8,11 +8,16 @@ mod kind;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 #[cfg_attr(loom, path = "reactor_loom.rs")]
+#[cfg_attr(
+    all(any(target_os = "linux", target_os = "android"), not(any(loom, anyloop_mio))),
+    path = "reactor_epoll.rs"
+)]
 mod reactor;
 mod remote;
 mod runner;
 mod slots;
 mod source;
+mod stream;
 mod timers;
 #[cfg(unix)]
 mod watch;
@@ -31,8 +36,10 @@ pub(crate) use engine::{Engine, now};
 pub use handle::{KeepAlive, LoopGone, LoopHandle, Timer};
 pub(crate) use kind::Sealed;
 pub use kind::{Kind, Local, Threads};
+pub(crate) use reactor::Registry;
 pub(crate) use remote::{Remote, waker};
 pub(crate) use source::{Buffers, Events, Next, Source, Token, Turn};
+pub(crate) use stream::Stream;
 pub use timers::Aborted;
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};
@@ -337,7 +344,7 @@ macro_rules! methods {
         #[cfg(unix)]
         impl AsRawFd for $type {
             fn as_raw_fd(&self) -> RawFd {
-                self.engine.registry().as_raw_fd()
+                self.as_fd().as_raw_fd()
             }
         }
 

@@ -3,11 +3,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyloop_proto::Instant;
-use mio::{Poll, Registry};
 
 use super::source::{Events, Token};
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -28,10 +28,18 @@ pub(super) fn now() -> Instant {
     CLOCK.get()
 }
 
-pub(super) struct Reactor {
-    ports: Arc<Ports>,
-    events: Vec<(Token, Events)>,
-}
+/// What can be waited for.
+pub(crate) trait Pollable: AsFd {}
+impl<S: AsFd> Pollable for S {}
+
+/// Nothing is registered: models say what has happened.
+pub(crate) struct Registry(io::Stdin);
+
+pub(super) struct Reactor(Arc<Ports>);
+
+pub(super) struct Room(Vec<(Token, Events)>);
+
+pub(super) struct Happened<'r>(&'r [(Token, Events)]);
 
 #[derive(Clone)]
 pub(super) struct Doorbell(Arc<Ports>);
@@ -53,25 +61,53 @@ struct State {
 impl Reactor {
     /// Also where a model's time begins.
     pub(super) fn new() -> io::Result<(Self, Registry, Doorbell)> {
-        // Nothing is registered.
-        static POLL: OnceLock<Poll> = OnceLock::new();
-        let poll = POLL.get_or_init(|| Poll::new().expect("a descriptor"));
         CLOCK.set(Instant::from_nanos(1 << 62));
         let ports = Arc::new(Ports { state: Mutex::default(), changed: Condvar::new() });
-        let reactor = Self { ports: ports.clone(), events: Vec::new() };
-        Ok((reactor, poll.registry().try_clone()?, Doorbell(ports)))
+        Ok((Self(ports.clone()), Registry(io::stdin()), Doorbell(ports)))
     }
 
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) {
-        let mut state = self.ports.await_readable(timeout);
-        let room = CAPACITY - usize::from(std::mem::take(&mut state.rung));
-        let count = room.min(state.events.len());
-        self.events.clear();
-        self.events.extend(state.events.drain(..count));
+    pub(super) fn wait<'r>(
+        &'r mut self,
+        timeout: Option<Duration>,
+        room: &'r mut Room,
+    ) -> Happened<'r> {
+        let mut state = self.0.await_readable(timeout);
+        let count = CAPACITY - usize::from(std::mem::take(&mut state.rung));
+        let count = count.min(state.events.len());
+        room.0.extend(state.events.drain(..count));
+        Happened(&room.0)
+    }
+}
+
+impl Room {
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl Happened<'_> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
+        self.0.iter().copied()
+    }
+}
+
+impl Registry {
+    pub(crate) fn add(&self, _: &mut impl Pollable, _: Token, _: Events) -> io::Result<()> {
+        Ok(())
     }
 
-    pub(super) fn events(&self) -> impl Iterator<Item = (Token, Events)> {
-        self.events.iter().copied()
+    pub(super) fn renew(&self, _: &mut impl Pollable, _: Token, _: Events) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, _: &mut impl Pollable) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Registry {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

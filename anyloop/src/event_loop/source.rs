@@ -1,11 +1,13 @@
 //! What the loop serves.
 
 use core::ops::{BitOr, BitOrAssign};
+use std::io;
 
 use anyloop_proto::Instant;
 
 use super::engine::Engine;
 use super::kind::Kind;
+use super::stream::Stream;
 use crate::endpoint::Scratch;
 
 /// Something that the loop serves when it is ready: a connection, a listener, a watch.
@@ -16,6 +18,24 @@ use crate::endpoint::Scratch;
 pub trait Source<K: Kind> {
     /// Something has happened to it: [`Turn::events`].
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
+
+    // The loop reads and writes for who says so here, for a reason that `Runner::run` gives.
+
+    /// Where it wants to be read before it runs, with these events: [`Turn::read`].
+    fn input(&self, _events: Events) -> Option<&Stream> {
+        None
+    }
+
+    /// Where what its run has left in the cork is to be written.
+    fn output(&self) -> Option<&Stream> {
+        None
+    }
+
+    /// Of that, only so much was written; or it has failed.
+    #[cold]
+    fn end_output(&mut self, _turn: &mut Turn<'_, K>, _written: io::Result<usize>) -> Next<K> {
+        Next::Wait
+    }
 }
 
 /// What becomes of a source after its turn.
@@ -47,6 +67,8 @@ pub struct Turn<'t, K: Kind> {
     /// About now: no older than the last look at the sockets.
     pub(crate) now: Instant,
     pub(crate) buffers: &'t mut Buffers,
+    /// What the loop has read for it, where it [wanted that](Source::input).
+    pub(crate) read: Option<io::Result<usize>>,
 }
 
 /// Memory that belongs to a thread inside a run call.
@@ -57,9 +79,8 @@ pub(crate) struct Buffers {
 }
 
 /// Names a source: the number of its slot, and how often the slot was used before.
-#[expect(unnameable_types, reason = "of `mio::Token`")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     pub(crate) index: u32,
     pub(crate) generation: u16,
 }
@@ -90,15 +111,10 @@ impl Token {
     }
 }
 
-impl From<Token> for mio::Token {
-    fn from(token: Token) -> Self {
-        Self(token.number())
-    }
-}
-
 /// What can happen to a source.
+#[expect(unnameable_types, reason = "of `Source`")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Events(u8);
+pub struct Events(u8);
 
 impl Events {
     pub(crate) const NONE: Self = Self(0);
@@ -114,6 +130,10 @@ impl Events {
 
     pub(crate) const fn contains(self, events: Self) -> bool {
         self.0 & events.0 == events.0
+    }
+
+    pub(crate) const fn or(self, events: Self) -> Self {
+        Self(self.0 | events.0)
     }
 
     pub(crate) const fn only(self, events: Self) -> Self {

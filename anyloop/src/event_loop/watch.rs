@@ -3,13 +3,9 @@
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use mio::Interest;
-use mio::event::Source as _;
-use mio::unix::SourceFd;
 
 use super::engine::Engine;
 use super::kind::Kind;
@@ -93,25 +89,24 @@ impl fmt::Debug for Watch {
 /// Puts what `make` makes of a source into the loop.
 pub(super) fn begin<K: Kind, S: AsFd>(
     engine: &Engine<K>,
-    source: S,
+    mut source: S,
     mode: WatchMode,
     make: impl FnOnce(S, Arc<AtomicBool>) -> Box<K::Source>,
 ) -> io::Result<Watch> {
     let cancelled = Arc::<AtomicBool>::default();
     let token = engine.insert(|token| {
-        let fd = source.as_fd().as_raw_fd();
-        SourceFd(&fd).register(engine.registry(), token.into(), mode.interest())?;
+        engine.registry().add(&mut source, token, mode.asks())?;
         Ok::<_, io::Error>(make(source, cancelled.clone()))
     })?;
     Ok(Watch { remote: engine.remote().clone(), token, cancelled })
 }
 
 impl WatchMode {
-    fn interest(self) -> Interest {
+    fn asks(self) -> Events {
         match self {
-            Self::Read => Interest::READABLE,
-            Self::Write => Interest::WRITABLE,
-            Self::ReadWrite => Interest::READABLE | Interest::WRITABLE,
+            Self::Read => Events::READABLE,
+            Self::Write => Events::WRITABLE,
+            Self::ReadWrite => Events::READABLE | Events::WRITABLE,
         }
     }
 }
@@ -126,9 +121,9 @@ pub(super) struct Watched<S, F> {
 
 impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K> for Watched<S, F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        let fd = self.source.as_fd().as_raw_fd();
+        let registry = turn.engine.registry();
         if self.cancelled.load(Ordering::Acquire) {
-            let _ = SourceFd(&fd).deregister(turn.engine.registry());
+            let _ = registry.remove(&mut self.source);
             return Next::Done;
         }
         let events = turn.events;
@@ -143,15 +138,14 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
                 return Next::Again;
             }
             if (self.f)(&mut self.source, readiness).is_break() {
-                let _ = SourceFd(&fd).deregister(turn.engine.registry());
+                let _ = registry.remove(&mut self.source);
                 return Next::Done;
             }
         }
         // To register anew is to be told anew what is still so; after a panic as well. What was noted
         // meanwhile may have been read by then.
         turn.engine.forget(turn.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
-        let registry = turn.engine.registry();
-        match SourceFd(&fd).reregister(registry, turn.token.into(), self.mode.interest()) {
+        match registry.renew(&mut self.source, turn.token, self.mode.asks()) {
             Ok(()) => Next::Wait,
             Err(_) => Next::Done, // the function has closed it
         }

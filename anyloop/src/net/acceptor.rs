@@ -8,7 +8,7 @@ use super::endpoint::Hooks;
 use super::listener::{Listener, Rest};
 use super::serves::Serves;
 use crate::endpoint::{Factory, ServerCore};
-use crate::event_loop::{Events, Next, Source, Turn, now};
+use crate::event_loop::{Events, Next, Source, Stream, Turn, now};
 
 /// So many connections are accepted in a turn; then the others have theirs.
 const BATCH: usize = 128;
@@ -58,15 +58,11 @@ impl<K: Serves<F>, F: Factory> Source<K> for Acceptor<F> {
 }
 
 impl<F: Factory> Acceptor<F> {
-    fn admit<K: Serves<F>>(
-        &self,
-        mut stream: super::stream::Stream,
-        turn: &Turn<'_, K>,
-    ) -> std::io::Result<()> {
+    fn admit<K: Serves<F>>(&self, mut stream: Stream, turn: &Turn<'_, K>) -> std::io::Result<()> {
         let handler = self.core.make_handler();
         let (engine, now) = (turn.engine, now()); // its time begins here
         let begun = engine.insert(|token| {
-            stream.register(engine.registry(), token.into())?;
+            stream.register(engine.registry(), token)?;
             let mut session = self.core.session(handler, now);
             if let Some(roster) = session.roster() {
                 roster.enter(token.number() as u64);

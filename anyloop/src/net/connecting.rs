@@ -19,9 +19,9 @@ use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
 use super::resolver::{Lookup, Resolver, literal};
 use super::serves::Serves;
-use super::stream::Stream;
 use super::transport::Socket;
 use crate::endpoint::{Factory, Session};
+use crate::event_loop::Stream;
 use crate::event_loop::{Events, Next, Source, Turn, waker};
 use crate::sync::unmodelled::Mutex;
 use crate::transport::Transport as _;
@@ -391,7 +391,7 @@ fn open<K: Serves<F>, F: Factory>(
     hooks.set_up(&SockRef::from(&socket))?;
     begin(socket.connect(&address.into()))?;
     let mut stream = Stream::Tcp(TcpStream::from_std(socket.into()));
-    stream.register(turn.engine.registry(), turn.token.into())?;
+    stream.register(turn.engine.registry(), turn.token)?;
     Ok(stream)
 }
 
@@ -411,7 +411,7 @@ fn open_unix<K: Serves<F>, F: Factory>(
     }
     let socket = std::os::fd::OwnedFd::from(socket);
     let mut stream = Stream::Unix(mio::net::UnixStream::from_std(socket.into()));
-    stream.register(turn.engine.registry(), turn.token.into())?;
+    stream.register(turn.engine.registry(), turn.token)?;
     Ok(stream)
 }
 

@@ -6,14 +6,16 @@ use std::marker::PhantomData;
 
 use anyloop_proto::{Instant, State};
 
-use super::stream::Stream;
 use super::transport::Socket;
 use crate::endpoint::{Handler, Scratch, Session};
-use crate::event_loop::{Buffers, Events, Kind, Next, Source, Turn};
+use crate::event_loop::{Buffers, Events, Kind, Next, Source, Stream, Turn};
 use crate::transport::Transport;
 
 /// A turn reads no more than about this, however much there is: the others wait.
 const READ_PER_TURN: usize = 1 << 20;
+
+/// What happens to sockets.
+const OF_SOCKET: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
 /// A connection in the loop. An idle one is this and its slot.
 #[expect(unnameable_types, reason = "of `Admits`")]
@@ -40,50 +42,92 @@ impl<H: Handler> Connection<H> {
 
 impl<K: Kind, H: Handler> Source<K> for Connection<H> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        let Turn { engine, token, events, kept, deadline, now, buffers } = turn;
+        let Self { session, stream } = self;
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::in_connection(token.index);
-        *kept = *events; // those that it makes use of are taken off as it does
-        let mut socket = Socket {
-            stream: &mut self.stream,
-            ready: kept,
-            deadline,
-            token: *token,
-            remote: engine.remote(),
-            peer: None,
-            kind: PhantomData,
-        };
-        let next = serve(&mut self.session, &mut socket, *events, buffers, *now);
-        *kept = kept.only(Events::READABLE | Events::CLOSED);
+        let _span = crate::log::in_connection(turn.token.index);
+        turn.kept = turn.events; // those that it makes use of are taken off as it does
+        let (first, now) = (turn.read.take(), turn.now);
+        let (mut socket, buffers) = socket(stream, turn);
+        let next = serve(session, &mut socket, first, buffers, now);
+        turn.kept = turn.kept.only(Events::READABLE | Events::CLOSED);
         next
     }
+
+    fn input(&self, events: Events) -> Option<&Stream> {
+        let reads = events.contains(Events::READABLE) && events.without(OF_SOCKET) == Events::NONE;
+        (reads && self.session.is_idle()).then_some(&self.stream)
+    }
+
+    fn output(&self) -> Option<&Stream> {
+        Some(&self.stream)
+    }
+
+    fn end_output(&mut self, turn: &mut Turn<'_, K>, written: io::Result<usize>) -> Next<K> {
+        let Self { session, stream } = self;
+        let (before, now) = (session.state(), turn.now);
+        let (mut socket, buffers) = socket(stream, turn);
+        let written = socket.end_write(written);
+        session.end_flush(&mut socket, &mut buffers.scratch, written, now);
+        conclude(session, &mut socket, before, false, buffers, now)
+    }
+}
+/// The socket, as its session has it in this turn.
+fn socket<'s, K: Kind>(
+    stream: &'s mut Stream,
+    turn: &'s mut Turn<'_, K>,
+) -> (Socket<'s, K>, &'s mut Buffers) {
+    let Turn { engine, token, kept, deadline, buffers, .. } = turn;
+    let (token, remote) = (*token, engine.remote());
+    (
+        Socket { stream, ready: kept, deadline, token, remote, peer: None, kind: PhantomData },
+        buffers,
+    )
 }
 
-/// Does everything that there is to do for a connection.
-#[inline(always)]
+/// Does everything that there is to do for a connection. The loop has made the `first` read, or none.
 fn serve<K: Kind, H: Handler>(
     session: &mut Session<H>,
     socket: &mut Socket<'_, K>,
-    events: Events,
+    first: Option<io::Result<usize>>,
     buffers: &mut Buffers,
     now: Instant,
 ) -> Next<K> {
     let before = session.state();
-    let of_socket = Events::READABLE | Events::WRITABLE | Events::CLOSED;
-    let mut plain = session.is_plain();
-    if !plain || events.without(of_socket) != Events::NONE {
-        cold_path();
-        answer_the_rest(session, socket, events, buffers, now);
-        plain = session.is_plain();
-    }
-    let mut more = false;
-    if socket.ready.contains(Events::READABLE) {
-        (more, plain) = read(session, socket, buffers, now, plain);
-    }
-    if plain && before == State::Open {
+    let first = first.map(|read| judge(socket, buffers.read.len(), read));
+    let more = match first {
+        // What it answers is in the cork, which the loop writes.
+        Some(Ok(Found::All(n))) => {
+            if session.feed_plain(socket, &mut buffers.scratch, &mut buffers.read[..n], now) {
+                return Next::Wait;
+            }
+            false
+        }
+        first => {
+            cold_path();
+            if !session.is_plain() || socket.ready.without(OF_SOCKET) != Events::NONE {
+                answer_the_rest(session, socket, buffers, now);
+            }
+            let reads = first.is_some() || socket.ready.contains(Events::READABLE);
+            reads && read(session, socket, first, buffers, now)
+        }
+    };
+    conclude(session, socket, before, more, buffers, now)
+}
+
+/// What becomes of the connection after a turn that began with this state.
+#[cold]
+#[inline(never)]
+fn conclude<K: Kind, H: Handler>(
+    session: &mut Session<H>,
+    socket: &mut Socket<'_, K>,
+    before: State,
+    more: bool,
+    buffers: &mut Buffers,
+    now: Instant,
+) -> Next<K> {
+    if session.is_plain() && before == State::Open {
         return if more { Next::Later } else { Next::Wait };
     }
-    cold_path();
     let stands_still = !takes_input(session) && !session.wants_to_proceed();
     if stands_still && !session.is_over() && socket.ready.contains(Events::CLOSED) {
         look_for_reset(session, socket, buffers, now);
@@ -111,10 +155,10 @@ fn serve<K: Kind, H: Handler>(
 fn answer_the_rest<K: Kind, H: Handler>(
     session: &mut Session<H>,
     socket: &mut Socket<'_, K>,
-    events: Events,
     buffers: &mut Buffers,
     now: Instant,
 ) {
+    let events = *socket.ready;
     // Each is taken off before it is served, so that a panic loses none of the others.
     if !session.has_started() {
         session.start(socket, &mut buffers.scratch, now);
@@ -159,69 +203,65 @@ fn take_seat<K: Kind, H: Handler>(session: &mut Session<H>, socket: &Socket<'_, 
     }
 }
 
-/// Reads what there is. Returns whether there may be more, for another turn, and whether the session
-/// [is plain](Session::is_plain), as which it was `plain` before.
-#[inline(always)] // for the sake of its system calls
+/// Reads what there is, of which this is the `first`, if there was one. Returns whether there may be
+/// more, for another turn.
 fn read<K: Kind, H: Handler>(
     session: &mut Session<H>,
     socket: &mut Socket<'_, K>,
+    mut first: Option<io::Result<Found>>,
     buffers: &mut Buffers,
     now: Instant,
-    mut plain: bool,
-) -> (bool, bool) {
+) -> bool {
+    let Buffers { read, scratch } = buffers;
     let mut total = 0;
-    while plain || takes_input(session) {
+    while first.is_some() || takes_input(session) {
         if total >= READ_PER_TURN {
-            return (true, plain);
+            return true;
         }
-        let Buffers { read, scratch, .. } = buffers;
-        let (found, lent) = match session.want() {
+        let mut lent = 0;
+        let found = first.take().unwrap_or_else(|| match session.want() {
             None => {
-                let len = read.len();
-                (find(socket, len, |stream| stream.read(read)), 0)
+                let result = socket.stream.read(read);
+                judge(socket, read.len(), result)
             }
             // The rest of a large message goes to where it will lie, and only what follows it does not.
             Some(room) => {
-                cold_path();
-                let (lent, len) = (room.len(), room.len() + read.len());
+                lent = room.len();
+                let len = lent + read.len();
                 let mut slices = [IoSliceMut::new(room), IoSliceMut::new(read)];
-                (find(socket, len, |stream| stream.read_vectored(&mut slices)), lent)
+                let result = socket.stream.read_vectored(&mut slices);
+                judge(socket, len, result)
             }
-        };
+        });
         match found {
             Ok(Found::Some(n) | Found::All(n)) => {
                 total += n;
                 if lent > 0 {
-                    cold_path();
                     session.filled(n.min(lent));
                 }
                 let bytes = &mut read[..n.saturating_sub(lent)];
-                plain = match plain {
-                    true => session.feed_plain(socket, scratch, bytes, now),
-                    false => {
-                        session.feed_all(socket, scratch, bytes, now);
-                        session.is_plain()
-                    }
-                };
+                if !session.is_plain() {
+                    session.feed_all(socket, scratch, bytes, now);
+                } else if session.feed_plain(socket, scratch, bytes, now) {
+                    session.flush(socket, scratch, now);
+                }
                 if matches!(found, Ok(Found::All(_))) {
-                    return (false, plain);
+                    return false;
                 }
             }
-            Ok(Found::Nothing) => return (false, plain),
+            Ok(Found::Nothing) => return false,
             Ok(Found::End) => {
-                cold_path();
                 session.handle_eof(socket, scratch, now);
-                return (false, session.is_plain());
+                return false;
             }
             Err(error) => {
-                cold_path();
                 let kind = Socket::<K>::classify(&error);
                 session.handle_error_with(socket, scratch, kind, Box::new(error), now);
-                return (false, session.is_plain());
+                return false;
             }
         }
     }
-    (false, plain)
+    false
 }
 
 /// Reads before something else is done.
@@ -231,7 +271,7 @@ fn read_first<K: Kind, H: Handler>(
     buffers: &mut Buffers,
     now: Instant,
 ) {
-    read(session, socket, buffers, now, session.is_plain());
+    read(session, socket, None, buffers, now);
 }
 
 /// Nobody reads, and the stream has ended in one way or another: what has arrived before waits, and so
@@ -256,16 +296,15 @@ fn takes_input<H: Handler>(session: &Session<H>) -> bool {
     wanted && !session.has_unread() && !session.is_over()
 }
 
-/// One read, and what it says of the stream.
-#[inline(always)]
-fn find<K: Kind>(
+/// What a read of at most `len` bytes says of the stream.
+fn judge<K: Kind>(
     socket: &mut Socket<'_, K>,
     len: usize,
-    read: impl FnOnce(&mut Stream) -> io::Result<usize>,
+    result: io::Result<usize>,
 ) -> io::Result<Found> {
     let Socket { stream, ready, .. } = socket;
     let input = Events::READABLE | Events::CLOSED;
-    match read(stream) {
+    match result {
         Ok(0) => {
             cold_path();
             **ready = ready.without(input);
@@ -284,6 +323,7 @@ fn find<K: Kind>(
             Ok(Found::Nothing)
         }
         Err(error) => {
+            cold_path();
             **ready = ready.without(input);
             Err(error)
         }

@@ -8,15 +8,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use mio::event::Source as _;
 use mio::net::TcpListener;
 #[cfg(unix)]
 use mio::net::UnixListener;
-use mio::{Interest, Registry, Token as MioToken};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::endpoint::{Hooks, ListenOptions};
-use super::stream::Stream;
+use crate::event_loop::Stream;
+use crate::event_loop::{Events, Registry, Token};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// What a server listens on.
@@ -199,17 +198,17 @@ impl Listener {
     pub(super) fn register(
         &self,
         registry: &Registry,
-        token: MioToken,
+        token: Token,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<()> {
         let mut state = self.state();
         match &mut state.socket {
             Some(ListenSocket::Tcp(socket)) => {
-                socket.register(registry, token, Interest::READABLE)?;
+                registry.add(socket, token, Events::READABLE)?;
             }
             #[cfg(unix)]
             Some(ListenSocket::Unix(socket)) => {
-                socket.register(registry, token, Interest::READABLE)?;
+                registry.add(socket, token, Events::READABLE)?;
             }
             None => return Err(ErrorKind::NotConnected.into()),
         }

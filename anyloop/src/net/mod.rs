@@ -46,11 +46,11 @@ mod endpoint;
 mod error;
 mod eyeballs;
 mod listener;
+mod peer;
 mod resolver;
 mod roster;
 mod server;
 mod serves;
-mod stream;
 mod transport;
 
 pub use client::ConnectRequest;

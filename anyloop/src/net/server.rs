@@ -295,7 +295,7 @@ impl<K: Serves<F>, F: Factory> Server<Net<K>, F> {
             let begun = engine.insert(|token| {
                 let remote = engine.remote().clone();
                 let wake = move || remote.wake(token);
-                listener.register(engine.registry(), token.into(), wake)?;
+                listener.register(engine.registry(), token, wake)?;
                 Ok::<_, io::Error>(K::acceptor(Acceptor { core, listener, hooks, nodelay, rest }))
             });
             begun.map_err(|source| Error::Listen { address, source })?;

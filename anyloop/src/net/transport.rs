@@ -9,7 +9,8 @@ use std::task::Waker;
 use anyloop_proto::{Instant, Shutdown, TransportError};
 
 use super::endpoint::Endpoint;
-use super::stream::{Peer, Stream};
+use super::peer::Peer;
+use crate::event_loop::Stream;
 use crate::event_loop::{Events, Kind, Local, Remote, Threads, Token, now, waker};
 use crate::transport::Transport;
 
@@ -61,6 +62,19 @@ pub struct Socket<'t, K: Kind> {
     pub(super) kind: PhantomData<fn() -> K>,
 }
 
+impl<K: Kind> Socket<'_, K> {
+    /// What a write says of the stream: not to have room is not to fail.
+    pub(super) fn end_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
+        match written {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                *self.ready = self.ready.without(Events::WRITABLE); // an edge will come
+                Ok(0)
+            }
+            result => result,
+        }
+    }
+}
+
 impl<K: Kind> Transport for Socket<'_, K> {
     type Error = io::Error;
     type Endpoint = Endpoint<K>;
@@ -71,19 +85,12 @@ impl<K: Kind> Transport for Socket<'_, K> {
         endpoint.listeners.close();
     }
 
-    #[inline(always)]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = match slices {
             [slice] => self.stream.write(slice),
             slices => self.stream.write_vectored(slices),
         };
-        match written {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                *self.ready = self.ready.without(Events::WRITABLE); // an edge will come
-                Ok(0)
-            }
-            result => result,
-        }
+        self.end_write(written)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {

@@ -275,6 +275,15 @@ impl<H: Handler> Session<H> {
         }
     }
 
+    /// The same, and nothing is kept of what has arrived: input may be received into any memory.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        match &self.machine {
+            Machine::Open(connection) => self.is_plain() && connection.receiver.is_idle(),
+            _ => false,
+        }
+    }
+
     /// Who knows the connections of the endpoint, if the transport does.
     pub(crate) fn roster(&self) -> Option<&Arc<dyn super::Roster<H>>> {
         self.io.common.roster.get()

@@ -3,6 +3,7 @@
 //! The end of the stream waits behind it, and the end of the connection is told last of all.
 
 use std::hint::cold_path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyloop_proto::{Input, Instant};
@@ -10,7 +11,7 @@ use anyloop_proto::{Input, Instant};
 use super::super::gate::Gate;
 use super::super::handler::Handler;
 use super::super::io::{Deadline, End, Scratch};
-use super::super::line::Line;
+use super::super::line::{Line, TransportRear};
 use super::Session;
 use crate::transport::Transport;
 
@@ -47,8 +48,9 @@ impl<H: Handler> Session<H> {
         self.settle(transport, scratch, now);
     }
 
-    /// The same for a session that [is plain](Self::is_plain). Returns whether it still is.
-    #[inline(always)]
+    /// The same for a session that [is plain](Self::is_plain). Returns whether it still is; and then what
+    /// it has sent is left in the cork, for the transport to write, and to [say so](Self::end_flush) if
+    /// it could not write all of it.
     pub(crate) fn feed_plain<T: Transport>(
         &mut self,
         transport: &mut T,
@@ -58,20 +60,58 @@ impl<H: Handler> Session<H> {
     ) -> bool {
         let Scratch { cork, pool, gate } = scratch;
         let mut input = Input::with_pool(bytes, pool);
-        self.work_here(transport, cork, |session, line| {
-            session.process(&mut input, gate, line, now);
-        });
+        let mut rear = TransportRear::new(transport, None);
+        let mut waiting = 0;
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            let mut line = Line::new(cork, &mut rear, &mut waiting);
+            self.process(&mut input, gate, &mut line, now);
+        }));
         let left = input.len();
-        if left > 0 {
-            cold_path();
-            self.keep(&bytes[bytes.len() - left..]);
-        }
-        if self.is_plain() {
+        if left == 0 && panic.is_ok() && rear.is_untouched() && self.is_plain() {
             self.settle_plain(transport);
             return true;
         }
-        self.settle_all(transport, scratch, now);
+        cold_path();
+        if let Err(panic) = panic {
+            self.io.put_panic(panic);
+        }
+        rear.flush_all(cork);
+        let (backlog, error) = rear.into_parts();
+        self.end_work(transport, backlog, error);
+        self.keep(&bytes[bytes.len() - left..]);
+        self.settle(transport, scratch, now);
         self.is_plain()
+    }
+
+    /// Writes what [`feed_plain`](Self::feed_plain) has left. Returns whether the session is still plain.
+    pub(crate) fn flush<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) -> bool {
+        let mut rear = TransportRear::new(transport, None);
+        rear.flush_all(&mut scratch.cork);
+        let (backlog, error) = rear.into_parts();
+        self.end_work(transport, backlog, error);
+        self.settle(transport, scratch, now);
+        self.is_plain()
+    }
+
+    /// The transport has written so much of it, or has failed.
+    #[cold]
+    pub(crate) fn end_flush<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        scratch: &mut Scratch,
+        written: Result<usize, T::Error>,
+        now: Instant,
+    ) {
+        let mut rear = TransportRear::new(transport, None);
+        rear.end_flush(&mut scratch.cork, written);
+        let (backlog, error) = rear.into_parts();
+        self.end_work(transport, backlog, error);
+        self.settle(transport, scratch, now);
     }
 
     /// Goes on with everything that was left, as far as the gate lets it.

@@ -51,34 +51,8 @@ impl<H: Handler> Session<H> {
         self.end_work(transport, backlog, error);
     }
 
-    /// The same for the loop's own transport, which does not panic: that writes as a part of the caller.
-    ///
-    /// After a system call the processor does not remember where functions return to, and each return
-    /// up to the loop is a wrong guess.
-    #[inline(always)]
-    pub(super) fn work_here<T: Transport>(
-        &mut self,
-        transport: &mut T,
-        cork: &mut Vec<u8>,
-        work: impl FnOnce(&mut Self, &mut Line<'_>),
-    ) {
-        let mut rear = TransportRear::new(transport, self.io.take_backlog());
-        let mut waiting = 0;
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            work(self, &mut Line::new(cork, &mut rear, &mut waiting));
-        }));
-        rear.flush_all(cork);
-        if let Err(panic) = result {
-            cold_path();
-            self.io.put_panic(panic);
-        }
-        let (backlog, error) = rear.into_parts();
-        self.end_work(transport, backlog, error);
-    }
-
     /// Keeps what the transport has not taken, and takes note of its failure.
-    #[inline(always)]
-    fn end_work<T: Transport>(
+    pub(super) fn end_work<T: Transport>(
         &mut self,
         transport: &T,
         backlog: Option<Box<Backlog>>,

@@ -1,23 +1,22 @@
 //! The byte streams of the operating system.
 
-use std::fmt;
 use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-#[cfg(unix)]
-use std::path::PathBuf;
 
-use mio::event::Source;
 use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
-use mio::{Interest, Registry, Token};
 use socket2::SockRef;
+
+use super::reactor::Registry;
+use super::source::{Events, Token};
 
 /// A byte stream, or what is left of one.
 #[derive(Debug, Default)]
-pub(super) enum Stream {
+#[expect(unnameable_types, reason = "of `Source`")]
+pub enum Stream {
     #[default]
     Closed,
     Tcp(TcpStream),
@@ -27,15 +26,13 @@ pub(super) enum Stream {
 
 impl Stream {
     /// Has the loop told of everything that happens to it, once and for all.
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         // A read ends at urgent data (RFC 6093), and what lies behind it is not told.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let both = both | Interest::PRIORITY;
+        let asked = Events::READABLE | Events::WRITABLE | Events::CLOSED;
         match self {
-            Self::Tcp(stream) => stream.register(registry, token, both),
+            Self::Tcp(stream) => registry.add(stream, token, asked),
             #[cfg(unix)]
-            Self::Unix(stream) => stream.register(registry, token, both),
+            Self::Unix(stream) => registry.add(stream, token, asked),
             Self::Closed => Err(closed()),
         }
     }
@@ -44,7 +41,7 @@ impl Stream {
     // call the processor has forgotten where functions return to.
 
     #[inline(always)]
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| match &*self {
             Self::Tcp(stream) => system::recv(stream, buffer),
             #[cfg(unix)]
@@ -54,7 +51,7 @@ impl Stream {
     }
 
     #[inline(always)]
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         retry(|| match &*self {
             Self::Tcp(stream) => system::send(stream, bytes),
             #[cfg(unix)]
@@ -63,7 +60,7 @@ impl Stream {
         })
     }
 
-    pub(super) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         retry(|| match self {
             Self::Tcp(stream) => stream.read_vectored(buffers),
             #[cfg(unix)]
@@ -72,7 +69,7 @@ impl Stream {
         })
     }
 
-    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         retry(|| match &*self {
             Self::Tcp(stream) => system::send_vectored(stream, slices),
             #[cfg(unix)]
@@ -82,7 +79,7 @@ impl Stream {
     }
 
     /// What the next read would fail with, if it would.
-    pub(super) fn peek_error(&self) -> Option<io::Error> {
+    pub(crate) fn peek_error(&self) -> Option<io::Error> {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
@@ -95,7 +92,7 @@ impl Stream {
     }
 
     /// Ends the sending direction.
-    pub(super) fn half_close(&self) -> io::Result<()> {
+    pub(crate) fn half_close(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(unix)]
@@ -106,52 +103,15 @@ impl Stream {
 
     /// Whether a read that did not fill its buffer has taken all there was, so that an edge will tell
     /// of more. For TCP on epoll and kqueue it is so.
-    pub(super) const fn short_read_is_all(&self) -> bool {
+    pub(crate) const fn short_read_is_all(&self) -> bool {
         cfg!(unix) && matches!(self, Self::Tcp(_))
     }
 
     /// The address of the other end.
-    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
             _ => None,
-        }
-    }
-}
-
-/// Who is at the other end.
-#[derive(Clone, Debug)]
-pub(super) enum Peer {
-    Tcp(SocketAddr),
-    #[cfg(unix)]
-    Unix(Option<PathBuf>),
-    /// The operating system does not know any more: the stream was reset, for example.
-    Gone,
-}
-
-impl Peer {
-    pub(super) fn of(stream: &Stream) -> Self {
-        match stream {
-            Stream::Tcp(stream) => stream.peer_addr().map_or(Self::Gone, Self::Tcp),
-            #[cfg(unix)]
-            Stream::Unix(stream) => {
-                let address = stream.peer_addr().ok();
-                Self::Unix(address.and_then(|address| Some(address.as_pathname()?.to_path_buf())))
-            }
-            Stream::Closed => Self::Gone,
-        }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            #[cfg(unix)]
-            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
-            #[cfg(unix)]
-            Self::Unix(None) => f.write_str("unix socket"),
-            Self::Gone => f.write_str("a peer that has gone"),
         }
     }
 }
