@@ -131,7 +131,7 @@ impl Sender {
     ///
     /// [`SendError::NotOpen`] after a Close frame; [`SendError::MessageUnfinished`] between
     /// [`begin`](Self::begin) and the last [`piece`](Self::piece).
-    #[inline]
+    #[inline(always)] // the small message; others are a call
     pub fn send<'m, O: Output>(
         &mut self,
         message: impl Into<Message<'m>>,

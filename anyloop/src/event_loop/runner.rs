@@ -21,6 +21,9 @@ use crate::sync::{MutexGuard, TryMutexGuard};
 /// Bytes that are read at a time. Memory that no read has reached is not the process's yet.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 };
 
+/// Who has waited at the sockets for less than this has not slept.
+const BRIEF: Duration = Duration::from_micros(5);
+
 /// So many jobs may go by the same look at the clock.
 const SAME_TIME: u32 = 16;
 
@@ -36,6 +39,8 @@ enum Look<'g, K: Kind> {
     Over(MutexGuard<'g, Core<K>>, bool),
     /// This thread waits there, for so long: unless the alarm does.
     Wait(Option<TryMutexGuard<'g, Reactor>>, Option<Duration>),
+    /// This thread only looks.
+    Glance(Option<TryMutexGuard<'g, Reactor>>),
 }
 
 /// How long a run call goes on.
@@ -67,6 +72,9 @@ pub(super) struct Runner<'e, K: Kind> {
     age: u32,
     /// The sockets were looked at in this call.
     has_looked: bool,
+    /// At the last look something had happened already, so it is likely that it has at the next: a look
+    /// that cannot sleep needs no preparation.
+    is_busy: bool,
     _inside: Inside,
 }
 
@@ -87,7 +95,15 @@ impl<'e, K: Kind> Runner<'e, K> {
         drop(core);
         let _inside = engine.remote.enter();
         let (now, age) = (now(), 0);
-        Self { engine, buffers: Some(buffers), now, age, has_looked: false, _inside }
+        Self {
+            engine,
+            buffers: Some(buffers),
+            now,
+            age,
+            has_looked: false,
+            is_busy: false,
+            _inside,
+        }
     }
 
     /// Runs what is ready, within these bounds.
@@ -128,7 +144,13 @@ impl<'e, K: Kind> Runner<'e, K> {
                         let mut room = Room::new();
                         let happened =
                             reactor.as_mut().map(|reactor| reactor.wait(timeout, &mut room));
-                        self.finish_look(happened, bounds.wait)
+                        self.finish_wait(happened, bounds.wait)
+                    }
+                    Look::Glance(mut reactor) => {
+                        let (mut room, timeout) = (Room::new(), Some(Duration::ZERO));
+                        let happened =
+                            reactor.as_mut().map(|reactor| reactor.wait(timeout, &mut room));
+                        self.finish_glance(happened)
                     }
                 };
                 if !goes_on {
@@ -305,21 +327,26 @@ impl<'e, K: Kind> Runner<'e, K> {
         }
         core.has_leader = true;
         core.look_again = false;
+        if self.is_busy && rest != Some(Duration::ZERO) {
+            drop(core);
+            return Look::Glance(engine.free_reactor());
+        }
         let mut timeout = rest;
         if timeout != Some(Duration::ZERO) {
             // Whoever changes something after this rings; what was changed before is seen here.
             engine.remote.set_asleep(true);
+            self.refresh();
             let remote = &engine.remote;
             let is_over = remote.is_stopped() || !remote.has_work();
             timeout = match core.next_deadline() {
                 _ if is_over || core.is_ready(remote) => Some(Duration::ZERO),
                 None => timeout,
                 Some(deadline) => {
-                    let until = deadline - now();
+                    let until = deadline - self.now;
                     Some(timeout.map_or(until, |timeout| timeout.min(until)))
                 }
             };
-            core.leader_until = timeout.map(|timeout| now() + timeout);
+            core.leader_until = timeout.map(|timeout| self.now + timeout);
         }
         drop(core);
         let reactor = match timeout {
@@ -336,9 +363,9 @@ impl<'e, K: Kind> Runner<'e, K> {
         Look::Wait(reactor, timeout)
     }
 
-    /// The leader has seen what has happened. Returns whether the call goes on.
+    /// The leader has waited, or not. Returns whether the call goes on.
     #[inline(never)]
-    fn finish_look<'g>(
+    fn finish_wait<'g>(
         &mut self,
         happened: Option<Happened<'_>>,
         wait: Wait,
@@ -346,23 +373,55 @@ impl<'e, K: Kind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        let engine = self.engine;
-        engine.remote.set_asleep(false);
+        self.engine.remote.set_asleep(false);
+        let before = self.now;
         self.refresh();
         self.has_looked = true;
-        let mut core = engine.lock();
+        let core = self.see(happened);
+        self.is_busy = core.before_look > 0 && self.now - before < BRIEF;
+        let goes_on = core.before_look > 0 || !matches!(wait, Wait::No);
+        (core, goes_on)
+    }
+
+    /// The same for a look that could not sleep: the clock is read no more often than between looks. If
+    /// there was nothing, the next is another.
+    #[inline(never)]
+    fn finish_glance<'g>(
+        &mut self,
+        happened: Option<Happened<'_>>,
+    ) -> (MutexGuard<'g, Core<K>>, bool)
+    where
+        'e: 'g,
+    {
+        if self.age >= SAME_TIME {
+            self.refresh();
+        }
+        let core = self.see(happened);
+        self.is_busy = core.before_look > 0;
+        (core, true)
+    }
+
+    /// Sorts what the leader has seen, and gives up its place.
+    fn see<'g>(&self, happened: Option<Happened<'_>>) -> MutexGuard<'g, Core<K>>
+    where
+        'e: 'g,
+    {
+        let mut core = self.engine.lock();
         core.has_leader = false;
-        core.take_mail(&engine.remote);
+        core.take_mail(&self.engine.remote);
         if let Some(happened) = happened {
             core.note(happened.iter());
         }
-        core.expire(self.now);
-        let Core { ring, later, .. } = &mut *core;
-        ring.extend(later.drain(..));
+        if self.age == 0 {
+            core.expire(self.now);
+        }
+        if !core.later.is_empty() {
+            let Core { ring, later, .. } = &mut *core;
+            ring.extend(later.drain(..));
+        }
         core.before_look = core.ring.len();
         core.shrink();
-        let more = core.before_look > 0 || !matches!(wait, Wait::No);
-        (core, more)
+        core
     }
 
     #[inline(never)]

@@ -239,12 +239,7 @@ fn read<K: Kind, H: Handler>(
                 if lent > 0 {
                     session.filled(n.min(lent));
                 }
-                let bytes = &mut read[..n.saturating_sub(lent)];
-                if !session.is_plain() {
-                    session.feed_all(socket, scratch, bytes, now);
-                } else if session.feed_plain(socket, scratch, bytes, now) {
-                    session.flush(socket, scratch, now);
-                }
+                session.feed_all(socket, scratch, &mut read[..n.saturating_sub(lent)], now);
                 if matches!(found, Ok(Found::All(_))) {
                     return false;
                 }

@@ -3,6 +3,7 @@
 //! The end of the stream waits behind it, and the end of the connection is told last of all.
 
 use std::hint::cold_path;
+use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ impl<H: Handler> Session<H> {
     /// The same for a session that [is plain](Self::is_plain). Returns whether it still is; and then what
     /// it has sent is left in the cork, for the transport to write, and to [say so](Self::end_flush) if
     /// it could not write all of it.
+    #[inline(always)]
     pub(crate) fn feed_plain<T: Transport>(
         &mut self,
         transport: &mut T,
@@ -68,6 +70,7 @@ impl<H: Handler> Session<H> {
         }));
         let left = input.len();
         if left == 0 && panic.is_ok() && rear.is_untouched() && self.is_plain() {
+            forget(rear); // there is nothing in it to be dropped, as the compiler does not see
             self.settle_plain(transport);
             return true;
         }
@@ -79,21 +82,6 @@ impl<H: Handler> Session<H> {
         let (backlog, error) = rear.into_parts();
         self.end_work(transport, backlog, error);
         self.keep(&bytes[bytes.len() - left..]);
-        self.settle(transport, scratch, now);
-        self.is_plain()
-    }
-
-    /// Writes what [`feed_plain`](Self::feed_plain) has left. Returns whether the session is still plain.
-    pub(crate) fn flush<T: Transport>(
-        &mut self,
-        transport: &mut T,
-        scratch: &mut Scratch,
-        now: Instant,
-    ) -> bool {
-        let mut rear = TransportRear::new(transport, None);
-        rear.flush_all(&mut scratch.cork);
-        let (backlog, error) = rear.into_parts();
-        self.end_work(transport, backlog, error);
         self.settle(transport, scratch, now);
         self.is_plain()
     }

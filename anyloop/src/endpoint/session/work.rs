@@ -70,6 +70,7 @@ impl<H: Handler> Session<H> {
     }
 
     /// Takes in what has arrived, until the gate is closed.
+    #[inline]
     pub(super) fn process(
         &mut self,
         input: &mut Input<'_>,
@@ -126,6 +127,7 @@ impl<H: Handler> Session<H> {
     }
 
     /// The events of an open connection.
+    #[inline]
     fn receive(
         &mut self,
         input: &mut Input<'_>,
