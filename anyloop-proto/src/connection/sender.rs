@@ -139,14 +139,20 @@ impl Sender {
     ) -> Result<(), SendError> {
         let message = message.into();
         let (kind, payload) = (message.kind(), message.as_bytes());
-        if !self.plain || payload.len() > MAX_CONTROL_PAYLOAD {
+        if !self.plain || payload.len() >= LARGE_PAYLOAD {
             cold_path();
             return self.send_any(kind, payload, out);
         }
-        // The small unmasked message, which is most of what a busy server sends.
+        // The unmasked message that is not large, which is most of what a busy server sends.
         self.messages += 1;
         self.bytes += payload.len() as u64;
-        append_small(out.buffer(), [0x80 | kind.opcode() as u8, payload.len() as u8], payload);
+        let first = 0x80 | kind.opcode() as u8;
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            cold_path(); // for it is a call
+            append_medium(out.buffer(), first, payload);
+        } else {
+            append_small(out.buffer(), [first, payload.len() as u8], payload);
+        }
         Ok(())
     }
 
@@ -544,38 +550,41 @@ impl Sender {
 /// a time, where it can) has to wait until they have all arrived in the cache.
 #[inline(always)]
 fn append_small(buffer: &mut Vec<u8>, header: [u8; 2], payload: &[u8]) {
-    let (start, len) = (buffer.len(), header.len() + payload.len());
-    buffer.extend_from_slice(&[0; 128]);
-    if let Some(frame) = buffer.get_mut(start..start + len)
-        && let Some((first, room)) = frame.split_first_chunk_mut()
-    {
-        *first = header;
-        let (blocks, rest) = payload.as_chunks::<32>();
-        let (rooms, room) = room.as_chunks_mut::<32>();
-        for (room, block) in rooms.iter_mut().zip(blocks) {
-            *room = *block;
-        }
-        let (room, rest) = copy_first::<16>(room, rest);
-        let (room, rest) = copy_first::<8>(room, rest);
-        for (room, byte) in room.iter_mut().zip(rest) {
-            *room = *byte;
-        }
+    buffer.extend_from_slice(&header);
+    let (blocks, rest) = payload.as_chunks::<64>();
+    for block in blocks {
+        buffer.extend_from_slice(block);
     }
-    buffer.truncate(start + len);
+    if rest.is_empty() {
+        return;
+    }
+    let rest = append_first::<32>(buffer, rest);
+    let rest = append_first::<16>(buffer, rest);
+    let rest = append_first::<8>(buffer, rest);
+    for byte in rest {
+        buffer.push(*byte);
+    }
 }
 
-/// Copies the first `N` bytes, if there are so many, and returns the rest.
+/// The same where the length has 16 bits.
+#[inline(never)]
+fn append_medium(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    let [high, low] = (payload.len() as u16).to_be_bytes();
+    buffer.reserve(4 + payload.len());
+    buffer.extend_from_slice(&[first, 126, high, low]);
+    buffer.extend_from_slice(payload);
+}
+
+/// Appends the first `N` bytes, if there are so many, and returns the rest.
 #[inline(always)]
-fn copy_first<'c, const N: usize>(room: &'c mut [u8], bytes: &'c [u8]) -> (&'c mut [u8], &'c [u8]) {
-    if room.len() < N || bytes.len() < N {
-        return (room, bytes);
+fn append_first<'b, const N: usize>(buffer: &mut Vec<u8>, bytes: &'b [u8]) -> &'b [u8] {
+    match bytes.split_first_chunk::<N>() {
+        Some((first, rest)) => {
+            buffer.extend_from_slice(first);
+            rest
+        }
+        None => bytes,
     }
-    let (first, room) = room.split_at_mut(N);
-    let (bytes, rest) = bytes.split_at(N);
-    if let (Some(first), Some(bytes)) = (first.first_chunk_mut::<N>(), bytes.first_chunk::<N>()) {
-        *first = *bytes;
-    }
-    (room, rest)
 }
 
 fn control_size(payload: &[u8]) -> Result<(), SendError> {

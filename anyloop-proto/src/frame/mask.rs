@@ -46,10 +46,14 @@ pub(crate) fn mask_small(payload: &mut [u8], key: [u8; 4]) {
     }
     let key = u64::from(u32::from_ne_bytes(key));
     let word = key << 32 | key;
-    let (blocks, rest) = payload.as_chunks_mut::<32>();
+    let (blocks, rest) = payload.as_chunks_mut::<64>();
     for block in blocks {
         xor(block, word);
     }
+    if rest.is_empty() {
+        return;
+    }
+    let rest = xor_first::<32>(rest, word);
     let rest = xor_first::<16>(rest, word);
     let rest = xor_first::<8>(rest, word);
     for (byte, key) in rest.iter_mut().zip(word.to_ne_bytes()) {

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyloop_proto::handshake::http::{Response, StatusCode};
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{
-    Cause, CloseCode, Connection, Event, Failure, Input, Instant, SendError, Shutdown, State,
-    Timer, TransportError,
+    Cause, CloseCode, Connection, Event, Failure, Input, Instant, Message, Receiver, SendError,
+    Shutdown, State, Timer, TransportError,
 };
 
 use super::super::backlog::Backlog;
@@ -149,17 +149,23 @@ impl<H: Handler> Session<H> {
                 return;
             }
             let Some(sender) = context.sender.as_deref_mut() else { return };
-            let next = receiver.next(sender, input, now, &mut context.line);
+            let next = receiver.next_message(sender, input, now, &mut context.line);
             // Why it failed is in the ending, which the handler is told.
-            let Ok(Some(event)) = next else { return };
-            asked = true;
-            match event {
-                Event::Message(message) => {
+            let Ok(next) = next else { return };
+            let other = match next {
+                Some(message) => Received::Message(message),
+                None if receiver.is_idle() && input.is_empty() => return,
+                None => receive_other(receiver, input, handler, &mut context, gate, now),
+            };
+            match other {
+                Received::Message(message) => {
                     gate.take();
                     handler.message(message, &mut context);
                 }
-                event => tell_other(event, handler, &mut context, gate),
+                Received::Other => {}
+                Received::Nothing => return,
             }
+            asked = true;
             if let Some(successor) = context.io.take_successor() {
                 *handler = successor;
             }
@@ -368,16 +374,31 @@ impl<H: Handler> Session<H> {
     }
 }
 
-/// Tells the handler of an event that is not a message.
+/// What has been received.
+enum Received<'e> {
+    /// A message, of which the handler is to be told.
+    Message(Message<'e>),
+    /// Something else, of which it was.
+    Other,
+    Nothing,
+}
+
+/// Receives anything but a message that goes the short way.
 #[cold]
 #[inline(never)]
-fn tell_other<H: Handler>(
-    event: Event<'_>,
+fn receive_other<'e, 'b: 'e, H: Handler>(
+    receiver: &'e mut Receiver,
+    input: &mut Input<'b>,
     handler: &mut H,
     context: &mut Context<'_, H>,
     gate: &mut Gate,
-) {
+    now: Instant,
+) -> Received<'e> {
+    let Some(sender) = context.sender.as_deref_mut() else { return Received::Nothing };
+    let next = receiver.next(sender, input, now, &mut context.line);
+    let Ok(Some(event)) = next else { return Received::Nothing };
     match event {
+        Event::Message(message) => return Received::Message(message),
         Event::Chunk(chunk) => {
             gate.take();
             handler.chunk(chunk, context);
@@ -396,4 +417,5 @@ fn tell_other<H: Handler>(
         // A Close was answered; the handler is told when all is over.
         _ => {}
     }
+    Received::Other
 }
