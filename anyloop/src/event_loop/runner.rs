@@ -70,6 +70,8 @@ pub(super) struct Runner<'e, K: Kind> {
     now: Instant,
     /// So many jobs have gone by this `now`.
     age: u32,
+    /// What is due by this `now` was not looked for yet.
+    is_new: bool,
     /// The sockets were looked at in this call.
     has_looked: bool,
     /// At the last look something had happened already, so it is likely that it has at the next: a look
@@ -94,12 +96,12 @@ impl<'e, K: Kind> Runner<'e, K> {
         core.runners += 1;
         drop(core);
         let _inside = engine.remote.enter();
-        let (now, age) = (now(), 0);
         Self {
             engine,
             buffers: Some(buffers),
-            now,
-            age,
+            now: now(),
+            age: 0,
+            is_new: true,
             has_looked: false,
             is_busy: false,
             _inside,
@@ -402,7 +404,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     }
 
     /// Sorts what the leader has seen, and gives up its place.
-    fn see<'g>(&self, happened: Option<Happened<'_>>) -> MutexGuard<'g, Core<K>>
+    fn see<'g>(&mut self, happened: Option<Happened<'_>>) -> MutexGuard<'g, Core<K>>
     where
         'e: 'g,
     {
@@ -412,7 +414,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         if let Some(happened) = happened {
             core.note(happened.iter());
         }
-        if self.age == 0 {
+        if std::mem::take(&mut self.is_new) {
             core.expire(self.now);
         }
         if !core.later.is_empty() {
@@ -426,7 +428,7 @@ impl<'e, K: Kind> Runner<'e, K> {
 
     #[inline(never)]
     fn refresh(&mut self) {
-        (self.now, self.age) = (now(), 0);
+        (self.now, self.age, self.is_new) = (now(), 0, true);
     }
 }
 

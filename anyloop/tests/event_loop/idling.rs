@@ -10,7 +10,7 @@ use anyloop::endpoint::Verdict;
 use anyloop::event_loop::WatchMode;
 use anyloop::{Client, EventLoop};
 
-use crate::harness::{FAR, Log, within_time};
+use crate::harness::{FAR, Log, await_readable, within_time};
 use crate::site::{Site, client, open_client, server_options};
 use crate::wire::{Peer, numbered, request, text};
 
@@ -25,6 +25,12 @@ fn on_processor() -> Duration {
 #[track_caller]
 fn rests(event_loop: &EventLoop) {
     event_loop.run_for(Duration::from_millis(20));
+    makes_little_use(event_loop);
+}
+
+/// The same in a single call, whatever is ready.
+#[track_caller]
+fn makes_little_use(event_loop: &EventLoop) {
     let before = on_processor();
     event_loop.run_for(Duration::from_millis(200));
     let used = on_processor() - before;
@@ -67,6 +73,23 @@ fn a_loop_rests_whose_connections_wait() {
         rests(&site.event_loop);
         half.finish();
         rests(&site.event_loop);
+    });
+}
+
+/// While it is busy it only glances at its sockets.
+#[test]
+fn a_loop_rests_when_it_has_done_what_was_ready() {
+    within_time(|| {
+        let site = Site::new();
+        let peers = [site.open(), site.open_unix()];
+        for _ in 0..3 {
+            for peer in &peers {
+                peer.send(numbered(3));
+            }
+            await_readable(&site.event_loop);
+            makes_little_use(&site.event_loop);
+        }
+        assert_eq!(site.log.all().iter().filter(|entry| *entry == "2").count(), 6);
     });
 }
 

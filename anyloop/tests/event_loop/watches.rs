@@ -79,6 +79,40 @@ fn a_watch_that_reads_nothing_is_called_for_ever() {
     });
 }
 
+/// However many there are: the clock is not read for each look, nor for each call.
+#[test]
+fn sources_that_are_always_ready_hold_up_neither_timers_nor_posts_nor_the_end_of_a_run_call() {
+    within_time(|| {
+        for sources in [1, 2, 3, 12, 15, 16, 17, 32] {
+            let event_loop = EventLoop::new().unwrap();
+            let mut far_ends = Vec::new();
+            for _ in 0..sources {
+                let (near, mut far) = pair();
+                far.write_all(b"a").unwrap();
+                event_loop.watch(near, WatchMode::Read, |_, _| ControlFlow::Continue(())).unwrap();
+                far_ends.push(far);
+            }
+            assert!(event_loop.run_for(Duration::from_millis(2)) > sources, "it is called again");
+            let (log, stops) = (Log::default(), event_loop.handle());
+            for i in 0..3 {
+                let (it, stops) = (log.clone(), stops.clone());
+                event_loop.set_timer(Duration::from_millis(i), move |_| {
+                    it.add("timer");
+                    if i == 2 {
+                        let _ = thread::spawn(move || stops.post(move || it.add("posted")));
+                    }
+                });
+            }
+            let it = log.clone();
+            drive(&event_loop, "timers and a post", || it.count("timer") == 3 && it.has("posted"));
+            let thread = thread::spawn(move || stops.stop().unwrap());
+            event_loop.run();
+            assert!(event_loop.stopped());
+            thread.join().unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_watch_that_breaks_was_called_once_and_lets_its_source_go() {
     within_time(|| {

@@ -1,8 +1,8 @@
 //! Much, large, and slow.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyloop::endpoint::Sent;
@@ -381,4 +381,109 @@ fn many_connections_talk_at_once() {
     client.run().unwrap();
     let counters = client.counters();
     assert_eq!((counters.closed, counters.messages_received), (100, 2000));
+}
+
+/// Replies of which the socket takes a part, or nothing: each is the next, and whole.
+#[test]
+fn replies_that_fill_the_socket_come_in_order_and_whole() {
+    const TOTAL: usize = 2 << 20;
+    let _watchdog = watchdog();
+    for len in [100, 1000, 20_000] {
+        let mut server = Server::<Net>::new(server_settings(|_| ()));
+        server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(8 << 10));
+        server.on_message(|message, context| {
+            if let Sent::Backpressure = context.send(message).unwrap() {
+                context.pause_reading();
+            }
+        });
+        server.on_drained(|context| context.resume_reading());
+        let running = Running::start(server);
+        let mut peer = Peer::narrow(running.address, 8 << 10);
+        peer.shake_hands();
+        let bytes = pattern(TOTAL / len * len, len as u32);
+        let messages: Vec<_> = bytes.chunks(len).map(wire::binary).collect();
+        let sent = wire::stream(&messages, peer.role);
+        let mut writing = peer.stream.try_clone().unwrap();
+        let writer = thread::spawn(move || std::io::Write::write_all(&mut writing, &sent).unwrap());
+        for (i, payload) in bytes.chunks(len).enumerate() {
+            assert!(peer.receive() == wire::binary(payload), "message {i} of {len} bytes");
+        }
+        writer.join().unwrap();
+    }
+}
+
+/// A server that answers, whose socket the test has as well.
+fn shared_socket(
+    log: &Log,
+    before_answer: impl Fn(&socket2::Socket) + Send + Sync + 'static,
+) -> Server<Net> {
+    let ours = Arc::new(Mutex::new(None));
+    let mut server = Server::<Net>::new(server_settings(|_| ()));
+    let its = ours.clone();
+    server.transport_mut().on_socket_init(move |socket| {
+        *its.lock().unwrap() = Some(socket.try_clone()?);
+        Ok(())
+    });
+    let it = log.clone();
+    server.on_message(move |_, context| {
+        before_answer(ours.lock().unwrap().as_ref().unwrap());
+        it.push(format!("{:?}", context.send("answer").unwrap()));
+    });
+    let it = log.clone();
+    server.on_close(move |ending, context| {
+        let error = context.error().map(ToString::to_string);
+        it.push(format!("clean {}, {}", ending.clean, error.unwrap_or_default()));
+    });
+    server
+}
+
+#[test]
+fn an_answer_for_which_the_socket_has_no_room_at_all_waits_for_it() {
+    let _watchdog = watchdog();
+    let log = Log::default();
+    let filled = Arc::new(AtomicUsize::new(0));
+    let count = filled.clone();
+    let server = shared_socket(&log, move |mut socket| {
+        while let Ok(n) = std::io::Write::write(&mut socket, &[b'.'; 1000]) {
+            count.fetch_add(n, Ordering::SeqCst);
+        }
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::open(running.address);
+    peer.send(&[wire::text("go")]);
+    let mut told = Vec::new();
+    crate::scene::until("it is answered", || {
+        told.extend(log.take());
+        told.len() == 1
+    });
+    let mut filling = vec![0; filled.load(Ordering::SeqCst)];
+    assert!(filling.len() > 1000);
+    peer.stream.read_exact(&mut filling).unwrap();
+    assert_eq!(peer.receive(), wire::text("answer"));
+    peer.close();
+    crate::scene::until("it is closed", || {
+        told.extend(log.take());
+        told.len() == 2
+    });
+    assert_eq!(told, ["Sent", "clean true, "]);
+}
+
+#[test]
+fn an_answer_that_the_socket_refuses_fails_the_connection_with_what_it_was_refused_for() {
+    let _watchdog = watchdog();
+    let log = Log::default();
+    let server = shared_socket(&log, |socket| {
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::open(running.address);
+    peer.send(&[wire::text("go")]);
+    let mut told = Vec::new();
+    crate::scene::until("it is closed", || {
+        told.extend(log.take());
+        told.len() == 2
+    });
+    let broken = std::io::Error::from_raw_os_error(libc::EPIPE).to_string();
+    assert_eq!(told, ["Sent".to_string(), format!("clean false, {broken}")]);
+    assert_eq!(peer.try_receive(), None);
 }
