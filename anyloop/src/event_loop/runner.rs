@@ -21,8 +21,9 @@ use crate::sync::{MutexGuard, TryMutexGuard};
 /// Bytes that are read at a time. Memory that no read has reached is not the process's yet.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 };
 
-/// Who has waited at the sockets for less than this has not slept.
-const BRIEF: Duration = Duration::from_micros(5);
+/// Who has waited at the sockets for less than this has not slept. In a build that is slow everything
+/// takes longer.
+const BRIEF: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
 
 /// So many jobs may go by the same look at the clock.
 const SAME_TIME: u32 = 16;
