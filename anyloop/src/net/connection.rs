@@ -64,6 +64,8 @@ impl<K: Kind, H: Handler> Source<K> for Connection<H> {
 
     fn end_output(&mut self, turn: &mut Turn<'_, K>, written: io::Result<usize>) -> Next<K> {
         let Self { session, stream } = self;
+        #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
+        let _span = crate::log::in_connection(turn.token.index);
         let (before, now) = (session.state(), turn.now);
         let (mut socket, buffers) = socket(stream, turn);
         let written = socket.end_write(written);
@@ -71,6 +73,7 @@ impl<K: Kind, H: Handler> Source<K> for Connection<H> {
         conclude(session, &mut socket, before, false, buffers, now)
     }
 }
+
 /// The socket, as its session has it in this turn.
 fn socket<'s, K: Kind>(
     stream: &'s mut Stream,

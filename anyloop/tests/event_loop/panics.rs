@@ -62,6 +62,25 @@ fn a_panic_in_message_fails_its_connection_alone() {
     within_time(|| survives(|_| (), &text("panic")));
 }
 
+/// With messages behind it in the same read; also where only one handler may run.
+#[test]
+fn a_panic_of_a_completion_fails_its_connection_alone() {
+    let set = |server: &mut Server<Net>| {
+        server.on_message(|message, context| match message.as_bytes() {
+            b"panic" => _ = context.send_then(message, |_| panic!("in a handler")).unwrap(),
+            _ => _ = context.send(message).unwrap(),
+        });
+    };
+    within_time(move || survives(set, &[text("panic"), text("1"), text("2")].concat()));
+    within_time(move || {
+        let site = Site::with(|server, _| set(server));
+        let mut peer = site.open();
+        peer.send([text("panic"), text("1"), text("2")].concat());
+        panics(MESSAGE, || while site.event_loop.run_one() > 0 {});
+        ends_with_1011(&site, &mut peer);
+    });
+}
+
 #[test]
 fn a_panic_in_ping_fails_its_connection_alone() {
     within_time(|| {

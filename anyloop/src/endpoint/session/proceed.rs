@@ -75,10 +75,11 @@ impl<H: Handler> Session<H> {
             return true;
         }
         cold_path();
-        if let Err(panic) = panic {
+        // Completions are program code as well.
+        let flushed = catch_unwind(AssertUnwindSafe(|| rear.flush_all(cork)));
+        for panic in [panic, flushed].into_iter().filter_map(Result::err) {
             self.io.put_panic(panic);
         }
-        rear.flush_all(cork);
         let (backlog, error) = rear.into_parts();
         self.end_work(transport, backlog, error);
         self.keep(&bytes[bytes.len() - left..]);
