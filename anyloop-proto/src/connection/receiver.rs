@@ -127,11 +127,26 @@ impl Receiver {
         }
     }
 
-    /// The short way of [`next`](Self::next), apart from the others: the next message, if all of it is
-    /// there, in one frame of at most 65,535 bytes, and nothing comes before it. `Ok(None)` says nothing:
-    /// ask `next`.
+    /// The short way of [`next`](Self::next), apart from the others: a message in one frame of at most
+    /// 65,535 bytes of payload, if it comes next and all of it is there. `Ok(None)` says nothing, and has
+    /// taken nothing: ask `next`.
     ///
-    /// A loop over what one read has brought is shorter by a tenth where it asks this first.
+    /// To ask this first spares a loop over small messages some twenty of two hundred instructions each.
+    ///
+    /// ```
+    /// # use anyloop_proto::*;
+    /// # let now = Instant::from_nanos(0);
+    /// # let mut out = Vec::new();
+    /// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
+    /// let Connection { receiver, sender } = &mut connection;
+    /// let mut bytes = *b"\x81\x05Hello\x89\x00"; // and a ping
+    /// let mut input = Input::new(&mut bytes);
+    /// let message = receiver.next_message(sender, &mut input, now, &mut out)?;
+    /// assert_eq!(message, Some("Hello".into()));
+    /// assert_eq!(receiver.next_message(sender, &mut input, now, &mut out)?, None);
+    /// assert!(matches!(receiver.next(sender, &mut input, now, &mut out)?, Some(Event::Ping(b""))));
+    /// # Ok::<(), Failure>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -157,9 +172,9 @@ impl Receiver {
         }
     }
 
-    /// Whether what comes next begins a message, and nothing is kept of what came before: the memory
-    /// that input is received into may be any. After a message that came in parts this is so when
-    /// [`next`](Self::next) has said that there is nothing more, and been asked once more.
+    /// Whether what comes next begins a message, and nothing is kept of what came before, so that
+    /// [`want`](Self::want) lends nothing. After a message that came in parts it is so from when
+    /// [`next`](Self::next) is asked again; in streaming mode never.
     #[inline]
     #[must_use]
     pub const fn is_idle(&self) -> bool {

@@ -20,6 +20,7 @@ mod pool;
 mod properties;
 mod scenarios;
 mod sending;
+mod short_way;
 mod streaming;
 mod timers;
 mod utf8;
