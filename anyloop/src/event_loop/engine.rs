@@ -272,6 +272,21 @@ impl<K: Kind> Drop for Engine<K> {
     }
 }
 
+/// What a clock says that costs next to nothing: it changes every few milliseconds at least.
+pub(super) type Tick = (i64, i64);
+
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(loom)))]
+pub(super) fn tick() -> Tick {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    (time.tv_sec as i64, time.tv_nsec as i64)
+}
+
+/// Where there is no such clock, or a model's: the other one.
+#[cfg(any(loom, not(any(target_os = "linux", target_os = "android"))))]
+pub(super) fn tick() -> Tick {
+    (0, now().as_nanos() as i64)
+}
+
 /// The present.
 #[cfg(loom)]
 pub(crate) fn now() -> Instant {

@@ -1,4 +1,5 @@
-//! The operating system's side: waiting for sockets, by mio. Nothing else of the loop knows mio.
+//! The operating system's side: waiting for sockets, by mio. Of the rest of the loop only
+//! `stream.rs` knows mio, whose sockets it has.
 
 use std::io::{self, ErrorKind};
 #[cfg(unix)]

@@ -1,7 +1,8 @@
 //! The operating system's side: waiting for sockets, by epoll.
 //!
-//! Where mio serves, this does what mio does (`reactor.rs`, which `cfg(anyloop_mio)` puts in its place). It is here for one thing: to wait is a
-//! system call that can be a part of the loop's own code. See [`Runner::run`](super::runner::Runner::run).
+//! It does what `reactor.rs` does by mio, which `cfg(anyloop_mio)` puts in its place, and is here for one
+//! thing: to wait is a system call that can be a part of the loop's own code.
+//! See [`Runner::run`](super::runner::Runner::run).
 
 use std::io;
 use std::mem::MaybeUninit;

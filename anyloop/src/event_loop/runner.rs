@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 
 use super::core::{Core, TASK, Task};
-use super::engine::{Engine, now};
+use super::engine::{Engine, Tick, now, tick};
 use super::kind::Kind;
 use super::reactor::{Happened, Reactor, Room};
 use super::remote::Inside;
@@ -21,7 +21,7 @@ use crate::sync::{MutexGuard, TryMutexGuard};
 /// Bytes that are read at a time. Memory that no read has reached is not the process's yet.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 };
 
-/// Who has waited at the sockets for less than this has not slept. In a build that is slow everything
+/// Who has waited at the sockets for less than this has hardly slept. In a build that is slow everything
 /// takes longer.
 const BRIEF: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
 
@@ -38,10 +38,9 @@ enum Queue {
 enum Look<'g, K: Kind> {
     /// Somebody else looks, or has. Whether the call goes on.
     Over(MutexGuard<'g, Core<K>>, bool),
-    /// This thread waits there, for so long: unless the alarm does.
-    Wait(Option<TryMutexGuard<'g, Reactor>>, Option<Duration>),
-    /// This thread only looks.
-    Glance(Option<TryMutexGuard<'g, Reactor>>),
+    /// This thread looks, unless the alarm has the reactor, and waits there for so long; or it only
+    /// glances.
+    Now { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration>, glances: bool },
 }
 
 /// How long a run call goes on.
@@ -73,6 +72,8 @@ pub(super) struct Runner<'e, K: Kind> {
     age: u32,
     /// What is due by this `now` was not looked for yet.
     is_new: bool,
+    /// What the coarse clock has said then.
+    tick: Tick,
     /// The sockets were looked at in this call.
     has_looked: bool,
     /// At the last look something had happened already, so it is likely that it has at the next: a look
@@ -103,6 +104,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             now: now(),
             age: 0,
             is_new: true,
+            tick: tick(),
             has_looked: false,
             is_busy: false,
             _inside,
@@ -143,17 +145,14 @@ impl<'e, K: Kind> Runner<'e, K> {
                 let goes_on;
                 (core, goes_on) = match self.prepare_look(core, bounds.wait) {
                     Look::Over(core, goes_on) => (core, goes_on),
-                    Look::Wait(mut reactor, timeout) => {
+                    Look::Now { mut reactor, timeout, glances } => {
                         let mut room = Room::new();
                         let happened =
                             reactor.as_mut().map(|reactor| reactor.wait(timeout, &mut room));
-                        self.finish_wait(happened, bounds.wait)
-                    }
-                    Look::Glance(mut reactor) => {
-                        let (mut room, timeout) = (Room::new(), Some(Duration::ZERO));
-                        let happened =
-                            reactor.as_mut().map(|reactor| reactor.wait(timeout, &mut room));
-                        self.finish_glance(happened)
+                        match glances {
+                            true => self.finish_glance(happened),
+                            false => self.finish_wait(happened, bounds.wait),
+                        }
                     }
                 };
                 if !goes_on {
@@ -202,6 +201,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         let mut turn = Turn { engine, token, events, kept, deadline: None, now, buffers, read };
         let mut next = catch_unwind(AssertUnwindSafe(|| source.run(&mut turn)));
         let cork = turn.buffers.scratch.corked();
+        debug_assert!(cork.is_empty() || (next.is_ok() && source.output().is_some()), "it is lost");
         if !cork.is_empty() {
             let written = source.output().map(|stream| stream.write(cork));
             if !matches!(written, Some(Ok(n)) if n == cork.len()) {
@@ -326,13 +326,15 @@ impl<'e, K: Kind> Runner<'e, K> {
                 }
             };
             core.parked -= 1;
+            self.age = SAME_TIME; // it may have slept for any time
             return Look::Over(core, true);
         }
         core.has_leader = true;
         core.look_again = false;
         if self.is_busy && rest != Some(Duration::ZERO) {
             drop(core);
-            return Look::Glance(engine.free_reactor());
+            let (reactor, timeout) = (engine.free_reactor(), Some(Duration::ZERO));
+            return Look::Now { reactor, timeout, glances: true };
         }
         let mut timeout = rest;
         if timeout != Some(Duration::ZERO) {
@@ -363,7 +365,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                 Some(reactor)
             }
         };
-        Look::Wait(reactor, timeout)
+        Look::Now { reactor, timeout, glances: false }
     }
 
     /// The leader has waited, or not. Returns whether the call goes on.
@@ -386,8 +388,8 @@ impl<'e, K: Kind> Runner<'e, K> {
         (core, goes_on)
     }
 
-    /// The same for a look that could not sleep: the clock is read no more often than between looks. If
-    /// there was nothing, the next is another.
+    /// The same for a look that could not sleep. The clock is read where it is time to, or where handlers
+    /// have taken some. If there was nothing, the next look can sleep.
     #[inline(never)]
     fn finish_glance<'g>(
         &mut self,
@@ -396,7 +398,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        if self.age >= SAME_TIME {
+        if self.age >= SAME_TIME || self.tick != tick() {
             self.refresh();
         }
         let core = self.see(happened);
@@ -429,7 +431,7 @@ impl<'e, K: Kind> Runner<'e, K> {
 
     #[inline(never)]
     fn refresh(&mut self) {
-        (self.now, self.age, self.is_new) = (now(), 0, true);
+        (self.now, self.age, self.is_new, self.tick) = (now(), 0, true, tick());
     }
 }
 

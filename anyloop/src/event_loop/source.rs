@@ -64,7 +64,8 @@ pub struct Turn<'t, K: Kind> {
     pub(crate) kept: Events,
     /// When it is to have a turn at the latest, where that has become earlier.
     pub(crate) deadline: Option<Instant>,
-    /// About now: no older than the last look at the sockets.
+    /// About now: as old as the last look at the sockets, or by a few milliseconds older, and as what
+    /// other sources have taken since.
     pub(crate) now: Instant,
     pub(crate) buffers: &'t mut Buffers,
     /// What the loop has read for it, where it [wanted that](Source::input).

@@ -378,3 +378,40 @@ fn pitfall_what_a_busy_thread_leaves_for_later_is_not_left_to_one_that_sleeps() 
         });
     });
 }
+
+/// However long a thread has slept while another looked after the sockets.
+#[test]
+fn a_thread_that_has_rested_knows_the_time() {
+    const SILENCE: Duration = Duration::from_millis(1500);
+    within_time(|| {
+        let oldest = Arc::new(Mutex::new(Duration::ZERO));
+        let inside = Count::default();
+        let (seen, count) = (oldest.clone(), inside.clone());
+        let site = Site::with(|server, _| {
+            server.on_message(move |_, context| {
+                let now = anyloop::proto::Instant::from(std::time::Instant::now());
+                let mut oldest = seen.lock().unwrap();
+                *oldest = (*oldest).max(now - context.now());
+                drop(oldest);
+                count.add();
+                wait("the other thread", || count.get() >= 2);
+            });
+        });
+        let peers = [site.open(), site.open()];
+        let threads = [(); 2].map(|()| {
+            let event_loop = site.event_loop.clone();
+            thread::spawn(move || event_loop.run())
+        });
+        thread::sleep(SILENCE);
+        for peer in &peers {
+            peer.send(text("x"));
+        }
+        wait("both", || inside.get() == 2);
+        site.event_loop.stop();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let oldest = *oldest.lock().unwrap();
+        assert!(oldest < SILENCE / 2, "the time was {oldest:?} old");
+    });
+}

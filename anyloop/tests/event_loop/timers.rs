@@ -1,11 +1,14 @@
 //! The program's timers.
 
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
-use anyloop::event_loop::{Aborted, LoopHandle, Timer};
+use anyloop::event_loop::{Aborted, LoopHandle, Timer, WatchMode};
 
 use crate::harness::{Count, FAR, Log, drive, within_time};
 
@@ -258,5 +261,35 @@ fn timers_fire_while_something_is_always_ready() {
         let stops = event_loop.handle();
         event_loop.set_timer(ms(10), move |_| stops.stop().unwrap());
         assert!(event_loop.run() > 1);
+    });
+}
+
+/// A timer does not wait for many handlers that each take their time.
+#[test]
+fn handlers_that_take_their_time_hold_up_a_timer_by_a_few_of_them() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"a").unwrap();
+        let calls = Count::default();
+        let count = calls.clone();
+        let watch = event_loop.watch(near, WatchMode::Read, move |_, _| {
+            count.add();
+            thread::sleep(ms(20));
+            ControlFlow::Continue(())
+        });
+        let _watch = watch.unwrap();
+        for _ in 0..5 {
+            let (before, seen) = (calls.get(), Arc::new(Mutex::new(None)));
+            let (its, count, stops) = (seen.clone(), calls.clone(), event_loop.handle());
+            event_loop.set_timer(ms(10), move |_| {
+                *its.lock().unwrap() = Some(count.get());
+                stops.stop().unwrap();
+            });
+            event_loop.run(); // one call: each begins with a look at the clock
+            event_loop.reset().unwrap();
+            let after = seen.lock().unwrap().unwrap();
+            assert!(after - before <= 4, "the timer came after {} calls", after - before);
+        }
     });
 }
