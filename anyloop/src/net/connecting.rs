@@ -21,8 +21,7 @@ use super::resolver::{Lookup, Resolver, literal};
 use super::serves::Serves;
 use super::transport::Socket;
 use crate::endpoint::{Factory, Session};
-use crate::event_loop::Stream;
-use crate::event_loop::{Events, Next, Source, Turn, waker};
+use crate::event_loop::{Events, Next, Source, Stream, Turn, waker};
 use crate::sync::unmodelled::Mutex;
 use crate::transport::Transport as _;
 

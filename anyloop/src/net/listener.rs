@@ -14,8 +14,7 @@ use mio::net::UnixListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::endpoint::{Hooks, ListenOptions};
-use crate::event_loop::Stream;
-use crate::event_loop::{Events, Registry, Token};
+use crate::event_loop::{Events, Registry, Stream, Token};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// What a server listens on.

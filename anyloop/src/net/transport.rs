@@ -10,8 +10,7 @@ use anyloop_proto::{Instant, Shutdown, TransportError};
 
 use super::endpoint::Endpoint;
 use super::peer::Peer;
-use crate::event_loop::Stream;
-use crate::event_loop::{Events, Kind, Local, Remote, Threads, Token, now, waker};
+use crate::event_loop::{Events, Kind, Local, Remote, Stream, Threads, Token, now, waker};
 use crate::transport::Transport;
 
 /// The transport that does its own networking, in an [`EventLoop`](crate::EventLoop).
