@@ -38,7 +38,7 @@ pub(crate) use kind::Sealed;
 pub use kind::{Kind, Local, Threads};
 pub(crate) use reactor::Registry;
 pub(crate) use remote::{Remote, waker};
-pub(crate) use source::{Buffers, Events, Next, Source, Token, Turn};
+pub(crate) use source::{Buffers, Events, Next, Source, Token, Turn, Visit};
 pub(crate) use stream::Stream;
 pub use timers::Aborted;
 #[cfg(unix)]

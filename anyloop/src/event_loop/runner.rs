@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::hint::cold_path;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::engine::{Engine, Tick, now, tick};
 use super::kind::Kind;
 use super::reactor::{Happened, Reactor, Room};
 use super::remote::Inside;
-use super::source::{Buffers, Events, Next, Source, Turn};
+use super::source::{Buffers, Events, Next, Source, Token, Turn, Visit};
 use super::timers::Aborted;
 use crate::endpoint::{Gate, Scratch};
 use crate::sync::{MutexGuard, TryMutexGuard};
@@ -122,6 +123,8 @@ impl<'e, K: Kind> Runner<'e, K> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         buffers.scratch.gate.set(bounds.handlers, bounds.until);
+        let visit = Visit::new(Token::NOBODY, Events::NONE, self.now);
+        let mut turn = Turn { engine, visit, buffers: &mut buffers, read: None, next: Next::Wait };
         let mut core = engine.lock();
         let result = loop {
             if !engine.remote.has_work() {
@@ -129,7 +132,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             }
             #[cfg(loom)]
             engine.remote.is_stopped(); // so that loom sees that the gate looks at it
-            if !buffers.scratch.gate.is_open() {
+            if !turn.buffers.scratch.gate.is_open() {
                 break Ok(());
             }
             core.take_mail(&engine.remote);
@@ -163,10 +166,23 @@ impl<'e, K: Kind> Runner<'e, K> {
             core.before_look = core.before_look.saturating_sub(1);
             core.hand_on(engine);
             let panicked;
-            (core, panicked) = match index {
-                TASK => self.run_task(core, &mut buffers),
-                index => self.run_source(core, &mut buffers, index),
-            };
+            if index == TASK {
+                (core, panicked) = self.run_task(core, turn.buffers);
+            } else {
+                let Some((token, mut source, events)) = core.slots.check_out(index) else {
+                    continue;
+                };
+                drop(core);
+                self.prepare_visit(&mut turn.visit, token, events);
+                let Some(next) = Self::visit(&mut source, &mut turn) else {
+                    core = engine.lock();
+                    if core.slots.check_in(index, source, Events::NONE, false) {
+                        core.ring.push_back(index);
+                    }
+                    continue;
+                };
+                (core, panicked) = self.finish_visit(source, &turn.visit, next);
+            }
             if let Err(panic) = panicked {
                 break Err(panic);
             }
@@ -176,81 +192,111 @@ impl<'e, K: Kind> Runner<'e, K> {
         result
     }
 
-    #[inline(always)] // for the sake of its system calls
-    fn run_source<'g>(
-        &mut self,
-        mut core: MutexGuard<'g, Core<K>>,
-        buffers: &mut Buffers,
-        index: u32,
-    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
-    where
-        'e: 'g,
-    {
-        let engine = self.engine;
-        let Some((token, mut source, events)) = core.slots.check_out(index) else {
-            return (core, Ok(()));
-        };
-        drop(core);
+    /// What a source is told in its turn.
+    #[inline(always)]
+    fn prepare_visit(&mut self, visit: &mut Visit, token: Token, events: Events) {
         self.age += 1;
         let socket = Events::READABLE | Events::WRITABLE;
         if self.age >= SAME_TIME || events.without(socket) != Events::NONE {
             self.refresh();
         }
-        let (now, kept) = (self.now, Events::NONE);
-        let read = source.input(events).map(|stream| stream.read(&mut buffers.read));
-        let mut turn = Turn { engine, token, events, kept, deadline: None, now, buffers, read };
-        let mut next = catch_unwind(AssertUnwindSafe(|| source.run(&mut turn)));
-        let cork = turn.buffers.scratch.corked();
-        debug_assert!(cork.is_empty() || (next.is_ok() && source.output().is_some()), "it is lost");
-        if !cork.is_empty() {
-            let written = source.output().map(|stream| stream.write(cork));
-            if !matches!(written, Some(Ok(n)) if n == cork.len()) {
+        *visit = Visit::new(token, events, self.now);
+    }
+
+    /// Gives a source its turn. If nothing comes of that but that it waits for what happens next, that is
+    /// nothing: it is nearly always so.
+    #[inline(always)] // for the sake of its system calls
+    fn visit(
+        source: &mut Box<K::Source>,
+        turn: &mut Turn<'_, K>,
+    ) -> Option<Result<Next<K>, Panic>> {
+        let read =
+            source.input(turn.visit.events).map(|stream| stream.read(&mut turn.buffers.read));
+        let Some(Ok(n @ 1..)) = read else { return Some(Self::run_source(source, turn, read)) };
+        if n >= turn.buffers.read.len() {
+            return Some(Self::run_source(source, turn, read));
+        }
+        let output = match caught(|| source.answer(turn, n)) {
+            Ok(Some(output)) => output,
+            Ok(None) => {
                 cold_path();
-                if let (Some(written), Ok(_)) = (written, &next) {
-                    let end = || source.end_output(&mut turn, written);
-                    next = catch_unwind(AssertUnwindSafe(end));
-                }
+                return Some(Ok(std::mem::replace(&mut turn.next, Next::Wait)));
+            }
+            Err(panic) => {
+                cold_path();
+                return Some(Err(panic));
+            }
+        };
+        let cork = turn.buffers.scratch.corked();
+        if !cork.is_empty() {
+            let written = output.write(cork);
+            if !matches!(written, Ok(n) if n == cork.len()) {
+                cold_path();
+                let next = caught(|| source.end_output(turn, written));
+                turn.buffers.scratch.uncork();
+                return Some(next);
             }
             turn.buffers.scratch.uncork();
         }
-        let (kept, deadline) = (turn.kept, turn.deadline);
+        turn.visit.deadline.is_some().then_some(Ok(Next::Wait))
+    }
+
+    /// The turn of a source for which the loop has not read, or has read this.
+    #[inline(never)]
+    fn run_source(
+        source: &mut Box<K::Source>,
+        turn: &mut Turn<'_, K>,
+        read: Option<io::Result<usize>>,
+    ) -> Result<Next<K>, Panic> {
+        turn.read = read;
+        let next = caught(|| source.run(turn));
+        debug_assert!(turn.buffers.scratch.corked().is_empty(), "it would be another's");
+        next
+    }
+
+    /// Puts a source back, and sees to what its turn has left.
+    #[cold]
+    #[inline(never)]
+    fn finish_visit<'g>(
+        &self,
+        mut source: Box<K::Source>,
+        visit: &Visit,
+        next: Result<Next<K>, Panic>,
+    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    where
+        'e: 'g,
+    {
+        let &Visit { token, kept, deadline, .. } = visit;
         let mut panicked = Ok(());
-        let queue = if let Ok(Next::Wait) = next {
-            None // asked first, for it is nearly always so
-        } else {
-            cold_path();
-            match next {
-                Ok(Next::Wait) => None,
-                Ok(Next::Again) => Some(Queue::Ring),
-                Ok(Next::Later) => Some(Queue::Later),
-                Ok(Next::Become(other)) => {
-                    panicked = drop_caught(core::mem::replace(&mut source, other));
-                    Some(Queue::Ring)
-                }
-                Ok(Next::Done) => return self.bury(index, source),
-                // It has a turn to find out what the panic has made of it.
-                Err(panic) => {
-                    panicked = Err(panic);
-                    Some(Queue::Ring)
-                }
+        let queue = match next {
+            Ok(Next::Wait) => None,
+            Ok(Next::Again) => Some(Queue::Ring),
+            Ok(Next::Later) => Some(Queue::Later),
+            Ok(Next::Become(other)) => {
+                panicked = drop_caught(std::mem::replace(&mut source, other));
+                Some(Queue::Ring)
+            }
+            Ok(Next::Done) => return self.bury(token.index, source),
+            // It has a turn to find out what the panic has made of it.
+            Err(panic) => {
+                panicked = Err(panic);
+                Some(Queue::Ring)
             }
         };
-        let mut core = engine.lock();
-        if core.slots.check_in(index, source, kept, queue.is_some()) {
+        let mut core = self.engine.lock();
+        if core.slots.check_in(token.index, source, kept, queue.is_some()) {
             match queue {
-                Some(Queue::Later) => core.put_off(index, &engine.remote),
-                _ => core.ring.push_back(index),
+                Some(Queue::Later) => core.put_off(token.index, &self.engine.remote),
+                _ => core.ring.push_back(token.index),
             }
         }
         if let Some(deadline) = deadline {
-            cold_path();
-            core.schedule(token, deadline, &engine.remote);
+            core.schedule(token, deadline, &self.engine.remote);
         }
         (core, panicked)
     }
 
     /// A source is over: closes it, and drops what belongs to the program.
-    #[cold]
     fn bury<'g>(
         &self,
         index: u32,
@@ -280,11 +326,11 @@ impl<'e, K: Kind> Runner<'e, K> {
         let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
         drop(core);
         buffers.scratch.gate.take(); // also where it was closed just now: this is its turn
-        let panicked = catch_unwind(AssertUnwindSafe(|| match task {
+        let panicked = caught(|| match task {
             Task::Posted(f) => f(),
             Task::Due(f) => f(Ok(())),
             Task::Cancelled(f) => f(Err(Aborted)),
-        }));
+        });
         self.age = SAME_TIME; // it may have taken any time
         // Only now, so that what it has begun keeps the loop running.
         self.engine.remote.finish_work();
@@ -465,5 +511,11 @@ impl<K: Kind> Drop for Runner<'_, K> {
 
 /// Drops what belongs to the program.
 fn drop_caught<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
-    catch_unwind(AssertUnwindSafe(|| drop(source)))
+    caught(|| drop(source))
+}
+
+/// Calls what may be the program's. Whatever a panic leaves half done is dropped, or finds out.
+#[inline(always)]
+fn caught<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_unwind(AssertUnwindSafe(f))
 }

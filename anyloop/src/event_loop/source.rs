@@ -19,19 +19,24 @@ pub trait Source<K: Kind> {
     /// Something has happened to it: [`Turn::events`].
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
-    // The loop reads and writes for who says so here, for a reason that `Runner::run` gives.
+    // The short way: the loop reads and writes for who says so here, for a reason that `Runner::run`
+    // gives.
 
-    /// Where it wants to be read before it runs, with these events: [`Turn::read`].
+    /// Where the loop is to read before the turn, with these events, if a read that does not fill its
+    /// buffer has then taken all there was. Such a read is [answered](Self::answer); of any other the
+    /// source is told as it [runs](Self::run), in [`Turn::read`].
     fn input(&self, _events: Events) -> Option<&Stream> {
         None
     }
 
-    /// Where what its run has left in the cork is to be written.
-    fn output(&self) -> Option<&Stream> {
+    /// So many bytes were read, and are in [`Buffers::read`]. Returns where what it has left in the cork is
+    /// to be written; if that is all, it waits for what happens next. Otherwise nothing is in the cork,
+    /// and [`Turn::next`] is what becomes of it.
+    fn answer(&mut self, _turn: &mut Turn<'_, K>, _read: usize) -> Option<&Stream> {
         None
     }
 
-    /// Of that, only so much was written; or it has failed.
+    /// Of what was in the cork, only so much was written; or it has failed.
     #[cold]
     fn end_output(&mut self, _turn: &mut Turn<'_, K>, _written: io::Result<usize>) -> Next<K> {
         Next::Wait
@@ -57,6 +62,17 @@ pub enum Next<K: Kind> {
 #[expect(unnameable_types, reason = "of `Sealed`")]
 pub struct Turn<'t, K: Kind> {
     pub(crate) engine: &'t Engine<K>,
+    pub(crate) visit: Visit,
+    pub(crate) buffers: &'t mut Buffers,
+    /// What the loop has read for it, where it [wanted that](Source::input).
+    pub(crate) read: Option<io::Result<usize>>,
+    /// What becomes of it after an [answer](Source::answer).
+    pub(crate) next: Next<K>,
+}
+
+/// What a source is told in its turn, and what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visit {
     pub(crate) token: Token,
     /// What has happened since the last turn.
     pub(crate) events: Events,
@@ -67,9 +83,14 @@ pub struct Turn<'t, K: Kind> {
     /// About now: as old as the last look at the sockets, or by a few milliseconds older, and as what
     /// other sources have taken since.
     pub(crate) now: Instant,
-    pub(crate) buffers: &'t mut Buffers,
-    /// What the loop has read for it, where it [wanted that](Source::input).
-    pub(crate) read: Option<io::Result<usize>>,
+}
+
+impl Visit {
+    /// What is said at first.
+    #[inline]
+    pub(super) const fn new(token: Token, events: Events, now: Instant) -> Self {
+        Self { token, events, kept: Events::NONE, deadline: None, now }
+    }
 }
 
 /// Memory that belongs to a thread inside a run call.
@@ -87,6 +108,9 @@ pub(crate) struct Token {
 }
 
 impl Token {
+    /// No source has it.
+    pub(super) const NOBODY: Self = Self { index: u32::MAX, generation: 0 };
+
     /// Where a number is short, a loop has fewer sources: a million.
     const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
 

@@ -126,7 +126,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
             let _ = registry.remove(&mut self.source);
             return Next::Done;
         }
-        let events = turn.events;
+        let events = turn.visit.events;
         let readiness = Readiness {
             readable: events.contains(Events::READABLE),
             writable: events.contains(Events::WRITABLE),
@@ -134,7 +134,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
         };
         if readiness.readable || readiness.writable || readiness.closed {
             if !turn.buffers.scratch.gate.pass() {
-                turn.kept = events;
+                turn.visit.kept = events;
                 return Next::Again;
             }
             if (self.f)(&mut self.source, readiness).is_break() {
@@ -144,8 +144,8 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
         }
         // To register anew is to be told anew what is still so; after a panic as well. What was noted
         // meanwhile may have been read by then.
-        turn.engine.forget(turn.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
-        match registry.renew(&mut self.source, turn.token, self.mode.asks()) {
+        turn.engine.forget(turn.visit.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
+        match registry.renew(&mut self.source, turn.visit.token, self.mode.asks()) {
             Ok(()) => Next::Wait,
             Err(_) => Next::Done, // the function has closed it
         }

@@ -25,13 +25,13 @@ pub struct Acceptor<F: Factory> {
 
 impl<K: Serves<F>, F: Factory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        if self.rest.is_on() && turn.events == Events::READABLE {
+        if self.rest.is_on() && turn.visit.events == Events::READABLE {
             return Next::Wait; // the timer will come
         }
-        turn.kept = Events::READABLE; // until the socket says otherwise, whatever happens here
+        turn.visit.kept = Events::READABLE; // until the socket says otherwise, whatever happens here
         for _ in 0..BATCH {
             if !turn.buffers.scratch.gate.is_open() {
-                turn.kept = turn.events | Events::READABLE; // the end of a rest as well
+                turn.visit.kept = turn.visit.events | Events::READABLE; // the end of a rest as well
                 return Next::Again;
             }
             match self.listener.accept(&self.hooks, self.nodelay) {
@@ -44,7 +44,7 @@ impl<K: Serves<F>, F: Factory> Source<K> for Acceptor<F> {
                 }
                 Some(Err(error)) => match error.kind() {
                     ErrorKind::WouldBlock => {
-                        turn.kept = Events::NONE;
+                        turn.visit.kept = Events::NONE;
                         return Next::Wait;
                     }
                     // That one has gone; there may be others.
@@ -79,7 +79,7 @@ impl<F: Factory> Acceptor<F> {
     /// will end.
     fn rest<K: Serves<F>>(&mut self, error: &std::io::Error, turn: &mut Turn<'_, K>) -> Next<K> {
         crate::log::error!("cannot accept on {}: {error}", self.listener.address());
-        turn.deadline = Some(turn.now + self.rest.next());
+        turn.visit.deadline = Some(turn.visit.now + self.rest.next());
         if let Some(tell) = &self.hooks.accept_error {
             turn.buffers.scratch.gate.take();
             tell(error);

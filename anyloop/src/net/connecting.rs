@@ -94,27 +94,20 @@ enum Outcome {
 impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Some(session) = &mut self.session else { return Next::Done };
+        turn.visit.now = crate::event_loop::now(); // others may have taken their time since it was looked at
         // The session has none yet, but it may have timers.
-        let (mut stream, mut ready, mut deadline) = (Stream::Closed, Events::NONE, None);
-        let mut socket = Socket::<K> {
-            stream: &mut stream,
-            ready: &mut ready,
-            deadline: &mut deadline,
-            token: turn.token,
-            remote: turn.engine.remote(),
-            peer: None,
-            kind: PhantomData,
-        };
-        turn.now = crate::event_loop::now(); // others may have taken their time since it was looked at
-        let (scratch, now) = (&mut turn.buffers.scratch, turn.now);
+        let (mut stream, mut visit) = (Stream::Closed, turn.visit);
+        let mut socket =
+            Socket { stream: &mut stream, visit: &mut visit, engine: turn.engine, peer: None };
+        let (scratch, now) = (&mut turn.buffers.scratch, turn.visit.now);
         // It has a handle from the beginning.
-        if turn.events.contains(Events::WOKEN) || matches!(self.step, Step::Begin(_)) {
+        if turn.visit.events.contains(Events::WOKEN) || matches!(self.step, Step::Begin(_)) {
             take_mail(session, &mut socket, scratch, now);
         }
         if session.wants_to_proceed() {
             session.proceed(&mut socket, scratch, now);
         }
-        if turn.events.contains(Events::DEADLINE) {
+        if turn.visit.events.contains(Events::DEADLINE) {
             session.handle_timeout(&mut socket, scratch, now);
         }
         if !session.is_over() && !matches!(self.step, Step::Over) {
@@ -122,12 +115,12 @@ impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
                 Outcome::Waiting => {
                     let asked = self.session.as_ref().and_then(Session::deadline);
                     let deadlines = [asked, self.deadline()];
-                    turn.deadline = deadlines.into_iter().flatten().min();
+                    turn.visit.deadline = deadlines.into_iter().flatten().min();
                 }
                 Outcome::Connected(stream) => {
                     let Some(session) = self.session.take() else { return Next::Done };
                     // What came with the end of connecting will not be told again.
-                    turn.kept = Events::READABLE | turn.events.only(Events::CLOSED);
+                    turn.visit.kept = Events::READABLE | turn.visit.events.only(Events::CLOSED);
                     return Next::Become(K::connection(Connection::new(session, stream)));
                 }
                 Outcome::Failed(kind, error) => {
@@ -152,7 +145,7 @@ impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
 
 impl<F: Factory> Connecting<F> {
     fn go_on<K: Serves<F>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
-        let now = turn.now;
+        let now = turn.visit.now;
         loop {
             let late = self.is_late(now);
             match &mut self.step {
@@ -256,7 +249,7 @@ impl<F: Factory> Connecting<F> {
     }
 
     fn begin<K: Serves<F>>(&self, via: Via, turn: &Turn<'_, K>) -> Result<Step, Outcome> {
-        let since = turn.now;
+        let since = turn.visit.now;
         match via {
             Via::Addresses(addresses) => Ok(self.try_addresses(addresses, since)),
             Via::Host(resolver) => {
@@ -264,7 +257,8 @@ impl<F: Factory> Connecting<F> {
                     return Ok(self.try_addresses(vec![address], since));
                 }
                 let answer = Arc::<Mutex<Option<Answer>>>::default();
-                let (place, waker) = (answer.clone(), waker(turn.engine.remote(), turn.token));
+                let (place, waker) =
+                    (answer.clone(), waker(turn.engine.remote(), turn.visit.token));
                 let done = Box::new(move |found| {
                     *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
                     waker.wake();
@@ -390,7 +384,7 @@ fn open<K: Serves<F>, F: Factory>(
     hooks.set_up(&SockRef::from(&socket))?;
     begin(socket.connect(&address.into()))?;
     let mut stream = Stream::Tcp(TcpStream::from_std(socket.into()));
-    stream.register(turn.engine.registry(), turn.token)?;
+    stream.register(turn.engine.registry(), turn.visit.token)?;
     Ok(stream)
 }
 
@@ -410,7 +404,7 @@ fn open_unix<K: Serves<F>, F: Factory>(
     }
     let socket = std::os::fd::OwnedFd::from(socket);
     let mut stream = Stream::Unix(mio::net::UnixStream::from_std(socket.into()));
-    stream.register(turn.engine.registry(), turn.token)?;
+    stream.register(turn.engine.registry(), turn.visit.token)?;
     Ok(stream)
 }
 

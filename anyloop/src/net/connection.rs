@@ -2,7 +2,6 @@
 
 use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSliceMut};
-use std::marker::PhantomData;
 
 use anyloop_proto::{Instant, State};
 
@@ -44,47 +43,57 @@ impl<K: Kind, H: Handler> Source<K> for Connection<H> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Self { session, stream } = self;
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::in_connection(turn.token.index);
-        turn.kept = turn.events; // those that it makes use of are taken off as it does
-        let (first, now) = (turn.read.take(), turn.now);
-        let (mut socket, buffers) = socket(stream, turn);
+        let _span = crate::log::in_connection(turn.visit.token.index);
+        turn.visit.kept = turn.visit.events; // those that it makes use of are taken off as it does
+        let first = turn.read.take();
+        let (mut socket, buffers, now) = socket(stream, turn);
         let next = serve(session, &mut socket, first, buffers, now);
-        turn.kept = turn.kept.only(Events::READABLE | Events::CLOSED);
+        turn.visit.kept = turn.visit.kept.only(Events::READABLE | Events::CLOSED);
         next
     }
 
     fn input(&self, events: Events) -> Option<&Stream> {
-        let reads = events.contains(Events::READABLE) && events.without(OF_SOCKET) == Events::NONE;
-        (reads && self.session.is_idle()).then_some(&self.stream)
+        let reads = events.contains(Events::READABLE)
+            && events.without(Events::READABLE | Events::WRITABLE) == Events::NONE;
+        (reads && self.session.is_idle() && self.stream.short_read_is_all()).then_some(&self.stream)
     }
 
-    fn output(&self) -> Option<&Stream> {
-        Some(&self.stream)
+    fn answer(&mut self, turn: &mut Turn<'_, K>, read: usize) -> Option<&Stream> {
+        let Self { session, stream } = self;
+        #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
+        let _span = crate::log::in_connection(turn.visit.token.index);
+        let (mut socket, buffers, now) = socket(stream, turn);
+        let Buffers { read: bytes, scratch } = buffers;
+        if session.feed_plain(&mut socket, scratch, &mut bytes[..read], now) {
+            return Some(stream);
+        }
+        cold_path();
+        let next = conclude(session, &mut socket, State::Open, false, buffers, now);
+        turn.visit.kept = turn.visit.kept.only(Events::READABLE | Events::CLOSED);
+        turn.next = next;
+        None
     }
 
     fn end_output(&mut self, turn: &mut Turn<'_, K>, written: io::Result<usize>) -> Next<K> {
         let Self { session, stream } = self;
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::in_connection(turn.token.index);
-        let (before, now) = (session.state(), turn.now);
-        let (mut socket, buffers) = socket(stream, turn);
+        let _span = crate::log::in_connection(turn.visit.token.index);
+        let before = session.state();
+        let (mut socket, buffers, now) = socket(stream, turn);
         let written = socket.end_write(written);
         session.end_flush(&mut socket, &mut buffers.scratch, written, now);
         conclude(session, &mut socket, before, false, buffers, now)
     }
 }
 
-/// The socket, as its session has it in this turn.
+/// The socket of a connection, as its session has it in this turn, and what the turn lends.
 fn socket<'s, K: Kind>(
     stream: &'s mut Stream,
     turn: &'s mut Turn<'_, K>,
-) -> (Socket<'s, K>, &'s mut Buffers) {
-    let Turn { engine, token, kept, deadline, buffers, .. } = turn;
-    let (token, remote) = (*token, engine.remote());
-    (
-        Socket { stream, ready: kept, deadline, token, remote, peer: None, kind: PhantomData },
-        buffers,
-    )
+) -> (Socket<'s, K>, &'s mut Buffers, Instant) {
+    let Turn { engine, visit, buffers, .. } = turn;
+    let now = visit.now;
+    (Socket { stream, visit, engine, peer: None }, buffers, now)
 }
 
 /// Does everything that there is to do for a connection. The loop has made the `first` read, or none.
@@ -97,23 +106,11 @@ fn serve<K: Kind, H: Handler>(
 ) -> Next<K> {
     let before = session.state();
     let first = first.map(|read| judge(socket, buffers.read.len(), read));
-    let more = match first {
-        // What it answers is in the cork, which the loop writes.
-        Some(Ok(Found::All(n))) => {
-            if session.feed_plain(socket, &mut buffers.scratch, &mut buffers.read[..n], now) {
-                return Next::Wait;
-            }
-            false
-        }
-        first => {
-            cold_path();
-            if !session.is_plain() || socket.ready.without(OF_SOCKET) != Events::NONE {
-                answer_the_rest(session, socket, buffers, now);
-            }
-            let reads = first.is_some() || socket.ready.contains(Events::READABLE);
-            reads && read(session, socket, first, buffers, now)
-        }
-    };
+    if !session.is_plain() || socket.visit.kept.without(OF_SOCKET) != Events::NONE {
+        answer_the_rest(session, socket, buffers, now);
+    }
+    let reads = first.is_some() || socket.visit.kept.contains(Events::READABLE);
+    let more = reads && read(session, socket, first, buffers, now);
     conclude(session, socket, before, more, buffers, now)
 }
 
@@ -132,7 +129,7 @@ fn conclude<K: Kind, H: Handler>(
         return if more { Next::Later } else { Next::Wait };
     }
     let stands_still = !takes_input(session) && !session.wants_to_proceed();
-    if stands_still && !session.is_over() && socket.ready.contains(Events::CLOSED) {
+    if stands_still && !session.is_over() && socket.visit.kept.contains(Events::CLOSED) {
         look_for_reset(session, socket, buffers, now);
     }
     // One that is over may have panicked when it was about to say so.
@@ -161,13 +158,13 @@ fn answer_the_rest<K: Kind, H: Handler>(
     buffers: &mut Buffers,
     now: Instant,
 ) {
-    let events = *socket.ready;
+    let events = socket.visit.kept;
     // Each is taken off before it is served, so that a panic loses none of the others.
     if !session.has_started() {
         session.start(socket, &mut buffers.scratch, now);
     }
     if events.contains(Events::WOKEN) {
-        *socket.ready = socket.ready.without(Events::WOKEN);
+        socket.visit.kept = socket.visit.kept.without(Events::WOKEN);
         take_mail(session, socket, &mut buffers.scratch, now);
     }
     if session.wants_to_proceed() {
@@ -175,13 +172,13 @@ fn answer_the_rest<K: Kind, H: Handler>(
     }
     if events.contains(Events::DEADLINE) {
         // Behind what has arrived: what came in time counts.
-        if socket.ready.contains(Events::READABLE) {
+        if socket.visit.kept.contains(Events::READABLE) {
             read_first(session, socket, buffers, now);
         }
-        *socket.ready = socket.ready.without(Events::DEADLINE);
+        socket.visit.kept = socket.visit.kept.without(Events::DEADLINE);
         session.handle_timeout(socket, &mut buffers.scratch, now);
     }
-    if session.buffered_amount() > 0 && socket.ready.contains(Events::WRITABLE) {
+    if session.buffered_amount() > 0 && socket.visit.kept.contains(Events::WRITABLE) {
         session.handle_writable(socket, &mut buffers.scratch, now);
     }
 }
@@ -282,7 +279,7 @@ fn look_for_reset<K: Kind, H: Handler>(
     now: Instant,
 ) {
     if let Some(error) = socket.stream.peek_error() {
-        *socket.ready = socket.ready.without(Events::READABLE | Events::CLOSED);
+        socket.visit.kept = socket.visit.kept.without(Events::READABLE | Events::CLOSED);
         let kind = Socket::<K>::classify(&error);
         session.handle_error_with(socket, &mut buffers.scratch, kind, Box::new(error), now);
     }
@@ -300,29 +297,29 @@ fn judge<K: Kind>(
     len: usize,
     result: io::Result<usize>,
 ) -> io::Result<Found> {
-    let Socket { stream, ready, .. } = socket;
+    let Socket { stream, visit, .. } = socket;
     let input = Events::READABLE | Events::CLOSED;
     match result {
         Ok(0) => {
             cold_path();
-            **ready = ready.without(input);
+            visit.kept = visit.kept.without(input);
             Ok(Found::End)
         }
         // Where the stream has ended as well, that will not be told again.
-        Ok(n) if n < len && stream.short_read_is_all() && !ready.contains(Events::CLOSED) => {
-            **ready = ready.without(Events::READABLE);
+        Ok(n) if n < len && stream.short_read_is_all() && !visit.kept.contains(Events::CLOSED) => {
+            visit.kept = visit.kept.without(Events::READABLE);
             Ok(Found::All(n))
         }
         Ok(n) => Ok(Found::Some(n)),
         // Then it has not ended, whatever was told of it.
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             cold_path();
-            **ready = ready.without(input);
+            visit.kept = visit.kept.without(input);
             Ok(Found::Nothing)
         }
         Err(error) => {
             cold_path();
-            **ready = ready.without(input);
+            visit.kept = visit.kept.without(input);
             Err(error)
         }
     }

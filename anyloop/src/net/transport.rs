@@ -1,16 +1,14 @@
 //! The transport's side of a connection.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::task::Waker;
 
 use anyloop_proto::{Instant, Shutdown, TransportError};
 
 use super::endpoint::Endpoint;
 use super::peer::Peer;
-use crate::event_loop::{Events, Kind, Local, Remote, Stream, Threads, Token, now, waker};
+use crate::event_loop::{Engine, Events, Kind, Local, Stream, Threads, Visit, now, waker};
 use crate::transport::Transport;
 
 /// The transport that does its own networking, in an [`EventLoop`](crate::EventLoop).
@@ -50,15 +48,12 @@ pub type LocalNet = Net<Local>;
 /// A program only names it, as [`Net`].
 pub struct Socket<'t, K: Kind> {
     pub(super) stream: &'t mut Stream,
-    /// What the stream is known to be ready for.
-    pub(super) ready: &'t mut Events,
+    /// What the stream is known to be ready for is kept in it, and the earliest deadline that the session
+    /// has asked for.
+    pub(super) visit: &'t mut Visit,
+    pub(super) engine: &'t Engine<K>,
     /// Who was at the other end, where the stream is closed in this turn.
     pub(super) peer: Option<Peer>,
-    /// The earliest that the session has asked for in this turn.
-    pub(super) deadline: &'t mut Option<Instant>,
-    pub(super) token: Token,
-    pub(super) remote: &'t Arc<Remote>,
-    pub(super) kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Kind> Socket<'_, K> {
@@ -66,7 +61,7 @@ impl<K: Kind> Socket<'_, K> {
     pub(super) fn end_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                *self.ready = self.ready.without(Events::WRITABLE); // an edge will come
+                self.visit.kept = self.visit.kept.without(Events::WRITABLE); // an edge will come
                 Ok(0)
             }
             result => result,
@@ -106,11 +101,11 @@ impl<K: Kind> Transport for Socket<'_, K> {
     }
 
     fn set_deadline(&mut self, deadline: Option<Instant>) {
-        *self.deadline = deadline.or(*self.deadline);
+        self.visit.deadline = deadline.or(self.visit.deadline);
     }
 
     fn waker(&self) -> Waker {
-        waker(self.remote, self.token)
+        waker(self.engine.remote(), self.visit.token)
     }
 
     fn classify(error: &io::Error) -> TransportError {
@@ -134,7 +129,7 @@ impl<K: Kind> Transport for Socket<'_, K> {
     }
 
     fn key(&self) -> u64 {
-        self.token.number() as u64
+        self.visit.token.number() as u64
     }
 
     fn now(&self) -> Option<Instant> {

@@ -60,7 +60,7 @@ fn the_alarm_hands_over_what_it_has_seen() {
         let event_loop = new_loop();
         let mut seen = Events::NONE;
         let token = insert(&event_loop, move |turn| {
-            seen |= turn.events;
+            seen |= turn.visit.events;
             match seen.contains(Events::READABLE | Events::WRITABLE) {
                 true => Next::Done,
                 false => Next::Wait,

@@ -50,7 +50,7 @@ fn no_edge_is_lost_on_a_source_that_runs() {
         let event_loop = new_loop();
         let mut seen = Events::NONE;
         let token = insert(&event_loop, move |turn| {
-            seen |= turn.events;
+            seen |= turn.visit.events;
             match seen.contains(Events::READABLE | Events::WRITABLE) {
                 true => Next::Done,
                 false => Next::Wait,
@@ -75,10 +75,10 @@ fn an_edge_that_is_kept_comes_again() {
         let asked = Count::default();
         let seen = asked.clone();
         let token = insert(&event_loop, move |turn| {
-            if seen.get() > 0 && turn.events.contains(Events::READABLE) {
+            if seen.get() > 0 && turn.visit.events.contains(Events::READABLE) {
                 return Next::Done;
             }
-            turn.kept = turn.events.only(Events::READABLE); // paused
+            turn.visit.kept = turn.visit.events.only(Events::READABLE); // paused
             Next::Wait
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());
@@ -109,7 +109,7 @@ fn a_token_of_a_source_that_is_over_wakes_nobody() {
         let other = spawn(&event_loop, |event_loop| {
             // In the same slot, or in another.
             insert(&event_loop, |turn| {
-                assert_eq!(turn.events, Events::NONE);
+                assert_eq!(turn.visit.events, Events::NONE);
                 Next::Done
             });
             event_loop.run()
