@@ -42,9 +42,10 @@ pub struct Sender {
     pub(super) config: Arc<Config>,
     /// What few connections have at any time.
     pub(super) rare: Option<Box<Rare>>,
+    // Not side by side, where the compiler would add to both as one vector, which is longer.
     messages: u64,
-    bytes: u64,
     pub(super) ping_since: Instant,
+    bytes: u64,
     pub(super) ping_number: u16,
     pub(super) ping: Ping,
     pub(super) role: Role,
@@ -551,10 +552,7 @@ impl Sender {
 #[inline(always)]
 fn append_small(buffer: &mut Vec<u8>, header: [u8; 2], payload: &[u8]) {
     buffer.extend_from_slice(&header);
-    let (blocks, rest) = payload.as_chunks::<64>();
-    for block in blocks {
-        buffer.extend_from_slice(block);
-    }
+    let rest = append_first::<64>(buffer, payload);
     if rest.is_empty() {
         return;
     }

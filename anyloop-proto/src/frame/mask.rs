@@ -46,10 +46,8 @@ pub(crate) fn mask_small(payload: &mut [u8], key: [u8; 4]) {
     }
     let key = u64::from(u32::from_ne_bytes(key));
     let word = key << 32 | key;
-    let (blocks, rest) = payload.as_chunks_mut::<64>();
-    for block in blocks {
-        xor(block, word);
-    }
+    let rest = xor_first::<128>(payload, word);
+    let rest = xor_first::<64>(rest, word);
     if rest.is_empty() {
         return;
     }

@@ -14,8 +14,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Gate {
     left: u64,
-    /// There is a bound other than the number.
-    watched: bool,
+    /// There is an `until`.
+    timed: bool,
     stop: Option<Arc<AtomicBool>>,
     until: Option<Instant>,
     /// What `left` was at first.
@@ -25,18 +25,18 @@ pub(crate) struct Gate {
 impl Gate {
     /// No bound at all.
     pub(crate) const fn open() -> Self {
-        Self { left: u64::MAX, watched: false, stop: None, until: None, granted: u64::MAX }
+        Self { left: u64::MAX, timed: false, stop: None, until: None, granted: u64::MAX }
     }
 
     /// Closes when `stop` is true, and has no other bound yet.
     pub(crate) const fn new(stop: Arc<AtomicBool>) -> Self {
-        Self { left: u64::MAX, watched: true, stop: Some(stop), until: None, granted: u64::MAX }
+        Self { left: u64::MAX, timed: false, stop: Some(stop), until: None, granted: u64::MAX }
     }
 
     /// Sets the bounds of one drive, which begins now.
     pub(crate) const fn set(&mut self, left: u64, until: Option<Instant>) {
         (self.left, self.granted, self.until) = (left, left, until);
-        self.watched = self.stop.is_some() || until.is_some();
+        self.timed = until.is_some();
     }
 
     /// How many calls there were since the bounds were set.
@@ -57,14 +57,14 @@ impl Gate {
     /// Whether there is a place. The clock is only read where there is a bound in time.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        self.left > 0 && (!self.watched || self.goes_on())
+        self.left > 0
+            && self.stop.as_ref().is_none_or(|stop| !stop.load(Ordering::Acquire))
+            && (!self.timed || self.has_time())
     }
 
-    /// Whether nobody said stop, and there is time.
-    #[inline]
-    fn goes_on(&self) -> bool {
-        self.stop.as_ref().is_none_or(|stop| !stop.load(Ordering::Acquire))
-            && self.until.is_none_or(|until| Instant::now() < until)
+    #[inline(never)]
+    fn has_time(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Takes a place, of which it was asked whether it is there: what happens is only known once it has

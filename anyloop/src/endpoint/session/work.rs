@@ -152,18 +152,21 @@ impl<H: Handler> Session<H> {
             let next = receiver.next_message(sender, input, now, &mut context.line);
             // Why it failed is in the ending, which the handler is told.
             let Ok(next) = next else { return };
-            let other = match next {
-                Some(message) => Received::Message(message),
-                None if receiver.is_idle() && input.is_empty() => return,
-                None => receive_other(receiver, input, handler, &mut context, gate, now),
-            };
-            match other {
-                Received::Message(message) => {
-                    gate.take();
-                    handler.message(message, &mut context);
-                }
-                Received::Other => {}
-                Received::Nothing => return,
+            'told: {
+                let message = match next {
+                    Some(message) => message,
+                    None if receiver.is_idle() && input.is_empty() => return,
+                    None => {
+                        match receive_other(receiver, input, handler, &mut context, gate, now) {
+                            Received::Message(message) => message,
+                            Received::Other => break 'told,
+                            Received::Nothing => return,
+                        }
+                    }
+                };
+                gate.take();
+                // Nowhere else, so that the compiler may make it a part of this.
+                handler.message(message, &mut context);
             }
             asked = true;
             if let Some(successor) = context.io.take_successor() {
