@@ -14,7 +14,8 @@ use anyloop_proto::Instant;
 
 use super::alarm::Alarm;
 use super::core::{Core, Task};
-use super::kind::Kind;
+use super::kind::{Kind, Sealed};
+use super::lock::Lock;
 use super::reactor::{Reactor, Registry, Room};
 use super::remote::Remote;
 use super::runner::{Bounds, Runner, Wait};
@@ -23,10 +24,13 @@ use super::timers::Key;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 
+/// Has what runners share to itself.
+pub(super) type Guard<'l, K> = <<K as Sealed>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
+
 /// The state of a loop.
 #[expect(unnameable_types, reason = "of `Sealed`")]
 pub struct Engine<K: Kind> {
-    pub(super) core: Mutex<Core<K>>,
+    pub(super) core: K::Lock<Core<K>>,
     /// Where runners sleep that are not the leader.
     pub(super) parked: Condvar,
     /// Held by the leader; or by the alarm, which then waits in its stead.
@@ -43,7 +47,7 @@ impl<K: Kind> Engine<K> {
         let (reactor, registry, doorbell) = Reactor::new()?;
         let core = Core::new(now());
         Ok(Self {
-            core: Mutex::new(core),
+            core: K::Lock::new(core),
             parked: Condvar::new(),
             reactor: Arc::new(TryMutex::new(reactor)),
             alarm: Mutex::default(),
@@ -254,9 +258,10 @@ impl<K: Kind> Engine<K> {
         }
     }
 
-    /// A panic elsewhere leaves the core as it was: no program code runs under this lock.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Core<K>> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No program code runs under this lock.
+    #[inline]
+    pub(super) fn lock(&self) -> Guard<'_, K> {
+        self.core.lock()
     }
 }
 
@@ -265,7 +270,7 @@ impl<K: Kind> Drop for Engine<K> {
     fn drop(&mut self) {
         drop(self.end_alarm()); // it ends by itself
         let mail = self.remote.close();
-        let core = self.core.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let core = self.core.get_mut();
         let (tasks, timers) = (core::mem::take(&mut core.tasks), core.timers.take_all());
         let sources = core.slots.take_all();
         drop((mail, tasks, timers, sources));

@@ -1,11 +1,14 @@
 //! The two kinds of loops: shared by threads, or bound to one.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::lock::Lock;
 use super::source::Source;
 use super::timers::Aborted;
 use super::{EventLoop, LocalEventLoop};
+use crate::sync::Mutex;
 
 /// A kind of loop: [`Threads`] or [`Local`].
 pub trait Kind: Sealed {}
@@ -24,7 +27,7 @@ pub struct Threads;
 #[expect(clippy::exhaustive_structs, reason = "a name for types, of which no value is made")]
 pub struct Local;
 
-/// What differs between the kinds: nothing but what may be put in.
+/// What differs between the kinds: what may be put in, and that one thread needs no lock.
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait Sealed: Sized + 'static {
     /// What is served.
@@ -35,6 +38,9 @@ pub trait Sealed: Sized + 'static {
     type Task: ?Sized + FnOnce();
     /// What a timer calls.
     type OnTimer: ?Sized + FnOnce(Result<(), Aborted>);
+
+    /// What guards that which runners share.
+    type Lock<T: 'static>: Lock<T>;
 
     /// The loop, as the program has it.
     type Loop: Clone;
@@ -59,6 +65,8 @@ impl Sealed for Threads {
     type Source = dyn Source<Self> + Send;
     type Task = dyn FnOnce() + Send;
     type OnTimer = dyn FnOnce(Result<(), Aborted>) + Send;
+
+    type Lock<T: 'static> = Mutex<T>;
 
     type Loop = EventLoop;
 
@@ -85,6 +93,8 @@ impl Sealed for Local {
     type Source = dyn Source<Self>;
     type Task = dyn FnOnce();
     type OnTimer = dyn FnOnce(Result<(), Aborted>);
+
+    type Lock<T: 'static> = RefCell<T>;
 
     type Loop = LocalEventLoop;
 

@@ -5,6 +5,7 @@ mod core;
 mod engine;
 mod handle;
 mod kind;
+mod lock;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 #[cfg_attr(loom, path = "reactor_loom.rs")]

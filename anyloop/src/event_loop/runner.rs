@@ -10,14 +10,15 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 
 use super::core::{Core, TASK, Task};
-use super::engine::{Engine, Tick, now, tick};
+use super::engine::{Engine, Guard, Tick, now, tick};
 use super::kind::Kind;
+use super::lock::Lock;
 use super::reactor::{Happened, Reactor, Room};
 use super::remote::Inside;
 use super::source::{Buffers, Events, Next, Source, Token, Turn, Visit};
 use super::timers::Aborted;
 use crate::endpoint::{Gate, Scratch};
-use crate::sync::{MutexGuard, TryMutexGuard};
+use crate::sync::TryMutexGuard;
 
 /// Bytes that are read at a time. Memory that no read has reached is not the process's yet.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 };
@@ -38,10 +39,11 @@ enum Queue {
 /// What comes of a look at the sockets, before it is made.
 enum Look<'g, K: Kind> {
     /// Somebody else looks, or has. Whether the call goes on.
-    Over(MutexGuard<'g, Core<K>>, bool),
-    /// This thread looks, unless the alarm has the reactor, and waits there for so long; or it only
-    /// glances.
-    Now { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration>, glances: bool },
+    Over(Guard<'g, K>, bool),
+    /// This thread looks, unless the alarm has the reactor, and waits there for so long.
+    Wait { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
+    /// The same, but it does not wait.
+    Glance(Option<TryMutexGuard<'g, Reactor>>),
 }
 
 /// How long a run call goes on.
@@ -146,17 +148,20 @@ impl<'e, K: Kind> Runner<'e, K> {
                     break Ok(());
                 }
                 let goes_on;
+                let mut room = Room::new();
                 (core, goes_on) = match self.prepare_look(core, bounds.wait) {
-                    Look::Over(core, goes_on) => (core, goes_on),
-                    Look::Now { mut reactor, timeout, glances } => {
-                        let mut room = Room::new();
+                    Look::Glance(mut reactor) => {
+                        let happened = reactor
+                            .as_mut()
+                            .map(|reactor| reactor.wait(Some(Duration::ZERO), &mut room));
+                        self.finish_glance(happened)
+                    }
+                    Look::Wait { mut reactor, timeout } => {
                         let happened =
                             reactor.as_mut().map(|reactor| reactor.wait(timeout, &mut room));
-                        match glances {
-                            true => self.finish_glance(happened),
-                            false => self.finish_wait(happened, bounds.wait),
-                        }
+                        self.finish_wait(happened, bounds.wait)
                     }
+                    Look::Over(core, goes_on) => (core, goes_on),
                 };
                 if !goes_on {
                     break Ok(());
@@ -262,7 +267,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         mut source: Box<K::Source>,
         visit: &Visit,
         next: Result<Next<K>, Panic>,
-    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
     {
@@ -297,11 +302,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     }
 
     /// A source is over: closes it, and drops what belongs to the program.
-    fn bury<'g>(
-        &self,
-        index: u32,
-        source: Box<K::Source>,
-    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    fn bury<'g>(&self, index: u32, source: Box<K::Source>) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
     {
@@ -317,9 +318,9 @@ impl<'e, K: Kind> Runner<'e, K> {
     #[cold]
     fn run_task<'g>(
         &mut self,
-        mut core: MutexGuard<'g, Core<K>>,
+        mut core: Guard<'g, K>,
         buffers: &mut Buffers,
-    ) -> (MutexGuard<'g, Core<K>>, Result<(), Panic>)
+    ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
     {
@@ -337,9 +338,24 @@ impl<'e, K: Kind> Runner<'e, K> {
         (self.engine.lock(), panicked)
     }
 
-    /// Sees who looks at the sockets, and how long that may take.
+    /// Sees who looks at the sockets, and how long that may take. In a busy loop it is this thread, and
+    /// takes no time.
+    #[inline(always)]
+    fn prepare_look<'g>(&mut self, mut core: Guard<'g, K>, wait: Wait) -> Look<'g, K>
+    where
+        'e: 'g,
+    {
+        if self.is_busy && !core.has_leader && matches!(wait, Wait::Forever) {
+            (core.has_leader, core.look_again) = (true, false);
+            drop(core);
+            return Look::Glance(self.engine.free_reactor());
+        }
+        cold_path();
+        self.prepare_other_look(core, wait)
+    }
+
     #[inline(never)]
-    fn prepare_look<'g>(&mut self, mut core: MutexGuard<'g, Core<K>>, wait: Wait) -> Look<'g, K>
+    fn prepare_other_look<'g>(&mut self, mut core: Guard<'g, K>, wait: Wait) -> Look<'g, K>
     where
         'e: 'g,
     {
@@ -364,13 +380,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                 return Look::Over(core, more);
             }
             core.parked += 1;
-            core = match rest {
-                None => engine.parked.wait(core).unwrap_or_else(PoisonError::into_inner),
-                Some(rest) => {
-                    let waited = engine.parked.wait_timeout(core, rest);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            core = K::Lock::wait(core, &engine.parked, rest);
             core.parked -= 1;
             self.age = SAME_TIME; // it may have slept for any time
             return Look::Over(core, true);
@@ -379,8 +389,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         core.look_again = false;
         if self.is_busy && rest != Some(Duration::ZERO) {
             drop(core);
-            let (reactor, timeout) = (engine.free_reactor(), Some(Duration::ZERO));
-            return Look::Now { reactor, timeout, glances: true };
+            return Look::Glance(engine.free_reactor());
         }
         let mut timeout = rest;
         if timeout != Some(Duration::ZERO) {
@@ -411,7 +420,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                 Some(reactor)
             }
         };
-        Look::Now { reactor, timeout, glances: false }
+        Look::Wait { reactor, timeout }
     }
 
     /// The leader has waited, or not. Returns whether the call goes on.
@@ -420,7 +429,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         &mut self,
         happened: Option<Happened<'_>>,
         wait: Wait,
-    ) -> (MutexGuard<'g, Core<K>>, bool)
+    ) -> (Guard<'g, K>, bool)
     where
         'e: 'g,
     {
@@ -437,10 +446,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     /// The same for a look that could not sleep. The clock is read where it is time to, or where handlers
     /// have taken some. If there was nothing, the next look can sleep.
     #[inline(never)]
-    fn finish_glance<'g>(
-        &mut self,
-        happened: Option<Happened<'_>>,
-    ) -> (MutexGuard<'g, Core<K>>, bool)
+    fn finish_glance<'g>(&mut self, happened: Option<Happened<'_>>) -> (Guard<'g, K>, bool)
     where
         'e: 'g,
     {
@@ -453,7 +459,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     }
 
     /// Sorts what the leader has seen, and gives up its place.
-    fn see<'g>(&mut self, happened: Option<Happened<'_>>) -> MutexGuard<'g, Core<K>>
+    fn see<'g>(&mut self, happened: Option<Happened<'_>>) -> Guard<'g, K>
     where
         'e: 'g,
     {

@@ -1,0 +1,75 @@
+//! Echo servers of anyloop that differ in who runs the loop.
+//!
+//! ```text
+//! echo              an `EventLoop`, in which one thread runs
+//! echo THREADS      the same with so many
+//! echo local        a `LocalEventLoop`: no other thread can run it
+//! ```
+//!
+//! On a free port of 127.0.0.1.
+
+use std::process::ExitCode;
+use std::thread;
+
+use anyloop::endpoint::{Context, ServerSettings};
+use anyloop::net::{LocalNet, Net};
+use anyloop::proto::Message;
+use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::{Handler, LocalEventLoop, Server};
+
+/// Why the program ends.
+type Failure = Box<dyn std::error::Error>;
+
+struct Echo;
+
+impl Handler for Echo {
+    fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+        let _ = context.send(message); // what a client cannot take is dropped when it is too much
+    }
+}
+
+fn main() -> ExitCode {
+    let word = std::env::args().nth(1);
+    let outcome = match word.as_deref() {
+        Some("local") => local(),
+        None => threads(1),
+        Some(number) => match number.parse() {
+            Ok(number) => threads(number),
+            Err(_) => Err("usage: echo [THREADS | local]".into()),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("echo: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings() -> ServerSettings {
+    ServerOptions::new(OriginPolicy::Any).into()
+}
+
+fn threads(number: usize) -> Result<(), Failure> {
+    let server = Server::<Net, _>::with_factory(settings(), || Echo);
+    println!("listening on ws://{}/", server.listen("127.0.0.1:0")?);
+    server.start_accept()?;
+    let event_loop = server.event_loop()?;
+    thread::scope(|scope| {
+        for _ in 1..number {
+            scope.spawn(|| event_loop.run());
+        }
+        event_loop.run();
+    });
+    Ok(())
+}
+
+fn local() -> Result<(), Failure> {
+    let server = Server::<LocalNet, _>::with_factory(settings(), || Echo);
+    server.set_event_loop(&LocalEventLoop::new()?)?;
+    println!("listening on ws://{}/", server.listen("127.0.0.1:0")?);
+    server.start_accept()?;
+    server.run()?;
+    Ok(())
+}
