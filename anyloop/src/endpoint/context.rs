@@ -1,6 +1,7 @@
 //! What a handler may do.
 
 use std::error::Error;
+use std::hint::cold_path;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -359,8 +360,13 @@ impl<H: Handler> Context<'_, H> {
         self.line.flush_if_large();
         match self.line.backlog() {
             0 => Sent::Sent,
-            waiting if waiting > self.io.common.limits.high => Sent::Backpressure,
-            _ => Sent::Buffered,
+            waiting => {
+                cold_path();
+                match waiting > self.io.common.limits.high {
+                    true => Sent::Backpressure,
+                    false => Sent::Buffered,
+                }
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::hint::cold_path;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
@@ -386,7 +387,9 @@ impl<H: Handler> Io<H> {
 
     #[inline]
     pub(super) fn take_successor(&mut self) -> Option<H> {
-        self.extras.as_deref_mut()?.successor.take()
+        let extras = self.extras.as_deref_mut()?;
+        cold_path();
+        extras.successor.take()
     }
 
     pub(super) fn has_unread(&self) -> bool {

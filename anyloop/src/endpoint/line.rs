@@ -103,6 +103,7 @@ impl<'l> Line<'l> {
     #[inline]
     pub(super) fn flush_if_large(&mut self) {
         if self.cork.len() >= CORK {
+            cold_path();
             self.flush();
         }
     }

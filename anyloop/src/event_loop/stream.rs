@@ -121,8 +121,13 @@ impl Stream {
 fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match f() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => cold_path(),
-            result => return result,
+            Ok(n) => return Ok(n),
+            Err(error) => {
+                cold_path();
+                if error.kind() != ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
         }
     }
 }
