@@ -14,8 +14,6 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Gate {
     left: u64,
-    /// There is an `until`.
-    timed: bool,
     stop: Option<Arc<AtomicBool>>,
     until: Option<Instant>,
     /// What `left` was at first.
@@ -25,18 +23,17 @@ pub(crate) struct Gate {
 impl Gate {
     /// No bound at all.
     pub(crate) const fn open() -> Self {
-        Self { left: u64::MAX, timed: false, stop: None, until: None, granted: u64::MAX }
+        Self { left: u64::MAX, stop: None, until: None, granted: u64::MAX }
     }
 
     /// Closes when `stop` is true, and has no other bound yet.
     pub(crate) const fn new(stop: Arc<AtomicBool>) -> Self {
-        Self { left: u64::MAX, timed: false, stop: Some(stop), until: None, granted: u64::MAX }
+        Self { left: u64::MAX, stop: Some(stop), until: None, granted: u64::MAX }
     }
 
     /// Sets the bounds of one drive, which begins now.
     pub(crate) const fn set(&mut self, left: u64, until: Option<Instant>) {
         (self.left, self.granted, self.until) = (left, left, until);
-        self.timed = until.is_some();
     }
 
     /// How many calls there were since the bounds were set.
@@ -59,12 +56,7 @@ impl Gate {
     pub(crate) fn is_open(&self) -> bool {
         self.left > 0
             && self.stop.as_ref().is_none_or(|stop| !stop.load(Ordering::Acquire))
-            && (!self.timed || self.has_time())
-    }
-
-    #[inline(never)]
-    fn has_time(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() < until)
+            && self.until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Takes a place, of which it was asked whether it is there: what happens is only known once it has

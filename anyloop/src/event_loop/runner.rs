@@ -225,10 +225,12 @@ impl<'e, K: Kind> Runner<'e, K> {
             Ok(Some(output)) => output,
             Ok(None) => {
                 cold_path();
+                turn.drop_cork();
                 return Some(Ok(std::mem::replace(&mut turn.next, Next::Wait)));
             }
             Err(panic) => {
                 cold_path();
+                turn.drop_cork();
                 return Some(Err(panic));
             }
         };
@@ -255,7 +257,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     ) -> Result<Next<K>, Panic> {
         turn.read = read;
         let next = caught(|| source.run(turn));
-        debug_assert!(turn.buffers.scratch.corked().is_empty(), "it would be another's");
+        turn.drop_cork();
         next
     }
 

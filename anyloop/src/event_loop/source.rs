@@ -70,6 +70,15 @@ pub struct Turn<'t, K: Kind> {
     pub(crate) next: Next<K>,
 }
 
+impl<K: Kind> Turn<'_, K> {
+    /// Whatever goes wrong in a turn, nothing of it may be found in the cork by the next source and be sent
+    /// to another peer.
+    pub(super) fn drop_cork(&mut self) {
+        debug_assert!(self.buffers.scratch.corked().is_empty(), "it is lost");
+        self.buffers.scratch.uncork();
+    }
+}
+
 /// What a source is told in its turn, and what it says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
