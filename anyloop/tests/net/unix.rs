@@ -8,11 +8,13 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use anyloop::net::{ConnectError, Error, LocalAddress, Stage};
+use anyloop::proto::Role;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::peer::Peer;
 use crate::record::Log;
 use crate::scene::{LONG, Running, echo, millis, new_path, server, told, watchdog};
+use crate::wire;
 
 /// Connects until there is no more room.
 fn fill_queue(path: &Path) -> Vec<Socket> {
@@ -256,4 +258,41 @@ fn a_client_waits_for_room_in_the_queue() {
     client.run().unwrap();
     assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
     drop(queue);
+}
+
+/// A read ends behind bytes with which a descriptor came, however much is there: that it was short says
+/// nothing, and nobody will tell of the rest. The first is a pong since that is not answered: a peer who
+/// reads makes room, of which the loop is told, and of the rest by the way.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_follows_a_descriptor_is_read_as_well() {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    let _watchdog = watchdog();
+    let path = new_path();
+    let server = echo();
+    server.listen_unix(&path).unwrap();
+    let running = Running::start(server);
+    let mut peer = Peer::open_unix(&path);
+    // Both are there before the loop looks.
+    let (go, gone) = channel();
+    running.server.event_loop().unwrap().post(move || gone.recv_timeout(LONG).unwrap());
+    let first = wire::stream(&[wire::pong("")], Role::Client);
+    let fds = [peer.stream.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    assert!(rights.push(SendAncillaryMessage::ScmRights(&fds)));
+    let sent =
+        sendmsg(&peer.stream, &[IoSlice::new(&first)], &mut rights, SendFlags::empty()).unwrap();
+    assert_eq!(sent, first.len());
+    peer.send(&[wire::text("behind it")]);
+    go.send(()).unwrap();
+    assert_eq!(peer.receive(), wire::text("behind it"));
+    peer.close();
+    running.server.stop_listening();
+    running.returned();
 }
