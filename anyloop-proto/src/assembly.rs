@@ -9,9 +9,11 @@ use crate::partial::Partial;
 /// Gathers one message, and beside it one control frame that arrives in parts.
 #[derive(Default)]
 pub(crate) struct Assembly {
-    /// Initialised to its whole length, of which `used` bytes are the message so far. The rest
-    /// stays initialised from message to message, so that lending it never zeroes it again.
+    /// Initialised to its whole length, of which `used` bytes from `start` on are the message so far. The
+    /// rest stays initialised from message to message, so that lending it never zeroes it again.
     buffer: Vec<u8>,
+    /// Where in the buffer the message begins.
+    start: usize,
     used: usize,
     /// How many of the used bytes were received in place and are still as they came off the wire.
     raw: usize,
@@ -23,7 +25,12 @@ pub(crate) struct Assembly {
 impl Assembly {
     /// The message so far.
     pub(crate) fn message(&self) -> &[u8] {
-        &self.buffer[..self.used]
+        &self.buffer[self.start..self.end()]
+    }
+
+    /// Where in the buffer the message ends.
+    const fn end(&self) -> usize {
+        self.start + self.used
     }
 
     /// Takes memory from `pool`, where there is none yet: `arrived` bytes are the first.
@@ -36,16 +43,28 @@ impl Assembly {
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) {
-        let in_place = bytes.len().min(self.buffer.len() - self.used);
+        if self.used == 0 {
+            self.start = best_start(&self.buffer);
+            if self.buffer.len() < self.start {
+                self.buffer.resize(self.start, 0);
+            }
+        }
+        let size = self.used + bytes.len();
+        if self.capacity() < size {
+            self.grow(size.max(2 * self.capacity()));
+        }
+        let in_place = bytes.len().min(self.buffer.len() - self.end());
         let (first, second) = bytes.split_at(in_place);
-        self.buffer[self.used..self.used + in_place].copy_from_slice(first);
+        let end = self.end();
+        self.buffer[end..end + in_place].copy_from_slice(first);
         self.buffer.extend_from_slice(second);
-        self.used += bytes.len();
+        self.used = size;
     }
 
     /// The message as a `Vec` that only holds what is used, for a decoder to append to; `f` must
-    /// not shorten it.
+    /// not shorten it. Not for a message to which anything was [appended](Self::append).
     pub(crate) fn append_with<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        debug_assert!(self.start == 0, "the decoder would see what is before it");
         self.buffer.truncate(self.used);
         let result = f(&mut self.buffer);
         self.used = self.buffer.len();
@@ -56,20 +75,46 @@ impl Assembly {
     /// has arrived so far, so that memory is never taken on a peer's word alone. `last` says that
     /// nothing comes after them.
     pub(crate) fn room(&mut self, most: usize, last: bool) -> &mut [u8] {
-        let there = self.buffer.capacity() - self.used;
+        let there = self.capacity() - self.used;
         let size = there.max(self.used).min(most);
-        let end = self.used + size;
-        if self.buffer.capacity() < end {
+        let used = self.used + size;
+        if self.capacity() < used {
             // Room for as much again as has arrived, which keeps the cost of growing linear; only the
             // end of the message need not be exceeded.
-            let enough = if last && size == most { end } else { end.max(2 * self.used) };
-            self.buffer.reserve_exact(enough - self.buffer.len());
+            self.grow(if last && size == most { used } else { used.max(2 * self.used) });
         }
+        let end = self.start + used;
         if self.buffer.len() < end {
             self.buffer.resize(end, 0);
         }
         self.lent = size;
-        &mut self.buffer[self.used..end]
+        let start = self.end();
+        &mut self.buffer[start..end]
+    }
+
+    /// For a message of so many bytes there is memory.
+    const fn capacity(&self) -> usize {
+        self.buffer.capacity() - self.start
+    }
+
+    /// Takes memory for a message of `size` bytes.
+    #[cold]
+    fn grow(&mut self, size: usize) {
+        if size <= LARGE {
+            self.buffer.reserve_exact(self.start + size - self.buffer.len());
+            return;
+        }
+        self.buffer.reserve_exact(size.saturating_add(SLACK) - self.buffer.len());
+        let message = self.start..self.end();
+        self.start = best_start(&self.buffer);
+        if self.start != message.start {
+            let end = self.end();
+            if self.buffer.len() < end {
+                self.buffer.resize(end, 0);
+            }
+            self.buffer.copy_within(message, self.start);
+        }
+        debug_assert!(self.capacity() >= size, "it will move again");
     }
 
     /// Says that the first `n` bytes of the [`room`](Self::room) lent were filled, as they came off
@@ -88,11 +133,12 @@ impl Assembly {
     pub(crate) fn take_raw(&mut self) -> &mut [u8] {
         self.lent = 0;
         let raw = mem::take(&mut self.raw);
-        &mut self.buffer[self.used - raw..self.used]
+        let end = self.end();
+        &mut self.buffer[end - raw..end]
     }
 
     pub(crate) fn clear_message(&mut self) {
-        (self.used, self.raw) = (0, 0);
+        (self.start, self.used, self.raw) = (0, 0, 0);
     }
 
     pub(crate) fn control(&self) -> &[u8] {
@@ -133,6 +179,29 @@ pub struct BufferPool {
 
 /// Buffers of more bytes than this are large.
 const LARGE: usize = 64 * 1024;
+
+const PAGE: usize = 4096;
+
+/// A large buffer has so many bytes beyond those of its message.
+const SLACK: usize = 256;
+
+/// Where in a buffer a message begins: in a large one not near the beginning of a page.
+///
+/// Allocators let large buffers begin at a page, or 16 bytes behind; and so do the kernel's, into which a
+/// message is copied behind a header of some bytes. Where such a copy goes to an address that is 1 to 15
+/// bytes further into its page than the one that it comes from, it takes some processors four times as
+/// long (`rep movsb` on AMD's Zen 4).
+fn best_start(buffer: &Vec<u8>) -> usize {
+    match buffer.capacity() {
+        ..=LARGE => 0,
+        _ => start_at(buffer.as_ptr().addr()),
+    }
+}
+
+/// The same for one at this address.
+const fn start_at(address: usize) -> usize {
+    SLACK.saturating_sub(address % PAGE)
+}
 
 /// A large buffer is lent only where this part of it has arrived already: a peer that begins messages
 /// and never ends them must not keep what others have filled.
@@ -245,6 +314,71 @@ mod tests {
         assert!(again.assembly.message().is_empty());
         assert!(again.assembly.buffer.capacity() >= 2_000);
         assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn a_large_message_does_not_begin_near_the_beginning_of_a_page() {
+        for address in 0..2 * PAGE {
+            assert!(start_at(address) <= SLACK, "at {address}");
+            assert!((address + start_at(address)) % PAGE >= SLACK, "at {address}");
+        }
+        let mut assembly =
+            Assembly { buffer: near_the_beginning_of_a_page(), ..Assembly::default() };
+        assembly.append(&[7; 100]);
+        assert!(assembly.start > 0);
+        assert_eq!(offset(&assembly), SLACK);
+        // It may be decoded into the same memory later, where it begins at the very beginning.
+        assembly.clear_message();
+        assembly.append_with(|text| text.extend_from_slice(b"decoded"));
+        assert_eq!(assembly.message(), b"decoded");
+        assert_eq!(assembly.start, 0);
+    }
+
+    #[test]
+    fn a_message_that_moves_stays_what_it_is() {
+        let mut assembly = Assembly::default();
+        let part = |from: usize, size: usize| -> Vec<u8> {
+            let byte = |i: usize| (i as u32).wrapping_mul(0x9e37_79b1).to_le_bytes()[3];
+            (from..from + size).map(byte).collect()
+        };
+        let mut whole: Vec<u8> = Vec::new();
+        while whole.len() < 1 << 20 {
+            // Where it lies now it would not begin by itself.
+            let buffer = [&[0; SLACK - 1], assembly.message()].concat();
+            (assembly.buffer, assembly.start) = (buffer, SLACK - 1);
+            let bytes = part(whole.len(), whole.len() / 3 + 1000);
+            assembly.append(&bytes);
+            whole.extend(bytes);
+            let room = assembly.room(usize::MAX, false);
+            let bytes = part(whole.len(), room.len() - 5);
+            room[..bytes.len()].copy_from_slice(&bytes);
+            assembly.filled(bytes.len());
+            assert_eq!(assembly.take_raw(), bytes);
+            whole.extend(bytes);
+            assert!(assembly.message() == whole, "after {} bytes", whole.len());
+            if assembly.capacity() > LARGE {
+                assert!(offset(&assembly) >= SLACK);
+                assert_ne!(assembly.start, SLACK - 1);
+            }
+        }
+    }
+
+    /// How far into its page the message begins.
+    fn offset(assembly: &Assembly) -> usize {
+        assembly.message().as_ptr().addr() % PAGE
+    }
+
+    /// A large buffer at such an address as allocators like to give, but not always.
+    fn near_the_beginning_of_a_page() -> Vec<u8> {
+        let mut others = Vec::new();
+        for i in 0..10_000 {
+            let buffer = Vec::<u8>::with_capacity(LARGE + 1 + 112 * (i % 37));
+            if start_at(buffer.as_ptr().addr()) > 0 {
+                return buffer;
+            }
+            others.push(buffer);
+        }
+        panic!("there is none");
     }
 
     #[test]
