@@ -29,14 +29,23 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
+    /// Bytes of the payload that have not come yet.
+    pub(crate) const fn outstanding(&self) -> u64 {
+        match self.place {
+            Place::Payload { remaining, .. } => {
+                remaining.saturating_sub(self.assembly.raw() as u64)
+            }
+            Place::Header { .. } => 0,
+        }
+    }
+
     /// Memory to receive the outstanding payload into, if it is large.
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
-        let Place::Payload { remaining, opcode, fin, .. } = self.place else { return None };
+        let Place::Payload { opcode, fin, .. } = self.place else { return None };
         if opcode.is_control() || self.message?.encoded {
             return None;
         }
-        let outstanding = remaining.saturating_sub(self.assembly.raw() as u64);
-        let outstanding = usize::try_from(outstanding).unwrap_or(usize::MAX);
+        let outstanding = usize::try_from(self.outstanding()).unwrap_or(usize::MAX);
         if outstanding < LEND_AT_LEAST || self.assembly.message().len() < LEND_AT_LEAST {
             return None;
         }

@@ -31,10 +31,12 @@ use crate::utf8::Utf8;
 /// let mut bytes = [&b"\x82\x7e\x2e\xe0"[..], &[7; 6_000]].concat(); // half of 12,000 bytes
 /// assert!(receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?.is_none());
 ///
+/// assert_eq!(receiver.outstanding(), 6_000);
 /// let room = receiver.want().expect("much is still to come");
 /// assert_eq!(room.len(), 6_000); // no more than that
 /// room.fill(8); // as a socket would
 /// receiver.filled(6_000);
+/// assert_eq!(receiver.outstanding(), 0);
 /// match receiver.next(sender, &mut Input::new(&mut []), now, &mut out)? {
 ///     Some(Event::Message(Message::Binary(payload))) => {
 ///         assert_eq!((payload.len(), payload[5_999], payload[6_000]), (12_000, 7, 8));
@@ -613,6 +615,13 @@ impl Receiver {
             Step::Busy if !self.streaming => self.partial.as_deref_mut()?.room(),
             _ => None,
         }
+    }
+
+    /// How many bytes of a frame's payload are still to come; 0 between two frames. Memory that is
+    /// [lent](Self::want) for fewer is best filled alone: what is received behind it has to be copied.
+    #[must_use]
+    pub fn outstanding(&self) -> u64 {
+        self.partial.as_deref().map_or(0, Partial::outstanding)
     }
 
     /// Says that the first `n` bytes of what [`want`](Self::want) lent were filled. More than it

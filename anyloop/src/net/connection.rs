@@ -219,6 +219,7 @@ fn read<K: Kind, H: Handler>(
             return true;
         }
         let mut lent = 0;
+        let outstanding = session.outstanding();
         let found = first.take().unwrap_or_else(|| match session.want() {
             None => {
                 let result = socket.stream.read(read);
@@ -227,8 +228,9 @@ fn read<K: Kind, H: Handler>(
             // The rest of a large message goes to where it will lie, and only what follows it does not.
             Some(room) => {
                 lent = room.len();
-                let len = lent + read.len();
-                let mut slices = [IoSliceMut::new(room), IoSliceMut::new(read)];
+                let behind = if lent as u64 == outstanding { &mut read[..] } else { &mut [] };
+                let len = lent + behind.len();
+                let mut slices = [IoSliceMut::new(room), IoSliceMut::new(behind)];
                 let result = socket.stream.read_vectored(&mut slices);
                 judge(socket, len, result)
             }

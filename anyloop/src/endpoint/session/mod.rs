@@ -247,6 +247,14 @@ impl<H: Handler> Session<H> {
         }
     }
 
+    /// How much of a frame is still to come; see [`anyloop_proto::Receiver::outstanding`].
+    pub fn outstanding(&self) -> u64 {
+        match &self.machine {
+            Machine::Open(connection) => connection.receiver.outstanding(),
+            _ => 0,
+        }
+    }
+
     /// Says how much of what was lent was filled.
     pub fn filled(&mut self, n: usize) {
         if let Machine::Open(connection) = &mut self.machine {
