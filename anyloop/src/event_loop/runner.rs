@@ -15,7 +15,7 @@ use super::kind::Kind;
 use super::lock::Lock;
 use super::reactor::{Happened, Reactor, Room};
 use super::remote::Inside;
-use super::source::{Buffers, Events, Next, Source, Token, Turn, Visit};
+use super::source::{Buffers, Events, Next, ReadBuffer, Source, Token, Turn, Visit};
 use super::timers::Aborted;
 use crate::endpoint::{Gate, Scratch};
 use crate::sync::TryMutexGuard;
@@ -92,7 +92,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         let buffers = buffers.unwrap_or_else(|| {
             let mut scratch = Scratch::default();
             scratch.gate = Gate::new(engine.remote.stop_flag().clone());
-            Buffers { read: vec![0; READ], scratch }
+            Buffers { read: ReadBuffer::new(READ), scratch }
         });
         let mut core = engine.lock();
         if core.runners == 0 {

@@ -1,6 +1,6 @@
 //! What the loop serves.
 
-use core::ops::{BitOr, BitOrAssign};
+use core::ops::{BitOr, BitOrAssign, Deref, DerefMut};
 use std::io;
 
 use anyloop_proto::Instant;
@@ -105,8 +105,37 @@ impl Visit {
 /// Memory that belongs to a thread inside a run call.
 pub(crate) struct Buffers {
     /// Where sources read to.
-    pub(crate) read: Vec<u8>,
+    pub(crate) read: ReadBuffer,
     pub(crate) scratch: Scratch,
+}
+
+/// Bytes that do not begin near the beginning of a page: where they do, some processors take several times
+/// as long to copy into them, or out of them, what begins near the beginning of one of the kernel's.
+pub(crate) struct ReadBuffer(Vec<u8>);
+
+impl ReadBuffer {
+    /// Large memory begins at a page, or a little behind.
+    const START: usize = 256;
+
+    pub(super) fn new(size: usize) -> Self {
+        Self(vec![0; Self::START + size])
+    }
+}
+
+impl Deref for ReadBuffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.0[Self::START..]
+    }
+}
+
+impl DerefMut for ReadBuffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0[Self::START..]
+    }
 }
 
 /// Names a source: the number of its slot, and how often the slot was used before.
