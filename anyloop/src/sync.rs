@@ -4,6 +4,7 @@
 //! [`Arc`](std::sync::Arc) is the standard library's in both, for the sake of `Weak` and `Wake`.
 
 #[cfg(anyloop_tsan)]
+#[expect(unnameable_types, reason = "of `Lock`")]
 mod traced;
 
 /// What no model of loom's shares between threads.

@@ -27,12 +27,12 @@ impl Edge {
 
 /// As [`std::sync::Mutex`].
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T> {
+pub struct Mutex<T> {
     edge: Edge,
     inner: sync::Mutex<T>,
 }
 
-pub(crate) struct MutexGuard<'l, T> {
+pub struct MutexGuard<'l, T> {
     edge: &'l Edge,
     /// It is there until it is dropped, or waits.
     inner: Option<sync::MutexGuard<'l, T>>,
@@ -112,7 +112,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 /// As [`std::sync::Condvar`]: it orders nothing by itself, but a wait gives back its lock and takes it
 /// again.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(sync::Condvar);
+pub struct Condvar(sync::Condvar);
 
 impl Condvar {
     pub(crate) const fn new() -> Self {

@@ -16,7 +16,7 @@ mod loaded;
 mod seeded;
 mod steady;
 #[path = "../../src/sync/traced.rs"]
-#[expect(dead_code, reason = "the loop uses all of it")]
+#[expect(dead_code, unreachable_pub, reason = "of the library, which uses all of it")]
 mod traced;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
