@@ -61,6 +61,13 @@ fn messages_of_all_sizes_are_counted() {
 }
 
 #[test]
+fn a_floor_that_calls_the_standard_library_answers_as_well() {
+    let floor = Floor::start(&["--std"]);
+    let output = floor.load("--raw --size 300000 --connections 2 --messages 50 --warmup 0");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn unix_sockets_work_too() {
     let path = std::env::temp_dir().join(format!("anyloop-load-{}", std::process::id()));
     let floor = Floor::start(&[&format!("unix:{}", path.display())]);
