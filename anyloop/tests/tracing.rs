@@ -4,12 +4,14 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyloop::Server;
 use anyloop::endpoint::Verdict;
 use anyloop::net::Net;
 use anyloop::proto::handshake::{Accept, OriginPolicy, ServerOptions};
 use anyloop::transport::iostream::IoStream;
+use socket2::SockRef;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -17,6 +19,8 @@ use tracing::{Event, Metadata, Subscriber};
 const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+const MESSAGE: &[u8] = b"\x81\x82\x00\x00\x00\x00hi";
 
 /// Keeps the lines of this crate, each behind the spans that it is in.
 #[derive(Clone, Default)]
@@ -125,4 +129,42 @@ fn what_the_loop_does_for_a_connection_is_in_its_span() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("connection: DEBUG 127.0.0.1:"), "{lines:?}");
     assert!(lines[1].starts_with("connection: DEBUG "), "{lines:?}");
+}
+
+/// It is written when the handler is over, and by the loop.
+#[test]
+fn a_reply_that_cannot_be_written_is_told_in_its_span() {
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let goes = Arc::new(Mutex::new(None::<TcpStream>));
+        let peer = goes.clone();
+        let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+        server.on_message(move |message, context| {
+            if let Some(peer) = peer.lock().unwrap().take() {
+                SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap(); // it is reset
+            }
+            context.send(message).unwrap();
+        });
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.write_all(REQUEST).unwrap();
+        // The first is to find everything as it is between two messages.
+        peer.write_all(MESSAGE).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"\x81\x02hi") {
+            server.poll().unwrap();
+            let _ = peer.read_to_end(&mut said); // what there is
+        }
+        peer.write_all(MESSAGE).unwrap();
+        *goes.lock().unwrap() = Some(peer);
+        while server.counters().closed == 0 {
+            server.run_one().unwrap();
+        }
+    });
+    let lines = lines.0.lock().unwrap();
+    assert!(lines.iter().all(|line| line.starts_with("connection: DEBUG ")), "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}"); // open, what the write has failed with, and the failure
+    assert!(lines[1].contains("(os error"), "{lines:?}");
 }

@@ -1,6 +1,6 @@
 //! Panics of handlers: one leaves its run call, its connection fails with 1011, and all else goes on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyloop::endpoint::Context;
@@ -232,6 +232,33 @@ fn a_panic_in_close_ends_the_connection() {
         site.server.stop_listening();
         site.event_loop.run(); // which the first does not keep alive
         assert_eq!(closes.len(), 2);
+    });
+}
+
+/// It is the reply's write that finds out that the peer has gone.
+#[test]
+fn a_panic_in_close_after_a_write_that_failed_leaves_nothing_to_the_others() {
+    within_time(|| {
+        let closes = Log::default();
+        let goes = Arc::new(Mutex::new(None::<Peer>));
+        let peer = goes.clone();
+        let site = Site::with(|server, log| {
+            panics_in_close(&closes)(server, log);
+            server.on_message(move |message, context| {
+                if let Some(peer) = peer.lock().unwrap().take() {
+                    peer.reset();
+                }
+                context.send(message).unwrap();
+            });
+        });
+        let (peer, mut other) = (site.open(), site.open());
+        peer.send(text("for the first alone"));
+        *goes.lock().unwrap() = Some(peer);
+        panics(MESSAGE, || site.event_loop.run());
+        assert_eq!(closes.len(), 1);
+        site.drive("the end of the first", || site.server.connections().len() == 1);
+        other.send(text("still here"));
+        site.drive("the echo", || other.frame() == Some(Frame::text("still here")));
     });
 }
 

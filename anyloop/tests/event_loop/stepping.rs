@@ -207,6 +207,37 @@ fn run_for_in_a_message_handler_keeps_the_message_and_serves_others() {
 }
 
 #[test]
+fn a_run_call_between_two_sends_leaves_each_connection_its_own() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let (inner, writer) = (event_loop.clone(), Arc::new(Mutex::new(None::<socket2::Socket>)));
+        let other = writer.clone();
+        let site = Site::of(&event_loop, server_options(|_| ()), |server, _| {
+            server.on_message(move |message, context| {
+                context.send(message).unwrap();
+                let taken = other.lock().unwrap().take();
+                if let Some(mut other) = taken {
+                    other.write_all(&text("inner")).unwrap();
+                    while inner.poll() == 0 {}
+                }
+                context.send(message).unwrap();
+            });
+        });
+        let (mut outer, mut other) = (site.open(), site.open());
+        *writer.lock().unwrap() = Some(other.writer());
+        outer.send(text("outer"));
+        let mut frames = (Vec::new(), Vec::new());
+        site.drive("the echoes", || {
+            frames.0.extend(outer.frames());
+            frames.1.extend(other.frames());
+            frames.0.len() + frames.1.len() == 4
+        });
+        assert_eq!(frames.0, [Frame::text("outer"), Frame::text("outer")]);
+        assert_eq!(frames.1, [Frame::text("inner"), Frame::text("inner")]);
+    });
+}
+
+#[test]
 fn a_run_call_in_a_posted_function_runs_what_is_behind_it() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
