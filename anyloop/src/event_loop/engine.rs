@@ -6,7 +6,7 @@
 //! is more to do than the leader can, or until the leader's place is free.
 
 use std::io;
-use std::panic::resume_unwind;
+use std::panic::{RefUnwindSafe, resume_unwind};
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -264,6 +264,9 @@ impl<K: Kind> Engine<K> {
         self.core.lock()
     }
 }
+
+/// Its core is locked or borrowed only where no program code runs, so a panic finds it whole.
+impl<K: Kind> RefUnwindSafe for Engine<K> {}
 
 impl<K: Kind> Drop for Engine<K> {
     /// Drops what is queued un-run, where no lock is held: it may call the loop's handles.

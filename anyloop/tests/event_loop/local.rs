@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -28,6 +29,15 @@ fn what_is_shared_can_be_sent_to_threads() {
     any_thread::<KeepAlive>();
     any_thread::<Timer>();
     any_thread::<Watch>();
+}
+
+/// A panic leaves a run call, and the loop goes on: who catches it need assert nothing.
+#[test]
+fn loops_are_unwind_safe() {
+    fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    unwind_safe::<EventLoop>();
+    unwind_safe::<LocalEventLoop>();
+    unwind_safe::<LoopHandle>();
 }
 
 /// One of the two holds for a type that is not `Send`, and both for one that is: then it is ambiguous,
