@@ -30,11 +30,13 @@ struct State {
 }
 
 impl Alarm {
+    /// It is `armed` where no run call is under way, whose end would arm it.
     pub(super) fn new(
+        armed: bool,
         deadline: Option<Instant>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let state = Mutex::new(State { armed: true, deadline, ended: false });
+        let state = Mutex::new(State { armed, deadline, ended: false });
         Arc::new(Self { state, changed: Condvar::new(), wake: Box::new(wake) })
     }
 

@@ -116,26 +116,40 @@ impl<K: Kind> Engine<K> {
 
     /// Has the host woken by a call, from a thread of its own.
     pub(super) fn set_alarm(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
-        let former = self.end_alarm();
-        let alarm = Alarm::new(self.next_timeout().map(|timeout| now() + timeout), wake);
+        // Until the new one is there, so that whoever leaves meanwhile arms that.
+        let mut place = self.alarm();
+        let (former, thread) = self.end(&mut place).unzip();
+        let core = self.lock();
+        let (is_armed, timeout) = (core.runners == 0, self.timeout_of(&core));
+        drop(core);
+        let alarm = Alarm::new(is_armed, timeout.map(|timeout| now() + timeout), wake);
         let (reactor, remote) = (self.reactor.clone(), self.remote.clone());
-        let thread = alarm.clone().start(reactor, remote, former)?;
-        let other = self.alarm().replace((alarm, thread));
-        if let Some((other, _)) = other {
-            other.end(); // two threads have set one
-        }
-        Ok(())
+        let thread = alarm.clone().start(reactor, remote, thread);
+        let result = thread.map(|thread| *place = Some((alarm.clone(), thread)));
+        drop(place);
+        drop((former, alarm)); // with functions of the program's, maybe
+        result
     }
 
-    /// The host wakes by itself again. Returns the thread that is about to end.
-    pub(super) fn end_alarm(&self) -> Option<JoinHandle<()>> {
-        let (former, thread) = self.alarm().take()?;
-        former.end();
+    /// The host wakes by itself again.
+    pub(super) fn end_alarm(&self) {
+        let former = self.end(&mut self.alarm());
+        drop(former); // its thread ends by itself
+    }
+
+    /// The thread is about to end.
+    fn end(
+        &self,
+        place: &mut Option<(Arc<Alarm>, JoinHandle<()>)>,
+    ) -> Option<(Arc<Alarm>, JoinHandle<()>)> {
+        let former = place.take()?;
+        former.0.end();
         self.remote.ring_anyway();
-        Some(thread)
+        Some(former)
     }
 
-    /// Nothing is called under this lock.
+    /// The core may be locked under this lock, not the other way round. Nothing of the program's is called
+    /// under it.
     fn alarm(&self) -> MutexGuard<'_, Option<(Arc<Alarm>, JoinHandle<()>)>> {
         self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,7 +189,10 @@ impl<K: Kind> Engine<K> {
 
     /// How long nothing is to be done, as far as is known; `None`: for ever.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        let core = self.lock();
+        self.timeout_of(&self.lock())
+    }
+
+    fn timeout_of(&self, core: &Core<K>) -> Option<Duration> {
         if self.remote.is_stopped() {
             return None;
         }
@@ -271,7 +288,7 @@ impl<K: Kind> RefUnwindSafe for Engine<K> {}
 impl<K: Kind> Drop for Engine<K> {
     /// Drops what is queued un-run, where no lock is held: it may call the loop's handles.
     fn drop(&mut self) {
-        drop(self.end_alarm()); // it ends by itself
+        self.end_alarm();
         let mail = self.remote.close();
         let core = self.core.get_mut();
         let (tasks, timers) = (core::mem::take(&mut core.tasks), core.timers.take_all());

@@ -268,7 +268,7 @@ macro_rules! methods {
 
             /// Ends what [`set_wakeup`](Self::set_wakeup) has begun.
             pub fn clear_wakeup(&self) {
-                drop(self.engine.end_alarm()); // it ends by itself
+                self.engine.end_alarm();
             }
 
             /// How long nothing is to be done if nothing happens: for a loop that waits for this one. Zero:

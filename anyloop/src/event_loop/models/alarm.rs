@@ -198,3 +198,44 @@ fn the_alarm_that_is_set_beside_a_runner_calls_when_that_has_left() {
         }
     });
 }
+
+#[test]
+fn the_alarm_that_is_set_elsewhere_calls_after_each_poll() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let signal = Signal::default();
+        let called = signal.clone();
+        let setter = spawn(&event_loop, move |event_loop| {
+            event_loop.post(|| ());
+            event_loop.set_wakeup(move || called.set()).unwrap();
+            event_loop.post(|| ());
+        });
+        let mut ran = 0;
+        while ran < 2 {
+            signal.take();
+            ran += event_loop.poll();
+        }
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_that_is_set_beside_a_poll_knows_its_timers() {
+    check(|| {
+        let event_loop = new_loop();
+        let inside = event_loop.clone();
+        event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
+        let signal = Signal::default();
+        let called = signal.clone();
+        let setter = spawn(&event_loop, move |event_loop| {
+            event_loop.set_wakeup(move || called.set()).unwrap();
+        });
+        let mut ran = event_loop.poll();
+        while ran < 2 {
+            signal.take();
+            ran += event_loop.poll();
+        }
+        setter.join().unwrap();
+    });
+}
