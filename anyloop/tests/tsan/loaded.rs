@@ -146,7 +146,9 @@ fn loaded() {
     }
 
     let Crowd { event_loop, steady, fleeting, client, talkers: handles, .. } = crowd;
-    assert_eq!(client.close_all(CloseCode::NORMAL, "the end"), client.connections().len());
+    let told = client.close_all(CloseCode::NORMAL, "the end");
+    let left = client.connections().len(); // others end by themselves, at any time
+    assert!(left <= told, "{left} are left of {told}");
     assert_eq!(talkers.close_all(CloseCode::NORMAL, "the end"), TALKERS);
     fleeting.shut_down();
     wait("the ends", || talked.closed.get() == TALKERS && served.closed.get() == TALKERS);
