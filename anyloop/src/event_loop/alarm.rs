@@ -10,7 +10,7 @@ use anyloop_proto::Instant;
 use super::engine::now;
 use super::reactor::{Reactor, Room};
 use super::remote::{Mail, Remote};
-use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
 
 /// Calls a function of the host's when there is something to do, once for each time that it is armed.
@@ -40,19 +40,14 @@ impl Alarm {
         Arc::new(Self { state, changed: Condvar::new(), wake: Box::new(wake) })
     }
 
-    /// The thread that waits for it, when the `former` one has ended: one at a time can.
+    /// Begins the thread that waits for it. It ends by itself.
     pub(super) fn start(
         self: Arc<Self>,
         reactor: Arc<TryMutex<Reactor>>,
         remote: Arc<Remote>,
-        former: Option<JoinHandle<()>>,
-    ) -> io::Result<JoinHandle<()>> {
-        thread::Builder::new().name("anyloop alarm".to_string()).spawn(move || {
-            if let Some(former) = former {
-                let _ = former.join(); // it may have panicked, in the host's function
-            }
-            self.wait(&reactor, &remote);
-        })
+    ) -> io::Result<()> {
+        let builder = thread::Builder::new().name("anyloop alarm".to_string());
+        builder.spawn(move || self.wait(&reactor, &remote)).map(drop)
     }
 
     /// The host has polled: it is called again when something happens, or at this time. Returns whether
@@ -111,6 +106,9 @@ impl Alarm {
             }
             drop(reactor);
             let mut state = self.state();
+            if state.ended && !remote.is_asleep() {
+                remote.ring_anyway(); // this one has heard it in the stead of whoever waits now
+            }
             let due = state.deadline.is_some_and(|deadline| deadline <= now());
             // Whoever rings for the host finds it asleep, and leaves it awake.
             if state.armed && !state.ended && (seen || due || !remote.is_asleep()) {

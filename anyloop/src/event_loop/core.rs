@@ -40,6 +40,8 @@ pub(super) struct Core<K: Kind> {
     pub(super) leader_until: Option<Instant>,
     pub(super) parked: usize,
     pub(super) runners: usize,
+    /// What a host was told, by which it may sleep: until when there is nothing to do.
+    pub(super) told: Option<Option<Instant>>,
     /// Kept for its memory.
     pub(super) mail: Vec<Mail>,
     pub(super) expired: Vec<u32>,
@@ -71,6 +73,7 @@ impl<K: Kind> Core<K> {
             leader_until: None,
             parked: 0,
             runners: 0,
+            told: None,
             mail: Vec::new(),
             expired: Vec::new(),
         }
@@ -175,6 +178,17 @@ impl<K: Kind> Core<K> {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let near = self.near.peek().map(|Reverse((deadline, ..))| *deadline);
         [self.timers.next_due(), self.wheel.next(), near].into_iter().flatten().min()
+    }
+
+    /// Whether a host may sleep longer than it should. This is said once.
+    pub(super) fn take_misled(&mut self) -> bool {
+        let Some(until) = self.told else { return false };
+        let next = self.next_deadline();
+        let is_misled = next.is_some_and(|next| until.is_none_or(|until| next < until));
+        if is_misled {
+            self.told = None;
+        }
+        is_misled
     }
 
     /// What is due becomes ready, behind what has arrived: a pong that came in time counts.

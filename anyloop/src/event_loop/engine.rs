@@ -21,7 +21,6 @@ use super::remote::Remote;
 use super::runner::{Bounds, Runner, Wait};
 use super::source::{Buffers, Events, Token};
 use super::timers::Key;
-use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 
 /// Has what runners share to itself.
@@ -35,7 +34,7 @@ pub struct Engine<K: Kind> {
     pub(super) parked: Condvar,
     /// Held by the leader; or by the alarm, which then waits in its stead.
     pub(super) reactor: Arc<TryMutex<Reactor>>,
-    pub(super) alarm: Mutex<Option<(Arc<Alarm>, JoinHandle<()>)>>,
+    pub(super) alarm: Mutex<Option<Arc<Alarm>>>,
     pub(super) registry: Registry,
     pub(super) remote: Arc<Remote>,
     /// For runners to take, and nested ones others.
@@ -118,54 +117,57 @@ impl<K: Kind> Engine<K> {
     pub(super) fn set_alarm(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
         // Until the new one is there, so that whoever leaves meanwhile arms that.
         let mut place = self.alarm();
-        let (former, thread) = self.end(&mut place).unzip();
         let core = self.lock();
         let (is_armed, timeout) = (core.runners == 0, self.timeout_of(&core));
         drop(core);
         let alarm = Alarm::new(is_armed, timeout.map(|timeout| now() + timeout), wake);
-        let (reactor, remote) = (self.reactor.clone(), self.remote.clone());
-        let thread = alarm.clone().start(reactor, remote, thread);
-        let result = thread.map(|thread| *place = Some((alarm.clone(), thread)));
+        let result = alarm.clone().start(self.reactor.clone(), self.remote.clone());
+        let other = match result {
+            Ok(()) => place.replace(alarm),
+            Err(_) => Some(alarm),
+        };
         drop(place);
-        drop((former, alarm)); // with functions of the program's, maybe
+        self.end(other);
         result
     }
 
     /// The host wakes by itself again.
     pub(super) fn end_alarm(&self) {
-        let former = self.end(&mut self.alarm());
-        drop(former); // its thread ends by itself
+        let former = self.alarm().take();
+        self.end(former);
     }
 
-    /// The thread is about to end.
-    fn end(
-        &self,
-        place: &mut Option<(Arc<Alarm>, JoinHandle<()>)>,
-    ) -> Option<(Arc<Alarm>, JoinHandle<()>)> {
-        let former = place.take()?;
-        former.0.end();
-        self.remote.ring_anyway();
-        Some(former)
+    /// Ends one that has left its place, and drops what is the program's of it.
+    fn end(&self, alarm: Option<Arc<Alarm>>) {
+        if let Some(alarm) = alarm {
+            alarm.end();
+            self.remote.ring_anyway();
+        }
     }
 
     /// The core may be locked under this lock, not the other way round. Nothing of the program's is called
     /// under it.
-    fn alarm(&self) -> MutexGuard<'_, Option<(Arc<Alarm>, JoinHandle<()>)>> {
+    fn alarm(&self) -> MutexGuard<'_, Option<Arc<Alarm>>> {
         self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A runner is about to wait at the sockets, so the alarm does not.
     pub(super) fn disarm(&self) {
-        let alarm = self.alarm().as_ref().map(|(alarm, _)| alarm.clone());
-        if alarm.is_some_and(|alarm| alarm.disarm()) {
+        if self.alarm().as_ref().is_some_and(|alarm| alarm.disarm()) {
             self.remote.ring_anyway();
         }
     }
 
-    /// The host has polled, or something has changed for it.
+    /// A run call has returned, or the loop was reset: if nobody is inside, the alarm waits for the host.
     pub(super) fn arm(&self) {
-        let Some(alarm) = self.alarm().as_ref().map(|(alarm, _)| alarm.clone()) else { return };
-        let deadline = self.next_timeout().map(|timeout| now() + timeout);
+        let place = self.alarm();
+        let Some(alarm) = &*place else { return };
+        // Both at once: whoever enters meanwhile would find it not armed yet, and wait behind it.
+        let core = self.lock();
+        if core.runners > 0 {
+            return; // the last of them arms it
+        }
+        let deadline = self.timeout_of(&core).map(|timeout| now() + timeout);
         if alarm.arm(deadline) {
             self.remote.ring_anyway();
         }
@@ -174,22 +176,27 @@ impl<K: Kind> Engine<K> {
     /// Makes the loop ready to run again.
     pub(crate) fn reset(&self) -> bool {
         let core = self.lock();
-        let possible = core.runners == 0;
-        if possible {
+        if core.runners > 0 {
+            return false;
+        }
+        if self.remote.is_stopped() {
             self.remote.unstop();
             self.remote.set_asleep(true);
-            if core.is_ready(&self.remote) {
+            // A host was told that there is no deadline.
+            if core.is_ready(&self.remote) || core.next_deadline().is_some() {
                 self.remote.ring();
             }
             drop(core);
             self.arm();
         }
-        possible
+        true
     }
 
     /// How long nothing is to be done, as far as is known; `None`: for ever.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        self.timeout_of(&self.lock())
+        let mut core = self.lock();
+        core.told = Some(if self.remote.is_stopped() { None } else { core.next_deadline() });
+        self.timeout_of(&core)
     }
 
     fn timeout_of(&self, core: &Core<K>) -> Option<Duration> {
@@ -256,8 +263,8 @@ impl<K: Kind> Engine<K> {
     /// not told of it again and again.
     fn take_note(&self) {
         let mut core = self.lock();
-        if core.runners > 0 {
-            return; // they do
+        if core.runners > 0 || !self.remote.is_stopped() {
+            return; // they do; or it was reset, and somebody was called who will
         }
         if let Some(mut reactor) = self.free_reactor() {
             core.note(reactor.wait(Some(Duration::ZERO), &mut Room::new()).iter());

@@ -97,9 +97,14 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// Watch the [descriptor](Self::as_fd) for reading, wake up after [`next_timeout`](Self::next_timeout)
 /// at the latest, and then call [`poll`](Self::poll), or [`poll_budget`](Self::poll_budget). As long as
 /// anything is ready the descriptor is readable; and it becomes readable when another thread posts,
-/// sends, or sets an earlier timer. A host that is told of edges only polls until `next_timeout` is not
+/// sends, sets an earlier timer, stops the loop or resets it, and when the loop runs out of work. It may be
+/// readable once when there is nothing. A host that is told of edges only polls until `next_timeout` is not
 /// zero before it waits for the next. Where no descriptor can be watched, have a function
-/// [called](Self::set_wakeup).
+/// [called](Self::set_wakeup); one loop does one or the other.
+///
+/// Other threads may be in run calls beside the host. What they have left when the last of them returns, the
+/// host is woken for. While one of them is in a handler the host is woken for sockets, but not for what
+/// is posted or sent: that waits until a handler returns, or the host polls.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -190,7 +195,7 @@ macro_rules! methods {
             }
 
             /// Calls the handlers that are ready, and those that become ready by what they post. The sockets
-            /// are looked at once.
+            /// are looked at once, unless another thread looks at them now.
             ///
             /// A function that posts itself anew keeps it from returning; [`poll_budget`](Self::poll_budget)
             /// does not let it.
@@ -204,7 +209,8 @@ macro_rules! methods {
             }
 
             /// As [`poll`](Self::poll), with at most so many handlers, and none that begins after `until`: for
-            /// the frame of a game or a GUI.
+            /// the frame of a game or a GUI. Where that leaves it nothing to call, it does not look at the sockets
+            /// either, and something counts as ready.
             ///
             /// ```
             /// # use anyloop::EventLoop;
@@ -256,12 +262,18 @@ macro_rules! methods {
             /// Has `wake` called when there is something to do, by a thread that only waits for it: for
             /// hosts that cannot watch a descriptor, but can be sent an event (winit's proxy, SDL's user
             /// events, `PostMessage`). `wake` is to have the host call [`poll`](Self::poll) on its own
-            /// thread, and is not called again before a run call has returned. It must not panic. A
-            /// former one is called no more, unless its thread is in that call now.
+            /// thread, and is not called again before a run call has returned; and not while a thread is in
+            /// one, nor between the poll that finds the loop stopped and its [reset](Self::reset). It may be
+            /// called when there is nothing, and is called when the loop has ended: ask whether it is
+            /// [stopped](Self::stopped) after each poll.
+            ///
+            /// `wake` must not panic. Where it owns the loop, that lives until
+            /// [`clear_wakeup`](Self::clear_wakeup). A former one is called no more, unless its thread is in
+            /// that call now. Any thread may call this at any time, also `wake`.
             ///
             /// # Errors
             ///
-            /// No thread could be started.
+            /// No thread could be started: things are as before.
             pub fn set_wakeup(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
                 self.engine.set_alarm(wake)
             }
@@ -272,7 +284,8 @@ macro_rules! methods {
             }
 
             /// How long nothing is to be done if nothing happens: for a loop that waits for this one. Zero:
-            /// something is ready. `None`: no timer is set, or the loop is stopped.
+            /// something is ready, or due, if only for another thread in a run call. `None`: nothing will be
+            /// due, neither a timer nor a timeout of the protocol; or the loop is stopped.
             #[must_use]
             pub fn next_timeout(&self) -> Option<Duration> {
                 self.engine.next_timeout()
@@ -334,7 +347,7 @@ macro_rules! methods {
             }
         }
 
-        /// Readable when something is ready.
+        /// Readable when something is ready; see *Inside another loop*.
         #[cfg(unix)]
         impl AsFd for $type {
             fn as_fd(&self) -> BorrowedFd<'_> {

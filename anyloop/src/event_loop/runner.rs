@@ -194,6 +194,9 @@ impl<'e, K: Kind> Runner<'e, K> {
                 break Err(panic);
             }
         };
+        if !self.has_looked && !core.has_leader {
+            core.look_again = true; // a host that is told of edges was told already
+        }
         drop(core);
         self.buffers = Some(buffers);
         result
@@ -500,9 +503,12 @@ impl<K: Kind> Drop for Runner<'_, K> {
         let mut core = engine.lock();
         core.runners -= 1;
         if core.runners == 0 {
-            engine.remote.set_asleep(true);
-            if core.is_ready(&engine.remote) && !engine.remote.is_stopped() {
-                engine.remote.ring(); // a host that watches the descriptor calls again
+            let remote = &engine.remote;
+            remote.set_asleep(true);
+            // A host that was not inside cannot know any of this.
+            let is_over = remote.is_stopped() || !remote.has_work();
+            if core.take_misled() || is_over || core.is_ready(remote) {
+                remote.ring();
             }
             drop(core);
             engine.arm();

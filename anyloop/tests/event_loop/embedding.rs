@@ -186,6 +186,48 @@ fn the_descriptor_is_readable_after_what_other_threads_ask_for() {
 }
 
 #[test]
+fn the_descriptor_is_readable_after_what_a_run_call_of_another_thread_has_changed() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let guard = event_loop.keep_alive();
+        let inside = event_loop.clone();
+        let runs: [(&str, &(dyn Fn() + Sync)); 3] = [
+            ("poll", &|| _ = event_loop.poll()),
+            ("run_one", &|| _ = event_loop.run_one()),
+            ("run_for", &|| _ = event_loop.run_for(Duration::from_millis(5))),
+        ];
+        for (i, (what, run)) in runs.into_iter().enumerate() {
+            let soon = Duration::from_secs(100 - 10 * i as u64);
+            come_to_rest(&event_loop);
+            assert!(event_loop.next_timeout().is_none_or(|timeout| timeout > soon));
+            let sets = inside.clone();
+            elsewhere(|| {
+                event_loop.post(move || _ = sets.set_timer(soon, |_| ()));
+                run();
+            });
+            assert!(is_ready(&event_loop), "after a timer that was set in {what}");
+            come_to_rest(&event_loop);
+            assert!(event_loop.next_timeout().unwrap() <= soon);
+        }
+
+        let stops = event_loop.clone();
+        elsewhere(|| {
+            event_loop.post(move || stops.stop());
+            event_loop.run();
+        });
+        assert!(is_ready(&event_loop), "after a stop");
+        event_loop.poll();
+        assert!(!is_ready(&event_loop), "the host knows of the stop");
+        assert_eq!(event_loop.next_timeout(), None);
+        elsewhere(|| event_loop.reset().unwrap());
+        assert!(is_ready(&event_loop), "after a reset");
+        come_to_rest(&event_loop);
+        assert!(event_loop.next_timeout().is_some());
+        drop(guard);
+    });
+}
+
+#[test]
 fn the_descriptor_is_readable_after_what_this_thread_asks_for_outside_of_a_run_call() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
@@ -358,6 +400,46 @@ fn a_host_drives_an_echo_server_by_poll_one() {
 fn a_host_drives_an_echo_server_by_budgets() {
     a_host_drives_an_echo_server(|event_loop| {
         event_loop.poll_budget(2, Some(Instant::now() + Duration::from_millis(1)))
+    });
+}
+
+/// A host that is told of edges has taken one, and calls the loop: which must not forget it where it may not
+/// run anything, or has run something else.
+#[test]
+fn an_edge_that_the_host_has_taken_is_not_forgotten() {
+    within_time(|| {
+        let site = Site::new();
+        let peers = [site.open(), site.open(), site.open()];
+        come_to_rest(&site.event_loop);
+        let mut host = Host::of(&site.event_loop);
+        let mut take_edge = || {
+            let begun = Instant::now();
+            loop {
+                host.poll.poll(&mut host.events, Some(PATIENCE)).unwrap();
+                match host.events.is_empty() {
+                    false => break,
+                    true => assert!(begun.elapsed() < PATIENCE, "there is no edge"),
+                }
+            }
+        };
+        let is_up = Some(Instant::now());
+        for (handlers, until) in [(0, None), (u64::MAX, is_up)] {
+            peers[0].send(text("a"));
+            take_edge();
+            assert_eq!(site.event_loop.poll_budget(handlers, until), 0);
+            assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
+            assert_eq!(site.event_loop.poll(), 1);
+        }
+
+        peers[0].send(text("a"));
+        peers[1].send(text("b"));
+        take_edge();
+        assert_eq!(site.event_loop.poll_one(), 1);
+        peers[2].send(text("c"));
+        take_edge();
+        assert_eq!(site.event_loop.poll_one(), 1); // of those that were seen before
+        assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
+        assert_eq!(site.event_loop.poll(), 1);
     });
 }
 

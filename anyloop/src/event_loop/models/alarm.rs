@@ -34,6 +34,14 @@ impl Called {
     }
 }
 
+/// Has the loop set this when it calls.
+fn set_signal(event_loop: &EventLoop) -> Signal {
+    let signal = Signal::default();
+    let called = signal.clone();
+    event_loop.set_wakeup(move || called.set()).unwrap();
+    signal
+}
+
 #[test]
 fn the_alarm_calls_the_host_for_what_is_posted() {
     check(|| {
@@ -100,9 +108,7 @@ fn the_alarm_calls_the_host_for_an_earlier_timer() {
 fn the_alarm_calls_the_host_for_a_timer_that_a_poll_has_set() {
     check(|| {
         let event_loop = new_loop();
-        let signal = Signal::default();
-        let called = signal.clone();
-        event_loop.set_wakeup(move || called.set()).unwrap();
+        let signal = set_signal(&event_loop);
         let inside = event_loop.clone();
         event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
         let mut ran = event_loop.poll(); // before it is called
@@ -150,9 +156,7 @@ fn the_alarm_calls_again_after_a_run_call() {
     check(|| {
         let event_loop = new_loop();
         let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
-        let signal = Signal::default();
-        let called = signal.clone();
-        event_loop.set_wakeup(move || called.set()).unwrap();
+        let signal = set_signal(&event_loop);
         let poster = thread::spawn(move || {
             handle.post(|| ()).unwrap();
             handle.post(|| ()).unwrap();
@@ -186,9 +190,7 @@ fn the_alarm_that_is_set_beside_a_runner_calls_when_that_has_left() {
         let event_loop = new_loop();
         let (guard, handle) = (event_loop.keep_alive(), event_loop.handle());
         let other = spawn(&event_loop, |event_loop| event_loop.run_one());
-        let signal = Signal::default();
-        let called = signal.clone();
-        event_loop.set_wakeup(move || called.set()).unwrap();
+        let signal = set_signal(&event_loop);
         handle.post(|| ()).unwrap();
         handle.post(move || drop(guard)).unwrap();
         let mut ran = other.join().unwrap();
@@ -237,5 +239,174 @@ fn the_alarm_that_is_set_beside_a_poll_knows_its_timers() {
             ran += event_loop.poll();
         }
         setter.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_knows_the_timer_of_the_other_of_two_polls() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let signal = set_signal(&event_loop);
+        let inside = event_loop.clone();
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
+            event_loop.poll()
+        });
+        let mut ran = event_loop.poll() + other.join().unwrap();
+        while ran < 2 {
+            signal.take();
+            ran += event_loop.poll();
+        }
+    });
+}
+
+#[test]
+fn the_alarm_leaves_the_sockets_to_a_runner_that_came_as_a_poll_ended() {
+    check(|| {
+        let event_loop = new_loop();
+        let guard = event_loop.keep_alive();
+        event_loop.set_wakeup(|| ()).unwrap();
+        let inside = event_loop.clone();
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || {
+                inside.set_timer(SOON, |result| result.unwrap());
+                drop(guard);
+            });
+            event_loop.run()
+        });
+        assert_eq!(event_loop.poll() + other.join().unwrap(), 2);
+    });
+}
+
+#[test]
+fn the_alarm_calls_the_host_for_what_is_posted_after_a_reset() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let signal = set_signal(&event_loop);
+        event_loop.stop();
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.reset().unwrap();
+            event_loop.post(|| ());
+        });
+        let mut ran = event_loop.poll(); // of a loop that is stopped, or is not any more
+        while ran < 1 {
+            signal.take();
+            ran += event_loop.poll();
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_calls_the_host_when_work_runs_out() {
+    check(|| {
+        let event_loop = new_loop();
+        let guard = event_loop.keep_alive();
+        let signal = set_signal(&event_loop);
+        let other = thread::spawn(move || drop(guard));
+        event_loop.poll();
+        while !event_loop.stopped() {
+            signal.take();
+            event_loop.poll();
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_calls_the_host_when_another_runner_has_stopped_the_loop() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let signal = set_signal(&event_loop);
+        let inside = event_loop.clone();
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || inside.stop());
+            event_loop.poll();
+        });
+        while !event_loop.stopped() {
+            signal.take();
+            event_loop.poll();
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn the_alarm_calls_once_though_a_loop_is_reset_that_is_not_stopped() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let called = Called::default();
+        called.set(&event_loop);
+        event_loop.post(|| ());
+        event_loop.reset().unwrap();
+        thread::yield_now();
+        called.poll(&event_loop);
+    });
+}
+
+#[test]
+fn an_alarm_that_ends_keeps_nothing_from_who_watches_the_descriptor() {
+    check(|| {
+        let event_loop = new_loop();
+        let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
+        event_loop.set_wakeup(|| ()).unwrap();
+        event_loop.clear_wakeup();
+        let poster = thread::spawn(move || handle.post(|| ()).unwrap());
+        let mut ran = 0;
+        while ran < 1 {
+            doorbell(&event_loop).await_readable(event_loop.next_timeout());
+            ran += event_loop.poll();
+            thread::yield_now(); // to the alarm, which has the bell
+        }
+        poster.join().unwrap();
+    });
+}
+
+#[test]
+fn a_call_of_the_alarm_may_set_another() {
+    check(|| {
+        let event_loop = new_loop();
+        let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
+        let signal = Signal::default();
+        let (called, again) = (signal.clone(), event_loop.clone());
+        let set = move || {
+            let called = called.clone();
+            again.set_wakeup(move || called.set()).unwrap();
+        };
+        event_loop.set_wakeup(set).unwrap();
+        handle.post(|| ()).unwrap();
+        signal.take();
+        assert_eq!(event_loop.poll(), 1);
+        event_loop.clear_wakeup();
+    });
+}
+
+#[test]
+fn a_call_of_the_alarm_may_end_it() {
+    check(|| {
+        let event_loop = new_loop();
+        let guard = event_loop.keep_alive();
+        let again = event_loop.clone();
+        event_loop.set_wakeup(move || again.clear_wakeup()).unwrap();
+        let other = thread::spawn(move || drop(guard));
+        event_loop.post(|| ());
+        event_loop.run();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_loop_ends_beside_its_alarm() {
+    check(|| {
+        let event_loop = new_loop();
+        let handle = event_loop.handle();
+        event_loop.set_wakeup(|| ()).unwrap();
+        let other = thread::spawn(move || _ = handle.post(|| ()));
+        drop(event_loop);
+        other.join().unwrap();
     });
 }

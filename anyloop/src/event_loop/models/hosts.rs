@@ -15,6 +15,15 @@ fn host(event_loop: &EventLoop, count: usize) {
     assert_eq!(ran, count);
 }
 
+/// Does it until the loop is stopped.
+fn host_to_the_end(event_loop: &EventLoop) {
+    while !event_loop.stopped() {
+        doorbell(event_loop).await_readable(event_loop.next_timeout());
+        event_loop.poll();
+        thread::yield_now(); // to another runner, which has what is due
+    }
+}
+
 #[test]
 fn a_host_is_woken_as_long_as_something_is_ready() {
     check(|| {
@@ -85,5 +94,80 @@ fn a_host_is_woken_for_what_another_runner_leaves() {
             doorbell(&event_loop).await_readable(None);
             event_loop.poll_one();
         }
+    });
+}
+
+#[test]
+fn a_host_is_woken_when_work_runs_out() {
+    check(|| {
+        let event_loop = new_loop();
+        let guard = event_loop.keep_alive();
+        let other = thread::spawn(move || drop(guard));
+        event_loop.poll();
+        host_to_the_end(&event_loop);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_is_woken_when_another_runner_has_stopped_the_loop() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let inside = event_loop.clone();
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || inside.stop());
+            event_loop.poll();
+        });
+        host_to_the_end(&event_loop);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_is_woken_for_a_timer_that_another_runner_leaves() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let (inside, handle) = (event_loop.clone(), event_loop.handle());
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || drop(inside.set_timer(SOON, move |_| handle.stop().unwrap())));
+            event_loop.poll();
+        });
+        host_to_the_end(&event_loop);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_is_woken_for_a_timer_that_is_set_beside_another_runner() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let other = spawn(&event_loop, |event_loop| event_loop.poll());
+        let setter = spawn(&event_loop, |event_loop| {
+            let handle = event_loop.handle();
+            event_loop.set_timer(SOON, move |_| handle.stop().unwrap());
+        });
+        host_to_the_end(&event_loop);
+        other.join().unwrap();
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_is_woken_for_a_timer_by_a_reset() {
+    check(|| {
+        let event_loop = new_loop();
+        event_loop.set_timer(SOON, |result| result.unwrap());
+        event_loop.stop();
+        event_loop.poll();
+        let other = spawn(&event_loop, |event_loop| event_loop.reset().unwrap());
+        let mut ran = 0;
+        while ran < 1 {
+            doorbell(&event_loop).await_readable(event_loop.next_timeout());
+            ran += event_loop.poll();
+        }
+        other.join().unwrap();
     });
 }
