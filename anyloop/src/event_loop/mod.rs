@@ -262,9 +262,9 @@ macro_rules! methods {
             /// Has `wake` called when there is something to do, by a thread that only waits for it: for
             /// hosts that cannot watch a descriptor, but can be sent an event (winit's proxy, SDL's user
             /// events, `PostMessage`). `wake` is to have the host call [`poll`](Self::poll) on its own
-            /// thread, and is not called again before a run call has returned; and not while a thread is in
-            /// one, nor between the poll that finds the loop stopped and its [reset](Self::reset). It may be
-            /// called when there is nothing, and is called when the loop has ended: ask whether it is
+            /// thread, and is not called again before a run call has returned and nobody is in one; nor
+            /// between a poll that has found the loop stopped and the [reset](Self::reset). It may be called when
+            /// there is nothing, and is called when the loop has ended: ask whether it is
             /// [stopped](Self::stopped) after each poll.
             ///
             /// `wake` must not panic. Where it owns the loop, that lives until
