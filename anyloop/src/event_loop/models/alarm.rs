@@ -410,3 +410,26 @@ fn a_loop_ends_beside_its_alarm() {
         other.join().unwrap();
     });
 }
+
+#[test]
+fn the_alarm_that_a_job_sets_calls_when_the_poll_has_returned() {
+    check(|| {
+        let event_loop = new_loop();
+        let (called, inside) = (Count::default(), event_loop.clone());
+        let (calls, signal) = (called.clone(), Signal::default());
+        let set = signal.clone();
+        event_loop.post(move || {
+            let wake = move || {
+                called.add();
+                set.set();
+            };
+            inside.set_wakeup(wake).unwrap();
+            inside.post(|| ()); // the next poll's
+            thread::yield_now();
+            assert_eq!(calls.get(), 0);
+        });
+        assert_eq!(event_loop.poll_one(), 1);
+        signal.take();
+        assert_eq!(event_loop.poll(), 1);
+    });
+}
