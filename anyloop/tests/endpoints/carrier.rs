@@ -18,6 +18,9 @@ pub(crate) trait Carrier: 'static {
     type Transport: Transport;
     type End<H: Handler>: End<H>;
 
+    /// Whether time passes by itself, and not only where a test lets it.
+    const REAL_TIME: bool = false;
+
     /// So much of what has arrived was taken, as far as can be seen.
     #[track_caller]
     fn assert_taken(taken: usize, expected: usize) {

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyloop::endpoint::{ClientSettings, Factory, LocalHandlers, Verdict};
+use anyloop::endpoint::{Factory, LocalHandlers, Verdict};
 use anyloop::proto::CloseCode;
 use anyloop::proto::handshake::Accept;
-use anyloop::{Client, Handlers, Server};
+use anyloop::{Handlers, Server};
 
 use crate::carrier::{Carrier, Clock, End, over_each_carrier};
 use crate::record::{Log, recording};
-use crate::subject::{Subject, client_settings, new_server, server_settings};
+use crate::subject::{Subject, client_settings, new_client, new_server, server_settings};
 use crate::wire::{self, text};
 
 over_each_carrier! {
@@ -49,8 +49,7 @@ fn another_factory_holds_for_connections_made_afterwards<C: Carrier>() {
     assert_eq!(first.take().last().unwrap(), "text a");
     assert_eq!(second.take().last().unwrap(), "open");
 
-    let mut client = Client::<C::Transport>::new(client_settings(|_| ()));
-    C::set_clock(client.transport_mut(), &clock);
+    let mut client = new_client::<C, _>(client_settings(|_| ()), Handlers::new(), &clock);
     client.set_factory(recording(&second));
     let _client = Subject::<C>::of_client(&client, &clock).open();
     assert_eq!(second.take(), ["open"]);
@@ -147,9 +146,7 @@ fn closures_of_one_thread_serve_clients<C: Carrier>() {
     let clock = Clock::default();
     let notes = Notes::default();
     let told = notes.clone();
-    let settings: ClientSettings = client_settings(|_| ());
-    let mut client = Client::<C::Transport, _>::with_factory(settings, LocalHandlers::new());
-    C::set_clock(client.transport_mut(), &clock);
+    let mut client = new_client::<C, _>(client_settings(|_| ()), LocalHandlers::new(), &clock);
     client.on_message(move |message, context| {
         told.borrow_mut().push(format!("{} bytes", message.as_bytes().len()));
         let _ = context.close(CloseCode::NORMAL, "");

@@ -77,6 +77,8 @@ impl<const UNIX: bool> Carrier for Sockets<UNIX> {
     type Transport = LocalNet;
     type End<H: Handler> = SocketEnd<H>;
 
+    const REAL_TIME: bool = true;
+
     /// The socket takes everything.
     fn assert_taken(_: usize, _: usize) {}
 

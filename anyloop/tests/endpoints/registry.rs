@@ -11,7 +11,9 @@ use anyloop::{Handlers, Server};
 
 use crate::carrier::{Carrier, Clock, End, over_each_carrier};
 use crate::record::{Log, recording};
-use crate::subject::{Subject, new_server, open_client, seconds, server_settings};
+use crate::subject::{
+    Subject, client_settings, new_client, new_server, open_client, seconds, server_settings,
+};
 use crate::wire::{self, text};
 
 over_each_carrier! {
@@ -143,10 +145,9 @@ fn a_server_shuts_down_gracefully<C: Carrier>() {
 
 fn a_client_endpoint_knows_its_connections<C: Carrier>() {
     let clock = Clock::default();
-    let mut settings = crate::subject::client_settings(|_| ());
+    let mut settings = client_settings(|_| ());
     settings.backlog.cap = 100;
-    let mut client = anyloop::Client::<C::Transport>::new(settings);
-    C::set_clock(client.transport_mut(), &clock);
+    let client = new_client::<C, _>(settings, Handlers::new(), &clock);
     let mut first = Subject::<C>::of_client(&client, &clock).open();
     let mut second = Subject::<C>::of_client(&client, &clock).open();
     assert_eq!(client.connections().len(), 2);
@@ -195,8 +196,7 @@ fn everything_is_counted_once<C: Carrier>() {
 
 fn clients_count_as_well<C: Carrier>() {
     let clock = Clock::default();
-    let mut client = anyloop::Client::<C::Transport>::new(crate::subject::client_settings(|_| ()));
-    C::set_clock(client.transport_mut(), &clock);
+    let client = new_client::<C, _>(client_settings(|_| ()), Handlers::new(), &clock);
     Subject::<C>::of_client(&client, &clock).open().close_by_peer();
     let mut refused = Subject::<C>::of_client(&client, &clock);
     refused.end.start();

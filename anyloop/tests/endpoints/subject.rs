@@ -102,9 +102,7 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
         factory: impl Factory<Handler = H> + 'static,
     ) -> Self {
         let clock = Clock::default();
-        let mut client = Client::with_factory(settings, factory);
-        C::set_clock(client.transport_mut(), &clock);
-        Self::of_client(&client, &clock)
+        Self::of_client(&new_client::<C, _>(settings, factory, &clock), &clock)
     }
 
     pub(crate) fn of_client<F: Factory<Handler = H> + 'static>(
@@ -216,14 +214,40 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
     }
 }
 
+/// A time in which no connection ends by itself, however slow the machine.
+const AGES: Duration = seconds(3600);
+
+/// Tests that run in real time are not about the times that connections have.
+fn lengthen<C: Carrier>(times: &mut [&mut Option<Duration>]) {
+    if C::REAL_TIME {
+        times.iter_mut().for_each(|time| **time = time.map(|_| AGES));
+    }
+}
+
 pub(crate) fn new_server<C: Carrier, F: Factory>(
-    settings: ServerSettings,
+    mut settings: ServerSettings,
     factory: F,
     clock: &Clock,
 ) -> Server<C::Transport, F> {
+    let options = Arc::make_mut(&mut settings.handshake);
+    let close_timeout = &mut Arc::make_mut(&mut options.connection).close_timeout;
+    lengthen::<C>(&mut [&mut options.open_timeout, &mut options.verdict_timeout, close_timeout]);
     let mut server = Server::with_factory(settings, factory);
     C::set_clock(server.transport_mut(), clock);
     server
+}
+
+pub(crate) fn new_client<C: Carrier, F: Factory>(
+    mut settings: ClientSettings,
+    factory: F,
+    clock: &Clock,
+) -> Client<C::Transport, F> {
+    let options = Arc::make_mut(&mut settings.handshake);
+    let close_timeout = &mut Arc::make_mut(&mut options.connection).close_timeout;
+    lengthen::<C>(&mut [&mut options.open_timeout, close_timeout]);
+    let mut client = Client::with_factory(settings, factory);
+    C::set_clock(client.transport_mut(), clock);
+    client
 }
 
 /// A client and a server, joined.
@@ -239,9 +263,8 @@ impl<C: Carrier, K: Handler, S: Handler> Pair<C, K, S> {
         server: (ServerSettings, impl Factory<Handler = S> + 'static),
     ) -> Self {
         let clock = Clock::default();
-        let mut endpoint = Client::with_factory(client.0, client.1);
-        C::set_clock(endpoint.transport_mut(), &clock);
-        let mut client = Subject::<C, K>::of_client(&endpoint, &clock);
+        let client = new_client::<C, _>(client.0, client.1, &clock);
+        let mut client = Subject::<C, K>::of_client(&client, &clock);
         let server =
             Subject::<C, S>::of_server(&new_server::<C, _>(server.0, server.1, &clock), &clock);
         client.end.start();
