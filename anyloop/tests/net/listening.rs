@@ -17,6 +17,13 @@ fn is_refused(address: SocketAddr) -> bool {
         .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
+/// Other tests start processes, and between its fork and its exec such a child holds every listener of
+/// this one: what is closed may be so a moment later.
+#[track_caller]
+fn await_refused(address: SocketAddr) {
+    until("it is refused", || is_refused(address));
+}
+
 /// The error's address, and what the system has said.
 fn listen_error(error: Error) -> (String, ErrorKind) {
     match error {
@@ -206,7 +213,7 @@ fn all_addresses_of_a_name_or_none() {
     let error = server.listen(Several(vec![free, taken.local_addr().unwrap()])).unwrap_err();
     assert_eq!(listen_error(error).1, ErrorKind::AddrInUse);
     assert!(!server.is_listening() && server.local_addresses().is_empty());
-    assert!(is_refused(free), "what was bound first is free again");
+    await_refused(free); // what was bound first is free again
 
     let error = server.listen(Several(Vec::new())).unwrap_err();
     assert!(matches!(error, Error::Resolve { .. }), "{error:?}");
@@ -341,7 +348,7 @@ fn listening_stops_at_once() {
         }
         drop(Peer::silent(address));
         server.stop_listening();
-        assert!(is_refused(address));
+        await_refused(address);
         assert!(!server.is_listening() && !server.is_accepting());
         assert_eq!((server.local_addr(), server.local_addresses()), (None, Vec::new()));
         assert_eq!(server.run().unwrap(), 0);
@@ -363,7 +370,7 @@ fn connections_go_on_when_listening_stops() {
     let mut shaking = Peer::silent(running.address);
     until("both are accepted", || running.server.counters().made == 2);
     running.server.stop_listening();
-    assert!(is_refused(running.address));
+    await_refused(running.address);
     shaking.shake_hands();
     shaking.echo("late");
     open.echo("early");
@@ -392,7 +399,7 @@ fn a_handler_stops_listening() {
     let thread = std::thread::spawn(move || Peer::open(address).close());
     server.run().unwrap();
     thread.join().unwrap();
-    assert!(is_refused(address));
+    await_refused(address);
 }
 
 #[test]
@@ -408,7 +415,7 @@ fn a_server_that_is_dropped_accepts_nothing_and_its_connections_go_on() {
     run_until(&event_loop, "the peer is open", || peer.is_finished());
     let mut peer = peer.join().unwrap();
     drop(server);
-    assert!(is_refused(address));
+    await_refused(address);
     let peer = std::thread::spawn(move || {
         peer.echo("still");
         peer.close();
@@ -432,7 +439,7 @@ fn a_server_that_is_dropped_with_its_loop_closes_everything() {
     drop((server, event_loop));
     assert!(peer.read_to_end().is_empty());
     assert!(handle.send("anyone?").is_err());
-    assert!(is_refused(address));
+    await_refused(address);
 }
 
 /// Two families on one port, where the second must not disturb the first.

@@ -177,6 +177,7 @@ pub(crate) fn run_until(event_loop: &EventLoop, what: &str, mut done: impl FnMut
 }
 
 /// Waits until something that happens on other threads is so.
+#[track_caller]
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
