@@ -35,8 +35,8 @@ fn fail(mut client: Client<Net>, begin: impl FnOnce(&Client<Net>)) -> (Told, Dur
         };
         tells.lock().unwrap().push((failure.cause(), stage));
     });
+    let start = Instant::now(); // before its times begin
     begin(&client);
-    let start = Instant::now();
     assert_eq!(client.run().unwrap(), 1);
     let elapsed = start.elapsed();
     let mut told = told.lock().unwrap();

@@ -142,9 +142,9 @@ fn closing_has_its_time() {
     });
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
+    let start = Instant::now(); // before its time begins
     peer.send(&[wire::text("go")]);
     assert_eq!(peer.receive(), wire::close(1000, ""));
-    let start = Instant::now();
     // What goes on coming does not prolong it.
     let mut writing = peer.stream.try_clone().unwrap();
     let more = wire::text("more").bytes(peer.role);
@@ -172,10 +172,10 @@ fn a_client_waits_for_the_server_to_end_the_stream() {
     for ends in [true, false] {
         let (address, thread) = crate::peer::serve(move |mut peer| {
             peer.read_head();
+            let start = Instant::now(); // before its time begins
             peer.write(wire::RESPONSE);
             assert_eq!(peer.receive(), wire::close(1000, ""));
             peer.send(&[wire::close(1000, "")]);
-            let start = Instant::now();
             if ends {
                 thread::sleep(millis(100));
                 peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
