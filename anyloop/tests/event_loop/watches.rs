@@ -92,7 +92,10 @@ fn sources_that_are_always_ready_hold_up_neither_timers_nor_posts_nor_the_end_of
                 event_loop.watch(near, WatchMode::Read, |_, _| ControlFlow::Continue(())).unwrap();
                 far_ends.push(far);
             }
-            assert!(event_loop.run_for(Duration::from_millis(2)) > sources, "it is called again");
+            // In one run call; a busy machine may take away all the time of a short one.
+            let mut times = (1..=12).map(|i| Duration::from_millis(1 << i));
+            let again = times.any(|time| event_loop.run_for(time) > sources);
+            assert!(again, "it is called again");
             let (log, stops) = (Log::default(), event_loop.handle());
             for i in 0..3 {
                 let (it, stops) = (log.clone(), stops.clone());

@@ -218,8 +218,10 @@ impl Peer {
             at += 4;
         }
         let end = at + len as usize;
-        let payload = self.input.get(at..end)?.iter().enumerate();
-        let payload = payload.map(|(i, byte)| byte ^ key[i % 4]).collect();
+        let mut payload = self.input.get(at..end)?.to_vec();
+        if key != [0; 4] {
+            payload.iter_mut().enumerate().for_each(|(i, byte)| *byte ^= key[i % 4]);
+        }
         self.input.drain(..end);
         Some(Frame { opcode: first & 0x0f, payload })
     }

@@ -170,21 +170,21 @@ fn a_look_up_that_takes_too_long_cancels_no_other() {
     client.transport_mut().connect.resolve_timeout = Some(4 * LONG);
     client.connect("ws://late.example/").unwrap();
     client.connect("ws://later.example/").unwrap();
-    // Answered when the first has failed, and not before.
+    // Answered when the first has failed, and not before. Where its time was up before a thread took it,
+    // nobody asks for it.
     let address = running.address;
     let watched = log.clone();
     let seen = shared();
     let sees = seen.clone();
     let answering = thread::spawn(move || {
-        let mut others = Vec::new();
-        for _ in 0..3 {
-            others.push(asked.recv_timeout(LONG).unwrap());
-        }
         crate::scene::until("the first has failed", || {
             sees.lock().unwrap().extend(watched.take());
             !sees.lock().unwrap().is_empty()
         });
-        for asked in others {
+        let mut others = 0;
+        while others < 2 {
+            let asked = asked.recv_timeout(LONG).unwrap();
+            others += usize::from(asked.host != "slow.example");
             asked.answer(Ok(vec![address]));
         }
     });
