@@ -1,7 +1,7 @@
 //! `anyloop connect`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -371,7 +371,10 @@ fn at_a_terminal_it_prompts_and_does_not_let_the_peer_control_it() {
     let mut wait_for = |words: &str| {
         while !seen.contains(words) {
             let mut bytes = [0; 1024];
-            let n = screen.read(&mut bytes).expect("it writes");
+            let n = match screen.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("it writes"),
+            };
             seen.push_str(str::from_utf8(&bytes[..n]).expect("it is ASCII"));
         }
         seen.clear();

@@ -167,8 +167,9 @@ impl Peer {
     /// The same of a stream that may be cut anywhere.
     pub(crate) fn try_receive(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
         let mut header = [0; 2];
-        if self.stream.read(&mut header[..1])? == 0 {
-            return Ok(None);
+        match self.stream.read_exact(&mut header[..1]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            result => result?,
         }
         self.stream.read_exact(&mut header[1..])?;
         assert_eq!(header[0] & 0xf0, 0x80, "one frame, without extensions");

@@ -131,6 +131,7 @@ impl<S: Read + Write> Peer<S> {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return all,
                 Ok(n) => all.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return all,
                 Err(error) => panic!("the stream does not end: {error}"),
             }
