@@ -52,6 +52,7 @@ impl<H: Handler> Session<H> {
         self.tell_drained(transport, scratch, now);
         let panic = self.io.take_panic();
         if panic.is_some() {
+            let now = transport.now().unwrap_or(now); // the handler has taken its time
             self.work(transport, &mut scratch.cork, |session, line| session.give_in(line, now));
         }
         self.end_input();

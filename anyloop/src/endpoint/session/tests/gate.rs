@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyloop_proto::handshake::Accept;
-use anyloop_proto::{CloseCode, Instant, Shutdown, TransportError};
+use anyloop_proto::{CloseCode, Instant, Shutdown, State, TransportError};
 
 use super::*;
 
@@ -375,4 +375,15 @@ fn timers_count_from_the_present_of_the_transport() {
     subject.handle().post(set).unwrap();
     subject.drain();
     assert_eq!(subject.session.deadline(), Some(Instant::from_nanos(2_500_000_000)));
+}
+
+/// However long the handler has taken before it panicked.
+#[test]
+fn an_end_by_a_panic_has_its_time_from_then_on() {
+    let mut subject = Subject::<false>::open();
+    let present = subject.now + Duration::from_secs(60);
+    subject.memory.now = Some(present);
+    catch_unwind(AssertUnwindSafe(|| subject.feed(texts(b"!")))).unwrap_err();
+    assert_eq!(subject.session.state(), State::Failed);
+    assert_eq!(subject.session.deadline(), Some(present + Duration::from_secs(5)));
 }
