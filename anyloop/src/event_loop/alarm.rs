@@ -68,6 +68,11 @@ impl Alarm {
         std::mem::replace(&mut self.state().armed, false)
     }
 
+    /// Whether the host has polled since it was called last.
+    pub(super) fn is_armed(&self) -> bool {
+        self.state().armed
+    }
+
     /// It is not called any more; the thread is to be woken.
     pub(super) fn end(&self) {
         self.state().ended = true;

@@ -13,9 +13,13 @@ use super::slots::Slots;
 use super::source::{Events, Token};
 use super::timers::Timers;
 use super::wheel::Wheel;
+use crate::sync::thread::{self, ThreadId};
 
 /// Room for so many jobs is kept when there are none.
 const KEPT: usize = 4096;
+
+/// So many threads are known to have found the loop stopped: of more, some are told again.
+const MOST_AWARE: usize = 64;
 
 /// What runners share. Nobody holds its lock while program code runs.
 pub(super) struct Core<K: Kind> {
@@ -28,8 +32,11 @@ pub(super) struct Core<K: Kind> {
     pub(super) later: Vec<u32>,
     /// So many jobs of the ring come before the sockets are looked at again.
     pub(super) before_look: usize,
-    /// The last look may have left something: it took all that it can at a time.
+    /// The last look may have left something: it took all that it can at a time. Or somebody was to look,
+    /// and has not.
     pub(super) look_again: bool,
+    /// Somebody has left it to the leader, which may have looked before.
+    pub(super) left_to_leader: bool,
     pub(super) timers: Timers<K>,
     /// Deadlines of sources: far ones coarsely, near ones exactly.
     pub(super) wheel: Wheel,
@@ -40,8 +47,10 @@ pub(super) struct Core<K: Kind> {
     pub(super) leader_until: Option<Instant>,
     pub(super) parked: usize,
     pub(super) runners: usize,
-    /// What a host was told, by which it may sleep: until when there is nothing to do.
-    pub(super) told: Option<Option<Instant>>,
+    /// What a host was told that has asked.
+    told: Option<Told>,
+    /// Threads that have found the loop stopped, since it is.
+    aware: Vec<ThreadId>,
     /// Kept for its memory.
     pub(super) mail: Vec<Mail>,
     pub(super) expired: Vec<u32>,
@@ -57,6 +66,14 @@ pub(super) enum Task<K: Kind> {
     Cancelled(Box<K::OnTimer>),
 }
 
+/// What a host was told.
+struct Told {
+    /// Until when there is nothing to do.
+    until: Option<Instant>,
+    /// The one that has asked.
+    thread: ThreadId,
+}
+
 impl<K: Kind> Core<K> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -66,6 +83,7 @@ impl<K: Kind> Core<K> {
             later: Vec::new(),
             before_look: 0,
             look_again: false,
+            left_to_leader: false,
             timers: Timers::new(),
             wheel: Wheel::new(now),
             near: BinaryHeap::new(),
@@ -74,6 +92,7 @@ impl<K: Kind> Core<K> {
             parked: 0,
             runners: 0,
             told: None,
+            aware: Vec::new(),
             mail: Vec::new(),
             expired: Vec::new(),
         }
@@ -180,15 +199,46 @@ impl<K: Kind> Core<K> {
         [self.timers.next_due(), self.wheel.next(), near].into_iter().flatten().min()
     }
 
-    /// Whether a host may sleep longer than it should. This is said once.
-    pub(super) fn take_misled(&mut self) -> bool {
-        let Some(until) = self.told else { return false };
+    /// A host has asked, and sleeps by what it is told.
+    pub(super) fn tell(&mut self, remote: &Remote) {
+        let thread = thread::current().id();
+        if !remote.is_stopped() {
+            self.told = Some(Told { until: self.next_deadline(), thread });
+            return;
+        }
+        self.told = Some(Told { until: None, thread });
+        if !self.aware.contains(&thread) {
+            remote.ring(); // that there is no deadline does not say why
+        }
+    }
+
+    /// Whether a host may sleep longer than it should. That is so until it asks again; but where it may be
+    /// this thread that has asked, this is said once: it may have polled just now, and not ask.
+    pub(super) fn misleads(&mut self) -> bool {
+        let Some(told) = &self.told else { return false };
         let next = self.next_deadline();
-        let is_misled = next.is_some_and(|next| until.is_none_or(|until| next < until));
-        if is_misled {
+        let is_misled = next.is_some_and(|next| told.until.is_none_or(|until| next < until));
+        if is_misled && told.thread == thread::current().id() {
             self.told = None;
         }
         is_misled
+    }
+
+    /// This thread has found the loop stopped. Returns whether a host is to be told, from which it may have
+    /// taken the word of that: once for each thread, and as long as the one that has asked is not aware of it.
+    pub(super) fn find_stopped(&mut self) -> bool {
+        let thread = thread::current().id();
+        let is_new = !self.aware.contains(&thread);
+        if is_new {
+            self.aware.truncate(MOST_AWARE - 1);
+            self.aware.push(thread);
+        }
+        self.told.as_ref().is_some_and(|told| is_new || !self.aware.contains(&told.thread))
+    }
+
+    /// The loop is not stopped any more.
+    pub(super) fn forget_stop(&mut self) {
+        self.aware.clear();
     }
 
     /// What is due becomes ready, behind what has arrived: a pong that came in time counts.

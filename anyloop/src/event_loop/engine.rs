@@ -162,12 +162,12 @@ impl<K: Kind> Engine<K> {
     pub(super) fn arm(&self) {
         let place = self.alarm();
         let Some(alarm) = &*place else { return };
-        // Both at once: whoever enters meanwhile would find it not armed yet, and wait behind it.
         let core = self.lock();
         if core.runners > 0 {
-            return; // the last of them arms it
+            return; // it would be in their way: the last of them arms it
         }
         let deadline = self.timeout_of(&core).map(|timeout| now() + timeout);
+        drop(core); // whoever enters now disarms it, and waits for the place to do so
         if alarm.arm(deadline) {
             self.remote.ring_anyway();
         }
@@ -175,11 +175,12 @@ impl<K: Kind> Engine<K> {
 
     /// Makes the loop ready to run again.
     pub(crate) fn reset(&self) -> bool {
-        let core = self.lock();
+        let mut core = self.lock();
         if core.runners > 0 {
             return false;
         }
         if self.remote.is_stopped() {
+            core.forget_stop();
             self.remote.unstop();
             self.remote.set_asleep(true);
             // A host was told that there is no deadline.
@@ -195,7 +196,7 @@ impl<K: Kind> Engine<K> {
     /// How long nothing is to be done, as far as is known; `None`: for ever.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let mut core = self.lock();
-        core.told = Some(if self.remote.is_stopped() { None } else { core.next_deadline() });
+        core.tell(&self.remote);
         self.timeout_of(&core)
     }
 
@@ -271,6 +272,11 @@ impl<K: Kind> Engine<K> {
         }
         core.take_mail(&self.remote);
         self.remote.set_asleep(true);
+        let host_is_to_know = core.find_stopped();
+        drop(core);
+        if host_is_to_know || self.alarm().as_ref().is_some_and(|alarm| alarm.is_armed()) {
+            self.remote.ring();
+        }
     }
 
     /// The reactor, unless the alarm waits there: then that sees everything.

@@ -95,16 +95,17 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// # Inside another loop
 ///
 /// Watch the [descriptor](Self::as_fd) for reading, wake up after [`next_timeout`](Self::next_timeout)
-/// at the latest, and then call [`poll`](Self::poll), or [`poll_budget`](Self::poll_budget). As long as
-/// anything is ready the descriptor is readable; and it becomes readable when another thread posts,
-/// sends, sets an earlier timer, stops the loop or resets it, and when the loop runs out of work. It may be
-/// readable once when there is nothing. A host that is told of edges only polls until `next_timeout` is not
-/// zero before it waits for the next. Where no descriptor can be watched, have a function
-/// [called](Self::set_wakeup); one loop does one or the other.
+/// at the latest, and then call [`poll`](Self::poll), or [`poll_budget`](Self::poll_budget); and ask
+/// `next_timeout` anew, and whether the loop is [stopped](Self::stopped). As long as anything is ready the
+/// descriptor is readable; and it becomes readable when another thread posts, sends, sets an earlier timer, or
+/// stops the loop, and when the loop runs out of work. It may be readable once when there is nothing. A host
+/// that is told of edges only polls until `next_timeout` is not zero before it waits for the next. Where no
+/// descriptor can be watched, have a function [called](Self::set_wakeup); one loop does one or the other.
 ///
-/// Other threads may be in run calls beside the host. What they have left when the last of them returns, the
-/// host is woken for. While one of them is in a handler the host is woken for sockets, but not for what
-/// is posted or sent: that waits until a handler returns, or the host polls.
+/// Other threads may be in run calls beside the host, which is woken for what they have left when the last
+/// of them returns. While one of them is in a handler, a host that watches the descriptor is woken for sockets,
+/// but not for what is posted, sent or set meanwhile, and one that is called for nothing: that waits
+/// until the handler returns, or the host polls.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -210,7 +211,7 @@ macro_rules! methods {
 
             /// As [`poll`](Self::poll), with at most so many handlers, and none that begins after `until`: for
             /// the frame of a game or a GUI. Where that leaves it nothing to call, it does not look at the sockets
-            /// either, and something counts as ready.
+            /// either, and [`next_timeout`](Self::next_timeout) is zero, since something may be ready.
             ///
             /// ```
             /// # use anyloop::EventLoop;
@@ -262,10 +263,9 @@ macro_rules! methods {
             /// Has `wake` called when there is something to do, by a thread that only waits for it: for
             /// hosts that cannot watch a descriptor, but can be sent an event (winit's proxy, SDL's user
             /// events, `PostMessage`). `wake` is to have the host call [`poll`](Self::poll) on its own
-            /// thread, and is not called again before a run call has returned and nobody is in one; nor
-            /// between a poll that has found the loop stopped and the [reset](Self::reset). It may be called when
-            /// there is nothing, and is called when the loop has ended: ask whether it is
-            /// [stopped](Self::stopped) after each poll.
+            /// thread, and is not called again before a run call has returned and nobody is in one. It may
+            /// be called when there is nothing. When the loop is stopped it is called once more, and then not
+            /// before the [reset](Self::reset): ask whether it is [stopped](Self::stopped) after each poll.
             ///
             /// `wake` must not panic. Where it owns the loop, that lives until
             /// [`clear_wakeup`](Self::clear_wakeup). A former one is called no more, unless its thread is in

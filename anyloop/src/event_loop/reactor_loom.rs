@@ -53,7 +53,9 @@ struct Ports {
 #[derive(Default)]
 struct State {
     rung: bool,
-    /// How often it was.
+    /// Something has happened since a host was told of edges.
+    has_edge: bool,
+    /// How often it was rung.
     rings: usize,
     events: Vec<(Token, Events)>,
 }
@@ -114,7 +116,7 @@ impl AsFd for Registry {
 impl Doorbell {
     pub(super) fn ring(&self) {
         let mut state = self.0.state();
-        state.rung = true;
+        (state.rung, state.has_edge) = (true, true);
         state.rings += 1;
         self.0.changed.notify_all();
     }
@@ -153,8 +155,19 @@ impl State {
 impl Doorbell {
     /// Something has happened to a socket.
     pub(super) fn report(&self, token: Token, events: Events) {
-        self.0.state().events.push((token, events));
+        let mut state = self.0.state();
+        state.has_edge = true;
+        state.events.push((token, events));
+        drop(state);
         self.0.changed.notify_all();
+    }
+
+    /// As a host does that is told of edges, and takes them.
+    pub(super) fn await_edge(&self) {
+        let mut state = self.0.state();
+        while !(std::mem::take(&mut state.has_edge) && state.is_readable()) {
+            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// As a host does that watches the loop's descriptor.

@@ -194,8 +194,12 @@ impl<'e, K: Kind> Runner<'e, K> {
                 break Err(panic);
             }
         };
-        if !self.has_looked && !core.has_leader {
-            core.look_again = true; // a host that is told of edges was told already
+        if !self.has_looked {
+            // A host that is told of edges was told already.
+            match core.has_leader {
+                true => core.left_to_leader = true,
+                false => core.look_again = true,
+            }
         }
         drop(core);
         self.buffers = Some(buffers);
@@ -383,6 +387,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             core.before_look = core.ring.len();
             if core.before_look > 0 || rest == Some(Duration::ZERO) {
                 self.has_looked = true;
+                core.left_to_leader = true;
                 let more = core.before_look > 0;
                 return Look::Over(core, more);
             }
@@ -476,6 +481,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         if let Some(happened) = happened {
             core.note(happened.iter());
         }
+        core.look_again |= std::mem::take(&mut core.left_to_leader);
         if std::mem::take(&mut self.is_new) {
             core.expire(self.now);
         }
@@ -505,9 +511,9 @@ impl<K: Kind> Drop for Runner<'_, K> {
         if core.runners == 0 {
             let remote = &engine.remote;
             remote.set_asleep(true);
-            // A host that was not inside cannot know any of this.
+            // A host that was not inside cannot know any of this. One that was is told as well.
             let is_over = remote.is_stopped() || !remote.has_work();
-            if core.take_misled() || is_over || core.is_ready(remote) {
+            if core.misleads() || is_over || core.is_ready(remote) {
                 remote.ring();
             }
             drop(core);

@@ -433,3 +433,23 @@ fn the_alarm_that_a_job_sets_calls_when_the_poll_has_returned() {
         assert_eq!(event_loop.poll(), 1);
     });
 }
+
+#[test]
+fn the_alarm_calls_the_host_when_the_first_of_two_polls_has_stopped_the_loop() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let signal = set_signal(&event_loop);
+        let inside = event_loop.clone();
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || inside.stop());
+            event_loop.poll();
+            event_loop.poll();
+        });
+        while !event_loop.stopped() {
+            signal.take();
+            event_loop.poll();
+        }
+        other.join().unwrap();
+    });
+}

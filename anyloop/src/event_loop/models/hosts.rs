@@ -1,9 +1,12 @@
 //! Inside another loop: nobody is in a run call, and the host watches the descriptor.
 
+use std::time::Duration;
+
 use loom::thread;
 
-use super::{Count, FAR, SOON, check, doorbell, new_loop, spawn};
+use super::{Count, FAR, SOON, check, doorbell, insert, new_loop, spawn};
 use crate::event_loop::EventLoop;
+use crate::event_loop::source::{Events, Next};
 
 /// Does what a host does that watches the descriptor, until `count` functions ran.
 fn host(event_loop: &EventLoop, count: usize) {
@@ -168,6 +171,86 @@ fn a_host_is_woken_for_a_timer_by_a_reset() {
             doorbell(&event_loop).await_readable(event_loop.next_timeout());
             ran += event_loop.poll();
         }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_is_woken_for_a_timer_that_the_first_of_two_polls_has_left() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let (inside, handle) = (event_loop.clone(), event_loop.handle());
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || drop(inside.set_timer(SOON, move |_| handle.stop().unwrap())));
+            event_loop.poll();
+            event_loop.poll();
+        });
+        host_to_the_end(&event_loop);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_is_woken_when_the_first_of_two_polls_has_stopped_the_loop() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let inside = event_loop.clone();
+        let other = spawn(&event_loop, |event_loop| {
+            event_loop.post(move || inside.stop());
+            event_loop.poll();
+            event_loop.poll();
+        });
+        host_to_the_end(&event_loop);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_is_woken_when_the_loop_is_stopped_beside_a_poll() {
+    check(|| {
+        let event_loop = new_loop();
+        let _guard = event_loop.keep_alive();
+        let stopper = spawn(&event_loop, |event_loop| event_loop.stop());
+        let other = spawn(&event_loop, |event_loop| event_loop.poll());
+        host_to_the_end(&event_loop);
+        other.join().unwrap();
+        stopper.join().unwrap();
+    });
+}
+
+/// The host is told of edges.
+#[test]
+fn an_edge_is_not_forgotten_beside_another_poll() {
+    check(|| {
+        let event_loop = new_loop();
+        let mut seen = Events::NONE;
+        let token = insert(&event_loop, move |turn| {
+            seen |= turn.visit.events;
+            match seen.contains(Events::READABLE | Events::WRITABLE) {
+                true => Next::Done,
+                false => Next::Wait,
+            }
+        });
+        event_loop.poll();
+        let sockets = doorbell(&event_loop);
+        let socket = thread::spawn(move || {
+            sockets.report(token, Events::READABLE);
+            sockets.report(token, Events::WRITABLE);
+        });
+        let other = spawn(&event_loop, |event_loop| event_loop.poll());
+        loop {
+            event_loop.poll();
+            if event_loop.stopped() {
+                break;
+            }
+            match event_loop.next_timeout() {
+                Some(Duration::ZERO) => thread::yield_now(),
+                _ => doorbell(&event_loop).await_edge(),
+            }
+        }
+        socket.join().unwrap();
         other.join().unwrap();
     });
 }
