@@ -202,12 +202,10 @@ impl<K: Kind> Core<K> {
     /// A host has asked, and sleeps by what it is told.
     pub(super) fn tell(&mut self, remote: &Remote) {
         let thread = thread::current().id();
-        if !remote.is_stopped() {
-            self.told = Some(Told { until: self.next_deadline(), thread });
-            return;
-        }
-        self.told = Some(Told { until: None, thread });
-        if !self.aware.contains(&thread) {
+        let is_stopped = remote.is_stopped();
+        let until = if is_stopped { None } else { self.next_deadline() };
+        self.told = Some(Told { until, thread });
+        if is_stopped && !self.aware.contains(&thread) {
             remote.ring(); // that there is no deadline does not say why
         }
     }

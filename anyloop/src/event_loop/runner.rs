@@ -20,10 +20,10 @@ use super::timers::Aborted;
 use crate::endpoint::{Gate, Scratch};
 use crate::sync::TryMutexGuard;
 
-/// Bytes that are read at a time: half a mebibyte, and the longest header of a frame, so that a message of
-/// that size is read with it at once, and not copied. Memory that no read has reached is not the process's
-/// yet.
-const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 14 };
+/// Bytes that are read at a time: half a mebibyte and more than the 14 bytes of the longest header, so that a
+/// message of that size is read with it at once, and not copied, and the read is seen to be short. Memory that
+/// no read has reached is not the process's yet.
+const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
 /// Who has waited at the sockets for less than this has hardly slept. In a build that is slow everything
 /// takes longer.
