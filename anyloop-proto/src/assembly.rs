@@ -169,10 +169,9 @@ impl Assembly {
 pub struct BufferPool {
     /// Without their buffers, which are kept apart: what has to be known of a message is the same
     /// for a few bytes as for many.
-    #[expect(clippy::vec_box, reason = "a connection holds it as a box, which is made once")]
-    partials: Vec<Box<Partial>>,
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
+    partials: Pile<Box<Partial>>,
+    small: Pile<Vec<u8>>,
+    large: Pile<Vec<u8>>,
     held: usize,
     most: usize,
 }
@@ -211,7 +210,7 @@ impl BufferPool {
     /// A pool that keeps at most `most` bytes.
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { partials: Vec::new(), small: Vec::new(), large: Vec::new(), held: 0, most }
+        Self { partials: Pile::new(), small: Pile::new(), large: Pile::new(), held: 0, most }
     }
 
     /// Bytes that are kept now.
@@ -252,19 +251,77 @@ impl BufferPool {
             free.push(buffer);
         }
     }
+
+    /// Lets go of what was not needed since this was called last.
+    ///
+    /// What is needed stays: the number of messages that were in the midst of arriving at the same time, at
+    /// any moment since then. So a loop that calls this about once a second follows what its connections
+    /// need: the memory of a burst is kept for one second or two, and from one message to the next nothing
+    /// is allocated anew.
+    ///
+    /// ```
+    /// # use anyloop_proto::BufferPool;
+    /// # let mut pool = BufferPool::new(4 << 20);
+    /// pool.trim();
+    /// pool.trim(); // nothing was needed in between
+    /// assert_eq!(pool.held(), 0);
+    /// ```
+    pub fn trim(&mut self) {
+        self.held -= self.partials.trim(weight);
+        self.held -= self.small.trim(Vec::capacity);
+        self.held -= self.large.trim(Vec::capacity);
+    }
+}
+
+/// What is free, the last to come uppermost. What lies below is not touched while there is enough.
+struct Pile<T> {
+    items: Vec<T>,
+    /// So many, the lowest, were not touched since the pile was trimmed.
+    untouched: usize,
+}
+
+impl<T> Pile<T> {
+    const fn new() -> Self {
+        Self { items: Vec::new(), untouched: 0 }
+    }
+
+    fn push(&mut self, item: T) {
+        self.items.push(item);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop_if(|_| true)
+    }
+
+    fn pop_if(&mut self, predicate: impl FnOnce(&mut T) -> bool) -> Option<T> {
+        let item = self.items.pop_if(predicate);
+        self.untouched = self.untouched.min(self.items.len());
+        item
+    }
+
+    /// Lets go of what was not touched, and returns how much that is.
+    fn trim(&mut self, weight: impl Fn(&T) -> usize) -> usize {
+        let freed = self.items.drain(..self.untouched).map(|item| weight(&item)).sum();
+        self.untouched = self.items.len();
+        if self.items.is_empty() {
+            self.items = Vec::new();
+        }
+        freed
+    }
 }
 
 /// Bytes of heap that an empty one holds: a buffer for its control frame stays with it.
-fn weight(partial: &Partial) -> usize {
+#[expect(clippy::borrowed_box, reason = "as they lie in their pile")]
+fn weight(partial: &Box<Partial>) -> usize {
     size_of::<Partial>() + partial.assembly.control.capacity()
 }
 
 impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferPool")
-            .field("partials", &self.partials.len())
-            .field("small", &self.small.len())
-            .field("large", &self.large.len())
+            .field("partials", &self.partials.items.len())
+            .field("small", &self.small.items.len())
+            .field("large", &self.large.items.len())
             .field("held", &self.held)
             .field("most", &self.most)
             .finish()
@@ -314,6 +371,35 @@ mod tests {
         assert!(again.assembly.message().is_empty());
         assert!(again.assembly.buffer.capacity() >= 2_000);
         assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn a_pool_that_is_trimmed_keeps_what_was_needed_meanwhile() {
+        let mut pool = BufferPool::new(usize::MAX);
+        for size in [1_000, 100_000] {
+            let message = |pool: &mut BufferPool| {
+                let mut partial = take(pool, size);
+                partial.assembly.append(&[7; 100_000][..size]);
+                partial
+            };
+            let messages: Vec<_> = (0..5).map(|_| message(&mut pool)).collect();
+            messages.into_iter().for_each(|message| pool.put(message));
+            let five = pool.held();
+            assert!(five >= 5 * size);
+            pool.trim();
+            assert_eq!(pool.held(), five, "all of it was needed");
+            let two = [message(&mut pool), message(&mut pool)];
+            two.into_iter().for_each(|message| pool.put(message));
+            pool.trim();
+            assert_eq!(pool.held(), five / 5 * 2, "and then two");
+            let one = message(&mut pool);
+            pool.trim();
+            assert_eq!(pool.held(), 0, "one is in use, one was not needed");
+            pool.put(one);
+            pool.trim();
+            pool.trim();
+            assert_eq!(pool.held(), 0);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::hint::cold_path;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Request, Target};
@@ -180,6 +181,7 @@ pub struct Facts {
 pub struct Scratch {
     pub(super) cork: Vec<u8>,
     pub(super) pool: BufferPool,
+    trimmed: Instant,
     /// How much of the program may be called. By default there is no bound.
     pub(crate) gate: Gate,
 }
@@ -188,7 +190,35 @@ impl Scratch {
     /// Memory that keeps at most `most` bytes for messages that arrive in parts.
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { cork: Vec::new(), pool: BufferPool::new(most), gate: Gate::open() }
+        let trimmed = Instant::from_nanos(0);
+        Self { cork: Vec::new(), pool: BufferPool::new(most), trimmed, gate: Gate::open() }
+    }
+
+    /// Lets go of what no message has needed for a second, for a loop that is about to wait. Returns when
+    /// that is worth to be done again, if nothing happens before.
+    ///
+    /// ```
+    /// # use anyloop::endpoint::Scratch;
+    /// # use anyloop::proto::Instant;
+    /// assert_eq!(Scratch::default().trim(Instant::from_nanos(7)), None); // there is nothing in it
+    /// ```
+    pub fn trim(&mut self, now: Instant) -> Option<Instant> {
+        if self.is_to_trim(now) {
+            self.pool.trim();
+            self.trimmed = now;
+        }
+        self.next_trim()
+    }
+
+    /// When that is worth waking up for.
+    pub(crate) fn next_trim(&self) -> Option<Instant> {
+        (self.pool.held() > LITTLE).then(|| self.trimmed + LATELY)
+    }
+
+    /// Whether it is time to.
+    #[inline]
+    pub(crate) fn is_to_trim(&self, now: Instant) -> bool {
+        self.pool.held() > 0 && now - self.trimmed >= LATELY
     }
 
     /// What is still to be written for the session that was at work last.
@@ -203,6 +233,12 @@ impl Scratch {
         self.cork.clear();
     }
 }
+
+/// What was not needed for so long is let go of.
+const LATELY: Duration = Duration::from_secs(1);
+
+/// To let go of so many bytes is not worth waking up.
+const LITTLE: usize = 64 * 1024;
 
 impl Default for Scratch {
     /// Keeps up to 8 MiB.

@@ -151,7 +151,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                 }
                 let goes_on;
                 let mut room = Room::new();
-                (core, goes_on) = match self.prepare_look(core, bounds.wait) {
+                (core, goes_on) = match self.prepare_look(core, bounds.wait, turn.buffers) {
                     Look::Glance(mut reactor) => {
                         let happened = reactor
                             .as_mut()
@@ -202,6 +202,9 @@ impl<'e, K: Kind> Runner<'e, K> {
             }
         }
         drop(core);
+        if matches!(bounds.wait, Wait::No) {
+            buffers.scratch.trim(self.now);
+        }
         self.buffers = Some(buffers);
         result
     }
@@ -352,7 +355,12 @@ impl<'e, K: Kind> Runner<'e, K> {
     /// Sees who looks at the sockets, and how long that may take. In a busy loop it is this thread, and
     /// takes no time.
     #[inline(always)]
-    fn prepare_look<'g>(&mut self, mut core: Guard<'g, K>, wait: Wait) -> Look<'g, K>
+    fn prepare_look<'g>(
+        &mut self,
+        mut core: Guard<'g, K>,
+        wait: Wait,
+        buffers: &mut Buffers,
+    ) -> Look<'g, K>
     where
         'e: 'g,
     {
@@ -362,11 +370,16 @@ impl<'e, K: Kind> Runner<'e, K> {
             return Look::Glance(self.engine.free_reactor());
         }
         cold_path();
-        self.prepare_other_look(core, wait)
+        self.prepare_other_look(core, wait, buffers)
     }
 
     #[inline(never)]
-    fn prepare_other_look<'g>(&mut self, mut core: Guard<'g, K>, wait: Wait) -> Look<'g, K>
+    fn prepare_other_look<'g>(
+        &mut self,
+        mut core: Guard<'g, K>,
+        wait: Wait,
+        buffers: &mut Buffers,
+    ) -> Look<'g, K>
     where
         'e: 'g,
     {
@@ -382,6 +395,12 @@ impl<'e, K: Kind> Runner<'e, K> {
                 Some(rest)
             }
         };
+        let scratch = &mut buffers.scratch;
+        if rest != Some(Duration::ZERO) && scratch.is_to_trim(self.now) {
+            drop(core);
+            scratch.trim(self.now);
+            return Look::Over(engine.lock(), true);
+        }
         if core.has_leader {
             // What the leader has not seen is not ready.
             core.before_look = core.ring.len();
@@ -392,9 +411,9 @@ impl<'e, K: Kind> Runner<'e, K> {
                 return Look::Over(core, more);
             }
             core.parked += 1;
-            core = K::Lock::wait(core, &engine.parked, rest);
+            core = K::Lock::wait(core, &engine.parked, until_trim(scratch, self.now, rest));
             core.parked -= 1;
-            self.age = SAME_TIME; // it may have slept for any time
+            self.refresh(); // it may have slept for any time
             return Look::Over(core, true);
         }
         core.has_leader = true;
@@ -408,6 +427,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             // Whoever changes something after this rings; what was changed before is seen here.
             engine.remote.set_asleep(true);
             self.refresh();
+            timeout = until_trim(scratch, self.now, timeout);
             let remote = &engine.remote;
             let is_over = remote.is_stopped() || !remote.has_work();
             timeout = match core.next_deadline() {
@@ -528,6 +548,14 @@ impl<K: Kind> Drop for Runner<'_, K> {
                 engine.remote.ring(); // the leader may sleep
             }
         }
+    }
+}
+
+/// How long to wait, if no longer than this: memory that was not needed is not kept over a long sleep.
+fn until_trim(scratch: &Scratch, now: Instant, most: Option<Duration>) -> Option<Duration> {
+    match scratch.next_trim() {
+        None => most,
+        Some(time) => Some(most.map_or(time - now, |most| most.min(time - now))),
     }
 }
 

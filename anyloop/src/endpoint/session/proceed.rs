@@ -60,7 +60,7 @@ impl<H: Handler> Session<H> {
         bytes: &mut [u8],
         now: Instant,
     ) -> bool {
-        let Scratch { cork, pool, gate } = scratch;
+        let Scratch { cork, pool, gate, .. } = scratch;
         let mut input = Input::with_pool(bytes, pool);
         let mut rear = TransportRear::new(transport, None);
         let mut waiting = 0;
@@ -167,7 +167,7 @@ impl<H: Handler> Session<H> {
         bytes: &mut [u8],
         now: Instant,
     ) -> usize {
-        let Scratch { cork, pool, gate } = scratch;
+        let Scratch { cork, pool, gate, .. } = scratch;
         let mut input = Input::with_pool(bytes, pool);
         self.work(transport, cork, |session, line| session.process(&mut input, gate, line, now));
         input.len()

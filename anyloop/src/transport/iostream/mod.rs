@@ -48,7 +48,7 @@ use stream::{Output, Setup, lock_setup};
 /// The most that [`Connection::read_some`] and [`Connection::read_from`] take at a time, in bytes.
 pub const CHUNK: usize = 16 * 1024;
 
-/// Bytes that a connection keeps for messages that arrive in parts.
+/// The most bytes that a connection keeps for messages that arrive in parts.
 const POOL: usize = 1 << 20;
 
 /// What all connections of an iostream endpoint begin with.
@@ -404,7 +404,8 @@ impl<H: Handler> Connection<H> {
         self.lock().ok()?.stream.deadline
     }
 
-    /// Does what is due. A call before anything is due does nothing.
+    /// Does what is due. A call before anything is due does nothing, but it lets go of memory that messages
+    /// in parts have needed, and not for a second.
     ///
     /// # Errors
     ///
@@ -412,6 +413,7 @@ impl<H: Handler> Connection<H> {
     pub fn handle_timeout(&self) -> Result<(), CallError> {
         self.work(|core, now| {
             core.session.handle_timeout(&mut core.stream, &mut core.scratch, now);
+            core.scratch.trim(now);
         })
     }
 

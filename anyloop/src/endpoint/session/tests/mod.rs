@@ -258,7 +258,8 @@ impl<const LAZY: bool> Subject<LAZY> {
 
     fn of(session: Session<Recorder>, recorder: &Recorder, now: Instant) -> Self {
         let gate = Gate::new(recorder.stop.clone());
-        let scratch = Scratch { gate, ..Scratch::default() };
+        let mut scratch = Scratch::default();
+        scratch.gate = gate;
         let (memory, recorder) = (Memory::default(), recorder.clone());
         let mut subject = Self { session, memory, scratch, now, recorder };
         let Self { session, memory, scratch, now, .. } = &mut subject;
