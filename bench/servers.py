@@ -152,16 +152,18 @@ class Server:
         return json.loads(out)
 
     def anonymous(self):
-        """Bytes of the server's memory that are no file's, once that stands still."""
-        last = None
-        for _ in range(50):
+        """Bytes of the server's memory that are no file's, once that stands still for three seconds: a server
+        may keep memory for the next message, and let go of it when none comes."""
+        last, since = None, time.monotonic()
+        end = since + 20
+        while True:
             with open(f"/proc/{self.pid}/smaps_rollup") as rollup:
                 now = next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Anonymous:"))
-            if now == last:
-                break
-            last = now
+            if now != last:
+                last, since = now, time.monotonic()
+            if time.monotonic() - since >= 3 or time.monotonic() > end:
+                return now
             time.sleep(0.2)
-        return now
 
     def descriptors(self):
         """How many descriptors the server has open."""
