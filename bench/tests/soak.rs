@@ -14,7 +14,7 @@ fn soak(options: &str) -> Output {
 }
 
 #[test]
-#[ignore = "takes half a minute, and both cores"]
+#[ignore = "takes two minutes, and both cores"]
 fn what_is_right_passes_and_each_fault_is_noticed() {
     let output = soak("");
     assert!(output.status.success(), "{output:?}");
@@ -24,7 +24,7 @@ fn what_is_right_passes_and_each_fault_is_noticed() {
         ("tail", " were accepted"),
         ("byte", "an echo of "),
         ("descriptor", " descriptors are left of "),
-        ("memory", " KiB of memory at the last rest"),
+        ("memory", " B of heap memory at the last rest"),
         ("count", "handlers called, and what `run` returned"),
     ] {
         let output = soak(&format!("--fault {fault}"));

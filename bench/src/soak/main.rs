@@ -22,6 +22,8 @@ mod arguments;
 #[path = "../load/frames.rs"]
 #[allow(dead_code, reason = "`load` needs more of it")]
 mod frames;
+#[path = "../../../anyloop/tests/memory/heap.rs"]
+mod heap;
 #[path = "../load/random.rs"]
 mod random;
 

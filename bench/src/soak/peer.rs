@@ -201,7 +201,7 @@ impl Handler for Peer {
         self.shared.called();
         self.shared.calls.closes.fetch_add(1, SeqCst);
         if self.shared.commits(Fault::Memory) {
-            Vec::leak(vec![1_u8; 8192]);
+            Vec::leak(vec![1_u8; 100]);
         }
         let feed = self.feed.take();
         if let Some(feed) = &feed {

@@ -19,6 +19,7 @@ use anyloop::{EventLoop, Server};
 use crate::Failure;
 use crate::arguments::Arguments;
 use crate::feed::{Feed, PUSHERS, run_pusher};
+use crate::heap;
 use crate::numbered::Numbered;
 use crate::peer::{Calls, Peer};
 
@@ -60,7 +61,7 @@ pub(crate) enum Fault {
     Byte,
     /// A descriptor is left open, for every 64th connection.
     Descriptor,
-    /// 8 KiB are not let go of, for every connection.
+    /// 100 bytes are not let go of, for every connection.
     Memory,
     /// A call is not counted.
     Count,
@@ -307,7 +308,7 @@ fn status<F: Factory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Share
     let over = sum(|it| it.failed) + sum(|it| it.http) + sum(|it| it.closed);
     format!(
         "{{\"made\": {}, \"alive\": {}, \"opened\": {}, \"failed\": {}, \"http\": {}, \
-         \"received\": {}, \"sent\": {}, \"calls\": {}, \"feeds\": {}, \"records\": {}}}",
+         \"received\": {}, \"sent\": {}, \"calls\": {}, \"feeds\": {}, \"records\": {}, \"heap\": {}}}",
         sum(|it| it.made),
         sum(|it| it.made).saturating_sub(over),
         sum(|it| it.opened),
@@ -318,6 +319,7 @@ fn status<F: Factory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Share
         shared.calls.all.load(SeqCst),
         shared.pushed.begun.load(SeqCst) - shared.pushed.over.load(SeqCst),
         lock(&shared.records).len(),
+        heap::in_use(),
     )
 }
 
