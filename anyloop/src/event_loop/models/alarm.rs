@@ -42,6 +42,24 @@ fn set_signal(event_loop: &EventLoop) -> Signal {
     signal
 }
 
+/// Does what a host does that is called, until so many functions ran.
+fn host(event_loop: &EventLoop, called: &Signal, count: usize) {
+    let mut ran = 0;
+    while ran < count {
+        called.take();
+        ran += event_loop.poll();
+    }
+    assert_eq!(ran, count);
+}
+
+/// Does it until the loop is stopped.
+fn host_to_the_end(event_loop: &EventLoop, called: &Signal) {
+    while !event_loop.stopped() {
+        called.take();
+        event_loop.poll();
+    }
+}
+
 #[test]
 fn the_alarm_calls_the_host_for_what_is_posted() {
     check(|| {
@@ -111,11 +129,8 @@ fn the_alarm_calls_the_host_for_a_timer_that_a_poll_has_set() {
         let signal = set_signal(&event_loop);
         let inside = event_loop.clone();
         event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
-        let mut ran = event_loop.poll(); // before it is called
-        while ran < 2 {
-            signal.take();
-            ran += event_loop.poll();
-        }
+        let ran = event_loop.poll(); // before it is called
+        host(&event_loop, &signal, 2 - ran);
     });
 }
 
@@ -161,11 +176,8 @@ fn the_alarm_calls_again_after_a_run_call() {
             handle.post(|| ()).unwrap();
             handle.post(|| ()).unwrap();
         });
-        let mut ran = event_loop.run_one();
-        while ran < 2 {
-            signal.take();
-            ran += event_loop.poll();
-        }
+        let ran = event_loop.run_one();
+        host(&event_loop, &signal, 2 - ran);
         poster.join().unwrap();
     });
 }
@@ -193,11 +205,8 @@ fn the_alarm_that_is_set_beside_a_runner_calls_when_that_has_left() {
         let signal = set_signal(&event_loop);
         handle.post(|| ()).unwrap();
         handle.post(move || drop(guard)).unwrap();
-        let mut ran = other.join().unwrap();
-        while ran < 2 {
-            signal.take();
-            ran += event_loop.poll();
-        }
+        let ran = other.join().unwrap();
+        host(&event_loop, &signal, 2 - ran);
     });
 }
 
@@ -213,11 +222,7 @@ fn the_alarm_that_is_set_elsewhere_calls_after_each_poll() {
             event_loop.set_wakeup(move || called.set()).unwrap();
             event_loop.post(|| ());
         });
-        let mut ran = 0;
-        while ran < 2 {
-            signal.take();
-            ran += event_loop.poll();
-        }
+        host(&event_loop, &signal, 2);
         setter.join().unwrap();
     });
 }
@@ -233,11 +238,8 @@ fn the_alarm_that_is_set_beside_a_poll_knows_its_timers() {
         let setter = spawn(&event_loop, move |event_loop| {
             event_loop.set_wakeup(move || called.set()).unwrap();
         });
-        let mut ran = event_loop.poll();
-        while ran < 2 {
-            signal.take();
-            ran += event_loop.poll();
-        }
+        let ran = event_loop.poll();
+        host(&event_loop, &signal, 2 - ran);
         setter.join().unwrap();
     });
 }
@@ -253,11 +255,8 @@ fn the_alarm_knows_the_timer_of_the_other_of_two_polls() {
             event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
             event_loop.poll()
         });
-        let mut ran = event_loop.poll() + other.join().unwrap();
-        while ran < 2 {
-            signal.take();
-            ran += event_loop.poll();
-        }
+        let ran = event_loop.poll() + other.join().unwrap();
+        host(&event_loop, &signal, 2 - ran);
     });
 }
 
@@ -290,11 +289,8 @@ fn the_alarm_calls_the_host_for_what_is_posted_after_a_reset() {
             event_loop.reset().unwrap();
             event_loop.post(|| ());
         });
-        let mut ran = event_loop.poll(); // of a loop that is stopped, or is not any more
-        while ran < 1 {
-            signal.take();
-            ran += event_loop.poll();
-        }
+        let ran = event_loop.poll(); // of a loop that is stopped, or is not any more
+        host(&event_loop, &signal, 1 - ran);
         other.join().unwrap();
     });
 }
@@ -307,10 +303,7 @@ fn the_alarm_calls_the_host_when_work_runs_out() {
         let signal = set_signal(&event_loop);
         let other = thread::spawn(move || drop(guard));
         event_loop.poll();
-        while !event_loop.stopped() {
-            signal.take();
-            event_loop.poll();
-        }
+        host_to_the_end(&event_loop, &signal);
         other.join().unwrap();
     });
 }
@@ -326,10 +319,7 @@ fn the_alarm_calls_the_host_when_another_runner_has_stopped_the_loop() {
             event_loop.post(move || inside.stop());
             event_loop.poll();
         });
-        while !event_loop.stopped() {
-            signal.take();
-            event_loop.poll();
-        }
+        host_to_the_end(&event_loop, &signal);
         other.join().unwrap();
     });
 }
@@ -446,10 +436,7 @@ fn the_alarm_calls_the_host_when_the_first_of_two_polls_has_stopped_the_loop() {
             event_loop.poll();
             event_loop.poll();
         });
-        while !event_loop.stopped() {
-            signal.take();
-            event_loop.poll();
-        }
+        host_to_the_end(&event_loop, &signal);
         other.join().unwrap();
     });
 }
