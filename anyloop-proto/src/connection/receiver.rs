@@ -175,9 +175,15 @@ impl Receiver {
         }
     }
 
+    /// Gives memory in which the last event lay back to the pool of `input`, before the next one is asked for:
+    /// for who will not do that soon. Takes no input.
+    pub fn release(&mut self, input: &mut Input<'_>) {
+        self.settle(input);
+    }
+
     /// Whether what comes next begins a message, and nothing is kept of what came before, so that
     /// [`want`](Self::want) lends nothing. After a message that came in parts it is so from when
-    /// [`next`](Self::next) is asked again; in streaming mode never.
+    /// [`next`](Self::next) is asked again, or [`release`](Self::release); in streaming mode never.
     #[inline]
     #[must_use]
     pub const fn is_idle(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Memory for messages that arrive in parts: from a pool, and lent to be received into.
 
-use anyloop_proto::{BufferPool, Connection, Input, Role};
+use anyloop_proto::{BufferPool, Connection, Event, Input, Role};
 
 use crate::heap::measure;
 use crate::subject::{Reading, Seen, Subject, config};
@@ -66,6 +66,26 @@ fn a_message_in_parts_takes_memory_from_the_pool_and_gives_it_back_when_read() {
     feed(&mut other, &mut bytes, &mut pool);
     assert_eq!(other.seen(), [Seen::text("partial")], "nothing of the message before");
     assert_eq!(pool.held(), held);
+}
+
+#[test]
+fn a_message_that_was_read_may_be_released_before_the_next() {
+    let (mut pool, mut server) = (BufferPool::new(1 << 20), Subject::server());
+    let mut bytes = stream(&[binary(payload(500)).more(), continuation("end")], Role::Client);
+    let (first, second) = bytes.split_at_mut(100);
+    feed(&mut server, first, &mut pool);
+    let Subject { connection: Connection { receiver, sender }, now, out, .. } = &mut server;
+    receiver.release(&mut Input::with_pool(&mut [], &mut pool));
+    assert_eq!(pool.held(), 0, "it has not arrived");
+    let mut input = Input::with_pool(second, &mut pool);
+    let event = receiver.next(sender, &mut input, *now, out).unwrap();
+    assert!(matches!(event, Some(Event::Message(message)) if message.as_bytes().len() == 503));
+    assert!(!receiver.is_idle());
+    receiver.release(&mut input);
+    assert!(receiver.is_idle());
+    assert!(pool.held() >= 503);
+    feed(&mut server, &mut text("next").bytes(Role::Client), &mut pool);
+    assert_eq!(server.seen(), [Seen::text("next")]);
 }
 
 #[test]

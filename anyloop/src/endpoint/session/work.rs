@@ -146,7 +146,7 @@ impl<H: Handler> Session<H> {
                 if !asked || !input.is_empty() {
                     context.io.interrupt();
                 }
-                return;
+                break;
             }
             let Some(sender) = context.sender.as_deref_mut() else { return };
             let next = receiver.next_message(sender, input, now, &mut context.line);
@@ -172,6 +172,9 @@ impl<H: Handler> Session<H> {
             if let Some(successor) = context.io.take_successor() {
                 *handler = successor;
             }
+        }
+        if !receiver.is_idle() {
+            receiver.release(input); // who knows when it is asked again
         }
     }
 
