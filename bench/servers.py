@@ -152,8 +152,8 @@ class Server:
         return json.loads(out)
 
     def anonymous(self):
-        """Bytes of the server's memory that are no file's, once that stands still for three seconds: a server
-        may keep memory for the next message, and let go of it when none comes."""
+        """Bytes of the server's memory that are no file's, once that stands still for three seconds (or after
+        twenty): a server may keep memory for the next message, and let go of it when none comes."""
         last, since = None, time.monotonic()
         end = since + 20
         while True:

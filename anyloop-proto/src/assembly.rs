@@ -254,10 +254,9 @@ impl BufferPool {
 
     /// Lets go of what was not needed since this was called last.
     ///
-    /// What is needed stays: the number of messages that were in the midst of arriving at the same time, at
-    /// any moment since then. So a loop that calls this about once a second follows what its connections
-    /// need: the memory of a burst is kept for one second or two, and from one message to the next nothing
-    /// is allocated anew.
+    /// As many buffers stay as were lent since then at the same time, at most. So a pool that is trimmed once a
+    /// second follows what its connections need: from one message to the next nothing is allocated anew,
+    /// and what only a burst has needed is kept for one second to two.
     ///
     /// ```
     /// # use anyloop_proto::BufferPool;
@@ -303,9 +302,7 @@ impl<T> Pile<T> {
     fn trim(&mut self, weight: impl Fn(&T) -> usize) -> usize {
         let freed = self.items.drain(..self.untouched).map(|item| weight(&item)).sum();
         self.untouched = self.items.len();
-        if self.items.is_empty() {
-            self.items = Vec::new();
-        }
+        self.items.shrink_to(2 * self.items.len());
         freed
     }
 }
@@ -395,11 +392,30 @@ mod tests {
             let one = message(&mut pool);
             pool.trim();
             assert_eq!(pool.held(), 0, "one is in use, one was not needed");
+            assert_eq!(pool.partials.items.capacity(), 0, "nor is a table");
             pool.put(one);
             pool.trim();
             pool.trim();
             assert_eq!(pool.held(), 0);
         }
+    }
+
+    #[test]
+    fn a_pool_that_is_trimmed_keeps_what_was_used_last() {
+        let mut pool = BufferPool::new(usize::MAX);
+        let messages = [1_000, 2_000].map(|size| {
+            let mut partial = take(&mut pool, size);
+            partial.assembly.append(&[7; 2_000][..size]);
+            partial
+        });
+        messages.into_iter().for_each(|message| pool.put(message));
+        pool.trim();
+        let used = take(&mut pool, 2_000);
+        assert!(used.assembly.buffer.capacity() >= 2_000);
+        pool.put(used);
+        pool.trim();
+        assert!(take(&mut pool, 2_000).assembly.buffer.capacity() >= 2_000);
+        assert_eq!(pool.held(), 0);
     }
 
     #[test]

@@ -181,6 +181,7 @@ pub struct Facts {
 pub struct Scratch {
     pub(super) cork: Vec<u8>,
     pub(super) pool: BufferPool,
+    /// When memory that was not needed was let go of last.
     trimmed: Instant,
     /// How much of the program may be called. By default there is no bound.
     pub(crate) gate: Gate,
@@ -194,28 +195,31 @@ impl Scratch {
         Self { cork: Vec::new(), pool: BufferPool::new(most), trimmed, gate: Gate::open() }
     }
 
-    /// Lets go of what no message has needed for a second, for a loop that is about to wait. Returns when
-    /// that is worth to be done again, if nothing happens before.
+    /// Lets go of memory for messages in parts that none has needed since it did so last. Within a second of
+    /// that it does nothing.
     ///
-    /// ```
-    /// # use anyloop::endpoint::Scratch;
-    /// # use anyloop::proto::Instant;
-    /// assert_eq!(Scratch::default().trim(Instant::from_nanos(7)), None); // there is nothing in it
-    /// ```
-    pub fn trim(&mut self, now: Instant) -> Option<Instant> {
+    /// A loop calls this before it waits, and wakes for it at [`next_trim`](Self::next_trim). Then what is not
+    /// needed any more is kept for no longer than two seconds, and what is needed again within one is kept.
+    pub fn trim(&mut self, now: Instant) {
         if self.is_to_trim(now) {
             self.pool.trim();
             self.trimmed = now;
         }
-        self.next_trim()
     }
 
-    /// When that is worth waking up for.
-    pub(crate) fn next_trim(&self) -> Option<Instant> {
+    /// When to call [`trim`](Self::trim), though nothing else has happened; `None` where no more than 64 KiB
+    /// are kept, for which it is not worth waking up.
+    ///
+    /// ```
+    /// # use anyloop::endpoint::Scratch;
+    /// assert_eq!(Scratch::default().next_trim(), None); // it holds nothing
+    /// ```
+    #[must_use]
+    pub fn next_trim(&self) -> Option<Instant> {
         (self.pool.held() > LITTLE).then(|| self.trimmed + LATELY)
     }
 
-    /// Whether it is time to.
+    /// Whether a trim would do anything now.
     #[inline]
     pub(crate) fn is_to_trim(&self, now: Instant) -> bool {
         self.pool.held() > 0 && now - self.trimmed >= LATELY
@@ -234,10 +238,10 @@ impl Scratch {
     }
 }
 
-/// What was not needed for so long is let go of.
+/// Memory is kept for so long at least, for a message to need it.
 const LATELY: Duration = Duration::from_secs(1);
 
-/// To let go of so many bytes is not worth waking up.
+/// It is not worth waking up to let go of as much as this.
 const LITTLE: usize = 64 * 1024;
 
 impl Default for Scratch {

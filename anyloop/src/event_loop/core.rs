@@ -41,6 +41,8 @@ pub(super) struct Core<K: Kind> {
     /// Deadlines of sources: far ones coarsely, near ones exactly.
     pub(super) wheel: Wheel,
     pub(super) near: BinaryHeap<Reverse<(Instant, u32, u16)>>,
+    /// When memory is to be trimmed that no runner has in use.
+    trim_at: Option<Instant>,
     /// A runner looks at the sockets, or sleeps there.
     pub(super) has_leader: bool,
     /// Until when it sleeps; `None`: until it is woken.
@@ -87,6 +89,7 @@ impl<K: Kind> Core<K> {
             timers: Timers::new(),
             wheel: Wheel::new(now),
             near: BinaryHeap::new(),
+            trim_at: None,
             has_leader: false,
             leader_until: None,
             parked: 0,
@@ -181,9 +184,29 @@ impl<K: Kind> Core<K> {
         if !wheel.insert(slots, token.index, deadline) {
             near.push(Reverse((deadline, token.index, token.generation)));
         }
+        self.tell_leader(deadline, remote);
+    }
+
+    /// It knows only of the deadlines that were there before.
+    fn tell_leader(&self, deadline: Instant, remote: &Remote) {
         if self.has_leader && self.leader_until.is_none_or(|until| deadline < until) {
-            remote.ring(); // it knows only of those that were there before
+            remote.ring();
         }
+    }
+
+    /// Memory that no runner has in use is to be trimmed at this time.
+    pub(super) fn add_trim(&mut self, at: Instant, remote: &Remote) {
+        self.trim_at = Some(self.trim_at.map_or(at, |other| other.min(at)));
+        self.tell_leader(at, remote);
+    }
+
+    /// It was trimmed, and this is when to do it again.
+    pub(super) fn set_trim(&mut self, at: Option<Instant>) {
+        self.trim_at = at;
+    }
+
+    pub(super) fn is_to_trim(&self, now: Instant) -> bool {
+        self.trim_at.is_some_and(|at| at <= now)
     }
 
     /// Queues a source behind the next look at the sockets.
@@ -196,7 +219,7 @@ impl<K: Kind> Core<K> {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let near = self.near.peek().map(|Reverse((deadline, ..))| *deadline);
-        [self.timers.next_due(), self.wheel.next(), near].into_iter().flatten().min()
+        [self.timers.next_due(), self.wheel.next(), near, self.trim_at].into_iter().flatten().min()
     }
 
     /// A host has asked, and sleeps by what it is told.

@@ -279,6 +279,14 @@ impl<K: Kind> Engine<K> {
         }
     }
 
+    /// Lets go of memory that was not needed, of what no runner has in use.
+    pub(super) fn trim(&self, now: Instant) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        buffers.iter_mut().for_each(|buffers| buffers.scratch.trim(now));
+        // Under that lock, so that who brings others adds them after this.
+        self.lock().set_trim(buffers.iter().filter_map(|it| it.scratch.next_trim()).min());
+    }
+
     /// The reactor, unless the alarm waits there: then that sees everything.
     pub(super) fn free_reactor(&self) -> Option<TryMutexGuard<'_, Reactor>> {
         match self.reactor.try_lock() {

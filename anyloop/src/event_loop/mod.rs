@@ -285,7 +285,8 @@ macro_rules! methods {
 
             /// How long nothing is to be done if nothing happens: for a loop that waits for this one. Zero:
             /// something is ready, or due, if only for another thread in a run call. `None`: nothing will be
-            /// due, neither a timer nor a timeout of the protocol; or the loop is stopped.
+            /// due, neither a timer nor a timeout of the protocol, nor is there memory to let go of that large
+            /// messages have needed; or the loop is stopped.
             #[must_use]
             pub fn next_timeout(&self) -> Option<Duration> {
                 self.engine.next_timeout()

@@ -40,7 +40,7 @@ enum Queue {
 
 /// What comes of a look at the sockets, before it is made.
 enum Look<'g, K: Kind> {
-    /// Somebody else looks, or has. Whether the call goes on.
+    /// Somebody else looks, or has; or there was something else to do first. Whether the call goes on.
     Over(Guard<'g, K>, bool),
     /// This thread looks, unless the alarm has the reactor, and waits there for so long.
     Wait { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
@@ -151,7 +151,8 @@ impl<'e, K: Kind> Runner<'e, K> {
                 }
                 let goes_on;
                 let mut room = Room::new();
-                (core, goes_on) = match self.prepare_look(core, bounds.wait, turn.buffers) {
+                let look = self.prepare_look(core, bounds.wait, &mut turn.buffers.scratch);
+                (core, goes_on) = match look {
                     Look::Glance(mut reactor) => {
                         let happened = reactor
                             .as_mut()
@@ -202,9 +203,6 @@ impl<'e, K: Kind> Runner<'e, K> {
             }
         }
         drop(core);
-        if matches!(bounds.wait, Wait::No) {
-            buffers.scratch.trim(self.now);
-        }
         self.buffers = Some(buffers);
         result
     }
@@ -359,7 +357,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         &mut self,
         mut core: Guard<'g, K>,
         wait: Wait,
-        buffers: &mut Buffers,
+        scratch: &mut Scratch,
     ) -> Look<'g, K>
     where
         'e: 'g,
@@ -370,7 +368,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             return Look::Glance(self.engine.free_reactor());
         }
         cold_path();
-        self.prepare_other_look(core, wait, buffers)
+        self.prepare_other_look(core, wait, scratch)
     }
 
     #[inline(never)]
@@ -378,7 +376,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         &mut self,
         mut core: Guard<'g, K>,
         wait: Wait,
-        buffers: &mut Buffers,
+        scratch: &mut Scratch,
     ) -> Look<'g, K>
     where
         'e: 'g,
@@ -395,10 +393,10 @@ impl<'e, K: Kind> Runner<'e, K> {
                 Some(rest)
             }
         };
-        let scratch = &mut buffers.scratch;
-        if rest != Some(Duration::ZERO) && scratch.is_to_trim(self.now) {
+        if scratch.is_to_trim(self.now) || core.is_to_trim(self.now) {
             drop(core);
             scratch.trim(self.now);
+            engine.trim(self.now);
             return Look::Over(engine.lock(), true);
         }
         if core.has_leader {
@@ -411,7 +409,8 @@ impl<'e, K: Kind> Runner<'e, K> {
                 return Look::Over(core, more);
             }
             core.parked += 1;
-            core = K::Lock::wait(core, &engine.parked, until_trim(scratch, self.now, rest));
+            let timeout = cut(rest, scratch.next_trim(), self.now);
+            core = K::Lock::wait(core, &engine.parked, timeout);
             core.parked -= 1;
             self.refresh(); // it may have slept for any time
             return Look::Over(core, true);
@@ -427,15 +426,13 @@ impl<'e, K: Kind> Runner<'e, K> {
             // Whoever changes something after this rings; what was changed before is seen here.
             engine.remote.set_asleep(true);
             self.refresh();
-            timeout = until_trim(scratch, self.now, timeout);
             let remote = &engine.remote;
             let is_over = remote.is_stopped() || !remote.has_work();
-            timeout = match core.next_deadline() {
-                _ if is_over || core.is_ready(remote) => Some(Duration::ZERO),
-                None => timeout,
-                Some(deadline) => {
-                    let until = deadline - self.now;
-                    Some(timeout.map_or(until, |timeout| timeout.min(until)))
+            timeout = match is_over || core.is_ready(remote) {
+                true => Some(Duration::ZERO),
+                false => {
+                    let next = core.next_deadline().into_iter().chain(scratch.next_trim()).min();
+                    cut(timeout, next, self.now)
                 }
             };
             core.leader_until = timeout.map(|timeout| self.now + timeout);
@@ -523,10 +520,15 @@ impl<'e, K: Kind> Runner<'e, K> {
 impl<K: Kind> Drop for Runner<'_, K> {
     fn drop(&mut self) {
         let engine = self.engine;
+        let mut next_trim = None;
         if let Some(buffers) = self.buffers.take() {
+            next_trim = buffers.scratch.next_trim();
             engine.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
         }
         let mut core = engine.lock();
+        if let Some(next_trim) = next_trim {
+            core.add_trim(next_trim, &engine.remote);
+        }
         core.runners -= 1;
         if core.runners == 0 {
             let remote = &engine.remote;
@@ -551,12 +553,9 @@ impl<K: Kind> Drop for Runner<'_, K> {
     }
 }
 
-/// How long to wait, if no longer than this: memory that was not needed is not kept over a long sleep.
-fn until_trim(scratch: &Scratch, now: Instant, most: Option<Duration>) -> Option<Duration> {
-    match scratch.next_trim() {
-        None => most,
-        Some(time) => Some(most.map_or(time - now, |most| most.min(time - now))),
-    }
+/// This timeout, or the time until `end` if that is shorter.
+fn cut(timeout: Option<Duration>, end: Option<Instant>, now: Instant) -> Option<Duration> {
+    timeout.into_iter().chain(end.map(|end| end - now)).min()
 }
 
 /// Drops what belongs to the program.

@@ -26,6 +26,9 @@ use anyloop_proto::{Instant, Shutdown, TransportError};
 /// | the deadline has come | [`handle_timeout`](crate::endpoint::Session::handle_timeout) |
 /// | it was woken | [`drain`](crate::endpoint::Session::drain) |
 ///
+/// The memory that a session is lent, [`Scratch`](crate::endpoint::Scratch), is
+/// [trimmed](crate::endpoint::Scratch::trim) when there is nothing else to do.
+///
 /// No method here may call its session: they are called from within it. None may block. The source of
 /// [`stub`] is a transport with everything left out, and the place to begin one's own.
 ///

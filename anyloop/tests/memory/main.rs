@@ -16,20 +16,22 @@ mod scene;
 #[allow(dead_code, reason = "shared")]
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
+use anyloop::Server;
 use anyloop::endpoint::ServerSettings;
 use anyloop::net::Net;
 use anyloop::proto::{Instant, Role};
 use anyloop::transport::iostream::IoStream;
-use anyloop::{EventLoop, Server};
 
 use heap::in_use;
 use peer::Peer;
 use scene::{config, server_settings, until, watchdog};
-use wire::{binary, frame, stream, text};
+use wire::{binary, frame, stream};
 
 /// Of a message: larger than what is read at a time, so that it is gathered.
 const SIZE: usize = 2 << 20;
@@ -50,80 +52,152 @@ fn calm() -> ServerSettings {
     })
 }
 
-fn assert_echoed(peer: &mut Peer, payload: &[u8]) {
-    let received = peer.receive().payload;
-    assert!(received == payload, "{} bytes came back", received.len());
+/// Sends messages back. Runners meet while each has a large one that it has gathered.
+struct Echo {
+    server: Server<Net>,
+    address: SocketAddr,
+    /// What was in use then; the least, if that was several times.
+    in_use: Arc<AtomicUsize>,
 }
 
-/// Sends messages back, and knows how much is in use where a large one is received; the least, of several.
-fn echo(meet: usize) -> (Server<Net>, impl Fn() -> usize) {
-    let (meeting, least) = (Barrier::new(meet), Arc::new(AtomicUsize::new(usize::MAX)));
-    let (mut server, seen) = (Server::new(calm()), least.clone());
-    server.on_message(move |message, context| {
-        if message.as_bytes().len() == SIZE {
-            meeting.wait();
-            seen.fetch_min(in_use(), Relaxed);
-        }
-        _ = context.send(message);
-    });
-    (server, move || least.load(Relaxed))
+impl Echo {
+    fn new(runners: usize) -> Self {
+        let (meeting, least) = (Barrier::new(runners), Arc::new(AtomicUsize::new(usize::MAX)));
+        let (mut server, seen) = (Server::new(calm()), least.clone());
+        server.on_message(move |message, context| {
+            if message.as_bytes().len() == SIZE {
+                meeting.wait();
+                seen.fetch_min(in_use(), Relaxed);
+            }
+            _ = context.send(message);
+        });
+        let address = server.listen("127.0.0.1:0").unwrap();
+        server.start_accept().unwrap();
+        Self { server, address, in_use: least }
+    }
+
+    /// All that was gathered was more than what is in use now.
+    #[track_caller]
+    fn assert_gathered(&self, messages: usize) {
+        let (then, now) = (self.in_use.load(Relaxed), in_use());
+        assert!(then + ELSE > now + messages * SIZE, "{then} bytes, and now {now}");
+    }
 }
 
-/// Two threads are inside, each with a message that it has gathered; then one waits at the sockets, and the
-/// other one for it.
+fn send(peers: &mut [Peer], payload: &[u8]) {
+    peers.iter_mut().for_each(|peer| peer.send(&[binary(payload)]));
+}
+
+fn assert_echoed(peers: &mut [Peer], payload: &[u8]) {
+    for peer in peers {
+        let received = peer.receive().payload;
+        assert!(received == payload, "{} bytes came back", received.len());
+    }
+}
+
+/// One of them waits at the sockets, the other one for that one.
 #[test]
 fn runners_that_wait_let_go_of_what_messages_have_needed() {
-    let (_alone, _watchdog) = (alone(), watchdog());
-    let (server, in_use_then) = echo(2);
-    let event_loop = EventLoop::new().unwrap();
-    server.set_event_loop(&event_loop).unwrap();
-    let address = server.listen("127.0.0.1:0").unwrap();
-    server.start_accept().unwrap();
+    let (_alone, _watchdog, payload) = (alone(), watchdog(), vec![7; SIZE]);
+    let echo = Echo::new(2);
+    let event_loop = echo.server.event_loop().unwrap();
     let runners = [(); 2].map(|()| {
         let runs = event_loop.clone();
         thread::spawn(move || runs.run())
     });
-    let mut peers = [Peer::open(address), Peer::open(address)];
+    let mut peers = [Peer::open(echo.address), Peer::open(echo.address)];
     let base = in_use();
-    {
-        let payload = vec![7; SIZE];
-        peers.iter_mut().for_each(|peer| peer.send(&[binary(&payload)]));
-        peers.iter_mut().for_each(|peer| assert_echoed(peer, &payload));
-    }
+    send(&mut peers, &payload);
+    assert_echoed(&mut peers, &payload);
     until("what was needed is let go of", || in_use() < base + ELSE);
-    assert!(in_use_then() >= base + 2 * SIZE);
-    for peer in &mut peers {
-        peer.send(&[text("still there")]);
-        assert_echoed(peer, b"still there");
-    }
+    echo.assert_gathered(2);
+    send(&mut peers, b"still there");
+    assert_echoed(&mut peers, b"still there");
     event_loop.stop();
     for runner in runners {
         runner.join().unwrap();
     }
 }
 
+/// One runner is held in a handler until the other one has a message that it has gathered; then it waits at
+/// the sockets, and the other one leaves.
 #[test]
-fn a_loop_that_is_polled_lets_go_of_what_a_message_has_needed() {
-    let (_alone, _watchdog) = (alone(), watchdog());
-    let (server, in_use_then) = echo(1);
+fn what_a_runner_leaves_behind_is_let_go_of() {
+    let (_alone, _watchdog, payload) = (alone(), watchdog(), vec![7; SIZE]);
+    let [held, freed, leave] = [(); 3].map(|()| Arc::new(Barrier::new(2)));
+    let mut server = Server::<Net>::new(calm());
+    server.on_message({
+        let (held, freed, leave) = (held.clone(), freed.clone(), leave.clone());
+        move |message, context| {
+            if message.as_bytes() == b"hold" {
+                held.wait();
+                freed.wait();
+            } else {
+                freed.wait();
+                leave.wait();
+            }
+            _ = context.send(message);
+        }
+    });
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let mut peer = thread::scope(|scope| {
-        let opening = scope.spawn(|| Peer::open(address));
-        until("it is open", || server.poll().is_ok() && opening.is_finished());
+    let event_loop = server.event_loop().unwrap();
+    let waits = {
+        let runs = event_loop.clone();
+        thread::spawn(move || runs.run())
+    };
+    let mut peers = [Peer::open(address), Peer::open(address)];
+    let base = in_use();
+    send(&mut peers[..1], b"hold");
+    held.wait();
+    let leaves = {
+        let runs = event_loop.clone();
+        thread::spawn(move || runs.run_one())
+    };
+    send(&mut peers[1..], &payload);
+    assert_echoed(&mut peers[..1], b"hold");
+    leave.wait();
+    assert_eq!(leaves.join().unwrap(), 1);
+    assert_echoed(&mut peers[1..], &payload);
+    until("what was needed is let go of", || in_use() < base + ELSE);
+    event_loop.stop();
+    waits.join().unwrap();
+}
+
+/// A host that sleeps as long as it may polls some times more.
+#[test]
+fn a_host_is_asked_to_let_go_of_what_a_message_has_needed() {
+    let (_alone, _watchdog, payload) = (alone(), watchdog(), vec![7; SIZE]);
+    let echo = Echo::new(1);
+    let event_loop = echo.server.event_loop().unwrap();
+    let mut peers = thread::scope(|scope| {
+        let opening = scope.spawn(|| [Peer::open(echo.address)]);
+        until("it is open", || {
+            event_loop.poll();
+            opening.is_finished()
+        });
         opening.join().unwrap()
     });
     let base = in_use();
     thread::scope(|scope| {
         let echoed = scope.spawn(|| {
-            let payload = vec![7; SIZE];
-            peer.send(&[binary(&payload)]);
-            assert_echoed(&mut peer, &payload);
+            send(&mut peers, &payload);
+            assert_echoed(&mut peers, &payload);
         });
-        until("the echo has come", || server.poll().is_ok() && echoed.is_finished());
+        until("the echo has come", || {
+            event_loop.poll();
+            echoed.is_finished()
+        });
     });
-    until("what was needed is let go of", || server.poll().is_ok() && in_use() < base + ELSE);
-    assert!(in_use_then() >= base + SIZE);
+    let mut polls = 0;
+    while let Some(timeout) = event_loop.next_timeout() {
+        thread::sleep(timeout);
+        event_loop.poll();
+        polls += 1;
+        assert!(polls < 10, "it does not sleep");
+    }
+    assert!(in_use() < base + ELSE);
+    echo.assert_gathered(1);
 }
 
 #[test]
@@ -149,8 +223,11 @@ fn a_connection_that_is_carried_lets_go_of_what_a_message_has_needed() {
         connection.handle_timeout().unwrap();
         assert!(in_use() >= base + 2 * PART, "it was needed in this second");
     }
+    let second = Duration::from_secs(1);
+    assert_eq!(connection.next_timeout(), Some(Instant::from_nanos(now.load(Relaxed)) + second));
     wait();
     connection.handle_timeout().unwrap();
     assert!(in_use() < base + PART);
+    assert_eq!(connection.next_timeout(), None);
     assert_eq!(connection.statistics().map(|it| it.messages_received), Some(2));
 }

@@ -401,11 +401,12 @@ impl<H: Handler> Connection<H> {
     /// not before another call. Also `None` from within a handler.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.lock().ok()?.stream.deadline
+        let core = self.lock().ok()?;
+        core.stream.deadline.into_iter().chain(core.scratch.next_trim()).min()
     }
 
-    /// Does what is due. A call before anything is due does nothing, but it lets go of memory that messages
-    /// in parts have needed, and not for a second.
+    /// Does what is due, and lets go of memory for messages in parts that is not needed any more. A call
+    /// before anything is due does nothing.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@ mod deadlines;
 mod gate;
 mod roster;
 mod size;
+mod trimming;
 mod unread;
 
 use std::io::IoSlice;
