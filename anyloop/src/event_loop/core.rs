@@ -217,9 +217,15 @@ impl<K: Kind> Core<K> {
         }
     }
 
+    /// When the loop has something to do at the latest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.next_due().into_iter().chain(self.trim_at).min()
+    }
+
+    /// When something is due for a source or the program.
+    fn next_due(&self) -> Option<Instant> {
         let near = self.near.peek().map(|Reverse((deadline, ..))| *deadline);
-        [self.timers.next_due(), self.wheel.next(), near, self.trim_at].into_iter().flatten().min()
+        [self.timers.next_due(), self.wheel.next(), near].into_iter().flatten().min()
     }
 
     /// A host has asked, and sleeps by what it is told.
@@ -237,7 +243,7 @@ impl<K: Kind> Core<K> {
     /// this thread that has asked, this is said once: it may have polled just now, and not ask.
     pub(super) fn misleads(&mut self) -> bool {
         let Some(told) = &self.told else { return false };
-        let next = self.next_deadline();
+        let next = self.next_due(); // memory may wait until it asks
         let is_misled = next.is_some_and(|next| told.until.is_none_or(|until| next < until));
         if is_misled && told.thread == thread::current().id() {
             self.told = None;
