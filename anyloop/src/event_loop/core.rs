@@ -228,15 +228,20 @@ impl<K: Kind> Core<K> {
         [self.timers.next_due(), self.wheel.next(), near].into_iter().flatten().min()
     }
 
-    /// A host has asked, and sleeps by what it is told.
-    pub(super) fn tell(&mut self, remote: &Remote) {
+    /// A host has asked, and sleeps by what it is told, unless the alarm watches for it.
+    pub(super) fn tell(&mut self, remote: &Remote, has_alarm: bool) {
         let thread = thread::current().id();
         let is_stopped = remote.is_stopped();
         let until = if is_stopped { None } else { self.next_deadline() };
-        self.told = Some(Told { until, thread });
+        self.told = (!has_alarm).then_some(Told { until, thread });
         if is_stopped && !self.aware.contains(&thread) {
             remote.ring(); // that there is no deadline does not say why
         }
+    }
+
+    /// From now on the alarm watches.
+    pub(super) fn forget_told(&mut self) {
+        self.told = None;
     }
 
     /// Whether a host may sleep longer than it should. That is so until it asks again; but where it may be

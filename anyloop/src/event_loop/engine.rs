@@ -117,7 +117,8 @@ impl<K: Kind> Engine<K> {
     pub(super) fn set_alarm(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
         // Until the new one is there, so that whoever leaves meanwhile arms that.
         let mut place = self.alarm();
-        let core = self.lock();
+        let mut core = self.lock();
+        core.forget_told();
         let (is_armed, timeout) = (core.runners == 0, self.timeout_of(&core));
         drop(core);
         let alarm = Alarm::new(is_armed, timeout.map(|timeout| now() + timeout), wake);
@@ -195,8 +196,9 @@ impl<K: Kind> Engine<K> {
 
     /// How long nothing is to be done, as far as is known; `None`: for ever.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
+        let alarm = self.alarm();
         let mut core = self.lock();
-        core.tell(&self.remote);
+        core.tell(&self.remote, alarm.is_some());
         self.timeout_of(&core)
     }
 
@@ -281,10 +283,16 @@ impl<K: Kind> Engine<K> {
 
     /// Lets go of memory that was not needed, of what no runner has in use.
     pub(super) fn trim(&self, now: Instant) {
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffers = self.free_buffers();
         buffers.iter_mut().for_each(|buffers| buffers.scratch.trim(now));
+        buffers.retain(|buffers| buffers.scratch.next_trim().is_some());
         // Under that lock, so that who brings others adds them after this.
         self.lock().set_trim(buffers.iter().filter_map(|it| it.scratch.next_trim()).min());
+    }
+
+    /// The core may be locked under this lock, not the other way round.
+    pub(super) fn free_buffers(&self) -> MutexGuard<'_, Vec<Buffers>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The reactor, unless the alarm waits there: then that sees everything.

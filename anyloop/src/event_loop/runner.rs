@@ -90,7 +90,7 @@ pub(super) struct Runner<'e, K: Kind> {
 impl<'e, K: Kind> Runner<'e, K> {
     #[inline(never)]
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
-        let buffers = engine.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let buffers = engine.free_buffers().pop();
         let buffers = buffers.unwrap_or_else(|| {
             let mut scratch = Scratch::default();
             scratch.gate = Gate::new(engine.remote.stop_flag().clone());
@@ -520,11 +520,16 @@ impl<'e, K: Kind> Runner<'e, K> {
 impl<K: Kind> Drop for Runner<'_, K> {
     fn drop(&mut self) {
         let engine = self.engine;
-        let mut next_trim = None;
-        if let Some(buffers) = self.buffers.take() {
-            next_trim = buffers.scratch.next_trim();
-            engine.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
-        }
+        let next_trim = self.buffers.take().and_then(|mut buffers| {
+            if engine.remote.is_stopped() {
+                engine.free_buffers().clear(); // who runs it again makes others
+                return None;
+            }
+            buffers.scratch.trim(self.now);
+            let next_trim = buffers.scratch.next_trim();
+            engine.free_buffers().push(buffers);
+            next_trim
+        });
         let mut core = engine.lock();
         if let Some(next_trim) = next_trim {
             core.add_trim(next_trim, &engine.remote);

@@ -110,6 +110,28 @@ fn timers_wake_the_host_also_when_they_move_to_an_earlier_time() {
     });
 }
 
+/// A host that is called need not ask, so who asks is not the one that polls.
+#[test]
+fn pitfall_a_host_is_not_called_again_and_again_where_another_thread_has_asked() {
+    within_time(|| {
+        for asks_first in [true, false] {
+            let event_loop = EventLoop::new().unwrap();
+            let ask = || thread::scope(|scope| scope.spawn(|| event_loop.next_timeout()).join());
+            if asks_first {
+                assert_eq!(ask().unwrap(), None);
+            }
+            let events = events_of(&event_loop);
+            if !asks_first {
+                assert_eq!(ask().unwrap(), None);
+            }
+            let inner = event_loop.clone();
+            event_loop.post(move || _ = inner.set_timer(Duration::from_millis(50), |_| {}));
+            let calls = host(&event_loop, &events, "the timer", || event_loop.stopped());
+            assert!(calls < 10, "{calls} calls, for a function and a timer");
+        }
+    });
+}
+
 #[test]
 fn what_a_bounded_poll_has_left_calls_the_host_again() {
     within_time(|| {

@@ -414,7 +414,6 @@ impl<H: Handler> Connection<H> {
     pub fn handle_timeout(&self) -> Result<(), CallError> {
         self.work(|core, now| {
             core.session.handle_timeout(&mut core.stream, &mut core.scratch, now);
-            core.scratch.trim(now);
         })
     }
 
@@ -540,6 +539,7 @@ impl<H: Handler> Connection<H> {
         let result = f(&mut core, self.now());
         core.feed_left(self.now()); // if a pause is over now
         core.use_new_output(self.now());
+        core.scratch.trim(self.now());
         core.check_output()?;
         Ok(result)
     }
