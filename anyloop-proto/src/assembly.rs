@@ -255,8 +255,8 @@ impl BufferPool {
     /// Lets go of what was not needed since this was called last.
     ///
     /// As many buffers stay as were lent since then at the same time, at most. So a pool that is trimmed once a
-    /// second follows what its connections need: from one message to the next nothing is allocated anew,
-    /// and what only a burst has needed is kept for one second to two.
+    /// second follows what its connections need: what they need again and again is not let go of, and what
+    /// only a burst has needed is kept for one second to two.
     ///
     /// ```
     /// # use anyloop_proto::BufferPool;

@@ -276,6 +276,7 @@ impl<K: Kind> Engine<K> {
         self.remote.set_asleep(true);
         let host_is_to_know = core.find_stopped();
         drop(core);
+        self.free_buffers().clear(); // it may have been stopped while nobody was inside
         if host_is_to_know || self.alarm().as_ref().is_some_and(|alarm| alarm.is_armed()) {
             self.remote.ring();
         }
