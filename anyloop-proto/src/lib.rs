@@ -21,6 +21,8 @@ mod output;
 #[cfg(feature = "std")]
 pub mod owned;
 mod partial;
+#[cfg(feature = "std")]
+mod protocol;
 mod random;
 mod time;
 mod utf8;
@@ -35,6 +37,8 @@ pub use error::{
 pub use input::Input;
 pub use message::{Chunk, Event, Kind, Message, Prepared, Text};
 pub use output::{LARGE_PAYLOAD, Output};
+#[cfg(feature = "std")]
+pub use protocol::Protocol;
 #[cfg(feature = "std")]
 pub use random::OsRandom;
 pub use random::Random;
