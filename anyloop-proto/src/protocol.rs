@@ -98,9 +98,7 @@ impl Protocol {
     #[must_use]
     pub fn discards_input(&self) -> bool {
         match self {
-            Self::Open(connection) => {
-                !matches!(connection.state(), State::Open | State::CloseSent)
-            }
+            Self::Open(connection) => !matches!(connection.state(), State::Open | State::CloseSent),
             Self::Server(_) | Self::Client(_) | Self::Closed => self.shutdown() != Shutdown::Open,
         }
     }

@@ -24,6 +24,8 @@ pub mod endpoint;
 pub mod event_loop;
 mod log;
 pub mod net;
+mod session;
+mod stream;
 mod sync;
 pub mod transport;
 

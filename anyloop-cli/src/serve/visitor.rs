@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{ConnectionId, Context, Factory, Handle, Sent, ServerSettings, Verdict};
+use anyloop::endpoint::{
+    ConnectionId, Context, Handle, HandlerFactory, Sent, ServerSettings, Verdict,
+};
 use anyloop::net::Net;
 use anyloop::proto::handshake::http::{HeaderValue, Method, Response, StatusCode, header};
 use anyloop::proto::handshake::{Accept, Request};
@@ -55,7 +57,7 @@ pub(super) fn server(settings: ServerSettings) -> Arc<VisitorServer> {
     })
 }
 
-impl Factory for Entrance {
+impl HandlerFactory for Entrance {
     type Handler = Visitor;
 
     fn make(&self) -> Visitor {

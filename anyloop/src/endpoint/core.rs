@@ -4,74 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
-use anyloop_proto::{CloseCode, Config, Instant, Prepared, State};
+use anyloop_proto::{CloseCode, Config, Instant};
 
-use super::counters::Counting;
-use super::error::Sent;
-use super::handle::Handle;
-use super::handler::{Factory, Handler};
-use super::registry::{Registry, Roster};
-use super::session::Session;
-use super::settings::{BacklogLimits, ClientSettings, ServerSettings};
-use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
-
-/// What every session of an endpoint looks up.
-pub(crate) struct Common<H: Handler> {
-    pub(super) limits: BacklogLimits,
-    pub(super) keep_handshake: bool,
-    pub(super) counting: Counting,
-    pub(super) registry: Registry<H>,
-    /// Who knows the connections that are not in the registry.
-    pub(super) roster: OnceLock<Arc<dyn Roster<H>>>,
-}
-
-impl<H: Handler> Common<H> {
-    fn new(limits: BacklogLimits, keep_handshake: bool) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            keep_handshake,
-            counting: Counting::default(),
-            registry: Registry::default(),
-            roster: OnceLock::new(),
-        })
-    }
-
-    /// From now on the transport keeps a list of its own. `make` is told how much may wait on each
-    /// connection, for the seats.
-    pub(crate) fn roster(
-        &self,
-        make: impl FnOnce(BacklogLimits) -> Arc<dyn Roster<H>>,
-    ) -> &Arc<dyn Roster<H>> {
-        self.roster.get_or_init(|| make(self.limits))
-    }
-
-    /// Handles of those who are there.
-    pub(super) fn handles(&self) -> Vec<Handle<H>> {
-        let mut handles = self.registry.handles();
-        if let Some(roster) = self.roster.get() {
-            handles.extend(roster.handles().into_iter().filter(|handle| !handle.is_gone()));
-        }
-        handles
-    }
-
-    /// Sends to all that are open. Returns to how many.
-    pub(super) fn broadcast(&self, message: &Prepared) -> usize {
-        let handles = self.handles();
-        let open = handles.iter().filter(|handle| handle.state() == State::Open);
-        open.filter(|handle| handle.send_prepared(message).is_ok_and(Sent::is_on_its_way)).count()
-    }
-
-    /// Closes all. Returns how many.
-    pub(super) fn close_all(&self, code: CloseCode, reason: &str) -> usize {
-        self.handles().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
-    }
-}
+use super::settings::{ClientSettings, ServerSettings};
+use crate::session::{EndpointState, HandlerFactory, Session};
+use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// An endpoint without its transport: all that it takes to make a session, from any thread.
-pub(crate) struct Core<S, F: Factory> {
+pub(crate) struct Core<S, F: HandlerFactory> {
     pub(super) settings: S,
     factory: Mutex<Arc<F>>,
-    pub(crate) common: Arc<Common<F::Handler>>,
+    pub(crate) state: Arc<EndpointState<F::Handler>>,
     /// Of a server.
     shutting_down: AtomicBool,
 }
@@ -79,10 +22,10 @@ pub(crate) struct Core<S, F: Factory> {
 pub(crate) type ServerCore<F> = Core<ServerSettings, F>;
 pub(crate) type ClientCore<F> = Core<ClientSettings, F>;
 
-impl<S, F: Factory> Core<S, F> {
-    fn with_common(settings: S, factory: F, common: Arc<Common<F::Handler>>) -> Arc<Self> {
+impl<S, F: HandlerFactory> Core<S, F> {
+    fn with_state(settings: S, factory: F, state: Arc<EndpointState<F::Handler>>) -> Arc<Self> {
         let (factory, shutting_down) = (Mutex::new(Arc::new(factory)), AtomicBool::new(false));
-        Arc::new(Self { settings, factory, common, shutting_down })
+        Arc::new(Self { settings, factory, state, shutting_down })
     }
 
     /// A handler for a connection that is about to be. The factory is program code, so it is not asked
@@ -114,20 +57,20 @@ impl<S, F: Factory> Core<S, F> {
     }
 }
 
-impl<F: Factory> ServerCore<F> {
+impl<F: HandlerFactory> ServerCore<F> {
     pub(super) fn new(mut settings: ServerSettings, factory: F) -> Arc<Self> {
         let handshake = Arc::make_mut(&mut settings.handshake);
         handshake.connection = handlers_answer_pings(&handshake.connection);
-        let common = Common::new(settings.backlog, settings.keep_handshake);
-        Self::with_common(settings, factory, common)
+        let state = EndpointState::new(settings.backlog, settings.keep_handshake);
+        Self::with_state(settings, factory, state)
     }
 
     /// The server's end of a byte stream that begins at `now`, for a transport that knows its
     /// connections itself: it is in no list, and has no seat. While the server shuts down it is given
     /// up; whoever puts it into a list of his own asks once more when it is there.
     pub(crate) fn session(&self, handler: F::Handler, now: Instant) -> Session<F::Handler> {
-        let (options, common) = (self.settings.handshake.clone(), self.common.clone());
-        let mut session = Session::server(handler, options, common, now);
+        let (options, state) = (self.settings.handshake.clone(), self.state.clone());
+        let mut session = Session::server(handler, options, state, now);
         if self.is_shutting_down() {
             session.give_up(now);
         }
@@ -136,7 +79,7 @@ impl<F: Factory> ServerCore<F> {
 
     pub(super) fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::Release);
-        self.common.close_all(CloseCode::GOING_AWAY, "the server shuts down");
+        self.state.registry.close_all(CloseCode::GOING_AWAY, "the server shuts down");
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
@@ -144,12 +87,12 @@ impl<F: Factory> ServerCore<F> {
     }
 }
 
-impl<F: Factory> ClientCore<F> {
+impl<F: HandlerFactory> ClientCore<F> {
     pub(super) fn new(mut settings: ClientSettings, factory: F) -> Arc<Self> {
         let handshake = Arc::make_mut(&mut settings.handshake);
         handshake.connection = handlers_answer_pings(&handshake.connection);
-        let common = Common::new(settings.backlog, settings.keep_handshake);
-        Self::with_common(settings, factory, common)
+        let state = EndpointState::new(settings.backlog, settings.keep_handshake);
+        Self::with_state(settings, factory, state)
     }
 
     /// The client's end of a byte stream to `target` that begins at `now`, for a transport that knows
@@ -160,8 +103,8 @@ impl<F: Factory> ClientCore<F> {
         target: &Target,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        let (options, common) = (self.settings.handshake.clone(), self.common.clone());
-        Session::client(handler, target, options, common, now)
+        let (options, state) = (self.settings.handshake.clone(), self.state.clone());
+        Session::client(handler, target, options, state, now)
     }
 
     /// The same with options of its own.
@@ -173,8 +116,8 @@ impl<F: Factory> ClientCore<F> {
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
         options.connection = handlers_answer_pings(&options.connection);
-        let common = self.common.clone();
-        Session::client(handler, target, Arc::new(options), common, now)
+        let state = self.state.clone();
+        Session::client(handler, target, Arc::new(options), state, now)
     }
 }
 
@@ -188,28 +131,38 @@ fn handlers_answer_pings(config: &Arc<Config>) -> Arc<Config> {
 /// What servers and clients have in common: an endpoint over a transport, beside its core.
 macro_rules! endpoint {
     ($endpoint:ident, $core:ident, $settings:ident, $name:literal) => {
-        impl<T: crate::transport::Transport, F: super::handler::Factory> $endpoint<T, F> {
+        impl<T: super::TransportEndpoint, F: crate::session::HandlerFactory> $endpoint<T, F> {
             /// The connections that are not over, in no particular order.
             #[must_use]
             pub fn connections(&self) -> Vec<super::Handle<F::Handler>> {
-                self.core.common.handles()
+                self.core.state.registry.handles()
             }
 
             /// Sends a message to all open connections, encoded once. Returns to how many: not to those
             /// whose backlog is full.
             pub fn broadcast(&self, message: &anyloop_proto::Prepared) -> usize {
-                self.core.common.broadcast(message)
+                self.core.state.registry.broadcast(message, None)
+            }
+
+            /// The same, to those connections whose handler `filter` accepts. It is asked when the message is
+            /// sent, on the strand of each connection; the number that is returned is as without it.
+            pub fn broadcast_where(
+                &self,
+                message: &anyloop_proto::Prepared,
+                filter: impl Fn(&F::Handler) -> bool + Send + Sync + 'static,
+            ) -> usize {
+                self.core.state.registry.broadcast(message, Some(std::sync::Arc::new(filter)))
             }
 
             /// Begins to close all connections, or gives up their handshakes. Returns how many.
             pub fn close_all(&self, code: anyloop_proto::CloseCode, reason: &str) -> usize {
-                self.core.common.close_all(code, reason)
+                self.core.state.registry.close_all(code, reason)
             }
 
             /// What has become of the connections so far.
             #[must_use]
             pub fn counters(&self) -> super::Counters {
-                self.core.common.counting.snapshot()
+                self.core.state.counters.snapshot()
             }
 
             /// The settings.
@@ -220,13 +173,13 @@ macro_rules! endpoint {
 
             /// What the transport keeps for all connections of this endpoint.
             #[must_use]
-            pub const fn transport(&self) -> &T::Endpoint {
+            pub const fn transport(&self) -> &T {
                 &self.transport
             }
 
             /// The same, to change.
             #[must_use]
-            pub const fn transport_mut(&mut self) -> &mut T::Endpoint {
+            pub const fn transport_mut(&mut self) -> &mut T {
                 &mut self.transport
             }
 
@@ -241,7 +194,7 @@ macro_rules! endpoint {
             }
         }
 
-        impl<T: crate::transport::Transport, F: super::handler::Factory> std::fmt::Debug
+        impl<T: super::TransportEndpoint, F: crate::session::HandlerFactory> std::fmt::Debug
             for $endpoint<T, F>
         {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,39 +1,21 @@
-//! Endpoints: what an application is told and may do, whatever carries the bytes.
+//! Endpoints: servers and clients, whatever carries the bytes.
 
-mod backlog;
 mod client;
-mod context;
+mod closures;
 mod core;
-mod counters;
-mod error;
-mod gate;
-mod handle;
-mod handler;
-mod handlers;
-mod io;
-mod line;
-mod registry;
 mod server;
-mod session;
 mod settings;
-mod timers;
 
-pub use backlog::{Completion, Unsent};
 pub use client::Client;
-pub use context::Context;
-pub use counters::Counters;
-pub use error::{SendError, Sent};
-pub use handle::{ConnectionId, Handle};
-pub use handler::{Factory, Handler, Verdict};
-pub use handlers::{Handlers, LocalHandlers};
-pub use io::{Facts, Scratch};
 pub use server::Server;
-pub use session::Session;
-pub use settings::{BacklogLimits, ClientSettings, Overflow, ServerSettings};
-pub use timers::TimerId;
+pub use settings::{ClientSettings, ServerSettings, TransportEndpoint};
+
+// What an endpoint's connections are made of.
+pub use crate::session::{
+    BacklogLimits, ConnectionId, Context, Counters, Handle, Handler, HandlerFactory, Handlers,
+    HandshakeInfo, LocalHandlers, Overflow, SendError, Sent, Session, TimerId, Verdict,
+};
+pub use crate::stream::{Completion, Unsent};
 
 // For transports of this crate.
 pub(crate) use self::core::ServerCore;
-pub(crate) use gate::Gate;
-pub(crate) use handle::Seat;
-pub(crate) use registry::Roster;

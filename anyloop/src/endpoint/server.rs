@@ -6,17 +6,14 @@ use std::task::Waker;
 use anyloop_proto::Instant;
 
 use super::core::{ServerCore, endpoint};
-use super::handler::Factory;
-use super::handlers::Handlers;
-use super::session::Session;
-use super::settings::ServerSettings;
-use crate::transport::Transport;
+use super::settings::{ServerSettings, TransportEndpoint};
+use crate::session::{HandlerFactory, Handlers, Session};
+use crate::stream::Driver;
 
 /// Makes the server's ends of connections over a transport `T`, each with a handler from `F`.
 ///
 /// ```
 /// use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// use anyloop::transport::stub::Stub;
 /// use anyloop::{Handler, Server};
 ///
 /// struct Counter(u64);
@@ -33,16 +30,16 @@ use crate::transport::Transport;
 /// }
 ///
 /// let options = ServerOptions::new(OriginPolicy::Any);
-/// let server: Server<Stub, _> = Server::with_factory(options, || Counter(0));
+/// let server: Server<(), _> = Server::with_factory(options, || Counter(0));
 /// ```
-pub struct Server<T: Transport, F: Factory = Handlers> {
+pub struct Server<T: TransportEndpoint, F: HandlerFactory = Handlers> {
     core: Arc<ServerCore<F>>,
-    transport: T::Endpoint,
+    transport: T,
 }
 
 endpoint!(Server, ServerCore, ServerSettings, "Server");
 
-impl<T: Transport> Server<T> {
+impl<T: TransportEndpoint> Server<T> {
     /// A server whose handlers are closures, to be set.
     #[must_use]
     pub fn new(settings: impl Into<ServerSettings>) -> Self {
@@ -50,7 +47,7 @@ impl<T: Transport> Server<T> {
     }
 }
 
-impl<T: Transport, F: Factory> Server<T, F> {
+impl<T: TransportEndpoint, F: HandlerFactory> Server<T, F> {
     /// A server whose connections get their handlers from `factory`.
     ///
     /// Pings are answered as [`Handler::ping`](super::Handler::ping) says, whatever
@@ -58,40 +55,42 @@ impl<T: Transport, F: Factory> Server<T, F> {
     #[must_use]
     pub fn with_factory(settings: impl Into<ServerSettings>, factory: F) -> Self {
         let core = ServerCore::new(settings.into(), factory);
-        Self { core, transport: T::Endpoint::default() }
+        Self { core, transport: T::default() }
     }
 
-    /// The server's end of a byte stream that begins at `now`, for a transport to drive. `waker` is
-    /// the transport's own.
+    /// The server's end of a byte stream that begins at `now`. `waker` is woken, from any thread, when a
+    /// [handle](super::Handle) asks for something; then call [`Driver::handle_wake`].
+    ///
+    /// The example of [`Transport`](crate::transport::Transport) drives one.
     #[must_use]
-    pub fn session(&self, waker: &Waker, now: Instant) -> Session<F::Handler> {
-        self.session_with(self.core.make_handler(), waker, now)
+    pub fn driver(&self, waker: &Waker, now: Instant) -> Driver<Session<F::Handler>> {
+        self.driver_with(self.core.make_handler(), waker, now)
     }
 
     /// The same with a handler of its own.
     #[must_use]
-    pub fn session_with(
+    pub fn driver_with(
         &self,
         handler: F::Handler,
         waker: &Waker,
         now: Instant,
-    ) -> Session<F::Handler> {
+    ) -> Driver<Session<F::Handler>> {
         let mut session = self.core.session(handler, now);
-        self.core.common.registry.enter(&session.handle(waker));
+        session.enter_with_waker(waker);
         if self.is_shutting_down() {
             session.give_up(now); // since it was made, perhaps
         }
-        session
+        Driver::new(session)
     }
 
-    /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, handshakes are given up,
-    /// and so are those of connections that are made from now on (which are over when they are
-    /// [started](Session::start), an iostream's when it is made). It is done when
+    /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, and
+    /// handshakes are given up. So are those of connections that are made from now on, which are over
+    /// when they are [started](Driver::start) (an iostream's when it is made). It is done when
     /// [`connections`](Self::connections) is empty, which takes no longer than the
     /// [`close_timeout`](anyloop_proto::Config::close_timeout) where the transports are driven
     /// meanwhile.
     pub fn shut_down(&self) {
-        T::stop_listening(&self.transport);
+        self.transport.stop_listening();
         self.core.shut_down();
     }
 

@@ -122,6 +122,9 @@ impl<K: Kind> Core<K> {
             match mail {
                 Mail::Run(task) => self.queue(Task::Posted(K::task(task))),
                 Mail::Wake(token) => self.notify(token, Events::WOKEN),
+                Mail::WakeAll(tokens) => {
+                    tokens.into_iter().for_each(|token| self.notify(token, Events::WOKEN));
+                }
                 Mail::Ready(token, events) => self.notify(token, events),
                 Mail::SetTimer(key, f) => self.timers.set(key, K::on_timer(f)),
                 Mail::CancelTimer(key) => {

@@ -254,7 +254,7 @@ impl<K: Kind> Engine<K> {
         }
         let mut runner = Runner::enter(self);
         let panic = runner.run(bounds).err();
-        let called = runner.buffers.as_ref().map_or(0, |buffers| buffers.scratch.gate.called());
+        let called = runner.buffers.as_ref().map_or(0, |buffers| buffers.stream.budget.spent());
         drop(runner);
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -285,10 +285,10 @@ impl<K: Kind> Engine<K> {
     /// Lets go of memory that was not needed, of what no runner has in use.
     pub(super) fn trim(&self, now: Instant) {
         let mut buffers = self.free_buffers();
-        buffers.iter_mut().for_each(|buffers| buffers.scratch.trim(now));
-        buffers.retain(|buffers| buffers.scratch.next_trim().is_some());
+        buffers.iter_mut().for_each(|buffers| buffers.stream.trim(now));
+        buffers.retain(|buffers| buffers.stream.next_trim().is_some());
         // Under that lock, so that who brings others adds them after this.
-        self.lock().set_trim(buffers.iter().filter_map(|it| it.scratch.next_trim()).min());
+        self.lock().set_trim(buffers.iter().filter_map(|it| it.stream.next_trim()).min());
     }
 
     /// The core may be locked under this lock, not the other way round.

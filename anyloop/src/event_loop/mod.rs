@@ -17,8 +17,9 @@ mod reactor;
 mod remote;
 mod runner;
 mod slots;
+mod socket;
 mod source;
-mod stream;
+mod stream_source;
 mod timers;
 #[cfg(unix)]
 mod watch;
@@ -39,8 +40,9 @@ pub(crate) use kind::Sealed;
 pub use kind::{Kind, Local, Threads};
 pub(crate) use reactor::Registry;
 pub(crate) use remote::{Remote, waker};
-pub(crate) use source::{Buffers, Events, Next, Source, Token, Turn, Visit};
-pub(crate) use stream::Stream;
+pub(crate) use socket::{Socket, SocketTransport, tcp_peer};
+pub(crate) use source::{Events, Next, Source, Token, Turn};
+pub(crate) use stream_source::StreamSource;
 pub use timers::Aborted;
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};

@@ -17,6 +17,7 @@ use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
 pub(super) enum Mail {
     Run(Box<dyn FnOnce() + Send>),
     Wake(Token),
+    WakeAll(Vec<Token>),
     /// What the alarm has seen in the host's stead.
     Ready(Token, Events),
     SetTimer(Key, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
@@ -98,6 +99,11 @@ impl Remote {
     /// Has a source called. One that is no more needs no call.
     pub(crate) fn wake(&self, token: Token) {
         let _ = self.mail(Mail::Wake(token));
+    }
+
+    /// Has these sources called.
+    pub(crate) fn wake_all(&self, tokens: Vec<Token>) {
+        let _ = self.mail(Mail::WakeAll(tokens));
     }
 
     /// Rings the doorbell, unless somebody looks into the inbox anyway.

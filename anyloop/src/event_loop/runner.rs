@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use anyloop_proto::Instant;
+use anyloop_proto::{Input, Instant};
 
 use super::core::{Core, TASK, Task};
 use super::engine::{Engine, Guard, Tick, now, tick};
@@ -15,9 +15,11 @@ use super::kind::Kind;
 use super::lock::Lock;
 use super::reactor::{Happened, Reactor, Room};
 use super::remote::Inside;
-use super::source::{Buffers, Events, Next, ReadBuffer, Source, Token, Turn, Visit};
+use super::socket::SocketTransport;
+use super::source::{Buffers, Events, FastPath, Next, ReadBuffer, Source, Token, Turn, Visit};
 use super::timers::Aborted;
-use crate::endpoint::{Gate, Scratch};
+use crate::stream::Buffers as StreamBuffers;
+use crate::stream::{Budget, Progress, WriteGuard};
 use crate::sync::TryMutexGuard;
 
 /// Bytes that are read at a time: half a mebibyte and more than the 14 bytes of the longest header, so that a
@@ -92,9 +94,9 @@ impl<'e, K: Kind> Runner<'e, K> {
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
         let buffers = engine.free_buffers().pop();
         let buffers = buffers.unwrap_or_else(|| {
-            let mut scratch = Scratch::default();
-            scratch.gate = Gate::new(engine.remote.stop_flag().clone());
-            Buffers { read: ReadBuffer::new(READ), scratch }
+            let mut stream = StreamBuffers::default();
+            stream.budget = Budget::until_stopped(engine.remote.stop_flag().clone());
+            Buffers { read: ReadBuffer::new(READ), stream }
         });
         let mut core = engine.lock();
         if core.runners == 0 {
@@ -126,17 +128,17 @@ impl<'e, K: Kind> Runner<'e, K> {
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
-        buffers.scratch.gate.set(bounds.handlers, bounds.until);
+        buffers.stream.budget.set(bounds.handlers, bounds.until);
         let visit = Visit::new(Token::NOBODY, Events::NONE, self.now);
-        let mut turn = Turn { engine, visit, buffers: &mut buffers, read: None, next: Next::Wait };
+        let mut turn = Turn { engine, visit, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
         let result = loop {
             if !engine.remote.has_work() {
                 engine.remote.stop();
             }
             #[cfg(loom)]
-            engine.remote.is_stopped(); // so that loom sees that the gate looks at it
-            if !turn.buffers.scratch.gate.is_open() {
+            engine.remote.is_stopped(); // so that loom sees that the budget looks at it
+            if turn.buffers.stream.budget.is_spent() {
                 break Ok(());
             }
             core.take_mail(&engine.remote);
@@ -151,7 +153,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                 }
                 let goes_on;
                 let mut room = Room::new();
-                let look = self.prepare_look(core, bounds.wait, &mut turn.buffers.scratch);
+                let look = self.prepare_look(core, bounds.wait, &mut turn.buffers.stream);
                 (core, goes_on) = match look {
                     Look::Glance(mut reactor) => {
                         let happened = reactor
@@ -218,47 +220,60 @@ impl<'e, K: Kind> Runner<'e, K> {
         *visit = Visit::new(token, events, self.now);
     }
 
-    /// Gives a source its turn. If nothing comes of that but that it waits for what happens next, that is
-    /// nothing: it is nearly always so.
+    /// Gives a source its turn. Returns `None` if it only waits for what happens next, as it nearly always
+    /// does.
     #[inline(always)] // for the sake of its system calls
     fn visit(
         source: &mut Box<K::Source>,
         turn: &mut Turn<'_, K>,
     ) -> Option<Result<Next<K>, Panic>> {
-        let read =
-            source.input(turn.visit.events).map(|stream| stream.read(&mut turn.buffers.read));
-        let Some(Ok(n @ 1..)) = read else { return Some(Self::run_source(source, turn, read)) };
-        if n >= turn.buffers.read.len() {
-            return Some(Self::run_source(source, turn, read));
-        }
-        let output = match caught(|| source.answer(turn, n)) {
-            Ok(Some(output)) => output,
-            Ok(None) => {
-                cold_path();
-                turn.drop_cork();
-                return Some(Ok(std::mem::replace(&mut turn.next, Next::Wait)));
-            }
-            Err(panic) => {
-                cold_path();
-                turn.drop_cork();
-                return Some(Err(panic));
-            }
+        let Some(fast_path) = source.fast_path(turn.visit.events) else {
+            return Some(Self::run_source(source, turn, None));
         };
-        let cork = turn.buffers.scratch.corked();
-        if !cork.is_empty() {
-            let written = output.write(cork);
-            if !matches!(written, Ok(n) if n == cork.len()) {
-                cold_path();
-                let next = caught(|| source.end_output(turn, written));
-                turn.buffers.scratch.uncork();
-                return Some(next);
+        #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
+        let _span = crate::log::in_connection(turn.visit.token.index);
+        let FastPath { socket, queued, protocol } = fast_path;
+        let Buffers { read, stream } = &mut *turn.buffers;
+        let (now, woken) = (turn.visit.now, turn.visit.events.contains(Events::WOKEN));
+        let mut received = 0;
+        if !woken {
+            match socket.read(read) {
+                Ok(n @ 1..) if n < read.len() => received = n,
+                other => return Some(Self::run_source(source, turn, Some(other))),
             }
-            turn.buffers.scratch.uncork();
         }
-        turn.visit.deadline.is_some().then_some(Ok(Next::Wait))
+        let StreamBuffers { cork, pool, budget, .. } = stream;
+        let mut input = Input::with_pool(&mut read[..received], pool);
+        let mut transport = SocketTransport { socket, visit: &mut turn.visit };
+        let mut out = WriteGuard::new(cork, queued, &mut transport);
+        let progress = caught(|| match woken {
+            false => protocol.receive(&mut input, &mut out.buffer(), budget, now),
+            true => protocol.run_commands(&mut out.buffer(), budget, now),
+        });
+        let left = input.len();
+        let mut panic = None;
+        if matches!(progress, Ok(Progress::Idle)) && left == 0 && out.is_simple() {
+            if out.corked().is_empty() {
+                return None;
+            }
+            let written = out.transport.socket.write(out.corked());
+            if matches!(written, Ok(n) if n == out.corked().len()) {
+                out.wrote_all();
+                return None;
+            }
+            cold_path();
+            let written = out.transport.judge_write(written);
+            out.wrote(written);
+        } else {
+            cold_path();
+            let flushed = caught(|| out.flush()); // completions may panic as well
+            panic = progress.err().or_else(|| flushed.err());
+        }
+        drop(out);
+        Some(caught(|| source.end_fast_path(turn, received - left..received, panic)))
     }
 
-    /// The turn of a source for which the loop has not read, or has read this.
+    /// The turn of a source that is not on the fast path, or for which the loop has read this.
     #[inline(never)]
     fn run_source(
         source: &mut Box<K::Source>,
@@ -266,9 +281,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         read: Option<io::Result<usize>>,
     ) -> Result<Next<K>, Panic> {
         turn.read = read;
-        let next = caught(|| source.run(turn));
-        turn.drop_cork();
-        next
+        caught(|| source.run(turn))
     }
 
     /// Puts a source back, and sees to what its turn has left.
@@ -338,7 +351,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     {
         let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
         drop(core);
-        buffers.scratch.gate.take(); // also where it was closed just now: this is its turn
+        buffers.stream.budget.spend(); // also where it was closed just now: this is its turn
         let panicked = caught(|| match task {
             Task::Posted(f) => f(),
             Task::Due(f) => f(Ok(())),
@@ -357,7 +370,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         &mut self,
         mut core: Guard<'g, K>,
         wait: Wait,
-        scratch: &mut Scratch,
+        buffers: &mut StreamBuffers,
     ) -> Look<'g, K>
     where
         'e: 'g,
@@ -368,7 +381,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             return Look::Glance(self.engine.free_reactor());
         }
         cold_path();
-        self.prepare_other_look(core, wait, scratch)
+        self.prepare_other_look(core, wait, buffers)
     }
 
     #[inline(never)]
@@ -376,7 +389,7 @@ impl<'e, K: Kind> Runner<'e, K> {
         &mut self,
         mut core: Guard<'g, K>,
         wait: Wait,
-        scratch: &mut Scratch,
+        buffers: &mut StreamBuffers,
     ) -> Look<'g, K>
     where
         'e: 'g,
@@ -393,9 +406,9 @@ impl<'e, K: Kind> Runner<'e, K> {
                 Some(rest)
             }
         };
-        if scratch.is_to_trim(self.now) || core.is_to_trim(self.now) {
+        if buffers.needs_trim(self.now) || core.is_to_trim(self.now) {
             drop(core);
-            scratch.trim(self.now);
+            buffers.trim(self.now);
             engine.trim(self.now);
             return Look::Over(engine.lock(), true);
         }
@@ -409,7 +422,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                 return Look::Over(core, more);
             }
             core.parked += 1;
-            let timeout = cut(rest, scratch.next_trim(), self.now);
+            let timeout = cut(rest, buffers.next_trim(), self.now);
             core = K::Lock::wait(core, &engine.parked, timeout);
             core.parked -= 1;
             self.refresh(); // it may have slept for any time
@@ -431,7 +444,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             timeout = match is_over || core.is_ready(remote) {
                 true => Some(Duration::ZERO),
                 false => {
-                    let next = core.next_deadline().into_iter().chain(scratch.next_trim()).min();
+                    let next = core.next_deadline().into_iter().chain(buffers.next_trim()).min();
                     cut(timeout, next, self.now)
                 }
             };
@@ -525,8 +538,8 @@ impl<K: Kind> Drop for Runner<'_, K> {
                 engine.free_buffers().clear(); // who runs it again makes others
                 return None;
             }
-            buffers.scratch.trim(self.now);
-            let next_trim = buffers.scratch.next_trim();
+            buffers.stream.trim(self.now);
+            let next_trim = buffers.stream.next_trim();
             engine.free_buffers().push(buffers);
             next_trim
         });

@@ -1,14 +1,15 @@
 //! What the loop serves.
 
 use core::ops::{BitOr, BitOrAssign, Deref, DerefMut};
+use std::any::Any;
 use std::io;
 
 use anyloop_proto::Instant;
 
 use super::engine::Engine;
 use super::kind::Kind;
-use super::stream::Stream;
-use crate::endpoint::Scratch;
+use super::socket::Socket;
+use crate::stream::{Queued, StreamProtocol};
 
 /// Something that the loop serves when it is ready: a connection, a listener, a watch.
 ///
@@ -19,28 +20,31 @@ pub trait Source<K: Kind> {
     /// Something has happened to it: [`Turn::events`].
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
-    // The short way: the loop reads and writes for who says so here, for a reason that `Runner::run`
-    // gives.
-
-    /// Where the loop is to read before the turn, with these events, if a read that does not fill its
-    /// buffer has then taken all there was. Such a read is [answered](Self::answer); of any other the
-    /// source is told as it [runs](Self::run), in [`Turn::read`].
-    fn input(&self, _events: Events) -> Option<&Stream> {
+    /// What the loop needs to serve these events itself, on its fast path: it receives, has the protocol
+    /// take the input, and sends what that appends. `None` if there may be anything else to do.
+    fn fast_path(&mut self, _events: Events) -> Option<FastPath<'_>> {
         None
     }
 
-    /// So many bytes were read, and are in [`Buffers::read`]. Returns where what it has left in the cork is
-    /// to be written; if that is all, it waits for what happens next. Otherwise nothing is in the cork,
-    /// and [`Turn::next`] is what becomes of it.
-    fn answer(&mut self, _turn: &mut Turn<'_, K>, _read: usize) -> Option<&Stream> {
-        None
-    }
-
-    /// Of what was in the cork, only so much was written; or it has failed.
+    /// Completes a turn that began on the fast path: of what the loop received, the protocol did not
+    /// take the bytes `left`; or there is more to do than to receive; or a handler has panicked.
     #[cold]
-    fn end_output(&mut self, _turn: &mut Turn<'_, K>, _written: io::Result<usize>) -> Next<K> {
+    fn end_fast_path(
+        &mut self,
+        _turn: &mut Turn<'_, K>,
+        _left: std::ops::Range<usize>,
+        _panic: Option<Box<dyn Any + Send>>,
+    ) -> Next<K> {
         Next::Wait
     }
+}
+
+/// A stream that the loop receives from and sends to by itself.
+#[expect(unnameable_types, reason = "of `Source`")]
+pub struct FastPath<'s> {
+    pub(crate) socket: &'s mut Socket,
+    pub(crate) queued: &'s mut Option<Box<Queued>>,
+    pub(crate) protocol: &'s mut dyn StreamProtocol,
 }
 
 /// What becomes of a source after its turn.
@@ -64,19 +68,8 @@ pub struct Turn<'t, K: Kind> {
     pub(crate) engine: &'t Engine<K>,
     pub(crate) visit: Visit,
     pub(crate) buffers: &'t mut Buffers,
-    /// What the loop has read for it, where it [wanted that](Source::input).
+    /// What the loop has read for it, on the [fast path](Source::fast_path).
     pub(crate) read: Option<io::Result<usize>>,
-    /// What becomes of it after an [answer](Source::answer).
-    pub(crate) next: Next<K>,
-}
-
-impl<K: Kind> Turn<'_, K> {
-    /// Whatever goes wrong in a turn, nothing of it may be found in the cork by the next source and be sent
-    /// to another peer.
-    pub(super) fn drop_cork(&mut self) {
-        debug_assert!(self.buffers.scratch.corked().is_empty(), "it is lost");
-        self.buffers.scratch.uncork();
-    }
 }
 
 /// What a source is told in its turn, and what it says.
@@ -87,7 +80,8 @@ pub(crate) struct Visit {
     pub(crate) events: Events,
     /// Of the events, those that the source has not made use of: it is told again at its next turn.
     pub(crate) kept: Events,
-    /// When it is to have a turn at the latest, where that has become earlier.
+    /// When it is to have a turn at the latest, if nothing happens before. Not reported on the fast
+    /// path, where deadlines only move to later times.
     pub(crate) deadline: Option<Instant>,
     /// About now: as old as the last look at the sockets, or by a few milliseconds older, and as what
     /// other sources have taken since.
@@ -106,7 +100,7 @@ impl Visit {
 pub(crate) struct Buffers {
     /// Where sources read to.
     pub(crate) read: ReadBuffer,
-    pub(crate) scratch: Scratch,
+    pub(crate) stream: crate::stream::Buffers,
 }
 
 /// Bytes that do not begin near the beginning of a page: where they do, some processors take several times

@@ -133,7 +133,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
             closed: events.contains(Events::CLOSED),
         };
         if readiness.readable || readiness.writable || readiness.closed {
-            if !turn.buffers.scratch.gate.pass() {
+            if !turn.buffers.stream.budget.try_spend() {
                 turn.visit.kept = events;
                 return Next::Again;
             }

@@ -10,14 +10,12 @@ use anyloop_proto::handshake::{ClientOptions, Target, UriError};
 
 use super::connecting::{Connecting, Step, Via};
 use super::error::Error;
-use super::roster::Roster;
+use super::registry::{WakeSources, key};
 use super::serves::Serves;
 use super::transport::Net;
-use crate::endpoint::{self, Client, Factory, Handle};
+use crate::endpoint::{Client, Handle, HandlerFactory};
 use crate::event_loop::{Engine, now};
-
-/// The connections of a client.
-type Connections<F> = Arc<dyn endpoint::Roster<<F as Factory>::Handler>>;
+use crate::transport::Driver;
 
 /// A connection that is about to be made: what it is to be is set first.
 ///
@@ -39,7 +37,7 @@ type Connections<F> = Arc<dyn endpoint::Roster<<F as Factory>::Handler>>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "it does nothing before `connect`"]
-pub struct ConnectRequest<'c, K: Serves<F>, F: Factory> {
+pub struct ConnectRequest<'c, K: Serves<F>, F: HandlerFactory> {
     client: &'c Client<Net<K>, F>,
     target: Target,
     options: Option<ClientOptions>,
@@ -48,7 +46,7 @@ pub struct ConnectRequest<'c, K: Serves<F>, F: Factory> {
 }
 
 /// Connecting.
-impl<K: Serves<F>, F: Factory> Client<Net<K>, F> {
+impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers
     /// (RFC 8305), and shakes hands; all of it in run calls. What comes of it is told to the handler:
     /// [`open`](crate::Handler::open) or [`fail`](crate::Handler::fail), where
@@ -82,15 +80,15 @@ impl<K: Serves<F>, F: Factory> Client<Net<K>, F> {
         Ok(ConnectRequest { client: self, target, options: None, handler: None, via: None })
     }
 
-    fn engine(&self) -> Result<(&Arc<Engine<K>>, &Connections<F>), Error> {
+    fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
         let engine = self.transport().engine()?;
-        let common = &self.core().common;
-        let make = |limits| Arc::new(Roster::new(engine.remote().clone(), limits)) as _;
-        Ok((engine, common.roster(make)))
+        let registry = &self.core().state.registry;
+        registry.use_loop(|| Arc::new(WakeSources(engine.remote().clone())));
+        Ok(engine)
     }
 }
 
-impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
+impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// The options of this connection's handshake: at first those of the client.
     pub fn options(&mut self) -> &mut ClientOptions {
         let settings = self.client.settings();
@@ -123,7 +121,7 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
     /// [`Error::Request`], [`Error::EventLoop`]: it was not begun.
     pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
         let Self { client, target, options, handler, via } = self;
-        let ((engine, roster), net) = (client.engine()?, client.transport());
+        let (engine, net) = (client.engine()?, client.transport());
         let handler = handler.unwrap_or_else(|| client.core().make_handler());
         let begun = now();
         let mut session = match options {
@@ -139,8 +137,8 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
             _ => target.host().to_string(),
         };
         let step = Step::Begin(via.unwrap_or_else(|| Via::Host(net.resolver())));
-        let connecting = Connecting {
-            session: Some(session),
+        let connecting = |driver| Connecting {
+            driver: Some(driver),
             host,
             port: target.port(),
             options: net.connect.clone(),
@@ -151,10 +149,10 @@ impl<K: Serves<F>, F: Factory> ConnectRequest<'_, K, F> {
             factory: PhantomData,
         };
         let token = engine.insert(|token| {
-            roster.enter(token.number() as u64);
-            Ok::<_, Error>(K::connecting(connecting))
+            session.enter(key(token));
+            Ok::<_, Error>(K::connecting(connecting(Driver::new(session))))
         })?;
-        // If another thread has run it to its end meanwhile, the seat says so.
-        Ok(Handle::new(roster.seat(token.number() as u64)))
+        // If another thread has run it to its end meanwhile, the handle says so.
+        Ok(client.core().state.registry.handle(key(token)))
     }
 }

@@ -13,17 +13,17 @@ use anyloop_proto::{Instant, TransportError};
 use mio::net::TcpStream;
 use socket2::{Domain, SockRef, Type};
 
-use super::connection::{Connection, take_mail};
 use super::endpoint::{ConnectOptions, Hooks};
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
 use super::resolver::{Lookup, Resolver, literal};
 use super::serves::Serves;
-use super::transport::Socket;
-use crate::endpoint::{Factory, Session};
-use crate::event_loop::{Events, Next, Source, Stream, Turn, waker};
+use crate::endpoint::{HandlerFactory, Session};
+use crate::event_loop::{
+    Events, Kind, Next, Socket, SocketTransport, Source, StreamSource, Turn, now, waker,
+};
 use crate::sync::unmodelled::Mutex;
-use crate::transport::Transport as _;
+use crate::transport::Driver;
 
 /// What an attempt has failed with then.
 const PANICKED: &str = "the program's function for the socket has panicked";
@@ -44,8 +44,8 @@ pub(super) enum Via {
 
 /// A connection that is still without a byte stream.
 #[expect(unnameable_types, reason = "of `Admits`")]
-pub struct Connecting<F: Factory> {
-    pub(super) session: Option<Session<F::Handler>>,
+pub struct Connecting<F: HandlerFactory> {
+    pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) options: ConnectOptions,
@@ -68,7 +68,7 @@ pub(super) enum Step {
     Trying {
         since: Instant,
         attempts: Attempts,
-        sockets: Vec<(SocketAddr, Stream)>,
+        sockets: Vec<(SocketAddr, Socket)>,
     },
     /// A Unix socket does not answer at once.
     /// And tried again, where the other side has no room for it.
@@ -76,7 +76,7 @@ pub(super) enum Step {
     Unix {
         since: Instant,
         path: PathBuf,
-        stream: Option<Stream>,
+        stream: Option<Socket>,
     },
     /// The handler is to be told.
     Over,
@@ -87,63 +87,71 @@ type Answer = io::Result<Vec<SocketAddr>>;
 /// What came of a step.
 enum Outcome {
     Waiting,
-    Connected(Stream),
+    Connected(Socket),
     Failed(TransportError, ConnectError),
 }
 
-impl<K: Serves<F>, F: Factory> Source<K> for Connecting<F> {
+impl<K: Serves<F>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        let Some(session) = &mut self.session else { return Next::Done };
-        turn.visit.now = crate::event_loop::now(); // others may have taken their time since it was looked at
-        // The session has none yet, but it may have timers.
-        let (mut stream, mut visit) = (Stream::Closed, turn.visit);
-        let mut socket =
-            Socket { stream: &mut stream, visit: &mut visit, engine: turn.engine, peer: None };
-        let (scratch, now) = (&mut turn.buffers.scratch, turn.visit.now);
-        // It has a handle from the beginning.
-        if turn.visit.events.contains(Events::WOKEN) || matches!(self.step, Step::Begin(_)) {
-            take_mail(session, &mut socket, scratch, now);
-        }
-        if session.wants_to_proceed() {
-            session.proceed(&mut socket, scratch, now);
-        }
-        if turn.visit.events.contains(Events::DEADLINE) {
-            session.handle_timeout(&mut socket, scratch, now);
-        }
-        if !session.is_over() && !matches!(self.step, Step::Over) {
+        turn.visit.now = now(); // others may have taken their time since the loop looked at it
+        self.serve_driver(turn);
+        let open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
+        if open && !matches!(self.step, Step::Over) {
             match self.go_on(turn) {
-                Outcome::Waiting => {
-                    let asked = self.session.as_ref().and_then(Session::deadline);
-                    let deadlines = [asked, self.deadline()];
-                    turn.visit.deadline = deadlines.into_iter().flatten().min();
-                }
-                Outcome::Connected(stream) => {
-                    let Some(session) = self.session.take() else { return Next::Done };
-                    // What came with the end of connecting will not be told again.
+                Outcome::Waiting => {}
+                Outcome::Connected(socket) => {
+                    let Some(driver) = self.driver.take() else { return Next::Done };
+                    // What came with the end of connecting will not be reported again.
                     turn.visit.kept = Events::READABLE | turn.visit.events.only(Events::CLOSED);
-                    return Next::Become(K::connection(Connection::new(session, stream)));
+                    return Next::Become(K::connection(StreamSource::new(driver, socket)));
                 }
-                Outcome::Failed(kind, error) => {
-                    self.step = Step::Over;
-                    let Some(session) = &mut self.session else { return Next::Done };
-                    let scratch = &mut turn.buffers.scratch;
-                    session.handle_error_with(&mut socket, scratch, kind, Box::new(error), now);
-                }
+                Outcome::Failed(kind, error) => self.report(kind, error, turn),
             }
         }
-        let Some(session) = &mut self.session else { return Next::Done };
-        if session.is_over() {
-            if let Some(roster) = session.roster() {
-                roster.publish(socket.key(), session.state());
-            }
-            return Next::Done;
+        let Some(driver) = &self.driver else { return Next::Done };
+        let deadlines = [driver.next_timeout(), self.deadline()];
+        turn.visit.deadline = deadlines.into_iter().flatten().min();
+        match () {
+            () if driver.is_closed() => Next::Done,
+            () if driver.wants_resume() => Next::Again,
+            () => Next::Wait,
         }
-        // Not ready for anything but to be told again: a posted function, or the failure.
-        if session.wants_to_proceed() { Next::Again } else { Next::Wait }
     }
 }
 
-impl<F: Factory> Connecting<F> {
+impl<F: HandlerFactory> Connecting<F> {
+    /// Serves what does not need a stream: handles, and timers of the program.
+    fn serve_driver<K: Kind>(&mut self, turn: &mut Turn<'_, K>) {
+        let Some(driver) = &mut self.driver else { return };
+        let (mut nothing, mut visit) = (Socket::Closed, turn.visit);
+        let mut transport = SocketTransport::new(&mut nothing, &mut visit);
+        let (buffers, now) = (&mut turn.buffers.stream, turn.visit.now);
+        if turn.visit.events.contains(Events::WOKEN) || matches!(self.step, Step::Begin(_)) {
+            driver.handle_wake(&mut transport, buffers, now);
+        }
+        if driver.wants_resume() {
+            driver.resume(&mut transport, buffers, now);
+        }
+        if turn.visit.events.contains(Events::DEADLINE) {
+            driver.handle_timeout(&mut transport, buffers, now);
+        }
+    }
+
+    /// There will be no stream: the handler is told why.
+    fn report<K: Kind>(
+        &mut self,
+        kind: TransportError,
+        error: ConnectError,
+        turn: &mut Turn<'_, K>,
+    ) {
+        self.step = Step::Over;
+        let Some(driver) = &mut self.driver else { return };
+        let (mut nothing, mut visit) = (Socket::Closed, turn.visit);
+        let mut transport = SocketTransport::new(&mut nothing, &mut visit);
+        let buffers = &mut turn.buffers.stream;
+        driver.handle_error_with(&mut transport, buffers, kind, Box::new(error), turn.visit.now);
+    }
+
     fn go_on<K: Serves<F>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
         let now = turn.visit.now;
         loop {
@@ -328,7 +336,7 @@ impl<F: Factory> Connecting<F> {
         let next = match &self.step {
             Step::Trying { attempts, .. } => attempts.deadline(),
             #[cfg(unix)]
-            Step::Unix { stream: None, .. } => Some(crate::event_loop::now() + BUSY),
+            Step::Unix { stream: None, .. } => Some(now() + BUSY),
             _ => None,
         };
         [self.end(), next].into_iter().flatten().min()
@@ -338,9 +346,9 @@ impl<F: Factory> Connecting<F> {
 /// The first of the sockets that is connected. Those that have failed are noted.
 fn look(
     attempts: &mut Attempts,
-    sockets: &mut Vec<(SocketAddr, Stream)>,
+    sockets: &mut Vec<(SocketAddr, Socket)>,
     now: Instant,
-) -> Option<Stream> {
+) -> Option<Socket> {
     let mut place = 0;
     while place < sockets.len() {
         match is_connected(&sockets[place].1) {
@@ -355,12 +363,12 @@ fn look(
     None
 }
 
-fn is_connected(stream: &Stream) -> io::Result<bool> {
+fn is_connected(stream: &Socket) -> io::Result<bool> {
     let (error, peer) = match stream {
-        Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
         #[cfg(unix)]
-        Stream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-        Stream::Closed => return Err(ErrorKind::NotConnected.into()),
+        Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        Socket::Closed => return Err(ErrorKind::NotConnected.into()),
     };
     match (error, peer) {
         (Some(error), _) => Err(error),
@@ -372,28 +380,28 @@ fn is_connected(stream: &Stream) -> io::Result<bool> {
     }
 }
 
-fn open<K: Serves<F>, F: Factory>(
+fn open<K: Serves<F>, F: HandlerFactory>(
     address: SocketAddr,
     turn: &Turn<'_, K>,
     hooks: &Hooks,
     nodelay: bool,
-) -> io::Result<Stream> {
+) -> io::Result<Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(nodelay)?;
     hooks.set_up(&SockRef::from(&socket))?;
     begin(socket.connect(&address.into()))?;
-    let mut stream = Stream::Tcp(TcpStream::from_std(socket.into()));
+    let mut stream = Socket::Tcp(TcpStream::from_std(socket.into()));
     stream.register(turn.engine.registry(), turn.visit.token)?;
     Ok(stream)
 }
 
 #[cfg(unix)]
-fn open_unix<K: Serves<F>, F: Factory>(
+fn open_unix<K: Serves<F>, F: HandlerFactory>(
     path: &std::path::Path,
     turn: &Turn<'_, K>,
     hooks: &Hooks,
-) -> io::Result<Stream> {
+) -> io::Result<Socket> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     hooks.set_up(&SockRef::from(&socket))?;
@@ -403,7 +411,7 @@ fn open_unix<K: Serves<F>, F: Factory>(
         begun => begin(begun)?,
     }
     let socket = std::os::fd::OwnedFd::from(socket);
-    let mut stream = Stream::Unix(mio::net::UnixStream::from_std(socket.into()));
+    let mut stream = Socket::Unix(mio::net::UnixStream::from_std(socket.into()));
     stream.register(turn.engine.registry(), turn.visit.token)?;
     Ok(stream)
 }

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::eyeballs;
 use super::listener::Listeners;
 use super::resolver::{LookUpFn, Resolver};
+use crate::endpoint::TransportEndpoint;
 use crate::event_loop::{Engine, KeepAlive, Kind, Running};
 use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
 
@@ -209,6 +210,12 @@ impl<K: Kind> Endpoint<K> {
 
     fn perpetual(&self) -> MutexGuard<'_, Option<KeepAlive>> {
         self.perpetual.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Kind> TransportEndpoint for Endpoint<K> {
+    fn stop_listening(&self) {
+        self.listeners.close();
     }
 }
 

@@ -14,8 +14,9 @@ use mio::net::UnixListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::endpoint::{Hooks, ListenOptions};
-use crate::event_loop::{Events, Registry, Stream, Token};
+use crate::event_loop::{Events, Registry, Socket as Stream, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
+use crate::transport::Peer;
 
 /// What a server listens on.
 ///
@@ -216,16 +217,25 @@ impl Listener {
     }
 
     /// Accepts a connection; `None` if the listener is closed.
-    pub(super) fn accept(&self, hooks: &Hooks, nodelay: bool) -> Option<io::Result<Stream>> {
+    pub(super) fn accept(
+        &self,
+        hooks: &Hooks,
+        nodelay: bool,
+    ) -> Option<io::Result<(Stream, Peer)>> {
         let accepted = match self.state().socket.as_ref()? {
-            ListenSocket::Tcp(socket) => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
+            ListenSocket::Tcp(socket) => {
+                socket.accept().map(|(stream, address)| (Stream::Tcp(stream), tcp_peer(address)))
+            }
             #[cfg(unix)]
-            ListenSocket::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
+            ListenSocket::Unix(socket) => socket.accept().map(|(stream, address)| {
+                let path = address.as_pathname().map(PathBuf::from);
+                (Stream::Unix(stream), Peer::Unix(path))
+            }),
         };
-        Some(accepted.and_then(|stream| {
+        Some(accepted.and_then(|(stream, peer)| {
             // A connection that has gone already is not a failure of accepting.
             set_up(&stream, hooks, nodelay).map_err(|_| ErrorKind::ConnectionAborted)?;
-            Ok(stream)
+            Ok((stream, peer))
         }))
     }
 

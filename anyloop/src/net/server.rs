@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use super::acceptor::Acceptor;
 use super::error::Error;
 use super::listener::{Listener, LocalAddress, Rest};
-use super::roster::Roster;
+use super::registry::WakeSources;
 use super::serves::Serves;
 use super::transport::Net;
-use crate::endpoint::{Client, Factory, Server};
+use crate::endpoint::{Client, HandlerFactory, Server};
 use crate::event_loop::{Engine, Kind};
 
 /// The methods of servers and clients that concern their loop.
 macro_rules! run_family {
     ($endpoint:ident) => {
-        impl<K: Kind, F: Factory> $endpoint<Net<K>, F> {
+        impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
             /// Has the endpoint use this loop, which others may use as well. Without it the endpoint
             /// makes one of its own when it needs it.
             ///
@@ -161,7 +161,7 @@ run_family!(Server);
 run_family!(Client);
 
 /// Listening and accepting.
-impl<K: Serves<F>, F: Factory> Server<Net<K>, F> {
+impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Listens on an address, or on each address of a host name, which may take the resolver a while.
     /// A server can listen on any number of addresses; connections are accepted from when it is told
     /// to [accept](Self::start_accept). Returns the (first) address: with the port that was chosen,
@@ -339,8 +339,8 @@ impl<K: Serves<F>, F: Factory> Server<Net<K>, F> {
 
     fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
         let engine = self.transport().engine()?;
-        let common = &self.core().common;
-        common.roster(|limits| Arc::new(Roster::new(engine.remote().clone(), limits)));
+        let registry = &self.core().state.registry;
+        registry.use_loop(|| Arc::new(WakeSources(engine.remote().clone())));
         Ok(engine)
     }
 

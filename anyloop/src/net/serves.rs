@@ -2,9 +2,8 @@
 
 use super::acceptor::Acceptor;
 use super::connecting::Connecting;
-use super::connection::Connection;
-use crate::endpoint::Factory;
-use crate::event_loop::{Kind, Local, Sealed, Threads};
+use crate::endpoint::{HandlerFactory, Session};
+use crate::event_loop::{Kind, Local, Sealed, StreamSource, Threads};
 
 /// Loops of this kind can serve connections whose handlers come from `F`.
 ///
@@ -14,23 +13,23 @@ use crate::event_loop::{Kind, Local, Sealed, Threads};
     message = "a loop that threads share cannot serve handlers that are not `Send`",
     note = "`LocalNet` and `LocalEventLoop` can"
 )]
-pub trait Serves<F: Factory>: Kind + Admits<F> {}
+pub trait Serves<F: HandlerFactory>: Kind + Admits<F> {}
 
-impl<F: Factory, K: Kind + Admits<F>> Serves<F> for K {}
+impl<F: HandlerFactory, K: Kind + Admits<F>> Serves<F> for K {}
 
 /// How what is served is put into the loop.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Admits<F: Factory>: Sealed
+pub trait Admits<F: HandlerFactory>: Sealed
 where
     Self: Kind,
 {
-    fn connection(connection: Connection<F::Handler>) -> Box<Self::Source>;
+    fn connection(connection: StreamSource<Session<F::Handler>>) -> Box<Self::Source>;
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source>;
     fn connecting(connecting: Connecting<F>) -> Box<Self::Source>;
 }
 
-impl<F: Factory<Handler: Send> + Send + Sync + 'static> Admits<F> for Threads {
-    fn connection(connection: Connection<F::Handler>) -> Box<Self::Source> {
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Admits<F> for Threads {
+    fn connection(connection: StreamSource<Session<F::Handler>>) -> Box<Self::Source> {
         Box::new(connection)
     }
 
@@ -43,8 +42,8 @@ impl<F: Factory<Handler: Send> + Send + Sync + 'static> Admits<F> for Threads {
     }
 }
 
-impl<F: Factory + 'static> Admits<F> for Local {
-    fn connection(connection: Connection<F::Handler>) -> Box<Self::Source> {
+impl<F: HandlerFactory + 'static> Admits<F> for Local {
+    fn connection(connection: StreamSource<Session<F::Handler>>) -> Box<Self::Source> {
         Box::new(connection)
     }
 

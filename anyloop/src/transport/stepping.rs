@@ -60,20 +60,23 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::IoSlice;
+use std::io::{self, ErrorKind, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 use std::time::Duration;
 
 use anyloop_proto::handshake::{RequestError, Target};
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
-use super::Transport;
-use crate::endpoint::{Client, Factory, Handle, Handler, Scratch, Server, Session};
+use crate::endpoint::{
+    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
+};
+use crate::stream::{Buffers, Driver, Peer, Transport};
 
-/// The transport that does what a test tells it; what can be told is in [`Connection`].
-pub struct Stepping {
+/// Does what a test tells it.
+struct Wire {
     written: Vec<u8>,
     /// How many bytes more are taken.
     room: usize,
@@ -88,10 +91,12 @@ pub struct Stepping {
     remote_endpoint: String,
 }
 
-/// What all connections of a stepping endpoint begin with.
+/// The transport that does what a test tells it, and what all connections of an endpoint begin with.
+///
+/// What can be told is in [`Connection`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Endpoint {
+pub struct Stepping {
     /// Whether nobody can read along.
     pub secure: bool,
     /// Who is at the other end, for people to read.
@@ -100,7 +105,9 @@ pub struct Endpoint {
     pub now: Instant,
 }
 
-impl Default for Endpoint {
+impl TransportEndpoint for Stepping {}
+
+impl Default for Stepping {
     fn default() -> Self {
         Self {
             secure: false,
@@ -179,12 +186,12 @@ impl Wake for Bell {
 /// | the deadline comes | [`expire`](Self::expire) |
 /// | what handles have asked for is done | [`drain`](Self::drain) |
 ///
-/// A connection begins at the [`now`](Endpoint::now) of its endpoint, with no room for anything to be
+/// A connection begins at the [`now`](Stepping::now) of its endpoint, with no room for anything to be
 /// written.
 pub struct Connection<H: Handler> {
-    session: Session<H>,
-    stream: Stepping,
-    scratch: Scratch,
+    driver: Driver<Session<H>>,
+    stream: Wire,
+    buffers: Buffers,
     /// What has arrived and was not taken, as it arrived.
     unread: VecDeque<Vec<u8>>,
     /// The peer has ended its direction.
@@ -192,19 +199,19 @@ pub struct Connection<H: Handler> {
     now: Instant,
 }
 
-impl<F: Factory> Server<Stepping, F> {
+impl<F: HandlerFactory> Server<Stepping, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
         let bell = Arc::new(Bell::default());
-        let session = self.session(&bell.clone().into(), self.transport().now);
-        let mut connection = Connection::new(session, self.transport(), bell);
+        let driver = self.driver(&bell.clone().into(), self.transport().now);
+        let mut connection = Connection::new(driver, self.transport(), bell);
         connection.start(); // it has nothing to say, but a deadline
         connection
     }
 }
 
-impl<F: Factory> Client<Stepping, F> {
+impl<F: HandlerFactory> Client<Stepping, F> {
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
@@ -213,14 +220,14 @@ impl<F: Factory> Client<Stepping, F> {
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
         let bell = Arc::new(Bell::default());
-        let session = self.session(target, &bell.clone().into(), self.transport().now)?;
-        Ok(Connection::new(session, self.transport(), bell))
+        let driver = self.driver(target, &bell.clone().into(), self.transport().now)?;
+        Ok(Connection::new(driver, self.transport(), bell))
     }
 }
 
 impl<H: Handler> Connection<H> {
-    fn new(session: Session<H>, endpoint: &Endpoint, bell: Arc<Bell>) -> Self {
-        let stream = Stepping {
+    fn new(driver: Driver<Session<H>>, endpoint: &Stepping, bell: Arc<Bell>) -> Self {
+        let stream = Wire {
             written: Vec::new(),
             room: 0,
             write_error: None,
@@ -232,14 +239,34 @@ impl<H: Handler> Connection<H> {
             secure: endpoint.secure,
             remote_endpoint: endpoint.remote_endpoint.clone(),
         };
-        let (scratch, unread) = (Scratch::default(), VecDeque::new());
-        Self { session, stream, scratch, unread, eof: false, now: endpoint.now }
+        let (buffers, unread) = (Buffers::default(), VecDeque::new());
+        Self { driver, stream, buffers, unread, eof: false, now: endpoint.now }
+    }
+
+    /// Reports something to the driver, and records what it waits for then.
+    fn report<R>(
+        &mut self,
+        f: impl FnOnce(&mut Driver<Session<H>>, &mut Wire, &mut Buffers, Instant) -> R,
+    ) -> R {
+        let Self { driver, stream, buffers, now, .. } = self;
+        let result = catch_unwind(AssertUnwindSafe(|| f(driver, stream, buffers, *now)));
+        if !driver.is_closed() {
+            let reading = driver.takes_input() || driver.discards_input();
+            if std::mem::replace(&mut stream.reading, reading) != reading {
+                stream.bell.record(Operation::Reading(reading));
+            }
+            let deadline = driver.next_timeout();
+            if std::mem::replace(&mut stream.deadline, deadline) != deadline {
+                stream.bell.record(Operation::Deadline(deadline));
+            }
+        }
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Begins: a client writes its request, as far as there is room. A server's end has begun when it
     /// is made.
     pub fn start(&mut self) {
-        self.session.start(&mut self.stream, &mut self.scratch, self.now);
+        self.report(|driver, stream, buffers, now| driver.start(stream, buffers, now));
     }
 
     // Input.
@@ -253,12 +280,14 @@ impl<H: Handler> Connection<H> {
     /// rest stays unread, unless nothing more will be made of it.
     pub fn step_read(&mut self) -> usize {
         let Some(mut bytes) = self.unread.pop_front() else { return 0 };
-        let taken = self.session.feed(&mut self.stream, &mut self.scratch, &mut bytes, self.now);
+        let taken = self.report(|driver, stream, buffers, now| {
+            driver.receive_some(stream, buffers, &mut bytes, now)
+        });
         bytes.drain(..taken);
         if !bytes.is_empty() {
             self.unread.push_front(bytes);
         }
-        if self.session.discards_input() {
+        if self.driver.discards_input() {
             self.unread.clear();
         }
         taken
@@ -292,12 +321,14 @@ impl<H: Handler> Connection<H> {
     /// The peer has ended its direction.
     pub fn eof(&mut self) {
         self.eof = true;
-        self.session.handle_eof(&mut self.stream, &mut self.scratch, self.now);
+        self.report(|driver, stream, buffers, now| driver.handle_eof(stream, buffers, now));
     }
 
     /// The stream breaks.
     pub fn fail(&mut self, error: TransportError) {
-        self.session.handle_error(&mut self.stream, &mut self.scratch, error, self.now);
+        self.report(|driver, stream, buffers, now| {
+            driver.handle_error(stream, buffers, error, now)
+        });
     }
 
     // Output.
@@ -307,7 +338,9 @@ impl<H: Handler> Connection<H> {
     pub fn accept(&mut self, bytes: usize) {
         self.stream.room = self.stream.room.saturating_add(bytes);
         if self.stream.waited_for && self.stream.room > 0 {
-            self.session.handle_writable(&mut self.stream, &mut self.scratch, self.now);
+            self.report(|driver, stream, buffers, now| {
+                driver.handle_writable(stream, buffers, now)
+            });
         }
     }
 
@@ -362,7 +395,7 @@ impl<H: Handler> Connection<H> {
     pub fn expire(&mut self) -> bool {
         let Some(deadline) = self.stream.deadline else { return false };
         self.now = self.now.max(deadline);
-        self.session.handle_timeout(&mut self.stream, &mut self.scratch, self.now);
+        self.report(|driver, stream, buffers, now| driver.handle_timeout(stream, buffers, now));
         true
     }
 
@@ -386,12 +419,12 @@ impl<H: Handler> Connection<H> {
     /// Does what handles have asked for.
     pub fn drain(&mut self) {
         self.stream.bell.rung.store(false, Ordering::Release);
-        self.session.drain(&mut self.stream, &mut self.scratch, self.now);
+        self.report(|driver, stream, buffers, now| driver.handle_wake(stream, buffers, now));
     }
 
     /// The connection, for others to reach it.
     pub fn handle(&mut self) -> Handle<H> {
-        self.session.handle(&self.stream.waker())
+        self.driver.handle()
     }
 
     // What it is.
@@ -410,31 +443,31 @@ impl<H: Handler> Connection<H> {
     /// Bytes that were sent and not taken.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
-        self.session.buffered_amount()
+        self.driver.buffered_amount()
     }
 
     /// The handler.
     #[must_use]
     pub const fn handler(&self) -> &H {
-        self.session.handler()
+        self.driver.handler()
     }
 
     /// Whether all is over.
     #[must_use]
     pub const fn is_over(&self) -> bool {
-        self.session.is_over()
+        self.driver.is_closed()
     }
 
     /// How far the connection has come.
     #[must_use]
     pub const fn state(&self) -> State {
-        self.session.state()
+        self.driver.state()
     }
 
     /// What has passed through; zeros when it is not open yet or over.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        self.session.statistics()
+        self.driver.statistics()
     }
 }
 
@@ -492,25 +525,11 @@ impl<H: Handler> fmt::Debug for Connection<H> {
     }
 }
 
-impl fmt::Debug for Stepping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stepping")
-            .field("room", &self.room)
-            .field("deadline", &self.deadline)
-            .field("reading", &self.reading)
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Transport for Stepping {
-    type Error = WriteError;
-    type Endpoint = Endpoint;
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
+impl Transport for Wire {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if let Some(error) = self.write_error.take() {
             self.bell.record(Operation::FailedWrite);
-            return Err(WriteError(error));
+            return Err(io::Error::new(kind_of(error), WriteError(error)));
         }
         let offered = slices.iter().map(|slice| slice.len()).sum();
         let taken = self.room.min(offered);
@@ -528,7 +547,7 @@ impl Transport for Stepping {
         Ok(taken)
     }
 
-    fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.ended = Some(how);
         if how != Shutdown::HalfClose {
             (self.deadline, self.waited_for) = (None, false);
@@ -537,29 +556,23 @@ impl Transport for Stepping {
         Ok(())
     }
 
-    fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = deadline;
-        self.bell.record(Operation::Deadline(deadline));
-    }
-
-    fn set_reading(&mut self, reading: bool) {
-        self.reading = reading;
-        self.bell.record(Operation::Reading(reading));
-    }
-
-    fn waker(&self) -> Waker {
-        self.bell.clone().into()
-    }
-
-    fn classify(error: &WriteError) -> TransportError {
-        error.0
-    }
-
     fn is_secure(&self) -> bool {
         self.secure
     }
 
-    fn remote_endpoint(&self) -> String {
-        self.remote_endpoint.clone()
+    fn peer(&self) -> Peer {
+        Peer::Named(self.remote_endpoint.clone())
+    }
+}
+
+/// The kind of an error that is classified as this.
+fn kind_of(error: TransportError) -> ErrorKind {
+    match error {
+        TransportError::NotFound => ErrorKind::NotFound,
+        TransportError::Refused => ErrorKind::ConnectionRefused,
+        TransportError::Reset => ErrorKind::ConnectionReset,
+        TransportError::TimedOut => ErrorKind::TimedOut,
+        TransportError::Unreachable => ErrorKind::HostUnreachable,
+        _ => ErrorKind::Other,
     }
 }

@@ -6,16 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyloop::endpoint::Handle;
-use anyloop::endpoint::{Client, Factory, Handler, Server};
+use anyloop::endpoint::{Client, Handler, HandlerFactory, Server, TransportEndpoint};
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, TransportError};
-use anyloop::transport::Transport;
 use anyloop::transport::iostream::{self, IoStream};
 use anyloop::transport::stepping::{self, Operation, Stepping};
 
 /// A transport, and how tests make connections over it.
 pub(crate) trait Carrier: 'static {
-    type Transport: Transport;
+    type Transport: TransportEndpoint;
     type End<H: Handler>: End<H>;
 
     /// Whether time passes by itself, and not only where a test lets it.
@@ -27,14 +26,14 @@ pub(crate) trait Carrier: 'static {
         assert_eq!(taken, expected);
     }
 
-    fn set_clock(_: &mut <Self::Transport as Transport>::Endpoint, _: &Clock) {}
+    fn set_clock(_: &mut Self::Transport, _: &Clock) {}
 
-    fn server<F: Factory + 'static>(
+    fn server<F: HandlerFactory + 'static>(
         server: &Server<Self::Transport, F>,
         clock: &Clock,
     ) -> Self::End<F::Handler>;
 
-    fn client<F: Factory + 'static>(
+    fn client<F: HandlerFactory + 'static>(
         client: &Client<Self::Transport, F>,
         target: &Target,
         clock: &Clock,
@@ -185,19 +184,19 @@ impl Carrier for ByHand {
     type Transport = IoStream;
     type End<H: Handler> = ByHandEnd<H>;
 
-    fn set_clock(endpoint: &mut iostream::Endpoint, clock: &Clock) {
+    fn set_clock(endpoint: &mut IoStream, clock: &Clock) {
         let clock = clock.clone();
         endpoint.clock = Arc::new(move || clock.now());
     }
 
-    fn server<F: Factory + 'static>(
+    fn server<F: HandlerFactory + 'static>(
         server: &Server<IoStream, F>,
         _: &Clock,
     ) -> ByHandEnd<F::Handler> {
         ByHandEnd::new(server.connection())
     }
 
-    fn client<F: Factory + 'static>(
+    fn client<F: HandlerFactory + 'static>(
         client: &Client<IoStream, F>,
         target: &Target,
         _: &Clock,
@@ -295,18 +294,18 @@ impl Carrier for Steps {
     type Transport = Stepping;
     type End<H: Handler> = StepsEnd<H>;
 
-    fn set_clock(endpoint: &mut stepping::Endpoint, clock: &Clock) {
+    fn set_clock(endpoint: &mut Stepping, clock: &Clock) {
         endpoint.now = clock.now();
     }
 
-    fn server<F: Factory + 'static>(
+    fn server<F: HandlerFactory + 'static>(
         server: &Server<Stepping, F>,
         clock: &Clock,
     ) -> StepsEnd<F::Handler> {
         StepsEnd::new(server.connection(), clock)
     }
 
-    fn client<F: Factory + 'static>(
+    fn client<F: HandlerFactory + 'static>(
         client: &Client<Stepping, F>,
         target: &Target,
         clock: &Clock,

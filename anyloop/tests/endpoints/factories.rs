@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyloop::endpoint::{Factory, LocalHandlers, Verdict};
+use anyloop::endpoint::{HandlerFactory, LocalHandlers, Verdict};
 use anyloop::proto::CloseCode;
 use anyloop::proto::handshake::Accept;
 use anyloop::{Handlers, Server};
@@ -58,7 +58,7 @@ fn another_factory_holds_for_connections_made_afterwards<C: Carrier>() {
 /// Makes handlers that count those before them, by asking the counter's own endpoint.
 struct Nested<C: Carrier>(Arc<Server<C::Transport, Handlers>>, AtomicU64);
 
-impl<C: Carrier> Factory for Nested<C> {
+impl<C: Carrier> HandlerFactory for Nested<C> {
     type Handler = Handlers;
 
     fn make(&self) -> Handlers {

@@ -212,7 +212,7 @@ fn in_close_it_is_gone_already<C: Carrier>() {
         assert_eq!(context.state(), State::Ended);
         assert!(context.send("a").is_err());
         assert!(context.close(CloseCode::NORMAL, "").is_err());
-        assert!(context.facts().is_some(), "it still knows who it was");
+        assert!(context.handshake_info().is_some(), "it still knows who it was");
         context.set_timer(seconds(1), |_, _| panic!("never"));
         context.pause_reading();
         assert_eq!(context.handle().send("a"), Err(SendError::Gone));

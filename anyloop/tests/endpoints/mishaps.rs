@@ -1,15 +1,14 @@
 //! Program code that panics, peers that stall, and calls that come at an unlucky moment.
 
-use std::convert::Infallible;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
-use anyloop::endpoint::{Scratch, Sent, Unsent, Verdict};
+use anyloop::endpoint::{Sent, Unsent, Verdict};
 use anyloop::proto::handshake::Accept;
-use anyloop::proto::{Instant, Role, Shutdown, State, TransportError};
-use anyloop::transport::Transport;
+use anyloop::proto::{Instant, Role, Shutdown, State};
+use anyloop::transport::{Buffers, Transport};
 use anyloop::{Handlers, Server};
 
 use crate::carrier::{Carrier, End, over_each_carrier};
@@ -165,35 +164,14 @@ struct Fragile {
 }
 
 impl Transport for Fragile {
-    type Error = Infallible;
-    type Endpoint = ();
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Infallible> {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(!std::mem::take(&mut self.panics), "on purpose");
         slices.iter().for_each(|slice| self.written.extend_from_slice(slice));
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }
 
-    fn shutdown(&mut self, _: Shutdown) -> Result<(), Infallible> {
+    fn shutdown(&mut self, _: Shutdown) -> io::Result<()> {
         Ok(())
-    }
-
-    fn set_deadline(&mut self, _: Option<Instant>) {}
-
-    fn waker(&self) -> Waker {
-        Waker::noop().clone()
-    }
-
-    fn classify(error: &Infallible) -> TransportError {
-        match *error {}
-    }
-
-    fn is_secure(&self) -> bool {
-        false
-    }
-
-    fn remote_endpoint(&self) -> String {
-        String::new()
     }
 }
 
@@ -202,27 +180,27 @@ impl Transport for Fragile {
 fn what_a_panic_of_the_transport_leaves_is_not_sent_to_another() {
     let mut handlers = Handlers::new();
     handlers.on_message(|message, context| _ = context.send(message));
-    let server = Server::<Fragile, _>::with_factory(server_settings(|_| ()), handlers);
-    let (mut scratch, now) = (Scratch::default(), Instant::from_nanos(0));
-    let open = |scratch: &mut Scratch| {
-        let (mut session, mut transport) = (server.session(Waker::noop(), now), Fragile::default());
-        session.start(&mut transport, scratch, now);
-        session.feed(&mut transport, scratch, &mut wire::REQUEST.as_bytes().to_vec(), now);
+    let server = Server::<(), _>::with_factory(server_settings(|_| ()), handlers);
+    let (mut buffers, now) = (Buffers::default(), Instant::from_nanos(0));
+    let open = |buffers: &mut Buffers| {
+        let (mut driver, mut transport) = (server.driver(Waker::noop(), now), Fragile::default());
+        driver.start(&mut transport, buffers, now);
+        driver.receive(&mut transport, buffers, &mut wire::REQUEST.as_bytes().to_vec(), now);
         transport.written.clear();
-        (session, transport)
+        (driver, transport)
     };
-    let (mut broken, mut breaks) = open(&mut scratch);
-    let (mut other, mut holds) = open(&mut scratch);
+    let (mut broken, mut breaks) = open(&mut buffers);
+    let (mut other, mut holds) = open(&mut buffers);
     breaks.panics = true;
     let mut secret = wire::stream(&[text("secret")], Role::Client);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        broken.feed(&mut breaks, &mut scratch, &mut secret, now);
+        broken.receive(&mut breaks, &mut buffers, &mut secret, now);
     }));
     assert!(panicked.is_err());
     // How much of it was written nobody knows, so it is not tried again either.
     let left = wire::read(&breaks.written, Role::Server);
     assert_eq!(left, [close(1011, "the application failed")]);
     let mut public = wire::stream(&[text("public")], Role::Client);
-    other.feed(&mut holds, &mut scratch, &mut public, now);
+    other.receive(&mut holds, &mut buffers, &mut public, now);
     assert_eq!(wire::read(&holds.written, Role::Server), [text("public")]);
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
 use anyloop::LocalEventLoop;
-use anyloop::endpoint::{Client, Factory, Handle, Handler, Server};
+use anyloop::endpoint::{Client, Handle, Handler, HandlerFactory, Server};
 use anyloop::event_loop::KeepAlive;
 use anyloop::net::{Endpoint, Error, LocalNet};
 use anyloop::proto::handshake::{RequestError, Target};
@@ -89,7 +89,7 @@ impl<const UNIX: bool> Carrier for Sockets<UNIX> {
         });
     }
 
-    fn server<F: Factory + 'static>(
+    fn server<F: HandlerFactory + 'static>(
         server: &Server<LocalNet, F>,
         _: &Clock,
     ) -> SocketEnd<F::Handler> {
@@ -118,7 +118,7 @@ impl<const UNIX: bool> Carrier for Sockets<UNIX> {
         SocketEnd::new(event_loop, work, handle, Far::new(UNIX, None, Some(stream)))
     }
 
-    fn client<F: Factory + 'static>(
+    fn client<F: HandlerFactory + 'static>(
         client: &Client<LocalNet, F>,
         target: &Target,
         _: &Clock,

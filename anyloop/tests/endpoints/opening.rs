@@ -88,7 +88,7 @@ fn a_subprotocol_is_agreed_on<C: Carrier>() {
     for handlers in [&mut client, &mut server] {
         let agreed = agreed.clone();
         handlers.on_open(move |context| {
-            agreed.lock().unwrap().push(context.facts().unwrap().subprotocol.clone());
+            agreed.lock().unwrap().push(context.handshake_info().unwrap().subprotocol.clone());
         });
     }
     let mut settings = client_settings(|_| ());
@@ -132,7 +132,7 @@ fn a_refused_client_can_read_the_whole_response<C: Carrier>() {
     let told = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_fail(move |_, context| {
-        let response = context.facts().unwrap().response.as_ref().unwrap();
+        let response = context.handshake_info().unwrap().response.as_ref().unwrap();
         let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
         let body = String::from_utf8_lossy(response.body());
         told.push(format!("{} {challenge} {body}", response.status()));
@@ -156,7 +156,7 @@ fn a_server_that_refuses_knows_the_request<C: Carrier>() {
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, _| Verdict::status(StatusCode::FORBIDDEN, "not you"));
     handlers.on_fail(move |_, context| {
-        let facts = context.facts().unwrap();
+        let facts = context.handshake_info().unwrap();
         told.push(facts.request.as_ref().map_or("no request", |request| request.uri().path()));
     });
     for (request, expected) in [(wire::REQUEST, "/chat"), ("nonsense", "no request")] {
@@ -356,7 +356,7 @@ fn facts_are_kept<C: Carrier>() {
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, _| Accept::new().with_subprotocol("v2").into());
     handlers.on_message(move |_, context| {
-        let facts = context.facts().unwrap();
+        let facts = context.handshake_info().unwrap();
         let request = facts.request.as_ref().map(|request| request.uri().to_string());
         let (response, subprotocol) = (facts.response.as_ref(), facts.subprotocol.as_deref());
         told.push(format!("{request:?} {} {subprotocol:?}", response.unwrap().status()));
@@ -377,8 +377,10 @@ fn facts_are_forgotten_where_it_is_set_so<C: Carrier>() {
     let mut handlers = Handlers::new();
     let (open, message) = (log.clone(), log.clone());
     handlers
-        .on_open(move |context| open.push(format!("{}", context.facts().is_some())))
-        .on_message(move |_, context| message.push(format!("{}", context.facts().is_some())));
+        .on_open(move |context| open.push(format!("{}", context.handshake_info().is_some())))
+        .on_message(move |_, context| {
+            message.push(format!("{}", context.handshake_info().is_some()))
+        });
 
     let mut settings = server_settings(|_| ());
     settings.keep_handshake = false;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyloop::endpoint::{Client, ClientSettings, Factory, Handle, Server, ServerSettings};
+use anyloop::endpoint::{Client, ClientSettings, Handle, HandlerFactory, Server, ServerSettings};
 use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions, Target};
 use anyloop::proto::{Config, Random, Role, Shutdown};
 use anyloop::{Handler, Handlers};
@@ -84,13 +84,13 @@ pub(crate) fn open_client<C: Carrier>(handlers: &Handlers) -> Subject<C> {
 impl<C: Carrier, H: Handler> Subject<C, H> {
     pub(crate) fn server(
         settings: ServerSettings,
-        factory: impl Factory<Handler = H> + 'static,
+        factory: impl HandlerFactory<Handler = H> + 'static,
     ) -> Self {
         let clock = Clock::default();
         Self::of_server(&new_server::<C, _>(settings, factory, &clock), &clock)
     }
 
-    pub(crate) fn of_server<F: Factory<Handler = H> + 'static>(
+    pub(crate) fn of_server<F: HandlerFactory<Handler = H> + 'static>(
         server: &Server<C::Transport, F>,
         clock: &Clock,
     ) -> Self {
@@ -99,13 +99,13 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
 
     pub(crate) fn client(
         settings: ClientSettings,
-        factory: impl Factory<Handler = H> + 'static,
+        factory: impl HandlerFactory<Handler = H> + 'static,
     ) -> Self {
         let clock = Clock::default();
         Self::of_client(&new_client::<C, _>(settings, factory, &clock), &clock)
     }
 
-    pub(crate) fn of_client<F: Factory<Handler = H> + 'static>(
+    pub(crate) fn of_client<F: HandlerFactory<Handler = H> + 'static>(
         client: &Client<C::Transport, F>,
         clock: &Clock,
     ) -> Self {
@@ -224,7 +224,7 @@ fn lengthen<C: Carrier>(times: &mut [&mut Option<Duration>]) {
     }
 }
 
-pub(crate) fn new_server<C: Carrier, F: Factory>(
+pub(crate) fn new_server<C: Carrier, F: HandlerFactory>(
     mut settings: ServerSettings,
     factory: F,
     clock: &Clock,
@@ -237,7 +237,7 @@ pub(crate) fn new_server<C: Carrier, F: Factory>(
     server
 }
 
-pub(crate) fn new_client<C: Carrier, F: Factory>(
+pub(crate) fn new_client<C: Carrier, F: HandlerFactory>(
     mut settings: ClientSettings,
     factory: F,
     clock: &Clock,
@@ -259,8 +259,8 @@ pub(crate) struct Pair<C: Carrier, K: Handler = Handlers, S: Handler = Handlers>
 
 impl<C: Carrier, K: Handler, S: Handler> Pair<C, K, S> {
     pub(crate) fn new(
-        client: (ClientSettings, impl Factory<Handler = K> + 'static),
-        server: (ServerSettings, impl Factory<Handler = S> + 'static),
+        client: (ClientSettings, impl HandlerFactory<Handler = K> + 'static),
+        server: (ServerSettings, impl HandlerFactory<Handler = S> + 'static),
     ) -> Self {
         let clock = Clock::default();
         let client = new_client::<C, _>(client.0, client.1, &clock);

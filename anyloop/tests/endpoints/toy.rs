@@ -4,15 +4,17 @@
 //! It lends memory for large payloads (`want`), which the other transports of the tests do not.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 
-use anyloop::endpoint::{Client, Factory, Handle, Handler, Scratch, Server, Session};
+use anyloop::endpoint::{
+    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
+};
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, TransportError};
-use anyloop::transport::Transport;
+use anyloop::transport::{Buffers, Driver, Peer, Transport};
 
 use crate::carrier::{Carrier, Clock, End};
 
@@ -45,15 +47,15 @@ impl Pipe {
     }
 }
 
-/// The pipe is broken.
-#[derive(Debug, thiserror::Error)]
-#[error("the pipe is broken")]
-pub(crate) struct Broken;
+/// Endpoints keep nothing for their connections over pipes.
+#[derive(Default)]
+pub(crate) struct Toys;
+
+impl TransportEndpoint for Toys {}
 
 // Step 1: what carries the bytes.
 pub(crate) struct Toy {
     outgoing: Pipe,
-    deadline: Option<Instant>,
     flag: Arc<Flag>,
     shutdowns: Vec<Shutdown>,
     writes: usize,
@@ -72,13 +74,10 @@ impl Wake for Flag {
 
 // Step 2: the meaning of every operation.
 impl Transport for Toy {
-    type Error = Broken;
-    type Endpoint = ();
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Broken> {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut pipe = self.outgoing.contents();
         if pipe.broken {
-            return Err(Broken);
+            return Err(ErrorKind::BrokenPipe.into());
         }
         let (mut taken, mut offered) = (0, 0);
         for slice in slices {
@@ -92,40 +91,25 @@ impl Transport for Toy {
         Ok(taken)
     }
 
-    fn shutdown(&mut self, how: Shutdown) -> Result<(), Broken> {
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.shutdowns.push(how);
         self.outgoing.contents().ended = true;
-        if how != Shutdown::HalfClose {
-            self.deadline = None;
-        }
         Ok(())
-    }
-
-    fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = deadline;
-    }
-
-    fn waker(&self) -> Waker {
-        self.flag.clone().into()
-    }
-
-    fn classify(_: &Broken) -> TransportError {
-        TransportError::Reset
     }
 
     fn is_secure(&self) -> bool {
         true // it never leaves the process
     }
 
-    fn remote_endpoint(&self) -> String {
-        "the other end of the pipe".to_string()
+    fn peer(&self) -> Peer {
+        Peer::Named("the other end of the pipe".to_string())
     }
 }
 
 pub(crate) struct ToyEnd<H: Handler> {
-    session: Session<H>,
+    driver: Driver<Session<H>>,
     toy: Toy,
-    scratch: Scratch,
+    buffers: Buffers,
     incoming: Pipe,
     clock: Clock,
     eof_told: bool,
@@ -133,48 +117,41 @@ pub(crate) struct ToyEnd<H: Handler> {
 
 impl<H: Handler> ToyEnd<H> {
     // Step 3: where the stream comes to be.
-    pub(crate) fn server<F: Factory<Handler = H>>(
-        server: &Server<Toy, F>,
+    pub(crate) fn server<F: HandlerFactory<Handler = H>>(
+        server: &Server<Toys, F>,
         incoming: Pipe,
         outgoing: Pipe,
         clock: &Clock,
     ) -> Self {
         let flag = Arc::new(Flag::default());
-        let session = server.session(&flag.clone().into(), clock.now());
-        let mut end = Self::new(session, flag, incoming, outgoing, clock);
+        let driver = server.driver(&flag.clone().into(), clock.now());
+        let mut end = Self::new(driver, flag, incoming, outgoing, clock);
         end.start();
         end
     }
 
-    pub(crate) fn client<F: Factory<Handler = H>>(
-        client: &Client<Toy, F>,
+    pub(crate) fn client<F: HandlerFactory<Handler = H>>(
+        client: &Client<Toys, F>,
         target: &Target,
         incoming: Pipe,
         outgoing: Pipe,
         clock: &Clock,
     ) -> Result<Self, RequestError> {
         let flag = Arc::new(Flag::default());
-        let session = client.session(target, &flag.clone().into(), clock.now())?;
-        Ok(Self::new(session, flag, incoming, outgoing, clock))
+        let driver = client.driver(target, &flag.clone().into(), clock.now())?;
+        Ok(Self::new(driver, flag, incoming, outgoing, clock))
     }
 
     fn new(
-        session: Session<H>,
+        driver: Driver<Session<H>>,
         flag: Arc<Flag>,
         incoming: Pipe,
         outgoing: Pipe,
         clock: &Clock,
     ) -> Self {
-        let toy = Toy {
-            outgoing,
-            deadline: None,
-            flag,
-            shutdowns: Vec::new(),
-            writes: 0,
-            waited_for: false,
-        };
-        let (scratch, clock) = (Scratch::new(1 << 16), clock.clone());
-        Self { session, toy, scratch, incoming, clock, eof_told: false }
+        let toy = Toy { outgoing, flag, shutdowns: Vec::new(), writes: 0, waited_for: false };
+        let (buffers, clock) = (Buffers::new(1 << 16), clock.clone());
+        Self { driver, toy, buffers, incoming, clock, eof_told: false }
     }
 
     // Step 4: where things happen.
@@ -195,7 +172,7 @@ impl<H: Handler> ToyEnd<H> {
         };
         let may = self.toy.waited_for && room;
         if may {
-            self.session.handle_writable(&mut self.toy, &mut self.scratch, self.clock.now());
+            self.driver.handle_writable(&mut self.toy, &mut self.buffers, self.clock.now());
         }
         may
     }
@@ -205,14 +182,14 @@ impl<H: Handler> ToyEnd<H> {
         let taken = self.take() > 0;
         let ended = {
             let mut pipe = self.incoming.contents();
-            if self.session.discards_input() {
+            if self.driver.discards_input() {
                 pipe.bytes.clear();
             }
             pipe.ended && pipe.bytes.is_empty() && !self.eof_told
         };
         if ended {
             self.eof_told = true;
-            self.session.handle_eof(&mut self.toy, &mut self.scratch, self.clock.now());
+            self.driver.handle_eof(&mut self.toy, &mut self.buffers, self.clock.now());
         }
         taken || ended
     }
@@ -220,7 +197,7 @@ impl<H: Handler> ToyEnd<H> {
     fn take(&mut self) -> usize {
         let now = self.clock.now();
         let mut total = 0;
-        while self.session.wants_input() {
+        while self.driver.takes_input() {
             let mut bytes: Vec<u8> = {
                 let mut pipe = self.incoming.contents();
                 let n = pipe.bytes.len().min(4096);
@@ -231,13 +208,14 @@ impl<H: Handler> ToyEnd<H> {
             }
             let len = bytes.len();
             let mut lent = 0;
-            if let Some(room) = self.session.want() {
+            if let Some(room) = self.driver.receive_buffer() {
                 lent = room.len().min(len);
                 room[..lent].copy_from_slice(&bytes[..lent]);
-                self.session.filled(lent);
+                self.driver.filled(lent);
             }
             let rest = &mut bytes[lent..];
-            let taken = lent + self.session.feed(&mut self.toy, &mut self.scratch, rest, now);
+            let taken =
+                lent + self.driver.receive_some(&mut self.toy, &mut self.buffers, rest, now);
             total += taken;
             if taken < len {
                 let mut pipe = self.incoming.contents();
@@ -255,15 +233,18 @@ impl<H: Handler> ToyEnd<H> {
 pub(crate) struct Pipes;
 
 impl Carrier for Pipes {
-    type Transport = Toy;
+    type Transport = Toys;
     type End<H: Handler> = ToyEnd<H>;
 
-    fn server<F: Factory + 'static>(server: &Server<Toy, F>, clock: &Clock) -> ToyEnd<F::Handler> {
+    fn server<F: HandlerFactory + 'static>(
+        server: &Server<Toys, F>,
+        clock: &Clock,
+    ) -> ToyEnd<F::Handler> {
         ToyEnd::server(server, Pipe::default(), Pipe::default(), clock)
     }
 
-    fn client<F: Factory + 'static>(
-        client: &Client<Toy, F>,
+    fn client<F: HandlerFactory + 'static>(
+        client: &Client<Toys, F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<ToyEnd<F::Handler>, RequestError> {
@@ -273,7 +254,7 @@ impl Carrier for Pipes {
 
 impl<H: Handler> End<H> for ToyEnd<H> {
     fn start(&mut self) {
-        self.session.start(&mut self.toy, &mut self.scratch, self.clock.now());
+        self.driver.start(&mut self.toy, &mut self.buffers, self.clock.now());
     }
 
     fn feed(&mut self, bytes: &[u8]) -> usize {
@@ -285,12 +266,12 @@ impl<H: Handler> End<H> for ToyEnd<H> {
 
     fn eof(&mut self) {
         self.incoming.contents().ended = true;
-        self.session.handle_eof(&mut self.toy, &mut self.scratch, self.clock.now());
+        self.driver.handle_eof(&mut self.toy, &mut self.buffers, self.clock.now());
     }
 
     fn reset(&mut self) {
         let (error, now) = (TransportError::Reset, self.clock.now());
-        self.session.handle_error(&mut self.toy, &mut self.scratch, error, now);
+        self.driver.handle_error(&mut self.toy, &mut self.buffers, error, now);
     }
 
     fn take_output(&mut self) -> Vec<u8> {
@@ -329,11 +310,11 @@ impl<H: Handler> End<H> for ToyEnd<H> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.toy.deadline
+        self.driver.next_timeout()
     }
 
     fn handle_timeout(&mut self) {
-        self.session.handle_timeout(&mut self.toy, &mut self.scratch, self.clock.now());
+        self.driver.handle_timeout(&mut self.toy, &mut self.buffers, self.clock.now());
     }
 
     fn is_woken(&self) -> bool {
@@ -342,15 +323,15 @@ impl<H: Handler> End<H> for ToyEnd<H> {
 
     fn drain(&mut self) {
         self.toy.flag.0.store(false, Ordering::Release);
-        self.session.drain(&mut self.toy, &mut self.scratch, self.clock.now());
+        self.driver.handle_wake(&mut self.toy, &mut self.buffers, self.clock.now());
     }
 
     fn handle(&mut self) -> Handle<H> {
-        self.session.handle(&self.toy.waker())
+        self.driver.handle()
     }
 
     fn is_over(&self) -> bool {
-        self.session.is_over()
+        self.driver.is_closed()
     }
 }
 
@@ -364,9 +345,9 @@ fn a_narrow_pipe_carries_everything() {
     use crate::record::{Log, recording};
 
     let log = Log::default();
-    let mut server = Server::<Toy>::new(ServerOptions::new(OriginPolicy::Any));
+    let mut server = Server::<Toys>::new(ServerOptions::new(OriginPolicy::Any));
     server.on_message(|message, context| _ = context.send(message));
-    let client = Client::<Toy, _>::with_factory(ClientSettings::default(), recording(&log));
+    let client = Client::<Toys, _>::with_factory(ClientSettings::default(), recording(&log));
 
     let clock = Clock::default();
     let (up, down) = (Pipe::with_window(7), Pipe::with_window(7));

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyloop::endpoint::{
-    Context, Factory, Handle, SendError, Sent, ServerSettings, Unsent, Verdict,
+    Context, Handle, HandlerFactory, SendError, Sent, ServerSettings, Unsent, Verdict,
 };
 use anyloop::event_loop::LoopHandle;
 use anyloop::net::Net;
@@ -125,7 +125,7 @@ impl Handler for Member {
 
 struct Members(Arc<Seen>);
 
-impl Factory for Members {
+impl HandlerFactory for Members {
     type Handler = Member;
 
     fn make(&self) -> Member {

@@ -126,7 +126,7 @@ fn by_a_request_of_its_own() {
     let mut handlers = recording(&own);
     let told = own.clone();
     handlers.on_open(move |context| {
-        told.push(format!("open {:?}", context.facts().unwrap().subprotocol));
+        told.push(format!("open {:?}", context.handshake_info().unwrap().subprotocol));
         context.close(CloseCode::GOING_AWAY, "enough").unwrap();
     });
     request.with_handler(handlers).to_addresses([running.address]).connect().unwrap();
@@ -473,7 +473,7 @@ fn a_connection_knows_its_surroundings() {
     let log = Log::default();
     let mut client = client();
     let target = |log: &Log, context: &anyloop::endpoint::Context<'_, Handlers>| {
-        let target = context.facts().and_then(|facts| facts.target.as_ref()).unwrap();
+        let target = context.handshake_info().and_then(|facts| facts.target.as_ref()).unwrap();
         log.push(format!("{}:{}", target.host(), target.port()));
     };
     let (opens, fails, passes) = (log.clone(), log.clone(), log.clone());

@@ -269,7 +269,7 @@ fn the_server_refuses() {
         let mut client = client();
         let sees = seen.clone();
         client.on_fail(move |failure, context| {
-            let response = context.facts().unwrap().response.as_ref().unwrap();
+            let response = context.handshake_info().unwrap().response.as_ref().unwrap();
             let after = response.headers()["retry-after"].to_str().unwrap().to_string();
             let body = String::from_utf8_lossy(response.body()).into_owned();
             sees.lock().unwrap().push((failure.cause(), response.status().as_u16(), after, body));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{ClientSettings, Factory, ServerSettings};
+use anyloop::endpoint::{ClientSettings, HandlerFactory, ServerSettings};
 use anyloop::event_loop::Threads;
 use anyloop::net::{Net, Serves};
 use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
@@ -100,7 +100,7 @@ pub(crate) fn url(address: SocketAddr) -> String {
 }
 
 /// A server whose loop a thread runs.
-pub(crate) struct Running<F: Factory = Handlers>
+pub(crate) struct Running<F: HandlerFactory = Handlers>
 where
     Threads: Serves<F>,
 {
@@ -110,7 +110,7 @@ where
     returned: Receiver<usize>,
 }
 
-impl<F: Factory + Send + Sync + 'static> Running<F>
+impl<F: HandlerFactory + Send + Sync + 'static> Running<F>
 where
     Threads: Serves<F>,
     F::Handler: Send,
@@ -131,7 +131,7 @@ where
     }
 }
 
-impl<F: Factory> Running<F>
+impl<F: HandlerFactory> Running<F>
 where
     Threads: Serves<F>,
 {
@@ -149,7 +149,7 @@ where
     }
 }
 
-impl<F: Factory> Drop for Running<F>
+impl<F: HandlerFactory> Drop for Running<F>
 where
     Threads: Serves<F>,
 {

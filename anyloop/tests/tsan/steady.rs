@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop::endpoint::{ClientSettings, Context, Factory, ServerSettings};
+use anyloop::endpoint::{ClientSettings, Context, HandlerFactory, ServerSettings};
 use anyloop::net::Net;
 use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
 use anyloop::proto::{Config, Ending, Failure, Message};
@@ -89,7 +89,7 @@ impl Tally {
 /// Makes handlers that count together.
 pub(crate) struct Make<H>(pub(crate) &'static Tally, pub(crate) fn(&'static Tally) -> H);
 
-impl<H: Handler> Factory for Make<H> {
+impl<H: Handler> HandlerFactory for Make<H> {
     type Handler = H;
 
     fn make(&self) -> H {

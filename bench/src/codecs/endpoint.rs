@@ -1,12 +1,12 @@
 //! The same with an endpoint, a handler and a transport: what an application has.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::task::Waker;
 
-use anyloop::endpoint::{Context, Scratch};
+use anyloop::endpoint::Context;
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::proto::{Instant, Message, Shutdown, TransportError};
-use anyloop::transport::Transport;
+use anyloop::proto::{Instant, Message, Shutdown};
+use anyloop::transport::{Buffers, Transport};
 use anyloop::{Handler, Server};
 
 use super::{BUFFER, check};
@@ -18,35 +18,12 @@ const REQUEST: &[u8] =
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 impl Transport for Socket {
-    type Error = std::convert::Infallible;
-    type Endpoint = ();
-
-    const LAZY_DEADLINES: bool = true;
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Self::Error> {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         Ok(slices.iter().map(|slice| Self::write(self, slice)).sum())
     }
 
-    fn shutdown(&mut self, _: Shutdown) -> Result<(), Self::Error> {
+    fn shutdown(&mut self, _: Shutdown) -> io::Result<()> {
         Ok(())
-    }
-
-    fn set_deadline(&mut self, _: Option<Instant>) {}
-
-    fn waker(&self) -> Waker {
-        Waker::noop().clone()
-    }
-
-    fn classify(error: &Self::Error) -> TransportError {
-        match *error {}
-    }
-
-    fn is_secure(&self) -> bool {
-        false
-    }
-
-    fn remote_endpoint(&self) -> String {
-        String::new()
     }
 }
 
@@ -62,19 +39,19 @@ impl Handler for Echo {
 pub(super) fn run(scenario: &Scenario, reads: usize) {
     let mut socket = Socket::new(scenario);
     let mut buffer = vec![0; BUFFER];
-    let mut scratch = Scratch::new(8 << 20);
+    let mut buffers = Buffers::new(8 << 20);
     let now = Instant::from_nanos(1);
     let options = ServerOptions::new(OriginPolicy::Any);
-    let server = Server::<Socket, _>::with_factory(options, || Echo);
-    let mut session = server.session(Waker::noop(), now);
-    session.start(&mut socket, &mut scratch, now);
-    session.feed(&mut socket, &mut scratch, &mut REQUEST.to_vec(), now);
+    let server = Server::<(), _>::with_factory(options, || Echo);
+    let mut driver = server.driver(Waker::noop(), now);
+    driver.start(&mut socket, &mut buffers, now);
+    driver.receive(&mut socket, &mut buffers, &mut REQUEST.to_vec(), now);
     for _ in 0..reads {
         loop {
             let mut received = 0;
-            if let Some(room) = session.want() {
+            if let Some(room) = driver.receive_buffer() {
                 let n = socket.read(room);
-                session.filled(n);
+                driver.filled(n);
                 if n == 0 {
                     break;
                 }
@@ -84,7 +61,7 @@ pub(super) fn run(scenario: &Scenario, reads: usize) {
                     break;
                 }
             }
-            session.feed(&mut socket, &mut scratch, &mut buffer[..received], now);
+            driver.receive(&mut socket, &mut buffers, &mut buffer[..received], now);
         }
     }
     check(scenario, reads, &socket);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::endpoint::{Counters, Factory, Overflow, ServerSettings};
+use anyloop::endpoint::{Counters, HandlerFactory, Overflow, ServerSettings};
 use anyloop::event_loop::LoopHandle;
 use anyloop::net::Net;
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
@@ -253,7 +253,7 @@ fn server(
     shared: &Arc<Shared>,
     overflow: Overflow,
     close_timeout: Duration,
-) -> Result<(Server<Net, impl Factory<Handler = Peer> + use<>>, SocketAddr), Failure> {
+) -> Result<(Server<Net, impl HandlerFactory<Handler = Peer> + use<>>, SocketAddr), Failure> {
     let mut options = ServerOptions::new(OriginPolicy::Any);
     options.open_timeout = Some(LONG);
     let connection = Arc::make_mut(&mut options.connection);
@@ -302,7 +302,10 @@ impl Ticks {
 }
 
 /// How things are, in one line of JSON.
-fn status<F: Factory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Shared) -> String {
+fn status<F: HandlerFactory<Handler = Peer>>(
+    servers: &[Server<Net, F>],
+    shared: &Shared,
+) -> String {
     let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
     let over = sum(|it| it.failed) + sum(|it| it.http) + sum(|it| it.closed);
@@ -324,7 +327,7 @@ fn status<F: Factory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Share
 }
 
 /// Whether the sums are right when all is over, and the run calls have made so many calls.
-fn check<F: Factory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Shared, ran: u64) {
+fn check<F: HandlerFactory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Shared, ran: u64) {
     let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
     let calls = &shared.calls;

@@ -40,10 +40,12 @@ use std::task::Wake;
 use anyloop_proto::handshake::{RequestError, Target};
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
-use crate::endpoint::{Client, Factory, Handle, Handler, Scratch, Server, Session};
+use crate::endpoint::{
+    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
+};
+use crate::stream::{Buffers, Driver};
 
-pub use stream::{IoStream, WriteError};
-use stream::{Output, Setup, lock_setup};
+use stream::{Output, Setup, Stream, lock_setup};
 
 /// The most that [`Connection::read_some`] and [`Connection::read_from`] take at a time, in bytes.
 pub const CHUNK: usize = 16 * 1024;
@@ -51,7 +53,9 @@ pub const CHUNK: usize = 16 * 1024;
 /// The most bytes that a connection keeps for messages that arrive in parts.
 const POOL: usize = 1 << 20;
 
-/// What all connections of an iostream endpoint begin with.
+/// The transport that the program carries by hand, and what all connections of an endpoint begin with.
+///
+/// What it does is in [`Connection`].
 ///
 /// ```
 /// # use anyloop::Client;
@@ -72,7 +76,7 @@ const POOL: usize = 1 << 20;
 /// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Endpoint {
+pub struct IoStream {
     /// Whether nobody can read along.
     pub secure: bool,
     /// Who is at the other end, for people to read.
@@ -81,7 +85,9 @@ pub struct Endpoint {
     pub clock: Arc<dyn Fn() -> Instant + Send + Sync>,
 }
 
-impl Default for Endpoint {
+impl TransportEndpoint for IoStream {}
+
+impl Default for IoStream {
     fn default() -> Self {
         Self {
             secure: false,
@@ -91,9 +97,9 @@ impl Default for Endpoint {
     }
 }
 
-impl fmt::Debug for Endpoint {
+impl fmt::Debug for IoStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint")
+        f.debug_struct("IoStream")
             .field("secure", &self.secure)
             .field("remote_endpoint", &self.remote_endpoint)
             .finish_non_exhaustive()
@@ -148,9 +154,9 @@ struct Shared<H: Handler> {
 }
 
 struct Core<H: Handler> {
-    session: Session<H>,
-    stream: IoStream,
-    scratch: Scratch,
+    driver: Driver<Session<H>>,
+    stream: Stream,
+    buffers: Buffers,
     chunk: Vec<u8>,
     /// What was read from a reader and could not be taken.
     left: Vec<u8>,
@@ -208,7 +214,7 @@ pub enum CallError {
     Read(#[source] io::Error),
 }
 
-impl<F: Factory> Server<IoStream, F> {
+impl<F: HandlerFactory> Server<IoStream, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
@@ -220,15 +226,15 @@ impl<F: Factory> Server<IoStream, F> {
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
         let bell = Arc::new(Bell::default());
         let now = (self.transport().clock)();
-        let session = self.session_with(handler, &bell.clone().into(), now);
-        let connection = Connection::new(session, self.transport(), bell);
+        let driver = self.driver_with(handler, &bell.clone().into(), now);
+        let connection = Connection::new(driver, self.transport(), bell);
         // It has nothing to say yet, but a deadline. Nobody else has it.
         let _ = connection.start();
         connection
     }
 }
 
-impl<F: Factory> Client<IoStream, F> {
+impl<F: HandlerFactory> Client<IoStream, F> {
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
@@ -251,20 +257,18 @@ impl<F: Factory> Client<IoStream, F> {
     ) -> Result<Connection<F::Handler>, RequestError> {
         let bell = Arc::new(Bell::default());
         let now = (self.transport().clock)();
-        let session = self.session_with(handler, target, &bell.clone().into(), now)?;
-        Ok(Connection::new(session, self.transport(), bell))
+        let driver = self.driver_with(handler, target, &bell.clone().into(), now)?;
+        Ok(Connection::new(driver, self.transport(), bell))
     }
 }
 
 impl<H: Handler> Connection<H> {
-    fn new(mut session: Session<H>, endpoint: &Endpoint, bell: Arc<Bell>) -> Self {
+    fn new(mut driver: Driver<Session<H>>, endpoint: &IoStream, bell: Arc<Bell>) -> Self {
         let setup = Arc::new(Mutex::new(Setup::new(endpoint)));
-        let waker = bell.clone().into();
-        let handle = session.handle(&waker);
-        let stream = IoStream::new(setup.clone(), session.deadline(), waker);
-        let scratch = Scratch::new(POOL);
+        let handle = driver.handle();
+        let (stream, buffers) = (Stream::new(setup.clone()), Buffers::new(POOL));
         let core =
-            Mutex::new(Core { session, stream, scratch, chunk: Vec::new(), left: Vec::new() });
+            Mutex::new(Core { driver, stream, buffers, chunk: Vec::new(), left: Vec::new() });
         let clock = endpoint.clock.clone();
         Self { shared: Arc::new(Shared { core, setup, handle, bell, clock }) }
     }
@@ -279,7 +283,7 @@ impl<H: Handler> Connection<H> {
     /// [`CallError::Busy`]; [`CallError::NoOutput`], and then what was to be sent is sent as soon as
     /// there is one.
     pub fn start(&self) -> Result<(), CallError> {
-        self.work(|core, now| core.session.start(&mut core.stream, &mut core.scratch, now))
+        self.work(|core, now| core.driver.start(&mut core.stream, &mut core.buffers, now))
     }
 
     /// Takes received bytes, at most [`CHUNK`] of them, which are copied. Returns how many the protocol
@@ -313,8 +317,8 @@ impl<H: Handler> Connection<H> {
             if !core.feed_left(now) {
                 return 0;
             }
-            let Core { session, stream, scratch, .. } = core;
-            session.feed(stream, scratch, bytes, now)
+            let Core { driver, stream, buffers, .. } = core;
+            driver.receive_some(stream, buffers, bytes, now)
         })
     }
 
@@ -348,8 +352,8 @@ impl<H: Handler> Connection<H> {
     pub fn read_from(&self, reader: &mut impl Read) -> Result<usize, CallError> {
         self.ready_to_read()?;
         self.work(|core, now| {
-            let discards = core.session.discards_input() && !core.session.is_over();
-            if !core.feed_left(now) || !(discards || core.session.wants_input()) {
+            let discards = core.driver.discards_input() && !core.driver.is_closed();
+            if !core.feed_left(now) || !core.driver.wants_input() {
                 return Ok(0);
             }
             core.chunk.resize(CHUNK, 0);
@@ -365,8 +369,8 @@ impl<H: Handler> Connection<H> {
             };
             core.chunk.truncate(n);
             if n == 0 {
-                let Core { session, stream, scratch, .. } = core;
-                session.handle_eof(stream, scratch, now);
+                let Core { driver, stream, buffers, .. } = core;
+                driver.handle_eof(stream, buffers, now);
             } else if !discards {
                 let taken = core.feed_chunk(now);
                 core.left.extend_from_slice(&core.chunk[taken..]);
@@ -382,7 +386,7 @@ impl<H: Handler> Connection<H> {
     ///
     /// [`CallError::Busy`], [`CallError::NoOutput`].
     pub fn eof(&self) -> Result<(), CallError> {
-        self.work(|core, now| core.session.handle_eof(&mut core.stream, &mut core.scratch, now))
+        self.work(|core, now| core.driver.handle_eof(&mut core.stream, &mut core.buffers, now))
     }
 
     /// The stream is broken.
@@ -393,7 +397,7 @@ impl<H: Handler> Connection<H> {
     pub fn fatal_error(&self) -> Result<(), CallError> {
         let error = TransportError::Other;
         self.work(|core, now| {
-            core.session.handle_error(&mut core.stream, &mut core.scratch, error, now);
+            core.driver.handle_error(&mut core.stream, &mut core.buffers, error, now);
         })
     }
 
@@ -402,7 +406,7 @@ impl<H: Handler> Connection<H> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let core = self.lock().ok()?;
-        core.stream.deadline.into_iter().chain(core.scratch.next_trim()).min()
+        core.driver.next_timeout().into_iter().chain(core.buffers.next_trim()).min()
     }
 
     /// Does what is due, and lets go of memory for messages in parts that is not needed any more. A call
@@ -413,7 +417,7 @@ impl<H: Handler> Connection<H> {
     /// [`CallError::Busy`], [`CallError::NoOutput`].
     pub fn handle_timeout(&self) -> Result<(), CallError> {
         self.work(|core, now| {
-            core.session.handle_timeout(&mut core.stream, &mut core.scratch, now);
+            core.driver.handle_timeout(&mut core.stream, &mut core.buffers, now);
         })
     }
 
@@ -426,10 +430,10 @@ impl<H: Handler> Connection<H> {
     pub fn drive(&self) -> Result<(), CallError> {
         self.work(|core, now| {
             self.shared.bell.rung.store(false, Ordering::Release);
-            let Core { session, stream, scratch, .. } = core;
-            session.drain(stream, scratch, now);
+            let Core { driver, stream, buffers, .. } = core;
+            driver.handle_wake(stream, buffers, now);
             stream.flush();
-            session.handle_writable(stream, scratch, now);
+            driver.handle_writable(stream, buffers, now);
         })
     }
 
@@ -506,26 +510,26 @@ impl<H: Handler> Connection<H> {
     /// Whether input would be taken now. From within a handler it would not.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        self.lock().is_ok_and(|core| core.session.wants_input())
+        self.lock().is_ok_and(|core| core.driver.takes_input())
     }
 
     /// Whether all is over. From within a handler it is not yet.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.lock().is_ok_and(|core| core.session.is_over())
+        self.lock().is_ok_and(|core| core.driver.is_closed())
     }
 
     /// How far the connection has come; `None` from within a handler, where
     /// [`Context::state`](crate::endpoint::Context::state) says it.
     #[must_use]
     pub fn state(&self) -> Option<State> {
-        self.lock().ok().map(|core| core.session.state())
+        self.lock().ok().map(|core| core.driver.state())
     }
 
     /// What has passed through; `None` from within a handler.
     #[must_use]
     pub fn statistics(&self) -> Option<Statistics> {
-        self.lock().ok().map(|core| core.session.statistics())
+        self.lock().ok().map(|core| core.driver.statistics())
     }
 
     // How it is done.
@@ -539,7 +543,7 @@ impl<H: Handler> Connection<H> {
         let result = f(&mut core, self.now());
         core.feed_left(self.now()); // if a pause is over now
         core.use_new_output(self.now());
-        core.scratch.trim(self.now());
+        core.buffers.trim(self.now());
         core.check_output()?;
         Ok(result)
     }
@@ -548,7 +552,7 @@ impl<H: Handler> Connection<H> {
     fn ready_to_read(&self) -> Result<(), CallError> {
         let core = self.lock()?;
         match self.setup().output {
-            Output::None if !core.session.is_over() => Err(CallError::NoOutput),
+            Output::None if !core.driver.is_closed() => Err(CallError::NoOutput),
             _ => Ok(()),
         }
     }
@@ -586,17 +590,17 @@ impl<H: Handler> Connection<H> {
 
 impl<H: Handler> Core<H> {
     fn feed_chunk(&mut self, now: Instant) -> usize {
-        let Self { session, stream, scratch, chunk, .. } = self;
-        session.feed(stream, scratch, chunk, now)
+        let Self { driver, stream, buffers, chunk, .. } = self;
+        driver.receive_some(stream, buffers, chunk, now)
     }
 
     /// Feeds what was left; returns whether nothing is left now.
     fn feed_left(&mut self, now: Instant) -> bool {
         if !self.left.is_empty() {
-            let Self { session, stream, scratch, left, .. } = self;
-            let taken = session.feed(stream, scratch, left, now);
+            let Self { driver, stream, buffers, left, .. } = self;
+            let taken = driver.receive_some(stream, buffers, left, now);
             left.drain(..taken);
-            if session.discards_input() {
+            if driver.discards_input() {
                 left.clear();
             }
         }
@@ -605,9 +609,9 @@ impl<H: Handler> Core<H> {
 
     /// Writes what waits to an output that was set meanwhile.
     fn use_new_output(&mut self, now: Instant) {
-        let Self { session, stream, scratch, .. } = self;
-        if session.has_started() && std::mem::take(&mut stream.setup().output_is_new) {
-            session.handle_writable(stream, scratch, now);
+        let Self { driver, stream, buffers, .. } = self;
+        if std::mem::take(&mut stream.setup().output_is_new) {
+            driver.handle_writable(stream, buffers, now);
         }
     }
 

@@ -1,23 +1,17 @@
 //! The transport itself: where bytes go.
 
-use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 
-use anyloop_proto::{Instant, Shutdown, TransportError};
+use anyloop_proto::Shutdown;
 
-use super::Endpoint;
-use crate::transport::Transport;
+use super::IoStream;
+use crate::stream::{Peer, Transport};
 
-/// The transport that the program carries by hand; what it does is in [`Connection`](super::Connection).
-///
-/// The example of [the module](super) has one at each end.
-pub struct IoStream {
+/// Writes to what the program has registered.
+pub(super) struct Stream {
     setup: Arc<Mutex<Setup>>,
-    pub(super) deadline: Option<Instant>,
-    waker: Waker,
-    /// There was something to write, and nowhere to.
+    /// There was something to write, and no output.
     pub(super) output_missing: bool,
 }
 
@@ -45,33 +39,9 @@ pub(super) enum Output {
 
 pub(super) type WriteHandler = dyn FnMut(&[u8]) -> io::Result<()> + Send;
 pub(super) type VectoredWriteHandler = dyn FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send;
-/// Why writing failed.
-///
-/// A program meets it in what a connection ends with:
-///
-/// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::proto::{Cause, TransportError};
-/// # use anyloop::transport::iostream::IoStream;
-/// # use std::io::ErrorKind;
-/// # use std::sync::mpsc;
-/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
-/// let (tell, told) = mpsc::channel();
-/// server.on_close(move |ending, _| tell.send(ending.failure.map(|f| f.cause())).unwrap());
-/// let connection = server.connection();
-/// connection.set_write_handler(|_| Err(ErrorKind::BrokenPipe.into()));
-/// connection.read_all(REQUEST)?;
-/// assert_eq!(told.try_recv()?, Some(Cause::Transport(TransportError::Reset)));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write the output: {0}")]
-pub struct WriteError(#[source] io::Error);
+
 impl Setup {
-    pub(super) fn new(endpoint: &Endpoint) -> Self {
+    pub(super) fn new(endpoint: &IoStream) -> Self {
         Self {
             output: Output::None,
             output_is_new: false,
@@ -82,13 +52,9 @@ impl Setup {
     }
 }
 
-impl IoStream {
-    pub(super) const fn new(
-        setup: Arc<Mutex<Setup>>,
-        deadline: Option<Instant>,
-        waker: Waker,
-    ) -> Self {
-        Self { setup, deadline, waker, output_missing: false }
+impl Stream {
+    pub(super) const fn new(setup: Arc<Mutex<Setup>>) -> Self {
+        Self { setup, output_missing: false }
     }
 
     /// Tries again to flush what could not be flushed.
@@ -110,7 +76,7 @@ impl IoStream {
 /// An output that is at work. It is put back afterwards, also when it panics, unless another was set
 /// meanwhile.
 struct Taken<'s> {
-    stream: &'s IoStream,
+    stream: &'s Stream,
     output: Output,
 }
 
@@ -128,34 +94,20 @@ pub(super) fn lock_setup(setup: &Mutex<Setup>) -> MutexGuard<'_, Setup> {
     setup.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Debug for IoStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let setup = self.setup();
-        f.debug_struct("IoStream")
-            .field("secure", &setup.secure)
-            .field("remote_endpoint", &setup.remote_endpoint)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Transport for IoStream {
-    type Error = WriteError;
-    type Endpoint = Endpoint;
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
+impl Transport for Stream {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut taken = self.take_output();
         if matches!(taken.output, Output::None) {
             drop(taken);
             self.output_missing = true;
             return Ok(0);
         }
-        taken.output.write(slices).map_err(WriteError)
+        taken.output.write(slices).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot write the output: {error}"))
+        })
     }
 
-    fn shutdown(&mut self, how: Shutdown) -> Result<(), WriteError> {
-        if how != Shutdown::HalfClose {
-            self.deadline = None;
-        }
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         let on_shutdown = self.setup().on_shutdown.take();
         if let Some(mut f) = on_shutdown {
             f(how);
@@ -164,28 +116,16 @@ impl Transport for IoStream {
         Ok(())
     }
 
-    fn has_halves(&self) -> bool {
+    fn can_half_close(&self) -> bool {
         self.setup().on_shutdown.is_some()
-    }
-
-    fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = deadline;
-    }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn classify(error: &WriteError) -> TransportError {
-        (&error.0).into()
     }
 
     fn is_secure(&self) -> bool {
         self.setup().secure
     }
 
-    fn remote_endpoint(&self) -> String {
-        self.setup().remote_endpoint.clone()
+    fn peer(&self) -> Peer {
+        Peer::Named(self.setup().remote_endpoint.clone())
     }
 }
 

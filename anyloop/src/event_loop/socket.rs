@@ -1,0 +1,258 @@
+//! The stream sockets of the operating system.
+
+use std::hint::cold_path;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
+use socket2::SockRef;
+
+use super::reactor::Registry;
+use super::source::{Events, Token, Visit};
+use crate::stream::{Peer, Transport};
+
+/// A stream socket, or none any more.
+#[derive(Debug, Default)]
+pub(crate) enum Socket {
+    #[default]
+    Closed,
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Has the loop told of everything that happens to it, once and for all.
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        // A read ends at urgent data (RFC 6093), and what lies behind it is not told.
+        let asked = Events::READABLE | Events::WRITABLE | Events::CLOSED;
+        match self {
+            Self::Tcp(stream) => registry.add(stream, token, asked),
+            #[cfg(unix)]
+            Self::Unix(stream) => registry.add(stream, token, asked),
+            Self::Closed => Err(closed()),
+        }
+    }
+
+    // These two are called for each message, and are inlined into the loop: see `Runner::run`.
+
+    #[inline(always)]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| match &*self {
+            Self::Tcp(stream) => system::recv(stream, buffer),
+            #[cfg(unix)]
+            Self::Unix(stream) => system::recv(stream, buffer),
+            Self::Closed => Err(closed()),
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        retry(|| match &*self {
+            Self::Tcp(stream) => system::send(stream, bytes),
+            #[cfg(unix)]
+            Self::Unix(stream) => system::send(stream, bytes),
+            Self::Closed => Err(closed()),
+        })
+    }
+
+    pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        retry(|| match self {
+            Self::Tcp(stream) => stream.read_vectored(buffers),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.read_vectored(buffers),
+            Self::Closed => Err(closed()),
+        })
+    }
+
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        retry(|| match &*self {
+            Self::Tcp(stream) => system::send_vectored(stream, slices),
+            #[cfg(unix)]
+            Self::Unix(stream) => system::send_vectored(stream, slices),
+            Self::Closed => Err(closed()),
+        })
+    }
+
+    /// The error that the next read would return, if any.
+    pub(crate) fn peek_error(&self) -> Option<io::Error> {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            #[cfg(unix)]
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Closed => return None,
+        };
+        let again = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
+        peeked.err().filter(|error| !again.contains(&error.kind()))
+    }
+
+    /// Ends the sending direction.
+    pub(crate) fn half_close(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Self::Closed => Ok(()),
+        }
+    }
+
+    /// Whether a read that did not fill its buffer has taken all there was, so that an edge will tell
+    /// of more. For TCP on epoll and kqueue it is so.
+    pub(crate) const fn short_read_is_all(&self) -> bool {
+        cfg!(unix) && matches!(self, Self::Tcp(_))
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map_or(Peer::Unknown, tcp_peer),
+            #[cfg(unix)]
+            Self::Unix(stream) => {
+                let address = stream.peer_addr().ok();
+                Peer::Unix(address.and_then(|address| Some(address.as_pathname()?.to_path_buf())))
+            }
+            Self::Closed => Peer::Unknown,
+        }
+    }
+}
+
+/// An IPv4 client of a socket that serves both families has an IPv4 address.
+pub(crate) fn tcp_peer(address: SocketAddr) -> Peer {
+    Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+/// A socket as the transport of its connection, during one turn.
+pub(crate) struct SocketTransport<'t> {
+    pub(super) socket: &'t mut Socket,
+    /// What the socket is known to be ready for is kept in it.
+    pub(super) visit: &'t mut Visit,
+}
+
+impl<'t> SocketTransport<'t> {
+    pub(crate) const fn new(socket: &'t mut Socket, visit: &'t mut Visit) -> Self {
+        Self { socket, visit }
+    }
+
+    /// What a write says of the socket: not to have room is not to fail.
+    pub(super) fn judge_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
+        match written {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.visit.kept = self.visit.kept.without(Events::WRITABLE); // an edge will come
+                Ok(0)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Transport for SocketTransport<'_> {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = match slices {
+            [slice] => self.socket.write(slice),
+            slices => self.socket.write_vectored(slices),
+        };
+        self.judge_write(written)
+    }
+
+    fn shutdown(&mut self, how: anyloop_proto::Shutdown) -> io::Result<()> {
+        use anyloop_proto::Shutdown::{Abort, Close, HalfClose};
+        match how {
+            HalfClose => self.socket.half_close(),
+            Close | Abort => {
+                *self.socket = Socket::Closed;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn peer(&self) -> Peer {
+        self.socket.peer()
+    }
+
+    fn now(&self) -> Option<anyloop_proto::Instant> {
+        Some(super::now())
+    }
+}
+
+/// A signal is no answer.
+#[inline(always)]
+fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match f() {
+            Ok(n) => return Ok(n),
+            Err(error) => {
+                cold_path();
+                if error.kind() != ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    ErrorKind::NotConnected.into()
+}
+
+/// The system calls, without what the C library puts around them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod system {
+    use std::io::{self, IoSlice};
+    use std::os::fd::AsFd;
+
+    use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+    /// More in one call are an error.
+    const MOST_SLICES: usize = 1024;
+
+    #[inline(always)]
+    pub(super) fn recv(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+        let (len, _) = rustix::net::recv(stream, buffer, RecvFlags::empty())?;
+        Ok(len)
+    }
+
+    // A program that is not Rust's may not ignore SIGPIPE.
+
+    #[inline(always)]
+    pub(super) fn send(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    pub(super) fn send_vectored(stream: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = &slices[..slices.len().min(MOST_SLICES)];
+        let mut nothing = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(stream, slices, &mut nothing, SendFlags::NOSIGNAL)?)
+    }
+}
+
+/// The system calls, as the standard library makes them.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod system {
+    use std::io::{self, IoSlice, Read, Write};
+
+    pub(super) fn recv<S>(mut stream: &S, buffer: &mut [u8]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Read,
+    {
+        stream.read(buffer)
+    }
+
+    pub(super) fn send<S>(mut stream: &S, bytes: &[u8]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write,
+    {
+        stream.write(bytes)
+    }
+
+    pub(super) fn send_vectored<S>(mut stream: &S, slices: &[IoSlice<'_>]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write,
+    {
+        stream.write_vectored(slices)
+    }
+}

@@ -1,0 +1,273 @@
+//! A stream in the loop: a socket, and the driver of what is spoken over it.
+
+use std::any::Any;
+use std::hint::cold_path;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::ops::Range;
+
+use anyloop_proto::{Instant, TransportError};
+
+use super::kind::Kind;
+use super::socket::{Socket, SocketTransport};
+use super::source::{Buffers, Events, FastPath, Next, Source, Turn};
+use crate::stream::{Driver, StreamProtocol};
+
+/// A turn reads about this many bytes at most; then the others have theirs.
+const READ_PER_TURN: usize = 1 << 20;
+
+/// What happens to sockets.
+const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
+
+/// A stream in the loop. An idle one is this and its slot.
+#[expect(unnameable_types, reason = "of `Admits`")]
+pub struct StreamSource<S> {
+    driver: Driver<S>,
+    socket: Socket,
+}
+
+/// What a read has found.
+enum Found {
+    /// So many bytes, and perhaps there are more.
+    Some(usize),
+    /// So many bytes, and there were no more.
+    All(usize),
+    Nothing,
+    End,
+}
+
+impl<S: StreamProtocol> StreamSource<S> {
+    pub(crate) const fn new(driver: Driver<S>, socket: Socket) -> Self {
+        Self { driver, socket }
+    }
+}
+
+impl<K: Kind, S: StreamProtocol> Source<K> for StreamSource<S> {
+    fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
+        #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
+        let _span = crate::log::in_connection(turn.visit.token.index);
+        turn.visit.kept = turn.visit.events; // each is taken off when it is served
+        let first = turn.read.take();
+        Stream::new(self, turn).serve(first)
+    }
+
+    #[inline]
+    fn fast_path(&mut self, events: Events) -> Option<FastPath<'_>> {
+        let events = events.without(Events::WRITABLE);
+        let reads = events == Events::READABLE && self.socket.short_read_is_all();
+        if !((reads || events == Events::WOKEN) && self.driver.is_idle()) {
+            return None;
+        }
+        let Self { driver, socket, .. } = self;
+        Some(FastPath { socket, queued: &mut driver.queued, protocol: &mut driver.session })
+    }
+
+    fn end_fast_path(
+        &mut self,
+        turn: &mut Turn<'_, K>,
+        left: Range<usize>,
+        panic: Option<Box<dyn Any + Send>>,
+    ) -> Next<K> {
+        Stream::new(self, turn).end_fast_path(left, panic)
+    }
+}
+
+/// A stream during its turn.
+struct Stream<'t, S> {
+    driver: &'t mut Driver<S>,
+    transport: SocketTransport<'t>,
+    buffers: &'t mut Buffers,
+    now: Instant,
+}
+
+impl<'t, S: StreamProtocol> Stream<'t, S> {
+    fn new<K: Kind>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
+        let Turn { visit, buffers, .. } = turn;
+        let StreamSource { driver, socket } = source;
+        let now = visit.now;
+        Self { driver, transport: SocketTransport { socket, visit }, buffers, now }
+    }
+
+    /// Does everything that there is to do. The loop has made the `first` read, or none.
+    fn serve<K: Kind>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
+        let first = first.map(|read| self.judge_read(self.buffers.read.len(), read));
+        if !self.driver.is_idle()
+            || self.transport.visit.kept.without(SOCKET_EVENTS) != Events::NONE
+        {
+            self.serve_others();
+        }
+        let reads = first.is_some() || self.transport.visit.kept.contains(Events::READABLE);
+        let more = reads && self.read(first);
+        self.finish(more)
+    }
+
+    #[cold]
+    fn end_fast_path<K: Kind>(
+        mut self,
+        left: Range<usize>,
+        panic: Option<Box<dyn Any + Send>>,
+    ) -> Next<K> {
+        let Self { driver, transport, buffers, now, .. } = &mut self;
+        let Buffers { read, stream } = &mut **buffers;
+        driver.end_receive(transport, stream, &read[left], panic, *now);
+        self.finish(false)
+    }
+
+    /// What becomes of the stream after the turn. `more`: there may be more to read.
+    fn finish<K: Kind>(mut self, more: bool) -> Next<K> {
+        let stands_still = !self.driver.wants_input() && !self.driver.wants_resume();
+        if stands_still
+            && !self.driver.is_closed()
+            && self.transport.visit.kept.contains(Events::CLOSED)
+        {
+            self.look_for_reset();
+        }
+        let visit = &mut *self.transport.visit;
+        visit.kept = visit.kept.only(Events::READABLE | Events::CLOSED);
+        visit.deadline = self.driver.next_timeout();
+        match () {
+            () if self.driver.is_closed() => Next::Done,
+            () if self.driver.wants_resume() => Next::Again,
+            () if more => Next::Later,
+            () => Next::Wait,
+        }
+    }
+
+    /// Serves everything but what has arrived. Each event is taken off before it is served, so that a
+    /// panic loses none of the others.
+    #[cold]
+    fn serve_others(&mut self) {
+        let events = self.transport.visit.kept;
+        let now = self.now;
+        if !self.driver.is_started() {
+            self.driver.start(&mut self.transport, &mut self.buffers.stream, now);
+        }
+        if events.contains(Events::WOKEN) {
+            self.take_off(Events::WOKEN);
+            self.driver.handle_wake(&mut self.transport, &mut self.buffers.stream, now);
+        }
+        if self.driver.wants_resume() {
+            self.driver.resume(&mut self.transport, &mut self.buffers.stream, now);
+        }
+        if events.contains(Events::DEADLINE) {
+            // What has arrived in time counts, so it is read first.
+            if self.transport.visit.kept.contains(Events::READABLE) {
+                self.read(None);
+            }
+            self.take_off(Events::DEADLINE);
+            self.driver.handle_timeout(&mut self.transport, &mut self.buffers.stream, now);
+        }
+        if self.driver.buffered_amount() > 0 && self.transport.visit.kept.contains(Events::WRITABLE)
+        {
+            self.driver.handle_writable(&mut self.transport, &mut self.buffers.stream, now);
+        }
+    }
+
+    fn take_off(&mut self, events: Events) {
+        self.transport.visit.kept = self.transport.visit.kept.without(events);
+    }
+
+    /// Reads what there is, of which this is the `first`, if there was one. Returns whether there may be
+    /// more, for another turn.
+    fn read(&mut self, mut first: Option<io::Result<Found>>) -> bool {
+        let now = self.now;
+        let mut total = 0;
+        while first.is_some() || self.driver.wants_input() {
+            if total >= READ_PER_TURN {
+                return true;
+            }
+            let (found, lent) = match first.take() {
+                Some(found) => (found, 0),
+                None => self.read_once(),
+            };
+            let Self { driver, transport, buffers, .. } = self;
+            let Buffers { read, stream } = &mut **buffers;
+            match found {
+                Ok(Found::Some(n) | Found::All(n)) => {
+                    total += n;
+                    if lent > 0 {
+                        driver.filled(n.min(lent));
+                    }
+                    driver.receive(transport, stream, &mut read[..n.saturating_sub(lent)], now);
+                    if matches!(found, Ok(Found::All(_))) {
+                        return false;
+                    }
+                }
+                Ok(Found::Nothing) => return false,
+                Ok(Found::End) => {
+                    driver.handle_eof(transport, stream, now);
+                    return false;
+                }
+                Err(error) => {
+                    let kind = TransportError::from(&error);
+                    driver.handle_error_with(transport, stream, kind, Box::new(error), now);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Reads once. The rest of a large message goes to where it will lie, and only what follows it goes
+    /// to the buffer of the thread. Returns how much room the message had.
+    fn read_once(&mut self) -> (io::Result<Found>, usize) {
+        let outstanding = self.driver.outstanding();
+        let read = &mut self.buffers.read;
+        let (lent, len, result) = match self.driver.receive_buffer() {
+            None => (0, read.len(), self.transport.socket.read(read)),
+            Some(room) => {
+                let lent = room.len();
+                let behind = if lent as u64 == outstanding { &mut read[..] } else { &mut [] };
+                let len = lent + behind.len();
+                let mut slices = [IoSliceMut::new(room), IoSliceMut::new(behind)];
+                (lent, len, self.transport.socket.read_vectored(&mut slices))
+            }
+        };
+        (self.judge_read(len, result), lent)
+    }
+
+    /// What a read of at most `len` bytes says of the stream.
+    fn judge_read(&mut self, len: usize, result: io::Result<usize>) -> io::Result<Found> {
+        let SocketTransport { socket, visit } = &mut self.transport;
+        let input = Events::READABLE | Events::CLOSED;
+        match result {
+            Ok(0) => {
+                cold_path();
+                visit.kept = visit.kept.without(input);
+                Ok(Found::End)
+            }
+            // Where the stream has ended as well, that will not be reported again.
+            Ok(n)
+                if n < len
+                    && socket.short_read_is_all()
+                    && !visit.kept.contains(Events::CLOSED) =>
+            {
+                visit.kept = visit.kept.without(Events::READABLE);
+                Ok(Found::All(n))
+            }
+            Ok(n) => Ok(Found::Some(n)),
+            // Then it has not ended, whatever was reported.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                cold_path();
+                visit.kept = visit.kept.without(input);
+                Ok(Found::Nothing)
+            }
+            Err(error) => {
+                cold_path();
+                visit.kept = visit.kept.without(input);
+                Err(error)
+            }
+        }
+    }
+
+    /// The stream is not read, and has ended in one way or another. What arrived before waits, and so
+    /// does an end of input; a reset does not.
+    #[cold]
+    fn look_for_reset(&mut self) {
+        if let Some(error) = self.transport.socket.peek_error() {
+            self.take_off(Events::READABLE | Events::CLOSED);
+            let kind = TransportError::from(&error);
+            let Self { driver, transport, buffers, now, .. } = self;
+            driver.handle_error_with(transport, &mut buffers.stream, kind, Box::new(error), *now);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What handles ask for, and messages to all connections.
+
+use std::sync::Arc;
+
+use anyloop_proto::{CloseCode, Instant, Protocol, SendError};
+
+use super::Session;
+use super::handler::{Handler, Verdict};
+use super::registry::Due;
+use super::shared::{Command, Filter};
+use super::state::Pending;
+use crate::stream::{Budget, Progress, WriteBuffer};
+
+impl<H: Handler> Session<H> {
+    /// Sends the messages to all that are due, and runs the commands of handles, in order.
+    pub(super) fn run_all_commands(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        if !self.tell_open(out, budget, now) {
+            return Progress::Changed;
+        }
+        while let Some(due) = self.state.endpoint.registry.next_broadcast(self.state.index) {
+            let Due { message, filter, more } = due;
+            self.run(Command::SendPrepared { message, filter, completion: None }, out, now);
+            if !more {
+                break;
+            }
+        }
+        let state = self.connection_state();
+        if self.state.adopt_shared(out.waiting(), state) {
+            self.run_mailbox(out, budget, now);
+            return Progress::Changed;
+        }
+        match self.state.pending == Pending::NONE && self.protocol.is_open() {
+            true => Progress::Idle,
+            false => Progress::Changed,
+        }
+    }
+
+    fn run_mailbox(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        let Some(shared) = self.state.present_shared().map(Arc::clone) else { return };
+        let (mut commands, pressed) = shared.take();
+        if pressed {
+            self.state.pending.set(Pending::HIGH, true);
+        }
+        loop {
+            if commands.next_calls() && !budget.try_spend() {
+                commands.put_back();
+                return self.state.interrupt();
+            }
+            let Some(command) = commands.next() else { return };
+            self.run(command, out, now);
+            if !self.tell_open(out, budget, now) {
+                return commands.put_back();
+            }
+        }
+    }
+
+    /// Runs a command. One that cannot be run any more is dropped: its sender was told that it depends.
+    fn run(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
+        match command {
+            Command::Accept(accept) => self.answer(Verdict::Accept(accept), out, now),
+            Command::Respond(response) => self.answer(Verdict::Respond(response), out, now),
+            Command::Interrupt => self.call(out, now, Handler::interrupt),
+            Command::Post(f) => self.call(out, now, f),
+            Command::Close(code, reason) => self.close(code, &reason, out, now),
+            Command::SendPrepared { filter, .. } if !self.is_meant(filter.as_ref()) => {}
+            command => self.call(out, now, |_, context| {
+                let sent = match command {
+                    Command::Cancel(timer) => {
+                        context.cancel_timer(timer);
+                        return;
+                    }
+                    Command::Pause => return context.pause_reading(),
+                    Command::Resume => return context.resume_reading(),
+                    Command::Ping(payload) => context.ping(&payload),
+                    Command::Send { message, completion } => context.send_accepted(
+                        |sender, out| sender.send(message.message(), out),
+                        completion,
+                    ),
+                    Command::SendPrepared { message, completion, .. } => context.send_accepted(
+                        |sender, out| sender.send_prepared(&message, out),
+                        completion,
+                    ),
+                    _ => return,
+                };
+                if let Err(error) = sent {
+                    crate::log::debug!("not sent: {error}");
+                }
+            }),
+        }
+    }
+
+    /// Whether a message to all is meant for this connection.
+    fn is_meant(&self, filter: Option<&Filter<H>>) -> bool {
+        filter.is_none_or(|filter| filter(&self.handler))
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str, out: &mut WriteBuffer<'_>, now: Instant) {
+        match &mut self.protocol {
+            Protocol::Open(connection) => {
+                // One that is closing already need not be closed.
+                let _: Result<(), SendError> = connection.sender.close(code, reason, now, out);
+            }
+            Protocol::Server(handshake) => _ = handshake.abandon(now, out),
+            Protocol::Client(handshake) => _ = handshake.abandon(now, out),
+            Protocol::Closed => {}
+        }
+    }
+}

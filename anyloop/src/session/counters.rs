@@ -1,0 +1,105 @@
+//! What an endpoint has seen, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyloop_proto::Statistics;
+
+/// What has become of the connections of an endpoint, and what has passed through those that are over.
+///
+/// The numbers are counted where a connection begins, opens and ends, each for itself: while other
+/// threads are at work, two of them need not be of the same moment.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let connection = server.connection();
+/// connection.register_output(std::io::sink());
+/// connection.read_all(REQUEST)?;
+/// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
+/// let counters = server.counters();
+/// assert_eq!((counters.made, counters.opened, counters.closed), (1, 1, 0));
+/// assert_eq!(counters.messages_received, 0); // it is not over
+/// connection.fatal_error()?;
+/// let counters = server.counters();
+/// assert_eq!((counters.closed, counters.messages_received, counters.bytes_received), (1, 1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections that were begun.
+    pub made: u64,
+    /// Those that became open.
+    pub opened: u64,
+    /// Those whose opening handshake [failed](super::Handler::fail).
+    pub failed: u64,
+    /// Those that were open and were [closed](super::Handler::close), however that was.
+    pub closed: u64,
+    /// Those that were plain [HTTP](super::Handler::http), and were answered (servers only).
+    pub http: u64,
+    /// Messages received whole, on those that were closed.
+    pub messages_received: u64,
+    /// Payload bytes received, on those that were closed.
+    pub bytes_received: u64,
+    /// Messages sent whole, on those that were closed.
+    pub messages_sent: u64,
+    /// Payload bytes sent, on those that were closed.
+    pub bytes_sent: u64,
+}
+
+/// The same, counting.
+#[derive(Default)]
+pub(crate) struct Counting {
+    pub(super) made: Count,
+    pub(super) opened: Count,
+    pub(super) failed: Count,
+    pub(super) http: Count,
+    closed: Count,
+    messages_received: Count,
+    bytes_received: Count,
+    messages_sent: Count,
+    bytes_sent: Count,
+}
+
+/// One number. Nothing else is read by it, so no order is kept with anything else.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counting {
+    /// A connection that was open is over.
+    pub(super) fn close(&self, statistics: Statistics) {
+        self.closed.add(1);
+        self.messages_received.add(statistics.messages_received);
+        self.bytes_received.add(statistics.bytes_received);
+        self.messages_sent.add(statistics.messages_sent);
+        self.bytes_sent.add(statistics.bytes_sent);
+    }
+
+    pub(crate) fn snapshot(&self) -> Counters {
+        Counters {
+            made: self.made.get(),
+            opened: self.opened.get(),
+            failed: self.failed.get(),
+            closed: self.closed.get(),
+            http: self.http.get(),
+            messages_received: self.messages_received.get(),
+            bytes_received: self.bytes_received.get(),
+            messages_sent: self.messages_sent.get(),
+            bytes_sent: self.bytes_sent.get(),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The end of a connection: the handler is told, once.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use anyloop_proto::{Connection, Failure, Instant, Protocol};
+
+use super::Session;
+use super::handler::Handler;
+use super::state::HandshakeInfo;
+use crate::stream::{Budget, WriteBuffer};
+
+impl<H: Handler> Session<H> {
+    /// Whether the end may be told: behind all that the budget has held back, and if it allows that.
+    pub(super) fn may_tell_end(&mut self, budget: &mut Budget) -> bool {
+        if self.state.is_interrupted() {
+            return false;
+        }
+        let tells = match &self.protocol {
+            Protocol::Open(_) => true,
+            Protocol::Server(_) | Protocol::Client(_) => self.protocol.failure().is_some(),
+            Protocol::Closed => return false,
+        };
+        if tells && !budget.try_spend() {
+            self.state.interrupt();
+        }
+        !self.state.is_interrupted()
+    }
+
+    /// The stream is closed: tells the handler, and frees everything.
+    pub(super) fn tell_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        let peer = crate::log::describe(|| self.describe_peer(out));
+        let protocol = std::mem::take(&mut self.protocol);
+        if let Some(failure) = protocol.failure() {
+            crate::log::debug!("{peer}: {failure}");
+        } else {
+            crate::log::debug!("{peer}: closed");
+        }
+        // Completions of messages in the mailbox are called. A panic of one must not keep the handler
+        // from being told.
+        let left = catch_unwind(AssertUnwindSafe(|| self.state.leave()));
+        let told = catch_unwind(AssertUnwindSafe(|| self.tell(protocol, out, now)));
+        self.state.free();
+        if let Err(panic) = left.and(told) {
+            resume_unwind(panic);
+        }
+    }
+
+    fn tell(&mut self, protocol: Protocol, out: &mut WriteBuffer<'_>, now: Instant) {
+        match protocol {
+            Protocol::Open(connection) => self.tell_close(&connection, out, now),
+            Protocol::Server(handshake) => {
+                let failure = handshake.failure();
+                if failure.is_none() {
+                    self.state.endpoint.counters.http.add(1); // plain HTTP that was answered
+                }
+                let request = handshake.into_request();
+                let info = HandshakeInfo { request, ..HandshakeInfo::default() };
+                self.tell_failure(failure, info, out, now);
+            }
+            Protocol::Client(handshake) => {
+                let failure = handshake.failure();
+                let (target, response) = (self.state.take_target(), handshake.into_response());
+                let info = HandshakeInfo { target, response, ..HandshakeInfo::default() };
+                self.tell_failure(failure, info, out, now);
+            }
+            Protocol::Closed => {}
+        }
+    }
+
+    fn tell_close(&mut self, connection: &Connection, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.state.endpoint.counters.close(connection.statistics());
+        if let Some(ending) = connection.ending() {
+            self.call(out, now, |handler, context| handler.close(&ending, context));
+        }
+    }
+
+    fn tell_failure(
+        &mut self,
+        failure: Option<Failure>,
+        info: HandshakeInfo,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+    ) {
+        if let Some(failure) = failure {
+            self.state.endpoint.counters.failed.add(1);
+            self.state.rare().handshake = Some(Box::new(info));
+            self.call(out, now, |handler, context| handler.fail(&failure, context));
+        }
+    }
+}

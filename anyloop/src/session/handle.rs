@@ -1,0 +1,270 @@
+//! Reaching a connection from elsewhere.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyloop_proto::handshake::Accept;
+use anyloop_proto::handshake::http::Response;
+use anyloop_proto::{CloseCode, MAX_REASON, Message, Prepared, SendError as Refused, State};
+
+use super::context::Context;
+use super::error::{SendError, Sent};
+use super::handler::Handler;
+use super::shared::{Command, ConnectionId, Filter, Shared};
+use super::timers::TimerId;
+use crate::stream::{Completion, Unsent};
+
+/// A connection, seen from elsewhere: cheap to clone, and usable from any thread.
+///
+/// What is asked for here is done on the connection's own thread, in order; its transport is woken
+/// for it. Whether a message could still go out is decided there: after a Close it does not. Once the
+/// connection is over, every call says [`SendError::Gone`].
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::SendError;
+/// # use anyloop::proto::CloseCode;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?;
+/// # at_client.try_recv()?;
+/// let handle = connection.handle();
+/// std::thread::spawn(move || {
+///     handle.send("from elsewhere")?;
+///     handle.close(CloseCode::GOING_AWAY, "")
+/// })
+/// .join()
+/// .expect("no panic")?;
+/// assert!(connection.wants_drive());
+/// connection.drive()?;
+/// assert_eq!(at_client.try_recv()?, b"\x81\x0efrom elsewhere\x88\x02\x03\xe9");
+///
+/// let handle = connection.handle();
+/// connection.fatal_error()?;
+/// assert_eq!(handle.send("anyone?"), Err(SendError::Gone));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Handle<H: Handler> {
+    shared: Arc<Shared<H>>,
+}
+
+impl<H: Handler> Handle<H> {
+    pub(crate) const fn new(shared: Arc<Shared<H>>) -> Self {
+        Self { shared }
+    }
+
+    /// Sends a message.
+    ///
+    /// The answer is judged by [`buffered_amount`](Self::buffered_amount). A message that meets a
+    /// connection which is not open yet, or closing, is dropped; [`send_then`](Self::send_then) tells.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`], [`SendError::BacklogFull`].
+    pub fn send<'m>(&self, message: impl Into<Message<'m>>) -> Result<Sent, SendError> {
+        self.send_owned(message.into(), None)
+    }
+
+    /// Sends a message, and tells `completion` what has become of it: on the connection's own
+    /// thread, or on this one if it cannot be sent at all.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_then<'m>(
+        &self,
+        message: impl Into<Message<'m>>,
+        completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        self.send_owned(message.into(), Some(Box::new(completion)))
+    }
+
+    /// Sends a message that was encoded for many connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
+        let len = message.message().as_bytes().len();
+        let message = message.clone();
+        self.shared.send(len, Command::SendPrepared { message, filter: None, completion: None })
+    }
+
+    /// Sends a ping of the application's own.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`]; [`SendError::Refused`] for more than 125 bytes.
+    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
+        if payload.len() > anyloop_proto::frame::MAX_CONTROL_PAYLOAD {
+            return Err(Refused::ControlTooLong(payload.len()).into());
+        }
+        self.command(Command::Ping(payload.to_vec()))
+    }
+
+    /// Begins the closing handshake, or gives up the opening one.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`]; [`SendError::Refused`] for a reason of more than 123 bytes.
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), SendError> {
+        if reason.len() > MAX_REASON {
+            return Err(Refused::ReasonTooLong(reason.len()).into());
+        }
+        self.command(Command::Close(code, reason.to_string()))
+    }
+
+    /// Has [`Handler::interrupt`] called.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn interrupt(&self) -> Result<(), SendError> {
+        self.command(Command::Interrupt)
+    }
+
+    /// Stops reading: no message is handed out from the next one on, also of those that were
+    /// received already. To pause twice is to pause once.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn pause_reading(&self) -> Result<(), SendError> {
+        self.command(Command::Pause)
+    }
+
+    /// Resumes reading. Without a pause it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn resume_reading(&self) -> Result<(), SendError> {
+        self.command(Command::Resume)
+    }
+
+    /// Runs `f` with the handler, on the connection's own thread, between two of its events.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`]; `f` is dropped. It is also dropped if the connection ends before its turn.
+    pub fn post(
+        &self,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.command(Command::Post(Box::new(f)))
+    }
+
+    /// Runs `f` like [`post`](Self::post), after `delay`. One that is to be cancelled is set with
+    /// [`Context::set_timer`].
+    ///
+    /// # Errors
+    ///
+    /// As [`post`](Self::post).
+    pub fn set_timer(
+        &self,
+        delay: Duration,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.post(move |_, context| {
+            context.set_timer(delay, f);
+        })
+    }
+
+    /// Cancels a timer that was set with [`Context::set_timer`]. One that has run already, or does not
+    /// exist, is nothing to cancel.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn cancel_timer(&self, timer: TimerId) -> Result<(), SendError> {
+        self.command(Command::Cancel(timer))
+    }
+
+    /// Accepts a request whose verdict was [deferred](super::Verdict::Defer). If it cannot be accepted
+    /// like this, it is answered with 500.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn accept(&self, accept: Accept) -> Result<(), SendError> {
+        self.command(Command::Accept(accept))
+    }
+
+    /// Answers a request whose verdict was [deferred](super::Verdict::Defer). If it cannot be answered
+    /// like this, it is answered with 500.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn respond(&self, response: Response<Vec<u8>>) -> Result<(), SendError> {
+        self.command(Command::Respond(response))
+    }
+
+    /// Bytes that were given to send and that the transport has not taken, with those that the
+    /// connection itself has not seen yet.
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.shared.buffered()
+    }
+
+    /// The number of the connection, for maps and logs.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.shared.id
+    }
+
+    /// How far the connection has come, as of its last batch.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.state()
+    }
+
+    fn send_owned(
+        &self,
+        message: Message<'_>,
+        completion: Option<Completion>,
+    ) -> Result<Sent, SendError> {
+        let len = message.as_bytes().len();
+        self.shared.send(len, Command::Send { message: message.into(), completion })
+    }
+
+    fn command(&self, command: Command<H>) -> Result<(), SendError> {
+        self.shared.push(command, false)
+    }
+
+    /// Sends a message to all. Returns whether it was accepted.
+    pub(super) fn send_filtered(&self, message: &Prepared, filter: Option<Filter<H>>) -> bool {
+        let len = message.message().as_bytes().len();
+        let command = Command::SendPrepared { message: message.clone(), filter, completion: None };
+        self.shared.send(len, command).is_ok_and(Sent::is_on_its_way)
+    }
+}
+
+impl<H: Handler> Clone for Handle<H> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+/// Handles of the same connection are equal.
+impl<H: Handler> PartialEq for Handle<H> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl<H: Handler> Eq for Handle<H> {}
+
+impl<H: Handler> fmt::Debug for Handle<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("state", &self.state()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,265 @@
+//! What an application says to what happens on a connection.
+
+use std::time::Duration;
+
+use anyloop_proto::handshake::http::{Response, StatusCode, header};
+use anyloop_proto::handshake::{Accept, Request};
+use anyloop_proto::{Chunk, Ending, Failure, Message};
+
+use super::context::Context;
+
+/// The application's side of one connection.
+///
+/// There is one value for each connection, made by a [`HandlerFactory`], and its methods are never called
+/// two at a time: state of a connection belongs in fields, and needs no lock. All methods have a
+/// default.
+///
+/// For each connection exactly one of three things happens: [`open`](Self::open), and after it
+/// [`close`](Self::close), once; or [`fail`](Self::fail), once, and nothing after it; or, on a server,
+/// [`http`](Self::http) whose answer was given, and nothing after it. (A connection that the program
+/// itself drops before its end is told nothing.)
+///
+/// A panic in a method passes on to whoever drives the connection, which has then failed with 1011; its
+/// [`close`](Self::close) is still called.
+///
+/// A handler that adds up what it receives:
+///
+/// ```
+/// use anyloop::endpoint::{Context, Verdict};
+/// use anyloop::proto::Message;
+/// use anyloop::proto::handshake::Request;
+/// use anyloop::proto::handshake::http::StatusCode;
+/// use anyloop::{Handler, Server};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// #[derive(Default)]
+/// struct Sum(u64);
+///
+/// impl Handler for Sum {
+///     fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+///         match request.uri().path() {
+///             "/" => Verdict::Accept(Default::default()),
+///             _ => Verdict::status(StatusCode::NOT_FOUND, "sums are at /"),
+///         }
+///     }
+///
+///     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+///         self.0 += message.as_bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>();
+///         let _ = context.send(self.0.to_string().as_str());
+///     }
+/// }
+///
+/// let options = ServerOptions::new(OriginPolicy::Any);
+/// let server = Server::<IoStream, _>::with_factory(options, Sum::default);
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?; // of a path of /
+/// # at_client.try_recv()?;
+/// connection.read_all(b"\x82\x82\0\0\0\0\x01\x02\x82\x81\0\0\0\0\x04")?; // 1 and 2, and then 4
+/// assert_eq!(at_client.try_recv()?, b"\x81\x013\x81\x017");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Handler: Sized + 'static {
+    /// A client asks for a WebSocket (servers only). By default it is accepted, without a
+    /// subprotocol.
+    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+        let _ = (request, context);
+        Verdict::Accept(Accept::new())
+    }
+
+    /// A client asks for something else (servers only); the request's body is there. By default the
+    /// answer is 426. [`Verdict::Accept`] is no answer to this, and becomes 500.
+    fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+        let _ = (request, context);
+        Verdict::upgrade_required()
+    }
+
+    /// The connection is open. What is sent from here leaves when this returns.
+    fn open(&mut self, context: &mut Context<'_, Self>) {
+        let _ = context;
+    }
+
+    /// A message has arrived. It is lent: what is to outlive the call must be copied. It can be sent
+    /// back, or on, from where it lies.
+    fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+        let _ = (message, context);
+    }
+
+    /// A part of a message has arrived, on connections that are set to
+    /// [stream](anyloop_proto::Config::streaming).
+    fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
+        let _ = (chunk, context);
+    }
+
+    /// A ping has arrived. Returns whether to answer it with a pong; by default it is.
+    fn ping(&mut self, payload: &[u8], context: &mut Context<'_, Self>) -> bool {
+        let _ = (payload, context);
+        true
+    }
+
+    /// A pong has arrived; with the time since the ping, if it answers one of the keep-alive.
+    fn pong(
+        &mut self,
+        payload: &[u8],
+        round_trip: Option<Duration>,
+        context: &mut Context<'_, Self>,
+    ) {
+        let _ = (payload, round_trip, context);
+    }
+
+    /// No pong came in time. The connection has failed; [`close`](Self::close) will follow.
+    fn pong_timeout(&mut self, context: &mut Context<'_, Self>) {
+        let _ = context;
+    }
+
+    /// Somebody called [`Handle::interrupt`](super::Handle::interrupt).
+    fn interrupt(&mut self, context: &mut Context<'_, Self>) {
+        let _ = context;
+    }
+
+    /// The backlog has fallen to its low-water mark, after it was above the high one.
+    fn drained(&mut self, context: &mut Context<'_, Self>) {
+        let _ = context;
+    }
+
+    /// The connection was open and is over: its byte stream has ended as well.
+    fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
+        let _ = (ending, context);
+    }
+
+    /// There will be no connection: the opening handshake did not come to its end.
+    fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
+        let _ = (failure, context);
+    }
+}
+
+/// Makes the handler of each connection. Functions that return a handler are factories, and so is
+/// [`Handlers`](super::Handlers).
+///
+/// A factory that numbers the connections:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use anyloop::endpoint::{Context, HandlerFactory};
+/// use anyloop::{Handler, Server};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// struct Numbered(u64);
+///
+/// impl Handler for Numbered {
+///     fn open(&mut self, context: &mut Context<'_, Self>) {
+///         let _ = context.send(format!("you are number {}", self.0).as_str());
+///     }
+/// }
+///
+/// #[derive(Default)]
+/// struct Numbers(AtomicU64);
+///
+/// impl HandlerFactory for Numbers {
+///     type Handler = Numbered;
+///
+///     fn make(&self) -> Numbered {
+///         Numbered(1 + self.0.fetch_add(1, Ordering::Relaxed))
+///     }
+/// }
+///
+/// let options = ServerOptions::new(OriginPolicy::Any);
+/// let server = Server::<IoStream, _>::with_factory(options, Numbers::default());
+/// let (_first, second) = (server.connection(), server.connection());
+/// # let (to_client, at_client) = mpsc::channel();
+/// # second.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// second.read_all(REQUEST)?;
+/// assert!(at_client.try_recv()?.ends_with(b"you are number 2"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait HandlerFactory {
+    /// What it makes.
+    type Handler: Handler;
+
+    /// A handler for a connection that is about to be.
+    fn make(&self) -> Self::Handler;
+}
+
+impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
+    type Handler = H;
+
+    fn make(&self) -> H {
+        self()
+    }
+}
+
+/// An application's answer to a request.
+///
+/// Later, by a handle:
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::Verdict;
+/// # use anyloop::proto::handshake::{Accept, OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_validate(|_, _| Verdict::Defer);
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?;
+/// assert!(at_client.try_recv().is_err()); // no answer yet
+///
+/// connection.handle().accept(Accept::new())?; // from any thread
+/// connection.drive()?;
+/// assert!(at_client.try_recv()?.starts_with(b"HTTP/1.1 101 "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "yes, no, or not yet")]
+pub enum Verdict {
+    /// Opens the connection.
+    Accept(Accept),
+    /// Later: by [`Handle::accept`](super::Handle::accept) or
+    /// [`Handle::respond`](super::Handle::respond), from any thread, before the
+    /// [`verdict_timeout`](anyloop_proto::handshake::ServerOptions::verdict_timeout).
+    Defer,
+    /// Answers with this, and ends the connection.
+    Respond(Response<Vec<u8>>),
+}
+
+impl Verdict {
+    /// Answers with a status, and a line of text.
+    #[must_use]
+    pub fn status(status: StatusCode, text: &str) -> Self {
+        let mut response = Response::new(format!("{text}\n").into_bytes());
+        *response.status_mut() = status;
+        let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, plain);
+        Self::Respond(response)
+    }
+
+    /// Answers 426: nothing but WebSockets is served here.
+    #[must_use]
+    pub fn upgrade_required() -> Self {
+        let mut verdict = Self::status(StatusCode::UPGRADE_REQUIRED, "WebSockets only");
+        if let Self::Respond(response) = &mut verdict {
+            let websocket = header::HeaderValue::from_static("websocket");
+            response.headers_mut().insert(header::UPGRADE, websocket);
+        }
+        verdict
+    }
+}
+
+impl From<Accept> for Verdict {
+    fn from(accept: Accept) -> Self {
+        Self::Accept(accept)
+    }
+}

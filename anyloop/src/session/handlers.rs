@@ -1,0 +1,224 @@
+//! Handlers made of closures.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyloop_proto::handshake::{Accept, Request};
+use anyloop_proto::{Chunk, Ending, Failure, Message};
+
+use super::context::Context;
+use super::handler::{Handler, HandlerFactory, Verdict};
+
+/// A handler made of closures, one for each event that matters; the others are answered as
+/// [`Handler`] does.
+///
+/// It is cheap to clone, and a factory of itself: all connections of an endpoint share the closures
+/// that were set when they were made. For state of a connection, write a [`Handler`] instead.
+///
+/// ```
+/// use anyloop::Handlers;
+///
+/// let mut handlers = Handlers::new();
+/// handlers
+///     .on_open(|context| _ = context.send("welcome"))
+///     .on_message(|message, context| _ = context.send(message));
+/// ```
+#[derive(Clone, Default)]
+pub struct Handlers(Arc<Table>);
+
+/// As [`Handlers`], for connections that all stay on one thread: the closures may hold what must not
+/// leave it.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use anyloop::Server;
+/// use anyloop::endpoint::LocalHandlers;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// let options = ServerOptions::new(OriginPolicy::Any);
+/// let mut server = Server::<IoStream, _>::with_factory(options, LocalHandlers::new());
+/// let received = Rc::new(Cell::new(0));
+/// let counter = received.clone();
+/// server.on_message(move |_, _| counter.set(counter.get() + 1));
+/// let connection = server.connection();
+/// # connection.register_output(std::io::sink());
+/// # connection.read_all(REQUEST)?;
+/// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
+/// assert_eq!(received.get(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct LocalHandlers(Rc<LocalTable>);
+
+/// The type of a closure: `[bounds] (arguments) (result)`.
+macro_rules! closure {
+    ([$($bound:tt)*] ($($argument:ty),*) ($($result:ty)?)) => {
+        dyn Fn($($argument),*) $(-> $result)? + $($bound)*
+    };
+}
+
+/// The setter of one closure, on the handlers themselves.
+macro_rules! setter {
+    ([$($bound:tt)*] $shared:ident $field:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
+        #[doc = concat!("Sets what is called as [`Handler::", stringify!($field), "`],")]
+        /// on connections that are made afterwards.
+        pub fn $setter(
+            &mut self,
+            f: impl Fn($($argument),*) $(-> $result)? + $($bound)*,
+        ) -> &mut Self {
+            $shared::make_mut(&mut self.0).$field = Some($shared::new(f));
+            self
+        }
+    };
+}
+
+macro_rules! handlers {
+    (
+        $handlers:ident, $table:ident, $shared:ident, $bounds:tt;
+        $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
+    ) => {
+        /// The closures. One that is not set is not there.
+        #[derive(Clone, Default)]
+        struct $table {
+            $($field: Option<$shared<closure!($bounds $arguments ($($result)?))>>,)*
+        }
+
+        impl $handlers {
+            /// No closures yet.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $(setter! { $bounds $shared $field $setter $arguments ($($result)?) })*
+        }
+
+        impl HandlerFactory for $handlers {
+            type Handler = Self;
+
+            fn make(&self) -> Self {
+                self.clone()
+            }
+        }
+
+        impl Handler for $handlers {
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+                match &self.0.validate {
+                    Some(f) => f(request, context),
+                    None => Verdict::Accept(Accept::new()),
+                }
+            }
+
+            fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+                match &self.0.http {
+                    Some(f) => f(request, context),
+                    None => Verdict::upgrade_required(),
+                }
+            }
+
+            fn open(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.open {
+                    f(context);
+                }
+            }
+
+            fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.message {
+                    f(message, context);
+                }
+            }
+
+            fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.chunk {
+                    f(chunk, context);
+                }
+            }
+
+            fn ping(&mut self, payload: &[u8], context: &mut Context<'_, Self>) -> bool {
+                self.0.ping.as_ref().is_none_or(|f| f(payload, context))
+            }
+
+            fn pong(&mut self, payload: &[u8], round_trip: Option<Duration>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.pong {
+                    f(payload, round_trip, context);
+                }
+            }
+
+            fn pong_timeout(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.pong_timeout {
+                    f(context);
+                }
+            }
+
+            fn interrupt(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.interrupt {
+                    f(context);
+                }
+            }
+
+            fn drained(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.drained {
+                    f(context);
+                }
+            }
+
+            fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.close {
+                    f(ending, context);
+                }
+            }
+
+            fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.fail {
+                    f(failure, context);
+                }
+            }
+        }
+
+        impl fmt::Debug for $handlers {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($handlers)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+/// Passes the list of closures to a macro.
+macro_rules! with_closures {
+    ($macro:ident!($here:ident; $($before:tt)*)) => {
+        $macro! {
+            $($before)*
+            open on_open: fn(&mut Context<'_, $here>);
+            message on_message: fn(Message<'_>, &mut Context<'_, $here>);
+            chunk on_chunk: fn(Chunk<'_>, &mut Context<'_, $here>);
+            ping on_ping: fn(&[u8], &mut Context<'_, $here>) -> bool;
+            pong on_pong: fn(&[u8], Option<Duration>, &mut Context<'_, $here>);
+            pong_timeout on_pong_timeout: fn(&mut Context<'_, $here>);
+            interrupt on_interrupt: fn(&mut Context<'_, $here>);
+            drained on_drained: fn(&mut Context<'_, $here>);
+            close on_close: fn(&Ending<'_>, &mut Context<'_, $here>);
+            fail on_fail: fn(&Failure, &mut Context<'_, $here>);
+        }
+    };
+    ($macro:ident! for servers ($here:ident; $($before:tt)*)) => {
+        with_closures!($macro!(
+            $here;
+            $($before)*
+            validate on_validate: fn(&Request, &mut Context<'_, $here>) -> Verdict;
+            http on_http: fn(&Request, &mut Context<'_, $here>) -> Verdict;
+        ));
+    };
+}
+
+pub(crate) use with_closures;
+
+with_closures!(handlers! for servers (
+    Handlers; Handlers, Table, Arc, [Send + Sync + 'static];
+));
+with_closures!(handlers! for servers (LocalHandlers; LocalHandlers, LocalTable, Rc, ['static];));

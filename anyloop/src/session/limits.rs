@@ -1,0 +1,110 @@
+//! How much may wait for a peer that reads slowly.
+
+/// How much may wait for a peer that reads slowly.
+///
+/// | setting | default |
+/// |---|---|
+/// | `low` | 64 KiB |
+/// | `high` | 1 MiB |
+/// | `cap` | 16 MiB |
+/// | `overflow` | [`Overflow::Error`] |
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::{BacklogLimits, Overflow, SendError, Sent, ServerSettings};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::io::{self, ErrorKind, Write};
+/// # use std::sync::{Arc, Mutex};
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// /// A pipe that takes nothing once the handshake is through.
+/// struct Full(bool);
+///
+/// impl Write for Full {
+///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+///         match std::mem::replace(&mut self.0, true) {
+///             true => Err(ErrorKind::WouldBlock.into()),
+///             false => Ok(bytes.len()),
+///         }
+///     }
+/// #   fn flush(&mut self) -> io::Result<()> {
+/// #       Ok(())
+/// #   }
+/// }
+///
+/// let mut backlog = BacklogLimits::default();
+/// (backlog.high, backlog.cap) = (1_000, 2_000);
+/// let mut settings = ServerSettings::from(ServerOptions::new(OriginPolicy::Any));
+/// settings.backlog = backlog;
+/// let mut server = Server::<IoStream>::new(settings);
+/// let results = Arc::new(Mutex::new(Vec::new()));
+/// # let seen = results.clone();
+/// server.on_message(move |_, context| seen.lock().unwrap().push(context.send(&[7; 900][..])));
+/// let connection = server.connection();
+/// connection.register_output(Full(false));
+/// connection.read_all(REQUEST)?;
+/// for _ in 0..4 {
+///     connection.read_all(b"\x81\x80\0\0\0\0")?; // a message each
+/// }
+///
+/// // Each judges what waits from the calls before.
+/// let full = SendError::BacklogFull { waiting: 1808, message: 900, cap: 2_000 };
+/// let results = results.lock().unwrap();
+/// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
+/// assert_eq!(results[2..], [Err(full.clone()), Err(full)]); // `Overflow::Error` is the default
+/// # assert_eq!(backlog.overflow, Overflow::Error);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BacklogLimits {
+    /// When the backlog has fallen to this many bytes after it was above `high`,
+    /// [`drained`](super::Handler::drained) is called.
+    pub low: usize,
+    /// Above this many bytes, sending reports [`Sent::Backpressure`](super::Sent::Backpressure).
+    pub high: usize,
+    /// A message that would make the backlog larger than this is not sent, unless nothing waits before
+    /// it; see `overflow`. What a [`Handle`](super::Handle) has accepted is not refused any more; a
+    /// handler's own messages are judged without it, so that at worst twice as much can wait.
+    pub cap: usize,
+    /// What becomes of such a message.
+    pub overflow: Overflow,
+}
+
+impl Default for BacklogLimits {
+    fn default() -> Self {
+        Self { low: 64 << 10, high: 1 << 20, cap: 16 << 20, overflow: Overflow::Error }
+    }
+}
+
+/// What becomes of a message for which the backlog has no room.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::{BacklogLimits, Overflow, Sent, ServerSettings};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// let mut settings = ServerSettings::from(ServerOptions::new(OriginPolicy::Any));
+/// settings.backlog.cap = 10;
+/// settings.backlog.overflow = Overflow::Drop;
+/// let server = Server::<IoStream>::new(settings);
+///
+/// let connection = server.connection(); // and nobody drives it, so what is asked for waits
+/// let handle = connection.handle();
+/// assert_ne!(handle.send("twelve bytes")?, Sent::Dropped); // the first may exceed the cap
+/// assert_eq!(handle.send("more")?, Sent::Dropped);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It is not sent, and the sender is told so by an error.
+    #[default]
+    Error,
+    /// It is not sent, and the sender is told [`Sent::Dropped`](super::Sent::Dropped): for messages
+    /// that the next one makes worthless.
+    Drop,
+    /// The connection is closed with 1008.
+    Close,
+}

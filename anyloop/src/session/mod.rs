@@ -1,0 +1,355 @@
+//! One connection: the protocol, and the application's handler.
+//!
+//! A [`Session`] keeps the contract of [`StreamProtocol`], and knows no transport. `opening` has the
+//! opening handshake, `receive` what arrives on an open connection, `commands` what handles ask for,
+//! and `ending` how the handler is told of the end.
+
+mod commands;
+mod context;
+mod counters;
+mod ending;
+mod error;
+mod handle;
+mod handler;
+mod handlers;
+mod limits;
+mod opening;
+mod receive;
+mod registry;
+mod shared;
+mod state;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+
+use anyloop_proto::handshake::{ClientOptions, RequestError, ServerOptions, Target};
+use anyloop_proto::{Connection, Input, Instant, Protocol, State, Statistics, TransportError};
+
+use crate::stream::{Budget, Driver, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
+
+pub use context::Context;
+pub use counters::Counters;
+pub use error::{SendError, Sent};
+pub use handle::Handle;
+pub use handler::{Handler, HandlerFactory, Verdict};
+pub(crate) use handlers::with_closures;
+pub use handlers::{Handlers, LocalHandlers};
+pub use limits::{BacklogLimits, Overflow};
+pub(crate) use registry::{Key, WakeConnections};
+pub use shared::ConnectionId;
+pub(crate) use state::EndpointState;
+pub use state::HandshakeInfo;
+use state::{ClientRequest, Pending, SessionState};
+pub use timers::TimerId;
+
+/// One connection, from the first byte of its handshake to the end of its byte stream: the protocol,
+/// and the application's handler.
+///
+/// A [`Driver`] connects it to a transport. A program meets it in the type of a driver.
+pub struct Session<H: Handler> {
+    protocol: Protocol,
+    handler: H,
+    state: SessionState<H>,
+}
+
+impl<H: Handler> Session<H> {
+    /// The server's side of a byte stream that begins at `now`.
+    pub(crate) fn server(
+        handler: H,
+        options: Arc<ServerOptions>,
+        endpoint: Arc<EndpointState<H>>,
+        now: Instant,
+    ) -> Self {
+        endpoint.counters.made.add(1);
+        let protocol = Protocol::server(options, now);
+        Self { protocol, handler, state: SessionState::new(endpoint) }
+    }
+
+    /// The client's side of a byte stream to `target`.
+    pub(crate) fn client(
+        handler: H,
+        target: &Target,
+        options: Arc<ClientOptions>,
+        endpoint: Arc<EndpointState<H>>,
+        now: Instant,
+    ) -> Result<Self, RequestError> {
+        let mut bytes = Vec::new();
+        let protocol = Protocol::client(target, options, now, &mut bytes)?;
+        endpoint.counters.made.add(1);
+        let mut state = SessionState::new(endpoint);
+        let info = HandshakeInfo { target: Some(target.clone()), ..HandshakeInfo::default() };
+        state.rare().handshake = Some(Box::new(info));
+        state.rare().request = Some(Box::new(ClientRequest { bytes, secure: target.secure() }));
+        state.pending.set(Pending::NOT_STARTED, true);
+        Ok(Self { protocol, handler, state })
+    }
+
+    /// Enters the connection into the registry of its endpoint, which names it by a slot of the loop.
+    pub(crate) fn enter(&mut self, key: Key) {
+        self.state.endpoint.registry.enter(key);
+        self.state.index = key.index;
+    }
+
+    /// The same for a connection that this wakes. It has a handle from the beginning.
+    pub(crate) fn enter_with_waker(&mut self, waker: &Waker) {
+        let (index, shared) = self.state.endpoint.registry.enter_with_waker(waker);
+        self.state.index = index;
+        self.state.rare().shared = Some(shared);
+    }
+
+    /// Notes who the peer is: the transport may not know that any more when the handler asks.
+    pub(crate) fn set_peer(&mut self, peer: Peer) {
+        self.state.rare().peer = Some(Box::new(peer));
+    }
+
+    /// Gives the handshake up before it has begun. The stream ends when it is started.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        if let Protocol::Server(handshake) = &mut self.protocol {
+            handshake.abandon(now, &mut Vec::new()); // there is nothing to answer yet
+        }
+    }
+
+    /// A client's handshake must be over by then.
+    pub(crate) fn expire_by(&mut self, latest: Instant) {
+        if let Protocol::Client(handshake) = &mut self.protocol {
+            handshake.expire_by(latest);
+        }
+    }
+
+    /// The connection, for others to reach it.
+    pub(crate) fn handle(&mut self) -> Handle<H> {
+        let state = self.connection_state();
+        Handle::new(self.state.shared(0, state))
+    }
+
+    /// How far the connection has come.
+    const fn connection_state(&self) -> State {
+        match &self.protocol {
+            Protocol::Open(connection) => connection.state(),
+            _ => self.state.phase,
+        }
+    }
+
+    /// Calls the handler.
+    fn call<R>(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
+    ) -> R {
+        let Self { protocol, handler, state } = self;
+        let (sender, receiver) = match protocol {
+            Protocol::Open(Connection { sender, receiver }) => (Some(sender), Some(&*receiver)),
+            _ => (None, None),
+        };
+        let out = out.reborrow();
+        let result = f(handler, &mut Context { sender, receiver, out, state, now });
+        self.replace_handler();
+        result
+    }
+
+    /// Puts the handler's successor into its place, if it named one.
+    fn replace_handler(&mut self) {
+        if let Some(successor) = self.state.take_successor() {
+            self.handler = successor;
+        }
+    }
+
+    /// When something is due, as things are now.
+    #[inline]
+    fn next_deadline(&self) -> Option<Instant> {
+        // Until there is a stream, its coming is the transport's to wait for.
+        let protocol = match self.state.pending.has(Pending::NOT_STARTED) {
+            true => None,
+            false => self.protocol.poll_timeout(),
+        };
+        match (protocol, self.state.next_due()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Whether received bytes are taken.
+    fn reads(&self) -> bool {
+        let paused = self.state.pending.has(Pending::PAUSED);
+        let waits = match &self.protocol {
+            Protocol::Open(_) => paused,
+            _ => self.protocol.awaits_verdict(),
+        };
+        !waits && !self.protocol.discards_input()
+    }
+}
+
+impl<H: Handler> StreamProtocol for Session<H> {
+    fn start(&mut self, secure: bool, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.begin_handshake(secure, out, now);
+    }
+
+    #[inline]
+    fn receive(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        self.receive_input(input, out, budget, now)
+    }
+
+    fn receive_buffer(&mut self) -> Option<&mut [u8]> {
+        match &mut self.protocol {
+            Protocol::Open(connection) if !self.state.pending.has(Pending::PAUSED) => {
+                connection.receiver.want()
+            }
+            _ => None,
+        }
+    }
+
+    fn filled(&mut self, n: usize) {
+        if let Protocol::Open(connection) = &mut self.protocol {
+            connection.receiver.filled(n);
+        }
+    }
+
+    fn outstanding(&self) -> u64 {
+        match &self.protocol {
+            Protocol::Open(connection) => connection.receiver.outstanding(),
+            _ => 0,
+        }
+    }
+
+    fn handle_eof(&mut self) {
+        self.protocol.handle_eof();
+    }
+
+    fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>) {
+        if let Some(error) = error {
+            self.state.rare().error.get_or_insert(error);
+        }
+        self.protocol.handle_error(kind);
+    }
+
+    fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        if let Protocol::Open(connection) = &mut self.protocol {
+            connection.handle_writable(now, out);
+        }
+    }
+
+    fn handle_timeout(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        self.run_timers(out, budget, now);
+    }
+
+    fn run_commands(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        self.run_all_commands(out, budget, now)
+    }
+
+    fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        self.state.pending.set(Pending::AGAIN, false);
+        self.tell_open(out, budget, now);
+    }
+
+    fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.protocol.handle_application_failure(now, out);
+    }
+
+    fn handle_written(&mut self, waiting: usize) -> bool {
+        let state = self.connection_state();
+        let high = self.state.pending.has(Pending::HIGH);
+        if waiting > 0 {
+            self.state.shared(waiting, state); // who gets a handle later must see how much waits
+        }
+        self.state.publish(waiting, state);
+        if waiting > self.state.endpoint.limits.high {
+            self.state.pending.set(Pending::HIGH, true);
+            return false;
+        }
+        let low = waiting <= self.state.endpoint.limits.low;
+        high && low && state == State::Open && !self.state.pending.has(Pending::OPEN)
+    }
+
+    fn call_drained(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        if !budget.try_spend() {
+            return self.state.interrupt();
+        }
+        self.state.pending.set(Pending::HIGH, false);
+        self.call(out, now, Handler::drained);
+    }
+
+    fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer) {
+        if self.state.peer().is_none() {
+            self.set_peer(peer());
+        }
+    }
+
+    fn may_close(&mut self, budget: &mut Budget) -> bool {
+        self.may_tell_end(budget)
+    }
+
+    fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.tell_end(out, now);
+    }
+
+    fn wants(&self) -> Wants {
+        let pending = self.state.pending;
+        let mut wants = Wants::new(self.protocol.shutdown(), self.next_deadline());
+        wants.discard = self.protocol.discards_input();
+        wants.read = self.reads();
+        wants.again = pending.has(Pending::AGAIN);
+        wants.large = match &self.protocol {
+            Protocol::Open(connection) => !connection.receiver.is_idle(),
+            _ => true, // the handshake is not on the fast path either
+        };
+        wants
+    }
+
+    fn settled(&mut self, now: Instant) {
+        let reading = self.reads() || self.protocol.discards_input();
+        if let Protocol::Open(connection) = &mut self.protocol {
+            connection.set_reading(reading, now);
+        }
+        self.state.tidy();
+        self.state.pending.set(Pending::CHANGED, false);
+    }
+}
+
+impl<H: Handler> Driver<Session<H>> {
+    /// The connection, for others to reach it from any thread.
+    #[must_use]
+    pub fn handle(&mut self) -> Handle<H> {
+        self.session.handle()
+    }
+
+    /// The handler.
+    #[must_use]
+    pub const fn handler(&self) -> &H {
+        &self.session.handler
+    }
+
+    /// How far the connection has come.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.session.connection_state()
+    }
+
+    /// What has passed through the connection; zeros while it is not open.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.session.protocol.statistics()
+    }
+}
+
+impl<H: Handler> fmt::Debug for Session<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("state", &self.connection_state()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! The opening handshake.
+
+use anyloop_proto::handshake::http::{Response, StatusCode};
+use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
+use anyloop_proto::{Input, Instant, Output, Protocol, State};
+
+use super::Session;
+use super::context::Context;
+use super::handler::{Handler, Verdict};
+use super::state::{HandshakeInfo, Pending};
+use crate::stream::{Budget, WriteBuffer};
+
+impl<H: Handler> Session<H> {
+    /// The stream exists: a client sends its request, unless it needs a secure stream.
+    pub(super) fn begin_handshake(
+        &mut self,
+        secure: bool,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+    ) {
+        self.state.pending.set(Pending::NOT_STARTED, false);
+        let Protocol::Client(handshake) = &mut self.protocol else { return };
+        let request = self.state.rare().request.take();
+        handshake.begin(now);
+        match request {
+            Some(request) if request.secure && !secure => _ = handshake.handle_insecure(),
+            Some(request) => out.buffer().extend_from_slice(&request.bytes),
+            None => {}
+        }
+    }
+
+    /// Takes input of the opening handshake.
+    pub(super) fn receive_handshake(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) {
+        if budget.is_spent() {
+            if !input.is_empty() {
+                self.state.interrupt();
+            }
+            return;
+        }
+        let Self { protocol, handler, state } = self;
+        match protocol {
+            Protocol::Server(handshake) => {
+                // A failure was answered, and is told when the stream has ended.
+                let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
+                budget.spend();
+                let here = out.reborrow();
+                let mut context = Context { sender: None, receiver: None, out: here, state, now };
+                let verdict = match incoming {
+                    Incoming::Upgrade(request) => handler.validate(request, &mut context),
+                    Incoming::Http(request) => handler.http(request, &mut context),
+                };
+                self.replace_handler();
+                self.answer(verdict, out, now);
+            }
+            Protocol::Client(handshake) => {
+                if let Ok(Some(opened)) = handshake.next(input, now, out) {
+                    self.open(opened, None, out);
+                }
+            }
+            Protocol::Open(_) | Protocol::Closed => {}
+        }
+    }
+
+    /// Answers the request that the application has judged.
+    pub(super) fn answer(&mut self, verdict: Verdict, out: &mut WriteBuffer<'_>, now: Instant) {
+        let Protocol::Server(handshake) = &mut self.protocol else { return };
+        let answered = match verdict {
+            Verdict::Defer => Ok(None),
+            Verdict::Accept(accept) => handshake.accept(accept, now, out).map(Some),
+            Verdict::Respond(response) => handshake.respond(&response, now, out).map(|()| None),
+        };
+        match answered {
+            Ok(None) => {}
+            Ok(Some(opened)) => {
+                let request = match std::mem::take(&mut self.protocol) {
+                    Protocol::Server(handshake) => handshake.into_request(),
+                    _ => None,
+                };
+                self.open(opened, request, out);
+            }
+            // The request was answered before.
+            Err(AnswerError::NotAwaiting) => {}
+            // The client must not wait for an answer that cannot be given.
+            Err(error) => {
+                crate::log::error!("the answer to a request was refused: {error}");
+                let mut response = Response::new(b"internal error\n".to_vec());
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                let _ = handshake.respond(&response, now, out);
+            }
+        }
+    }
+
+    /// The connection is open. The handler is told by [`tell_open`](Self::tell_open).
+    fn open(&mut self, opened: Opened, request: Option<Request>, out: &WriteBuffer<'_>) {
+        let Opened { connection, response, subprotocol, extension, .. } = opened;
+        let peer = crate::log::describe(|| self.describe_peer(out));
+        crate::log::debug!("{peer}: open, subprotocol {subprotocol:?}, extension {extension:?}");
+        self.protocol = Protocol::Open(connection);
+        self.state.endpoint.counters.opened.add(1);
+        self.state.publish(out.waiting(), State::Open);
+        let response = Some(response.map(|()| Vec::new()));
+        let target = self.state.take_target();
+        let info = HandshakeInfo { target, request, response, subprotocol, extension };
+        self.state.rare().handshake = Some(Box::new(info));
+        self.state.pending.set(Pending::OPEN, true);
+    }
+
+    /// Tells the handler that the connection is open, if that is still to be done. Returns whether the
+    /// handler knows.
+    pub(super) fn tell_open(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> bool {
+        if !self.state.pending.has(Pending::OPEN) {
+            return true;
+        }
+        if !budget.try_spend() {
+            self.state.interrupt();
+            return false;
+        }
+        self.state.pending.set(Pending::OPEN, false);
+        self.call(out, now, Handler::open);
+        if !self.state.endpoint.keep_handshake {
+            let rare = self.state.rare();
+            (rare.handshake, rare.peer) = (None, None);
+        }
+        true
+    }
+
+    /// Who the peer is, for a line of the log.
+    pub(super) fn describe_peer(&self, out: &WriteBuffer<'_>) -> String {
+        self.state.peer().map_or_else(|| out.peer().to_string(), ToString::to_string)
+    }
+}

@@ -1,0 +1,217 @@
+//! What arrives on an open connection, and what is due on it.
+
+use anyloop_proto::{
+    Cause, Connection, Event, Input, Instant, Message, Protocol, Receiver, Shutdown, State, Timer,
+};
+
+use super::Session;
+use super::context::Context;
+use super::handler::Handler;
+use super::state::Pending;
+use crate::stream::{Budget, Progress, WriteBuffer};
+
+impl<H: Handler> Session<H> {
+    /// Takes input until it is used up, the budget is spent, or reading is paused.
+    ///
+    /// The fast path is here and nowhere else: messages that arrive whole, in one frame each, on an open
+    /// connection that has nothing else to do. `Handler::message` is called in one place, so that the
+    /// compiler can inline it there.
+    #[inline]
+    pub(super) fn receive_input(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        let mut progress = Progress::Idle;
+        if self.state.pending != Pending::NONE || !self.protocol.is_open() {
+            progress = Progress::Changed;
+            if !self.prepare_receive(input, out, budget, now) {
+                return progress;
+            }
+        }
+        let Self { protocol: Protocol::Open(connection), handler, state } = self else {
+            return Progress::Changed;
+        };
+        let Connection { receiver, sender } = connection;
+        let out = out.reborrow();
+        let mut context = Context { sender: Some(sender), receiver: None, out, state, now };
+        // The receiver may hold an event without any input, but only before it was asked.
+        let mut asked = false;
+        while !context.state.pending.has(Pending::PAUSED) {
+            if budget.is_spent() {
+                if !asked || !input.is_empty() {
+                    context.state.interrupt();
+                }
+                break;
+            }
+            let Some(sender) = context.sender.as_deref_mut() else { break };
+            // A failure is kept by the connection, and told when the stream has ended.
+            let Ok(next) = receiver.next_message(sender, input, now, &mut context.out) else {
+                return Progress::Changed;
+            };
+            'told: {
+                let message = match next {
+                    Some(message) => message,
+                    None if receiver.is_idle() && input.is_empty() => {
+                        let open = sender.state() == State::Open;
+                        let changed = !open || context.state.pending != Pending::NONE;
+                        return if changed { Progress::Changed } else { progress };
+                    }
+                    None => {
+                        progress = Progress::Changed;
+                        match receive_other(receiver, input, handler, &mut context, budget, now) {
+                            Received::Message(message) => message,
+                            Received::Other => break 'told,
+                            Received::Nothing => return progress,
+                        }
+                    }
+                };
+                budget.spend();
+                handler.message(message, &mut context);
+            }
+            asked = true;
+            if let Some(successor) = context.state.take_successor() {
+                *handler = successor;
+            }
+        }
+        if !receiver.is_idle() {
+            receiver.release(input); // it may be long before it is asked again
+        }
+        Progress::Changed
+    }
+
+    /// What comes before messages: the opening handshake, and telling the handler of it. Returns whether
+    /// messages may follow.
+    #[cold]
+    #[inline(never)]
+    fn prepare_receive(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> bool {
+        if !matches!(self.protocol, Protocol::Open(_)) {
+            self.receive_handshake(input, out, budget, now);
+        }
+        self.tell_open(out, budget, now)
+    }
+
+    /// Does what is due.
+    pub(super) fn run_timers(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) {
+        if !self.tell_open(out, budget, now) {
+            return;
+        }
+        if !self.state.pending.has(Pending::NOT_STARTED)
+            && !self.run_protocol_timers(out, budget, now)
+        {
+            return;
+        }
+        if self.protocol.shutdown() == Shutdown::Abort {
+            return; // the connection has come to its end, and so have its timers
+        }
+        self.run_application_timers(out, budget, now);
+    }
+
+    /// Does what is due by the protocol. Returns whether all of it is done, and the connection goes on.
+    fn run_protocol_timers(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> bool {
+        loop {
+            if budget.is_spent() {
+                if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+                    self.state.interrupt();
+                }
+                return false;
+            }
+            match self.protocol.handle_timeout(now, out) {
+                Ok(None) => return true,
+                Ok(Some(Timer::Close)) => return false,
+                Ok(Some(_)) => {}
+                Err(failure) => {
+                    if failure.cause() == Cause::PongTimeout {
+                        budget.spend();
+                        self.call(out, now, Handler::pong_timeout);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Calls the application's timers that are due. One that is set meanwhile waits for the next call.
+    fn run_application_timers(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) {
+        let Some(end) = self.state.rare.as_deref().map(|rare| rare.timers.next_id()) else {
+            return;
+        };
+        while self.state.next_due().is_some_and(|due| due <= now) {
+            if budget.is_spent() {
+                return self.state.interrupt();
+            }
+            let Some(f) = self.state.timers().take_due(now, end) else { return };
+            budget.spend();
+            self.call(out, now, f);
+        }
+    }
+}
+
+/// What was received.
+enum Received<'e> {
+    /// A message, of which the handler is to be told.
+    Message(Message<'e>),
+    /// Something else, of which it was told.
+    Other,
+    Nothing,
+}
+
+/// Receives what is not on the fast path: control frames, and messages that arrive in parts.
+#[cold]
+#[inline(never)]
+fn receive_other<'e, 'b: 'e, H: Handler>(
+    receiver: &'e mut Receiver,
+    input: &mut Input<'b>,
+    handler: &mut H,
+    context: &mut Context<'_, H>,
+    budget: &mut Budget,
+    now: Instant,
+) -> Received<'e> {
+    let Some(sender) = context.sender.as_deref_mut() else { return Received::Nothing };
+    let next = receiver.next(sender, input, now, &mut context.out);
+    let Ok(Some(event)) = next else { return Received::Nothing };
+    match event {
+        Event::Message(message) => return Received::Message(message),
+        Event::Chunk(chunk) => {
+            budget.spend();
+            handler.chunk(chunk, context);
+        }
+        Event::Ping(payload) => {
+            budget.spend();
+            if handler.ping(payload, context) {
+                let _ = context.pong(payload); // not after a Close
+            }
+        }
+        Event::Pong { payload, round_trip } => {
+            budget.spend();
+            // The next ping may be due before the pong was: the deadline is earlier.
+            context.state.pending.set(Pending::CHANGED, true);
+            handler.pong(payload, round_trip, context);
+        }
+        // A Close was answered; the handler is told when the stream has ended.
+        _ => {}
+    }
+    Received::Other
+}

@@ -1,0 +1,324 @@
+//! What a connection and its handles share.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
+use std::task::Waker;
+
+use anyloop_proto::handshake::Accept;
+use anyloop_proto::handshake::http::Response;
+use anyloop_proto::{CloseCode, Message, Prepared, State};
+
+use super::context::{Context, TOO_SLOW};
+use super::error::{SendError, Sent};
+use super::handler::Handler;
+use super::limits::{BacklogLimits, Overflow};
+use super::timers::TimerId;
+use crate::stream::{Completion, Unsent};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
+#[cfg(all(test, loom))]
+#[path = "../event_loop/models/mailbox.rs"]
+mod models;
+
+/// The number of a connection: no other of this process has it, nor will have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The state that a connection and its handles share: a queue of commands, and how things are.
+pub(crate) struct Shared<H: Handler> {
+    pub(super) id: ConnectionId,
+    mailbox: Mutex<Mailbox<H>>,
+    waker: Waker,
+    limits: BacklogLimits,
+    /// Bytes that wait: in the backlog as of the last call, and of messages that were accepted since.
+    /// One number, so that a message on its way from the mailbox to the backlog is always counted.
+    waiting: AtomicUsize,
+    /// How many of these the connection has: in the backlog as of the last call, or taken from the
+    /// mailbox in the present one. Only the connection changes it.
+    held: AtomicUsize,
+    /// Whether there was a backlog as of the last call.
+    backlogged: AtomicBool,
+    state: AtomicU8,
+}
+
+/// Commands that were not run yet.
+struct Mailbox<H: Handler> {
+    commands: VecDeque<Command<H>>,
+    /// A sender was told of back-pressure, and waits to be told that it is over.
+    pressed: bool,
+    /// The connection is over.
+    gone: bool,
+}
+
+/// Commands that were taken from the mailbox. Completions of those that are dropped are told so.
+pub(super) struct Commands<'s, H: Handler> {
+    shared: &'s Shared<H>,
+    queue: VecDeque<Command<H>>,
+}
+
+impl<H: Handler> Commands<'_, H> {
+    /// Whether the next command calls a handler.
+    pub(super) fn next_calls(&self) -> bool {
+        matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
+    }
+
+    /// Puts the commands that were not run back, before those that came meanwhile. It wakes nobody.
+    pub(super) fn put_back(mut self) {
+        let mut mailbox = self.shared.mailbox();
+        if !mailbox.gone {
+            self.queue.append(&mut mailbox.commands);
+            std::mem::swap(&mut self.queue, &mut mailbox.commands);
+        }
+    }
+}
+
+impl<H: Handler> Iterator for Commands<'_, H> {
+    type Item = Command<H>;
+
+    fn next(&mut self) -> Option<Command<H>> {
+        let command = self.queue.pop_front()?;
+        // It counts as waiting until it is known what became of it.
+        self.shared.held.fetch_add(command.len(), Ordering::Relaxed);
+        Some(command)
+    }
+}
+
+impl<H: Handler> Drop for Commands<'_, H> {
+    fn drop(&mut self) {
+        self.for_each(Command::unsent);
+    }
+}
+
+/// Something to be done on the strand of the connection.
+pub(super) enum Command<H: Handler> {
+    Accept(Accept),
+    Cancel(TimerId),
+    Close(CloseCode, String),
+    Interrupt,
+    Pause,
+    Ping(Vec<u8>),
+    Post(Box<Posted<H>>),
+    Respond(Response<Vec<u8>>),
+    Resume,
+    Send { message: Owned, completion: Option<Completion> },
+    SendPrepared { message: Prepared, filter: Option<Filter<H>>, completion: Option<Completion> },
+}
+
+/// Which handlers a message to all is for.
+pub(crate) type Filter<H> = Arc<dyn Fn(&H) -> bool + Send + Sync>;
+
+impl<H: Handler> Command<H> {
+    /// Bytes of the message in it.
+    fn len(&self) -> usize {
+        match self {
+            Self::Send { message, .. } => message.message().as_bytes().len(),
+            Self::SendPrepared { message, .. } => message.message().as_bytes().len(),
+            _ => 0,
+        }
+    }
+
+    /// It will not be done: calls its completion.
+    fn unsent(self) {
+        if let Self::Send { completion: Some(completion), .. }
+        | Self::SendPrepared { completion: Some(completion), .. } = self
+        {
+            completion(Err(Unsent));
+        }
+    }
+}
+
+/// A message on its way to the strand of the connection.
+pub(super) enum Owned {
+    Binary(Vec<u8>),
+    Text(String),
+}
+
+impl Owned {
+    pub(super) fn message(&self) -> Message<'_> {
+        match self {
+            Self::Binary(bytes) => bytes.as_slice().into(),
+            Self::Text(text) => text.as_str().into(),
+        }
+    }
+}
+
+impl From<Message<'_>> for Owned {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Binary(bytes) => Self::Binary(bytes.to_vec()),
+            Message::Text(text) => Self::Text(text.as_str().to_string()),
+        }
+    }
+}
+
+/// A function to be run on the strand of the connection.
+pub(super) type Posted<H> = dyn FnOnce(&mut H, &mut Context<'_, H>) + Send;
+
+impl<H: Handler> Shared<H> {
+    /// `waker` wakes the driver of the connection.
+    pub(crate) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            mailbox: Mutex::new(Mailbox { commands: VecDeque::new(), pressed: false, gone: false }),
+            waker,
+            limits,
+            waiting: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            backlogged: AtomicBool::new(false),
+            state: AtomicU8::new(encode(state)),
+        }
+    }
+
+    /// What handles share of a connection that is over.
+    pub(super) fn gone(limits: BacklogLimits) -> Self {
+        let shared = Self::new(Waker::noop().clone(), limits, State::Ended);
+        shared.mailbox().gone = true;
+        shared
+    }
+
+    /// Queues a message, if the backlog has room for it.
+    pub(super) fn send(&self, len: usize, command: Command<H>) -> Result<Sent, SendError> {
+        let limits = self.limits;
+        // Counted before it can be seen, and only if it fits: two senders cannot use the same room.
+        let charge = |waiting: usize| {
+            let sum = waiting.saturating_add(len);
+            (waiting == 0 || sum <= limits.cap).then_some(sum)
+        };
+        let charged = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
+        let waiting = match charged {
+            Ok(before) => before + len,
+            Err(waiting) => {
+                command.unsent();
+                return self.refuse(waiting, len);
+            }
+        };
+        let sent = match self.backlogged.load(Ordering::Relaxed) {
+            _ if waiting > limits.high => Sent::Backpressure,
+            false => Sent::Sent,
+            true => Sent::Buffered,
+        };
+        self.push(command, sent == Sent::Backpressure).inspect_err(|_| {
+            self.waiting.fetch_sub(len, Ordering::Relaxed);
+        })?;
+        Ok(sent)
+    }
+
+    /// There is no room for a message.
+    fn refuse(&self, waiting: usize, message: usize) -> Result<Sent, SendError> {
+        match self.limits.overflow {
+            Overflow::Drop => return Ok(Sent::Dropped),
+            Overflow::Error => {}
+            Overflow::Close => {
+                self.push(Command::Close(CloseCode::POLICY_VIOLATION, TOO_SLOW.into()), false)?;
+            }
+        }
+        Err(SendError::BacklogFull { waiting, message, cap: self.limits.cap })
+    }
+
+    /// Queues a command. `pressed` says that its sender was told of back-pressure.
+    pub(super) fn push(&self, command: Command<H>, pressed: bool) -> Result<(), SendError> {
+        let mut mailbox = self.mailbox();
+        if mailbox.gone {
+            drop(mailbox);
+            command.unsent();
+            return Err(SendError::Gone);
+        }
+        mailbox.pressed |= pressed;
+        mailbox.commands.push_back(command);
+        let first = mailbox.commands.len() == 1;
+        drop(mailbox);
+        if first {
+            self.waker.wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// Queues a message that was accepted before anybody had a handle. It wakes nobody.
+    pub(super) fn queue(&self, command: Command<H>) {
+        self.waiting.fetch_add(command.len(), Ordering::Relaxed);
+        self.mailbox().commands.push_back(command);
+    }
+
+    /// Takes the commands, and whether a sender waits for back-pressure to be over.
+    pub(super) fn take(&self) -> (Commands<'_, H>, bool) {
+        let mut mailbox = self.mailbox();
+        let queue = std::mem::take(&mut mailbox.commands);
+        let pressed = std::mem::take(&mut mailbox.pressed);
+        drop(mailbox);
+        (Commands { shared: self, queue }, pressed)
+    }
+
+    /// Publishes how things are. Only the connection does, so an equal state need not be written again.
+    pub(crate) fn publish(&self, backlog: usize, state: State) {
+        if !self.says(backlog, state) {
+            let before = self.held.swap(backlog, Ordering::Relaxed);
+            match backlog.checked_sub(before) {
+                Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
+                None => self.waiting.fetch_sub(before - backlog, Ordering::Relaxed),
+            };
+            self.backlogged.store(backlog > 0, Ordering::Relaxed);
+            self.state.store(encode(state), Ordering::Release);
+        }
+    }
+
+    /// The same for a connection that does not know of this yet.
+    pub(crate) fn publish_state(&self, state: State) {
+        self.state.store(encode(state), Ordering::Release);
+    }
+
+    /// Whether this is what was published.
+    fn says(&self, backlog: usize, state: State) -> bool {
+        self.held.load(Ordering::Relaxed) == backlog
+            && self.backlogged.load(Ordering::Relaxed) == (backlog > 0)
+            && self.state.load(Ordering::Relaxed) == encode(state)
+    }
+
+    /// The connection is over: commands are refused from now on, and those in the mailbox dropped.
+    pub(crate) fn leave(&self) {
+        self.publish(0, State::Ended);
+        self.mailbox().gone = true;
+        drop(self.take());
+        self.publish(0, State::Ended); // what was in the mailbox does not wait any more
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn state(&self) -> State {
+        decode(self.state.load(Ordering::Acquire))
+    }
+
+    /// A panic elsewhere leaves the mailbox whole: each change is one push or one swap.
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox<H>> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const STATES: [State; 6] =
+    [State::Connecting, State::Open, State::CloseSent, State::Closed, State::Failed, State::Ended];
+
+const fn encode(state: State) -> u8 {
+    match state {
+        State::Connecting => 0,
+        State::Open => 1,
+        State::CloseSent => 2,
+        State::Closed => 3,
+        State::Failed => 4,
+        _ => 5,
+    }
+}
+
+fn decode(state: u8) -> State {
+    STATES.get(usize::from(state)).copied().unwrap_or(State::Ended)
+}

@@ -1,0 +1,312 @@
+//! What a session has beside its protocol and its handler.
+
+use std::error::Error;
+use std::hint::cold_path;
+use std::sync::Arc;
+
+use anyloop_proto::handshake::http::Response;
+use anyloop_proto::handshake::{Request, Target};
+use anyloop_proto::{Instant, State};
+
+use super::counters::Counting;
+use super::handler::Handler;
+use super::limits::BacklogLimits;
+use super::registry::Registry;
+use super::shared::Shared;
+use super::timers::Timers;
+use crate::stream::Peer;
+
+/// What all sessions of an endpoint look up.
+pub(crate) struct EndpointState<H: Handler> {
+    pub(crate) limits: BacklogLimits,
+    /// Whether connections remember their handshake.
+    pub(crate) keep_handshake: bool,
+    pub(crate) counters: Counting,
+    pub(crate) registry: Registry<H>,
+}
+
+impl<H: Handler> EndpointState<H> {
+    pub(crate) fn new(limits: BacklogLimits, keep_handshake: bool) -> Arc<Self> {
+        let (counters, registry) = (Counting::default(), Registry::new(limits));
+        Arc::new(Self { limits, keep_handshake, counters, registry })
+    }
+}
+
+/// What a session has beside its protocol and its handler: 24 bytes, and a box for what few
+/// connections have.
+pub(super) struct SessionState<H: Handler> {
+    pub(super) endpoint: Arc<EndpointState<H>>,
+    pub(super) rare: Option<Box<Rare<H>>>,
+    /// Where the registry has the connection; `UNLISTED` before and after that.
+    pub(super) index: u32,
+    pub(super) pending: Pending,
+    /// How far the connection has come, as the registry knows it.
+    pub(super) phase: State,
+}
+
+const UNLISTED: u32 = u32::MAX;
+
+/// What keeps a session from only receiving messages: a set of flags. The fast path is open while
+/// there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pending(u8);
+
+impl Pending {
+    pub(super) const NONE: Self = Self(0);
+    /// The application has paused reading.
+    pub(super) const PAUSED: Self = Self(1);
+    /// The budget has stopped something, which is to go on.
+    pub(super) const AGAIN: Self = Self(2);
+    /// The connection is open, and the handler was not told.
+    pub(super) const OPEN: Self = Self(4);
+    /// The backlog was above the high-water mark, and not at the low-water mark since.
+    pub(super) const HIGH: Self = Self(8);
+    /// Something has changed that a driver asks for.
+    pub(super) const CHANGED: Self = Self(16);
+    /// A client's request was not sent: there is no stream yet.
+    pub(super) const NOT_STARTED: Self = Self(32);
+
+    #[inline]
+    pub(super) const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    #[inline]
+    pub(super) const fn set(&mut self, flag: Self, on: bool) {
+        self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
+    }
+}
+
+/// What few connections have.
+pub(super) struct Rare<H: Handler> {
+    /// What the connection shares with its handles.
+    pub(super) shared: Option<Arc<Shared<H>>>,
+    pub(super) handshake: Option<Box<HandshakeInfo>>,
+    /// Who the peer is, once the transport was asked.
+    pub(super) peer: Option<Box<Peer>>,
+    /// What the transport failed with.
+    pub(super) error: Option<Box<dyn Error + Send + Sync>>,
+    pub(super) timers: Timers<H>,
+    /// The handler that is to take the place of the present one.
+    pub(super) successor: Option<H>,
+    /// A client's request, which is sent when there is a stream.
+    pub(super) request: Option<Box<ClientRequest>>,
+}
+
+/// What a client sends first.
+pub(super) struct ClientRequest {
+    pub(super) bytes: Vec<u8>,
+    /// It is sent over a secure stream only.
+    pub(super) secure: bool,
+}
+
+impl<H: Handler> Default for Rare<H> {
+    fn default() -> Self {
+        Self {
+            shared: None,
+            handshake: None,
+            peer: None,
+            error: None,
+            timers: Timers::default(),
+            successor: None,
+            request: None,
+        }
+    }
+}
+
+impl<H: Handler> Rare<H> {
+    fn is_empty(&self) -> bool {
+        self.shared.is_none()
+            && self.handshake.is_none()
+            && self.peer.is_none()
+            && self.error.is_none()
+            && self.timers.are_unused()
+            && self.successor.is_none()
+            && self.request.is_none()
+    }
+}
+
+/// What was exchanged in the opening handshake.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_message(|_, context| {
+///     let info = context.handshake_info().expect("it is kept by default");
+///     assert_eq!(info.request.as_ref().map(|request| request.uri().path()), Some("/"));
+///     assert_eq!(info.response.as_ref().map(|response| response.status().as_u16()), Some(101));
+///     assert_eq!(info.subprotocol, None); // none was requested
+/// });
+/// # let connection = server.connection();
+/// # connection.register_output(std::io::sink());
+/// # connection.read_all(REQUEST)?;
+/// # connection.read_all(b"\x81\x80\0\0\0\0")?;
+/// # assert_eq!(connection.statistics().map(|statistics| statistics.messages_received), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct HandshakeInfo {
+    /// What a client connects to.
+    pub target: Option<Target>,
+    /// The request, as a server received it.
+    pub request: Option<Request>,
+    /// The response: as a server sent it; as a client received it, with its body if it refuses.
+    pub response: Option<Response<Vec<u8>>>,
+    /// The subprotocol that was agreed on.
+    pub subprotocol: Option<String>,
+    /// The extension that was agreed on, with its parameters.
+    pub extension: Option<String>,
+}
+
+impl<H: Handler> SessionState<H> {
+    pub(super) const fn new(endpoint: Arc<EndpointState<H>>) -> Self {
+        Self {
+            endpoint,
+            rare: None,
+            index: UNLISTED,
+            pending: Pending::NONE,
+            phase: State::Connecting,
+        }
+    }
+
+    /// The budget has stopped something.
+    #[cold]
+    pub(super) const fn interrupt(&mut self) {
+        self.pending.set(Pending::AGAIN, true);
+    }
+
+    pub(super) const fn is_interrupted(&self) -> bool {
+        self.pending.has(Pending::AGAIN)
+    }
+
+    pub(super) const fn set_paused(&mut self, paused: bool) {
+        self.pending.set(Pending::PAUSED, paused);
+        self.pending.set(Pending::CHANGED, true);
+    }
+
+    /// What few connections have, to change.
+    pub(super) fn rare(&mut self) -> &mut Rare<H> {
+        self.pending.set(Pending::CHANGED, true);
+        self.rare.get_or_insert_default()
+    }
+
+    /// Frees memory that nothing needs.
+    pub(super) fn tidy(&mut self) {
+        if self.rare.as_deref().is_some_and(Rare::is_empty) {
+            self.rare = None;
+        }
+    }
+
+    /// The connection is over, and the handler was told: only handles still need what they share.
+    pub(super) fn free(&mut self) {
+        let shared = self.rare.take().and_then(|rare| rare.shared);
+        if shared.is_some() {
+            self.rare().shared = shared;
+        }
+    }
+
+    // Handles.
+
+    /// What the connection shares with its handles, if anybody has one.
+    #[inline]
+    pub(super) fn present_shared(&self) -> Option<&Arc<Shared<H>>> {
+        self.rare.as_deref()?.shared.as_ref()
+    }
+
+    /// What the connection shares with its handles, made if there is none.
+    pub(super) fn shared(&mut self, waiting: usize, state: State) -> Arc<Shared<H>> {
+        if let Some(shared) = self.present_shared() {
+            return shared.clone();
+        }
+        let shared = self.endpoint.registry.shared(self.index);
+        if state != State::Ended {
+            shared.publish(waiting, state);
+        }
+        self.rare().shared = Some(shared.clone());
+        shared
+    }
+
+    /// Has it, if another thread has made it: then there may be commands.
+    pub(super) fn adopt_shared(&mut self, waiting: usize, state: State) -> bool {
+        if self.present_shared().is_none()
+            && let Some(shared) = self.endpoint.registry.present_shared(self.index)
+        {
+            shared.publish(waiting, state);
+            self.rare().shared = Some(shared);
+        }
+        self.present_shared().is_some()
+    }
+
+    /// Tells the handles and the registry what has changed.
+    pub(super) fn publish(&mut self, waiting: usize, state: State) {
+        if let Some(shared) = self.present_shared() {
+            shared.publish(waiting, state);
+        }
+        if state != self.phase {
+            self.phase = state;
+            self.endpoint.registry.publish(self.index, state);
+        }
+    }
+
+    /// The connection is over: nothing can be asked of it any more.
+    pub(super) fn leave(&mut self) {
+        self.phase = State::Ended;
+        let index = std::mem::replace(&mut self.index, UNLISTED);
+        if index != UNLISTED {
+            let left = self.endpoint.registry.leave(index);
+            match (self.present_shared(), left) {
+                (Some(shared), _) => shared.leave(),
+                (None, Some(shared)) => shared.leave(), // another thread has just made it
+                (None, None) => {}
+            }
+        }
+    }
+
+    // What else is rare.
+
+    /// The target of a client's connection, on its way into other information.
+    pub(super) fn take_target(&mut self) -> Option<Target> {
+        self.rare.as_deref_mut()?.handshake.as_deref_mut()?.target.take()
+    }
+
+    pub(super) fn handshake_info(&self) -> Option<&HandshakeInfo> {
+        self.rare.as_deref()?.handshake.as_deref()
+    }
+
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.rare.as_deref()?.peer.as_deref()
+    }
+
+    pub(super) fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.rare.as_deref()?.error.as_deref()
+    }
+
+    pub(super) fn timers(&mut self) -> &mut Timers<H> {
+        &mut self.rare().timers
+    }
+
+    /// When the first of the application's timers is due.
+    #[inline]
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.rare.as_deref()?.timers.next_due()
+    }
+
+    #[inline]
+    pub(super) fn take_successor(&mut self) -> Option<H> {
+        let rare = self.rare.as_deref_mut()?;
+        cold_path();
+        rare.successor.take()
+    }
+}
+
+impl<H: Handler> Drop for SessionState<H> {
+    /// A driver that is dropped takes its connection along. Handles must learn of it.
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

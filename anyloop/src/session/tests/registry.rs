@@ -1,0 +1,189 @@
+//! The connections of an endpoint, and messages to all of them.
+
+use std::sync::Weak;
+
+use anyloop_proto::{CloseCode, Prepared, State};
+
+use super::*;
+
+fn server() -> (Server<(), Recorder>, Recorder) {
+    let recorder = Recorder::new();
+    (Server::with_factory(server_settings(|_| ()), recorder.clone()), recorder)
+}
+
+fn open(index: u32, server: &Server<(), Recorder>, recorder: &Recorder) -> Subject {
+    Subject::at(index, server, recorder).opened()
+}
+
+fn has_shared(subject: &Subject) -> bool {
+    subject.driver.session.state.present_shared().is_some()
+}
+
+/// The text messages that were written since this was called last.
+fn written(subject: &mut Subject) -> String {
+    let bytes = std::mem::take(&mut subject.memory.written);
+    let mut rest = &bytes[..];
+    let mut texts = Vec::new();
+    while let [0x81, len, tail @ ..] = rest {
+        let (text, tail) = tail.split_at(usize::from(*len));
+        texts.push(String::from_utf8(text.to_vec()).unwrap());
+        rest = tail;
+    }
+    assert!(rest.is_empty(), "only short texts are sent here");
+    texts.join(" ")
+}
+
+#[test]
+fn a_connection_shares_nothing_before_somebody_asks() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    assert!(!has_shared(&subject));
+
+    let handles = server.connections();
+    assert_eq!((handles.len(), handles[0].state()), (1, State::Open));
+    handles[0].post(|recorder, _| recorder.log.push("post")).unwrap();
+    subject.wake();
+    assert!(has_shared(&subject));
+    assert_eq!(subject.log(), ["post"]);
+
+    assert_eq!(server.close_all(CloseCode::NORMAL, ""), 1);
+    subject.wake();
+    subject.feed(CLOSE);
+    subject.eof();
+    assert!(handles[0].send("late").is_err());
+    assert!(server.connections().is_empty());
+}
+
+#[test]
+fn a_message_to_all_reaches_those_that_are_open_in_order() {
+    let (server, recorder) = server();
+    let mut first = open(0, &server, &recorder);
+    let mut second = open(7, &server, &recorder);
+    let _connecting = Subject::at(3, &server, &recorder);
+    assert_eq!(server.broadcast(&Prepared::new("one")), 2);
+    assert_eq!(server.broadcast(&Prepared::new("two")), 2);
+    first.wake();
+    assert_eq!(written(&mut first), "one two");
+    assert_eq!(server.broadcast(&Prepared::new("three")), 2);
+    first.wake();
+    second.wake();
+    assert_eq!(
+        (written(&mut first), written(&mut second)),
+        ("three".into(), "one two three".into())
+    );
+    second.wake();
+    assert_eq!(written(&mut second), "");
+    assert!(!has_shared(&first) && !has_shared(&second));
+}
+
+#[test]
+fn a_message_to_all_is_not_for_those_that_come_later() {
+    let (server, recorder) = server();
+    let mut old = open(0, &server, &recorder);
+    assert_eq!(server.broadcast(&Prepared::new("past")), 1);
+    let mut new = open(1, &server, &recorder);
+    assert_eq!(server.broadcast(&Prepared::new("present")), 2);
+    old.wake();
+    new.wake();
+    assert_eq!((written(&mut old), written(&mut new)), ("past present".into(), "present".into()));
+}
+
+/// Who sends by a handle what comes behind a message to all has that order kept, and the reverse.
+#[test]
+fn messages_to_all_and_to_one_keep_their_order() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    server.broadcast(&Prepared::new("a"));
+    let handle = server.connections().remove(0); // made while that one waits
+    let _ = handle.send("b").unwrap();
+    server.broadcast(&Prepared::new("c"));
+    let _ = handle.send("d").unwrap();
+    assert_eq!(handle.buffered_amount(), 4);
+    subject.wake();
+    assert_eq!(written(&mut subject), "a b c d");
+    assert_eq!(handle.buffered_amount(), 0);
+}
+
+#[test]
+fn a_filter_chooses_by_the_handler() {
+    let (server, recorder) = server();
+    let mut other = recorder.clone();
+    other.log = Log::default();
+    let (mut one, mut two) = (open(0, &server, &recorder), open(1, &server, &other));
+    let _with_handle = two.handle();
+    let log = recorder.log.clone();
+    let is_one = move |handler: &Recorder| Arc::ptr_eq(&handler.log.0, &log.0);
+    server.broadcast_where(&Prepared::new("for one"), is_one);
+    one.wake();
+    two.wake();
+    assert_eq!((written(&mut one), written(&mut two)), ("for one".into(), String::new()));
+}
+
+/// One that never takes what is due to it, and leaves, does not keep it for ever.
+#[test]
+fn messages_that_all_have_taken_are_freed() {
+    let (server, recorder) = server();
+    let message = Prepared::new(&[7; 1000][..]);
+    let mut subjects: Vec<_> = (0..3).map(|index| open(index, &server, &recorder)).collect();
+    for _ in 0..3 {
+        server.broadcast(&message);
+    }
+    subjects[0].wake();
+    let _handle = subjects[1].handle(); // takes them from the queue
+    assert_eq!(server.core().state.registry.queued(), 3);
+    drop(subjects.pop());
+    assert_eq!(server.core().state.registry.queued(), 0);
+}
+
+/// The numbers of messages wrap around.
+#[test]
+fn any_number_of_messages_is_counted() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    let mut behind = open(1, &server, &recorder);
+    for round in 0..70_000_u32 {
+        assert_eq!(server.broadcast(&Prepared::new(format!("{round}").as_str())), 2);
+        subject.wake();
+        assert_eq!(written(&mut subject), round.to_string());
+        if round % 1000 == 999 {
+            behind.wake();
+            assert!(written(&mut behind).ends_with(&format!(" {round}")));
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_is_full_reaches_nobody() {
+    let recorder = Recorder::new();
+    let mut settings = server_settings(|_| ());
+    settings.backlog.cap = 1500;
+    let server = Server::<(), _>::with_factory(settings, recorder.clone());
+    let mut subject = open(0, &server, &recorder);
+    let message = Prepared::new(&[7; 1000][..]);
+    assert_eq!(server.broadcast(&message), 1);
+    assert_eq!(server.broadcast(&message), 0);
+    subject.wake();
+    assert_eq!(server.broadcast(&message), 1);
+}
+
+#[test]
+fn a_server_that_shuts_down_gives_up_new_connections() {
+    let (server, recorder) = server();
+    server.shut_down();
+    let subject = Subject::with(&server, &recorder);
+    assert!(subject.driver.is_closed());
+    assert_eq!(subject.log(), ["fail"]);
+}
+
+/// A handler may hold its own handle, and the registry what that shares: nobody holds the session.
+#[test]
+fn an_endpoint_that_is_dropped_leaves_nothing() {
+    let (server, recorder) = server();
+    let weak = Arc::downgrade(&server.core().state);
+    let mut subject = open(0, &server, &recorder);
+    let _handle = subject.handle();
+    drop(server);
+    assert!(Weak::upgrade(&weak).is_some()); // by the session
+    drop(subject);
+    assert!(Weak::upgrade(&weak).is_none());
+}

@@ -1,0 +1,43 @@
+//! What an idle connection costs.
+
+use std::mem::size_of;
+
+use anyloop_proto::Connection;
+
+use super::super::state::{Rare, SessionState};
+use super::*;
+use crate::Handlers;
+
+#[test]
+fn a_session_is_its_connection_and_four_words() {
+    assert!(size_of::<SessionState<Handlers>>() <= 24);
+    assert!(size_of::<Session<Handlers>>() <= size_of::<Connection>() + 32);
+    assert!(size_of::<Driver<Session<Handlers>>>() <= size_of::<Connection>() + 48);
+    assert!(size_of::<Rare<Handlers>>() <= 144, "{}", size_of::<Rare<Handlers>>());
+}
+
+/// With the handshake forgotten, and while nobody has a handle, it owns nothing.
+#[test]
+fn an_idle_session_has_no_heap_memory() {
+    let recorder = Recorder::new();
+    let mut settings = server_settings(|_| ());
+    settings.keep_handshake = false;
+    let server = Server::<(), _>::with_factory(settings, recorder.clone());
+    let mut subject = Subject::with(&server, &recorder).opened();
+    let idle = |subject: &Subject| {
+        subject.driver.session.state.rare.is_none() && subject.driver.queued.is_none()
+    };
+    assert!(idle(&subject) && subject.driver.is_idle());
+    // Nor does anything rare leave anything behind.
+    subject.allow(1);
+    subject.feed(texts(b"ab"));
+    assert!(!idle(&subject));
+    subject.resume();
+    subject.allow(10);
+    subject.resume();
+    assert!(idle(&subject) && subject.driver.is_idle());
+    assert_eq!(server.broadcast(&anyloop_proto::Prepared::new("news")), 1);
+    subject.wake();
+    assert!(subject.memory.written.ends_with(b"news"));
+    assert!(idle(&subject) && subject.driver.is_idle());
+}

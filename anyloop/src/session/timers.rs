@@ -1,0 +1,79 @@
+//! Timers that the application sets on a connection.
+
+use anyloop_proto::Instant;
+
+use super::handler::Handler;
+use super::shared::Posted;
+
+/// A timer of a connection.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::time::Duration;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// server.on_open(|context| {
+///     let timer = context.set_timer(Duration::ZERO, |_, _| panic!("it was cancelled"));
+///     assert!(context.cancel_timer(timer));
+///     assert!(!context.cancel_timer(timer)); // there is nothing left to cancel
+/// });
+/// let connection = server.connection();
+/// connection.register_output(std::io::sink());
+/// connection.read_all(REQUEST)?;
+/// connection.handle_timeout()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerId(u64);
+
+/// The timers of one connection, by when they are due; those due together in the order in which they
+/// were set. A connection has few.
+pub(super) struct Timers<H: Handler> {
+    due: Vec<(Instant, TimerId, Box<Posted<H>>)>,
+    next: u64,
+}
+
+impl<H: Handler> Default for Timers<H> {
+    fn default() -> Self {
+        Self { due: Vec::new(), next: 0 }
+    }
+}
+
+impl<H: Handler> Timers<H> {
+    pub(super) fn set(&mut self, at: Instant, f: Box<Posted<H>>) -> TimerId {
+        let id = TimerId(self.next);
+        self.next += 1;
+        let place = self.due.partition_point(|(other, ..)| *other <= at);
+        self.due.insert(place, (at, id, f));
+        id
+    }
+
+    pub(super) fn cancel(&mut self, timer: TimerId) -> bool {
+        let place = self.due.iter().position(|(_, id, _)| *id == timer);
+        place.map(|place| self.due.remove(place)).is_some()
+    }
+
+    /// Whether no timer was ever set: no number was given out.
+    pub(super) const fn are_unused(&self) -> bool {
+        self.next == 0
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, ..)| *at)
+    }
+
+    /// The timer that will be set next: those before it are there now.
+    pub(super) const fn next_id(&self) -> TimerId {
+        TimerId(self.next)
+    }
+
+    /// Takes the first timer that is due at `now`, of those before `end`: one that is set meanwhile
+    /// waits for its turn.
+    pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<Box<Posted<H>>> {
+        let place = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
+        Some(self.due.remove(place).2)
+    }
+}

@@ -1,0 +1,253 @@
+//! Output that the transport did not take.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+/// A chunk of this many bytes is not appended to.
+const CHUNK: usize = 64 * 1024;
+
+/// The most slices in one write.
+const SLICES: usize = 32;
+
+/// Bytes that wait for the transport, in order, and what the transport failed with.
+#[derive(Default)]
+pub(super) struct Backlog {
+    chunks: VecDeque<Chunk>,
+    /// Bytes of the first chunk that were written.
+    gone: usize,
+    len: usize,
+    /// Bytes that were written since the backlog was made.
+    written: u64,
+    completions: VecDeque<(u64, Completion)>,
+    error: Option<io::Error>,
+}
+
+enum Chunk {
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Called once for a message: when the transport has taken all of it, or the connection has ended
+/// before that.
+///
+/// The example of [`Unsent`] sends a message with one.
+pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
+
+/// The connection ended before the transport took the message.
+///
+/// ```
+/// # use anyloop::Server;
+/// # use anyloop::endpoint::Unsent;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::iostream::IoStream;
+/// # use std::io::{Error, ErrorKind};
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let (tell, told) = mpsc::channel();
+/// server.on_open(move |context| {
+///     let tell = tell.clone();
+///     let _ = context.send_then("hello", move |result| tell.send(result).unwrap());
+/// });
+/// let connection = server.connection();
+/// connection.set_write_handler(|_| Err(Error::from(ErrorKind::BrokenPipe)));
+/// connection.read_all(REQUEST)?; // of a client that does not stay for the answer
+/// assert_eq!(told.try_recv(), Ok(Err(Unsent)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection ended before the message was sent")]
+pub struct Unsent;
+
+impl Backlog {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits, and the transport has not failed.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0 && self.error.is_none()
+    }
+
+    /// Whether nothing can be written now: bytes wait, or the transport has failed.
+    pub(super) const fn is_blocked(&self) -> bool {
+        !self.is_empty()
+    }
+
+    /// The transport has failed: nothing is written any more. The first error is kept.
+    pub(super) fn fail(&mut self, error: io::Error) {
+        self.error.get_or_insert(error);
+    }
+
+    pub(super) const fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// What the transport failed with.
+    pub(super) const fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.len += bytes.len();
+        match self.chunks.back_mut() {
+            // A chunk is freed when all of it was written, so it must not grow without bound.
+            Some(Chunk::Owned(last)) if last.len() < CHUNK => last.extend_from_slice(bytes),
+            _ => self.chunks.push_back(Chunk::Owned(bytes.to_vec())),
+        }
+    }
+
+    /// Keeps a reference to `bytes`, of which the first `gone` were written.
+    pub(super) fn push_shared(&mut self, bytes: &Arc<[u8]>, gone: usize) {
+        if self.chunks.is_empty() {
+            self.gone = gone;
+            self.len += bytes.len() - gone;
+            self.chunks.push_back(Chunk::Shared(bytes.clone()));
+        } else {
+            debug_assert_eq!(gone, 0, "a frame that was written in part is first");
+            self.len += bytes.len();
+            self.chunks.push_back(Chunk::Shared(bytes.clone()));
+        }
+    }
+
+    /// Calls `completion` when all but the last `behind` bytes of the present ones were written.
+    pub(super) fn complete(&mut self, behind: usize, completion: Completion) {
+        let at = self.written + (self.len - behind.min(self.len)) as u64;
+        self.completions.push_back((at, completion));
+    }
+
+    /// Offers the bytes to `write` until all are written or not all of an offer is taken.
+    pub(super) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> usize) {
+        while self.len > 0 && !self.has_failed() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut offered = 0;
+            let mut skip = self.gone;
+            let mut count = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                let bytes = &chunk.bytes()[skip..];
+                *slice = IoSlice::new(bytes);
+                offered += bytes.len();
+                skip = 0;
+                count += 1;
+            }
+            let taken = write(&slices[..count]).min(offered);
+            self.consume(taken);
+            if taken < offered {
+                break;
+            }
+        }
+        while let Some((at, _)) = self.completions.front()
+            && *at <= self.written
+        {
+            if let Some((_, completion)) = self.completions.pop_front() {
+                completion(Ok(()));
+            }
+        }
+    }
+
+    fn consume(&mut self, taken: usize) {
+        self.len -= taken;
+        self.written += taken as u64;
+        self.gone += taken;
+        while let Some(first) = self.chunks.front().map(|chunk| chunk.bytes().len())
+            && self.gone >= first
+        {
+            self.gone -= first;
+            self.chunks.pop_front();
+        }
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        for (_, completion) in self.completions.drain(..) {
+            completion(Err(Unsent));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(backlog: &mut Backlog, mut most: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        backlog.write(|slices| {
+            let mut taken = 0;
+            for slice in slices {
+                let n = slice.len().min(most);
+                bytes.extend_from_slice(&slice[..n]);
+                (taken, most) = (taken + n, most - n);
+            }
+            taken
+        });
+        bytes
+    }
+
+    #[test]
+    fn bytes_go_in_order_whatever_is_taken_at_a_time() {
+        for most in 1..20 {
+            let mut backlog = Backlog::default();
+            backlog.push_shared(&Arc::from(&b"0123"[..]), 2);
+            backlog.push(b"45");
+            backlog.push(b"6");
+            backlog.push_shared(&Arc::from(&b"789"[..]), 0);
+            backlog.push(b"ab");
+            assert_eq!(backlog.len(), 10);
+            let mut bytes = Vec::new();
+            while backlog.len() > 0 {
+                bytes.extend(taken(&mut backlog, most));
+            }
+            assert_eq!(bytes, b"23456789ab", "{most} at a time");
+        }
+    }
+
+    /// The peer keeps up, but there is always something that waits.
+    #[test]
+    fn what_was_written_is_freed_while_something_waits() {
+        let mut backlog = Backlog::default();
+        backlog.push(&[0; 1000]);
+        for _ in 0..10_000 {
+            backlog.push(&[0; 1000]);
+            taken(&mut backlog, 1000);
+        }
+        assert_eq!(backlog.len(), 1000);
+        let kept: usize = backlog.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+        assert!(kept < 3 * CHUNK, "{kept} bytes are kept");
+    }
+
+    #[test]
+    fn completions_are_called_when_their_bytes_were_written() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let completion = |name: &'static str| -> Completion {
+            let tell = tell.clone();
+            Box::new(move |result| tell.send((name, result)).expect("the test listens"))
+        };
+        let mut backlog = Backlog::default();
+        backlog.push(b"one");
+        backlog.complete(0, completion("one"));
+        backlog.push(b"two");
+        backlog.complete(0, completion("two"));
+        taken(&mut backlog, 2);
+        assert!(told.try_recv().is_err());
+        taken(&mut backlog, 2);
+        assert_eq!(told.try_recv(), Ok(("one", Ok(()))));
+        assert!(told.try_recv().is_err());
+        drop(backlog);
+        assert_eq!(told.try_recv(), Ok(("two", Err(Unsent))));
+    }
+}

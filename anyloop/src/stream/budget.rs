@@ -1,0 +1,127 @@
+//! How many handlers may be called before a call returns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// How many handlers may still be called before a call returns, until when, and whether it was
+/// stopped.
+///
+/// A session asks before each call of a handler. A handler that the budget does not allow is called
+/// later, when the driver [resumes](super::Driver::resume). Completions of messages are not counted:
+/// they are part of writing.
+///
+/// ```
+/// use anyloop::transport::Budget;
+///
+/// let mut budget = Budget::unlimited();
+/// budget.set(2, None);
+/// assert!(budget.try_spend() && budget.try_spend());
+/// assert!(!budget.try_spend());
+/// assert_eq!(budget.spent(), 2);
+/// ```
+#[derive(Debug)]
+pub struct Budget {
+    left: u64,
+    stop: Option<Arc<AtomicBool>>,
+    until: Option<Instant>,
+    /// What `left` was at first.
+    granted: u64,
+}
+
+impl Budget {
+    /// A budget without a bound.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self { left: u64::MAX, stop: None, until: None, granted: u64::MAX }
+    }
+
+    /// A budget that is spent once `stop` is true, and has no other bound yet.
+    #[must_use]
+    pub const fn until_stopped(stop: Arc<AtomicBool>) -> Self {
+        Self { left: u64::MAX, stop: Some(stop), until: None, granted: u64::MAX }
+    }
+
+    /// Allows `handlers` calls from now on, none of which begins after `until`.
+    pub const fn set(&mut self, handlers: u64, until: Option<Instant>) {
+        (self.left, self.granted, self.until) = (handlers, handlers, until);
+    }
+
+    /// How many calls there were since [`set`](Self::set).
+    #[must_use]
+    pub const fn spent(&self) -> u64 {
+        self.granted - self.left
+    }
+
+    /// Allows one call, if there is one left. Returns whether it did.
+    #[inline]
+    pub fn try_spend(&mut self) -> bool {
+        let allowed = !self.is_spent();
+        if allowed {
+            self.spend();
+        }
+        allowed
+    }
+
+    /// Whether no handler may be called any more. The clock is read only where there is a bound in
+    /// time.
+    #[inline]
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.left == 0
+            || self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Acquire))
+            || self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// Counts one call, which [`is_spent`](Self::is_spent) has allowed: what has arrived is known only
+    /// once it was taken, and then its handler must be called.
+    #[inline]
+    pub const fn spend(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_bound_it_counts_and_is_never_spent() {
+        let mut budget = Budget::unlimited();
+        assert!((0..1000).all(|_| budget.try_spend()));
+        assert_eq!(budget.spent(), 1000);
+    }
+
+    #[test]
+    fn it_is_spent_when_the_calls_are_made() {
+        let mut budget = Budget::unlimited();
+        budget.set(2, None);
+        assert!(budget.try_spend() && budget.try_spend());
+        assert!(!budget.try_spend() && budget.is_spent());
+        assert_eq!(budget.spent(), 2);
+        budget.set(1, None);
+        assert_eq!(budget.spent(), 0);
+        assert!(budget.try_spend() && !budget.try_spend());
+    }
+
+    #[test]
+    fn it_is_spent_when_it_is_stopped() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut budget = Budget::until_stopped(stop.clone());
+        assert!(budget.try_spend());
+        stop.store(true, Ordering::Release);
+        assert!(!budget.try_spend());
+        budget.set(7, None); // a new call is stopped as well
+        assert!(!budget.try_spend());
+    }
+
+    #[test]
+    fn it_is_spent_when_the_time_is_up() {
+        let mut budget = Budget::unlimited();
+        let now = Instant::now();
+        budget.set(5, Some(now + std::time::Duration::from_secs(1000)));
+        assert!(budget.try_spend());
+        budget.set(5, Some(now));
+        assert!(!budget.try_spend());
+    }
+}

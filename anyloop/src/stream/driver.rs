@@ -1,0 +1,618 @@
+//! Runs a protocol over a transport.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::hint::cold_path;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use anyloop_proto::{Input, Instant, Shutdown, TransportError};
+
+use super::buffers::Buffers;
+use super::protocol::{StreamProtocol, Wants};
+use super::queued::{End, Queued};
+use super::transport::Transport;
+use super::write_buffer::{WriteBuffer, WriteGuard};
+
+/// Runs the protocol of one connection over a [`Transport`], which is passed to each call: writes the
+/// output, keeps what the transport does not take, and ends the stream when it is time to.
+///
+/// Report what happens by the methods that the table in [`Transport`] names. Handlers are called from
+/// within, and what they send is written before the call returns.
+///
+/// # What to do next
+///
+/// After each call, until [`is_closed`](Self::is_closed):
+///
+/// | if | then |
+/// |---|---|
+/// | [`wants_input`](Self::wants_input) | receive; otherwise do not |
+/// | [`wants_resume`](Self::wants_resume) | call [`resume`](Self::resume) when others have had their turn |
+/// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) then |
+/// | [`buffered_amount`](Self::buffered_amount) is not 0 | call [`handle_writable`](Self::handle_writable) when the stream takes more |
+///
+/// # Panics
+///
+/// A panic of a handler fails the connection with 1011 and passes on to the caller. The connection
+/// goes on from there: its handler is still told of the end.
+///
+/// The example of [`Transport`] has a driver.
+pub struct Driver<S> {
+    pub(crate) session: S,
+    /// What waits in either direction.
+    pub(crate) queued: Option<Box<Queued>>,
+    /// Nothing is to be done but to receive, into any memory.
+    idle: bool,
+    started: bool,
+    half_closed: bool,
+    closed: bool,
+}
+
+/// What a budget can hold back, in turn.
+const STEPS: [Step; 3] = [Step::Commands, Step::Input, Step::Timers];
+
+#[derive(Clone, Copy)]
+enum Step {
+    Commands,
+    Input,
+    Timers,
+}
+
+impl<S: StreamProtocol> Driver<S> {
+    /// A driver of a connection that was not [started](Self::start) yet.
+    pub(crate) const fn new(session: S) -> Self {
+        let (idle, started, half_closed, closed) = (false, false, false, false);
+        Self { session, queued: None, idle, started, half_closed, closed }
+    }
+
+    // What happens.
+
+    /// The stream exists: a client sends its request. Where the target is a `wss` URI and the
+    /// transport is not [secure](Transport::is_secure), it sends nothing and fails.
+    pub fn start(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
+        self.started = true;
+        let secure = transport.is_secure();
+        self.call(transport, buffers, |session, out, _| session.start(secure, out, now));
+        self.settle(transport, buffers, now);
+    }
+
+    /// Bytes were received. What the connection does not take yet is kept, and taken by
+    /// [`resume`](Self::resume) or a later call.
+    pub fn receive(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        bytes: &mut [u8],
+        now: Instant,
+    ) {
+        if self.has_unread() {
+            self.queue().input.push(bytes);
+            self.pass_unread(transport, buffers, now);
+        } else {
+            let left = self.pass(transport, buffers, bytes, now);
+            self.keep(&bytes[bytes.len() - left..]);
+        }
+        self.settle(transport, buffers, now);
+    }
+
+    /// Bytes were received, for owners who keep themselves what is not taken. Returns how many bytes
+    /// were taken: all, unless reading is paused, a verdict is awaited, the budget is spent, or the
+    /// peer's Close was among them. Pass the rest again when [`wants_input`](Self::wants_input) holds;
+    /// drop it when [`discards_input`](Self::discards_input) does.
+    pub fn receive_some(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        bytes: &mut [u8],
+        now: Instant,
+    ) -> usize {
+        if !self.takes_input() {
+            return 0;
+        }
+        let left = self.pass(transport, buffers, bytes, now);
+        self.settle(transport, buffers, now);
+        bytes.len() - left
+    }
+
+    /// Lends memory to receive the rest of a large message into. Follow it with
+    /// [`filled`](Self::filled), and [`receive`](Self::receive) with the bytes that came behind, or
+    /// none.
+    pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
+        match self.has_unread() {
+            true => None,
+            false => self.session.receive_buffer(),
+        }
+    }
+
+    /// The first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
+    pub fn filled(&mut self, n: usize) {
+        self.session.filled(n);
+    }
+
+    /// Bytes of the present frame that are still to come; 0 between frames.
+    #[must_use]
+    pub fn outstanding(&self) -> u64 {
+        self.session.outstanding()
+    }
+
+    /// The peer has ended its direction of the stream.
+    pub fn handle_eof(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) {
+        if self.closed {
+            return;
+        }
+        if self.session.wants().again || self.has_unread() {
+            self.queue().end = Some(End::Eof); // behind what came before it
+        } else {
+            self.session.handle_eof();
+        }
+        self.settle(transport, buffers, now);
+    }
+
+    /// The stream has failed.
+    pub fn handle_error(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        kind: TransportError,
+        now: Instant,
+    ) {
+        self.fail(transport, buffers, kind, None, now);
+    }
+
+    /// The stream has failed with `error`, which the handler can
+    /// [ask for](crate::endpoint::Context::error) when it is told of the end.
+    pub fn handle_error_with(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        kind: TransportError,
+        error: Box<dyn Error + Send + Sync>,
+        now: Instant,
+    ) {
+        self.fail(transport, buffers, kind, Some(error), now);
+    }
+
+    /// The stream takes more output.
+    pub fn handle_writable(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) {
+        self.call(transport, buffers, |session, out, _| {
+            // Only a peer that has read something has a claim to more time.
+            if out.waiting() == 0 || out.flush_backlog() {
+                session.handle_writable(out, now);
+            }
+        });
+        self.settle(transport, buffers, now);
+    }
+
+    /// A deadline has passed, or may have: does what is due.
+    pub fn handle_timeout(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) {
+        self.call(transport, buffers, |session, out, budget| {
+            session.handle_timeout(out, budget, now);
+        });
+        self.settle(transport, buffers, now);
+    }
+
+    /// The waker was woken: does what [handles](crate::endpoint::Handle) have asked for.
+    pub fn handle_wake(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) {
+        self.call(transport, buffers, |session, out, budget| {
+            let _ = session.run_commands(out, budget, now); // `settle` asks what has changed
+        });
+        self.settle(transport, buffers, now);
+    }
+
+    /// Continues with what the budget held back, and with input that could not be taken before.
+    pub fn resume(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
+        self.call(transport, buffers, |session, out, budget| session.resume(out, budget, now));
+        let first = self.queued.as_deref().map_or(0, |queued| queued.next_step);
+        let steps = (first..first + 3).map(|step| step % 3);
+        for step in steps {
+            let before = buffers.budget.spent();
+            if self.session.wants().again {
+                break;
+            }
+            self.run_step(STEPS[usize::from(step)], transport, buffers, now);
+            if self.session.wants().again {
+                // The step that was served comes last the next time, so that none of them starves.
+                let served = buffers.budget.spent() > before;
+                self.queue().next_step = if served { (step + 1) % 3 } else { step };
+                break;
+            }
+        }
+        self.settle(transport, buffers, now);
+    }
+
+    // What to do next.
+
+    /// Whether to receive.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        let wants = self.session.wants();
+        (wants.read || wants.discard) && !self.has_unread() && !self.closed
+    }
+
+    /// Whether input is thrown away: only the end of the stream is still to come.
+    #[must_use]
+    pub fn discards_input(&self) -> bool {
+        self.closed || self.session.wants().discard
+    }
+
+    /// Whether input would be taken now.
+    #[must_use]
+    pub fn takes_input(&self) -> bool {
+        !self.closed && self.session.wants().read
+    }
+
+    /// Whether to call [`resume`](Self::resume).
+    #[must_use]
+    pub fn wants_resume(&self) -> bool {
+        let wants = self.session.wants();
+        !self.closed && (wants.again || (self.has_unread() && wants.read))
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` if no deadline is set. Input
+    /// moves deadlines to later times: an owner who calls it too early does no harm.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if self.closed { None } else { self.session.wants().deadline }
+    }
+
+    /// Whether all is over: the stream is closed, and the handler was told.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Bytes that were sent and that the transport has not taken.
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.queued.as_deref().map_or(0, |queued| queued.output.len())
+    }
+
+    /// Whether [`start`](Self::start) was called.
+    #[must_use]
+    pub const fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether nothing is to be done but to receive, into any memory.
+    #[inline]
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.idle
+    }
+
+    /// Whether input was received that could not be taken yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.queued.as_deref().is_some_and(|queued| !queued.input.is_empty())
+    }
+
+    /// Where the unread input lies, and how much of it was taken.
+    #[cfg(test)]
+    pub(crate) fn unread_position(&self) -> Option<(*const u8, usize)> {
+        self.queued.as_deref().map(|queued| queued.input.position())
+    }
+
+    // For the event loop, which receives and sends by itself.
+
+    /// Completes a `receive` that the loop began with a [`WriteGuard`] of its own: `left` are the bytes
+    /// that were not taken, `panic` is what a handler panicked with.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end_receive(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        left: &[u8],
+        panic: Option<Box<dyn Any + Send>>,
+        now: Instant,
+    ) {
+        if let Some(panic) = panic {
+            self.put_panic(panic);
+            // The stream was never full, so nothing will say that it takes more.
+            self.call(transport, buffers, |_, out, _| _ = out.flush_backlog());
+        }
+        self.keep(left);
+        self.settle(transport, buffers, now);
+    }
+
+    // How it is done.
+
+    fn queue(&mut self) -> &mut Queued {
+        self.queued.get_or_insert_default()
+    }
+
+    /// Calls into the protocol, and writes what it appends. A panic is kept for `settle`.
+    fn call(
+        &mut self,
+        mut transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        f: impl FnOnce(&mut S, &mut WriteBuffer<'_>, &mut super::Budget),
+    ) {
+        if self.closed {
+            return;
+        }
+        let Buffers { cork, budget, .. } = buffers;
+        let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            f(&mut self.session, &mut out.buffer(), budget);
+        }));
+        // Completions are program code as well.
+        let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
+        drop(out);
+        for panic in [called, flushed].into_iter().filter_map(Result::err) {
+            self.put_panic(panic);
+        }
+    }
+
+    /// Passes input on. Returns how many bytes were not taken.
+    fn pass(
+        &mut self,
+        mut transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        bytes: &mut [u8],
+        now: Instant,
+    ) -> usize {
+        if !self.takes_input() {
+            return bytes.len();
+        }
+        let Buffers { cork, budget, pool, .. } = buffers;
+        let mut input = Input::with_pool(bytes, pool);
+        let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            // `settle` asks what has changed.
+            let _ = self.session.receive(&mut input, &mut out.buffer(), budget, now);
+        }));
+        let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
+        drop(out);
+        let left = input.len();
+        for panic in [called, flushed].into_iter().filter_map(Result::err) {
+            self.put_panic(panic);
+        }
+        left
+    }
+
+    /// Passes on what was kept, and what the protocol itself still holds.
+    fn pass_unread(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
+        let mut unread = match self.queued.as_deref_mut() {
+            Some(queued) => std::mem::take(&mut queued.input),
+            None => Default::default(),
+        };
+        let left = self.pass(transport, buffers, unread.rest(), now);
+        unread.keep(left);
+        if left > 0 {
+            self.queue().input = unread;
+        }
+    }
+
+    fn run_step(
+        &mut self,
+        step: Step,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) {
+        match step {
+            Step::Commands => self.call(transport, buffers, |session, out, budget| {
+                let _ = session.run_commands(out, budget, now); // `settle` asks what has changed
+            }),
+            Step::Input => self.pass_unread(transport, buffers, now),
+            Step::Timers => {
+                if self.session.wants().deadline.is_some_and(|deadline| deadline <= now) {
+                    self.call(transport, buffers, |session, out, budget| {
+                        session.handle_timeout(out, budget, now);
+                    });
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() && !self.discards_input() {
+            self.queue().input.push(bytes);
+        }
+    }
+
+    fn fail(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        kind: TransportError,
+        error: Option<Box<dyn Error + Send + Sync>>,
+        now: Instant,
+    ) {
+        if self.closed {
+            return;
+        }
+        if self.wants_resume() {
+            self.queue().end = Some(End::Error(kind, error)); // behind what came before it
+        } else {
+            self.session.handle_error(kind, error);
+        }
+        self.settle(transport, buffers, now);
+    }
+
+    /// A handler has panicked. The first panic is passed on.
+    fn put_panic(&mut self, panic: Box<dyn Any + Send>) {
+        self.queue().panic.get_or_insert(panic);
+    }
+
+    fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.queued.as_deref_mut()?.panic.take()
+    }
+
+    /// Does what the protocol wants: every call ends here.
+    fn settle(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.report_output(transport, buffers, now);
+        let panic = self.take_panic();
+        if panic.is_some() {
+            let now = transport.now().unwrap_or(now); // the handler may have taken any time
+            self.call(transport, buffers, |session, out, _| session.handle_panic(out, now));
+            self.report_error();
+        }
+        self.end_input();
+        let closing = self.end_stream(transport, buffers, now);
+        if self.queued.as_deref().is_some_and(Queued::is_empty) {
+            self.queued = None;
+        }
+        if !self.closed {
+            self.session.handle_written(self.buffered_amount());
+            self.session.settled(now);
+            let wants = self.session.wants();
+            self.idle = self.queued.is_none()
+                && wants.shutdown == Shutdown::Open
+                && (wants.read && !wants.again && !wants.large);
+        }
+        if let Some(panic) = panic.or(closing).or_else(|| self.take_panic()) {
+            cold_path();
+            resume_unwind(panic);
+        }
+    }
+
+    /// Reports what became of the output, until no handler is to be told of it.
+    fn report_output(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) {
+        loop {
+            self.report_error();
+            let panicked = self.queued.as_deref().is_some_and(|queued| queued.panic.is_some());
+            if !self.session.handle_written(self.buffered_amount()) || panicked {
+                return;
+            }
+            self.call(transport, buffers, |session, out, budget| {
+                session.call_drained(out, budget, now);
+            });
+            if self.session.wants().again {
+                return;
+            }
+        }
+    }
+
+    /// Reports what the transport failed with, if it did.
+    fn report_error(&mut self) {
+        let error = self.queued.as_deref_mut().and_then(|queued| queued.output.take_error());
+        if let Some(error) = error {
+            crate::log::debug!("cannot write: {error}");
+            self.session.handle_error(TransportError::from(&error), Some(Box::new(error)));
+        }
+    }
+
+    /// Drops input that leads to nothing, and reports the end of the stream that waited behind it.
+    fn end_input(&mut self) {
+        let Wants { read, discard, again, .. } = self.session.wants();
+        let Some(queued) = self.queued.as_deref_mut() else { return };
+        if discard {
+            queued.input = Default::default();
+        }
+        if !again {
+            queued.next_step = 0;
+        }
+        let unread = !queued.input.is_empty();
+        let waits = match queued.end {
+            None => return,
+            Some(End::Eof) => again || unread,
+            Some(End::Error(..)) => again || (unread && read),
+        };
+        if waits {
+            return;
+        }
+        match queued.end.take() {
+            Some(End::Eof) => self.session.handle_eof(),
+            Some(End::Error(kind, error)) => self.session.handle_error(kind, error),
+            None => {}
+        }
+    }
+
+    /// Ends the stream, in part or whole, if it is time to. Returns what the handler panicked with
+    /// that was told.
+    fn end_stream(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Option<Box<dyn Any + Send>> {
+        let flushed = self.queued.as_deref().is_none_or(|queued| queued.output.is_empty());
+        let mut how = self.session.wants().shutdown;
+        if how == Shutdown::HalfClose && flushed && !self.half_closed {
+            if transport.can_half_close() {
+                self.half_closed = true;
+                self.session.note_peer(&mut || transport.peer());
+                report(transport.shutdown(how));
+            } else {
+                how = Shutdown::Close;
+            }
+        }
+        let ends = how == Shutdown::Abort || (how == Shutdown::Close && flushed);
+        if !ends || !self.session.may_close(&mut buffers.budget) {
+            return None;
+        }
+        self.session.note_peer(&mut || transport.peer());
+        report(transport.shutdown(how));
+        self.close(transport, buffers, now)
+    }
+
+    /// The stream is closed: tells the handler, and frees what waits.
+    fn close(
+        &mut self,
+        mut transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Option<Box<dyn Any + Send>> {
+        (self.closed, self.idle) = (true, false);
+        // Completions are called now. A panic of one must not keep the handler from being told.
+        let queued = self.queued.take();
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(queued)));
+        let mut nothing = None;
+        let mut out = WriteGuard::new(&mut buffers.cork, &mut nothing, &mut transport);
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.session.handle_closed(&mut out.buffer(), now);
+        }));
+        dropped.and(told).err()
+    }
+}
+
+impl<S> fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+/// The stream is over, whatever this says.
+fn report(result: std::io::Result<()>) {
+    if let Err(error) = result {
+        crate::log::debug!("ending the stream: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_adds_two_words() {
+        assert!(size_of::<Driver<[u64; 16]>>() <= size_of::<[u64; 16]>() + 16);
+    }
+}

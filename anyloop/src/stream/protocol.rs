@@ -1,0 +1,137 @@
+//! The contract of what speaks a protocol over a byte stream.
+
+use std::error::Error;
+
+use anyloop_proto::{Input, Instant, Shutdown, TransportError};
+
+use super::budget::Budget;
+use super::transport::Peer;
+use super::write_buffer::WriteBuffer;
+
+/// Speaks a protocol over a byte stream, and does no I/O.
+///
+/// A *driver* (the event loop, [`Driver`](super::Driver)) repeats three steps:
+///
+/// 1. It reports what happened: input, the end of the input, an error, room for output, a deadline,
+///    a wake-up. The protocol calls handlers, and appends what is to be sent to `out`.
+/// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
+/// 3. It asks [`wants`](Self::wants), and does that. After [`Progress::Idle`] the answer is the same
+///    as before, except for a later deadline, so it need not ask.
+///
+/// A call stops early when the budget is spent. [`Wants::again`] then holds until
+/// [`resume`](Self::resume).
+pub trait StreamProtocol {
+    /// The stream exists. A client appends its request; if it needs a secure stream and `secure` is
+    /// false it fails instead.
+    fn start(&mut self, secure: bool, out: &mut WriteBuffer<'_>, now: Instant);
+
+    /// Takes received bytes. Stops when they are used up, when `budget` is spent, when reading is
+    /// paused, and when nothing more is received. The driver keeps what is left in `input`, and
+    /// passes it again, before newer bytes, while [`Wants::read`] holds.
+    fn receive(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress;
+
+    /// Memory to receive the rest of a large message into. Report with [`filled`](Self::filled) how
+    /// much was received there, then call [`receive`](Self::receive).
+    fn receive_buffer(&mut self) -> Option<&mut [u8]>;
+
+    /// The first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
+    fn filled(&mut self, n: usize);
+
+    /// Bytes of the present frame that are still to come; 0 between frames.
+    fn outstanding(&self) -> u64;
+
+    /// The peer has ended its direction of the stream, and all input before that was taken.
+    fn handle_eof(&mut self);
+
+    /// The stream has failed; `error` says with what, where that is known.
+    fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>);
+
+    /// The stream took some of what waited.
+    fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
+
+    /// A deadline has passed, or may have.
+    fn handle_timeout(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
+
+    /// Runs what was asked for from elsewhere.
+    fn run_commands(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress;
+
+    /// Calls the handlers that an earlier budget held back. The driver then offers commands, input
+    /// and deadlines again.
+    fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
+
+    /// A handler panicked: fails the connection.
+    fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
+
+    /// The output was written, except for `waiting` bytes. Returns whether a handler has to be told
+    /// that the backlog has drained: by [`call_drained`](Self::call_drained).
+    fn handle_written(&mut self, waiting: usize) -> bool;
+
+    /// Tells the handler that the backlog has drained.
+    fn call_drained(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
+
+    /// Notes who the peer is, unless that is known. Called before the stream is ended, after which
+    /// the transport may not know it.
+    fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
+
+    /// Whether the stream may be closed now. It may not while a handler is held back, or while the
+    /// budget does not allow the handler to be told; [`Wants::again`] holds then.
+    fn may_close(&mut self, budget: &mut Budget) -> bool;
+
+    /// The stream is closed: tells the handler, once. A panic of the handler passes on.
+    fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
+
+    /// What the driver has to do now.
+    fn wants(&self) -> Wants;
+
+    /// The driver has done what the protocol wants. The protocol may free what it does not need now.
+    fn settled(&mut self, now: Instant);
+}
+
+/// What a driver has to do, when the output is written.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+#[non_exhaustive]
+pub struct Wants {
+    /// Receive, and pass the input on.
+    pub read: bool,
+    /// Receive, and throw the input away: only the end of the stream is still of interest.
+    pub discard: bool,
+    /// Call [`resume`](StreamProtocol::resume): the budget was spent.
+    pub again: bool,
+    /// Receive into [`receive_buffer`](StreamProtocol::receive_buffer) if it lends one.
+    pub large: bool,
+    /// End the stream in this way.
+    pub shutdown: Shutdown,
+    /// Call [`handle_timeout`](StreamProtocol::handle_timeout) then. While the protocol reports
+    /// [`Progress::Idle`] its deadline only moves to later times.
+    pub deadline: Option<Instant>,
+}
+
+impl Wants {
+    pub(crate) const fn new(shutdown: Shutdown, deadline: Option<Instant>) -> Self {
+        Self { read: false, discard: false, again: false, large: false, shutdown, deadline }
+    }
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "either something has changed or not")]
+pub enum Progress {
+    /// All input was taken, there is nothing to do but to receive more, and nothing that
+    /// [`StreamProtocol::wants`] says has changed, except that the deadline may be later.
+    Idle,
+    /// Ask [`StreamProtocol::wants`].
+    Changed,
+}

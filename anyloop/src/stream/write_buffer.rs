@@ -1,0 +1,300 @@
+//! The way out of a connection during one call.
+
+use std::hint::cold_path;
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+
+use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
+
+use super::backlog::{Backlog, Completion};
+use super::queued::Queued;
+use super::transport::{Peer, Transport};
+
+/// The cork is written when it holds this many bytes, or when the call is over.
+const CORK_LIMIT: usize = 64 * 1024;
+
+/// Output that was not written yet. It belongs to a thread, and is empty between two calls.
+#[derive(Default)]
+pub(crate) struct Cork {
+    bytes: Vec<u8>,
+    /// Completions of messages in `bytes`, by where each message ends.
+    completions: Vec<(usize, Completion)>,
+}
+
+impl std::fmt::Debug for Cork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cork").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+/// Owns the output of one connection during one call.
+///
+/// The cork belongs to the thread, and is empty before and after. What was not written when the guard
+/// is dropped moves to the backlog of this connection, so it can neither reach another peer nor be
+/// lost, also when a handler panics.
+pub(crate) struct WriteGuard<'w, T: Transport + ?Sized> {
+    cork: &'w mut Cork,
+    queued: &'w mut Option<Box<Queued>>,
+    pub(crate) transport: &'w mut T,
+}
+
+impl<'w, T: Transport> WriteGuard<'w, T> {
+    #[inline]
+    pub(crate) const fn new(
+        cork: &'w mut Cork,
+        queued: &'w mut Option<Box<Queued>>,
+        transport: &'w mut T,
+    ) -> Self {
+        Self { cork, queued, transport }
+    }
+
+    /// What a protocol appends its output to.
+    #[inline]
+    pub(crate) fn buffer(&mut self) -> WriteBuffer<'_> {
+        let Self { cork, queued, transport } = self;
+        WriteBuffer { cork, queued, transport: &mut **transport }
+    }
+
+    /// Whether all output is in the cork, and nobody waits for its completion.
+    #[inline]
+    pub(crate) const fn is_simple(&self) -> bool {
+        self.queued.is_none() && self.cork.completions.is_empty()
+    }
+
+    /// The output, if the [output is simple](Self::is_simple).
+    #[inline]
+    pub(crate) const fn corked(&self) -> &[u8] {
+        self.cork.bytes.as_slice()
+    }
+
+    /// [`corked`](Self::corked) was written whole.
+    #[inline]
+    pub(crate) fn wrote_all(&mut self) {
+        self.cork.bytes.clear();
+    }
+
+    /// What came of writing [`corked`](Self::corked). The rest moves to the backlog.
+    #[cold]
+    pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
+        let written = result.unwrap_or_else(|error| {
+            queue(self.queued).output.fail(error);
+            0
+        });
+        move_to_backlog(self.queued, [&self.cork.bytes, &[], &[]], written);
+        self.cork.bytes.clear();
+    }
+
+    /// Writes what the cork holds, as the call is over.
+    pub(crate) fn flush(&mut self) {
+        self.buffer().flush();
+    }
+}
+
+impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // A completion waits only for bytes that are in the cork.
+        if !self.cork.bytes.is_empty() {
+            cold_path();
+            let Cork { bytes, completions } = self.cork;
+            move_to_backlog(self.queued, [bytes, &[], &[]], 0);
+            for (end, completion) in completions.drain(..) {
+                queue(self.queued).output.complete(bytes.len() - end, completion);
+            }
+            bytes.clear();
+        }
+    }
+}
+
+/// The output of one connection, while a protocol or a handler works on it.
+///
+/// What is appended is written in one piece when the call is over, or when 64 KiB have gathered.
+/// Large payloads are written at once, from where they lie.
+pub struct WriteBuffer<'w> {
+    cork: &'w mut Cork,
+    queued: &'w mut Option<Box<Queued>>,
+    transport: &'w mut (dyn Transport + 'w),
+}
+
+impl WriteBuffer<'_> {
+    /// Bytes that wait for the transport. What is in the cork does not wait yet.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queued.as_deref().map_or(0, |queued| queued.output.len())
+    }
+
+    /// Bytes that the transport has not taken.
+    pub(crate) fn buffered(&self) -> usize {
+        self.waiting() + self.cork.bytes.len()
+    }
+
+    /// The same output for a shorter time.
+    #[inline]
+    pub(crate) fn reborrow(&mut self) -> WriteBuffer<'_> {
+        let Self { cork, queued, transport } = self;
+        WriteBuffer { cork, queued, transport: &mut **transport }
+    }
+
+    /// Calls `completion` when the transport has taken everything so far.
+    pub(crate) fn complete(&mut self, completion: Completion) {
+        match self.queued {
+            _ if !self.cork.bytes.is_empty() => {
+                self.cork.completions.push((self.cork.bytes.len(), completion));
+            }
+            Some(queued) if queued.output.is_blocked() => queued.output.complete(0, completion),
+            _ => completion(Ok(())),
+        }
+    }
+
+    /// Writes the cork if much has gathered.
+    #[inline]
+    pub(crate) fn flush_if_large(&mut self) {
+        if self.cork.bytes.len() >= CORK_LIMIT {
+            cold_path();
+            self.flush();
+        }
+    }
+
+    /// Writes the cork.
+    pub(crate) fn flush(&mut self) {
+        if !self.cork.bytes.is_empty() {
+            self.write_frame(&[], &[]);
+        }
+    }
+
+    /// Writes the backlog, as far as the transport takes it. Returns whether any of it was written.
+    pub(crate) fn flush_backlog(&mut self) -> bool {
+        let Self { queued, transport, .. } = self;
+        let Some(queued) = queued.as_deref_mut() else { return false };
+        let before = queued.output.len();
+        let mut error = None;
+        queued.output.write(|slices| write(&mut **transport, &mut error, slices));
+        if let Some(error) = error {
+            queued.output.fail(error);
+        }
+        queued.output.len() < before
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.transport.peer()
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.transport.is_secure()
+    }
+
+    pub(crate) fn now(&self) -> Option<Instant> {
+        self.transport.now()
+    }
+
+    fn must_wait(&self) -> bool {
+        self.queued.as_deref().is_some_and(|queued| queued.output.is_blocked())
+    }
+
+    /// Writes the cork, and one frame behind it.
+    fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
+        // If the transport panics, nobody knows how much it wrote: nothing is tried again.
+        let mut cork = std::mem::take(&mut self.cork.bytes);
+        let parts = [&cork[..], header, payload];
+        let written = if self.must_wait() { 0 } else { self.write(&parts) };
+        if written < parts.iter().map(|part| part.len()).sum() {
+            cold_path();
+            move_to_backlog(self.queued, parts, written);
+        }
+        let len = cork.len();
+        cork.clear();
+        self.cork.bytes = cork;
+        if !self.cork.completions.is_empty() {
+            self.call_completions(written, len + header.len() + payload.len());
+        }
+    }
+
+    fn write(&mut self, parts: &[&[u8]; 3]) -> usize {
+        let slices = parts.map(IoSlice::new);
+        let slices = if parts[2].is_empty() { &slices[..1] } else { &slices[..] };
+        let mut error = None;
+        let written = write(self.transport, &mut error, slices);
+        if let Some(error) = error {
+            queue(self.queued).output.fail(error);
+        }
+        written
+    }
+
+    /// `written` of `len` bytes were written: calls the completions of those, and queues the others.
+    #[cold]
+    fn call_completions(&mut self, written: usize, len: usize) {
+        for (end, completion) in std::mem::take(&mut self.cork.completions) {
+            match self.queued.as_deref_mut() {
+                Some(queued) if end > written => queued.output.complete(len - end, completion),
+                _ => completion(Ok(())),
+            }
+        }
+    }
+}
+
+impl Output for WriteBuffer<'_> {
+    #[inline]
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.cork.bytes
+    }
+
+    fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
+        self.write_frame(header, payload);
+        true
+    }
+
+    /// A frame that many connections send is kept by reference where it has to wait, and written from
+    /// where it lies where it is large.
+    fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
+        if self.waiting() == 0 && frame.len() < LARGE_PAYLOAD {
+            return false;
+        }
+        self.flush();
+        let written = match self.must_wait() {
+            true => 0,
+            false => self.write(&[frame, &[], &[]]),
+        };
+        if written < frame.len() {
+            queue(self.queued).output.push_shared(frame, written);
+        }
+        true
+    }
+
+    #[inline]
+    fn is_blocked(&self) -> bool {
+        self.waiting() > 0
+    }
+}
+
+/// Writes what can be written. Not to have room is not to fail.
+fn write(
+    transport: &mut (dyn Transport + '_),
+    failed: &mut Option<io::Error>,
+    slices: &[IoSlice<'_>],
+) -> usize {
+    let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+    match transport.write(slices) {
+        Ok(written) => written.min(offered),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        Err(error) => {
+            cold_path();
+            *failed = Some(error);
+            0
+        }
+    }
+}
+
+/// Keeps `parts` without the first `written` bytes.
+#[cold]
+fn move_to_backlog(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut written: usize) {
+    let backlog: &mut Backlog = &mut queue(queued).output;
+    for part in parts {
+        let skip = written.min(part.len());
+        backlog.push(&part[skip..]);
+        written -= skip;
+    }
+}
+
+fn queue(queued: &mut Option<Box<Queued>>) -> &mut Queued {
+    queued.get_or_insert_default()
+}
