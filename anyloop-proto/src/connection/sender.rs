@@ -370,7 +370,8 @@ impl Sender {
         }
     }
 
-    /// The peer's Close: answers it if it is the first of the two (RFC 6455 §5.5.1).
+    /// The peer's Close: answers it with the same code and reason if it is the first of the two
+    /// (RFC 6455 §5.5.1). Clients show the reason that comes back to their users.
     pub(super) fn close_received(
         &mut self,
         frame: &CloseFrame<&str>,
@@ -379,7 +380,7 @@ impl Sender {
     ) {
         let first = self.state == State::Open;
         if first {
-            self.send_close(frame.code, "", now, out);
+            self.send_close(frame.code, frame.reason, now, out);
         }
         let closing = &mut self.rare().closing;
         closing.received = Some(frame.to_owned());

@@ -60,7 +60,7 @@ fn rfc6455_7_4_close_codes() {
                 subject.receive(&[close(code, reason)]);
                 if valid {
                     assert_eq!(subject.seen(), [Seen::close(code, reason)]);
-                    assert_eq!(subject.sent(), [close(code, "")], "the code is echoed");
+                    assert_eq!(subject.sent(), [close(code, reason)], "both are echoed");
                     assert_eq!(subject.state(), State::Closed);
                 } else {
                     assert_eq!(subject.seen(), []);
@@ -125,6 +125,7 @@ fn pitfall_the_peers_reason_is_kept() {
                     subject.feed_byte_by_byte(&bytes);
                 }
                 assert_eq!(subject.seen(), [Seen::close(4321, reason)]);
+                assert_eq!(subject.sent(), [close(4321, reason)], "it is echoed");
                 subject.eof();
                 let ending = subject.connection.ending().unwrap();
                 assert_eq!(ending.by, Party::Peer);
@@ -132,7 +133,7 @@ fn pitfall_the_peers_reason_is_kept() {
                 let received = ending.received.unwrap();
                 assert_eq!(received.code.map(CloseCode::get), Some(4321));
                 assert_eq!(received.reason, reason);
-                assert_eq!(ending.sent.unwrap().reason, "");
+                assert_eq!(ending.sent, ending.received);
                 assert_eq!(ending.failure, None);
             }
         }

@@ -63,7 +63,7 @@ fn a_conversation() {
         assert!(client.contains(&Seen::text("hello")));
         assert!(client.contains(&Seen::text("in pieces")));
         assert!(client.contains(&Seen::text(&long)));
-        assert_eq!(client.last(), Some(&Seen::close(1000, "")));
+        assert_eq!(client.last(), Some(&Seen::close(1000, "done")));
         assert!(pair.client.subject.connection.ending().unwrap().clean);
         assert!(pair.server.subject.connection.ending().unwrap().clean);
     }
