@@ -2,11 +2,10 @@
 
 use alloc::string::{String, ToString as _};
 
-use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, Version};
 
 use super::extensions::{self, Codec, Extension};
-use super::fields::{at_most_one, content_length, elements, exactly_one, has_token, name};
+use super::fields::{at_most_one, elements, exactly_one, has_token, name};
 use super::options::ClientOptions;
 use crate::error::{Field, HandshakeError};
 
@@ -17,6 +16,8 @@ pub(super) struct Verified {
 }
 
 /// Verifies a response of status 101 to a request with this key, every field of it.
+///
+/// A 101 ends with its head, whatever its Content-Length or Transfer-Encoding says (RFC 9112 §6.3).
 pub(super) fn verify<B>(
     response: &http::Response<B>,
     accept: &str,
@@ -32,7 +33,6 @@ pub(super) fn verify<B>(
     if exactly_one(headers, Field::SecWebSocketAccept)?.as_bytes() != accept.as_bytes() {
         return Err(HandshakeError::AcceptMismatch);
     }
-    verify_no_body(headers)?;
     let subprotocol = verify_subprotocol(headers, options)?;
     let extension = extensions::confirm(&options.extensions, headers)?;
     Ok(Verified { subprotocol, extension })
@@ -56,18 +56,6 @@ fn verify_connection(headers: &HeaderMap) -> Result<(), HandshakeError> {
         Err(HandshakeError::Invalid(Field::Connection))
     } else {
         Err(HandshakeError::Missing(Field::Connection))
-    }
-}
-
-/// A 101 has no body (RFC 9110 §8.6, RFC 9112 §6.1). Who announces one may send it, and it would be
-/// read as frames.
-fn verify_no_body(headers: &HeaderMap) -> Result<(), HandshakeError> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(HandshakeError::Invalid(Field::TransferEncoding));
-    }
-    match content_length(headers)? {
-        None | Some(0) => Ok(()),
-        Some(_) => Err(HandshakeError::Invalid(Field::ContentLength)),
     }
 }
 

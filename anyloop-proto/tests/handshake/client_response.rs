@@ -147,13 +147,25 @@ fn rfc6455_4_1_5_no_extension_was_offered() {
 }
 
 #[test]
-fn a_101_with_a_body_fails() {
-    assert_eq!(same(&with("Content-Length: 0\r\n")), CHAT);
-    let length = Err(HandshakeError::Invalid(Field::ContentLength));
-    assert_eq!(with("Content-Length: 5\r\n"), length);
-    assert_eq!(with("Content-Length: x\r\n"), length);
-    let coding = Err(HandshakeError::Invalid(Field::TransferEncoding));
-    assert_eq!(with("Transfer-Encoding: chunked\r\n"), coding);
+fn rfc9112_6_3_a_1xx_ends_with_its_head() {
+    for lines in [
+        "Content-Length: 0\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: x\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n",
+    ] {
+        let head = swap(SAMPLE_RESPONSE, "\r\n\r\n", &format!("\r\n{lines}\r\n"));
+        let interim = format!("HTTP/1.1 103 Early Hints\r\n{lines}\r\n");
+        let mut options = client_options();
+        options.subprotocols = vec!["chat".into()];
+        let (mut client, _) = client(options);
+        let response = [interim.as_bytes(), head.as_bytes(), HELLO].concat();
+        let (outcome, rest) = answer(&mut client, &response);
+        assert_eq!(outcome.unwrap().unwrap().subprotocol.as_deref(), Some("chat"), "{lines}");
+        assert_eq!(rest, HELLO, "what follows is frames, after {lines}");
+    }
 }
 
 #[test]
