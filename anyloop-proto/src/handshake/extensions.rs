@@ -217,15 +217,12 @@ impl Extension {
     }
 }
 
-/// All extensions in the field, over all its lines; none if it is absent. If it is there, the
-/// grammar asks for one at least (`1#extension`).
+/// All extensions in the field, over all its lines. A field without elements is as good as none:
+/// recipients accept it (RFC 9110 §5.6.1).
 pub(super) fn parse(headers: &HeaderMap) -> Result<Vec<Extension>, HandshakeError> {
     let mut extensions = Vec::new();
     for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
         Parser(line.as_bytes()).list(&mut extensions).ok_or(INVALID)?;
-    }
-    if extensions.is_empty() && headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(INVALID);
     }
     Ok(extensions)
 }

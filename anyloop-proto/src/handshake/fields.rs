@@ -62,8 +62,8 @@ pub(super) fn has_token(headers: &HeaderMap, field: Field, token: &str) -> bool 
     elements(headers, field).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// A list of tokens without repetition; empty if the field is absent. If it is there, the grammar
-/// asks for one element at least (RFC 6455 §11.3.4: `1#token`).
+/// A list of tokens without repetition. A field without elements is as good as none: recipients
+/// accept it (RFC 9110 §5.6.1), though RFC 6455 §11.3.4 asks senders for one at least.
 pub(super) fn unique_tokens(
     headers: &HeaderMap,
     field: Field,
@@ -72,9 +72,6 @@ pub(super) fn unique_tokens(
     for element in elements(headers, field) {
         let token = as_token(element).ok_or(HandshakeError::Invalid(field))?;
         tokens.push(token.into());
-    }
-    if tokens.is_empty() && headers.contains_key(name(field)) {
-        return Err(HandshakeError::Invalid(field));
     }
     if repeated(&tokens).is_some() {
         return Err(HandshakeError::Duplicate(field));

@@ -1,8 +1,9 @@
 //! WebSocket requests (RFC 6455 §4.2.1).
 
+use anyloop_proto::handshake::Accept;
 use anyloop_proto::{Field, HandshakeError};
 
-use crate::drive::{SAMPLE_REQUEST, Served, feed, refused, sample, sample_with, serve, server};
+use crate::drive::{SAMPLE_REQUEST, Served, at, feed, refused, sample, sample_with, serve, server};
 
 #[test]
 fn rfc6455_1_2_the_sample_request() {
@@ -175,8 +176,6 @@ fn rfc6455_11_3_4_subprotocols_are_unique_tokens() {
         ("a, \"b\"", HandshakeError::Invalid(Field::SecWebSocketProtocol)),
         ("a;b", HandshakeError::Invalid(Field::SecWebSocketProtocol)),
         ("\u{e9}", HandshakeError::Invalid(Field::SecWebSocketProtocol)),
-        ("", HandshakeError::Invalid(Field::SecWebSocketProtocol)),
-        (" , ,", HandshakeError::Invalid(Field::SecWebSocketProtocol)),
         ("a, b, a", HandshakeError::Duplicate(Field::SecWebSocketProtocol)),
     ] {
         let (status, found, _) = refused(sample("chat, superchat", bad));
@@ -184,6 +183,20 @@ fn rfc6455_11_3_4_subprotocols_are_unique_tokens() {
     }
     let over_lines = sample_with("Sec-WebSocket-Protocol: chat\r\n");
     assert_eq!(refused(over_lines).1, HandshakeError::Duplicate(Field::SecWebSocketProtocol));
+}
+
+#[test]
+fn rfc9110_5_6_1_a_list_without_elements_is_as_good_as_absent() {
+    for empty in ["", " \t", ",", " , ,"] {
+        let request = sample("chat, superchat", empty)
+            .replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Extensions: {empty}\r\n\r\n"));
+        let mut server = server();
+        assert_eq!(feed(&mut server, request.as_bytes()).0, Served::Upgrade, "{empty:?}");
+        assert_eq!(server.request().unwrap().subprotocols(), [""; 0]);
+        let mut out = Vec::new();
+        let opened = server.accept(Accept::new(), at(0), &mut out).unwrap();
+        assert_eq!((opened.subprotocol, opened.extension), (None, None));
+    }
 }
 
 #[test]
