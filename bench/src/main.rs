@@ -5,9 +5,11 @@
 //! codec primitives            masking and UTF-8 beside memcpy
 //! codec check                 every codec a few times, and that it answers everything
 //! codec one SCENARIO CODEC N  N reads and nothing else, for counting instructions
+//! codec one opening CODEC N   N opening handshakes of a server
 //! ```
 
 mod codecs;
+mod opening;
 mod primitives;
 mod scenario;
 mod table;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use codecs::CODECS;
+use opening::{ACCEPTORS, OPENINGS};
 use scenario::{SCENARIOS, Scenario};
 
 /// Each figure is the median of this many turns; a turn runs every codec once.
@@ -77,13 +80,26 @@ fn check() {
         }
         println!("{}: ok", scenario.name);
     }
+    for opening in OPENINGS {
+        for acceptor in ACCEPTORS {
+            (acceptor.run)(opening.request, 3);
+        }
+        println!("{}: ok", opening.name);
+    }
 }
 
 fn one(scenario: &str, codec: &str, reads: &str) -> ExitCode {
+    let opening = OPENINGS.iter().find(|o| o.name == scenario);
+    let acceptor = ACCEPTORS.iter().find(|a| a.name == codec);
+    if let (Some(opening), Some(acceptor), Ok(times)) = (opening, acceptor, reads.parse()) {
+        (acceptor.run)(black_box(opening.request), times);
+        return ExitCode::SUCCESS;
+    }
     let scenario = SCENARIOS.iter().find(|s| s.name == scenario);
     let codec = CODECS.iter().find(|c| c.name == codec);
     let (Some(scenario), Some(codec), Ok(reads)) = (scenario, codec, reads.parse()) else {
-        let scenarios: Vec<_> = SCENARIOS.iter().map(|s| s.name).collect();
+        let scenarios = SCENARIOS.iter().map(|s| s.name).chain(OPENINGS.iter().map(|o| o.name));
+        let scenarios: Vec<_> = scenarios.collect();
         let codecs: Vec<_> = CODECS.iter().map(|c| c.name).collect();
         eprintln!("scenarios: {}; codecs: {}", scenarios.join(", "), codecs.join(", "));
         return ExitCode::from(2);
