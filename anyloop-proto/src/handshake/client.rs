@@ -260,8 +260,8 @@ impl ClientHandshake {
             if !head.read(input)? {
                 return Ok(None);
             }
+            self.head_size += head.size();
             let response = parse::response(head)?;
-            self.head_size += head.bytes().len();
             match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => return self.open(response, now).map(Some),
                 status if status.is_informational() => self.pass_over()?,

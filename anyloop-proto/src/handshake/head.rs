@@ -1,6 +1,6 @@
 //! Gathering the head of a request or response, up to its empty line.
 //!
-//! Each byte is looked at once, when it arrives, whatever the pieces it arrives in; the head is
+//! Each byte is searched once, when it arrives, whatever the pieces it arrives in; the head is
 //! parsed when it is whole. Line ends are checked here, as strictly as a sender has to write them,
 //! since the parser would let a bare LF pass.
 
@@ -13,27 +13,29 @@ use crate::input::Input;
 /// How many empty lines may come before a request line: RFC 9112 §2.2 asks for one at least.
 const MAX_EMPTY_LINES: u8 = 4;
 
-/// What the first line of a response begins with (RFC 9112 §4).
+/// The start of the first line of a response (RFC 9112 §4).
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
-/// A head on its way in. Owns no memory before the first byte.
+/// The start of a request whose response has no body.
+const HEAD: &[u8] = b"HEAD ";
+
+/// A head that is being received. Owns no memory before the first byte.
 pub(super) struct Head {
     message: Message,
     max_size: usize,
     max_fields: usize,
+    /// What has arrived of the head, without empty lines before it.
     bytes: Vec<u8>,
-    /// Whole lines so far, the first one included.
+    /// How many of them were searched.
+    searched: usize,
+    /// Where the current line begins.
+    line_start: usize,
+    /// Complete lines, the first one included.
     lines: usize,
-    /// Bytes of the line under way.
-    line: usize,
-    after_cr: bool,
     empty_lines: u8,
-    /// How much of [`HEAD`] the first line has begun with.
-    head: u8,
+    /// The last byte before the head was a CR.
+    after_cr: bool,
 }
-
-/// How the request of a head without its body begins.
-const HEAD: &[u8] = b"HEAD ";
 
 /// What kind of head it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,128 +44,170 @@ pub(super) enum Message {
     Response,
 }
 
-/// What a byte does to the head.
-enum Step {
-    /// It belongs to the head, which goes on.
-    Part,
-    /// It ends an empty line before the head: nothing so far belongs to the head.
-    Before,
-    /// It is the last one.
-    Last,
-}
-
 impl Head {
     /// `max_size` bytes at most, all line ends included; empty lines before it do not count.
     pub(super) const fn new(message: Message, max_size: usize, max_fields: usize) -> Self {
-        let bytes = Vec::new();
-        let (lines, line, after_cr, empty_lines, head) = (0, 0, false, 0, 0);
-        Self { message, max_size, max_fields, bytes, lines, line, after_cr, empty_lines, head }
+        Self {
+            message,
+            max_size,
+            max_fields,
+            bytes: Vec::new(),
+            searched: 0,
+            line_start: 0,
+            lines: 0,
+            empty_lines: 0,
+            after_cr: false,
+        }
     }
 
-    /// Takes from `input` what belongs to the head. Returns whether it is whole. After an error it
-    /// is not to be used again, and what was taken is undefined.
+    /// Takes from `input` what belongs to the head. Returns whether it is complete. After an error
+    /// it is not to be used again, and what was taken is undefined.
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
-        let mut start = 0;
-        let mut whole = None;
-        for (at, &byte) in input.rest().iter().enumerate() {
-            match self.step(byte)? {
-                Step::Part | Step::Last if self.bytes.len() + (at - start) >= self.max_size => {
-                    return Err(self.too_big());
-                }
-                Step::Part => {}
-                Step::Before => {
-                    self.bytes.clear(); // a CR that came before
-                    start = at + 1;
-                }
-                Step::Last => {
-                    whole = Some(at + 1);
-                    break;
-                }
-            }
+        if self.message == Message::Request && self.bytes.is_empty() {
+            self.skip_empty_lines(input)?;
         }
-        let taken = input.take(whole.unwrap_or(usize::MAX));
-        self.bytes.extend_from_slice(&taken[start..]);
-        Ok(whole.is_some())
+        let before = self.bytes.len();
+        let part = input.len().min(self.max_size - before);
+        self.bytes.extend_from_slice(&input.rest()[..part]);
+        if let Some(end) = self.search()? {
+            input.take(end - before);
+            self.bytes.truncate(end);
+            return Ok(true);
+        }
+        if part < input.len() {
+            return Err(self.too_big());
+        }
+        input.discard();
+        Ok(false)
     }
 
     /// Whether any byte has arrived that is not of an empty line.
     pub(super) const fn has_begun(&self) -> bool {
-        self.lines > 0 || self.line > 0
+        !self.bytes.is_empty()
     }
 
     /// Whether it is a request by HEAD, as far as it has come: a refusal has no body then either.
     pub(super) fn is_by_head(&self) -> bool {
-        usize::from(self.head) == HEAD.len()
+        self.bytes.starts_with(HEAD)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// How many header fields there are, in a head that is whole.
+    /// How many header fields there are, in a complete head.
     pub(super) const fn fields(&self) -> usize {
         self.lines.saturating_sub(1)
     }
 
-    fn step(&mut self, byte: u8) -> Result<Step, HandshakeError> {
-        match byte {
-            b'\n' if self.after_cr => return self.end_line(),
-            // RFC 9112 §2.2: a bare CR is invalid. A bare LF may be taken for a line end, or not:
-            // where proxies differ in it, requests are smuggled.
-            _ if self.after_cr => return Err(HandshakeError::Malformed),
-            0..=8 | 10..=12 | 14..=31 | 127 => return Err(HandshakeError::Malformed),
-            _ if self.lines == 0 && !self.may_begin(byte) => return Err(self.no_beginning()),
-            b'\r' => self.after_cr = true,
-            _ => {
-                let place = usize::from(self.head);
-                if self.lines == 0 && self.line == place && HEAD.get(place) == Some(&byte) {
-                    self.head += 1;
-                }
-                self.line += 1;
-            }
-        }
-        Ok(Step::Part)
+    /// How many bytes of it have arrived.
+    pub(super) const fn size(&self) -> usize {
+        self.bytes.len()
     }
 
-    fn end_line(&mut self) -> Result<Step, HandshakeError> {
-        let empty = self.line == 0;
-        (self.after_cr, self.line) = (false, 0);
-        match (empty, self.lines) {
-            (true, 0) if self.message == Message::Request && self.empty_lines < MAX_EMPTY_LINES => {
-                self.empty_lines += 1;
-                Ok(Step::Before)
+    /// The bytes of a complete head, which is then empty.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.bytes)
+    }
+
+    fn skip_empty_lines(&mut self, input: &mut Input<'_>) -> Result<(), HandshakeError> {
+        while let Some(&byte) = input.rest().first() {
+            match byte {
+                b'\n' if self.after_cr && self.empty_lines < MAX_EMPTY_LINES => {
+                    self.empty_lines += 1;
+                    self.after_cr = false;
+                }
+                _ if self.after_cr => return Err(HandshakeError::Malformed),
+                b'\r' => self.after_cr = true,
+                _ => break,
             }
+            input.take(1);
+        }
+        Ok(())
+    }
+
+    /// Searches the new bytes for the empty line. Returns where the head ends.
+    fn search(&mut self) -> Result<Option<usize>, HandshakeError> {
+        self.check_beginning()?;
+        let mut at = self.searched;
+        loop {
+            at += before_control(&self.bytes[at..]);
+            match self.bytes[at..] {
+                // RFC 9112 §2.2: a bare CR is invalid. A bare LF may be taken for a line end, or
+                // not: where proxies differ in it, requests are smuggled.
+                [b'\r', b'\n', ..] => {
+                    at += 2;
+                    if self.end_line(at)? {
+                        return Ok(Some(at));
+                    }
+                }
+                [b'\t', ..] => at += 1,
+                [] | [b'\r'] => break,
+                _ => return Err(HandshakeError::Malformed),
+            }
+        }
+        self.searched = at;
+        Ok(None)
+    }
+
+    /// Ends a line before `next`. Returns whether it is the empty one that ends the head.
+    fn end_line(&mut self, next: usize) -> Result<bool, HandshakeError> {
+        let empty = next - self.line_start == 2;
+        self.line_start = next;
+        match (empty, self.lines) {
             (true, 0) => Err(HandshakeError::Malformed),
-            (true, _) => Ok(Step::Last),
+            (true, _) => Ok(true),
             (false, fields) if fields > self.max_fields => Err(HandshakeError::TooManyFields),
             (false, _) => {
                 self.lines += 1;
-                Ok(Step::Part)
+                Ok(false)
             }
         }
     }
 
-    /// What cannot be HTTP (a TLS handshake, say) is told by its first bytes; there may never be a
-    /// line end to wait for.
-    fn may_begin(&self, byte: u8) -> bool {
+    /// What cannot be HTTP (a TLS handshake, say) is refused by its first bytes: there may never be
+    /// a line end to wait for.
+    fn check_beginning(&self) -> Result<(), HandshakeError> {
+        if self.lines > 0 || self.bytes.is_empty() {
+            return Ok(());
+        }
         match self.message {
-            Message::Request => self.line > 0 || byte == b'\r' || is_token_char(byte),
-            Message::Response => STATUS_LINE.get(self.line).is_none_or(|&wanted| byte == wanted),
+            Message::Request if is_token_char(self.bytes[0]) => Ok(()),
+            Message::Request => Err(HandshakeError::Malformed),
+            Message::Response => {
+                let same = self.bytes.iter().zip(STATUS_LINE).take_while(|(a, b)| a == b).count();
+                match same {
+                    _ if same == self.bytes.len() || same == STATUS_LINE.len() => Ok(()),
+                    _ if same + 2 >= STATUS_LINE.len() => Err(HandshakeError::HttpVersion),
+                    _ => Err(HandshakeError::Malformed),
+                }
+            }
         }
     }
 
-    fn no_beginning(&self) -> HandshakeError {
-        match self.message {
-            Message::Response if self.line + 2 >= STATUS_LINE.len() => HandshakeError::HttpVersion,
-            _ => HandshakeError::Malformed,
-        }
-    }
-
-    fn too_big(&self) -> HandshakeError {
+    const fn too_big(&self) -> HandshakeError {
         match self.message {
             // RFC 9112 §3: 414 for a request target that is too long, and nothing else.
             Message::Request if self.lines == 0 => HandshakeError::TargetTooLong,
             _ => HandshakeError::HeadTooBig,
         }
     }
+}
+
+/// How many bytes come before the first control character. Eight bytes are searched at a time.
+fn before_control(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+    let mut rest = bytes;
+    while let Some((eight, after)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
+        let delete = word ^ (ONES * 0x7f);
+        // The high bit of a byte is set below 0x20, and at DEL. A borrow can set it in later bytes
+        // only, and the first one counts.
+        let below = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (below | (delete.wrapping_sub(ONES) & !delete)) & HIGH;
+        if found != 0 {
+            return bytes.len() - rest.len() + (found.trailing_zeros() / 8) as usize;
+        }
+        rest = after;
+    }
+    let control = rest.iter().position(u8::is_ascii_control).unwrap_or(rest.len());
+    bytes.len() - rest.len() + control
 }

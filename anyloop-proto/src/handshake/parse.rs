@@ -2,7 +2,9 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::MaybeUninit;
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 
@@ -12,11 +14,20 @@ use crate::error::HandshakeError;
 /// The longest URI that [`Uri`] holds, in bytes.
 const MAX_URI: usize = 65_534;
 
-/// Parses the head of a request (RFC 9112 §3).
-pub(super) fn request(head: &Head) -> Result<http::Request<Vec<u8>>, HandshakeError> {
-    let mut fields = vec![httparse::EMPTY_HEADER; head.fields()];
-    let mut parsed = httparse::Request::new(&mut fields);
-    parsed.parse(head.bytes()).map_err(|error| malformed(error, head.bytes()))?;
+/// How many fields are parsed without an allocation for them.
+const FEW_FIELDS: usize = 32;
+
+/// A field that the parser has found, or room for one.
+type Slot<'h> = MaybeUninit<httparse::Header<'h>>;
+
+/// Parses a complete head of a request (RFC 9112 §3), whose bytes the request then shares.
+pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, HandshakeError> {
+    let (count, head) = (head.fields(), Bytes::from(head.take()));
+    let (mut few, mut many) = slots(count);
+    let mut parsed = httparse::Request::new(&mut []);
+    let slots = if many.is_empty() { &mut few[..count] } else { &mut many };
+    let result = parsed.parse_with_uninit_headers(&head, slots);
+    result.map_err(|error| malformed(error, &head))?;
 
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(HandshakeError::Malformed);
@@ -24,17 +35,21 @@ pub(super) fn request(head: &Head) -> Result<http::Request<Vec<u8>>, HandshakeEr
     let mut request = http::Request::new(Vec::new());
     *request.method_mut() =
         Method::from_bytes(method.as_bytes()).map_err(|_| HandshakeError::Malformed)?;
-    *request.uri_mut() = uri(target)?;
+    *request.uri_mut() = uri(target, &head)?;
     *request.version_mut() = version(parsed.version)?;
-    *request.headers_mut() = headers(parsed.headers)?;
+    *request.headers_mut() = headers(parsed.headers, &head)?;
     Ok(request)
 }
 
-/// Parses the head of a response (RFC 9112 §4).
-pub(super) fn response(head: &Head) -> Result<http::Response<Vec<u8>>, HandshakeError> {
-    let mut fields = vec![httparse::EMPTY_HEADER; head.fields()];
-    let mut parsed = httparse::Response::new(&mut fields);
-    parsed.parse(head.bytes()).map_err(|error| match error {
+/// Parses a complete head of a response (RFC 9112 §4), whose bytes the response then shares.
+pub(super) fn response(head: &mut Head) -> Result<http::Response<Vec<u8>>, HandshakeError> {
+    let (count, head) = (head.fields(), Bytes::from(head.take()));
+    let (mut few, mut many) = slots(count);
+    let mut parsed = httparse::Response::new(&mut []);
+    let slots = if many.is_empty() { &mut few[..count] } else { &mut many };
+    let config = httparse::ParserConfig::default();
+    let result = config.parse_response_with_uninit_headers(&mut parsed, &head, slots);
+    result.map_err(|error| match error {
         httparse::Error::Version => HandshakeError::HttpVersion,
         _ => HandshakeError::Malformed,
     })?;
@@ -43,20 +58,27 @@ pub(super) fn response(head: &Head) -> Result<http::Response<Vec<u8>>, Handshake
     let mut response = http::Response::new(Vec::new());
     *response.status_mut() = status.ok_or(HandshakeError::Malformed)?;
     *response.version_mut() = version(parsed.version)?;
-    *response.headers_mut() = headers(parsed.headers)?;
+    *response.headers_mut() = headers(parsed.headers, &head)?;
     Ok(response)
+}
+
+/// Room for `count` fields: on the stack, or on the heap if there are many.
+fn slots<'h>(count: usize) -> ([Slot<'h>; FEW_FIELDS], Vec<Slot<'h>>) {
+    let many = if count > FEW_FIELDS { count } else { 0 };
+    ([const { MaybeUninit::uninit() }; FEW_FIELDS], vec![MaybeUninit::uninit(); many])
 }
 
 /// A request target. `Uri` would drop a fragment without a word; no request has one
 /// (RFC 9112 §3.2, RFC 6455 §3).
-fn uri(target: &str) -> Result<Uri, HandshakeError> {
+fn uri(target: &str, head: &Bytes) -> Result<Uri, HandshakeError> {
     if target.len() > MAX_URI {
         return Err(HandshakeError::TargetTooLong);
     }
     if target.contains('#') {
         return Err(HandshakeError::Target);
     }
-    target.parse().map_err(|_| HandshakeError::Target)
+    let target = head.slice_ref(target.as_bytes());
+    Uri::from_maybe_shared(target).map_err(|_| HandshakeError::Target)
 }
 
 fn version(minor: Option<u8>) -> Result<Version, HandshakeError> {
@@ -67,13 +89,13 @@ fn version(minor: Option<u8>) -> Result<Version, HandshakeError> {
     }
 }
 
-fn headers(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HandshakeError> {
+fn headers(fields: &[httparse::Header<'_>], head: &Bytes) -> Result<HeaderMap, HandshakeError> {
     let too_many = |_| HandshakeError::TooManyFields;
     let mut headers = HeaderMap::try_with_capacity(fields.len()).map_err(too_many)?;
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| HandshakeError::Malformed)?;
-        let value = HeaderValue::from_bytes(field.value);
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
         let value = value.map_err(|_| HandshakeError::Malformed)?;
         headers.try_append(name, value).map_err(too_many)?;
     }
