@@ -30,11 +30,13 @@ pub(super) struct Head {
     searched: usize,
     /// Where the current line begins.
     line_start: usize,
-    /// Complete lines, the first one included.
+    /// Complete lines, the first one included. A folded line counts as a part of the one before.
     lines: usize,
     empty_lines: u8,
     /// The last byte before the head was a CR.
     after_cr: bool,
+    /// A field value is folded over several lines.
+    folded: bool,
 }
 
 /// What kind of head it is.
@@ -57,6 +59,7 @@ impl Head {
             lines: 0,
             empty_lines: 0,
             after_cr: false,
+            folded: false,
         }
     }
 
@@ -72,6 +75,9 @@ impl Head {
         if let Some(end) = self.search()? {
             input.take(end - before);
             self.bytes.truncate(end);
+            if self.folded {
+                unfold(&mut self.bytes);
+            }
             return Ok(true);
         }
         if part < input.len() {
@@ -127,6 +133,9 @@ impl Head {
         self.check_beginning()?;
         let mut at = self.searched;
         loop {
+            if at == self.line_start {
+                self.check_fold();
+            }
             at += before_control(&self.bytes[at..]);
             match self.bytes[at..] {
                 // RFC 9112 §2.2: a bare CR is invalid. A bare LF may be taken for a line end, or
@@ -158,6 +167,16 @@ impl Head {
                 self.lines += 1;
                 Ok(false)
             }
+        }
+    }
+
+    /// RFC 9112 §5.2: a client takes a field value that is folded over lines, as old servers write
+    /// it. A server refuses it, and so does the parser.
+    fn check_fold(&mut self) {
+        let starts_with_space = matches!(self.bytes.get(self.line_start), Some(b' ' | b'\t'));
+        if starts_with_space && self.message == Message::Response && self.lines > 1 {
+            self.lines -= 1;
+            self.folded = true;
         }
     }
 
@@ -210,4 +229,25 @@ fn before_control(bytes: &[u8]) -> usize {
     }
     let control = rest.iter().position(u8::is_ascii_control).unwrap_or(rest.len());
     bytes.len() - rest.len() + control
+}
+
+/// Replaces each fold of a field value, a line end with the white space around it, by spaces
+/// (RFC 9112 §5.2).
+fn unfold(head: &mut [u8]) {
+    let mut at = 0;
+    while at < head.len() {
+        let start = at;
+        let mut folded = false;
+        loop {
+            match head[at..] {
+                [b' ' | b'\t', ..] => at += 1,
+                [b'\r', b'\n', b' ' | b'\t', ..] => (at, folded) = (at + 2, true),
+                _ => break,
+            }
+        }
+        if folded {
+            head[start..at].fill(b' ');
+        }
+        at += 1;
+    }
 }

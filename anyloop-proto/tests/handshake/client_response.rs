@@ -169,6 +169,38 @@ fn rfc9112_6_3_a_1xx_ends_with_its_head() {
 }
 
 #[test]
+fn rfc9112_5_2_a_folded_field_is_taken_for_spaces() {
+    let upgrade = "Upgrade: websocket\r\n";
+    for folded in [
+        "Upgrade:\r\n websocket\r\n",
+        "Upgrade: \t\r\n\t\t websocket\r\n",
+        "Upgrade: websocket \r\n\t\r\n",
+        "Upgrade:\r\n \r\n  \r\n\twebsocket\r\n \r\n",
+    ] {
+        assert_eq!(same(&changed(upgrade, folded)), CHAT, "{folded:?}");
+    }
+    // The last field, and one in whose value it shows; in pieces of any size.
+    let value = "one \t\r\n\t two\r\n three";
+    let response = swap(SAMPLE_RESPONSE, "\r\n\r\n", &format!("\r\nX: {value}\r\n \r\n\r\n"));
+    for size in 1..response.len() {
+        let mut options = client_options();
+        options.subprotocols = vec!["chat".into()];
+        options.max_fields = 5; // as many as there are
+        let (mut client, _) = client(options);
+        let mut opened = None;
+        for part in response.as_bytes().chunks(size) {
+            assert!(opened.is_none());
+            opened = answer(&mut client, part).0.unwrap();
+        }
+        let headers = opened.unwrap().response.into_parts().0.headers;
+        assert_eq!((headers.len(), headers["x"].as_bytes()), (5, &b"one      two   three"[..]));
+    }
+    // What it is folded into still has to be right.
+    let connection = changed("Connection: Upgrade\r\n", "Connection: Up\r\n grade\r\n");
+    assert_eq!(connection, Err(HandshakeError::Invalid(Field::Connection)));
+}
+
+#[test]
 fn only_http_1_1_upgrades() {
     assert_eq!(changed("HTTP/1.1", "HTTP/1.0"), Err(HandshakeError::HttpVersion));
     assert_eq!(changed("HTTP/1.1", "HTTP/1.2"), Err(HandshakeError::HttpVersion));
@@ -182,7 +214,9 @@ fn what_is_not_http_fails_at_once() {
     }
     for (from, to) in [
         ("websocket\r\n", "websocket\n"),
-        ("Upgrade: websocket\r\n", "Upgrade: websocket\r\n folded\r\n"),
+        ("101 Switching", "101\r\n Switching"),
+        ("Protocols\r\n", "Protocols\r\n \r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade:\r\n\r websocket\r\n"),
         ("Upgrade: websocket\r\n", "Upgrade : websocket\r\n"),
         ("HTTP/1.1 101", "HTTP/1.1 1x1"),
         ("HTTP/1.1 101", "HTTP/1.1 001"),
