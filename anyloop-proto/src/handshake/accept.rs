@@ -81,10 +81,7 @@ pub(super) fn open(
         None => (None, None),
     };
 
-    let mut head = HeadWriter::response(StatusCode::SWITCHING_PROTOCOLS, out)
-        .field("Upgrade", "websocket")
-        .field("Connection", "Upgrade")
-        .field("Sec-WebSocket-Accept", &upgrade.accept);
+    let mut head = HeadWriter::switching_protocols(&upgrade.accept, out);
     if let Some(subprotocol) = &subprotocol {
         head = head.field("Sec-WebSocket-Protocol", subprotocol);
     }
@@ -95,15 +92,17 @@ pub(super) fn open(
 
     let mut response = http::Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    // A map that is full has no room for the handshake's fields.
+    let _ = headers.try_reserve(3);
+    let _ = headers.try_insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let _ = headers.try_insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     for (name, value) in [
-        (header::UPGRADE, Some("websocket")),
-        (header::CONNECTION, Some("Upgrade")),
-        (header::SEC_WEBSOCKET_ACCEPT, Some(&*upgrade.accept)),
-        (header::SEC_WEBSOCKET_PROTOCOL, subprotocol.as_deref()),
-        (header::SEC_WEBSOCKET_EXTENSIONS, extension.as_deref()),
+        (header::SEC_WEBSOCKET_ACCEPT, Some(&upgrade.accept[..])),
+        (header::SEC_WEBSOCKET_PROTOCOL, subprotocol.as_ref().map(String::as_bytes)),
+        (header::SEC_WEBSOCKET_EXTENSIONS, extension.as_ref().map(String::as_bytes)),
     ] {
-        // Tokens and base64 are values; a map that is full has no room for them.
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        // Tokens and base64 are values.
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
             let _ = headers.try_insert(name, value);
         }
     }

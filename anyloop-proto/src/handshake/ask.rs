@@ -7,7 +7,7 @@ use core::fmt;
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::extensions::Extension;
-use super::fields::{at_most_one, is_reserved, is_token, repeated};
+use super::fields::{Fields, is_reserved, is_token, repeated};
 use super::options::ClientOptions;
 use super::uri::{Authority, Target};
 use super::write::HeadWriter;
@@ -109,7 +109,8 @@ fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
 }
 
 fn host<'a>(target: &'a Target, headers: &'a HeaderMap) -> Result<&'a str, RequestError> {
-    let host = at_most_one(headers, Field::Host).map_err(|_| RequestError::InvalidHost)?;
+    let host =
+        Fields::of(headers).at_most_one(Field::Host).map_err(|_| RequestError::InvalidHost)?;
     let Some(host) = host else { return Ok(target.host_header()) };
     let host = host.to_str().map_err(|_| RequestError::InvalidHost)?;
     Authority::parse(host).map_err(|_| RequestError::InvalidHost)?;

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use http::{HeaderMap, StatusCode, Version};
 
-use super::fields::{content_length, elements};
+use super::fields::Fields;
 use crate::error::{Field, HandshakeError};
 use crate::input::Input;
 
@@ -27,18 +27,18 @@ impl Framing {
     /// The framing of a request. Anything doubtful is an error: what two parties read differently
     /// smuggles requests (RFC 9112 §11.2).
     pub(super) fn of_request(
-        headers: &HeaderMap,
+        fields: &Fields<'_>,
         version: Version,
     ) -> Result<Self, HandshakeError> {
-        let length = content_length(headers)?;
-        if !headers.contains_key(http::header::TRANSFER_ENCODING) {
+        let length = fields.content_length()?;
+        if !fields.has(Field::TransferEncoding) {
             return Ok(Self::Length(length.unwrap_or(0)));
         }
         // RFC 9112 §6.1: faulty with HTTP/1.0, and an attack together with Content-Length.
         if version == Version::HTTP_10 || length.is_some() {
             return Err(HandshakeError::Invalid(Field::TransferEncoding));
         }
-        if !is_chunked(headers) {
+        if !is_chunked(fields) {
             return Err(HandshakeError::Unsupported(Field::TransferEncoding));
         }
         Ok(Self::Chunked)
@@ -47,14 +47,15 @@ impl Framing {
     /// The framing of a response to a GET. What is doubtful goes to the end of the byte stream,
     /// which ends in any case.
     pub(super) fn of_response(headers: &HeaderMap, status: StatusCode) -> Self {
+        let fields = Fields::of(headers);
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             Self::Length(0)
-        } else if is_chunked(headers) {
+        } else if is_chunked(&fields) {
             Self::Chunked
-        } else if headers.contains_key(http::header::TRANSFER_ENCODING) {
+        } else if fields.has(Field::TransferEncoding) {
             Self::ToEnd
         } else {
-            content_length(headers).ok().flatten().map_or(Self::ToEnd, Self::Length)
+            fields.content_length().ok().flatten().map_or(Self::ToEnd, Self::Length)
         }
     }
 }
@@ -210,8 +211,8 @@ impl Body {
     }
 }
 
-fn is_chunked(headers: &HeaderMap) -> bool {
-    let mut codings = elements(headers, Field::TransferEncoding);
+fn is_chunked(fields: &Fields<'_>) -> bool {
+    let mut codings = fields.elements(Field::TransferEncoding);
     let chunked = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
     chunked && codings.next().is_none()
 }

@@ -1,6 +1,5 @@
 //! The client's side of the opening handshake (RFC 6455 §4.1).
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -54,7 +53,7 @@ const MAX_INTERIM: u8 = 16;
 pub struct ClientHandshake {
     options: Arc<ClientOptions>,
     /// What Sec-WebSocket-Accept has to be.
-    accept: String,
+    accept: key::Accept,
     step: Step,
     /// Bytes of heads so far, those of interim responses included.
     head_size: usize,

@@ -6,10 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use http::HeaderMap;
-use http::header::SEC_WEBSOCKET_EXTENSIONS;
-
-use super::fields::{is_token, is_token_char};
+use super::fields::{Fields, as_token, is_token, is_token_char};
 use crate::error::{Field, HandshakeError};
 use crate::extension::{Decoder, Encoder};
 
@@ -218,11 +215,11 @@ impl Extension {
 }
 
 /// All extensions in the field, over all its lines. A field without elements is as good as none:
-/// recipients accept it (RFC 9110 §5.6.1).
-pub(super) fn parse(headers: &HeaderMap) -> Result<Vec<Extension>, HandshakeError> {
+/// recipients accept it (RFC 9110 §5.6.1). Unless they are to be kept, they are only checked.
+pub(super) fn parse(fields: &Fields<'_>, keep: bool) -> Result<Vec<Extension>, HandshakeError> {
     let mut extensions = Vec::new();
-    for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
-        Parser(line.as_bytes()).list(&mut extensions).ok_or(INVALID)?;
+    for line in fields.lines(Field::SecWebSocketExtensions) {
+        Parser { rest: line.as_bytes(), keep }.list(&mut extensions).ok_or(INVALID)?;
     }
     Ok(extensions)
 }
@@ -242,9 +239,9 @@ pub(super) fn choose(
 /// Client: checks the server's choice. There is one at most, since a connection has room for one.
 pub(super) fn confirm(
     negotiators: &[Arc<dyn Negotiator>],
-    headers: &HeaderMap,
+    fields: &Fields<'_>,
 ) -> Result<Option<(Extension, Codec)>, HandshakeError> {
-    let mut answers = parse(headers)?.into_iter();
+    let mut answers = parse(fields, true)?.into_iter();
     let Some(answer) = answers.next() else { return Ok(None) };
     if let Some(second) = answers.next() {
         let again = second.name == answer.name;
@@ -266,19 +263,28 @@ pub(super) fn confirm(
 /// extension       = extension-token *( ";" extension-param )
 /// extension-param = token [ "=" (token | quoted-string) ]
 /// ```
-struct Parser<'l>(&'l [u8]);
+struct Parser<'l> {
+    rest: &'l [u8],
+    /// Whether what is parsed is kept: memory is needed for nothing else.
+    keep: bool,
+}
 
 impl Parser<'_> {
     fn list(&mut self, extensions: &mut Vec<Extension>) -> Option<()> {
         loop {
             self.space();
-            match self.0.first() {
+            match self.rest.first() {
                 None => return Some(()),
                 Some(b',') => {} // an empty element (RFC 9110 §5.6.1.2)
-                Some(_) => extensions.push(self.extension()?),
+                Some(_) => {
+                    let extension = self.extension()?;
+                    if self.keep {
+                        extensions.push(extension);
+                    }
+                }
             }
             if !self.eat(b',') {
-                return self.0.is_empty().then_some(());
+                return self.rest.is_empty().then_some(());
             }
         }
     }
@@ -297,7 +303,9 @@ impl Parser<'_> {
             } else {
                 None
             };
-            params.0.push((name, value));
+            if self.keep {
+                params.0.push((name, value));
+            }
             self.space();
         }
         Some(Extension { name, params })
@@ -308,23 +316,26 @@ impl Parser<'_> {
     }
 
     fn token(&mut self) -> Option<String> {
-        let end = self.0.iter().position(|&byte| !is_token_char(byte)).unwrap_or(self.0.len());
-        let (token, rest) = self.0.split_at(end);
-        self.0 = rest;
-        (!token.is_empty()).then(|| token.iter().copied().map(char::from).collect())
+        let end =
+            self.rest.iter().position(|&byte| !is_token_char(byte)).unwrap_or(self.rest.len());
+        let (token, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        let token = as_token(token)?;
+        Some(if self.keep { token.into() } else { String::new() })
     }
 
     /// RFC 6455 §9.1: the value after unescaping must be a token, too.
     fn quoted(&mut self) -> Option<String> {
         let mut value = String::new();
+        let mut empty = true;
         loop {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
+            let (&byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
             let byte = match byte {
-                b'"' => return (!value.is_empty()).then_some(value),
+                b'"' => return (!empty).then_some(value),
                 b'\\' => {
-                    let (&escaped, rest) = self.0.split_first()?;
-                    self.0 = rest;
+                    let (&escaped, rest) = self.rest.split_first()?;
+                    self.rest = rest;
                     escaped
                 }
                 _ => byte,
@@ -332,18 +343,21 @@ impl Parser<'_> {
             if !is_token_char(byte) {
                 return None;
             }
-            value.push(char::from(byte));
+            empty = false;
+            if self.keep {
+                value.push(char::from(byte));
+            }
         }
     }
 
     fn space(&mut self) {
-        self.0 = self.0.trim_ascii_start();
+        self.rest = self.rest.trim_ascii_start();
     }
 
     fn eat(&mut self, wanted: u8) -> bool {
-        match self.0.split_first() {
+        match self.rest.split_first() {
             Some((&byte, rest)) if byte == wanted => {
-                self.0 = rest;
+                self.rest = rest;
                 true
             }
             _ => false,

@@ -7,8 +7,136 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Field, HandshakeError};
 
+/// The fields of a head on which a handshake depends, found in one pass.
+pub(super) struct Fields<'h> {
+    headers: &'h HeaderMap,
+    /// The first value of each, by [`Field`].
+    first: [Option<&'h HeaderValue>; COUNT],
+    /// Whether there are more, as one bit for each.
+    repeated: u16,
+}
+
+/// How many variants [`Field`] has.
+const COUNT: usize = Field::Upgrade as usize + 1;
+
+impl<'h> Fields<'h> {
+    pub(super) fn of(headers: &'h HeaderMap) -> Self {
+        let (mut first, mut repeated) = ([None; COUNT], 0);
+        for (name, value) in headers {
+            let Some(field) = known(name) else { continue };
+            match &mut first[field as usize] {
+                Some(_) => repeated |= 1 << field as u16,
+                none => *none = Some(value),
+            }
+        }
+        Self { headers, first, repeated }
+    }
+
+    /// Whether the field is there at all.
+    pub(super) const fn has(&self, field: Field) -> bool {
+        self.first[field as usize].is_some()
+    }
+
+    const fn is_repeated(&self, field: Field) -> bool {
+        self.repeated & (1 << field as u16) != 0
+    }
+
+    /// The values of a field, one for each line.
+    pub(super) fn lines(&self, field: Field) -> impl Iterator<Item = &'h HeaderValue> + use<'h> {
+        let all = self.is_repeated(field).then(|| self.headers.get_all(name(field)));
+        let more = all.map(|all| all.into_iter().skip(1));
+        self.first[field as usize].into_iter().chain(more.into_iter().flatten())
+    }
+
+    /// The value of a field that stands at most once.
+    pub(super) const fn at_most_one(
+        &self,
+        field: Field,
+    ) -> Result<Option<&'h HeaderValue>, HandshakeError> {
+        if self.is_repeated(field) {
+            return Err(HandshakeError::Duplicate(field));
+        }
+        Ok(self.first[field as usize])
+    }
+
+    /// The value of a field that stands exactly once.
+    pub(super) fn exactly_one(&self, field: Field) -> Result<&'h HeaderValue, HandshakeError> {
+        self.at_most_one(field)?.ok_or(HandshakeError::Missing(field))
+    }
+
+    /// The elements of a comma-separated list that may be spread over several lines. Empty ones are
+    /// passed over (RFC 9110 §5.6.1.2). Not for lists whose elements may hold quoted strings.
+    pub(super) fn elements(&self, field: Field) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+        self.lines(field).flat_map(|line| elements(line.as_bytes()))
+    }
+
+    /// Whether a list has `token`, best in its usual spelling, as one of its elements, in any case.
+    /// Never a substring.
+    pub(super) fn has_token(&self, field: Field, token: &str) -> bool {
+        let token = token.as_bytes();
+        self.lines(field).any(|line| {
+            let line = line.as_bytes();
+            line == token // nearly always
+                || elements(line).any(|element| element.eq_ignore_ascii_case(token))
+        })
+    }
+
+    /// A list of tokens without repetition. A field without elements is as good as none: recipients
+    /// accept it (RFC 9110 §5.6.1), though RFC 6455 §11.3.4 asks senders for one at least.
+    pub(super) fn unique_tokens(&self, field: Field) -> Result<Vec<String>, HandshakeError> {
+        let mut tokens: Vec<String> = Vec::new();
+        for element in self.elements(field) {
+            let token = as_token(element).ok_or(HandshakeError::Invalid(field))?;
+            tokens.push(token.into());
+        }
+        if repeated(&tokens).is_some() {
+            return Err(HandshakeError::Duplicate(field));
+        }
+        Ok(tokens)
+    }
+
+    /// The declared length of a body, in bytes. Repeated equal values count as one (RFC 9110 §8.6);
+    /// a value out of range is larger than any limit.
+    pub(super) fn content_length(&self) -> Result<Option<u64>, HandshakeError> {
+        let mut length = None;
+        for value in self.lines(Field::ContentLength) {
+            for element in value.as_bytes().split(|&byte| byte == b',').map(trim) {
+                let digits = core::str::from_utf8(element).ok();
+                let digits = digits
+                    .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+                    .ok_or(HandshakeError::Invalid(Field::ContentLength))?;
+                let this = digits.parse().unwrap_or(u64::MAX);
+                if length.is_some_and(|other| other != this) {
+                    return Err(HandshakeError::Duplicate(Field::ContentLength));
+                }
+                length = Some(this);
+            }
+        }
+        Ok(length)
+    }
+}
+
+/// The field of this name, if a handshake depends on it.
+fn known(name: &HeaderName) -> Option<Field> {
+    Some(match name.as_str() {
+        "connection" => Field::Connection,
+        "content-length" => Field::ContentLength,
+        "expect" => Field::Expect,
+        "host" => Field::Host,
+        "origin" => Field::Origin,
+        "sec-websocket-accept" => Field::SecWebSocketAccept,
+        "sec-websocket-extensions" => Field::SecWebSocketExtensions,
+        "sec-websocket-key" => Field::SecWebSocketKey,
+        "sec-websocket-protocol" => Field::SecWebSocketProtocol,
+        "sec-websocket-version" => Field::SecWebSocketVersion,
+        "transfer-encoding" => Field::TransferEncoding,
+        "upgrade" => Field::Upgrade,
+        _ => return None,
+    })
+}
+
 /// The name under which a field stands in a header map.
-pub(super) const fn name(field: Field) -> HeaderName {
+const fn name(field: Field) -> HeaderName {
     match field {
         Field::Connection => header::CONNECTION,
         Field::ContentLength => header::CONTENT_LENGTH,
@@ -25,58 +153,9 @@ pub(super) const fn name(field: Field) -> HeaderName {
     }
 }
 
-/// The value of a field that stands at most once.
-pub(super) fn at_most_one(
-    headers: &HeaderMap,
-    field: Field,
-) -> Result<Option<&HeaderValue>, HandshakeError> {
-    let mut values = headers.get_all(name(field)).iter();
-    let value = values.next();
-    if values.next().is_some() {
-        return Err(HandshakeError::Duplicate(field));
-    }
-    Ok(value)
-}
-
-/// The value of a field that stands exactly once.
-pub(super) fn exactly_one(
-    headers: &HeaderMap,
-    field: Field,
-) -> Result<&HeaderValue, HandshakeError> {
-    at_most_one(headers, field)?.ok_or(HandshakeError::Missing(field))
-}
-
-/// The elements of a comma-separated list that may be spread over several lines. Empty ones are
-/// passed over (RFC 9110 §5.6.1.2). Not for lists whose elements may hold quoted strings.
-pub(super) fn elements(headers: &HeaderMap, field: Field) -> impl Iterator<Item = &[u8]> {
-    headers
-        .get_all(name(field))
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .map(trim)
-        .filter(|element| !element.is_empty())
-}
-
-/// Whether a list has `token` as one of its elements, in any case. Never a substring.
-pub(super) fn has_token(headers: &HeaderMap, field: Field, token: &str) -> bool {
-    elements(headers, field).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// A list of tokens without repetition. A field without elements is as good as none: recipients
-/// accept it (RFC 9110 §5.6.1), though RFC 6455 §11.3.4 asks senders for one at least.
-pub(super) fn unique_tokens(
-    headers: &HeaderMap,
-    field: Field,
-) -> Result<Vec<String>, HandshakeError> {
-    let mut tokens: Vec<String> = Vec::new();
-    for element in elements(headers, field) {
-        let token = as_token(element).ok_or(HandshakeError::Invalid(field))?;
-        tokens.push(token.into());
-    }
-    if repeated(&tokens).is_some() {
-        return Err(HandshakeError::Duplicate(field));
-    }
-    Ok(tokens)
+/// The elements of one line of a list.
+fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
 /// One that stands in the list twice. Sorts: a peer decides how many there are.
@@ -84,26 +163,6 @@ pub(super) fn repeated(tokens: &[String]) -> Option<&String> {
     let mut sorted: Vec<&String> = tokens.iter().collect();
     sorted.sort_unstable();
     sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-}
-
-/// The declared length of a body, in bytes. Repeated equal values count as one (RFC 9110 §8.6); a
-/// value out of range is larger than any limit.
-pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HandshakeError> {
-    let mut length = None;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        for element in value.as_bytes().split(|&byte| byte == b',').map(trim) {
-            let digits = core::str::from_utf8(element).ok();
-            let digits = digits
-                .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
-                .ok_or(HandshakeError::Invalid(Field::ContentLength))?;
-            let this = digits.parse().unwrap_or(u64::MAX);
-            if length.is_some_and(|other| other != this) {
-                return Err(HandshakeError::Duplicate(Field::ContentLength));
-            }
-            length = Some(this);
-        }
-    }
-    Ok(length)
 }
 
 /// Whether these bytes are a token (RFC 9110 §5.6.2).

@@ -33,9 +33,16 @@ pub(super) fn is_valid(key: &[u8]) -> bool {
     LENIENT.decode_slice(key, &mut nonce) == Ok(16)
 }
 
+/// A value of Sec-WebSocket-Accept: the base64 of 20 bytes.
+pub(super) type Accept = [u8; 28];
+
 /// The value of Sec-WebSocket-Accept for this key.
-pub(super) fn accept(key: &[u8]) -> String {
-    encode(&Sha1::new().chain_update(key).chain_update(GUID).finalize())
+pub(super) fn accept(key: &[u8]) -> Accept {
+    let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    let mut accept = [0; 28];
+    // It has the size of the result.
+    let _ = general_purpose::STANDARD.encode_slice(hash, &mut accept);
+    accept
 }
 
 /// Base64, padded.

@@ -4,11 +4,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Method, Uri, Version};
 
 use super::body::Framing;
 use super::extensions::{self, Extension};
-use super::fields::{at_most_one, elements, exactly_one, has_token, name, unique_tokens};
+use super::fields::Fields;
 use super::key;
 use super::options::ServerOptions;
 use super::uri::Authority;
@@ -47,7 +47,7 @@ pub struct Request {
 #[derive(Debug)]
 pub(super) struct Upgrade {
     /// The answer to its key.
-    pub(super) accept: String,
+    pub(super) accept: key::Accept,
     pub(super) subprotocols: Vec<String>,
     pub(super) offers: Vec<Extension>,
 }
@@ -118,17 +118,17 @@ pub(super) fn check(
     http: http::Request<Vec<u8>>,
     options: &ServerOptions,
 ) -> Result<Checked, HandshakeError> {
-    let (headers, version) = (http.headers(), http.version());
+    let (fields, version) = (Fields::of(http.headers()), http.version());
     check_target(http.method(), http.uri())?;
-    check_host(headers, version)?;
-    let framing = Framing::of_request(headers, version)?;
+    check_host(&fields, version)?;
+    let framing = Framing::of_request(&fields, version)?;
 
     // RFC 9110 §7.8: Upgrade in an HTTP/1.0 request is to be ignored.
-    let upgrade = (version == Version::HTTP_11 && has_token(headers, Field::Upgrade, "websocket"))
-        .then(|| check_upgrade(&http, framing, options))
+    let upgrade = (version == Version::HTTP_11 && fields.has_token(Field::Upgrade, "websocket"))
+        .then(|| check_upgrade(http.method(), &fields, framing, options))
         .transpose()?;
 
-    let expects_continue = check_expect(headers)? && version == Version::HTTP_11;
+    let expects_continue = check_expect(&fields)? && version == Version::HTTP_11;
     Ok(Checked { request: Request { http, upgrade }, framing, expects_continue })
 }
 
@@ -143,8 +143,8 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), HandshakeError> {
 }
 
 /// RFC 9112 §3.2: no Host, two of them, or an invalid one is 400; HTTP/1.0 did not know it.
-fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HandshakeError> {
-    let host = match at_most_one(headers, Field::Host)? {
+fn check_host(fields: &Fields<'_>, version: Version) -> Result<(), HandshakeError> {
+    let host = match fields.at_most_one(Field::Host)? {
         Some(host) => host,
         None if version == Version::HTTP_10 => return Ok(()),
         None => return Err(HandshakeError::Missing(Field::Host)),
@@ -154,9 +154,9 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HandshakeErro
 }
 
 /// Whether 100 (Continue) is expected. There is nothing else to expect (RFC 9110 §10.1.1).
-fn check_expect(headers: &HeaderMap) -> Result<bool, HandshakeError> {
+fn check_expect(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
     let mut expects = false;
-    for expectation in elements(headers, Field::Expect) {
+    for expectation in fields.elements(Field::Expect) {
         if !expectation.eq_ignore_ascii_case(b"100-continue") {
             return Err(HandshakeError::Unsupported(Field::Expect));
         }
@@ -167,16 +167,16 @@ fn check_expect(headers: &HeaderMap) -> Result<bool, HandshakeError> {
 
 /// The rules of RFC 6455 §4.2.1 for a request that wants to be a WebSocket.
 fn check_upgrade(
-    http: &http::Request<Vec<u8>>,
+    method: &Method,
+    fields: &Fields<'_>,
     framing: Framing,
     options: &ServerOptions,
 ) -> Result<Upgrade, HandshakeError> {
-    let headers = http.headers();
-    if *http.method() != Method::GET {
+    if *method != Method::GET {
         return Err(HandshakeError::Method);
     }
-    if !has_token(headers, Field::Connection, "upgrade") {
-        return Err(match headers.contains_key(name(Field::Connection)) {
+    if !fields.has_token(Field::Connection, "Upgrade") {
+        return Err(match fields.has(Field::Connection) {
             true => HandshakeError::Invalid(Field::Connection),
             false => HandshakeError::Missing(Field::Connection),
         });
@@ -188,24 +188,24 @@ fn check_upgrade(
         _ => return Err(HandshakeError::Invalid(Field::ContentLength)),
     }
     // The version comes first: another one may have other rules for the rest (RFC 6455 §4.4).
-    if exactly_one(headers, Field::SecWebSocketVersion)?.as_bytes() != b"13" {
+    if fields.exactly_one(Field::SecWebSocketVersion)?.as_bytes() != b"13" {
         return Err(HandshakeError::Version);
     }
-    let key = exactly_one(headers, Field::SecWebSocketKey)?.as_bytes();
+    let key = fields.exactly_one(Field::SecWebSocketKey)?.as_bytes();
     if !key::is_valid(key) {
         return Err(HandshakeError::Invalid(Field::SecWebSocketKey));
     }
-    check_origin(headers, options)?;
+    check_origin(fields, options)?;
     Ok(Upgrade {
         accept: key::accept(key),
-        subprotocols: unique_tokens(headers, Field::SecWebSocketProtocol)?,
-        offers: extensions::parse(headers)?,
+        subprotocols: fields.unique_tokens(Field::SecWebSocketProtocol)?,
+        offers: extensions::parse(fields, !options.extensions.is_empty())?,
     })
 }
 
 /// RFC 6455 §4.2.2 /4/ and §10.2.
-fn check_origin(headers: &HeaderMap, options: &ServerOptions) -> Result<(), HandshakeError> {
-    let Some(origin) = at_most_one(headers, Field::Origin)? else { return Ok(()) };
+fn check_origin(fields: &Fields<'_>, options: &ServerOptions) -> Result<(), HandshakeError> {
+    let Some(origin) = fields.at_most_one(Field::Origin)? else { return Ok(()) };
     let origin = origin.to_str().map_err(|_| HandshakeError::Invalid(Field::Origin))?;
     if options.origins.allows(origin) { Ok(()) } else { Err(HandshakeError::OriginRefused) }
 }

@@ -315,6 +315,11 @@ impl ServerHandshake {
                 if expects_continue && !body.is_whole() && input.is_empty() {
                     HeadWriter::response(StatusCode::CONTINUE, out.buffer()).end();
                 }
+                if body.is_whole() {
+                    self.step = Step::Awaiting;
+                    self.request = Some(request);
+                    return Ok(true);
+                }
                 self.step = Step::Body(body, Box::new(request));
                 self.read_body(input)
             }

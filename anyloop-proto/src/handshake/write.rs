@@ -5,6 +5,8 @@ use std::io::Write as _;
 
 use http::{HeaderMap, StatusCode};
 
+use super::key;
+
 /// Appends a head, field by field, to a buffer.
 ///
 /// Values come from `http` types or were checked to be tokens: none can hold a line end.
@@ -20,6 +22,13 @@ impl<'o> HeadWriter<'o> {
         let reason = status.canonical_reason().unwrap_or_default();
         let code = status.as_str();
         Self(out).put(&[b"HTTP/1.1 ", code.as_bytes(), b" ", reason.as_bytes(), b"\r\n"])
+    }
+
+    /// A response that opens a connection, with the fields that all of them have (RFC 6455 §4.2.2).
+    pub(super) fn switching_protocols(accept: &key::Accept, out: &'o mut Vec<u8>) -> Self {
+        const FIRST: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Accept: ";
+        Self(out).put(&[FIRST, accept, b"\r\n"])
     }
 
     pub(super) fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
@@ -44,6 +53,7 @@ impl<'o> HeadWriter<'o> {
     }
 
     fn put(self, parts: &[&[u8]]) -> Self {
+        self.0.reserve(parts.iter().map(|part| part.len()).sum());
         for part in parts {
             self.0.extend_from_slice(part);
         }

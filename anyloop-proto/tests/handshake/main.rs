@@ -6,7 +6,10 @@ mod client_request;
 mod client_response;
 mod drive;
 mod extensions;
+#[path = "../protocol/heap.rs"]
+mod heap;
 mod limits;
+mod memory;
 mod origin;
 mod pair;
 mod properties;
