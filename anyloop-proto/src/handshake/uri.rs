@@ -1,5 +1,6 @@
 //! What a client connects to: `ws` and `wss` URIs (RFC 6455 §3).
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -22,12 +23,17 @@ use super::key;
 /// assert_eq!((target.host(), target.port()), ("2001:db8::17", 9443));
 /// assert_eq!(target.host_header(), "[2001:db8::17]:9443");
 /// assert_eq!(target.path_and_query(), "/chat?room=1");
+///
+/// let target: Target = "ws://[fe80::1%25eth0]/".parse()?; // RFC 6874
+/// assert_eq!((target.host(), target.zone()), ("fe80::1", Some("eth0")));
+/// assert_eq!(target.host_header(), "[fe80::1]");
 /// # Ok::<(), anyloop_proto::handshake::UriError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     secure: bool,
     host: String,
+    zone: Option<String>,
     port: u16,
     host_header: String,
     path_and_query: String,
@@ -41,10 +47,18 @@ impl Target {
         self.secure
     }
 
-    /// The host to look up or connect to; an IPv6 address without brackets.
+    /// The host to look up or connect to; an IPv6 address without brackets and without its
+    /// [zone](Self::zone).
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The zone identifier of an IPv6 address (RFC 6874), decoded: the name or number of the network
+    /// interface on this machine. To connect, `host` and `zone` are joined by `%`.
+    #[must_use]
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// The port: 80 for `ws` and 443 for `wss` unless the URI says otherwise.
@@ -53,8 +67,8 @@ impl Target {
         self.port
     }
 
-    /// The value of the Host field: an IPv6 address in brackets, the port only if it is not the
-    /// scheme's default (RFC 6455 §4.1).
+    /// The value of the Host field: an IPv6 address in brackets and without a zone (RFC 6874 §3), the
+    /// port only if it is not the scheme's default (RFC 6455 §4.1).
     #[must_use]
     pub fn host_header(&self) -> &str {
         &self.host_header
@@ -101,7 +115,8 @@ impl FromStr for Target {
             None => (None, authority),
         };
 
-        let Authority { host, port } = Authority::parse(host_and_port)?;
+        let (zone, without_zone) = split_zone(host_and_port)?;
+        let Authority { host, port } = Authority::parse(&without_zone)?;
         let default = if secure { 443 } else { 80 };
         let port = match port {
             Some(0) => return Err(UriError::Port),
@@ -118,6 +133,7 @@ impl FromStr for Target {
             host: match host {
                 Host::Name(host) | Host::V6(host) => host.into(),
             },
+            zone,
             port,
             host_header: if port == default { bracketed } else { format!("{bracketed}:{port}") },
             path_and_query: match path_and_query.strip_prefix('/') {
@@ -132,8 +148,8 @@ impl FromStr for Target {
 /// RFC 3986 §3.2.1. Others, such as a backslash, are what parsers differ about: where one sees a user,
 /// another would see the host.
 const fn is_userinfo_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b':')
+    is_unreserved(byte)
+        || matches!(byte, b'%' | b':')
         || matches!(
             byte,
             b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
@@ -152,7 +168,14 @@ impl fmt::Display for Target {
     /// As a URI, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "wss" } else { "ws" };
-        write!(f, "{scheme}://{}{}", self.host_header, self.path_and_query)
+        write!(f, "{scheme}://")?;
+        match (&self.zone, self.host_header.split_once(']')) {
+            (Some(zone), Some((address, port))) => {
+                write!(f, "{address}%25{}]{port}", percent_encoded(zone))?;
+            }
+            _ => f.write_str(&self.host_header)?,
+        }
+        f.write_str(&self.path_and_query)
     }
 }
 
@@ -181,7 +204,8 @@ pub enum UriError {
     Character(char),
     /// A fragment (`#`), which RFC 6455 §3 forbids.
     Fragment,
-    /// A host that is neither a name nor an IP address.
+    /// A host that is neither a name nor an IP address, or an IPv6 address with an invalid zone: it
+    /// follows `%25`, in percent-encoding (RFC 6874).
     Host,
     /// There is no host.
     MissingHost,
@@ -260,6 +284,29 @@ impl<'a> Authority<'a> {
     }
 }
 
+/// Takes the zone identifier out of an IPv6 address in brackets (RFC 6874 §2). Returns it, decoded,
+/// and the authority without it.
+fn split_zone(authority: &str) -> Result<(Option<String>, Cow<'_, str>), UriError> {
+    let literal = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let split = literal.and_then(|(inner, rest)| Some((inner.split_once('%')?, rest)));
+    let Some(((address, zone), rest)) = split else { return Ok((None, authority.into())) };
+    let zone = zone.strip_prefix("25").filter(|zone| zone.bytes().all(is_zone_char));
+    let zone = zone.and_then(percent_decoded).and_then(|zone| String::from_utf8(zone).ok());
+    // An interface has no name with control characters, and the system would cut it at a zero.
+    let zone = zone.filter(|zone| !zone.is_empty() && !zone.chars().any(char::is_control));
+    Ok((Some(zone.ok_or(UriError::Host)?), format!("[{address}]{rest}").into()))
+}
+
+/// RFC 6874 §2: unreserved characters, and percent-encoding.
+const fn is_zone_char(byte: u8) -> bool {
+    is_unreserved(byte) || byte == b'%'
+}
+
+/// RFC 3986 §2.3.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
 /// `reg-name` of RFC 3986 §3.2.2, which includes IPv4 addresses.
 fn is_name(mut bytes: &[u8]) -> bool {
     loop {
@@ -282,7 +329,8 @@ fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
         return Ok(None);
     }
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
+    let decoded = percent_decoded(user).zip(percent_decoded(password));
+    let (user, password) = decoded.ok_or(UriError::UserInfo)?;
     // The first colon ends the user: one inside would shift the border.
     if user.contains(&b':') || user.iter().chain(&password).any(u8::is_ascii_control) {
         return Err(UriError::UserInfo);
@@ -294,20 +342,30 @@ fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     Ok(Some(value))
 }
 
-fn percent_decoded(text: &str) -> Result<Vec<u8>, UriError> {
+/// `None` if a percent sign is not followed by two hexadecimal digits.
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'%' => {
                 let mut digit = || char::from(bytes.next()?).to_digit(16);
-                let (high, low) = (digit(), digit());
-                let value = high.zip(low).map(|(high, low)| (high << 4 | low) as u8);
-                value.ok_or(UriError::UserInfo)?
+                let (high, low) = (digit()?, digit()?);
+                (high << 4 | low) as u8
             }
-            b'@' => return Err(UriError::UserInfo),
             _ => byte,
         });
     }
-    Ok(decoded)
+    Some(decoded)
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            _ if is_unreserved(byte) => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }

@@ -117,8 +117,24 @@ fn rfc9112_3_2_host_stands_exactly_once() {
 #[test]
 fn rfc9112_3_2_an_invalid_host_is_400() {
     for host in [
-        "", "a b", "a/b", "user@a", "a:b", "a:99999", "a:1:2", "[::1", "::1", "[a]", "[::1]x",
-        "a?b", "a#b", "a%zz", "\u{e9}", ":80", "a\\b",
+        "",
+        "a b",
+        "a/b",
+        "user@a",
+        "a:b",
+        "a:99999",
+        "a:1:2",
+        "[::1",
+        "::1",
+        "[fe80::1%25eth0]",
+        "[a]",
+        "[::1]x",
+        "a?b",
+        "a#b",
+        "a%zz",
+        "\u{e9}",
+        ":80",
+        "a\\b",
     ] {
         let request = sample("server.example.com", host);
         let (status, error, _) = refused(request);

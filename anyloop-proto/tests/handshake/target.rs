@@ -59,6 +59,19 @@ fn rfc6455_3_what_is_no_websocket_uri() {
         ("ws://[::1]x", UriError::Host),
         ("ws://[127.0.0.1]", UriError::Host),
         ("ws://a%62", UriError::Host),
+        ("ws://[fe80::1%eth0]", UriError::Host),
+        ("ws://[fe80::1%25]", UriError::Host),
+        ("ws://[fe80::1%25a%]", UriError::Host),
+        ("ws://[fe80::1%25a%4]", UriError::Host),
+        ("ws://[fe80::1%25a%zz]", UriError::Host),
+        ("ws://[fe80::1%25a:b]", UriError::Host),
+        ("ws://[fe80::1%25a%00]", UriError::Host),
+        ("ws://[fe80::1%25a%0d%0a]", UriError::Host),
+        ("ws://[fe80::1%25%ff]", UriError::Host),
+        ("ws://[127.0.0.1%25eth0]", UriError::Host),
+        ("ws://[%25eth0]", UriError::Host),
+        ("ws://fe80::1%25eth0/", UriError::Port),
+        ("ws://127.0.0.1%25eth0/", UriError::Host),
         ("ws://a\\b", UriError::Host),
         ("ws://a/b c", UriError::Character(' ')),
         ("ws://a/\r\nX: y", UriError::Character('\r')),
@@ -75,6 +88,36 @@ fn rfc6455_3_what_is_no_websocket_uri() {
     ] {
         assert_eq!(uri.parse::<Target>().unwrap_err(), error, "{uri:?}");
     }
+}
+
+#[test]
+fn rfc6874_an_address_can_have_a_zone() {
+    for (uri, zone, header, shown) in [
+        ("ws://[fe80::1%25eth0]/", "eth0", "[fe80::1]", "ws://[fe80::1%25eth0]/"),
+        ("ws://[fe80::1%252]", "2", "[fe80::1]", "ws://[fe80::1%252]/"),
+        (
+            "wss://u@[fe80::1%25a-b.c_d~]:1/x?y",
+            "a-b.c_d~",
+            "[fe80::1]:1",
+            "wss://[fe80::1%25a-b.c_d~]:1/x?y",
+        ),
+        (
+            "ws://[fe80::1%25%61%2f%C3%a9%25]",
+            "a/\u{e9}%",
+            "[fe80::1]",
+            "ws://[fe80::1%25a%2F%C3%A9%25]/",
+        ),
+    ] {
+        let target: Target = uri.parse().unwrap();
+        assert_eq!((target.host(), target.zone()), ("fe80::1", Some(zone)), "{uri}");
+        assert_eq!(target.host_header(), header, "a zone means nothing to the server");
+        assert_eq!(target.to_string(), shown);
+        assert_eq!(shown.parse::<Target>().unwrap().zone(), Some(zone));
+    }
+    let target: Target = "ws://[fe80::1]/%25".parse().unwrap();
+    assert_eq!((target.host(), target.zone()), ("fe80::1", None));
+    let other: Target = "ws://[fe80::1%25eth0]/%25".parse().unwrap();
+    assert_ne!(target, other);
 }
 
 #[test]
