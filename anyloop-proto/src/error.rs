@@ -227,6 +227,9 @@ pub enum Cause {
     NothingToContinue,
     /// The opening handshake did not end in time.
     OpenTimeout,
+    /// The byte stream ended before what was appended to the output was written, our Close included:
+    /// the peer did not read it in time, or the stream failed.
+    OutputLost,
     /// The peer did not answer a keep-alive ping in time.
     PongTimeout,
     /// Reserved bits that no extension has claimed (RFC 6455 §5.2); as in the frame's first byte.
@@ -256,7 +259,7 @@ impl Cause {
             Self::Application | Self::VerdictTimeout => Party::Local,
             Self::Handshake(error) => error.party(),
             Self::Extension(ExtensionError::Internal) => Party::Local,
-            Self::Transport(_) => Party::Transport,
+            Self::OutputLost | Self::Transport(_) => Party::Transport,
             _ => Party::Peer,
         }
     }
@@ -269,6 +272,7 @@ impl Cause {
             | Self::EndOfStream
             | Self::Handshake(_)
             | Self::OpenTimeout
+            | Self::OutputLost
             | Self::Transport(_)
             | Self::VerdictTimeout => return None,
             Self::InvalidUtf8 { .. } | Self::CloseReason => CloseCode::INVALID_PAYLOAD,
@@ -304,6 +308,7 @@ impl Cause {
             Self::NonMinimalLength => "frame length not in its shortest form",
             Self::NothingToContinue => "continuation frame outside a message",
             Self::OpenTimeout => "opening handshake timed out",
+            Self::OutputLost => "stream ended before our Close was written",
             Self::PongTimeout => "keep-alive ping not answered in time",
             Self::ReservedBits(_) => "reserved bits set",
             Self::ReservedOpcode(_) => "reserved opcode",

@@ -212,6 +212,18 @@ impl WebSocket {
             Phase::Open(connection) => connection.handle_error(error),
         };
         self.report(result);
+        if self.output.blocked || !self.output.bytes.is_empty() {
+            self.lose_output();
+        }
+    }
+
+    /// What was taken by [`poll_output`](Self::poll_output) is given up before all of it was written: see
+    /// [`Connection::handle_lost_output`].
+    pub fn lose_output(&mut self) {
+        if let Phase::Open(connection) = &mut self.phase {
+            let result = connection.handle_lost_output();
+            self.report(result);
+        }
     }
 
     /// Says whether what was taken by [`poll_output`](Self::poll_output) still waits for the peer to

@@ -165,6 +165,50 @@ fn pitfall_an_end_and_a_reset_are_told_apart() {
 }
 
 #[test]
+fn pitfall_a_close_that_never_left_is_no_clean_end() {
+    type Lose = fn(&mut WebSocket);
+    let loses: [(Lose, bool); 4] = [
+        (|socket| socket.receive_error(TransportError::Reset), false), // not even asked for
+        (
+            |socket| {
+                drop(socket.poll_output());
+                socket.set_blocked(true, NOW);
+                socket.receive_error(TransportError::Reset);
+            },
+            false,
+        ),
+        (
+            |socket| {
+                drop(socket.poll_output());
+                socket.lose_output();
+                socket.receive_error(TransportError::Reset);
+            },
+            false,
+        ),
+        (
+            |socket| {
+                drop(socket.poll_output());
+                socket.receive_error(TransportError::Reset);
+            },
+            true, // it was written
+        ),
+    ];
+    for (lose, clean) in loses {
+        let (mut client, mut server) = opened();
+        client.close(CloseCode::NORMAL, "", NOW).unwrap();
+        carry(&mut client, &mut server);
+        assert!(matches!(server.poll_event(), Some(Event::Close(_))));
+        lose(&mut server);
+        if !clean {
+            assert_eq!(failure(&mut server), Cause::OutputLost);
+        }
+        assert!(server.poll_event().is_none());
+        assert_eq!(server.shutdown(), Shutdown::Abort);
+        assert_eq!(server.parts().unwrap().0.ending().unwrap().clean, clean);
+    }
+}
+
+#[test]
 fn pitfall_while_blocked_only_the_newest_pong_is_kept() {
     let (mut client, mut server) = opened();
     server.set_blocked(true, NOW);

@@ -130,9 +130,10 @@ pub enum Shutdown {
 pub struct Ending<'c> {
     /// Who ended it: sent the first Close, broke the rules, or let the time pass.
     pub by: Party,
-    /// Both Close frames were exchanged and nothing failed (RFC 6455 §7.1.4).
+    /// Both Close frames were exchanged and nothing failed (RFC 6455 §7.1.4). Not final before the
+    /// byte stream has ended: our Close may still be lost ([`Cause::OutputLost`]).
     pub clean: bool,
-    /// The Close that we sent.
+    /// The Close that we sent; it was appended to the output, and may have been lost there.
     pub sent: Option<&'c CloseFrame>,
     /// The Close that the peer sent.
     pub received: Option<&'c CloseFrame>,
@@ -222,9 +223,49 @@ impl Connection {
     /// # Errors
     ///
     /// [`Cause::Transport`] where the closing handshake was not done; reported once. A reset after
-    /// it is no failure: each side has said all.
+    /// it is no failure: each side has said all. If our Close was not written yet, see
+    /// [`handle_lost_output`](Self::handle_lost_output).
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         self.end(Cause::Transport(error))
+    }
+
+    /// What was appended to the output is given up before all of it was written: the byte stream is
+    /// closed, has failed, or is not waited for any longer. A transport calls this before it asks for
+    /// the [`ending`](Self::ending), so that a closing handshake whose Close never left is not called
+    /// clean. Where the close timeout passes while the output [is blocked](Output::is_blocked),
+    /// [`handle_timeout`](Self::handle_timeout) does it.
+    ///
+    /// ```
+    /// # use anyloop_proto::*;
+    /// # let now = Instant::from_nanos(0);
+    /// # let mut connection = Connection::new(Role::Server, Config::default().into(), now);
+    /// let Connection { receiver, sender } = &mut connection;
+    /// let (mut bytes, mut out) = (*b"\x88\x80\0\0\0\0", Vec::new());
+    /// receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?;
+    /// assert_eq!(out, b"\x88\x00"); // our Close, which is not written
+    /// connection.handle_error(TransportError::Reset)?;
+    ///
+    /// let failure = connection.handle_lost_output().unwrap_err();
+    /// assert_eq!(failure.cause(), Cause::OutputLost);
+    /// assert!(connection.ending().is_some_and(|ending| !ending.clean));
+    /// # Ok::<(), Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::OutputLost`] where nothing else had failed; reported once.
+    pub fn handle_lost_output(&mut self) -> Result<(), Failure> {
+        let state = self.sender.state();
+        if matches!(state, State::Open | State::CloseSent) {
+            return self.end(Cause::OutputLost);
+        }
+        self.receiver.finish();
+        self.sender.set_state(State::Ended);
+        let failure = self.receiver.failure(Cause::OutputLost, state);
+        match &mut self.sender.rare().closing.failure {
+            Some(_) => Ok(()),
+            none => Err(*none.insert(failure)),
+        }
     }
 
     /// The application has failed, and cannot go on with this connection: fails it with 1011. Does
@@ -302,7 +343,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::PongTimeout`] and [`Cause::CloseTimeout`], once.
+    /// [`Cause::PongTimeout`] and [`Cause::CloseTimeout`], once. [`Cause::OutputLost`], once, where the
+    /// close timeout passes after the closing handshake and the output is still blocked.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -313,6 +355,9 @@ impl Connection {
         match timer {
             Timer::Close if self.sender.state() == State::CloseSent => {
                 self.end(Cause::CloseTimeout)?;
+            }
+            Timer::Close if self.sender.state() == State::Closed && out.is_blocked() => {
+                self.handle_lost_output()?;
             }
             Timer::Close => {
                 self.receiver.finish();

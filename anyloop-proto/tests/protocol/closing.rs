@@ -320,6 +320,106 @@ fn what_is_unwritten_outlives_the_peers_end_of_the_stream() {
     }
 }
 
+/// Both Closes are exchanged as far as the machine sees, and ours waits behind data that the peer does
+/// not read.
+#[test]
+fn pitfall_an_ending_is_not_clean_if_our_close_never_left() {
+    for role in ROLES {
+        for first in ROLES {
+            let mut subject = subject(role);
+            subject.send("data").unwrap();
+            subject.out.blocked = true;
+            if first == role {
+                subject.close(1000, "").unwrap();
+            }
+            subject.receive(&[close(1000, "")]);
+            subject.eof();
+            assert_eq!(subject.connection.shutdown(), Shutdown::Close);
+            assert_eq!(subject.at(4.999), []);
+            assert_eq!(subject.failures, []);
+            assert_eq!(subject.at(5.0), []);
+            assert_eq!(subject.failure().cause(), Cause::OutputLost);
+            assert_eq!(subject.failure().state(), State::Closed);
+            assert_eq!(subject.connection.shutdown(), Shutdown::Abort);
+            let ending = subject.connection.ending().unwrap();
+            assert!(!ending.clean);
+            assert_eq!(ending.failure, Some(subject.failure()));
+            assert_eq!(ending.by, Party::Transport);
+            assert_eq!(subject.due(), None);
+        }
+    }
+}
+
+#[test]
+fn an_ending_is_clean_if_the_peer_reads_just_in_time() {
+    for role in ROLES {
+        let mut subject = subject(role);
+        subject.out.blocked = true;
+        subject.receive(&[close(1000, "")]);
+        assert_eq!(subject.at(4.999), []);
+        subject.out.blocked = false;
+        subject.writable();
+        assert_eq!(subject.at(5.0), [Timer::Close]);
+        assert_eq!(subject.failures, []);
+        assert!(subject.connection.ending().unwrap().clean);
+    }
+}
+
+/// A transport that gives up output, whatever has ended the stream.
+#[test]
+fn lost_output_is_a_failure_once_and_not_a_second_one() {
+    type Begin = fn(&mut Subject);
+    let begins: [(Begin, Cause); 7] = [
+        (|_| (), Cause::OutputLost),
+        (|subject| subject.close(1000, "").unwrap(), Cause::OutputLost),
+        (|subject| subject.receive(&[close(1000, "")]), Cause::OutputLost),
+        (
+            |subject| {
+                subject.receive(&[close(1000, "")]);
+                subject.reset();
+            },
+            Cause::OutputLost,
+        ),
+        (|subject| subject.receive(&[frame(0x3, "")]), Cause::ReservedOpcode(3)),
+        (Subject::reset, Cause::Transport(TransportError::Reset)),
+        (Subject::eof, Cause::EndOfStream),
+    ];
+    for role in ROLES {
+        for (begin, cause) in begins {
+            let mut subject = subject(role);
+            begin(&mut subject);
+            for _ in 0..2 {
+                subject.failures.extend(subject.connection.handle_lost_output().err());
+                assert_eq!(subject.failure().cause(), cause);
+            }
+            assert_eq!(subject.state(), State::Ended);
+            assert_eq!(subject.connection.shutdown(), Shutdown::Abort);
+            let ending = subject.connection.ending().unwrap();
+            assert!(!ending.clean);
+            assert_eq!(ending.failure.map(|failure| failure.cause()), Some(cause));
+        }
+    }
+}
+
+/// The same between two ends: one sends more than the link takes, the other closes and does not read.
+#[test]
+fn pitfall_a_peer_that_closes_and_does_not_read_is_no_clean_end() {
+    for role in ROLES {
+        let mut pair = Pair::new().window(1000);
+        pair.side(role).link.stalled = true; // what this side sends is not read
+        let begin = pair.now;
+        pair.act(role, |subject| subject.send(&[0; 100_000][..]).unwrap());
+        pair.forge(crate::wire::other(role), &[close(1000, "")]);
+        while !pair.side(role).closed {
+            assert!(pair.step());
+        }
+        assert_eq!(pair.now, begin + seconds(5) + Duration::from_millis(10));
+        let side = pair.side(role);
+        assert_eq!(side.subject.failure().cause(), Cause::OutputLost);
+        assert!(!side.subject.connection.ending().unwrap().clean);
+    }
+}
+
 /// Each side's wait for the other to end the stream is bounded.
 #[test]
 fn pitfall_nobody_waits_forever_for_the_peer_to_end_the_stream() {
