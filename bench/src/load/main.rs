@@ -38,6 +38,7 @@ mod connection;
 mod frames;
 mod handshake;
 mod idle;
+mod measure;
 mod process;
 mod random;
 mod throughput;
@@ -58,11 +59,7 @@ fn main() -> ExitCode {
     let outcome = if arguments.word("idle") {
         idle::Plan::parse(&mut arguments).and_then(|plan| idle::run(&plan))
     } else {
-        throughput::Plan::parse(&mut arguments).and_then(|plan| {
-            let figures = throughput::run(&plan)?;
-            println!("{}", if plan.json { figures.json() } else { figures.to_string() });
-            Ok(())
-        })
+        throughput::Plan::parse(&mut arguments).and_then(|plan| throughput::run(&plan))
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,180 @@
+//! What all measurements share: how long they take, and what they report.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+
+use crate::arguments::Arguments;
+use crate::process::{self, Times};
+use crate::{Failure, STALL};
+
+/// How much longer than planned a run by time may take, to receive the last replies; and how long a
+/// run by messages.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How often to look whether anything moves, when nothing does.
+pub(crate) const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// What is counted: its name, and that of several.
+pub(crate) struct Unit(pub(crate) &'static str, pub(crate) &'static str);
+
+/// When to start no more.
+#[derive(Clone, Copy)]
+pub(crate) enum Limit {
+    Time(Duration),
+    Count(usize),
+}
+
+/// How to measure, by the command line.
+pub(crate) struct Measure {
+    limit: Limit,
+    warmup: Duration,
+    server: Option<u32>,
+    json: bool,
+}
+
+impl Measure {
+    pub(crate) fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        let seconds = arguments.seconds("--seconds", 1.0)?;
+        let limit = match arguments.option("--messages")? {
+            Some(count) => Limit::Count(count),
+            None => Limit::Time(seconds),
+        };
+        Ok(Self {
+            limit,
+            warmup: arguments.seconds("--warmup", 0.3)?,
+            server: arguments.option("--server-pid")?,
+            json: arguments.flag("--json"),
+        })
+    }
+
+    /// Warms up, measures, and prints the figures. `phase` works until its limit is reached, and says
+    /// how many units that were and how long it took.
+    pub(crate) fn run(
+        &self,
+        unit: Unit,
+        mut phase: impl FnMut(Limit) -> Result<(usize, Duration), Failure>,
+    ) -> Result<(), Failure> {
+        if !self.warmup.is_zero() {
+            phase(Limit::Time(self.warmup))?;
+        }
+        let times = || -> io::Result<_> {
+            let server = self.server.map(process::times_at_rest).transpose()?;
+            Ok((server, process::times(std::process::id())?))
+        };
+        let before = times()?;
+        let (count, wall) = phase(self.limit)?;
+        let after = times()?;
+        let server = after.0.zip(before.0).map(|(after, before)| after - before);
+        let figures = Figures { unit, count, wall, server, own: after.1 - before.1 };
+        println!("{}", if self.json { figures.json() } else { figures.to_string() });
+        Ok(())
+    }
+}
+
+/// The progress of one phase: when to start no more, and when to give up.
+pub(crate) struct Progress {
+    start: Instant,
+    end: Option<Instant>,
+    budget: usize,
+    moved: Instant,
+    now: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(limit: Limit) -> Self {
+        let start = Instant::now();
+        let (end, budget) = match limit {
+            Limit::Time(time) => (Some(start + time), usize::MAX),
+            Limit::Count(count) => (None, count),
+        };
+        Self { start, end, budget, moved: start, now: start }
+    }
+
+    /// How many of the units wanted may be started.
+    pub(crate) fn take(&mut self, wanted: usize) -> usize {
+        if self.end.is_some_and(|end| self.now >= end) {
+            return 0;
+        }
+        let granted = wanted.min(self.budget);
+        self.budget -= granted;
+        granted
+    }
+
+    /// Reads the clock: once after each wait.
+    pub(crate) fn tick(&mut self) {
+        self.now = Instant::now();
+    }
+
+    /// How long it has taken until the last tick.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// Whether to give up, after a tick and what came by it: nothing moves, or it takes far too long.
+    pub(crate) fn is_stuck(&mut self, moves: bool) -> bool {
+        if moves {
+            self.moved = self.now;
+        }
+        self.now - self.moved > STALL || self.now > self.end.unwrap_or(self.start) + GRACE
+    }
+}
+
+/// What was measured.
+struct Figures {
+    unit: Unit,
+    count: usize,
+    wall: Duration,
+    /// The server's.
+    server: Option<Times>,
+    /// This program's own.
+    own: Times,
+}
+
+impl Figures {
+    fn rate(&self) -> f64 {
+        self.count as f64 / self.wall.as_secs_f64()
+    }
+
+    /// The server's CPU time for a unit, in microseconds.
+    fn cost(&self) -> Option<f64> {
+        self.server.map(|server| server.cpu.as_secs_f64() * 1e6 / self.count as f64)
+    }
+
+    /// An object in one line. What was not measured is `null`.
+    fn json(&self) -> String {
+        let number =
+            |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |n| format!("{n:.6}"));
+        let server = |time: fn(Times) -> Duration| {
+            number(self.server.map(|server| time(server).as_secs_f64()))
+        };
+        let Unit(one, several) = self.unit;
+        format!(
+            "{{\"{several}\": {}, \"seconds\": {:.6}, \"{several}_per_second\": {:.1}, \
+             \"server_cpu_seconds\": {}, \"server_wait_seconds\": {}, \
+             \"load_wait_seconds\": {:.6}, \"server_cpu_us_per_{one}\": {}}}",
+            self.count,
+            self.wall.as_secs_f64(),
+            self.rate(),
+            server(|times| times.cpu),
+            server(|times| times.wait),
+            self.own.wait.as_secs_f64(),
+            number(self.cost()),
+        )
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unit(one, several) = self.unit;
+        let (count, seconds) = (self.count, self.wall.as_secs_f64());
+        write!(f, "{count} {several} in {seconds:.3} s, {:.0} {several}/s", self.rate())?;
+        if let (Some(cost), Some(server)) = (self.cost(), self.server) {
+            let busy = 100.0 * server.cpu.as_secs_f64() / seconds;
+            write!(f, ", server CPU {cost:.4} µs a {one} ({busy:.0} % busy)")?;
+        }
+        Ok(())
+    }
+}
