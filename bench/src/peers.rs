@@ -6,17 +6,25 @@
 //! peers batch                 tokio-tungstenite with one flush for all that a read has brought
 //! ```
 //!
+//! `peers tokio-tungstenite` also sends to all at /broadcast: as the library's example of that has it, each
+//! connection has a channel, and messages are shared, not copied.
+//!
 //! All on tokio's current-thread runtime, on a free port of 127.0.0.1. They are as their authors'
 //! examples have them, without hyper where the example has it: that is over once a connection is open.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 use std::task::Poll;
 
 use fastwebsockets::{FragmentCollector, OpCode, Role, WebSocket};
+use futures_util::future::{Either, select};
 use futures_util::{SinkExt, StreamExt, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::accept_async;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::{WebSocketStream, accept_async, accept_hdr_async};
 
 /// Why a connection or the server ends.
 type Failure = Box<dyn std::error::Error>;
@@ -80,7 +88,16 @@ async fn fastwebsockets(mut stream: TcpStream) -> Result<(), Failure> {
 }
 
 async fn tokio_tungstenite(stream: TcpStream) -> Result<(), Failure> {
-    let mut websocket = accept_async(stream).await?;
+    let mut to_all = false;
+    #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
+    let path = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+        to_all = request.uri().path() == "/broadcast";
+        Ok(response)
+    };
+    let mut websocket = accept_hdr_async(stream, path).await?;
+    if to_all {
+        return broadcast(websocket).await;
+    }
     while let Some(message) = websocket.next().await {
         let message = message?;
         if message.is_text() || message.is_binary() {
@@ -88,6 +105,33 @@ async fn tokio_tungstenite(stream: TcpStream) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+thread_local! {
+    /// The channels of those at /broadcast; closed ones go with the next message.
+    static ALL: RefCell<Vec<UnboundedSender<Message>>> = const { RefCell::new(Vec::new()) };
+}
+
+async fn broadcast(websocket: WebSocketStream<TcpStream>) -> Result<(), Failure> {
+    let (mut sink, mut stream) = websocket.split();
+    let (sender, mut receiver) = unbounded_channel();
+    ALL.with_borrow_mut(|all| all.push(sender));
+    loop {
+        let incoming = stream.next();
+        let outgoing = core::pin::pin!(receiver.recv());
+        match select(incoming, outgoing).await {
+            Either::Left((message, _)) => {
+                let Some(message) = message.transpose()? else { return Ok(()) };
+                if message.is_text() || message.is_binary() {
+                    ALL.with_borrow_mut(|all| {
+                        all.retain(|sender| sender.send(message.clone()).is_ok());
+                    });
+                }
+            }
+            Either::Right((Some(message), _)) => sink.send(message).await?,
+            Either::Right((None, _)) => return Ok(()),
+        }
+    }
 }
 
 async fn batch(stream: TcpStream) -> Result<(), Failure> {
