@@ -7,15 +7,16 @@
 //! ```
 //!
 //! It answers the first request of a connection with 101, whatever that says, so that `load --raw` can
-//! talk to it as to any server. From then on it returns every byte as it came. One thread,
-//! edge-triggered, 1,024 events, one buffer of 256 KiB for all connections, one `recv` and one `send`
+//! talk to it as to any server. The path of the request decides what it does with the bytes that follow:
+//! /broadcast sends them to all connections of that path, /close returns the first ones and closes the
+//! connection, any other path returns every byte as it came. One thread, edge-triggered, 1,024 events, one buffer of 256 KiB for all connections, one `recv` and one `send`
 //! a read; a connection has a buffer of its own only while its socket is full.
 //!
 //! The system calls are made where they are written, and not in functions that return: on some processors
 //! that is worth 8 %. `--std` does it as most servers do.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -101,10 +102,33 @@ fn by_std(result: io::Result<usize>) -> rustix::io::Result<usize> {
 struct Connection {
     /// Of whatever family: what is called of it is the same for all.
     socket: TcpStream,
-    /// Whether its request has been answered.
-    open: bool,
+    /// What it has asked for, once its request has been answered.
+    task: Option<Task>,
     /// What the socket did not take, if anything. Nothing is read meanwhile.
     backlog: Option<Box<Backlog>>,
+}
+
+/// What the path of a request asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// Return what comes.
+    Echo,
+    /// Send what comes to all connections of this task.
+    Broadcast,
+    /// Return what comes, once, and close.
+    Close,
+}
+
+impl Task {
+    fn of(request: &[u8]) -> Self {
+        if request.starts_with(b"GET /broadcast ") {
+            Self::Broadcast
+        } else if request.starts_with(b"GET /close ") {
+            Self::Close
+        } else {
+            Self::Echo
+        }
+    }
 }
 
 /// Bytes to send, of which some are sent.
@@ -166,24 +190,55 @@ impl<const STD: bool> Server<STD> {
         }
     }
 
+    /// Accepts all connections that wait.
     fn accept(&mut self) -> Result<(), Failure> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = match accept_with(&self.listener, flags) {
-            Ok(socket) => socket,
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        };
-        // A Unix socket has no such option.
-        let _ = sockopt::set_tcp_nodelay(&socket, true);
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.connections.push(None);
-            self.connections.len() - 1
-        });
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-        epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(index as u64), flags)?;
-        let socket = socket.into();
-        self.connections[index] = Some(Connection { socket, open: false, backlog: None });
-        Ok(())
+        loop {
+            let socket = match accept_with(&self.listener, flags) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            let index = self.free.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            let flags = EventFlags::IN | EventFlags::ET;
+            epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(index as u64), flags)?;
+            let socket = socket.into();
+            self.connections[index] = Some(Connection { socket, task: None, backlog: None });
+        }
+    }
+
+    /// Answers a request: `load` sends it in one piece, and nothing before the answer.
+    fn answer(&mut self, index: usize, length: usize) -> rustix::io::Result<Fate> {
+        let Some(connection) = &mut self.connections[index] else { return Ok(Fate::Keep) };
+        let task = Task::of(&self.buffer[..length]);
+        connection.task = Some(task);
+        // One that is closed at once needs neither of these.
+        if task != Task::Close {
+            // A Unix socket has no such option.
+            let _ = sockopt::set_tcp_nodelay(&connection.socket, true);
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            let data = EventData::new_u64(index as u64);
+            epoll::modify(&self.epoll, connection.socket.as_fd(), data, flags)?;
+        }
+        transmit::<STD>(&connection.socket, RESPONSE)?;
+        Ok(Fate::Keep)
+    }
+
+    /// Sends what has been received to all who asked for that. One that does not take it whole is shut
+    /// down, which `load` notices.
+    fn broadcast(&self, length: usize) {
+        let message = &self.buffer[..length];
+        for connection in self.connections.iter().flatten() {
+            if connection.task == Some(Task::Broadcast)
+                && transmit::<STD>(&connection.socket, message) != Ok(length)
+            {
+                let _ = connection.socket.shutdown(Shutdown::Both);
+            }
+        }
     }
 
     fn serve(&mut self, index: usize) -> rustix::io::Result<Fate> {
@@ -208,17 +263,16 @@ impl<const STD: bool> Server<STD> {
                 Err(errno) => return Err(errno),
             };
             let mut reply = &mut self.buffer[..length];
-            if !connection.open {
-                // `load` sends its request in one piece, and nothing before the answer.
-                connection.open = true;
-                transmit::<STD>(&connection.socket, RESPONSE)?;
-                return Ok(Fate::Keep);
-            }
+            let Some(task) = connection.task else { return self.answer(index, length) };
             if self.corrupt {
                 self.reads += 1;
                 if self.reads.is_multiple_of(CORRUPT) {
                     reply[length / 2] ^= 0x10;
                 }
+            }
+            if task == Task::Broadcast {
+                self.broadcast(length);
+                return Ok(Fate::Keep);
             }
             let sent = match transmit::<STD>(&connection.socket, reply) {
                 Ok(sent) => sent,
@@ -230,6 +284,9 @@ impl<const STD: bool> Server<STD> {
                 let backlog = Backlog { bytes: reply.to_vec(), sent: 0 };
                 connection.backlog = Some(Box::new(backlog));
                 return Ok(Fate::Keep);
+            }
+            if task == Task::Close {
+                return Ok(Fate::Drop);
             }
             if length < BUFFER {
                 return Ok(Fate::Keep);

@@ -1,33 +1,40 @@
-//! `load` against `floor`: what is right passes, and what is wrong is noticed.
+//! `load` against `floor` and others: what is right passes, and what is wrong is noticed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 
-/// A floor, until it is dropped.
-struct Floor {
+/// A server, until it is dropped.
+struct Server {
     process: Child,
     address: String,
 }
 
-impl Floor {
-    fn start(arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_floor"))
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+impl Server {
+    fn floor(arguments: &[&str]) -> Self {
+        Self::start(env!("CARGO_BIN_EXE_floor"), arguments)
+    }
+
+    fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut process =
+            Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on ").unwrap().trim_end().to_owned();
+        let address = line.strip_prefix("listening on ").unwrap().trim_end();
+        let address = address.trim_start_matches("ws://").trim_end_matches('/').to_owned();
         Self { process, address }
     }
 
+    /// Runs `load` in a mode, or in the usual one.
+    fn load_in(&self, mode: &str, arguments: &str) -> Output {
+        load(&format!("{mode} {} {arguments} --server-pid {}", self.address, self.process.id()))
+    }
+
     fn load(&self, arguments: &str) -> Output {
-        load(&format!("{} {arguments} --server-pid {}", self.address, self.process.id()))
+        self.load_in("", arguments)
     }
 }
 
-impl Drop for Floor {
+impl Drop for Server {
     fn drop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -44,7 +51,7 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn messages_of_all_sizes_are_counted() {
-    let floor = Floor::start(&[]);
+    let floor = Server::floor(&[]);
     for options in [
         "--connections 3 --size 0 --depth 5",
         "--connections 32 --size 64 --depth 64",
@@ -62,7 +69,7 @@ fn messages_of_all_sizes_are_counted() {
 
 #[test]
 fn a_floor_that_calls_the_standard_library_answers_as_well() {
-    let floor = Floor::start(&["--std"]);
+    let floor = Server::floor(&["--std"]);
     let output = floor.load("--raw --size 300000 --connections 2 --messages 50 --warmup 0");
     assert!(output.status.success(), "{output:?}");
 }
@@ -70,7 +77,7 @@ fn a_floor_that_calls_the_standard_library_answers_as_well() {
 #[test]
 fn unix_sockets_work_too() {
     let path = std::env::temp_dir().join(format!("anyloop-load-{}", std::process::id()));
-    let floor = Floor::start(&[&format!("unix:{}", path.display())]);
+    let floor = Server::floor(&[&format!("unix:{}", path.display())]);
     let output = floor.load("--raw --size 300000 --connections 2 --messages 50 --warmup 0");
     drop(floor);
     std::fs::remove_file(path).unwrap();
@@ -79,7 +86,7 @@ fn unix_sockets_work_too() {
 
 #[test]
 fn a_wrong_bit_is_noticed() {
-    let floor = Floor::start(&["--corrupt"]);
+    let floor = Server::floor(&["--corrupt"]);
     for options in ["--depth 8", "--size 1048576", "--connections 7 --size 1000 --text"] {
         let output = floor.load(&format!("{options} --raw --warmup 0 --messages 5000"));
         assert!(!output.status.success(), "{options}: {output:?}");
@@ -90,14 +97,78 @@ fn a_wrong_bit_is_noticed() {
 
 #[test]
 fn a_masked_reply_is_noticed() {
-    let floor = Floor::start(&[]);
+    let floor = Server::floor(&[]);
     let output = floor.load("--warmup 0 --messages 1");
     assert!(text(&output.stderr).contains("reply 0, byte 1: 0xc0 came, not 0x40"), "{output:?}");
 }
 
+/// Asserts that `load` has measured, and counted so many.
+#[track_caller]
+fn assert_counted(output: &Output, counted: &str) {
+    assert!(output.status.success(), "{output:?}");
+    let json = text(&output.stdout);
+    assert!(json.starts_with(&format!("{{{counted}, ")), "{json}");
+    assert!(!json.contains("null"), "{json}");
+}
+
+#[test]
+fn deliveries_of_a_broadcast_are_counted() {
+    let floor = Server::floor(&[]);
+    for (options, counted) in [
+        ("--connections 20 --messages 70", "\"deliveries\": 1400"),
+        ("--connections 1 --messages 2 --size 0", "\"deliveries\": 2"),
+        ("--connections 20 --messages 70 --depth 40", "\"deliveries\": 1400"),
+    ] {
+        let output = floor.load_in("broadcast", &format!("{options} --raw --json --warmup 0.02"));
+        assert_counted(&output, counted);
+    }
+}
+
+#[test]
+fn a_broadcast_that_is_not_what_was_sent_is_noticed() {
+    let floor = Server::floor(&["--corrupt"]);
+    let output = floor.load_in("broadcast", "--raw --connections 9 --messages 500 --warmup 0");
+    assert!(!output.status.success(), "{output:?}");
+    assert!(text(&output.stderr).contains(" came, not "), "{output:?}");
+}
+
+#[test]
+fn connections_that_are_opened_and_closed_are_counted() {
+    let floor = Server::floor(&[]);
+    let options = "--raw --path /close --json --warmup 0.02 --messages 103";
+    for connections in [1, 64, 200] {
+        let output = floor.load_in("opening", &format!("{options} --connections {connections}"));
+        assert_counted(&output, "\"connections\": 103");
+    }
+}
+
+#[test]
+fn a_wrong_close_is_noticed() {
+    let floor = Server::floor(&["--corrupt"]);
+    let output = floor.load_in("opening", "--raw --path /close --messages 500 --warmup 0");
+    assert!(text(&output.stderr).contains("Closing: "), "{output:?}");
+    assert!(text(&output.stderr).contains(" came, not [88, 82, 01, 02, 03, 04, "), "{output:?}");
+    let masked = Server::floor(&[]).load_in("opening", "--path /close --messages 1 --warmup 0");
+    assert!(text(&masked.stderr).contains(" came, not [88, 02, 03, e8]"), "{masked:?}");
+}
+
+#[test]
+fn peers_are_opened_and_closed_and_one_broadcasts() {
+    let options = "--json --warmup 0 --messages 60";
+    for name in ["fastwebsockets", "tokio-tungstenite", "batch"] {
+        let peer = Server::start(env!("CARGO_BIN_EXE_peers"), &[name]);
+        let output = peer.load_in("opening", &format!("{options} --connections 16"));
+        assert_counted(&output, "\"connections\": 60");
+        if name == "tokio-tungstenite" {
+            let output = peer.load_in("broadcast", &format!("{options} --connections 20"));
+            assert_counted(&output, "\"deliveries\": 1200");
+        }
+    }
+}
+
 #[test]
 fn idle_connections_echo_when_told_to() {
-    let floor = Floor::start(&[]);
+    let floor = Server::floor(&[]);
     let mut idle = Command::new(env!("CARGO_BIN_EXE_load"))
         .args(["idle", &floor.address, "--raw", "--control", "--connections", "50", "--touch", "9"])
         .stdin(Stdio::piped())

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -52,7 +53,7 @@ impl From<Errno> for Fault {
 /// Both stop where the socket would block; edge-triggered epoll tells when to go on.
 pub(crate) struct Connection {
     socket: OwnedFd,
-    script: Script,
+    script: Rc<Script>,
     /// Where in the script's frames the next byte to write stands.
     position: usize,
     /// How many bytes of messages that were asked for are yet to be written.
@@ -63,10 +64,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: OwnedFd, script: Script) -> Self {
+    pub(crate) fn new(socket: OwnedFd, script: impl Into<Rc<Script>>) -> Self {
         Self {
             socket,
-            script,
+            script: script.into(),
             position: 0,
             unwritten: 0,
             pongs: Vec::new(),
@@ -77,6 +78,11 @@ impl Connection {
     /// Has `messages` more messages written by the next [`write`](Self::write).
     pub(crate) fn ask(&mut self, messages: usize) {
         self.unwritten += messages * self.script.frames().frame();
+        self.expect(messages);
+    }
+
+    /// Expects the replies to `messages` more messages, which another connection sends.
+    pub(crate) fn expect(&mut self, messages: usize) {
         self.checker.outstanding += messages;
     }
 

@@ -7,6 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
 use crate::Failure;
 
 /// The example of RFC 6455, section 1.3: the same key each time, so that nothing is computed.
@@ -50,19 +53,61 @@ impl Target {
                 let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
-                shake(&mut stream, &address.to_string(), path, raw)?;
+                shake(&mut stream, &self.host(), path, raw)?;
                 stream.set_nonblocking(true)?;
                 Ok(stream.into())
             }
             Self::Unix(socket) => {
                 let mut stream = UnixStream::connect(socket)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
-                shake(&mut stream, "localhost", path, raw)?;
+                shake(&mut stream, &self.host(), path, raw)?;
                 stream.set_nonblocking(true)?;
                 Ok(stream.into())
             }
         }
     }
+
+    /// Begins to open a connection, without a handshake; it becomes writable when it is established.
+    pub(crate) fn connect(&self) -> Result<OwnedFd, Failure> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = |family| net::socket_with(family, SocketType::STREAM, flags, None);
+        let (socket, outcome) = match self {
+            Self::Tcp(address) => {
+                let socket = socket(match address {
+                    SocketAddr::V4(_) => AddressFamily::INET,
+                    SocketAddr::V6(_) => AddressFamily::INET6,
+                })?;
+                net::sockopt::set_tcp_nodelay(&socket, true)?;
+                let outcome = net::connect(&socket, address);
+                (socket, outcome)
+            }
+            Self::Unix(path) => {
+                let socket = socket(AddressFamily::UNIX)?;
+                let outcome = net::connect(&socket, &SocketAddrUnix::new(path)?);
+                (socket, outcome)
+            }
+        };
+        match outcome {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The value of the `Host` field.
+    pub(crate) fn host(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+/// The request for an upgrade.
+pub(crate) fn request(host: &str, path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
 }
 
 fn shake(
@@ -71,11 +116,7 @@ fn shake(
     path: &str,
     raw: bool,
 ) -> Result<(), Failure> {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(request(host, path).as_bytes())?;
     let mut response = Vec::new();
     let mut part = [0; RESPONSE];
     loop {
@@ -83,15 +124,22 @@ fn shake(
             0 => return Err("closed in the opening handshake".into()),
             n => response.extend_from_slice(&part[..n]),
         }
-        if let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") {
-            if response.len() > end + 4 {
+        if let Some(length) = head(&response, raw)? {
+            if response.len() > length {
                 return Err("the server sent something before any message".into());
             }
-            return check(&response[..end], raw);
+            return Ok(());
         }
-        if response.len() > RESPONSE {
-            return Err("the response is too long".into());
-        }
+    }
+}
+
+/// The length of a response that stands at the start of `received` and accepts the connection; `None`
+/// if it is not complete.
+pub(crate) fn head(received: &[u8], raw: bool) -> Result<Option<usize>, Failure> {
+    match received.windows(4).position(|four| four == b"\r\n\r\n") {
+        Some(end) => check(&received[..end], raw).map(|()| Some(end + 4)),
+        None if received.len() >= RESPONSE => Err("the response is too long".into()),
+        None => Ok(None),
     }
 }
 

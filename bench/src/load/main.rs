@@ -20,7 +20,26 @@
 //!   --touch K            messages a second, each on a connection taken at random (0)
 //!   --control            obey standard input: `echo M` has every connection send M messages, one
 //!                        after the other, and prints `echoed`; `quit` and the end of input end it
+//!
+//! load broadcast ADDR:PORT|unix:PATH [options]  deliveries a second, and CPU time for each
+//!   --path (/broadcast), --connections (500), --size (64), --raw    as above
+//!   --depth D            messages in one write (1); the next ones when all have received these
+//!   --seconds, --messages, --warmup, --server-pid, --json           as above
+//!
+//! load opening ADDR:PORT|unix:PATH [options]    connections a second, and CPU time for each
+//!   --path, --raw        as above
+//!   --connections N      at a time (64)
+//!   --messages N         how many connections to measure
+//!   --seconds, --warmup, --server-pid, --json                       as above
 //! ```
+//!
+//! In `load broadcast` the first connection sends, and the server must deliver each message to all
+//! connections, the sender too. A delivery is one message to one connection.
+//!
+//! `load opening` connects, sends the request, receives the 101, sends a Close with code 1000, receives
+//! the same, receives the end of the stream, closes its socket, and begins again. The server ends the
+//! stream first, so that the sockets in TIME_WAIT are the server's, and the ephemeral ports of this side
+//! are free again at once.
 //!
 //! One thread and edge-triggered epoll. The frames of a connection are masked once, before anything
 //! is measured; every byte of every reply is compared. Payloads above 64 KiB repeat themselves, so
@@ -34,11 +53,13 @@
 //! last reply, when the server is at rest, so that it counts exactly the messages that are measured.
 
 mod arguments;
+mod broadcast;
 mod connection;
 mod frames;
 mod handshake;
 mod idle;
 mod measure;
+mod opening;
 mod process;
 mod random;
 mod throughput;
@@ -58,6 +79,10 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::new(std::env::args().skip(1));
     let outcome = if arguments.word("idle") {
         idle::Plan::parse(&mut arguments).and_then(|plan| idle::run(&plan))
+    } else if arguments.word("broadcast") {
+        broadcast::Plan::parse(&mut arguments).and_then(|plan| broadcast::run(&plan))
+    } else if arguments.word("opening") {
+        opening::Plan::parse(&mut arguments).and_then(|plan| opening::run(&plan))
     } else {
         throughput::Plan::parse(&mut arguments).and_then(|plan| throughput::run(&plan))
     };

@@ -1,0 +1,140 @@
+//! Messages that one connection sends, and the server delivers to all.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use crate::Failure;
+use crate::arguments::Arguments;
+use crate::connection::Connection;
+use crate::frames::{Content, Script};
+use crate::handshake::Target;
+use crate::measure::{LOOK, Limit, Measure, Progress, Unit};
+
+/// The size of the buffer that all connections read into.
+const BUFFER: usize = 64 * 1024;
+
+/// The least number of messages before their payloads repeat: one that is lost, or comes twice, is noticed.
+const CYCLE: usize = 32;
+
+/// What to do.
+pub(crate) struct Plan {
+    target: Target,
+    path: String,
+    connections: usize,
+    size: usize,
+    depth: usize,
+    raw: bool,
+    measure: Measure,
+}
+
+impl Plan {
+    pub(crate) fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        Ok(Self {
+            path: arguments.option("--path")?.unwrap_or_else(|| "/broadcast".to_owned()),
+            connections: arguments.count("--connections", 500)?,
+            size: arguments.option("--size")?.unwrap_or(64),
+            depth: arguments.count("--depth", 1)?,
+            raw: arguments.flag("--raw"),
+            measure: Measure::parse(arguments)?,
+            target: Target::parse(&arguments.last("the server's address")?)?,
+        })
+    }
+}
+
+/// Opens the connections, warms up, measures.
+pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
+    let mut load = Load::open(plan)?;
+    plan.measure.run(Unit("delivery", "deliveries"), |limit| load.phase(plan.depth, limit))
+}
+
+/// All connections, of which the first one sends.
+struct Load {
+    epoll: OwnedFd,
+    connections: Vec<Connection>,
+    events: Vec<epoll::Event>,
+    buffer: Vec<u8>,
+}
+
+impl Load {
+    fn open(plan: &Plan) -> Result<Self, Failure> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let cycle = plan.depth.max(CYCLE);
+        let script = Rc::new(Script::new(Content::Binary, plan.size, cycle, 0, plan.raw));
+        let mut connections = Vec::with_capacity(plan.connections);
+        for index in 0..plan.connections {
+            let socket = plan
+                .target
+                .open(&plan.path, plan.raw)
+                .map_err(|failure| format!("connection {index}: {failure}"))?;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), flags)?;
+            connections.push(Connection::new(socket, script.clone()));
+        }
+        Ok(Self { epoll, connections, events: Vec::with_capacity(1024), buffer: vec![0; BUFFER] })
+    }
+
+    /// Sends `depth` messages in one write, and the next when all connections have received these,
+    /// until the limit is reached. Says how many deliveries came, and how long that took.
+    fn phase(&mut self, depth: usize, limit: Limit) -> Result<(usize, Duration), Failure> {
+        let mut progress = Progress::new(limit);
+        let mut complete = 0;
+        loop {
+            let messages = progress.take(depth);
+            if messages == 0 {
+                return Ok((complete, progress.elapsed()));
+            }
+            self.send(messages)?;
+            let mut outstanding = messages * self.connections.len();
+            while outstanding > 0 {
+                let deliveries = self.receive()?;
+                progress.tick();
+                outstanding -= deliveries;
+                complete += deliveries;
+                if progress.is_stuck(deliveries > 0) {
+                    let waiting = self.connections.iter().filter(|c| c.outstanding() > 0).count();
+                    return Err(format!(
+                        "after {:?} and {complete} deliveries, {outstanding} are yet to come on \
+                         {waiting} connections: does the server broadcast at this path?",
+                        progress.elapsed()
+                    )
+                    .into());
+                }
+            }
+        }
+    }
+
+    /// Has the first connection send messages, and all expect them.
+    fn send(&mut self, messages: usize) -> Result<(), Failure> {
+        let (sender, others) = self.connections.split_first_mut().ok_or("no connection")?;
+        for connection in others {
+            connection.expect(messages);
+        }
+        sender.ask(messages);
+        Ok(sender.write()?)
+    }
+
+    /// Waits once, and says how many deliveries came.
+    fn receive(&mut self) -> Result<usize, Failure> {
+        self.events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&LOOK)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut deliveries = 0;
+        for event in &self.events {
+            let index = event.data.u64() as usize;
+            self.connections[index]
+                .turn(&mut self.buffer, |complete| {
+                    deliveries += complete;
+                    0
+                })
+                .map_err(|fault| format!("connection {index}: {fault}"))?;
+        }
+        Ok(deliveries)
+    }
+}
