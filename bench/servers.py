@@ -12,17 +12,41 @@ import subprocess
 import sys
 import threading
 import time
+import typing
 
 BENCH = os.path.dirname(os.path.abspath(__file__))
 
-# The scenarios of the README: a description, and the options of `load`.
+
+class Scenario(typing.NamedTuple):
+    """What `load` does to a server."""
+
+    description: str
+    options: str  # of `load`
+    mode: str = ""  # `load`'s first word, if any
+    one: str = "message"  # what is counted
+    several: str = "messages"
+    path: str | None = None  # where a server does it; else at the path that it names
+    raw_path: str | None = None  # where the floor does it; else as the server
+
+
+# The scenarios of the README.
 SCENARIOS = {
-    "a": ("64 B, 32 connections, 1 in flight", "--size 64 --connections 32 --depth 1"),
-    "b": ("64 B, 32 connections, 64 in flight", "--size 64 --connections 32 --depth 64"),
-    "c": ("1 KiB, 200 connections, 1 in flight", "--size 1024 --connections 200 --depth 1"),
-    "d": ("16 KiB, 32 connections, 1 in flight", "--size 16384 --connections 32 --depth 1"),
-    "e": ("1 MiB, 4 connections, 1 in flight", "--size 1048576 --connections 4 --depth 1"),
-    "t": ("d as text", "--size 16384 --connections 32 --depth 1 --text"),
+    "a": Scenario("64 B, 32 connections, 1 in flight", "--size 64 --connections 32 --depth 1"),
+    "b": Scenario("64 B, 32 connections, 64 in flight", "--size 64 --connections 32 --depth 64"),
+    "c": Scenario("1 KiB, 200 connections, 1 in flight", "--size 1024 --connections 200 --depth 1"),
+    "d": Scenario("16 KiB, 32 connections, 1 in flight", "--size 16384 --connections 32 --depth 1"),
+    "e": Scenario("1 MiB, 4 connections, 1 in flight", "--size 1048576 --connections 4 --depth 1"),
+    "t": Scenario("d as text", "--size 16384 --connections 32 --depth 1 --text"),
+    "g": Scenario(
+        "broadcast of 64 B to 500 connections, 1 message in flight; a delivery is a message to one connection",
+        "--size 64 --connections 500 --depth 1",
+        "broadcast", "delivery", "deliveries", path="/broadcast",
+    ),
+    "k": Scenario(
+        "opening and closing, 64 connections at a time: connect, 101, Close, Close, end of stream",
+        "--connections 64",
+        "opening", "connection", "connections", raw_path="/close",
+    ),
 }
 
 LISTENING = re.compile(r"listening on (?:ws://)?((?:127\.\d+\.\d+\.\d+|\[::1\]):\d+|unix:\S+?)(/[\w./-]*)?(?:\s|$)")
@@ -135,13 +159,22 @@ class Server:
     def __exit__(self, *_):
         end(self.process)
 
-    def target(self):
+    def target(self, path=None):
         """The arguments of `load` that name this server."""
-        return [self.address, "--path", self.path, *(["--raw"] if self.raw else [])]
+        return [self.address, "--path", path or self.path, *(["--raw"] if self.raw else [])]
+
+    def run(self, bin_, core, scenario, options, path=None):
+        """Runs `load` in a scenario, at a path if that is not the scenario's; returns its figures."""
+        own = scenario.raw_path if self.raw and scenario.raw_path else scenario.path
+        return self.load(bin_, core, [scenario.mode] if scenario.mode else [], path or own, [
+            *scenario.options.split(), *options])
 
     def measure(self, bin_, core, options):
-        """Runs `load` to its end; returns its figures."""
-        command = [f"{bin_}/load", *self.target(), "--server-pid", str(self.pid), "--json", *options]
+        """Runs `load`, to have echoes, to its end; returns its figures."""
+        return self.load(bin_, core, [], None, options)
+
+    def load(self, bin_, core, mode, path, options):
+        command = [f"{bin_}/load", *mode, *self.target(path), "--server-pid", str(self.pid), "--json", *options]
         load = start(core, command, self.prior, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, err = load.communicate()
