@@ -1,8 +1,10 @@
 //! The `anyloop` command.
 
 mod connect;
+mod escape;
 mod pipe;
 mod serve;
+mod stdio;
 mod stop;
 mod values;
 

@@ -1,7 +1,7 @@
 //! `anyloop pipe`: iostream over standard input and output.
 
 use std::io::{self, ErrorKind, Read};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use anyloop::proto::{Ending, Failure, Instant};
 use anyloop::transport::iostream::{CHUNK, Connection, IoStream};
 use anyloop::{Client, Handlers, Server};
 
+use crate::stdio;
 use crate::stop::Stop;
 
 /// Echoes over standard input and output until the connection is over.
@@ -23,7 +24,9 @@ pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
             .connection(target)?,
     };
     connection.set_remote_endpoint("standard input and output");
-    connection.register_output(io::stdout());
+    let output = stdio::output();
+    let output = output.map_err(|error| format!("cannot write to standard output: {error}"));
+    connection.register_output(output.map_err(Stop::failed)?);
     connection.start()?;
     carry(&connection)?;
     match outcome.try_recv() {
@@ -47,8 +50,7 @@ fn echo() -> (Handlers, Receiver<Option<Failure>>) {
     (handlers, told)
 }
 
-/// Carries standard input to the connection. It is read by a thread of its own and stays blocking: the
-/// shell has it too.
+/// Carries standard input to the connection. A thread of its own reads it, and waits for it.
 fn carry(connection: &Connection<Handlers>) -> Result<(), Stop> {
     let input = read_stdin();
     while !connection.is_over() {
@@ -83,25 +85,28 @@ fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), Stop> {
 fn read_stdin() -> Receiver<io::Result<Vec<u8>>> {
     let (tell, told) = mpsc::sync_channel(1);
     thread::spawn(move || {
-        let mut stdin = io::stdin().lock();
-        loop {
-            let mut bytes = vec![0; CHUNK];
-            let read = match stdin.read(&mut bytes) {
-                Ok(0) => return,
-                Ok(n) => {
-                    bytes.truncate(n);
-                    Ok(bytes)
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-            let failed = read.is_err();
-            if tell.send(read).is_err() || failed {
-                return;
-            }
+        let failed = stdio::input().and_then(|stdin| read_all(stdin, &tell));
+        if let Err(error) = failed {
+            let _ = tell.send(Err(error)); // the connection may be over
         }
     });
     told
+}
+
+/// Hands on what is read, until its end or until nobody takes it.
+fn read_all(mut input: impl Read, tell: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+    loop {
+        let mut bytes = vec![0; CHUNK];
+        match input.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(n) => bytes.truncate(n),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if tell.send(Ok(bytes)).is_err() {
+            return Ok(());
+        }
+    }
 }
 
 fn now() -> Instant {

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::stdio;
+
 /// The words for standard error, and the exit status.
 #[derive(Debug)]
 pub(crate) struct Stop {
@@ -33,7 +35,7 @@ impl Stop {
 
     /// Says it.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("anyloop: {}", self.why);
+        stdio::report(&self.why);
         ExitCode::from(self.status)
     }
 }

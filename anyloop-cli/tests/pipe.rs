@@ -17,11 +17,16 @@ const HELLO: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
 const CLOSE: &[u8] = b"\x88\x82\x00\x00\x00\x00\x03\xe8";
 
 fn pipe(arguments: &[&str]) -> Child {
+    pipe_over(arguments, Stdio::piped(), Stdio::piped())
+}
+
+/// The same over this input and output.
+fn pipe_over(arguments: &[&str], input: impl Into<Stdio>, output: impl Into<Stdio>) -> Child {
     Command::new(env!("CARGO_BIN_EXE_anyloop"))
         .arg("pipe")
         .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdin(input)
+        .stdout(output)
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts")
@@ -115,5 +120,117 @@ fn wrong_calls_end_with_2() {
         let output = fed(pipe(arguments), b"", 1);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+}
+
+/// Other programs that share a descriptor set `O_NONBLOCK` on it, Node and SSH among them.
+#[cfg(unix)]
+mod without_blocking {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+    use std::thread;
+
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
+    use rustix::pipe::pipe as new_pipe;
+
+    use super::*;
+
+    /// A pipe of which one end, or the other, does not block. No program inherits an end that it is not
+    /// given.
+    fn unblocked(reader: bool, writer: bool) -> (OwnedFd, OwnedFd) {
+        let ends = new_pipe().expect("there are descriptors");
+        for (end, wanted) in [(&ends.0, reader), (&ends.1, writer)] {
+            fcntl_setfd(end, FdFlags::CLOEXEC).expect("it is open");
+            if wanted {
+                fcntl_setfl(end, OFlags::NONBLOCK).expect("it is a pipe");
+            }
+        }
+        ends
+    }
+
+    fn blocks(end: &OwnedFd) -> bool {
+        !fcntl_getfl(end).expect("it is open").contains(OFlags::NONBLOCK)
+    }
+
+    /// A frame of a client, masked with zeros.
+    fn binary(payload: &[u8]) -> Vec<u8> {
+        let len = (payload.len() as u64).to_be_bytes();
+        [b"\x82\xff", &len[..], &[0; 4], payload].concat()
+    }
+
+    #[test]
+    fn all_is_written_though_the_output_does_not_block() {
+        let message: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
+        let input = [REQUEST, &binary(&message), CLOSE].concat();
+        let (reader, writer) = unblocked(false, true);
+        let kept = writer.try_clone().expect("there are descriptors");
+        let child = pipe_over(&[], Stdio::piped(), writer);
+        // All of the input is there before anything is read.
+        let ended = thread::spawn(move || fed(child, &input, usize::MAX));
+        let mut written = Vec::new();
+        let mut reader = File::from(reader);
+        let mut piece = [0; 5000];
+        // The head tells that it has begun; the rest comes in pieces smaller than the pipe holds.
+        while !written.ends_with(b"\x88\x02\x03\xe8") {
+            let n = reader.read(&mut piece).expect("it can be read");
+            assert!(n > 0, "it ended after {} bytes", written.len());
+            written.extend_from_slice(&piece[..n]);
+        }
+        assert!(!blocks(&kept), "the flag is others' as well");
+        let output = ended.join().expect("no panic");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let (_, frames) = split(&written);
+        assert_eq!(frames[..2], [0x82, 127]);
+        assert!(frames[10..10 + message.len()] == message);
+    }
+
+    #[test]
+    fn output_that_fails_ends_it_with_1() {
+        let (reader, writer) = unblocked(false, true);
+        drop(reader);
+        let output = fed(pipe_over(&[], Stdio::piped(), writer), REQUEST, usize::MAX);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with("anyloop: ") && said.lines().count() == 1, "{said}");
+    }
+
+    #[test]
+    fn input_that_does_not_block_is_waited_for() {
+        let (reader, writer) = unblocked(true, false);
+        let kept = reader.try_clone().expect("there are descriptors");
+        let mut child = pipe_over(&[], reader, Stdio::piped());
+        let mut stdout = child.stdout.take().expect("it is piped");
+        let mut writer = File::from(writer);
+        // Each answer shows that it has taken all there was, and found nothing more.
+        for (piece, end) in [(REQUEST, &b"\r\n\r\n"[..]), (HELLO, b"Hello"), (CLOSE, b"\x03\xe8")] {
+            writer.write_all(piece).expect("it reads");
+            let mut answer = Vec::new();
+            while !answer.ends_with(end) {
+                let mut byte = [0];
+                stdout.read_exact(&mut byte).expect("it answers");
+                answer.push(byte[0]);
+            }
+        }
+        assert!(!blocks(&kept), "the flag is others' as well");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+
+    /// A status is not to turn into a panic because standard error is full.
+    #[test]
+    fn errors_are_said_though_standard_error_does_not_block() {
+        let (reader, writer) = unblocked(false, true);
+        let filled =
+            (0..).map_while(|_| retry_on_intr(|| rustix::io::write(&writer, &[b'.'; 512])).ok());
+        let filled: usize = filled.sum();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_anyloop"));
+        command.arg("pipe").stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        let mut child = command.spawn().expect("it starts");
+        drop(command);
+        let mut said = String::new();
+        File::from(reader).read_to_string(&mut said).expect("it is UTF-8");
+        assert_eq!(child.wait().expect("it is a child").code(), Some(1));
+        assert!(said[filled..].starts_with("anyloop: "), "{}", &said[filled..]);
     }
 }

@@ -13,6 +13,8 @@ use anyloop::proto::handshake::{Accept, Request};
 use anyloop::proto::{Ending, Message, Prepared};
 use anyloop::{Handler, Server};
 
+use crate::stdio;
+
 pub(super) type VisitorServer = Server<Net, Entrance>;
 
 /// How often the counters are sent.
@@ -52,7 +54,7 @@ pub(super) fn server(settings: ServerSettings) -> Arc<VisitorServer> {
         let place = Place::Entrance { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
         let mut server = VisitorServer::with_factory(settings, Entrance(Arc::new(place)));
         let net = server.transport_mut();
-        net.on_accept_error(|error| eprintln!("anyloop: cannot accept a connection: {error}"));
+        net.on_accept_error(|error| stdio::report(&format!("cannot accept a connection: {error}")));
         server
     })
 }
