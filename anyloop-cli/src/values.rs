@@ -14,17 +14,40 @@ impl FromStr for Timeout {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-        let time = Duration::try_from_secs_f64(seconds);
-        let time = time.map_err(|_| "not a number of seconds that can be waited for")?;
-        if time.is_zero() && seconds != 0.0 {
-            return Err("less than a nanosecond");
-        }
-        Ok(Self(Some(time).filter(|time| !time.is_zero())))
+        Ok(Self(Some(seconds(text)?).filter(|time| !time.is_zero())))
     }
 }
 
-/// The origin of a web page, as a browser writes it (RFC 6454 §6.2).
+/// How long to wait before closing: a time in seconds, or for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    For(Duration),
+    Forever,
+}
+
+impl FromStr for Wait {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "forever" => Ok(Self::Forever),
+            _ => seconds(text).map(Self::For),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    let time = Duration::try_from_secs_f64(seconds);
+    let time = time.map_err(|_| "not a number of seconds that can be waited for")?;
+    match time.is_zero() && seconds != 0.0 {
+        true => Err("less than a nanosecond"),
+        false => Ok(time),
+    }
+}
+
+/// The origin of a web page, as a browser writes it (RFC 6454 §6.2), or a program with a browser in it:
+/// pages that come from files have `file://`, or `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(pub(crate) String);
 
@@ -34,18 +57,30 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let well_formed = match text.split_once("://") {
             Some((scheme, host)) => {
-                !scheme.is_empty()
-                    && !host.is_empty()
-                    && text.bytes().all(|byte| byte.is_ascii_graphic())
+                is_scheme(scheme)
+                    && (!host.is_empty() || !needs_host(scheme))
+                    && host.bytes().all(|byte| byte.is_ascii_graphic())
                     && !host.contains(['/', '?', '#', '@'])
             }
             None => text == "null",
         };
         match well_formed {
             true => Ok(Self(text.to_string())),
-            false => Err("an origin is written as in https://example.com or http://localhost:8080"),
+            false => Err("an origin is written as in https://example.com, http://localhost:8080, \
+                          file:// or null"),
         }
     }
+}
+
+/// RFC 3986 §3.1.
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// RFC 9110 §4.2. Other schemes may do without.
+fn needs_host(scheme: &str) -> bool {
+    ["http", "https", "ws", "wss"].iter().any(|other| scheme.eq_ignore_ascii_case(other))
 }
 
 /// What a client connects to.
@@ -96,13 +131,49 @@ mod tests {
     }
 
     #[test]
-    fn origins_have_a_scheme_and_no_path() {
-        for text in ["https://example.com", "http://localhost:8080", "null"] {
-            assert_eq!(text.parse(), Ok(Origin(text.to_string())));
+    fn waiting_has_an_end_or_none() {
+        for (text, expected) in [("0", 0), ("0.25", 250), ("2", 2000)] {
+            assert_eq!(text.parse(), Ok(Wait::For(Duration::from_millis(expected))), "{text}");
         }
-        for text in
-            ["", "example.com", "https://", "://a", "https://a/", "https://a b", "https://ä"]
-        {
+        assert_eq!("forever".parse(), Ok(Wait::Forever));
+        for text in ["", "-1", "never", "1e-12"] {
+            assert!(text.parse::<Wait>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_have_a_scheme_and_no_path() {
+        for text in [
+            "https://example.com",
+            "http://localhost:8080",
+            "http://[::1]:8080",
+            "null",
+            "file://",
+            "app://",
+            "app://.",
+            "ionic://localhost",
+            "chrome-extension://abcdefghijklmnop",
+            "vscode-webview://0a1b",
+        ] {
+            assert_eq!(text.parse(), Ok(Origin(text.to_string())), "{text}");
+        }
+        for text in [
+            "",
+            "example.com",
+            "https://",
+            "HTTP://",
+            "://a",
+            "://",
+            "1a://b",
+            "a b://c",
+            "https://a/",
+            "file:///",
+            "file:///index.html",
+            "file:",
+            "https://a b",
+            "https://ä",
+            "Null",
+        ] {
             assert!(text.parse::<Origin>().is_err(), "{text}");
         }
     }
