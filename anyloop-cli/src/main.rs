@@ -4,6 +4,8 @@ mod connect;
 mod escape;
 mod pipe;
 mod serve;
+#[cfg(unix)]
+mod signals;
 mod stdio;
 mod stop;
 mod values;

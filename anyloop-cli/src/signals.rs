@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyloop::EventLoop;
-use anyloop::event_loop::WatchMode;
+use anyloop::event_loop::{Watch, WatchMode};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-/// Calls `f` in the loop at the first SIGINT or SIGTERM. The second has its usual effect: it ends the
-/// process.
-pub(super) fn on_signal(
+/// Calls `f` in the loop at the first SIGINT or SIGTERM, unless the watch is cancelled before. The
+/// second has its usual effect: it ends the process.
+pub(crate) fn on_signal(
     event_loop: &EventLoop,
     f: impl FnOnce() + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<Watch> {
     let (receiver, sender) = UnixStream::pair()?;
     receiver.set_nonblocking(true)?;
     let again = Arc::new(AtomicBool::new(false));
@@ -37,6 +37,5 @@ pub(super) fn on_signal(
             }
             _ => ControlFlow::Continue(()),
         }
-    })?;
-    Ok(())
+    })
 }

@@ -1,6 +1,6 @@
 //! Standard input, line by line to the peer.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyloop::proto::CloseCode;
 
 use super::conversation::Conversation;
 use super::print::Printer;
+use crate::stdio;
 use crate::stop::Stop;
 
 /// No line is read while more bytes than this wait to be sent.
@@ -18,8 +19,9 @@ const WINDOW: usize = 1 << 20;
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// What becomes of the input.
-#[derive(Default)]
 pub(super) struct Input {
+    /// The longest line, in bytes without its end.
+    longest: u64,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -37,24 +39,29 @@ struct Progress {
 }
 
 impl Input {
-    /// Sends each line of standard input, and closes the connection at its end. The thread that does
+    /// Input of lines of at most so many bytes.
+    pub(super) fn new(longest: u64) -> Self {
+        Self { longest, progress: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Sends each line of standard input, and tells the connection of its end. The thread that does
     /// this waits for the user and for the peer: nothing waits for it.
     pub(super) fn send_all(self: &Arc<Self>, handle: &Handle<Conversation>, printer: &Printer) {
         let sent = self.send_lines(handle, printer);
-        let code = match sent {
+        if sent.is_ok() {
             // The time for the closing handshake is not to be spent on what waits before it.
-            Ok(()) => {
-                self.wait_until(|progress| progress.waiting == 0);
-                CloseCode::NORMAL
-            }
-            Err(why) => {
-                self.fail(why);
-                CloseCode::GOING_AWAY
-            }
-        };
+            self.wait_until(|progress| progress.waiting == 0);
+        }
         self.progress().ended = true;
         self.changed.notify_all();
-        let _ = handle.close(code, ""); // if it is over, so be it
+        // If the connection is over, so be it.
+        let _ = match sent {
+            Ok(()) => handle.post(|conversation, context| conversation.end_of_input(context)),
+            Err(why) => {
+                self.fail(why);
+                handle.close(CloseCode::GOING_AWAY, "")
+            }
+        };
     }
 
     fn send_lines(
@@ -62,17 +69,22 @@ impl Input {
         handle: &Handle<Conversation>,
         printer: &Printer,
     ) -> Result<(), String> {
-        let mut stdin = io::stdin().lock();
+        let stdin = stdio::input().map_err(|error| unreadable(&error))?;
+        let mut stdin = BufReader::new(stdin);
         let mut line = Vec::new();
         for number in 1u64.. {
-            line.clear();
-            let read = stdin.read_until(b'\n', &mut line);
-            if read.map_err(|error| format!("cannot read standard input: {error}"))? == 0 {
+            if !read_line(&mut stdin, &mut line, self.longest)
+                .map_err(|error| unreadable(&error))?
+            {
                 break;
             }
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            let text = text.strip_suffix(b"\r").unwrap_or(text);
-            let text = str::from_utf8(text)
+            if line.len() as u64 > self.longest {
+                let longest = self.longest;
+                return Err(format!(
+                    "line {number} of standard input is longer than {longest} bytes (--max-message)"
+                ));
+            }
+            let text = str::from_utf8(&line)
                 .map_err(|_| format!("line {number} of standard input is not UTF-8"))?;
             self.send(handle, text);
             printer.prompt();
@@ -131,5 +143,51 @@ impl Input {
     /// A panic elsewhere leaves it as it was.
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a line, without its end, into `line`. Of a longer one than `longest` bytes only so much is
+/// read that it is seen to be longer. Returns whether there was a line.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, longest: u64) -> io::Result<bool> {
+    line.clear();
+    let most = longest.saturating_add(2); // CR LF
+    if input.take(most).read_until(b'\n', line)? == 0 {
+        return Ok(false);
+    }
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
+    }
+    Ok(true)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    format!("cannot read standard input: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_no_end_and_not_more_is_read_than_shows_that_one_is_too_long() {
+        let mut line = Vec::new();
+        let mut input = &b"four\r\n\nfour\nfive5\nfour"[..];
+        for expected in ["four", "", "four", "five5"] {
+            assert!(read_line(&mut input, &mut line, 4).expect("it is memory"));
+            assert_eq!(line, expected.as_bytes());
+        }
+        assert!(read_line(&mut input, &mut line, 4).expect("it is memory"));
+        assert_eq!(line, b"four");
+        assert!(!read_line(&mut input, &mut line, 4).expect("it is memory"));
+
+        let mut endless = BufReader::new(io::repeat(b'x'));
+        assert!(read_line(&mut endless, &mut line, 1000).expect("it is memory"));
+        assert_eq!(line.len(), 1002);
+        let mut input = &b"four\r"[..];
+        assert!(read_line(&mut input, &mut line, 4).expect("it is memory"));
+        assert_eq!(line, b"four\r", "no line ends like that");
     }
 }

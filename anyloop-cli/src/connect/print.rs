@@ -1,83 +1,91 @@
 //! Printing messages, one a line.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyloop::proto::Message;
 
+use super::terminal::Terminal;
+use crate::escape;
+use crate::stdio::{self, Output};
+
 const PROMPT: &[u8] = b"> ";
-/// Goes to the beginning of the line, and empties it.
-const EMPTY_LINE: &[u8] = b"\r\x1b[K";
 
 #[derive(Clone)]
 pub(super) struct Printer {
-    /// Somebody types at the same terminal.
-    interactive: bool,
+    output: Arc<Mutex<Output>>,
+    /// Where somebody types at the same terminal.
+    typing: Option<Terminal>,
     /// Whoever is at the other end is not to control the terminal.
     careful: bool,
     line: Vec<u8>,
 }
 
 impl Printer {
-    pub(super) fn new(interactive: bool) -> Self {
-        Self { interactive, careful: io::stdout().is_terminal(), line: Vec::new() }
+    pub(super) fn new(interactive: bool) -> io::Result<Self> {
+        let output = Arc::new(Mutex::new(stdio::output()?));
+        let careful = io::stdout().is_terminal();
+        let typing = interactive.then(Terminal::new);
+        Ok(Self { output, typing, careful, line: Vec::new() })
     }
 
     /// Greets who types, if somebody does.
     pub(super) fn begin(&self) {
-        if self.interactive {
-            eprintln!("connected; the end of the input (Ctrl-D) closes");
+        if self.typing.is_some() {
+            stdio::say("connected; the end of the input (Ctrl-D) closes");
             self.prompt();
         }
     }
 
     /// Asks who types for a line.
     pub(super) fn prompt(&self) {
-        if self.interactive {
-            let _ = write(PROMPT); // there is no need for it
+        if self.typing.is_some() {
+            let _ = self.write(PROMPT); // there is no need for it
         }
     }
 
     /// Leaves the line of the prompt.
     pub(super) fn end(&self) {
-        if self.interactive {
-            let _ = write(EMPTY_LINE);
+        if self.typing.is_some() {
+            let _ = self.write(b"\n");
         }
     }
 
     /// Prints a message: text as it is, and a binary one with what is not printable ASCII as `\xNN`.
     pub(super) fn message(&mut self, message: Message<'_>) -> io::Result<()> {
         self.line.clear();
-        if self.interactive {
-            self.line.extend_from_slice(EMPTY_LINE);
+        match self.typing {
+            Some(terminal) => terminal.insert(&mut self.line, &readable(message), PROMPT),
+            None if self.careful => {
+                self.line.extend_from_slice(readable(message).as_bytes());
+                self.line.push(b'\n');
+            }
+            None => append(&mut self.line, message),
         }
-        append(&mut self.line, message, self.careful);
-        self.line.push(b'\n');
-        if self.interactive {
-            self.line.extend_from_slice(PROMPT);
-        }
-        write(&self.line)
+        self.write(&self.line)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        output.write_all(bytes)?;
+        output.flush()
     }
 }
 
-fn write(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
-}
-
-fn append(line: &mut Vec<u8>, message: Message<'_>, careful: bool) {
+/// A message as a program reads it.
+fn append(line: &mut Vec<u8>, message: Message<'_>) {
     match message {
         Message::Binary(bytes) => line.extend(bytes.escape_ascii()),
-        Message::Text(text) if careful => {
-            for c in text.as_str().chars() {
-                match c {
-                    '\n' | '\t' => line.push(c as u8),
-                    c if c.is_control() => line.extend(c.escape_default().map(|c| c as u8)),
-                    c => line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-                }
-            }
-        }
         Message::Text(text) => line.extend_from_slice(text.as_bytes()),
+    }
+    line.push(b'\n');
+}
+
+/// A message as a terminal can show it.
+fn readable(message: Message<'_>) -> String {
+    match message {
+        Message::Binary(bytes) => bytes.escape_ascii().to_string(),
+        Message::Text(text) => escape::text(text.as_str()),
     }
 }
 
@@ -85,20 +93,21 @@ fn append(line: &mut Vec<u8>, message: Message<'_>, careful: bool) {
 mod tests {
     use super::*;
 
-    fn printed(message: Message<'_>, careful: bool) -> String {
+    fn raw(message: Message<'_>) -> String {
         let mut line = Vec::new();
-        append(&mut line, message, careful);
+        append(&mut line, message);
         String::from_utf8(line).expect("it is UTF-8")
     }
 
     #[test]
     fn text_is_printed_as_it_is_and_bytes_are_escaped() {
-        assert_eq!(printed("κόσμε\x1b[2J\n".into(), false), "κόσμε\x1b[2J\n");
-        assert_eq!(printed((&b"a\0\xff\\\n"[..]).into(), false), r"a\x00\xff\\\n");
+        assert_eq!(raw("κόσμε\x1b[2J\n".into()), "κόσμε\x1b[2J\n\n");
+        assert_eq!(raw((&b"a\0\xff\\\n"[..]).into()), "a\\x00\\xff\\\\\\n\n");
     }
 
     #[test]
     fn nobody_controls_a_terminal_from_afar() {
-        assert_eq!(printed("κ\x1b[2J\u{9b}m\r\n".into(), true), "κ\\u{1b}[2J\\u{9b}m\\r\n");
+        assert_eq!(readable("κ\x1b[2J\u{9b}m\r\n".into()), "κ\\u{1b}[2J\\u{9b}m\\r\n");
+        assert_eq!(readable((&b"\x1b[2J"[..]).into()), "\\x1b[2J");
     }
 }

@@ -1,8 +1,6 @@
 //! `anyloop serve`: a WebSocket server.
 
 mod listen;
-#[cfg(unix)]
-mod signals;
 mod visitor;
 
 use std::io::{self, Write};
@@ -17,6 +15,8 @@ use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 
 use self::listen::Listen;
 use self::visitor::VisitorServer;
+#[cfg(unix)]
+use crate::signals;
 use crate::stop::Stop;
 use crate::values::{Origin, Timeout};
 
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     let server = visitor::server(settings(options));
     listen(options, &server)?;
     #[cfg(unix)]
-    signals::on_signal(&server.event_loop()?, {
+    let _watch = signals::on_signal(&server.event_loop()?, {
         let server = Arc::downgrade(&server);
         move || {
             if let Some(server) = server.upgrade() {

@@ -1,17 +1,18 @@
 //! `anyloop connect`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, field};
 use crate::program::{Ended, Folder, Running, Server, anyloop, connect, output};
@@ -192,24 +193,11 @@ fn what_cannot_be_connected_to_is_said_with_its_address() {
 #[test]
 fn a_handshake_that_fails_is_told_from_a_server_that_is_not_there() {
     let server = Server::start(&["--origin", "https://a.example"]);
-    connect(&[&server.url("/nowhere")], b"").expect(4, "the server refused: 404 Not Found");
+    connect(&[&server.url("/nowhere")], b"")
+        .expect(4, "the server refused: 404 Not Found: there is nothing here");
     let ended = connect(&[&server.url("/"), "--origin", "https://b.example"], b"");
     ended.expect(4, "the server refused: 403 Forbidden");
 
-    let answer = |response: &'static [u8]| {
-        let host = Host::new();
-        let url = host.url();
-        let host = thread::spawn(move || {
-            let mut peer = host.accept();
-            peer.head();
-            peer.write(response);
-        });
-        let ended = connect(&[&url], b"");
-        host.join().expect("no panic");
-        ended
-    };
-    let plain = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    answer(plain).expect(4, "the server refused: 200 OK");
     let wrong =
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -217,6 +205,172 @@ fn a_handshake_that_fails_is_told_from_a_server_that_is_not_there() {
     answer(b"SSH-2.0-OpenSSH\r\n\r\n").expect(4, "malformed HTTP");
     answer(b"HTTP/1.1 101 Sw").expect(4, "ended");
     answer(b"").expect(4, "ended");
+}
+
+/// Connects to a server that answers the request with this.
+fn answer(response: &'static [u8]) -> Ended {
+    let host = Host::new();
+    let url = host.url();
+    let host = thread::spawn(move || {
+        let mut peer = host.accept();
+        peer.head();
+        peer.write(response);
+    });
+    let ended = connect(&[&url], b"");
+    host.join().expect("no panic");
+    ended
+}
+
+#[test]
+fn what_a_server_says_about_a_refusal_is_shown() {
+    answer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nbad token")
+        .expect(4, "the server refused: 400 Bad Request: bad token");
+    // By a server of plain HTTP, whose body ends with the stream.
+    let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<!doctype html>\n<p>Welcome\n";
+    let ended = answer(page);
+    assert_eq!(ended.code(), Some(4));
+    assert_eq!(
+        ended.stderr,
+        "anyloop: the server answered 200 OK, not as a WebSocket server\n  <!doctype html>\n  \
+         <p>Welcome\n"
+    );
+    answer(b"HTTP/1.1 302 Found\r\nLocation: ws://b.example/\r\nContent-Length: 0\r\n\r\n")
+        .expect(4, "the server refused: 302 Found (it points to ws://b.example/: not followed)");
+}
+
+#[test]
+fn what_a_server_says_cannot_control_the_terminal_of_who_reads_the_errors() {
+    answer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 6\r\n\r\n\x1b[2J\r\n")
+        .expect(4, "the server refused: 400 Bad Request: \\u{1b}[2J");
+    answer(b"HTTP/1.1 301 Moved\r\nLocation: \xc2\x9b2J\r\nContent-Length: 0\r\n\r\n")
+        .expect(4, "points to \\u{9b}2J");
+    let ended = against(&["--echo"], b"", |mut peer| {
+        let reason = "\x1b[2J\u{9b}2J\r\nanyloop: all is well";
+        peer.send(CLOSE, &[b"\x0f\xa0", reason.as_bytes()].concat());
+        peer.receive();
+    });
+    ended.expect(1, "closed with 4000: \\u{1b}[2J\\u{9b}2J\\r\\nanyloop: all is well");
+}
+
+#[test]
+fn an_answer_to_the_last_line_is_waited_for() {
+    let ended = against(&[], b"hi\n", |mut peer| {
+        peer.expect(TEXT, b"hi");
+        let begun = Instant::now();
+        peer.send(TEXT, b"hello");
+        peer.expect_close(1000);
+        assert!(begun.elapsed() >= Duration::from_secs(1), "the default");
+        peer.send(CLOSE, b"\x03\xe8");
+    });
+    assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
+
+    // As long as it is told to; and what comes meanwhile begins the wait anew.
+    let ended = against(&["--wait", "0.5"], b"hi\n", |mut peer| {
+        peer.expect(TEXT, b"hi");
+        let mut begun = Instant::now();
+        for _ in 0..3 {
+            begun = Instant::now();
+            peer.send(TEXT, b"hello");
+        }
+        peer.expect_close(1000);
+        assert!(begun.elapsed() >= Duration::from_millis(500));
+        peer.send(CLOSE, b"\x03\xe8");
+    });
+    assert_eq!(ended.lines(), ["hello"; 3]);
+}
+
+#[test]
+fn it_stays_where_it_is_told_to_and_where_there_is_no_input() {
+    let stays = |arguments: &[&str], input: Stdio| {
+        let server = Host::new();
+        let url = server.url();
+        let mut command = anyloop(["connect", &url]);
+        let mut program = Running::start(command.args(arguments).stdin(input));
+        drop(program.try_stdin());
+        let (mut peer, _) = server.open();
+        for message in ["one", "two"] {
+            peer.send(TEXT, message.as_bytes());
+            peer.send(PING, b"there?");
+            peer.expect(PONG, b"there?"); // and no Close
+        }
+        peer.close(1000);
+        let ended = program.end();
+        assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["one", "two"]));
+    };
+    stays(&[], Stdio::null());
+    stays(&["--wait", "forever"], Stdio::piped());
+    // What is said counts for more.
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url(), "--wait", "0"]);
+    let program = Running::start(command.stdin(Stdio::null()));
+    let (mut peer, _) = server.open();
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn a_line_without_end_is_refused() {
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url(), "--max-message", "100000"]);
+    let mut program = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = program.stdin();
+    let writer = thread::spawn(move || {
+        let good = [vec![b'x'; 100_000], b"\r\n".to_vec()].concat();
+        stdin.write_all(&good).expect("it reads");
+        let mut written = 0;
+        while stdin.write_all(&[b'x'; 1000]).is_ok() {
+            written += 1000;
+        }
+        written
+    });
+    let (mut peer, _) = server.open();
+    assert_eq!(peer.receive().expect("a line").1.len(), 100_000);
+    peer.expect_close(1001);
+    peer.send(CLOSE, b"\x03\xe9");
+    let words = "line 2 of standard input is longer than 100000 bytes (--max-message)";
+    program.end().expect(1, words);
+    let written = writer.join().expect("no panic");
+    assert!(written < 1_000_000, "{written} bytes of it were read");
+}
+
+#[test]
+fn a_signal_closes_the_connection() {
+    for (signal, arguments) in
+        [(Signal::INT, &[][..]), (Signal::TERM, &[]), (Signal::INT, &["--echo"])]
+    {
+        let server = Host::new();
+        let url = server.url();
+        let mut command = anyloop(["connect", &url]);
+        let mut program = Running::start(command.args(arguments).stdin(Stdio::piped()));
+        let stdin = program.stdin();
+        let (mut peer, _) = server.open();
+        peer.send(PING, b"open?");
+        peer.expect(PONG, b"open?");
+        program.signal(signal);
+        assert_eq!(peer.expect_close(1001), "");
+        peer.send(TEXT, b"last");
+        peer.send(CLOSE, b"\x03\xe9");
+        let ended = program.end();
+        assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{signal:?} {arguments:?}");
+        assert_eq!(ended.lines(), if arguments.is_empty() { vec!["last"] } else { vec![] });
+        drop(stdin);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url(), "--close-timeout", "0"]);
+    let mut program = Running::start(command.stdin(Stdio::piped()));
+    let _stdin = program.stdin();
+    let (mut peer, _) = server.open();
+    peer.send(PING, b"open?");
+    peer.expect(PONG, b"open?");
+    program.signal(Signal::INT);
+    peer.expect_close(1001);
+    program.signal(Signal::INT);
+    assert_eq!(program.end().status.signal(), Some(2));
 }
 
 #[test]
@@ -347,47 +501,6 @@ fn output_that_nobody_reads_ends_it() {
     stdin.write_all(b"hello\n").expect("it reads");
     program.end().expect(1, "cannot write to standard output: Broken pipe");
     drop(stdin);
-}
-
-#[test]
-fn at_a_terminal_it_prompts_and_does_not_let_the_peer_control_it() {
-    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
-    grantpt(&controller).expect("it is ours");
-    unlockpt(&controller).expect("it is ours");
-    let name = ptsname(&controller, Vec::new()).expect("it has one").into_string();
-    let name = name.expect("it is ASCII");
-    let terminal = File::options().read(true).write(true).open(name).expect("it is there");
-    let server = Server::start(&[]);
-    let mut command = anyloop(["connect", &server.url("/")]);
-    let ends = terminal.try_clone().and_then(|other| Ok((other, terminal.try_clone()?)));
-    let (stdin, stdout) = ends.expect("there are descriptors");
-    command.stdin(stdin);
-    let program = Running::start_with(&mut command, stdout);
-    drop((command, terminal));
-
-    let mut screen = File::from(controller);
-    let mut typed = screen.try_clone().expect("there are descriptors");
-    let mut seen = String::new();
-    let mut wait_for = |words: &str| {
-        while !seen.contains(words) {
-            let mut bytes = [0; 1024];
-            let n = match screen.read(&mut bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                read => read.expect("it writes"),
-            };
-            seen.push_str(str::from_utf8(&bytes[..n]).expect("it is ASCII"));
-        }
-        seen.clear();
-    };
-    wait_for("> ");
-    typed.write_all(b"hello\n").expect("it takes it");
-    wait_for("\r\x1b[Khello\r\n> ");
-    typed.write_all(b"bell \x07\n").expect("it takes it");
-    wait_for("\r\x1b[Kbell \\u{7}\r\n> ");
-    typed.write_all(&[4]).expect("it takes it"); // Ctrl-D
-    let ended = program.end();
-    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.starts_with("connected"), "{}", ended.stderr);
 }
 
 #[test]

@@ -4,4 +4,7 @@
 mod connect;
 mod peer;
 mod program;
+mod screen;
 mod serve;
+mod streams;
+mod typing;

@@ -78,6 +78,11 @@ impl Running {
         self.child.stdin.take().expect("it is piped")
     }
 
+    /// The same, if it has an input that is piped.
+    pub(crate) fn try_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
     pub(crate) fn stdout(&mut self) -> ChildStdout {
         self.child.stdout.take().expect("it is piped")
     }

@@ -1,0 +1,127 @@
+//! A terminal, and what is seen on it.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::process::Command;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::program::{DEADLINE, Running};
+
+/// So few rows that the screen scrolls.
+const ROWS: usize = 6;
+
+/// A screen of a few long rows, that knows the control sequences of a VT220 that are used here.
+pub(crate) struct Screen {
+    terminal: File,
+    rows: Vec<Vec<char>>,
+    row: usize,
+    column: usize,
+    saved: (usize, usize),
+    /// What has come of a control sequence.
+    sequence: String,
+}
+
+impl Screen {
+    /// Starts a program that is typed to, and that shows what it prints. Its errors are elsewhere.
+    pub(crate) fn start(mut command: Command) -> (Self, Running) {
+        let controller =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
+        grantpt(&controller).expect("it is ours");
+        unlockpt(&controller).expect("it is ours");
+        let name = ptsname(&controller, Vec::new()).expect("it has one").into_string();
+        let name = name.expect("it is ASCII");
+        let terminal = File::options().read(true).write(true).open(name).expect("it is there");
+        command.stdin(terminal.try_clone().expect("there are descriptors"));
+        let program = Running::start_with(&mut command, terminal);
+        let screen = Self {
+            terminal: File::from(controller),
+            rows: vec![Vec::new(); ROWS],
+            row: 0,
+            column: 0,
+            saved: (0, 0),
+            sequence: String::new(),
+        };
+        (screen, program)
+    }
+
+    pub(crate) fn type_in(&mut self, keys: &[u8]) {
+        self.terminal.write_all(keys).expect("it takes it");
+    }
+
+    /// Waits until these are the last rows with anything in them, and the cursor is behind them.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, rows: &[&str]) {
+        let mut bytes = [0; 1024];
+        while !self.shows(rows) {
+            let mut waiting = [PollFd::new(&self.terminal, PollFlags::IN)];
+            let seconds = DEADLINE.try_into().expect("it is a minute");
+            match poll(&mut waiting, Some(&seconds)) {
+                Err(Errno::INTR) => continue,
+                ready => assert!(ready.is_ok_and(|n| n > 0), "not {rows:?}, but {:?}", self.text()),
+            }
+            match self.terminal.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(n @ 1..) => {
+                    let text = str::from_utf8(&bytes[..n]).expect("it is ASCII");
+                    text.chars().for_each(|c| self.show(c));
+                }
+                _ => panic!("not {rows:?}, but {:?}", self.text()),
+            }
+        }
+    }
+
+    fn shows(&self, rows: &[&str]) -> bool {
+        let text = self.text();
+        let last = rows.last().expect("something is waited for");
+        text.ends_with(&rows.iter().map(ToString::to_string).collect::<Vec<_>>())
+            && (self.row + 1, self.column) == (text.len(), last.chars().count())
+    }
+
+    /// The rows, but for empty ones at the end.
+    fn text(&self) -> Vec<String> {
+        let mut rows: Vec<String> = self.rows.iter().map(|row| row.iter().collect()).collect();
+        while rows.last().is_some_and(String::is_empty) {
+            rows.pop();
+        }
+        rows
+    }
+
+    fn show(&mut self, c: char) {
+        self.sequence.push(c);
+        match self.sequence.as_str() {
+            "\x1b" | "\x1b[" => return,
+            "\r" => self.column = 0,
+            "\n" | "\x1bD" => self.index(),
+            "\x08" => self.column = self.column.saturating_sub(1),
+            "\x1b7" => self.saved = (self.row, self.column),
+            "\x1b8" => (self.row, self.column) = self.saved,
+            "\x1b[A" => self.row = self.row.saturating_sub(1),
+            "\x1b[B" => self.row = (self.row + 1).min(ROWS - 1),
+            "\x1b[L" => {
+                self.rows.insert(self.row, Vec::new());
+                self.rows.truncate(ROWS);
+            }
+            sequence => {
+                assert!(!c.is_control() && sequence.chars().count() == 1, "{sequence:?}");
+                let row = &mut self.rows[self.row];
+                row.resize(row.len().max(self.column + 1), ' ');
+                row[self.column] = c;
+                self.column += 1;
+            }
+        }
+        self.sequence.clear();
+    }
+
+    fn index(&mut self) {
+        match self.row + 1 {
+            ROWS => {
+                self.rows.remove(0);
+                self.rows.push(Vec::new());
+            }
+            next => self.row = next,
+        }
+    }
+}
