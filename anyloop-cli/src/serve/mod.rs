@@ -1,5 +1,6 @@
 //! `anyloop serve`: a WebSocket server.
 
+mod broadcast;
 mod listen;
 mod visitor;
 
@@ -8,7 +9,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
-use anyloop::endpoint::{Overflow, ServerSettings};
+use anyloop::endpoint::ServerSettings;
 use anyloop::net::LocalAddress;
 use anyloop::proto::Config;
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
@@ -106,10 +107,8 @@ fn settings(options: &Options) -> ServerSettings {
 
     let mut settings = ServerSettings::from(handshake);
     settings.keep_handshake = false;
-    // An echo stops reading above the high mark, so that it never comes to the cap.
-    let largest = usize::try_from(options.max_message).unwrap_or(usize::MAX);
-    settings.backlog.cap = largest.saturating_add(2 * settings.backlog.high);
-    settings.backlog.overflow = Overflow::Close;
+    // An echo stops reading above the high mark, and a broadcast has a rule of its own for slow readers.
+    settings.backlog.cap = usize::MAX;
     settings
 }
 

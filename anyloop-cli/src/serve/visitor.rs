@@ -1,18 +1,16 @@
 //! What the server does with a connection, by the path that the client has asked for.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{
-    ConnectionId, Context, Handle, HandlerFactory, Sent, ServerSettings, Verdict,
-};
+use anyloop::endpoint::{Context, HandlerFactory, Sent, ServerSettings, Verdict};
 use anyloop::net::Net;
 use anyloop::proto::handshake::http::{HeaderValue, Method, Response, StatusCode, header};
 use anyloop::proto::handshake::{Accept, Request};
-use anyloop::proto::{Ending, Message, Prepared};
+use anyloop::proto::{Ending, Message};
 use anyloop::{Handler, Server};
 
+use super::broadcast::Broadcast;
 use crate::stdio;
 
 pub(super) type VisitorServer = Server<Net, Entrance>;
@@ -34,8 +32,8 @@ pub(super) enum Visitor {
 pub(super) enum Place {
     /// It has asked for nothing yet.
     Entrance { broadcast: Arc<Self>, stats: Arc<Self> },
-    /// What one says, all hear.
-    Broadcast(Room),
+    /// What one publishes, all receive.
+    Broadcast(Broadcast),
     /// The counters are told.
     Stats { server: Weak<VisitorServer>, since: Instant },
 }
@@ -43,14 +41,14 @@ pub(super) enum Place {
 /// Leads every connection to the entrance.
 pub(super) struct Entrance(Arc<Place>);
 
-/// Those who hear each other.
-#[derive(Default)]
-pub(super) struct Room(Mutex<HashMap<ConnectionId, Handle<Visitor>>>);
-
 pub(super) fn server(settings: ServerSettings) -> Arc<VisitorServer> {
+    // What one subscriber may be behind: any message, and what is not slow yet.
+    let largest = settings.handshake.connection.max_message_size;
+    let largest = usize::try_from(largest).unwrap_or(usize::MAX);
+    let limit = largest.saturating_add(2 * settings.backlog.high);
     Arc::new_cyclic(|server| {
         let stats = Place::Stats { server: server.clone(), since: Instant::now() };
-        let broadcast = Place::Broadcast(Room::default());
+        let broadcast = Place::Broadcast(Broadcast::new(limit));
         let place = Place::Entrance { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
         let mut server = VisitorServer::with_factory(settings, Entrance(Arc::new(place)));
         let net = server.transport_mut();
@@ -118,12 +116,15 @@ impl Handler for Visitor {
                     context.pause_reading();
                 }
             }
-            Self::At(place) => place.hear(message),
+            Self::At(place) => place.hear(message, context),
         }
     }
 
     fn drained(&mut self, context: &mut Context<'_, Self>) {
-        context.resume_reading();
+        match self {
+            Self::Echo => context.resume_reading(),
+            Self::At(place) => place.catch_up(context),
+        }
     }
 
     fn close(&mut self, _: &Ending<'_>, context: &mut Context<'_, Self>) {
@@ -133,32 +134,40 @@ impl Handler for Visitor {
     }
 }
 
+impl Visitor {
+    /// It may be too slow to read what is broadcast.
+    pub(super) fn lose_patience(&mut self, context: &mut Context<'_, Self>) {
+        let Self::At(place) = self else { return };
+        if let Place::Broadcast(broadcast) = &**place {
+            broadcast.lose_patience(context.handle().id());
+        }
+    }
+}
+
 impl Place {
     fn enter(&self, context: &mut Context<'_, Visitor>) {
         match self {
-            Self::Broadcast(room) => {
-                let handle = context.handle();
-                room.members().insert(handle.id(), handle);
-            }
+            Self::Broadcast(broadcast) => broadcast.subscribe(context),
             Self::Stats { .. } => self.tell(context),
             Self::Entrance { .. } => {}
         }
     }
 
-    fn hear(&self, message: Message<'_>) {
-        if let Self::Broadcast(room) = self {
-            let message = Prepared::new(message);
-            // Under the lock, so that all hear the same order. Nobody is waited for: one who is too slow
-            // is closed.
-            for member in room.members().values() {
-                let _ = member.send_prepared(&message);
-            }
+    fn hear(&self, message: Message<'_>, context: &mut Context<'_, Visitor>) {
+        if let Self::Broadcast(broadcast) = self {
+            broadcast.publish(message, context);
+        }
+    }
+
+    fn catch_up(&self, context: &mut Context<'_, Visitor>) {
+        if let Self::Broadcast(broadcast) = self {
+            broadcast.catch_up(context.handle().id());
         }
     }
 
     fn leave(&self, context: &mut Context<'_, Visitor>) {
-        if let Self::Broadcast(room) = self {
-            room.members().remove(&context.handle().id());
+        if let Self::Broadcast(broadcast) = self {
+            broadcast.unsubscribe(context);
         }
     }
 
@@ -175,13 +184,6 @@ impl Place {
                 place.tell(context);
             }
         });
-    }
-}
-
-impl Room {
-    /// A panic elsewhere leaves the members as they were.
-    fn members(&self) -> MutexGuard<'_, HashMap<ConnectionId, Handle<Visitor>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

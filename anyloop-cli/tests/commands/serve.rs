@@ -114,6 +114,49 @@ fn one_who_is_too_slow_to_read_a_broadcast_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn however_many_publish_nobody_is_closed_who_reads() {
+    for threads in ["1", "3"] {
+        all_publish_and_read(threads);
+    }
+}
+
+fn all_publish_and_read(threads: &str) {
+    const PUBLISHERS: usize = 16;
+    // Far more than may wait for one who is slow.
+    let server = Server::start(&["--max-message", "8192", "--threads", threads]);
+    let (message, each) = (vec![b'x'; 8192], 128);
+    // One who only listens, and the publishers; each is there when it hears itself.
+    let mut subscribers: Vec<_> =
+        (0..=PUBLISHERS).map(|_| Peer::client(server.address(), "/broadcast")).collect();
+    for place in 0..subscribers.len() {
+        subscribers[place].send(TEXT, b"here");
+        for subscriber in &mut subscribers {
+            subscriber.expect(TEXT, b"here");
+        }
+    }
+    let subscribers = subscribers.into_iter().enumerate().map(|(place, subscriber)| {
+        let message = message.clone();
+        thread::spawn(move || {
+            let (mut reader, mut writer) = subscriber.split();
+            let count = if place == 0 { 0 } else { each };
+            let sent = message.clone();
+            let writer = thread::spawn(move || {
+                (0..count).for_each(|_| writer.send(TEXT, &sent));
+                writer
+            });
+            for _ in 0..PUBLISHERS * each {
+                reader.expect(TEXT, &message);
+            }
+            let _open = writer.join().expect("no panic");
+            reader.close(1000);
+        })
+    });
+    let subscribers: Vec<_> = subscribers.collect();
+    subscribers.into_iter().for_each(|subscriber| subscriber.join().expect("it hears all"));
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
 fn stats_tells_the_counters_each_second() {
     let server = Server::start(&[]);
     let mut echo = Peer::client(server.address(), "/");
