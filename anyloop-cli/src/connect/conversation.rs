@@ -100,7 +100,7 @@ impl Handler for Conversation {
         let stop = match (context.error(), failure.cause()) {
             (Some(error), _) if error.is::<ConnectError>() => Stop::unreachable(error.to_string()),
             (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
-                let response = context.facts().and_then(|facts| facts.response.as_ref());
+                let response = context.handshake_info().and_then(|facts| facts.response.as_ref());
                 Stop::refused(refusal::describe(status, response))
             }
             (Some(error), _) => Stop::refused(format!("{failure}: {error}")),

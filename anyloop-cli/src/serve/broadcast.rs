@@ -1,121 +1,114 @@
 //! `/broadcast`: every message goes to all subscribers, its sender included.
 //!
-//! Whoever publishes faster than a subscriber reads is not read from until the subscriber has caught
-//! up, so that prompt readers are never closed, however many publish. A subscriber that does not catch
-//! up in time is not waited for any longer, and closed with 1008 if it falls too far behind.
+//! Publishers take turns with subscribers: what was published is taken before much more is. While a
+//! subscriber is above the high-water mark, publishers are not read from, so that prompt readers
+//! are never closed, however many publish. A subscriber that has not caught up after two seconds is not
+//! waited for any longer, and closed with 1008 if it falls too far behind.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{ConnectionId, Context, Handle, Sent};
-use anyloop::proto::{CloseCode, Message, Prepared};
+use anyloop::endpoint::{ConnectionId, Context, Handle};
+use anyloop::proto::{Message, Prepared};
 
-use super::visitor::Visitor;
+use super::visitor::{Visitor, VisitorServer};
 
 /// Publishers wait this long for a subscriber that is behind.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The subscribers.
-pub(super) struct Broadcast {
-    /// A subscriber that is not waited for is closed beyond this many bytes.
-    limit: usize,
-    state: Mutex<State>,
-}
+/// So many bytes are published before the subscribers have their turn.
+const ROUND: usize = 256 * 1024;
+
+/// What is known of the subscribers of a server.
+#[derive(Default)]
+pub(super) struct Broadcast(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    subscribers: HashMap<ConnectionId, Subscriber>,
     /// Subscribers above the high-water mark that are waited for, and since when.
     behind: HashMap<ConnectionId, Instant>,
     /// Publishers that wait for them.
     waiting: Vec<Handle<Visitor>>,
-}
-
-struct Subscriber {
-    handle: Handle<Visitor>,
-    /// It did not catch up in time, and is not waited for until it has.
-    lagging: bool,
+    /// Bytes published in this round.
+    published: usize,
+    /// The publisher whose next turn begins another round: the first that has filled this one.
+    filled_by: Option<ConnectionId>,
 }
 
 impl Broadcast {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default() }
-    }
-
-    pub(super) fn subscribe(&self, context: &mut Context<'_, Visitor>) {
-        let handle = context.handle();
-        let subscriber = Subscriber { handle: handle.clone(), lagging: false };
-        self.state().subscribers.insert(handle.id(), subscriber);
-    }
-
-    pub(super) fn unsubscribe(&self, context: &mut Context<'_, Visitor>) {
-        let handle = context.handle();
-        let mut state = self.state();
-        state.subscribers.remove(&handle.id());
-        state.waiting.retain(|publisher| *publisher != handle);
-        state.stop_waiting_for(handle.id());
-    }
-
     /// Sends a message to all, and stops reading from its publisher if a subscriber is behind.
-    pub(super) fn publish(&self, message: Message<'_>, context: &mut Context<'_, Visitor>) {
+    pub(super) fn publish(
+        &self,
+        message: Message<'_>,
+        server: &VisitorServer,
+        context: &mut Context<'_, Visitor>,
+    ) {
+        let subscribes = |visitor: &Visitor| visitor.subscribes();
         let message = Prepared::new(message);
-        // Under the lock, so that all receive the same order.
+        server.broadcast_where(&message, subscribes);
         let mut state = self.state();
-        let State { subscribers, behind, waiting } = &mut *state;
-        subscribers.retain(|id, subscriber| {
-            if subscriber.lagging && self.has_no_room(subscriber, &message) {
-                let _ = subscriber.handle.close(CloseCode::POLICY_VIOLATION, "too slow to read");
-                return false;
-            }
-            let sent = subscriber.handle.send_prepared(&message);
-            if sent == Ok(Sent::Backpressure) && !subscriber.lagging && !behind.contains_key(id) {
-                behind.insert(*id, Instant::now());
-                // If the subscriber has gone, it unsubscribes.
-                let _ = subscriber.handle.set_timer(PATIENCE, |visitor, context| {
-                    visitor.lose_patience(context);
-                });
-            }
-            true
-        });
-        if !behind.is_empty() {
-            waiting.push(context.handle());
+        state.published += message.message().as_bytes().len();
+        if !state.behind.is_empty() {
+            state.waiting.push(context.handle());
             context.pause_reading();
+        } else if state.published > ROUND {
+            // The subscribers were woken before, so their turns come before the next one of ours.
+            let handle = context.handle();
+            state.filled_by.get_or_insert(handle.id());
+            context.pause_reading();
+            let _ = handle.post(|visitor, context| visitor.end_round(context)); // it is not over
         }
     }
 
-    /// The subscriber's backlog has fallen to the low-water mark.
-    pub(super) fn catch_up(&self, id: ConnectionId) {
-        let mut state = self.state();
-        if let Some(subscriber) = state.subscribers.get_mut(&id) {
-            subscriber.lagging = false;
+    /// A publisher that was not read from has its next turn. The one that has filled the round lets the
+    /// others go first.
+    pub(super) fn end_round(&self, context: &mut Context<'_, Visitor>) {
+        let handle = context.handle();
+        if self.state().begin_round(handle.id()) {
+            let _ = handle.post(|_, context| context.resume_reading()); // it is not over
+        } else {
+            context.resume_reading();
         }
-        state.stop_waiting_for(id);
+    }
+
+    /// A subscriber has risen above the high-water mark.
+    pub(super) fn fall_behind(&self, context: &mut Context<'_, Visitor>) {
+        self.state().behind.insert(context.handle().id(), Instant::now());
+        context.set_timer(PATIENCE, |visitor, context| visitor.lose_patience(context));
     }
 
     /// A subscriber was behind, and may be still. A timer of an earlier time does nothing.
     pub(super) fn lose_patience(&self, id: ConnectionId) {
         let mut state = self.state();
         if state.behind.get(&id).is_some_and(|since| since.elapsed() >= PATIENCE) {
-            if let Some(subscriber) = state.subscribers.get_mut(&id) {
-                subscriber.lagging = true;
-            }
             state.stop_waiting_for(id);
         }
     }
 
-    fn has_no_room(&self, subscriber: &Subscriber, message: &Prepared) -> bool {
-        let waiting = subscriber.handle.buffered_amount();
-        waiting.saturating_add(message.message().as_bytes().len()) > self.limit
+    /// A subscriber has fallen to the low-water mark, or is over.
+    pub(super) fn catch_up(&self, id: ConnectionId) {
+        let mut state = self.state();
+        state.stop_waiting_for(id);
+        state.begin_round(id);
     }
 
-    /// A panic elsewhere leaves the state as it was.
+    /// A panic elsewhere leaves the state whole.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    /// Begins another round, if this publisher has filled the present one. Returns whether it has.
+    fn begin_round(&mut self, id: ConnectionId) -> bool {
+        let begins = self.filled_by == Some(id);
+        if begins {
+            (self.filled_by, self.published) = (None, 0);
+        }
+        begins
+    }
+
     /// If it was the last one that is behind, all publishers go on.
     fn stop_waiting_for(&mut self, id: ConnectionId) {
         self.behind.remove(&id);

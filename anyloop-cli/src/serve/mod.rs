@@ -9,7 +9,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
-use anyloop::endpoint::ServerSettings;
+use anyloop::endpoint::{Overflow, ServerSettings};
 use anyloop::net::LocalAddress;
 use anyloop::proto::Config;
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
@@ -107,8 +107,11 @@ fn settings(options: &Options) -> ServerSettings {
 
     let mut settings = ServerSettings::from(handshake);
     settings.keep_handshake = false;
-    // An echo stops reading above the high mark, and a broadcast has a rule of its own for slow readers.
-    settings.backlog.cap = usize::MAX;
+    // An echo stops reading above the high mark, so it never comes to the cap. A subscriber of a
+    // broadcast may be behind by any message, and what is not slow yet.
+    let largest = usize::try_from(options.max_message).unwrap_or(usize::MAX);
+    settings.backlog.cap = largest.saturating_add(2 * settings.backlog.high);
+    settings.backlog.overflow = Overflow::Close;
     settings
 }
 

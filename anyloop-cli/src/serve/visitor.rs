@@ -33,7 +33,7 @@ pub(super) enum Place {
     /// It has asked for nothing yet.
     Entrance { broadcast: Arc<Self>, stats: Arc<Self> },
     /// What one publishes, all receive.
-    Broadcast(Broadcast),
+    Broadcast { server: Weak<VisitorServer>, state: Broadcast },
     /// The counters are told.
     Stats { server: Weak<VisitorServer>, since: Instant },
 }
@@ -42,13 +42,9 @@ pub(super) enum Place {
 pub(super) struct Entrance(Arc<Place>);
 
 pub(super) fn server(settings: ServerSettings) -> Arc<VisitorServer> {
-    // What one subscriber may be behind: any message, and what is not slow yet.
-    let largest = settings.handshake.connection.max_message_size;
-    let largest = usize::try_from(largest).unwrap_or(usize::MAX);
-    let limit = largest.saturating_add(2 * settings.backlog.high);
     Arc::new_cyclic(|server| {
         let stats = Place::Stats { server: server.clone(), since: Instant::now() };
-        let broadcast = Place::Broadcast(Broadcast::new(limit));
+        let broadcast = Place::Broadcast { server: server.clone(), state: Broadcast::default() };
         let place = Place::Entrance { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
         let mut server = VisitorServer::with_factory(settings, Entrance(Arc::new(place)));
         let net = server.transport_mut();
@@ -120,6 +116,12 @@ impl Handler for Visitor {
         }
     }
 
+    fn backpressure(&mut self, context: &mut Context<'_, Self>) {
+        if let Some(broadcast) = self.broadcast() {
+            broadcast.fall_behind(context);
+        }
+    }
+
     fn drained(&mut self, context: &mut Context<'_, Self>) {
         match self {
             Self::Echo => context.resume_reading(),
@@ -129,17 +131,38 @@ impl Handler for Visitor {
 
     fn close(&mut self, _: &Ending<'_>, context: &mut Context<'_, Self>) {
         if let Self::At(place) = self {
-            place.leave(context);
+            place.catch_up(context);
         }
     }
 }
 
 impl Visitor {
+    /// Whether messages to all are for this connection.
+    pub(super) fn subscribes(&self) -> bool {
+        self.broadcast().is_some()
+    }
+
+    /// The subscribers have taken what was published.
+    pub(super) fn end_round(&self, context: &mut Context<'_, Self>) {
+        if let Some(broadcast) = self.broadcast() {
+            broadcast.end_round(context);
+        }
+    }
+
     /// It may be too slow to read what is broadcast.
-    pub(super) fn lose_patience(&mut self, context: &mut Context<'_, Self>) {
-        let Self::At(place) = self else { return };
-        if let Place::Broadcast(broadcast) = &**place {
+    pub(super) fn lose_patience(&self, context: &mut Context<'_, Self>) {
+        if let Some(broadcast) = self.broadcast() {
             broadcast.lose_patience(context.handle().id());
+        }
+    }
+
+    fn broadcast(&self) -> Option<&Broadcast> {
+        match self {
+            Self::At(place) => match &**place {
+                Place::Broadcast { state, .. } => Some(state),
+                Place::Entrance { .. } | Place::Stats { .. } => None,
+            },
+            Self::Echo => None,
         }
     }
 }
@@ -147,27 +170,22 @@ impl Visitor {
 impl Place {
     fn enter(&self, context: &mut Context<'_, Visitor>) {
         match self {
-            Self::Broadcast(broadcast) => broadcast.subscribe(context),
             Self::Stats { .. } => self.tell(context),
-            Self::Entrance { .. } => {}
+            Self::Broadcast { .. } | Self::Entrance { .. } => {}
         }
     }
 
     fn hear(&self, message: Message<'_>, context: &mut Context<'_, Visitor>) {
-        if let Self::Broadcast(broadcast) = self {
-            broadcast.publish(message, context);
+        let Self::Broadcast { server, state } = self else { return };
+        if let Some(server) = server.upgrade() {
+            state.publish(message, &server, context);
         }
     }
 
+    /// Nobody waits for this connection any more.
     fn catch_up(&self, context: &mut Context<'_, Visitor>) {
-        if let Self::Broadcast(broadcast) = self {
-            broadcast.catch_up(context.handle().id());
-        }
-    }
-
-    fn leave(&self, context: &mut Context<'_, Visitor>) {
-        if let Self::Broadcast(broadcast) = self {
-            broadcast.unsubscribe(context);
+        if let Self::Broadcast { state, .. } = self {
+            state.catch_up(context.handle().id());
         }
     }
 

@@ -138,8 +138,10 @@ macro_rules! endpoint {
                 self.core.state.registry.handles()
             }
 
-            /// Sends a message to all open connections, encoded once. Returns to how many: not to those
-            /// whose backlog is full.
+            /// Sends a message to all open connections, encoded once. Returns how many these are, without
+            /// those whose backlog is full. It is queued once; each connection takes it on its own
+            /// strand. A queue of more than [`BacklogLimits::cap`](super::BacklogLimits::cap) bytes takes no
+            /// further message, unless the policy is [`Overflow::Close`](super::Overflow::Close).
             pub fn broadcast(&self, message: &anyloop_proto::Prepared) -> usize {
                 self.core.state.registry.broadcast(message, None)
             }

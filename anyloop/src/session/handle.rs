@@ -95,7 +95,11 @@ impl<H: Handler> Handle<H> {
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
         let len = message.message().as_bytes().len();
         let message = message.clone();
-        self.shared.send(len, Command::SendPrepared { message, filter: None, completion: None })
+        self.shared.send(
+            len,
+            Command::SendPrepared { message, filter: None, completion: None },
+            true,
+        )
     }
 
     /// Sends a ping of the application's own.
@@ -233,7 +237,7 @@ impl<H: Handler> Handle<H> {
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
         let len = message.as_bytes().len();
-        self.shared.send(len, Command::Send { message: message.into(), completion })
+        self.shared.send(len, Command::Send { message: message.into(), completion }, true)
     }
 
     fn command(&self, command: Command<H>) -> Result<(), SendError> {
@@ -244,7 +248,7 @@ impl<H: Handler> Handle<H> {
     pub(super) fn send_filtered(&self, message: &Prepared, filter: Option<Filter<H>>) -> bool {
         let len = message.message().as_bytes().len();
         let command = Command::SendPrepared { message: message.clone(), filter, completion: None };
-        self.shared.send(len, command).is_ok_and(Sent::is_on_its_way)
+        self.shared.send(len, command, false).is_ok_and(Sent::is_on_its_way)
     }
 }
 

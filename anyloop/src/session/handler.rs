@@ -122,6 +122,12 @@ pub trait Handler: Sized + 'static {
         let _ = context;
     }
 
+    /// The backlog has risen above its high-water mark. [`drained`](Self::drained) follows when the peer
+    /// has read enough of it.
+    fn backpressure(&mut self, context: &mut Context<'_, Self>) {
+        let _ = context;
+    }
+
     /// The backlog has fallen to its low-water mark, after it was above the high one.
     fn drained(&mut self, context: &mut Context<'_, Self>) {
         let _ = context;

@@ -162,6 +162,12 @@ macro_rules! handlers {
                 }
             }
 
+            fn backpressure(&mut self, context: &mut Context<'_, Self>) {
+                if let Some(f) = &self.0.backpressure {
+                    f(context);
+                }
+            }
+
             fn drained(&mut self, context: &mut Context<'_, Self>) {
                 if let Some(f) = &self.0.drained {
                     f(context);
@@ -201,6 +207,7 @@ macro_rules! with_closures {
             pong on_pong: fn(&[u8], Option<Duration>, &mut Context<'_, $here>);
             pong_timeout on_pong_timeout: fn(&mut Context<'_, $here>);
             interrupt on_interrupt: fn(&mut Context<'_, $here>);
+            backpressure on_backpressure: fn(&mut Context<'_, $here>);
             drained on_drained: fn(&mut Context<'_, $here>);
             close on_close: fn(&Ending<'_>, &mut Context<'_, $here>);
             fail on_fail: fn(&Failure, &mut Context<'_, $here>);

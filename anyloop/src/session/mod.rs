@@ -269,20 +269,18 @@ impl<H: Handler> StreamProtocol for Session<H> {
             self.state.shared(waiting, state); // who gets a handle later must see how much waits
         }
         self.state.publish(waiting, state);
-        if waiting > self.state.endpoint.limits.high {
-            self.state.pending.set(Pending::HIGH, true);
-            return false;
-        }
-        let low = waiting <= self.state.endpoint.limits.low;
-        high && low && state == State::Open && !self.state.pending.has(Pending::OPEN)
+        let limits = self.state.endpoint.limits;
+        let crossed = if high { waiting <= limits.low } else { waiting > limits.high };
+        crossed && state == State::Open && !self.state.pending.has(Pending::OPEN)
     }
 
-    fn call_drained(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+    fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         if !budget.try_spend() {
             return self.state.interrupt();
         }
-        self.state.pending.set(Pending::HIGH, false);
-        self.call(out, now, Handler::drained);
+        let high = self.state.pending.has(Pending::HIGH);
+        self.state.pending.set(Pending::HIGH, !high);
+        self.call(out, now, if high { Handler::drained } else { Handler::backpressure });
     }
 
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer) {

@@ -8,7 +8,7 @@ use anyloop_proto::{CloseCode, Prepared, State};
 
 use super::handle::Handle;
 use super::handler::Handler;
-use super::limits::BacklogLimits;
+use super::limits::{BacklogLimits, Overflow};
 use super::shared::{Command, Filter, Shared};
 use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
 
@@ -240,10 +240,10 @@ impl<H: Handler> Registry<H> {
         self.handles().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
     }
 
-    /// Messages to all that not all have taken.
+    /// Payload bytes of messages to all that some connection has not taken.
     #[cfg(test)]
-    pub(super) fn queued(&self) -> usize {
-        self.members().broadcasts.queue.len()
+    pub(super) fn broadcast_backlog(&self) -> usize {
+        self.members().broadcasts.bytes
     }
 
     // How it is done.
@@ -257,7 +257,12 @@ impl<H: Handler> Registry<H> {
         filter: Option<Filter<H>>,
     ) -> (usize, Vec<Key>) {
         let len = message.message().as_bytes().len();
-        if members.broadcasts.is_full(len, self.limits.cap) {
+        // A policy that closes slow connections drops no message.
+        let cap = match self.limits.overflow {
+            Overflow::Close => usize::MAX,
+            Overflow::Error | Overflow::Drop => self.limits.cap,
+        };
+        if members.broadcasts.is_full(len, cap) {
             return (0, Vec::new());
         }
         let end = members.broadcasts.end();

@@ -187,7 +187,13 @@ impl<H: Handler> Shared<H> {
     }
 
     /// Queues a message, if the backlog has room for it.
-    pub(super) fn send(&self, len: usize, command: Command<H>) -> Result<Sent, SendError> {
+    /// `reports` says that the sender learns of back-pressure, and waits to be told that it is over.
+    pub(super) fn send(
+        &self,
+        len: usize,
+        command: Command<H>,
+        reports: bool,
+    ) -> Result<Sent, SendError> {
         let limits = self.limits;
         // Counted before it can be seen, and only if it fits: two senders cannot use the same room.
         let charge = |waiting: usize| {
@@ -207,7 +213,7 @@ impl<H: Handler> Shared<H> {
             false => Sent::Sent,
             true => Sent::Buffered,
         };
-        self.push(command, sent == Sent::Backpressure).inspect_err(|_| {
+        self.push(command, reports && sent == Sent::Backpressure).inspect_err(|_| {
             self.waiting.fetch_sub(len, Ordering::Relaxed);
         })?;
         Ok(sent)

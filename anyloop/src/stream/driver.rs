@@ -503,7 +503,7 @@ impl<S: StreamProtocol> Driver<S> {
                 return;
             }
             self.call(transport, buffers, |session, out, budget| {
-                session.call_drained(out, budget, now);
+                session.report_backlog(out, budget, now);
             });
             if self.session.wants().again {
                 return;

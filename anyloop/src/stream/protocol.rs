@@ -73,12 +73,13 @@ pub trait StreamProtocol {
     /// A handler panicked: fails the connection.
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// The output was written, except for `waiting` bytes. Returns whether a handler has to be told
-    /// that the backlog has drained: by [`call_drained`](Self::call_drained).
+    /// The output was written, except for `waiting` bytes. Returns whether the handler has to be told
+    /// that the backlog has crossed a mark: by [`report_backlog`](Self::report_backlog).
     fn handle_written(&mut self, waiting: usize) -> bool;
 
-    /// Tells the handler that the backlog has drained.
-    fn call_drained(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
+    /// Tells the handler that the backlog has risen above its high-water mark, or fallen to its
+    /// low-water mark.
+    fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
     /// Notes who the peer is, unless that is known. Called before the stream is ended, after which
     /// the transport may not know it.

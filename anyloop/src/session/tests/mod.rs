@@ -183,6 +183,10 @@ impl Handler for Recorder {
         self.log.push("interrupt");
     }
 
+    fn backpressure(&mut self, _: &mut Context<'_, Self>) {
+        self.log.push("backpressure");
+    }
+
     fn drained(&mut self, _: &mut Context<'_, Self>) {
         self.log.push("drained");
     }

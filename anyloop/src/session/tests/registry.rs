@@ -130,9 +130,9 @@ fn messages_that_all_have_taken_are_freed() {
     }
     subjects[0].wake();
     let _handle = subjects[1].handle(); // takes them from the queue
-    assert_eq!(server.core().state.registry.queued(), 3);
+    assert_eq!(server.core().state.registry.broadcast_backlog(), 3000);
     drop(subjects.pop());
-    assert_eq!(server.core().state.registry.queued(), 0);
+    assert_eq!(server.core().state.registry.broadcast_backlog(), 0);
 }
 
 /// The numbers of messages wrap around.
