@@ -2,8 +2,9 @@
 
 use anyloop_proto::handshake::ClientHandshake;
 use anyloop_proto::{Cause, HandshakeError, Party, Shutdown, TransportError};
+use anyloop_testkit::requests::SAMPLE_RESPONSE;
 
-use crate::drive::{SAMPLE_RESPONSE, answer, at, client, client_options};
+use crate::drive::{answer, at, client, client_options};
 
 fn asked() -> ClientHandshake {
     client(client_options()).0

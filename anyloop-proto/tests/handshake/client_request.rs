@@ -5,8 +5,9 @@ use std::sync::Arc;
 use anyloop_proto::handshake::http::HeaderValue;
 use anyloop_proto::handshake::http::header::{self, HeaderName};
 use anyloop_proto::handshake::{ClientHandshake, ClientOptions, RequestError, Target};
+use anyloop_testkit::requests::SAMPLE_REQUEST;
 
-use crate::drive::{SAMPLE_REQUEST, Served, at, client, client_options, serve};
+use crate::drive::{Served, at, client, client_options, serve};
 
 fn request(uri: &str, options: ClientOptions) -> Result<String, RequestError> {
     let target: Target = uri.parse().unwrap();

@@ -2,8 +2,9 @@
 
 use anyloop_proto::handshake::http::header;
 use anyloop_proto::{Field, HandshakeError, Shutdown, State};
+use anyloop_testkit::requests::{SAMPLE_RESPONSE, replaced};
 
-use crate::drive::{HELLO, SAMPLE_RESPONSE, answer, client, client_options, swap};
+use crate::drive::{HELLO, answer, client, client_options};
 
 /// What becomes of a response to a client that asked for `chat` and `superchat`.
 fn verdict(response: &str) -> Result<Option<String>, HandshakeError> {
@@ -29,7 +30,7 @@ fn verdict(response: &str) -> Result<Option<String>, HandshakeError> {
 }
 
 fn changed(from: &str, to: &str) -> Result<Option<String>, HandshakeError> {
-    verdict(&swap(SAMPLE_RESPONSE, from, to))
+    verdict(&replaced(SAMPLE_RESPONSE, from, to))
 }
 
 fn with(lines: &str) -> Result<Option<String>, HandshakeError> {

@@ -7,24 +7,8 @@ use anyloop_proto::handshake::{
     ClientHandshake, ClientOptions, Incoming, Opened, OriginPolicy, ServerHandshake, ServerOptions,
     Target,
 };
-use anyloop_proto::{Cause, Config, Failure, HandshakeError, Input, Instant, Random, Shutdown};
-
-/// RFC 6455 §1.2.
-pub(crate) const SAMPLE_REQUEST: &str = "GET /chat HTTP/1.1\r\n\
-    Host: server.example.com\r\n\
-    Upgrade: websocket\r\n\
-    Connection: Upgrade\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-    Origin: http://example.com\r\n\
-    Sec-WebSocket-Protocol: chat, superchat\r\n\
-    Sec-WebSocket-Version: 13\r\n\r\n";
-
-/// RFC 6455 §1.2.
-pub(crate) const SAMPLE_RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\n\
-    Upgrade: websocket\r\n\
-    Connection: Upgrade\r\n\
-    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
-    Sec-WebSocket-Protocol: chat\r\n\r\n";
+use anyloop_proto::{Cause, Config, Failure, HandshakeError, Input, Instant, Shutdown};
+use anyloop_testkit::requests::{SAMPLE_REQUEST, SampleNonce, replaced, with_lines};
 
 /// RFC 6455 §5.7: "Hello", masked and not.
 pub(crate) const MASKED_HELLO: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
@@ -34,29 +18,14 @@ pub(crate) fn at(millis: u64) -> Instant {
     Instant::from_nanos(0) + Duration::from_millis(millis)
 }
 
-/// `text` with `from` replaced, which must be in it.
-pub(crate) fn swap(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "{from:?} is not in {text:?}");
-    text.replace(from, to)
-}
-
 /// The sample request with `from` replaced.
 pub(crate) fn sample(from: &str, to: &str) -> String {
-    swap(SAMPLE_REQUEST, from, to)
+    replaced(SAMPLE_REQUEST, from, to)
 }
 
 /// The sample request with these lines added, each ended by CR LF.
 pub(crate) fn sample_with(lines: &str) -> String {
-    sample("\r\n\r\n", &format!("\r\n{lines}\r\n"))
-}
-
-/// The nonce of RFC 6455 §1.3.
-pub(crate) struct SampleNonce;
-
-impl Random for SampleNonce {
-    fn fill(&self, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&b"the sample nonce"[..bytes.len()]);
-    }
+    with_lines(SAMPLE_REQUEST, lines)
 }
 
 pub(crate) fn server_options() -> ServerOptions {

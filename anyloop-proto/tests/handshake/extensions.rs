@@ -8,10 +8,10 @@ use anyloop_proto::handshake::{
     Accept, AnswerError, ClientHandshake, Codec, Negotiator, Params, RequestError, ServerHandshake,
 };
 use anyloop_proto::{ExtensionError, Field, HandshakeError, Kind};
+use anyloop_testkit::requests::{SAMPLE_RESPONSE, replaced};
 
 use crate::drive::{
-    SAMPLE_RESPONSE, Served, answer, at, client, client_options, feed, refused, sample_with, serve,
-    server_options, swap,
+    Served, answer, at, client, client_options, feed, refused, sample_with, serve, server_options,
 };
 
 const FIELD: Field = Field::SecWebSocketExtensions;
@@ -209,7 +209,7 @@ fn confirmed(lines: &str) -> Result<Option<String>, HandshakeError> {
     let (mut client, request) = client(options);
     let line = "\r\nSec-WebSocket-Extensions: x; yes; bits=9, x, y, y\r\n";
     assert!(request.contains(line), "{request}");
-    let response = swap(SAMPLE_RESPONSE, "Sec-WebSocket-Protocol: chat\r\n", lines);
+    let response = replaced(SAMPLE_RESPONSE, "Sec-WebSocket-Protocol: chat\r\n", lines);
     let (outcome, _) = answer(&mut client, response.as_bytes());
     outcome.map(|opened| opened.unwrap().extension)
 }

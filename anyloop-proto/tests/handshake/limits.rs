@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use anyloop_proto::HandshakeError;
 use anyloop_proto::handshake::ServerHandshake;
+use anyloop_testkit::requests::SAMPLE_REQUEST;
 
 use crate::drive::{
-    MASKED_HELLO, SAMPLE_REQUEST, Served, answer, at, client, client_options, feed, refused,
-    refused_by, sample_with, serve, server, server_options,
+    MASKED_HELLO, Served, answer, at, client, client_options, feed, refused, refused_by,
+    sample_with, serve, server, server_options,
 };
 
 fn limited(max_head_size: usize, max_fields: usize) -> ServerHandshake {

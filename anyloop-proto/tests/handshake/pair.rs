@@ -6,10 +6,9 @@ use anyloop_proto::handshake::{
     Accept, ClientHandshake, Incoming, Opened, ServerHandshake, Target,
 };
 use anyloop_proto::{Connection, Event, Input, State};
+use anyloop_testkit::requests::SAMPLE_REQUEST;
 
-use crate::drive::{
-    HELLO, MASKED_HELLO, SAMPLE_REQUEST, at, client_options, server, server_options,
-};
+use crate::drive::{HELLO, MASKED_HELLO, at, client_options, server, server_options};
 
 /// The text messages in `input`.
 fn messages(connection: &mut Connection, input: &mut Input<'_>) -> Vec<String> {

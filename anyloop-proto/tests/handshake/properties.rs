@@ -2,12 +2,11 @@
 
 use anyloop_proto::handshake::{Accept, Target};
 use anyloop_proto::{HandshakeError, Shutdown};
+use anyloop_testkit::requests::{SAMPLE_REQUEST, SAMPLE_RESPONSE};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::drive::{
-    SAMPLE_REQUEST, SAMPLE_RESPONSE, Served, answer, at, client, client_options, feed, server,
-};
+use crate::drive::{Served, answer, at, client, client_options, feed, server};
 
 const POST: &str = "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
     Expect: 100-continue\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: u\r\n\r\n";

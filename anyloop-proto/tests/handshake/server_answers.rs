@@ -4,10 +4,9 @@ use anyloop_proto::handshake::http::header::{self, HeaderMap, HeaderName};
 use anyloop_proto::handshake::http::{HeaderValue, Response, StatusCode};
 use anyloop_proto::handshake::{Accept, AnswerError, ServerHandshake};
 use anyloop_proto::{Cause, HandshakeError, Party, Shutdown, State};
+use anyloop_testkit::requests::{SAMPLE_REQUEST, SAMPLE_RESPONSE};
 
-use crate::drive::{
-    SAMPLE_REQUEST, SAMPLE_RESPONSE, Served, at, feed, sample, server, server_options,
-};
+use crate::drive::{Served, at, feed, sample, server, server_options};
 
 fn awaiting(request: &str) -> ServerHandshake {
     let mut server = server();

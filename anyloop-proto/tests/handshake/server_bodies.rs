@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyloop_proto::handshake::ServerHandshake;
 use anyloop_proto::handshake::http::{Method, Version};
 use anyloop_proto::{Field, HandshakeError};
+use anyloop_testkit::requests::replaced;
 
 use crate::drive::{Served, at, feed, refused, refused_by, serve, server, server_options};
 
@@ -189,5 +190,5 @@ fn rfc9110_10_1_1_100_continue_is_sent_when_the_client_waits_for_it() {
 }
 
 fn swap_version(request: &str) -> String {
-    crate::drive::swap(request, "HTTP/1.1", "HTTP/1.0")
+    replaced(request, "HTTP/1.1", "HTTP/1.0")
 }

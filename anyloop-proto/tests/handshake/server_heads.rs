@@ -1,8 +1,9 @@
 //! HTTP as such: request line, line ends, Host, target forms (RFC 9112).
 
 use anyloop_proto::{Field, HandshakeError};
+use anyloop_testkit::requests::SAMPLE_REQUEST;
 
-use crate::drive::{SAMPLE_REQUEST, Served, feed, refused, sample, sample_with, serve, server};
+use crate::drive::{Served, feed, refused, sample, sample_with, serve, server};
 
 #[test]
 fn rfc9112_2_2_a_few_empty_lines_before_the_request_line_are_skipped() {

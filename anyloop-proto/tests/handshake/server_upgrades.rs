@@ -2,8 +2,9 @@
 
 use anyloop_proto::handshake::Accept;
 use anyloop_proto::{Field, HandshakeError};
+use anyloop_testkit::requests::SAMPLE_REQUEST;
 
-use crate::drive::{SAMPLE_REQUEST, Served, at, feed, refused, sample, sample_with, serve, server};
+use crate::drive::{Served, at, feed, refused, sample, sample_with, serve, server};
 
 #[test]
 fn rfc6455_1_2_the_sample_request() {

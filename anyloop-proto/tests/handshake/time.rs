@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Accept, AnswerError, ServerHandshake};
 use anyloop_proto::{Cause, Config, HandshakeError, Input, Party, Shutdown, Timer, TransportError};
+use anyloop_testkit::requests::SAMPLE_REQUEST;
 
 use crate::drive::{
-    SAMPLE_REQUEST, Served, answer, at, client, client_options, feed, server, server_options,
-    status,
+    Served, answer, at, client, client_options, feed, server, server_options, status,
 };
 
 const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

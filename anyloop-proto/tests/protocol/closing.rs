@@ -6,10 +6,12 @@ use anyloop_proto::{
     Cause, CloseCode, MAX_REASON, Party, Role, SendError, Shutdown, State, Timer, TransportError,
     truncate_reason,
 };
+use anyloop_testkit::frames::{
+    Frame, binary, close, continuation, frame, other, ping, pong, stream, text,
+};
 
 use crate::pair::Pair;
 use crate::subject::{Seen, Subject, config, seconds};
-use crate::wire::{Frame, binary, close, continuation, frame, ping, pong, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
@@ -118,7 +120,7 @@ fn pitfall_the_peers_reason_is_kept() {
             // In one piece, and in as many as there are bytes.
             for whole in [true, false] {
                 let mut subject = subject(role);
-                let bytes = close(4321, reason).bytes(crate::wire::other(role));
+                let bytes = close(4321, reason).bytes(other(role));
                 if whole {
                     subject.feed(&bytes);
                 } else {
@@ -242,8 +244,7 @@ fn rfc6455_7_1_2_data_before_the_peers_close_is_still_delivered() {
 fn rfc6455_5_5_1_what_follows_the_peers_close_is_left_untouched() {
     for role in ROLES {
         let mut subject = subject(role);
-        let mut bytes =
-            crate::wire::stream(&[text("a"), close(1000, "")], crate::wire::other(role));
+        let mut bytes = stream(&[text("a"), close(1000, "")], other(role));
         bytes.extend_from_slice(b"neither a frame nor masked");
         subject.feed(&bytes);
         assert_eq!(subject.left, b"neither a frame nor masked");
@@ -550,7 +551,7 @@ fn the_close_timeout_can_be_turned_off() {
 fn pitfall_a_peer_that_does_not_close_is_left_behind_in_time() {
     for role in ROLES {
         let mut pair = Pair::new();
-        pair.side(crate::wire::other(role)).link.stalled = true;
+        pair.side(other(role)).link.stalled = true;
         let begin = pair.now;
         pair.close(role, 1000, "").unwrap();
         while !pair.side(role).closed {

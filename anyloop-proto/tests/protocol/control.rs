@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyloop_proto::{Kind, Role, SendError, State};
+use anyloop_testkit::frames::{binary, close, continuation, other, ping, pong, stream, text};
 
 use crate::pair::{Cut, Pair};
 use crate::subject::{Seen, Subject, config};
-use crate::wire::{binary, close, continuation, other, ping, pong, stream, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 

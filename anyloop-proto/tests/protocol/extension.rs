@@ -10,8 +10,10 @@ use anyloop_proto::{
 
 use crate::pair::{Cut, Pair};
 use crate::subject::{Reading, Seen, Subject, config};
-use crate::wire::{Frame, binary, close, continuation, other, ping, pong, stream, text};
 
+use anyloop_testkit::frames::{
+    Frame, binary, close, continuation, declare, other, ping, pong, stream, text,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -218,7 +220,7 @@ fn what_a_decoder_refuses_fails_with_its_code() {
                 assert_eq!(subject.failure().cause(), Cause::Extension(error));
                 assert_eq!(subject.failure().party(), party);
                 let [sent] = &subject.sent()[..] else { panic!("one Close") };
-                assert_eq!((sent.opcode, sent.code()), (0x8, Some(code)));
+                assert_eq!((sent.opcode, sent.close_code()), (0x8, Some(code)));
                 assert_eq!(subject.state(), State::Failed);
             }
         }
@@ -274,7 +276,7 @@ fn the_limit_holds_for_each_message_by_itself() {
 #[test]
 fn an_encoded_message_far_beyond_the_limit_fails_at_its_header() {
     let (mut server, parts) = extended(Role::Server, |config| config.max_message_size = 1000);
-    server.feed(&crate::wire::declare(0xc2, 10_000, Role::Client));
+    server.feed(&declare(0xc2, 10_000, Role::Client));
     assert_eq!(server.failure().cause(), Cause::MessageTooBig { limit: 1000 });
     assert!(parts.lock().unwrap().is_empty());
 }

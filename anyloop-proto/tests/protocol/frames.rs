@@ -1,11 +1,11 @@
 //! Frames one by one: RFC 6455 §5.1, §5.2 and §5.7.
 
 use anyloop_proto::{Cause, CloseCode, Role, SendError, Shutdown, State};
-
-use crate::subject::{Seen, Subject, config};
-use crate::wire::{
+use anyloop_testkit::frames::{
     self, Frame, binary, close, continuation, declare, declare_as, frame, other, ping, pong, text,
 };
+
+use crate::subject::{Seen, Subject, config};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
@@ -296,7 +296,7 @@ fn a_whole_stream_of_frames_in_one_input() {
     for role in ROLES {
         let mut subject = subject(role, false);
         let frames = [text("a"), binary([0; 200]), ping(""), text(""), binary(""), pong("p")];
-        subject.feed(&wire::stream(&frames, other(role)));
+        subject.feed(&frames::stream(&frames, other(role)));
         assert_eq!(
             subject.seen(),
             [

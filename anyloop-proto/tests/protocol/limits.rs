@@ -1,10 +1,12 @@
 //! What a peer can make this side hold, copy or count: RFC 6455 §10.4.
 
 use anyloop_proto::{BufferPool, Cause, Config, Connection, Event, Input, Instant, Role, State};
+use anyloop_testkit::frames::{
+    Frame, binary, close, continuation, declare, other, ping, stream, text,
+};
 
 use crate::heap::{Usage, measure};
 use crate::subject::{Reading, Seen, Subject, config};
-use crate::wire::{Frame, binary, close, continuation, declare, other, ping, stream, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 

@@ -1,13 +1,12 @@
 //! The open connection, tested from outside: through its public interface and in bytes.
 //!
-//! [`wire`] builds and reads frames by hand, so that the code under test is not its own judge.
-//! [`subject`] is one connection under test, fed with such frames. [`pair`] joins a client and a
+//! `anyloop_testkit::frames` builds and parses frames by hand, so that the code under test is not its own
+//! judge. [`subject`] is one connection under test, fed with such frames. [`pair`] joins a client and a
 //! server by simulated links. [`heap`] counts what a thread allocates.
 
 mod heap;
 mod pair;
 mod subject;
-mod wire;
 
 mod closing;
 mod control;

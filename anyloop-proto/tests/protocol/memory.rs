@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyloop_proto::{BufferPool, Config, Connection, Event, Failure, Input, Instant, Role};
+use anyloop_testkit::frames::{Frame, binary, continuation, other, ping, pong, read, stream, text};
 
 use crate::heap::{Usage, measure};
 use crate::subject::{config, seconds};
-use crate::wire::{Frame, binary, continuation, other, ping, pong, stream, text};
 
 /// As much as a transport reads at a time.
 const READ: usize = 16 * 1024;
@@ -127,7 +127,7 @@ fn keep_alive_owns_no_memory() {
             std::mem::forget(connection); // what it still owned would be seen
         });
         assert_eq!(usage.kept, 0, "{role:?}");
-        assert_eq!(crate::wire::read(&out.0, role).0.len(), 2, "our ping, and our pong");
+        assert_eq!(read(&out.0, role).0.len(), 2, "our ping, and our pong");
     }
 }
 

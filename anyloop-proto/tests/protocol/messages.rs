@@ -1,9 +1,9 @@
 //! Messages and their fragments: RFC 6455 §5.4 and §5.6.
 
 use anyloop_proto::{Connection, Event, Input, Instant, Message, Role, Statistics};
+use anyloop_testkit::frames::{binary, close, continuation, other, ping, pong, stream, text};
 
 use crate::subject::{Seen, Subject, config};
-use crate::wire::{binary, close, continuation, other, ping, pong, stream, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyloop_proto::{Config, Instant, Role, SendError, Shutdown, State};
+use anyloop_testkit::frames::{self, Frame, other};
 
 use crate::subject::{Subject, config, seconds};
-use crate::wire::{self, Frame, other};
 
 /// Longer than any scenario may take.
 const FOREVER: Duration = seconds(3600);
@@ -165,7 +165,7 @@ impl Side {
 
     /// The frames that the link has carried; the last may be cut off.
     pub(crate) fn carried(&self) -> Vec<Frame> {
-        wire::read(&self.link.carried, self.subject.role()).0
+        frames::read(&self.link.carried, self.subject.role()).0
     }
 }
 
@@ -227,7 +227,7 @@ impl Pair {
     pub(crate) fn forge(&mut self, from: Role, frames: &[Frame]) {
         let side = self.side(from);
         side.forged = true;
-        side.backlog.extend(wire::stream(frames, from));
+        side.backlog.extend(frames::stream(frames, from));
         self.attend(from);
     }
 
@@ -383,7 +383,7 @@ impl Pair {
                 assert_eq!(ending.by, ending.failure.unwrap_or(failure).party());
                 assert!(!ending.clean);
             }
-            let (frames, rest) = wire::read(&side.link.carried, role);
+            let (frames, rest) = frames::read(&side.link.carried, role);
             if !side.forged
                 && let Some(at) = frames.iter().position(|frame| frame.opcode == 0x8)
             {

@@ -1,10 +1,10 @@
 //! Memory for messages that arrive in parts: from a pool, and lent to be received into.
 
 use anyloop_proto::{BufferPool, Connection, Event, Input, Role};
+use anyloop_testkit::frames::{Frame, binary, close, continuation, other, ping, stream, text};
 
 use crate::heap::measure;
 use crate::subject::{Reading, Seen, Subject, config};
-use crate::wire::{Frame, binary, close, continuation, other, ping, stream, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 

@@ -1,11 +1,11 @@
 //! What holds for every stream of frames, however it is made, cut and received.
 
 use anyloop_proto::{BufferPool, Cause, Kind, Role, State, Statistics};
+use anyloop_testkit::frames::{Frame, close, continuation, frame, other, ping, pong, stream};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::subject::{Reading, Seen, Subject, config};
-use crate::wire::{Frame, close, continuation, frame, other, ping, pong, stream};
 
 fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Client), Just(Role::Server)]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyloop_proto::{Cause, Config, Kind, Party, Role, TransportError};
+use anyloop_testkit::frames::{binary, continuation, frame, text};
 
 use crate::pair::{Cut, Pair, fail_loop};
 use crate::subject::{Reading, Seen, Subject, config, seconds};
-use crate::wire::{binary, continuation, frame, text};
 
 /// Every kind of link that a conversation must survive.
 fn links() -> Vec<fn() -> Pair> {

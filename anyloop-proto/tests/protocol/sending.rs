@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyloop_proto::{
     Connection, Instant, Kind, LARGE_PAYLOAD, Message, Output, Prepared, Role, SendError,
 };
+use anyloop_testkit::frames::{Frame, binary, close, continuation, ping, text};
 
 use crate::heap::measure;
 use crate::subject::{Subject, config};
-use crate::wire::{Frame, binary, close, continuation, ping, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 

@@ -1,10 +1,10 @@
 //! Messages received in chunks, as they arrive.
 
 use anyloop_proto::{BufferPool, Cause, Chunk, Connection, Event, Input, Instant, Kind, Role};
+use anyloop_testkit::frames::{binary, close, continuation, other, ping, pong, stream, text};
 
 use crate::heap::{Usage, measure};
 use crate::subject::{Seen, Subject, config};
-use crate::wire::{binary, close, continuation, other, ping, pong, stream, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 

@@ -8,8 +8,7 @@ use anyloop_proto::{
     BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Instant, Kind, Message,
     Output, Random, Role, SendError, State, Timer, TransportError,
 };
-
-use crate::wire::{self, Frame, other};
+use anyloop_testkit::frames::{self, Frame, other};
 
 /// Random enough for tests: each masking key is the number of the frame.
 #[derive(Default)]
@@ -243,7 +242,7 @@ impl Subject {
 
     /// Receives frames from the other side, in one piece.
     pub(crate) fn receive(&mut self, frames: &[Frame]) {
-        self.feed(&wire::stream(frames, other(self.role())));
+        self.feed(&frames::stream(frames, other(self.role())));
     }
 
     pub(crate) fn eof(&mut self) {
@@ -300,7 +299,7 @@ impl Subject {
     /// What was sent since this was asked last, which must be whole frames.
     pub(crate) fn sent(&mut self) -> Vec<Frame> {
         let bytes = std::mem::take(&mut self.out.buffer);
-        let (frames, rest) = wire::read(&bytes, self.role());
+        let (frames, rest) = frames::read(&bytes, self.role());
         assert!(rest.is_empty(), "half a frame: {rest:x?}");
         frames
     }

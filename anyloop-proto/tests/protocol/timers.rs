@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyloop_proto::{BufferPool, Cause, Config, Instant, Party, Role, Shutdown, State, Timer};
+use anyloop_testkit::frames::{
+    Frame, binary, close, continuation, declare, frame, ping, pong, text,
+};
 
 use crate::pair::Pair;
 use crate::subject::{Reading, Seen, Subject, config, seconds};
-use crate::wire::{Frame, binary, close, continuation, declare, frame, ping, pong, text};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
@@ -244,7 +246,7 @@ fn a_held_ping_is_not_sent_after_a_close() {
             begin(&mut subject);
             subject.out.blocked = false;
             subject.writable();
-            let codes: Vec<_> = subject.sent().iter().map(Frame::code).collect();
+            let codes: Vec<_> = subject.sent().iter().map(Frame::close_code).collect();
             assert_eq!(codes, [Some(code)], "the Close and nothing after it");
         }
     }

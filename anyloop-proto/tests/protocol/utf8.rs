@@ -1,9 +1,9 @@
 //! Text is UTF-8, and fails at the byte that cannot be right: RFC 6455 §8.1.
 
 use anyloop_proto::{Cause, Kind, Role};
+use anyloop_testkit::frames::{binary, close, continuation, declare, frame, stream, text};
 
 use crate::subject::{Reading, Seen, Subject, config};
-use crate::wire::{binary, close, continuation, declare, frame, stream, text};
 
 const GREEK: &str = "κόσμε \u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}";
 
