@@ -293,6 +293,21 @@ impl Peer {
         }
     }
 
+    /// The address of its own end.
+    ///
+    /// # Panics
+    ///
+    /// If it is not a TCP socket.
+    #[must_use]
+    #[track_caller]
+    pub fn local_addr(&self) -> SocketAddr {
+        match &self.stream {
+            Stream::Tcp(socket) => socket.local_addr().expect("it is connected"),
+            #[cfg(unix)]
+            Stream::Unix(_) => panic!("a Unix socket has no address of this kind"),
+        }
+    }
+
     /// The socket once more, for another thread to write to. [`poll_end`](Self::poll_end) and its kin make
     /// it non-blocking for a moment.
     ///
