@@ -3,18 +3,12 @@
 //! What is in use is counted for the whole process, so these tests run one after the other.
 
 mod heap;
-#[path = "../net/peer.rs"]
-#[allow(dead_code, reason = "shared")]
-mod peer;
 #[path = "../endpoints/record.rs"]
 #[allow(dead_code, reason = "shared")]
 mod record;
 #[path = "../net/scene.rs"]
 #[allow(dead_code, reason = "shared")]
 mod scene;
-#[path = "../endpoints/wire.rs"]
-#[allow(dead_code, reason = "shared")]
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -28,10 +22,13 @@ use anyloop::proto::{Instant, Role};
 use anyloop::transport::iostream::IoStream;
 use anyloop::{EventLoop, Server};
 
+use anyloop_testkit::frames::{binary, frame, stream};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::requests;
+use anyloop_testkit::wait::{eventually, let_time_pass};
+use anyloop_testkit::watchdog::watchdog;
 use heap::in_use;
-use peer::Peer;
-use scene::{config, server_settings, until, watchdog};
-use wire::{binary, frame, stream};
+use scene::{config, server_settings};
 
 /// Of a message: larger than what is read at a time, so that it is gathered.
 const SIZE: usize = 2 << 20;
@@ -109,7 +106,7 @@ fn runners_that_wait_let_go_of_what_messages_have_needed() {
     let base = in_use();
     send(&mut peers, &payload);
     assert_echoed(&mut peers, &payload);
-    until("what was needed is let go of", || in_use() < base + ELSE);
+    eventually("what was needed is let go of", || in_use() < base + ELSE);
     echo.assert_gathered(2);
     send(&mut peers, b"still there");
     assert_echoed(&mut peers, b"still there");
@@ -160,7 +157,7 @@ fn what_a_runner_leaves_behind_is_let_go_of() {
     leave.wait();
     assert_eq!(leaves.join().unwrap(), 1);
     assert_echoed(&mut peers[1..], &payload);
-    until("what was needed is let go of", || in_use() < base + ELSE);
+    eventually("what was needed is let go of", || in_use() < base + ELSE);
     event_loop.stop();
     waits.join().unwrap();
 }
@@ -170,7 +167,7 @@ fn poll(echo: &Echo, event_loop: &EventLoop) -> ([Peer; 1], usize) {
     let payload = vec![7; SIZE];
     let mut peers = thread::scope(|scope| {
         let opening = scope.spawn(|| [Peer::open(echo.address)]);
-        until("it is open", || {
+        eventually("it is open", || {
             event_loop.poll();
             opening.is_finished()
         });
@@ -182,7 +179,7 @@ fn poll(echo: &Echo, event_loop: &EventLoop) -> ([Peer; 1], usize) {
             send(&mut peers, &payload);
             assert_echoed(&mut peers, &payload);
         });
-        until("the echo has come", || {
+        eventually("the echo has come", || {
             event_loop.poll();
             echoed.is_finished()
         });
@@ -210,7 +207,7 @@ fn a_host_is_asked_to_let_go_of_what_a_message_has_needed() {
     let (_peers, base) = poll(&echo, &event_loop);
     let mut polls = 0;
     while let Some(timeout) = event_loop.next_timeout() {
-        thread::sleep(timeout);
+        let_time_pass(timeout, "so long as a host may sleep");
         event_loop.poll();
         polls += 1;
         assert!(polls < 2, "it does not sleep");
@@ -232,7 +229,7 @@ fn a_connection_that_is_carried_lets_go_of_what_a_message_has_needed() {
     let wait = |millis: u64| _ = now.fetch_add(1_000_000 * millis, Relaxed);
     let connection = server.connection();
     connection.register_output(std::io::sink());
-    connection.read_all(wire::REQUEST.as_bytes()).unwrap();
+    connection.read_all(requests::REQUEST.as_bytes()).unwrap();
     let base = in_use();
     for _ in 0..2 {
         let frames = [binary(vec![7; PART]).more(), frame(0, vec![7; PART])];

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::peer::Peer;
-use crate::scene::{LONG, Running, echo, run_until, server, until, watchdog};
-use crate::wire;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually};
+use anyloop_testkit::watchdog::watchdog;
+use anyloop_testkit::{frames, requests};
+
+use crate::scene::{Running, echo, reset, run_until, server};
 
 #[test]
 fn a_burst_is_accepted_whole() {
@@ -19,8 +22,8 @@ fn a_burst_is_accepted_whole() {
     server.start_accept().unwrap();
     let mut peers: Vec<_> = (0..COUNT)
         .map(|_| {
-            let mut peer = Peer::silent(address);
-            peer.write(wire::REQUEST);
+            let peer = Peer::connect(address);
+            peer.write(requests::REQUEST);
             peer
         })
         .collect();
@@ -30,7 +33,7 @@ fn a_burst_is_accepted_whole() {
     assert_eq!(server.connections().len(), COUNT);
     let _running = Running::start(server);
     for (number, peer) in peers.iter_mut().enumerate() {
-        assert!(peer.read_head().starts_with(wire::SWITCHING));
+        assert!(peer.read_head().starts_with(requests::SWITCHING));
         peer.echo(&format!("{number}"));
     }
 }
@@ -47,15 +50,15 @@ fn those_who_are_there_have_their_turn_between_batches() {
     run_until(&event_loop, "the first is open", || opening.is_finished());
     let mut first = opening.join().unwrap();
     let _others: Vec<_> = (0..500).map(|_| TcpStream::connect(address).unwrap()).collect();
-    first.send(&[wire::text("a")]);
+    first.send(&[frames::text("a")]);
     let start = Instant::now();
     while event_loop.poll_one() == 0 {
-        assert!(start.elapsed() < LONG); // the only handler that there is to call
+        assert!(start.elapsed() < PATIENCE); // the only handler that there is to call
     }
     let made = server.counters().made;
     assert!(made < 500, "{made}");
     run_until(&event_loop, "all are there", || server.counters().made == 501);
-    assert_eq!(first.receive(), wire::text("a"));
+    assert_eq!(first.receive(), frames::text("a"));
 }
 
 #[test]
@@ -65,18 +68,18 @@ fn who_is_gone_at_once_disturbs_nobody() {
     let mut open = Peer::open(running.address);
     for round in 0..50 {
         match round % 4 {
-            0 => Peer::silent(running.address).reset(),
-            1 => drop(Peer::silent(running.address)),
+            0 => reset(Peer::connect(running.address)),
+            1 => drop(Peer::connect(running.address)),
             2 => {
-                let mut peer = Peer::silent(running.address);
-                peer.write(&wire::REQUEST[..30]);
-                peer.reset();
+                let peer = Peer::connect(running.address);
+                peer.write(&requests::REQUEST[..30]);
+                reset(peer);
             }
-            _ => Peer::open(running.address).reset(),
+            _ => reset(Peer::open(running.address)),
         }
         open.echo(&format!("{round}"));
     }
-    until("they are gone", || running.server.connections().len() == 1);
+    eventually("they are gone", || running.server.connections().len() == 1);
     let counters = running.server.counters();
     assert_eq!(counters.made, counters.failed + counters.opened);
     assert_eq!(counters.opened, counters.closed + 1);
@@ -93,13 +96,13 @@ fn who_was_gone_before_it_was_accepted() {
     server.transport_mut().on_accept_error(move |_| _ = counts.fetch_add(1, Ordering::Relaxed));
     let address = server.listen("127.0.0.1:0").unwrap();
     for _ in 0..20 {
-        Peer::silent(address).reset();
+        reset(Peer::connect(address));
     }
-    let mut last = Peer::silent(address);
+    let mut last = Peer::connect(address);
     let running = Running::start(server);
     last.shake_hands();
     last.echo("a");
-    until("the others are gone", || running.server.connections().len() == 1);
+    eventually("the others are gone", || running.server.connections().len() == 1);
     assert_eq!(errors.load(Ordering::Relaxed), 0, "that is no failure of accepting");
 }
 
@@ -146,7 +149,7 @@ fn a_socket_that_cannot_be_set_up() {
     });
     server.transport_mut().on_accept_error(|error| panic!("{error}"));
     let running = Running::start(server);
-    assert!(Peer::silent(running.address).read_to_end().is_empty());
+    assert!(Peer::connect(running.address).read_to_end().is_empty());
     Peer::open(running.address).echo("a");
     assert_eq!(running.server.counters().made, 1);
 }
@@ -166,13 +169,13 @@ fn a_factory_that_panics() {
     );
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let mut unlucky = Peer::silent(address);
+    let mut unlucky = Peer::connect(address);
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.run()));
     assert!(caught.is_err());
     assert!(unlucky.read_to_end().is_empty(), "its connection is closed");
-    let mut lucky = Peer::silent(address);
+    let lucky = Peer::connect(address);
     let event_loop = server.event_loop().unwrap();
-    lucky.write(wire::REQUEST);
+    lucky.write(requests::REQUEST);
     run_until(&event_loop, "the next is open", || server.counters().opened == 1);
 }
 
@@ -188,9 +191,9 @@ fn a_hook_that_panics() {
     });
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let mut unlucky = Peer::silent(address);
-    let mut lucky = Peer::silent(address);
-    lucky.write(wire::REQUEST);
+    let mut unlucky = Peer::connect(address);
+    let lucky = Peer::connect(address);
+    lucky.write(requests::REQUEST);
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.run()));
     assert!(caught.is_err());
     assert!(unlucky.read_to_end().is_empty(), "its connection is closed");
@@ -217,7 +220,7 @@ fn listening_stops_in_a_burst() {
             let connect = |_| TcpStream::connect(address).ok();
             (0..200).map_while(connect).collect::<Vec<_>>()
         });
-        until("some are in", || server.counters().made > 20);
+        eventually("some are in", || server.counters().made > 20);
         server.stop_listening();
         // Those that were accepted go on, and then end.
         drop(burst.join().unwrap());
@@ -241,8 +244,8 @@ fn requests_that_are_refused() {
         )
     });
     let running = Running::start(server);
-    let mut peer = Peer::silent(running.address);
-    peer.write(wire::REQUEST);
+    let mut peer = Peer::connect(running.address);
+    peer.write(requests::REQUEST);
     let answer = String::from_utf8(peer.read_to_end()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("not you\n"), "{answer}");
 }

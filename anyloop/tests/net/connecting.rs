@@ -12,14 +12,15 @@ use anyloop::proto::handshake::http::HeaderValue;
 use anyloop::proto::handshake::{Accept, Target};
 use anyloop::proto::{CloseCode, State};
 use anyloop::{Client, EventLoop, Handlers, LocalEventLoop, Server};
+use anyloop_testkit::peer::{Peer, serve};
+use anyloop_testkit::wait::eventually;
+use anyloop_testkit::watchdog::watchdog;
+use anyloop_testkit::{frames, requests};
 
-use crate::peer::{Peer, serve};
 use crate::record::{Log, recording};
 use crate::scene::{
     Running, client, closed_at, echo, has_v6, hole, millis, run_until, server, shared, told, url,
-    watchdog,
 };
-use crate::wire;
 
 /// Says hello, and closes at the answer.
 fn greeting(log: &Log) -> Client<Net> {
@@ -380,8 +381,8 @@ fn what_comes_with_the_response_is_received() {
     let _watchdog = watchdog();
     let (address, thread) = serve(|mut peer| {
         peer.read_head();
-        let frames = wire::stream(&[wire::text("at once"), wire::close(1001, "")], peer.role);
-        peer.write([wire::RESPONSE.as_bytes(), &frames].concat());
+        let frames = frames::stream(&[frames::text("at once"), frames::close(1001, "")], peer.role);
+        peer.write([requests::RESPONSE.as_bytes(), &frames].concat());
         peer.receive()
     });
     let log = Log::default();
@@ -392,7 +393,7 @@ fn what_comes_with_the_response_is_received() {
     client.connect(url(address).as_str()).unwrap();
     client.run().unwrap();
     assert_eq!(log.take(), ["open", "text at once", "close clean by peer: 1001/1001"]);
-    assert_eq!(thread.join().unwrap(), wire::close(1001, ""));
+    assert_eq!(thread.join().unwrap(), frames::close(1001, ""));
 }
 
 #[test]
@@ -432,7 +433,7 @@ fn ending_by_either_side() {
         let (by, clean, _, received) = seen.lock().unwrap().pop().unwrap();
         assert_eq!((by, clean), (anyloop::proto::Party::Peer, true));
         assert_eq!(received, Some((Some(code), "because of this".to_string())));
-        crate::scene::until("the server has heard of it", || {
+        eventually("the server has heard of it", || {
             log.1.take().iter().any(|line| line.starts_with("close clean by local"))
         });
 
@@ -450,7 +451,7 @@ fn ending_by_either_side() {
         assert_eq!(sent, Some((Some(code), "of this".to_string())));
         assert_eq!(received.unwrap().0, Some(code));
         let expected = format!("close clean by peer: {code}/{code}");
-        crate::scene::until("the server has heard of it", || log.1.take().contains(&expected));
+        eventually("the server has heard of it", || log.1.take().contains(&expected));
     }
 }
 
@@ -465,9 +466,9 @@ fn a_connection_knows_its_surroundings() {
     server.on_close(move |_, context| closes.lock().unwrap().push(context.peer_addr()));
     let running = Running::start(server);
     let peer = Peer::open(running.address);
-    let address = peer.stream.local_addr().unwrap();
+    let address = peer.local_addr();
     peer.close();
-    crate::scene::until("it is closed", || seen.lock().unwrap().len() == 2);
+    eventually("it is closed", || seen.lock().unwrap().len() == 2);
     assert_eq!(*seen.lock().unwrap(), [Some(address); 2]);
 
     let log = Log::default();

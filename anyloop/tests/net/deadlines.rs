@@ -2,20 +2,19 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop::endpoint::Verdict;
 use anyloop::net::{ConnectError, Net, Stage};
 use anyloop::proto::{Cause, TransportError};
 use anyloop::{Client, Server};
+use anyloop_testkit::peer::{Peer, serve};
+use anyloop_testkit::requests;
+use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
+use anyloop_testkit::watchdog::watchdog;
 
-use crate::peer::{Peer, serve};
 use crate::record::{Log, recording};
-use crate::scene::{
-    LONG, Running, client, client_settings, closed, hole, millis, server_settings, url, watchdog,
-};
-use crate::wire;
+use crate::scene::{Running, client, client_settings, closed, hole, millis, server_settings, url};
 
 const SHORT: Duration = millis(150);
 
@@ -46,14 +45,14 @@ fn fail(mut client: Client<Net>, begin: impl FnOnce(&Client<Net>)) -> (Told, Dur
 
 /// Not before it, and not much after it.
 fn assert_about(elapsed: Duration, expected: Duration) {
-    assert!(elapsed + millis(5) >= expected && elapsed < expected + LONG / 10, "{elapsed:?}");
+    assert!(elapsed + millis(5) >= expected && elapsed < expected + PATIENCE / 10, "{elapsed:?}");
 }
 
 const TIMED_OUT: Cause = Cause::Transport(TransportError::TimedOut);
 
 fn slow_look_up(client: &mut Client<Net>) {
     client.transport_mut().set_look_up(|_, _| {
-        thread::sleep(millis(3000));
+        let_time_pass(millis(3000), "the look-up takes longer than it may");
         Ok(Vec::new())
     });
 }
@@ -108,7 +107,7 @@ fn the_handshake_does_not_pay_for_the_look_up() {
     let mut client = Client::<Net, _>::with_factory(settings, recording(&log));
     let address = running.address;
     client.transport_mut().set_look_up(move |_, _| {
-        thread::sleep(millis(1500));
+        let_time_pass(millis(1500), "longer than the handshake may take");
         Ok(vec![address])
     });
     client.on_open(|context| context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap());
@@ -123,11 +122,11 @@ fn a_slow_response_does_not_prolong_it() {
     let _watchdog = watchdog();
     let (address, thread) = serve(|mut peer| {
         peer.read_head();
-        for byte in wire::RESPONSE.bytes().cycle() {
+        for byte in requests::RESPONSE.bytes().cycle() {
             if peer.stream.write_all(&[byte]).is_err() {
                 return;
             }
-            thread::sleep(millis(20));
+            let_time_pass(millis(20), "the response comes byte by byte");
         }
     });
     let settings = client_settings(|options| options.open_timeout = Some(SHORT));
@@ -168,7 +167,7 @@ fn all_of_it_has_its_time_while_connecting() {
 fn the_shorter_time_is_named() {
     let _watchdog = watchdog();
     let hole = hole();
-    for (stage, total) in [(SHORT, LONG), (LONG, SHORT)] {
+    for (stage, total) in [(SHORT, PATIENCE), (PATIENCE, SHORT)] {
         let mut client = client();
         let options = &mut client.transport_mut().connect;
         (options.connect_timeout, options.total_timeout) = (Some(stage), Some(total));
@@ -223,10 +222,10 @@ fn a_slow_request_has_its_time() {
     let settings = server_settings(|options| options.open_timeout = Some(millis(200)));
     let running = Running::start(Server::<Net, _>::with_factory(settings, recording(&log)));
     let start = Instant::now();
-    let mut slow = Peer::silent(running.address);
+    let mut slow = Peer::connect(running.address);
     slow.stream.set_read_timeout(Some(millis(10))).unwrap();
     let mut answer = Vec::new();
-    for byte in wire::REQUEST.bytes().cycle() {
+    for byte in requests::REQUEST.bytes().cycle() {
         let _ = slow.stream.write_all(&[byte]);
         let mut buffer = [0; 1000];
         match slow.stream.read(&mut buffer) {
@@ -236,14 +235,12 @@ fn a_slow_request_has_its_time() {
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => break,
         }
-        assert!(start.elapsed() < LONG);
+        assert!(start.elapsed() < PATIENCE);
     }
     assert_about(start.elapsed(), millis(200));
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
     drop(slow);
-    crate::scene::until("it was told", || {
-        log.take() == ["fail by timer: opening handshake timed out"]
-    });
+    eventually("it was told", || log.take() == ["fail by timer: opening handshake timed out"]);
 }
 
 #[test]
@@ -252,12 +249,12 @@ fn a_client_that_says_nothing_is_let_go() {
     let settings = server_settings(|options| options.open_timeout = Some(millis(100)));
     let running = Running::start(Server::new(settings));
     let start = Instant::now();
-    let mut silent: Vec<_> = (0..20).map(|_| Peer::silent(running.address)).collect();
+    let mut silent: Vec<_> = (0..20).map(|_| Peer::connect(running.address)).collect();
     for peer in &mut silent {
         assert!(peer.read_to_end().is_empty());
     }
     assert_about(start.elapsed(), millis(100));
-    crate::scene::until("all have failed", || running.server.counters().failed == 20);
+    eventually("all have failed", || running.server.counters().failed == 20);
 }
 
 #[test]
@@ -267,7 +264,7 @@ fn a_verdict_has_its_time() {
     let mut server = Server::<Net>::new(settings);
     server.on_validate(|_, _| Verdict::Defer);
     let running = Running::start(server);
-    let mut peer = Peer::silent(running.address);
-    peer.write(wire::REQUEST);
+    let mut peer = Peer::connect(running.address);
+    peer.write(requests::REQUEST);
     assert!(peer.read_to_end().starts_with(b"HTTP/1.1 503 "));
 }

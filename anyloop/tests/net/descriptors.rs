@@ -7,20 +7,21 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use anyloop::net::Net;
 use anyloop::proto::CloseCode;
 use anyloop::{Client, EventLoop, Server};
+use anyloop_testkit::peer::{Peer, serve};
+use anyloop_testkit::requests;
+use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
+use anyloop_testkit::watchdog::watchdog;
 use socket2::{Domain, Socket, Type};
 
-use crate::peer::{Peer, serve};
 use crate::scene::{
-    LONG, Running, client, client_settings, closed, echo, hole, millis, run_until, server_settings,
-    until, url, watchdog,
+    Running, client, client_settings, closed, echo, hole, millis, reset, run_until,
+    server_settings, url,
 };
-use crate::wire;
 
 const CHILD: &str = "ANYLOOP_NET_CHILD";
 
@@ -82,18 +83,17 @@ fn the_server_goes_on_without_descriptors() {
         .map(|socket| {
             socket.connect(&running.address.into()).unwrap();
             let stream = TcpStream::from(socket);
-            stream.set_read_timeout(Some(LONG)).unwrap();
-            let mut peer = Peer { stream, role: anyloop::proto::Role::Client };
-            peer.write(wire::REQUEST);
+            let peer = Peer::over(stream, anyloop::proto::Role::Client);
+            peer.write(requests::REQUEST);
             peer
         })
         .collect();
-    until("there are none left", || errors.load(Ordering::SeqCst) > 0);
+    eventually("there are none left", || errors.load(Ordering::SeqCst) > 0);
     let served = usize::try_from(running.server.counters().made).unwrap();
     assert!((1..45).contains(&served), "{served}");
     let mut waiting = peers.split_off(served);
     for peer in &mut peers {
-        assert!(peer.read_head().starts_with(wire::SWITCHING));
+        assert!(peer.read_head().starts_with(requests::SWITCHING));
     }
 
     let (before, time) = (errors.load(Ordering::SeqCst), processor_time(&stat));
@@ -102,7 +102,7 @@ fn the_server_goes_on_without_descriptors() {
         for peer in &mut peers {
             peer.echo("still here");
         }
-        thread::sleep(millis(50));
+        let_time_pass(millis(50), "failures are counted over a second and a half");
     }
     let errors = errors.load(Ordering::SeqCst) - before;
     assert!(errors <= 30, "{errors} failures in a second and a half");
@@ -114,7 +114,7 @@ fn the_server_goes_on_without_descriptors() {
     while !waiting.is_empty() {
         peers.pop().unwrap().close();
         let mut next = waiting.remove(0);
-        assert!(next.read_head().starts_with(wire::SWITCHING));
+        assert!(next.read_head().starts_with(requests::SWITCHING));
         next.echo("at last");
         next.close();
         recovered += 1;
@@ -172,7 +172,7 @@ fn no_descriptor_is_lost() {
         let settings = server_settings(|options| options.open_timeout = Some(timeout));
         Running::start(Server::<Net>::new(settings))
     };
-    let (patient, hasty) = (with_timeout(LONG), with_timeout(millis(50)));
+    let (patient, hasty) = (with_timeout(PATIENCE), with_timeout(millis(50)));
     let (closed, hole) = (closed(), hole());
     let round = || round(patient.address, hasty.address, closed.address, hole.address);
     let all_are_over = || {
@@ -184,32 +184,32 @@ fn no_descriptor_is_lost() {
         })
     };
     round(); // threads and the like are there now
-    until("all are over", all_are_over);
+    eventually("all are over", all_are_over);
     let before = open_descriptors();
     for _ in 0..20 {
         round();
     }
-    until("all are over", all_are_over);
+    eventually("all are over", all_are_over);
     // A connection is told to be over a moment before its socket is dropped.
-    until("there are no more than before", || open_descriptors() <= before);
+    eventually("there are no more than before", || open_descriptors() <= before);
 }
 
 /// Connections that end in many ways, with those that must not run out of time at the patient server.
 fn round(server: SocketAddr, hasty: SocketAddr, closed: SocketAddr, hole: SocketAddr) {
     // At a server: nonsense, part of a request, silence, a reset, plain HTTP.
-    let mut nonsense = Peer::silent(server);
+    let mut nonsense = Peer::connect(server);
     nonsense.write("nonsense\r\n\r\n");
     nonsense.read_to_end();
-    let mut part = Peer::silent(server);
-    part.write(&wire::REQUEST[..50]);
+    let part = Peer::connect(server);
+    part.write(&requests::REQUEST[..50]);
     drop(part);
-    assert!(Peer::silent(hasty).read_to_end().is_empty());
-    Peer::silent(server).reset();
-    let mut plain = Peer::silent(server);
+    assert!(Peer::connect(hasty).read_to_end().is_empty());
+    reset(Peer::connect(server));
+    let mut plain = Peer::connect(server);
     plain.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     plain.read_to_end();
     Peer::open(server).close();
-    Peer::open(server).reset();
+    reset(Peer::open(server));
 
     // At a client that has little time: refused, unanswered, silent, not found.
     let mut client = Client::<Net>::new(client_settings(|options| {
@@ -229,9 +229,9 @@ fn round(server: SocketAddr, hasty: SocketAddr, closed: SocketAddr, hole: Socket
 
     // At one that has much: rejected, given up, and well.
     let mut client = Client::<Net>::new(client_settings(|options| {
-        options.open_timeout = Some(LONG);
+        options.open_timeout = Some(PATIENCE);
     }));
-    client.transport_mut().connect.connect_timeout = Some(LONG);
+    client.transport_mut().connect.connect_timeout = Some(PATIENCE);
     client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
     let (rejecting, thread) = serve(|mut peer| {
         peer.read_head();
@@ -281,5 +281,5 @@ fn five_hundred_connections_of_one_client() {
     client.run().unwrap();
     let counters = client.counters();
     assert_eq!((counters.closed, counters.messages_received, counters.failed), (COUNT, COUNT, 0));
-    until("the server has heard of it", || running.server.counters().closed == COUNT);
+    eventually("the server has heard of it", || running.server.counters().closed == COUNT);
 }

@@ -11,10 +11,12 @@ use anyloop::proto::handshake::UriError;
 use anyloop::proto::handshake::http::HeaderValue;
 use anyloop::proto::{Cause, CloseCode, Failure, HandshakeError, TransportError};
 use anyloop::{Client, Handlers};
+use anyloop_testkit::peer::{Peer, serve};
+use anyloop_testkit::requests;
+use anyloop_testkit::watchdog::watchdog;
 
-use crate::peer::{Peer, serve};
 use crate::record::Log;
-use crate::scene::{client, closed, hole, told, url, watchdog};
+use crate::scene::{client, closed, hole, reset, told, url};
 
 /// What `fail` was told, and by which thread.
 #[derive(Debug)]
@@ -233,19 +235,19 @@ fn the_stream_ends_before_the_response() {
     let told = answered_by(drop);
     assert_eq!(told.failure.cause(), Cause::EndOfStream);
     assert_eq!((told.variant, told.io), ("none", None));
-    let told = answered_by(|mut peer| peer.write("HTTP/1.1 101 Switching"));
+    let told = answered_by(|peer| peer.write("HTTP/1.1 101 Switching"));
     assert_eq!(told.failure.cause(), Cause::EndOfStream);
 }
 
 #[test]
 fn the_stream_is_reset_before_the_response() {
     let _watchdog = watchdog();
-    let told = answered_by(Peer::reset);
+    let told = answered_by(reset);
     assert_eq!(told.failure.cause(), Cause::Transport(TransportError::Reset));
     assert_eq!(told.io, Some(ErrorKind::ConnectionReset));
-    let told = answered_by(|mut peer| {
+    let told = answered_by(|peer| {
         peer.write("HTTP/1.1 101 Switching");
-        peer.reset();
+        reset(peer);
     });
     assert_eq!(told.failure.cause(), Cause::Transport(TransportError::Reset));
 }
@@ -292,7 +294,7 @@ fn the_answer_is_another_protocol() {
     });
     assert!(matches!(told.failure.cause(), Cause::Handshake(_)), "{:?}", told.failure);
     let wrong_key = answered_by(|mut peer| {
-        peer.write(crate::wire::RESPONSE); // to a nonce of zeros
+        peer.write(requests::RESPONSE); // to a nonce of zeros
         peer.read_to_end();
     });
     let mismatch = Cause::Handshake(HandshakeError::AcceptMismatch);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyloop::Handlers;
 use anyloop::Server;
@@ -11,14 +12,15 @@ use anyloop::endpoint::{Handle, Verdict};
 use anyloop::net::Net;
 use anyloop::proto::Config;
 use anyloop::proto::handshake::http::{Response, StatusCode};
+use anyloop_testkit::peer::{Peer, serve};
+use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
+use anyloop_testkit::watchdog::watchdog;
+use anyloop_testkit::{frames, requests};
 
-use crate::peer::Peer;
 use crate::record::{Log, recording};
 use crate::scene::{
-    LONG, Running, client, config, echo_with, millis, run_until, server, server_settings, shared,
-    until, watchdog,
+    Running, client, config, echo_with, millis, reset, run_until, server, server_settings, shared,
 };
-use crate::wire;
 
 fn server_with(log: &Log, change: impl FnOnce(&mut Config)) -> Server<Net> {
     let settings = server_settings(|options| options.connection = config(change));
@@ -34,11 +36,11 @@ fn pings_are_answered() {
     let mut server = echo_with(server_settings(|options| {
         options.connection = config(|config| {
             config.ping_interval = Some(millis(20));
-            config.pong_timeout = Some(LONG);
+            config.pong_timeout = Some(PATIENCE);
         });
     }));
     server.on_pong(move |_, round_trip, _| {
-        assert!(round_trip.is_some_and(|time| time < LONG));
+        assert!(round_trip.is_some_and(|time| time < PATIENCE));
         counts.fetch_add(1, Ordering::Relaxed);
     });
     let running = Running::start(server);
@@ -70,7 +72,7 @@ fn who_does_not_answer_is_let_go() {
     assert!(peer.try_receive().is_none());
     // The peer does not end its direction either.
     let mut told = Vec::new();
-    until("it was told", || {
+    eventually("it was told", || {
         told.extend(log.take());
         told.len() >= 4
     });
@@ -91,7 +93,7 @@ fn who_answers_stays() {
     for _ in 0..10 {
         let ping = peer.receive();
         assert_eq!(ping.opcode, 0x9);
-        peer.send(&[wire::pong(&ping.payload)]);
+        peer.send(&[frames::pong(&ping.payload)]);
     }
     let told = log.take();
     assert!(told.iter().filter(|line| line.starts_with("pong after ")).count() >= 8, "{told:?}");
@@ -109,23 +111,23 @@ fn an_idle_connection_is_closed() {
     let mut peer = Peer::open(running.address);
     let mut start = Instant::now();
     for _ in 0..10 {
-        thread::sleep(millis(70));
+        let_time_pass(millis(70), "less than the idle timeout");
         start = Instant::now();
-        peer.send(&[wire::text("still here")]);
+        peer.send(&[frames::text("still here")]);
     }
     let close = loop {
         let frame = peer.receive();
         match frame.opcode {
-            0x9 => peer.send(&[wire::pong(&frame.payload)]),
+            0x9 => peer.send(&[frames::pong(&frame.payload)]),
             _ => break frame,
         }
     };
     assert_eq!((close.opcode, &close.payload[..2]), (0x8, &1001_u16.to_be_bytes()[..]));
     let elapsed = start.elapsed();
-    assert!(elapsed >= millis(590) && elapsed < LONG / 5, "{elapsed:?}");
-    peer.send(&[wire::close(1001, "")]);
+    assert!(elapsed >= millis(590) && elapsed < PATIENCE / 5, "{elapsed:?}");
+    peer.send(&[frames::close(1001, "")]);
     assert!(peer.read_to_end().is_empty());
-    until("it was told", || {
+    eventually("it was told", || {
         log.take()
             .last()
             .is_some_and(|line| line.starts_with("close ") && line.contains("1001/1001"))
@@ -143,22 +145,22 @@ fn closing_has_its_time() {
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
     let start = Instant::now(); // before its time begins
-    peer.send(&[wire::text("go")]);
-    assert_eq!(peer.receive(), wire::close(1000, ""));
+    peer.send(&[frames::text("go")]);
+    assert_eq!(peer.receive(), frames::close(1000, ""));
     // What goes on coming does not prolong it.
-    let mut writing = peer.stream.try_clone().unwrap();
-    let more = wire::text("more").bytes(peer.role);
+    let mut writing = peer.writer();
+    let more = frames::text("more").bytes(peer.role);
     let writer = thread::spawn(move || {
         use std::io::Write;
-        while writing.write_all(&more).is_ok() && start.elapsed() < LONG {
-            thread::sleep(millis(10));
+        while writing.write_all(&more).is_ok() && start.elapsed() < PATIENCE {
+            let_time_pass(millis(10), "frames come now and then");
         }
     });
     assert!(peer.read_to_end().is_empty());
     let elapsed = start.elapsed();
-    assert!(elapsed >= millis(180) && elapsed < LONG / 5, "{elapsed:?}");
+    assert!(elapsed >= millis(180) && elapsed < PATIENCE / 5, "{elapsed:?}");
     writer.join().unwrap();
-    until("it was told", || {
+    eventually("it was told", || {
         log.take().last().is_some_and(|line| {
             line == "close unclean by timer: 1000/none, closing handshake timed out"
         })
@@ -170,15 +172,15 @@ fn closing_has_its_time() {
 fn a_client_waits_for_the_server_to_end_the_stream() {
     let _watchdog = watchdog();
     for ends in [true, false] {
-        let (address, thread) = crate::peer::serve(move |mut peer| {
+        let (address, thread) = serve(move |mut peer| {
             peer.read_head();
             let start = Instant::now(); // before its time begins
-            peer.write(wire::RESPONSE);
-            assert_eq!(peer.receive(), wire::close(1000, ""));
-            peer.send(&[wire::close(1000, "")]);
+            peer.write(requests::RESPONSE);
+            assert_eq!(peer.receive(), frames::close(1000, ""));
+            peer.send(&[frames::close(1000, "")]);
             if ends {
-                thread::sleep(millis(100));
-                peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let_time_pass(millis(100), "the client is to wait for the end of the stream");
+                peer.finish();
             }
             assert!(peer.read_to_end().is_empty());
             start.elapsed()
@@ -213,10 +215,13 @@ fn plain_http_is_answered_later() {
         Verdict::Defer
     });
     let running = Running::start(server);
-    let mut peer = Peer::silent(running.address);
+    let mut peer = Peer::connect(running.address);
     peer.write("POST /job HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nping");
-    until("it was asked", || waiting.lock().unwrap().len() == 1);
-    thread::sleep(millis(20));
+    eventually("it was asked", || waiting.lock().unwrap().len() == 1);
+    // What is posted runs when the handler has returned.
+    let (tell, returned) = channel();
+    running.server.event_loop().unwrap().post(move || tell.send(()).unwrap());
+    returned.recv_timeout(PATIENCE).unwrap();
     let handle = waiting.lock().unwrap().pop().unwrap();
     let mut response = Response::new(b"pong".to_vec());
     *response.status_mut() = StatusCode::CREATED;
@@ -225,7 +230,7 @@ fn plain_http_is_answered_later() {
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     assert!(answer.ends_with("\r\n\r\npong"), "{answer}");
     drop(peer);
-    until("it was counted", || running.server.counters().http == 1);
+    eventually("it was counted", || running.server.counters().http == 1);
     assert!(running.server.connections().is_empty());
 }
 
@@ -236,18 +241,18 @@ fn plain_http_that_nobody_waits_for() {
     let waiting = shared::<Handle<Handlers>>();
     let waits = waiting.clone();
     let mut server = Server::<Net>::new(server_settings(|options| {
-        options.verdict_timeout = Some(2 * LONG);
+        options.verdict_timeout = Some(2 * PATIENCE);
     }));
     server.on_http(move |_, context| {
         waits.lock().unwrap().push(context.handle());
         Verdict::Defer
     });
     let running = Running::start(server);
-    let mut peer = Peer::silent(running.address);
+    let peer = Peer::connect(running.address);
     peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    until("it was asked", || waiting.lock().unwrap().len() == 1);
-    peer.reset();
-    until("it is gone", || running.server.connections().is_empty());
+    eventually("it was asked", || waiting.lock().unwrap().len() == 1);
+    reset(peer);
+    eventually("it is gone", || running.server.connections().is_empty());
     let handle = waiting.lock().unwrap().pop().unwrap();
     assert!(handle.respond(Response::new(Vec::new())).is_err());
     assert_eq!(running.server.counters().failed, 1);
@@ -262,15 +267,11 @@ fn plain_http_beside_connections() {
     let running = Running::start(server);
     let mut open = Peer::open(running.address);
     for number in 0..50 {
-        let mut peer = Peer::silent(running.address);
+        let mut peer = Peer::connect(running.address);
         peer.write(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
         let answer = String::from_utf8(peer.read_to_end()).unwrap();
         assert!(answer.ends_with(&format!("/{number}\n")), "{answer}");
         open.echo(&format!("{number}"));
     }
-    let start = Instant::now();
-    while running.server.counters().http < 50 {
-        assert!(start.elapsed() < LONG);
-        thread::sleep(Duration::from_millis(1));
-    }
+    eventually("all are counted", || running.server.counters().http == 50);
 }

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyloop::Server;
 use anyloop::net::{AsAddress, Error, LocalAddress, Net};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::eventually;
+use anyloop_testkit::watchdog::watchdog;
 
-use crate::peer::Peer;
-use crate::scene::{Running, closed, echo, has_v6, millis, run_until, server, until, watchdog};
+use crate::scene::{Running, closed, echo, has_v6, millis, run_until, server};
 
 fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, millis(5000))
@@ -21,7 +23,7 @@ fn is_refused(address: SocketAddr) -> bool {
 /// this one: what is closed may be so a moment later.
 #[track_caller]
 fn await_refused(address: SocketAddr) {
-    until("it is refused", || is_refused(address));
+    eventually("it is refused", || is_refused(address));
 }
 
 /// The error's address, and what the system has said.
@@ -326,7 +328,7 @@ fn who_comes_early_waits() {
     let _watchdog = watchdog();
     let server = echo();
     let address = server.listen("127.0.0.1:0").unwrap();
-    let mut early = Peer::silent(address);
+    let mut early = Peer::connect(address);
     assert_eq!(server.run().unwrap(), 0, "to listen is no work");
     assert_eq!(server.counters().made, 0);
     server.reset().unwrap();
@@ -346,7 +348,7 @@ fn listening_stops_at_once() {
             server.start_accept().unwrap();
             server.poll().unwrap();
         }
-        drop(Peer::silent(address));
+        drop(Peer::connect(address));
         server.stop_listening();
         await_refused(address);
         assert!(!server.is_listening() && !server.is_accepting());
@@ -358,7 +360,7 @@ fn listening_stops_at_once() {
         server.reset().unwrap();
         server.listen(address).unwrap();
         server.start_accept().unwrap();
-        Peer::silent(address);
+        Peer::connect(address);
     }
 }
 
@@ -367,8 +369,8 @@ fn connections_go_on_when_listening_stops() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let mut open = Peer::open(running.address);
-    let mut shaking = Peer::silent(running.address);
-    until("both are accepted", || running.server.counters().made == 2);
+    let mut shaking = Peer::connect(running.address);
+    eventually("both are accepted", || running.server.counters().made == 2);
     running.server.stop_listening();
     await_refused(running.address);
     shaking.shake_hands();

@@ -1,16 +1,12 @@
 //! Servers and clients in an event loop, over real sockets on the loopback interface.
 //!
-//! [`scene`] makes endpoints, and waits for what must come; [`peer`] is the other end as plain sockets,
-//! which speak by the `wire` of the tests of the endpoints.
+//! [`scene`] makes endpoints, and the addresses and sockets that they need. The other end is a plain
+//! socket: `anyloop_testkit::peer`.
 
 #[path = "../endpoints/record.rs"]
 #[allow(dead_code, reason = "shared")]
 mod record;
-#[path = "../endpoints/wire.rs"]
-#[allow(dead_code, reason = "shared")]
-mod wire;
 
-mod peer;
 mod scene;
 
 mod accepting;

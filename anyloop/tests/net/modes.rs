@@ -8,14 +8,13 @@ use std::time::Instant;
 use anyloop::net::Net;
 use anyloop::proto::CloseCode;
 use anyloop::{Client, EventLoop, Server};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually};
+use anyloop_testkit::watchdog::watchdog;
+use anyloop_testkit::{frames, requests};
 
-use crate::peer::Peer;
 use crate::record::{Log, recording};
-use crate::scene::{
-    LONG, Running, client, config, echo, millis, run_until, server_settings, told, until, url,
-    watchdog,
-};
-use crate::wire;
+use crate::scene::{Running, client, config, echo, millis, run_until, server_settings, told, url};
 
 /// Regular mode.
 #[test]
@@ -63,11 +62,11 @@ fn perpetual_mode() {
     let thread = thread::spawn(move || returning.send(runs.run().unwrap()).unwrap());
     for _ in 0..3 {
         client.connect(running.url().as_str()).unwrap();
-        closed.recv_timeout(LONG).expect("it is closed");
+        closed.recv_timeout(PATIENCE).expect("it is closed");
         assert!(returned.recv_timeout(millis(30)).is_err(), "it goes on");
     }
     client.stop_perpetual().unwrap();
-    returned.recv_timeout(LONG).expect("run returns");
+    returned.recv_timeout(PATIENCE).expect("run returns");
     thread.join().unwrap();
     client.stop_perpetual().unwrap();
     assert!(client.stopped().unwrap());
@@ -148,7 +147,7 @@ fn polling_is_enough() {
         assert!(one <= 1);
         called += one;
         told.extend(log.take());
-        assert!(start.elapsed() < LONG, "{told:?}");
+        assert!(start.elapsed() < PATIENCE, "{told:?}");
         thread::yield_now();
     }
     assert_eq!(told, ["text hello", "close clean by local: 1000/1000"]);
@@ -166,17 +165,17 @@ fn a_server_shuts_down_gracefully() {
     let running = Running::start(Server::<Net, _>::with_factory(settings, recording(&log)));
     let mut polite = Peer::open(running.address);
     let mut silent = Peer::open(running.address);
-    let mut shaking = Peer::silent(running.address);
-    shaking.write(&wire::REQUEST[..20]);
-    until("all are there", || running.server.connections().len() == 3);
+    let mut shaking = Peer::connect(running.address);
+    shaking.write(&requests::REQUEST[..20]);
+    eventually("all are there", || running.server.connections().len() == 3);
     log.take();
     let start = Instant::now();
     running.server.stop_listening();
     running.server.shut_down();
     assert!(running.server.is_shutting_down());
-    let goodbye = wire::close(1001, "the server shuts down");
+    let goodbye = frames::close(1001, "the server shuts down");
     assert_eq!(polite.receive(), goodbye);
-    polite.send(&[wire::close(1001, "")]);
+    polite.send(&[frames::close(1001, "")]);
     assert!(polite.read_to_end().is_empty());
     // Answered, where a part of its request was read by then.
     let answer = shaking.read_to_end();
@@ -186,7 +185,7 @@ fn a_server_shuts_down_gracefully() {
     assert!(silent.read_to_end().is_empty());
     running.returned();
     let elapsed = start.elapsed();
-    assert!(elapsed >= millis(290) && elapsed < LONG / 5, "{elapsed:?}");
+    assert!(elapsed >= millis(290) && elapsed < PATIENCE / 5, "{elapsed:?}");
     let mut told = log.take();
     told.sort();
     assert_eq!(
@@ -207,7 +206,7 @@ fn who_comes_while_it_shuts_down() {
     let server = echo();
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let mut queued = Peer::silent(address);
+    let mut queued = Peer::connect(address);
     server.shut_down();
     assert!(!server.is_listening() && !server.is_accepting());
     let refused = std::net::TcpStream::connect(address).unwrap_err();
@@ -221,9 +220,9 @@ fn who_comes_while_it_shuts_down() {
     let server = Server::<Net, _>::with_factory(server_settings(|_| ()), recording(&log));
     server.shut_down();
     let running = Running::start(server);
-    let mut late = Peer::silent(running.address);
+    let mut late = Peer::connect(running.address);
     assert!(late.read_to_end().is_empty());
-    until("it was told", || log.take() == ["fail by local: opening handshake abandoned"]);
+    eventually("it was told", || log.take() == ["fail by local: opening handshake abandoned"]);
     running.server.stop_listening();
     running.returned();
 }
@@ -242,7 +241,7 @@ fn a_client_closes_all() {
     assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), 10);
     client.run().unwrap();
     assert_eq!(client.counters().closed, 10);
-    until("the server has heard of it", || running.server.counters().closed == 10);
+    eventually("the server has heard of it", || running.server.counters().closed == 10);
 }
 
 /// Its connections are not its own: the loop has them.

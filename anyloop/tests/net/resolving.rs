@@ -11,9 +11,11 @@ use std::time::Instant;
 use anyloop::Client;
 use anyloop::net::Net;
 use anyloop::proto::CloseCode;
+use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
+use anyloop_testkit::watchdog::watchdog;
 
 use crate::record::Log;
-use crate::scene::{LONG, Running, echo, millis, shared, told, watchdog};
+use crate::scene::{Running, echo, millis, shared, told};
 
 type Answer = io::Result<Vec<SocketAddr>>;
 
@@ -37,7 +39,7 @@ fn by_hand(client: &mut Client<Net>) -> Receiver<Asked> {
         let (answer, answered) = channel();
         let asked = Asked { host: host.to_string(), port, answer };
         asking.lock().unwrap().send(asked).map_err(|_| io::Error::from(ErrorKind::BrokenPipe))?;
-        answered.recv_timeout(4 * LONG).unwrap_or_else(|_| Err(ErrorKind::BrokenPipe.into()))
+        answered.recv_timeout(4 * PATIENCE).unwrap_or_else(|_| Err(ErrorKind::BrokenPipe.into()))
     });
     asked
 }
@@ -72,7 +74,7 @@ fn the_loop_goes_on_meanwhile() {
     let mut told = log.take();
     told.sort();
     assert_eq!(told, ["close clean by local: 1000/1000", "open", "tick"]);
-    let asked = asked.recv_timeout(LONG).unwrap();
+    let asked = asked.recv_timeout(PATIENCE).unwrap();
     assert_eq!((asked.host.as_str(), asked.port), ("slow.example", 81));
     asked.answer(Ok(vec![running.address]));
     event_loop.reset().unwrap();
@@ -92,7 +94,7 @@ fn a_slow_name_holds_up_no_other() {
         client.connect(format!("ws://{host}.example/").as_str()).unwrap();
     }
     client.poll().unwrap();
-    let mut all: Vec<_> = (0..3).map(|_| asked.recv_timeout(LONG).unwrap()).collect();
+    let mut all: Vec<_> = (0..3).map(|_| asked.recv_timeout(PATIENCE).unwrap()).collect();
     all.sort_by(|a, b| b.host.cmp(&a.host));
     let event_loop = client.event_loop().unwrap();
     for asked in all {
@@ -123,7 +125,7 @@ fn a_look_up_can_be_given_up() {
             None
         } else {
             client.poll().unwrap();
-            Some(asked.recv_timeout(LONG).unwrap())
+            Some(asked.recv_timeout(PATIENCE).unwrap())
         };
         handle.close(CloseCode::NORMAL, "").unwrap();
         assert_eq!(client.run().unwrap(), 1);
@@ -148,7 +150,7 @@ fn a_look_up_is_given_up_from_another_thread() {
     let asked = by_hand(&mut client);
     let handle = client.connect("ws://slow.example/").unwrap();
     let other = thread::spawn(move || {
-        let asked = asked.recv_timeout(LONG).unwrap();
+        let asked = asked.recv_timeout(PATIENCE).unwrap();
         handle.close(CloseCode::NORMAL, "").unwrap();
         asked
     });
@@ -167,7 +169,7 @@ fn a_look_up_that_takes_too_long_cancels_no_other() {
     let asked = by_hand(&mut client);
     client.transport_mut().connect.resolve_timeout = Some(millis(100));
     client.connect("ws://slow.example/").unwrap();
-    client.transport_mut().connect.resolve_timeout = Some(4 * LONG);
+    client.transport_mut().connect.resolve_timeout = Some(4 * PATIENCE);
     client.connect("ws://late.example/").unwrap();
     client.connect("ws://later.example/").unwrap();
     // Answered when the first has failed, and not before. Where its time was up before a thread took it,
@@ -177,13 +179,13 @@ fn a_look_up_that_takes_too_long_cancels_no_other() {
     let seen = shared();
     let sees = seen.clone();
     let answering = thread::spawn(move || {
-        crate::scene::until("the first has failed", || {
+        eventually("the first has failed", || {
             sees.lock().unwrap().extend(watched.take());
             !sees.lock().unwrap().is_empty()
         });
         let mut others = 0;
         while others < 2 {
-            let asked = asked.recv_timeout(LONG).unwrap();
+            let asked = asked.recv_timeout(PATIENCE).unwrap();
             others += usize::from(asked.host != "slow.example");
             asked.answer(Ok(vec![address]));
         }
@@ -210,7 +212,7 @@ fn a_hundred_names() {
     client.transport_mut().set_look_up(move |_, _| {
         let now = counts.0.fetch_add(1, Ordering::SeqCst) + 1;
         counts.1.fetch_max(now, Ordering::SeqCst);
-        thread::sleep(millis(5));
+        let_time_pass(millis(5), "look-ups are to overlap");
         counts.0.fetch_sub(1, Ordering::SeqCst);
         Ok(vec![address])
     });
@@ -250,10 +252,10 @@ fn a_client_that_is_dropped_does_not_wait() {
     let asked = by_hand(&mut client);
     let handle = client.connect("ws://slow.example/").unwrap();
     client.poll().unwrap();
-    let waiting = asked.recv_timeout(LONG).unwrap();
+    let waiting = asked.recv_timeout(PATIENCE).unwrap();
     let start = Instant::now();
     drop(client);
-    assert!(start.elapsed() < LONG / 2);
+    assert!(start.elapsed() < PATIENCE / 2);
     assert!(handle.send("a").is_err(), "the connection is no more");
     waiting.answer(Ok(Vec::new()));
     assert!(log.take().is_empty());

@@ -6,11 +6,13 @@ use std::thread;
 use anyloop::Server;
 use anyloop::net::Net;
 use anyloop::proto::{CloseCode, Prepared, State};
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::eventually;
+use anyloop_testkit::watchdog::watchdog;
 
-use crate::peer::Peer;
 use crate::record::Log;
-use crate::scene::{Running, client, echo, run_until, server, shared, told, until, url, watchdog};
-use crate::wire;
+use crate::scene::{Running, client, echo, reset, run_until, server, shared, told, url};
 
 #[test]
 fn connections_come_and_go() {
@@ -18,18 +20,18 @@ fn connections_come_and_go() {
     let running = Running::start(echo());
     let server = &running.server;
     for round in 0..3 {
-        let mut peers: Vec<_> = (0..20).map(|_| Peer::silent(running.address)).collect();
-        until("those that are not open count", || server.connections().len() == 20);
+        let mut peers: Vec<_> = (0..20).map(|_| Peer::connect(running.address)).collect();
+        eventually("those that are not open count", || server.connections().len() == 20);
         peers.iter_mut().for_each(Peer::shake_hands);
-        until("they are open", || {
+        eventually("they are open", || {
             server.connections().iter().all(|handle| handle.state() == State::Open)
         });
         for peer in peers.drain(..10) {
             peer.close();
         }
-        until("half is gone", || server.connections().len() == 10);
+        eventually("half is gone", || server.connections().len() == 10);
         drop(peers);
-        until("all are gone", || server.connections().is_empty());
+        eventually("all are gone", || server.connections().is_empty());
         let counters = server.counters();
         assert_eq!(counters.closed, 20 * (round + 1));
     }
@@ -41,7 +43,7 @@ fn handles_are_told_apart() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let mut peers: Vec<_> = (0..5).map(|_| Peer::open(running.address)).collect();
-    until("all are there", || running.server.connections().len() == 5);
+    eventually("all are there", || running.server.connections().len() == 5);
     let (one, two) = (running.server.connections(), running.server.connections());
     for handle in &one {
         assert_eq!(two.iter().filter(|other| *other == handle).count(), 1);
@@ -94,7 +96,7 @@ fn a_handler_asks_for_all() {
     let thread = thread::spawn(move || runs.run().unwrap());
     let mut peers: Vec<_> = (0..5).map(|_| Peer::open(address)).collect();
     for number in 0..5 {
-        let text = wire::text(format!("{number}"));
+        let text = frames::text(format!("{number}"));
         peers[number].send(std::slice::from_ref(&text));
         for peer in &mut peers {
             assert_eq!(peer.receive(), text);
@@ -133,18 +135,18 @@ fn other_threads_ask_for_all() {
         .collect();
     for _ in 0..40 {
         let mut peers: Vec<_> = (0..4).map(|_| Peer::open(running.address)).collect();
-        peers.pop().unwrap().reset();
+        reset(peers.pop().unwrap());
         let last = peers.pop().unwrap();
         drop(last);
         for mut peer in peers {
-            peer.send(&[wire::close(1000, "")]);
+            peer.send(&[frames::close(1000, "")]);
             while peer.try_receive().is_some_and(|frame| frame.opcode != 0x8) {}
         }
     }
     done.store(true, std::sync::atomic::Ordering::Relaxed);
     let sent: usize = asking.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(sent > 0);
-    until("all are gone", || running.server.connections().is_empty());
+    eventually("all are gone", || running.server.connections().is_empty());
     let counters = running.server.counters();
     assert_eq!((counters.made, counters.opened, counters.closed), (160, 160, 160));
 }
@@ -154,9 +156,9 @@ fn a_broadcast_reaches_all() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let mut peers: Vec<_> = (0..50).map(|_| Peer::open(running.address)).collect();
-    let _connecting = Peer::silent(running.address);
-    until("all are there", || running.server.connections().len() == 51);
-    until("all are open", || {
+    let _connecting = Peer::connect(running.address);
+    eventually("all are there", || running.server.connections().len() == 51);
+    eventually("all are open", || {
         let handles = running.server.connections();
         handles.iter().filter(|handle| handle.state() == State::Open).count() == 50
     });
@@ -168,8 +170,8 @@ fn a_broadcast_reaches_all() {
     }
     for peer in &mut peers {
         for number in 0..5 {
-            assert_eq!(peer.receive(), wire::text(format!("news {number}")));
-            assert_eq!(peer.receive(), wire::binary(vec![number; 100_000]));
+            assert_eq!(peer.receive(), frames::text(format!("news {number}")));
+            assert_eq!(peer.receive(), frames::binary(vec![number; 100_000]));
         }
     }
 }
@@ -182,13 +184,13 @@ fn an_old_handle_reaches_nobody_else() {
     let mut old = Vec::new();
     for _ in 0..30 {
         let peer = Peer::open(running.address);
-        until("it is there", || running.server.connections().len() == 1);
+        eventually("it is there", || running.server.connections().len() == 1);
         old.extend(running.server.connections());
         peer.close();
-        until("it is gone", || running.server.connections().is_empty());
+        eventually("it is gone", || running.server.connections().is_empty());
     }
     let mut peer = Peer::open(running.address);
-    until("it is there", || running.server.connections().len() == 1);
+    eventually("it is there", || running.server.connections().len() == 1);
     for handle in &old {
         assert!(handle.send("for another").is_err());
         assert!(handle.close(CloseCode::NORMAL, "").is_err());
@@ -251,15 +253,15 @@ fn everything_is_counted() {
     assert_eq!((mine.made, mine.opened, mine.closed, mine.failed, mine.http), (6, 5, 5, 1, 0));
     assert_eq!((mine.messages_sent, mine.bytes_sent), (15, 60));
     assert_eq!((mine.messages_received, mine.bytes_received), (15, 60));
-    let mut plain = Peer::silent(running.address);
+    let mut plain = Peer::connect(running.address);
     plain.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     plain.read_to_end();
     drop(plain);
-    let mut broken = Peer::silent(running.address);
+    let mut broken = Peer::connect(running.address);
     broken.write("nonsense\r\n\r\n");
     broken.read_to_end();
     drop(broken);
-    until("all are over", || running.server.connections().is_empty());
+    eventually("all are over", || running.server.connections().is_empty());
     let theirs = running.server.counters();
     assert_eq!((theirs.made, theirs.opened, theirs.closed), (7, 5, 5));
     assert_eq!((theirs.http, theirs.failed), (1, 1));

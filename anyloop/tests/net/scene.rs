@@ -1,9 +1,9 @@
 //! Endpoints to test, and waiting for what must come.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -12,31 +12,15 @@ use anyloop::endpoint::{ClientSettings, HandlerFactory, ServerSettings};
 use anyloop::event_loop::Threads;
 use anyloop::net::{Net, Serves};
 use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
-use anyloop::proto::{Config, Random};
+use anyloop::proto::{Config, Role};
 use anyloop::{Client, EventLoop, Handlers, Server};
-use socket2::{Domain, Socket, Type};
-
-/// For what must come: it is waited for only if the test fails.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::requests::Zeros;
+use anyloop_testkit::wait::PATIENCE;
+use socket2::{Domain, SockRef, Socket, Type};
 
 pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
-}
-
-/// Ends the process, and so the whole test run, if the test hangs.
-#[must_use]
-pub(crate) struct Watchdog(#[expect(dead_code, reason = "its end is the message")] Sender<()>);
-
-pub(crate) fn watchdog() -> Watchdog {
-    let (alive, ended) = channel::<()>();
-    let name = thread::current().name().unwrap_or("a test").to_owned();
-    thread::spawn(move || {
-        if ended.recv_timeout(4 * LONG) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("{name} hangs");
-            std::process::exit(101);
-        }
-    });
-    Watchdog(alive)
 }
 
 pub(crate) fn server_settings(change: impl FnOnce(&mut ServerOptions)) -> ServerSettings {
@@ -58,16 +42,8 @@ pub(crate) fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
     Arc::new(config)
 }
 
-/// Nothing is random: the nonce is zeros, to which [`RESPONSE`](crate::wire::RESPONSE) is the answer.
+/// Nothing is random: the nonce is zeros, to which `requests::RESPONSE` is the answer.
 pub(crate) fn not_random() -> Arc<Config> {
-    struct Zeros;
-
-    impl Random for Zeros {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(0);
-        }
-    }
-
     Arc::new(Config::new(Arc::new(Zeros)))
 }
 
@@ -141,7 +117,7 @@ where
 
     /// Waits until `run` has returned, of itself.
     pub(crate) fn returned(&self) -> usize {
-        self.returned.recv_timeout(LONG).expect("run returns")
+        self.returned.recv_timeout(PATIENCE).expect("run returns")
     }
 
     pub(crate) fn has_returned(&self) -> bool {
@@ -168,7 +144,7 @@ where
 pub(crate) fn run_until(event_loop: &EventLoop, what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < LONG, "{what}");
+        assert!(start.elapsed() < PATIENCE, "{what}");
         event_loop.run_for(millis(5));
         if event_loop.stopped() && !done() {
             panic!("out of work before {what}");
@@ -176,14 +152,17 @@ pub(crate) fn run_until(event_loop: &EventLoop, what: &str, mut done: impl FnMut
     }
 }
 
-/// Waits until something that happens on other threads is so.
-#[track_caller]
-pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < LONG, "{what}");
-        thread::sleep(millis(1));
-    }
+/// A client that has not sent anything, with a receive buffer of this size.
+pub(crate) fn narrow(address: SocketAddr, size: usize) -> Peer {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(size).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Peer::over(TcpStream::from(socket), Role::Client)
+}
+
+/// Closes a socket so that the other end finds it reset.
+pub(crate) fn reset(peer: Peer) {
+    SockRef::from(&peer.stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// A port of 127.0.0.1 where nobody listens, as long as this is there.

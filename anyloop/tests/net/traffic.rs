@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -9,14 +10,16 @@ use anyloop::endpoint::Sent;
 use anyloop::net::Net;
 use anyloop::proto::CloseCode;
 use anyloop::{Client, Server};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
+use anyloop_testkit::watchdog::watchdog;
+use anyloop_testkit::{frames, requests};
 
-use crate::peer::Peer;
 use crate::record::Log;
 use crate::scene::{
-    Running, client_settings, config, echo, echo_with, millis, new_path, server_settings, shared,
-    told, url, watchdog,
+    Running, client_settings, config, echo, echo_with, millis, narrow, new_path, server_settings,
+    shared, told, url,
 };
-use crate::wire;
 
 /// Bytes that tell where they stand.
 fn pattern(len: usize, seed: u32) -> Vec<u8> {
@@ -61,38 +64,38 @@ fn twenty_mebibytes_to_a_slow_reader() {
         drained.push(format!("drained {}", context.buffered_amount() <= 64 << 10));
     });
     let running = Running::start(server);
-    let mut peer = Peer::narrow(running.address, 128 << 10);
+    let mut peer = narrow(running.address, 128 << 10);
     peer.shake_hands();
     let message = pattern(LEN, 1);
-    let mut writing = peer.stream.try_clone().unwrap();
-    let bytes = wire::stream(
-        &[wire::binary(&message), wire::text("small"), wire::text("again")],
+    let mut writing = peer.writer();
+    let bytes = frames::stream(
+        &[frames::binary(&message), frames::text("small"), frames::text("again")],
         peer.role,
     );
     let writer = thread::spawn(move || std::io::Write::write_all(&mut writing, &bytes).unwrap());
     writer.join().unwrap();
     // All of it has arrived, and nothing was read.
     let mut seen = Vec::new();
-    crate::scene::until("it is answered", || {
+    eventually("it is answered", || {
         seen.extend(log.take());
         seen.len() >= 3
     });
     assert_eq!(seen, ["large", "Backpressure true", "Backpressure true"]);
     let handle = running.server.connections().pop().unwrap();
-    crate::scene::until("the batch is over", || handle.buffered_amount() > 10 << 20);
+    eventually("the batch is over", || handle.buffered_amount() > 10 << 20);
     assert_eq!(handle.send("from elsewhere"), Ok(Sent::Backpressure));
     let mut received = vec![0; 10 + LEN];
     for part in received.chunks_mut(256 << 10) {
-        peer.stream.read_exact(part).unwrap();
-        thread::sleep(millis(1));
+        peer.read_exact(part).unwrap();
+        let_time_pass(millis(1), "the server is to write on between two reads");
     }
-    assert_eq!(received[..10], wire::binary(&message).bytes(anyloop::proto::Role::Server)[..10]);
+    assert_eq!(received[..10], frames::binary(&message).bytes(anyloop::proto::Role::Server)[..10]);
     assert!(received[10..] == message[..], "not a byte is another");
     let mut texts = [peer.receive(), peer.receive(), peer.receive()];
     texts.sort_by_key(|frame| frame.payload.len());
     assert_eq!(texts.map(|frame| frame.payload.len()), [5, 5, 14]);
     let mut seen = Vec::new();
-    crate::scene::until("it is drained", || {
+    eventually("it is drained", || {
         seen.extend(log.take());
         !seen.is_empty()
     });
@@ -200,10 +203,10 @@ fn sizes_are_mixed() {
     let running = Running::start(echo());
     let mut peer = Peer::open(running.address);
     let frames: Vec<_> = (0..60)
-        .map(|number| wire::binary(pattern([3, 40_000, 700, 100_000, 0, 200][number % 6], 9)))
+        .map(|number| frames::binary(pattern([3, 40_000, 700, 100_000, 0, 200][number % 6], 9)))
         .collect();
-    let mut writing = peer.stream.try_clone().unwrap();
-    let bytes = wire::stream(&frames, peer.role);
+    let mut writing = peer.writer();
+    let bytes = frames::stream(&frames, peer.role);
     let writer = thread::spawn(move || std::io::Write::write_all(&mut writing, &bytes).unwrap());
     for frame in frames {
         assert!(peer.receive() == frame);
@@ -217,7 +220,7 @@ fn many_messages_at_once() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let mut peer = Peer::open(running.address);
-    let frames: Vec<_> = (0..1000).map(|number| wire::text(format!("{number}"))).collect();
+    let frames: Vec<_> = (0..1000).map(|number| frames::text(format!("{number}"))).collect();
     peer.send(&frames);
     for frame in frames {
         assert_eq!(peer.receive(), frame);
@@ -237,18 +240,18 @@ fn pongs_do_not_pile_up() {
         true
     });
     let running = Running::start(server);
-    let mut peer = Peer::narrow(running.address, 4 << 10);
+    let mut peer = narrow(running.address, 4 << 10);
     peer.shake_hands();
     let payload = [7; 120];
     let bytes: Vec<_> = (0..20_000_u32)
         .flat_map(|number| {
             let mut payload = payload;
             payload[..4].copy_from_slice(&number.to_be_bytes());
-            wire::ping(payload).bytes(anyloop::proto::Role::Client)
+            frames::ping(payload).bytes(anyloop::proto::Role::Client)
         })
         .collect();
     peer.write(&bytes);
-    crate::scene::until("all have arrived", || pinged.load(Ordering::Relaxed) == 20_000);
+    eventually("all have arrived", || pinged.load(Ordering::Relaxed) == 20_000);
     let handle = running.server.connections().pop().unwrap();
     // What one batch has answered, and then one more.
     assert!(handle.buffered_amount() < 200_000, "{}", handle.buffered_amount());
@@ -278,8 +281,9 @@ fn a_pause_holds_the_sender_up() {
     });
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
-    let mut writing = peer.stream.try_clone().unwrap();
-    let bytes: Vec<_> = (0..200).flat_map(|_| wire::binary([1; 50_000]).bytes(peer.role)).collect();
+    let mut writing = peer.writer();
+    let bytes: Vec<_> =
+        (0..200).flat_map(|_| frames::binary([1; 50_000]).bytes(peer.role)).collect();
     let written = Arc::new(AtomicUsize::new(0));
     let writes = written.clone();
     let writer = thread::spawn(move || {
@@ -290,8 +294,8 @@ fn a_pause_holds_the_sender_up() {
     });
     // It comes to a stop.
     let mut before = usize::MAX;
-    crate::scene::until("the sender waits", || {
-        thread::sleep(millis(100));
+    eventually("the sender waits", || {
+        let_time_pass(millis(100), "a sender that can goes on writing in this time");
         let now = written.load(Ordering::Relaxed);
         std::mem::replace(&mut before, now) == now
     });
@@ -299,10 +303,10 @@ fn a_pause_holds_the_sender_up() {
     assert_eq!(received.load(Ordering::Relaxed), 0);
     let handle = running.server.connections().pop().unwrap();
     handle.resume_reading().unwrap();
-    crate::scene::until("all have arrived", || received.load(Ordering::Relaxed) == 10_000_000);
+    eventually("all have arrived", || received.load(Ordering::Relaxed) == 10_000_000);
     writer.join().unwrap();
-    peer.send(&[wire::close(1000, "")]);
-    assert_eq!(peer.receive(), wire::close(1000, ""));
+    peer.send(&[frames::close(1000, "")]);
+    assert_eq!(peer.receive(), frames::close(1000, ""));
 }
 
 /// The data and the end of the stream come in one edge.
@@ -319,15 +323,17 @@ fn the_last_words_are_heard() {
     server.start_accept().unwrap();
     for len in [0, 10, 70_000, 600_000, 1_500_000] {
         // Everything is there before anybody looks.
-        let mut peer = Peer::silent(address);
+        let mut peer = Peer::connect(address);
+        let (tell, written) = channel();
         let writer = thread::spawn(move || {
-            peer.write(wire::REQUEST);
-            peer.send(&[wire::binary(vec![1; len])]);
-            peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
+            peer.write(requests::REQUEST);
+            peer.send(&[frames::binary(vec![1; len])]);
+            peer.finish();
+            tell.send(()).unwrap();
             peer.read_to_end();
         });
         if len < 100_000 {
-            thread::sleep(millis(50));
+            written.recv_timeout(PATIENCE).unwrap(); // there is room for all of it
         }
         let event_loop = server.event_loop().unwrap();
         crate::scene::run_until(&event_loop, "it is closed", || heard.lock().unwrap().len() == 2);
@@ -349,13 +355,13 @@ fn pitfall_what_a_client_sends_behind_its_close_does_not_cost_it_the_rest() {
     });
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
-    peer.send(&[wire::text("go"), wire::close(1000, "")]);
+    peer.send(&[frames::text("go"), frames::close(1000, "")]);
     for number in 0..20 {
-        peer.send(&[wire::pong("nobody asked")]);
-        assert_eq!(peer.receive(), wire::binary(vec![number; 100_000]));
+        peer.send(&[frames::pong("nobody asked")]);
+        assert_eq!(peer.receive(), frames::binary(vec![number; 100_000]));
     }
-    peer.send(&[wire::pong("and once more")]);
-    assert_eq!(peer.receive(), wire::close(1000, ""));
+    peer.send(&[frames::pong("and once more")]);
+    assert_eq!(peer.receive(), frames::close(1000, ""));
     assert_eq!(peer.try_receive(), None);
 }
 
@@ -398,15 +404,15 @@ fn replies_that_fill_the_socket_come_in_order_and_whole() {
         });
         server.on_drained(|context| context.resume_reading());
         let running = Running::start(server);
-        let mut peer = Peer::narrow(running.address, 8 << 10);
+        let mut peer = narrow(running.address, 8 << 10);
         peer.shake_hands();
         let bytes = pattern(TOTAL / len * len, len as u32);
-        let messages: Vec<_> = bytes.chunks(len).map(wire::binary).collect();
-        let sent = wire::stream(&messages, peer.role);
-        let mut writing = peer.stream.try_clone().unwrap();
+        let messages: Vec<_> = bytes.chunks(len).map(frames::binary).collect();
+        let sent = frames::stream(&messages, peer.role);
+        let mut writing = peer.writer();
         let writer = thread::spawn(move || std::io::Write::write_all(&mut writing, &sent).unwrap());
         for (i, payload) in bytes.chunks(len).enumerate() {
-            assert!(peer.receive() == wire::binary(payload), "message {i} of {len} bytes");
+            assert!(peer.receive() == frames::binary(payload), "message {i} of {len} bytes");
         }
         writer.join().unwrap();
     }
@@ -450,18 +456,18 @@ fn an_answer_for_which_the_socket_has_no_room_at_all_waits_for_it() {
     });
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
-    peer.send(&[wire::text("go")]);
+    peer.send(&[frames::text("go")]);
     let mut told = Vec::new();
-    crate::scene::until("it is answered", || {
+    eventually("it is answered", || {
         told.extend(log.take());
         told.len() == 1
     });
     let mut filling = vec![0; filled.load(Ordering::SeqCst)];
     assert!(filling.len() > 1000);
-    peer.stream.read_exact(&mut filling).unwrap();
-    assert_eq!(peer.receive(), wire::text("answer"));
+    peer.read_exact(&mut filling).unwrap();
+    assert_eq!(peer.receive(), frames::text("answer"));
     peer.close();
-    crate::scene::until("it is closed", || {
+    eventually("it is closed", || {
         told.extend(log.take());
         told.len() == 2
     });
@@ -477,9 +483,9 @@ fn an_answer_that_the_socket_refuses_fails_the_connection_with_what_it_was_refus
     });
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
-    peer.send(&[wire::text("go")]);
+    peer.send(&[frames::text("go")]);
     let mut told = Vec::new();
-    crate::scene::until("it is closed", || {
+    eventually("it is closed", || {
         told.extend(log.take());
         told.len() == 2
     });

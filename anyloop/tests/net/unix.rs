@@ -9,12 +9,14 @@ use std::thread;
 
 use anyloop::net::{ConnectError, Error, LocalAddress, Stage};
 use anyloop::proto::Role;
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::PATIENCE;
+use anyloop_testkit::watchdog::watchdog;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::peer::Peer;
 use crate::record::Log;
-use crate::scene::{LONG, Running, echo, millis, new_path, server, told, watchdog};
-use crate::wire;
+use crate::scene::{Running, echo, millis, new_path, server, told};
 
 /// Connects until there is no more room.
 fn fill_queue(path: &Path) -> Vec<Socket> {
@@ -103,7 +105,7 @@ fn a_listener_with_a_full_queue_is_alive() {
     let (sender, result) = channel();
     let asked = path.clone();
     thread::spawn(move || _ = sender.send(server().listen_unix(asked).is_err()));
-    let refused = result.recv_timeout(LONG / 6);
+    let refused = result.recv_timeout(PATIENCE / 6);
     fs::remove_file(path).unwrap();
     assert_eq!(refused, Ok(true), "it waits for the other server");
 }
@@ -251,7 +253,7 @@ fn a_client_waits_for_room_in_the_queue() {
     assert_eq!(log.take(), ["fail transport timed out"]);
 
     client.reset().unwrap();
-    client.transport_mut().connect.connect_timeout = Some(LONG);
+    client.transport_mut().connect.connect_timeout = Some(PATIENCE);
     client.request("ws://a.example/").unwrap().to_unix(&path).connect().unwrap();
     assert_eq!(client.run_for(millis(50)).unwrap(), 0);
     let _running = Running::start(server);
@@ -280,8 +282,8 @@ fn what_follows_a_descriptor_is_read_as_well() {
     let mut peer = Peer::open_unix(&path);
     // Both are there before the loop looks.
     let (go, gone) = channel();
-    running.server.event_loop().unwrap().post(move || gone.recv_timeout(LONG).unwrap());
-    let first = wire::stream(&[wire::pong("")], Role::Client);
+    running.server.event_loop().unwrap().post(move || gone.recv_timeout(PATIENCE).unwrap());
+    let first = frames::stream(&[frames::pong("")], Role::Client);
     let fds = [peer.stream.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -289,9 +291,9 @@ fn what_follows_a_descriptor_is_read_as_well() {
     let sent =
         sendmsg(&peer.stream, &[IoSlice::new(&first)], &mut rights, SendFlags::empty()).unwrap();
     assert_eq!(sent, first.len());
-    peer.send(&[wire::text("behind it")]);
+    peer.send(&[frames::text("behind it")]);
     go.send(()).unwrap();
-    assert_eq!(peer.receive(), wire::text("behind it"));
+    assert_eq!(peer.receive(), frames::text("behind it"));
     peer.close();
     running.server.stop_listening();
     running.returned();
