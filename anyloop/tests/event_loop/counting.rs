@@ -5,12 +5,14 @@ use anyloop::net::Net;
 use anyloop::proto::handshake::Accept;
 use anyloop::proto::handshake::http::StatusCode;
 use anyloop::{EventLoop, Handler, Server};
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::{End, Peer};
+use anyloop_testkit::requests::SWITCHING;
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Log, await_readable, drive, within_time};
+use crate::harness::{Log, await_readable, drive};
 use crate::site::{Site, client, open_client, server_options};
-use crate::wire::{
-    End, Frame, Peer, SWITCHING, close, masked, numbered, ping, request, text, unmasked,
-};
+use crate::wire::{close, masked, numbered, ping, request, text, unmasked};
 
 /// Overrides nothing.
 struct Bare;
@@ -28,15 +30,15 @@ fn what_is_not_overridden_counts() {
         let event_loop = EventLoop::new().unwrap();
         let server = Server::<Net, _>::with_factory(server_options(|_| ()), || Bare);
         server.set_event_loop(&event_loop).unwrap();
-        let mut peer = Peer::tcp(server.listen("127.0.0.1:0").unwrap());
+        let mut peer = Peer::connect(server.listen("127.0.0.1:0").unwrap());
         server.start_accept().unwrap();
-        peer.send_last(whole_life());
+        peer.write_last(whole_life());
         let mut ran = drive(&event_loop, "the end", || peer.is_over());
         server.stop_listening();
         ran += event_loop.run(); // what is told after the end
-        assert!(peer.head().unwrap().starts_with(SWITCHING));
-        assert_eq!(peer.frame(), Some(Frame { opcode: 10, payload: b"?".to_vec() }));
-        assert_eq!(peer.frames(), [Frame::close(1000)]);
+        assert!(peer.poll_head().unwrap().starts_with(SWITCHING));
+        assert_eq!(peer.poll_frame(), Some(frames::pong("?")));
+        assert_eq!(peer.poll_frames(), [frames::close(1000, "")]);
         assert_eq!(ran, 6); // validate, open, message, ping, pong, close
     });
 }
@@ -58,8 +60,8 @@ fn what_is_overridden_counts_once() {
             let it = log.clone();
             server.on_pong(move |_, _, _| it.add("pong"));
         });
-        let peer = Peer::tcp(site.address);
-        peer.send_last(whole_life());
+        let peer = Peer::connect(site.address);
+        peer.write_last(whole_life());
         let ran = site.drive_to(6);
         site.server.stop_listening();
         assert_eq!(ran + site.event_loop.run(), 6);
@@ -79,8 +81,8 @@ fn run_one_and_poll_one_run_one_callback_each_from_the_first_to_the_last() {
                     Accept::new().into()
                 });
             });
-            let peer = Peer::tcp(site.address);
-            peer.send_last([request("/"), numbered(3), close(1000)].concat());
+            let peer = Peer::connect(site.address);
+            peer.write_last([request("/"), numbered(3), close(1000)].concat());
             let all = ["validate", "open", "0", "1", "2", "close, clean"];
             let mut told = 0;
             while told < all.len() {
@@ -104,8 +106,8 @@ fn a_plain_request_is_one_handler() {
                 Verdict::status(StatusCode::OK, "hello")
             });
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut peer = Peer::connect(site.address);
+        peer.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let ran = site.drive("the response", || peer.is_over());
         drop(peer);
         site.server.stop_listening();
@@ -118,8 +120,8 @@ fn a_plain_request_is_one_handler() {
 fn a_handshake_that_fails_is_one_handler() {
     within_time(|| {
         let site = Site::new();
-        let mut peer = Peer::tcp(site.address);
-        peer.send("nonsense\r\n\r\n");
+        let mut peer = Peer::connect(site.address);
+        peer.write("nonsense\r\n\r\n");
         let ran = site.drive("the response", || peer.is_over());
         drop(peer);
         site.server.stop_listening();
@@ -132,9 +134,9 @@ fn a_handshake_that_fails_is_one_handler() {
 fn accepting_and_handshake_bytes_do_not_count() {
     within_time(|| {
         let site = Site::new();
-        let peers: Vec<_> = (0..10).map(|_| Peer::tcp(site.address)).collect();
+        let peers: Vec<_> = (0..10).map(|_| Peer::connect(site.address)).collect();
         for peer in &peers {
-            peer.send(&request("/")[..40]);
+            peer.write(&request("/")[..40]);
         }
         let ran = site.drive("ten connections", || site.server.connections().len() == 10);
         assert_eq!(ran + site.event_loop.run_for(std::time::Duration::from_millis(10)), 0);
@@ -153,8 +155,8 @@ fn writing_what_waits_does_not_count() {
                 }
             });
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send(request("/"));
+        let mut peer = Peer::connect(site.address);
+        peer.write(request("/"));
         let mut size = 0;
         let ran = site.drive("12 MiB", || {
             peer.is_over();
@@ -186,7 +188,7 @@ fn what_handles_ask_for_counts_where_it_calls_the_program() {
         let ran = site.drive_to(3);
         assert_eq!(ran, 4);
         assert_eq!(site.log.all(), ["interrupt", "posted", "timer"]);
-        assert_eq!(peer.frame(), Some(Frame::text("sent")));
+        assert_eq!(peer.poll_frame(), Some(frames::text("sent")));
     });
 }
 
@@ -196,11 +198,12 @@ fn a_clients_callbacks_count() {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let client = client(&event_loop, &log);
         let (mut peer, _) = open_client(&event_loop, &client);
-        peer.send([unmasked(1, b"hi"), unmasked(8, &1000u16.to_be_bytes())].concat());
-        let ran = drive(&event_loop, "the Close", || peer.frame() == Some(Frame::close(1000)));
+        peer.write([unmasked(1, b"hi"), unmasked(8, &1000u16.to_be_bytes())].concat());
+        let ran =
+            drive(&event_loop, "the Close", || peer.poll_frame() == Some(frames::close(1000, "")));
         peer.finish(); // the server ends the stream (RFC 6455 §7.1.1)
         assert_eq!(ran + event_loop.run(), 3);
         assert_eq!(log.all(), ["open", "hi", "close, clean"]);
-        assert_eq!(peer.end(), Some(End::Eof));
+        assert_eq!(peer.poll_end(), Some(End::Eof));
     });
 }

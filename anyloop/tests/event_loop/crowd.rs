@@ -13,10 +13,15 @@ use anyloop::net::Net;
 use anyloop::proto::handshake::{Accept, Request};
 use anyloop::proto::{CloseCode, Ending, Message};
 use anyloop::{EventLoop, Handler, Server};
+use anyloop_testkit::frames::{self, Frame};
+use anyloop_testkit::peer::{End, Peer};
+use anyloop_testkit::requests::SWITCHING;
+use anyloop_testkit::wait::{PATIENCE, eventually};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, Counted, Drops, PATIENCE, wait, within_time};
+use crate::harness::{Count, Counted, Drops};
 use crate::site::{described, server_options};
-use crate::wire::{End, Frame, Peer, SWITCHING, close, request, text};
+use crate::wire::{close, request, text};
 
 const RUNNERS: usize = 4;
 const PEERS: usize = 200;
@@ -97,7 +102,7 @@ impl Handler for Member {
                 // Never reset: one who looks late would wait for the next to meet.
                 let before = self.seen.met.fetch_add(1, Ordering::SeqCst);
                 let all = (before / RUNNERS + 1) * RUNNERS;
-                wait("the others", || self.seen.met.load(Ordering::SeqCst) >= all);
+                eventually("the others", || self.seen.met.load(Ordering::SeqCst) >= all);
             }
             "handle" => *self.seen.handle.lock().unwrap() = Some(context.handle()),
             "panic" => panic!("in a handler"),
@@ -159,7 +164,7 @@ impl Peers {
     fn say(&mut self, peer: usize, numbers: usize) {
         let numbers = self.said[peer]..self.said[peer] + numbers;
         self.said[peer] = numbers.end;
-        self.all[peer].send(numbers.flat_map(|i| text(i.to_string())).collect::<Vec<_>>());
+        self.all[peer].write(numbers.flat_map(|i| text(i.to_string())).collect::<Vec<_>>());
     }
 
     /// Has all of these say so many.
@@ -171,7 +176,7 @@ impl Peers {
     #[track_caller]
     fn all_hear(&mut self, peers: impl Iterator<Item = usize>) {
         let mut left: Vec<_> = peers.collect();
-        wait("what the peers have said", || {
+        eventually("what the peers have said", || {
             left.retain(|&peer| {
                 self.hear(peer);
                 self.heard[peer] < self.said[peer]
@@ -183,8 +188,8 @@ impl Peers {
     /// Takes what has come to a peer.
     #[track_caller]
     fn hear(&mut self, peer: usize) {
-        for frame in self.all[peer].frames() {
-            assert_eq!(frame, Frame::text(&self.heard[peer].to_string()), "of peer {peer}");
+        for frame in self.all[peer].poll_frames() {
+            assert_eq!(frame, frames::text(self.heard[peer].to_string()), "of peer {peer}");
             self.heard[peer] += 1;
         }
     }
@@ -192,8 +197,8 @@ impl Peers {
 
 /// A peer that asks for a WebSocket.
 fn newcomer(server: &Server<Net, Members>) -> Peer {
-    let peer = Peer::tcp(server.local_addr().unwrap());
-    peer.send(request("/"));
+    let peer = Peer::connect(server.local_addr().unwrap());
+    peer.write(request("/"));
     peer
 }
 
@@ -201,8 +206,8 @@ fn newcomer(server: &Server<Net, Members>) -> Peer {
 #[track_caller]
 fn await_heads(peers: &mut [Peer]) {
     let mut left: Vec<_> = peers.iter_mut().collect();
-    wait("the handshakes", || {
-        left.retain_mut(|peer| match peer.head() {
+    eventually("the handshakes", || {
+        left.retain_mut(|peer| match peer.poll_head() {
             Some(head) => !head.starts_with(SWITCHING),
             None => true,
         });
@@ -247,16 +252,16 @@ impl Crowd {
         let runners = (0..RUNNERS).map(|_| runner(&event_loop)).collect();
         let mut all: Vec<_> = (0..PEERS).map(|_| newcomer(&server)).collect();
         await_heads(&mut all);
-        wait("the opening of all", || seen.calls.get() == 2 * PEERS);
+        eventually("the opening of all", || seen.calls.get() == 2 * PEERS);
         let peers = Peers { all, said: vec![0; PEERS], heard: vec![0; PEERS] };
         Self { event_loop, server, runners, peers, seen, blocks, go }
     }
 
     /// The server's end of a peer.
     fn handle(&self, peer: usize) -> Handle<Member> {
-        self.peers.all[peer].send(text("handle"));
+        self.peers.all[peer].write(text("handle"));
         let mut handle = None;
-        wait("the handle", || {
+        eventually("the handle", || {
             handle = self.seen.handle.lock().unwrap().take();
             handle.is_some()
         });
@@ -265,7 +270,7 @@ impl Crowd {
 
     /// Waits until all run calls have returned; returns how many handlers they have called.
     fn join(&mut self) -> usize {
-        wait("the end of all run calls", || self.runners.iter().all(JoinHandle::is_finished));
+        eventually("the end of all run calls", || self.runners.iter().all(JoinHandle::is_finished));
         self.runners.drain(..).map(|it| it.join().unwrap()).sum()
     }
 }
@@ -300,15 +305,15 @@ fn handlers_of_one_connection_never_overlap_and_those_of_four_do() {
         for round in 0..ROUNDS {
             crowd.peers.all_say(0..PEERS / 2, 4);
             for guest in 0..RUNNERS {
-                crowd.peers.all[round + guest * 50].send(text("meet"));
+                crowd.peers.all[round + guest * 50].write(text("meet"));
             }
             crowd.peers.all_say(PEERS / 2..PEERS, 4);
             crowd.peers.all_hear(0..PEERS); // after those who meet have met
             let met = RUNNERS * (round + 1);
-            wait("the meeting", || crowd.seen.met.load(Ordering::SeqCst) == met);
+            eventually("the meeting", || crowd.seen.met.load(Ordering::SeqCst) == met);
         }
         posting.into_iter().for_each(|it| it.join().unwrap());
-        wait("what was posted", || posted.get() == 2 * POSTS * PEERS);
+        eventually("what was posted", || posted.get() == 2 * POSTS * PEERS);
         crowd.event_loop.stop();
         assert_eq!(crowd.join(), crowd.seen.calls.get());
         assert_eq!(crowd.seen.calls.get(), PEERS * (2 + 4 * ROUNDS + 2 * POSTS) + ROUNDS * RUNNERS);
@@ -325,7 +330,7 @@ fn handlers_that_block_delay_their_own_connections_only() {
         for round in 0..4 {
             let blocked = [round, 60 + round, 120 + round];
             for (others, &peer) in blocked.iter().enumerate() {
-                crowd.peers.all[peer].send(text("block"));
+                crowd.peers.all[peer].write(text("block"));
                 crowd.blocks.recv_timeout(PATIENCE).unwrap();
                 crowd.peers.say(peer, 5);
                 let blocked = &blocked[..=others];
@@ -338,7 +343,7 @@ fn handlers_that_block_delay_their_own_connections_only() {
                 await_heads(&mut crowd.peers.all[PEERS..]);
                 crowd.peers.all.truncate(PEERS);
                 for &peer in blocked {
-                    assert_eq!(crowd.peers.all[peer].frame(), None);
+                    assert_eq!(crowd.peers.all[peer].poll_frame(), None);
                 }
             }
             blocked.iter().for_each(|_| crowd.go.send(()).unwrap());
@@ -377,19 +382,19 @@ fn a_stop_ends_all_run_calls_and_what_comes_in_between_waits_for_the_reset() {
             crowd.runners = (0..RUNNERS).map(|_| runner(&crowd.event_loop)).collect();
             crowd.peers.all_hear(0..PEERS);
             await_heads(&mut newcomers);
-            wait("what was posted", || posted.get() == round * PEERS);
-            newcomers.iter().for_each(|peer| peer.send_last(close(1000)));
-            wait("the end of the newcomers", || crowd.seen.closed.get() == 5 * round);
+            eventually("what was posted", || posted.get() == round * PEERS);
+            newcomers.iter().for_each(|peer| peer.write_last(close(1000)));
+            eventually("the end of the newcomers", || crowd.seen.closed.get() == 5 * round);
         }
         assert_eq!(crowd.seen.messages.get(), 4 * 8 * PEERS);
         // And in the end all of them go, and with the last connection the work.
         crowd.server.stop_listening();
-        crowd.peers.all.iter().for_each(|peer| peer.send_last(close(1000)));
+        crowd.peers.all.iter().for_each(|peer| peer.write_last(close(1000)));
         ran += crowd.join();
         for peer in &mut crowd.peers.all {
-            wait("the end", || peer.is_over());
-            assert_eq!(peer.frames(), [Frame::close(1000)]);
-            assert_eq!(peer.end(), Some(End::Eof));
+            eventually("the end", || peer.is_over());
+            assert_eq!(peer.poll_frames(), [frames::close(1000, "")]);
+            assert_eq!(peer.poll_end(), Some(End::Eof));
         }
         assert_eq!((ran, crowd.seen.overlaps.get()), (crowd.seen.calls.get(), 0));
         assert_eq!(crowd.seen.dropped.count(), PEERS + 20);
@@ -406,16 +411,20 @@ fn a_panic_comes_out_of_one_run_call_and_costs_one_connection() {
             let mut rest = alive.clone();
             let behind = rest.split_off(left * 40);
             crowd.peers.all_say(rest.into_iter(), 3);
-            crowd.peers.all[panics].send([text("panic"), text("never")].concat());
+            crowd.peers.all[panics].write([text("panic"), text("never")].concat());
             crowd.peers.all_say(behind.into_iter(), 3);
             crowd.peers.all_hear(alive.iter().copied());
             let peer = &mut crowd.peers.all[panics];
-            wait("the Close", || peer.frame().is_some_and(|it| it.close_code() == Some(1011)));
+            eventually("the Close", || {
+                peer.poll_frame().is_some_and(|it| it.close_code() == Some(1011))
+            });
             peer.finish();
-            wait("the end", || peer.is_over());
-            assert_eq!(peer.frames(), []);
-            wait("`close`", || crowd.seen.closed.get() == RUNNERS - left);
-            wait("the end of a run call", || crowd.runners.iter().any(JoinHandle::is_finished));
+            eventually("the end", || peer.is_over());
+            assert_eq!(peer.poll_frames(), []);
+            eventually("`close`", || crowd.seen.closed.get() == RUNNERS - left);
+            eventually("the end of a run call", || {
+                crowd.runners.iter().any(JoinHandle::is_finished)
+            });
             let ended = crowd.runners.extract_if(.., |it| it.is_finished());
             let ended: Vec<_> = ended.map(|it| it.join().unwrap_err()).collect();
             assert_eq!(ended.len(), 1);
@@ -424,7 +433,9 @@ fn a_panic_comes_out_of_one_run_call_and_costs_one_connection() {
             crowd.peers.all_say(alive.iter().copied(), 3);
             crowd.peers.all_hear(alive.iter().copied());
             assert_eq!(crowd.runners.iter().filter(|it| !it.is_finished()).count(), left);
-            wait("the end of its descriptor", || crowd.server.connections().len() == alive.len());
+            eventually("the end of its descriptor", || {
+                crowd.server.connections().len() == alive.len()
+            });
         }
         crowd.event_loop.stop();
         crowd.join();
@@ -446,14 +457,14 @@ fn with_the_last_run_call_a_loop_closes_its_sockets_that_nobody_else_owns() {
         peers.all_hear(0..PEERS);
         assert!(!handle.is_gone());
         peers.all_say(0..PEERS / 2, 3);
-        peers.all[7].send(text("stop"));
+        peers.all[7].write(text("stop"));
         peers.all_say(PEERS / 2..PEERS, 3);
-        wait("the end of all run calls", || runners.iter().all(JoinHandle::is_finished));
+        eventually("the end of all run calls", || runners.iter().all(JoinHandle::is_finished));
         runners.drain(..).for_each(|it| _ = it.join().unwrap());
         assert!(handle.is_gone());
         assert_eq!((seen.dropped.count(), seen.closed.get()), (PEERS, 0)); // nobody is told
         for (peer, of) in peers.all.iter_mut().zip(&handles) {
-            wait("the end", || peer.is_over());
+            eventually("the end", || peer.is_over());
             assert_eq!(of.send("hello"), Err(SendError::Gone));
         }
         (0..PEERS).for_each(|peer| peers.hear(peer)); // what came before the end is right
@@ -534,8 +545,8 @@ fn what_eight_threads_send_comes_in_order_up_to_the_close() {
                         break;
                     }
                 }
-                wait("the Close", || is_closed.load(Ordering::SeqCst));
-                wait("the end", || send(true) == Err(SendError::Gone));
+                eventually("the Close", || is_closed.load(Ordering::SeqCst));
+                eventually("the end", || send(true) == Err(SendError::Gone));
                 sender
             })
         };
@@ -546,8 +557,8 @@ fn what_eight_threads_send_comes_in_order_up_to_the_close() {
         is_closed.store(true, Ordering::SeqCst);
         let (mut taken, peer) = (Taken::default(), &mut crowd.peers.all[0]);
         let mut closed = None;
-        wait("the Close", || {
-            while let Some(frame) = peer.frame() {
+        eventually("the Close", || {
+            while let Some(frame) = peer.poll_frame() {
                 if frame.opcode == 8 {
                     closed = Some(frame);
                     break;
@@ -556,10 +567,10 @@ fn what_eight_threads_send_comes_in_order_up_to_the_close() {
             }
             closed.is_some()
         });
-        assert_eq!(closed, Some(Frame::close(1000)));
-        peer.send_last(close(1000));
-        wait("the end", || peer.is_over());
-        assert_eq!((peer.end(), peer.input.len()), (Some(End::Eof), 0)); // nothing behind it
+        assert_eq!(closed, Some(frames::close(1000, "")));
+        peer.write_last(close(1000));
+        eventually("the end", || peer.is_over());
+        assert_eq!((peer.poll_end(), peer.input.len()), (Some(End::Eof), 0)); // nothing behind it
         assert_eq!(taken.count, taken.next); // without a gap
         for (thread, taken) in threads.into_iter().zip(taken.count) {
             let sender = thread.join().unwrap();
@@ -617,7 +628,7 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
         assert!(senders.iter().any(|(_, pressed)| *pressed), "nobody was told of back-pressure");
         // The socket may have taken more since: this fills it up.
         let (more, mut number) = (Sender::default(), 0);
-        wait("more than the socket takes", || {
+        eventually("more than the socket takes", || {
             let is_full = handle.buffered_amount() > CAP / 2;
             if !is_full && more.send(&handle, &format!("8:{number:<20000}"), false).is_ok() {
                 number += 1;
@@ -628,13 +639,13 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
         crowd.peers.all_say(1..PEERS, 3);
         crowd.peers.all_hear(1..PEERS);
         let (mut taken, peer) = (Taken::default(), &mut crowd.peers.all[0]);
-        wait("all that waits", || {
-            peer.frames().iter().for_each(|frame| taken.take(frame));
+        eventually("all that waits", || {
+            peer.poll_frames().iter().for_each(|frame| taken.take(frame));
             handle.buffered_amount() == 0 && crowd.seen.drained.get() > 0
         });
         assert_eq!(handle.send("last"), Ok(Sent::Sent));
-        wait("the last", || match peer.frame() {
-            Some(frame) if frame == Frame::text("last") => true,
+        eventually("the last", || match peer.poll_frame() {
+            Some(frame) if frame == frames::text("last") => true,
             frame => {
                 frame.iter().for_each(|frame| taken.take(frame));
                 false

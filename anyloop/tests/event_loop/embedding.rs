@@ -5,13 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
+use anyloop_testkit::watchdog::within_time;
 use mio::unix::SourceFd;
 
-use crate::harness::{
-    Count, FAR, Log, PATIENCE, await_readable, is_readable, panics, wait, within_time,
-};
+use crate::harness::{Count, FAR, Log, await_readable, is_readable, panics};
 use crate::site::{Site, described, server_options};
-use crate::wire::{Frame, Peer, close, numbered, request, text};
+use crate::wire::{close, numbered, request, text};
 
 fn is_ready(event_loop: &EventLoop) -> bool {
     is_readable(event_loop, Duration::ZERO)
@@ -40,7 +42,7 @@ fn the_descriptor_is_readable_when_something_has_arrived_and_not_when_idle() {
         come_to_rest(&site.event_loop);
         assert!(!is_ready(&site.event_loop));
         for message in ["a", "b"] {
-            peer.send(text(message));
+            peer.write(text(message));
             await_readable(&site.event_loop);
             come_to_rest(&site.event_loop);
             assert!(site.log.has(message));
@@ -49,7 +51,7 @@ fn the_descriptor_is_readable_when_something_has_arrived_and_not_when_idle() {
         await_readable(&site.event_loop);
         come_to_rest(&site.event_loop);
         assert!(site.log.has("close, failed") && peer.is_over());
-        drop(Peer::tcp(site.address)); // as well as when one is to be accepted
+        drop(Peer::connect(site.address)); // as well as when one is to be accepted
         await_readable(&site.event_loop);
     });
 }
@@ -66,7 +68,7 @@ fn pitfall_the_descriptor_stays_readable_while_steps_leave_something() {
         let site = Site::new();
         let peer = site.open();
         come_to_rest(&site.event_loop);
-        peer.send(numbered(200));
+        peer.write(numbered(200));
         let mut told = 0;
         while told < 200 {
             await_readable(&site.event_loop);
@@ -105,8 +107,8 @@ fn pitfall_the_descriptor_is_readable_after_a_stop_or_a_panic_that_left_somethin
         });
         let (first, second) = (site.open(), site.open());
         come_to_rest(&event_loop);
-        first.send([text("stop"), text("a")].concat());
-        second.send([text("stop"), text("b")].concat());
+        first.write([text("stop"), text("a")].concat());
+        second.write([text("stop"), text("b")].concat());
         for _ in 0..2 {
             event_loop.run();
             assert!(event_loop.stopped());
@@ -117,9 +119,9 @@ fn pitfall_the_descriptor_is_readable_after_a_stop_or_a_panic_that_left_somethin
         }
         come_to_rest(&event_loop);
         assert_eq!(site.log.take().len(), 4);
-        first.send([text("panic"), text("a")].concat());
+        first.write([text("panic"), text("a")].concat());
         await_readable(&event_loop);
-        second.send(text("b"));
+        second.write(text("b"));
         panics("in a handler", || {
             loop {
                 event_loop.poll();
@@ -163,7 +165,10 @@ fn the_descriptor_is_readable_after_what_other_threads_ask_for() {
         });
         assert_eq!(ran.get(), 12);
         asked_for("a message", &|| _ = connection.send("hi").unwrap());
-        assert_eq!(peer.frames(), [Frame::text("hi"), Frame::text("hi"), Frame::text("hi")]);
+        assert_eq!(
+            peer.poll_frames(),
+            [frames::text("hi"), frames::text("hi"), frames::text("hi")]
+        );
 
         for by_handle in [false, true] {
             assert!(!is_ready(&event_loop));
@@ -257,7 +262,7 @@ fn the_next_timeout_is_that_of_what_is_due_first() {
         event_loop.post(|| ());
         assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
         assert_eq!(event_loop.poll_one(), 1);
-        thread::sleep(Duration::from_millis(25));
+        let_time_pass(Duration::from_millis(25), "the second timer becomes due");
         assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
         assert_eq!(event_loop.poll(), 1);
         far.cancel();
@@ -278,7 +283,7 @@ fn to_wait_for_the_next_timeout_and_poll_fires_timers() {
         }
         let mut rounds = 0;
         while let Some(timeout) = event_loop.next_timeout() {
-            thread::sleep(timeout);
+            let_time_pass(timeout, "so long as a host may sleep");
             event_loop.poll();
             rounds += 1;
         }
@@ -297,16 +302,16 @@ fn the_next_timeout_knows_the_deadlines_of_connections() {
         assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO)); // it is to accept
         come_to_rest(&site.event_loop);
         assert_eq!(site.event_loop.next_timeout(), None);
-        let _silent = Peer::tcp(site.address);
+        let _silent = Peer::connect(site.address);
         await_readable(&site.event_loop);
         come_to_rest(&site.event_loop);
         let timeout = site.event_loop.next_timeout().unwrap();
         assert!(timeout <= Duration::from_secs(5), "{timeout:?}"); // the open handshake's
 
-        let peer = Peer::tcp(site.address);
+        let peer = Peer::connect(site.address);
         let handle = site.server.connections().remove(0);
         handle.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
-        peer.send(request("/"));
+        peer.write(request("/"));
         site.drive("the opening", || site.log.has("open") && site.log.has("fail"));
         come_to_rest(&site.event_loop);
         let timeout = site.event_loop.next_timeout().unwrap();
@@ -354,16 +359,16 @@ fn a_host_drives_an_echo_server(work: fn(&EventLoop) -> usize) {
         });
         let address = site.address;
         let talk = move || {
-            let mut peer = Peer::tcp(address);
-            peer.send(request("/"));
-            wait("the response", || peer.head().is_some());
+            let mut peer = Peer::connect(address);
+            peer.write(request("/"));
+            eventually("the response", || peer.poll_head().is_some());
             for i in 0..MESSAGES {
                 let message = format!("{i} {}", "x".repeat(i * 1000));
-                peer.send(text(&message));
-                wait("the echo", || peer.frame() == Some(Frame::text(&message)));
+                peer.write(text(&message));
+                eventually("the echo", || peer.poll_frame() == Some(frames::text(&message)));
             }
-            peer.send_last(close(1000));
-            wait("the Close", || peer.frame() == Some(Frame::close(1000)));
+            peer.write_last(close(1000));
+            eventually("the Close", || peer.poll_frame() == Some(frames::close(1000, "")));
         };
         let peers: Vec<_> = (0..PEERS).map(|_| thread::spawn(talk)).collect();
         let (mut timers, mut ran, fired) = (0, 0, Count::default());
@@ -425,18 +430,18 @@ fn an_edge_that_the_host_has_taken_is_not_forgotten() {
         };
         let is_up = Some(Instant::now());
         for (handlers, until) in [(0, None), (u64::MAX, is_up)] {
-            peers[0].send(text("a"));
+            peers[0].write(text("a"));
             take_edge();
             assert_eq!(site.event_loop.poll_budget(handlers, until), 0);
             assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
             assert_eq!(site.event_loop.poll(), 1);
         }
 
-        peers[0].send(text("a"));
-        peers[1].send(text("b"));
+        peers[0].write(text("a"));
+        peers[1].write(text("b"));
         take_edge();
         assert_eq!(site.event_loop.poll_one(), 1);
-        peers[2].send(text("c"));
+        peers[2].write(text("c"));
         take_edge();
         assert_eq!(site.event_loop.poll_one(), 1); // of those that were seen before
         assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
@@ -459,18 +464,18 @@ fn a_loop_can_watch_another() {
             std::ops::ControlFlow::Continue(())
         });
         let watch = watch.unwrap();
-        let mut peer = Peer::tcp(site.address);
-        peer.send([request("/"), numbered(20)].concat());
+        let mut peer = Peer::connect(site.address);
+        peer.write([request("/"), numbered(20)].concat());
         let mut frames = Vec::new();
         let mut head = None;
         crate::harness::drive(&outer, "the echoes", || {
-            head = head.take().or_else(|| peer.head());
+            head = head.take().or_else(|| peer.poll_head());
             if head.is_some() {
-                frames.extend(peer.frames());
+                frames.extend(peer.poll_frames());
             }
             frames.len() == 20
         });
-        let expected = (0..20).map(|i| Frame::text(&i.to_string()));
+        let expected = (0..20).map(|i| frames::text(i.to_string()));
         assert!(frames.into_iter().eq(expected));
         come_to_rest(&inner);
         inner.post(|| ()); // which makes it readable

@@ -1,49 +1,17 @@
-//! Bounds in time, and waiting for what is to happen.
+//! Running a loop until something is so, and what handlers write down.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
+use anyloop_testkit::wait::PATIENCE;
 use mio::unix::SourceFd;
-
-/// A test that takes longer hangs.
-const WATCHDOG: Duration = Duration::from_secs(30);
-
-/// So long a test waits for what must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A time that no test lets pass.
 pub(crate) const FAR: Duration = Duration::from_secs(3600);
-
-/// Runs a test on a thread of its own; one that hangs fails.
-pub(crate) fn within_time(test: impl FnOnce() + Send + 'static) {
-    let (tell, told) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(test));
-        let _ = tell.send(()); // nobody waits any more where it hung
-        if let Err(panic) = result {
-            resume_unwind(panic);
-        }
-    });
-    assert!(told.recv_timeout(WATCHDOG).is_ok(), "the test hangs");
-    if let Err(panic) = thread.join() {
-        resume_unwind(panic);
-    }
-}
-
-/// Waits until it is so, while other threads run the loop.
-#[track_caller]
-pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// Runs the loop until it is so. Returns how many handlers ran.
 #[track_caller]

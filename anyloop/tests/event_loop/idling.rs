@@ -9,10 +9,12 @@ use std::time::Duration;
 use anyloop::endpoint::Verdict;
 use anyloop::event_loop::WatchMode;
 use anyloop::{Client, EventLoop};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{FAR, Log, await_readable, within_time};
+use crate::harness::{FAR, Log, await_readable};
 use crate::site::{Site, client, open_client, server_options};
-use crate::wire::{Peer, numbered, request, text};
+use crate::wire::{numbered, request, text};
 
 /// How long this thread has been on a processor: proc_pid_schedstat(5), in nanoseconds.
 fn on_processor() -> Duration {
@@ -65,11 +67,11 @@ fn a_loop_rests_whose_connections_wait() {
         });
         rests(&site.event_loop); // for connections
         let _peers = [site.open(), site.open_unix()]; // for messages
-        let half = Peer::tcp(site.address);
-        half.send(&request("/")[..30]);
+        let half = Peer::connect(site.address);
+        half.write(&request("/")[..30]);
         rests(&site.event_loop);
-        let deferred = Peer::tcp(site.address);
-        deferred.send([request("/defer"), text("more than was asked for")].concat());
+        let deferred = Peer::connect(site.address);
+        deferred.write([request("/defer"), text("more than was asked for")].concat());
         rests(&site.event_loop);
         half.finish();
         rests(&site.event_loop);
@@ -84,7 +86,7 @@ fn a_loop_rests_when_it_has_done_what_was_ready() {
         let peers = [site.open(), site.open_unix()];
         for _ in 0..3 {
             for peer in &peers {
-                peer.send(numbered(3));
+                peer.write(numbered(3));
             }
             await_readable(&site.event_loop);
             makes_little_use(&site.event_loop);
@@ -105,10 +107,10 @@ fn a_loop_rests_whose_connections_are_paused() {
                 });
             });
             let peer = open(&site);
-            peer.send(text("pause"));
+            peer.write(text("pause"));
             site.drive_to(1);
             rests(&site.event_loop);
-            peer.send(numbered(10)); // which nobody reads
+            peer.write(numbered(10)); // which nobody reads
             rests(&site.event_loop);
             peer.finish();
             rests(&site.event_loop);
@@ -129,7 +131,7 @@ fn a_loop_rests_whose_peers_do_not_read() {
                 });
             });
             let peer = open(&site);
-            peer.send(text("go"));
+            peer.write(text("go"));
             site.drive("a backlog", || site.handle().buffered_amount() > 0);
             rests(&site.event_loop);
         }
@@ -147,12 +149,12 @@ fn a_loop_rests_that_waits_for_the_end_of_a_stream() {
             });
         });
         let peer = site.open();
-        peer.send(text("close"));
+        peer.write(text("close"));
         let log = Log::default();
         let client: Client<_> = client(&site.event_loop, &log);
         let (server, _) = open_client(&site.event_loop, &client);
         site.drive("the opening", || log.has("open"));
-        server.send(crate::wire::unmasked(8, &1000u16.to_be_bytes()));
+        server.write(crate::wire::unmasked(8, &1000u16.to_be_bytes()));
         rests(&site.event_loop);
     });
 }

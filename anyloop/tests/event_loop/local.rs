@@ -14,10 +14,13 @@ use anyloop::event_loop::{Aborted, KeepAlive, LoopGone, LoopHandle, Timer, Watch
 use anyloop::net::LocalNet;
 use anyloop::proto::CloseCode;
 use anyloop::{Client, EventLoop, LocalEventLoop};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, ThreadProbe, eventually};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{FAR, PATIENCE, is_readable, panics, within_time};
+use crate::harness::{FAR, is_readable, panics};
 use crate::site::{described, server_options};
-use crate::wire::{Peer, close, numbered, request};
+use crate::wire::{close, numbered, request};
 
 type Shared<T> = Rc<RefCell<Vec<T>>>;
 
@@ -153,11 +156,12 @@ fn the_handle_of_a_local_loop_reaches_it_from_another_thread() {
         let event_loop = LocalEventLoop::new().unwrap();
         let (handle, guard) = (event_loop.handle(), event_loop.keep_alive());
         let here = thread::current().id();
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
             handle.post(move || assert_eq!(thread::current().id(), here)).unwrap();
             let timer = handle.set_timer(FAR, |result| assert_eq!(result, Err(Aborted))).unwrap();
             timer.cancel();
-            thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             handle.post(move || drop(guard)).unwrap();
             handle
         });
@@ -191,8 +195,8 @@ fn a_local_loop_steps_stops_and_goes_on_as_a_shared_one() {
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         assert!(event_loop.reset().is_ok());
-        let mut peer = Peer::tcp(address);
-        peer.send([request("/"), numbered(100)].concat());
+        let mut peer = Peer::connect(address);
+        peer.write([request("/"), numbered(100)].concat());
         assert_eq!((event_loop.run_one(), event_loop.run_one()), (1, 1)); // validate, open
         for _ in 0..10 {
             assert_eq!(event_loop.run_one(), 1);
@@ -204,14 +208,14 @@ fn a_local_loop_steps_stops_and_goes_on_as_a_shared_one() {
         assert!(is_readable(&event_loop, Duration::ZERO));
         panics("in a handler", || event_loop.run());
         assert_eq!(*told.borrow(), (0..60).map(|i| i.to_string()).collect::<Vec<_>>());
-        peer.send_last(close(1000));
-        crate::harness::wait("the head", || peer.head().is_some());
+        peer.write_last(close(1000));
+        eventually("the head", || peer.poll_head().is_some());
         server.stop_listening();
         let mut code = None;
         while !event_loop.stopped() {
             event_loop.run_for(Duration::from_millis(1));
-            code = code.or_else(|| peer.frame().and_then(|frame| frame.close_code()));
-            if peer.end().is_some() {
+            code = code.or_else(|| peer.poll_frame().and_then(|frame| frame.close_code()));
+            if peer.poll_end().is_some() {
                 peer.finish();
             }
         }

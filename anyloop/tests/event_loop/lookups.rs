@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyloop::net::{ConnectError, Net, Stage};
 use anyloop::{Client, EventLoop};
+use anyloop_testkit::wait::{PATIENCE, ThreadProbe};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{FAR, Log, PATIENCE, drive, within_time};
+use crate::harness::{FAR, Log, drive};
 use crate::site::{Site, client};
 
 /// Says which stage has failed.
@@ -87,8 +89,9 @@ fn a_look_up_keeps_run_alive_and_wakes_it() {
         let address = site.address;
         let runs = site.event_loop.clone();
         let server = std::thread::spawn(move || runs.run());
+        let runner = ThreadProbe::current();
         let helper = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             answer.send(vec![address]).unwrap();
             answer
         });

@@ -1,8 +1,9 @@
 //! The event loop and the `net` transport, tested from outside: the contract of `EventLoop`, line by
 //! line, with peers made of plain sockets whose bytes are the test's own.
 //!
-//! [`harness`] bounds every test in time and waits for what is to happen; [`wire`] is the other end of a
-//! connection; [`site`] is a server under test that writes down what its handlers are told.
+//! The peers, and bounds in time, are those of `anyloop_testkit`. [`harness`] runs a loop until something
+//! is so; [`wire`] has the bytes that peers send; [`site`] is a server under test that writes down what its
+//! handlers are told.
 #![cfg(unix)]
 
 mod harness;

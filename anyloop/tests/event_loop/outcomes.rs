@@ -10,10 +10,14 @@ use anyloop::proto::handshake::http::StatusCode;
 use anyloop::proto::handshake::{Accept, Request};
 use anyloop::proto::{CloseCode, Ending, Failure, Message};
 use anyloop::{EventLoop, Handler, Server};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::requests::RESPONSE;
+use anyloop_testkit::wait::PATIENCE;
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Log, drive, within_time};
+use crate::harness::{Log, drive};
 use crate::site::{client, server_options};
-use crate::wire::{Peer, RESPONSE, close, request, text, unmasked};
+use crate::wire::{close, request, reset, text, unmasked};
 
 /// Writes down what it is told, behind its number.
 struct Told(usize, Log);
@@ -65,8 +69,8 @@ impl Handler for Told {
 type Life = (&'static str, fn(SocketAddr) -> Option<Peer>, &'static [&'static str]);
 
 fn say(address: SocketAddr, bytes: &[&[u8]]) -> Peer {
-    let peer = Peer::tcp(address);
-    peer.send(bytes.concat());
+    let peer = Peer::connect(address);
+    peer.write(bytes.concat());
     peer
 }
 
@@ -78,7 +82,7 @@ const LIVES: &[Life] = &[
     (
         "comes and goes",
         |address| {
-            Peer::tcp(address);
+            Peer::connect(address);
             None
         },
         &["fail"],
@@ -86,7 +90,7 @@ const LIVES: &[Life] = &[
     (
         "is reset before it says anything",
         |address| {
-            Peer::tcp(address).reset();
+            reset(Peer::connect(address));
             None
         },
         &["fail"],
@@ -213,7 +217,7 @@ fn a_life(threads: usize) {
                     if server.connections().is_empty() && log.len() > 0 {
                         break;
                     }
-                    assert!(begun.elapsed() < crate::harness::PATIENCE, "{life}");
+                    assert!(begun.elapsed() < PATIENCE, "{life}");
                 }
             });
             run(); // and nothing is told after the end
@@ -257,8 +261,8 @@ fn every_connection_of_a_client_has_one_outcome() {
             let handle = client.connect(uri.as_str()).unwrap();
             event_loop.run_for(Duration::from_millis(1));
             let mut peer = Peer::accept(&listener);
-            drive(&event_loop, "the request", || peer.head().is_some());
-            peer.send(says);
+            drive(&event_loop, "the request", || peer.poll_head().is_some());
+            peer.write(says);
             if waits {
                 drive(&event_loop, life, || peer.is_over() || !log.all().is_empty());
             }

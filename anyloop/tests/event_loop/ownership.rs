@@ -10,10 +10,14 @@ use anyloop::endpoint::SendError;
 use anyloop::event_loop::{LoopGone, WatchMode};
 use anyloop::net::Net;
 use anyloop::{EventLoop, Handler, Server};
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::eventually;
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Drops, FAR, Log, drive, wait, within_time};
+use crate::harness::{Drops, FAR, Log, drive};
 use crate::site::{Site, client, open_client, server_options};
-use crate::wire::{Frame, Peer, close, request, text, unmasked};
+use crate::wire::{close, request, text, unmasked};
 
 #[test]
 fn with_its_last_owner_a_loop_drops_what_is_queued_un_run() {
@@ -128,12 +132,12 @@ fn a_loop_lives_as_long_as_one_of_its_owners() {
 fn with_its_last_owner_a_loop_closes_its_sockets() {
     within_time(|| {
         let site = Site::new();
-        let mut peers = vec![site.open(), site.open_unix(), Peer::tcp(site.address)];
+        let mut peers = vec![site.open(), site.open_unix(), Peer::connect(site.address)];
         site.drive("three connections", || site.server.connections().len() == 3);
         let (log, address) = (site.log.clone(), site.address);
         drop(site);
         for peer in &mut peers {
-            wait("the end", || peer.is_over());
+            eventually("the end", || peer.is_over());
         }
         assert!(TcpStream::connect(address).is_err());
         assert_eq!(log.len(), 0); // nobody is told
@@ -153,7 +157,7 @@ fn a_handler_that_holds_a_handle_does_not_keep_the_loop_alive() {
             });
         });
         let peer = site.open();
-        peer.send(text("hi"));
+        peer.write(text("hi"));
         drive(&event_loop, "what is posted", || event_loop.run_one() == 1);
         drop((site, event_loop));
         assert!(handle.is_gone());
@@ -198,10 +202,10 @@ fn the_handler_of_a_connection_is_dropped_once_with_it_or_with_the_loop() {
         server.set_event_loop(&event_loop).unwrap();
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
-        let peers: Vec<_> = (0..3).map(|_| Peer::tcp(address)).collect();
-        peers.iter().for_each(|peer| peer.send(request("/")));
+        let peers: Vec<_> = (0..3).map(|_| Peer::connect(address)).collect();
+        peers.iter().for_each(|peer| peer.write(request("/")));
         drive(&event_loop, "three connections", || server.connections().len() == 3);
-        peers[0].send_last(close(1000));
+        peers[0].write_last(close(1000));
         drive(&event_loop, "the end of one", || server.connections().len() == 2);
         event_loop.poll();
         assert_eq!(drops.count(), 1);
@@ -261,11 +265,11 @@ fn pitfall_a_server_that_is_dropped_closes_its_listeners_and_its_connections_go_
         assert!(TcpStream::connect(address).is_err());
         for peer in &mut peers {
             for _ in 0..3 {
-                peer.send(text("hi"));
-                drive(&event_loop, "the echo", || peer.frame() == Some(Frame::text("hi")));
+                peer.write(text("hi"));
+                drive(&event_loop, "the echo", || peer.poll_frame() == Some(frames::text("hi")));
             }
         }
-        peers.iter().for_each(|peer| peer.send_last(close(1000)));
+        peers.iter().for_each(|peer| peer.write_last(close(1000)));
         event_loop.run(); // until they have ended
         assert_eq!(log.all(), ["close, clean", "close, clean"]);
     });
@@ -280,8 +284,8 @@ fn a_client_that_is_dropped_leaves_its_connections_to_the_loop() {
         drop(client);
         drive(&event_loop, "the opening", || log.has("open"));
         handle.send("hi").unwrap();
-        drive(&event_loop, "the message", || peer.frame() == Some(Frame::text("hi")));
-        peer.send([unmasked(1, b"hi"), unmasked(8, b"")].concat());
+        drive(&event_loop, "the message", || peer.poll_frame() == Some(frames::text("hi")));
+        peer.write([unmasked(1, b"hi"), unmasked(8, b"")].concat());
         peer.finish();
         event_loop.run();
         assert_eq!(log.all(), ["open", "hi", "close, clean"]);
@@ -298,9 +302,9 @@ fn an_endpoint_can_be_dropped_in_a_handler() {
         event_loop.post(move || drop(place.lock().unwrap().take()));
         event_loop.poll();
         assert!(TcpStream::connect(address).is_err());
-        peer.send_last([text("hi"), close(1000)].concat());
+        peer.write_last([text("hi"), close(1000)].concat());
         event_loop.run();
         assert_eq!(log.all(), ["hi", "close, clean"]);
-        wait("the end", || peer.is_over());
+        eventually("the end", || peer.is_over());
     });
 }

@@ -6,10 +6,14 @@ use std::time::Duration;
 use anyloop::endpoint::Context;
 use anyloop::net::Net;
 use anyloop::{EventLoop, Handler, Handlers, Server};
+use anyloop_testkit::frames::{self, Frame};
+use anyloop_testkit::peer::{End, Peer};
+use anyloop_testkit::wait::{eventually, let_time_pass};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, Log, drive, panics, wait, within_time};
+use crate::harness::{Count, Log, drive, panics};
 use crate::site::{Site, client, described, open_client, server_options};
-use crate::wire::{End, Frame, Peer, close, ping, request, text, unmasked};
+use crate::wire::{close, ping, request, reset, text, unmasked};
 
 const MESSAGE: &str = "in a handler";
 
@@ -28,10 +32,10 @@ fn panic_or_echo(server: &mut Server<Net>, log: &Log) {
 fn ends_with_1011(site: &Site, peer: &mut Peer) {
     let mut frames = Vec::new();
     site.drive("the Close", || {
-        frames.extend(peer.frames());
+        frames.extend(peer.poll_frames());
         peer.is_over()
     });
-    frames.extend(peer.frames());
+    frames.extend(peer.poll_frames());
     assert_eq!(frames.last().and_then(Frame::close_code), Some(1011));
     peer.finish();
     site.drive("the end", || site.server.connections().is_empty());
@@ -45,11 +49,11 @@ fn survives(set: fn(&mut Server<Net>), cause: &[u8]) {
         set(server);
     });
     let (mut peer, mut other) = (site.open(), site.open());
-    peer.send(cause);
+    peer.write(cause);
     panics(MESSAGE, || site.event_loop.run());
     assert!(!site.event_loop.stopped());
-    other.send(text("still here"));
-    site.drive("the echo", || other.frame() == Some(Frame::text("still here")));
+    other.write(text("still here"));
+    site.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
     drop(other);
     site.drive("the other's end", || site.log.count_of("close") > 0);
     site.log.take();
@@ -75,7 +79,7 @@ fn a_panic_of_a_completion_fails_its_connection_alone() {
     within_time(move || {
         let site = Site::with(|server, _| set(server));
         let mut peer = site.open();
-        peer.send([text("panic"), text("1"), text("2")].concat());
+        peer.write([text("panic"), text("1"), text("2")].concat());
         panics(MESSAGE, || while site.event_loop.run_one() > 0 {});
         ends_with_1011(&site, &mut peer);
     });
@@ -134,7 +138,7 @@ fn after_a_panic_close_is_told_once_and_what_came_behind_is_not() {
     within_time(|| {
         let site = Site::with(panic_or_echo);
         let mut peer = site.open();
-        peer.send([text("before"), text("panic"), text("behind")].concat());
+        peer.write([text("before"), text("panic"), text("behind")].concat());
         panics(MESSAGE, || site.event_loop.run());
         assert_eq!(site.log.all(), ["before"]);
         ends_with_1011(&site, &mut peer);
@@ -152,10 +156,10 @@ fn a_panic_in_open_fails_its_connection_and_close_is_told() {
                 panic!("in a handler");
             });
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send([request("/"), text("behind")].concat());
+        let mut peer = Peer::connect(site.address);
+        peer.write([request("/"), text("behind")].concat());
         panics(MESSAGE, || site.event_loop.run());
-        site.drive("the head", || peer.head().is_some());
+        site.drive("the head", || peer.poll_head().is_some());
         ends_with_1011(&site, &mut peer);
         assert_eq!(site.log.all(), ["open", "close, failed"]);
     });
@@ -167,12 +171,12 @@ fn a_panic_in_validate_refuses_the_request_and_fail_is_told_once() {
         let site = Site::with(|server, _| {
             server.on_validate(|_, _| panic!("in a handler"));
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send(request("/"));
+        let mut peer = Peer::connect(site.address);
+        peer.write(request("/"));
         panics(MESSAGE, || site.event_loop.run());
         let mut head = None;
         site.drive("a response", || {
-            head = head.take().or_else(|| peer.head());
+            head = head.take().or_else(|| peer.poll_head());
             peer.is_over()
         });
         assert!(head.unwrap().starts_with("HTTP/1.1 5")); // a failure of the server's
@@ -188,12 +192,12 @@ fn a_panic_in_http_refuses_the_request() {
         let site = Site::with(|server, _| {
             server.on_http(|_, _| panic!("in a handler"));
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut peer = Peer::connect(site.address);
+        peer.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         panics(MESSAGE, || site.event_loop.run());
         let mut head = None;
         site.drive("a response", || {
-            head = head.take().or_else(|| peer.head());
+            head = head.take().or_else(|| peer.poll_head());
             peer.is_over()
         });
         assert!(head.unwrap().starts_with("HTTP/1.1 5"));
@@ -222,11 +226,11 @@ fn a_panic_in_close_ends_the_connection() {
         let closes = Log::default();
         let site = Site::with(panics_in_close(&closes));
         let (mut peer, mut other) = (site.open(), site.open());
-        peer.send_last(close(1000));
+        peer.write_last(close(1000));
         panics(MESSAGE, || site.event_loop.run());
-        wait("the end", || peer.is_over());
-        other.send(text("still here"));
-        site.drive("the echo", || other.frame() == Some(Frame::text("still here")));
+        eventually("the end", || peer.is_over());
+        other.write(text("still here"));
+        site.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
         assert_eq!(closes.len(), 1);
         drop(other);
         site.server.stop_listening();
@@ -246,19 +250,19 @@ fn a_panic_in_close_after_a_write_that_failed_leaves_nothing_to_the_others() {
             panics_in_close(&closes)(server, log);
             server.on_message(move |message, context| {
                 if let Some(peer) = peer.lock().unwrap().take() {
-                    peer.reset();
+                    reset(peer);
                 }
                 context.send(message).unwrap();
             });
         });
         let (peer, mut other) = (site.open(), site.open());
-        peer.send(text("for the first alone"));
+        peer.write(text("for the first alone"));
         *goes.lock().unwrap() = Some(peer);
         panics(MESSAGE, || site.event_loop.run());
         assert_eq!(closes.len(), 1);
         site.drive("the end of the first", || site.server.connections().len() == 1);
-        other.send(text("still here"));
-        site.drive("the echo", || other.frame() == Some(Frame::text("still here")));
+        other.write(text("still here"));
+        site.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
     });
 }
 
@@ -268,7 +272,7 @@ fn pitfall_a_connection_that_panics_in_close_is_not_there_any_more() {
         let closes = Log::default();
         let site = Site::with(panics_in_close(&closes));
         let peer = site.open();
-        peer.send_last(close(1000));
+        peer.write_last(close(1000));
         panics(MESSAGE, || site.event_loop.run());
         assert_eq!(site.event_loop.run_for(Duration::from_millis(5)), 0);
         assert_eq!(site.server.connections(), []);
@@ -283,7 +287,7 @@ fn pitfall_a_handle_is_of_its_own_connection_after_another_has_panicked_in_close
         let peer = site.open();
         let first = site.handle();
         first.post(|_, _| ()).unwrap(); // so that it is known to its connection
-        peer.send_last(close(1000));
+        peer.write_last(close(1000));
         panics(MESSAGE, || site.event_loop.run());
         assert!(first.send("hello").is_err());
         // The next takes its place in the loop.
@@ -291,7 +295,7 @@ fn pitfall_a_handle_is_of_its_own_connection_after_another_has_panicked_in_close
         let handles = site.server.connections();
         assert_eq!(handles.len(), 1);
         handles[0].send("hello").unwrap();
-        site.drive("the message", || peer.frame() == Some(Frame::text("hello")));
+        site.drive("the message", || peer.poll_frame() == Some(frames::text("hello")));
     });
 }
 
@@ -301,11 +305,11 @@ fn a_panic_in_fail_ends_the_connection() {
         let site = Site::with(|server, _| {
             server.on_fail(|_, _| panic!("in a handler"));
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send("nonsense\r\n\r\n");
+        let mut peer = Peer::connect(site.address);
+        peer.write("nonsense\r\n\r\n");
         peer.finish();
         panics(MESSAGE, || site.event_loop.run());
-        wait("the end", || peer.is_over());
+        eventually("the end", || peer.is_over());
         site.server.stop_listening();
         assert_eq!(site.event_loop.run(), 0);
         assert_eq!(site.server.connections(), []);
@@ -319,10 +323,10 @@ fn a_client_that_panics_in_a_handler_fails_with_1011() {
         let mut client = client(&event_loop, &log);
         client.on_message(|_, _| panic!("in a handler"));
         let (mut peer, _) = open_client(&event_loop, &client);
-        peer.send(unmasked(1, b"hi"));
+        peer.write(unmasked(1, b"hi"));
         panics(MESSAGE, || event_loop.run());
         drive(&event_loop, "the Close", || {
-            peer.frame().is_some_and(|frame| frame.close_code() == Some(1011))
+            peer.poll_frame().is_some_and(|frame| frame.close_code() == Some(1011))
         });
         drop(peer);
         event_loop.run();
@@ -364,7 +368,7 @@ fn pitfall_readiness_that_was_harvested_survives_panics() {
         let site = Site::with(panic_or_echo);
         let mut peers: Vec<_> = (0..20).map(|_| site.open()).collect();
         for (i, peer) in peers.iter().enumerate() {
-            peer.send(text(if i % 4 == 0 { "panic" } else { "echo" }));
+            peer.write(text(if i % 4 == 0 { "panic" } else { "echo" }));
         }
         for _ in 0..5 {
             panics(MESSAGE, || site.event_loop.run());
@@ -373,12 +377,12 @@ fn pitfall_readiness_that_was_harvested_survives_panics() {
         for (i, peer) in peers.iter_mut().enumerate() {
             let mut frame = None;
             site.drive("its frame", || {
-                frame = frame.take().or_else(|| peer.frame());
+                frame = frame.take().or_else(|| peer.poll_frame());
                 frame.is_some()
             });
             match i % 4 {
                 0 => assert_eq!(frame.unwrap().close_code(), Some(1011), "of {i}"),
-                _ => assert_eq!(frame.unwrap(), Frame::text("echo"), "of {i}"),
+                _ => assert_eq!(frame.unwrap(), frames::text("echo"), "of {i}"),
             }
         }
     });
@@ -396,7 +400,8 @@ fn pitfall_a_connection_that_panics_when_a_deadline_has_come_still_ends_in_time(
         let _peer = site.open(); // which does not end the stream itself
         let handle = site.handle();
         site.event_loop.poll();
-        std::thread::sleep(Duration::from_millis(60)); // a ping is due, and nobody has run the loop
+        // Nobody runs the loop meanwhile.
+        let_time_pass(Duration::from_millis(60), "a ping becomes due");
         handle.post(|_, _| panic!("in a handler")).unwrap();
         panics(MESSAGE, || site.event_loop.run());
         site.server.stop_listening();
@@ -417,12 +422,12 @@ fn a_panic_in_the_factory_leaves_the_server_accepting() {
         server.set_event_loop(&event_loop).unwrap();
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
-        let mut first = Peer::tcp(address);
+        let mut first = Peer::connect(address);
         panics(MESSAGE, || event_loop.run());
-        wait("the end of the first", || first.is_over());
-        let mut second = Peer::tcp(address);
-        second.send(request("/"));
-        drive(&event_loop, "the handshake", || second.head().is_some());
+        eventually("the end of the first", || first.is_over());
+        let mut second = Peer::connect(address);
+        second.write(request("/"));
+        drive(&event_loop, "the handshake", || second.poll_head().is_some());
     });
 }
 
@@ -448,14 +453,14 @@ fn what_was_panicked_with_comes_out_of_the_run_call_as_it_is() {
         let factory = move || Panics(it.clone());
         let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
         server.set_event_loop(&event_loop).unwrap();
-        let mut peer = Peer::tcp(server.listen("127.0.0.1:0").unwrap());
+        let mut peer = Peer::connect(server.listen("127.0.0.1:0").unwrap());
         server.start_accept().unwrap();
-        peer.send([request("/"), text("hi")].concat());
+        peer.write([request("/"), text("hi")].concat());
         let run = std::panic::AssertUnwindSafe(|| event_loop.run());
         let panic = std::panic::catch_unwind(run).unwrap_err();
         assert_eq!(panic.downcast_ref::<u8>(), Some(&17));
         drive(&event_loop, "the end", || peer.is_over());
-        assert_eq!(peer.end(), Some(End::Eof));
+        assert_eq!(peer.poll_end(), Some(End::Eof));
         peer.finish();
         server.stop_listening();
         event_loop.run();
@@ -498,13 +503,13 @@ fn a_panic_in_the_drop_of_a_handler_leaves_the_loop_going_on() {
         server.set_event_loop(&event_loop).unwrap();
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
-        let mut peers = [Peer::tcp(address), Peer::tcp(address)];
-        peers.iter().for_each(|peer| peer.send_last([request("/"), close(1000)].concat()));
+        let mut peers = [Peer::connect(address), Peer::connect(address)];
+        peers.iter().for_each(|peer| peer.write_last([request("/"), close(1000)].concat()));
         panics(MESSAGE, || event_loop.run());
         server.stop_listening();
         event_loop.run(); // neither keeps it alive
         assert_eq!(dropped.get(), 2);
-        peers.iter_mut().for_each(|peer| wait("the end", || peer.is_over()));
+        peers.iter_mut().for_each(|peer| eventually("the end", || peer.is_over()));
         assert_eq!(server.connections(), []);
     });
 }

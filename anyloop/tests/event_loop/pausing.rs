@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyloop::Handlers;
 use anyloop::endpoint::Context;
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, within_time};
+use crate::harness::Count;
 use crate::site::{Site, described};
-use crate::wire::{Frame, Peer, close, numbered, ping, request, text};
+use crate::wire::{close, numbered, ping, request, text};
 
 /// A site whose connections pause with each message that says so.
 fn site() -> Site {
@@ -43,7 +46,7 @@ fn a_pause_in_the_first_of_many(open: fn(&Site) -> Peer) {
     within_time(move || {
         let site = site();
         let peer = open(&site);
-        peer.send([text("pause"), numbered(500), ping("?")].concat());
+        peer.write([text("pause"), numbered(500), ping("?")].concat());
         site.drive_to(1);
         is_quiet(&site);
         assert_eq!(site.log.take(), ["pause"]);
@@ -71,7 +74,7 @@ fn pauses_among_messages_hold_each_for_itself() {
         let site = site();
         let peer = site.open();
         let round = [text("pause"), text("on")].concat();
-        peer.send(round.repeat(5));
+        peer.write(round.repeat(5));
         site.drive_to(1);
         for _ in 0..4 {
             is_quiet(&site);
@@ -91,7 +94,7 @@ fn pitfall_to_resume_without_a_pause_does_nothing() {
         let peer = site.open();
         site.handle().resume_reading().unwrap();
         is_quiet(&site);
-        peer.send(numbered(10));
+        peer.write(numbered(10));
         site.handle().resume_reading().unwrap();
         site.handle().resume_reading().unwrap();
         assert_eq!(site.drive_to(10), 10);
@@ -106,10 +109,10 @@ fn pitfall_what_comes_during_a_pause_is_remembered() {
         for open in [Site::open, Site::open_unix] {
             let site = site();
             let peer = open(&site);
-            peer.send(text("pause"));
+            peer.write(text("pause"));
             site.drive_to(1);
             for piece in numbered(100).chunks(100) {
-                peer.send(piece);
+                peer.write(piece);
                 is_quiet(&site);
             }
             site.log.take();
@@ -129,13 +132,13 @@ fn to_pause_twice_is_to_pause_once() {
         handle.pause_reading().unwrap();
         handle.pause_reading().unwrap();
         site.event_loop.poll();
-        peer.send(text("hi"));
+        peer.write(text("hi"));
         is_quiet(&site);
         handle.resume_reading().unwrap();
         site.drive_to(1);
         handle.pause_reading().unwrap();
         handle.resume_reading().unwrap();
-        peer.send(text("again"));
+        peer.write(text("again"));
         site.drive_to(2);
     });
 }
@@ -147,7 +150,7 @@ fn a_pause_from_another_thread_holds_from_the_next_message_on() {
         let peer = site.open();
         let handle = site.handle();
         std::thread::spawn(move || handle.pause_reading().unwrap()).join().unwrap();
-        peer.send(numbered(10));
+        peer.write(numbered(10));
         is_quiet(&site);
         let handle = site.handle();
         std::thread::spawn(move || handle.resume_reading().unwrap()).join().unwrap();
@@ -165,9 +168,9 @@ fn an_end_during_a_pause(
     within_time(move || {
         let site = site();
         let peer = open(&site);
-        peer.send([text("pause"), text("a")].concat());
+        peer.write([text("pause"), text("a")].concat());
         site.drive_to(1);
-        peer.send(text("b"));
+        peer.write(text("b"));
         is_quiet(&site);
         let _peer = end(peer);
         is_quiet(&site);
@@ -193,7 +196,7 @@ fn finished(peer: Peer) -> Option<Peer> {
 
 /// Has the other end say Close, and go.
 fn closed(peer: Peer) -> Option<Peer> {
-    peer.send_last(close(1000));
+    peer.write_last(close(1000));
     peer.finish();
     Some(peer)
 }
@@ -226,9 +229,9 @@ fn a_pause_in_open_holds_what_came_with_the_request() {
                 context.pause_reading();
             });
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send([request("/"), numbered(3)].concat());
-        site.drive("the response", || peer.head().is_some());
+        let mut peer = Peer::connect(site.address);
+        peer.write([request("/"), numbered(3)].concat());
+        site.drive("the response", || peer.poll_head().is_some());
         is_quiet(&site);
         assert_eq!(site.log.take(), ["open"]);
         site.handle().resume_reading().unwrap();
@@ -242,7 +245,7 @@ fn a_paused_connection_sends_and_runs_what_is_posted() {
     within_time(|| {
         let site = site();
         let mut peer = site.open();
-        peer.send([text("pause"), text("later")].concat());
+        peer.write([text("pause"), text("later")].concat());
         site.drive_to(1);
         let (handle, count) = (site.handle(), Count::default());
         handle.send("sent").unwrap();
@@ -252,10 +255,10 @@ fn a_paused_connection_sends_and_runs_what_is_posted() {
             context.send("posted").unwrap();
         };
         handle.post(posted).unwrap();
-        let sent = [Frame::text("sent"), Frame::text("posted")];
+        let sent = [frames::text("sent"), frames::text("posted")];
         let mut frames = Vec::new();
         site.drive("two messages", || {
-            frames.extend(peer.frames());
+            frames.extend(peer.poll_frames());
             frames.len() == 2
         });
         assert_eq!((frames, count.get()), (sent.to_vec(), 1));
@@ -268,7 +271,7 @@ fn a_resume_in_what_was_posted_goes_on_at_once() {
     within_time(|| {
         let site = site();
         let peer = site.open();
-        peer.send([text("pause"), numbered(5)].concat());
+        peer.write([text("pause"), numbered(5)].concat());
         site.drive_to(1);
         site.log.take();
         site.handle().post(|_, context| context.resume_reading()).unwrap();
@@ -282,7 +285,7 @@ fn a_paused_connection_can_be_stepped_when_it_goes_on() {
     within_time(|| {
         let site = site();
         let peer = site.open();
-        peer.send([text("pause"), numbered(50)].concat());
+        peer.write([text("pause"), numbered(50)].concat());
         assert_eq!(site.event_loop.run_one(), 1);
         assert_eq!(site.event_loop.poll_one(), 0);
         site.handle().resume_reading().unwrap();

@@ -5,8 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyloop::EventLoop;
+use anyloop_testkit::wait::{ThreadProbe, eventually};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, Log, drive, panics, wait, within_time};
+use crate::harness::{Count, Log, drive, panics};
 use crate::site::{Site, server_options};
 use crate::wire::text;
 
@@ -68,7 +70,7 @@ fn posts_of_a_thread_to_a_loop_that_runs_elsewhere_run_in_order_and_once() {
             let f = move || it.add(i.to_string());
             if i % 3 == 0 { event_loop.post(f) } else { handle.post(f).unwrap() }
         }
-        wait("all of them", || log.len() >= 2000);
+        eventually("all of them", || log.len() >= 2000);
         drop(guard);
         assert_eq!(thread.join().unwrap(), 2000);
         assert_eq!(log.all(), (0..2000).map(|i| i.to_string()).collect::<Vec<_>>());
@@ -105,7 +107,7 @@ fn dispatch_on_a_loop_thread_runs_inline_and_is_part_of_the_handler() {
         });
         let log = site.log.clone();
         let peer = site.open();
-        peer.send(text("hi"));
+        peer.write(text("hi"));
         assert_eq!(site.drive_to(2), 1);
         assert_eq!(log.take(), ["inline", "message"]);
 
@@ -235,8 +237,9 @@ fn a_post_wakes_a_run_that_waits() {
         let _guard = event_loop.keep_alive();
         for by_handle in [false, true] {
             let (posts, handle) = (event_loop.clone(), event_loop.handle());
+            let runner = ThreadProbe::current();
             let thread = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(20)); // that it waits is likely, and not needed
+                runner.until_asleep();
                 match by_handle {
                     false => posts.post(|| ()),
                     true => handle.post(|| ()).unwrap(),
@@ -263,7 +266,7 @@ fn what_is_posted_to_a_connection_runs_in_order_and_not_inline() {
             });
         });
         let peer = site.open();
-        peer.send(text("hi"));
+        peer.write(text("hi"));
         let ran = drive(&site.event_loop, "all", || site.log.len() == 4);
         assert_eq!(ran, 4);
         assert_eq!(site.log.all(), ["message", "0", "1", "2"]);

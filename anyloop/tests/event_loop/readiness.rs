@@ -9,17 +9,22 @@ use std::time::Duration;
 
 use anyloop::EventLoop;
 use anyloop::endpoint::ServerSettings;
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::{End, Peer};
+use anyloop_testkit::wait::eventually;
+use anyloop_testkit::watchdog::within_time;
+use socket2::SockRef;
 
-use crate::harness::{await_readable, within_time};
+use crate::harness::await_readable;
 use crate::site::{Site, described, server_options};
-use crate::wire::{End, Frame, Peer, close, masked, numbered, request, text};
+use crate::wire::{close, masked, numbered, request, reset, text};
 
 /// What came with the end of the stream is told before it.
 fn data_and_end(open: fn(&Site) -> Peer, end: fn(Peer) -> Option<Peer>, bytes: &[u8], told: &str) {
     let site = Site::new();
     let peer = open(&site);
     site.event_loop.poll();
-    peer.send(bytes);
+    peer.write(bytes);
     let _peer = end(peer); // before the loop looks
     await_readable(&site.event_loop);
     site.server.stop_listening();
@@ -69,7 +74,7 @@ fn pitfall_an_end_alone_is_told() {
             for end in [finish, leave] {
                 let site = Site::new();
                 let peer = open(&site);
-                peer.send(text("first"));
+                peer.write(text("first"));
                 site.drive_to(1);
                 let _peer = end(peer);
                 site.server.stop_listening();
@@ -86,8 +91,8 @@ fn pitfall_a_whole_life_before_the_first_look_is_told() {
         let site = Site::new();
         let bytes = [request("/"), numbered(100), close(1000)].concat();
         for end in [finish, leave] {
-            let peer = Peer::tcp(site.address);
-            peer.send(&bytes);
+            let peer = Peer::connect(site.address);
+            peer.write(&bytes);
             let _peer = end(peer);
             site.drive_to(102);
             let log = site.log.take();
@@ -104,7 +109,7 @@ fn a_stream_that_ends_step_by_step_is_told_in_order() {
             let site = Site::new();
             let peer = open(&site);
             site.event_loop.poll();
-            peer.send([numbered(5), close(1000)].concat());
+            peer.write([numbered(5), close(1000)].concat());
             drop(peer);
             for told in 1..=6 {
                 assert_eq!(site.event_loop.run_one(), 1);
@@ -156,7 +161,7 @@ fn pitfall_unix_sockets_are_read_until_there_is_nothing() {
         let site = Site::new();
         let peer = site.open_unix();
         for piece in numbered(500).chunks(37) {
-            peer.send(piece);
+            peer.write(piece);
         }
         site.drive_to(500);
         assert_eq!(site.log.all(), (0..500).map(|i| i.to_string()).collect::<Vec<_>>());
@@ -168,9 +173,9 @@ fn a_mark_in_the_stream(open: fn(&Site) -> Peer) {
     let site = Site::new();
     let peer = open(&site);
     site.event_loop.poll();
-    peer.send(text("before"));
-    let is_marked = peer.writer().send_out_of_band(b"!").is_ok(); // Unix sockets need not know it
-    peer.send(text("behind"));
+    peer.write(text("before"));
+    let is_marked = SockRef::from(&peer.stream).send_out_of_band(b"!").is_ok(); // Unix sockets need not know it
+    peer.write(text("behind"));
     site.drive_to(2);
     assert!(is_marked || cfg!(not(target_os = "linux")));
     assert_eq!(site.log.all(), ["before", "behind"]);
@@ -203,12 +208,12 @@ fn what_a_slow_peer_has_no_room_for_is_sent_when_it_has() {
                 server.on_drained(move |_| it.add("drained"));
             });
             let mut peer = open(&site);
-            peer.send(text("go"));
+            peer.write(text("go"));
             site.drive("something", || site.handle().buffered_amount() > 2 << 20);
             site.event_loop.run_for(Duration::from_millis(10)); // it cannot go on
             let mut frames = Vec::new();
             site.drive("all of it", || {
-                frames.extend(peer.frames());
+                frames.extend(peer.poll_frames());
                 frames.len() == 100
             });
             for (i, frame) in frames.iter().enumerate() {
@@ -224,12 +229,12 @@ fn more_connections_than_are_accepted_in_a_turn_all_open() {
     within_time(|| {
         const PEERS: usize = 150;
         let site = Site::new();
-        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::tcp(site.address)).collect();
-        peers.iter().for_each(|peer| peer.send([request("/"), text("hi")].concat()));
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::connect(site.address)).collect();
+        peers.iter().for_each(|peer| peer.write([request("/"), text("hi")].concat()));
         site.drive_to(2 * PEERS);
         assert_eq!((site.log.count("open"), site.log.count("hi")), (PEERS, PEERS));
         for peer in &mut peers {
-            site.drive("its response", || peer.head().is_some());
+            site.drive("its response", || peer.poll_head().is_some());
         }
     });
 }
@@ -295,9 +300,9 @@ fn a_flood(bytes: Vec<u8>) {
                 posts.post(move || it.add("posted")).unwrap();
                 posts.set_timer(Duration::from_millis(1), move |_| timer.add("timer")).unwrap();
                 let others = || log.count("posted").min(log.count("timer"));
-                crate::harness::wait("the others", || others() == i);
+                eventually("the others", || others() == i);
                 writer.write_all(&text("quiet")).unwrap();
-                crate::harness::wait("the quiet one", || log.count("quiet") == i);
+                eventually("the quiet one", || log.count("quiet") == i);
             }
         }
     });
@@ -306,11 +311,11 @@ fn a_flood(bytes: Vec<u8>) {
     event_loop.reset().unwrap();
     let mut echoes = 0;
     site.drive("the echoes", || {
-        echoes += quiet.frames().iter().filter(|it| **it == Frame::text("quiet")).count();
+        echoes += quiet.poll_frames().iter().filter(|it| **it == frames::text("quiet")).count();
         echoes == ROUNDS
     });
     drop(flood);
-    assert_eq!(quiet.end(), None::<End>);
+    assert_eq!(quiet.poll_end(), None::<End>);
 }
 
 #[test]
@@ -330,11 +335,11 @@ fn pitfall_a_reset_does_not_overtake_what_has_arrived() {
         for budget in [1, 100, u64::MAX] {
             let site = Site::new();
             let peer = site.open();
-            peer.send(numbered(1_500));
-            peer.send(text("the last"));
+            peer.write(numbered(1_500));
+            peer.write(text("the last"));
             // All of it is there before the reset is.
             await_readable(&site.event_loop);
-            peer.reset();
+            reset(peer);
             let mut ran = 0;
             while !site.log.has("close, failed") {
                 ran += site.event_loop.poll_budget(budget, None);

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use anyloop::EventLoop;
 use anyloop::event_loop::Running;
 use anyloop::net::Error;
+use anyloop_testkit::wait::{ThreadProbe, let_time_pass};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, FAR, Log, within_time};
+use crate::harness::{Count, FAR, Log};
 use crate::site::{Site, client, server_options};
 
 type Call = fn(&EventLoop) -> usize;
@@ -77,7 +79,7 @@ fn run_one_waits_for_one_handler_and_runs_no_second() {
             let it = log.clone();
             event_loop.set_timer(Duration::from_millis(delay), move |_| it.add(name));
         }
-        thread::sleep(Duration::from_millis(5));
+        let_time_pass(Duration::from_millis(5), "a part of the delay is over before the call");
         assert_eq!(event_loop.run_one(), 1);
         assert!(begun.elapsed() >= Duration::from_millis(20));
         assert_eq!(log.all(), ["first"]);
@@ -95,15 +97,17 @@ fn run_one_returns_0_when_stopped_or_out_of_work_while_it_waits() {
         let event_loop = EventLoop::new().unwrap();
         let guard = event_loop.keep_alive();
         let stops = event_loop.handle();
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             stops.stop().unwrap();
         });
         assert_eq!(event_loop.run_one(), 0);
         thread.join().unwrap();
         event_loop.reset().unwrap();
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             drop(guard);
         });
         assert_eq!(event_loop.run_one(), 0);
@@ -235,9 +239,9 @@ fn a_handler_that_takes_longer_than_the_budget_is_the_last() {
             let end = ends.clone();
             event_loop.post(move || {
                 let end = *end.lock().unwrap();
-                thread::sleep(
-                    (end + Duration::from_millis(1)).saturating_duration_since(Instant::now()),
-                );
+                let after = end + Duration::from_millis(1);
+                let left = after.saturating_duration_since(Instant::now());
+                let_time_pass(left, "the handler takes longer than the budget");
             });
         }
         for _ in 0..2 {

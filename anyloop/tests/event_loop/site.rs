@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyloop::endpoint::{ClientSettings, Handle, ServerSettings};
 use anyloop::net::Net;
 use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
-use anyloop::proto::{Config, Ending, Message, Random};
+use anyloop::proto::{Config, Ending, Message};
 use anyloop::{Client, EventLoop, Handlers, Server};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::requests::{RESPONSE, SWITCHING, Zeros};
+use anyloop_testkit::wait::eventually;
+use socket2::SockRef;
 
-use crate::harness::{Log, drive, wait};
-use crate::wire::{Peer, RESPONSE, SWITCHING, request};
+use crate::harness::{Log, drive};
+use crate::wire::request;
 
 /// A server in a loop.
 pub(crate) struct Site {
@@ -94,7 +98,7 @@ impl Site {
     /// A connection whose handshake is through, by TCP. That it has opened is not in the log.
     #[track_caller]
     pub(crate) fn open(&self) -> Peer {
-        let peer = Peer::tcp(self.address);
+        let peer = Peer::connect(self.address);
         self.shake_hands(peer)
     }
 
@@ -105,17 +109,19 @@ impl Site {
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         self.server.listen_on_unix(listener).unwrap();
         self.server.start_accept().unwrap();
-        let peer = Peer::unix(&path);
+        let peer = Peer::connect_unix(&path);
+        // Each write costs far more than its bytes.
+        SockRef::from(&peer.stream).set_send_buffer_size(1 << 20).unwrap();
         std::fs::remove_file(&path).unwrap();
         self.shake_hands(peer)
     }
 
     #[track_caller]
     fn shake_hands(&self, mut peer: Peer) -> Peer {
-        peer.send(request("/"));
+        peer.write(request("/"));
         let mut head = None;
         self.drive("the handshake", || {
-            head = peer.head();
+            head = peer.poll_head();
             head.is_some()
         });
         assert!(head.unwrap().starts_with(SWITCHING));
@@ -126,11 +132,11 @@ impl Site {
     /// A connection whose handshake is through, while other threads run the loop.
     #[track_caller]
     pub(crate) fn open_elsewhere(&self) -> Peer {
-        let mut peer = Peer::tcp(self.address);
-        peer.send(request("/"));
+        let mut peer = Peer::connect(self.address);
+        peer.write(request("/"));
         let mut head = None;
-        wait("the handshake", || {
-            head = peer.head();
+        eventually("the handshake", || {
+            head = peer.poll_head();
             head.is_some()
         });
         assert!(head.unwrap().starts_with(SWITCHING));
@@ -152,15 +158,7 @@ pub(crate) fn socket_path() -> PathBuf {
     std::env::temp_dir().join(format!("anyloop-{}-{number}.sock", std::process::id()))
 }
 
-/// Nothing is random: nonces are zeros, and so the response is known.
-struct Zeros;
-
-impl Random for Zeros {
-    fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(0);
-    }
-}
-
+/// Nothing is random: nonces are zeros, to which `RESPONSE` is the answer.
 pub(crate) fn client_settings() -> ClientSettings {
     let mut options = ClientOptions::default();
     options.connection = Arc::new(Config::new(Arc::new(Zeros)));
@@ -196,9 +194,9 @@ pub(crate) fn open_client(
     event_loop.run_for(std::time::Duration::from_millis(1));
     let mut peer = Peer::accept(&listener);
     drive(event_loop, "the request", || {
-        head = peer.head();
+        head = peer.poll_head();
         head.is_some()
     });
-    peer.send(RESPONSE);
+    peer.write(RESPONSE);
     (peer, handle)
 }

@@ -2,14 +2,17 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::{Peer, Stream};
+use anyloop_testkit::wait::{PATIENCE, let_time_pass};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, Log, PATIENCE, await_readable, within_time};
+use crate::harness::{Count, Log, await_readable};
 use crate::site::{Site, described, server_options};
-use crate::wire::{Frame, Peer, numbered, text};
+use crate::wire::{numbered, text};
 
 /// A thousand messages, each of another size and content, and what they are.
 fn thousand() -> (Vec<u8>, Vec<String>) {
@@ -22,7 +25,7 @@ fn a_thousand_steps(open: fn(&Site) -> Peer) {
         let site = Site::new();
         let peer = open(&site);
         let (bytes, messages) = thousand();
-        peer.send(bytes); // in one piece
+        peer.write(bytes); // in one piece
         await_readable(&site.event_loop);
         for (i, message) in messages.iter().enumerate() {
             let mut called = site.event_loop.poll_one();
@@ -53,7 +56,7 @@ fn run_one_hands_out_one_message_of_a_thousand() {
         let site = Site::new();
         let peer = site.open();
         let (bytes, messages) = thousand();
-        peer.send(bytes);
+        peer.write(bytes);
         for message in &messages {
             assert_eq!(site.event_loop.run_one(), 1);
             assert_eq!(site.log.take(), [message.as_str()]);
@@ -71,7 +74,7 @@ fn steps_go_on_across_what_comes_meanwhile() {
         let mut pieces = frames.chunks(11);
         for i in 0..300 {
             for piece in pieces.by_ref().take(2) {
-                peer.send(piece);
+                peer.write(piece);
             }
             assert_eq!(site.event_loop.run_one(), 1);
             assert_eq!(site.log.take(), [i.to_string()]);
@@ -85,7 +88,7 @@ fn a_budget_of_handlers_holds_within_one_read() {
         let site = Site::new();
         let peer = site.open();
         let (bytes, messages) = thousand();
-        peer.send(bytes);
+        peer.write(bytes);
         let mut told = 0;
         while told < 1000 {
             await_readable(&site.event_loop);
@@ -108,11 +111,12 @@ fn a_budget_of_time_holds_within_one_read() {
             server.on_message(move |message, _| {
                 it.add(described(&message));
                 let until = *until.lock().unwrap();
-                thread::sleep(until.saturating_duration_since(Instant::now()));
+                let left = until.saturating_duration_since(Instant::now());
+                let_time_pass(left, "the handler takes all the time that there is");
             });
         });
         let peer = site.open();
-        peer.send(numbered(100));
+        peer.write(numbered(100));
         let mut rounds = 0;
         while site.log.len() < 5 {
             await_readable(&site.event_loop);
@@ -135,7 +139,7 @@ fn a_run_call_in_a_handler(call: fn(&EventLoop) -> usize) {
         let event_loop = EventLoop::new().unwrap();
         // In its own handler it would keep itself alive.
         let inner = Arc::new(Mutex::new(Some(event_loop.clone())));
-        let writer = Arc::new(Mutex::new(None::<socket2::Socket>));
+        let writer = Arc::new(Mutex::new(None::<Stream>));
         let (others, is_inside) = (Count::default(), Arc::new(Mutex::new(())));
         let long = "y".repeat(30_000);
         let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
@@ -169,18 +173,18 @@ fn a_run_call_in_a_handler(call: fn(&EventLoop) -> usize) {
         *writer.lock().unwrap() = Some(other.writer());
         let messages: Vec<_> =
             (0..3).map(|i| format!("outer {i} {}", "x".repeat(10_000))).collect();
-        outer.send(messages.iter().flat_map(text).collect::<Vec<_>>());
+        outer.write(messages.iter().flat_map(text).collect::<Vec<_>>());
         site.drive_to(3);
         assert_eq!(site.log.all(), messages);
         let (mut answers, mut others) = (Vec::new(), Vec::new());
         site.drive("the answers", || {
-            answers.extend(outer.frames());
-            others.extend(other.frames());
+            answers.extend(outer.poll_frames());
+            others.extend(other.poll_frames());
             answers.len() >= 6 && others.len() >= 3
         });
-        let sent = messages.iter().flat_map(|it| [Frame::text("before"), Frame::text(it)]);
+        let sent = messages.iter().flat_map(|it| [frames::text("before"), frames::text(it)]);
         assert!(answers == sent.collect::<Vec<_>>());
-        let sent = (0..3).map(|i| Frame::text(&format!("other {i} {long}")));
+        let sent = (0..3).map(|i| frames::text(format!("other {i} {long}")));
         assert!(others == sent.collect::<Vec<_>>());
         inner.lock().unwrap().take();
     });
@@ -210,7 +214,7 @@ fn run_for_in_a_message_handler_keeps_the_message_and_serves_others() {
 fn a_run_call_between_two_sends_leaves_each_connection_its_own() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
-        let (inner, writer) = (event_loop.clone(), Arc::new(Mutex::new(None::<socket2::Socket>)));
+        let (inner, writer) = (event_loop.clone(), Arc::new(Mutex::new(None::<Stream>)));
         let other = writer.clone();
         let site = Site::of(&event_loop, server_options(|_| ()), |server, _| {
             server.on_message(move |message, context| {
@@ -225,15 +229,15 @@ fn a_run_call_between_two_sends_leaves_each_connection_its_own() {
         });
         let (mut outer, mut other) = (site.open(), site.open());
         *writer.lock().unwrap() = Some(other.writer());
-        outer.send(text("outer"));
+        outer.write(text("outer"));
         let mut frames = (Vec::new(), Vec::new());
         site.drive("the echoes", || {
-            frames.0.extend(outer.frames());
-            frames.1.extend(other.frames());
+            frames.0.extend(outer.poll_frames());
+            frames.1.extend(other.poll_frames());
             frames.0.len() + frames.1.len() == 4
         });
-        assert_eq!(frames.0, [Frame::text("outer"), Frame::text("outer")]);
-        assert_eq!(frames.1, [Frame::text("inner"), Frame::text("inner")]);
+        assert_eq!(frames.0, [frames::text("outer"), frames::text("outer")]);
+        assert_eq!(frames.1, [frames::text("inner"), frames::text("inner")]);
     });
 }
 

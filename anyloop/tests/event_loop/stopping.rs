@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use anyloop::EventLoop;
 use anyloop::proto::handshake::Accept;
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{ThreadProbe, eventually, let_time_pass};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, Log, await_readable, within_time};
+use crate::harness::{Count, Log, await_readable};
 use crate::site::{Site, described};
-use crate::wire::{Frame, Peer, close, numbered, request, text};
+use crate::wire::{close, numbered, request, text};
 
 #[test]
 fn stop_in_a_handler_lets_no_other_begin() {
@@ -39,8 +43,9 @@ fn stop_from_another_thread_ends_a_run_that_waits() {
         let _guard = event_loop.keep_alive();
         for by_handle in [false, true] {
             let (it, handle) = (event_loop.clone(), event_loop.handle());
+            let runner = ThreadProbe::current();
             let thread = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(20));
+                runner.until_asleep();
                 match by_handle {
                     false => it.stop(),
                     true => handle.stop().unwrap(),
@@ -98,7 +103,7 @@ fn a_stop_within_one_read(open: fn(&Site) -> Peer) {
             });
         });
         let mut peer = open(&site);
-        peer.send(numbered(1000));
+        peer.write(numbered(1000));
         assert_eq!(event_loop.run(), 10);
         assert_eq!(site.log.len(), 10);
         assert!(!peer.is_over()); // nothing is closed
@@ -132,7 +137,7 @@ fn pitfall_readiness_that_was_harvested_survives_a_stop() {
         });
         let peers: Vec<_> = (0..30).map(|_| site.open()).collect();
         for (i, peer) in peers.iter().enumerate() {
-            peer.send(text(i.to_string()));
+            peer.write(text(i.to_string()));
         }
         for ran in 1..=30 {
             assert_eq!(event_loop.run(), 1);
@@ -151,7 +156,7 @@ fn pitfall_readiness_that_was_harvested_survives_run_one_and_poll_one() {
         let site = Site::new();
         let peers: Vec<_> = (0..30).map(|_| site.open()).collect();
         for (i, peer) in peers.iter().enumerate() {
-            peer.send(text(i.to_string()));
+            peer.write(text(i.to_string()));
         }
         for ran in 1..=30 {
             await_readable(&site.event_loop);
@@ -194,17 +199,17 @@ fn a_stop_in_the_midst_of_a_handshake_loses_nothing_of_it() {
             let (it, stop_in) = (log.clone(), stop);
             server.on_close(move |_, _| stop_in(&it, "close".into()));
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send_last([request("/"), text("a"), text("b"), close(1000)].concat());
+        let mut peer = Peer::connect(site.address);
+        peer.write_last([request("/"), text("a"), text("b"), close(1000)].concat());
         let all = ["validate", "open", "a", "b", "close"];
         for told in 1..=all.len() {
             assert_eq!(event_loop.run(), 1);
             assert_eq!(site.log.all(), all[..told]);
             event_loop.reset().unwrap();
         }
-        crate::harness::wait("the end", || peer.is_over());
-        assert!(peer.head().is_some());
-        assert_eq!(peer.frames(), [Frame::text("welcome"), Frame::close(1000)]);
+        eventually("the end", || peer.is_over());
+        assert!(peer.poll_head().is_some());
+        assert_eq!(peer.poll_frames(), [frames::text("welcome"), frames::close(1000, "")]);
     });
 }
 
@@ -217,17 +222,17 @@ fn pitfall_a_stop_while_another_thread_runs_ends_it_between_two_handlers() {
             let (begun, ran) = (begun.clone(), ran.clone());
             server.on_message(move |_, _| {
                 begun.add();
-                thread::sleep(Duration::from_micros(100));
+                let_time_pass(Duration::from_micros(100), "the stop comes within a handler");
                 ran.add();
             });
         });
         let peer = site.open();
-        peer.send(numbered(1000));
+        peer.write(numbered(1000));
         let mut called = 0;
         while ran.get() < 1000 {
             let (runs, before) = (event_loop.clone(), ran.get());
             let thread = thread::spawn(move || runs.run());
-            crate::harness::wait("a message", || ran.get() > before);
+            eventually("a message", || ran.get() > before);
             event_loop.stop();
             called += thread.join().unwrap();
             assert_eq!(begun.get(), ran.get()); // none was left in its midst

@@ -1,33 +1,34 @@
 //! Several threads inside `run` at a time, and functions that they run.
 
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
 use anyloop::event_loop::Running;
+use anyloop_testkit::wait::{PATIENCE, Spawned, eventually, let_time_pass, spawn};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, PATIENCE, wait, within_time};
+use crate::harness::Count;
 
 /// So many threads inside `run`.
-fn runners(event_loop: &EventLoop, number: usize) -> Vec<JoinHandle<usize>> {
+fn runners(event_loop: &EventLoop, number: usize) -> Vec<Spawned<usize>> {
     let runner = |_| {
         let runs = event_loop.clone();
-        thread::spawn(move || runs.run())
+        spawn(move || runs.run())
     };
     (0..number).map(runner).collect()
 }
 
-/// Waits until what was posted has run, and the threads sleep, most likely. That they do cannot be seen;
-/// it makes the tests sharper, not sounder.
-fn await_inside(event_loop: &EventLoop, posts: usize) {
-    let ran = Count::default();
+/// Waits until the threads have run what is posted, and sleep.
+fn await_inside(event_loop: &EventLoop, threads: &[Spawned<usize>]) {
+    let (ran, posts) = (Count::default(), threads.len());
     for _ in 0..posts {
         let it = ran.clone();
         event_loop.post(move || _ = it.add());
     }
-    wait("what was posted", || ran.get() == posts);
-    thread::sleep(Duration::from_millis(30));
+    eventually("what was posted", || ran.get() == posts);
+    threads.iter().for_each(Spawned::until_asleep);
 }
 
 /// A meeting of several handlers, which must all be inside at a time.
@@ -57,7 +58,7 @@ fn stop_ends_every_run() {
             let event_loop = EventLoop::new().unwrap();
             let _guard = event_loop.keep_alive();
             let all = runners(&event_loop, threads);
-            await_inside(&event_loop, threads);
+            await_inside(&event_loop, &all);
             event_loop.stop();
             let ran: usize = all.into_iter().map(|it| it.join().unwrap()).sum();
             assert_eq!(ran, threads);
@@ -72,7 +73,7 @@ fn stop_in_a_handler_ends_every_run() {
         let event_loop = EventLoop::new().unwrap();
         let _guard = event_loop.keep_alive();
         let all = runners(&event_loop, 3);
-        await_inside(&event_loop, 3);
+        await_inside(&event_loop, &all);
         let stops = event_loop.handle();
         event_loop.post(move || stops.stop().unwrap());
         assert_eq!(all.into_iter().map(|it| it.join().unwrap()).sum::<usize>(), 4);
@@ -86,7 +87,7 @@ fn to_run_out_of_work_ends_every_run() {
             let event_loop = EventLoop::new().unwrap();
             let guard = event_loop.keep_alive();
             let all = runners(&event_loop, 3);
-            await_inside(&event_loop, 3);
+            await_inside(&event_loop, &all);
             match last {
                 "guard" => drop(guard),
                 "handler" => event_loop.post(move || drop(guard)),
@@ -114,7 +115,7 @@ fn what_is_posted_from_outside_runs_once_and_is_counted_once() {
                 _ => _ = event_loop.set_timer(Duration::ZERO, move |_| _ = it.add()),
             }
         }
-        wait("all of them", || counts.iter().all(|count| count.get() > 0));
+        eventually("all of them", || counts.iter().all(|count| count.get() > 0));
         drop(guard);
         let ran: usize = all.into_iter().map(|it| it.join().unwrap()).sum();
         assert_eq!(ran, 3000);
@@ -135,7 +136,7 @@ fn a_handler_that_blocks_does_not_keep_the_other_thread_from_what_comes() {
                 end.send(result).unwrap();
             });
             if round % 2 == 0 {
-                thread::sleep(Duration::from_millis(1));
+                let_time_pass(Duration::from_millis(1), "the other thread goes to sleep");
             }
             match round % 3 {
                 0 => event_loop.post(move || tell.send(()).unwrap()),
@@ -153,10 +154,10 @@ fn a_handler_that_blocks_does_not_keep_the_other_thread_from_what_comes() {
 }
 
 /// Two threads inside `run`, which has a timer to wait for.
-fn runners_of_a_guarded(event_loop: &EventLoop) -> Vec<JoinHandle<usize>> {
+fn runners_of_a_guarded(event_loop: &EventLoop) -> Vec<Spawned<usize>> {
     event_loop.set_timer(crate::harness::FAR, |_| ());
     let all = runners(event_loop, 2);
-    await_inside(event_loop, 2);
+    await_inside(event_loop, &all);
     all
 }
 
@@ -167,7 +168,7 @@ fn as_many_handlers_as_threads_run_at_a_time() {
             let event_loop = EventLoop::new().unwrap();
             let _guard = event_loop.keep_alive();
             let all = runners(&event_loop, threads);
-            await_inside(&event_loop, threads);
+            await_inside(&event_loop, &all);
             for _ in 0..3 {
                 let meeting = Meeting::of(threads);
                 let (tell, told) = mpsc::channel();
@@ -192,7 +193,7 @@ fn as_many_timers_as_threads_run_at_a_time() {
         let event_loop = EventLoop::new().unwrap();
         let _guard = event_loop.keep_alive();
         let all = runners(&event_loop, 3);
-        await_inside(&event_loop, 3);
+        await_inside(&event_loop, &all);
         let (meeting, (tell, told)) = (Meeting::of(3), mpsc::channel());
         for _ in 0..3 {
             let (meeting, tell) = (meeting.clone(), tell.clone());
@@ -213,9 +214,9 @@ fn a_panic_leaves_the_run_call_of_its_thread_alone() {
         let event_loop = EventLoop::new().unwrap();
         let guard = event_loop.keep_alive();
         let all = runners(&event_loop, 2);
-        await_inside(&event_loop, 2);
+        await_inside(&event_loop, &all);
         event_loop.post(|| panic!("in one thread"));
-        wait("the end of one", || all.iter().any(JoinHandle::is_finished));
+        eventually("the end of one", || all.iter().any(Spawned::is_finished));
         assert_eq!(all.iter().filter(|it| it.is_finished()).count(), 1);
         assert!(!event_loop.stopped());
         assert_eq!(event_loop.reset(), Err(Running)); // the other is inside
@@ -223,7 +224,7 @@ fn a_panic_leaves_the_run_call_of_its_thread_alone() {
         event_loop.post(move || tell.send(()).unwrap());
         told.recv_timeout(PATIENCE).unwrap();
         drop(guard);
-        let results: Vec<_> = all.into_iter().map(JoinHandle::join).collect();
+        let results: Vec<_> = all.into_iter().map(Spawned::join).collect();
         assert_eq!(results.iter().filter(|it| it.is_err()).count(), 1);
         event_loop.reset().unwrap();
     });
@@ -247,7 +248,7 @@ fn reset_is_an_error_until_the_last_thread_has_left() {
         let all = runners(&event_loop, 2);
         entered.wait();
         event_loop.stop();
-        wait("the end of one", || all.iter().any(JoinHandle::is_finished));
+        eventually("the end of one", || all.iter().any(Spawned::is_finished));
         assert_eq!(event_loop.reset(), Err(Running));
         leave.wait();
         assert_eq!(all.into_iter().map(|it| it.join().unwrap()).sum::<usize>(), 2);
@@ -311,7 +312,7 @@ fn run_for_ends_in_time_also_where_another_thread_waits_for_events() {
         let event_loop = EventLoop::new().unwrap();
         let guard = event_loop.keep_alive();
         let all = runners(&event_loop, 1);
-        await_inside(&event_loop, 1);
+        await_inside(&event_loop, &all);
         let (begun, time) = (Instant::now(), Duration::from_millis(30));
         assert_eq!(event_loop.run_for(time), 0);
         assert!(begun.elapsed() >= time);
@@ -328,8 +329,8 @@ fn a_thread_that_leaves_hands_the_waiting_to_another() {
         let guard = event_loop.keep_alive();
         // One waits for events for a while, the other beside it for as long as it takes.
         let short = event_loop.clone();
-        let first = thread::spawn(move || short.run_for(Duration::from_millis(50)));
-        thread::sleep(Duration::from_millis(10));
+        let first = spawn(move || short.run_for(Duration::from_millis(50)));
+        first.until_asleep();
         let all = runners(&event_loop, 1);
         first.join().unwrap();
         let (tell, told) = mpsc::channel();

@@ -11,10 +11,14 @@ use anyloop::net::Net;
 use anyloop::proto::handshake::ServerOptions;
 use anyloop::proto::{CloseCode, Ending, Message};
 use anyloop::{EventLoop, Handler, Server};
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, FAR, Log, PATIENCE, panics, wait, within_time};
+use crate::harness::{Count, FAR, Log, panics};
 use crate::site::{Site, described, server_options};
-use crate::wire::{Frame, Peer, close, masked, numbered, request, text};
+use crate::wire::{close, masked, numbered, request, text};
 
 /// Checks that it is called once at a time, and in order.
 struct Strand {
@@ -95,13 +99,13 @@ fn handlers_of_one_connection_never_overlap_and_stay_in_order() {
 
         const PEERS: usize = 8;
         const MESSAGES: usize = 300;
-        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::tcp(address)).collect();
-        peers.iter().for_each(|peer| peer.send(request("/")));
-        wait("the handshakes", || server.connections().len() == PEERS);
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::connect(address)).collect();
+        peers.iter().for_each(|peer| peer.write(request("/")));
+        eventually("the handshakes", || server.connections().len() == PEERS);
         let handles = server.connections();
         let bytes = numbered(MESSAGES);
         for (i, piece) in bytes.chunks(bytes.len() / 100 + 1).enumerate() {
-            peers.iter().for_each(|peer| peer.send(piece));
+            peers.iter().for_each(|peer| peer.write(piece));
             for handle in &handles {
                 let posted = move |strand: &mut Strand, _: &mut Context<'_, Strand>| {
                     strand.enter();
@@ -115,21 +119,21 @@ fn handlers_of_one_connection_never_overlap_and_stay_in_order() {
                 handle.post(posted).unwrap();
             }
         }
-        wait("the messages", || seen.messages.get() == PEERS * MESSAGES);
-        wait("what was posted", || seen.posted.get() == PEERS * 100);
-        peers.iter().for_each(|peer| peer.send_last(close(1000)));
+        eventually("the messages", || seen.messages.get() == PEERS * MESSAGES);
+        eventually("what was posted", || seen.posted.get() == PEERS * 100);
+        peers.iter().for_each(|peer| peer.write_last(close(1000)));
         for peer in &mut peers {
             let (mut frames, mut head) = (Vec::new(), None);
-            wait("the end", || {
-                head = head.take().or_else(|| peer.head());
+            eventually("the end", || {
+                head = head.take().or_else(|| peer.poll_head());
                 if head.is_some() {
-                    frames.extend(peer.frames());
+                    frames.extend(peer.poll_frames());
                 }
                 peer.is_over()
             });
-            frames.extend(peer.frames());
-            assert_eq!(frames.pop(), Some(Frame::close(1000)));
-            let expected = (0..MESSAGES).map(|i| Frame::text(&i.to_string()));
+            frames.extend(peer.poll_frames());
+            assert_eq!(frames.pop(), Some(frames::close(1000, "")));
+            let expected = (0..MESSAGES).map(|i| frames::text(i.to_string()));
             assert!(frames.into_iter().eq(expected));
         }
         server.stop_listening();
@@ -191,20 +195,20 @@ fn different_connections_are_served_at_a_time() {
         let Waiting { site, waits, go } = Waiting::new();
         let (mut first, mut second) = (site.open(), site.open());
         let runners = [runner(&site.event_loop), runner(&site.event_loop)];
-        first.send([text("wait"), text("behind")].concat());
+        first.write([text("wait"), text("behind")].concat());
         waits.recv_timeout(PATIENCE).unwrap();
         for i in 0..20 {
             let message = i.to_string();
-            second.send(text(&message));
-            wait("the echo", || second.frame() == Some(Frame::text(&message)));
+            second.write(text(&message));
+            eventually("the echo", || second.poll_frame() == Some(frames::text(&message)));
         }
         let mut third = site.open_elsewhere(); // accepting goes on as well
-        third.send(text("third"));
-        wait("the echo", || third.frame() == Some(Frame::text("third")));
-        assert_eq!(first.frame(), None);
+        third.write(text("third"));
+        eventually("the echo", || third.poll_frame() == Some(frames::text("third")));
+        assert_eq!(first.poll_frame(), None);
         go.send(()).unwrap();
-        wait("the echo", || first.frame() == Some(Frame::text("wait")));
-        wait("the echo", || first.frame() == Some(Frame::text("behind")));
+        eventually("the echo", || first.poll_frame() == Some(frames::text("wait")));
+        eventually("the echo", || first.poll_frame() == Some(frames::text("behind")));
         site.event_loop.stop();
         runners.into_iter().for_each(|it| _ = it.join().unwrap());
     });
@@ -216,15 +220,15 @@ fn a_thread_that_comes_while_another_is_stuck_reaches_all_there_is() {
         let Waiting { site, waits, go } = Waiting::new();
         let (mut first, mut second) = (site.open(), site.open());
         // Both have something when the only thread takes the first.
-        first.send(text("wait"));
-        second.send(text("second"));
+        first.write(text("wait"));
+        second.write(text("second"));
         let stuck = runner(&site.event_loop);
         waits.recv_timeout(PATIENCE).unwrap();
-        site.drive("the echo", || second.frame() == Some(Frame::text("second")));
-        second.send(text("again"));
-        site.drive("the echo", || second.frame() == Some(Frame::text("again")));
+        site.drive("the echo", || second.poll_frame() == Some(frames::text("second")));
+        second.write(text("again"));
+        site.drive("the echo", || second.poll_frame() == Some(frames::text("again")));
         go.send(()).unwrap();
-        wait("the echo", || first.frame() == Some(Frame::text("wait")));
+        eventually("the echo", || first.poll_frame() == Some(frames::text("wait")));
         site.event_loop.stop();
         stuck.join().unwrap();
     });
@@ -235,13 +239,13 @@ fn leaves_the_rest_to_a_thread_that_sleeps(call: impl FnOnce(&EventLoop) + Send 
     within_time(move || {
         let Waiting { site, waits, go } = Waiting::new();
         let (mut first, mut second) = (site.open(), site.open());
-        first.send(text("wait"));
+        first.write(text("wait"));
         let sleeps = runner(&site.event_loop);
         waits.recv_timeout(PATIENCE).unwrap();
         // The runner is stuck, so it is this thread that takes what the second sends. Its handler waits
         // until the runner is done with the first, and sleeps: that it does cannot be seen from here,
         // and if it did not the test would pass for that reason.
-        second.send([text("wait"), text("middle"), text("behind")].concat());
+        second.write([text("wait"), text("middle"), text("behind")].concat());
         let (tell, told) = mpsc::channel();
         let helper = thread::spawn(move || {
             waits.recv_timeout(PATIENCE).unwrap(); // the second's handler waits
@@ -252,10 +256,10 @@ fn leaves_the_rest_to_a_thread_that_sleeps(call: impl FnOnce(&EventLoop) + Send 
         });
         call(&site.event_loop);
         tell.send(()).ok();
-        wait("the echo", || first.frame() == Some(Frame::text("wait")));
-        wait("the echo", || second.frame() == Some(Frame::text("wait")));
+        eventually("the echo", || first.poll_frame() == Some(frames::text("wait")));
+        eventually("the echo", || second.poll_frame() == Some(frames::text("wait")));
         for rest in ["middle", "behind"] {
-            wait("what is left", || second.frame() == Some(Frame::text(rest)));
+            eventually("what is left", || second.poll_frame() == Some(frames::text(rest)));
         }
         helper.join().unwrap();
         site.event_loop.stop();
@@ -284,13 +288,15 @@ fn pitfall_a_connection_that_panics_in_a_thread_that_leaves_ends_in_another() {
             server.on_close(move |_, _| it.add("close"));
         });
         let mut peer = site.open();
-        peer.send(text("hi"));
+        peer.write(text("hi"));
         let event_loop = site.event_loop.clone();
         panics("in a handler", || event_loop.run());
         let runner = runner(&site.event_loop);
-        wait("the Close", || peer.frame().is_some_and(|frame| frame.close_code() == Some(1011)));
+        eventually("the Close", || {
+            peer.poll_frame().is_some_and(|frame| frame.close_code() == Some(1011))
+        });
         drop(peer);
-        wait("the end", || closed.has("close"));
+        eventually("the end", || closed.has("close"));
         site.event_loop.stop();
         runner.join().unwrap();
         assert_eq!(closed.len(), 1);
@@ -320,7 +326,7 @@ fn pitfall_a_timer_that_a_busy_thread_sets_on_a_connection_wakes_one_that_sleeps
         let set = |server: &mut Server<Net>, log: &Log| {
             let it = log.clone();
             server.on_message(move |_, context| {
-                thread::sleep(Duration::from_millis(50)); // the other sleeps by now, most likely
+                let_time_pass(Duration::from_millis(50), "the other thread goes to sleep");
                 let it = it.clone();
                 context.set_timer(Duration::from_millis(5), move |_, _| it.add("timer"));
             });
@@ -328,8 +334,8 @@ fn pitfall_a_timer_that_a_busy_thread_sets_on_a_connection_wakes_one_that_sleeps
         two_threads(FAR, set, |site| {
             let peer = site.open_elsewhere();
             for fired in 1..=3 {
-                peer.send(text("hi"));
-                wait("the timer", || site.log.count("timer") == fired);
+                peer.write(text("hi"));
+                eventually("the timer", || site.log.count("timer") == fired);
             }
         });
     });
@@ -340,14 +346,14 @@ fn pitfall_a_deadline_that_a_busy_thread_brings_about_wakes_one_that_sleeps() {
     within_time(|| {
         let set = |server: &mut Server<Net>, _: &Log| {
             server.on_message(|_, context| {
-                thread::sleep(Duration::from_millis(50)); // as above
+                let_time_pass(Duration::from_millis(50), "the other thread goes to sleep");
                 context.close(CloseCode::NORMAL, "").unwrap();
             });
         };
         two_threads(Duration::from_millis(20), set, |site| {
             let peer = site.open_elsewhere();
-            peer.send(text("hi")); // and it does not answer the Close
-            wait("the end", || site.log.has("close, failed"));
+            peer.write(text("hi")); // and it does not answer the Close
+            eventually("the end", || site.log.has("close, failed"));
         });
     });
 }
@@ -358,7 +364,7 @@ fn pitfall_what_a_busy_thread_leaves_for_later_is_not_left_to_one_that_sleeps() 
         let set = |server: &mut Server<Net>, log: &Log| {
             let it = log.clone();
             server.on_message(move |message, _| {
-                thread::sleep(Duration::from_millis(2)); // meanwhile the rest arrives
+                let_time_pass(Duration::from_millis(2), "the rest arrives meanwhile");
                 it.add(message.as_bytes().len().to_string());
             });
         };
@@ -372,7 +378,7 @@ fn pitfall_what_a_busy_thread_leaves_for_later_is_not_left_to_one_that_sleeps() 
                     let message = masked(2, &vec![7; 50_000]);
                     writer.write_all(&message.repeat(messages)).unwrap();
                 });
-                wait("all of them", || site.log.count("50000") == messages);
+                eventually("all of them", || site.log.count("50000") == messages);
                 thread.join().unwrap();
             }
         });
@@ -394,7 +400,7 @@ fn a_thread_that_has_rested_knows_the_time() {
                 *oldest = (*oldest).max(now - context.now());
                 drop(oldest);
                 count.add();
-                wait("the other thread", || count.get() >= 2);
+                eventually("the other thread", || count.get() >= 2);
             });
         });
         let peers = [site.open(), site.open()];
@@ -402,11 +408,11 @@ fn a_thread_that_has_rested_knows_the_time() {
             let event_loop = site.event_loop.clone();
             thread::spawn(move || event_loop.run())
         });
-        thread::sleep(SILENCE);
+        let_time_pass(SILENCE, "a clock that is not read grows old");
         for peer in &peers {
-            peer.send(text("x"));
+            peer.write(text("x"));
         }
-        wait("both", || inside.get() == 2);
+        eventually("both", || inside.get() == 2);
         site.event_loop.stop();
         for thread in threads {
             thread.join().unwrap();

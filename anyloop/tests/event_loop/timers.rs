@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
 use anyloop::event_loop::{Aborted, LoopHandle, Timer, WatchMode};
+use anyloop_testkit::wait::{ThreadProbe, let_time_pass};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, FAR, Log, drive, within_time};
+use crate::harness::{Count, FAR, Log, drive};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -34,8 +36,8 @@ fn timers_fire_in_the_order_in_which_they_are_due() {
         }
         let it = log.clone();
         event_loop.handle().set_timer(ms(25), move |_| it.add("25")).unwrap();
-        // Due together, so that their order is their own and not that of the looks at the clock.
-        thread::sleep(ms(40));
+        // Their order is then their own, and not that of the looks at the clock.
+        let_time_pass(ms(40), "all timers become due");
         assert_eq!(event_loop.run(), 6);
         assert_eq!(log.all(), ["0", "10", "15", "20", "25", "30"]);
     });
@@ -103,7 +105,7 @@ fn a_cancelled_timer_is_told_once_and_at_once() {
         let timer = set(&event_loop, &log, ms(5), "soon");
         timer.cancel();
         assert_eq!(event_loop.run(), 1);
-        thread::sleep(ms(6));
+        let_time_pass(ms(6), "the cancelled timer would be due");
         event_loop.reset().unwrap();
         let _guard = event_loop.keep_alive();
         assert_eq!(event_loop.poll(), 0);
@@ -149,8 +151,9 @@ fn a_timer_can_be_cancelled_in_a_handler_and_from_another_thread() {
         assert_eq!(event_loop.run(), 2);
         event_loop.reset().unwrap();
         let timer = set(&event_loop, &log, FAR, "elsewhere");
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
-            thread::sleep(ms(20));
+            runner.until_asleep();
             timer.cancel();
         });
         assert_eq!(event_loop.run(), 1); // though it was to wait for an hour
@@ -196,8 +199,9 @@ fn an_earlier_timer_of_another_thread_wakes_a_run_that_waits_for_a_later_one() {
         let far = event_loop.set_timer(FAR, |_| ());
         for by_handle in [false, true] {
             let (sets, handle) = (event_loop.clone(), event_loop.handle());
+            let runner = ThreadProbe::current();
             let thread = thread::spawn(move || {
-                thread::sleep(ms(20));
+                runner.until_asleep();
                 match by_handle {
                     false => sets.set_timer(ms(5), |_| ()),
                     true => handle.set_timer(ms(5), |_| ()).unwrap(),
@@ -275,7 +279,7 @@ fn handlers_that_take_their_time_hold_up_a_timer_by_a_few_of_them() {
         let count = calls.clone();
         let watch = event_loop.watch(near, WatchMode::Read, move |_, _| {
             count.add();
-            thread::sleep(ms(20));
+            let_time_pass(ms(20), "each handler takes its time");
             ControlFlow::Continue(())
         });
         let _watch = watch.unwrap();

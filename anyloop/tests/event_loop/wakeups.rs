@@ -5,10 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyloop::{EventLoop, LocalEventLoop};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{FAR, PATIENCE, drive, wait, within_time};
+use crate::harness::{FAR, drive};
 use crate::site::Site;
-use crate::wire::{Peer, request, text};
+use crate::wire::{request, text};
 
 /// Has the loop send an event to its host, as a GUI's proxy would.
 fn events_of(event_loop: &EventLoop) -> Receiver<()> {
@@ -42,12 +45,12 @@ fn a_conversation_is_held_by_nothing_but_events() {
         let served = site.event_loop.clone();
         let address = site.address;
         let talk = thread::spawn(move || {
-            let mut peer = Peer::tcp(address);
-            peer.send(request("/"));
-            let is_open = |peer: &mut Peer| peer.head().is_some();
-            wait("the response", || is_open(&mut peer));
+            let mut peer = Peer::connect(address);
+            peer.write(request("/"));
+            let is_open = |peer: &mut Peer| peer.poll_head().is_some();
+            eventually("the response", || is_open(&mut peer));
             for message in ["one", "two", "three"] {
-                peer.send(text(message));
+                peer.write(text(message));
             }
             peer.finish();
         });
@@ -155,7 +158,7 @@ fn a_run_call_goes_on_beside_it() {
         let site = Site::new();
         let _events = events_of(&site.event_loop);
         let peer = site.open();
-        peer.send(text("hello"));
+        peer.write(text("hello"));
         drive(&site.event_loop, "a message", || site.log.has("hello"));
     });
 }

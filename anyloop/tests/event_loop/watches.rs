@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyloop::EventLoop;
 use anyloop::event_loop::WatchMode;
+use anyloop_testkit::wait::ThreadProbe;
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{Count, Drops, Log, drive, panics, within_time};
+use crate::harness::{Count, Drops, Log, drive, panics};
 
 fn byte(mut stream: &UnixStream) -> u8 {
     let mut byte = [0];
@@ -242,8 +244,9 @@ fn a_watch_can_be_cancelled_from_another_thread() {
     within_time(|| {
         let (event_loop, (near, _far)) = (EventLoop::new().unwrap(), pair());
         let watch = event_loop.watch(near, WatchMode::Read, |_, _| unreachable!()).unwrap();
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             watch.cancel();
         });
         assert_eq!(event_loop.run(), 0); // it has waited until then
@@ -259,8 +262,9 @@ fn a_watch_keeps_run_alive_and_its_drop_does_not_end_it() {
         drop(watch.unwrap());
         assert_eq!(event_loop.run_for(Duration::from_millis(10)), 0);
         assert!(!event_loop.stopped());
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             far.write_all(b"a").unwrap();
             far
         });

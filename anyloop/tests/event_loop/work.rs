@@ -12,10 +12,15 @@ use anyloop::event_loop::WatchMode;
 use anyloop::net::{Error, Net};
 use anyloop::proto::handshake::Accept;
 use anyloop::{EventLoop, Server};
+use anyloop_testkit::frames;
+use anyloop_testkit::peer::{End, Peer};
+use anyloop_testkit::requests::{RESPONSE, SWITCHING};
+use anyloop_testkit::wait::{PATIENCE, ThreadProbe, eventually, spawn};
+use anyloop_testkit::watchdog::within_time;
 
-use crate::harness::{FAR, Log, PATIENCE, drive, wait, within_time};
+use crate::harness::{FAR, Log, drive};
 use crate::site::{Site, client, client_settings, open_client, server_options};
-use crate::wire::{End, Frame, Peer, RESPONSE, SWITCHING, close, request, text, unmasked};
+use crate::wire::{close, request, reset, text, unmasked};
 
 /// A while in which a loop without work would have stopped.
 const WHILE: Duration = Duration::from_millis(10);
@@ -72,8 +77,8 @@ fn stop_listening_ends_a_run_that_waits_elsewhere() {
     within_time(|| {
         let site = Site::new();
         let runs = site.event_loop.clone();
-        let thread = thread::spawn(move || runs.run());
-        thread::sleep(Duration::from_millis(20));
+        let thread = spawn(move || runs.run());
+        thread.until_asleep();
         site.server.stop_listening();
         assert_eq!(thread.join().unwrap(), 0);
     });
@@ -103,12 +108,12 @@ fn after_stop_listening_run_ends_with_the_last_connection() {
         let (mut first, second) = (site.open(), site.open());
         site.server.stop_listening();
         has_work(&site.event_loop);
-        second.send_last(close(1000));
+        second.write_last(close(1000));
         site.drive_to(1);
         has_work(&site.event_loop);
-        first.send(text("still here"));
-        site.drive("the echo", || first.frame() == Some(Frame::text("still here")));
-        first.send_last(close(1000));
+        first.write(text("still here"));
+        site.drive("the echo", || first.poll_frame() == Some(frames::text("still here")));
+        first.write_last(close(1000));
         assert_eq!(runs_out(&site.event_loop), 1);
         assert_eq!(site.log.all(), ["close, clean", "close, clean"]);
     });
@@ -118,15 +123,15 @@ fn after_stop_listening_run_ends_with_the_last_connection() {
 fn stop_listening_lets_handshakes_that_are_in_flight_finish() {
     within_time(|| {
         let site = Site::new();
-        let mut peer = Peer::tcp(site.address);
+        let mut peer = Peer::connect(site.address);
         let bytes = request("/");
-        peer.send(&bytes[..50]);
+        peer.write(&bytes[..50]);
         site.drive("the connection", || site.server.connections().len() == 1);
         site.server.stop_listening();
         has_work(&site.event_loop);
-        peer.send(&bytes[50..]);
-        site.drive("the response", || peer.head().is_some_and(|it| it.starts_with(SWITCHING)));
-        peer.send_last(close(1000));
+        peer.write(&bytes[50..]);
+        site.drive("the response", || peer.poll_head().is_some_and(|it| it.starts_with(SWITCHING)));
+        peer.write_last(close(1000));
         runs_out(&site.event_loop);
         assert_eq!(site.log.all(), ["open", "close, clean"]);
     });
@@ -155,20 +160,21 @@ fn a_deferred_request_keeps_run_alive() {
                 Verdict::Defer
             });
         });
-        let mut peer = Peer::tcp(site.address);
-        peer.send(request("/"));
+        let mut peer = Peer::connect(site.address);
+        peer.write(request("/"));
         site.drive_to(1);
         site.server.stop_listening();
         has_work(&site.event_loop);
         // And a thread that waits learns of the verdict.
         let handle = site.handle();
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             handle.accept(Accept::new()).unwrap();
         });
         assert_eq!(site.event_loop.run_one(), 1);
         thread.join().unwrap();
-        site.drive("the response", || peer.head().is_some_and(|it| it.starts_with(SWITCHING)));
+        site.drive("the response", || peer.poll_head().is_some_and(|it| it.starts_with(SWITCHING)));
         drop(peer);
         runs_out(&site.event_loop);
         assert_eq!(site.log.all(), ["validate", "open", "close, failed"]);
@@ -186,7 +192,7 @@ fn a_paused_connection_keeps_run_alive() {
             });
         });
         let peer = site.open();
-        peer.send(text("hi"));
+        peer.write(text("hi"));
         site.drive_to(1);
         site.server.stop_listening();
         has_work(&site.event_loop);
@@ -205,15 +211,15 @@ fn a_connection_keeps_run_alive_until_its_descriptor_is_closed() {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let client = client(&event_loop, &log);
         let (mut peer, _) = open_client(&event_loop, &client);
-        peer.send(unmasked(8, &1000u16.to_be_bytes()));
-        drive(&event_loop, "the Close", || peer.frame() == Some(Frame::close(1000)));
+        peer.write(unmasked(8, &1000u16.to_be_bytes()));
+        drive(&event_loop, "the Close", || peer.poll_frame() == Some(frames::close(1000, "")));
         has_work(&event_loop);
         assert_eq!(log.all(), ["open"]);
         assert!(!peer.is_over());
         peer.finish();
         assert_eq!(runs_out(&event_loop), 1);
         assert_eq!(log.all(), ["open", "close, clean"]);
-        wait("the end", || peer.is_over());
+        eventually("the end", || peer.is_over());
     });
 }
 
@@ -223,10 +229,10 @@ fn a_connection_that_lingers_keeps_run_alive() {
     within_time(|| {
         let site = Site::new();
         let mut peer = site.open();
-        peer.send(unmasked(1, b"clients must mask"));
+        peer.write(unmasked(1, b"clients must mask"));
         let mut code = None;
         site.drive("the Close", || {
-            code = code.or_else(|| peer.frame().and_then(|frame| frame.close_code()));
+            code = code.or_else(|| peer.poll_frame().and_then(|frame| frame.close_code()));
             code.is_some()
         });
         assert_eq!(code, Some(1002));
@@ -268,10 +274,10 @@ fn a_handshake_that_nobody_answers_keeps_run_alive() {
         has_work(&event_loop);
         let mut peer = Peer::accept(&listener);
         has_work(&event_loop);
-        peer.send(RESPONSE);
+        peer.write(RESPONSE);
         drive(&event_loop, "the opening", || log.has("open"));
         drop(listener);
-        assert!(peer.head().is_some());
+        assert!(peer.poll_head().is_some());
         drop(peer);
         runs_out(&event_loop);
         assert_eq!(log.all(), ["open", "close, failed"]);
@@ -296,8 +302,8 @@ fn perpetual_mode_keeps_run_alive_and_ends_a_run_that_waits_elsewhere() {
         server.stop_perpetual().unwrap();
         has_work(&event_loop); // of the client's
         let runs = event_loop.clone();
-        let thread = thread::spawn(move || runs.run());
-        thread::sleep(Duration::from_millis(20));
+        let thread = spawn(move || runs.run());
+        thread.until_asleep();
         client.stop_perpetual().unwrap();
         assert_eq!(thread.join().unwrap(), 0);
         assert!(event_loop.stopped());
@@ -319,8 +325,9 @@ fn run_ends_with_the_last_guard_wherever_that_is_dropped() {
         let second = event_loop.handle().keep_alive().unwrap();
         drop(first);
         has_work(&event_loop);
+        let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
+            runner.until_asleep();
             drop(second);
         });
         assert_eq!(event_loop.run(), 0);
@@ -357,7 +364,7 @@ fn a_shared_loop_runs_until_all_that_is_in_it_is_done() {
         drop(server_of_it);
         drive(event_loop, "the client's end", || log.has("close, failed"));
         has_work(event_loop);
-        peer.send_last(close(1000));
+        peer.write_last(close(1000));
         site.drive_to(1);
         has_work(event_loop);
         far.write_all(b"a").unwrap();
@@ -386,7 +393,7 @@ fn deadlines_of_the_protocol_are_no_work_by_themselves() {
         );
         let peer = site.open();
         site.server.stop_listening();
-        peer.send_last(close(1000));
+        peer.write_last(close(1000));
         let begun = Instant::now();
         site.event_loop.run();
         assert!(begun.elapsed() < PATIENCE);
@@ -406,9 +413,9 @@ fn what_protocol_deadlines_ask_for_happens_in_a_run_that_waits() {
         let mut peer = site.open();
         site.server.stop_listening();
         site.event_loop.run();
-        let frames = peer.frames();
+        let frames = peer.poll_frames();
         assert_eq!(frames.first().map(|frame| frame.opcode), Some(9));
-        assert!(peer.end().is_some());
+        assert!(peer.poll_end().is_some());
         assert_eq!(site.log.all(), ["close, failed"]);
     });
 }
@@ -418,13 +425,13 @@ fn a_connection_whose_peer_is_reset_ends() {
     within_time(|| {
         let site = Site::new();
         let (peer, mut other) = (site.open(), site.open());
-        peer.reset();
+        reset(peer);
         site.drive_to(1);
-        assert_eq!(other.end(), None);
+        assert_eq!(other.poll_end(), None);
         other.finish();
         site.server.stop_listening();
         runs_out(&site.event_loop);
         assert_eq!(site.log.all(), ["close, failed", "close, failed"]);
-        wait("the end", || other.end() == Some(End::Eof));
+        eventually("the end", || other.poll_end() == Some(End::Eof));
     });
 }
