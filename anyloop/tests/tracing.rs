@@ -9,18 +9,15 @@ use std::time::Duration;
 use anyloop::Server;
 use anyloop::endpoint::Verdict;
 use anyloop::net::Net;
+use anyloop::proto::Role;
 use anyloop::proto::handshake::{Accept, OriginPolicy, ServerOptions};
 use anyloop::transport::iostream::IoStream;
+use anyloop_testkit::frames::{CLOSE, frame, text};
+use anyloop_testkit::requests::REQUEST;
 use socket2::SockRef;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-
-const REQUEST: &[u8] =
-    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
-const MESSAGE: &[u8] = b"\x81\x82\x00\x00\x00\x00hi";
 
 /// Keeps the lines of this crate, each behind the spans that it is in.
 #[derive(Clone, Default)]
@@ -86,15 +83,15 @@ fn connections_that_open_end_and_fail_are_told() {
             connection
         };
         let closed = connect(&server);
-        closed.read_all(REQUEST).unwrap();
-        closed.read_all(b"\x88\x80\x00\x00\x00\x00").unwrap();
+        closed.read_all(REQUEST.as_bytes()).unwrap();
+        closed.read_all(&frame(CLOSE, "").bytes(Role::Client)).unwrap();
         let broken = connect(&server);
-        broken.read_all(REQUEST).unwrap();
+        broken.read_all(REQUEST.as_bytes()).unwrap();
         broken.eof().unwrap();
         connect(&server).eof().unwrap();
         server.on_validate(|_, _| Accept::new().with_subprotocol("not asked for").into());
         server.on_http(|_, _| Verdict::upgrade_required());
-        connect(&server).read_all(REQUEST).unwrap();
+        connect(&server).read_all(REQUEST.as_bytes()).unwrap();
     });
     let lines = lines.0.lock().unwrap();
     let expected = [
@@ -117,8 +114,8 @@ fn what_the_loop_does_for_a_connection_is_in_its_span() {
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let mut peer = TcpStream::connect(address).unwrap();
-        peer.write_all(REQUEST).unwrap();
-        peer.write_all(b"\x88\x80\x00\x00\x00\x00").unwrap();
+        peer.write_all(REQUEST.as_bytes()).unwrap();
+        peer.write_all(&frame(CLOSE, "").bytes(Role::Client)).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         while server.counters().closed == 0 {
             server.run_one().unwrap();
@@ -148,16 +145,16 @@ fn a_reply_that_cannot_be_written_is_told_in_its_span() {
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let mut peer = TcpStream::connect(address).unwrap();
-        peer.write_all(REQUEST).unwrap();
+        peer.write_all(REQUEST.as_bytes()).unwrap();
         // The first is to find everything as it is between two messages.
-        peer.write_all(MESSAGE).unwrap();
+        peer.write_all(&text("hi").bytes(Role::Client)).unwrap();
         peer.set_nonblocking(true).unwrap();
         let mut said = Vec::new();
-        while !said.ends_with(b"\x81\x02hi") {
+        while !said.ends_with(&text("hi").bytes(Role::Server)) {
             server.poll().unwrap();
             let _ = peer.read_to_end(&mut said); // what there is
         }
-        peer.write_all(MESSAGE).unwrap();
+        peer.write_all(&text("hi").bytes(Role::Client)).unwrap();
         *goes.lock().unwrap() = Some(peer);
         while server.counters().closed == 0 {
             server.run_one().unwrap();

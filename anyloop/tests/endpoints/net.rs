@@ -22,6 +22,7 @@ use anyloop::event_loop::KeepAlive;
 use anyloop::net::{Endpoint, Error, LocalNet};
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, State};
+use anyloop_testkit::wait::let_time_pass;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::carrier::{Carrier, Clock, End};
@@ -160,8 +161,10 @@ impl<H: Handler> SocketEnd<H> {
         while quiet < 3 {
             let moved = self.far.carry();
             if !self.far.unix && quiet > 0 {
-                // What TCP is given need not be there at once.
-                std::thread::sleep(Duration::from_millis(1));
+                let_time_pass(
+                    Duration::from_millis(1),
+                    "TCP may deliver what it has a little later",
+                );
             }
             if self.far.blocked && !self.is_over() {
                 self.far.fill();
@@ -363,7 +366,7 @@ impl Far {
             rounds = if self.fill() { 0 } else { rounds + 1 };
             if let (false, Some(far)) = (self.unix, &self.stream) {
                 far.set_tcp_quickack(true).unwrap(); // so that it owes no answer
-                std::thread::sleep(Duration::from_millis(5));
+                let_time_pass(Duration::from_millis(5), "TCP asks for room again after 200 ms");
             }
         }
         self.blocked = true;

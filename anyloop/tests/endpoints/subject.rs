@@ -1,24 +1,16 @@
 //! One end of a connection under test, with the test at the other end; and two ends joined.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyloop::endpoint::{Client, ClientSettings, Handle, HandlerFactory, Server, ServerSettings};
 use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions, Target};
-use anyloop::proto::{Config, Random, Role, Shutdown};
+use anyloop::proto::{Config, Role, Shutdown};
 use anyloop::{Handler, Handlers};
-use std::sync::Arc;
+use anyloop_testkit::requests::Zeros;
 
 use crate::carrier::{Carrier, Clock, End};
 use crate::wire::{self, Frame};
-
-/// Nothing is random: nonces and masking keys are zeros.
-struct Zeros;
-
-impl Random for Zeros {
-    fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(0);
-    }
-}
 
 pub(crate) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -39,6 +31,7 @@ pub(crate) fn client_settings(change: impl FnOnce(&mut Config)) -> ClientSetting
 }
 
 fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
+    // Nothing is random: nonces and masking keys are zeros.
     let mut config = Config::new(Arc::new(Zeros));
     change(&mut config);
     Arc::new(config)

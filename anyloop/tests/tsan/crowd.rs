@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyloop::EventLoop;
 use anyloop::endpoint::{Handle, SendError, Sent};
 use anyloop::event_loop::{LoopHandle, Timer, Watch, WatchMode};
-use anyloop::proto::{CloseCode, Prepared};
+use anyloop::proto::{CloseCode, Prepared, Role};
+use anyloop_testkit::frames;
+use anyloop_testkit::requests::REQUEST;
 
 use crate::fleeting::{self, Fleeting};
 use crate::steady::{Connected, Echo, PUSH, Served, Talker};
@@ -22,14 +24,6 @@ pub(crate) const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// So many connections that are to end are kept at a time.
 const MOST: usize = 24;
-
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
-/// A text message of one byte, masked with zeros, and how it comes back; and a Close.
-const ZERO: &[u8] = b"\x81\x81\0\0\0\x000";
-const ZERO_BACK: &[u8] = b"\x81\x010";
-const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
 
 /// What was asked for, and what came of it.
 #[derive(Debug, Default)]
@@ -162,7 +156,7 @@ impl Crowd {
                     let _ = one.close(CloseCode::NORMAL, "too many"); // it may be over
                 }
             }
-            2 => fleeting::call_and_hang_up(address, REQUEST, dice.roll(2) == 0),
+            2 => fleeting::call_and_hang_up(address, REQUEST.as_bytes(), dice.roll(2) == 0),
             3 => fleeting::call_and_hang_up(address, b"GET", dice.roll(2) == 0),
             4 => self.converse(),
             5 => {
@@ -207,9 +201,10 @@ impl Crowd {
                 heard.push(byte[0]);
             }
         };
-        expect(REQUEST, b"\r\n\r\n");
-        expect(ZERO, ZERO_BACK);
-        expect(CLOSE, b"\x88\x02\x03\xe8");
+        expect(REQUEST.as_bytes(), b"\r\n\r\n");
+        for frame in [frames::text("0"), frames::close(1000, "")] {
+            expect(&frame.bytes(Role::Client), &frame.bytes(Role::Server));
+        }
     }
 
     /// Functions on the loop.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyloop::EventLoop;
 use anyloop::proto::CloseCode;
+use anyloop_testkit::wait::let_time_pass;
 
 use crate::crowd::{Asked, Crowd, take};
 use crate::steady::Tally;
@@ -32,7 +33,7 @@ fn run_until(
     while !over.load(Ordering::Relaxed) {
         survive(|| run(event_loop, &mut dice));
         if event_loop.stopped() {
-            thread::sleep(Duration::from_micros(100));
+            let_time_pass(Duration::from_micros(100), "another thread resets the loop");
         }
     }
 }
@@ -55,7 +56,7 @@ fn disturb(over: &AtomicBool, event_loop: &EventLoop) -> usize {
     let called: &'static Count = for_ever();
     let mut rounds = 0;
     while !over.load(Ordering::Relaxed) {
-        thread::sleep(Duration::from_millis(5));
+        let_time_pass(Duration::from_millis(5), "the loop runs between two stops");
         match rounds % 4 {
             0 => event_loop.set_wakeup(|| _ = called.add(1)).unwrap(),
             2 => event_loop.clear_wakeup(),

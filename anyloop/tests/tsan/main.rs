@@ -21,8 +21,9 @@ mod traced;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
+
+use anyloop_testkit::wait::eventually_within;
 
 /// A number that any thread adds to. It orders nothing.
 #[derive(Debug, Default)]
@@ -43,17 +44,10 @@ fn for_ever<T: Default>() -> &'static T {
     Box::leak(Box::default())
 }
 
-/// Waits until it is so, while other threads run the loop. Counts its own steps, so that a process that
-/// was halted for a while is none the worse.
+/// Waits until it is so, while other threads run the loop. Under the sanitizer all takes longer.
 #[track_caller]
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..100_000 {
-        if is_so() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    panic!("waited in vain: {what}");
+fn wait(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(100), what, is_so);
 }
 
 /// The panic of a handler that panics on purpose.
