@@ -1,10 +1,12 @@
 //! Conversations that end as they should, and of which nothing may be lost.
 
+use anyloop_testkit::frames::{BINARY, PONG, TEXT};
+
 use crate::Failure;
 use crate::load::{Actor, Record, World};
 use crate::numbered::STREAMS;
 use crate::random::Random;
-use crate::wire::{BINARY, Incoming, PONG, TEXT, Wire};
+use crate::wire::{Incoming, Wire};
 
 /// Checks the numbers of what is pushed on a connection.
 pub(crate) struct Checker<'w> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::thread;
 use std::time::Duration;
 
 use anyloop::endpoint::{Handle, SendError, Sent, Unsent};
 use anyloop::proto::CloseCode;
+use anyloop_testkit::wait::let_time_pass;
 
 use crate::numbered::STREAMS;
 use crate::peer::Peer;
@@ -238,7 +238,7 @@ pub(crate) fn run_pusher(shared: &Shared, pusher: usize) {
             pushed |= feed.push(pusher, &mut payload);
         }
         if !pushed {
-            thread::sleep(Duration::from_millis(1)); // for peers to read
+            let_time_pass(Duration::from_millis(1), "peers read");
         }
     }
 }

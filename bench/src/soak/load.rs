@@ -7,11 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyloop_testkit::frames::TEXT;
+use anyloop_testkit::wait::let_time_pass;
+
 use crate::arguments::Arguments;
 use crate::clean::{self, Lasting};
 use crate::numbered::{Numbered, STREAMS};
 use crate::random::Random;
-use crate::wire::{Incoming, TEXT, Wire};
+use crate::wire::{Incoming, Wire};
 use crate::{Failure, rough, slow};
 
 /// After so many failures it is given up.
@@ -157,7 +160,7 @@ impl<'w> Actor<'w> {
             if answer != not_yet {
                 return Ok(answer);
             }
-            thread::sleep(Duration::from_millis(1));
+            let_time_pass(Duration::from_millis(1), "the server does what it is asked about");
         }
         Err(format!("{question}: still {not_yet}").into())
     }

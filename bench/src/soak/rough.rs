@@ -1,13 +1,17 @@
 //! Conversations that end as they should not.
 
+use anyloop_proto::Role;
+use anyloop_testkit::frames::{BINARY, TEXT, declare, text};
+use anyloop_testkit::requests::request;
+
 use crate::Failure;
 use crate::clean::{Checker, payload, read_to_close, send_some};
 use crate::load::Actor;
-use crate::wire::{BINARY, End, Incoming, TEXT, Wire, request};
+use crate::wire::{End, Incoming, Wire};
 
-/// Part of a message of 1,000 bytes, masked with zeros.
+/// Part of a message of 1,000 bytes.
 fn half_a_message() -> Vec<u8> {
-    [&[0x82, 0xfe, 0x03, 0xe8, 0, 0, 0, 0][..], &[7; 300]].concat()
+    [declare(0x82, 1000, Role::Client), vec![7; 300]].concat()
 }
 
 /// The beginning of some bytes: not nothing, and not all.
@@ -132,10 +136,10 @@ pub(crate) fn garbage(actor: &mut Actor<'_>) -> Result<(), Failure> {
         }
         // Frames that are, each in its way, none: not masked, with a bit that is reserved, with bytes
         // that are no text, and too long.
-        3 => refused(actor, &[0x81, 0x02, b'h', b'i'], 1002),
-        4 => refused(actor, &[0xc1, 0x80, 0, 0, 0, 0], 1002),
-        5 => refused(actor, &[0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007),
-        6 => refused(actor, &[0x82, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 1, 2, 3, 4], 1009),
+        3 => refused(actor, &text("hi").bytes(Role::Server), 1002),
+        4 => refused(actor, &text("").rsv(0x40).bytes(Role::Client), 1002),
+        5 => refused(actor, &text(b"\xc3\x28").bytes(Role::Client), 1007),
+        6 => refused(actor, &declare(0x82, 1 << 40, Role::Client), 1009),
         // Whatever these may be.
         _ => {
             let mut wire = actor.open_unrecorded("/echo/0")?;

@@ -3,30 +3,20 @@
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::thread;
 use std::time::Duration;
 
+use anyloop_testkit::frames::{BINARY, CLOSE, Header, PING, PONG, TEXT};
+use anyloop_testkit::requests::{ACCEPT, SWITCHING, field, head_end, request};
+use anyloop_testkit::wait::let_time_pass;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::Failure;
 use crate::frames;
 use crate::random::Random;
 
-/// The example of RFC 6455, section 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-/// The header that answers [`KEY`].
-const ACCEPT: &str = "\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n";
-
 /// How long to wait for what must come; and how often, since the time goes on where a process is stopped.
 const PATIENCE: Duration = Duration::from_secs(15);
 const TRIES: usize = 3;
-
-pub(crate) const TEXT: u8 = 1;
-pub(crate) const BINARY: u8 = 2;
-pub(crate) const CLOSE: u8 = 8;
-const PING: u8 = 9;
-pub(crate) const PONG: u8 = 10;
 
 /// A connection.
 pub(crate) struct Wire {
@@ -69,14 +59,6 @@ pub(crate) enum End {
     Reset,
 }
 
-/// A request for a WebSocket.
-pub(crate) fn request(path: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-}
-
 impl Wire {
     /// A connection without a handshake.
     pub(crate) fn connect(address: SocketAddr, seed: u64) -> Result<Self, Failure> {
@@ -86,7 +68,7 @@ impl Wire {
                 // All ports are taken by connections that were just closed.
                 Err(error) if error.kind() == ErrorKind::AddrNotAvailable && tries < 2000 => {
                     tries += 1;
-                    thread::sleep(Duration::from_millis(5));
+                    let_time_pass(Duration::from_millis(5), "the system frees ports");
                 }
                 stream => break stream.map_err(|error| format!("connecting: {error}"))?,
             }
@@ -109,8 +91,8 @@ impl Wire {
     pub(crate) fn open(address: SocketAddr, path: &str, seed: u64) -> Result<Self, Failure> {
         let mut wire = Self::connect(address, seed)?;
         wire.send_raw(request(path).as_bytes())?;
-        let head = wire.head()?.to_ascii_lowercase();
-        if head.starts_with("http/1.1 101 ") && head.contains(ACCEPT) {
+        let head = wire.head()?;
+        if head.starts_with(SWITCHING) && field(&head, "Sec-WebSocket-Accept") == Some(ACCEPT) {
             Ok(wire)
         } else {
             Err(format!("the handshake was answered with {head:?}").into())
@@ -120,9 +102,9 @@ impl Wire {
     /// The head of a response.
     fn head(&mut self) -> Result<String, Failure> {
         loop {
-            if let Some(end) = self.input.windows(4).position(|four| four == b"\r\n\r\n") {
-                self.at = end + 4;
-                return Ok(String::from_utf8(self.input[..end + 2].to_vec())?);
+            if let Some(end) = head_end(&self.input) {
+                self.at = end;
+                return Ok(String::from_utf8(self.input[..end].to_vec())?);
             }
             if let Some(end) = self.read()? {
                 return Err(format!("{end:?} in the handshake").into());
@@ -230,25 +212,14 @@ impl Wire {
     /// The next frame, if it is whole: its opcode, and where its payload lies.
     fn whole(&self) -> Result<Option<(u8, usize, usize)>, Failure> {
         let frame = &self.input[self.at..];
-        let [first, second, rest @ ..] = frame else { return Ok(None) };
-        if first & 0xf0 != 0x80 || second & 0x80 != 0 {
-            return Err(format!("a frame that begins with {first:#04x} {second:#04x}").into());
+        let Some(header) = Header::parse(frame) else { return Ok(None) };
+        let Header { fin, rsv, opcode, key, payload_len, size } = header;
+        if !fin || rsv != 0 || key.is_some() {
+            return Err(format!("a frame that no server may send: {header:x?}").into());
         }
-        let (header, length) = match second {
-            126 => match rest.first_chunk() {
-                Some(length) => (4, u64::from(u16::from_be_bytes(*length))),
-                None => return Ok(None),
-            },
-            127 => match rest.first_chunk() {
-                Some(length) => (10, u64::from_be_bytes(*length)),
-                None => return Ok(None),
-            },
-            length => (2, u64::from(*length)),
-        };
-        let length = usize::try_from(length)?;
-        let is_whole = frame.len() - header.min(frame.len()) >= length;
-        let start = self.at + header;
-        Ok(is_whole.then_some((first & 0x0f, start, start + length)))
+        let length = usize::try_from(payload_len)?;
+        let start = self.at + size;
+        Ok((frame.len() - size >= length).then_some((opcode, start, start + length)))
     }
 
     /// A pong with this payload must be next.
