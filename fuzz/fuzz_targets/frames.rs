@@ -9,8 +9,8 @@
 use anyloop_fuzz::arrival::Cuts;
 use anyloop_fuzz::config;
 use anyloop_fuzz::subject::{Reading, Subject};
-use anyloop_fuzz::wire::Frame;
 use anyloop_proto::{Cause, Failure, Role};
+use anyloop_testkit::frames::{Frame, KEY};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -131,7 +131,7 @@ fn frames(data: &mut Unstructured<'_>, masked: bool) -> arbitrary::Result<Vec<u8
             payload = payload.repeat(data.int_in_range(1..=100)?);
         }
         let masked = if what & 0x10 == 0 { masked } else { data.arbitrary()? };
-        bytes.extend(Frame { fin, rsv, opcode, payload }.bytes(masked));
+        bytes.extend(Frame { fin, rsv, opcode, payload }.masked_bytes(masked.then_some(KEY)));
     }
     Ok(bytes)
 }

@@ -8,8 +8,8 @@
 use anyloop_fuzz::arrival::Cuts;
 use anyloop_fuzz::config;
 use anyloop_fuzz::subject::{Reading, Seen, Subject};
-use anyloop_fuzz::wire::Frame;
 use anyloop_proto::{Cause, Kind, Role};
+use anyloop_testkit::frames::{Frame, KEY};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -87,7 +87,8 @@ fn message(text: &[u8], options: &Options) -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut arrived) = (Vec::new(), vec![0]);
     for (i, payload) in fragments.iter().enumerate() {
         let (opcode, fin) = (u8::from(i == 0), i == fragments.len() - 1);
-        let frame = Frame { fin, rsv: 0, opcode, payload: payload.to_vec() }.bytes(options.server);
+        let frame = Frame { fin, rsv: 0, opcode, payload: payload.to_vec() }
+            .masked_bytes(options.server.then_some(KEY));
         let before = arrived[bytes.len()];
         arrived.extend(std::iter::repeat_n(before, frame.len() - payload.len()));
         arrived.extend(before + 1..=before + payload.len());

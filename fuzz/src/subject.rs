@@ -7,11 +7,12 @@ use anyloop_proto::{
     BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Kind, Message, Role,
     Shutdown, State,
 };
+use anyloop_testkit::frames::Frame;
 use arbitrary::Arbitrary;
 
 use crate::START;
 use crate::toy;
-use crate::wire::{Frame, Reader};
+use crate::wire::Reader;
 
 /// An event, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
