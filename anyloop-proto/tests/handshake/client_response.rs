@@ -157,7 +157,7 @@ fn rfc9112_6_3_a_1xx_ends_with_its_head() {
         "Transfer-Encoding: chunked\r\n",
         "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n",
     ] {
-        let head = swap(SAMPLE_RESPONSE, "\r\n\r\n", &format!("\r\n{lines}\r\n"));
+        let head = replaced(SAMPLE_RESPONSE, "\r\n\r\n", &format!("\r\n{lines}\r\n"));
         let interim = format!("HTTP/1.1 103 Early Hints\r\n{lines}\r\n");
         let mut options = client_options();
         options.subprotocols = vec!["chat".into()];
@@ -182,7 +182,7 @@ fn rfc9112_5_2_a_folded_field_is_taken_for_spaces() {
     }
     // The last field, and one in whose value it shows; in pieces of any size.
     let value = "one \t\r\n\t two\r\n three";
-    let response = swap(SAMPLE_RESPONSE, "\r\n\r\n", &format!("\r\nX: {value}\r\n \r\n\r\n"));
+    let response = replaced(SAMPLE_RESPONSE, "\r\n\r\n", &format!("\r\nX: {value}\r\n \r\n\r\n"));
     for size in 1..response.len() {
         let mut options = client_options();
         options.subprotocols = vec!["chat".into()];

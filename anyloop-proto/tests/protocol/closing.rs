@@ -410,7 +410,7 @@ fn pitfall_a_peer_that_closes_and_does_not_read_is_no_clean_end() {
         pair.side(role).link.stalled = true; // what this side sends is not read
         let begin = pair.now;
         pair.act(role, |subject| subject.send(&[0; 100_000][..]).unwrap());
-        pair.forge(crate::wire::other(role), &[close(1000, "")]);
+        pair.forge(other(role), &[close(1000, "")]);
         while !pair.side(role).closed {
             assert!(pair.step());
         }
