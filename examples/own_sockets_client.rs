@@ -120,9 +120,7 @@ fn converse(
 /// Says why the connection ended, where it was not we who closed it.
 fn tell_ending(connection: &Connection) {
     let Some(ending) = connection.ending() else { return };
-    if ending.by == Party::Peer
-        && let Some(frame) = ending.received
-    {
+    if let (Party::Peer, Some(frame)) = (ending.by, ending.received) {
         let code = frame.code.map_or_else(|| "no code".to_string(), |code| code.to_string());
         eprintln!("closed by the peer: {code} {:?}", frame.reason); // quoted: it is not ours
     }

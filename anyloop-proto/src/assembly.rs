@@ -35,9 +35,10 @@ impl Assembly {
 
     /// Takes memory from `pool`, where there is none yet: `arrived` bytes are the first.
     pub(crate) fn provide(&mut self, pool: Option<&mut BufferPool>, arrived: usize) {
-        if let Some(pool) = pool
-            && self.buffer.capacity() == 0
-        {
+        if self.buffer.capacity() > 0 {
+            return;
+        }
+        if let Some(pool) = pool {
             self.buffer = pool.get_buffer(arrived);
         }
     }
@@ -93,7 +94,7 @@ impl Assembly {
     }
 
     /// For a message of so many bytes there is memory.
-    const fn capacity(&self) -> usize {
+    fn capacity(&self) -> usize {
         self.buffer.capacity() - self.start
     }
 
@@ -293,7 +294,8 @@ impl<T> Pile<T> {
     }
 
     fn pop_if(&mut self, predicate: impl FnOnce(&mut T) -> bool) -> Option<T> {
-        let item = self.items.pop_if(predicate);
+        let matches = self.items.last_mut().is_some_and(predicate);
+        let item = if matches { self.items.pop() } else { None };
         self.untouched = self.untouched.min(self.items.len());
         item
     }

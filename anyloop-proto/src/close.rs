@@ -137,5 +137,9 @@ impl<'p> CloseFrame<&'p str> {
 /// ```
 #[must_use]
 pub fn truncate_reason(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON)]
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
 }

@@ -8,6 +8,7 @@ extern crate std;
 
 mod assembly;
 mod close;
+mod cold;
 mod config;
 mod connection;
 mod error;

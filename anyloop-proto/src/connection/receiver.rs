@@ -1,12 +1,12 @@
 //! The receiving half of a connection.
 
 use alloc::boxed::Box;
-use core::hint::cold_path;
 use core::time::Duration;
 
 use super::sender::Sender;
 use crate::assembly::{Assembly, BufferPool};
 use crate::close::CloseFrame;
+use crate::cold::cold_path;
 use crate::config::Role;
 use crate::error::{Cause, ExtensionError, Failure, State};
 use crate::extension::Part;
@@ -306,9 +306,7 @@ impl Receiver {
             if !between && self.step != Step::Finished {
                 return;
             }
-            if let Some(partial) = self.partial.take()
-                && let Some(pool) = input.pool()
-            {
+            if let (Some(partial), Some(pool)) = (self.partial.take(), input.pool()) {
                 pool.put(partial);
             }
         }
@@ -330,15 +328,14 @@ impl Receiver {
             return Ok(found);
         }
         loop {
-            let found = if let Some(partial) = self.partial.as_deref_mut()
-                && let Place::Payload { remaining, key, opcode, fin } = partial.place
-            {
+            let place = self.partial.as_deref().map(|partial| partial.place);
+            let found = if let Some(Place::Payload { remaining, key, opcode, fin }) = place {
                 if input.is_empty() && remaining > 0 {
                     return Ok(Found::Nothing);
                 }
                 let bytes = take_unmasked(input, remaining, key, sender.role);
                 let rest = remaining - bytes.len() as u64;
-                partial.place = Place::payload(rest, key, bytes.len(), opcode, fin);
+                self.partial(input).place = Place::payload(rest, key, bytes.len(), opcode, fin);
                 if opcode.is_control() {
                     self.control_part(opcode, bytes, rest == 0)
                 } else {
@@ -370,11 +367,11 @@ impl Receiver {
             Some(Place::Header { bytes, len }) => (bytes, usize::from(len)),
             _ => ([0; MAX_HEADER_SIZE], 0),
         };
-        if len == 0
-            && let Head::Complete { header, size } = FrameHeader::decode(input.rest(), limits)?
-        {
-            input.take(size);
-            return Ok(Some(header));
+        if len == 0 {
+            if let Head::Complete { header, size } = FrameHeader::decode(input.rest(), limits)? {
+                input.take(size);
+                return Ok(Some(header));
+            }
         }
         while let &mut [byte] = input.take(1) {
             bytes[len] = byte;

@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::hint::cold_path;
 
 use super::keepalive::Ping;
 use crate::close::{CloseCode, CloseFrame, MAX_REASON, truncate_reason};
+use crate::cold::cold_path;
 use crate::config::{Config, Role};
 use crate::error::{Failure, SendError, State};
 use crate::extension::{Decoder, Encoder};
@@ -186,10 +186,10 @@ impl Sender {
     /// As [`send`](Self::send).
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         self.ready_for_message()?;
-        if let Some(rare) = self.rare.as_deref_mut()
-            && let Some(encoder) = &mut rare.encoder
-        {
-            rare.encoding = encoder.begin(kind, None);
+        if let Some(rare) = self.rare.as_deref_mut() {
+            if let Some(encoder) = &mut rare.encoder {
+                rare.encoding = encoder.begin(kind, None);
+            }
         }
         self.set_piece(Piece::First(kind));
         Ok(())
@@ -352,11 +352,11 @@ impl Sender {
 
     /// The peer has read something: sends the pong that was held, if the output is not blocked.
     pub(super) fn release_pong(&mut self, out: &mut dyn Output) {
-        let held = self.rare.as_deref_mut().map(|rare| &mut rare.held_pong);
-        if let Some(held) = held
-            && !out.is_blocked()
-            && let Some(payload) = held.take()
-        {
+        let Some(rare) = self.rare.as_deref_mut() else { return };
+        if out.is_blocked() {
+            return;
+        }
+        if let Some(payload) = rare.held_pong.take() {
             self.pong_or_hold(&payload, out);
         }
     }
@@ -391,10 +391,10 @@ impl Sender {
     /// Fails the connection (RFC 6455 §7.1.7): a Close frame with the code, if none was sent yet,
     /// and nothing more.
     pub(super) fn fail(&mut self, failure: Failure, now: Instant, out: &mut dyn Output) {
-        if self.state == State::Open
-            && let Some(code) = failure.close_code()
-        {
-            self.send_close(Some(code), failure.cause().reason(), now, out);
+        if self.state == State::Open {
+            if let Some(code) = failure.close_code() {
+                self.send_close(Some(code), failure.cause().reason(), now, out);
+            }
         }
         self.set_state(State::Failed);
         let timeout = self.config.close_timeout;

@@ -23,12 +23,12 @@ pub fn mask(payload: &mut [u8], key: [u8; 4]) {
     let key = u64::from(u32::from_ne_bytes(key));
     let word = key << 32 | key;
 
-    let (blocks, rest) = payload.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        xor(block, word);
+    let mut blocks = payload.chunks_exact_mut(BLOCK);
+    for block in &mut blocks {
+        xor_first::<BLOCK>(block, word);
     }
     // What is left of a block, by halves.
-    let rest = xor_first::<128>(rest, word);
+    let rest = xor_first::<128>(blocks.into_remainder(), word);
     let rest = xor_first::<64>(rest, word);
     let rest = xor_first::<32>(rest, word);
     let rest = xor_first::<16>(rest, word);
@@ -77,12 +77,13 @@ fn xor_first<const N: usize>(payload: &mut [u8], word: u64) -> &mut [u8] {
 #[inline(always)]
 fn xor<const N: usize>(block: &mut [u8; N], word: u64) {
     let mut words = [0u64; BLOCK / WORD];
-    let (bytes, _) = block.as_chunks_mut::<WORD>();
-    for (value, bytes) in words.iter_mut().zip(bytes.iter()) {
-        *value = u64::from_ne_bytes(*bytes) ^ word;
+    for (value, bytes) in words.iter_mut().zip(block.chunks_exact(WORD)) {
+        let mut loaded = [0; WORD];
+        loaded.copy_from_slice(bytes);
+        *value = u64::from_ne_bytes(loaded) ^ word;
     }
-    for (bytes, value) in bytes.iter_mut().zip(words) {
-        *bytes = value.to_ne_bytes();
+    for (bytes, value) in block.chunks_exact_mut(WORD).zip(words) {
+        bytes.copy_from_slice(&value.to_ne_bytes());
     }
 }
 

@@ -86,10 +86,10 @@ pub(super) fn write(
     if !offers.is_empty() {
         head = head.field("Sec-WebSocket-Extensions", offers.join(", "));
     }
-    if let Some(authorization) = target.authorization()
-        && !options.headers.contains_key(header::AUTHORIZATION)
-    {
-        head = head.field("Authorization", authorization);
+    if !options.headers.contains_key(header::AUTHORIZATION) {
+        if let Some(authorization) = target.authorization() {
+            head = head.field("Authorization", authorization);
+        }
     }
     for (name, value) in options.headers.iter().filter(|(name, _)| *name != header::HOST) {
         head = head.field(name.as_str(), value);

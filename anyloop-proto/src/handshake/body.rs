@@ -201,7 +201,7 @@ impl Body {
         })
     }
 
-    const fn pass_over(&mut self) -> Result<(), HandshakeError> {
+    fn pass_over(&mut self) -> Result<(), HandshakeError> {
         self.overhead += 1;
         let (any, each) = MAX_OVERHEAD;
         if self.overhead > self.bytes.len().saturating_mul(each).saturating_add(any) {

@@ -139,7 +139,7 @@ fn messages_are_decoded_however_they_are_cut() {
                 let mut subject = subject(role);
                 bytes.chunks(chunk).for_each(|chunk| subject.feed(chunk));
                 assert_eq!(subject.failures, [], "{cuts:?}");
-                assert_eq!(subject.seen(), [Seen::text(str::from_utf8(payload).unwrap())]);
+                assert_eq!(subject.seen(), [Seen::text(std::str::from_utf8(payload).unwrap())]);
 
                 let mut subject = streaming(role, 1000);
                 bytes.chunks(chunk).for_each(|chunk| subject.feed(chunk));

@@ -384,9 +384,8 @@ impl Pair {
                 assert!(!ending.clean);
             }
             let (frames, rest) = frames::read(&side.link.carried, role);
-            if !side.forged
-                && let Some(at) = frames.iter().position(|frame| frame.opcode == 0x8)
-            {
+            let close = frames.iter().position(|frame| frame.opcode == 0x8);
+            if let Some(at) = close.filter(|_| !side.forged) {
                 assert_eq!(at, frames.len() - 1, "{role:?} sends after its Close: {frames:?}");
                 assert!(rest.is_empty(), "{role:?} sends after its Close: {rest:x?}");
             }

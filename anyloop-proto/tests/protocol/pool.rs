@@ -132,7 +132,7 @@ fn a_large_payload_is_received_in_place() {
                 assert!(rest.len() < 4096, "{} bytes had to be copied", rest.len());
                 subject.feed(rest);
                 let expected = if frame.opcode == 1 {
-                    Seen::text(str::from_utf8(&whole).unwrap())
+                    Seen::text(std::str::from_utf8(&whole).unwrap())
                 } else {
                     Seen::binary(&whole)
                 };

@@ -292,7 +292,7 @@ proptest! {
         from.out.shortcuts = shortcuts;
         let mut expected = Vec::new();
         for (binary, payload, pieces) in &messages {
-            let text = str::from_utf8(payload).ok().filter(|_| !binary);
+            let text = std::str::from_utf8(payload).ok().filter(|_| !binary);
             let kind = if text.is_some() { Kind::Text } else { Kind::Binary };
             if pieces.is_empty() {
                 match text {

@@ -194,10 +194,8 @@ impl Subject {
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let mut rest = &mut bytes[..];
-        while let Reading::InPlace(_) = self.reading
-            && !rest.is_empty()
-            && let Some(room) = self.connection.receiver.want()
-        {
+        while matches!(self.reading, Reading::InPlace(_)) && !rest.is_empty() {
+            let Some(room) = self.connection.receiver.want() else { break };
             let n = room.len().min(rest.len());
             room[..n].copy_from_slice(&rest[..n]);
             self.connection.receiver.filled(n);
@@ -218,9 +216,7 @@ impl Subject {
             match receiver.next(sender, &mut input, *now, out) {
                 Ok(Some(event)) => {
                     self.events.push(Seen::from(&event));
-                    if self.echo
-                        && let Event::Message(message) = event
-                    {
+                    if let (true, Event::Message(message)) = (self.echo, event) {
                         let _ = sender.send(message, out); // a Close may have gone out
                     }
                 }
