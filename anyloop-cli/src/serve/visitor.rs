@@ -3,12 +3,13 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{Context, HandlerFactory, Sent, ServerSettings, Verdict};
+use anyloop::endpoint::{Context, Counters, HandlerFactory, Sent, ServerSettings, Verdict};
 use anyloop::net::Net;
 use anyloop::proto::handshake::http::{HeaderValue, Method, Response, StatusCode, header};
 use anyloop::proto::handshake::{Accept, Request};
 use anyloop::proto::{Ending, Message};
 use anyloop::{Handler, Server};
+use serde::Serialize;
 
 use super::broadcast::Broadcast;
 use crate::stdio;
@@ -195,7 +196,8 @@ impl Place {
         let Some(server) = server.upgrade() else { return };
         // One who does not read them misses some.
         if context.buffered_amount() == 0 {
-            let _ = context.send(counters(&server, since.elapsed()).as_str());
+            let stats = Stats::new(&server.counters(), since.elapsed());
+            let _ = context.send(stats.line().as_str());
         }
         context.set_timer(PERIOD, |visitor, context| {
             if let Visitor::At(place) = visitor {
@@ -205,28 +207,47 @@ impl Place {
     }
 }
 
-/// The counters as a line of JSON.
-fn counters(server: &VisitorServer, uptime: Duration) -> String {
-    let counters = server.counters();
-    let begun = counters.made;
-    let over = counters.failed + counters.closed + counters.http;
-    format!(
-        "{{\"uptime\":{:.3},\"connections\":{},\"open\":{},\"made\":{},\"opened\":{},\"failed\":{},\
-         \"closed\":{},\"http\":{},\"messages_received\":{},\"bytes_received\":{},\
-         \"messages_sent\":{},\"bytes_sent\":{}}}",
-        uptime.as_secs_f64(),
-        begun.saturating_sub(over),
-        counters.opened.saturating_sub(counters.closed),
-        counters.made,
-        counters.opened,
-        counters.failed,
-        counters.closed,
-        counters.http,
-        counters.messages_received,
-        counters.bytes_received,
-        counters.messages_sent,
-        counters.bytes_sent,
-    )
+/// The counters, with a few sums, as `/stats` tells them.
+#[derive(Serialize)]
+struct Stats {
+    /// In seconds.
+    uptime: f64,
+    connections: u64,
+    open: u64,
+    made: u64,
+    opened: u64,
+    failed: u64,
+    closed: u64,
+    http: u64,
+    messages_received: u64,
+    bytes_received: u64,
+    messages_sent: u64,
+    bytes_sent: u64,
+}
+
+impl Stats {
+    fn new(counters: &Counters, uptime: Duration) -> Self {
+        let over = counters.failed + counters.closed + counters.http;
+        Self {
+            uptime: uptime.as_millis() as f64 / 1000.0,
+            connections: counters.made.saturating_sub(over),
+            open: counters.opened.saturating_sub(counters.closed),
+            made: counters.made,
+            opened: counters.opened,
+            failed: counters.failed,
+            closed: counters.closed,
+            http: counters.http,
+            messages_received: counters.messages_received,
+            bytes_received: counters.bytes_received,
+            messages_sent: counters.messages_sent,
+            bytes_sent: counters.bytes_sent,
+        }
+    }
+
+    /// One line of JSON.
+    fn line(&self) -> String {
+        serde_json::to_string(self).expect("numbers can be serialized")
+    }
 }
 
 fn not_found() -> Verdict {

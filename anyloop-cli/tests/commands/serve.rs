@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyloop::proto::handshake::http::StatusCode;
 use rustix::process::Signal;
+use serde_json::{Map, Value, json};
 
 use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, field, frame};
 use crate::program::{Folder, Running, Server, anyloop, output, shell};
@@ -173,21 +174,19 @@ fn stats_tells_the_counters_each_second() {
     let mut line = || {
         let (opcode, line) = client.receive().expect("a line");
         assert_eq!(opcode, TEXT);
-        let line = String::from_utf8(line).expect("it is text");
-        let numbers = line.strip_prefix("{\"uptime\":").expect(&line);
-        let (uptime, numbers) = numbers.split_once(',').expect(&line);
+        let mut numbers: Map<String, Value> = serde_json::from_slice(&line).expect("it is JSON");
+        let uptime = numbers.remove("uptime").and_then(|uptime| uptime.as_f64()).expect("a number");
         // In milliseconds, which can be counted.
-        let uptime = uptime.parse::<f64>().expect(&line) * 1000.0;
-        (uptime.round() as u64, numbers.to_string())
+        ((uptime * 1000.0).round() as u64, Value::from(numbers))
     };
     // The server may not have seen all of it yet.
-    let settled = (0..30).map(|_| line()).find(|(_, numbers)| numbers.contains("\"failed\":1"));
+    let settled = (0..30).map(|_| line()).find(|(_, numbers)| numbers["failed"] == 1);
     let (first, numbers) = settled.expect("it tells of what has failed");
-    assert_eq!(
-        numbers,
-        "\"connections\":1,\"open\":1,\"made\":3,\"opened\":2,\"failed\":1,\"closed\":1,\"http\":0,\
-         \"messages_received\":1,\"bytes_received\":5,\"messages_sent\":1,\"bytes_sent\":5}"
-    );
+    let expected = json!({
+        "connections": 1, "open": 1, "made": 3, "opened": 2, "failed": 1, "closed": 1, "http": 0,
+        "messages_received": 1, "bytes_received": 5, "messages_sent": 1, "bytes_sent": 5,
+    });
+    assert_eq!(numbers, expected);
     let (second, again) = line();
     assert_eq!(again, numbers);
     assert!(second >= first + 1000, "{first} and {second}");

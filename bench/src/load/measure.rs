@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
+use serde_json::Value;
 
 use crate::arguments::Arguments;
 use crate::process::{self, Times};
@@ -145,24 +146,18 @@ impl Figures {
 
     /// An object in one line. What was not measured is `null`.
     fn json(&self) -> String {
-        let number =
-            |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |n| format!("{n:.6}"));
-        let server = |time: fn(Times) -> Duration| {
-            number(self.server.map(|server| time(server).as_secs_f64()))
-        };
         let Unit(one, several) = self.unit;
-        format!(
-            "{{\"{several}\": {}, \"seconds\": {:.6}, \"{several}_per_second\": {:.1}, \
-             \"server_cpu_seconds\": {}, \"server_wait_seconds\": {}, \
-             \"load_wait_seconds\": {:.6}, \"server_cpu_us_per_{one}\": {}}}",
-            self.count,
-            self.wall.as_secs_f64(),
-            self.rate(),
-            server(|times| times.cpu),
-            server(|times| times.wait),
-            self.own.wait.as_secs_f64(),
-            number(self.cost()),
-        )
+        let server = |time: fn(Times) -> Duration| self.server.map(|it| time(it).as_secs_f64());
+        let mut object = serde_json::Map::new();
+        let mut put = |name: String, value: Value| _ = object.insert(name, value);
+        put(several.to_string(), self.count.into());
+        put("seconds".to_string(), self.wall.as_secs_f64().into());
+        put(format!("{several}_per_second"), self.rate().into());
+        put("server_cpu_seconds".to_string(), server(|times| times.cpu).into());
+        put("server_wait_seconds".to_string(), server(|times| times.wait).into());
+        put("load_wait_seconds".to_string(), self.own.wait.as_secs_f64().into());
+        put(format!("server_cpu_us_per_{one}"), self.cost().into());
+        Value::Object(object).to_string()
     }
 }
 

@@ -95,7 +95,7 @@ impl World {
 
     fn figures(&self) -> String {
         let (connections, messages) = (self.connections.load(SeqCst), self.messages.load(SeqCst));
-        format!("{{\"connections\": {connections}, \"messages\": {messages}}}")
+        serde_json::json!({ "connections": connections, "messages": messages }).to_string()
     }
 }
 

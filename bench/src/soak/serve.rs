@@ -15,6 +15,7 @@ use anyloop::event_loop::LoopHandle;
 use anyloop::net::Net;
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 use anyloop::{EventLoop, Server};
+use serde_json::json;
 
 use crate::Failure;
 use crate::arguments::Arguments;
@@ -309,21 +310,20 @@ fn status<F: HandlerFactory<Handler = Peer>>(
     let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
     let over = sum(|it| it.failed) + sum(|it| it.http) + sum(|it| it.closed);
-    format!(
-        "{{\"made\": {}, \"alive\": {}, \"opened\": {}, \"failed\": {}, \"http\": {}, \
-         \"received\": {}, \"sent\": {}, \"calls\": {}, \"feeds\": {}, \"records\": {}, \"heap\": {}}}",
-        sum(|it| it.made),
-        sum(|it| it.made).saturating_sub(over),
-        sum(|it| it.opened),
-        sum(|it| it.failed),
-        sum(|it| it.http),
-        shared.calls.messages.load(SeqCst),
-        sum(|it| it.messages_sent),
-        shared.calls.all.load(SeqCst),
-        shared.pushed.begun.load(SeqCst) - shared.pushed.over.load(SeqCst),
-        lock(&shared.records).len(),
-        heap::in_use(),
-    )
+    json!({
+        "made": sum(|it| it.made),
+        "alive": sum(|it| it.made).saturating_sub(over),
+        "opened": sum(|it| it.opened),
+        "failed": sum(|it| it.failed),
+        "http": sum(|it| it.http),
+        "received": shared.calls.messages.load(SeqCst),
+        "sent": sum(|it| it.messages_sent),
+        "calls": shared.calls.all.load(SeqCst),
+        "feeds": shared.pushed.begun.load(SeqCst) - shared.pushed.over.load(SeqCst),
+        "records": lock(&shared.records).len(),
+        "heap": heap::in_use(),
+    })
+    .to_string()
 }
 
 /// Whether the sums are right when all is over, and the run calls have made so many calls.
