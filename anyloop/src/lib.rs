@@ -35,10 +35,10 @@ pub use event_loop::{EventLoop, LocalEventLoop};
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
 
 /// Compiles and runs what the guide shows.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/io-strategy.md")]
+#[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;
