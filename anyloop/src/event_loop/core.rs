@@ -1,10 +1,10 @@
 //! What is ready, what is due, and where the sources are: all that lies under the loop's lock.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use anyloop_proto::Instant;
 
+use super::deadlines::Deadlines;
 use super::engine::Engine;
 use super::kind::Kind;
 use super::reactor;
@@ -12,7 +12,6 @@ use super::remote::{Mail, Remote};
 use super::slots::Slots;
 use super::source::{Events, Token};
 use super::timers::Timers;
-use super::wheel::Wheel;
 use crate::sync::thread::{self, ThreadId};
 
 /// Room for so many jobs is kept when there are none.
@@ -38,9 +37,8 @@ pub(super) struct Core<K: Kind> {
     /// Somebody has left it to the leader, which may have looked before.
     pub(super) left_to_leader: bool,
     pub(super) timers: Timers<K>,
-    /// Deadlines of sources: far ones coarsely, near ones exactly.
-    pub(super) wheel: Wheel,
-    pub(super) near: BinaryHeap<Reverse<(Instant, u32, u16)>>,
+    /// The deadlines of sources.
+    deadlines: Deadlines,
     /// When memory is to be trimmed that no runner has in use.
     trim_at: Option<Instant>,
     /// A runner looks at the sockets, or sleeps there.
@@ -87,8 +85,7 @@ impl<K: Kind> Core<K> {
             look_again: false,
             left_to_leader: false,
             timers: Timers::new(),
-            wheel: Wheel::new(now),
-            near: BinaryHeap::new(),
+            deadlines: Deadlines::new(now),
             trim_at: None,
             has_leader: false,
             leader_until: None,
@@ -152,9 +149,7 @@ impl<K: Kind> Core<K> {
             self.ring.shrink_to(KEPT);
             self.expired.shrink_to(KEPT);
         }
-        if self.near.len() < KEPT && self.near.capacity() > 4 * KEPT {
-            self.near.shrink_to(KEPT);
-        }
+        self.deadlines.shrink();
     }
 
     /// Whether there is something to do now.
@@ -180,14 +175,16 @@ impl<K: Kind> Core<K> {
         self.look_again = count + 1 >= reactor::CAPACITY;
     }
 
-    /// Has a source called at this time, or before.
-    #[cold]
-    pub(super) fn schedule(&mut self, token: Token, deadline: Instant, remote: &Remote) {
-        let Self { wheel, slots, near, .. } = self;
-        if !wheel.insert(slots, token.index, deadline) {
-            near.push(Reverse((deadline, token.index, token.generation)));
-        }
+    /// Sets the deadline of the source in slot `index`: the source is called at this time or before.
+    pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, remote: &Remote) {
+        self.deadlines.set(&mut self.slots, index, deadline);
         self.tell_leader(deadline, remote);
+    }
+
+    /// Frees slot `index`, whose source is over.
+    pub(super) fn release(&mut self, index: u32) {
+        self.deadlines.remove(&mut self.slots, index);
+        self.slots.release(index);
     }
 
     /// It knows only of the deadlines that were there before.
@@ -227,8 +224,7 @@ impl<K: Kind> Core<K> {
 
     /// When something is due for a source or the program.
     fn next_due(&self) -> Option<Instant> {
-        let near = self.near.peek().map(|Reverse((deadline, ..))| *deadline);
-        [self.timers.next_due(), self.wheel.next(), near].into_iter().flatten().min()
+        [self.timers.next_due(), self.deadlines.next()].into_iter().flatten().min()
     }
 
     /// A host has asked, and sleeps by what it is told, unless the alarm watches for it.
@@ -279,18 +275,12 @@ impl<K: Kind> Core<K> {
     /// What is due becomes ready, behind what has arrived: a pong that came in time counts.
     #[inline(never)]
     pub(super) fn expire(&mut self, now: Instant) {
-        let Self { slots, wheel, expired, ring, .. } = self;
-        wheel.expire(slots, now, expired);
+        let Self { slots, deadlines, expired, ring, .. } = self;
+        deadlines.expire(slots, now, expired);
         for index in expired.drain(..) {
             if slots.notify_slot(index, Events::DEADLINE) {
                 ring.push_back(index);
             }
-        }
-        while let Some(&Reverse((deadline, index, generation))) = self.near.peek()
-            && deadline <= now
-        {
-            self.near.pop();
-            self.notify(Token { index, generation }, Events::DEADLINE);
         }
         while let Some(f) = self.timers.take_due(now) {
             self.queue(Task::Due(f));

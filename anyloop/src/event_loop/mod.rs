@@ -2,6 +2,7 @@
 
 mod alarm;
 mod core;
+mod deadlines;
 mod engine;
 mod handle;
 mod kind;
@@ -23,7 +24,6 @@ mod stream_source;
 mod timers;
 #[cfg(unix)]
 mod watch;
-mod wheel;
 
 use std::fmt;
 use std::io;

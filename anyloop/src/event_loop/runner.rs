@@ -321,7 +321,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             }
         }
         if let Some(deadline) = deadline {
-            core.schedule(token, deadline, &self.engine.remote);
+            core.set_deadline(token.index, deadline, &self.engine.remote);
         }
         (core, panicked)
     }
@@ -333,9 +333,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     {
         let panicked = drop_caught(source);
         let mut core = self.engine.lock();
-        let Core { slots, wheel, .. } = &mut *core;
-        wheel.remove(slots, index);
-        slots.release(index);
+        core.release(index);
         self.engine.remote.finish_work();
         (core, panicked)
     }

@@ -1,8 +1,8 @@
 //! Where the sources are.
 
+use super::deadlines::{LinkedSlots, Links};
 use super::kind::Kind;
 use super::source::{Events, Token};
-use super::wheel::{self, Links};
 
 /// The sources of a loop, each in a slot with a number.
 pub(super) struct Slots<K: Kind> {
@@ -14,7 +14,7 @@ pub(super) struct Slots<K: Kind> {
 struct Slot<K: Kind> {
     /// Absent while it runs.
     source: Option<Box<K::Source>>,
-    /// Its deadline, in the wheel.
+    /// Its deadline.
     links: Links,
     /// How often the slot was used before; a token of another generation names nobody.
     generation: u16,
@@ -119,7 +119,7 @@ impl<K: Kind> Slots<K> {
         dirty || again
     }
 
-    /// The source that was here is no more. Its deadline must not be in the wheel.
+    /// The source that was here is no more. Its deadline must have been removed.
     pub(super) fn release(&mut self, index: u32) {
         let slot = &mut self.all[index as usize];
         slot.source = None;
@@ -148,7 +148,7 @@ impl<K: Kind> Slot<K> {
     }
 }
 
-impl<K: Kind> wheel::Slots for Slots<K> {
+impl<K: Kind> LinkedSlots for Slots<K> {
     fn links(&mut self, index: u32) -> &mut Links {
         &mut self.all[index as usize].links
     }

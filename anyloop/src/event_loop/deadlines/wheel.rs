@@ -1,15 +1,15 @@
-//! A coarse timing wheel for very many deadlines that are seldom reached.
+//! A hierarchical timing wheel for many deadlines that are seldom reached.
 //!
-//! Level `l` has 64 buckets of `64^l` ticks each. A deadline hangs at the level that its distance
-//! asks for, and comes when its bucket begins: early, and never late. The lists run through the
-//! slots of the caller, so that a deadline costs nothing beyond its [`Links`].
+//! Level `l` has 64 buckets of `64^l` ticks each. The distance of a deadline determines its level. The wheel
+//! yields a slot when its bucket begins: early, and never late. The lists of the buckets run through the slots
+//! of the caller, so a deadline takes no memory beyond its [`Links`].
 
 use anyloop_proto::Instant;
 use std::time::Duration;
 
 const TICK_BITS: u32 = 26;
 
-/// How coarse the wheel is: 2^26 ns, 67 ms.
+/// The resolution of the wheel: 2^26 ns, 67 ms.
 const TICK: Duration = Duration::from_nanos(1 << TICK_BITS);
 
 const LEVELS: usize = 4;
@@ -17,62 +17,88 @@ const DIGIT_BITS: u32 = 6;
 const BUCKETS: usize = 1 << DIGIT_BITS;
 const DIGIT: u64 = BUCKETS as u64 - 1;
 
-/// How far ahead the last bucket can lie, in ticks: 13 days.
+/// The distance of the last bucket, in ticks: 13 days.
 const HORIZON: u64 = (1 << (DIGIT_BITS * LEVELS as u32)) - 1;
 
 const NONE: u32 = u32::MAX;
-const NOWHERE: u16 = u16::MAX;
 
-/// Where the deadline of a slot hangs; by default nowhere.
+/// The value of [`Links::bucket`] for a slot without a deadline.
+const UNSET: u16 = u16::MAX;
+
+/// The value of [`Links::bucket`] for a slot whose exact deadline is in `next` and `prev`.
+const EXACT: u16 = u16::MAX - 1;
+
+/// The deadline of one slot: its place in the wheel, or the deadline itself, or (the default) none. 12 bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct Links {
+pub(in crate::event_loop) struct Links {
     next: u32,
     prev: u32,
     bucket: u16,
 }
 
-impl Default for Links {
-    fn default() -> Self {
-        Self { next: NONE, prev: NONE, bucket: NOWHERE }
+impl Links {
+    /// Links that store a deadline which is not in the wheel.
+    pub(super) const fn exact(deadline: Instant) -> Self {
+        let nanos = deadline.as_nanos();
+        Self { next: (nanos >> 32) as u32, prev: nanos as u32, bucket: EXACT }
+    }
+
+    /// The deadline that [`exact`](Self::exact) has stored.
+    pub(super) const fn as_exact(&self) -> Option<Instant> {
+        match self.bucket {
+            EXACT => Some(Instant::from_nanos((self.next as u64) << 32 | self.prev as u64)),
+            _ => None,
+        }
     }
 }
 
-/// The slots whose deadlines a wheel keeps.
+impl Default for Links {
+    fn default() -> Self {
+        Self { next: NONE, prev: NONE, bucket: UNSET }
+    }
+}
+
+/// Access to the links of the slots.
 ///
-/// An index is not `u32::MAX`. The links of a slot stay where they are while its deadline hangs:
-/// the slot is given up only after [`Wheel::remove`].
-pub(crate) trait Slots {
+/// An index is never `u32::MAX`. A slot that is in the wheel must be [removed](Wheel::remove) before its links
+/// are dropped or reset.
+pub(in crate::event_loop) trait LinkedSlots {
     /// The links of slot `index`.
     fn links(&mut self, index: u32) -> &mut Links;
 }
 
-/// The deadlines of the slots, one for each.
+/// Coarse deadlines of slots, at most one for each slot.
 ///
-/// It does not know the deadlines themselves. What [`expire`](Self::expire) yields is only to be
-/// looked at again: the caller compares the deadline with the time and inserts the slot anew if it
-/// is still far, which happens at most once per level. A deadline that moves away (as an idle
-/// timeout does with each message) may therefore stay where it hangs.
-pub(crate) struct Wheel {
+/// The wheel does not store the deadlines themselves. [`expire`](Self::expire) yields a slot early: the caller
+/// compares the slot's deadline with the time and inserts the slot again if the deadline is still ahead, which
+/// happens at most once per level. Therefore a deadline that moves to a later time may stay in its bucket.
+pub(super) struct Wheel {
     now: Instant,
-    /// The buckets that are not empty, a bit each.
+    /// One bit for each bucket that is not empty.
     occupied: [u64; LEVELS],
     /// The first slot of each bucket.
     heads: [u32; LEVELS * BUCKETS],
 }
 
 impl Wheel {
-    /// An empty wheel, which begins at `now`.
-    pub(crate) const fn new(now: Instant) -> Self {
+    /// An empty wheel whose time is `now`.
+    pub(super) const fn new(now: Instant) -> Self {
         Self { now, occupied: [0; LEVELS], heads: [NONE; LEVELS * BUCKETS] }
     }
 
-    /// Hangs slot `index`, wherever it hung before, so that it is yielded no later than `deadline`
-    /// rounded down to a tick. Beyond the horizon of 13 days it is yielded early.
+    /// Puts slot `index` into the bucket for `deadline`, in place of the deadline that it had. The slot is
+    /// yielded no later than `deadline` rounded down to a tick, and a deadline beyond the horizon of 13 days
+    /// is yielded early.
     ///
-    /// Returns false when less than a tick remains, counted from the last [`expire`](Self::expire):
-    /// then it hangs nowhere, and the caller needs something more exact.
+    /// Returns false if less than a tick remains, counted from the last [`expire`](Self::expire). Then the slot
+    /// is not in the wheel, and the caller needs an exact timer.
     #[must_use]
-    pub(crate) fn insert(&mut self, slots: &mut impl Slots, index: u32, deadline: Instant) -> bool {
+    pub(super) fn insert(
+        &mut self,
+        slots: &mut impl LinkedSlots,
+        index: u32,
+        deadline: Instant,
+    ) -> bool {
         debug_assert_ne!(index, NONE);
         self.remove(slots, index);
         if deadline - self.now < TICK {
@@ -95,10 +121,28 @@ impl Wheel {
         true
     }
 
-    /// Takes slot `index` off, if it hangs.
-    pub(crate) fn remove(&mut self, slots: &mut impl Slots, index: u32) {
+    /// Whether slot `index` is in a bucket that begins no later than `deadline`.
+    pub(super) fn covers(
+        &self,
+        slots: &mut impl LinkedSlots,
+        index: u32,
+        deadline: Instant,
+    ) -> bool {
+        let bucket = slots.links(index).bucket;
+        if bucket >= EXACT {
+            return false;
+        }
+        let (level, digit) = (bucket as usize / BUCKETS, u64::from(bucket) & DIGIT);
+        let shift = level as u32 * DIGIT_BITS;
+        let following = (ticks(self.now) >> shift) + 1;
+        let begin = (following + (digit.wrapping_sub(following) & DIGIT)) << shift;
+        begin <= ticks(deadline)
+    }
+
+    /// Removes the deadline of slot `index`, if it has one.
+    pub(super) fn remove(&mut self, slots: &mut impl LinkedSlots, index: u32) {
         let Links { next, prev, bucket } = std::mem::take(slots.links(index));
-        if bucket == NOWHERE {
+        if bucket >= EXACT {
             return;
         }
         let bucket = usize::from(bucket);
@@ -115,13 +159,13 @@ impl Wheel {
         }
     }
 
-    /// When [`expire`](Self::expire) will next yield something; `None` if nothing hangs.
-    pub(crate) fn next(&self) -> Option<Instant> {
+    /// The time when [`expire`](Self::expire) will next yield a slot; `None` if the wheel is empty.
+    pub(super) fn next(&self) -> Option<Instant> {
         let tick = ticks(self.now);
         let begins = (0..LEVELS).filter(|level| self.occupied[*level] != 0).map(|level| {
             let shift = level as u32 * DIGIT_BITS;
-            // The bucket of now was emptied when it began: if it is occupied, it is for the next
-            // time round, and so it comes last.
+            // The current bucket was emptied when it began. If it is occupied, it belongs to the next
+            // round, and is the last one.
             let following = (tick >> shift) + 1;
             let rotated = self.occupied[level].rotate_right((following & DIGIT) as u32);
             (following + u64::from(rotated.trailing_zeros())) << shift
@@ -129,12 +173,17 @@ impl Wheel {
         begins.min().map(|tick| Instant::from_nanos(tick << TICK_BITS))
     }
 
-    /// Advances to `now`, and takes off and appends to `due` every slot whose bucket has begun, in
-    /// no particular order.
+    /// Advances to `now`, removes every slot whose bucket has begun, and appends it to `due`, in no particular
+    /// order.
     ///
-    /// The time may jump by any amount: the cost is that of the slots yielded, and of 64 buckets
-    /// per level at most. Time that goes backwards is ignored.
-    pub(crate) fn expire(&mut self, slots: &mut impl Slots, now: Instant, due: &mut Vec<u32>) {
+    /// The time may jump by any amount: the cost is that of the slots yielded, and of at most 64 buckets per
+    /// level. Time that goes backwards is ignored.
+    pub(super) fn expire(
+        &mut self,
+        slots: &mut impl LinkedSlots,
+        now: Instant,
+        due: &mut Vec<u32>,
+    ) {
         if now <= self.now {
             return;
         }
@@ -144,7 +193,7 @@ impl Wheel {
             let shift = level as u32 * DIGIT_BITS;
             let (from, to) = (from >> shift, to >> shift);
             let begun = match to - from {
-                0 => return, // nor has any bucket of the coarser levels begun
+                0 => return, // no bucket of a coarser level has begun either
                 count @ 1..=DIGIT => {
                     ((1 << count) - 1_u64).rotate_left(((from + 1) & DIGIT) as u32)
                 }
@@ -176,55 +225,69 @@ mod tests {
 
     const _: () = assert!(size_of::<Links>() == 12);
 
-    impl Slots for Vec<Links> {
+    impl LinkedSlots for Vec<Links> {
         fn links(&mut self, index: u32) -> &mut Links {
             &mut self[index as usize]
         }
     }
 
-    /// In the middle of a tick, and of a bucket of each level.
+    /// A time in the middle of a tick and of a bucket of each level.
     const START: Instant = Instant::from_nanos((1 << 62) + 0x1234_5678_9abc_def0);
 
-    /// A wheel, and what it should hold.
+    /// A wheel, and the slots and deadlines that it must contain.
     struct Model {
         wheel: Wheel,
         slots: Vec<Links>,
         now: Instant,
-        hanging: BTreeMap<u32, Instant>,
+        inserted: BTreeMap<u32, Instant>,
     }
 
     impl Model {
         fn new(slots: usize) -> Self {
             let slots = vec![Links::default(); slots];
-            Self { wheel: Wheel::new(START), slots, now: START, hanging: BTreeMap::new() }
+            Self { wheel: Wheel::new(START), slots, now: START, inserted: BTreeMap::new() }
         }
 
         fn insert(&mut self, index: u32, deadline: Instant) -> bool {
-            let hangs = self.wheel.insert(&mut self.slots, index, deadline);
-            assert_eq!(hangs, deadline - self.now >= TICK);
-            if hangs {
-                self.hanging.insert(index, deadline);
+            let inserted = self.wheel.insert(&mut self.slots, index, deadline);
+            assert_eq!(inserted, deadline - self.now >= TICK);
+            if inserted {
+                self.inserted.insert(index, deadline);
             } else {
-                self.hanging.remove(&index);
+                self.inserted.remove(&index);
             }
-            hangs
+            inserted
         }
 
         fn remove(&mut self, index: u32) {
             self.wheel.remove(&mut self.slots, index);
-            self.hanging.remove(&index);
+            self.inserted.remove(&index);
         }
 
-        /// Advances, and returns what came, with the deadlines.
+        /// Advances the time, and returns the slots that the wheel yields, with their deadlines.
         fn expire(&mut self, now: Instant) -> Vec<(u32, Instant)> {
             let next = self.wheel.next();
+            let covered = match now > self.now {
+                true => self.covered_by(now),
+                false => Vec::new(),
+            };
             let mut due = Vec::new();
             self.wheel.expire(&mut self.slots, now, &mut due);
             self.now = self.now.max(now);
+            due.sort_unstable();
+            assert_eq!(due, covered);
             assert_eq!(!due.is_empty(), next.is_some_and(|next| next <= now));
             due.into_iter()
-                .map(|index| (index, self.hanging.remove(&index).expect("it hung, once")))
+                .map(|index| {
+                    (index, self.inserted.remove(&index).expect("it was in the wheel, once"))
+                })
                 .collect()
+        }
+
+        /// The slots whose buckets begin no later than `deadline`.
+        fn covered_by(&mut self, deadline: Instant) -> Vec<u32> {
+            let Self { wheel, slots, .. } = self;
+            (0..slots.len() as u32).filter(|index| wheel.covers(slots, *index, deadline)).collect()
         }
 
         fn check(&mut self) {
@@ -242,15 +305,15 @@ mod tests {
                 }
             }
             found.sort_unstable();
-            assert!(found.iter().eq(self.hanging.keys()));
-            let hung = self.slots.iter().filter(|links| links.bucket != NOWHERE).count();
-            assert_eq!(hung, found.len());
+            assert!(found.iter().eq(self.inserted.keys()));
+            let linked = self.slots.iter().filter(|links| links.bucket != UNSET).count();
+            assert_eq!(linked, found.len());
             self.check_next();
         }
 
-        /// None is left that should have come, and the next is announced in time.
+        /// No deadline was missed, and `next` is not too late.
         fn check_next(&self) {
-            let first = self.hanging.values().min();
+            let first = self.inserted.values().min();
             assert_eq!(first.is_some(), self.wheel.next().is_some());
             if let (Some(first), Some(next)) = (first, self.wheel.next()) {
                 assert!(ticks(*first) > ticks(self.now));
@@ -268,7 +331,7 @@ mod tests {
             (self.0 >> 33) % end
         }
 
-        /// Up to 2^50 ns, 13 days, and as often short as long.
+        /// Up to 2^50 ns (13 days), as often short as long.
         fn duration(&mut self) -> Duration {
             let bits = 20 + self.below(31);
             Duration::from_nanos((self.below(1 << 31) << 20) & ((1 << bits) - 1))
@@ -333,7 +396,7 @@ mod tests {
         assert!(!model.insert(0, Instant::default()));
         assert!(!model.insert(0, START + (TICK - Duration::from_nanos(1))));
         assert!(model.insert(0, START + TICK));
-        assert!(!model.insert(0, START), "and it no longer hangs where it did");
+        assert!(!model.insert(0, START), "and it is not in its former bucket");
         model.check();
     }
 
@@ -394,8 +457,8 @@ mod tests {
             _ = model.insert(index, START + TICK + random.duration());
         }
         model.check();
-        let hung = model.hanging.len();
-        assert_eq!(model.expire(START + Duration::from_secs(1 << 30)).len(), hung);
+        let linked = model.inserted.len();
+        assert_eq!(model.expire(START + Duration::from_secs(1 << 30)).len(), linked);
         model.check();
         assert_eq!(model.wheel.next(), None);
     }
