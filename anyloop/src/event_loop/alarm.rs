@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyloop_proto::Instant;
 
-use super::engine::now;
+use super::clock::now;
 use super::reactor::{Reactor, Room};
 use super::remote::{Mail, Remote};
 use crate::sync::thread;

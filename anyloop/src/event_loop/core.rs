@@ -6,11 +6,11 @@ use anyloop_proto::Instant;
 
 use super::deadlines::Deadlines;
 use super::engine::Engine;
+use super::events::{Events, Token};
 use super::kind::Kind;
 use super::reactor;
 use super::remote::{Mail, Remote};
 use super::slots::Slots;
-use super::source::{Events, Token};
 use super::timers::Timers;
 use crate::sync::thread::{self, ThreadId};
 

@@ -13,13 +13,15 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 
 use super::alarm::Alarm;
+use super::clock::now;
 use super::core::{Core, Task};
+use super::events::{Events, Token};
 use super::kind::{Kind, Sealed};
 use super::lock::Lock;
 use super::reactor::{Reactor, Registry, Room};
 use super::remote::Remote;
 use super::runner::{Bounds, Runner, Wait};
-use super::source::{Buffers, Events, Token};
+use super::source::Buffers;
 use super::timers::Key;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 
@@ -325,31 +327,4 @@ impl<K: Kind> Drop for Engine<K> {
         let sources = core.slots.take_all();
         drop((mail, tasks, timers, sources));
     }
-}
-
-/// What a clock says that costs next to nothing: it changes every few milliseconds at least.
-pub(super) type Tick = (i64, i64);
-
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(loom)))]
-pub(super) fn tick() -> Tick {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    (time.tv_sec as i64, time.tv_nsec as i64)
-}
-
-/// Where there is no such clock, or a model's: the other one.
-#[cfg(any(loom, not(any(target_os = "linux", target_os = "android"))))]
-pub(super) fn tick() -> Tick {
-    (0, now().as_nanos() as i64)
-}
-
-/// The present.
-#[cfg(loom)]
-pub(crate) fn now() -> Instant {
-    super::reactor::now()
-}
-
-/// The present.
-#[cfg(not(loom))]
-pub(crate) fn now() -> Instant {
-    std::time::Instant::now().into()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::engine::now;
+use super::clock::now;
 use super::remote::{Mail, Remote};
 use super::timers::{Aborted, Key};
 

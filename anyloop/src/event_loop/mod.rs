@@ -1,9 +1,11 @@
 //! The program's loop: sockets, timers, and functions of the program's own.
 
 mod alarm;
+mod clock;
 mod core;
 mod deadlines;
 mod engine;
+mod events;
 mod handle;
 mod kind;
 mod lock;
@@ -34,14 +36,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use engine::{Engine, now};
+pub(crate) use clock::now;
+pub(crate) use engine::Engine;
+pub(crate) use events::{Events, Token};
 pub use handle::{KeepAlive, LoopGone, LoopHandle, Timer};
 pub(crate) use kind::Sealed;
 pub use kind::{Kind, Local, Threads};
 pub(crate) use reactor::Registry;
 pub(crate) use remote::{Remote, waker};
 pub(crate) use socket::{Socket, SocketTransport, tcp_peer};
-pub(crate) use source::{Events, Next, Source, Token, Turn};
+pub(crate) use source::{Next, Source, Turn};
 pub(crate) use stream_source::StreamSource;
 pub use timers::Aborted;
 #[cfg(unix)]

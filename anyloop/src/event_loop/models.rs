@@ -19,8 +19,9 @@ use std::time::Duration;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
+use super::events::Token;
 use super::reactor::Doorbell;
-use super::source::{Next, Source, Token, Turn};
+use super::source::{Next, Source, Turn};
 use super::{EventLoop, Threads};
 use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use crate::sync::{Condvar, Mutex};

@@ -12,7 +12,7 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 
-use super::source::{Events, Token};
+use super::events::{Events, Token};
 
 /// What can be waited for.
 #[cfg(not(unix))]

@@ -14,7 +14,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::{Errno, read, write};
 
-use super::source::{Events, Token};
+use super::events::{Events, Token};
 
 /// What can be waited for.
 pub(crate) trait Pollable: AsFd {}

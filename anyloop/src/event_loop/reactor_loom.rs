@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyloop_proto::Instant;
 
-use super::source::{Events, Token};
+use super::events::{Events, Token};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How many events are taken at a time, the doorbell among them.

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
+use super::events::{Events, Token};
 use super::reactor::Doorbell;
-use super::source::{Events, Token};
 use super::timers::{Aborted, Key};
 #[cfg(loom)]
 use crate::sync::WithBorrow as _;

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use anyloop_proto::{Input, Instant};
 
+use super::clock::{CoarseTime, coarse_time, now};
 use super::core::{Core, TASK, Task};
-use super::engine::{Engine, Guard, Tick, now, tick};
+use super::engine::{Engine, Guard};
+use super::events::{Events, Token};
 use super::kind::Kind;
 use super::lock::Lock;
 use super::reactor::{Happened, Reactor, Room};
 use super::remote::Inside;
 use super::socket::SocketTransport;
-use super::source::{Buffers, Events, FastPath, Next, ReadBuffer, Source, Token, Turn, Visit};
+use super::source::{Buffers, FastPath, Next, ReadBuffer, Source, Turn, Visit};
 use super::timers::Aborted;
 use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, WriteGuard};
@@ -80,7 +82,7 @@ pub(super) struct Runner<'e, K: Kind> {
     /// What is due by this `now` was not looked for yet.
     is_new: bool,
     /// What the coarse clock has said then.
-    tick: Tick,
+    coarse_time: CoarseTime,
     /// The sockets were looked at in this call.
     has_looked: bool,
     /// At the last look something had happened already, so it is likely that it has at the next: a look
@@ -111,7 +113,7 @@ impl<'e, K: Kind> Runner<'e, K> {
             now: now(),
             age: 0,
             is_new: true,
-            tick: tick(),
+            coarse_time: coarse_time(),
             has_looked: false,
             is_busy: false,
             _inside,
@@ -490,7 +492,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        if self.age >= SAME_TIME || self.tick != tick() {
+        if self.age >= SAME_TIME || self.coarse_time != coarse_time() {
             self.refresh();
         }
         let core = self.see(happened);
@@ -524,7 +526,8 @@ impl<'e, K: Kind> Runner<'e, K> {
 
     #[inline(never)]
     fn refresh(&mut self) {
-        (self.now, self.age, self.is_new, self.tick) = (now(), 0, true, tick());
+        (self.now, self.age, self.is_new) = (now(), 0, true);
+        self.coarse_time = coarse_time();
     }
 }
 

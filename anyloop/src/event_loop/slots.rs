@@ -1,8 +1,8 @@
 //! Where the sources are.
 
 use super::deadlines::{LinkedSlots, Links};
+use super::events::{Events, Token};
 use super::kind::Kind;
-use super::source::{Events, Token};
 
 /// The sources of a loop, each in a slot with a number.
 pub(super) struct Slots<K: Kind> {

@@ -10,8 +10,9 @@ use mio::net::TcpStream;
 use mio::net::UnixStream;
 use socket2::SockRef;
 
+use super::events::{Events, Token};
 use super::reactor::Registry;
-use super::source::{Events, Token, Visit};
+use super::source::Visit;
 use crate::stream::{Peer, Transport};
 
 /// A stream socket, or none any more.

@@ -1,12 +1,13 @@
 //! What the loop serves.
 
-use core::ops::{BitOr, BitOrAssign, Deref, DerefMut};
+use core::ops::{Deref, DerefMut};
 use std::any::Any;
 use std::io;
 
 use anyloop_proto::Instant;
 
 use super::engine::Engine;
+use super::events::{Events, Token};
 use super::kind::Kind;
 use super::socket::Socket;
 use crate::stream::{Queued, StreamProtocol};
@@ -129,89 +130,5 @@ impl DerefMut for ReadBuffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.0[Self::START..]
-    }
-}
-
-/// Names a source: the number of its slot, and how often the slot was used before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) index: u32,
-    pub(crate) generation: u16,
-}
-
-impl Token {
-    /// No source has it.
-    pub(super) const NOBODY: Self = Self { index: u32::MAX, generation: 0 };
-
-    /// Where a number is short, a loop has fewer sources: a million.
-    const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
-
-    /// No index is this or more.
-    pub(super) const INDICES: u64 = (1 << Self::INDEX_BITS) - 1;
-
-    /// No generation is this or more.
-    const GENERATIONS: u16 = if usize::BITS >= 64 { u16::MAX } else { 0xfff };
-
-    /// The generation after this one.
-    pub(super) const fn next_generation(generation: u16) -> u16 {
-        (generation + 1) % Self::GENERATIONS
-    }
-
-    /// As one number, which is never `usize::MAX`.
-    pub(crate) const fn number(self) -> usize {
-        (self.generation as usize) << Self::INDEX_BITS | self.index as usize
-    }
-
-    pub(crate) const fn from_number(number: usize) -> Self {
-        let index = number & Self::INDICES as usize;
-        Self { index: index as u32, generation: (number >> Self::INDEX_BITS) as u16 }
-    }
-}
-
-/// What can happen to a source.
-#[expect(unnameable_types, reason = "of `Source`")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Events(u8);
-
-impl Events {
-    pub(crate) const NONE: Self = Self(0);
-    pub(crate) const READABLE: Self = Self(1);
-    pub(crate) const WRITABLE: Self = Self(2);
-    /// The peer has ended its direction, the stream has failed, or a short read does not mean that
-    /// there is no more: a read will say which.
-    pub(crate) const CLOSED: Self = Self(4);
-    /// A deadline may have come.
-    pub(crate) const DEADLINE: Self = Self(8);
-    /// Somebody has woken it.
-    pub(crate) const WOKEN: Self = Self(16);
-
-    pub(crate) const fn contains(self, events: Self) -> bool {
-        self.0 & events.0 == events.0
-    }
-
-    pub(crate) const fn or(self, events: Self) -> Self {
-        Self(self.0 | events.0)
-    }
-
-    pub(crate) const fn only(self, events: Self) -> Self {
-        Self(self.0 & events.0)
-    }
-
-    pub(crate) const fn without(self, events: Self) -> Self {
-        Self(self.0 & !events.0)
-    }
-}
-
-impl BitOr for Events {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitOrAssign for Events {
-    fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
     }
 }

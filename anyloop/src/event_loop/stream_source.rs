@@ -9,7 +9,8 @@ use anyloop_proto::{Instant, TransportError};
 
 use super::kind::Kind;
 use super::socket::{Socket, SocketTransport};
-use super::source::{Buffers, Events, FastPath, Next, Source, Turn};
+use super::events::Events;
+use super::source::{Buffers, FastPath, Next, Source, Turn};
 use crate::stream::{Driver, StreamProtocol};
 
 /// A turn reads about this many bytes at most; then the others have theirs.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::engine::Engine;
+use super::events::{Events, Token};
 use super::kind::Kind;
 use super::remote::Remote;
-use super::source::{Events, Next, Source, Token, Turn};
+use super::source::{Next, Source, Turn};
 
 /// What of a source is watched.
 ///

@@ -4,7 +4,8 @@ use loom::thread;
 
 use super::{Count, FAR, SOON, Signal, check, doorbell, insert, new_loop, spawn};
 use crate::event_loop::EventLoop;
-use crate::event_loop::source::{Events, Next};
+use crate::event_loop::events::Events;
+use crate::event_loop::source::Next;
 use crate::sync::atomic::Ordering::SeqCst;
 
 /// A host that cannot watch a descriptor.

@@ -6,7 +6,8 @@ use loom::thread;
 
 use super::{Count, FAR, SOON, check, doorbell, insert, new_loop, spawn};
 use crate::event_loop::EventLoop;
-use crate::event_loop::source::{Events, Next};
+use crate::event_loop::events::Events;
+use crate::event_loop::source::Next;
 
 /// Does what a host does that watches the descriptor, until `count` functions ran.
 fn host(event_loop: &EventLoop, count: usize) {

@@ -4,7 +4,8 @@ use loom::thread;
 
 use super::{Signal, check, doorbell, insert, new_loop, spawn};
 use crate::event_loop::EventLoop;
-use crate::event_loop::source::{Events, Next};
+use crate::event_loop::events::Events;
+use crate::event_loop::source::Next;
 
 #[test]
 fn a_job_may_wait_for_another_that_is_ready() {

@@ -3,7 +3,8 @@
 use loom::thread;
 
 use super::{Count, check, doorbell, insert, new_loop, spawn};
-use crate::event_loop::source::{Events, Next};
+use crate::event_loop::events::Events;
+use crate::event_loop::source::Next;
 
 #[test]
 fn a_source_that_is_put_in_has_a_turn() {

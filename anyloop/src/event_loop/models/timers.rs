@@ -3,7 +3,8 @@
 use loom::thread;
 
 use super::{Count, FAR, SOON, check, insert, new_loop, spawn};
-use crate::event_loop::source::{Events, Next};
+use crate::event_loop::events::Events;
+use crate::event_loop::source::Next;
 
 #[test]
 fn an_earlier_timer_wakes_the_leader() {
