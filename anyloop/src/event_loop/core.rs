@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use anyloop_proto::Instant;
 
 use super::deadlines::Deadlines;
-use super::engine::Engine;
 use super::events::{Events, Token};
-use super::kind::Kind;
 use super::reactor;
 use super::remote::{Mail, Remote};
 use super::slots::Slots;
 use super::timers::Timers;
+use super::types::Types;
+use crate::sync::Condvar;
 use crate::sync::thread::{self, ThreadId};
 
 /// Room for so many jobs is kept when there are none.
@@ -21,7 +21,7 @@ const KEPT: usize = 4096;
 const MOST_AWARE: usize = 64;
 
 /// What runners share. Nobody holds its lock while program code runs.
-pub(super) struct Core<K: Kind> {
+pub(super) struct Core<K: Types> {
     pub(super) slots: Slots<K>,
     /// What is ready, by its slot; or `TASK`. It outlives every run call: an edge is not reported twice.
     pub(super) ring: VecDeque<u32>,
@@ -36,7 +36,7 @@ pub(super) struct Core<K: Kind> {
     pub(super) look_again: bool,
     /// Somebody has left it to the leader, which may have looked before.
     pub(super) left_to_leader: bool,
-    pub(super) timers: Timers<K>,
+    pub(super) timers: Timers<K::OnTimer>,
     /// The deadlines of sources.
     deadlines: Deadlines,
     /// When memory is to be trimmed that no runner has in use.
@@ -60,7 +60,7 @@ pub(super) struct Core<K: Kind> {
 pub(super) const TASK: u32 = u32::MAX;
 
 /// Something of the program's to be done.
-pub(super) enum Task<K: Kind> {
+pub(super) enum Task<K: Types> {
     Posted(Box<K::Task>),
     Due(Box<K::OnTimer>),
     Cancelled(Box<K::OnTimer>),
@@ -74,7 +74,7 @@ struct Told {
     thread: ThreadId,
 }
 
-impl<K: Kind> Core<K> {
+impl<K: Types> Core<K> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             slots: Slots::new(),
@@ -137,9 +137,9 @@ impl<K: Kind> Core<K> {
     /// Who is about to be busy wakes another, for what is left to do or for the leader's place; and that
     /// one the next.
     #[inline]
-    pub(super) fn hand_on(&self, engine: &Engine<K>) {
+    pub(super) fn hand_on(&self, parked: &Condvar) {
         if self.parked > 0 && (!self.ring.is_empty() || !self.has_leader) {
-            engine.parked.notify_one();
+            parked.notify_one();
         }
     }
 

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::lock::Lock;
 use super::source::Source;
 use super::timers::Aborted;
+use super::types::Types;
 use super::{EventLoop, LocalEventLoop};
 use crate::sync::Mutex;
 
@@ -27,47 +27,38 @@ pub struct Threads;
 #[expect(clippy::exhaustive_structs, reason = "a name for types, of which no value is made")]
 pub struct Local;
 
-/// What differs between the kinds: what may be put in, and that one thread needs no lock.
+/// The loop's [`Types`], and the type that programs use for the loop.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Sealed: Sized + 'static {
-    /// What is served.
-    type Source: ?Sized + Source<Self>
-    where
-        Self: Kind;
-    /// What is posted.
-    type Task: ?Sized + FnOnce();
-    /// What a timer calls.
-    type OnTimer: ?Sized + FnOnce(Result<(), Aborted>);
-
-    /// What guards that which runners share.
-    type Lock<T: 'static>: Lock<T>;
-
+pub trait Sealed: Types<Source: Source<Self>> {
     /// The loop, as the program has it.
     type Loop: Clone;
 
-    /// The loop of the program's.
-    fn event_loop(engine: Arc<Engine<Self>>) -> Self::Loop
-    where
-        Self: Kind;
-    /// What is in it.
-    fn engine(event_loop: &Self::Loop) -> &Arc<Engine<Self>>
-    where
-        Self: Kind;
-    /// What came from another thread.
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task>;
-    /// What came from another thread.
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer>;
+    /// The program's loop of this engine.
+    fn event_loop(engine: Arc<Engine<Self>>) -> Self::Loop;
+
+    /// The engine of a program's loop.
+    fn engine(event_loop: &Self::Loop) -> &Arc<Engine<Self>>;
 }
 
 impl Kind for Threads {}
 
-impl Sealed for Threads {
+impl Types for Threads {
     type Source = dyn Source<Self> + Send;
     type Task = dyn FnOnce() + Send;
     type OnTimer = dyn FnOnce(Result<(), Aborted>) + Send;
 
     type Lock<T: 'static> = Mutex<T>;
 
+    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
+        task
+    }
+
+    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
+        f
+    }
+}
+
+impl Sealed for Threads {
     type Loop = EventLoop;
 
     fn event_loop(engine: Arc<Engine<Self>>) -> EventLoop {
@@ -77,6 +68,16 @@ impl Sealed for Threads {
     fn engine(event_loop: &EventLoop) -> &Arc<Engine<Self>> {
         &event_loop.engine
     }
+}
+
+impl Kind for Local {}
+
+impl Types for Local {
+    type Source = dyn Source<Self>;
+    type Task = dyn FnOnce();
+    type OnTimer = dyn FnOnce(Result<(), Aborted>);
+
+    type Lock<T: 'static> = RefCell<T>;
 
     fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
         task
@@ -87,15 +88,7 @@ impl Sealed for Threads {
     }
 }
 
-impl Kind for Local {}
-
 impl Sealed for Local {
-    type Source = dyn Source<Self>;
-    type Task = dyn FnOnce();
-    type OnTimer = dyn FnOnce(Result<(), Aborted>);
-
-    type Lock<T: 'static> = RefCell<T>;
-
     type Loop = LocalEventLoop;
 
     fn event_loop(engine: Arc<Engine<Self>>) -> LocalEventLoop {
@@ -104,13 +97,5 @@ impl Sealed for Local {
 
     fn engine(event_loop: &LocalEventLoop) -> &Arc<Engine<Self>> {
         &event_loop.engine
-    }
-
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
-        task
-    }
-
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
-        f
     }
 }

@@ -4,6 +4,7 @@ mod alarm;
 mod clock;
 mod core;
 mod deadlines;
+mod embedding;
 mod engine;
 mod events;
 mod handle;
@@ -18,12 +19,14 @@ pub(crate) mod models;
 )]
 mod reactor;
 mod remote;
+mod run;
 mod runner;
 mod slots;
 mod socket;
 mod source;
 mod stream_source;
 mod timers;
+mod types;
 #[cfg(unix)]
 mod watch;
 

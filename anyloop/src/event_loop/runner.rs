@@ -13,7 +13,7 @@ use super::clock::{CoarseTime, coarse_time, now};
 use super::core::{Core, TASK, Task};
 use super::engine::{Engine, Guard};
 use super::events::{Events, Token};
-use super::kind::Kind;
+use super::kind::Sealed;
 use super::lock::Lock;
 use super::reactor::{Happened, Reactor, Room};
 use super::remote::Inside;
@@ -43,7 +43,7 @@ enum Queue {
 }
 
 /// What comes of a look at the sockets, before it is made.
-enum Look<'g, K: Kind> {
+enum Look<'g, K: Sealed> {
     /// Somebody else looks, or has; or there was something else to do first. Whether the call goes on.
     Over(Guard<'g, K>, bool),
     /// This thread looks, unless the alarm has the reactor, and waits there for so long.
@@ -73,7 +73,7 @@ pub(super) enum Wait {
 pub(super) type Panic = Box<dyn Any + Send>;
 
 /// A thread inside a run call.
-pub(super) struct Runner<'e, K: Kind> {
+pub(super) struct Runner<'e, K: Sealed> {
     engine: &'e Engine<K>,
     pub(super) buffers: Option<Buffers>,
     now: Instant,
@@ -91,7 +91,7 @@ pub(super) struct Runner<'e, K: Kind> {
     _inside: Inside,
 }
 
-impl<'e, K: Kind> Runner<'e, K> {
+impl<'e, K: Sealed> Runner<'e, K> {
     #[inline(never)]
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
         let buffers = engine.free_buffers().pop();
@@ -176,7 +176,7 @@ impl<'e, K: Kind> Runner<'e, K> {
                 continue;
             };
             core.before_look = core.before_look.saturating_sub(1);
-            core.hand_on(engine);
+            core.hand_on(&engine.parked);
             let panicked;
             if index == TASK {
                 (core, panicked) = self.run_task(core, turn.buffers);
@@ -531,7 +531,7 @@ impl<'e, K: Kind> Runner<'e, K> {
     }
 }
 
-impl<K: Kind> Drop for Runner<'_, K> {
+impl<K: Sealed> Drop for Runner<'_, K> {
     fn drop(&mut self) {
         let engine = self.engine;
         let next_trim = self.buffers.take().and_then(|mut buffers| {
@@ -564,7 +564,7 @@ impl<K: Kind> Drop for Runner<'_, K> {
             drop(core);
             engine.remote.ring();
         } else {
-            core.hand_on(engine);
+            core.hand_on(&engine.parked);
             if core.is_ready(&engine.remote) {
                 engine.remote.ring(); // the leader may sleep
             }

@@ -2,16 +2,16 @@
 
 use super::deadlines::{LinkedSlots, Links};
 use super::events::{Events, Token};
-use super::kind::Kind;
+use super::types::Types;
 
 /// The sources of a loop, each in a slot with a number.
-pub(super) struct Slots<K: Kind> {
+pub(super) struct Slots<K: Types> {
     all: Vec<Slot<K>>,
     free: Vec<u32>,
 }
 
 /// A place for a source: 32 bytes.
-struct Slot<K: Kind> {
+struct Slot<K: Types> {
     /// Absent while it runs.
     source: Option<Box<K::Source>>,
     /// Its deadline.
@@ -37,7 +37,7 @@ enum Strand {
     Dirty,
 }
 
-impl<K: Kind> Slots<K> {
+impl<K: Types> Slots<K> {
     pub(super) const fn new() -> Self {
         Self { all: Vec::new(), free: Vec::new() }
     }
@@ -134,7 +134,7 @@ impl<K: Kind> Slots<K> {
     }
 }
 
-impl<K: Kind> Slot<K> {
+impl<K: Types> Slot<K> {
     fn notify(&mut self) -> bool {
         match self.strand {
             Strand::Idle => {
@@ -148,7 +148,7 @@ impl<K: Kind> Slot<K> {
     }
 }
 
-impl<K: Kind> LinkedSlots for Slots<K> {
+impl<K: Types> LinkedSlots for Slots<K> {
     fn links(&mut self, index: u32) -> &mut Links {
         &mut self.all[index as usize].links
     }

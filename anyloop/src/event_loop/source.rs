@@ -8,8 +8,8 @@ use anyloop_proto::Instant;
 
 use super::engine::Engine;
 use super::events::{Events, Token};
-use super::kind::Kind;
 use super::socket::Socket;
+use super::types::Types;
 use crate::stream::{Queued, StreamProtocol};
 
 /// Something that the loop serves when it is ready: a connection, a listener, a watch.
@@ -17,7 +17,7 @@ use crate::stream::{Queued, StreamProtocol};
 /// It is taken out of its slot while it runs, by the thread that runs it: this is what makes a strand
 /// of it. What happens meanwhile is noted in the slot, and it runs again.
 #[expect(unnameable_types, reason = "of `Sealed`")]
-pub trait Source<K: Kind> {
+pub trait Source<K: Types> {
     /// Something has happened to it: [`Turn::events`].
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
@@ -50,7 +50,7 @@ pub struct FastPath<'s> {
 
 /// What becomes of a source after its turn.
 #[expect(unnameable_types, reason = "of `Sealed`")]
-pub enum Next<K: Kind> {
+pub enum Next<K: Types> {
     /// It waits for what happens next.
     Wait,
     /// It has more to do, when the others have had their turn.
@@ -65,7 +65,7 @@ pub enum Next<K: Kind> {
 
 /// One call of a source.
 #[expect(unnameable_types, reason = "of `Sealed`")]
-pub struct Turn<'t, K: Kind> {
+pub struct Turn<'t, K: Types> {
     pub(crate) engine: &'t Engine<K>,
     pub(crate) visit: Visit,
     pub(crate) buffers: &'t mut Buffers,

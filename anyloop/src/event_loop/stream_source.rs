@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use anyloop_proto::{Instant, TransportError};
 
-use super::kind::Kind;
+use super::types::Types;
 use super::socket::{Socket, SocketTransport};
 use super::events::Events;
 use super::source::{Buffers, FastPath, Next, Source, Turn};
@@ -42,7 +42,7 @@ impl<S: StreamProtocol> StreamSource<S> {
     }
 }
 
-impl<K: Kind, S: StreamProtocol> Source<K> for StreamSource<S> {
+impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::in_connection(turn.visit.token.index);
@@ -81,7 +81,7 @@ struct Stream<'t, S> {
 }
 
 impl<'t, S: StreamProtocol> Stream<'t, S> {
-    fn new<K: Kind>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
+    fn new<K: Types>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
         let Turn { visit, buffers, .. } = turn;
         let StreamSource { driver, socket } = source;
         let now = visit.now;
@@ -89,7 +89,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     /// Does everything that there is to do. The loop has made the `first` read, or none.
-    fn serve<K: Kind>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
+    fn serve<K: Types>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
         let first = first.map(|read| self.judge_read(self.buffers.read.len(), read));
         if !self.driver.is_idle()
             || self.transport.visit.kept.without(SOCKET_EVENTS) != Events::NONE
@@ -102,7 +102,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     #[cold]
-    fn end_fast_path<K: Kind>(
+    fn end_fast_path<K: Types>(
         mut self,
         left: Range<usize>,
         panic: Option<Box<dyn Any + Send>>,
@@ -114,7 +114,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
-    fn finish<K: Kind>(mut self, more: bool) -> Next<K> {
+    fn finish<K: Types>(mut self, more: bool) -> Next<K> {
         let stands_still = !self.driver.wants_input() && !self.driver.wants_resume();
         if stands_still
             && !self.driver.is_closed()

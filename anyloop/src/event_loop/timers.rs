@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use anyloop_proto::Instant;
 
-use super::kind::Kind;
-
 /// What a timer's function is told when the timer was cancelled.
 ///
 /// See [`EventLoop::set_timer`](super::EventLoop::set_timer).
@@ -18,18 +16,18 @@ pub struct Aborted;
 pub(super) type Key = (Instant, u64);
 
 /// The timers of a loop, by when they are due; those due together in the order in which they were set.
-pub(super) struct Timers<K: Kind>(BTreeMap<Key, Box<K::OnTimer>>);
+pub(super) struct Timers<F: ?Sized>(BTreeMap<Key, Box<F>>);
 
-impl<K: Kind> Timers<K> {
+impl<F: ?Sized> Timers<F> {
     pub(super) const fn new() -> Self {
         Self(BTreeMap::new())
     }
 
-    pub(super) fn set(&mut self, key: Key, f: Box<K::OnTimer>) {
+    pub(super) fn set(&mut self, key: Key, f: Box<F>) {
         self.0.insert(key, f);
     }
 
-    pub(super) fn take(&mut self, key: Key) -> Option<Box<K::OnTimer>> {
+    pub(super) fn take(&mut self, key: Key) -> Option<Box<F>> {
         self.0.remove(&key)
     }
 
@@ -37,13 +35,13 @@ impl<K: Kind> Timers<K> {
         self.0.first_key_value().map(|((due, _), _)| *due)
     }
 
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Box<K::OnTimer>> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Box<F>> {
         let first = self.0.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
 
     /// Takes all, to be dropped where no lock is held.
-    pub(super) fn take_all(&mut self) -> Vec<Box<K::OnTimer>> {
+    pub(super) fn take_all(&mut self) -> Vec<Box<F>> {
         core::mem::take(&mut self.0).into_values().collect()
     }
 }

@@ -114,7 +114,7 @@ fn who_leaves_with_a_source_left_has_another_run_it() {
         let mut turns = 0;
         insert(&event_loop, move |turn| {
             turns += 1;
-            match turn.buffers.scratch.gate.pass() {
+            match turn.buffers.stream.budget.try_spend() {
                 true if turns < 3 => Next::Again,
                 true => Next::Done,
                 false => unreachable!("a runner that has left runs it"),
