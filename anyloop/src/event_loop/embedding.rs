@@ -1,104 +1,25 @@
-//! The loop inside another loop: what its host asks, and how the host is woken.
+//! The loop inside another loop: what its host calls, and how the host is woken. The transitions and their reasons
+//! are in [`wakeup`](super::wakeup).
 
 use std::io;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::alarm::Alarm;
 use super::clock::now;
 use super::core::Core;
 use super::engine::Engine;
-use super::reactor::Room;
+use super::reactor::EventBuffer;
 use super::types::Types;
-use crate::sync::MutexGuard;
+use super::wakeup::{Action, CallbackState};
+use super::wakeup_thread::WakeupThread;
+use crate::sync::thread;
 
 impl<K: Types> Engine<K> {
-    /// Has the host woken by a call, from a thread of its own.
-    pub(super) fn set_alarm(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
-        // Until the new one is there, so that whoever leaves meanwhile arms that.
-        let mut place = self.alarm();
-        let mut core = self.lock();
-        core.forget_told();
-        let (is_armed, timeout) = (core.runners == 0, self.timeout_of(&core));
-        drop(core);
-        let alarm = Alarm::new(is_armed, timeout.map(|timeout| now() + timeout), wake);
-        let result = alarm.clone().start(self.reactor.clone(), self.remote.clone());
-        let other = match result {
-            Ok(()) => place.replace(alarm),
-            Err(_) => Some(alarm),
-        };
-        drop(place);
-        self.end(other);
-        result
-    }
-
-    /// The host wakes by itself again.
-    pub(super) fn end_alarm(&self) {
-        let former = self.alarm().take();
-        self.end(former);
-    }
-
-    /// Ends one that has left its place, and drops what is the program's of it.
-    fn end(&self, alarm: Option<Arc<Alarm>>) {
-        if let Some(alarm) = alarm {
-            alarm.end();
-            self.remote.ring_anyway();
-        }
-    }
-
-    /// The core may be locked under this lock, not the other way round. Nothing of the program's is called
-    /// under it.
-    fn alarm(&self) -> MutexGuard<'_, Option<Arc<Alarm>>> {
-        self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A runner is about to wait at the sockets, so the alarm does not.
-    pub(super) fn disarm(&self) {
-        if self.alarm().as_ref().is_some_and(|alarm| alarm.disarm()) {
-            self.remote.ring_anyway();
-        }
-    }
-
-    /// A run call has returned, or the loop was reset: if nobody is inside, the alarm waits for the host.
-    pub(super) fn arm(&self) {
-        let place = self.alarm();
-        let Some(alarm) = &*place else { return };
-        let core = self.lock();
-        if core.runners > 0 {
-            return; // it would be in their way: the last of them arms it
-        }
-        let deadline = self.timeout_of(&core).map(|timeout| now() + timeout);
-        drop(core); // whoever enters now disarms it, and waits for the place to do so
-        if alarm.arm(deadline) {
-            self.remote.ring_anyway();
-        }
-    }
-
-    /// Makes the loop ready to run again.
-    pub(crate) fn reset(&self) -> bool {
-        let mut core = self.lock();
-        if core.runners > 0 {
-            return false;
-        }
-        if self.remote.is_stopped() {
-            core.forget_stop();
-            self.remote.unstop();
-            self.remote.set_asleep(true);
-            // A host was told that there is no deadline.
-            if core.is_ready(&self.remote) || core.next_deadline().is_some() {
-                self.remote.ring();
-            }
-            drop(core);
-            self.arm();
-        }
-        true
-    }
-
-    /// How long nothing is to be done, as far as is known; `None`: for ever.
+    /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is stopped.
+    /// The loop expects the host to wait until then.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        let alarm = self.alarm();
+        let wakeup_thread = self.wakeup_thread();
         let mut core = self.lock();
-        core.tell(&self.remote, alarm.is_some());
+        core.report(&self.remote, wakeup_thread.is_some());
         self.timeout_of(&core)
     }
 
@@ -112,23 +33,100 @@ impl<K: Types> Engine<K> {
         core.next_deadline().map(|deadline| deadline - now())
     }
 
-    /// A loop that is stopped keeps what has happened for later; a host that watches its descriptor is
-    /// not told of it again and again.
-    pub(super) fn take_note(&self) {
+    /// Starts a thread that calls `wake` when there is something to do, in place of the former one.
+    pub(super) fn set_wakeup(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
+        // Locked until the new thread is in place: a runner that leaves meanwhile arms that.
+        let mut place = self.wakeup_thread();
         let mut core = self.lock();
-        if core.runners > 0 || !self.remote.is_stopped() {
-            return; // they do; or it was reset, and somebody was called who will
+        core.wakeups.forget_report();
+        let state = match core.wakeups.has_runners() {
+            true => CallbackState::Disarmed, // the last of them arms it
+            false => {
+                let timeout = self.timeout_of(&core);
+                CallbackState::Armed { deadline: timeout.map(|timeout| now() + timeout) }
+            }
+        };
+        drop(core);
+        let thread = WakeupThread::new(state, self.remote.clone(), wake);
+        let result = thread.clone().start(self.reactor.clone());
+        let former = match result {
+            Ok(()) => place.replace(thread),
+            Err(_) => Some(thread),
+        };
+        drop(place);
+        if let Some(former) = former {
+            former.end();
+        }
+        result
+    }
+
+    /// Ends the thread that [`set_wakeup`](Self::set_wakeup) has started.
+    pub(super) fn clear_wakeup(&self) {
+        let former = self.wakeup_thread().take();
+        if let Some(former) = former {
+            former.end();
+        }
+    }
+
+    /// A run call has returned, or the loop was reset: if there are no runners, the wake-up thread waits for the
+    /// host.
+    pub(super) fn arm_wakeup(&self) {
+        let place = self.wakeup_thread();
+        let Some(thread) = &*place else { return };
+        let core = self.lock();
+        if core.wakeups.has_runners() {
+            return; // the last of them arms it
+        }
+        let deadline = self.timeout_of(&core).map(|timeout| now() + timeout);
+        drop(core); // a runner that enters now locks the place to disarm it
+        thread.arm(deadline);
+    }
+
+    /// A runner is about to wait in the reactor: the wake-up thread leaves it.
+    pub(super) fn disarm_wakeup(&self) {
+        if let Some(thread) = &*self.wakeup_thread() {
+            thread.disarm();
+        }
+    }
+
+    /// A run call of a stopped loop. It keeps the reactor's events for later, so that a host that watches the
+    /// descriptor is not woken for them again and again.
+    pub(super) fn run_stopped(&self) {
+        let mut core = self.lock();
+        if core.wakeups.has_runners() || !self.remote.is_stopped() {
+            return; // the runners do this; or `reset` has woken somebody
         }
         if let Some(mut reactor) = self.free_reactor() {
-            core.note(reactor.wait(Some(Duration::ZERO), &mut Room::new()).iter());
+            let mut buffer = EventBuffer::new();
+            core.end_poll(Some(reactor.poll(Some(Duration::ZERO), &mut buffer).iter()));
         }
-        core.take_mail(&self.remote);
-        self.remote.set_asleep(true);
-        let host_is_to_know = core.find_stopped();
+        core.take_commands(&self.remote);
+        let thread = thread::current().id();
+        let action = core.wakeups.find_stopped(thread, self.remote.notifier());
         drop(core);
-        self.free_buffers().clear(); // it may have been stopped while nobody was inside
-        if host_is_to_know || self.alarm().as_ref().is_some_and(|alarm| alarm.is_armed()) {
-            self.remote.ring();
+        self.free_buffers().clear(); // the loop may have been stopped without a runner
+        let is_armed = self.wakeup_thread().as_ref().is_some_and(|thread| thread.is_armed());
+        if is_armed || action == Action::Notify {
+            self.remote.notify();
         }
+    }
+
+    /// Makes the loop ready to run again. Returns false, and does nothing, if it has runners.
+    pub(crate) fn reset(&self) -> bool {
+        let mut core = self.lock();
+        if core.wakeups.has_runners() {
+            return false;
+        }
+        if self.remote.is_stopped() {
+            self.remote.clear_stopped();
+            core.wakeups.reset(self.remote.notifier());
+            // The host was told that there is no deadline.
+            if core.is_ready(&self.remote) || core.next_deadline().is_some() {
+                self.remote.notify();
+            }
+            drop(core);
+            self.arm_wakeup();
+        }
+        true
     }
 }

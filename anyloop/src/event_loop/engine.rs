@@ -1,9 +1,9 @@
-//! The loop itself: what is ready, who runs it, who waits.
+//! A loop without its run calls: its state, and what can be put into it.
 //!
-//! One lock guards what is shared, and is never held while program code runs. A runner takes a source
-//! out of its slot, runs it, and puts it back: having it is the right to run it. When the ring has run
-//! dry, one runner, the leader, looks at the sockets and may sleep there; the others sleep until there
-//! is more to do than the leader can, or until the leader's place is free.
+//! One lock guards what runners share. No program code runs under it. A runner takes a source out of its slot, runs
+//! it, and puts it back: whoever has the source may run it. When the ready queue is empty, one runner, the leader,
+//! polls the reactor and may wait there. The others wait until there is more to do than the leader can, or until
+//! there is no leader. [`wakeup`](super::wakeup) says who is woken when.
 
 use std::io;
 use std::panic::RefUnwindSafe;
@@ -11,7 +11,6 @@ use std::sync::{Arc, PoisonError, TryLockError};
 
 use anyloop_proto::Instant;
 
-use super::alarm::Alarm;
 use super::clock::now;
 use super::core::{Core, Task};
 use super::events::{Events, Token};
@@ -21,37 +20,38 @@ use super::remote::Remote;
 use super::source::Buffers;
 use super::timers::Key;
 use super::types::Types;
+use super::wakeup_thread::WakeupThread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 
-/// Has what runners share to itself.
+/// Exclusive access to the [`Core`].
 pub(super) type Guard<'l, K> = <<K as Types>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
 
-/// The state of a loop.
+/// A loop.
 #[expect(unnameable_types, reason = "of `Sealed`")]
 pub struct Engine<K: Types> {
-    pub(super) core: K::Lock<Core<K>>,
-    /// Where runners sleep that are not the leader.
-    pub(super) parked: Condvar,
-    /// Held by the leader; or by the alarm, which then waits in its stead.
+    core: K::Lock<Core<K>>,
+    /// Where followers wait.
+    pub(super) followers: Condvar,
+    /// Locked by the leader, or by the wake-up thread, which waits in place of the host.
     pub(super) reactor: Arc<TryMutex<Reactor>>,
-    pub(super) alarm: Mutex<Option<Arc<Alarm>>>,
-    pub(super) registry: Registry,
+    wakeup_thread: Mutex<Option<Arc<WakeupThread>>>,
+    registry: Registry,
     pub(super) remote: Arc<Remote>,
-    /// For runners to take, and nested ones others.
-    pub(super) buffers: Mutex<Vec<Buffers>>,
+    /// The buffers that no runner uses.
+    buffers: Mutex<Vec<Buffers>>,
 }
 
 impl<K: Types> Engine<K> {
     pub(crate) fn new() -> io::Result<Self> {
-        let (reactor, registry, doorbell) = Reactor::new()?;
+        let (reactor, registry, interrupt) = Reactor::new()?;
         let core = Core::new(now());
         Ok(Self {
             core: K::Lock::new(core),
-            parked: Condvar::new(),
+            followers: Condvar::new(),
             reactor: Arc::new(TryMutex::new(reactor)),
-            alarm: Mutex::default(),
+            wakeup_thread: Mutex::default(),
             registry,
-            remote: Arc::new(Remote::new(doorbell)),
+            remote: Arc::new(Remote::new(interrupt)),
             buffers: Mutex::default(),
         })
     }
@@ -60,13 +60,13 @@ impl<K: Types> Engine<K> {
         &self.remote
     }
 
-    /// Where sources are registered, under their token.
+    /// The registry of the reactor. A source is registered with its token.
     pub(crate) const fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Puts a source into the loop, which has `work` to do until the source is over. `make` gets the
-    /// token that it is to be registered under.
+    /// Puts the source that `make` returns into the loop, and gives it a first turn. `make` is given the token to
+    /// register the source with. The source is work until it is over.
     pub(crate) fn insert<E>(
         &self,
         make: impl FnOnce(Token) -> Result<Box<K::Source>, E>,
@@ -76,12 +76,11 @@ impl<K: Types> Engine<K> {
             Ok(source) => {
                 self.remote.add_work();
                 let mut core = self.lock();
-                // It has a first turn in any case.
                 if core.slots.check_in(token.index, source, Events::NONE, true) {
-                    core.ring.push_back(token.index);
+                    core.ready.push_back(token.index);
                 }
                 drop(core);
-                self.remote.ring();
+                self.remote.notify();
                 Ok(token)
             }
             Err(error) => {
@@ -91,43 +90,43 @@ impl<K: Types> Engine<K> {
         }
     }
 
-    /// Forgets what has been noted of the sockets of a source that runs now.
+    /// Removes events of a source that runs now.
     #[cfg(unix)]
     pub(super) fn forget(&self, token: Token, events: Events) {
         self.lock().slots.forget(token.index, events);
     }
 
-    /// Queues a function of the program's, behind what is queued already.
+    /// Queues a function of the program's, behind those that are queued.
     pub(super) fn post(&self, task: Box<K::Task>) {
         self.remote.add_work();
         let mut core = self.lock();
-        core.take_mail(&self.remote); // what was posted before comes before
+        core.take_commands(&self.remote); // what was posted before comes before
         core.queue(Task::Posted(task));
         drop(core);
-        self.remote.ring();
+        self.remote.notify();
     }
 
     pub(super) fn set_timer(&self, key: Key, f: Box<K::OnTimer>) {
         self.remote.add_work();
         self.lock().timers.set(key, f);
-        self.remote.ring();
+        self.remote.notify();
     }
 
-    /// Lets go of memory that was not needed, of what no runner has in use.
+    /// Trims the buffers that no runner uses, and drops those that are empty.
     pub(super) fn trim(&self, now: Instant) {
         let mut buffers = self.free_buffers();
         buffers.iter_mut().for_each(|buffers| buffers.stream.trim(now));
         buffers.retain(|buffers| buffers.stream.next_trim().is_some());
-        // Under that lock, so that who brings others adds them after this.
+        // Under the lock of the buffers: whoever adds some then sets an earlier time after this.
         self.lock().set_trim(buffers.iter().filter_map(|it| it.stream.next_trim()).min());
     }
 
-    /// The core may be locked under this lock, not the other way round.
+    /// The buffers that no runner uses. The core may be locked under this lock, not the other way round.
     pub(super) fn free_buffers(&self) -> MutexGuard<'_, Vec<Buffers>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reactor, unless the alarm waits there: then that sees everything.
+    /// The reactor, unless the wake-up thread waits in it, which then receives all events.
     pub(super) fn free_reactor(&self) -> Option<TryMutexGuard<'_, Reactor>> {
         match self.reactor.try_lock() {
             Ok(reactor) => Some(reactor),
@@ -136,24 +135,33 @@ impl<K: Types> Engine<K> {
         }
     }
 
-    /// No program code runs under this lock.
+    /// The thread that wakes the host, if the program has asked for one. The core may be locked under this lock, not
+    /// the other way round. No program code runs under it.
+    pub(super) fn wakeup_thread(&self) -> MutexGuard<'_, Option<Arc<WakeupThread>>> {
+        self.wakeup_thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the core. No program code runs under this lock.
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, K> {
         self.core.lock()
     }
 }
 
-/// Its core is locked or borrowed only where no program code runs, so a panic finds it whole.
+/// Its core is locked or borrowed only where no program code runs, so a panic does not leave it half changed.
 impl<K: Types> RefUnwindSafe for Engine<K> {}
 
 impl<K: Types> Drop for Engine<K> {
-    /// Drops what is queued un-run, where no lock is held: it may call the loop's handles.
+    /// Drops what is queued where no lock is held, since it may call the loop's handles.
     fn drop(&mut self) {
-        self.end_alarm();
-        let mail = self.remote.close();
+        let wakeup_thread = self.wakeup_thread().take();
+        if let Some(thread) = wakeup_thread {
+            thread.end();
+        }
+        let commands = self.remote.close();
         let core = self.core.get_mut();
         let (tasks, timers) = (core::mem::take(&mut core.tasks), core.timers.take_all());
         let sources = core.slots.take_all();
-        drop((mail, tasks, timers, sources));
+        drop((commands, tasks, timers, sources));
     }
 }

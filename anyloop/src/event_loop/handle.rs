@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock::now;
-use super::remote::{Mail, Remote};
+use super::remote::{Command, Remote};
 use super::timers::{Aborted, Key};
 
 /// A loop, for handlers and other threads: cheap to clone, and it does not keep the loop alive.
@@ -54,7 +54,7 @@ impl LoopHandle {
     ///
     /// The loop is gone; the function is dropped.
     pub fn post(&self, f: impl FnOnce() + Send + 'static) -> Result<(), LoopGone> {
-        self.remote.mail(Mail::Run(Box::new(f))).map_err(|_| LoopGone)
+        self.remote.send(Command::Run(Box::new(f))).map_err(|_| LoopGone)
     }
 
     /// Calls a function at once if this thread is inside a run call of the loop; else posts it.
@@ -80,8 +80,8 @@ impl LoopHandle {
         delay: Duration,
         f: impl FnOnce(Result<(), Aborted>) + Send + 'static,
     ) -> Result<Timer, LoopGone> {
-        let key = (now() + delay, self.remote.number_timer());
-        self.remote.mail(Mail::SetTimer(key, Box::new(f))).map_err(|_| LoopGone)?;
+        let key = (now() + delay, self.remote.next_timer_number());
+        self.remote.send(Command::SetTimer(key, Box::new(f))).map_err(|_| LoopGone)?;
         Ok(Timer::new(self.remote.clone(), key))
     }
 
@@ -192,7 +192,7 @@ impl Timer {
     /// about to be, this does nothing: the function must be ready for that.
     pub fn cancel(&self) {
         if !self.asked.swap(true, Ordering::Relaxed) {
-            let _ = self.remote.mail(Mail::CancelTimer(self.key)); // gone is cancelled, too
+            let _ = self.remote.send(Command::CancelTimer(self.key)); // gone is cancelled, too
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The program's loop: sockets, timers, and functions of the program's own.
 
-mod alarm;
 mod clock;
 mod core;
 mod deadlines;
@@ -27,6 +26,8 @@ mod source;
 mod stream_source;
 mod timers;
 mod types;
+mod wakeup;
+mod wakeup_thread;
 #[cfg(unix)]
 mod watch;
 
@@ -284,12 +285,12 @@ macro_rules! methods {
             ///
             /// No thread could be started: things are as before.
             pub fn set_wakeup(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
-                self.engine.set_alarm(wake)
+                self.engine.set_wakeup(wake)
             }
 
             /// Ends what [`set_wakeup`](Self::set_wakeup) has begun.
             pub fn clear_wakeup(&self) {
-                self.engine.end_alarm();
+                self.engine.clear_wakeup();
             }
 
             /// How long nothing is to be done if nothing happens: for a loop that waits for this one. Zero:
@@ -302,7 +303,7 @@ macro_rules! methods {
             }
 
             fn timer(&self, delay: Duration, set: impl FnOnce(timers::Key)) -> Timer {
-                let key = (now() + delay, self.engine.remote().number_timer());
+                let key = (now() + delay, self.engine.remote().next_timer_number());
                 set(key);
                 Timer::new(self.engine.remote().clone(), key)
             }

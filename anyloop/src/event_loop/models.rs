@@ -3,13 +3,13 @@
 //!
 //! `tests/loom` runs them.
 
-mod alarm;
+mod commands;
 mod ending;
 mod hosts;
-mod inbox;
 mod runners;
 mod strands;
 mod timers;
+mod wakeup_thread;
 
 use std::io;
 use std::sync::atomic::AtomicUsize as Plain;
@@ -20,7 +20,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::events::Token;
-use super::reactor::Doorbell;
+use super::reactor::Interrupt;
 use super::source::{Next, Source, Turn};
 use super::{EventLoop, Threads};
 use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -96,8 +96,8 @@ fn spawn<T: 'static>(
     thread::spawn(move || f(event_loop))
 }
 
-fn doorbell(event_loop: &EventLoop) -> Doorbell {
-    event_loop.engine.remote().doorbell().clone()
+fn reactor(event_loop: &EventLoop) -> Interrupt {
+    event_loop.engine.remote().notifier().interrupt_handle().clone()
 }
 
 /// A source made of a function.

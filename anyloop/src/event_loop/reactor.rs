@@ -1,5 +1,5 @@
-//! The operating system's side: waiting for sockets, by mio. Of the rest of the loop only
-//! `stream.rs` knows mio, whose sockets it has.
+//! The reactor: it waits for events of sockets, by mio. Elsewhere in the loop, only `stream.rs` uses mio, for its
+//! sockets.
 
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
@@ -14,76 +14,76 @@ use mio::{Interest, Poll, Waker};
 
 use super::events::{Events, Token};
 
-/// What can be waited for.
+/// What can be registered with a reactor.
 #[cfg(not(unix))]
 pub(crate) trait Pollable: Source {}
 #[cfg(not(unix))]
 impl<S: Source> Pollable for S {}
-/// What can be waited for.
+/// What can be registered with a reactor.
 #[cfg(unix)]
 pub(crate) trait Pollable: AsFd {}
 #[cfg(unix)]
 impl<S: AsFd> Pollable for S {}
 
-/// How many events are taken at a time.
+/// The largest number of events of one poll.
 pub(super) const CAPACITY: usize = 1024;
 
-/// No token is like this.
-const DOORBELL: mio::Token = mio::Token(usize::MAX);
+/// The token of the interrupt, which no source has.
+const INTERRUPT: mio::Token = mio::Token(usize::MAX);
 
-/// Waits for sockets.
+/// Waits for events of sockets.
 pub(super) struct Reactor {
     poll: Poll,
     events: mio::Events,
 }
 
-/// Memory of the caller's for what has happened. It is not needed here.
-pub(super) struct Room;
+/// The caller's memory for the events of a poll. This reactor does not need it.
+pub(super) struct EventBuffer;
 
-/// What has happened.
-pub(super) struct Happened<'r>(&'r mio::Events);
+/// The events of one poll.
+pub(super) struct PolledEvents<'r>(&'r mio::Events);
 
-/// What sockets are registered with: each once, for all that it is ever to be asked. Edges are reported.
+/// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
+/// reports edges.
 pub(crate) struct Registry(mio::Registry);
 
-/// Ends a wait from another thread; outside of one it makes the reactor's descriptor readable.
-pub(super) struct Doorbell(Waker);
+/// Ends a poll from another thread. If no poll is under way, it makes the reactor's descriptor readable.
+pub(super) struct Interrupt(Waker);
 
 impl Reactor {
-    pub(super) fn new() -> io::Result<(Self, Registry, Doorbell)> {
+    pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
-        let doorbell = Doorbell(Waker::new(&registry, DOORBELL)?);
+        let interrupt = Interrupt(Waker::new(&registry, INTERRUPT)?);
         let events = mio::Events::with_capacity(CAPACITY);
-        Ok((Self { poll, events }, Registry(registry), doorbell))
+        Ok((Self { poll, events }, Registry(registry), interrupt))
     }
 
-    /// Waits until something has happened, or for `timeout`: rounded up to a millisecond; `None`: for
-    /// as long as it takes.
-    pub(super) fn wait<'r>(
+    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` is without end, and
+    /// zero does not wait. Returns no events after a signal.
+    pub(super) fn poll<'r>(
         &'r mut self,
         timeout: Option<Duration>,
-        _: &'r mut Room,
-    ) -> Happened<'r> {
+        _: &'r mut EventBuffer,
+    ) -> PolledEvents<'r> {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
-            // A signal: that nothing has happened is an answer as well.
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
-            Err(error) => panic!("the descriptor that events come from is broken: {error}"),
+            Err(error) => panic!("cannot poll the event loop's descriptor: {error}"),
         }
-        Happened(&self.events)
+        PolledEvents(&self.events)
     }
 }
 
-impl Room {
+impl EventBuffer {
     pub(super) const fn new() -> Self {
         Self
     }
 }
 
-impl Happened<'_> {
+impl PolledEvents<'_> {
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
-        let events = self.0.iter().filter(|event| event.token() != DOORBELL);
+        let events = self.0.iter().filter(|event| event.token() != INTERRUPT);
         events.map(|event| {
             let mut events = Events::NONE;
             if event.is_readable() {
@@ -102,31 +102,31 @@ impl Happened<'_> {
 }
 
 impl Registry {
-    /// Has a source reported, under this token, with what it is asked for.
+    /// Registers a source. Its events are reported with this token.
     pub(crate) fn add(
         &self,
         source: &mut impl Pollable,
         token: Token,
-        asked: Events,
+        interest: Events,
     ) -> io::Result<()> {
         #[cfg(unix)]
         let source = &mut SourceFd(&source.as_fd().as_raw_fd());
-        self.0.register(source, token.into(), interest(asked))
+        self.0.register(source, token.into(), to_mio(interest))
     }
 
-    /// Has one reported anew that is registered: what is so now, and then what comes to be.
+    /// Registers a source again: the events that are present now are reported, and then those that follow.
     #[cfg(unix)]
     pub(super) fn renew(
         &self,
         source: &mut impl Pollable,
         token: Token,
-        asked: Events,
+        interest: Events,
     ) -> io::Result<()> {
         let source = &mut SourceFd(&source.as_fd().as_raw_fd());
-        self.0.reregister(source, token.into(), interest(asked))
+        self.0.reregister(source, token.into(), to_mio(interest))
     }
 
-    /// Has it reported no more. One that is closed need not be removed.
+    /// Removes a source. A source that is closed is removed by that.
     #[cfg(unix)]
     pub(super) fn remove(&self, source: &mut impl Pollable) -> io::Result<()> {
         self.0.deregister(&mut SourceFd(&source.as_fd().as_raw_fd()))
@@ -140,9 +140,9 @@ impl AsFd for Registry {
     }
 }
 
-impl Doorbell {
-    pub(super) fn ring(&self) {
-        // It fails only where the counter overflows, and then it has been rung.
+impl Interrupt {
+    pub(super) fn send(&self) {
+        // It fails only if its counter overflows, and then an interrupt is pending.
         let _ = self.0.wake();
     }
 }
@@ -153,16 +153,16 @@ impl From<Token> for mio::Token {
     }
 }
 
-fn interest(asked: Events) -> Interest {
+fn to_mio(interest: Events) -> Interest {
     let both = Interest::READABLE | Interest::WRITABLE;
-    let interest = match (asked.contains(Events::READABLE), asked.contains(Events::WRITABLE)) {
+    let mio = match (interest.contains(Events::READABLE), interest.contains(Events::WRITABLE)) {
         (true, false) => Interest::READABLE,
         (false, true) => Interest::WRITABLE,
         _ => both,
     };
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if asked.contains(Events::CLOSED) {
-        return interest | Interest::PRIORITY;
+    if interest.contains(Events::CLOSED) {
+        return mio | Interest::PRIORITY;
     }
-    interest
+    mio
 }

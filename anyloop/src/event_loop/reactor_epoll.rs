@@ -1,8 +1,7 @@
-//! The operating system's side: waiting for sockets, by epoll.
+//! The reactor: it waits for events of sockets, by epoll.
 //!
-//! It does what `reactor.rs` does by mio, which `cfg(anyloop_mio)` puts in its place, and is here for one
-//! thing: to wait is a system call that can be a part of the loop's own code.
-//! See [`Runner::run`](super::runner::Runner::run).
+//! `reactor.rs` does the same by mio, and `cfg(anyloop_mio)` puts it in place of this one. This one exists since its
+//! system call can be inlined into the loop: see [`Runner::run`](super::runner::Runner::run).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,72 +15,72 @@ use rustix::io::{Errno, read, write};
 
 use super::events::{Events, Token};
 
-/// What can be waited for.
+/// What can be registered with a reactor.
 pub(crate) trait Pollable: AsFd {}
 impl<S: AsFd> Pollable for S {}
 
-/// How many events are taken at a time.
+/// The largest number of events of one poll.
 pub(super) const CAPACITY: usize = 1024;
 
-/// No token is like this.
-const DOORBELL: u64 = u64::MAX;
+/// The token of the interrupt, which no source has.
+const INTERRUPT: u64 = u64::MAX;
 
-/// Waits for sockets.
+/// Waits for events of sockets.
 pub(super) struct Reactor(Arc<OwnedFd>);
 
-/// Memory of the caller's for what has happened: it cannot be another thread's.
-pub(super) struct Room([MaybeUninit<Event>; CAPACITY]);
+/// The caller's memory for the events of a poll.
+pub(super) struct EventBuffer([MaybeUninit<Event>; CAPACITY]);
 
-/// What has happened.
-pub(super) struct Happened<'r>(&'r [Event]);
+/// The events of one poll.
+pub(super) struct PolledEvents<'r>(&'r [Event]);
 
-/// What sockets are registered with: each once, for all that it is ever to be asked. Edges are reported.
+/// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
+/// reports edges.
 pub(crate) struct Registry(Arc<OwnedFd>);
 
-/// Ends a wait from another thread; outside of one it makes the reactor's descriptor readable.
-pub(super) struct Doorbell(OwnedFd);
+/// Ends a poll from another thread. If no poll is under way, it makes the reactor's descriptor readable.
+pub(super) struct Interrupt(OwnedFd);
 
 impl Reactor {
-    pub(super) fn new() -> io::Result<(Self, Registry, Doorbell)> {
+    pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
         let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        let doorbell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(
             &epoll,
-            &doorbell,
-            EventData::new_u64(DOORBELL),
+            &interrupt,
+            EventData::new_u64(INTERRUPT),
             EventFlags::IN | EventFlags::ET,
         )?;
-        Ok((Self(epoll.clone()), Registry(epoll), Doorbell(doorbell)))
+        Ok((Self(epoll.clone()), Registry(epoll), Interrupt(interrupt)))
     }
 
-    /// Waits until something has happened, or for `timeout`: rounded up to a millisecond; `None`: for
-    /// as long as it takes.
+    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` is without end, and
+    /// zero does not wait. Returns no events after a signal.
     #[inline(always)]
-    pub(super) fn wait<'r>(
+    pub(super) fn poll<'r>(
         &'r mut self,
         timeout: Option<Duration>,
-        room: &'r mut Room,
-    ) -> Happened<'r> {
+        buffer: &'r mut EventBuffer,
+    ) -> PolledEvents<'r> {
         let timeout = timeout.map(whole_milliseconds);
-        match epoll::wait(&self.0, &mut room.0[..], timeout.as_ref()) {
-            Ok((events, _)) => Happened(events),
-            // A signal: that nothing has happened is an answer as well.
-            Err(Errno::INTR) => Happened(&[]),
-            Err(error) => panic!("the descriptor that events come from is broken: {error}"),
+        match epoll::wait(&self.0, &mut buffer.0[..], timeout.as_ref()) {
+            Ok((events, _)) => PolledEvents(events),
+            Err(Errno::INTR) => PolledEvents(&[]),
+            Err(error) => panic!("cannot poll the event loop's descriptor: {error}"),
         }
     }
 }
 
-impl Room {
+impl EventBuffer {
     #[inline(always)]
     pub(super) const fn new() -> Self {
         Self([const { MaybeUninit::uninit() }; CAPACITY])
     }
 }
 
-impl Happened<'_> {
+impl PolledEvents<'_> {
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
-        let events = self.0.iter().filter(|event| event.data.u64() != DOORBELL);
+        let events = self.0.iter().filter(|event| event.data.u64() != INTERRUPT);
         events.map(|event| {
             let (flags, data) = (event.flags, event.data.u64());
             let mut events = Events::NONE;
@@ -99,34 +98,34 @@ impl Happened<'_> {
     }
 }
 
-/// What makes a read worth while that would otherwise wait, and ends a stream; and urgent data.
+/// The end of a stream, an error, and urgent data: a read says which.
 const ENDS: EventFlags =
     EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 
 impl Registry {
-    /// Has a source reported, under this token, with what it is asked for.
+    /// Registers a source. Its events are reported with this token.
     pub(crate) fn add(
         &self,
         source: &mut impl Pollable,
         token: Token,
-        asked: Events,
+        interest: Events,
     ) -> io::Result<()> {
         let data = EventData::new_u64(token.number() as u64);
-        Ok(epoll::add(&self.0, &*source, data, flags(asked))?)
+        Ok(epoll::add(&self.0, &*source, data, flags(interest))?)
     }
 
-    /// Has one reported anew that is registered: what is so now, and then what comes to be.
+    /// Registers a source again: the events that are present now are reported, and then those that follow.
     pub(super) fn renew(
         &self,
         source: &mut impl Pollable,
         token: Token,
-        asked: Events,
+        interest: Events,
     ) -> io::Result<()> {
         let data = EventData::new_u64(token.number() as u64);
-        Ok(epoll::modify(&self.0, &*source, data, flags(asked))?)
+        Ok(epoll::modify(&self.0, &*source, data, flags(interest))?)
     }
 
-    /// Has it reported no more. One that is closed need not be removed.
+    /// Removes a source. A source that is closed is removed by that.
     pub(super) fn remove(&self, source: &mut impl Pollable) -> io::Result<()> {
         Ok(epoll::delete(&self.0, &*source)?)
     }
@@ -138,32 +137,32 @@ impl AsFd for Registry {
     }
 }
 
-impl Doorbell {
-    pub(super) fn ring(&self) {
+impl Interrupt {
+    pub(super) fn send(&self) {
         let one = 1_u64.to_ne_bytes();
         if write(&self.0, &one) == Err(Errno::AGAIN) {
-            // The counter is full. Nobody reads it else: what counts is that it changes.
+            // The counter is full, since nobody else reads it. A change of it is an edge.
             let _ = read(&self.0, &mut [0; 8]);
             let _ = write(&self.0, &one);
         }
     }
 }
 
-fn flags(asked: Events) -> EventFlags {
+fn flags(interest: Events) -> EventFlags {
     let mut flags = EventFlags::ET;
-    if asked.contains(Events::READABLE) {
+    if interest.contains(Events::READABLE) {
         flags |= EventFlags::IN | EventFlags::RDHUP;
     }
-    if asked.contains(Events::WRITABLE) {
+    if interest.contains(Events::WRITABLE) {
         flags |= EventFlags::OUT;
     }
-    if asked.contains(Events::CLOSED) {
+    if interest.contains(Events::CLOSED) {
         flags |= EventFlags::PRI;
     }
     flags
 }
 
-/// As much as this or a little more, in the unit of the system call.
+/// The time rounded up to a millisecond, which is the unit of the system call.
 fn whole_milliseconds(time: Duration) -> Timespec {
     let most = Duration::from_millis(i32::MAX as u64); // 24 days
     let milliseconds = time.min(most).as_nanos().div_ceil(1_000_000) as i64;
@@ -175,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_never_too_short() {
+    fn a_timeout_is_never_too_short() {
         let of = |nanos| {
             let Timespec { tv_sec, tv_nsec } = whole_milliseconds(Duration::from_nanos(nanos));
             (tv_sec, tv_nsec)
@@ -188,17 +187,17 @@ mod tests {
     }
 
     #[test]
-    fn a_doorbell_that_was_rung_too_often_still_rings() -> io::Result<()> {
-        let (mut reactor, registry, doorbell) = Reactor::new()?;
-        write(&doorbell.0, &(u64::MAX - 1).to_ne_bytes())?;
+    fn an_interrupt_whose_counter_is_full_still_works() -> io::Result<()> {
+        let (mut reactor, registry, interrupt) = Reactor::new()?;
+        write(&interrupt.0, &(u64::MAX - 1).to_ne_bytes())?;
         let is_readable = || {
             let mut fds = [rustix::event::PollFd::new(&registry, rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut fds, Some(&Timespec::default())).map(|count| count > 0)
         };
         assert!(is_readable()?);
-        assert_eq!(reactor.wait(Some(Duration::ZERO), &mut Room::new()).iter().count(), 0);
+        assert_eq!(reactor.poll(Some(Duration::ZERO), &mut EventBuffer::new()).iter().count(), 0);
         assert!(!is_readable()?);
-        doorbell.ring();
+        interrupt.send();
         assert!(is_readable()?);
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What stands for the operating system under loom: no sockets, a doorbell that loom sees, and time
-//! that passes only where somebody waits for it.
+//! The reactor of the loom models, in place of the operating system's: no sockets, an interrupt that loom sees, and
+//! a clock that advances only when a thread waits for a timeout.
 
 use std::cell::Cell;
 use std::io;
@@ -12,10 +12,10 @@ use anyloop_proto::Instant;
 use super::events::{Events, Token};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// How many events are taken at a time, the doorbell among them.
+/// The largest number of events of one poll, with the interrupt.
 pub(super) const CAPACITY: usize = 3;
 
-/// Who waits for less than this has waited already. What is further off never comes.
+/// A shorter timeout ends at once. A longer one never ends.
 const SOON: Duration = Duration::from_secs(1);
 
 std::thread_local! {
@@ -28,66 +28,66 @@ pub(super) fn now() -> Instant {
     CLOCK.get()
 }
 
-/// What can be waited for.
+/// What can be registered with a reactor.
 pub(crate) trait Pollable: AsFd {}
 impl<S: AsFd> Pollable for S {}
 
-/// Nothing is registered: models say what has happened.
+/// Registers nothing: models report events themselves.
 pub(crate) struct Registry(io::Stdin);
 
-pub(super) struct Reactor(Arc<Ports>);
+pub(super) struct Reactor(Arc<Queue>);
 
-pub(super) struct Room(Vec<(Token, Events)>);
+pub(super) struct EventBuffer(Vec<(Token, Events)>);
 
-pub(super) struct Happened<'r>(&'r [(Token, Events)]);
+pub(super) struct PolledEvents<'r>(&'r [(Token, Events)]);
 
 #[derive(Clone)]
-pub(super) struct Doorbell(Arc<Ports>);
+pub(super) struct Interrupt(Arc<Queue>);
 
-/// What the reactor has to tell.
-struct Ports {
+/// The events that the reactor has not returned yet.
+struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    rung: bool,
-    /// Something has happened since a host was told of edges.
+    interrupted: bool,
+    /// There was an event since a host last waited for an edge.
     has_edge: bool,
-    /// How often it was rung.
-    rings: usize,
+    /// The number of interrupts.
+    interrupts: usize,
     events: Vec<(Token, Events)>,
 }
 
 impl Reactor {
     /// Also where a model's time begins.
-    pub(super) fn new() -> io::Result<(Self, Registry, Doorbell)> {
+    pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
         CLOCK.set(Instant::from_nanos(1 << 62));
-        let ports = Arc::new(Ports { state: Mutex::default(), changed: Condvar::new() });
-        Ok((Self(ports.clone()), Registry(io::stdin()), Doorbell(ports)))
+        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new() });
+        Ok((Self(queue.clone()), Registry(io::stdin()), Interrupt(queue)))
     }
 
-    pub(super) fn wait<'r>(
+    pub(super) fn poll<'r>(
         &'r mut self,
         timeout: Option<Duration>,
-        room: &'r mut Room,
-    ) -> Happened<'r> {
+        buffer: &'r mut EventBuffer,
+    ) -> PolledEvents<'r> {
         let mut state = self.0.await_readable(timeout);
-        let count = CAPACITY - usize::from(std::mem::take(&mut state.rung));
+        let count = CAPACITY - usize::from(std::mem::take(&mut state.interrupted));
         let count = count.min(state.events.len());
-        room.0.extend(state.events.drain(..count));
-        Happened(&room.0)
+        buffer.0.extend(state.events.drain(..count));
+        PolledEvents(&buffer.0)
     }
 }
 
-impl Room {
+impl EventBuffer {
     pub(super) const fn new() -> Self {
         Self(Vec::new())
     }
 }
 
-impl Happened<'_> {
+impl PolledEvents<'_> {
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
         self.0.iter().copied()
     }
@@ -113,18 +113,17 @@ impl AsFd for Registry {
     }
 }
 
-impl Doorbell {
-    pub(super) fn ring(&self) {
+impl Interrupt {
+    pub(super) fn send(&self) {
         let mut state = self.0.state();
-        (state.rung, state.has_edge) = (true, true);
-        state.rings += 1;
+        (state.interrupted, state.has_edge) = (true, true);
+        state.interrupts += 1;
         self.0.changed.notify_all();
     }
 }
 
-impl Ports {
-    /// What epoll does with a descriptor of its own kind as well: it is readable until somebody asks
-    /// it what has happened.
+impl Queue {
+    /// Waits until the reactor's descriptor is readable, which it is until the next poll, as with epoll.
     fn await_readable(&self, timeout: Option<Duration>) -> MutexGuard<'_, State> {
         let mut state = self.state();
         while !state.is_readable() {
@@ -146,14 +145,14 @@ impl Ports {
 
 impl State {
     fn is_readable(&self) -> bool {
-        self.rung || !self.events.is_empty()
+        self.interrupted || !self.events.is_empty()
     }
 }
 
-/// What models do.
+/// What models call.
 #[cfg(test)]
-impl Doorbell {
-    /// Something has happened to a socket.
+impl Interrupt {
+    /// Requeue an event of a socket.
     pub(super) fn report(&self, token: Token, events: Events) {
         let mut state = self.0.state();
         state.has_edge = true;
@@ -162,7 +161,7 @@ impl Doorbell {
         self.0.changed.notify_all();
     }
 
-    /// As a host does that is told of edges, and takes them.
+    /// Waits for an edge of the reactor's descriptor, and consumes it, as a host does that waits for edges.
     pub(super) fn await_edge(&self) {
         let mut state = self.0.state();
         while !(std::mem::take(&mut state.has_edge) && state.is_readable()) {
@@ -170,7 +169,7 @@ impl Doorbell {
         }
     }
 
-    /// As a host does that watches the loop's descriptor.
+    /// Waits until the reactor's descriptor is readable, as a host does that waits for levels.
     pub(super) fn await_readable(&self, timeout: Option<Duration>) {
         drop(self.0.await_readable(timeout));
     }
@@ -179,7 +178,7 @@ impl Doorbell {
         self.0.state().is_readable()
     }
 
-    pub(super) fn rings(&self) -> usize {
-        self.0.state().rings
+    pub(super) fn count(&self) -> usize {
+        self.0.state().interrupts
     }
 }

@@ -1,4 +1,4 @@
-//! The side of a loop that any thread may touch.
+//! The part of a loop that any thread may use.
 
 use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
@@ -6,50 +6,48 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::events::{Events, Token};
-use super::reactor::Doorbell;
+use super::reactor::Interrupt;
 use super::timers::{Aborted, Key};
+use super::wakeup::Notifier;
 #[cfg(loom)]
 use crate::sync::WithBorrow as _;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
 
-/// What comes from other threads, or from handlers.
-pub(super) enum Mail {
+/// What another thread, or a handler, asks the loop to do.
+pub(super) enum Command {
     Run(Box<dyn FnOnce() + Send>),
     Wake(Token),
     WakeAll(Vec<Token>),
-    /// What the alarm has seen in the host's stead.
+    /// An event that the wake-up thread has received.
     Ready(Token, Events),
     SetTimer(Key, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
     CancelTimer(Key),
 }
 
-/// The side of a loop that any thread may touch: an inbox, and flags.
+/// The part of a loop that any thread may use: a queue of commands, the count of work, and flags.
 pub(crate) struct Remote {
-    /// No other loop of this process has it.
+    /// Unique among the loops of this process.
     id: u64,
-    inbox: Mutex<Inbox>,
-    /// The inbox is not empty.
-    has_mail: AtomicBool,
-    /// Nobody would look into the inbox if the doorbell were not rung: the thread that waits for
-    /// events sleeps, or no thread is inside a run call.
-    asleep: AtomicBool,
-    doorbell: Doorbell,
+    commands: Mutex<CommandQueue>,
+    /// The queue of commands is not empty.
+    has_commands: AtomicBool,
+    notifier: Notifier,
     stopped: Flag,
-    /// What keeps the loop running.
+    /// Run calls end when this is zero.
     work: AtomicUsize,
-    timers: AtomicU64,
+    next_timer: AtomicU64,
 }
 
 #[derive(Default)]
-struct Inbox {
-    mail: Vec<Mail>,
-    /// The loop is no more.
+struct CommandQueue {
+    commands: Vec<Command>,
+    /// The loop is gone.
     closed: bool,
 }
 
 thread_local! {
-    /// The loops that this thread runs, the innermost last.
+    /// The ids of the loops that this thread runs, the innermost last.
     static RUNNING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -63,72 +61,63 @@ impl Drop for Inside {
 }
 
 impl Remote {
-    pub(super) fn new(doorbell: Doorbell) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+    pub(super) fn new(interrupt: Interrupt) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            inbox: Mutex::default(),
-            has_mail: AtomicBool::new(false),
-            asleep: AtomicBool::new(true),
-            doorbell,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            commands: Mutex::default(),
+            has_commands: AtomicBool::new(false),
+            notifier: Notifier::new(interrupt),
             stopped: Flag::default(),
             work: AtomicUsize::new(0),
-            timers: AtomicU64::new(0),
+            next_timer: AtomicU64::new(0),
         }
     }
 
     // For any thread.
 
-    /// Puts something into the inbox. Gives it back if the loop is no more.
-    pub(super) fn mail(&self, mail: Mail) -> Result<(), Mail> {
-        let mut inbox = self.inbox();
-        if inbox.closed {
-            return Err(mail);
+    /// Queues a command. Returns it if the loop is gone.
+    pub(super) fn send(&self, command: Command) -> Result<(), Command> {
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(command);
         }
-        // Whatever calls program code keeps the loop running until it has.
-        if matches!(mail, Mail::Run(_) | Mail::SetTimer(..)) {
+        // A command that calls the program's code is work until it is done.
+        if matches!(command, Command::Run(_) | Command::SetTimer(..)) {
             self.add_work();
         }
-        inbox.mail.push(mail);
-        self.has_mail.store(true, Ordering::SeqCst);
-        drop(inbox);
-        self.ring();
+        queue.commands.push(command);
+        self.has_commands.store(true, Ordering::SeqCst);
+        drop(queue);
+        self.notify();
         Ok(())
     }
 
-    /// Has a source called. One that is no more needs no call.
+    /// Wakes a source. Does nothing if the source is gone.
     pub(crate) fn wake(&self, token: Token) {
-        let _ = self.mail(Mail::Wake(token));
+        let _ = self.send(Command::Wake(token));
     }
 
-    /// Has these sources called.
+    /// Wakes these sources.
     pub(crate) fn wake_all(&self, tokens: Vec<Token>) {
-        let _ = self.mail(Mail::WakeAll(tokens));
+        let _ = self.send(Command::WakeAll(tokens));
     }
 
-    /// Rings the doorbell, unless somebody looks into the inbox anyway.
-    pub(super) fn ring(&self) {
-        // Only one of many needs to.
-        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
-            self.doorbell.ring();
-        }
-    }
-
-    /// Rings the doorbell for whoever waits at the sockets.
-    pub(super) fn ring_anyway(&self) {
-        self.doorbell.ring();
+    /// Wakes whoever would otherwise not notice a change: see [`wakeup`](super::wakeup).
+    pub(super) fn notify(&self) {
+        self.notifier.notify();
     }
 
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.ring();
+        self.notify();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    pub(super) fn unstop(&self) {
+    pub(super) fn clear_stopped(&self) {
         self.stopped.store(false, Ordering::SeqCst);
     }
 
@@ -142,7 +131,7 @@ impl Remote {
 
     pub(crate) fn finish_work(&self) {
         if self.work.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.ring(); // who sleeps has nothing to wait for
+            self.notify(); // run calls that wait must return
         }
     }
 
@@ -150,13 +139,19 @@ impl Remote {
         self.work.load(Ordering::SeqCst) > 0
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.inbox().closed
+    /// Whether run calls are to return: the loop is stopped, or out of work.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_stopped() || !self.has_work()
     }
 
-    /// A number for a timer.
-    pub(super) fn number_timer(&self) -> u64 {
-        self.timers.fetch_add(1, Ordering::Relaxed)
+    /// Whether the loop is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue().closed
+    }
+
+    /// A number that no other timer of this loop has.
+    pub(super) fn next_timer_number(&self) -> u64 {
+        self.next_timer.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether this thread is inside a run call of this loop.
@@ -166,56 +161,47 @@ impl Remote {
 
     // For the loop.
 
+    pub(super) const fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    /// This thread begins a run call.
     pub(super) fn enter(&self) -> Inside {
         RUNNING.with_borrow_mut(|running| running.push(self.id));
         Inside
     }
 
-    pub(super) fn has_mail(&self) -> bool {
-        self.has_mail.load(Ordering::SeqCst)
+    pub(super) fn has_commands(&self) -> bool {
+        self.has_commands.load(Ordering::SeqCst)
     }
 
-    /// Moves what has come to the end of `mail`.
-    pub(super) fn take_mail(&self, mail: &mut Vec<Mail>) {
-        let mut inbox = self.inbox();
-        self.has_mail.store(false, Ordering::SeqCst);
-        mail.append(&mut inbox.mail);
+    /// Appends the queued commands to `commands`.
+    pub(super) fn take_commands(&self, commands: &mut Vec<Command>) {
+        let mut queue = self.queue();
+        self.has_commands.store(false, Ordering::SeqCst);
+        commands.append(&mut queue.commands);
     }
 
-    /// From now on the doorbell is needed, or is not.
-    pub(super) fn set_asleep(&self, asleep: bool) {
-        self.asleep.store(asleep, Ordering::SeqCst);
+    /// The loop is gone. Returns the queued commands, which the caller drops where it holds no lock.
+    pub(super) fn close(&self) -> Vec<Command> {
+        let mut queue = self.queue();
+        queue.closed = true;
+        core::mem::take(&mut queue.commands)
     }
 
-    pub(super) fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::SeqCst)
-    }
-
-    /// The loop is no more: what has come is given back, to be dropped.
-    pub(super) fn close(&self) -> Vec<Mail> {
-        let mut inbox = self.inbox();
-        inbox.closed = true;
-        core::mem::take(&mut inbox.mail)
-    }
-
-    #[cfg(all(test, loom))]
-    pub(super) const fn doorbell(&self) -> &Doorbell {
-        &self.doorbell
-    }
-
-    /// A panic elsewhere leaves the inbox as it was: each change is one push or one swap.
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic elsewhere does not leave the queue half changed: each change is one push or one swap.
+    fn queue(&self) -> MutexGuard<'_, CommandQueue> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Wakes one source of a loop.
-struct Rouse {
+struct SourceWaker {
     remote: Arc<Remote>,
     token: Token,
 }
 
-impl Wake for Rouse {
+impl Wake for SourceWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -225,7 +211,7 @@ impl Wake for Rouse {
     }
 }
 
-/// What wakes this source, from any thread.
+/// The waker of a source, for any thread.
 pub(crate) fn waker(remote: &Arc<Remote>, token: Token) -> Waker {
-    Arc::new(Rouse { remote: remote.clone(), token }).into()
+    Arc::new(SourceWaker { remote: remote.clone(), token }).into()
 }

@@ -45,7 +45,7 @@ impl<K: Sealed> Engine<K> {
             self.remote.stop();
         }
         if self.remote.is_stopped() {
-            self.take_note();
+            self.run_stopped();
             return 0;
         }
         let mut runner = Runner::enter(self);

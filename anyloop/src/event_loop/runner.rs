@@ -10,54 +10,54 @@ use std::time::Duration;
 use anyloop_proto::{Input, Instant};
 
 use super::clock::{CoarseTime, coarse_time, now};
-use super::core::{Core, TASK, Task};
+use super::core::{TASK, Task};
 use super::engine::{Engine, Guard};
 use super::events::{Events, Token};
 use super::kind::Sealed;
 use super::lock::Lock;
-use super::reactor::{Happened, Reactor, Room};
+use super::reactor::{EventBuffer, PolledEvents, Reactor};
 use super::remote::Inside;
 use super::socket::SocketTransport;
 use super::source::{Buffers, FastPath, Next, ReadBuffer, Source, Turn, Visit};
 use super::timers::Aborted;
+use super::wakeup::Remaining;
 use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// Bytes that are read at a time: half a mebibyte and more than the 14 bytes of the longest header, so that a
-/// message of that size is read with it at once, and not copied, and the read is seen to be short. Memory that
-/// no read has reached is not the process's yet.
+/// The size of the read buffer: half a mebibyte, and more than the 14 bytes of the longest header. So a message of
+/// half a mebibyte is received in one read, is not copied, and the read is known to be short. Memory that no read
+/// has filled takes no pages.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
-/// Who has waited at the sockets for less than this has hardly slept. In a build that is slow everything
-/// takes longer.
+/// A poll that took less time than this has hardly waited. A debug build is slower.
 const BRIEF: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
 
-/// So many jobs may go by the same look at the clock.
-const SAME_TIME: u32 = 16;
+/// The clock is read after so many turns of sources.
+const TURNS_PER_CLOCK_READ: u32 = 16;
 
 /// Where a source goes that has more to do.
 enum Queue {
-    Ring,
-    Later,
+    Ready,
+    Deferred,
 }
 
-/// What comes of a look at the sockets, before it is made.
-enum Look<'g, K: Sealed> {
-    /// Somebody else looks, or has; or there was something else to do first. Whether the call goes on.
-    Over(Guard<'g, K>, bool),
-    /// This thread looks, unless the alarm has the reactor, and waits there for so long.
+/// What a runner does when the ready queue is empty, or when it is time to poll.
+enum PollPlan<'g, K: Sealed> {
+    /// It does not poll: there is a leader, or there was something else to do first. Whether the call goes on.
+    None(Guard<'g, K>, bool),
+    /// It polls, and may wait for so long. There is no reactor if the wake-up thread has it.
     Wait { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
-    /// The same, but it does not wait.
-    Glance(Option<TryMutexGuard<'g, Reactor>>),
+    /// It polls, and does not wait.
+    NonBlocking(Option<TryMutexGuard<'g, Reactor>>),
 }
 
-/// How long a run call goes on.
+/// The bounds of a run call.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// At most so many handlers.
+    /// The largest number of handlers.
     pub(super) handlers: u64,
-    /// No handler is begun after this.
+    /// No handler begins after this.
     pub(super) until: Option<std::time::Instant>,
     pub(super) wait: Wait,
 }
@@ -70,23 +70,34 @@ pub(super) enum Wait {
     Forever,
 }
 
+impl Wait {
+    /// The time for which the call may wait now; `None`: without end.
+    fn rest(self) -> Option<Duration> {
+        match self {
+            Self::No => Some(Duration::ZERO),
+            Self::Forever => None,
+            Self::Until(end) => Some(end.saturating_duration_since(std::time::Instant::now())),
+        }
+    }
+}
+
 pub(super) type Panic = Box<dyn Any + Send>;
 
 /// A thread inside a run call.
 pub(super) struct Runner<'e, K: Sealed> {
     engine: &'e Engine<K>,
     pub(super) buffers: Option<Buffers>,
+    /// The time when the clock was last read.
     now: Instant,
-    /// So many jobs have gone by this `now`.
-    age: u32,
-    /// What is due by this `now` was not looked for yet.
-    is_new: bool,
-    /// What the coarse clock has said then.
+    /// The coarse time then.
     coarse_time: CoarseTime,
-    /// The sockets were looked at in this call.
-    has_looked: bool,
-    /// At the last look something had happened already, so it is likely that it has at the next: a look
-    /// that cannot sleep needs no preparation.
+    /// The number of turns since then.
+    turns: u32,
+    /// What is due at `now` is not queued yet.
+    must_expire: bool,
+    /// This call has polled the reactor, or has left that to the leader.
+    has_polled: bool,
+    /// The last poll returned events at once, so the next one probably does, and need not be prepared to wait.
     is_busy: bool,
     _inside: Inside,
 }
@@ -100,32 +111,26 @@ impl<'e, K: Sealed> Runner<'e, K> {
             stream.budget = Budget::until_stopped(engine.remote.stop_flag().clone());
             Buffers { read: ReadBuffer::new(READ), stream }
         });
-        let mut core = engine.lock();
-        if core.runners == 0 {
-            engine.remote.set_asleep(false);
-        }
-        core.runners += 1;
-        drop(core);
-        let _inside = engine.remote.enter();
+        engine.lock().wakeups.enter(engine.remote.notifier());
         Self {
             engine,
             buffers: Some(buffers),
             now: now(),
-            age: 0,
-            is_new: true,
             coarse_time: coarse_time(),
-            has_looked: false,
+            turns: 0,
+            must_expire: true,
+            has_polled: false,
             is_busy: false,
-            _inside,
+            _inside: engine.remote.enter(),
         }
     }
 
     /// Runs what is ready, within these bounds.
     ///
-    /// The system calls of a busy loop, to wait, to receive and to send, are made in this function and not
-    /// in one that it calls. After a system call the processor has forgotten where functions return to, or
-    /// guesses wrong; on some processors, with what kernels do there against speculation, one wrong
-    /// guess for each message costs 7 % of what an echo costs in all, and two are not much worse than one.
+    /// The system calls of a busy loop (to wait, to receive and to send) are made in this function, and not in one
+    /// that it calls. After a system call the processor has lost its prediction of where functions return to. On
+    /// some processors, with what kernels do there against speculation, one wrong prediction for each message costs
+    /// 7 % of an echo, and two hardly more.
     #[inline(always)]
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
@@ -139,44 +144,29 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 engine.remote.stop();
             }
             #[cfg(loom)]
-            engine.remote.is_stopped(); // so that loom sees that the budget looks at it
+            engine.remote.is_stopped(); // so that loom sees that the budget reads it
             if turn.buffers.stream.budget.is_spent() {
                 break Ok(());
             }
-            core.take_mail(&engine.remote);
-            let may_look = !(self.has_looked && matches!(bounds.wait, Wait::No));
-            let next = match core.before_look > 0 || !may_look {
-                true => core.ring.pop_front(),
+            core.take_commands(&engine.remote);
+            let may_poll = !(self.has_polled && matches!(bounds.wait, Wait::No));
+            let next = match core.until_poll > 0 || !may_poll {
+                true => core.ready.pop_front(),
                 false => None,
             };
             let Some(index) = next else {
-                if !may_look {
-                    break Ok(());
-                }
-                let goes_on;
-                let mut room = Room::new();
-                let look = self.prepare_look(core, bounds.wait, &mut turn.buffers.stream);
-                (core, goes_on) = match look {
-                    Look::Glance(mut reactor) => {
-                        let happened = reactor
-                            .as_mut()
-                            .map(|reactor| reactor.wait(Some(Duration::ZERO), &mut room));
-                        self.finish_glance(happened)
-                    }
-                    Look::Wait { mut reactor, timeout } => {
-                        let happened =
-                            reactor.as_mut().map(|reactor| reactor.wait(timeout, &mut room));
-                        self.finish_wait(happened, bounds.wait)
-                    }
-                    Look::Over(core, goes_on) => (core, goes_on),
+                let goes_on = may_poll && {
+                    let goes_on;
+                    (core, goes_on) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
+                    goes_on
                 };
                 if !goes_on {
                     break Ok(());
                 }
                 continue;
             };
-            core.before_look = core.before_look.saturating_sub(1);
-            core.hand_on(&engine.parked);
+            core.until_poll = core.until_poll.saturating_sub(1);
+            core.wake_follower(&engine.followers);
             let panicked;
             if index == TASK {
                 (core, panicked) = self.run_task(core, turn.buffers);
@@ -189,7 +179,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 let Some(next) = Self::visit(&mut source, &mut turn) else {
                     core = engine.lock();
                     if core.slots.check_in(index, source, Events::NONE, false) {
-                        core.ring.push_back(index);
+                        core.ready.push_back(index);
                     }
                     continue;
                 };
@@ -199,12 +189,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 break Err(panic);
             }
         };
-        if !self.has_looked {
-            // A host that is told of edges was told already.
-            match core.has_leader {
-                true => core.left_to_leader = true,
-                false => core.look_again = true,
-            }
+        if !self.has_polled {
+            core.wakeups.skip_poll();
         }
         drop(core);
         self.buffers = Some(buffers);
@@ -214,10 +200,10 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// What a source is told in its turn.
     #[inline(always)]
     fn prepare_visit(&mut self, visit: &mut Visit, token: Token, events: Events) {
-        self.age += 1;
+        self.turns += 1;
         let socket = Events::READABLE | Events::WRITABLE;
-        if self.age >= SAME_TIME || events.without(socket) != Events::NONE {
-            self.refresh();
+        if self.turns >= TURNS_PER_CLOCK_READ || events.without(socket) != Events::NONE {
+            self.read_clock();
         }
         *visit = Visit::new(token, events, self.now);
     }
@@ -302,24 +288,24 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let mut panicked = Ok(());
         let queue = match next {
             Ok(Next::Wait) => None,
-            Ok(Next::Again) => Some(Queue::Ring),
-            Ok(Next::Later) => Some(Queue::Later),
+            Ok(Next::Again) => Some(Queue::Ready),
+            Ok(Next::Later) => Some(Queue::Deferred),
             Ok(Next::Become(other)) => {
                 panicked = drop_caught(std::mem::replace(&mut source, other));
-                Some(Queue::Ring)
+                Some(Queue::Ready)
             }
             Ok(Next::Done) => return self.bury(token.index, source),
             // It has a turn to find out what the panic has made of it.
             Err(panic) => {
                 panicked = Err(panic);
-                Some(Queue::Ring)
+                Some(Queue::Ready)
             }
         };
         let mut core = self.engine.lock();
         if core.slots.check_in(token.index, source, kept, queue.is_some()) {
             match queue {
-                Some(Queue::Later) => core.put_off(token.index, &self.engine.remote),
-                _ => core.ring.push_back(token.index),
+                Some(Queue::Deferred) => core.defer(token.index, &self.engine.remote),
+                _ => core.ready.push_back(token.index),
             }
         }
         if let Some(deadline) = deadline {
@@ -351,230 +337,252 @@ impl<'e, K: Sealed> Runner<'e, K> {
     {
         let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
         drop(core);
-        buffers.stream.budget.spend(); // also where it was closed just now: this is its turn
+        buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
         let panicked = caught(|| match task {
             Task::Posted(f) => f(),
             Task::Due(f) => f(Ok(())),
             Task::Cancelled(f) => f(Err(Aborted)),
         });
-        self.age = SAME_TIME; // it may have taken any time
+        self.turns = TURNS_PER_CLOCK_READ; // it may have taken any time
         // Only now, so that what it has begun keeps the loop running.
         self.engine.remote.finish_work();
         (self.engine.lock(), panicked)
     }
 
-    /// Sees who looks at the sockets, and how long that may take. In a busy loop it is this thread, and
-    /// takes no time.
-    #[inline(always)]
-    fn prepare_look<'g>(
+    /// Polls the reactor, or lets the leader do that. Returns whether the call goes on.
+    #[inline(always)] // its system call is to be a part of `run`
+    fn poll<'g>(
         &mut self,
-        mut core: Guard<'g, K>,
+        core: Guard<'g, K>,
         wait: Wait,
         buffers: &mut StreamBuffers,
-    ) -> Look<'g, K>
+    ) -> (Guard<'g, K>, bool)
     where
         'e: 'g,
     {
-        if self.is_busy && !core.has_leader && matches!(wait, Wait::Forever) {
-            (core.has_leader, core.look_again) = (true, false);
-            drop(core);
-            return Look::Glance(self.engine.free_reactor());
+        let mut buffer = EventBuffer::new();
+        match self.plan_poll(core, wait, buffers) {
+            PollPlan::NonBlocking(mut reactor) => {
+                let events =
+                    reactor.as_mut().map(|reactor| reactor.poll(Some(Duration::ZERO), &mut buffer));
+                (self.finish_nonblocking_poll(events), true)
+            }
+            PollPlan::Wait { mut reactor, timeout } => {
+                let events = reactor.as_mut().map(|reactor| reactor.poll(timeout, &mut buffer));
+                self.finish_wait(events, wait)
+            }
+            PollPlan::None(core, goes_on) => (core, goes_on),
         }
-        cold_path();
-        self.prepare_other_look(core, wait, buffers)
     }
 
-    #[inline(never)]
-    fn prepare_other_look<'g>(
+    /// Decides who polls the reactor, and how long that may take. In a busy loop this thread does, and does not
+    /// wait.
+    #[inline(always)]
+    fn plan_poll<'g>(
         &mut self,
         mut core: Guard<'g, K>,
         wait: Wait,
         buffers: &mut StreamBuffers,
-    ) -> Look<'g, K>
+    ) -> PollPlan<'g, K>
+    where
+        'e: 'g,
+    {
+        if self.is_busy && !core.wakeups.has_leader() && matches!(wait, Wait::Forever) {
+            core.wakeups.begin_poll();
+            drop(core);
+            return PollPlan::NonBlocking(self.engine.free_reactor());
+        }
+        cold_path();
+        self.plan_other_poll(core, wait, buffers)
+    }
+
+    #[inline(never)]
+    fn plan_other_poll<'g>(
+        &mut self,
+        mut core: Guard<'g, K>,
+        wait: Wait,
+        buffers: &mut StreamBuffers,
+    ) -> PollPlan<'g, K>
     where
         'e: 'g,
     {
         let engine = self.engine;
-        let rest = match wait {
-            Wait::No => Some(Duration::ZERO),
-            Wait::Forever => None,
-            Wait::Until(end) => {
-                let rest = end.saturating_duration_since(std::time::Instant::now());
-                if rest.is_zero() && self.has_looked {
-                    return Look::Over(core, false);
-                }
-                Some(rest)
-            }
-        };
-        if buffers.needs_trim(self.now) || core.is_to_trim(self.now) {
+        let rest = wait.rest();
+        let may_wait = rest != Some(Duration::ZERO);
+        if !may_wait && self.has_polled {
+            return PollPlan::None(core, false);
+        }
+        if buffers.needs_trim(self.now) || core.is_trim_due(self.now) {
             drop(core);
             buffers.trim(self.now);
             engine.trim(self.now);
-            return Look::Over(engine.lock(), true);
+            return PollPlan::None(engine.lock(), true);
         }
-        if core.has_leader {
-            // What the leader has not seen is not ready.
-            core.before_look = core.ring.len();
-            if core.before_look > 0 || rest == Some(Duration::ZERO) {
-                self.has_looked = true;
-                core.left_to_leader = true;
-                let more = core.before_look > 0;
-                return Look::Over(core, more);
-            }
-            core.parked += 1;
-            let timeout = cut(rest, buffers.next_trim(), self.now);
-            core = K::Lock::wait(core, &engine.parked, timeout);
-            core.parked -= 1;
-            self.refresh(); // it may have slept for any time
-            return Look::Over(core, true);
+        if core.wakeups.has_leader() {
+            return self.follow(core, rest, buffers.next_trim());
         }
-        core.has_leader = true;
-        core.look_again = false;
-        if self.is_busy && rest != Some(Duration::ZERO) {
-            drop(core);
-            return Look::Glance(engine.free_reactor());
+        if may_wait && !self.is_busy {
+            return self.plan_wait(core, rest, buffers.next_trim());
         }
-        let mut timeout = rest;
-        if timeout != Some(Duration::ZERO) {
-            // Whoever changes something after this rings; what was changed before is seen here.
-            engine.remote.set_asleep(true);
-            self.refresh();
-            let remote = &engine.remote;
-            let is_over = remote.is_stopped() || !remote.has_work();
-            timeout = match is_over || core.is_ready(remote) {
-                true => Some(Duration::ZERO),
-                false => {
-                    let next = core.next_deadline().into_iter().chain(buffers.next_trim()).min();
-                    cut(timeout, next, self.now)
-                }
-            };
-            core.leader_until = timeout.map(|timeout| self.now + timeout);
-        }
+        core.wakeups.begin_poll();
         drop(core);
-        let reactor = match timeout {
-            Some(Duration::ZERO) => engine.free_reactor(),
-            _ => {
-                engine.disarm();
-                let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
-                if !engine.remote.is_asleep() {
-                    timeout = Some(Duration::ZERO); // somebody has rung, and the alarm has heard it
-                }
-                Some(reactor)
-            }
-        };
-        Look::Wait { reactor, timeout }
+        let reactor = engine.free_reactor();
+        match may_wait {
+            true => PollPlan::NonBlocking(reactor),
+            false => PollPlan::Wait { reactor, timeout: Some(Duration::ZERO) },
+        }
     }
 
-    /// The leader has waited, or not. Returns whether the call goes on.
+    /// Leaves the poll to the leader. Waits until this thread is needed, or for `rest`.
+    fn follow<'g>(
+        &mut self,
+        mut core: Guard<'g, K>,
+        rest: Option<Duration>,
+        next_trim: Option<Instant>,
+    ) -> PollPlan<'g, K>
+    where
+        'e: 'g,
+    {
+        // What the leader has not received is not ready.
+        core.until_poll = core.ready.len();
+        if core.until_poll > 0 || rest == Some(Duration::ZERO) {
+            self.has_polled = true;
+            core.wakeups.skip_poll();
+            let goes_on = core.until_poll > 0;
+            return PollPlan::None(core, goes_on);
+        }
+        core.wakeups.add_follower();
+        let timeout = time_until(rest, next_trim, self.now);
+        core = K::Lock::wait(core, &self.engine.followers, timeout);
+        core.wakeups.remove_follower();
+        self.read_clock(); // it may have waited for any time
+        PollPlan::None(core, true)
+    }
+
+    /// Becomes the leader, who may wait in the reactor: until the next deadline, and for no longer than `rest`.
+    fn plan_wait<'g>(
+        &mut self,
+        mut core: Guard<'g, K>,
+        rest: Option<Duration>,
+        next_trim: Option<Instant>,
+    ) -> PollPlan<'g, K>
+    where
+        'e: 'g,
+    {
+        let engine = self.engine;
+        let remote = &engine.remote;
+        // A change before this is seen below; a change after this sends a wake-up.
+        core.wakeups.begin_wait(remote.notifier());
+        self.read_clock();
+        let mut timeout = match remote.is_over() || core.is_ready(remote) {
+            true => Some(Duration::ZERO),
+            false => {
+                let next = core.next_deadline().into_iter().chain(next_trim).min();
+                time_until(rest, next, self.now)
+            }
+        };
+        core.wakeups.wait_until(timeout.map(|timeout| self.now + timeout));
+        drop(core);
+        if timeout == Some(Duration::ZERO) {
+            return PollPlan::Wait { reactor: engine.free_reactor(), timeout };
+        }
+        engine.disarm_wakeup();
+        let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
+        if !remote.notifier().is_needed() {
+            timeout = Some(Duration::ZERO); // a wake-up was sent, and the wake-up thread has consumed it
+        }
+        PollPlan::Wait { reactor: Some(reactor), timeout }
+    }
+
+    /// The leader has polled, and may have waited. Returns whether the call goes on.
     #[inline(never)]
     fn finish_wait<'g>(
         &mut self,
-        happened: Option<Happened<'_>>,
+        events: Option<PolledEvents<'_>>,
         wait: Wait,
     ) -> (Guard<'g, K>, bool)
     where
         'e: 'g,
     {
-        self.engine.remote.set_asleep(false);
+        self.engine.remote.notifier().set_needed(false);
         let before = self.now;
-        self.refresh();
-        self.has_looked = true;
-        let core = self.see(happened);
-        self.is_busy = core.before_look > 0 && self.now - before < BRIEF;
-        let goes_on = core.before_look > 0 || !matches!(wait, Wait::No);
+        self.read_clock();
+        self.has_polled = true;
+        let core = self.end_poll(events);
+        self.is_busy = core.until_poll > 0 && self.now - before < BRIEF;
+        let goes_on = core.until_poll > 0 || !matches!(wait, Wait::No);
         (core, goes_on)
     }
 
-    /// The same for a look that could not sleep. The clock is read where it is time to, or where handlers
-    /// have taken some. If there was nothing, the next look can sleep.
+    /// The leader has polled without waiting. If there was nothing, the next poll may wait. The clock is read only
+    /// if it is time to, or handlers have taken some.
     #[inline(never)]
-    fn finish_glance<'g>(&mut self, happened: Option<Happened<'_>>) -> (Guard<'g, K>, bool)
+    fn finish_nonblocking_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
         'e: 'g,
     {
-        if self.age >= SAME_TIME || self.coarse_time != coarse_time() {
-            self.refresh();
+        if self.turns >= TURNS_PER_CLOCK_READ || self.coarse_time != coarse_time() {
+            self.read_clock();
         }
-        let core = self.see(happened);
-        self.is_busy = core.before_look > 0;
-        (core, true)
+        let core = self.end_poll(events);
+        self.is_busy = core.until_poll > 0;
+        core
     }
 
-    /// Sorts what the leader has seen, and gives up its place.
-    fn see<'g>(&mut self, happened: Option<Happened<'_>>) -> Guard<'g, K>
+    /// Queues what has arrived, and then what is due. This thread is not the leader any more.
+    fn end_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
         'e: 'g,
     {
         let mut core = self.engine.lock();
-        core.has_leader = false;
-        core.take_mail(&self.engine.remote);
-        if let Some(happened) = happened {
-            core.note(happened.iter());
-        }
-        core.look_again |= std::mem::take(&mut core.left_to_leader);
-        if std::mem::take(&mut self.is_new) {
+        core.take_commands(&self.engine.remote);
+        core.end_poll(events.as_ref().map(PolledEvents::iter));
+        if std::mem::take(&mut self.must_expire) {
             core.expire(self.now);
         }
-        if !core.later.is_empty() {
-            let Core { ring, later, .. } = &mut *core;
-            ring.extend(later.drain(..));
-        }
-        core.before_look = core.ring.len();
+        core.queue_deferred();
         core.shrink();
         core
     }
 
     #[inline(never)]
-    fn refresh(&mut self) {
-        (self.now, self.age, self.is_new) = (now(), 0, true);
-        self.coarse_time = coarse_time();
+    fn read_clock(&mut self) {
+        (self.now, self.coarse_time) = (now(), coarse_time());
+        (self.turns, self.must_expire) = (0, true);
+    }
+
+    /// Gives the buffers back, for the next runner. Returns when to trim them.
+    fn return_buffers(&mut self) -> Option<Instant> {
+        let mut buffers = self.buffers.take()?;
+        if self.engine.remote.is_stopped() {
+            self.engine.free_buffers().clear(); // a runner after a reset allocates others
+            return None;
+        }
+        buffers.stream.trim(self.now);
+        let next_trim = buffers.stream.next_trim();
+        self.engine.free_buffers().push(buffers);
+        next_trim
     }
 }
 
 impl<K: Sealed> Drop for Runner<'_, K> {
     fn drop(&mut self) {
-        let engine = self.engine;
-        let next_trim = self.buffers.take().and_then(|mut buffers| {
-            if engine.remote.is_stopped() {
-                engine.free_buffers().clear(); // who runs it again makes others
-                return None;
-            }
-            buffers.stream.trim(self.now);
-            let next_trim = buffers.stream.next_trim();
-            engine.free_buffers().push(buffers);
-            next_trim
-        });
+        let Self { engine, .. } = *self;
+        let next_trim = self.return_buffers();
         let mut core = engine.lock();
         if let Some(next_trim) = next_trim {
             core.add_trim(next_trim, &engine.remote);
         }
-        core.runners -= 1;
-        if core.runners == 0 {
-            let remote = &engine.remote;
-            remote.set_asleep(true);
-            // A host that was not inside cannot know any of this. One that was is told as well.
-            let is_over = remote.is_stopped() || !remote.has_work();
-            if core.misleads() || is_over || core.is_ready(remote) {
-                remote.ring();
-            }
+        if core.leave(&engine.remote, &engine.followers) == Remaining::Nobody {
             drop(core);
-            engine.arm();
-        } else if engine.remote.is_stopped() {
-            engine.parked.notify_all();
-            drop(core);
-            engine.remote.ring();
-        } else {
-            core.hand_on(&engine.parked);
-            if core.is_ready(&engine.remote) {
-                engine.remote.ring(); // the leader may sleep
-            }
+            engine.arm_wakeup();
         }
     }
 }
 
-/// This timeout, or the time until `end` if that is shorter.
-fn cut(timeout: Option<Duration>, end: Option<Instant>, now: Instant) -> Option<Duration> {
-    timeout.into_iter().chain(end.map(|end| end - now)).min()
+/// The time until `end`, but no more than `most`; `None` is without end.
+fn time_until(most: Option<Duration>, end: Option<Instant>, now: Instant) -> Option<Duration> {
+    most.into_iter().chain(end.map(|end| end - now)).min()
 }
 
 /// Drops what belongs to the program.
@@ -582,7 +590,7 @@ fn drop_caught<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
     caught(|| drop(source))
 }
 
-/// Calls what may be the program's. Whatever a panic leaves half done is dropped, or finds out.
+/// Calls what may be the program's code. What a panic leaves half done is dropped, or has another turn.
 #[inline(always)]
 fn caught<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f))

@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use anyloop_proto::{Instant, TransportError};
 
-use super::types::Types;
-use super::socket::{Socket, SocketTransport};
 use super::events::Events;
+use super::socket::{Socket, SocketTransport};
 use super::source::{Buffers, FastPath, Next, Source, Turn};
+use super::types::Types;
 use crate::stream::{Driver, StreamProtocol};
 
 /// A turn reads about this many bytes at most; then the others have theirs.

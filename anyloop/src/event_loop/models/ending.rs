@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{check, doorbell, new_loop, spawn};
+use super::{check, new_loop, reactor, spawn};
 
 #[test]
 fn the_last_work_ends_all_runners() {
@@ -53,7 +53,7 @@ fn what_is_posted_beside_stop_runs_after_the_reset() {
         event_loop.stop();
         assert_eq!(event_loop.poll(), 0);
         event_loop.reset().unwrap();
-        doorbell(&event_loop).await_readable(None); // as the host does
+        reactor(&event_loop).await_readable(None); // as the host does
         assert_eq!(event_loop.poll(), 1);
         poster.join().unwrap();
     });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use loom::thread;
 
-use super::{Count, FAR, SOON, check, doorbell, insert, new_loop, spawn};
+use super::{Count, FAR, SOON, check, insert, new_loop, reactor, spawn};
 use crate::event_loop::EventLoop;
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
@@ -13,7 +13,7 @@ use crate::event_loop::source::Next;
 fn host(event_loop: &EventLoop, count: usize) {
     let mut ran = 0;
     while ran < count {
-        doorbell(event_loop).await_readable(None);
+        reactor(event_loop).await_readable(None);
         ran += event_loop.poll_one();
     }
     assert_eq!(ran, count);
@@ -22,7 +22,7 @@ fn host(event_loop: &EventLoop, count: usize) {
 /// Does it until the loop is stopped.
 fn host_to_the_end(event_loop: &EventLoop) {
     while !event_loop.stopped() {
-        doorbell(event_loop).await_readable(event_loop.next_timeout());
+        reactor(event_loop).await_readable(event_loop.next_timeout());
         event_loop.poll();
         thread::yield_now(); // to another runner, which has what is due
     }
@@ -40,7 +40,7 @@ fn a_host_is_woken_as_long_as_something_is_ready() {
         host(&event_loop, 2);
         poster.join().unwrap();
         assert_eq!(event_loop.poll(), 0);
-        assert!(!doorbell(&event_loop).is_readable());
+        assert!(!reactor(&event_loop).is_readable());
     });
 }
 
@@ -56,9 +56,9 @@ fn a_host_is_woken_once_for_what_it_has_not_looked_at() {
         for poster in posters {
             poster.join().unwrap();
         }
-        assert_eq!(doorbell(&event_loop).rings(), 1);
+        assert_eq!(reactor(&event_loop).count(), 1);
         assert_eq!(event_loop.poll(), 2);
-        assert!(!doorbell(&event_loop).is_readable());
+        assert!(!reactor(&event_loop).is_readable());
     });
 }
 
@@ -73,7 +73,7 @@ fn a_host_is_woken_for_an_earlier_timer() {
         });
         let mut ran = 0;
         while ran < 2 {
-            doorbell(&event_loop).await_readable(event_loop.next_timeout());
+            reactor(&event_loop).await_readable(event_loop.next_timeout());
             ran += event_loop.poll();
         }
         setter.join().unwrap();
@@ -95,7 +95,7 @@ fn a_host_is_woken_for_what_another_runner_leaves() {
         event_loop.poll_one();
         other.join().unwrap();
         while ran.get() < 3 {
-            doorbell(&event_loop).await_readable(None);
+            reactor(&event_loop).await_readable(None);
             event_loop.poll_one();
         }
     });
@@ -169,7 +169,7 @@ fn a_host_is_woken_for_a_timer_by_a_reset() {
         let other = spawn(&event_loop, |event_loop| event_loop.reset().unwrap());
         let mut ran = 0;
         while ran < 1 {
-            doorbell(&event_loop).await_readable(event_loop.next_timeout());
+            reactor(&event_loop).await_readable(event_loop.next_timeout());
             ran += event_loop.poll();
         }
         other.join().unwrap();
@@ -235,7 +235,7 @@ fn an_edge_is_not_forgotten_beside_another_poll() {
             }
         });
         event_loop.poll();
-        let sockets = doorbell(&event_loop);
+        let sockets = reactor(&event_loop);
         let socket = thread::spawn(move || {
             sockets.report(token, Events::READABLE);
             sockets.report(token, Events::WRITABLE);
@@ -248,7 +248,7 @@ fn an_edge_is_not_forgotten_beside_another_poll() {
             }
             match event_loop.next_timeout() {
                 Some(Duration::ZERO) => thread::yield_now(),
-                _ => doorbell(&event_loop).await_edge(),
+                _ => reactor(&event_loop).await_edge(),
             }
         }
         socket.join().unwrap();

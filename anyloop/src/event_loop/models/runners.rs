@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{Signal, check, doorbell, insert, new_loop, spawn};
+use super::{Signal, check, insert, new_loop, reactor, spawn};
 use crate::event_loop::EventLoop;
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
@@ -55,7 +55,7 @@ fn a_job_may_wait_for_a_source() {
         });
         event_loop.post(move || awaited.take());
         let other = spawn(&event_loop, |event_loop| event_loop.run());
-        let sockets = doorbell(&event_loop);
+        let sockets = reactor(&event_loop);
         let socket = thread::spawn(move || sockets.report(token, Events::READABLE));
         let ran = event_loop.run() + other.join().unwrap();
         assert_eq!(ran, 1);
@@ -161,6 +161,6 @@ fn a_job_may_poll() {
         assert!(ran <= 2, "{ran}"); // those of the nested call may be in it
         assert!(event_loop.stopped());
         let core = event_loop.engine.lock();
-        assert!(core.ring.is_empty() && !event_loop.engine.remote().has_mail());
+        assert!(core.ready.is_empty() && !event_loop.engine.remote().has_commands());
     });
 }

@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{Count, check, doorbell, insert, new_loop, spawn};
+use super::{Count, check, insert, new_loop, reactor, spawn};
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
 
@@ -58,7 +58,7 @@ fn no_edge_is_lost_on_a_source_that_runs() {
             }
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());
-        let sockets = doorbell(&event_loop);
+        let sockets = reactor(&event_loop);
         let socket = thread::spawn(move || {
             sockets.report(token, Events::READABLE);
             sockets.report(token, Events::WRITABLE);
@@ -83,7 +83,7 @@ fn an_edge_that_is_kept_comes_again() {
             Next::Wait
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());
-        let (sockets, remote) = (doorbell(&event_loop), event_loop.engine.remote().clone());
+        let (sockets, remote) = (reactor(&event_loop), event_loop.engine.remote().clone());
         let socket = thread::spawn(move || {
             sockets.report(token, Events::READABLE);
             asked.add();

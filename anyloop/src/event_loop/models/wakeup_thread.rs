@@ -1,8 +1,8 @@
-//! The alarm, beside a host and beside run calls.
+//! The wake-up thread, beside a host and beside run calls.
 
 use loom::thread;
 
-use super::{Count, FAR, SOON, Signal, check, doorbell, insert, new_loop, spawn};
+use super::{Count, FAR, SOON, Signal, check, insert, new_loop, reactor, spawn};
 use crate::event_loop::EventLoop;
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
@@ -62,7 +62,7 @@ fn host_to_the_end(event_loop: &EventLoop, called: &Signal) {
 }
 
 #[test]
-fn the_alarm_calls_the_host_for_what_is_posted() {
+fn the_wakeup_thread_calls_the_host_for_what_is_posted() {
     check(|| {
         let event_loop = new_loop();
         let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -82,7 +82,7 @@ fn the_alarm_calls_the_host_for_what_is_posted() {
 }
 
 #[test]
-fn the_alarm_hands_over_what_it_has_seen() {
+fn the_wakeup_thread_hands_over_what_it_has_seen() {
     check(|| {
         let event_loop = new_loop();
         let mut seen = Events::NONE;
@@ -95,7 +95,7 @@ fn the_alarm_hands_over_what_it_has_seen() {
         });
         let called = Called::default();
         called.set(&event_loop);
-        let sockets = doorbell(&event_loop);
+        let sockets = reactor(&event_loop);
         let socket = thread::spawn(move || {
             sockets.report(token, Events::READABLE);
             sockets.report(token, Events::WRITABLE);
@@ -108,7 +108,7 @@ fn the_alarm_hands_over_what_it_has_seen() {
 }
 
 #[test]
-fn the_alarm_calls_the_host_for_an_earlier_timer() {
+fn the_wakeup_thread_calls_the_host_for_an_earlier_timer() {
     check(|| {
         let event_loop = new_loop();
         event_loop.set_timer(FAR, |_| unreachable!());
@@ -124,7 +124,7 @@ fn the_alarm_calls_the_host_for_an_earlier_timer() {
 }
 
 #[test]
-fn the_alarm_calls_the_host_for_a_timer_that_a_poll_has_set() {
+fn the_wakeup_thread_calls_the_host_for_a_timer_that_a_poll_has_set() {
     check(|| {
         let event_loop = new_loop();
         let signal = set_signal(&event_loop);
@@ -136,7 +136,7 @@ fn the_alarm_calls_the_host_for_a_timer_that_a_poll_has_set() {
 }
 
 #[test]
-fn the_alarm_leaves_the_sockets_to_a_runner() {
+fn the_wakeup_thread_leaves_the_sockets_to_a_runner() {
     check(|| {
         let event_loop = new_loop();
         let (guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -151,13 +151,13 @@ fn the_alarm_leaves_the_sockets_to_a_runner() {
 }
 
 #[test]
-fn the_alarm_that_a_job_sets_leaves_the_sockets_to_the_runner() {
+fn the_wakeup_thread_that_a_job_sets_leaves_the_sockets_to_the_runner() {
     check(|| {
         let event_loop = new_loop();
         let inside = event_loop.clone();
         event_loop.post(move || {
             inside.set_wakeup(|| ()).unwrap();
-            // Timers of which the alarm is not told.
+            // Timers that the wake-up thread does not know.
             let again = inside.clone();
             inside.set_timer(SOON, move |_| {
                 again.set_timer(SOON, |result| result.unwrap());
@@ -168,7 +168,7 @@ fn the_alarm_that_a_job_sets_leaves_the_sockets_to_the_runner() {
 }
 
 #[test]
-fn the_alarm_calls_again_after_a_run_call() {
+fn the_wakeup_thread_calls_again_after_a_run_call() {
     check(|| {
         let event_loop = new_loop();
         let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -184,7 +184,7 @@ fn the_alarm_calls_again_after_a_run_call() {
 }
 
 #[test]
-fn another_alarm_takes_the_place_of_the_first() {
+fn another_wakeup_thread_takes_the_place_of_the_first() {
     check(|| {
         let event_loop = new_loop();
         let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -198,7 +198,7 @@ fn another_alarm_takes_the_place_of_the_first() {
 }
 
 #[test]
-fn the_alarm_that_is_set_beside_a_runner_calls_when_that_has_left() {
+fn the_wakeup_thread_that_is_set_beside_a_runner_calls_when_that_has_left() {
     check(|| {
         let event_loop = new_loop();
         let (guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -212,7 +212,7 @@ fn the_alarm_that_is_set_beside_a_runner_calls_when_that_has_left() {
 }
 
 #[test]
-fn the_alarm_that_is_set_elsewhere_calls_after_each_poll() {
+fn the_wakeup_thread_that_is_set_elsewhere_calls_after_each_poll() {
     check(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
@@ -229,7 +229,7 @@ fn the_alarm_that_is_set_elsewhere_calls_after_each_poll() {
 }
 
 #[test]
-fn the_alarm_that_is_set_beside_a_poll_knows_its_timers() {
+fn the_wakeup_thread_that_is_set_beside_a_poll_knows_its_timers() {
     check(|| {
         let event_loop = new_loop();
         let inside = event_loop.clone();
@@ -246,7 +246,7 @@ fn the_alarm_that_is_set_beside_a_poll_knows_its_timers() {
 }
 
 #[test]
-fn the_alarm_knows_the_timer_of_the_other_of_two_polls() {
+fn the_wakeup_thread_knows_the_timer_of_the_other_of_two_polls() {
     check(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
@@ -262,7 +262,7 @@ fn the_alarm_knows_the_timer_of_the_other_of_two_polls() {
 }
 
 #[test]
-fn the_alarm_leaves_the_sockets_to_a_runner_that_came_as_a_poll_ended() {
+fn the_wakeup_thread_leaves_the_sockets_to_a_runner_that_came_as_a_poll_ended() {
     check(|| {
         let event_loop = new_loop();
         let guard = event_loop.keep_alive();
@@ -280,7 +280,7 @@ fn the_alarm_leaves_the_sockets_to_a_runner_that_came_as_a_poll_ended() {
 }
 
 #[test]
-fn the_alarm_calls_the_host_for_what_is_posted_after_a_reset() {
+fn the_wakeup_thread_calls_the_host_for_what_is_posted_after_a_reset() {
     check(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
@@ -297,7 +297,7 @@ fn the_alarm_calls_the_host_for_what_is_posted_after_a_reset() {
 }
 
 #[test]
-fn the_alarm_calls_the_host_when_work_runs_out() {
+fn the_wakeup_thread_calls_the_host_when_work_runs_out() {
     check(|| {
         let event_loop = new_loop();
         let guard = event_loop.keep_alive();
@@ -310,7 +310,7 @@ fn the_alarm_calls_the_host_when_work_runs_out() {
 }
 
 #[test]
-fn the_alarm_calls_the_host_when_another_runner_has_stopped_the_loop() {
+fn the_wakeup_thread_calls_the_host_when_another_runner_has_stopped_the_loop() {
     check(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
@@ -326,7 +326,7 @@ fn the_alarm_calls_the_host_when_another_runner_has_stopped_the_loop() {
 }
 
 #[test]
-fn the_alarm_calls_once_though_a_loop_is_reset_that_is_not_stopped() {
+fn the_wakeup_thread_calls_once_though_a_loop_is_reset_that_is_not_stopped() {
     check(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
@@ -340,7 +340,7 @@ fn the_alarm_calls_once_though_a_loop_is_reset_that_is_not_stopped() {
 }
 
 #[test]
-fn an_alarm_that_ends_keeps_nothing_from_who_watches_the_descriptor() {
+fn a_wakeup_thread_that_ends_keeps_nothing_from_a_host_that_watches_the_descriptor() {
     check(|| {
         let event_loop = new_loop();
         let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -349,16 +349,16 @@ fn an_alarm_that_ends_keeps_nothing_from_who_watches_the_descriptor() {
         let poster = thread::spawn(move || handle.post(|| ()).unwrap());
         let mut ran = 0;
         while ran < 1 {
-            doorbell(&event_loop).await_readable(event_loop.next_timeout());
+            reactor(&event_loop).await_readable(event_loop.next_timeout());
             ran += event_loop.poll();
-            thread::yield_now(); // to the alarm, which has the bell
+            thread::yield_now(); // to the wake-up thread, which has consumed the wake-up
         }
         poster.join().unwrap();
     });
 }
 
 #[test]
-fn a_call_of_the_alarm_may_set_another() {
+fn a_call_of_the_wakeup_thread_may_set_another() {
     check(|| {
         let event_loop = new_loop();
         let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -377,7 +377,7 @@ fn a_call_of_the_alarm_may_set_another() {
 }
 
 #[test]
-fn a_call_of_the_alarm_may_end_it() {
+fn a_call_of_the_wakeup_thread_may_end_it() {
     check(|| {
         let event_loop = new_loop();
         let guard = event_loop.keep_alive();
@@ -391,7 +391,7 @@ fn a_call_of_the_alarm_may_end_it() {
 }
 
 #[test]
-fn a_loop_ends_beside_its_alarm() {
+fn a_loop_ends_beside_its_wakeup_thread() {
     check(|| {
         let event_loop = new_loop();
         let handle = event_loop.handle();
@@ -403,7 +403,7 @@ fn a_loop_ends_beside_its_alarm() {
 }
 
 #[test]
-fn the_alarm_that_a_job_sets_calls_when_the_poll_has_returned() {
+fn the_wakeup_thread_that_a_job_sets_calls_when_the_poll_has_returned() {
     check(|| {
         let event_loop = new_loop();
         let (called, inside) = (Count::default(), event_loop.clone());
@@ -426,7 +426,7 @@ fn the_alarm_that_a_job_sets_calls_when_the_poll_has_returned() {
 }
 
 #[test]
-fn the_alarm_calls_the_host_when_the_first_of_two_polls_has_stopped_the_loop() {
+fn the_wakeup_thread_calls_the_host_when_the_first_of_two_polls_has_stopped_the_loop() {
     check(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();

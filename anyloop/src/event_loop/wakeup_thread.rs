@@ -1,0 +1,134 @@
+//! The wake-up thread: it waits in the reactor in place of a host that cannot watch a descriptor, and calls a
+//! function of the host's.
+//!
+//! When it waits and calls is decided by the state machine in [`wakeup`](super::wakeup).
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyloop_proto::Instant;
+
+use super::clock::now;
+use super::reactor::{EventBuffer, Reactor};
+use super::remote::{Command, Remote};
+use super::wakeup::{CallbackState, Wait};
+use crate::sync::thread;
+use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
+
+/// A thread that calls a function of the host's when there is something to do: once each time it is armed.
+pub(super) struct WakeupThread {
+    state: Mutex<CallbackState>,
+    changed: Condvar,
+    wake: Box<dyn Fn() + Send + Sync>,
+    remote: Arc<Remote>,
+}
+
+impl WakeupThread {
+    pub(super) fn new(
+        state: CallbackState,
+        remote: Arc<Remote>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Arc::new(Self { state, changed, wake: Box::new(wake), remote })
+    }
+
+    /// Starts the thread. It ends by itself after [`end`](Self::end).
+    ///
+    /// # Errors
+    ///
+    /// The operating system cannot start a thread.
+    pub(super) fn start(self: Arc<Self>, reactor: Arc<TryMutex<Reactor>>) -> io::Result<()> {
+        let builder = thread::Builder::new().name("anyloop wake-up".to_string());
+        builder.spawn(move || self.run(&reactor)).map(drop)
+    }
+
+    /// The host has polled: call it when something happens, or at this time.
+    pub(super) fn arm(&self, deadline: Option<Instant>) {
+        let wait = self.state().arm(deadline);
+        self.changed.notify_one();
+        self.end_wait(wait);
+    }
+
+    /// A runner is about to wait in the reactor.
+    pub(super) fn disarm(&self) {
+        let wait = self.state().disarm();
+        self.end_wait(wait);
+    }
+
+    /// Whether the host has polled since it was last called.
+    pub(super) fn is_armed(&self) -> bool {
+        self.state().is_armed()
+    }
+
+    /// Does not call the host any more. A call that is under way continues.
+    pub(super) fn end(&self) {
+        *self.state() = CallbackState::Ended;
+        self.changed.notify_one();
+        self.end_wait(Wait::Ends);
+    }
+
+    fn end_wait(&self, wait: Wait) {
+        if wait == Wait::Ends {
+            self.remote.notifier().interrupt();
+        }
+    }
+
+    fn run(&self, reactor: &TryMutex<Reactor>) {
+        while self.await_armed() {
+            let Some(has_event) = self.wait(reactor) else { continue };
+            let mut state = self.state();
+            let is_notified = !self.remote.notifier().is_needed();
+            if *state == CallbackState::Ended && is_notified {
+                // This thread has consumed the wake-up of whoever waits now.
+                self.remote.notifier().interrupt();
+            }
+            if state.fire(has_event || is_notified, now()) {
+                drop(state);
+                (self.wake)();
+            }
+        }
+    }
+
+    /// Waits until it is armed. Returns false if it has ended.
+    fn await_armed(&self) -> bool {
+        let mut state = self.state();
+        while *state == CallbackState::Disarmed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        *state != CallbackState::Ended
+    }
+
+    /// Waits in the reactor until something happens, the deadline comes, or the wait is ended. Passes on the events,
+    /// which the host cannot see any more. Returns whether there were any, or `None` if it is not armed any more.
+    fn wait(&self, reactor: &TryMutex<Reactor>) -> Option<bool> {
+        let mut reactor = reactor.lock().unwrap_or_else(PoisonError::into_inner);
+        // A change of the state after this ends the wait.
+        let CallbackState::Armed { deadline } = *self.state() else { return None };
+        let timeout = match self.remote.notifier().is_needed() {
+            true => deadline.map(|deadline| deadline - now()),
+            // A wake-up was sent, and another wake-up thread may have consumed it.
+            false => Some(Duration::ZERO),
+        };
+        let mut buffer = EventBuffer::new();
+        let mut has_event = false;
+        for (token, events) in reactor.poll(timeout, &mut buffer).iter() {
+            has_event = true;
+            let _ = self.remote.send(Command::Ready(token, events)); // unless the loop is gone
+        }
+        Some(has_event)
+    }
+
+    /// A panic elsewhere does not leave the state half changed.
+    fn state(&self) -> MutexGuard<'_, CallbackState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for WakeupThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WakeupThread").finish_non_exhaustive()
+    }
+}
