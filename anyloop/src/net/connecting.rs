@@ -16,7 +16,8 @@ use socket2::{Domain, SockRef, Type};
 use super::endpoint::{ConnectOptions, Hooks};
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
-use super::resolver::{Lookup, Resolver, literal};
+use super::host::literal;
+use super::resolver::{Lookup, Resolver};
 use super::serves::Serves;
 use crate::endpoint::{HandlerFactory, Session};
 use crate::event_loop::{

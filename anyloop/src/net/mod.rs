@@ -44,6 +44,7 @@ mod connecting;
 mod endpoint;
 mod error;
 mod eyeballs;
+mod host;
 mod listener;
 mod registry;
 mod resolver;
