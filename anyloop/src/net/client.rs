@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyloop_proto::handshake::{ClientOptions, Target, UriError};
 
-use super::connecting::{Connecting, Step, Via};
+use super::connecting::{Connecting, Destination, Step};
 use super::error::Error;
 use super::registry::{WakeSources, key};
 use super::serves::Serves;
@@ -42,7 +42,7 @@ pub struct ConnectRequest<'c, K: Serves<F>, F: HandlerFactory> {
     target: Target,
     options: Option<ClientOptions>,
     handler: Option<F::Handler>,
-    via: Option<Via>,
+    destination: Option<Destination>,
 }
 
 /// Connecting.
@@ -55,7 +55,7 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`], [`Error::Request`], [`Error::EventLoop`]: it was not begun.
+    /// [`Error::Uri`], [`Error::Request`], [`Error::EventLoop`]: connecting was not started.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
     where
         U: TryInto<Target> + ToString,
@@ -77,7 +77,7 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
         let text = uri.to_string();
         let wrong = |source: U::Error| Error::Uri { uri: text, source: source.into() };
         let target = uri.try_into().map_err(wrong)?;
-        Ok(ConnectRequest { client: self, target, options: None, handler: None, via: None })
+        Ok(ConnectRequest { client: self, target, options: None, handler: None, destination: None })
     }
 
     fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
@@ -103,14 +103,14 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
 
     /// Connects to one of these addresses, instead of looking the host up.
     pub fn to_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.via = Some(Via::Addresses(addresses.into_iter().collect()));
+        self.destination = Some(Destination::Addresses(addresses.into_iter().collect()));
         self
     }
 
     /// Connects to a Unix socket, instead of looking the host up.
     #[cfg(unix)]
     pub fn to_unix(mut self, path: impl AsRef<Path>) -> Self {
-        self.via = Some(Via::Unix(path.as_ref().to_path_buf()));
+        self.destination = Some(Destination::Unix(path.as_ref().to_path_buf()));
         self
     }
 
@@ -118,25 +118,26 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`], [`Error::EventLoop`]: it was not begun.
+    /// [`Error::Request`], [`Error::EventLoop`]: connecting was not started.
     pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
-        let Self { client, target, options, handler, via } = self;
+        let Self { client, target, options, handler, destination } = self;
         let (engine, net) = (client.engine()?, client.transport());
         let handler = handler.unwrap_or_else(|| client.core().make_handler());
-        let begun = now();
+        let started = now();
         let mut session = match options {
-            Some(options) => client.core().session_with(handler, &target, options, begun),
-            None => client.core().session(handler, &target, begun),
+            Some(options) => client.core().session_with(handler, &target, options, started),
+            None => client.core().session(handler, &target, started),
         }?;
         if let Some(total) = net.connect.total_timeout {
-            session.expire_by(begun + total);
+            session.expire_by(started + total);
         }
-        let host = match &via {
+        let host = match &destination {
             #[cfg(unix)]
-            Some(Via::Unix(path)) => format!("unix:{}", path.display()),
+            Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
             _ => target.host().to_string(),
         };
-        let step = Step::Begin(via.unwrap_or_else(|| Via::Host(net.resolver())));
+        let to_host = || Destination::Host(net.resolver());
+        let step = Step::Begin(destination.unwrap_or_else(to_host));
         let connecting = |driver| Connecting {
             driver: Some(driver),
             host,
@@ -144,7 +145,7 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
             options: net.connect.clone(),
             hooks: net.hooks.clone(),
             nodelay: net.nodelay,
-            begun,
+            started,
             step,
             factory: PhantomData,
         };

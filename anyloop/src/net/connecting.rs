@@ -1,5 +1,6 @@
-//! Connecting, in the loop: look-up, then one address after the other, then the connection.
+//! A client's connection before it has a byte stream: name resolution, then connection attempts.
 
+use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -10,9 +11,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyloop_proto::{Instant, TransportError};
-use mio::net::TcpStream;
-use socket2::{Domain, SockRef, Type};
 
+use self::socket::{connect_tcp, is_connected};
 use super::endpoint::{ConnectOptions, Hooks};
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
@@ -21,414 +21,405 @@ use super::resolver::{Lookup, Resolver};
 use super::serves::Serves;
 use crate::endpoint::{HandlerFactory, Session};
 use crate::event_loop::{
-    Events, Kind, Next, Socket, SocketTransport, Source, StreamSource, Turn, now, waker,
+    Events, Next, Socket, SocketTransport, Source, StreamSource, Turn, now, waker,
 };
 use crate::sync::unmodelled::Mutex;
-use crate::transport::Driver;
+use crate::transport::{Buffers, Driver};
 
-/// What an attempt has failed with then.
-const PANICKED: &str = "the program's function for the socket has panicked";
+mod socket;
 
-/// After this time a Unix socket is tried again that had no room for a connection.
+/// The error of a connection attempt whose socket hook has panicked.
+const HOOK_PANICKED: &str = "the program's function for the socket has panicked";
+
+/// The time after which connecting to a Unix socket with a full queue is tried again.
 #[cfg(unix)]
-const BUSY: Duration = Duration::from_millis(20);
+const UNIX_RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Where a connection goes.
-pub(super) enum Via {
-    /// To a host that is looked up, unless it is an address.
+/// Where to connect to.
+pub(super) enum Destination {
+    /// The request's host. The resolver is used unless the host is an address.
     Host(Arc<Resolver>),
-    /// To one of these.
+    /// One of these addresses.
     Addresses(Vec<SocketAddr>),
+    /// A Unix socket.
     #[cfg(unix)]
     Unix(PathBuf),
 }
 
-/// A connection that is still without a byte stream.
+/// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
 #[expect(unnameable_types, reason = "of `Admits`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
+    /// The host, or the path of the Unix socket, for errors.
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) options: ConnectOptions,
     pub(super) hooks: Arc<Hooks>,
     pub(super) nodelay: bool,
-    pub(super) begun: Instant,
+    pub(super) started: Instant,
     pub(super) step: Step,
     pub(super) factory: PhantomData<fn() -> F>,
 }
 
+/// What connecting waits for.
 pub(super) enum Step {
-    Begin(Via),
-    /// Its host is looked up, since then.
-    Resolving {
-        since: Instant,
-        answer: Arc<Mutex<Option<Answer>>>,
-        _lookup: (Lookup, Arc<Resolver>),
-    },
-    /// Its addresses are tried, since then.
-    Trying {
-        since: Instant,
-        attempts: Attempts,
-        sockets: Vec<(SocketAddr, Socket)>,
-    },
-    /// A Unix socket does not answer at once.
-    /// And tried again, where the other side has no room for it.
+    /// Nothing was done yet.
+    Begin(Destination),
+    /// The result of a look-up.
+    Resolve(Resolution),
+    /// One of several TCP connection attempts.
+    ConnectTcp(TcpAttempts),
+    /// A Unix socket.
     #[cfg(unix)]
-    Unix {
-        since: Instant,
-        path: PathBuf,
-        stream: Option<Socket>,
-    },
-    /// The handler is to be told.
-    Over,
+    ConnectUnix(UnixAttempt),
+    /// Nothing: connecting is over.
+    Done,
 }
 
-type Answer = io::Result<Vec<SocketAddr>>;
+/// A look-up that is under way.
+pub(super) struct Resolution {
+    since: Instant,
+    result: Arc<Mutex<Option<LookupResult>>>,
+    /// Dropping it cancels the look-up. The resolver is kept, since its client may be dropped.
+    _lookup: (Lookup, Arc<Resolver>),
+}
 
-/// What came of a step.
+type LookupResult = io::Result<Vec<SocketAddr>>;
+
+/// TCP connection attempts that are under way (RFC 8305).
+pub(super) struct TcpAttempts {
+    since: Instant,
+    attempts: Attempts,
+    sockets: Vec<(SocketAddr, Socket)>,
+}
+
+/// A connection attempt to a Unix socket.
+#[cfg(unix)]
+pub(super) struct UnixAttempt {
+    since: Instant,
+    path: PathBuf,
+    /// The stream, or why there is none. Absent until there is room in the listener's queue.
+    stream: Option<io::Result<Socket>>,
+}
+
+/// The outcome of one step.
+enum Progress {
+    /// The next step can be taken at once.
+    Advance(Step),
+    /// The step waits for an event or a deadline.
+    Pending(Step),
+    Connected(Socket),
+    Failed(TransportError, ConnectError),
+    /// A hook of the program has panicked. The panic is resumed when the step is stored.
+    Panicked(Step, Box<dyn Any + Send>),
+}
+
+/// The outcome of all steps that can be taken now.
 enum Outcome {
-    Waiting,
+    Pending,
     Connected(Socket),
     Failed(TransportError, ConnectError),
 }
 
 impl<K: Serves<F>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        turn.visit.now = now(); // others may have taken their time since the loop looked at it
-        self.serve_driver(turn);
-        let open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
-        if open && !matches!(self.step, Step::Over) {
-            match self.go_on(turn) {
-                Outcome::Waiting => {}
-                Outcome::Connected(socket) => {
-                    let Some(driver) = self.driver.take() else { return Next::Done };
-                    // What came with the end of connecting will not be reported again.
-                    turn.visit.kept = Events::READABLE | turn.visit.events.only(Events::CLOSED);
-                    return Next::Become(K::connection(StreamSource::new(driver, socket)));
-                }
-                Outcome::Failed(kind, error) => self.report(kind, error, turn),
+        turn.visit.now = now(); // the loop's time is older where others have run
+        self.run_driver(turn);
+        let is_open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
+        if is_open && !matches!(self.step, Step::Done) {
+            match self.advance(turn) {
+                Outcome::Pending => {}
+                Outcome::Connected(socket) => return self.become_connection(socket, turn),
+                Outcome::Failed(kind, error) => self.fail(kind, error, turn),
             }
         }
-        let Some(driver) = &self.driver else { return Next::Done };
-        let deadlines = [driver.next_timeout(), self.deadline()];
-        turn.visit.deadline = deadlines.into_iter().flatten().min();
-        match () {
-            () if driver.is_closed() => Next::Done,
-            () if driver.wants_resume() => Next::Again,
-            () => Next::Wait,
-        }
+        self.next(turn)
     }
 }
 
+/// The calls of the driver.
 impl<F: HandlerFactory> Connecting<F> {
-    /// Serves what does not need a stream: handles, and timers of the program.
-    fn serve_driver<K: Kind>(&mut self, turn: &mut Turn<'_, K>) {
-        let Some(driver) = &mut self.driver else { return };
-        let (mut nothing, mut visit) = (Socket::Closed, turn.visit);
-        let mut transport = SocketTransport::new(&mut nothing, &mut visit);
-        let (buffers, now) = (&mut turn.buffers.stream, turn.visit.now);
-        if turn.visit.events.contains(Events::WOKEN) || matches!(self.step, Step::Begin(_)) {
-            driver.handle_wake(&mut transport, buffers, now);
-        }
-        if driver.wants_resume() {
-            driver.resume(&mut transport, buffers, now);
-        }
-        if turn.visit.events.contains(Events::DEADLINE) {
-            driver.handle_timeout(&mut transport, buffers, now);
-        }
+    /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
+    fn run_driver<K: Serves<F>>(&mut self, turn: &mut Turn<'_, K>) {
+        let (events, now) = (turn.visit.events, turn.visit.now);
+        let is_first = matches!(self.step, Step::Begin(_)); // the handle exists since before this turn
+        self.with_driver(turn, |driver, transport, buffers| {
+            if is_first || events.contains(Events::WOKEN) {
+                driver.handle_wake(transport, buffers, now);
+            }
+            if driver.wants_resume() {
+                driver.resume(transport, buffers, now);
+            }
+            if events.contains(Events::DEADLINE) {
+                driver.handle_timeout(transport, buffers, now);
+            }
+        });
     }
 
-    /// There will be no stream: the handler is told why.
-    fn report<K: Kind>(
+    /// Reports that there will be no stream.
+    fn fail<K: Serves<F>>(
         &mut self,
         kind: TransportError,
         error: ConnectError,
         turn: &mut Turn<'_, K>,
     ) {
-        self.step = Step::Over;
-        let Some(driver) = &mut self.driver else { return };
-        let (mut nothing, mut visit) = (Socket::Closed, turn.visit);
-        let mut transport = SocketTransport::new(&mut nothing, &mut visit);
-        let buffers = &mut turn.buffers.stream;
-        driver.handle_error_with(&mut transport, buffers, kind, Box::new(error), turn.visit.now);
-    }
-
-    fn go_on<K: Serves<F>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
+        self.step = Step::Done;
         let now = turn.visit.now;
+        self.with_driver(turn, |driver, transport, buffers| {
+            driver.handle_error_with(transport, buffers, kind, Box::new(error), now);
+        });
+    }
+
+    /// Hands the driver over to the connection.
+    fn become_connection<K: Serves<F>>(
+        &mut self,
+        socket: Socket,
+        turn: &mut Turn<'_, K>,
+    ) -> Next<K> {
+        let Some(driver) = self.driver.take() else { return Next::Done };
+        // The edges that came with the end of connecting are not reported again.
+        turn.visit.kept = Events::READABLE | turn.visit.events.only(Events::CLOSED);
+        Next::Become(K::connection(StreamSource::new(driver, socket)))
+    }
+
+    /// What follows a turn that did not connect.
+    fn next<K: Serves<F>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
+        let Some(driver) = self.driver.as_ref().filter(|driver| !driver.is_closed()) else {
+            return Next::Done;
+        };
+        let deadlines = [driver.next_timeout(), self.deadline()];
+        turn.visit.deadline = deadlines.into_iter().flatten().min();
+        // Calls that the budget has stopped: posted functions, or the failure.
+        if driver.wants_resume() { Next::Again } else { Next::Wait }
+    }
+
+    /// Calls `f` with the driver, and with a socket that is closed.
+    fn with_driver<K: Serves<F>>(
+        &mut self,
+        turn: &mut Turn<'_, K>,
+        f: impl FnOnce(&mut Driver<Session<F::Handler>>, &mut SocketTransport<'_>, &mut Buffers),
+    ) {
+        if let Some(driver) = &mut self.driver {
+            let (mut socket, mut visit) = (Socket::Closed, turn.visit);
+            let mut transport = SocketTransport::new(&mut socket, &mut visit);
+            f(driver, &mut transport, &mut turn.buffers.stream);
+        }
+    }
+}
+
+/// The steps.
+impl<F: HandlerFactory> Connecting<F> {
+    /// Takes all steps that can be taken now.
+    fn advance<K: Serves<F>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
         loop {
-            let late = self.is_late(now);
-            match &mut self.step {
-                Step::Begin(via) => {
-                    let via = std::mem::replace(via, Via::Addresses(Vec::new()));
-                    match self.begin(via, turn) {
-                        Ok(step) => self.step = step,
-                        Err(outcome) => return outcome,
-                    }
-                }
-                Step::Resolving { since, answer, .. } => {
-                    let since = *since;
-                    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    match answer {
-                        Some(Ok(addresses)) => self.step = self.try_addresses(addresses, now),
-                        Some(Err(source)) => {
-                            let host = self.host.clone();
-                            let error = ConnectError::Resolve { host, source };
-                            return Outcome::Failed(TransportError::NotFound, error);
-                        }
-                        None if late => return self.timed_out(Stage::Resolve, since, Vec::new()),
-                        None => return Outcome::Waiting,
-                    }
-                }
-                Step::Trying { since, attempts, sockets } => {
-                    let since = *since;
-                    if let Some(stream) = look(attempts, sockets, now) {
-                        return Outcome::Connected(stream);
-                    }
-                    while let Some(address) = attempts.next(now) {
-                        let opened = catch_unwind(AssertUnwindSafe(|| {
-                            open(address, turn, &self.hooks, self.nodelay)
-                        }));
-                        match opened {
-                            Ok(Ok(stream)) => sockets.push((address, stream)),
-                            Ok(Err(error)) => attempts.failed(address, error, now),
-                            Err(panic) => {
-                                attempts.failed(address, io::Error::other(PANICKED), now);
-                                resume_unwind(panic);
-                            }
-                        }
-                    }
-                    let exhausted = attempts.is_exhausted();
-                    if !(exhausted || late) {
-                        return Outcome::Waiting;
-                    }
-                    let Step::Trying { attempts, .. } =
-                        std::mem::replace(&mut self.step, Step::Over)
-                    else {
-                        return Outcome::Waiting;
-                    };
-                    let errors = attempts.into_errors();
-                    if !exhausted {
-                        return self.timed_out(Stage::Connect, since, readable(errors));
-                    }
-                    let kind = errors.last().map_or(TransportError::Other, |(_, e)| e.into());
-                    let (host, attempts) = (self.host.clone(), readable(errors));
-                    return Outcome::Failed(kind, ConnectError::Connect { host, attempts });
-                }
+            let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.visit.now);
+            let progress = match std::mem::replace(&mut self.step, Step::Done) {
+                Step::Begin(destination) => self.begin(destination, turn),
+                Step::Resolve(resolution) => self.resolve(resolution, is_late, turn.visit.now),
+                Step::ConnectTcp(attempts) => self.connect_tcp(attempts, is_late, turn),
                 #[cfg(unix)]
-                Step::Unix { since, path, stream } => {
-                    let since = *since;
-                    let mut panicked = None;
-                    let tried = match stream.take() {
-                        Some(stream) => Ok(stream),
-                        None => {
-                            let open = || open_unix(path, turn, &self.hooks);
-                            catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-                                panicked = Some(panic);
-                                Err(io::Error::other(PANICKED))
-                            })
-                        }
-                    };
-                    if let Some(panic) = panicked {
-                        self.step = self.try_addresses(Vec::new(), now); // it fails at its next turn
-                        resume_unwind(panic);
-                    }
-                    let connected = tried.and_then(|tried| Ok((is_connected(&tried)?, tried)));
-                    match connected {
-                        Ok((true, stream)) => return Outcome::Connected(stream),
-                        Ok((false, _)) if late => {
-                            return self.timed_out(Stage::Connect, since, Vec::new());
-                        }
-                        Ok((false, tried)) => {
-                            *stream = Some(tried);
-                            return Outcome::Waiting;
-                        }
-                        // Its queue is full.
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            if late {
-                                return self.timed_out(Stage::Connect, since, Vec::new());
-                            }
-                            return Outcome::Waiting;
-                        }
-                        Err(error) => return self.unix_failed(error),
-                    }
+                Step::ConnectUnix(attempt) => self.connect_unix(attempt, is_late, turn),
+                Step::Done => Progress::Pending(Step::Done),
+            };
+            match progress {
+                Progress::Advance(step) => self.step = step,
+                Progress::Pending(step) => {
+                    self.step = step;
+                    return Outcome::Pending;
                 }
-                Step::Over => return Outcome::Waiting,
+                Progress::Connected(stream) => return Outcome::Connected(stream),
+                Progress::Failed(kind, error) => return Outcome::Failed(kind, error),
+                Progress::Panicked(step, panic) => {
+                    self.step = step;
+                    resume_unwind(panic);
+                }
             }
         }
     }
 
-    fn begin<K: Serves<F>>(&self, via: Via, turn: &Turn<'_, K>) -> Result<Step, Outcome> {
+    fn begin<K: Serves<F>>(&self, destination: Destination, turn: &Turn<'_, K>) -> Progress {
         let since = turn.visit.now;
-        match via {
-            Via::Addresses(addresses) => Ok(self.try_addresses(addresses, since)),
-            Via::Host(resolver) => {
-                if let Some(address) = literal(&self.host, self.port) {
-                    return Ok(self.try_addresses(vec![address], since));
-                }
-                let answer = Arc::<Mutex<Option<Answer>>>::default();
-                let (place, waker) =
-                    (answer.clone(), waker(turn.engine.remote(), turn.visit.token));
-                let done = Box::new(move |found| {
-                    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-                    waker.wake();
-                });
-                // The resolver of a client that is dropped meanwhile goes on.
-                let _lookup = (resolver.resolve(&self.host, self.port, done), resolver);
-                Ok(Step::Resolving { since, answer, _lookup })
-            }
+        let resolver = match destination {
+            Destination::Host(resolver) => resolver,
+            Destination::Addresses(addresses) => return self.try_addresses(addresses, since),
             #[cfg(unix)]
-            Via::Unix(path) => Ok(Step::Unix { since, path, stream: None }),
+            Destination::Unix(path) => {
+                let attempt = UnixAttempt { since, path, stream: None };
+                return Progress::Advance(Step::ConnectUnix(attempt));
+            }
+        };
+        if let Some(address) = literal(&self.host, self.port) {
+            return self.try_addresses(vec![address], since);
+        }
+        let result = Arc::<Mutex<Option<LookupResult>>>::default();
+        let (shared, waker) = (result.clone(), waker(turn.engine.remote(), turn.visit.token));
+        let callback = Box::new(move |found| {
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            waker.wake();
+        });
+        let _lookup = (resolver.resolve(&self.host, self.port, callback), resolver);
+        Progress::Advance(Step::Resolve(Resolution { since, result, _lookup }))
+    }
+
+    fn try_addresses(&self, addresses: Vec<SocketAddr>, since: Instant) -> Progress {
+        let attempts = Attempts::new(addresses, self.options.attempt_delay, since);
+        Progress::Advance(Step::ConnectTcp(TcpAttempts { since, attempts, sockets: Vec::new() }))
+    }
+
+    fn resolve(&self, resolution: Resolution, is_late: bool, now: Instant) -> Progress {
+        let result = resolution.result.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match result {
+            Some(Ok(addresses)) => self.try_addresses(addresses, now),
+            Some(Err(source)) => {
+                let host = self.host.clone();
+                let error = ConnectError::Resolve { host, source };
+                Progress::Failed(TransportError::NotFound, error)
+            }
+            None if is_late => self.timed_out(Stage::Resolve, resolution.since, Vec::new()),
+            None => Progress::Pending(Step::Resolve(resolution)),
         }
     }
 
-    fn try_addresses(&self, addresses: Vec<SocketAddr>, since: Instant) -> Step {
-        let attempts = Attempts::new(addresses, self.options.attempt_delay, since);
-        Step::Trying { since, attempts, sockets: Vec::new() }
+    fn connect_tcp<K: Serves<F>>(
+        &self,
+        mut tcp: TcpAttempts,
+        is_late: bool,
+        turn: &Turn<'_, K>,
+    ) -> Progress {
+        let now = turn.visit.now;
+        if let Some(stream) = tcp.take_connected(now) {
+            return Progress::Connected(stream);
+        }
+        while let Some(address) = tcp.attempts.next(now) {
+            let (registry, token) = (turn.engine.registry(), turn.visit.token);
+            let connect = || connect_tcp(address, &self.hooks, self.nodelay, registry, token);
+            match catch_unwind(AssertUnwindSafe(connect)) {
+                Ok(Ok(stream)) => tcp.sockets.push((address, stream)),
+                Ok(Err(error)) => tcp.attempts.failed(address, error, now),
+                Err(panic) => {
+                    tcp.attempts.failed(address, io::Error::other(HOOK_PANICKED), now);
+                    return Progress::Panicked(Step::ConnectTcp(tcp), panic);
+                }
+            }
+        }
+        if tcp.attempts.is_exhausted() {
+            let errors = tcp.attempts.into_errors();
+            let kind = errors.last().map_or(TransportError::Other, |(_, error)| error.into());
+            let (host, attempts) = (self.host.clone(), readable(errors));
+            Progress::Failed(kind, ConnectError::Connect { host, attempts })
+        } else if is_late {
+            let errors = readable(tcp.attempts.into_errors());
+            self.timed_out(Stage::Connect, tcp.since, errors)
+        } else {
+            Progress::Pending(Step::ConnectTcp(tcp))
+        }
     }
 
     #[cfg(unix)]
-    fn unix_failed(&self, error: io::Error) -> Outcome {
-        let (host, kind) = (self.host.clone(), TransportError::from(&error));
-        let attempts = vec![(host.clone(), error)];
-        Outcome::Failed(kind, ConnectError::Connect { host, attempts })
+    fn connect_unix<K: Serves<F>>(
+        &self,
+        mut unix: UnixAttempt,
+        is_late: bool,
+        turn: &Turn<'_, K>,
+    ) -> Progress {
+        let stream = match unix.stream.take() {
+            Some(result) => result,
+            None => {
+                let (registry, token) = (turn.engine.registry(), turn.visit.token);
+                let connect = || socket::connect_unix(&unix.path, &self.hooks, registry, token);
+                match catch_unwind(AssertUnwindSafe(connect)) {
+                    Ok(result) => result,
+                    Err(panic) => {
+                        unix.stream = Some(Err(io::Error::other(HOOK_PANICKED)));
+                        return Progress::Panicked(Step::ConnectUnix(unix), panic);
+                    }
+                }
+            }
+        };
+        match stream.and_then(|stream| Ok((is_connected(&stream)?, stream))) {
+            Ok((true, stream)) => return Progress::Connected(stream),
+            Ok((false, stream)) => unix.stream = Some(Ok(stream)),
+            // The listener's queue is full.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return self.unix_failed(error),
+        }
+        if is_late {
+            return self.timed_out(Stage::Connect, unix.since, Vec::new());
+        }
+        Progress::Pending(Step::ConnectUnix(unix))
     }
 
-    /// The time for a stage that has begun `since`, or for everything, is up.
+    #[cfg(unix)]
+    fn unix_failed(&self, error: io::Error) -> Progress {
+        let (host, kind) = (self.host.clone(), TransportError::from(&error));
+        let attempts = vec![(host.clone(), error)];
+        Progress::Failed(kind, ConnectError::Connect { host, attempts })
+    }
+}
+
+/// Deadlines.
+impl<F: HandlerFactory> Connecting<F> {
+    /// When there is something to do if no event comes.
+    fn deadline(&self) -> Option<Instant> {
+        let step = match &self.step {
+            Step::ConnectTcp(tcp) => tcp.attempts.deadline(),
+            #[cfg(unix)]
+            Step::ConnectUnix(UnixAttempt { stream: None, .. }) => Some(now() + UNIX_RETRY_DELAY),
+            _ => None,
+        };
+        [self.expiry(), step].into_iter().flatten().min()
+    }
+
+    /// When the current step times out.
+    fn expiry(&self) -> Option<Instant> {
+        let (stage, since) = match &self.step {
+            Step::Begin(_) | Step::Done => return None,
+            Step::Resolve(resolution) => (Stage::Resolve, resolution.since),
+            Step::ConnectTcp(tcp) => (Stage::Connect, tcp.since),
+            #[cfg(unix)]
+            Step::ConnectUnix(unix) => (Stage::Connect, unix.since),
+        };
+        self.timeout(stage, since).map(|(expiry, _)| expiry)
+    }
+
+    /// The timeout that expires first for a stage that has begun at `since`: its own or the total one.
+    /// Returns when it expires, and its duration.
+    fn timeout(&self, stage: Stage, since: Instant) -> Option<(Instant, Duration)> {
+        let own = match stage {
+            Stage::Resolve => self.options.resolve_timeout,
+            Stage::Connect => self.options.connect_timeout,
+        };
+        let own = own.map(|timeout| (since + timeout, timeout));
+        let total = self.options.total_timeout.map(|timeout| (self.started + timeout, timeout));
+        [own, total].into_iter().flatten().min()
+    }
+
     fn timed_out(
         &self,
         stage: Stage,
         since: Instant,
         attempts: Vec<(String, io::Error)>,
-    ) -> Outcome {
-        let of_stage = match stage {
-            Stage::Resolve => self.options.resolve_timeout,
-            Stage::Connect => self.options.connect_timeout,
-        };
-        // Counted from the beginning of what has lasted too long.
-        let of_stage = of_stage.map(|timeout| (since + timeout, timeout));
-        let total = self.options.total_timeout.map(|timeout| (self.begun + timeout, timeout));
-        let first = [of_stage, total].into_iter().flatten().min();
-        let after = first.map_or(Duration::ZERO, |(_, timeout)| timeout);
-        let host = self.host.clone();
-        let error = ConnectError::TimedOut { host, stage, after, attempts };
-        Outcome::Failed(TransportError::TimedOut, error)
-    }
-
-    fn is_late(&self, now: Instant) -> bool {
-        self.end().is_some_and(|end| end <= now)
-    }
-
-    /// When this step must have come to its end.
-    fn end(&self) -> Option<Instant> {
-        let (since, timeout) = match &self.step {
-            Step::Begin(_) | Step::Over => return None,
-            Step::Resolving { since, .. } => (*since, self.options.resolve_timeout),
-            Step::Trying { since, .. } => (*since, self.options.connect_timeout),
-            #[cfg(unix)]
-            Step::Unix { since, .. } => (*since, self.options.connect_timeout),
-        };
-        let of_stage = timeout.map(|timeout| since + timeout);
-        let total = self.options.total_timeout.map(|timeout| self.begun + timeout);
-        [of_stage, total].into_iter().flatten().min()
-    }
-
-    /// When there will be something to do if nothing happens.
-    fn deadline(&self) -> Option<Instant> {
-        let next = match &self.step {
-            Step::Trying { attempts, .. } => attempts.deadline(),
-            #[cfg(unix)]
-            Step::Unix { stream: None, .. } => Some(now() + BUSY),
-            _ => None,
-        };
-        [self.end(), next].into_iter().flatten().min()
+    ) -> Progress {
+        let after = self.timeout(stage, since).map_or(Duration::ZERO, |(_, timeout)| timeout);
+        let error = ConnectError::TimedOut { host: self.host.clone(), stage, after, attempts };
+        Progress::Failed(TransportError::TimedOut, error)
     }
 }
 
-/// The first of the sockets that is connected. Those that have failed are noted.
-fn look(
-    attempts: &mut Attempts,
-    sockets: &mut Vec<(SocketAddr, Socket)>,
-    now: Instant,
-) -> Option<Socket> {
-    let mut place = 0;
-    while place < sockets.len() {
-        match is_connected(&sockets[place].1) {
-            Ok(true) => return Some(sockets.swap_remove(place).1),
-            Ok(false) => place += 1,
-            Err(error) => {
-                let (address, _) = sockets.swap_remove(place);
-                attempts.failed(address, error, now);
+impl TcpAttempts {
+    /// Takes the first stream that is connected. Records the attempts that have failed.
+    fn take_connected(&mut self, now: Instant) -> Option<Socket> {
+        let mut index = 0;
+        while index < self.sockets.len() {
+            match is_connected(&self.sockets[index].1) {
+                Ok(true) => return Some(self.sockets.swap_remove(index).1),
+                Ok(false) => index += 1,
+                Err(error) => {
+                    let (address, _) = self.sockets.swap_remove(index);
+                    self.attempts.failed(address, error, now);
+                }
             }
         }
+        None
     }
-    None
-}
-
-fn is_connected(stream: &Socket) -> io::Result<bool> {
-    let (error, peer) = match stream {
-        Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-        #[cfg(unix)]
-        Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-        Socket::Closed => return Err(ErrorKind::NotConnected.into()),
-    };
-    match (error, peer) {
-        (Some(error), _) => Err(error),
-        (None, Ok(())) => Ok(true),
-        (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
-        // Some systems say this before they are connected.
-        (None, Err(error)) if error.kind() == ErrorKind::InvalidInput => Ok(false),
-        (None, Err(error)) => Err(error),
-    }
-}
-
-fn open<K: Serves<F>, F: HandlerFactory>(
-    address: SocketAddr,
-    turn: &Turn<'_, K>,
-    hooks: &Hooks,
-    nodelay: bool,
-) -> io::Result<Socket> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(nodelay)?;
-    hooks.set_up(&SockRef::from(&socket))?;
-    begin(socket.connect(&address.into()))?;
-    let mut stream = Socket::Tcp(TcpStream::from_std(socket.into()));
-    stream.register(turn.engine.registry(), turn.visit.token)?;
-    Ok(stream)
-}
-
-#[cfg(unix)]
-fn open_unix<K: Serves<F>, F: HandlerFactory>(
-    path: &std::path::Path,
-    turn: &Turn<'_, K>,
-    hooks: &Hooks,
-) -> io::Result<Socket> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    hooks.set_up(&SockRef::from(&socket))?;
-    let address = socket2::SockAddr::unix(path)?;
-    match socket.connect(&address) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-        begun => begin(begun)?,
-    }
-    let socket = std::os::fd::OwnedFd::from(socket);
-    let mut stream = Socket::Unix(mio::net::UnixStream::from_std(socket.into()));
-    stream.register(turn.engine.registry(), turn.visit.token)?;
-    Ok(stream)
-}
-
-/// To connect takes a while.
-fn begin(connected: io::Result<()>) -> io::Result<()> {
-    match connected {
-        Err(error) if is_under_way(&error) => Ok(()),
-        connected => connected,
-    }
-}
-
-fn is_under_way(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    if error.raw_os_error() == Some(libc::EINPROGRESS) {
-        return true;
-    }
-    error.kind() == ErrorKind::WouldBlock
 }
