@@ -1,56 +1,56 @@
-//! Accepting connections, in the loop.
+//! Accepting connections in the loop.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::endpoint::Hooks;
-use super::listener::{Listener, Rest};
+use super::listener::{Backoff, Listener, Nodelay, set_up};
 use super::registry::key;
 use super::serves::Serves;
 use crate::endpoint::{HandlerFactory, ServerCore};
 use crate::event_loop::{Events, Next, Socket, Source, StreamSource, Turn, now};
 use crate::transport::{Driver, Peer};
 
-/// So many connections are accepted in a turn; then the others have theirs.
-const BATCH: usize = 128;
+/// The largest number of connections that are accepted in one turn.
+const MAX_PER_TURN: usize = 128;
 
-/// Accepts connections from a listener, and puts them into the loop.
+/// Accepts connections from a listener and inserts them into the loop.
 #[expect(unnameable_types, reason = "of `Admits`")]
 pub struct Acceptor<F: HandlerFactory> {
     pub(super) core: Arc<ServerCore<F>>,
     pub(super) listener: Arc<Listener>,
     pub(super) hooks: Arc<Hooks>,
-    pub(super) nodelay: bool,
-    pub(super) rest: Rest,
+    pub(super) nodelay: Nodelay,
+    pub(super) backoff: Backoff,
 }
 
 impl<K: Serves<F>, F: HandlerFactory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        if self.rest.is_on() && turn.visit.events == Events::READABLE {
-            return Next::Wait; // the timer will come
+        if self.backoff.is_active() && turn.visit.events == Events::READABLE {
+            return Next::Wait; // for the deadline
         }
-        turn.visit.kept = Events::READABLE; // until the socket says otherwise, whatever happens here
-        for _ in 0..BATCH {
+        turn.visit.kept = Events::READABLE; // until the socket has reported `WouldBlock`
+        for _ in 0..MAX_PER_TURN {
             if turn.buffers.stream.budget.is_spent() {
-                turn.visit.kept = turn.visit.events | Events::READABLE; // the end of a rest as well
+                turn.visit.kept = turn.visit.events | Events::READABLE; // also the end of a back-off
                 return Next::Again;
             }
-            match self.listener.accept(&self.hooks, self.nodelay) {
-                None => return Next::Done,
-                Some(Ok((socket, peer))) => {
-                    self.rest.end();
-                    if let Err(error) = self.admit(socket, peer, turn) {
-                        return self.rest(&error, turn);
+            let Some(accepted) = self.accept() else { return Next::Done };
+            match accepted {
+                Ok((socket, peer)) => {
+                    self.backoff.reset();
+                    if let Err(error) = self.insert(socket, peer, turn) {
+                        return self.back_off(&error, turn);
                     }
                 }
-                Some(Err(error)) => match error.kind() {
+                Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         turn.visit.kept = Events::NONE;
                         return Next::Wait;
                     }
-                    // That one has gone; there may be others.
+                    // Only this connection is gone.
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    _ => return self.rest(&error, turn),
+                    _ => return self.back_off(&error, turn),
                 },
             }
         }
@@ -59,35 +59,51 @@ impl<K: Serves<F>, F: HandlerFactory> Source<K> for Acceptor<F> {
 }
 
 impl<F: HandlerFactory> Acceptor<F> {
-    fn admit<K: Serves<F>>(
+    /// Accepts a connection and sets its options; `None` if the listener is closed.
+    fn accept(&mut self) -> Option<io::Result<(Socket, Peer)>> {
+        let accepted = self.listener.accept()?;
+        if let (Err(error), Nodelay::SetUntilDrained(_)) = (&accepted, self.nodelay)
+            && error.kind() == ErrorKind::WouldBlock
+        {
+            self.nodelay = Nodelay::Inherited;
+        }
+        Some(accepted.and_then(|(socket, peer)| {
+            // A socket whose options cannot be set fails alone: the peer may have reset it.
+            set_up(&socket, &self.hooks, self.nodelay).map_err(|_| ErrorKind::ConnectionAborted)?;
+            Ok((socket, peer))
+        }))
+    }
+
+    /// Inserts a connection into the loop.
+    fn insert<K: Serves<F>>(
         &self,
         mut socket: Socket,
         peer: Peer,
         turn: &Turn<'_, K>,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<()> {
         let handler = self.core.make_handler();
-        let (engine, now) = (turn.engine, now()); // its time begins here
-        let begun = engine.insert(|token| {
+        let (engine, now) = (turn.engine, now()); // the time of the handshake starts here
+        let inserted = engine.insert(|token| {
             socket.register(engine.registry(), token)?;
             let mut session = self.core.session(handler, now);
             session.set_peer(peer);
             session.enter(key(token));
             if self.core.is_shutting_down() {
-                session.give_up(now); // the shutdown may not have seen it in the registry
+                session.give_up(now); // it may have entered after the shutdown went through the registry
             }
             Ok(K::connection(StreamSource::new(Driver::new(session), socket)))
         });
-        begun.map(|_| ())
+        inserted.map(|_| ())
     }
 
-    /// There are no descriptors, or no memory: the connections that are there go on, and some of them
-    /// will end.
-    fn rest<K: Serves<F>>(&mut self, error: &std::io::Error, turn: &mut Turn<'_, K>) -> Next<K> {
+    /// Reports an error of the system and waits: descriptors or memory may become free when other
+    /// connections end.
+    fn back_off<K: Serves<F>>(&mut self, error: &io::Error, turn: &mut Turn<'_, K>) -> Next<K> {
         crate::log::error!("cannot accept on {}: {error}", self.listener.address());
-        turn.visit.deadline = Some(turn.visit.now + self.rest.next());
-        if let Some(tell) = &self.hooks.accept_error {
+        turn.visit.deadline = Some(turn.visit.now + self.backoff.next_delay());
+        if let Some(report) = &self.hooks.accept_error {
             turn.buffers.stream.budget.spend();
-            tell(error);
+            report(error);
         }
         Next::Wait
     }

@@ -1,4 +1,4 @@
-//! Listening, and accepting.
+//! Listening sockets.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -18,7 +18,7 @@ use crate::event_loop::{Events, Registry, Socket as Stream, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 use crate::transport::Peer;
 
-/// What a server listens on.
+/// The address of a listener.
 ///
 /// ```
 /// use anyloop::Server;
@@ -53,27 +53,44 @@ impl fmt::Display for LocalAddress {
     }
 }
 
+/// Whether accepted sockets have the listener's `TCP_NODELAY`. Other systems are not relied on.
+const INHERITS_NODELAY: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// How accepted connections get their `TCP_NODELAY`.
+#[derive(Clone, Copy)]
+pub(super) enum Nodelay {
+    /// From the listener.
+    Inherited,
+    /// It is set on each connection until the queue was empty once: those that were queued before the
+    /// listener had it do not inherit it.
+    SetUntilDrained(bool),
+    /// It is set on each connection.
+    Set(bool),
+}
+
 /// The listeners of an endpoint.
 #[derive(Default)]
 pub(super) struct Listeners(Mutex<Vec<Arc<Listener>>>);
 
-/// A listener, which the endpoint can close while the loop accepts from it.
+/// A listener. The endpoint can close it while the loop accepts from it.
 pub(super) struct Listener {
     address: LocalAddress,
+    /// The `TCP_NODELAY` that all connections inherit; `None` if they may differ.
+    nodelay: Option<bool>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Absent when it is closed.
+    /// Absent when the listener is closed.
     socket: Option<ListenSocket>,
-    /// Who accepts from it is called with this, to learn that it is closed.
-    acceptor: Option<Box<dyn Fn() + Send>>,
-    /// What is to be removed with it, if it is still the file that was made.
+    /// Wakes the acceptor. Absent until connections are accepted.
+    wake_acceptor: Option<Box<dyn Fn() + Send>>,
+    /// The file of a Unix socket. It is removed with the listener, unless it was replaced.
     #[cfg(unix)]
     path: Option<(PathBuf, FileId)>,
 }
 
-/// A socket that listens.
+/// A listening socket.
 pub(super) enum ListenSocket {
     Tcp(TcpListener),
     #[cfg(unix)]
@@ -89,22 +106,22 @@ impl Listeners {
         self.all().iter().map(|listener| listener.address.clone()).collect()
     }
 
-    /// Those that nobody accepts from yet.
+    /// The listeners without an acceptor.
     pub(super) fn idle(&self) -> Vec<Arc<Listener>> {
         let all = self.all();
-        all.iter().filter(|listener| listener.state().acceptor.is_none()).cloned().collect()
+        all.iter().filter(|listener| !listener.has_acceptor()).cloned().collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.all().is_empty()
     }
 
-    /// Whether one is accepted from.
+    /// Whether a listener has an acceptor.
     pub(super) fn is_accepting(&self) -> bool {
-        self.all().iter().any(|listener| listener.state().acceptor.is_some())
+        self.all().iter().any(|listener| listener.has_acceptor())
     }
 
-    /// Closes all.
+    /// Closes all listeners.
     pub(super) fn close(&self) {
         let all = std::mem::take(&mut *self.all());
         for listener in all {
@@ -112,7 +129,7 @@ impl Listeners {
         }
     }
 
-    /// A panic elsewhere leaves the list as it was.
+    /// The list is consistent after a panic, so poisoning is ignored.
     fn all(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,6 +141,7 @@ impl Listener {
         address: SocketAddr,
         only_v6: Option<bool>,
         options: &ListenOptions,
+        nodelay: bool,
         hooks: &Hooks,
     ) -> io::Result<Self> {
         let domain = Domain::for_address(address);
@@ -142,11 +160,15 @@ impl Listener {
             hook(&socket)?;
         }
         socket.bind(&address.into())?;
+        // Before it listens: connections that come early inherit it as well.
+        let inherited = INHERITS_NODELAY && socket.set_tcp_nodelay(nodelay).is_ok();
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Self::from_tcp(socket.into())
+        let mut listener = Self::from_tcp(socket.into())?;
+        listener.nodelay = inherited.then_some(nodelay);
+        Ok(listener)
     }
 
-    /// Takes over a socket that listens already.
+    /// Takes over a listening TCP socket.
     pub(super) fn from_tcp(socket: std::net::TcpListener) -> io::Result<Self> {
         check_listens(&SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
@@ -154,7 +176,7 @@ impl Listener {
         Ok(Self::new(address, ListenSocket::Tcp(TcpListener::from_std(socket))))
     }
 
-    /// Takes over a Unix socket that listens already.
+    /// Takes over a listening Unix socket.
     #[cfg(unix)]
     pub(super) fn from_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
         check_listens(&SockRef::from(&socket))?;
@@ -164,7 +186,7 @@ impl Listener {
         Ok(Self::new(LocalAddress::Unix(path), socket))
     }
 
-    /// Listens on a path, and takes the place of a socket there that nobody listens on any more.
+    /// Listens on a path. Replaces a socket file there if nobody listens on it.
     #[cfg(unix)]
     pub(super) fn bind_unix(path: PathBuf, options: &ListenOptions) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -174,7 +196,7 @@ impl Listener {
                 use std::os::unix::fs::FileTypeExt;
                 std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket())
             };
-            if error.kind() != ErrorKind::AddrInUse || !is_socket() || !is_left(&address) {
+            if error.kind() != ErrorKind::AddrInUse || !is_socket() || !is_stale(&address) {
                 return Err(error);
             }
             std::fs::remove_file(&path)?;
@@ -194,7 +216,7 @@ impl Listener {
         &self.address
     }
 
-    /// From now on it is accepted from; `wake` calls who does.
+    /// Registers the socket for its acceptor. `wake` is called when the listener is closed.
     pub(super) fn register(
         &self,
         registry: &Registry,
@@ -212,17 +234,28 @@ impl Listener {
             }
             None => return Err(ErrorKind::NotConnected.into()),
         }
-        state.acceptor = Some(Box::new(wake));
+        state.wake_acceptor = Some(Box::new(wake));
         Ok(())
     }
 
+    /// Sets `TCP_NODELAY` for the connections that will be accepted. Returns what is left to do for each.
+    pub(super) fn set_nodelay(&self, nodelay: bool) -> Nodelay {
+        match &self.state().socket {
+            _ if self.nodelay == Some(nodelay) => Nodelay::Inherited,
+            #[cfg(unix)]
+            Some(ListenSocket::Unix(_)) => Nodelay::Inherited, // there is no such option
+            Some(ListenSocket::Tcp(socket))
+                if INHERITS_NODELAY && SockRef::from(socket).set_tcp_nodelay(nodelay).is_ok() =>
+            {
+                Nodelay::SetUntilDrained(nodelay)
+            }
+            _ => Nodelay::Set(nodelay),
+        }
+    }
+
     /// Accepts a connection; `None` if the listener is closed.
-    pub(super) fn accept(
-        &self,
-        hooks: &Hooks,
-        nodelay: bool,
-    ) -> Option<io::Result<(Stream, Peer)>> {
-        let accepted = match self.state().socket.as_ref()? {
+    pub(super) fn accept(&self) -> Option<io::Result<(Stream, Peer)>> {
+        Some(match self.state().socket.as_ref()? {
             ListenSocket::Tcp(socket) => {
                 socket.accept().map(|(stream, address)| (Stream::Tcp(stream), tcp_peer(address)))
             }
@@ -231,25 +264,20 @@ impl Listener {
                 let path = address.as_pathname().map(PathBuf::from);
                 (Stream::Unix(stream), Peer::Unix(path))
             }),
-        };
-        Some(accepted.and_then(|(stream, peer)| {
-            // A connection that has gone already is not a failure of accepting.
-            set_up(&stream, hooks, nodelay).map_err(|_| ErrorKind::ConnectionAborted)?;
-            Ok((stream, peer))
-        }))
+        })
     }
 
-    /// Closes it. Whoever accepts from it learns of it.
+    /// Closes the listener and wakes its acceptor.
     fn close(&self) {
         let mut state = self.state();
-        let (socket, acceptor) = (state.socket.take(), state.acceptor.take());
+        let (socket, wake_acceptor) = (state.socket.take(), state.wake_acceptor.take());
         #[cfg(unix)]
         if let Some((path, made)) = state.path.take() {
             remove(&path, made);
         }
         drop(state);
         drop(socket);
-        if let Some(wake) = acceptor {
+        if let Some(wake) = wake_acceptor {
             wake();
         }
     }
@@ -257,20 +285,24 @@ impl Listener {
     fn new(address: LocalAddress, socket: ListenSocket) -> Self {
         let state = State {
             socket: Some(socket),
-            acceptor: None,
+            wake_acceptor: None,
             #[cfg(unix)]
             path: None,
         };
-        Self { address, state: Mutex::new(state) }
+        Self { address, nodelay: None, state: Mutex::new(state) }
     }
 
-    /// A panic elsewhere leaves it as it was.
+    fn has_acceptor(&self) -> bool {
+        self.state().wake_acceptor.is_some()
+    }
+
+    /// The state is consistent after a panic, so poisoning is ignored.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Which file it is: device and number.
+/// The identity of a file: device and inode.
 #[cfg(unix)]
 type FileId = (u64, u64);
 
@@ -281,17 +313,17 @@ fn file_id(path: &std::path::Path) -> io::Result<FileId> {
     Ok((found.dev(), found.ino()))
 }
 
-/// Removes a file that was made, unless another has taken its place.
+/// Removes a file that was made, unless another has replaced it.
 #[cfg(unix)]
 fn remove(path: &std::path::Path, made: FileId) {
     if file_id(path).is_ok_and(|found| found == made) {
-        let _ = std::fs::remove_file(path); // somebody else may be faster
+        let _ = std::fs::remove_file(path); // another process may have removed it
     }
 }
 
-/// Whether nobody listens on a path any more. One who is too busy to answer at once does.
+/// Whether nobody listens on a path. A listener whose queue is full counts as listening.
 #[cfg(unix)]
-fn is_left(address: &socket2::SockAddr) -> bool {
+fn is_stale(address: &socket2::SockAddr) -> bool {
     let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
         socket.set_nonblocking(true)?;
         socket.connect(address)
@@ -306,11 +338,16 @@ fn check_listens(socket: &SockRef<'_>) -> io::Result<()> {
     }
 }
 
-/// Sets the options of a connection's socket.
-fn set_up(stream: &Stream, hooks: &Hooks, nodelay: bool) -> io::Result<()> {
+/// Sets the options of an accepted socket.
+pub(super) fn set_up(stream: &Stream, hooks: &Hooks, nodelay: Nodelay) -> io::Result<()> {
     let socket = match stream {
         Stream::Tcp(stream) => {
-            stream.set_nodelay(nodelay)?;
+            match nodelay {
+                Nodelay::Inherited => {}
+                Nodelay::Set(nodelay) | Nodelay::SetUntilDrained(nodelay) => {
+                    stream.set_nodelay(nodelay)?;
+                }
+            }
             SockRef::from(stream)
         }
         #[cfg(unix)]
@@ -320,23 +357,28 @@ fn set_up(stream: &Stream, hooks: &Hooks, nodelay: bool) -> io::Result<()> {
     hooks.set_up(&socket)
 }
 
-/// How long accepting rests when it has failed: longer each time, and anew from the beginning when it
-/// has succeeded.
+/// The delay before accepting is tried again after an error. It doubles with each error, up to a limit,
+/// and starts anew after a success.
 #[derive(Default)]
-pub(super) struct Rest(u32);
+pub(super) struct Backoff {
+    failures: u32,
+}
 
-impl Rest {
-    pub(super) fn next(&mut self) -> Duration {
-        let rest = Duration::from_millis(50) * 2u32.pow(self.0.min(5));
-        self.0 += 1;
-        rest
+impl Backoff {
+    const FIRST_DELAY: Duration = Duration::from_millis(50);
+    const MAX_DOUBLINGS: u32 = 5;
+
+    pub(super) fn next_delay(&mut self) -> Duration {
+        let delay = Self::FIRST_DELAY * 2u32.pow(self.failures.min(Self::MAX_DOUBLINGS));
+        self.failures = self.failures.saturating_add(1);
+        delay
     }
 
-    pub(super) const fn end(&mut self) {
-        self.0 = 0;
+    pub(super) const fn reset(&mut self) {
+        self.failures = 0;
     }
 
-    pub(super) const fn is_on(&self) -> bool {
-        self.0 > 0
+    pub(super) const fn is_active(&self) -> bool {
+        self.failures > 0
     }
 }

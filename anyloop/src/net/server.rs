@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::acceptor::Acceptor;
 use super::error::Error;
-use super::listener::{Listener, LocalAddress, Rest};
+use super::listener::{Backoff, Listener, LocalAddress};
 use super::registry::WakeSources;
 use super::serves::Serves;
 use super::transport::Net;
@@ -289,14 +289,20 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         }
         let engine = self.engine()?;
         for listener in net.listeners.idle() {
-            let (hooks, nodelay) = (net.hooks.clone(), net.nodelay);
-            let (core, rest) = (self.core().clone(), Rest::default());
+            let (hooks, nodelay) = (net.hooks.clone(), listener.set_nodelay(net.nodelay));
+            let (core, backoff) = (self.core().clone(), Backoff::default());
             let address = listener.address().to_string();
             let begun = engine.insert(|token| {
                 let remote = engine.remote().clone();
                 let wake = move || remote.wake(token);
                 listener.register(engine.registry(), token, wake)?;
-                Ok::<_, io::Error>(K::acceptor(Acceptor { core, listener, hooks, nodelay, rest }))
+                Ok::<_, io::Error>(K::acceptor(Acceptor {
+                    core,
+                    listener,
+                    hooks,
+                    nodelay,
+                    backoff,
+                }))
             });
             begun.map_err(|source| Error::Listen { address, source })?;
         }
@@ -346,7 +352,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
 
     fn bind(&self, address: SocketAddr, only_v6: Option<bool>) -> Result<Listener, Error> {
         let net = self.transport();
-        let listener = Listener::bind(address, only_v6, &net.listen, &net.hooks);
+        let listener = Listener::bind(address, only_v6, &net.listen, net.nodelay, &net.hooks);
         listener.map_err(|source| Error::Listen { address: address.to_string(), source })
     }
 

@@ -1,9 +1,9 @@
 //! Accepting: many at once, those who go at once, and what is done with their sockets.
 
 use std::io::ErrorKind;
-use std::net::TcpStream;
-use std::sync::Arc;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyloop_testkit::peer::Peer;
@@ -248,4 +248,40 @@ fn requests_that_are_refused() {
     peer.write(requests::REQUEST);
     let answer = String::from_utf8(peer.read_to_end()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("not you\n"), "{answer}");
+}
+
+/// Accepted sockets have the server's `TCP_NODELAY`, wherever the listener comes from and whenever they
+/// have connected.
+#[test]
+fn accepted_sockets_have_nodelay_in_any_order() {
+    let _watchdog = watchdog();
+    for nodelay in [true, false] {
+        for own in [true, false] {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let sees = seen.clone();
+            let mut server = echo();
+            // The listener has the other value when it begins to listen.
+            server.transport_mut().nodelay = !nodelay;
+            server.transport_mut().on_socket_init(move |socket| {
+                sees.lock().unwrap().push(socket.tcp_nodelay()?);
+                Ok(())
+            });
+            let address = if own {
+                server.listen("127.0.0.1:0").unwrap()
+            } else {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = listener.local_addr().unwrap();
+                socket2::SockRef::from(&listener).set_tcp_nodelay(!nodelay).unwrap();
+                server.listen_on(listener).unwrap();
+                address
+            };
+            let mut early = Peer::connect(address);
+            server.transport_mut().nodelay = nodelay;
+            let _running = Running::start(server);
+            early.shake_hands();
+            Peer::open(address).echo("a");
+            Peer::open(address).echo("b");
+            assert_eq!(*seen.lock().unwrap(), [nodelay; 3], "own listener: {own}");
+        }
+    }
 }

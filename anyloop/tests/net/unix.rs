@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyloop::net::{ConnectError, Error, LocalAddress, Stage};
@@ -16,7 +18,7 @@ use anyloop_testkit::watchdog::watchdog;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::record::Log;
-use crate::scene::{Running, echo, millis, new_path, server, told};
+use crate::scene::{Running, client, echo, millis, new_path, server, told};
 
 /// Connects until there is no more room.
 fn fill_queue(path: &Path) -> Vec<Socket> {
@@ -297,4 +299,26 @@ fn what_follows_a_descriptor_is_read_as_well() {
     peer.close();
     running.server.stop_listening();
     running.returned();
+}
+
+/// A hook that panics leaves the run call, and the failure that follows names it.
+#[test]
+fn a_hook_that_panics() {
+    let _watchdog = watchdog();
+    let path = new_path();
+    let _listener = UnixListener::bind(&path).unwrap();
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let sees = failures.clone();
+    let mut client = client();
+    client.transport_mut().on_socket_init(|_| panic!("on purpose"));
+    client.on_fail(move |_, context| {
+        sees.lock().unwrap().push(context.error().unwrap().to_string());
+    });
+    client.request("ws://a.example/").unwrap().to_unix(&path).connect().unwrap();
+    let caught = catch_unwind(AssertUnwindSafe(|| client.run()));
+    assert!(caught.is_err());
+    client.run().unwrap();
+    let failures = failures.lock().unwrap();
+    assert!(matches!(&failures[..], [one] if one.contains("has panicked")), "{failures:?}");
+    fs::remove_file(path).unwrap();
 }
