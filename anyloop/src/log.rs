@@ -7,10 +7,10 @@
 #[cfg(feature = "tracing")]
 pub(crate) use on::{describe, in_connection};
 #[cfg(feature = "tracing")]
-pub(crate) use tracing::{debug, error};
+pub(crate) use tracing::{debug, error, warn};
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use off::{debug, describe, error, in_connection};
+pub(crate) use off::{debug, describe, error, in_connection, warn};
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -37,6 +37,7 @@ mod off {
     }
     pub(crate) use silent as debug;
     pub(crate) use silent as error;
+    pub(crate) use silent as warn;
 
     /// As long as nobody hears of it, it need not be said.
     pub(crate) const fn in_connection(slot: u32) {

@@ -56,6 +56,6 @@ pub use client::ConnectRequest;
 pub use endpoint::{ConnectOptions, Endpoint, ListenOptions};
 pub use error::{ConnectError, Error, Stage};
 pub use listener::LocalAddress;
-pub use server::AsAddress;
+pub use server::{AsAddress, Listening};
 pub use serves::Serves;
 pub use transport::{LocalNet, Net};

@@ -1,7 +1,7 @@
 //! Servers in the loop.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::Path;
 use std::sync::Arc;
@@ -160,83 +160,132 @@ macro_rules! run_family {
 run_family!(Server);
 run_family!(Client);
 
+/// The addresses that [`Server::listen_each`] has found for a host name.
+///
+/// ```
+/// use anyloop::Server;
+/// use anyloop::net::Net;
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+///
+/// let server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+/// let listening = server.listen_each("localhost:0")?;
+/// for address in &listening.addresses {
+///     println!("listening on {address}");
+/// }
+/// for (address, error) in &listening.skipped {
+///     println!("not listening on {address}: {error}");
+/// }
+/// # assert!(!listening.addresses.is_empty());
+/// # Ok::<(), anyloop::net::Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Listening {
+    /// The addresses that the server listens on, at least one.
+    pub addresses: Vec<SocketAddr>,
+    /// The addresses that this machine does not have, and the error of each.
+    pub skipped: Vec<(SocketAddr, io::Error)>,
+}
+
 /// Listening and accepting.
 impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
-    /// Listens on an address, or on each address of a host name, which may take the resolver a while.
-    /// A server can listen on any number of addresses; connections are accepted from when it is told
-    /// to [accept](Self::start_accept). Returns the (first) address: with the port that was chosen,
-    /// where 0 was asked for.
+    /// Listens on an address, or on each address of a host name. Returns the first address that the
+    /// server listens on, with the port that was chosen where 0 was asked for.
+    ///
+    /// A server can listen on any number of addresses. Connections are accepted when
+    /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
+    ///
+    /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
+    /// where no interface has it. They are logged; [`listen_each`](Self::listen_each) returns them.
     ///
     /// # Errors
     ///
-    /// [`Error::Resolve`], [`Error::Listen`]: it then listens on none of them.
+    /// The server then listens on none of the addresses. [`Error::Resolve`]: the look-up has failed.
+    /// [`Error::Listen`]: an address cannot be listened on, because it is in use, for example, or this
+    /// machine has none of them.
     pub fn listen(&self, address: impl ToSocketAddrs + AsAddress) -> Result<SocketAddr, Error> {
         let name = address.readable();
-        let resolve = |source| Error::Resolve { address: name.clone(), source };
-        let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
-        let mut listeners: Vec<Listener> = Vec::new();
-        let mut first: Option<SocketAddr> = None;
-        for mut address in addresses {
-            // The port that was chosen for the first address of a host is that of all.
-            if address.port() == 0 {
-                address.set_port(first.map_or(0, |first| first.port()));
-            }
-            let same = LocalAddress::Tcp(address);
-            if listeners.iter().any(|listener| *listener.address() == same) {
-                continue;
-            }
-            let listener = self.bind(address, None)?;
-            if let (None, LocalAddress::Tcp(address)) = (first, listener.address()) {
-                first = Some(*address);
-            }
-            listeners.push(listener);
+        let Listening { addresses, skipped } = self.listen_each(address)?;
+        for (address, error) in &skipped {
+            crate::log::warn!("{name}: not listening on {address}: {error}");
         }
-        listeners.into_iter().for_each(|listener| self.transport().listeners.add(listener));
-        first.ok_or_else(|| resolve(io::ErrorKind::NotFound.into()))
+        let none = || Error::Resolve { address: name, source: io::ErrorKind::NotFound.into() };
+        addresses.first().copied().ok_or_else(none)
     }
 
-    /// Listens on a port of all addresses of this machine, by IPv6 and IPv4; by IPv4 alone where there
-    /// is no IPv6. Returns the port.
+    /// Does the same as [`listen`](Self::listen). Returns all addresses that the server listens on, and
+    /// those that were skipped.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    pub fn listen_each(&self, address: impl ToSocketAddrs + AsAddress) -> Result<Listening, Error> {
+        let name = address.readable();
+        let resolve = |source| Error::Resolve { address: name.clone(), source };
+        let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
+        let mut listeners: Vec<Listener> = Vec::new();
+        let (mut addresses, mut skipped) = (Vec::<SocketAddr>::new(), Vec::new());
+        for mut address in found {
+            // The port that was chosen for the first address is that of all.
+            if address.port() == 0 {
+                address.set_port(addresses.first().map_or(0, SocketAddr::port));
+            }
+            if addresses.contains(&address) {
+                continue;
+            }
+            match self.bind(address, None) {
+                Ok((listener, address)) => {
+                    listeners.push(listener);
+                    addresses.push(address);
+                }
+                Err(error) if is_unavailable(&error) => skipped.push((address, error)),
+                Err(source) => return Err(listen_error(address, source)),
+            }
+        }
+        if addresses.is_empty() {
+            return Err(match skipped.into_iter().next() {
+                Some((address, source)) => listen_error(address, source),
+                None => resolve(io::ErrorKind::NotFound.into()),
+            });
+        }
+        self.add(listeners)?;
+        Ok(Listening { addresses, skipped })
+    }
+
+    /// Listens on a port of all addresses of this machine, by IPv6 and IPv4 on one socket; by IPv4 alone
+    /// where there is no IPv6. Returns the port, which was chosen where 0 was asked for.
     ///
     /// # Errors
     ///
     /// [`Error::Listen`].
     pub fn listen_port(&self, port: u16) -> Result<u16, Error> {
-        let both = self.bind((Ipv6Addr::UNSPECIFIED, port).into(), Some(false));
-        let listener = match both {
-            Err(Error::Listen { source, .. }) if is_without_v6(&source) => {
-                self.bind((Ipv4Addr::UNSPECIFIED, port).into(), None)
-            }
-            listener => listener,
-        }?;
-        let port = match listener.address() {
-            LocalAddress::Tcp(address) => address.port(),
-            #[cfg(unix)]
-            LocalAddress::Unix(_) => port,
-        };
-        self.transport().listeners.add(listener);
-        Ok(port)
+        let mut address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let mut bound = self.bind(address, Some(false));
+        if bound.as_ref().is_err_and(is_unavailable) {
+            address = (Ipv4Addr::UNSPECIFIED, port).into();
+            bound = self.bind(address, None);
+        }
+        let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
+        self.add([listener])?;
+        Ok(bound.port())
     }
 
-    /// Listens on an IPv6 address, and not on the IPv4 addresses that it may stand for. Returns the
+    /// Listens on one IPv6 address, and not on the IPv4 addresses that it may stand for. Returns the
     /// address, with the port that was chosen where 0 was asked for.
     ///
     /// # Errors
     ///
     /// [`Error::Listen`].
-    pub fn listen_only_v6(&self, address: std::net::SocketAddrV6) -> Result<SocketAddr, Error> {
-        let listener = self.bind(address.into(), Some(true))?;
-        let address = match listener.address() {
-            LocalAddress::Tcp(address) => *address,
-            #[cfg(unix)]
-            LocalAddress::Unix(_) => address.into(),
-        };
-        self.transport().listeners.add(listener);
-        Ok(address)
+    pub fn listen_only_v6(&self, address: SocketAddrV6) -> Result<SocketAddr, Error> {
+        let address = SocketAddr::from(address);
+        let bound = self.bind(address, Some(true));
+        let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
+        self.add([listener])?;
+        Ok(bound)
     }
 
-    /// Listens on a path. A socket that a former process has left there is replaced; and it is removed
-    /// when the server stops listening.
+    /// Listens on a Unix socket. A socket file at `path` that nobody listens on is replaced. The file is
+    /// removed when the server stops listening.
     ///
     /// # Errors
     ///
@@ -249,11 +298,11 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
             let address = format!("unix:{}", path.display());
             Error::Listen { address, source }
         })?;
-        self.transport().listeners.add(listener);
-        Ok(())
+        self.add([listener])
     }
 
-    /// Takes over a socket that listens already: opened elsewhere, or inherited (socket activation).
+    /// Takes over a TCP socket that listens already: one that the program has opened, or that it has
+    /// inherited (socket activation).
     ///
     /// # Errors
     ///
@@ -262,7 +311,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         self.take_over(Listener::from_tcp(socket))
     }
 
-    /// Takes over a Unix socket that listens already. Its path is not removed.
+    /// Takes over a Unix socket that listens already. Its file is not removed.
     ///
     /// # Errors
     ///
@@ -275,9 +324,10 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         self.take_over(Listener::from_unix(socket))
     }
 
-    /// Accepts connections, from all that the server listens on, until it [stops
-    /// listening](Self::stop_listening). To be called again when it listens on more. What is set for
-    /// the sockets of connections ([`nodelay`](super::Endpoint::nodelay), hooks) is as it was set now.
+    /// Accepts connections on all addresses that the server listens on, until it [stops
+    /// listening](Self::stop_listening). Call it again after listening on further addresses. The settings
+    /// of accepted sockets ([`nodelay`](super::Endpoint::nodelay), hooks) are those at the time of this
+    /// call.
     ///
     /// # Errors
     ///
@@ -292,30 +342,27 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
             let (hooks, nodelay) = (net.hooks.clone(), listener.set_nodelay(net.nodelay));
             let (core, backoff) = (self.core().clone(), Backoff::default());
             let address = listener.address().to_string();
-            let begun = engine.insert(|token| {
+            let inserted = engine.insert(|token| {
                 let remote = engine.remote().clone();
                 let wake = move || remote.wake(token);
                 listener.register(engine.registry(), token, wake)?;
-                Ok::<_, io::Error>(K::acceptor(Acceptor {
-                    core,
-                    listener,
-                    hooks,
-                    nodelay,
-                    backoff,
-                }))
+                let acceptor = Acceptor { core, listener, hooks, nodelay, backoff };
+                Ok::<_, io::Error>(K::acceptor(acceptor))
             });
-            begun.map_err(|source| Error::Listen { address, source })?;
+            if let Err(source) = inserted {
+                return Err(Error::Listen { address, source });
+            }
         }
         Ok(())
     }
 
-    /// Closes all listeners. Connections go on, also those whose handshake is not done; when the last
-    /// has ended, run calls end, if there is no other work.
+    /// Closes all listeners. Connections are not affected, nor are those whose opening handshake is not
+    /// done. Run calls return when the last connection has ended and there is no other work.
     pub fn stop_listening(&self) {
         self.transport().listeners.close();
     }
 
-    /// Whether there is a listener: accepted from, or not yet.
+    /// Whether the server listens. Connections need not be accepted yet.
     #[must_use]
     pub fn is_listening(&self) -> bool {
         !self.transport().listeners.is_empty()
@@ -327,7 +374,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         self.transport().listeners.is_accepting()
     }
 
-    /// What the server listens on, in the order in which it was told to.
+    /// The addresses that the server listens on, in the order in which they were added.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<LocalAddress> {
         self.transport().listeners.addresses()
@@ -350,23 +397,43 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         Ok(engine)
     }
 
-    fn bind(&self, address: SocketAddr, only_v6: Option<bool>) -> Result<Listener, Error> {
+    /// A listener on an address, and the address with the port that it has got.
+    fn bind(
+        &self,
+        address: SocketAddr,
+        only_v6: Option<bool>,
+    ) -> io::Result<(Listener, SocketAddr)> {
         let net = self.transport();
-        let listener = Listener::bind(address, only_v6, &net.listen, net.nodelay, &net.hooks);
-        listener.map_err(|source| Error::Listen { address: address.to_string(), source })
+        let listener = Listener::bind(address, only_v6, &net.listen, net.nodelay, &net.hooks)?;
+        let bound = match listener.address() {
+            LocalAddress::Tcp(bound) => *bound,
+            #[cfg(unix)]
+            LocalAddress::Unix(_) => address,
+        };
+        Ok((listener, bound))
     }
 
     fn take_over(&self, listener: io::Result<Listener>) -> Result<LocalAddress, Error> {
         let wrap = |source| Error::Listen { address: "an open socket".to_string(), source };
         let listener = listener.map_err(wrap)?;
         let address = listener.address().clone();
-        self.transport().listeners.add(listener);
+        self.add([listener])?;
         Ok(address)
+    }
+
+    fn add(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {
+        let all = &self.transport().listeners;
+        listeners.into_iter().for_each(|listener| all.add(listener));
+        Ok(())
     }
 }
 
-/// There is no IPv6 here, in one way or another.
-fn is_without_v6(error: &io::Error) -> bool {
+fn listen_error(address: SocketAddr, source: io::Error) -> Error {
+    Error::Listen { address: address.to_string(), source }
+}
+
+/// Whether this machine does not have the address, or not its family.
+fn is_unavailable(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     #[cfg(unix)]
     if error.raw_os_error() == Some(libc::EAFNOSUPPORT) {
@@ -375,9 +442,9 @@ fn is_without_v6(error: &io::Error) -> bool {
     matches!(error.kind(), AddrNotAvailable | Unsupported)
 }
 
-/// An address, for people to read in an error.
+/// An address, as text for errors.
 pub trait AsAddress {
-    /// As it was given.
+    /// The address as it was given.
     fn readable(&self) -> String;
 }
 

@@ -223,6 +223,38 @@ fn all_addresses_of_a_name_or_none() {
     assert_eq!(server.local_addresses().len(), 1);
 }
 
+/// `localhost` has `::1` in many containers, and no interface has it.
+#[test]
+fn addresses_that_the_machine_does_not_have_are_skipped() {
+    let _watchdog = watchdog();
+    let elsewhere = SocketAddr::from(([192, 0, 2, 77], 0)); // TEST-NET-1
+    let here = SocketAddr::from(([127, 0, 0, 1], 0));
+    for addresses in [vec![elsewhere, here], vec![here, elsewhere]] {
+        let server = echo();
+        let first = server.listen(Several(addresses.clone())).unwrap();
+        assert_eq!((first.ip(), server.local_addresses().len()), (here.ip(), 1));
+        let _running = Running::start(server);
+        Peer::open(first).echo("a");
+
+        let server = crate::scene::server();
+        let listening = server.listen_each(Several(addresses)).unwrap();
+        assert_eq!(server.local_addr(), Some(listening.addresses[0]));
+        assert_eq!(listening.addresses.len(), 1);
+        let [(skipped, error)] = &listening.skipped[..] else { panic!("{listening:?}") };
+        assert_eq!((skipped.ip(), error.kind()), (elsewhere.ip(), ErrorKind::AddrNotAvailable));
+    }
+}
+
+/// Nothing to listen on is an error, which names the first address.
+#[test]
+fn no_address_of_the_machine() {
+    let server = server();
+    let several = [77, 78].map(|n| SocketAddr::from(([192, 0, 2, n], 9)));
+    let error = server.listen_each(Several(several.to_vec())).unwrap_err();
+    assert_eq!(listen_error(error), (several[0].to_string(), ErrorKind::AddrNotAvailable));
+    assert!(!server.is_listening());
+}
+
 #[test]
 fn a_port_is_shared_where_all_want_to() {
     let _watchdog = watchdog();
