@@ -195,6 +195,9 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
     ///
+    /// An IPv6 address stands for itself: `[::]:9002` accepts IPv6 alone, and `0.0.0.0:9002` can be
+    /// listened on beside it. [`listen_port`](Self::listen_port) listens on both.
+    ///
     /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
     /// where no interface has it. They are logged; [`listen_each`](Self::listen_each) returns them.
     ///
@@ -233,7 +236,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
             if addresses.contains(&address) {
                 continue;
             }
-            match self.bind(address, None) {
+            match self.bind(address, Some(is_only_v6(address))) {
                 Ok((listener, address)) => {
                     listeners.push(listener);
                     addresses.push(address);
@@ -430,6 +433,12 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
 
 fn listen_error(address: SocketAddr, source: io::Error) -> Error {
     Error::Listen { address: address.to_string(), source }
+}
+
+/// Whether a socket for this address is to accept IPv6 alone. The system's default differs.
+fn is_only_v6(address: SocketAddr) -> bool {
+    // An IPv4-mapped address needs a socket that accepts IPv4.
+    matches!(address, SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none())
 }
 
 /// Whether this machine does not have the address, or not its family.

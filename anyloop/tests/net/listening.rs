@@ -109,6 +109,41 @@ fn ipv6_alone() {
     assert_eq!(running.server.counters().made, 1);
 }
 
+/// The unspecified addresses of both families are two addresses, in either order.
+#[test]
+fn both_unspecified_addresses_on_one_port() {
+    if !has_v6() {
+        return;
+    }
+    let _watchdog = watchdog();
+    for [first, second] in [["[::]", "0.0.0.0"], ["0.0.0.0", "[::]"]] {
+        let server = echo();
+        // Another process may have the port in the other family: then another one is tried.
+        let port = std::iter::repeat_with(|| {
+            server.stop_listening();
+            let port = server.listen(format!("{first}:0")).unwrap().port();
+            server.listen(format!("{second}:{port}")).ok().map(|_| port)
+        });
+        let port = port.take(20).flatten().next().expect("both are listened on");
+        let _running = Running::start(server);
+        Peer::open(([127, 0, 0, 1], port).into()).echo("four");
+        Peer::open(format!("[::1]:{port}").parse().unwrap()).echo("six");
+    }
+}
+
+/// What stands for an IPv4 address listens on that.
+#[test]
+fn an_ipv4_mapped_address() {
+    if !has_v6() {
+        return;
+    }
+    let _watchdog = watchdog();
+    let server = echo();
+    let port = server.listen("[::ffff:127.0.0.1]:0").unwrap().port();
+    let _running = Running::start(server);
+    Peer::open(([127, 0, 0, 1], port).into()).echo("four");
+}
+
 #[test]
 fn a_listener_that_is_open_already() {
     let _watchdog = watchdog();
