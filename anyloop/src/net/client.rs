@@ -134,7 +134,10 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
         let host = match &destination {
             #[cfg(unix)]
             Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
-            _ => target.host().to_string(),
+            _ => match target.zone() {
+                Some(zone) => format!("{}%{zone}", target.host()),
+                None => target.host().to_string(),
+            },
         };
         let to_host = || Destination::Host(net.resolver());
         let step = Step::Begin(destination.unwrap_or_else(to_host));
