@@ -1,35 +1,29 @@
 //! What a server is to listen on.
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::str::FromStr;
 
 use anyloop::net::Error;
 
 use super::visitor::VisitorServer;
-#[cfg(unix)]
+use crate::stdio;
 use crate::stop::Stop;
 
-/// A TCP address to listen on.
+/// A TCP address to listen on, as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Listen {
     /// A port of all addresses.
     Port(u16),
-    /// One address, or the addresses of a host, as they were given.
-    Address(String),
-}
-
-impl Listen {
-    /// Has the server listen on it.
-    pub(super) fn open(&self, server: &VisitorServer) -> Result<(), Error> {
-        match self {
-            Self::Port(port) => server.listen_port(*port).map(|_| ()),
-            Self::Address(address) => server.listen(address.as_str()).map(|_| ()),
-        }
-    }
+    /// One address.
+    Address(SocketAddr),
+    /// The addresses of a host; or an IPv6 address with the name of its zone, as in `fe80::1%eth0`.
+    Host(String, u16),
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self::Address("127.0.0.1:9002".to_string())
+        Self::Address((Ipv4Addr::LOCALHOST, 9002).into())
     }
 }
 
@@ -42,15 +36,151 @@ impl FromStr for Listen {
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let port = port.parse().ok().filter(|_| digits);
         let port = port.ok_or("there is no port, which is a number up to 65535, at its end")?;
-        match host {
-            "" => Ok(Self::Port(port)),
-            _ if text.parse::<std::net::SocketAddr>().is_ok() => Ok(Self::Address(text.into())),
-            _ if host.contains([':', '[', ']']) => {
-                Err("the host is no IPv6 address in brackets, as in [::1]:9002")
-            }
-            _ => Ok(Self::Address(text.into())),
+        if host.is_empty() {
+            return Ok(Self::Port(port));
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) if is_zoned(host) => Ok(Self::Host(host.into(), port)),
+            None if !host.contains([':', '[', ']', '%']) => Ok(Self::Host(host.into(), port)),
+            _ => Err(
+                "the host is no IPv6 address in brackets, as in [::1]:9002 or [fe80::1%eth0]:9002",
+            ),
         }
     }
+}
+
+/// Whether it is an IPv6 address with a zone (RFC 4007 §11).
+fn is_zoned(host: &str) -> bool {
+    host.split_once('%').is_some_and(|(address, zone)| {
+        address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && !zone.contains(['%', '/'])
+    })
+}
+
+/// What is asked for, with hosts looked up.
+enum Resolved {
+    Port(u16),
+    Address(SocketAddr),
+    Host(String, Vec<SocketAddr>),
+}
+
+/// Has the server listen on all of these.
+pub(super) fn listen(all: &[Listen], server: &VisitorServer) -> Result<(), Stop> {
+    let all = all.iter().map(Listen::resolve).collect::<Result<Vec<_>, _>>()?;
+    // An IPv6 socket of all addresses would take the port of IPv4 as well.
+    let v4: Vec<_> = all.iter().flat_map(Resolved::addresses).filter(|a| a.is_ipv4()).collect();
+    for asked in &all {
+        match asked {
+            Resolved::Port(port) => listen_port(*port, &v4, server)?,
+            Resolved::Address(address) => _ = listen_address(*address, &v4, server)?,
+            Resolved::Host(name, addresses) => listen_host(name, addresses, &v4, server)?,
+        }
+    }
+    Ok(())
+}
+
+impl Listen {
+    fn resolve(&self) -> Result<Resolved, Stop> {
+        let (host, port) = match self {
+            Self::Port(port) => return Ok(Resolved::Port(*port)),
+            Self::Address(address) => return Ok(Resolved::Address(*address)),
+            Self::Host(host, port) => (host.as_str(), *port),
+        };
+        let name = match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        let unknown = |error| Stop::failed(format!("cannot look up {name}: {error}"));
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for address in (host, port).to_socket_addrs().map_err(unknown)? {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(unknown(ErrorKind::NotFound.into()));
+        }
+        Ok(Resolved::Host(name, addresses))
+    }
+}
+
+impl Resolved {
+    fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Port(_) => &[],
+            Self::Address(address) => std::slice::from_ref(address),
+            Self::Host(_, addresses) => addresses,
+        }
+    }
+}
+
+/// Listens on a port of all addresses; of IPv6 alone, where those of IPv4 are asked for as well.
+fn listen_port(port: u16, v4: &[&SocketAddr], server: &VisitorServer) -> Result<(), Error> {
+    let all_of_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    if port == 0 || !v4.contains(&&all_of_v4) {
+        return server.listen_port(port).map(|_| ());
+    }
+    match server.listen_only_v6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)) {
+        Err(error) if is_missing(&error) => Ok(()), // IPv4 is all that there is
+        listening => listening.map(|_| ()),
+    }
+}
+
+/// Listens on one address. If it is [::], it stands for IPv4 as well, but for a port that is asked for
+/// by IPv4, too.
+fn listen_address(
+    address: SocketAddr,
+    v4: &[&SocketAddr],
+    server: &VisitorServer,
+) -> Result<SocketAddr, Error> {
+    let is_shared = address.port() != 0 && v4.iter().any(|v4| v4.port() == address.port());
+    match address {
+        SocketAddr::V6(all) if all.ip().is_unspecified() && is_shared => server.listen_only_v6(all),
+        address => server.listen(address),
+    }
+}
+
+/// Listens on the addresses of a host. Those that this machine does not have are left out, if there
+/// are others: /etc/hosts may name ::1 where there is no IPv6.
+fn listen_host(
+    name: &str,
+    addresses: &[SocketAddr],
+    v4: &[&SocketAddr],
+    server: &VisitorServer,
+) -> Result<(), Stop> {
+    let (mut port, mut missing) = (0, Vec::new());
+    for address in addresses {
+        let mut address = *address;
+        // The port that was chosen for the first address of a host is that of all.
+        if address.port() == 0 {
+            address.set_port(port);
+        }
+        match listen_address(address, v4, server) {
+            Ok(listening) => port = listening.port(),
+            Err(error) if is_missing(&error) => missing.push(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let none = missing.len() == addresses.len();
+    for error in missing {
+        if none {
+            return Err(error.into());
+        }
+        stdio::report(&format!("an address of {name} is left out: {error}"));
+    }
+    Ok(())
+}
+
+/// Whether this machine does not have the address, or no such addresses at all.
+fn is_missing(error: &Error) -> bool {
+    let Error::Listen { source, .. } = error else { return false };
+    #[cfg(unix)]
+    if source.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+        return true;
+    }
+    matches!(source.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
 }
 
 /// Has the server listen on the sockets that this process has inherited, in the way of systemd's socket
@@ -82,18 +212,30 @@ mod tests {
 
     #[test]
     fn addresses_are_told_from_ports() {
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        let zoned = SocketAddr::V6(SocketAddrV6::new(link_local, 9002, 0, 2));
         for (text, expected) in [
             ("9002", Listen::Port(9002)),
             (":9002", Listen::Port(9002)),
-            ("127.0.0.1:0", Listen::Address("127.0.0.1:0".into())),
-            ("[::1]:9002", Listen::Address("[::1]:9002".into())),
-            ("localhost:9002", Listen::Address("localhost:9002".into())),
+            ("127.0.0.1:0", Listen::Address((Ipv4Addr::LOCALHOST, 0).into())),
+            ("[::1]:9002", Listen::Address((Ipv6Addr::LOCALHOST, 9002).into())),
+            ("localhost:9002", Listen::Host("localhost".into(), 9002)),
+            ("[fe80::1%eth0]:9002", Listen::Host("fe80::1%eth0".into(), 9002)),
+            ("[fe80::1%2]:9002", Listen::Address(zoned)),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
-        for text in
-            ["", ":", "localhost", "localhost:", "a:65536", "a:+1", "::1:9002", "[::1]", "a:b:1"]
-        {
+        let wrong =
+            ["", ":", "localhost", "localhost:", "a:65536", "a:+1", "::1:9002", "[::1]", "a:b:1"];
+        let zones = [
+            "fe80::1%eth0:1",
+            "[fe80::1%]:1",
+            "[%eth0]:1",
+            "[a%eth0]:1",
+            "a%eth0:1",
+            "[::1%a%b]:1",
+        ];
+        for text in wrong.into_iter().chain(zones) {
             assert!(text.parse::<Listen>().is_err(), "{text}");
         }
     }

@@ -4,7 +4,7 @@ mod broadcast;
 mod listen;
 mod visitor;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +18,7 @@ use self::listen::Listen;
 use self::visitor::VisitorServer;
 #[cfg(unix)]
 use crate::signals;
+use crate::stdio;
 use crate::stop::Stop;
 use crate::values::{Origin, Timeout};
 
@@ -25,8 +26,12 @@ use crate::values::{Origin, Timeout};
 pub(crate) struct Options {
     /// Listen on this address (repeatable).
     ///
-    /// The host may be a name, an IPv4 address, or an IPv6 address in brackets. Without a host, that is
-    /// by a port alone, it is every address of this machine. Port 0 picks one that is free.
+    /// The host may be a name, an IPv4 address, or an IPv6 address in brackets, with its zone if it has
+    /// one ([fe80::1%eth0]:9002). Without a host, that is by a port alone, it is every address of this
+    /// machine. Port 0 picks one that is free.
+    ///
+    /// Of the addresses of a name, those that this machine does not have are left out, which is said on
+    /// standard error. [::] stands for IPv4 as well, unless IPv4 addresses of the same port are listed.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<Listen>,
     /// Listen on a Unix socket (repeatable).
@@ -117,9 +122,7 @@ fn settings(options: &Options) -> ServerSettings {
 
 /// Listens on all that is asked for, and on what was inherited; by default on 127.0.0.1:9002.
 fn listen(options: &Options, server: &VisitorServer) -> Result<(), Stop> {
-    for address in &options.listen {
-        address.open(server)?;
-    }
+    listen::listen(&options.listen, server)?;
     #[cfg(unix)]
     {
         for path in &options.unix {
@@ -128,23 +131,22 @@ fn listen(options: &Options, server: &VisitorServer) -> Result<(), Stop> {
         listen::inherit(server)?;
     }
     if !server.is_listening() {
-        Listen::default().open(server)?;
+        listen::listen(&[Listen::default()], server)?;
     }
     Ok(())
 }
 
 /// Says where it listens. That nobody reads it does not matter.
 fn announce(addresses: &[LocalAddress]) {
-    let mut stdout = io::stdout().lock();
+    let Ok(mut stdout) = stdio::output() else { return };
     for address in addresses {
-        let _ = match address {
-            LocalAddress::Tcp(address) => writeln!(stdout, "listening on ws://{address}"),
+        let address = match address {
+            LocalAddress::Tcp(address) => format!("ws://{address}"),
             #[cfg(unix)]
-            LocalAddress::Unix(Some(path)) => {
-                writeln!(stdout, "listening on ws+unix:{}", path.display())
-            }
-            other => writeln!(stdout, "listening on {other}"),
+            LocalAddress::Unix(Some(path)) => format!("ws+unix:{}", path.display()),
+            other => other.to_string(),
         };
+        let _ = stdout.write_all(format!("listening on {address}\n").as_bytes());
     }
     let _ = stdout.flush();
 }

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 mod connect;
+mod listen;
 mod peer;
 mod program;
 mod screen;
