@@ -31,13 +31,14 @@ Times are in seconds, and may have fractions; 0 turns a limit off.";
 const OF_CONNECT: &str = "\
 Exit status:
   0  all went well: both sides closed the connection, the server with 1000 or without a code, and
-     all of the input was sent, as far as there was any
+     all of the input was sent, as far as there was any; or a signal has ended it, and the server
+     has closed, too
   1  the connection was open, and did not end like that; or input or output failed
   2  the command was called wrongly
   3  the server could not be connected to
   4  it could, and the opening handshake failed: the server refused it, for example
 
-Times are in seconds, and may have fractions; 0 turns a limit off.";
+Times are in seconds, and may have fractions; 0 turns a limit off, but --wait 0 does not wait.";
 
 const OF_PIPE: &str = "\
 Exit status: 0 if all went well, 1 if the connection failed or was not closed as it should be, 2 if the
@@ -48,9 +49,12 @@ enum Command {
     /// Serve WebSockets until SIGINT or SIGTERM.
     ///
     /// The path that a client asks for decides what it gets: / and /echo send every message back;
-    /// /broadcast sends each message to all who are there, its sender too, and closes those who are too
-    /// slow to read (1008); /stats sends the server's counters each second, as a line of JSON, in which
+    /// /broadcast sends each message to all who are there, its sender too; /stats sends the server's counters each second, as a line of JSON, in which
     /// messages and bytes are those of connections that are closed.
+    ///
+    /// Who publishes on /broadcast waits for subscribers that are behind, for 2 seconds at most. A
+    /// subscriber that has not caught up by then is not waited for, and is closed with 1008 when it
+    /// falls behind further.
     ///
     /// Says on standard output where it listens, a line for each: "listening on ws://ADDR:PORT", or
     /// "ws+unix:PATH". Without --listen and --unix it listens on the sockets that it has inherited
@@ -63,15 +67,20 @@ enum Command {
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
     ///
-    /// At the end of the input it closes with 1000, and goes on printing until the server has closed,
-    /// too. Lines are sent as text, without their end. Text is printed as it is; to a terminal, without
-    /// its control characters. What is not printable ASCII in a binary message is printed as \xNN.
+    /// At the end of the input it closes with 1000 as soon as nothing has come for a second (--wait), and
+    /// goes on printing until the server has closed, too. If the input is /dev/null, it stays until the
+    /// server closes. SIGINT (Ctrl-C) or SIGTERM closes with 1001; a second one ends it at once.
+    ///
+    /// Lines are sent as text, without their end. Text is printed as it is; to a terminal, with its
+    /// control characters escaped. What is not printable ASCII in a binary message is printed as \xNN.
+    /// At a terminal, messages are shown above the line that is being typed.
     #[command(after_help = OF_CONNECT)]
     Connect(connect::Options),
     /// Speak WebSocket over standard input and output, and send every message back.
     ///
     /// The bytes are those of the protocol, as a socket would carry them: connect the two by a pipe,
-    /// by socat, or by a program of your own. The server's end is spoken, unless --client is given.
+    /// by socat, or by a program of your own. Either may be non-blocking. The server's end is spoken,
+    /// unless --client is given.
     #[command(after_help = OF_PIPE)]
     Pipe {
         /// Speak the client's end, and ask for this ws:// URL.
