@@ -268,6 +268,15 @@ fn pages_of_other_origins_are_refused() {
     }
     assert_eq!(ask("Origin: https://b.example\r\n"), StatusCode::FORBIDDEN);
 
+    // Of programs with a browser in them.
+    let origins = ["--origin", "file://", "--origin", "null", "--origin", "app://."];
+    let server = Server::start(&origins);
+    let ask = |lines| Peer::dial(server.address()).request("/", lines);
+    for origin in ["Origin: file://\r\n", "Origin: null\r\n", "Origin: app://.\r\n"] {
+        assert_eq!(ask(origin), StatusCode::SWITCHING_PROTOCOLS, "{origin}");
+    }
+    assert_eq!(ask("Origin: https://a.example\r\n"), StatusCode::FORBIDDEN);
+
     let server = Server::start(&[]);
     let status = Peer::dial(server.address()).request("/", "Origin: https://b.example\r\n");
     assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
