@@ -63,6 +63,10 @@ fn all_that_was_received_is_printed() {
     let program = Running::start_with(command.stdin(Stdio::null()), writer);
     drop(command);
     let (mut peer, _) = server.open();
+    peer.send(PING, b"open?");
+    peer.expect(PONG, b"open?");
+    assert!(!blocks(&kept), "the flag is others' as well");
+    drop(kept); // or the pipe would not end with the program
     // Far more than the pipe holds.
     let message = vec![b'x'; 1 << 20];
     (0..4).for_each(|_| peer.send(TEXT, &message));
@@ -70,7 +74,6 @@ fn all_that_was_received_is_printed() {
     let mut printed = vec![0; 4 * (message.len() + 1)];
     File::from(reader).read_exact(&mut printed).expect("it prints all");
     assert!(printed.chunks(message.len() + 1).all(|line| line == [&message[..], b"\n"].concat()));
-    assert!(!blocks(&kept), "the flag is others' as well");
     peer.expect_close(1000);
     drop(peer);
     let ended = program.end();
