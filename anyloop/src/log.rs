@@ -14,7 +14,7 @@ pub(crate) use off::{debug, describe, error, in_connection, warn};
 
 #[cfg(feature = "tracing")]
 mod on {
-    /// Who a line is about, if anybody reads it.
+    /// The subject of a log line, if the line is enabled.
     pub(crate) fn describe(who: impl FnOnce() -> String) -> String {
         if tracing::enabled!(tracing::Level::DEBUG) { who() } else { String::new() }
     }

@@ -41,7 +41,8 @@ impl<S, F: HandlerFactory> Core<S, F> {
         drop(replaced); // program code, so not under the lock
     }
 
-    /// Changes what makes the handlers. Only one who has the endpoint to himself does.
+    /// Changes the handler factory. Needs exclusive access to the endpoint: two changes at a time would
+    /// lose one.
     pub(super) fn change_factory(&self, change: impl FnOnce(&mut F))
     where
         F: Clone,
@@ -65,9 +66,8 @@ impl<F: HandlerFactory> ServerCore<F> {
         Self::with_state(settings, factory, state)
     }
 
-    /// The server's end of a byte stream that begins at `now`, for a transport that knows its
-    /// connections itself: it is in no list, and has no seat. While the server shuts down it is given
-    /// up; whoever puts it into a list of his own asks once more when it is there.
+    /// The server's end of a byte stream that begins at `now`. It is not in the registry yet. While the
+    /// server shuts down it is given up; the caller asks again when it has entered it.
     pub(crate) fn session(&self, handler: F::Handler, now: Instant) -> Session<F::Handler> {
         let (options, state) = (self.settings.handshake.clone(), self.state.clone());
         let mut session = Session::server(handler, options, state, now);
@@ -95,8 +95,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         Self::with_state(settings, factory, state)
     }
 
-    /// The client's end of a byte stream to `target` that begins at `now`, for a transport that knows
-    /// its connections itself: it is in no list, and has no seat.
+    /// The client's end of a byte stream to `target` that begins at `now`. It is not in the registry yet.
     pub(crate) fn session(
         &self,
         handler: F::Handler,

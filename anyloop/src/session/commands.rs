@@ -19,7 +19,7 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        if !self.tell_open(out, budget, now) {
+        if !self.notify_open(out, budget, now) {
             return Progress::Changed;
         }
         while let Some(due) = self.state.endpoint.registry.next_broadcast(self.state.index) {
@@ -53,13 +53,13 @@ impl<H: Handler> Session<H> {
             }
             let Some(command) = commands.next() else { return };
             self.run(command, out, now);
-            if !self.tell_open(out, budget, now) {
+            if !self.notify_open(out, budget, now) {
                 return commands.put_back();
             }
         }
     }
 
-    /// Runs a command. One that cannot be run any more is dropped: its sender was told that it depends.
+    /// Runs a command. A command that has become impossible is dropped, as `Handle` documents.
     fn run(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
             Command::Accept(accept) => self.answer(Verdict::Accept(accept), out, now),

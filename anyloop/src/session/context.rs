@@ -93,8 +93,8 @@ impl<H: Handler> Context<'_, H> {
         Ok(self.sent())
     }
 
-    /// Sends a message, and tells `completion` when the transport has taken all of it, or the
-    /// connection has ended before. If this fails, `completion` is dropped.
+    /// Sends a message, and calls `completion` when the transport has taken all of it, or the
+    /// connection has ended before that. On an error `completion` is dropped.
     ///
     /// # Errors
     ///
@@ -245,7 +245,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// What the transport failed with, where it says. It is there in [`close`](Handler::close) and
-    /// [`fail`](Handler::fail), whose failure tells the kind of it.
+    /// [`fail`](Handler::fail), whose failure has its kind.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.state.error()
@@ -301,8 +301,8 @@ impl<H: Handler> Context<'_, H> {
         self.now
     }
 
-    /// Sends what came from elsewhere, and has `completion` told of it in any case. Whether there is
-    /// room for it was judged when it was accepted.
+    /// Sends a message that a handle has accepted, and calls `completion` in any case. There was room for
+    /// it when it was accepted.
     pub(super) fn send_accepted(
         &mut self,
         send: impl FnOnce(&mut Sender, &mut WriteBuffer<'_>) -> Result<(), Refused>,
@@ -321,7 +321,7 @@ impl<H: Handler> Context<'_, H> {
         result
     }
 
-    /// Has `completion` told of what was just sent.
+    /// Registers the completion of what was just sent.
     pub(super) fn complete(&mut self, sent: Sent, completion: Completion) {
         match sent {
             Sent::Dropped => completion(Err(Unsent)),

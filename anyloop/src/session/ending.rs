@@ -1,4 +1,4 @@
-//! The end of a connection: the handler is told, once.
+//! The end of a connection: the handler is notified, once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -10,24 +10,25 @@ use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Whether the end may be told: behind all that the budget has held back, and if it allows that.
-    pub(super) fn may_tell_end(&mut self, budget: &mut Budget) -> bool {
+    /// Whether the handler may be notified of the end: not before what the budget has held back, and only
+    /// if the budget allows it.
+    pub(super) fn may_notify_end(&mut self, budget: &mut Budget) -> bool {
         if self.state.is_interrupted() {
             return false;
         }
-        let tells = match &self.protocol {
+        let notifies = match &self.protocol {
             Protocol::Open(_) => true,
             Protocol::Server(_) | Protocol::Client(_) => self.protocol.failure().is_some(),
             Protocol::Closed => return false,
         };
-        if tells && !budget.try_spend() {
+        if notifies && !budget.try_spend() {
             self.state.interrupt();
         }
         !self.state.is_interrupted()
     }
 
-    /// The stream is closed: tells the handler, and frees everything.
-    pub(super) fn tell_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+    /// The stream is closed: notifies the handler, and frees everything.
+    pub(super) fn notify_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         let peer = crate::log::describe(|| self.describe_peer(out));
         let protocol = std::mem::take(&mut self.protocol);
         if let Some(failure) = protocol.failure() {
@@ -36,18 +37,18 @@ impl<H: Handler> Session<H> {
             crate::log::debug!("{peer}: closed");
         }
         // Completions of messages in the mailbox are called. A panic of one must not keep the handler
-        // from being told.
+        // from being notified.
         let left = catch_unwind(AssertUnwindSafe(|| self.state.leave()));
-        let told = catch_unwind(AssertUnwindSafe(|| self.tell(protocol, out, now)));
+        let notified = catch_unwind(AssertUnwindSafe(|| self.notify(protocol, out, now)));
         self.state.free();
-        if let Err(panic) = left.and(told) {
+        if let Err(panic) = left.and(notified) {
             resume_unwind(panic);
         }
     }
 
-    fn tell(&mut self, protocol: Protocol, out: &mut WriteBuffer<'_>, now: Instant) {
+    fn notify(&mut self, protocol: Protocol, out: &mut WriteBuffer<'_>, now: Instant) {
         match protocol {
-            Protocol::Open(connection) => self.tell_close(&connection, out, now),
+            Protocol::Open(connection) => self.notify_close(&connection, out, now),
             Protocol::Server(handshake) => {
                 let failure = handshake.failure();
                 if failure.is_none() {
@@ -55,26 +56,26 @@ impl<H: Handler> Session<H> {
                 }
                 let request = handshake.into_request();
                 let info = HandshakeInfo { request, ..HandshakeInfo::default() };
-                self.tell_failure(failure, info, out, now);
+                self.notify_failure(failure, info, out, now);
             }
             Protocol::Client(handshake) => {
                 let failure = handshake.failure();
                 let (target, response) = (self.state.take_target(), handshake.into_response());
                 let info = HandshakeInfo { target, response, ..HandshakeInfo::default() };
-                self.tell_failure(failure, info, out, now);
+                self.notify_failure(failure, info, out, now);
             }
             Protocol::Closed => {}
         }
     }
 
-    fn tell_close(&mut self, connection: &Connection, out: &mut WriteBuffer<'_>, now: Instant) {
+    fn notify_close(&mut self, connection: &Connection, out: &mut WriteBuffer<'_>, now: Instant) {
         self.state.endpoint.counters.close(connection.statistics());
         if let Some(ending) = connection.ending() {
             self.call(out, now, |handler, context| handler.close(&ending, context));
         }
     }
 
-    fn tell_failure(
+    fn notify_failure(
         &mut self,
         failure: Option<Failure>,
         info: HandshakeInfo,

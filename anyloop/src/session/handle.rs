@@ -64,7 +64,7 @@ impl<H: Handler> Handle<H> {
     /// Sends a message.
     ///
     /// The answer is judged by [`buffered_amount`](Self::buffered_amount). A message that meets a
-    /// connection which is not open yet, or closing, is dropped; [`send_then`](Self::send_then) tells.
+    /// connection which is not open yet, or closing, is dropped; [`send_then`](Self::send_then) reports it.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl<H: Handler> Handle<H> {
         self.send_owned(message.into(), None)
     }
 
-    /// Sends a message, and tells `completion` what has become of it: on the connection's own
+    /// Sends a message, and calls `completion` with what became of it: on the connection's own
     /// thread, or on this one if it cannot be sent at all.
     ///
     /// # Errors

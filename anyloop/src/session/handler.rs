@@ -16,10 +16,11 @@ use super::context::Context;
 ///
 /// For each connection exactly one of three things happens: [`open`](Self::open), and after it
 /// [`close`](Self::close), once; or [`fail`](Self::fail), once, and nothing after it; or, on a server,
-/// [`http`](Self::http) whose answer was given, and nothing after it. (A connection that the program
-/// itself drops before its end is told nothing.)
+/// [`http`](Self::http) whose answer was given, and nothing after it. (If the program itself drops a
+/// connection before its end, none of them is called.)
 ///
-/// A panic in a method passes on to whoever drives the connection, which has then failed with 1011; its
+/// A panic in a method passes on to the caller of the driver or of the loop. The connection fails with
+/// 1011; its
 /// [`close`](Self::close) is still called.
 ///
 /// A handler that adds up what it receives:

@@ -99,10 +99,10 @@ impl Default for BacklogLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// It is not sent, and the sender is told so by an error.
+    /// It is not sent, and sending returns an error.
     #[default]
     Error,
-    /// It is not sent, and the sender is told [`Sent::Dropped`](super::Sent::Dropped): for messages
+    /// It is not sent, and sending returns [`Sent::Dropped`](super::Sent::Dropped): for messages
     /// that the next one makes worthless.
     Drop,
     /// The connection is closed with 1008.

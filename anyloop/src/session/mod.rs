@@ -2,7 +2,7 @@
 //!
 //! A [`Session`] keeps the contract of [`StreamProtocol`], and knows no transport. `opening` has the
 //! opening handshake, `receive` what arrives on an open connection, `commands` what handles ask for,
-//! and `ending` how the handler is told of the end.
+//! and `ending` the end.
 
 mod commands;
 mod context;
@@ -255,7 +255,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         self.state.pending.set(Pending::AGAIN, false);
-        self.tell_open(out, budget, now);
+        self.notify_open(out, budget, now);
     }
 
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
@@ -290,11 +290,11 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn may_close(&mut self, budget: &mut Budget) -> bool {
-        self.may_tell_end(budget)
+        self.may_notify_end(budget)
     }
 
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
-        self.tell_end(out, now);
+        self.notify_end(out, now);
     }
 
     fn wants(&self) -> Wants {

@@ -46,7 +46,7 @@ impl<H: Handler> Session<H> {
         let Self { protocol, handler, state } = self;
         match protocol {
             Protocol::Server(handshake) => {
-                // A failure was answered, and is told when the stream has ended.
+                // A failure was answered; the handler is notified when the stream has ended.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 let here = out.reborrow();
@@ -96,7 +96,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// The connection is open. The handler is told by [`tell_open`](Self::tell_open).
+    /// The connection is open. The handler is notified by [`notify_open`](Self::notify_open).
     fn open(&mut self, opened: Opened, request: Option<Request>, out: &WriteBuffer<'_>) {
         let Opened { connection, response, subprotocol, extension, .. } = opened;
         let peer = crate::log::describe(|| self.describe_peer(out));
@@ -111,9 +111,9 @@ impl<H: Handler> Session<H> {
         self.state.pending.set(Pending::OPEN, true);
     }
 
-    /// Tells the handler that the connection is open, if that is still to be done. Returns whether the
+    /// Notifies the handler that the connection is open, if that was not done yet. Returns whether the
     /// handler knows.
-    pub(super) fn tell_open(
+    pub(super) fn notify_open(
         &mut self,
         out: &mut WriteBuffer<'_>,
         budget: &mut Budget,

@@ -47,11 +47,11 @@ impl<H: Handler> Session<H> {
                 break;
             }
             let Some(sender) = context.sender.as_deref_mut() else { break };
-            // A failure is kept by the connection, and told when the stream has ended.
+            // A failure is kept by the connection; the handler is notified when the stream has ended.
             let Ok(next) = receiver.next_message(sender, input, now, &mut context.out) else {
                 return Progress::Changed;
             };
-            'told: {
+            'handled: {
                 let message = match next {
                     Some(message) => message,
                     None if receiver.is_idle() && input.is_empty() => {
@@ -63,7 +63,7 @@ impl<H: Handler> Session<H> {
                         progress = Progress::Changed;
                         match receive_other(receiver, input, handler, &mut context, budget, now) {
                             Received::Message(message) => message,
-                            Received::Other => break 'told,
+                            Received::Other => break 'handled,
                             Received::Nothing => return progress,
                         }
                     }
@@ -82,7 +82,7 @@ impl<H: Handler> Session<H> {
         Progress::Changed
     }
 
-    /// What comes before messages: the opening handshake, and telling the handler of it. Returns whether
+    /// What comes before messages: the opening handshake, and notifying the handler of it. Returns whether
     /// messages may follow.
     #[cold]
     #[inline(never)]
@@ -96,7 +96,7 @@ impl<H: Handler> Session<H> {
         if !matches!(self.protocol, Protocol::Open(_)) {
             self.receive_handshake(input, out, budget, now);
         }
-        self.tell_open(out, budget, now)
+        self.notify_open(out, budget, now)
     }
 
     /// Does what is due.
@@ -106,7 +106,7 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) {
-        if !self.tell_open(out, budget, now) {
+        if !self.notify_open(out, budget, now) {
             return;
         }
         if !self.state.pending.has(Pending::NOT_STARTED)
@@ -171,9 +171,9 @@ impl<H: Handler> Session<H> {
 
 /// What was received.
 enum Received<'e> {
-    /// A message, of which the handler is to be told.
+    /// A message, for the handler.
     Message(Message<'e>),
-    /// Something else, of which it was told.
+    /// Something else, which was handled.
     Other,
     Nothing,
 }
@@ -210,7 +210,7 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
             context.state.pending.set(Pending::CHANGED, true);
             handler.pong(payload, round_trip, context);
         }
-        // A Close was answered; the handler is told when the stream has ended.
+        // A Close was answered; the handler is notified when the stream has ended.
         _ => {}
     }
     Received::Other

@@ -248,8 +248,8 @@ impl<H: Handler> Registry<H> {
 
     // How it is done.
 
-    /// Queues a message for those who share nothing with a handle. Returns how many these are, and who
-    /// of them has to be woken.
+    /// Queues a message for the connections that share nothing with a handle. Returns how many these are,
+    /// and those that have to be woken.
     fn queue_broadcast(
         &self,
         members: &mut Members<H>,

@@ -53,13 +53,13 @@ pub(crate) struct Shared<H: Handler> {
 /// Commands that were not run yet.
 struct Mailbox<H: Handler> {
     commands: VecDeque<Command<H>>,
-    /// A sender was told of back-pressure, and waits to be told that it is over.
+    /// A send has returned back-pressure, and `drained` is to follow.
     pressed: bool,
     /// The connection is over.
     gone: bool,
 }
 
-/// Commands that were taken from the mailbox. Completions of those that are dropped are told so.
+/// Commands that were taken from the mailbox. Completions of commands that are dropped are called with an error.
 pub(super) struct Commands<'s, H: Handler> {
     shared: &'s Shared<H>,
     queue: VecDeque<Command<H>>,
@@ -187,7 +187,7 @@ impl<H: Handler> Shared<H> {
     }
 
     /// Queues a message, if the backlog has room for it.
-    /// `reports` says that the sender learns of back-pressure, and waits to be told that it is over.
+    /// `reports` says that the sender uses the result, so `drained` must follow back-pressure.
     pub(super) fn send(
         &self,
         len: usize,
@@ -231,7 +231,7 @@ impl<H: Handler> Shared<H> {
         Err(SendError::BacklogFull { waiting, message, cap: self.limits.cap })
     }
 
-    /// Queues a command. `pressed` says that its sender was told of back-pressure.
+    /// Queues a command. `pressed` says that sending it returns back-pressure.
     pub(super) fn push(&self, command: Command<H>, pressed: bool) -> Result<(), SendError> {
         let mut mailbox = self.mailbox();
         if mailbox.gone {

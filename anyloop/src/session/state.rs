@@ -57,7 +57,7 @@ impl Pending {
     pub(super) const PAUSED: Self = Self(1);
     /// The budget has stopped something, which is to go on.
     pub(super) const AGAIN: Self = Self(2);
-    /// The connection is open, and the handler was not told.
+    /// The connection is open, and the handler was not notified.
     pub(super) const OPEN: Self = Self(4);
     /// The backlog was above the high-water mark, and not at the low-water mark since.
     pub(super) const HIGH: Self = Self(8);
@@ -202,7 +202,7 @@ impl<H: Handler> SessionState<H> {
         }
     }
 
-    /// The connection is over, and the handler was told: only handles still need what they share.
+    /// The connection is over, and the handler was notified: only handles still need what they share.
     pub(super) fn free(&mut self) {
         let shared = self.rare.take().and_then(|rare| rare.shared);
         if shared.is_some() {

@@ -34,7 +34,7 @@ use super::write_buffer::{WriteBuffer, WriteGuard};
 /// # Panics
 ///
 /// A panic of a handler fails the connection with 1011 and passes on to the caller. The connection
-/// goes on from there: its handler is still told of the end.
+/// goes on from there: its handler is still notified of the end.
 ///
 /// The example of [`Transport`] has a driver.
 pub struct Driver<S> {
@@ -165,7 +165,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     /// The stream has failed with `error`, which the handler can
-    /// [ask for](crate::endpoint::Context::error) when it is told of the end.
+    /// [ask for](crate::endpoint::Context::error) when it is notified of the end.
     pub fn handle_error_with(
         &mut self,
         transport: &mut dyn Transport,
@@ -275,7 +275,7 @@ impl<S: StreamProtocol> Driver<S> {
         if self.closed { None } else { self.session.wants().deadline }
     }
 
-    /// Whether all is over: the stream is closed, and the handler was told.
+    /// Whether all is over: the stream is closed, and the handler was notified.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.closed
@@ -489,7 +489,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Reports what became of the output, until no handler is to be told of it.
+    /// Reports what became of the output, until no handler has to be notified of it.
     fn report_output(
         &mut self,
         transport: &mut dyn Transport,
@@ -546,8 +546,8 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Ends the stream, in part or whole, if it is time to. Returns what the handler panicked with
-    /// that was told.
+    /// Ends the stream, in part or whole, if it is time to. Returns what the handler panicked
+    /// with.
     fn end_stream(
         &mut self,
         transport: &mut dyn Transport,
@@ -574,7 +574,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.close(transport, buffers, now)
     }
 
-    /// The stream is closed: tells the handler, and frees what waits.
+    /// The stream is closed: notifies the handler, and frees what waits.
     fn close(
         &mut self,
         mut transport: &mut dyn Transport,
@@ -582,15 +582,15 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
         (self.closed, self.idle) = (true, false);
-        // Completions are called now. A panic of one must not keep the handler from being told.
+        // Completions are called now. A panic of one must not keep the handler from being notified.
         let queued = self.queued.take();
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(queued)));
         let mut nothing = None;
         let mut out = WriteGuard::new(&mut buffers.cork, &mut nothing, &mut transport);
-        let told = catch_unwind(AssertUnwindSafe(|| {
+        let notified = catch_unwind(AssertUnwindSafe(|| {
             self.session.handle_closed(&mut out.buffer(), now);
         }));
-        dropped.and(told).err()
+        dropped.and(notified).err()
     }
 }
 

@@ -73,11 +73,11 @@ pub trait StreamProtocol {
     /// A handler panicked: fails the connection.
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// The output was written, except for `waiting` bytes. Returns whether the handler has to be told
-    /// that the backlog has crossed a mark: by [`report_backlog`](Self::report_backlog).
+    /// The output was written, except for `waiting` bytes. Returns whether the handler has to be
+    /// notified that the backlog has crossed a mark: by [`report_backlog`](Self::report_backlog).
     fn handle_written(&mut self, waiting: usize) -> bool;
 
-    /// Tells the handler that the backlog has risen above its high-water mark, or fallen to its
+    /// Notifies the handler that the backlog has risen above its high-water mark, or fallen to its
     /// low-water mark.
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
@@ -86,10 +86,10 @@ pub trait StreamProtocol {
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
     /// Whether the stream may be closed now. It may not while a handler is held back, or while the
-    /// budget does not allow the handler to be told; [`Wants::again`] holds then.
+    /// budget does not allow the handler to be notified; [`Wants::again`] holds then.
     fn may_close(&mut self, budget: &mut Budget) -> bool;
 
-    /// The stream is closed: tells the handler, once. A panic of the handler passes on.
+    /// The stream is closed: notifies the handler, once. A panic of the handler passes on.
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
     /// What the driver has to do now.

@@ -75,7 +75,7 @@ use crate::endpoint::{
 };
 use crate::stream::{Buffers, Driver, Peer, Transport};
 
-/// Does what a test tells it.
+/// Does what a test asks for.
 struct Wire {
     written: Vec<u8>,
     /// How many bytes more are taken.
@@ -86,14 +86,14 @@ struct Wire {
     deadline: Option<Instant>,
     reading: bool,
     ended: Option<Shutdown>,
-    bell: Arc<Bell>,
+    record: Arc<Record>,
     secure: bool,
     remote_endpoint: String,
 }
 
-/// The transport that does what a test tells it, and what all connections of an endpoint begin with.
+/// The transport that does what a test asks for, and what all connections of an endpoint begin with.
 ///
-/// What can be told is in [`Connection`].
+/// What can be asked for is in [`Connection`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stepping {
@@ -147,34 +147,34 @@ pub struct WriteError(pub TransportError);
 
 /// The record, and what rings when the transport is woken.
 #[derive(Default)]
-struct Bell {
+struct Record {
     operations: Mutex<Vec<Operation>>,
-    rung: AtomicBool,
+    woken: AtomicBool,
 }
 
-impl Bell {
+impl Record {
     /// A panic elsewhere leaves the record as it was: each change is one push.
     fn operations(&self) -> MutexGuard<'_, Vec<Operation>> {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, operation: Operation) {
+    fn add(&self, operation: Operation) {
         self.operations().push(operation);
     }
 }
 
-impl Wake for Bell {
+impl Wake for Record {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        self.record(Operation::Wake);
+        self.woken.store(true, Ordering::Release);
+        self.add(Operation::Wake);
     }
 }
 
-/// A connection that does everything in steps, each when it is told to.
+/// A connection that does everything in steps, each when the test asks for it.
 ///
 /// | it is to happen | say |
 /// |---|---|
@@ -203,9 +203,9 @@ impl<F: HandlerFactory> Server<Stepping, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
-        let bell = Arc::new(Bell::default());
-        let driver = self.driver(&bell.clone().into(), self.transport().now);
-        let mut connection = Connection::new(driver, self.transport(), bell);
+        let record = Arc::new(Record::default());
+        let driver = self.driver(&record.clone().into(), self.transport().now);
+        let mut connection = Connection::new(driver, self.transport(), record);
         connection.start(); // it has nothing to say, but a deadline
         connection
     }
@@ -219,14 +219,14 @@ impl<F: HandlerFactory> Client<Stepping, F> {
     ///
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
-        let bell = Arc::new(Bell::default());
-        let driver = self.driver(target, &bell.clone().into(), self.transport().now)?;
-        Ok(Connection::new(driver, self.transport(), bell))
+        let record = Arc::new(Record::default());
+        let driver = self.driver(target, &record.clone().into(), self.transport().now)?;
+        Ok(Connection::new(driver, self.transport(), record))
     }
 }
 
 impl<H: Handler> Connection<H> {
-    fn new(driver: Driver<Session<H>>, endpoint: &Stepping, bell: Arc<Bell>) -> Self {
+    fn new(driver: Driver<Session<H>>, endpoint: &Stepping, record: Arc<Record>) -> Self {
         let stream = Wire {
             written: Vec::new(),
             room: 0,
@@ -235,7 +235,7 @@ impl<H: Handler> Connection<H> {
             deadline: None,
             reading: true,
             ended: None,
-            bell,
+            record,
             secure: endpoint.secure,
             remote_endpoint: endpoint.remote_endpoint.clone(),
         };
@@ -253,11 +253,11 @@ impl<H: Handler> Connection<H> {
         if !driver.is_closed() {
             let reading = driver.takes_input() || driver.discards_input();
             if std::mem::replace(&mut stream.reading, reading) != reading {
-                stream.bell.record(Operation::Reading(reading));
+                stream.record.add(Operation::Reading(reading));
             }
             let deadline = driver.next_timeout();
             if std::mem::replace(&mut stream.deadline, deadline) != deadline {
-                stream.bell.record(Operation::Deadline(deadline));
+                stream.record.add(Operation::Deadline(deadline));
             }
         }
         result.unwrap_or_else(|panic| resume_unwind(panic))
@@ -413,12 +413,12 @@ impl<H: Handler> Connection<H> {
     /// Whether the connection was woken since it was [drained](Self::drain) last.
     #[must_use]
     pub fn is_woken(&self) -> bool {
-        self.stream.bell.rung.load(Ordering::Acquire)
+        self.stream.record.woken.load(Ordering::Acquire)
     }
 
     /// Does what handles have asked for.
     pub fn drain(&mut self) {
-        self.stream.bell.rung.store(false, Ordering::Release);
+        self.stream.record.woken.store(false, Ordering::Release);
         self.report(|driver, stream, buffers, now| driver.handle_wake(stream, buffers, now));
     }
 
@@ -432,12 +432,12 @@ impl<H: Handler> Connection<H> {
     /// What was asked of the transport so far.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        self.stream.bell.operations().clone()
+        self.stream.record.operations().clone()
     }
 
     /// What was asked of the transport since this was called last.
     pub fn take_operations(&mut self) -> Vec<Operation> {
-        std::mem::take(&mut self.stream.bell.operations())
+        std::mem::take(&mut self.stream.record.operations())
     }
 
     /// Bytes that were sent and not taken.
@@ -528,7 +528,7 @@ impl<H: Handler> fmt::Debug for Connection<H> {
 impl Transport for Wire {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if let Some(error) = self.write_error.take() {
-            self.bell.record(Operation::FailedWrite);
+            self.record.add(Operation::FailedWrite);
             return Err(io::Error::new(kind_of(error), WriteError(error)));
         }
         let offered = slices.iter().map(|slice| slice.len()).sum();
@@ -543,7 +543,7 @@ impl Transport for Wire {
             self.room -= taken;
         }
         self.waited_for = taken < offered;
-        self.bell.record(Operation::Write { offered, taken });
+        self.record.add(Operation::Write { offered, taken });
         Ok(taken)
     }
 
@@ -552,7 +552,7 @@ impl Transport for Wire {
         if how != Shutdown::HalfClose {
             (self.deadline, self.waited_for) = (None, false);
         }
-        self.bell.record(Operation::Shutdown(how));
+        self.record.add(Operation::Shutdown(how));
         Ok(())
     }
 

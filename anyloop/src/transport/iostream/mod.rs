@@ -136,7 +136,7 @@ impl fmt::Debug for IoStream {
 /// let recorded = [REQUEST, b"\x81\x82\0\0\0\0hi"].concat();
 /// let mut reader = &recorded[..]; // or a socket, a pipe, a file
 /// while !connection.is_over() {
-///     connection.read_from(&mut reader)?; // the end of the input is told, too
+///     connection.read_from(&mut reader)?; // the end of the input is reported, too
 /// }
 /// assert!(at_client.try_recv()?.ends_with(b"\r\n\r\n\x81\x02hi"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -149,7 +149,7 @@ struct Shared<H: Handler> {
     core: Mutex<Core<H>>,
     setup: Arc<Mutex<Setup>>,
     handle: Handle<H>,
-    bell: Arc<Bell>,
+    wake_flag: Arc<WakeFlag>,
     clock: Arc<dyn Fn() -> Instant + Send + Sync>,
 }
 
@@ -164,18 +164,18 @@ struct Core<H: Handler> {
 
 /// Rings when another thread has asked for something.
 #[derive(Default)]
-struct Bell {
+struct WakeFlag {
     on_wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
-    rung: AtomicBool,
+    woken: AtomicBool,
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        self.woken.store(true, Ordering::Release);
         // Called without the lock: it may set another.
         let on_wake = self.on_wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(on_wake) = on_wake {
@@ -224,10 +224,10 @@ impl<F: HandlerFactory> Server<IoStream, F> {
     /// The same with a handler of its own.
     #[must_use]
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
-        let bell = Arc::new(Bell::default());
+        let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport().clock)();
-        let driver = self.driver_with(handler, &bell.clone().into(), now);
-        let connection = Connection::new(driver, self.transport(), bell);
+        let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
+        let connection = Connection::new(driver, self.transport(), wake_flag);
         // It has nothing to say yet, but a deadline. Nobody else has it.
         let _ = connection.start();
         connection
@@ -255,22 +255,22 @@ impl<F: HandlerFactory> Client<IoStream, F> {
         handler: F::Handler,
         target: &Target,
     ) -> Result<Connection<F::Handler>, RequestError> {
-        let bell = Arc::new(Bell::default());
+        let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport().clock)();
-        let driver = self.driver_with(handler, target, &bell.clone().into(), now)?;
-        Ok(Connection::new(driver, self.transport(), bell))
+        let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
+        Ok(Connection::new(driver, self.transport(), wake_flag))
     }
 }
 
 impl<H: Handler> Connection<H> {
-    fn new(mut driver: Driver<Session<H>>, endpoint: &IoStream, bell: Arc<Bell>) -> Self {
+    fn new(mut driver: Driver<Session<H>>, endpoint: &IoStream, wake_flag: Arc<WakeFlag>) -> Self {
         let setup = Arc::new(Mutex::new(Setup::new(endpoint)));
         let handle = driver.handle();
         let (stream, buffers) = (Stream::new(setup.clone()), Buffers::new(POOL));
         let core =
             Mutex::new(Core { driver, stream, buffers, chunk: Vec::new(), left: Vec::new() });
         let clock = endpoint.clock.clone();
-        Self { shared: Arc::new(Shared { core, setup, handle, bell, clock }) }
+        Self { shared: Arc::new(Shared { core, setup, handle, wake_flag, clock }) }
     }
 
     // Input.
@@ -342,7 +342,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Reads once from `reader`, and takes what it gives; what a pause leaves of it is kept for the
-    /// next call. Its end is told as [`eof`](Self::eof). Where it would block, reading is paused, or a
+    /// next call. Its end is reported as [`eof`](Self::eof). Where it would block, reading is paused, or a
     /// verdict is awaited, nothing is read. When only the end of the stream is still to come, what is
     /// read is thrown away. Returns how many bytes were read.
     ///
@@ -429,7 +429,7 @@ impl<H: Handler> Connection<H> {
     /// [`CallError::Busy`], [`CallError::NoOutput`].
     pub fn drive(&self) -> Result<(), CallError> {
         self.work(|core, now| {
-            self.shared.bell.rung.store(false, Ordering::Release);
+            self.shared.wake_flag.woken.store(false, Ordering::Release);
             let Core { driver, stream, buffers, .. } = core;
             driver.handle_wake(stream, buffers, now);
             stream.flush();
@@ -472,9 +472,9 @@ impl<H: Handler> Connection<H> {
     /// Calls `f`, from whatever thread it is, when a handle has asked for something and
     /// [`drive`](Self::drive) is to be called; at once, if that is so already.
     pub fn set_wake(&self, f: impl Fn() + Send + Sync + 'static) {
-        let bell = &self.shared.bell;
+        let wake_flag = &self.shared.wake_flag;
         let f: Arc<dyn Fn() + Send + Sync> = Arc::new(f);
-        let mut on_wake = bell.on_wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut on_wake = wake_flag.on_wake.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = on_wake.replace(f.clone());
         drop(on_wake);
         drop(replaced); // program code, so not under the lock
@@ -486,7 +486,7 @@ impl<H: Handler> Connection<H> {
     /// Whether a handle has asked for something since [`drive`](Self::drive) was called last.
     #[must_use]
     pub fn wants_drive(&self) -> bool {
-        self.shared.bell.rung.load(Ordering::Acquire)
+        self.shared.wake_flag.woken.load(Ordering::Acquire)
     }
 
     /// Says whether nobody can read along.
@@ -582,8 +582,8 @@ impl<H: Handler> Connection<H> {
                 core.stream.output_missing = false;
                 core.use_new_output(self.now());
             }
-            // Who is at work will see it, or has looked already.
-            Err(_) => self.shared.bell.wake_by_ref(),
+            // The call that is at work may have looked before.
+            Err(_) => self.shared.wake_flag.wake_by_ref(),
         }
     }
 }
