@@ -49,8 +49,9 @@ enum Command {
     /// Serve WebSockets until SIGINT or SIGTERM.
     ///
     /// The path that a client asks for decides what it gets: / and /echo send every message back;
-    /// /broadcast sends each message to all who are there, its sender too; /stats sends the server's counters each second, as a line of JSON, in which
-    /// messages and bytes are those of connections that are closed.
+    /// /broadcast sends each message to all who are there, its sender too; /stats sends the server's
+    /// counters each second, as a line of JSON, in which messages and bytes are those of connections that
+    /// are closed.
     ///
     /// Who publishes on /broadcast waits for subscribers that are behind, for 2 seconds at most. A
     /// subscriber that has not caught up by then is not waited for, and is closed with 1008 when it

@@ -1,7 +1,7 @@
 //! What a server is to listen on.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
 use anyloop::net::Error;
@@ -59,122 +59,42 @@ fn is_zoned(host: &str) -> bool {
     })
 }
 
-/// What is asked for, with hosts looked up.
-enum Resolved {
-    Port(u16),
-    Address(SocketAddr),
-    Host(String, Vec<SocketAddr>),
-}
-
 /// Has the server listen on all of these.
 pub(super) fn listen(all: &[Listen], server: &VisitorServer) -> Result<(), Stop> {
-    let all = all.iter().map(Listen::resolve).collect::<Result<Vec<_>, _>>()?;
-    // An IPv6 socket of all addresses would take the port of IPv4 as well.
-    let v4: Vec<_> = all.iter().flat_map(Resolved::addresses).filter(|a| a.is_ipv4()).collect();
-    for asked in &all {
+    for asked in all {
         match asked {
-            Resolved::Port(port) => listen_port(*port, &v4, server)?,
-            Resolved::Address(address) => _ = listen_address(*address, &v4, server)?,
-            Resolved::Host(name, addresses) => listen_host(name, addresses, &v4, server)?,
+            Listen::Port(port) => listen_port(*port, all, server)?,
+            Listen::Address(address) => _ = server.listen(*address)?,
+            Listen::Host(host, port) => listen_host(host, *port, server)?,
         }
     }
     Ok(())
 }
 
-impl Listen {
-    fn resolve(&self) -> Result<Resolved, Stop> {
-        let (host, port) = match self {
-            Self::Port(port) => return Ok(Resolved::Port(*port)),
-            Self::Address(address) => return Ok(Resolved::Address(*address)),
-            Self::Host(host, port) => (host.as_str(), *port),
-        };
-        let name = match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        };
-        let unknown = |error| Stop::failed(format!("cannot look up {name}: {error}"));
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for address in (host, port).to_socket_addrs().map_err(unknown)? {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        if addresses.is_empty() {
-            return Err(unknown(ErrorKind::NotFound.into()));
-        }
-        Ok(Resolved::Host(name, addresses))
-    }
-}
-
-impl Resolved {
-    fn addresses(&self) -> &[SocketAddr] {
-        match self {
-            Self::Port(_) => &[],
-            Self::Address(address) => std::slice::from_ref(address),
-            Self::Host(_, addresses) => addresses,
-        }
-    }
-}
-
-/// Listens on a port of all addresses; of IPv6 alone, where those of IPv4 are asked for as well.
-fn listen_port(port: u16, v4: &[&SocketAddr], server: &VisitorServer) -> Result<(), Error> {
-    let all_of_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    if port == 0 || !v4.contains(&&all_of_v4) {
+/// Listens on a port of all addresses: of IPv6 alone, if those of IPv4 are asked for as well.
+fn listen_port(port: u16, all: &[Listen], server: &VisitorServer) -> Result<(), Error> {
+    let all_of_v4 = Listen::Address((Ipv4Addr::UNSPECIFIED, port).into());
+    if port == 0 || !all.contains(&all_of_v4) {
         return server.listen_port(port).map(|_| ());
     }
     match server.listen_only_v6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)) {
-        Err(error) if is_missing(&error) => Ok(()), // IPv4 is all that there is
+        Err(error) if is_unavailable(&error) => Ok(()), // IPv4 is all that there is
         listening => listening.map(|_| ()),
     }
 }
 
-/// Listens on one address. If it is [::], it stands for IPv4 as well, but for a port that is asked for
-/// by IPv4, too.
-fn listen_address(
-    address: SocketAddr,
-    v4: &[&SocketAddr],
-    server: &VisitorServer,
-) -> Result<SocketAddr, Error> {
-    let is_shared = address.port() != 0 && v4.iter().any(|v4| v4.port() == address.port());
-    match address {
-        SocketAddr::V6(all) if all.ip().is_unspecified() && is_shared => server.listen_only_v6(all),
-        address => server.listen(address),
-    }
-}
-
-/// Listens on the addresses of a host. Those that this machine does not have are left out, if there
-/// are others: /etc/hosts may name ::1 where there is no IPv6.
-fn listen_host(
-    name: &str,
-    addresses: &[SocketAddr],
-    v4: &[&SocketAddr],
-    server: &VisitorServer,
-) -> Result<(), Stop> {
-    let (mut port, mut missing) = (0, Vec::new());
-    for address in addresses {
-        let mut address = *address;
-        // The port that was chosen for the first address of a host is that of all.
-        if address.port() == 0 {
-            address.set_port(port);
-        }
-        match listen_address(address, v4, server) {
-            Ok(listening) => port = listening.port(),
-            Err(error) if is_missing(&error) => missing.push(error),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let none = missing.len() == addresses.len();
-    for error in missing {
-        if none {
-            return Err(error.into());
-        }
-        stdio::report(&format!("an address of {name} is left out: {error}"));
+/// Listens on the addresses of a host, and reports those that this machine does not have: /etc/hosts
+/// may name ::1 where there is no IPv6.
+fn listen_host(host: &str, port: u16, server: &VisitorServer) -> Result<(), Error> {
+    let listening = server.listen_each((host, port))?;
+    for (address, error) in listening.skipped {
+        stdio::report(&format!("{host}:{port}: not listening on {address}: {error}"));
     }
     Ok(())
 }
 
-/// Whether this machine does not have the address, or no such addresses at all.
-fn is_missing(error: &Error) -> bool {
+/// Whether this machine does not have the address, or not its family.
+fn is_unavailable(error: &Error) -> bool {
     let Error::Listen { source, .. } = error else { return false };
     #[cfg(unix)]
     if source.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {

@@ -30,8 +30,8 @@ pub(crate) struct Options {
     /// one ([fe80::1%eth0]:9002). Without a host, that is by a port alone, it is every address of this
     /// machine. Port 0 picks one that is free.
     ///
-    /// Of the addresses of a name, those that this machine does not have are left out, which is said on
-    /// standard error. [::] stands for IPv4 as well, unless IPv4 addresses of the same port are listed.
+    /// Addresses of a name that this machine does not have are skipped, and reported on standard error.
+    /// [::] is IPv6 alone.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<Listen>,
     /// Listen on a Unix socket (repeatable).
