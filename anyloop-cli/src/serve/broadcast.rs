@@ -55,7 +55,7 @@ impl Broadcast {
         } else if state.published > ROUND {
             // The subscribers were woken before, so their turns come before the next one of ours.
             let handle = context.handle();
-            state.filled_by.get_or_insert(handle.id());
+            state.filled_by.get_or_insert_with(|| handle.id());
             context.pause_reading();
             let _ = handle.post(|visitor, context| visitor.end_round(context)); // it is not over
         }

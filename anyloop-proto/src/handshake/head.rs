@@ -88,7 +88,7 @@ impl Head {
     }
 
     /// Whether any byte has arrived that is not of an empty line.
-    pub(super) const fn has_begun(&self) -> bool {
+    pub(super) fn has_begun(&self) -> bool {
         !self.bytes.is_empty()
     }
 
@@ -103,7 +103,7 @@ impl Head {
     }
 
     /// How many bytes of it have arrived.
-    pub(super) const fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
 
