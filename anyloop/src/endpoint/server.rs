@@ -88,10 +88,11 @@ impl<T: TransportEndpoint, F: HandlerFactory> Server<T, F> {
     /// when they are [started](Driver::start) (an iostream's when it is made). It is done when
     /// [`connections`](Self::connections) is empty, which takes no longer than the
     /// [`close_timeout`](anyloop_proto::Config::close_timeout) where the transports are driven
-    /// meanwhile.
+    /// meanwhile. It is final: over the network the server neither listens nor accepts any more
+    /// ([`net::Error::ShutDown`](crate::net::Error::ShutDown)).
     pub fn shut_down(&self) {
+        self.core.shut_down(); // first: nobody can listen anew once this is known
         self.transport.stop_listening();
-        self.core.shut_down();
     }
 
     /// Whether [`shut_down`](Self::shut_down) was called.

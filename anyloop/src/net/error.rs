@@ -51,9 +51,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// There is nothing to accept connections on.
-    #[error("the server does not listen")]
+    /// There is no listener to accept connections from.
+    #[error("the server does not listen on any address")]
     NotListening,
+    /// The server [was shut down](crate::Server::shut_down), which is final: it takes no connections.
+    #[error("the server was shut down; a new server is needed to listen")]
+    ShutDown,
     /// What is to be connected to is no WebSocket URI.
     #[error("not a WebSocket URI: {uri}: {source}")]
     Uri {

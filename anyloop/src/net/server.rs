@@ -205,7 +205,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// The server then listens on none of the addresses. [`Error::Resolve`]: the look-up has failed.
     /// [`Error::Listen`]: an address cannot be listened on, because it is in use, for example, or this
-    /// machine has none of them.
+    /// machine has none of them. [`Error::ShutDown`].
     pub fn listen(&self, address: impl ToSocketAddrs + AsAddress) -> Result<SocketAddr, Error> {
         let name = address.readable();
         let Listening { addresses, skipped } = self.listen_each(address)?;
@@ -223,6 +223,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// As [`listen`](Self::listen).
     pub fn listen_each(&self, address: impl ToSocketAddrs + AsAddress) -> Result<Listening, Error> {
+        self.check_not_shut_down()?;
         let name = address.readable();
         let resolve = |source| Error::Resolve { address: name.clone(), source };
         let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
@@ -260,8 +261,9 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`].
+    /// [`Error::Listen`], [`Error::ShutDown`].
     pub fn listen_port(&self, port: u16) -> Result<u16, Error> {
+        self.check_not_shut_down()?;
         let mut address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let mut bound = self.bind(address, Some(false));
         if bound.as_ref().is_err_and(is_unavailable) {
@@ -278,8 +280,9 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`].
+    /// [`Error::Listen`], [`Error::ShutDown`].
     pub fn listen_only_v6(&self, address: SocketAddrV6) -> Result<SocketAddr, Error> {
+        self.check_not_shut_down()?;
         let address = SocketAddr::from(address);
         let bound = self.bind(address, Some(true));
         let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
@@ -292,9 +295,10 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`].
+    /// [`Error::Listen`], [`Error::ShutDown`].
     #[cfg(unix)]
     pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.check_not_shut_down()?;
         let path = path.as_ref();
         let listener = Listener::bind_unix(path.to_path_buf(), &self.transport().listen);
         let listener = listener.map_err(|source| {
@@ -309,7 +313,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`]: it is no such socket.
+    /// [`Error::Listen`]: it is no such socket. [`Error::ShutDown`].
     pub fn listen_on(&self, socket: std::net::TcpListener) -> Result<LocalAddress, Error> {
         self.take_over(Listener::from_tcp(socket))
     }
@@ -318,7 +322,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`]: it is no such socket.
+    /// [`Error::Listen`]: it is no such socket. [`Error::ShutDown`].
     #[cfg(unix)]
     pub fn listen_on_unix(
         &self,
@@ -334,8 +338,9 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotListening`], [`Error::EventLoop`], [`Error::Listen`].
+    /// [`Error::NotListening`], [`Error::EventLoop`], [`Error::Listen`], [`Error::ShutDown`].
     pub fn start_accept(&self) -> Result<(), Error> {
+        self.check_not_shut_down()?;
         let net = self.transport();
         if net.listeners.is_empty() {
             return Err(Error::NotListening);
@@ -353,6 +358,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
                 Ok::<_, io::Error>(K::acceptor(acceptor))
             });
             if let Err(source) = inserted {
+                self.check_not_shut_down()?; // another thread has closed it
                 return Err(Error::Listen { address, source });
             }
         }
@@ -417,6 +423,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     fn take_over(&self, listener: io::Result<Listener>) -> Result<LocalAddress, Error> {
+        self.check_not_shut_down()?;
         let wrap = |source| Error::Listen { address: "an open socket".to_string(), source };
         let listener = listener.map_err(wrap)?;
         let address = listener.address().clone();
@@ -427,7 +434,12 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     fn add(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {
         let all = &self.transport().listeners;
         listeners.into_iter().for_each(|listener| all.add(listener));
-        Ok(())
+        // A concurrent shutdown may have closed the listeners before these were added.
+        self.check_not_shut_down().inspect_err(|_| all.close())
+    }
+
+    fn check_not_shut_down(&self) -> Result<(), Error> {
+        if self.is_shutting_down() { Err(Error::ShutDown) } else { Ok(()) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
-use anyloop::net::Net;
+use anyloop::net::{Error, Net};
 use anyloop::proto::CloseCode;
 use anyloop::{Client, EventLoop, Server};
 use anyloop_testkit::peer::Peer;
@@ -199,6 +199,54 @@ fn a_server_shuts_down_gracefully() {
     assert!(running.server.connections().is_empty());
 }
 
+/// Shutting down is final: a server that is reset neither listens nor accepts.
+#[test]
+fn nothing_listens_after_a_shutdown() {
+    let _watchdog = watchdog();
+    let server = echo();
+    server.listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    server.shut_down();
+    server.run().unwrap();
+    server.reset().unwrap();
+    let tcp = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = crate::scene::new_path();
+    let results = [
+        ("listen", server.listen("127.0.0.1:0").map(drop)),
+        ("listen_each", server.listen_each("127.0.0.1:0").map(drop)),
+        ("listen_port", server.listen_port(0).map(drop)),
+        ("listen_only_v6", server.listen_only_v6("[::1]:0".parse().unwrap()).map(drop)),
+        ("listen_on", server.listen_on(tcp()).map(drop)),
+        ("listen_unix", server.listen_unix(&path)),
+        ("start_accept", server.start_accept()),
+    ];
+    for (call, result) in results {
+        assert!(matches!(result, Err(Error::ShutDown)), "{call}: {result:?}");
+    }
+    assert!(!server.is_listening() && !server.is_accepting() && !path.exists());
+}
+
+/// Whoever shuts down while another thread listens finds no listener afterwards.
+#[test]
+fn a_shutdown_while_another_thread_listens() {
+    let _watchdog = watchdog();
+    for _ in 0..50 {
+        let server = Arc::new(echo());
+        let listens = server.clone();
+        let thread = thread::spawn(move || {
+            loop {
+                if let Err(error) = listens.listen("127.0.0.1:0") {
+                    break error;
+                }
+            }
+        });
+        eventually("it listens", || server.is_listening());
+        server.shut_down();
+        assert!(matches!(thread.join().unwrap(), Error::ShutDown));
+        assert!(!server.is_listening());
+    }
+}
+
 /// Nobody is let in any more, not even who waits in the queue.
 #[test]
 fn who_comes_while_it_shuts_down() {
@@ -214,17 +262,6 @@ fn who_comes_while_it_shuts_down() {
     assert!(queued.read_to_end().is_empty());
     server.run().unwrap();
     assert!(server.connections().is_empty());
-
-    // If it listens nevertheless, handshakes are given up.
-    let log = Log::default();
-    let server = Server::<Net, _>::with_factory(server_settings(|_| ()), recording(&log));
-    server.shut_down();
-    let running = Running::start(server);
-    let mut late = Peer::connect(running.address);
-    assert!(late.read_to_end().is_empty());
-    eventually("it was told", || log.take() == ["fail by local: opening handshake abandoned"]);
-    running.server.stop_listening();
-    running.returned();
 }
 
 /// The connections of a client can be closed all at once.
