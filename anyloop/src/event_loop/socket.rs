@@ -123,7 +123,10 @@ impl Socket {
 
 /// An IPv4 client of a socket that serves both families has an IPv4 address.
 pub(crate) fn tcp_peer(address: SocketAddr) -> Peer {
-    Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    Peer::Tcp(match address.ip().to_canonical() {
+        ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
+        _ => address, // with its zone
+    })
 }
 
 /// A socket as the transport of its connection, during one turn.
@@ -255,5 +258,28 @@ mod system {
         for<'s> &'s S: Write,
     {
         stream.write_vectored(slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV6;
+
+    use super::*;
+
+    #[test]
+    fn only_ipv4_mapped_addresses_of_peers_change() {
+        let cases = [
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[fe80::1%7]:80", "[fe80::1%7]:80"),
+        ];
+        for (address, expected) in cases {
+            let Peer::Tcp(peer) = tcp_peer(address.parse().unwrap()) else { panic!("{address}") };
+            assert_eq!(peer, expected.parse().unwrap());
+        }
+        let with_flow =
+            SocketAddr::from(SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, 80, 2, 3));
+        assert!(matches!(tcp_peer(with_flow), Peer::Tcp(peer) if peer == with_flow));
     }
 }

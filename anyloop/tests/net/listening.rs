@@ -95,6 +95,36 @@ fn a_port_of_all_addresses() {
     Peer::open(format!("[::1]:{port}").parse().unwrap()).echo("six");
 }
 
+/// Allow-lists and logs see the IPv4 address of a client, also on a dual-stack listener, while the
+/// connection is open and when it has ended.
+#[test]
+fn an_ipv4_peer_of_a_dual_stack_listener_has_an_ipv4_address() {
+    if !has_v6() {
+        return;
+    }
+    let _watchdog = watchdog();
+    let peers = crate::scene::shared();
+    let (opened, closed) = (peers.clone(), peers.clone());
+    let mut server = echo();
+    server
+        .on_open(move |context| {
+            opened.lock().unwrap().push((context.peer_addr(), context.remote_endpoint()));
+        })
+        .on_close(move |_, context| {
+            closed.lock().unwrap().push((context.peer_addr(), context.remote_endpoint()));
+        });
+    let port = server.listen_port(0).unwrap();
+    let running = Running::start(server);
+    let peer = Peer::open(([127, 0, 0, 1], port).into());
+    let address = peer.local_addr();
+    assert!(address.is_ipv4());
+    peer.close();
+    eventually("it is closed", || running.server.counters().closed == 1);
+    let expected = (Some(address), address.to_string());
+    eventually("it was told", || peers.lock().unwrap().len() == 2);
+    assert_eq!(*peers.lock().unwrap(), [expected.clone(), expected]);
+}
+
 #[test]
 fn ipv6_alone() {
     if !has_v6() {
