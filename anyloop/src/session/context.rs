@@ -237,7 +237,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// What was said in the opening handshake, where it is
-    /// [kept](super::ServerSettings::keep_handshake). In [`open`](Handler::open) and
+    /// [kept](crate::endpoint::ServerSettings::keep_handshake). In [`open`](Handler::open) and
     /// [`fail`](Handler::fail) it is there as far as it came.
     #[must_use]
     pub fn handshake_info(&self) -> Option<&HandshakeInfo> {

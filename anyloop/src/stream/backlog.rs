@@ -209,7 +209,7 @@ mod tests {
             backlog.push(b"ab");
             assert_eq!(backlog.len(), 10);
             let mut bytes = Vec::new();
-            while backlog.len() > 0 {
+            while !backlog.is_empty() {
                 bytes.extend(taken(&mut backlog, most));
             }
             assert_eq!(bytes, b"23456789ab", "{most} at a time");
