@@ -270,7 +270,9 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
         self.state.publish(waiting, state);
         let limits = self.state.endpoint.limits;
-        let crossed = if high { waiting <= limits.low } else { waiting > limits.high };
+        // A low-water mark above the high one counts as equal to it.
+        let low = limits.low.min(limits.high);
+        let crossed = if high { waiting <= low } else { waiting > limits.high };
         crossed && state == State::Open && !self.state.pending.has(Pending::OPEN)
     }
 

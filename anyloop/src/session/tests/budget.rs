@@ -221,6 +221,23 @@ fn room_is_told_when_it_may() {
     assert_eq!(subject.the_rest_one_by_one(), ["drained"]);
 }
 
+/// The low-water mark may be set above the high one, by mistake.
+#[test]
+fn marks_in_the_wrong_order_report_each_crossing_once() {
+    let recorder = Recorder::new();
+    let mut settings = server_settings(|_| ());
+    (settings.backlog.low, settings.backlog.high) = (10_000, 1000);
+    let server = Server::<(), _>::with_factory(settings, recorder.clone());
+    let mut subject = Subject::with(&server, &recorder).opened();
+    subject.memory.window = 1;
+    server.broadcast(&anyloop_proto::Prepared::new(&[0; 5000][..]));
+    subject.wake();
+    assert_eq!(subject.log(), ["backpressure"]);
+    subject.memory.window = 0;
+    subject.writable();
+    assert_eq!(subject.log(), ["drained"]);
+}
+
 #[test]
 fn plain_http_takes_one_call_and_its_end_none() {
     let mut subject = Subject::new();
