@@ -1,4 +1,4 @@
-//! Reaching a loop without keeping it alive.
+//! Handles of a loop, which do not keep the loop alive.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::clock::now;
 use super::remote::{Command, Remote};
 use super::timers::{Aborted, Key};
 
-/// A loop, for handlers and other threads: cheap to clone, and it does not keep the loop alive.
+/// A handle of a loop for handlers and other threads. It is cheap to clone, and does not keep the loop alive.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -35,9 +35,9 @@ pub struct LoopHandle {
     remote: Arc<Remote>,
 }
 
-/// The loop is no more: its last owner was dropped.
+/// The loop is gone: its last owner was dropped.
 ///
-/// The example of [`LoopHandle`] meets it.
+/// See the example of [`LoopHandle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event loop is gone")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
@@ -48,7 +48,7 @@ impl LoopHandle {
         Self { remote }
     }
 
-    /// Queues a function, as [`EventLoop::post`](super::EventLoop::post).
+    /// Queues a function, like [`EventLoop::post`](super::EventLoop::post).
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl LoopHandle {
         self.remote.send(Command::Run(Box::new(f))).map_err(|_| LoopGone)
     }
 
-    /// Calls a function at once if this thread is inside a run call of the loop; else posts it.
+    /// Calls a function at once if this thread is inside a run call of the loop, and posts it otherwise.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl LoopHandle {
         self.post(f)
     }
 
-    /// Sets a timer, as [`EventLoop::set_timer`](super::EventLoop::set_timer).
+    /// Sets a timer, like [`EventLoop::set_timer`](super::EventLoop::set_timer).
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl LoopHandle {
         Ok(Timer::new(self.remote.clone(), key))
     }
 
-    /// Stops the loop, as [`EventLoop::stop`](super::EventLoop::stop).
+    /// Stops the loop, like [`EventLoop::stop`](super::EventLoop::stop).
     ///
     /// # Errors
     ///
@@ -98,8 +98,7 @@ impl LoopHandle {
         Ok(())
     }
 
-    /// Keeps run calls from running out of work, until the guard is dropped. The loop itself can still
-    /// be dropped.
+    /// Returns a guard: until it is dropped, the loop is not out of work. The loop itself can still be dropped.
     ///
     /// # Errors
     ///
@@ -124,7 +123,7 @@ impl fmt::Debug for LoopHandle {
     }
 }
 
-/// Keeps run calls from running out of work while it is there.
+/// A unit of work: while it exists, the loop is not out of work.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -162,7 +161,7 @@ impl fmt::Debug for KeepAlive {
     }
 }
 
-/// A timer that was set. To drop this does not cancel it.
+/// A timer of a loop. Dropping it does not cancel the timer.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -180,19 +179,19 @@ impl fmt::Debug for KeepAlive {
 pub struct Timer {
     remote: Arc<Remote>,
     key: Key,
-    asked: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Timer {
     pub(super) fn new(remote: Arc<Remote>, key: Key) -> Self {
-        Self { remote, key, asked: Arc::default() }
+        Self { remote, key, cancelled: Arc::default() }
     }
 
-    /// Has the function called as soon as possible, with [`Aborted`]. If it was called already, or is
-    /// about to be, this does nothing: the function must be ready for that.
+    /// Cancels the timer: the loop calls its function as soon as possible, with [`Aborted`]. Does nothing if the
+    /// function was called, or is about to be, so the function may get `Ok(())` after this.
     pub fn cancel(&self) {
-        if !self.asked.swap(true, Ordering::Relaxed) {
-            let _ = self.remote.send(Command::CancelTimer(self.key)); // gone is cancelled, too
+        if !self.cancelled.swap(true, Ordering::Relaxed) {
+            let _ = self.remote.send(Command::CancelTimer(self.key)); // a timer of a loop that is gone is cancelled
         }
     }
 }

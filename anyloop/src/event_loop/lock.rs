@@ -1,5 +1,4 @@
-//! What guards the core of a loop: a lock, or in a loop that is bound to one thread, nothing but a look
-//! at whether it is borrowed.
+//! The lock of a loop's core: a mutex, or a `RefCell` if the loop is bound to one thread.
 
 use std::cell::{RefCell, RefMut};
 use std::ops::DerefMut;
@@ -8,8 +7,8 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Lends what is in it to one at a time. Nobody calls program code meanwhile, so a panic elsewhere leaves it
-/// as it was, and nobody asks for it who has it.
+/// Exclusive access to a value. No program code runs while it is locked: so no thread locks it twice, and no panic
+/// leaves the value half changed.
 #[expect(unnameable_types, reason = "of `Sealed`")]
 pub trait Lock<T> {
     type Guard<'l>: DerefMut<Target = T>
@@ -20,7 +19,8 @@ pub trait Lock<T> {
     fn lock(&self) -> Self::Guard<'_>;
     fn get_mut(&mut self) -> &mut T;
 
-    /// Sleeps until somebody has changed something, or for no longer than this.
+    /// Unlocks the value, and locks it again after a notification of `changed`, or after `timeout`. It may also
+    /// return earlier.
     fn wait<'l>(
         guard: Self::Guard<'l>,
         changed: &Condvar,
@@ -74,7 +74,7 @@ impl<T: 'static> Lock<T> for RefCell<T> {
         self.get_mut()
     }
 
-    /// There is no other thread that could be waited for.
+    /// Returns at once, since no other thread could send a notification.
     fn wait<'l>(
         guard: Self::Guard<'l>,
         _changed: &Condvar,

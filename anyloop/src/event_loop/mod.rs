@@ -55,12 +55,11 @@ pub use timers::Aborted;
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};
 
-/// The program's loop: it serves sockets, timers, and functions of the program's own, and calls what
-/// the program has to say to them.
+/// The program's loop: it serves sockets, timers, and functions of the program's own, and calls their handlers.
 ///
-/// It is a handle: clones are the same loop, and the loop is there until the last of them is dropped
-/// (endpoints hold one). What is still queued is dropped then, un-run, and open sockets are closed.
-/// Handlers, and threads that should not keep the loop alive, hold a [`LoopHandle`].
+/// A value of this type is a reference to the loop: its clones are the same loop, and the loop exists until the last
+/// of them is dropped (endpoints hold one). Then queued functions are dropped without a call, and open sockets are
+/// closed. Handlers, and threads that should not keep the loop alive, hold a [`LoopHandle`].
 ///
 /// # Running
 ///
@@ -68,54 +67,59 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// |---|---|---|---|
 /// | [`run`](Self::run) | all handlers | yes | when stopped, or out of work |
 /// | [`run_one`](Self::run_one) | one handler | yes | after it, or as `run` |
-/// | [`run_for`](Self::run_for), [`run_until`](Self::run_until) | all handlers | so long | then, or as `run` |
-/// | [`poll`](Self::poll) | what is ready | no | when nothing is ready |
+/// | [`run_for`](Self::run_for), [`run_until`](Self::run_until) | all handlers | until the time | at the time, or as `run` |
+/// | [`poll`](Self::poll) | the handlers that are ready | no | when none is ready |
 /// | [`poll_one`](Self::poll_one) | one handler that is ready | no | after it |
-/// | [`poll_budget`](Self::poll_budget) | what is ready, within bounds | no | as `poll`, or at the bounds |
+/// | [`poll_budget`](Self::poll_budget) | the handlers that are ready, within bounds | no | as `poll`, or at the bounds |
 ///
-/// Each returns how many handlers it has called. A *handler* is one callback into program code: a
-/// method of [`Handler`](crate::Handler), overridden or not; a function that was posted; a timer; a
-/// watch. One means one: if a thousand messages came in one read, `poll_one` hands out the first. Work
-/// without a callback (accepting, handshakes, pongs, writing what waits) is done on the way and not
-/// counted. Any number of threads may be inside these calls at a time; the handlers of one connection
-/// are never called two at a time, and in order.
+/// Each call returns the number of handlers that it has called. A *handler* is one callback into program code: a
+/// method of [`Handler`](crate::Handler), overridden or not; a function that was posted; a timer; a watch. If a
+/// thousand messages came in one read, `poll_one` delivers the first. Work without a callback (accepting, handshakes,
+/// pongs, writing buffered data) is done as well, and not counted. Any number of threads may be inside these calls at
+/// a time. The handlers of one connection are called in order, and never two at a time.
 ///
-/// A handler may call any of them. It must not wait for an event of its own connection there: that
-/// comes when the handler has returned.
+/// A handler may call any of them. It must not wait there for an event of its own connection: the event is delivered
+/// after the handler has returned.
 ///
 /// # Work
 ///
-/// A run call ends when the loop is *out of work*. Work is: every listener that accepts; every
-/// connection, from when it is begun until its descriptor is closed; every look-up and connect that is
-/// under way; every timer, watch and posted function of the program's; every
-/// [guard](Self::keep_alive). Timeouts of the protocol are not work by themselves.
+/// A run call ends when the loop is *out of work*. Work is: every listener that accepts; every connection, from the
+/// call that begins it until its descriptor is closed; every look-up and connect that is under way; every timer,
+/// watch and posted function of the program's; every [guard](Self::keep_alive). Timeouts of the protocol are not
+/// work by themselves.
 ///
 /// # Stopped
 ///
-/// [`stop`](Self::stop), and running out of work, latch the loop as *stopped*: run calls that are
-/// under way return after the handler that they are in, and others return 0 at once, until
-/// [`reset`](Self::reset). Nothing is lost: what was ready runs after the reset. Note that
-/// a `poll` of a loop without work latches it, as in Asio; a guard prevents that.
+/// A loop becomes *stopped* by [`stop`](Self::stop), or when a run call finds it out of work, and remains so until
+/// [`reset`](Self::reset). Run calls that are under way return after their current handler, and others return 0 at
+/// once. Nothing is lost: what was ready runs after the reset. A `poll` of a loop without work stops it, as in Asio;
+/// a [guard](Self::keep_alive) prevents that.
 ///
 /// # Panics of handlers
 ///
-/// A panic leaves the run call that it happened in. If it came from a handler of a connection, that
-/// connection fails with 1011. The loop goes on: call `run` again.
+/// A panic of a handler unwinds out of the run call. If it was a handler of a connection, that connection fails with
+/// 1011. The loop remains usable: call `run` again.
 ///
 /// # Inside another loop
 ///
-/// Watch the [descriptor](Self::as_fd) for reading, wake up after [`next_timeout`](Self::next_timeout)
-/// at the latest, and then call [`poll`](Self::poll), or [`poll_budget`](Self::poll_budget); and ask
-/// `next_timeout` anew, and whether the loop is [stopped](Self::stopped). As long as anything is ready the
-/// descriptor is readable; and it becomes readable when another thread posts, sends, sets an earlier timer, or
-/// stops the loop, and when the loop runs out of work. It may be readable once when there is nothing. A host
-/// that is told of edges only polls until `next_timeout` is not zero before it waits for the next. Where no
-/// descriptor can be watched, have a function [called](Self::set_wakeup); one loop does one or the other.
+/// The *host* is the program's other loop. It does the following in turn:
 ///
-/// Other threads may be in run calls beside the host, which is woken for what they have left when the last
-/// of them returns. While one of them is in a handler, a host that watches the descriptor is woken for sockets,
-/// but not for what is posted, sent or set meanwhile, and one that is called for nothing: that waits
-/// until the handler returns, or the host polls.
+/// 1. It waits until the [descriptor](Self::as_fd) is readable, and for no longer than
+///    [`next_timeout`](Self::next_timeout).
+/// 2. It calls [`poll`](Self::poll) or [`poll_budget`](Self::poll_budget).
+/// 3. It ends if the loop is [stopped](Self::stopped).
+///
+/// The descriptor is readable as long as anything is ready. It becomes readable when another thread posts, sends,
+/// sets an earlier timer, or stops the loop, and when the loop runs out of work. It may be readable once when nothing
+/// is ready. A host that receives edges only must poll until `next_timeout` is not zero before it waits.
+///
+/// A host that cannot watch a descriptor has a function [called](Self::set_wakeup) instead. A loop does one or the
+/// other.
+///
+/// Other threads may be inside run calls beside the host. When the last of them returns, the host is woken for what
+/// is ready then. While one of them is in a handler, a host that watches the descriptor is woken for sockets, but not
+/// for what is posted, sent or set meanwhile; a host that has a function called is not woken. What came meanwhile is
+/// served when the handler returns, or when the host polls.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -132,10 +136,10 @@ pub struct EventLoop {
     engine: Arc<Engine<Threads>>,
 }
 
-/// A loop that stays on one thread, and whose handlers need not be [`Send`]: they may own a GUI's
-/// widgets, or [`Rc`](std::rc::Rc)s.
+/// A loop that is bound to one thread. Its handlers need not be [`Send`]: they may own the widgets of a GUI, or
+/// [`Rc`](std::rc::Rc)s.
 ///
-/// It is an [`EventLoop`] in everything else. Its [`LoopHandle`] can be used from other threads.
+/// In everything else it is like [`EventLoop`]. Its [`LoopHandle`] can be used from other threads.
 ///
 /// ```
 /// use anyloop::LocalEventLoop;
@@ -179,7 +183,7 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// The operating system has no descriptors left for it: it takes three.
+            /// The operating system cannot create its three descriptors.
             pub fn new() -> io::Result<Self> {
                 Ok(Self { engine: Arc::new(Engine::new()?) })
             }
@@ -189,27 +193,27 @@ macro_rules! methods {
                 self.engine.run()
             }
 
-            /// Waits until one handler is ready, and calls it: returns 1. Returns 0 if the loop is stopped or
-            /// out of work.
+            /// Waits until one handler is ready, calls it, and returns 1. Returns 0 if the loop is stopped or out of
+            /// work.
             pub fn run_one(&self) -> usize {
                 self.engine.run_one()
             }
 
-            /// As [`run`](Self::run), for so long at most: no wait goes beyond that, but a handler may.
+            /// Like [`run`](Self::run), for at most this time. No wait is longer, but a handler may be.
             pub fn run_for(&self, time: Duration) -> usize {
                 self.engine.run_for(time)
             }
 
-            /// As [`run`](Self::run), until then at most: no wait goes beyond that, but a handler may.
+            /// Like [`run`](Self::run), until this time at most. No wait ends later, but a handler may.
             pub fn run_until(&self, end: Instant) -> usize {
                 self.engine.run_until(end)
             }
 
-            /// Calls the handlers that are ready, and those that become ready by what they post. The sockets
-            /// are looked at once, unless another thread looks at them now.
+            /// Calls the handlers that are ready, and the functions that they post. Polls the operating system once,
+            /// unless another thread does so now.
             ///
-            /// A function that posts itself anew keeps it from returning; [`poll_budget`](Self::poll_budget)
-            /// does not let it.
+            /// A function that posts itself again each time keeps this call from returning.
+            /// [`poll_budget`](Self::poll_budget) returns in any case.
             pub fn poll(&self) -> usize {
                 self.engine.poll()
             }
@@ -219,9 +223,9 @@ macro_rules! methods {
                 self.engine.poll_one()
             }
 
-            /// As [`poll`](Self::poll), with at most so many handlers, and none that begins after `until`: for
-            /// the frame of a game or a GUI. Where that leaves it nothing to call, it does not look at the sockets
-            /// either, and [`next_timeout`](Self::next_timeout) is zero, since something may be ready.
+            /// Like [`poll`](Self::poll), with at most `handlers` handlers, and none that begins after `until`: for
+            /// one frame of a game or a GUI. If these bounds allow no handler, it does not poll the operating system
+            /// either. Then [`next_timeout`](Self::next_timeout) is zero, since something may be ready.
             ///
             /// ```
             /// # use anyloop::EventLoop;
@@ -239,18 +243,18 @@ macro_rules! methods {
                 self.engine.poll_budget(handlers, until)
             }
 
-            /// Has all run calls return, each after the handler that it is in. Nothing is closed or lost.
+            /// Stops the loop: all run calls return, each after its current handler. Nothing is closed or lost.
             pub fn stop(&self) {
                 self.engine.remote().stop();
             }
 
-            /// Whether the loop was stopped, or has run out of work, since the last [`reset`](Self::reset).
+            /// Whether the loop was stopped, or was found out of work, since the last [`reset`](Self::reset).
             #[must_use]
             pub fn stopped(&self) -> bool {
                 self.engine.remote().is_stopped()
             }
 
-            /// Makes the loop ready to run again. If it is not stopped this does nothing.
+            /// Makes a stopped loop ready to run again. Does nothing if the loop is not stopped.
             ///
             /// # Errors
             ///
@@ -259,44 +263,47 @@ macro_rules! methods {
                 if self.engine.reset() { Ok(()) } else { Err(Running) }
             }
 
-            /// Keeps run calls from running out of work, until the guard is dropped.
+            /// Returns a guard: until it is dropped, the loop is not out of work.
             pub fn keep_alive(&self) -> KeepAlive {
                 KeepAlive::new(self.engine.remote().clone())
             }
 
-            /// The loop, for those who should not keep it alive: handlers, and other threads.
+            /// A handle for handlers and other threads, which does not keep the loop alive.
             #[must_use]
             pub fn handle(&self) -> LoopHandle {
                 LoopHandle::new(self.engine.remote().clone())
             }
 
-            /// Has `wake` called when there is something to do, by a thread that only waits for it: for
-            /// hosts that cannot watch a descriptor, but can be sent an event (winit's proxy, SDL's user
-            /// events, `PostMessage`). `wake` is to have the host call [`poll`](Self::poll) on its own
-            /// thread, and is not called again before a run call has returned and nobody is in one. It may
-            /// be called when there is nothing. When the loop is stopped it is called once more, and then not
-            /// before the [reset](Self::reset): ask whether it is [stopped](Self::stopped) after each poll.
+            /// Starts a thread that calls `wake` when there is something to do. This is for hosts that cannot watch
+            /// a descriptor, but can be sent an event (winit's proxy, SDL's user events, `PostMessage`).
             ///
-            /// `wake` must not panic. Where it owns the loop, that lives until
-            /// [`clear_wakeup`](Self::clear_wakeup). A former one is called no more, unless its thread is in
-            /// that call now. Any thread may call this at any time, also `wake`.
+            /// `wake` makes the host call [`poll`](Self::poll) on the host's own thread. It is called again only
+            /// after a run call has returned, while no thread is inside one. It may be called when there is nothing
+            /// to do. When the loop is stopped it is called once more, and then not before the
+            /// [reset](Self::reset), so the host checks after each poll whether the loop is
+            /// [stopped](Self::stopped).
+            ///
+            /// `wake` must not panic. If it owns the loop, the loop exists until
+            /// [`clear_wakeup`](Self::clear_wakeup). It replaces a former `wake`, which is not called any more; a
+            /// call that is under way continues. Any thread may call this at any time, also `wake` itself.
             ///
             /// # Errors
             ///
-            /// No thread could be started: things are as before.
+            /// The operating system cannot start a thread. Then nothing has changed.
             pub fn set_wakeup(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
                 self.engine.set_wakeup(wake)
             }
 
-            /// Ends what [`set_wakeup`](Self::set_wakeup) has begun.
+            /// Ends the thread that [`set_wakeup`](Self::set_wakeup) has started.
             pub fn clear_wakeup(&self) {
                 self.engine.clear_wakeup();
             }
 
-            /// How long nothing is to be done if nothing happens: for a loop that waits for this one. Zero:
-            /// something is ready, or due, if only for another thread in a run call. `None`: nothing will be
-            /// due, neither a timer nor a timeout of the protocol, nor is there memory to let go of that large
-            /// messages have needed; or the loop is stopped.
+            /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is
+            /// stopped. A host waits no longer than this before it polls again.
+            ///
+            /// Deadlines are those of timers, of the protocol, and of buffers that large messages have needed and
+            /// that are to be freed. Work may be ready for another thread that is inside a run call.
             #[must_use]
             pub fn next_timeout(&self) -> Option<Duration> {
                 self.engine.next_timeout()
@@ -308,13 +315,13 @@ macro_rules! methods {
                 Timer::new(self.engine.remote().clone(), key)
             }
 
-            /// Queues a function. It is never called from within this. Functions are called in the order in
+            /// Queues a function. A run call calls it; this call never does. Functions are called in the order in
             /// which they were posted.
             pub fn post(&self, f: impl FnOnce() $(+ $send)? + 'static) {
                 self.engine.post(Box::new(f));
             }
 
-            /// Calls a function at once if this thread is inside a run call of this loop; else posts it.
+            /// Calls a function at once if this thread is inside a run call of this loop, and posts it otherwise.
             pub fn dispatch(&self, f: impl FnOnce() $(+ $send)? + 'static) {
                 match self.engine.remote().is_inside() {
                     true => f(),
@@ -322,8 +329,8 @@ macro_rules! methods {
                 }
             }
 
-            /// Calls a function after `delay`; or when the timer is [cancelled](Timer::cancel), with
-            /// [`Aborted`]. Timers that are due together are called in the order in which they were set.
+            /// Calls a function after `delay`, with `Ok`; or when the timer is [cancelled](Timer::cancel), with
+            /// [`Aborted`]. Timers that are due at the same time are called in the order in which they were set.
             pub fn set_timer(
                 &self,
                 delay: Duration,
@@ -332,15 +339,14 @@ macro_rules! methods {
                 self.timer(delay, |key| self.engine.set_timer(key, Box::new(f)))
             }
 
-            /// Calls `f` whenever `source` is ready, and again while it is: it need not read or write all that
-            /// it can. The watch ends when `f` says [`Break`](ControlFlow::Break), or it is
-            /// [cancelled](Watch::cancel), and drops the source.
+            /// Calls `f` as long as `source` is ready (level-triggered): `f` need not read or write all that it can.
+            /// The watch ends when `f` returns [`Break`](ControlFlow::Break), or when it is
+            /// [cancelled](Watch::cancel). Then the source is dropped.
             ///
-            /// Whether the source is non-blocking is left as it is. Do not watch standard input or output:
-            /// others share them; let a thread read and [post](Self::post).
-            ///
-            /// With several threads in run calls it may be called once when there is nothing: the source
-            /// is better non-blocking then. The example of [`Watch`] watches a socket.
+            /// The source may be blocking or non-blocking. With several threads inside run calls, `f` may be called
+            /// once when the source is not ready, so it should be non-blocking then. Do not watch standard input or
+            /// output, which other processes share: read them in a thread that [posts](Self::post). See the example
+            /// of [`Watch`].
             ///
             /// # Errors
             ///
@@ -358,7 +364,7 @@ macro_rules! methods {
             }
         }
 
-        /// Readable when something is ready; see *Inside another loop*.
+        /// The descriptor is readable when something is ready: see *Inside another loop*.
         #[cfg(unix)]
         impl AsFd for $type {
             fn as_fd(&self) -> BorrowedFd<'_> {
@@ -373,7 +379,7 @@ macro_rules! methods {
             }
         }
 
-        /// Clones are the same loop.
+        /// A clone is the same loop.
         impl Clone for $type {
             fn clone(&self) -> Self {
                 Self { engine: self.engine.clone() }

@@ -1,40 +1,40 @@
-//! Where the sources are.
+//! The slots of sources, and the state of each source.
 
 use super::deadlines::{LinkedSlots, Links};
 use super::events::{Events, Token};
 use super::types::Types;
 
-/// The sources of a loop, each in a slot with a number.
+/// The sources of a loop, each in a slot with an index.
 pub(super) struct Slots<K: Types> {
     all: Vec<Slot<K>>,
     free: Vec<u32>,
 }
 
-/// A place for a source: 32 bytes.
+/// A slot for a source: 32 bytes.
 struct Slot<K: Types> {
-    /// Absent while it runs.
+    /// Absent while a thread runs it.
     source: Option<Box<K::Source>>,
     /// Its deadline.
     links: Links,
-    /// How often the slot was used before; a token of another generation names nobody.
+    /// How often the slot was used before. A token of another generation is outdated.
     generation: u16,
     events: Events,
     strand: Strand,
 }
 
-/// Where a source stands: one thread at most has it, the one that has moved it to `Running`.
+/// The state of a source. At most one thread runs it: the one that has set `Running`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Strand {
     /// There is no source.
     Free,
-    /// Nothing is to be done.
+    /// It is not ready.
     Idle,
-    /// It is in the ring.
+    /// It is in the ready queue.
     Queued,
-    /// A thread has it.
+    /// A thread runs it.
     Running,
-    /// The same, and something has happened since.
-    Dirty,
+    /// A thread runs it, and there were events since.
+    RunningNotified,
 }
 
 impl<K: Types> Slots<K> {
@@ -42,7 +42,7 @@ impl<K: Types> Slots<K> {
         Self { all: Vec::new(), free: Vec::new() }
     }
 
-    /// A place for a source that is still to be put there.
+    /// Reserves a slot. The source is put there by [`check_in`](Self::check_in).
     pub(super) fn reserve(&mut self) -> Token {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = self.all.len();
@@ -58,13 +58,13 @@ impl<K: Types> Slots<K> {
             index
         });
         let slot = &mut self.all[index as usize];
-        // Until it is there it counts as running: what happens to it is kept.
+        // It counts as running until it is there, so events that come first are kept.
         slot.strand = Strand::Running;
         slot.events = Events::NONE;
         Token { index, generation: slot.generation }
     }
 
-    /// Notes what has happened; returns whether the source is now to be put into the ring.
+    /// Adds events to a source. Returns whether the source becomes ready, and must be queued.
     #[inline]
     pub(super) fn notify(&mut self, token: Token, events: Events) -> bool {
         let Some(slot) = self.all.get_mut(token.index as usize) else { return false };
@@ -75,20 +75,20 @@ impl<K: Types> Slots<K> {
         slot.notify()
     }
 
-    /// The same for whatever is in this slot.
+    /// Adds events to the source in this slot. Returns whether the source becomes ready, and must be queued.
     pub(super) fn notify_slot(&mut self, index: u32, events: Events) -> bool {
         let generation = self.all[index as usize].generation;
         self.notify(Token { index, generation }, events)
     }
 
-    /// Forgets what has been noted.
+    /// Removes events of the source in this slot.
     #[cfg(unix)]
     pub(super) fn forget(&mut self, index: u32, events: Events) {
         let noted = &mut self.all[index as usize].events;
         *noted = noted.without(events);
     }
 
-    /// Takes a source that was in the ring, and what has happened to it.
+    /// Takes a source that was in the ready queue, with its events. The caller runs it.
     #[inline]
     pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::Source>, Events)> {
         let slot = &mut self.all[index as usize];
@@ -101,8 +101,8 @@ impl<K: Types> Slots<K> {
         Some((Token { index, generation: slot.generation }, source, events))
     }
 
-    /// Puts a source back, with the events that it keeps; returns whether it is to be put into the
-    /// ring: it wants to go on, or something has happened meanwhile.
+    /// Puts a source back, with the events that it keeps. Returns whether the source is ready, and must be queued:
+    /// because it has more to do (`again`), or because there were events meanwhile.
     #[inline]
     pub(super) fn check_in(
         &mut self,
@@ -114,12 +114,12 @@ impl<K: Types> Slots<K> {
         let slot = &mut self.all[index as usize];
         slot.source = Some(source);
         slot.events |= kept;
-        let dirty = slot.strand == Strand::Dirty;
-        slot.strand = if dirty || again { Strand::Queued } else { Strand::Idle };
-        dirty || again
+        let notified = slot.strand == Strand::RunningNotified;
+        slot.strand = if notified || again { Strand::Queued } else { Strand::Idle };
+        notified || again
     }
 
-    /// The source that was here is no more. Its deadline must have been removed.
+    /// Frees the slot of a source that is over. The deadline must have been removed.
     pub(super) fn release(&mut self, index: u32) {
         let slot = &mut self.all[index as usize];
         slot.source = None;
@@ -128,7 +128,7 @@ impl<K: Types> Slots<K> {
         self.free.push(index);
     }
 
-    /// Takes all sources out, to be dropped where no lock is held.
+    /// Takes all sources. The caller drops them where it holds no lock.
     pub(super) fn take_all(&mut self) -> Vec<Box<K::Source>> {
         self.all.drain(..).filter_map(|slot| slot.source).collect()
     }
@@ -141,8 +141,8 @@ impl<K: Types> Slot<K> {
                 self.strand = Strand::Queued;
                 return true;
             }
-            Strand::Running => self.strand = Strand::Dirty,
-            Strand::Free | Strand::Queued | Strand::Dirty => {}
+            Strand::Running => self.strand = Strand::RunningNotified,
+            Strand::Free | Strand::Queued | Strand::RunningNotified => {}
         }
         false
     }

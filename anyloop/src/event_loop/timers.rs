@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyloop_proto::Instant;
 
-/// What a timer's function is told when the timer was cancelled.
+/// The timer was cancelled.
 ///
 /// See [`EventLoop::set_timer`](super::EventLoop::set_timer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,10 +12,10 @@ use anyloop_proto::Instant;
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct Aborted;
 
-/// Names a timer: when it is due, and a number that no other timer of its loop has.
+/// Identifies a timer: the time when it is due, and a number that no other timer of its loop has.
 pub(super) type Key = (Instant, u64);
 
-/// The timers of a loop, by when they are due; those due together in the order in which they were set.
+/// The timers of a loop, ordered by the time when they are due, and then as they were set.
 pub(super) struct Timers<F: ?Sized>(BTreeMap<Key, Box<F>>);
 
 impl<F: ?Sized> Timers<F> {
@@ -40,7 +40,7 @@ impl<F: ?Sized> Timers<F> {
         (first.key().0 <= now).then(|| first.remove())
     }
 
-    /// Takes all, to be dropped where no lock is held.
+    /// Takes all functions. The caller drops them where it holds no lock.
     pub(super) fn take_all(&mut self) -> Vec<Box<F>> {
         core::mem::take(&mut self.0).into_values().collect()
     }

@@ -1,4 +1,4 @@
-//! Descriptors of the program's own.
+//! Watches: the loop calls a function when a descriptor of the program's is ready.
 
 use std::fmt;
 use std::io;
@@ -13,21 +13,21 @@ use super::kind::Kind;
 use super::remote::Remote;
 use super::source::{Next, Source, Turn};
 
-/// What of a source is watched.
+/// The directions of a source that are watched.
 ///
 /// See [`EventLoop::watch`](super::EventLoop::watch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third direction")]
 pub enum WatchMode {
-    /// Whether it can be read.
+    /// Reading.
     Read,
-    /// Whether it can be written.
+    /// Writing.
     Write,
-    /// Either.
+    /// Reading and writing.
     ReadWrite,
 }
 
-/// In which way a source is ready.
+/// The directions in which a source is ready.
 ///
 /// See [`EventLoop::watch`](super::EventLoop::watch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +37,11 @@ pub struct Readiness {
     pub readable: bool,
     /// A write would not block.
     pub writable: bool,
-    /// The other end is closed, or the source has failed: a read or a write will say which.
+    /// The other end is closed, or the source has failed: a read or a write says which.
     pub closed: bool,
 }
 
-/// A source that is watched. To drop this does not end it.
+/// A watch of a source. Dropping it does not end the watch.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -73,8 +73,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Ends the watch, and drops its source and its function, without calling it. If the function runs
-    /// now, that is its last call.
+    /// Ends the watch: the loop drops the source and the function without another call. A call that is under way is
+    /// the last one.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         self.remote.wake(self.token);
@@ -87,7 +87,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Puts what `make` makes of a source into the loop.
+/// Watches a source. `make` returns what the loop runs: the source with its function.
 pub(super) fn begin<K: Kind, S: AsFd>(
     engine: &Engine<K>,
     mut source: S,
@@ -96,14 +96,14 @@ pub(super) fn begin<K: Kind, S: AsFd>(
 ) -> io::Result<Watch> {
     let cancelled = Arc::<AtomicBool>::default();
     let token = engine.insert(|token| {
-        engine.registry().add(&mut source, token, mode.asks())?;
+        engine.registry().add(&mut source, token, mode.interest())?;
         Ok::<_, io::Error>(make(source, cancelled.clone()))
     })?;
     Ok(Watch { remote: engine.remote().clone(), token, cancelled })
 }
 
 impl WatchMode {
-    fn asks(self) -> Events {
+    fn interest(self) -> Events {
         match self {
             Self::Read => Events::READABLE,
             Self::Write => Events::WRITABLE,
@@ -112,7 +112,7 @@ impl WatchMode {
     }
 }
 
-/// A source and its function.
+/// A watched source, and the function to call.
 pub(super) struct Watched<S, F> {
     pub(super) source: S,
     pub(super) mode: WatchMode,
@@ -143,12 +143,12 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
                 return Next::Done;
             }
         }
-        // To register anew is to be told anew what is still so; after a panic as well. What was noted
-        // meanwhile may have been read by then.
+        // The registration is renewed, so that events that are still present are reported again, also after a panic.
+        // Events that came meanwhile may be outdated.
         turn.engine.forget(turn.visit.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
-        match registry.renew(&mut self.source, turn.visit.token, self.mode.asks()) {
+        match registry.renew(&mut self.source, turn.visit.token, self.mode.interest()) {
             Ok(()) => Next::Wait,
-            Err(_) => Next::Done, // the function has closed it
+            Err(_) => Next::Done, // the function has closed the source
         }
     }
 }
