@@ -111,7 +111,9 @@ impl Frame {
         let mut bytes = keyed_header(first, self.payload.len() as u64, key);
         let start = bytes.len();
         bytes.extend_from_slice(&self.payload);
-        apply_mask(&mut bytes[start..], key.unwrap_or_default());
+        if let Some(key) = key {
+            apply_mask(&mut bytes[start..], key);
+        }
         bytes
     }
 
@@ -121,7 +123,9 @@ impl Frame {
         let header = Header::parse(bytes)?;
         let end = header.size + usize::try_from(header.payload_len).ok()?;
         let mut payload = bytes.get(header.size..end)?.to_vec();
-        apply_mask(&mut payload, header.key.unwrap_or_default());
+        if let Some(key) = header.key {
+            apply_mask(&mut payload, key);
+        }
         let Header { fin, rsv, opcode, .. } = header;
         Some((Self { fin, rsv, opcode, payload }, end))
     }

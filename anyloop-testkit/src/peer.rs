@@ -394,13 +394,10 @@ impl Peer {
     /// If the frame is not one that the other role may send.
     #[track_caller]
     pub fn next_frame(&mut self) -> io::Result<Option<Frame>> {
-        if !self.fill(1)? {
-            return Ok(None);
-        }
         let mut wanted = 2;
         loop {
             if !self.fill(wanted)? {
-                return Err(ErrorKind::UnexpectedEof.into());
+                return Ok(None);
             }
             if let Some(frame) = self.take_frame() {
                 return Ok(Some(frame));
