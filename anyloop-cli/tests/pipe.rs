@@ -3,14 +3,9 @@
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 
-/// RFC 6455 §1.2: a request, and the key that answers it.
-const REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\n\
-    Host: server.example.com\r\n\
-    Upgrade: websocket\r\n\
-    Connection: Upgrade\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-    Sec-WebSocket-Version: 13\r\n\r\n";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+use anyloop_testkit::requests::{self, ACCEPT};
+
+const REQUEST: &[u8] = requests::REQUEST.as_bytes();
 
 /// RFC 6455 §5.7: "Hello", masked; and a masked Close with 1000.
 const HELLO: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";

@@ -1,49 +1,20 @@
 //! Peers that speak RFC 6455 byte by byte, and break its rules where a test wants it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 
 use anyloop::proto::handshake::http::StatusCode;
 use anyloop::proto::handshake::{Accept, OriginPolicy, ServerHandshake, ServerOptions};
-use anyloop::proto::{Input, Instant};
+use anyloop::proto::{Input, Instant, Role};
+pub(crate) use anyloop_testkit::frames::{BINARY, CLOSE, PING, PONG, TEXT};
+use anyloop_testkit::peer::{self, Stream};
+use anyloop_testkit::requests;
+pub(crate) use anyloop_testkit::requests::field;
 
 use crate::program::DEADLINE;
 
-/// RFC 6455 §1.3: a key, and what answers it.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-pub(crate) const TEXT: u8 = 1;
-pub(crate) const BINARY: u8 = 2;
-pub(crate) const CLOSE: u8 = 8;
-pub(crate) const PING: u8 = 9;
-pub(crate) const PONG: u8 = 10;
-
-/// A byte stream.
-trait Stream: Read + Write + Send {
-    /// The same once more.
-    fn duplicate(&self) -> io::Result<Box<dyn Stream>>;
-}
-
-impl Stream for TcpStream {
-    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.try_clone()?))
-    }
-}
-
-impl Stream for UnixStream {
-    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.try_clone()?))
-    }
-}
-
-/// One end of a connection.
-pub(crate) struct Peer {
-    stream: Box<dyn Stream>,
-    /// A client masks, if only with zeros.
-    masks: bool,
-}
+/// One end of a connection, of which tests see opcodes and payloads.
+pub(crate) struct Peer(peer::Peer);
 
 /// A server that takes one connection.
 pub(crate) struct Host(TcpListener);
@@ -59,8 +30,7 @@ impl Host {
 
     /// Accepts a connection, and nothing else.
     pub(crate) fn accept(self) -> Peer {
-        let (stream, _) = self.0.accept().expect("somebody connects");
-        Peer::new(stream, false)
+        Peer::new(peer::Peer::accept(&self.0))
     }
 
     /// Accepts a connection and its handshake; also returns the request.
@@ -82,7 +52,7 @@ impl Host {
 impl Peer {
     /// A client's end that has said nothing yet.
     pub(crate) fn dial(address: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).expect("somebody listens"), true)
+        Self::new(peer::Peer::connect(address))
     }
 
     /// The client's end of a connection that is open.
@@ -94,29 +64,25 @@ impl Peer {
 
     /// The same over a Unix socket.
     pub(crate) fn unix(path: &std::path::Path) -> Self {
-        let stream = UnixStream::connect(path).expect("somebody listens");
-        stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
-        let mut peer = Self { stream: Box::new(stream), masks: true };
+        let mut peer = Self::new(peer::Peer::connect_unix(path));
         peer.ask("/");
         peer
     }
 
     /// The same end twice: one to read, and one to write.
     pub(crate) fn split(self) -> (Self, Self) {
-        let stream = self.stream.duplicate().expect("there are descriptors");
-        let masks = self.masks;
-        (self, Self { stream, masks })
+        let (stream, role) = (self.0.writer(), self.0.role);
+        (self, Self::new(peer::Peer::over(stream, role)))
     }
 
     /// A client's end of a stream that is there.
     pub(crate) fn over(stream: TcpStream) -> Self {
-        Self::new(stream, true)
+        Self::new(peer::Peer::over(Stream::from(stream), Role::Client))
     }
 
-    fn new(stream: TcpStream, masks: bool) -> Self {
-        stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
-        stream.set_nodelay(true).expect("it is TCP");
-        Self { stream: Box::new(stream), masks }
+    fn new(peer: peer::Peer) -> Self {
+        peer.stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
+        Self(peer)
     }
 
     /// Asks for a WebSocket, and gets it.
@@ -126,37 +92,26 @@ impl Peer {
 
     /// Asks for a WebSocket, with these lines in the request. Returns the status of the answer.
     pub(crate) fn request(&mut self, path: &str, lines: &str) -> StatusCode {
-        self.write(
-            format!(
-                "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
-            )
-            .as_bytes(),
-        );
+        self.0.write(requests::with_lines(&requests::request(path), lines));
         let head = self.head();
-        let accepted = field(&head, "Sec-WebSocket-Accept").is_none_or(|key| key == ACCEPT);
+        let accepted =
+            field(&head, "Sec-WebSocket-Accept").is_none_or(|key| key == requests::ACCEPT);
         assert!(accepted, "{head}");
-        status(&head)
+        StatusCode::from_u16(requests::status(&head)).expect("a status")
     }
 
     /// A request or a response, up to its empty line.
     pub(crate) fn head(&mut self) -> String {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.stream.read_exact(&mut byte).expect("a whole head");
-            head.push(byte[0]);
-        }
-        String::from_utf8(head).expect("a head is ASCII")
+        self.0.read_head()
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("it is taken");
+        self.0.write(bytes);
     }
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, opcode: u8, payload: &[u8]) {
-        self.write(&frame(opcode, payload, self.masks));
+        self.0.send(&[anyloop_testkit::frames::frame(opcode, payload)]);
     }
 
     /// The next frame: opcode and payload. `None` at the end of the stream.
@@ -166,24 +121,11 @@ impl Peer {
 
     /// The same of a stream that may be cut anywhere.
     pub(crate) fn try_receive(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
-        let mut header = [0; 2];
-        match self.stream.read_exact(&mut header[..1]) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            result => result?,
+        let frame = self.0.next_frame()?;
+        if let Some(frame) = &frame {
+            assert_eq!((frame.fin, frame.rsv), (true, 0), "one frame, without extensions");
         }
-        self.stream.read_exact(&mut header[1..])?;
-        assert_eq!(header[0] & 0xf0, 0x80, "one frame, without extensions");
-        assert_eq!(header[1] & 0x80 != 0, !self.masks, "a client masks, and a server does not");
-        let len = match header[1] & 0x7f {
-            126 => u64::from(u16::from_be_bytes(self.bytes()?)),
-            127 => u64::from_be_bytes(self.bytes()?),
-            len => u64::from(len),
-        };
-        let mask: [u8; 4] = if self.masks { [0; 4] } else { self.bytes()? };
-        let mut payload = vec![0; usize::try_from(len).expect("it fits")];
-        self.stream.read_exact(&mut payload)?;
-        payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-        Ok(Some((header[0] & 15, payload)))
+        Ok(frame.map(|frame| (frame.opcode, frame.payload)))
     }
 
     /// The next frame is this one.
@@ -215,7 +157,7 @@ impl Peer {
     pub(crate) fn close(mut self, code: u16) {
         self.send(CLOSE, &code.to_be_bytes());
         self.expect_close(code);
-        if self.masks {
+        if self.0.role == Role::Client {
             self.expect_end();
         }
     }
@@ -223,46 +165,13 @@ impl Peer {
     /// All that comes, up to the end.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.stream.read_to_end(&mut bytes).expect("it ends");
+        Read::read_to_end(&mut self.0, &mut bytes).expect("it ends");
         bytes
     }
-
-    fn bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.stream.read_exact(&mut bytes)?;
-        Ok(bytes)
-    }
 }
 
-/// A frame (RFC 6455 §5.2); masked with zeros, if it is to be.
+/// A frame (RFC 6455 §5.2), masked or not.
 pub(crate) fn frame(opcode: u8, payload: &[u8], masked: bool) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    let mask = if masked { 0x80 } else { 0 };
-    match payload.len() {
-        len @ ..126 => frame.push(mask | len as u8),
-        len @ ..0x1_0000 => {
-            frame.push(mask | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(mask | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    frame.extend(&[0; 4][..if masked { 4 } else { 0 }]);
-    frame.extend(payload);
-    frame
-}
-
-/// The value of a header field.
-pub(crate) fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
-    let lines = head.lines().filter_map(|line| line.split_once(':'));
-    lines
-        .filter(|(found, _)| found.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.trim())
-        .next()
-}
-
-fn status(head: &str) -> StatusCode {
-    head.get(9..12).expect("a status line").parse().expect("a status")
+    let from = if masked { Role::Client } else { Role::Server };
+    anyloop_testkit::frames::frame(opcode, payload).bytes(from)
 }

@@ -516,13 +516,10 @@ fn it_serves_also_where_nobody_hears_where() {
     let socket = path.join("socket");
     let mut command = shell("exec \"$0\" serve --unix \"$1\" >&-");
     let program = Running::start(command.arg(&socket).stdin(Stdio::null()));
-    while !socket.exists() {
-        thread::sleep(Duration::from_millis(10));
-    }
-    // It may be there before it is listened on.
-    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-        thread::sleep(Duration::from_millis(10));
-    }
+    // The socket may be there before it is listened on.
+    anyloop_testkit::wait::eventually("it listens", || {
+        std::os::unix::net::UnixStream::connect(&socket).is_ok()
+    });
     Peer::unix(&socket).close(1000);
     program.signal(Signal::TERM);
     assert_eq!(program.end().code(), Some(0));
