@@ -20,6 +20,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod cold;
 pub mod endpoint;
 pub mod event_loop;
 mod log;

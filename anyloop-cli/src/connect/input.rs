@@ -84,7 +84,7 @@ impl Input {
                     "line {number} of standard input is longer than {longest} bytes (--max-message)"
                 ));
             }
-            let text = str::from_utf8(&line)
+            let text = std::str::from_utf8(&line)
                 .map_err(|_| format!("line {number} of standard input is not UTF-8"))?;
             self.send(handle, text);
             printer.prompt();

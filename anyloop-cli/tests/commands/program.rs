@@ -43,7 +43,7 @@ impl Ended {
 
     /// The lines of its output.
     pub(crate) fn lines(&self) -> Vec<&str> {
-        str::from_utf8(&self.stdout).expect("it prints UTF-8").lines().collect()
+        std::str::from_utf8(&self.stdout).expect("it prints UTF-8").lines().collect()
     }
 
     /// It ended with this status, and has said one line, with these words in it.

@@ -65,7 +65,7 @@ impl Screen {
             match self.terminal.read(&mut bytes) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(n @ 1..) => {
-                    let text = str::from_utf8(&bytes[..n]).expect("it is ASCII");
+                    let text = std::str::from_utf8(&bytes[..n]).expect("it is ASCII");
                     text.chars().for_each(|c| self.show(c));
                 }
                 _ => panic!("not {rows:?}, but {:?}", self.text()),

@@ -82,9 +82,10 @@ impl Deadlines {
         due: &mut Vec<u32>,
     ) {
         self.wheel.expire(slots, now, due);
-        while let Some(&Reverse(entry @ (deadline, index))) = self.heap.peek()
-            && deadline <= now
-        {
+        while let Some(&Reverse(entry @ (deadline, index))) = self.heap.peek() {
+            if deadline > now {
+                break;
+            }
             self.heap.pop();
             if is_valid(slots, entry) {
                 *slots.links(index) = Links::default();
@@ -114,9 +115,7 @@ impl Deadlines {
 
     /// Removes stale entries from the top of the heap.
     fn drop_stale(&mut self, slots: &mut impl LinkedSlots) {
-        while let Some(&Reverse(entry)) = self.heap.peek()
-            && !is_valid(slots, entry)
-        {
+        while self.heap.peek().is_some_and(|Reverse(entry)| !is_valid(slots, *entry)) {
             self.heap.pop();
         }
     }

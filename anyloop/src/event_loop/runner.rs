@@ -1,7 +1,6 @@
 //! A thread inside a run call.
 
 use std::any::Any;
-use std::hint::cold_path;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
@@ -21,6 +20,7 @@ use super::socket::SocketTransport;
 use super::source::{Buffers, FastPath, Next, ReadBuffer, Source, Turn, Visit};
 use super::timers::Aborted;
 use super::wakeup::Remaining;
+use crate::cold::cold_path;
 use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, WriteGuard};
 use crate::sync::TryMutexGuard;

@@ -1,6 +1,5 @@
 //! The stream sockets of the operating system.
 
-use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -13,6 +12,7 @@ use socket2::SockRef;
 use super::events::{Events, Token};
 use super::reactor::Registry;
 use super::source::Visit;
+use crate::cold::cold_path;
 use crate::stream::{Peer, Transport};
 
 /// A stream socket, or none any more.

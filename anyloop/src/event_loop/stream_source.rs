@@ -1,7 +1,6 @@
 //! A stream in the loop: a socket, and the driver of what is spoken over it.
 
 use std::any::Any;
-use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::ops::Range;
 
@@ -11,6 +10,7 @@ use super::events::Events;
 use super::socket::{Socket, SocketTransport};
 use super::source::{Buffers, FastPath, Next, Source, Turn};
 use super::types::Types;
+use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
 /// A turn reads about this many bytes at most; then the others have theirs.

@@ -62,9 +62,8 @@ impl<F: HandlerFactory> Acceptor<F> {
     /// Accepts a connection and sets its options; `None` if the listener is closed.
     fn accept(&mut self) -> Option<io::Result<(Socket, Peer)>> {
         let accepted = self.listener.accept()?;
-        if let (Err(error), Nodelay::SetUntilDrained(_)) = (&accepted, self.nodelay)
-            && error.kind() == ErrorKind::WouldBlock
-        {
+        let drained = accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if drained && matches!(self.nodelay, Nodelay::SetUntilDrained(_)) {
             self.nodelay = Nodelay::Inherited;
         }
         Some(accepted.and_then(|(socket, peer)| {

@@ -104,10 +104,10 @@ impl Resolver {
         let completion = Arc::new(Completion(Mutex::new(Some(callback))));
         let host = without_brackets(host).to_owned();
         let job = Job { host, port, completion: Arc::clone(&completion) };
-        if let Err(error) = self.0.submit(job)
-            && let Some(callback) = completion.take()
-        {
-            callback(Err(error));
+        if let Err(error) = self.0.submit(job) {
+            if let Some(callback) = completion.take() {
+                callback(Err(error));
+            }
         }
         Lookup { completion, pool: Arc::downgrade(&self.0) }
     }

@@ -1,7 +1,6 @@
 //! What a handler may do.
 
 use std::error::Error;
-use std::hint::cold_path;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::handler::Handler;
 use super::limits::Overflow;
 use super::state::{HandshakeInfo, SessionState};
 use super::timers::TimerId;
+use crate::cold::cold_path;
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The reason of a Close for a peer that reads too slowly.
@@ -81,10 +81,10 @@ impl<H: Handler> Context<'_, H> {
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<Sent, SendError> {
         let message = message.into();
-        if self.out.waiting() > 0
-            && let Some(dropped) = self.check_room(message.as_bytes().len())?
-        {
-            return Ok(dropped);
+        if self.out.waiting() > 0 {
+            if let Some(dropped) = self.check_room(message.as_bytes().len())? {
+                return Ok(dropped);
+            }
         }
         match &mut self.sender {
             Some(sender) => sender.send(message, &mut self.out)?,
@@ -115,10 +115,10 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// As [`send`](Self::send).
     pub fn send_prepared(&mut self, message: &Prepared) -> Result<Sent, SendError> {
-        if self.out.waiting() > 0
-            && let Some(dropped) = self.check_room(message.message().as_bytes().len())?
-        {
-            return Ok(dropped);
+        if self.out.waiting() > 0 {
+            if let Some(dropped) = self.check_room(message.message().as_bytes().len())? {
+                return Ok(dropped);
+            }
         }
         match &mut self.sender {
             Some(sender) => sender.send_prepared(message, &mut self.out)?,

@@ -312,9 +312,10 @@ impl<H: Handler> Registry<H> {
     }
 
     fn wake(&self, keys: Vec<Key>) {
-        if !keys.is_empty()
-            && let Some(wakes) = self.wakes.get()
-        {
+        if keys.is_empty() {
+            return;
+        }
+        if let Some(wakes) = self.wakes.get() {
             wakes.wake(keys);
         }
     }

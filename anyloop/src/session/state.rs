@@ -1,7 +1,6 @@
 //! What a session has beside its protocol and its handler.
 
 use std::error::Error;
-use std::hint::cold_path;
 use std::sync::Arc;
 
 use anyloop_proto::handshake::http::Response;
@@ -14,6 +13,7 @@ use super::limits::BacklogLimits;
 use super::registry::Registry;
 use super::shared::Shared;
 use super::timers::Timers;
+use crate::cold::cold_path;
 use crate::stream::Peer;
 
 /// What all sessions of an endpoint look up.
@@ -233,13 +233,15 @@ impl<H: Handler> SessionState<H> {
 
     /// Has it, if another thread has made it: then there may be commands.
     pub(super) fn adopt_shared(&mut self, waiting: usize, state: State) -> bool {
-        if self.present_shared().is_none()
-            && let Some(shared) = self.endpoint.registry.present_shared(self.index)
-        {
-            shared.publish(waiting, state);
-            self.rare().shared = Some(shared);
+        if self.present_shared().is_some() {
+            return true;
         }
-        self.present_shared().is_some()
+        let Some(shared) = self.endpoint.registry.present_shared(self.index) else {
+            return false;
+        };
+        shared.publish(waiting, state);
+        self.rare().shared = Some(shared);
+        true
     }
 
     /// Tells the handles and the registry what has changed.

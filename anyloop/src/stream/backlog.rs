@@ -150,9 +150,7 @@ impl Backlog {
                 break;
             }
         }
-        while let Some((at, _)) = self.completions.front()
-            && *at <= self.written
-        {
+        while self.completions.front().is_some_and(|(at, _)| *at <= self.written) {
             if let Some((_, completion)) = self.completions.pop_front() {
                 completion(Ok(()));
             }
@@ -163,9 +161,10 @@ impl Backlog {
         self.len -= taken;
         self.written += taken as u64;
         self.gone += taken;
-        while let Some(first) = self.chunks.front().map(|chunk| chunk.bytes().len())
-            && self.gone >= first
-        {
+        while let Some(first) = self.chunks.front().map(|chunk| chunk.bytes().len()) {
+            if self.gone < first {
+                break;
+            }
             self.gone -= first;
             self.chunks.pop_front();
         }

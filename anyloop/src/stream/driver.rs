@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::hint::cold_path;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use anyloop_proto::{Input, Instant, Shutdown, TransportError};
@@ -13,6 +12,7 @@ use super::protocol::{StreamProtocol, Wants};
 use super::queued::{End, Queued};
 use super::transport::Transport;
 use super::write_buffer::{WriteBuffer, WriteGuard};
+use crate::cold::cold_path;
 
 /// Runs the protocol of one connection over a [`Transport`], which is passed to each call: writes the
 /// output, keeps what the transport does not take, and ends the stream when it is time to.

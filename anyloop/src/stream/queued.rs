@@ -49,7 +49,7 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.cursor >= self.bytes.len()
     }
 
@@ -59,7 +59,7 @@ impl Unread {
     }
 
     #[cfg(test)]
-    pub(super) const fn position(&self) -> (*const u8, usize) {
+    pub(super) fn position(&self) -> (*const u8, usize) {
         (self.bytes.as_ptr(), self.cursor)
     }
 

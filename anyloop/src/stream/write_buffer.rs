@@ -1,6 +1,5 @@
 //! The way out of a connection during one call.
 
-use std::hint::cold_path;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 use super::backlog::{Backlog, Completion};
 use super::queued::Queued;
 use super::transport::{Peer, Transport};
+use crate::cold::cold_path;
 
 /// The cork is written when it holds this many bytes, or when the call is over.
 const CORK_LIMIT: usize = 64 * 1024;
@@ -57,14 +57,14 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
 
     /// Whether all output is in the cork, and nobody waits for its completion.
     #[inline]
-    pub(crate) const fn is_simple(&self) -> bool {
+    pub(crate) fn is_simple(&self) -> bool {
         self.queued.is_none() && self.cork.completions.is_empty()
     }
 
     /// The output, if the [output is simple](Self::is_simple).
     #[inline]
-    pub(crate) const fn corked(&self) -> &[u8] {
-        self.cork.bytes.as_slice()
+    pub(crate) fn corked(&self) -> &[u8] {
+        &self.cork.bytes
     }
 
     /// [`corked`](Self::corked) was written whole.

@@ -425,8 +425,10 @@ fn a_panic_comes_out_of_one_run_call_and_costs_one_connection() {
             eventually("the end of a run call", || {
                 crowd.runners.iter().any(JoinHandle::is_finished)
             });
-            let ended = crowd.runners.extract_if(.., |it| it.is_finished());
-            let ended: Vec<_> = ended.map(|it| it.join().unwrap_err()).collect();
+            let (ended, running): (Vec<_>, _) =
+                crowd.runners.drain(..).partition(JoinHandle::is_finished);
+            crowd.runners = running;
+            let ended: Vec<_> = ended.into_iter().map(|it| it.join().unwrap_err()).collect();
             assert_eq!(ended.len(), 1);
             assert_eq!(ended[0].downcast_ref(), Some(&"in a handler"));
             // The others go on, with the threads that are left.
@@ -510,7 +512,7 @@ impl Taken {
     #[track_caller]
     fn take(&mut self, frame: &Frame) {
         assert_eq!(frame.opcode, 1);
-        let message = str::from_utf8(&frame.payload).unwrap();
+        let message = std::str::from_utf8(&frame.payload).unwrap();
         let (thread, number) = message.trim_end().split_once(':').unwrap();
         let (thread, number): (usize, usize) = (thread.parse().unwrap(), number.parse().unwrap());
         assert!(number >= self.next[thread], "{thread}:{number}, not {}", self.next[thread]);

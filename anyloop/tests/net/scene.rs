@@ -131,10 +131,8 @@ where
 {
     fn drop(&mut self) {
         self.server.stop().unwrap();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !thread::panicking()
-        {
+        let panicked = self.thread.take().is_some_and(|thread| thread.join().is_err());
+        if panicked && !thread::panicking() {
             panic!("the server panicked");
         }
     }

@@ -150,10 +150,10 @@ impl Crowd {
                 let uri = fleeting::uri(address, dice.roll(2) == 0);
                 put(&self.connections, self.client.connect(uri.as_str()).unwrap());
                 let is_full = || self.connections.lock().is_ok_and(|all| all.len() > MOST);
-                if is_full()
-                    && let Some(one) = take(&self.connections, dice)
-                {
-                    let _ = one.close(CloseCode::NORMAL, "too many"); // it may be over
+                if is_full() {
+                    if let Some(one) = take(&self.connections, dice) {
+                        let _ = one.close(CloseCode::NORMAL, "too many"); // it may be over
+                    }
                 }
             }
             2 => fleeting::call_and_hang_up(address, REQUEST.as_bytes(), dice.roll(2) == 0),

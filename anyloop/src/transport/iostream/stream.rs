@@ -132,9 +132,7 @@ impl Transport for Stream {
 impl Output {
     /// Tries again to flush what could not be flushed. If that fails, so will the next write.
     fn flush(&mut self) {
-        if let Self::Writer { writer, unflushed } = self
-            && *unflushed
-        {
+        if let Self::Writer { writer, unflushed: unflushed @ true } = self {
             *unflushed = matches!(flush(&mut **writer), Ok(false));
         }
     }
