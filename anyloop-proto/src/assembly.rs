@@ -18,7 +18,7 @@ pub(crate) struct Assembly {
     /// How many of the used bytes were received in place and are still as they came off the wire.
     raw: usize,
     /// How much room is lent out now.
-    lent: usize,
+    offered: usize,
     control: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ impl Assembly {
 
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         if self.used == 0 {
-            self.start = best_start(&self.buffer);
+            self.start = start_offset(&self.buffer);
             if self.buffer.len() < self.start {
                 self.buffer.resize(self.start, 0);
             }
@@ -75,7 +75,7 @@ impl Assembly {
     /// Room for up to `most` bytes more of the message: all that is there already, or as much as
     /// has arrived so far, so that memory is never taken on a peer's word alone. `last` says that
     /// nothing comes after them.
-    pub(crate) fn room(&mut self, most: usize, last: bool) -> &mut [u8] {
+    pub(crate) fn receive_buffer(&mut self, most: usize, last: bool) -> &mut [u8] {
         let there = self.capacity() - self.used;
         let size = there.max(self.used).min(most);
         let used = self.used + size;
@@ -88,7 +88,7 @@ impl Assembly {
         if self.buffer.len() < end {
             self.buffer.resize(end, 0);
         }
-        self.lent = size;
+        self.offered = size;
         let start = self.end();
         &mut self.buffer[start..end]
     }
@@ -105,9 +105,9 @@ impl Assembly {
             self.buffer.reserve_exact(self.start + size - self.buffer.len());
             return;
         }
-        self.buffer.reserve_exact(size.saturating_add(SLACK) - self.buffer.len());
+        self.buffer.reserve_exact(size.saturating_add(PADDING) - self.buffer.len());
         let message = self.start..self.end();
-        self.start = best_start(&self.buffer);
+        self.start = start_offset(&self.buffer);
         if self.start != message.start {
             let end = self.end();
             if self.buffer.len() < end {
@@ -121,7 +121,7 @@ impl Assembly {
     /// Says that the first `n` bytes of the [`room`](Self::room) lent were filled, as they came off
     /// the wire, and ends the loan.
     pub(crate) fn filled(&mut self, n: usize) {
-        let n = n.min(mem::take(&mut self.lent));
+        let n = n.min(mem::take(&mut self.offered));
         self.used += n;
         self.raw += n;
     }
@@ -132,7 +132,7 @@ impl Assembly {
 
     /// The bytes that are still as they came off the wire, which they are from now on no more.
     pub(crate) fn take_raw(&mut self) -> &mut [u8] {
-        self.lent = 0;
+        self.offered = 0;
         let raw = mem::take(&mut self.raw);
         let end = self.end();
         &mut self.buffer[end - raw..end]
@@ -170,9 +170,9 @@ impl Assembly {
 pub struct BufferPool {
     /// Without their buffers, which are kept apart: what has to be known of a message is the same
     /// for a few bytes as for many.
-    partials: Pile<Box<Partial>>,
-    small: Pile<Vec<u8>>,
-    large: Pile<Vec<u8>>,
+    partials: FreeList<Box<Partial>>,
+    small: FreeList<Vec<u8>>,
+    large: FreeList<Vec<u8>>,
     held: usize,
     most: usize,
 }
@@ -183,7 +183,7 @@ const LARGE: usize = 64 * 1024;
 const PAGE: usize = 4096;
 
 /// A large buffer has so many bytes beyond those of its message.
-const SLACK: usize = 256;
+const PADDING: usize = 256;
 
 /// Where in a buffer a message begins: in a large one not near the beginning of a page.
 ///
@@ -191,27 +191,33 @@ const SLACK: usize = 256;
 /// message is copied behind a header of some bytes. Where such a copy goes to an address that is 1 to 15
 /// bytes further into its page than the one that it comes from, it takes some processors four times as
 /// long (`rep movsb` on AMD's Zen 4).
-fn best_start(buffer: &Vec<u8>) -> usize {
+fn start_offset(buffer: &Vec<u8>) -> usize {
     match buffer.capacity() {
         ..=LARGE => 0,
-        _ => start_at(buffer.as_ptr().addr()),
+        _ => start_offset_at(buffer.as_ptr().addr()),
     }
 }
 
 /// The same for one at this address.
-const fn start_at(address: usize) -> usize {
-    SLACK.saturating_sub(address % PAGE)
+const fn start_offset_at(address: usize) -> usize {
+    PADDING.saturating_sub(address % PAGE)
 }
 
 /// A large buffer is lent only where this part of it has arrived already: a peer that begins messages
 /// and never ends them must not keep what others have filled.
-const PART_ARRIVED: usize = 32;
+const ARRIVED_FRACTION: usize = 32;
 
 impl BufferPool {
     /// A pool that keeps at most `most` bytes.
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { partials: Pile::new(), small: Pile::new(), large: Pile::new(), held: 0, most }
+        Self {
+            partials: FreeList::new(),
+            small: FreeList::new(),
+            large: FreeList::new(),
+            held: 0,
+            most,
+        }
     }
 
     /// Bytes that are kept now.
@@ -223,13 +229,14 @@ impl BufferPool {
     /// A box for a message, or a frame, that does not arrive whole.
     pub(crate) fn get(&mut self) -> Box<Partial> {
         let Some(partial) = self.partials.pop() else { return Box::default() };
-        self.held -= weight(&partial);
+        self.held -= heap_size(&partial);
         partial
     }
 
     /// A buffer for a message of which `arrived` bytes are here.
     fn get_buffer(&mut self, arrived: usize) -> Vec<u8> {
-        let fits = |buffer: &mut Vec<u8>| buffer.capacity() <= arrived.saturating_mul(PART_ARRIVED);
+        let fits =
+            |buffer: &mut Vec<u8>| buffer.capacity() <= arrived.saturating_mul(ARRIVED_FRACTION);
         let buffer = self.large.pop_if(fits).or_else(|| self.small.pop()).unwrap_or_default();
         self.held -= buffer.capacity();
         buffer
@@ -241,7 +248,7 @@ impl BufferPool {
         control.clear();
         *partial = Partial::default();
         partial.assembly.control = control;
-        let (size, buffer_size) = (weight(&partial), buffer.capacity());
+        let (size, buffer_size) = (heap_size(&partial), buffer.capacity());
         if self.held + size <= self.most {
             self.held += size;
             self.partials.push(partial);
@@ -267,22 +274,22 @@ impl BufferPool {
     /// assert_eq!(pool.held(), 0);
     /// ```
     pub fn trim(&mut self) {
-        self.held -= self.partials.trim(weight);
+        self.held -= self.partials.trim(heap_size);
         self.held -= self.small.trim(Vec::capacity);
         self.held -= self.large.trim(Vec::capacity);
     }
 }
 
 /// What is free, the last to come uppermost. What lies below is not touched while there is enough.
-struct Pile<T> {
+struct FreeList<T> {
     items: Vec<T>,
     /// So many, the lowest, were not touched since the pile was trimmed.
-    untouched: usize,
+    unused: usize,
 }
 
-impl<T> Pile<T> {
+impl<T> FreeList<T> {
     const fn new() -> Self {
-        Self { items: Vec::new(), untouched: 0 }
+        Self { items: Vec::new(), unused: 0 }
     }
 
     fn push(&mut self, item: T) {
@@ -296,14 +303,14 @@ impl<T> Pile<T> {
     fn pop_if(&mut self, predicate: impl FnOnce(&mut T) -> bool) -> Option<T> {
         let matches = self.items.last_mut().is_some_and(predicate);
         let item = if matches { self.items.pop() } else { None };
-        self.untouched = self.untouched.min(self.items.len());
+        self.unused = self.unused.min(self.items.len());
         item
     }
 
     /// Lets go of what was not touched, and returns how much that is.
-    fn trim(&mut self, weight: impl Fn(&T) -> usize) -> usize {
-        let freed = self.items.drain(..self.untouched).map(|item| weight(&item)).sum();
-        self.untouched = self.items.len();
+    fn trim(&mut self, heap_size: impl Fn(&T) -> usize) -> usize {
+        let freed = self.items.drain(..self.unused).map(|item| heap_size(&item)).sum();
+        self.unused = self.items.len();
         self.items.shrink_to(2 * self.items.len());
         freed
     }
@@ -311,7 +318,7 @@ impl<T> Pile<T> {
 
 /// Bytes of heap that an empty one holds: a buffer for its control frame stays with it.
 #[expect(clippy::borrowed_box, reason = "as they lie in their pile")]
-fn weight(partial: &Box<Partial>) -> usize {
+fn heap_size(partial: &Box<Partial>) -> usize {
     size_of::<Partial>() + partial.assembly.control.capacity()
 }
 
@@ -337,8 +344,8 @@ mod tests {
         assembly.append(&[7; 100]);
         let capacity = assembly.buffer.capacity();
         let most = (capacity - 100).max(100);
-        assert_eq!(assembly.room(usize::MAX, false).len(), most);
-        assert_eq!(assembly.room(10, false).len(), 10);
+        assert_eq!(assembly.receive_buffer(usize::MAX, false).len(), most);
+        assert_eq!(assembly.receive_buffer(10, false).len(), 10);
         assembly.filled(10);
         assert_eq!(assembly.take_raw().len(), 10);
         assert_eq!(assembly.take_raw().len(), 0);
@@ -423,14 +430,14 @@ mod tests {
     #[test]
     fn a_large_message_does_not_begin_near_the_beginning_of_a_page() {
         for address in 0..2 * PAGE {
-            assert!(start_at(address) <= SLACK, "at {address}");
-            assert!((address + start_at(address)) % PAGE >= SLACK, "at {address}");
+            assert!(start_offset_at(address) <= PADDING, "at {address}");
+            assert!((address + start_offset_at(address)) % PAGE >= PADDING, "at {address}");
         }
         let mut assembly =
             Assembly { buffer: near_the_beginning_of_a_page(), ..Assembly::default() };
         assembly.append(&[7; 100]);
         assert!(assembly.start > 0);
-        assert_eq!(offset(&assembly), SLACK);
+        assert_eq!(offset(&assembly), PADDING);
         // It may be decoded into the same memory later, where it begins at the very beginning.
         assembly.clear_message();
         assembly.append_with(|text| text.extend_from_slice(b"decoded"));
@@ -448,12 +455,12 @@ mod tests {
         let mut whole: Vec<u8> = Vec::new();
         while whole.len() < 1 << 20 {
             // Where it lies now it would not begin by itself.
-            let buffer = [&[0; SLACK - 1], assembly.message()].concat();
-            (assembly.buffer, assembly.start) = (buffer, SLACK - 1);
+            let buffer = [&[0; PADDING - 1], assembly.message()].concat();
+            (assembly.buffer, assembly.start) = (buffer, PADDING - 1);
             let bytes = part(whole.len(), whole.len() / 3 + 1000);
             assembly.append(&bytes);
             whole.extend(bytes);
-            let room = assembly.room(usize::MAX, false);
+            let room = assembly.receive_buffer(usize::MAX, false);
             let bytes = part(whole.len(), room.len() - 5);
             room[..bytes.len()].copy_from_slice(&bytes);
             assembly.filled(bytes.len());
@@ -461,8 +468,8 @@ mod tests {
             whole.extend(bytes);
             assert!(assembly.message() == whole, "after {} bytes", whole.len());
             if assembly.capacity() > LARGE {
-                assert!(offset(&assembly) >= SLACK);
-                assert_ne!(assembly.start, SLACK - 1);
+                assert!(offset(&assembly) >= PADDING);
+                assert_ne!(assembly.start, PADDING - 1);
             }
         }
     }
@@ -477,7 +484,7 @@ mod tests {
         let mut others = Vec::new();
         for i in 0..10_000 {
             let buffer = Vec::<u8>::with_capacity(LARGE + 1 + 112 * (i % 37));
-            if start_at(buffer.as_ptr().addr()) > 0 {
+            if start_offset_at(buffer.as_ptr().addr()) > 0 {
                 return buffer;
             }
             others.push(buffer);

@@ -57,18 +57,18 @@ pub struct WebSocket {
     phase: Phase,
     /// Bytes that the machine has not taken yet.
     input: Vec<u8>,
-    output: Queue,
+    output: OutputBuffer,
     events: VecDeque<Event>,
 }
 
 /// The output, which knows whether what was taken from it earlier still waits for the peer.
 #[derive(Debug, Default)]
-struct Queue {
+struct OutputBuffer {
     bytes: Vec<u8>,
     blocked: bool,
 }
 
-impl Output for Queue {
+impl Output for OutputBuffer {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -149,7 +149,10 @@ impl WebSocket {
     /// The server's end of a byte stream that begins at `now`.
     #[must_use]
     pub fn server(options: Arc<ServerOptions>, now: Instant) -> Self {
-        Self::new(Phase::Server(Box::new(ServerHandshake::new(options, now))), Queue::default())
+        Self::new(
+            Phase::Server(Box::new(ServerHandshake::new(options, now))),
+            OutputBuffer::default(),
+        )
     }
 
     /// The client's end of a byte stream to `target`. The request is the first output.
@@ -162,12 +165,12 @@ impl WebSocket {
         options: Arc<ClientOptions>,
         now: Instant,
     ) -> Result<Self, RequestError> {
-        let mut output = Queue::default();
+        let mut output = OutputBuffer::default();
         let handshake = ClientHandshake::new(target, options, now, &mut output)?;
         Ok(Self::new(Phase::Client(Box::new(handshake)), output))
     }
 
-    fn new(phase: Phase, output: Queue) -> Self {
+    fn new(phase: Phase, output: OutputBuffer) -> Self {
         Self { phase, input: Vec::new(), output, events: VecDeque::new() }
     }
 

@@ -11,58 +11,58 @@ use crate::utf8::Utf8;
 const FRAGMENT_CHARGE: u64 = 16;
 
 /// The number of fragments that is always allowed, whatever the size limit.
-const FRAGMENTS_AT_LEAST: u64 = 1 << 16;
+const MIN_FRAGMENT_LIMIT: u64 = 1 << 16;
 
 /// From this much outstanding payload on, in bytes, memory is lent to receive it into.
-const LEND_AT_LEAST: usize = 4096;
+const MIN_DIRECT_READ: usize = 4096;
 
 /// All that a receiver knows in the middle of a message or a frame, in one box of its own, so that
 /// an idle connection does without. Control frames may stand between the parts of a message, in
 /// parts themselves.
 #[derive(Default)]
 pub(crate) struct Partial {
-    pub(crate) place: Place,
-    pub(crate) message: Option<InMessage>,
+    pub(crate) position: Position,
+    pub(crate) message: Option<MessageState>,
     pub(crate) assembly: Assembly,
     /// An event borrows the assembly until the next call.
-    pub(crate) lent: bool,
+    pub(crate) borrowed: bool,
 }
 
 impl Partial {
     /// Bytes of the payload that have not come yet.
     pub(crate) const fn outstanding(&self) -> u64 {
-        match self.place {
-            Place::Payload { remaining, .. } => {
+        match self.position {
+            Position::Payload { remaining, .. } => {
                 remaining.saturating_sub(self.assembly.raw() as u64)
             }
-            Place::Header { .. } => 0,
+            Position::Header { .. } => 0,
         }
     }
 
     /// Memory to receive the outstanding payload into, if it is large.
-    pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
-        let Place::Payload { opcode, fin, .. } = self.place else { return None };
+    pub(crate) fn receive_buffer(&mut self) -> Option<&mut [u8]> {
+        let Position::Payload { opcode, fin, .. } = self.position else { return None };
         if opcode.is_control() || self.message?.encoded {
             return None;
         }
         let outstanding = usize::try_from(self.outstanding()).unwrap_or(usize::MAX);
-        if outstanding < LEND_AT_LEAST || self.assembly.message().len() < LEND_AT_LEAST {
+        if outstanding < MIN_DIRECT_READ || self.assembly.message().len() < MIN_DIRECT_READ {
             return None;
         }
-        Some(self.assembly.room(outstanding, fin))
+        Some(self.assembly.receive_buffer(outstanding, fin))
     }
 }
 
 /// Where in the stream of frames the next byte stands.
 #[derive(Clone, Copy)]
-pub(crate) enum Place {
+pub(crate) enum Position {
     /// In a header, of which `len` bytes are known; or before it.
     Header { bytes: [u8; MAX_HEADER_SIZE], len: u8 },
     /// In a payload.
     Payload { remaining: u64, key: [u8; 4], opcode: Opcode, fin: bool },
 }
 
-impl Place {
+impl Position {
     /// Between two frames.
     pub(crate) const BETWEEN: Self = Self::Header { bytes: [0; MAX_HEADER_SIZE], len: 0 };
 
@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-impl Default for Place {
+impl Default for Position {
     fn default() -> Self {
         Self::BETWEEN
     }
@@ -90,7 +90,7 @@ impl Default for Place {
 
 /// A message that has begun and not ended.
 #[derive(Clone, Copy)]
-pub(crate) struct InMessage {
+pub(crate) struct MessageState {
     pub(crate) kind: Kind,
     pub(crate) encoded: bool,
     /// Streaming: no chunk has been lent yet.
@@ -101,7 +101,7 @@ pub(crate) struct InMessage {
     pub(crate) utf8: Utf8,
 }
 
-impl InMessage {
+impl MessageState {
     pub(crate) fn new(kind: Kind, encoded: bool) -> Self {
         Self { kind, encoded, first: true, size: 0, fragments: 0, utf8: Utf8::default() }
     }
@@ -117,7 +117,7 @@ impl InMessage {
             return Err(Cause::LengthOverflow);
         }
         let charged = u64::from(self.fragments).saturating_mul(FRAGMENT_CHARGE);
-        if charged > limit.max(FRAGMENTS_AT_LEAST * FRAGMENT_CHARGE) {
+        if charged > limit.max(MIN_FRAGMENT_LIMIT * FRAGMENT_CHARGE) {
             return Err(Cause::TooManyFragments);
         }
         Ok(())

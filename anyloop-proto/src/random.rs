@@ -71,13 +71,13 @@ pub struct OsRandom;
 const REFILL: usize = 4096;
 
 #[cfg(feature = "std")]
-struct Stock {
+struct Cache {
     bytes: [u8; REFILL],
     used: usize,
 }
 
 #[cfg(feature = "std")]
-impl Stock {
+impl Cache {
     fn take(&mut self, wanted: &mut [u8]) {
         for part in wanted.chunks_mut(REFILL) {
             if REFILL - self.used < part.len() {
@@ -85,9 +85,9 @@ impl Stock {
                     .expect("the operating system provides random bytes");
                 self.used = 0;
             }
-            let stock = &mut self.bytes[self.used..self.used + part.len()];
-            part.copy_from_slice(stock);
-            stock.fill(0); // what was handed out must not be found in memory
+            let cache = &mut self.bytes[self.used..self.used + part.len()];
+            part.copy_from_slice(cache);
+            cache.fill(0); // what was handed out must not be found in memory
             self.used += part.len();
         }
     }
@@ -100,10 +100,10 @@ impl Random for OsRandom {
         use std::cell::RefCell;
 
         std::thread_local! {
-            static STOCK: RefCell<Box<Stock>> =
-                RefCell::new(Box::new(Stock { bytes: [0; REFILL], used: REFILL }));
+            static CACHE: RefCell<Box<Cache>> =
+                RefCell::new(Box::new(Cache { bytes: [0; REFILL], used: REFILL }));
         }
-        STOCK.with_borrow_mut(|stock| stock.take(bytes));
+        CACHE.with_borrow_mut(|cache| cache.take(bytes));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ping {
     /// No ping is under way since then.
-    Quiet,
+    Idle,
     /// A ping is due but the output is blocked; since then the peer has read nothing.
     Held,
     /// A ping went out then and is not answered.
@@ -27,7 +27,7 @@ pub(super) enum Ping {
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The beginning of every keep-alive ping, before its number.
-const MARK: [u8; 2] = *b"ka";
+const PAYLOAD_PREFIX: [u8; 2] = *b"ka";
 
 impl Sender {
     /// Sends a keep-alive ping, or holds it while the output is blocked. Its time runs from when it
@@ -46,7 +46,7 @@ impl Sender {
 
     /// Input is read no more, or again: then the keep-alive begins anew.
     pub(super) fn suspend_ping(&mut self, suspended: bool, now: Instant) {
-        self.ping = if suspended { Ping::Suspended } else { Ping::Quiet };
+        self.ping = if suspended { Ping::Suspended } else { Ping::Idle };
         self.ping_since = now;
     }
 
@@ -68,7 +68,7 @@ impl Sender {
             return None;
         }
         let round_trip = now - self.ping_since;
-        (self.ping, self.ping_since) = (Ping::Quiet, now);
+        (self.ping, self.ping_since) = (Ping::Idle, now);
         Some(round_trip)
     }
 
@@ -76,7 +76,7 @@ impl Sender {
     #[inline]
     pub(super) fn waits_for_ping_only(&self) -> bool {
         self.state() == State::Open
-            && self.ping == Ping::Quiet
+            && self.ping == Ping::Idle
             && self.config.idle_timeout.is_none()
             && self.config.data_idle_timeout.is_none()
     }
@@ -84,21 +84,21 @@ impl Sender {
     /// When the next ping is due.
     #[inline]
     pub(super) fn ping_due(&self, last_frame: Instant) -> Option<Instant> {
-        let quiet = match self.ping {
-            Ping::Quiet => last_frame.max(self.ping_since),
+        let idle_since = match self.ping {
+            Ping::Idle => last_frame.max(self.ping_since),
             // Nobody waits for the pong, so the next ping is not held up by it.
             Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
             Ping::Sent | Ping::Held | Ping::Suspended => return None,
         };
-        let due = quiet + self.config.ping_interval?;
-        Some(due.max(quiet + SHORTEST_INTERVAL))
+        let due = idle_since + self.config.ping_interval?;
+        Some(due.max(idle_since + SHORTEST_INTERVAL))
     }
 
     /// When the pong is due. Data that is on its way cannot be overtaken by a pong, and shows that the
     /// peer is there as well.
     pub(super) fn pong_due(&self, last_data: Instant) -> Option<Instant> {
         match self.ping {
-            Ping::Quiet | Ping::Suspended => None,
+            Ping::Idle | Ping::Suspended => None,
             Ping::Held | Ping::Sent => {
                 Some(self.ping_since.max(last_data) + self.config.pong_timeout?)
             }
@@ -107,6 +107,6 @@ impl Sender {
 
     fn ping_payload(&self) -> [u8; 4] {
         let [high, low] = self.ping_number.to_be_bytes();
-        [MARK[0], MARK[1], high, low]
+        [PAYLOAD_PREFIX[0], PAYLOAD_PREFIX[1], high, low]
     }
 }

@@ -212,7 +212,7 @@ impl Connection {
     /// [`Cause::EndOfStream`] where the closing handshake was not done; reported once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         if matches!(self.sender.state(), State::Closed | State::Failed) {
-            self.sender.rare().closing.eof = true;
+            self.sender.cold().closing.eof = true;
             return Ok(());
         }
         self.end(Cause::EndOfStream)
@@ -262,7 +262,7 @@ impl Connection {
         self.receiver.finish();
         self.sender.set_state(State::Ended);
         let failure = self.receiver.failure(Cause::OutputLost, state);
-        match &mut self.sender.rare().closing.failure {
+        match &mut self.sender.cold().closing.failure {
             Some(_) => Ok(()),
             none => Err(*none.insert(failure)),
         }
@@ -377,7 +377,7 @@ impl Connection {
                     // Only a connection that is open can be idle, so the Close goes out.
                     let _ = self.sender.close(code, cause.reason(), now, out);
                 }
-                self.sender.rare().closing.failure.get_or_insert(failure);
+                self.sender.cold().closing.failure.get_or_insert(failure);
             }
             _ => self.sender.keepalive_ping(now, out),
         }
@@ -468,7 +468,7 @@ impl Connection {
             State::Closed | State::Failed | State::Ended => Ok(()),
             State::Connecting | State::Open | State::CloseSent => {
                 let failure = self.receiver.failure(cause, state);
-                self.sender.rare().closing.failure.get_or_insert(failure);
+                self.sender.cold().closing.failure.get_or_insert(failure);
                 Err(failure)
             }
         }

@@ -10,11 +10,13 @@ use crate::cold::cold_path;
 use crate::config::Role;
 use crate::error::{Cause, ExtensionError, Failure, State};
 use crate::extension::Part;
-use crate::frame::{FrameHeader, Head, Limits, MAX_HEADER_SIZE, Opcode, Rsv, mask, mask_small};
+use crate::frame::{
+    FrameHeader, Head, HeaderRules, MAX_HEADER_SIZE, Opcode, Rsv, mask, mask_small,
+};
 use crate::input::Input;
 use crate::message::{Chunk, Event, Kind, Message, Text};
 use crate::output::Output;
-use crate::partial::{InMessage, Partial, Place, check_text};
+use crate::partial::{MessageState, Partial, Position, check_text};
 use crate::time::Instant;
 use crate::utf8::Utf8;
 
@@ -54,26 +56,26 @@ pub struct Receiver {
     bytes: u64,
     /// What has arrived in part; `None` between two messages, where they arrive whole.
     partial: Option<Box<Partial>>,
-    step: Step,
+    path: Path,
     streaming: bool,
 }
 
 /// Which way the next bytes go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum Path {
     /// Between two messages, with nothing kept: the next frame may go the short way.
-    Fresh,
+    Fast,
     /// The general way.
-    Busy,
+    General,
     /// Nothing more is received.
-    Finished,
+    Closed,
 }
 
-/// What was found, before it is lent: where it lies, so that nothing is borrowed while looking.
-enum Found<'b> {
-    Nothing,
-    Whole(Kind, &'b [u8]),
-    Gathered(Kind),
+/// What was event, before it is lent: where it lies, so that nothing is borrowed while looking.
+enum RawEvent<'b> {
+    None,
+    InPlace(Kind, &'b [u8]),
+    Assembled(Kind),
     Chunk { kind: Kind, payload: Option<&'b [u8]>, first: bool, last: bool },
     Control(Opcode, Option<&'b [u8]>),
 }
@@ -86,7 +88,7 @@ impl Receiver {
             messages: 0,
             bytes: 0,
             partial: None,
-            step: if streaming { Step::Busy } else { Step::Fresh },
+            path: if streaming { Path::General } else { Path::Fast },
             streaming,
         }
     }
@@ -111,21 +113,21 @@ impl Receiver {
         now: Instant,
         out: &mut O,
     ) -> Result<Option<Event<'e>>, Failure> {
-        if !matches!(self.step, Step::Fresh) {
+        if !matches!(self.path, Path::Fast) {
             cold_path();
-            self.settle(input);
+            self.release_event(input);
         }
         if let Some(message) = self.next_message(sender, input, now, out)? {
             return Ok(Some(Event::Message(message)));
         }
-        if matches!(self.step, Step::Fresh) && input.is_empty() {
+        if matches!(self.path, Path::Fast) && input.is_empty() {
             return Ok(None);
         }
         cold_path();
         // What the other ways find is lent from here, so that an event of the short way need not lie
         // in memory: that is worth a tenth of a small message.
-        match self.next_any(sender, input, now, out) {
-            Ok((found, round_trip)) => Ok(self.lend(found, round_trip)),
+        match self.next_general(sender, input, now, out) {
+            Ok((event, round_trip)) => Ok(self.to_event(event, round_trip)),
             Err(failure) => Err(failure),
         }
     }
@@ -165,7 +167,7 @@ impl Receiver {
         if !self.is_idle() {
             return Ok(None);
         }
-        match self.next_whole(sender, input, now) {
+        match self.next_fast(sender, input, now) {
             None => Ok(None),
             Some((Kind::Binary, payload)) => Ok(Some(Message::Binary(payload))),
             Some((Kind::Text, payload)) => match simdutf8::basic::from_utf8(payload) {
@@ -178,7 +180,7 @@ impl Receiver {
     /// Gives memory in which the last event lay back to the pool of `input`, before the next one is asked for:
     /// for who will not do that soon. Takes no input.
     pub fn release(&mut self, input: &mut Input<'_>) {
-        self.settle(input);
+        self.release_event(input);
     }
 
     /// Whether what comes next begins a message, and nothing is kept of what came before, so that
@@ -187,13 +189,13 @@ impl Receiver {
     #[inline]
     #[must_use]
     pub const fn is_idle(&self) -> bool {
-        matches!(self.step, Step::Fresh)
+        matches!(self.path, Path::Fast)
     }
 
     /// The short way: a whole message in one frame with a length of at most 16 bits, all of it in
     /// the input. Takes nothing where anything else comes.
     #[inline(always)]
-    fn next_whole<'b>(
+    fn next_fast<'b>(
         &mut self,
         sender: &Sender,
         input: &mut Input<'b>,
@@ -250,20 +252,20 @@ impl Receiver {
 
     /// Every other way.
     #[inline(never)]
-    fn next_any<'b>(
+    fn next_general<'b>(
         &mut self,
         sender: &mut Sender,
         input: &mut Input<'b>,
         now: Instant,
         out: &mut dyn Output,
-    ) -> Result<(Found<'b>, Option<Duration>), Failure> {
-        let found = match self.find(sender, input, now) {
-            Ok(found) => found,
+    ) -> Result<(RawEvent<'b>, Option<Duration>), Failure> {
+        let event = match self.read_event(sender, input, now) {
+            Ok(event) => event,
             Err(cause) => return Err(self.fail(cause, sender, now, out)),
         };
         // The policy of control frames, while nothing is lent.
         let mut round_trip = None;
-        if let Found::Control(opcode, ref in_place) = found {
+        if let RawEvent::Control(opcode, ref in_place) = event {
             let payload = in_place.unwrap_or_else(|| self.control());
             match opcode {
                 Opcode::Ping if sender.config.auto_pong => sender.pong_or_hold(payload, out),
@@ -276,7 +278,7 @@ impl Receiver {
                 Opcode::Close => match CloseFrame::parse(payload) {
                     Ok(frame) => {
                         sender.close_received(&frame, now, out);
-                        self.step = Step::Finished;
+                        self.path = Path::Closed;
                     }
                     Err(cause) => return Err(self.fail(cause, sender, now, out)),
                 },
@@ -284,69 +286,70 @@ impl Receiver {
             }
         }
         if let Some(partial) = &mut self.partial {
-            partial.lent = !matches!(found, Found::Nothing);
+            partial.borrowed = !matches!(event, RawEvent::None);
         }
-        Ok((found, round_trip))
+        Ok((event, round_trip))
     }
 
     /// Ends the loan of the last event and what was kept only for it, and opens the short way again
     /// where nothing is left. (An event that went the short way leaves nothing.)
     #[inline(never)]
-    fn settle(&mut self, input: &mut Input<'_>) {
+    fn release_event(&mut self, input: &mut Input<'_>) {
         if let Some(partial) = self.partial.as_deref_mut() {
-            if partial.lent {
-                partial.lent = false;
+            if partial.borrowed {
+                partial.borrowed = false;
                 partial.assembly.clear_control();
                 if self.streaming || partial.message.is_none() {
                     partial.assembly.clear_message();
                 }
             }
-            let between =
-                partial.message.is_none() && matches!(partial.place, Place::Header { len: 0, .. });
-            if !between && self.step != Step::Finished {
+            let between = partial.message.is_none()
+                && matches!(partial.position, Position::Header { len: 0, .. });
+            if !between && self.path != Path::Closed {
                 return;
             }
             if let (Some(partial), Some(pool)) = (self.partial.take(), input.pool()) {
                 pool.put(partial);
             }
         }
-        if self.step == Step::Busy && !self.streaming {
-            self.step = Step::Fresh;
+        if self.path == Path::General && !self.streaming {
+            self.path = Path::Fast;
         }
     }
 
-    fn find<'b>(
+    fn read_event<'b>(
         &mut self,
         sender: &mut Sender,
         input: &mut Input<'b>,
         now: Instant,
-    ) -> Result<Found<'b>, Cause> {
-        if self.step == Step::Finished {
-            return Ok(Found::Nothing);
+    ) -> Result<RawEvent<'b>, Cause> {
+        if self.path == Path::Closed {
+            return Ok(RawEvent::None);
         }
-        if let Some(found) = self.absorb_filled(sender, now)? {
-            return Ok(found);
+        if let Some(event) = self.absorb_filled(sender, now)? {
+            return Ok(event);
         }
         loop {
-            let place = self.partial.as_deref().map(|partial| partial.place);
-            let found = if let Some(Place::Payload { remaining, key, opcode, fin }) = place {
+            let position = self.partial.as_deref().map(|partial| partial.position);
+            let event = if let Some(Position::Payload { remaining, key, opcode, fin }) = position {
                 if input.is_empty() && remaining > 0 {
-                    return Ok(Found::Nothing);
+                    return Ok(RawEvent::None);
                 }
                 let bytes = take_unmasked(input, remaining, key, sender.role);
                 let rest = remaining - bytes.len() as u64;
-                self.partial(input).place = Place::payload(rest, key, bytes.len(), opcode, fin);
+                self.partial(input).position =
+                    Position::payload(rest, key, bytes.len(), opcode, fin);
                 if opcode.is_control() {
                     self.control_part(opcode, bytes, rest == 0)
                 } else {
                     self.data_part(bytes, rest == 0 && fin, sender, input, now)?
                 }
             } else {
-                let Some(header) = self.header(sender, input)? else { return Ok(Found::Nothing) };
+                let Some(header) = self.header(sender, input)? else { return Ok(RawEvent::None) };
                 self.begin_frame(header, sender, input, now)?
             };
-            if let Some(found) = found {
-                return Ok(found);
+            if let Some(event) = event {
+                return Ok(event);
             }
         }
     }
@@ -358,17 +361,17 @@ impl Receiver {
         input: &mut Input<'_>,
     ) -> Result<Option<FrameHeader>, Cause> {
         let partial = self.partial.as_deref();
-        let limits = Limits {
+        let rules = HeaderRules {
             masked: sender.role == Role::Server,
             rsv: sender.decoding().map_or(Rsv::NONE, |decoding| decoding.decoder.claims()),
             in_message: partial.is_some_and(|partial| partial.message.is_some()),
         };
-        let (mut bytes, mut len) = match partial.map(|partial| partial.place) {
-            Some(Place::Header { bytes, len }) => (bytes, usize::from(len)),
+        let (mut bytes, mut len) = match partial.map(|partial| partial.position) {
+            Some(Position::Header { bytes, len }) => (bytes, usize::from(len)),
             _ => ([0; MAX_HEADER_SIZE], 0),
         };
         if len == 0 {
-            if let Head::Complete { header, size } = FrameHeader::decode(input.rest(), limits)? {
+            if let Head::Complete { header, size } = FrameHeader::decode(input.rest(), rules)? {
                 input.take(size);
                 return Ok(Some(header));
             }
@@ -377,13 +380,13 @@ impl Receiver {
             bytes[len] = byte;
             len += 1;
             // A header of 14 bytes is complete, so there is always room for the next.
-            if let Head::Complete { header, .. } = FrameHeader::decode(&bytes[..len], limits)? {
-                self.partial(input).place = Place::BETWEEN;
+            if let Head::Complete { header, .. } = FrameHeader::decode(&bytes[..len], rules)? {
+                self.partial(input).position = Position::BETWEEN;
                 return Ok(Some(header));
             }
         }
         if len > 0 {
-            self.partial(input).place = Place::Header { bytes, len: len as u8 };
+            self.partial(input).position = Position::Header { bytes, len: len as u8 };
         }
         Ok(None)
     }
@@ -396,7 +399,7 @@ impl Receiver {
         sender: &mut Sender,
         input: &mut Input<'b>,
         now: Instant,
-    ) -> Result<Option<Found<'b>>, Cause> {
+    ) -> Result<Option<RawEvent<'b>>, Cause> {
         let FrameHeader { opcode, fin, rsv, mask, len } = header;
         let key = mask.unwrap_or_default();
         let whole = input.len() as u64 >= len;
@@ -406,7 +409,7 @@ impl Receiver {
         if opcode.is_control() {
             if whole {
                 let payload = take_unmasked(input, len, key, sender.role);
-                return Ok(Some(Found::Control(opcode, Some(payload))));
+                return Ok(Some(RawEvent::Control(opcode, Some(payload))));
             }
         } else {
             self.last_data = now;
@@ -417,7 +420,7 @@ impl Receiver {
             }
             self.partial(input).message = Some(message);
         }
-        self.partial(input).place = Place::Payload { remaining: len, key, opcode, fin };
+        self.partial(input).position = Position::Payload { remaining: len, key, opcode, fin };
         Ok(None)
     }
 
@@ -428,16 +431,16 @@ impl Receiver {
         rsv: Rsv,
         len: u64,
         sender: &mut Sender,
-    ) -> Result<InMessage, Cause> {
+    ) -> Result<MessageState, Cause> {
         let begun = self.partial.as_deref().and_then(|partial| partial.message);
         let message = if let Some(message) = begun {
-            InMessage { fragments: message.fragments.saturating_add(1), ..message }
+            MessageState { fragments: message.fragments.saturating_add(1), ..message }
         } else {
             if let Some(decoding) = sender.decoding() {
                 (decoding.size, decoding.begun) = (0, false);
             }
             let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-            InMessage::new(kind, !rsv.is_empty())
+            MessageState::new(kind, !rsv.is_empty())
         };
         message.check_size(len, sender.config.max_message_size, self.streaming)?;
         Ok(message)
@@ -446,17 +449,17 @@ impl Receiver {
     /// A message in one frame, all of it in the input, which did not go the short way.
     fn whole_message<'b>(
         &mut self,
-        mut message: InMessage,
+        mut message: MessageState,
         payload: &'b [u8],
-    ) -> Result<Found<'b>, Cause> {
+    ) -> Result<RawEvent<'b>, Cause> {
         self.bytes += payload.len() as u64;
         message.check_part(payload, true)?;
         self.messages += 1;
         let kind = message.kind;
         Ok(if self.streaming {
-            Found::Chunk { kind, payload: Some(payload), first: true, last: true }
+            RawEvent::Chunk { kind, payload: Some(payload), first: true, last: true }
         } else {
-            Found::Whole(kind, payload)
+            RawEvent::InPlace(kind, payload)
         })
     }
 
@@ -466,13 +469,13 @@ impl Receiver {
         opcode: Opcode,
         bytes: &'b [u8],
         ends: bool,
-    ) -> Option<Found<'b>> {
+    ) -> Option<RawEvent<'b>> {
         let assembly = &mut self.partial.as_deref_mut()?.assembly;
         if ends && assembly.control().is_empty() {
-            return Some(Found::Control(opcode, Some(bytes)));
+            return Some(RawEvent::Control(opcode, Some(bytes)));
         }
         assembly.append_control(bytes);
-        ends.then_some(Found::Control(opcode, None))
+        ends.then_some(RawEvent::Control(opcode, None))
     }
 
     /// A part of a message, unmasked: the last of it, or not.
@@ -483,7 +486,7 @@ impl Receiver {
         sender: &mut Sender,
         input: &mut Input<'_>,
         now: Instant,
-    ) -> Result<Option<Found<'b>>, Cause> {
+    ) -> Result<Option<RawEvent<'b>>, Cause> {
         (self.last_frame, self.last_data) = (now, now);
         self.bytes += bytes.len() as u64;
         let Some(partial) = self.partial.as_deref_mut() else { return Ok(None) };
@@ -507,46 +510,46 @@ impl Receiver {
     }
 
     /// What a part makes of its message: nothing yet, a chunk, or the whole.
-    fn message_part<'b>(&mut self, payload: Option<&'b [u8]>, last: bool) -> Option<Found<'b>> {
+    fn message_part<'b>(&mut self, payload: Option<&'b [u8]>, last: bool) -> Option<RawEvent<'b>> {
         let partial = self.partial.as_deref_mut()?;
         let message = partial.message.as_mut()?;
-        let InMessage { kind, first, .. } = *message;
-        let mut lends = last;
+        let MessageState { kind, first, .. } = *message;
+        let mut emits = last;
         if self.streaming {
             let len = payload.map_or_else(|| partial.assembly.message().len(), <[u8]>::len);
-            lends |= len > 0;
-            message.first &= !lends;
+            emits |= len > 0;
+            message.first &= !emits;
         }
         if last {
             partial.message = None;
             self.messages += 1;
         }
-        if !lends {
+        if !emits {
             return None;
         }
         Some(match payload {
-            _ if self.streaming => Found::Chunk { kind, payload, first, last },
-            Some(payload) => Found::Whole(kind, payload),
-            None => Found::Gathered(kind),
+            _ if self.streaming => RawEvent::Chunk { kind, payload, first, last },
+            Some(payload) => RawEvent::InPlace(kind, payload),
+            None => RawEvent::Assembled(kind),
         })
     }
 
     #[cold]
-    fn lend<'e, 'b: 'e>(
+    fn to_event<'e, 'b: 'e>(
         &'e self,
-        found: Found<'b>,
+        event: RawEvent<'b>,
         round_trip: Option<Duration>,
     ) -> Option<Event<'e>> {
-        let gathered = || self.partial.as_deref().map_or(&[][..], |part| part.assembly.message());
-        Some(match found {
-            Found::Nothing => return None,
-            Found::Whole(kind, payload) => Event::Message(message(kind, payload)),
-            Found::Gathered(kind) => Event::Message(message(kind, gathered())),
-            Found::Chunk { kind, payload, first, last } => {
-                let payload = payload.unwrap_or_else(gathered);
+        let assembled = || self.partial.as_deref().map_or(&[][..], |part| part.assembly.message());
+        Some(match event {
+            RawEvent::None => return None,
+            RawEvent::InPlace(kind, payload) => Event::Message(message(kind, payload)),
+            RawEvent::Assembled(kind) => Event::Message(message(kind, assembled())),
+            RawEvent::Chunk { kind, payload, first, last } => {
+                let payload = payload.unwrap_or_else(assembled);
                 Event::Chunk(Chunk { kind, payload, first, last })
             }
-            Found::Control(opcode, payload) => {
+            RawEvent::Control(opcode, payload) => {
                 let payload = payload.unwrap_or_else(|| self.control());
                 match opcode {
                     Opcode::Ping => Event::Ping(payload),
@@ -582,7 +585,7 @@ impl Receiver {
 
     /// Receives nothing more.
     pub(super) fn finish(&mut self) {
-        (self.step, self.partial) = (Step::Finished, None);
+        (self.path, self.partial) = (Path::Closed, None);
     }
 
     pub(super) const fn received(&self) -> (u64, u64) {
@@ -595,8 +598,8 @@ impl Receiver {
 
     /// What has arrived in part, from now on.
     fn partial(&mut self, input: &mut Input<'_>) -> &mut Partial {
-        if self.step == Step::Fresh {
-            self.step = Step::Busy;
+        if self.path == Path::Fast {
+            self.path = Path::General;
         }
         let pooled = || input.pool().map_or_else(Box::default, BufferPool::get);
         self.partial.get_or_insert_with(pooled)
@@ -614,8 +617,8 @@ impl Receiver {
     /// outstanding of the frame. `None` says to receive as usual.
     #[inline]
     pub fn want(&mut self) -> Option<&mut [u8]> {
-        match self.step {
-            Step::Busy if !self.streaming => self.partial.as_deref_mut()?.room(),
+        match self.path {
+            Path::General if !self.streaming => self.partial.as_deref_mut()?.receive_buffer(),
             _ => None,
         }
     }
@@ -641,9 +644,11 @@ impl Receiver {
         &mut self,
         sender: &Sender,
         now: Instant,
-    ) -> Result<Option<Found<'b>>, Cause> {
+    ) -> Result<Option<RawEvent<'b>>, Cause> {
         let Some(partial) = self.partial.as_deref_mut() else { return Ok(None) };
-        let Place::Payload { remaining, key, opcode, fin } = partial.place else { return Ok(None) };
+        let Position::Payload { remaining, key, opcode, fin } = partial.position else {
+            return Ok(None);
+        };
         let Some(message) = &mut partial.message else { return Ok(None) };
         let bytes = partial.assembly.take_raw();
         if bytes.is_empty() {
@@ -656,7 +661,7 @@ impl Receiver {
         let len = bytes.len();
         let rest = remaining - len as u64;
         let last = rest == 0 && fin;
-        partial.place = Place::payload(rest, key, len, opcode, fin);
+        partial.position = Position::payload(rest, key, len, opcode, fin);
         message.check_part(bytes, last)?;
         message.size += len as u64;
         self.bytes += len as u64;
@@ -677,7 +682,7 @@ fn take_unmasked<'b>(input: &mut Input<'b>, most: u64, key: [u8; 4], role: Role)
 fn decode(
     bytes: &[u8],
     last: bool,
-    message: &mut InMessage,
+    message: &mut MessageState,
     assembly: &mut Assembly,
     sender: &mut Sender,
 ) -> Result<(), Cause> {

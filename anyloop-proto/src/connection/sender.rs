@@ -41,7 +41,7 @@ use crate::time::Instant;
 pub struct Sender {
     pub(super) config: Arc<Config>,
     /// What few connections have at any time.
-    pub(super) rare: Option<Box<Rare>>,
+    pub(super) cold: Option<Box<ColdState>>,
     // Not side by side, where the compiler would add to both as one vector, which is longer.
     messages: u64,
     pub(super) ping_since: Instant,
@@ -51,8 +51,8 @@ pub struct Sender {
     pub(super) role: Role,
     state: State,
     piece: Piece,
-    /// What the three above and `rare` come to, for the short way: see `update_plain`.
-    plain: bool,
+    /// What the three above and `rare` come to, for the short way: see `update_fast_path`.
+    fast_path: bool,
 }
 
 /// How far a message that is sent in pieces has come.
@@ -65,7 +65,7 @@ enum Piece {
 
 /// What is absent from an idle connection without extensions.
 #[derive(Default)]
-pub(super) struct Rare {
+pub(super) struct ColdState {
     encoder: Option<Box<dyn Encoder>>,
     /// The bits of the message that is sent in pieces, if it is encoded.
     encoding: Option<Rsv>,
@@ -96,14 +96,14 @@ pub(super) struct Closing {
 impl Sender {
     pub(super) fn new(role: Role, config: Arc<Config>, now: Instant) -> Self {
         Self {
-            plain: role == Role::Server,
+            fast_path: role == Role::Server,
             config,
-            rare: None,
+            cold: None,
             messages: 0,
             bytes: 0,
             ping_since: now,
             ping_number: 0,
-            ping: Ping::Quiet,
+            ping: Ping::Idle,
             role,
             state: State::Open,
             piece: Piece::None,
@@ -140,9 +140,9 @@ impl Sender {
     ) -> Result<(), SendError> {
         let message = message.into();
         let (kind, payload) = (message.kind(), message.as_bytes());
-        if !self.plain || payload.len() >= LARGE_PAYLOAD {
+        if !self.fast_path || payload.len() >= LARGE_PAYLOAD {
             cold_path();
-            return self.send_any(kind, payload, out);
+            return self.send_general(kind, payload, out);
         }
         // The unmasked message that is not large, which is most of what a busy server sends.
         self.messages += 1;
@@ -186,9 +186,9 @@ impl Sender {
     /// As [`send`](Self::send).
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         self.ready_for_message()?;
-        if let Some(rare) = self.rare.as_deref_mut() {
-            if let Some(encoder) = &mut rare.encoder {
-                rare.encoding = encoder.begin(kind, None);
+        if let Some(cold) = self.cold.as_deref_mut() {
+            if let Some(encoder) = &mut cold.encoder {
+                cold.encoding = encoder.begin(kind, None);
             }
         }
         self.set_piece(Piece::First(kind));
@@ -214,7 +214,7 @@ impl Sender {
             Piece::First(kind) => kind.opcode(),
             Piece::Next => Opcode::Continuation,
         };
-        let encoding = self.rare.as_deref().and_then(|rare| rare.encoding);
+        let encoding = self.cold.as_deref().and_then(|cold| cold.encoding);
         self.set_piece(if last { Piece::None } else { Piece::Next });
         self.bytes += payload.len() as u64;
         self.messages += u64::from(last);
@@ -302,39 +302,39 @@ impl Sender {
 
     pub(super) fn set_state(&mut self, state: State) {
         self.state = state;
-        self.update_plain();
+        self.update_fast_path();
     }
 
     pub(super) fn set_extension(&mut self, decoder: Box<dyn Decoder>, encoder: Box<dyn Encoder>) {
-        let rare = self.rare();
-        rare.decoding = Some(Decoding { decoder, size: 0, begun: false });
-        rare.encoder = Some(encoder);
-        self.update_plain();
+        let cold = self.cold();
+        cold.decoding = Some(Decoding { decoder, size: 0, begun: false });
+        cold.encoder = Some(encoder);
+        self.update_fast_path();
     }
 
     fn set_piece(&mut self, piece: Piece) {
         self.piece = piece;
-        self.update_plain();
+        self.update_fast_path();
     }
 
     /// Whether a whole small message may be sent without asking anything further.
-    fn update_plain(&mut self) {
-        self.plain = self.role == Role::Server
+    fn update_fast_path(&mut self) {
+        self.fast_path = self.role == Role::Server
             && self.state == State::Open
             && self.piece == Piece::None
             && !self.has_encoder();
     }
 
-    pub(super) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    pub(super) fn cold(&mut self) -> &mut ColdState {
+        self.cold.get_or_insert_default()
     }
 
     pub(super) fn closing(&self) -> Option<&Closing> {
-        self.rare.as_deref().map(|rare| &rare.closing)
+        self.cold.as_deref().map(|cold| &cold.closing)
     }
 
     pub(super) fn decoding(&mut self) -> Option<&mut Decoding> {
-        self.rare.as_deref_mut()?.decoding.as_mut()
+        self.cold.as_deref_mut()?.decoding.as_mut()
     }
 
     /// Answers a ping, at once or when the output is no longer blocked.
@@ -343,7 +343,7 @@ impl Sender {
             return;
         }
         if out.is_blocked() {
-            self.rare().held_pong = Some(payload.into());
+            self.cold().held_pong = Some(payload.into());
         } else {
             self.drop_held_pong(); // this one is newer
             self.frame(Opcode::Pong, true, payload, out);
@@ -352,21 +352,21 @@ impl Sender {
 
     /// The peer has read something: sends the pong that was held, if the output is not blocked.
     pub(super) fn release_pong(&mut self, out: &mut dyn Output) {
-        let Some(rare) = self.rare.as_deref_mut() else { return };
+        let Some(cold) = self.cold.as_deref_mut() else { return };
         if out.is_blocked() {
             return;
         }
-        if let Some(payload) = rare.held_pong.take() {
+        if let Some(payload) = cold.held_pong.take() {
             self.pong_or_hold(&payload, out);
         }
     }
 
     /// Forgets the held pong, and the memory that only it needed.
     fn drop_held_pong(&mut self) {
-        let Some(rare) = self.rare.as_deref_mut() else { return };
-        rare.held_pong = None;
-        if self.state == State::Open && rare.encoder.is_none() && rare.decoding.is_none() {
-            self.rare = None;
+        let Some(cold) = self.cold.as_deref_mut() else { return };
+        cold.held_pong = None;
+        if self.state == State::Open && cold.encoder.is_none() && cold.decoding.is_none() {
+            self.cold = None;
         }
     }
 
@@ -382,7 +382,7 @@ impl Sender {
         if first {
             self.send_close(frame.code, frame.reason, now, out);
         }
-        let closing = &mut self.rare().closing;
+        let closing = &mut self.cold().closing;
         closing.received = Some(frame.to_owned());
         closing.received_first = first;
         self.set_state(State::Closed);
@@ -398,7 +398,7 @@ impl Sender {
         }
         self.set_state(State::Failed);
         let timeout = self.config.close_timeout;
-        let closing = &mut self.rare().closing;
+        let closing = &mut self.cold().closing;
         closing.failure.get_or_insert(failure);
         if closing.deadline.is_none() {
             closing.deadline = timeout.map(|timeout| now + timeout);
@@ -413,7 +413,7 @@ impl Sender {
 
     /// Any message, in any state.
     #[inline(never)]
-    fn send_any(
+    fn send_general(
         &mut self,
         kind: Kind,
         payload: &[u8],
@@ -498,9 +498,9 @@ impl Sender {
         }
         self.frame(Opcode::Close, true, &payload[..len], out);
         let deadline = self.config.close_timeout.map(|timeout| now + timeout);
-        let rare = self.rare();
-        rare.closing.sent = Some(CloseFrame { code, reason: reason.into() });
-        rare.closing.deadline = deadline;
+        let cold = self.cold();
+        cold.closing.sent = Some(CloseFrame { code, reason: reason.into() });
+        cold.closing.deadline = deadline;
     }
 
     fn masking_key(&self) -> Option<[u8; 4]> {
@@ -537,11 +537,11 @@ impl Sender {
     }
 
     fn has_encoder(&self) -> bool {
-        self.rare.as_deref().is_some_and(|rare| rare.encoder.is_some())
+        self.cold.as_deref().is_some_and(|cold| cold.encoder.is_some())
     }
 
     fn encoder(&mut self) -> Option<&mut (dyn Encoder + 'static)> {
-        self.rare.as_deref_mut()?.encoder.as_deref_mut()
+        self.cold.as_deref_mut()?.encoder.as_deref_mut()
     }
 }
 

@@ -194,7 +194,7 @@ impl FrameHeader {
 
 /// What the state of a connection lets a header say.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct HeaderRules {
     /// Frames must be masked (we are the server) or must not be (we are the client).
     pub(crate) masked: bool,
     /// Reserved bits that an extension has claimed for the first frame of a message.
@@ -215,7 +215,7 @@ pub(crate) enum Head {
 impl FrameHeader {
     /// Reads a header, and refuses it at the first byte that breaks a rule: a slow sender learns of
     /// a bad frame before its length has arrived.
-    pub(crate) fn decode(bytes: &[u8], limits: Limits) -> Result<Head, Cause> {
+    pub(crate) fn decode(bytes: &[u8], rules: HeaderRules) -> Result<Head, Cause> {
         let Some(&first) = bytes.first() else { return Ok(Head::Incomplete) };
         let fin = first & FIN != 0;
         let rsv = Rsv(first & RSV);
@@ -225,21 +225,21 @@ impl FrameHeader {
         // RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated"; RFC 7692 §6.1 sets its bit
         // on the first frame of a message only.
         let begins_message = matches!(opcode, Opcode::Text | Opcode::Binary);
-        let allowed = if begins_message { limits.rsv } else { Rsv::NONE };
+        let allowed = if begins_message { rules.rsv } else { Rsv::NONE };
         if !rsv.without(allowed).is_empty() {
             return Err(Cause::ReservedBits(rsv.without(allowed).0));
         }
         match opcode {
             _ if opcode.is_control() && !fin => return Err(Cause::FragmentedControl),
-            Opcode::Continuation if !limits.in_message => return Err(Cause::NothingToContinue),
-            Opcode::Text | Opcode::Binary if limits.in_message => {
+            Opcode::Continuation if !rules.in_message => return Err(Cause::NothingToContinue),
+            Opcode::Text | Opcode::Binary if rules.in_message => {
                 return Err(Cause::ExpectedContinuation);
             }
             _ => {}
         }
 
         let Some(&second) = bytes.get(1) else { return Ok(Head::Incomplete) };
-        match (second & MASKED != 0, limits.masked) {
+        match (second & MASKED != 0, rules.masked) {
             (false, true) => return Err(Cause::UnmaskedFrame),
             (true, false) => return Err(Cause::MaskedFrame),
             _ => {}
@@ -268,7 +268,7 @@ impl FrameHeader {
             return Err(Cause::LengthOverflow);
         }
         let mut header = Self { opcode, fin, rsv, mask: None, len };
-        if !limits.masked {
+        if !rules.masked {
             return Ok(Head::Complete { header, size: end });
         }
         match bytes.get(end..end + 4).and_then(|key| key.try_into().ok()) {

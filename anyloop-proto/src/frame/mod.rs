@@ -7,7 +7,7 @@ mod header;
 mod mask;
 
 pub use header::{FrameHeader, MAX_HEADER_SIZE, Opcode, Rsv};
-pub(crate) use header::{Head, Limits};
+pub(crate) use header::{Head, HeaderRules};
 pub(crate) use mask::mask_small;
 pub use mask::{mask, rotated};
 

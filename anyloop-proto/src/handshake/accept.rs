@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use super::answer::AnswerError;
 use super::extensions;
 use super::fields::is_reserved;
 use super::opened::Opened;
 use super::options::ServerOptions;
 use super::request::Upgrade;
+use super::response::AnswerError;
 use super::write::HeadWriter;
 use crate::config::Role;
 use crate::connection::Connection;

@@ -182,7 +182,7 @@ impl Body {
             (Step::Digits(size), b';' | b' ' | b'\t') => Step::Extension(size),
             (Step::Digits(size), _) => {
                 let digit = digit(byte).ok_or(MALFORMED)?;
-                self.pass_over()?; // leading zeros have no end, either
+                self.count_overhead()?; // leading zeros have no end, either
                 // No sum of the sizes of bytes that are held can overflow; a size could.
                 Step::Digits(size.checked_mul(16).ok_or(HandshakeError::BodyTooBig)? | digit)
             }
@@ -194,14 +194,14 @@ impl Body {
             (Step::TrailerLf(true), b'\n') => Step::Trailer(false),
             (Step::TrailerLf(false), b'\n') => Step::Whole,
             (Step::Extension(_) | Step::Trailer(_), b'\t' | b' '..=b'~' | 0x80..) => {
-                self.pass_over()?;
+                self.count_overhead()?;
                 if matches!(step, Step::Trailer(_)) { Step::Trailer(true) } else { step }
             }
             _ => return Err(MALFORMED),
         })
     }
 
-    fn pass_over(&mut self) -> Result<(), HandshakeError> {
+    fn count_overhead(&mut self) -> Result<(), HandshakeError> {
         self.overhead += 1;
         let (any, each) = MAX_OVERHEAD;
         if self.overhead > self.bytes.len().saturating_mul(each).saturating_add(any) {

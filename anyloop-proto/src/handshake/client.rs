@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use http::StatusCode;
 
-use super::ask::{self, RequestError};
 use super::body::{Body, Framing};
+use super::client_request::{self, RequestError};
 use super::head::{Head, Message};
 use super::key;
 use super::opened::Opened;
@@ -91,7 +91,7 @@ impl ClientHandshake {
         out: &mut impl Output,
     ) -> Result<Self, RequestError> {
         let key = key::generate(&*options.connection.random);
-        ask::write(target, &options, &key, out.buffer())?;
+        client_request::write(target, &options, &key, out.buffer())?;
         Ok(Self {
             accept: key::accept(key.as_bytes()),
             step: Step::Head(Head::new(
@@ -263,7 +263,7 @@ impl ClientHandshake {
             let response = parse::response(head)?;
             match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => return self.open(response, now).map(Some),
-                status if status.is_informational() => self.pass_over()?,
+                status if status.is_informational() => self.skip_interim()?,
                 status => {
                     let framing = Framing::of_response(response.headers(), status);
                     self.step = Step::Body(Body::new(framing, self.options.max_body_size), status);
@@ -286,7 +286,7 @@ impl ClientHandshake {
     }
 
     /// Makes ready for the response after an interim one.
-    fn pass_over(&mut self) -> Result<(), HandshakeError> {
+    fn skip_interim(&mut self) -> Result<(), HandshakeError> {
         self.interim += 1;
         if self.interim > MAX_INTERIM {
             return Err(HandshakeError::TooManyInterim);

@@ -93,7 +93,7 @@ impl Head {
     }
 
     /// Whether it is a request by HEAD, as far as it has come: a refusal has no body then either.
-    pub(super) fn is_by_head(&self) -> bool {
+    pub(super) fn is_head_request(&self) -> bool {
         self.bytes.starts_with(HEAD)
     }
 

@@ -54,10 +54,9 @@
 //! ```
 
 mod accept;
-mod answer;
-mod ask;
 mod body;
 mod client;
+mod client_request;
 mod extensions;
 mod fields;
 mod head;
@@ -66,20 +65,21 @@ mod opened;
 mod options;
 mod parse;
 mod request;
+mod response;
 mod server;
 mod uri;
 mod verify;
 mod write;
 
 pub use accept::Accept;
-pub use answer::AnswerError;
-pub use ask::RequestError;
 pub use client::ClientHandshake;
+pub use client_request::RequestError;
 pub use extensions::{Codec, Negotiator, Params};
 /// The crate whose types stand for requests, responses and their parts.
 pub use http;
 pub use opened::Opened;
 pub use options::{ClientOptions, OriginPolicy, ServerOptions};
 pub use request::Request;
+pub use response::AnswerError;
 pub use server::{Incoming, ServerHandshake};
 pub use uri::{Target, UriError};

@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 use http::StatusCode;
 
 use super::accept::{self, Accept};
-use super::answer::{self, AnswerError};
 use super::body::Body;
 use super::head::{Head, Message};
 use super::opened::Opened;
 use super::options::ServerOptions;
 use super::parse;
 use super::request::{self, Checked, Request};
+use super::response::{self, AnswerError};
 use super::write::HeadWriter;
 use crate::connection::{Shutdown, Timer};
 use crate::error::{Cause, Failure, HandshakeError, State, TransportError};
@@ -66,7 +66,7 @@ pub struct ServerHandshake {
     deadline: Option<Instant>,
     failure: Option<Failure>,
     /// The request is a HEAD: whatever the response, it has no body.
-    headless: bool,
+    is_head_request: bool,
     /// The peer has shut down its sending direction.
     eof: bool,
 }
@@ -109,7 +109,7 @@ impl ServerHandshake {
             Step::Head(Head::new(Message::Request, options.max_head_size, options.max_fields));
         let deadline = options.open_timeout.map(|timeout| now + timeout);
         let (request, failure) = (None, None);
-        Self { options, step, request, deadline, failure, headless: false, eof: false }
+        Self { options, step, request, deadline, failure, is_head_request: false, eof: false }
     }
 
     /// Takes received bytes, and lends the request once it is whole: once, and then never again.
@@ -125,11 +125,11 @@ impl ServerHandshake {
         out: &mut impl Output,
     ) -> Result<Option<Incoming<'_>>, Failure> {
         match self.read(input, out) {
-            Ok(true) => Ok(self.lend(now)),
+            Ok(true) => Ok(self.deliver_request(now)),
             Ok(false) => Ok(None),
             Err(error) => {
                 input.discard();
-                answer::refuse(error, !self.headless, out.buffer());
+                response::refuse(error, !self.is_head_request, out.buffer());
                 self.close(now);
                 Err(self.fail(Cause::Handshake(error)))
             }
@@ -172,7 +172,7 @@ impl ServerHandshake {
     ) -> Result<(), AnswerError> {
         let request = self.awaiting()?;
         let turned_down = request.is_upgrade();
-        answer::respond(request.method(), response, out.buffer())?;
+        response::respond(request.method(), response, out.buffer())?;
         self.close(now);
         if turned_down {
             let error = HandshakeError::TurnedDown(response.status().as_u16());
@@ -300,7 +300,7 @@ impl ServerHandshake {
         match &mut self.step {
             Step::Head(head) => {
                 let whole = head.read(input);
-                self.headless = head.is_by_head();
+                self.is_head_request = head.is_head_request();
                 if !whole? {
                     return Ok(false);
                 }
@@ -347,7 +347,7 @@ impl ServerHandshake {
         Ok(true)
     }
 
-    fn lend(&mut self, now: Instant) -> Option<Incoming<'_>> {
+    fn deliver_request(&mut self, now: Instant) -> Option<Incoming<'_>> {
         self.step = Step::Awaiting;
         self.deadline = self.options.verdict_timeout.map(|timeout| now + timeout);
         let request = self.request.as_ref()?;
@@ -374,7 +374,7 @@ impl ServerHandshake {
     ) -> Failure {
         let begun = !matches!(&self.step, Step::Head(head) if !head.has_begun());
         if begun {
-            answer::give_up(status, cause.reason(), !self.headless, out.buffer());
+            response::write_error(status, cause.reason(), !self.is_head_request, out.buffer());
         }
         self.close(now);
         if !begun {

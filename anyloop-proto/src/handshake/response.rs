@@ -121,8 +121,8 @@ pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) 
 }
 
 /// Appends a response that blames time, or this side.
-pub(super) fn give_up(status: StatusCode, why: &str, with_body: bool, out: &mut Vec<u8>) {
-    write_text(HeadWriter::response(status, out).field("Connection", "close"), why, with_body);
+pub(super) fn write_error(status: StatusCode, reason: &str, with_body: bool, out: &mut Vec<u8>) {
+    write_text(HeadWriter::response(status, out).field("Connection", "close"), reason, with_body);
 }
 
 fn write_text(head: HeadWriter<'_>, text: &str, with_body: bool) {

@@ -58,7 +58,7 @@ fn told(role: Role, config: &Config, bytes: &[u8], chunk: usize, asks_first: boo
 }
 
 #[test]
-fn to_ask_for_the_short_way_first_changes_nothing_at_any_chunking() {
+fn the_fast_path_changes_nothing_at_any_chunking() {
     let message = |opcode, len: usize| masked(opcode, &vec![b'x'; len]);
     let small: Vec<u8> = [message(1, 5), message(2, 0), message(2, 64), message(1, 125)].concat();
     let streams = [
