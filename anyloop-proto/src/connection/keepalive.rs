@@ -1,7 +1,7 @@
-//! Keep-alive pings: a ping now and then, which must be answered in time.
+//! Keep-alive pings, each of which must be answered in time.
 //!
-//! The state is three fields of [`Sender`], since it is the padding of others that keeps a connection
-//! small.
+//! The state is three fields of [`Sender`], where they fit into the padding of other fields. A
+//! separate struct would make each connection larger.
 
 use core::time::Duration;
 
@@ -10,28 +10,28 @@ use crate::error::State;
 use crate::output::Output;
 use crate::time::Instant;
 
-/// How far the keep-alive has come; `Sender::ping_since` says since when.
+/// The state of the keep-alive. `Sender::ping_since` is the time at which it was entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ping {
-    /// No ping is under way since then.
+    /// No ping is outstanding.
     Idle,
-    /// A ping is due but the output is blocked; since then the peer has read nothing.
+    /// A ping is due but the output is blocked. `ping_since` is updated each time the peer reads.
     Held,
-    /// A ping went out then and is not answered.
+    /// A ping was sent and is not answered yet.
     Sent,
-    /// Input is not read, so nothing can be known of the peer.
+    /// The transport does not read input, so pongs cannot be seen.
     Suspended,
 }
 
-/// Pings without end at one instant would be no keep-alive.
+/// Keeps an interval of zero from sending pings without end at one instant.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The beginning of every keep-alive ping, before its number.
+/// The start of the payload of every keep-alive ping, before its number.
 const PAYLOAD_PREFIX: [u8; 2] = *b"ka";
 
 impl Sender {
-    /// Sends a keep-alive ping, or holds it while the output is blocked. Its time runs from when it
-    /// leaves; while it is held, from when the peer last read anything.
+    /// Sends a keep-alive ping, or holds it while the output is blocked. The pong timeout counts
+    /// from when the ping is sent; while the ping is held, from when the peer last read anything.
     pub(super) fn keepalive_ping(&mut self, now: Instant, out: &mut dyn Output) {
         self.ping_since = now;
         if out.is_blocked() {
@@ -44,7 +44,7 @@ impl Sender {
         self.control(crate::frame::Opcode::Ping, &payload, out);
     }
 
-    /// Input is read no more, or again: then the keep-alive begins anew.
+    /// Suspends the keep-alive, or starts it anew.
     pub(super) fn suspend_ping(&mut self, suspended: bool, now: Instant) {
         self.ping = if suspended { Ping::Suspended } else { Ping::Idle };
         self.ping_since = now;
@@ -55,14 +55,15 @@ impl Sender {
         self.ping == Ping::Suspended
     }
 
-    /// The peer has read something: sends the ping that was held, or goes on holding it.
+    /// Sends the held ping, if the output is no longer blocked. Called when the peer has read
+    /// something.
     pub(super) fn release_ping(&mut self, now: Instant, out: &mut dyn Output) {
         if self.ping == Ping::Held && self.state() == State::Open {
             self.keepalive_ping(now, out);
         }
     }
 
-    /// A pong came in: the round trip, if it answers our ping.
+    /// Handles a pong. Returns the round-trip time if it answers our ping.
     pub(super) fn pong_received(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         if self.ping != Ping::Sent || payload != self.ping_payload() {
             return None;
@@ -72,7 +73,7 @@ impl Sender {
         Some(round_trip)
     }
 
-    /// Whether of all timers only the next ping's can run now.
+    /// Whether the ping timer is the only timer that can run now.
     #[inline]
     pub(super) fn waits_for_ping_only(&self) -> bool {
         self.state() == State::Open
@@ -81,12 +82,12 @@ impl Sender {
             && self.config.data_idle_timeout.is_none()
     }
 
-    /// When the next ping is due.
+    /// The instant of the next ping.
     #[inline]
     pub(super) fn ping_due(&self, last_frame: Instant) -> Option<Instant> {
         let idle_since = match self.ping {
             Ping::Idle => last_frame.max(self.ping_since),
-            // Nobody waits for the pong, so the next ping is not held up by it.
+            // Without a pong timeout, an unanswered ping does not delay the next one.
             Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
             Ping::Sent | Ping::Held | Ping::Suspended => return None,
         };
@@ -94,8 +95,8 @@ impl Sender {
         Some(due.max(idle_since + SHORTEST_INTERVAL))
     }
 
-    /// When the pong is due. Data that is on its way cannot be overtaken by a pong, and shows that the
-    /// peer is there as well.
+    /// The deadline of the pong. Data frames postpone it: a pong cannot overtake data in transit,
+    /// and data also shows that the peer is alive.
     pub(super) fn pong_due(&self, last_data: Instant) -> Option<Instant> {
         match self.ping {
             Ping::Idle | Ping::Suspended => None,

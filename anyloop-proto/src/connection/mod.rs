@@ -21,26 +21,26 @@ use crate::time::Instant;
 
 /// One end of an open WebSocket connection, without the byte stream below it.
 ///
-/// It knows of no socket, clock or thread. Whoever drives it (the *transport*) carries bytes and
-/// time, through four kinds of calls:
+/// A connection uses no socket, clock or thread. The code that drives it (the *transport*) passes
+/// in bytes and the time, through four kinds of calls:
 ///
-/// - **input**: [`Receiver::next`] takes received bytes and lends events, until it returns `None`;
+/// - **input**: [`Receiver::next`] takes received bytes and returns events until it returns `None`;
 ///   [`handle_eof`](Self::handle_eof) and [`handle_error`](Self::handle_error) report the end of
 ///   the byte stream; [`handle_writable`](Self::handle_writable) reports that the peer reads again;
 /// - **time**: [`handle_timeout`](Self::handle_timeout), at or after the instant that
-///   [`poll_timeout`](Self::poll_timeout) names. Each call that can change it is one of those here
-///   or of [`Sender`]; ask again after any of them. Instants are expected not to go backwards from
-///   call to call; one that does moves deadlines by as much, and does no other harm;
+///   [`poll_timeout`](Self::poll_timeout) returns. Any call on this type or on [`Sender`] can
+///   change that instant, so poll it again after each call. Instants should not go backwards from
+///   call to call; an instant that does moves deadlines by the same amount and does no other harm;
 /// - **application**: the methods of [`Sender`];
 /// - **getters**, which change nothing.
 ///
-/// Every call that may have something to say names an [`Output`] and appends to it. After any call:
-/// write what was appended, then do what [`shutdown`](Self::shutdown) says. These two are the whole
-/// duty of a transport: pings are answered, closing handshakes answered and ended, bad peers told
-/// off with the right code, and limits and time kept without its help.
+/// Every call that can produce output takes an [`Output`] and appends to it. After any call, a
+/// transport writes what was appended and then does what [`shutdown`](Self::shutdown) says. It has
+/// no other duty: the connection answers pings, completes closing handshakes, fails on protocol
+/// errors with the right close code, and enforces limits and timeouts.
 ///
 /// The halves are fields so that both can be borrowed at once: an event borrows the receiver while
-/// the sender sends. Neither is of use without the other.
+/// the sender sends. Neither half works without the other.
 ///
 /// An idle connection without extensions owns no heap memory.
 ///
@@ -71,7 +71,7 @@ pub struct Connection {
     pub sender: Sender,
 }
 
-/// What is to become of the byte stream, once what was appended to the output is written.
+/// What the transport does with the byte stream once the appended output is written.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -84,7 +84,7 @@ pub struct Connection {
 /// let mut bytes = *b"\x88\x82\0\0\0\0\x03\xe8";
 /// let Connection { receiver, sender } = &mut server;
 /// let _ = receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?;
-/// assert_eq!(server.shutdown(), Shutdown::HalfClose); // a client would be told to `Linger`
+/// assert_eq!(server.shutdown(), Shutdown::HalfClose); // for a client: `Linger`
 /// server.handle_eof()?;
 /// assert_eq!(server.shutdown(), Shutdown::Close);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -93,22 +93,22 @@ pub struct Connection {
 #[must_use]
 #[non_exhaustive]
 pub enum Shutdown {
-    /// Nothing: go on reading and writing.
+    /// Nothing: the transport goes on reading and writing.
     Open,
-    /// Go on reading, for the peer is to end the stream first (RFC 6455 §7.1.1: the server does).
-    /// The input is still passed on, or discarded. Bounded by the close timeout.
+    /// The transport goes on reading, because the peer ends the stream first (RFC 6455 §7.1.1: the
+    /// server does). Input is still passed in, or discarded. The close timeout bounds this state.
     Linger,
-    /// Shut down the sending direction, then read and discard until the peer ends the stream, as
-    /// RFC 6455 §7.1.1 advises: to close at once, with input unread or still to come, would destroy
-    /// what the peer has not read yet. Bounded by the close timeout.
+    /// The transport shuts down the sending direction, then reads and discards until the peer ends
+    /// the stream (RFC 6455 §7.1.1). Closing at once, with input unread or on its way, can make the
+    /// peer lose output that it has not read yet. The close timeout bounds this state.
     HalfClose,
-    /// Close the stream, after what was appended is written.
+    /// The transport closes the stream after it has written the output.
     Close,
-    /// Close the stream, and do not wait for anything to be written.
+    /// The transport closes the stream and does not wait for unwritten output.
     Abort,
 }
 
-/// How a connection ended, or is about to.
+/// How a connection ended, or is about to end.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -128,22 +128,24 @@ pub enum Shutdown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ending<'c> {
-    /// Who ended it: sent the first Close, broke the rules, or let the time pass.
+    /// The party that ended the connection: it sent the first Close, broke the protocol, or missed
+    /// a deadline.
     pub by: Party,
-    /// Both Close frames were exchanged and nothing failed (RFC 6455 §7.1.4). Not final before the
-    /// byte stream has ended: our Close may still be lost ([`Cause::OutputLost`]).
+    /// Whether both Close frames were exchanged and nothing failed (RFC 6455 §7.1.4). The value can
+    /// change until the byte stream has ended, because our Close can still be lost
+    /// ([`Cause::OutputLost`]).
     pub clean: bool,
-    /// The Close that we sent; it was appended to the output, and may have been lost there.
+    /// The Close that we sent. It was appended to the output and may have been lost there.
     pub sent: Option<&'c CloseFrame>,
     /// The Close that the peer sent.
     pub received: Option<&'c CloseFrame>,
-    /// What failed first, if anything did.
+    /// The first failure, if there was one.
     pub failure: Option<Failure>,
-    /// What has passed through.
+    /// The counters of the connection.
     pub statistics: Statistics,
 }
 
-/// What has passed through a connection. Bytes are payload, as received and as given to send.
+/// Counters of messages and payload bytes.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -164,18 +166,18 @@ pub struct Ending<'c> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Messages received whole.
+    /// Whole messages received.
     pub messages_received: u64,
-    /// Payload bytes of data frames received; encoded, if an extension encodes.
+    /// Payload bytes of data frames received; with an extension, as encoded.
     pub bytes_received: u64,
-    /// Messages sent whole.
+    /// Whole messages sent.
     pub messages_sent: u64,
-    /// Payload bytes of data frames sent, before an extension encodes.
+    /// Payload bytes of data frames sent; with an extension, before encoding.
     pub bytes_sent: u64,
 }
 
 impl Statistics {
-    /// What has passed through the connection of these halves.
+    /// The counters of the connection that has these halves.
     #[must_use]
     pub const fn of(receiver: &Receiver, sender: &Sender) -> Self {
         let (messages_received, bytes_received) = receiver.received();
@@ -194,22 +196,22 @@ impl Connection {
         }
     }
 
-    /// Puts an extension, as negotiated, into the way of messages.
+    /// Applies a negotiated extension to the messages of both directions.
     #[must_use]
     pub fn with_extension(mut self, decoder: Box<dyn Decoder>, encoder: Box<dyn Encoder>) -> Self {
         self.sender.set_extension(decoder, encoder);
         self
     }
 
-    /// The byte stream has ended: the peer sends nothing more.
+    /// Reports that the byte stream has ended: the peer sends nothing more.
     ///
-    /// After a closing handshake or a failure our Close may still be waiting to be written:
-    /// [`shutdown`](Self::shutdown) then says [`Close`](Shutdown::Close). Otherwise there is nobody
-    /// left to talk to, and it says [`Abort`](Shutdown::Abort).
+    /// After a closing handshake or a failure, our Close may still be unwritten, and
+    /// [`shutdown`](Self::shutdown) returns [`Close`](Shutdown::Close). Otherwise it returns
+    /// [`Abort`](Shutdown::Abort).
     ///
     /// # Errors
     ///
-    /// [`Cause::EndOfStream`] where the closing handshake was not done; reported once.
+    /// [`Cause::EndOfStream`] if the closing handshake was not complete; reported once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         if matches!(self.sender.state(), State::Closed | State::Failed) {
             self.sender.cold().closing.eof = true;
@@ -218,22 +220,22 @@ impl Connection {
         self.end(Cause::EndOfStream)
     }
 
-    /// The byte stream has failed.
+    /// Reports that the byte stream has failed.
     ///
     /// # Errors
     ///
-    /// [`Cause::Transport`] where the closing handshake was not done; reported once. A reset after
-    /// it is no failure: each side has said all. If our Close was not written yet, see
+    /// [`Cause::Transport`] if the closing handshake was not complete; reported once. A reset after
+    /// the closing handshake is no failure. If our Close was not written yet, the transport calls
     /// [`handle_lost_output`](Self::handle_lost_output).
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         self.end(Cause::Transport(error))
     }
 
-    /// What was appended to the output is given up before all of it was written: the byte stream is
-    /// closed, has failed, or is not waited for any longer. A transport calls this before it asks for
-    /// the [`ending`](Self::ending), so that a closing handshake whose Close never left is not called
-    /// clean. Where the close timeout passes while the output [is blocked](Output::is_blocked),
-    /// [`handle_timeout`](Self::handle_timeout) does it.
+    /// Reports that a part of the appended output will never be written, because the byte stream is
+    /// closed, has failed, or was given up. A transport calls this before it reads the
+    /// [`ending`](Self::ending), so that a closing handshake with an unwritten Close is not
+    /// reported as clean. [`handle_timeout`](Self::handle_timeout) does the same if the close
+    /// timeout passes while the output [is blocked](Output::is_blocked).
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -253,7 +255,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::OutputLost`] where nothing else had failed; reported once.
+    /// [`Cause::OutputLost`] if nothing else had failed; reported once.
     pub fn handle_lost_output(&mut self) -> Result<(), Failure> {
         let state = self.sender.state();
         if matches!(state, State::Open | State::CloseSent) {
@@ -268,8 +270,9 @@ impl Connection {
         }
     }
 
-    /// The application has failed, and cannot go on with this connection: fails it with 1011. Does
-    /// nothing where both Close frames were exchanged, or it has failed already. Returns the failure.
+    /// Fails the connection with 1011 because the application cannot go on. Returns the failure;
+    /// does nothing and returns `None` if both Close frames were exchanged or the connection has
+    /// already failed.
     pub fn handle_application_failure(
         &mut self,
         now: Instant,
@@ -285,18 +288,18 @@ impl Connection {
         Some(failure)
     }
 
-    /// The peer has read some of what was waiting: sends what was held back, if the output is no
-    /// longer blocked.
+    /// Reports that the peer has read some of the waiting output. Sends the pong and the ping that
+    /// were held back, if the output is no longer blocked.
     pub fn handle_writable(&mut self, now: Instant, out: &mut impl Output) {
         self.sender.release_pong(out);
         self.sender.release_ping(now, out);
     }
 
-    /// The transport stops reading, or reads again.
+    /// Reports that the transport stops reading, or reads again.
     ///
-    /// While it does not, what the peer sends is not seen, pongs among it, and says nothing about the
-    /// peer: keep-alive and idle timeouts stand still, and begin anew when reading goes on. The close
-    /// timeout runs.
+    /// While it does not read, it cannot see frames that show the peer to be alive. Keep-alive and
+    /// idle timeouts therefore stop, and start anew when reading resumes. The close timeout keeps
+    /// running.
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading == self.sender.is_suspended() {
             self.sender.suspend_ping(!reading, now);
@@ -304,12 +307,12 @@ impl Connection {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
-    /// another call.
+    /// The instant at which to call [`handle_timeout`](Self::handle_timeout) next. `None` if no
+    /// timer runs; only another call can start one.
     #[inline]
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        // A transport asks after each read, and then nearly always nothing but a ping can be due.
+        // Transports poll after each read, when usually only the ping timer runs.
         let due = if self.sender.waits_for_ping_only() {
             self.sender.ping_due(self.receiver.last_frame)
         } else {
@@ -319,7 +322,7 @@ impl Connection {
         due
     }
 
-    /// The earliest of the deadlines in the table, without going through it.
+    /// The earliest deadline in the table, computed without searching the table.
     fn first_deadline(&self) -> Option<Instant> {
         let Self { receiver, sender } = self;
         if sender.state() != State::Open {
@@ -335,16 +338,18 @@ impl Connection {
         earlier(earlier(ping, pong), earlier(idle, data_idle))
     }
 
-    /// Does what is due at `now`, and says what it was: one thing a call, until `None`.
+    /// Performs one action that is due at `now` and returns its timer; `None` if nothing is due.
+    /// Call it until it returns `None`.
     ///
-    /// [`Timer::Ping`]: a ping was sent, or is held while the output is blocked. [`Timer::Idle`] and [`Timer::DataIdle`]: the closing
-    /// handshake has begun. [`Timer::Close`]: the time for ending the byte stream is up. A call
-    /// before anything is due does nothing.
+    /// After [`Timer::Ping`] a ping was sent, or is held because the output is blocked. After
+    /// [`Timer::Idle`] and [`Timer::DataIdle`] the closing handshake has begun. After
+    /// [`Timer::Close`] the time for ending the byte stream has passed. A call before the first
+    /// deadline does nothing.
     ///
     /// # Errors
     ///
-    /// [`Cause::PongTimeout`] and [`Cause::CloseTimeout`], once. [`Cause::OutputLost`], once, where the
-    /// close timeout passes after the closing handshake and the output is still blocked.
+    /// [`Cause::PongTimeout`] and [`Cause::CloseTimeout`], once. [`Cause::OutputLost`], once, if
+    /// the close timeout passes after the closing handshake while the output is still blocked.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -374,7 +379,7 @@ impl Connection {
                     if timer == Timer::Idle { Cause::IdleTimeout } else { Cause::DataIdleTimeout };
                 let failure = self.receiver.failure(cause, self.sender.state());
                 if let Some(code) = cause.close_code() {
-                    // Only a connection that is open can be idle, so the Close goes out.
+                    // Idle timers run only while the connection is open, so `close` succeeds.
                     let _ = self.sender.close(code, cause.reason(), now, out);
                 }
                 self.sender.cold().closing.failure.get_or_insert(failure);
@@ -384,7 +389,7 @@ impl Connection {
         Ok(Some(timer))
     }
 
-    /// What is to become of the byte stream.
+    /// What the transport does with the byte stream.
     #[inline]
     pub fn shutdown(&self) -> Shutdown {
         match self.sender.state() {
@@ -400,26 +405,26 @@ impl Connection {
             (State::Connecting | State::Open | State::CloseSent, _) => Shutdown::Open,
             (State::Closed | State::Failed, _) if eof => Shutdown::Close,
             (State::Closed, Role::Client) => Shutdown::Linger,
-            // Whatever the peer may still send behind its Close, it must be read: see `HalfClose`.
+            // Input that follows the peer's Close must be read: see `HalfClose`.
             (State::Closed, Role::Server) | (State::Failed, _) => Shutdown::HalfClose,
             (State::Ended, _) => Shutdown::Abort,
         }
     }
 
-    /// How far the connection has come.
+    /// The state of the connection.
     #[inline]
     #[must_use]
     pub const fn state(&self) -> State {
         self.sender.state()
     }
 
-    /// Which end this is.
+    /// The role of this end.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.sender.role
     }
 
-    /// How the connection ended; `None` while nothing has begun to end it.
+    /// How the connection ended; `None` if it has not begun to end.
     #[must_use]
     pub fn ending(&self) -> Option<Ending<'_>> {
         let closing = self.sender.closing()?;
@@ -437,13 +442,13 @@ impl Connection {
         Some(Ending { by, clean, sent, received, failure: closing.failure, statistics })
     }
 
-    /// What has passed through so far.
+    /// The counters of the connection so far.
     #[must_use]
     pub const fn statistics(&self) -> Statistics {
         Statistics::of(&self.receiver, &self.sender)
     }
 
-    /// The table of timers: when each is due, if it runs.
+    /// The table of timers: the deadline of each timer, `None` if it does not run.
     fn deadline(&self, timer: Timer) -> Option<Instant> {
         let Self { receiver, sender } = self;
         let config = &sender.config;
@@ -475,7 +480,7 @@ impl Connection {
     }
 }
 
-/// The earlier of two deadlines, either of which may not run.
+/// The earlier of two deadlines, each of which may be absent.
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -483,5 +488,5 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// The timers of an open connection, in the order in which they are served.
+/// The timers of an open connection, in order of priority.
 const TIMERS: [Timer; 5] = [Timer::Close, Timer::Pong, Timer::Idle, Timer::DataIdle, Timer::Ping];

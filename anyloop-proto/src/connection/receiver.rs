@@ -22,7 +22,7 @@ use crate::utf8::Utf8;
 
 /// The receiving half of a [`Connection`](super::Connection).
 ///
-/// A large message, most of which is received where it is to lie:
+/// This example receives most of a large message directly into its final memory:
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -48,30 +48,32 @@ use crate::utf8::Utf8;
 /// # Ok::<(), Failure>(())
 /// ```
 pub struct Receiver {
-    // Not side by side, where the compiler would add to both as one vector, which is longer.
+    // Not adjacent to `bytes`: the compiler would add to both as one vector, which takes more
+    // instructions.
     messages: u64,
-    /// The last frame that postpones the idle timeout.
+    /// The arrival time of the last frame that postpones the idle timeout.
     pub(super) last_frame: Instant,
     pub(super) last_data: Instant,
     bytes: u64,
-    /// What has arrived in part; `None` between two messages, where they arrive whole.
+    /// The message or frame that has arrived in part; `None` between messages.
     partial: Option<Box<Partial>>,
     path: Path,
     streaming: bool,
 }
 
-/// Which way the next bytes go.
+/// How the next bytes are processed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Path {
-    /// Between two messages, with nothing kept: the next frame may go the short way.
+    /// Between two messages, with nothing buffered: the fast path applies.
     Fast,
-    /// The general way.
+    /// The general path.
     General,
     /// Nothing more is received.
     Closed,
 }
 
-/// What was event, before it is lent: where it lies, so that nothing is borrowed while looking.
+/// An event whose payload is not borrowed yet. `None` in place of a payload means that it lies in
+/// the assembly.
 enum RawEvent<'b> {
     None,
     InPlace(Kind, &'b [u8]),
@@ -93,19 +95,20 @@ impl Receiver {
         }
     }
 
-    /// Takes from `input` until there is an event to lend, or nothing more to take.
+    /// Processes `input` until there is an event to return or no more input.
     ///
-    /// The event borrows `input`'s bytes, or memory of this half, but not `sender`: what it holds
-    /// can be sent on. What the protocol asks for in return (a pong, the answer to a Close, the
-    /// Close that fails the connection) has been appended to `out` when this returns.
+    /// The event borrows bytes of `input` or memory of this half, but not `sender`, so its payload
+    /// can be sent while it is borrowed. Before this returns, it appends the protocol's response (a
+    /// pong, the answer to a Close, or the Close that fails the connection) to `out`.
     ///
-    /// `Ok(None)` means that all input was taken, or that the peer's Close has come, after which
-    /// input is left where it is. Only then may [`want`](Self::want) be asked.
+    /// `Ok(None)` means that all input was taken, or that the peer's Close was received; input
+    /// after a Close is left in place. Call [`want`](Self::want) only after `Ok(None)`.
     ///
     /// # Errors
     ///
-    /// The [`Failure`] of the connection, once. What came whole before it has been lent before.
-    #[inline(always)] // the short way; the others are calls
+    /// The [`Failure`] of the connection, once. Messages that were complete before the failure are
+    /// returned first.
+    #[inline(always)] // only the fast path is inlined
     pub fn next<'e, 'b: 'e, O: Output>(
         &'e mut self,
         sender: &mut Sender,
@@ -124,19 +127,20 @@ impl Receiver {
             return Ok(None);
         }
         cold_path();
-        // What the other ways find is lent from here, so that an event of the short way need not lie
-        // in memory: that is worth a tenth of a small message.
+        // Events of the general path are converted here, so that the compiler can keep an event of
+        // the fast path in registers. This saves a tenth of the cost of a small message.
         match self.next_general(sender, input, now, out) {
             Ok((event, round_trip)) => Ok(self.to_event(event, round_trip)),
             Err(failure) => Err(failure),
         }
     }
 
-    /// The short way of [`next`](Self::next), apart from the others: a message in one frame of at most
-    /// 65,535 bytes of payload, if it comes next and all of it is there. `Ok(None)` says nothing, and has
-    /// taken nothing: ask `next`.
+    /// The fast path of [`next`](Self::next): returns the next message if it is one unfragmented
+    /// frame with at most 65,535 bytes of payload and all of it is in `input`. `Ok(None)` takes no
+    /// input and means that [`next`](Self::next) must be called.
     ///
-    /// To ask this first spares a loop over small messages some twenty of two hundred instructions each.
+    /// A loop over small messages that calls this first saves some 20 of 200 instructions per
+    /// message.
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -177,23 +181,25 @@ impl Receiver {
         }
     }
 
-    /// Gives memory in which the last event lay back to the pool of `input`, before the next one is asked for:
-    /// for who will not do that soon. Takes no input.
+    /// Ends the borrow of the last event and returns its memory to the pool of `input`. Call it
+    /// before the connection goes idle; [`next`](Self::next) does the same when it is called. Takes
+    /// no input.
     pub fn release(&mut self, input: &mut Input<'_>) {
         self.release_event(input);
     }
 
-    /// Whether what comes next begins a message, and nothing is kept of what came before, so that
-    /// [`want`](Self::want) lends nothing. After a message that came in parts it is so from when
-    /// [`next`](Self::next) is asked again, or [`release`](Self::release); in streaming mode never.
+    /// Whether the next byte begins a message and nothing is buffered, so that [`want`](Self::want)
+    /// returns `None`. After a message that arrived in parts this is `false` until
+    /// [`next`](Self::next) or [`release`](Self::release) is called. In streaming mode it is always
+    /// `false`.
     #[inline]
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         matches!(self.path, Path::Fast)
     }
 
-    /// The short way: a whole message in one frame with a length of at most 16 bits, all of it in
-    /// the input. Takes nothing where anything else comes.
+    /// The fast path: a whole message in one frame with a length of at most 16 bits, all of it in
+    /// the input. Takes no input and returns `None` in any other case.
     #[inline(always)]
     fn next_fast<'b>(
         &mut self,
@@ -202,7 +208,8 @@ impl Receiver {
         now: Instant,
     ) -> Option<(Kind, &'b [u8])> {
         let head: &[u8; 4] = input.rest().first_chunk()?;
-        // Not one match, which the compiler would make two branches of, of which it could guess neither.
+        // Two tests instead of one match: the compiler would turn the match into two branches, and
+        // the processor would predict neither.
         if !matches!(head[0], 0x81 | 0x82) {
             return None;
         }
@@ -226,8 +233,8 @@ impl Receiver {
             Role::Client if !masked => input.take_whole(header + len)?.split_at_mut(header).1,
             _ => return None,
         };
-        // No frame of data is without its share in `last_frame`, so both are told by one. A batch has one time,
-        // and a store that is not needed costs as much as one that is.
+        // A data frame sets both times, so comparing one is enough. All frames of a batch have the
+        // same time, and skipping the store saves as much as a needed one costs.
         if self.last_data != now {
             (self.last_frame, self.last_data) = (now, now);
         }
@@ -236,7 +243,7 @@ impl Receiver {
         Some((kind, payload))
     }
 
-    /// The text that came the short way is not UTF-8.
+    /// Fails the connection because a text on the fast path is not UTF-8.
     #[cold]
     fn fail_text(
         &mut self,
@@ -245,12 +252,12 @@ impl Receiver {
         now: Instant,
         out: &mut dyn Output,
     ) -> Failure {
-        self.messages -= 1; // it was not one after all
+        self.messages -= 1; // undo the count: the message is not valid
         let at = Utf8::default().check(payload).err().map_or(payload.len(), |error| error.valid);
         self.fail(Cause::InvalidUtf8 { at: at as u64 }, sender, now, out)
     }
 
-    /// Every other way.
+    /// The general path of `next`.
     #[inline(never)]
     fn next_general<'b>(
         &mut self,
@@ -263,7 +270,7 @@ impl Receiver {
             Ok(event) => event,
             Err(cause) => return Err(self.fail(cause, sender, now, out)),
         };
-        // The policy of control frames, while nothing is lent.
+        // Control frames are handled here, before the event borrows anything.
         let mut round_trip = None;
         if let RawEvent::Control(opcode, ref in_place) = event {
             let payload = in_place.unwrap_or_else(|| self.control());
@@ -291,8 +298,8 @@ impl Receiver {
         Ok((event, round_trip))
     }
 
-    /// Ends the loan of the last event and what was kept only for it, and opens the short way again
-    /// where nothing is left. (An event that went the short way leaves nothing.)
+    /// Ends the borrow of the last event, frees the memory that only this event used, and switches
+    /// to the fast path if nothing is buffered. Events of the fast path need no release.
     #[inline(never)]
     fn release_event(&mut self, input: &mut Input<'_>) {
         if let Some(partial) = self.partial.as_deref_mut() {
@@ -354,7 +361,7 @@ impl Receiver {
         }
     }
 
-    /// Reads the header of the next frame, if all of it is there.
+    /// Reads the header of the next frame; `None` if it is incomplete.
     fn header(
         &mut self,
         sender: &mut Sender,
@@ -379,7 +386,7 @@ impl Receiver {
         while let &mut [byte] = input.take(1) {
             bytes[len] = byte;
             len += 1;
-            // A header of 14 bytes is complete, so there is always room for the next.
+            // A header of 14 bytes is complete, so the index stays in range.
             if let Head::Complete { header, .. } = FrameHeader::decode(&bytes[..len], rules)? {
                 self.partial(input).position = Position::BETWEEN;
                 return Ok(Some(header));
@@ -391,8 +398,8 @@ impl Receiver {
         Ok(None)
     }
 
-    /// Judges a header by what has come before it, and takes the payload if that is there as a whole
-    /// and needs nothing kept.
+    /// Checks a header against the state of the connection. Takes the payload at once if it is all
+    /// in the input and nothing has to be buffered.
     fn begin_frame<'b>(
         &mut self,
         header: FrameHeader,
@@ -404,7 +411,7 @@ impl Receiver {
         let key = mask.unwrap_or_default();
         let whole = input.len() as u64 >= len;
         if opcode != Opcode::Pong {
-            self.last_frame = now; // a pong only when it turns out to be nobody's answer
+            self.last_frame = now; // the caller counts a pong, if it answers no ping of ours
         }
         if opcode.is_control() {
             if whole {
@@ -424,7 +431,7 @@ impl Receiver {
         Ok(None)
     }
 
-    /// The message that a frame with `len` bytes of payload begins or goes on with, if it may.
+    /// The state of the message that a data frame with `len` bytes of payload begins or continues.
     fn begin_data_frame(
         &self,
         opcode: Opcode,
@@ -446,7 +453,7 @@ impl Receiver {
         Ok(message)
     }
 
-    /// A message in one frame, all of it in the input, which did not go the short way.
+    /// A message in one frame, all of it in the input, outside the fast path.
     fn whole_message<'b>(
         &mut self,
         mut message: MessageState,
@@ -463,7 +470,7 @@ impl Receiver {
         })
     }
 
-    /// A part of a control frame, or all of it.
+    /// Handles a part of a control frame, or all of it.
     fn control_part<'b>(
         &mut self,
         opcode: Opcode,
@@ -478,7 +485,7 @@ impl Receiver {
         ends.then_some(RawEvent::Control(opcode, None))
     }
 
-    /// A part of a message, unmasked: the last of it, or not.
+    /// Handles an unmasked part of a message.
     fn data_part<'b>(
         &mut self,
         bytes: &'b [u8],
@@ -509,7 +516,8 @@ impl Receiver {
         Ok(self.message_part(payload, last))
     }
 
-    /// What a part makes of its message: nothing yet, a chunk, or the whole.
+    /// Updates the message after a part, and returns the event that results: none yet, a chunk, or
+    /// the whole message.
     fn message_part<'b>(&mut self, payload: Option<&'b [u8]>, last: bool) -> Option<RawEvent<'b>> {
         let partial = self.partial.as_deref_mut()?;
         let message = partial.message.as_mut()?;
@@ -554,7 +562,7 @@ impl Receiver {
                 match opcode {
                     Opcode::Ping => Event::Ping(payload),
                     Opcode::Pong => Event::Pong { payload, round_trip },
-                    // It was parsed when it was answered.
+                    // The payload was parsed when the Close was answered.
                     _ => Event::Close(CloseFrame::parse(payload).unwrap_or_default()),
                 }
             }
@@ -578,12 +586,12 @@ impl Receiver {
         Failure::new(cause, state, self.messages)
     }
 
-    /// Counts the idle times from now.
+    /// Restarts the idle timeouts at `now`.
     pub(super) const fn renew(&mut self, now: Instant) {
         (self.last_frame, self.last_data) = (now, now);
     }
 
-    /// Receives nothing more.
+    /// Stops receiving.
     pub(super) fn finish(&mut self) {
         (self.path, self.partial) = (Path::Closed, None);
     }
@@ -596,7 +604,7 @@ impl Receiver {
         self.partial.as_deref().map_or(&[], |partial| partial.assembly.control())
     }
 
-    /// What has arrived in part, from now on.
+    /// The state of the partial message or frame; created if there is none.
     fn partial(&mut self, input: &mut Input<'_>) -> &mut Partial {
         if self.path == Path::Fast {
             self.path = Path::General;
@@ -608,13 +616,13 @@ impl Receiver {
 
 /// Receiving large payloads without a copy.
 impl Receiver {
-    /// Lends memory to receive into, where a large payload is outstanding: what arrives there need
-    /// not be copied. Say with [`filled`](Self::filled) how much was received, and call
-    /// [`next`](Self::next), with the bytes that follow or none.
+    /// Returns memory to receive into while a large payload is outstanding; bytes received there
+    /// are not copied. Report the number of received bytes with [`filled`](Self::filled), then call
+    /// [`next`](Self::next) with the bytes that follow, or with none.
     ///
-    /// The memory is at most as large as what has arrived of the message so far, unless it is there
-    /// already from earlier messages ([`BufferPool`]), and at most what is
-    /// outstanding of the frame. `None` says to receive as usual.
+    /// The size is at most what is outstanding of the frame, and at most what has arrived of the
+    /// message so far, unless earlier messages left more memory ([`BufferPool`]). `None` means to
+    /// receive into the usual buffer.
     #[inline]
     pub fn want(&mut self) -> Option<&mut [u8]> {
         match self.path {
@@ -623,23 +631,24 @@ impl Receiver {
         }
     }
 
-    /// How many bytes of a frame's payload are still to come; 0 between two frames. Memory that is
-    /// [lent](Self::want) for fewer is best filled alone: what is received behind it has to be copied.
+    /// The number of payload bytes of the current frame that are still to come; 0 between two
+    /// frames. If [`want`](Self::want) returns less memory than this, receive into that memory
+    /// alone: bytes received behind it must be copied.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
         self.partial.as_deref().map_or(0, Partial::outstanding)
     }
 
-    /// Says that the first `n` bytes of what [`want`](Self::want) lent were filled. More than it
-    /// lent counts as all of it; where it lent nothing since the last call of
-    /// [`next`](Self::next), this does nothing.
+    /// Reports that the first `n` bytes of the memory that [`want`](Self::want) returned were
+    /// filled. A larger `n` counts as all of it. Does nothing if `want` returned no memory since
+    /// the last call of [`next`](Self::next).
     pub fn filled(&mut self, n: usize) {
         if let Some(partial) = self.partial.as_deref_mut() {
             partial.assembly.filled(n);
         }
     }
 
-    /// Takes in what was filled: unmasks and checks it where it lies.
+    /// Unmasks and checks, in place, the bytes reported by `filled`.
     fn absorb_filled<'b>(
         &mut self,
         sender: &Sender,
@@ -669,7 +678,7 @@ impl Receiver {
     }
 }
 
-/// Takes the next `most` bytes of a payload, or all if there are fewer, as they were before masking.
+/// Takes the next `most` bytes of a payload, or all if there are fewer, and unmasks them.
 fn take_unmasked<'b>(input: &mut Input<'b>, most: u64, key: [u8; 4], role: Role) -> &'b mut [u8] {
     let bytes = input.take(usize::try_from(most).unwrap_or(usize::MAX));
     if role == Role::Server {
@@ -678,7 +687,7 @@ fn take_unmasked<'b>(input: &mut Input<'b>, most: u64, key: [u8; 4], role: Role)
     bytes
 }
 
-/// Decodes a part of a message into its assembly, and checks what it has become.
+/// Decodes a part of a message into its assembly, and checks the result.
 fn decode(
     bytes: &[u8],
     last: bool,
@@ -693,7 +702,7 @@ fn decode(
     let part = Part::new(bytes, !decoding.begun, last);
     decoding.begun = true;
     let start = assembly.message().len();
-    // In streaming mode the assembly begins anew with each chunk.
+    // In streaming mode the assembly restarts with each chunk.
     let most = (limit - decoding.size).saturating_add(start as u64);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let result = assembly.append_with(|text| decoding.decoder.decode(part, most, text));
@@ -701,7 +710,7 @@ fn decode(
     let before = decoding.size;
     let decoded = assembly.message().get(start..).unwrap_or_default();
     decoding.size += decoded.len() as u64;
-    // What was decoded before an error came before it.
+    // Bytes decoded before an error are checked first, because they precede it.
     if message.kind == Kind::Text {
         check_text(&mut message.utf8, decoded, before, last && result.is_ok())?;
     }

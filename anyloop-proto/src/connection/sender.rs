@@ -1,4 +1,4 @@
-//! The sending half of a connection, and what both halves know of its closing.
+//! The sending half of a connection, and the closing state that both halves share.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -17,12 +17,11 @@ use crate::time::Instant;
 
 /// The sending half of a [`Connection`](super::Connection).
 ///
-/// Everything that is sent is appended to the output named in the call, whole frames at a time and
-/// in the order of the calls, also in between the pieces of a message (control frames only).
-/// After a Close frame nothing goes out any more but the answers to pings that come before the peer's
-/// Close; each call says so and appends nothing.
+/// Each call appends whole frames to the output that it is given, in the order of the calls.
+/// Between the pieces of a message only control frames can be sent. After a Close frame, only pongs
+/// are sent, until the peer's Close arrives; other calls return an error and append nothing.
 ///
-/// A message in pieces, and a ping between them:
+/// This example sends a message in pieces, with a ping between them:
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -40,9 +39,10 @@ use crate::time::Instant;
 /// ```
 pub struct Sender {
     pub(super) config: Arc<Config>,
-    /// What few connections have at any time.
+    /// State that most connections do not have at any given time.
     pub(super) cold: Option<Box<ColdState>>,
-    // Not side by side, where the compiler would add to both as one vector, which is longer.
+    // Not adjacent to `bytes`: the compiler would add to both as one vector, which takes more
+    // instructions.
     messages: u64,
     pub(super) ping_since: Instant,
     bytes: u64,
@@ -51,11 +51,12 @@ pub struct Sender {
     pub(super) role: Role,
     state: State,
     piece: Piece,
-    /// What the three above and `rare` come to, for the short way: see `update_fast_path`.
+    /// Whether the fast path applies, derived from the fields above by `update_fast_path`. A cached
+    /// flag saves instructions per message.
     fast_path: bool,
 }
 
-/// How far a message that is sent in pieces has come.
+/// The progress of a message that is sent in pieces.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Piece {
     None,
@@ -63,11 +64,11 @@ enum Piece {
     Next,
 }
 
-/// What is absent from an idle connection without extensions.
+/// State that an idle connection without extensions does not have.
 #[derive(Default)]
 pub(super) struct ColdState {
     encoder: Option<Box<dyn Encoder>>,
-    /// The bits of the message that is sent in pieces, if it is encoded.
+    /// The reserved bits of the message being sent in pieces, if it is encoded.
     encoding: Option<Rsv>,
     pub(super) decoding: Option<Decoding>,
     pub(super) closing: Closing,
@@ -76,9 +77,9 @@ pub(super) struct ColdState {
 
 pub(super) struct Decoding {
     pub(super) decoder: Box<dyn Decoder>,
-    /// Bytes of the message so far, as decoded.
+    /// Decoded bytes of the message so far.
     pub(super) size: u64,
-    /// The decoder has seen the first part of the message.
+    /// Whether the decoder has received the first part of the message.
     pub(super) begun: bool,
 }
 
@@ -87,7 +88,8 @@ pub(super) struct Closing {
     pub(super) sent: Option<CloseFrame>,
     pub(super) received: Option<CloseFrame>,
     pub(super) received_first: bool,
-    /// The peer has ended its direction of the byte stream after that.
+    /// The peer has ended its direction of the byte stream after the closing handshake or a
+    /// failure.
     pub(super) eof: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) failure: Option<Failure>,
@@ -132,7 +134,7 @@ impl Sender {
     ///
     /// [`SendError::NotOpen`] after a Close frame; [`SendError::MessageUnfinished`] between
     /// [`begin`](Self::begin) and the last [`piece`](Self::piece).
-    #[inline(always)] // the small message; others are a call
+    #[inline(always)] // only the fast path is inlined
     pub fn send<'m, O: Output>(
         &mut self,
         message: impl Into<Message<'m>>,
@@ -144,12 +146,12 @@ impl Sender {
             cold_path();
             return self.send_general(kind, payload, out);
         }
-        // The unmasked message that is not large, which is most of what a busy server sends.
+        // The fast path: an unmasked message that is not large.
         self.messages += 1;
         self.bytes += payload.len() as u64;
         let first = 0x80 | kind.opcode() as u8;
         if payload.len() > MAX_CONTROL_PAYLOAD {
-            cold_path(); // for it is a call
+            cold_path(); // a function call
             append_medium(out.buffer(), first, payload);
         } else {
             append_small(out.buffer(), [first, payload.len() as u8], payload);
@@ -157,7 +159,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends a message that was encoded for many connections.
+    /// Sends a message that was encoded once for many connections.
     ///
     /// # Errors
     ///
@@ -178,8 +180,8 @@ impl Sender {
         Ok(())
     }
 
-    /// Begins a message that is sent in pieces, one frame each (RFC 6455 §5.4). Nothing is sent
-    /// before the first [`piece`](Self::piece).
+    /// Begins a message that is sent in pieces, one frame per piece (RFC 6455 §5.4). Nothing is
+    /// sent before the first [`piece`](Self::piece).
     ///
     /// # Errors
     ///
@@ -195,13 +197,15 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends the next piece of the message begun, and with `last` ends it. A piece may be empty.
+    /// Sends the next piece of the message; `last` ends the message. A piece may be empty.
     ///
-    /// The pieces of a text are not checked: together they must be UTF-8, singly they need not.
+    /// The pieces of a text are not checked. Together they must be UTF-8; a single piece may end
+    /// inside a character.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after a Close frame, [`SendError::NoMessageBegun`].
+    /// [`SendError::NotOpen`] after a Close frame; [`SendError::NoMessageBegun`] without
+    /// [`begin`](Self::begin).
     pub fn piece<O: Output>(
         &mut self,
         payload: &[u8],
@@ -229,12 +233,12 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends a ping of the application's own. The keep-alive pings of
-    /// [`ping_interval`](Config::ping_interval) need no call.
+    /// Sends a ping of the application. Keep-alive pings ([`ping_interval`](Config::ping_interval))
+    /// are sent without a call.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after a Close frame, [`SendError::ControlTooLong`].
+    /// [`SendError::NotOpen`] after a Close frame; [`SendError::ControlTooLong`] above 125 bytes.
     pub fn ping<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
         self.open()?;
         control_size(payload)?;
@@ -242,12 +246,13 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends a pong: the answer to a ping where [`auto_pong`](Config::auto_pong) is off, or one
-    /// that nobody asked for (RFC 6455 §5.5.3). While the output is blocked only the newest is kept.
+    /// Sends a pong: the answer to a ping if [`auto_pong`](Config::auto_pong) is off, or an
+    /// unsolicited one (RFC 6455 §5.5.3). While the output is blocked only the newest pong is kept.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after the peer's Close frame, [`SendError::ControlTooLong`].
+    /// [`SendError::NotOpen`] after the peer's Close frame; [`SendError::ControlTooLong`] above 125
+    /// bytes.
     pub fn pong<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
         self.may_pong()?;
         control_size(payload)?;
@@ -255,16 +260,15 @@ impl Sender {
         Ok(())
     }
 
-    /// Begins the closing handshake (RFC 6455 §7.1.2): sends a Close frame, after which messages
-    /// are still received until the peer's Close. `now` starts the
-    /// [`close_timeout`](Config::close_timeout).
+    /// Begins the closing handshake (RFC 6455 §7.1.2): sends a Close frame. Messages are still
+    /// received until the peer's Close. `now` starts the [`close_timeout`](Config::close_timeout).
     ///
-    /// A message begun in pieces is left unfinished.
+    /// A message begun in pieces stays unfinished.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after an earlier Close frame; [`SendError::ReasonTooLong`], see
-    /// [`truncate_reason`].
+    /// [`SendError::NotOpen`] after an earlier Close frame; [`SendError::ReasonTooLong`] above 123
+    /// bytes (see [`truncate_reason`]).
     pub fn close<O: Output>(
         &mut self,
         code: CloseCode,
@@ -281,13 +285,13 @@ impl Sender {
         Ok(())
     }
 
-    /// Which end of the connection this is.
+    /// The role of this end.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
     }
 
-    /// How far the connection has come.
+    /// The state of the connection.
     #[inline]
     #[must_use]
     pub const fn state(&self) -> State {
@@ -298,7 +302,7 @@ impl Sender {
         (self.messages, self.bytes)
     }
 
-    // What the other half and the timers ask for.
+    // Used by the receiver, the keep-alive and the timers.
 
     pub(super) fn set_state(&mut self, state: State) {
         self.state = state;
@@ -317,7 +321,7 @@ impl Sender {
         self.update_fast_path();
     }
 
-    /// Whether a whole small message may be sent without asking anything further.
+    /// Recomputes whether a small whole message can be sent without further checks.
     fn update_fast_path(&mut self) {
         self.fast_path = self.role == Role::Server
             && self.state == State::Open
@@ -337,7 +341,7 @@ impl Sender {
         self.cold.as_deref_mut()?.decoding.as_mut()
     }
 
-    /// Answers a ping, at once or when the output is no longer blocked.
+    /// Answers a ping, or holds the pong while the output is blocked.
     pub(super) fn pong_or_hold(&mut self, payload: &[u8], out: &mut dyn Output) {
         if self.may_pong().is_err() {
             return;
@@ -350,7 +354,8 @@ impl Sender {
         }
     }
 
-    /// The peer has read something: sends the pong that was held, if the output is not blocked.
+    /// Sends the held pong, if the output is no longer blocked. Called when the peer has read
+    /// something.
     pub(super) fn release_pong(&mut self, out: &mut dyn Output) {
         let Some(cold) = self.cold.as_deref_mut() else { return };
         if out.is_blocked() {
@@ -361,7 +366,7 @@ impl Sender {
         }
     }
 
-    /// Forgets the held pong, and the memory that only it needed.
+    /// Drops the held pong, and the cold state if nothing else needs it.
     fn drop_held_pong(&mut self) {
         let Some(cold) = self.cold.as_deref_mut() else { return };
         cold.held_pong = None;
@@ -370,8 +375,8 @@ impl Sender {
         }
     }
 
-    /// The peer's Close: answers it with the same code and reason if it is the first of the two
-    /// (RFC 6455 §5.5.1). Clients show the reason that comes back to their users.
+    /// Handles the peer's Close. Answers with the same code and reason if we have not sent a Close
+    /// (RFC 6455 §5.5.1); clients show the echoed reason to their users.
     pub(super) fn close_received(
         &mut self,
         frame: &CloseFrame<&str>,
@@ -388,8 +393,8 @@ impl Sender {
         self.set_state(State::Closed);
     }
 
-    /// Fails the connection (RFC 6455 §7.1.7): a Close frame with the code, if none was sent yet,
-    /// and nothing more.
+    /// Fails the connection (RFC 6455 §7.1.7): sends a Close frame with the code, unless one was
+    /// sent already, and nothing more.
     pub(super) fn fail(&mut self, failure: Failure, now: Instant, out: &mut dyn Output) {
         if self.state == State::Open {
             if let Some(code) = failure.close_code() {
@@ -411,7 +416,7 @@ impl Sender {
 
     // Frames.
 
-    /// Any message, in any state.
+    /// The general path of `send`: any message, in any state.
     #[inline(never)]
     fn send_general(
         &mut self,
@@ -450,8 +455,8 @@ impl Sender {
         }
     }
 
-    /// Encodes `payload` straight into the output, behind room for the longest header, and closes
-    /// the gap when the length is known.
+    /// Encodes `payload` directly into the output, after space for the longest header. Once the
+    /// length is known, it writes the header and moves the payload up to it.
     fn encoded_frame(
         &mut self,
         opcode: Opcode,
@@ -517,8 +522,8 @@ impl Sender {
         }
     }
 
-    /// RFC 6455 §5.5.2: a ping is answered "unless it already received a Close frame", so also after
-    /// a Close of our own.
+    /// RFC 6455 §5.5.2: a ping is answered "unless it already received a Close frame", so pongs are
+    /// also sent after our own Close.
     fn may_pong(&self) -> Result<(), SendError> {
         match self.state {
             State::Open | State::CloseSent => Ok(()),
@@ -545,11 +550,12 @@ impl Sender {
     }
 }
 
-/// Appends a frame that is small.
+/// Appends a frame with at most 125 bytes of payload.
 ///
-/// Its payload may have been unmasked just now, and the processor still has that in pieces: it can pass
-/// on a piece that was stored to who loads it as it is, but a load of several (`memcpy` loads 64 bytes at
-/// a time, where it can) has to wait until they have all arrived in the cache.
+/// If the payload was unmasked just now, its stores are still in the store buffer. The processor
+/// forwards a store only to a load that it covers. `memcpy` loads up to 64 bytes at a time and
+/// would wait until all stores have reached the cache; these copies load the sizes that
+/// `mask_small` stores.
 #[inline(always)]
 fn append_small(buffer: &mut Vec<u8>, header: [u8; 2], payload: &[u8]) {
     buffer.extend_from_slice(&header);
@@ -565,7 +571,7 @@ fn append_small(buffer: &mut Vec<u8>, header: [u8; 2], payload: &[u8]) {
     }
 }
 
-/// The same where the length has 16 bits.
+/// Appends a frame with a 16-bit length.
 #[inline(never)]
 fn append_medium(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
     let [high, low] = (payload.len() as u16).to_be_bytes();
@@ -574,7 +580,7 @@ fn append_medium(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
     buffer.extend_from_slice(payload);
 }
 
-/// Appends the first `N` bytes, if there are so many, and returns the rest.
+/// Appends the first `N` bytes if there are that many, and returns the rest.
 #[inline(always)]
 fn append_first<'b, const N: usize>(buffer: &mut Vec<u8>, bytes: &'b [u8]) -> &'b [u8] {
     match bytes.split_first_chunk::<N>() {

@@ -1,8 +1,9 @@
-//! What can be due.
+//! The timers of a connection.
 
-/// Everything that can be due.
+/// A timer of a connection.
 ///
-/// Where several are, they are served in this order: what ends the connection first.
+/// If several are due at once, they are handled in this order: those that end the connection come
+/// first.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -26,14 +27,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timer {
-    /// The closing handshake, and after it the byte stream, must have ended.
+    /// The deadline for the closing handshake and the end of the byte stream.
     Close,
-    /// The pong for our ping must have arrived.
+    /// The deadline for the pong that answers our ping.
     Pong,
-    /// Some frame must have arrived.
+    /// The deadline for the next frame.
     Idle,
-    /// Some data must have arrived.
+    /// The deadline for the next data frame.
     DataIdle,
-    /// A ping is to be sent.
+    /// The time to send a keep-alive ping.
     Ping,
 }
