@@ -1,11 +1,11 @@
-//! What a peer says is not to control a terminal.
+//! Escapes control characters, so that text from a peer cannot control a terminal.
 
-/// Text with its control characters escaped, but for tabs and ends of lines.
+/// Escapes control characters other than tabs and line feeds.
 pub(crate) fn text(text: &str) -> String {
     escape(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// The same in one line: ends of lines are escaped, too.
+/// Escapes control characters other than tabs: the result is one line.
 pub(crate) fn line(text: &str) -> String {
     escape(text, |c| c == '\t')
 }

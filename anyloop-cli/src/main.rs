@@ -24,67 +24,66 @@ struct Arguments {
 }
 
 const OF_SERVE: &str = "\
-Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 if it was called wrongly.
+Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 for wrong arguments.
 
-Times are in seconds, and may have fractions; 0 turns a limit off.";
+Times are in seconds and may have fractions. 0 turns a limit off.";
 
 const OF_CONNECT: &str = "\
 Exit status:
-  0  all went well: both sides closed the connection, the server with 1000 or without a code, and
-     all of the input was sent, as far as there was any; or a signal has ended it, and the server
-     has closed, too
-  1  the connection was open, and did not end like that; or input or output failed
-  2  the command was called wrongly
-  3  the server could not be connected to
-  4  it could, and the opening handshake failed: the server refused it, for example
+  0  both sides closed the connection, the server with code 1000 or without a code, and all of the
+     input was sent; or a signal ended the command, and the server closed too
+  1  the connection opened and ended otherwise, or input or output failed
+  2  wrong arguments
+  3  no connection to the server
+  4  the opening handshake failed: the server refused it, for example
 
-Times are in seconds, and may have fractions; 0 turns a limit off, but --wait 0 does not wait.";
+Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does not wait.";
 
 const OF_PIPE: &str = "\
-Exit status: 0 if all went well, 1 if the connection failed or was not closed as it should be, 2 if the
-command was called wrongly.";
+Exit status: 0 if the connection closed without a failure, 1 if it failed or input or output did, 2 for
+wrong arguments.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Serve WebSockets until SIGINT or SIGTERM.
     ///
-    /// The path that a client asks for decides what it gets: / and /echo send every message back;
-    /// /broadcast sends each message to all who are there, its sender too; /stats sends the server's
-    /// counters each second, as a line of JSON, in which messages and bytes are those of connections that
-    /// are closed.
+    /// The path of the request selects the service: / and /echo send every message back. /broadcast
+    /// sends every message to all connections of that path, the sender included. /stats sends the
+    /// server's counters once a second, as a line of JSON; its messages and bytes are those of closed
+    /// connections.
     ///
-    /// Who publishes on /broadcast waits for subscribers that are behind, for 2 seconds at most. A
-    /// subscriber that has not caught up by then is not waited for, and is closed with 1008 when it
-    /// falls behind further.
+    /// On /broadcast, publishers wait up to 2 seconds for a subscriber that reads too slowly. After
+    /// that the subscriber is closed with 1008 when its backlog reaches the limit.
     ///
-    /// Says on standard output where it listens, a line for each: "listening on ws://ADDR:PORT", or
-    /// "ws+unix:PATH". Without --listen and --unix it listens on the sockets that it has inherited
-    /// (LISTEN_FDS, as in systemd's socket activation), or else on 127.0.0.1:9002; those that it has
-    /// inherited it serves in any case.
+    /// Prints a line for each address that it listens on: "listening on ws://ADDR:PORT", or
+    /// "listening on ws+unix:PATH". It always serves the sockets that it has inherited (LISTEN_FDS, as
+    /// in systemd's socket activation). Without --listen, --unix and inherited sockets it listens on
+    /// 127.0.0.1:9002.
     ///
-    /// A signal closes all connections with 1001 and ends it with status 0 when they are over, which the
-    /// close timeout bounds; a second one ends it at once.
+    /// The first signal closes all connections with 1001, and the command ends with status 0 when they
+    /// have closed, at the latest after the close timeout. A second signal ends it at once.
     #[command(after_help = OF_SERVE)]
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
     ///
-    /// At the end of the input it closes with 1000 as soon as nothing has come for a second (--wait), and
-    /// goes on printing until the server has closed, too. If the input is /dev/null, it stays until the
-    /// server closes. SIGINT (Ctrl-C) or SIGTERM closes with 1001; a second one ends it at once.
+    /// After the end of the input it closes with 1000 when no message has arrived for a second (--wait),
+    /// and prints messages until the server has closed too. If the input is /dev/null, it stays until
+    /// the server closes. The first SIGINT (Ctrl-C) or SIGTERM closes with 1001; a second one ends the
+    /// command at once.
     ///
-    /// Lines are sent as text, without their end. Text is printed as it is; to a terminal, with its
-    /// control characters escaped. What is not printable ASCII in a binary message is printed as \xNN.
-    /// At a terminal, messages are shown above the line that is being typed.
+    /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
+    /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
+    /// printed as \xNN. At a terminal, messages appear above the line that is being typed.
     #[command(after_help = OF_CONNECT)]
     Connect(connect::Options),
     /// Speak WebSocket over standard input and output, and send every message back.
     ///
-    /// The bytes are those of the protocol, as a socket would carry them: connect the two by a pipe,
-    /// by socat, or by a program of your own. Either may be non-blocking. The server's end is spoken,
-    /// unless --client is given.
+    /// Standard input and output carry the bytes that a socket would carry: connect them by a pipe, by
+    /// socat, or by a program of your own. Either may be non-blocking. The command has the server's
+    /// role, unless --client is given.
     #[command(after_help = OF_PIPE)]
     Pipe {
-        /// Speak the client's end, and ask for this ws:// URL.
+        /// Take the client's role, and request this ws:// URL.
         #[arg(long, value_name = "URL")]
         client: Option<Target>,
     },

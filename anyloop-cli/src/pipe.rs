@@ -17,7 +17,7 @@ use crate::stop::Stop;
 pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
     let (handlers, outcome) = echo();
     let connection = match target {
-        // Who is at the other end of a pipe was let in by whoever made the pipe.
+        // The creator of the pipe chose its peer, so the origin needs no check.
         None => Server::<IoStream>::with_factory(ServerOptions::new(OriginPolicy::Any), handlers)
             .connection(),
         Some(target) => Client::<IoStream>::with_factory(ClientOptions::default(), handlers)
@@ -32,31 +32,33 @@ pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
     match outcome.try_recv() {
         Ok(None) => Ok(()),
         Ok(Some(failure)) => Err(failure.into()),
-        Err(_) => Err(Stop::failed("there was no WebSocket: a plain HTTP request was answered")),
+        Err(_) => Err(Stop::failed(
+            "no WebSocket was opened: the peer sent a plain HTTP request, and was answered",
+        )),
     }
 }
 
-/// Handlers that echo, and what tells how it ended: with `None` if it ended as it should.
+/// Handlers that echo, and a channel that receives the failure of the connection, or `None` if it had none.
 fn echo() -> (Handlers, Receiver<Option<Failure>>) {
-    let (tell, told) = mpsc::channel();
-    let failed = tell.clone();
+    let (sender, outcome) = mpsc::channel();
+    let failed = sender.clone();
     let mut handlers = Handlers::new();
     handlers
         .on_message(|message, context| {
-            let _ = context.send(message); // we may have begun to close
+            let _ = context.send(message); // refused once the connection is closing
         })
         .on_fail(move |failure, _| _ = failed.send(Some(*failure)))
-        .on_close(move |ending: &Ending<'_>, _| _ = tell.send(ending.failure));
-    (handlers, told)
+        .on_close(move |ending: &Ending<'_>, _| _ = sender.send(ending.failure));
+    (handlers, outcome)
 }
 
-/// Carries standard input to the connection. A thread of its own reads it, and waits for it.
+/// Passes standard input to the connection. Another thread reads it, since reading blocks.
 fn carry(connection: &Connection<Handlers>) -> Result<(), Stop> {
     let input = read_stdin();
     while !connection.is_over() {
         let timeout = connection.next_timeout().map_or(Duration::MAX, |due| due - now());
         match input.recv_timeout(timeout) {
-            // Nothing here pauses reading, so what is not taken comes after the end.
+            // No handler pauses reading, so bytes that are not taken follow the end of the connection.
             Ok(Ok(bytes)) => _ = connection.read_all(&bytes)?,
             Ok(Err(error)) => {
                 connection.fatal_error()?;
@@ -72,7 +74,7 @@ fn carry(connection: &Connection<Handlers>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// There is no more input: only time can end what is left.
+/// Waits for the connection to end after the end of the input: only deadlines are left.
 fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), Stop> {
     while let Some(due) = connection.next_timeout().filter(|_| !connection.is_over()) {
         thread::sleep(due - now());
@@ -81,20 +83,20 @@ fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// What is read from standard input, until its end.
+/// A channel that receives the bytes of standard input. It is disconnected at the end of the input.
 fn read_stdin() -> Receiver<io::Result<Vec<u8>>> {
-    let (tell, told) = mpsc::sync_channel(1);
+    let (sender, input) = mpsc::sync_channel(1);
     thread::spawn(move || {
-        let failed = stdio::input().and_then(|stdin| read_all(stdin, &tell));
+        let failed = stdio::input().and_then(|stdin| read_all(stdin, &sender));
         if let Err(error) = failed {
-            let _ = tell.send(Err(error)); // the connection may be over
+            let _ = sender.send(Err(error)); // without a receiver the connection is over
         }
     });
-    told
+    input
 }
 
-/// Hands on what is read, until its end or until nobody takes it.
-fn read_all(mut input: impl Read, tell: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+/// Sends what it reads, until the end of the input or until the receiver is dropped.
+fn read_all(mut input: impl Read, sender: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
     loop {
         let mut bytes = vec![0; CHUNK];
         match input.read(&mut bytes) {
@@ -103,7 +105,7 @@ fn read_all(mut input: impl Read, tell: &SyncSender<io::Result<Vec<u8>>>) -> io:
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        if tell.send(Ok(bytes)).is_err() {
+        if sender.send(Ok(bytes)).is_err() {
             return Ok(());
         }
     }

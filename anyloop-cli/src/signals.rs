@@ -1,4 +1,4 @@
-//! Ending by a signal.
+//! Reacts to SIGINT and SIGTERM.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -11,8 +11,8 @@ use anyloop::event_loop::{Watch, WatchMode};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-/// Calls `f` in the loop at the first SIGINT or SIGTERM, unless the watch is cancelled before. The
-/// second has its usual effect: it ends the process.
+/// Calls `f` in the loop at the first SIGINT or SIGTERM, unless the watch is cancelled first. The second
+/// signal has its default effect: it ends the process.
 pub(crate) fn on_signal(
     event_loop: &EventLoop,
     f: impl FnOnce() + Send + 'static,
@@ -21,7 +21,7 @@ pub(crate) fn on_signal(
     receiver.set_nonblocking(true)?;
     let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order, so that the first one does not find what it has set itself.
+        // In this order, so that the first signal does not see the flag that it sets itself.
         flag::register_conditional_default(signal, again.clone())?;
         flag::register(signal, again.clone())?;
         low_level::pipe::register(signal, sender.try_clone()?)?;

@@ -1,7 +1,7 @@
-//! Standard input, output and error, which wait where they would block.
+//! Standard input, output and error. They block, also where their descriptor is non-blocking.
 //!
-//! A process that shares a descriptor may have set `O_NONBLOCK`: the flag belongs to the open file, so
-//! it is left as it is. Nothing is buffered here, so nothing is lost when the process ends.
+//! A process that shares a descriptor may have set `O_NONBLOCK`. The flag belongs to the open file, so it
+//! is left unchanged. The streams have no buffers, so nothing is lost when the process ends.
 
 #[cfg(unix)]
 mod waiting;
@@ -19,13 +19,13 @@ pub(crate) use self::waiting::{Output, input, output};
 
 use crate::escape;
 
-/// Says to standard error what went wrong. Control characters are escaped, since some of it may be a
-/// peer's words.
+/// Reports an error to standard error. Control characters are escaped, since the text may contain a
+/// peer's.
 pub(crate) fn report(why: &str) {
     say(&format!("anyloop: {}", escape::text(why)));
 }
 
-/// Writes a line to standard error. Where that fails, there is no one to tell.
+/// Writes a line to standard error, and ignores errors.
 pub(crate) fn say(line: &str) {
     let _ = error().write_all(format!("{line}\n").as_bytes());
 }

@@ -1,11 +1,11 @@
-//! Why the command ends otherwise than it should, and the status that says so.
+//! Errors that end the command, and their exit statuses.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use crate::stdio;
 
-/// The words for standard error, and the exit status.
+/// A message for standard error, and the exit status.
 #[derive(Debug)]
 pub(crate) struct Stop {
     status: u8,
@@ -13,17 +13,17 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// It failed, or a connection did not end as it should.
+    /// The command or its connection failed.
     pub(crate) fn failed(why: impl Into<String>) -> Self {
         Self { status: 1, why: why.into() }
     }
 
-    /// The command was called wrongly.
+    /// The arguments are wrong.
     pub(crate) fn usage(why: impl Into<String>) -> Self {
         Self { status: 2, why: why.into() }
     }
 
-    /// The server could not be connected to.
+    /// There is no connection to the server.
     pub(crate) fn unreachable(why: impl Into<String>) -> Self {
         Self { status: 3, why: why.into() }
     }
@@ -33,7 +33,7 @@ impl Stop {
         Self { status: 4, why: why.into() }
     }
 
-    /// Says it.
+    /// Prints the message, and returns the status.
     pub(crate) fn report(&self) -> ExitCode {
         stdio::report(&self.why);
         ExitCode::from(self.status)

@@ -1,4 +1,4 @@
-//! Values of options.
+//! Types of option values.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyloop::proto::handshake::Target;
 use anyloop::proto::handshake::http::{HeaderName, HeaderValue};
 
-/// A time in seconds; 0 is none.
+/// A time limit in seconds; 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout(pub(crate) Option<Duration>);
 
@@ -39,15 +39,15 @@ impl FromStr for Wait {
 fn seconds(text: &str) -> Result<Duration, &'static str> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     let time = Duration::try_from_secs_f64(seconds);
-    let time = time.map_err(|_| "not a number of seconds that can be waited for")?;
+    let time = time.map_err(|_| "not a number of seconds from 0, or too large")?;
     match time.is_zero() && seconds != 0.0 {
         true => Err("less than a nanosecond"),
         false => Ok(time),
     }
 }
 
-/// The origin of a web page, as a browser writes it (RFC 6454 §6.2), or a program with a browser in it:
-/// pages that come from files have `file://`, or `null`.
+/// The origin of a web page, as browsers and programs with an embedded browser write it (RFC 6454 §6.2).
+/// Pages from files have `file://` or `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(pub(crate) String);
 
@@ -72,18 +72,18 @@ impl FromStr for Origin {
     }
 }
 
-/// RFC 3986 §3.1.
+/// Whether the text is a URI scheme (RFC 3986 §3.1).
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// RFC 9110 §4.2. Other schemes may do without.
+/// Whether the scheme requires a host (RFC 9110 §4.2).
 fn needs_host(scheme: &str) -> bool {
     ["http", "https", "ws", "wss"].iter().any(|other| scheme.eq_ignore_ascii_case(other))
 }
 
-/// What a client connects to.
+/// The URL that a client connects to.
 #[derive(Clone, Debug)]
 pub(crate) struct Url(pub(crate) Target);
 
@@ -93,7 +93,10 @@ impl FromStr for Url {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let target: Target = text.parse().map_err(|error| format!("{error}"))?;
         match target.secure() {
-            true => Err("there is no TLS here yet, which wss:// asks for".to_string()),
+            true => {
+                Err("wss:// needs TLS, which this command does not support yet; use ws://"
+                    .to_string())
+            }
             false => Ok(Self(target)),
         }
     }
@@ -107,10 +110,11 @@ impl FromStr for Header {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = text.split_once(':').ok_or("a header field is NAME: VALUE")?;
-        let name = name.parse().map_err(|_| "the name of a header field is a token")?;
+        let (name, value) =
+            text.split_once(':').ok_or("a header field is written as NAME: VALUE")?;
+        let name = name.parse().map_err(|_| "the name of a header field must be a token")?;
         let value = value.trim_matches([' ', '\t']).parse();
-        Ok(Self(name, value.map_err(|_| "a control character in a header field")?))
+        Ok(Self(name, value.map_err(|_| "the value contains a control character")?))
     }
 }
 

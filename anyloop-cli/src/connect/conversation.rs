@@ -1,4 +1,4 @@
-//! What is said and heard on the connection.
+//! The handler of the connection.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -20,39 +20,39 @@ use crate::escape;
 use crate::stop::Stop;
 use crate::values::Wait;
 
-/// Why a connection was closed that ended as it should.
+/// Why a connection closed that ended without a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// One of the two had no more to say.
-    AtTheEnd,
-    /// A signal has ended it.
+    /// One of the two sides closed it with 1000 or without a code.
+    Normally,
+    /// A signal closed it.
     BySignal,
 }
 
 #[derive(Clone)]
 pub(super) struct Conversation {
-    /// What is sent; absent where everything is sent back.
+    /// The input to send; `None` for an echo.
     pub(super) input: Option<Arc<Input>>,
     pub(super) printer: Printer,
-    /// After the end of the input, the connection is closed when nothing has come for so long.
+    /// After the end of the input, the connection is closed after this long without input from the peer.
     pub(super) wait: Wait,
-    /// When the last message came.
-    pub(super) heard: Option<Instant>,
-    /// Told how it ended.
+    /// When the last message arrived.
+    pub(super) last_message: Option<Instant>,
+    /// Receives how the connection ended.
     pub(super) outcome: Sender<Result<Closed, Stop>>,
     #[cfg_attr(not(unix), expect(dead_code, reason = "there are no signals"))]
     pub(super) event_loop: EventLoop,
-    /// Of signals. It would keep the loop from ending.
+    /// The watch for signals. It is cancelled at the end, since it keeps the loop running.
     #[cfg(unix)]
     pub(super) signals: Option<Watch>,
-    /// A signal has ended it.
+    /// A signal has closed the connection.
     pub(super) interrupted: bool,
 }
 
 impl Handler for Conversation {
     fn open(&mut self, context: &mut Context<'_, Self>) {
         #[cfg(unix)]
-        self.heed_signals(context);
+        self.watch_signals(context);
         if let Some(input) = &self.input {
             self.printer.begin();
             let (input, printer, handle) = (input.clone(), self.printer.clone(), context.handle());
@@ -62,18 +62,18 @@ impl Handler for Conversation {
 
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         let Some(input) = &self.input else {
-            // One who does not read his echo is not heard until he does.
+            // While the peer does not read its echoes, its messages are not read.
             if let Ok(Sent::Backpressure) = context.send(message) {
                 context.pause_reading();
             }
             return;
         };
-        self.heard = Some(context.now());
-        // This waits for whoever reads the output, and with it the peer.
+        self.last_message = Some(context.now());
+        // This blocks while the output is not read, and so holds up the peer.
         if let Err(error) = self.printer.message(message) {
             let first = input.fail(format!("cannot write to standard output: {error}"));
             if first {
-                let _ = context.close(CloseCode::GOING_AWAY, ""); // it may be closing already
+                let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
             }
         }
     }
@@ -93,14 +93,14 @@ impl Handler for Conversation {
             Some(error) => Stop::failed(format!("{why}: {error}")),
             None => Stop::failed(why),
         });
-        let _ = self.outcome.send(outcome); // who has asked listens until the loop ends
+        let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
     }
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let stop = match (context.error(), failure.cause()) {
             (Some(error), _) if error.is::<ConnectError>() => Stop::unreachable(error.to_string()),
             (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
-                let response = context.handshake_info().and_then(|facts| facts.response.as_ref());
+                let response = context.handshake_info().and_then(|info| info.response.as_ref());
                 Stop::refused(refusal::describe(status, response))
             }
             (Some(error), _) => Stop::refused(format!("{failure}: {error}")),
@@ -111,7 +111,7 @@ impl Handler for Conversation {
 }
 
 impl Conversation {
-    /// All of the input was sent. What answers it may be on its way.
+    /// Handles the end of the input. Answers may still be on their way.
     pub(super) fn end_of_input(&mut self, context: &mut Context<'_, Self>) {
         if let Wait::For(_) = self.wait {
             let now = context.now();
@@ -119,8 +119,8 @@ impl Conversation {
         }
     }
 
-    /// Closes when nothing has come for as long as is to be waited. Something came last at `since`;
-    /// `before` is what had come when that was seen.
+    /// Closes after [`Self::wait`] without input. The last input was seen at `since`, when the statistics
+    /// were `before`.
     fn close_when_quiet(
         &mut self,
         since: Instant,
@@ -131,27 +131,27 @@ impl Conversation {
         let now = context.now();
         let due = since + wait;
         if due <= now {
-            let _ = context.close(CloseCode::NORMAL, ""); // it may be closing already
+            let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
             return;
         }
         context.set_timer(due - now, move |conversation, context| {
-            let heard = conversation.heard.map_or(since, |heard| heard.max(since));
+            let last = conversation.last_message.map_or(since, |last| last.max(since));
             let received = context.statistics();
-            // A part of a large message is something, too.
-            let part = heard == since && received != before;
-            let since = if part { context.now() } else { heard };
+            // A part of a large message counts as well.
+            let part = last == since && received != before;
+            let since = if part { context.now() } else { last };
             conversation.close_when_quiet(since, received, context);
         });
     }
 
     /// The first SIGINT or SIGTERM closes with 1001.
     #[cfg(unix)]
-    fn heed_signals(&mut self, context: &mut Context<'_, Self>) {
+    fn watch_signals(&mut self, context: &mut Context<'_, Self>) {
         let handle = context.handle();
         let signals = crate::signals::on_signal(&self.event_loop, move || {
             let _ = handle.post(|conversation, context| {
                 conversation.interrupted = true;
-                let _ = context.close(CloseCode::GOING_AWAY, ""); // it may be closing already
+                let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
             });
         });
         match signals {
@@ -161,7 +161,7 @@ impl Conversation {
     }
 }
 
-/// Whether it went as it should: closed by both, and not for anything that went wrong.
+/// Whether both sides closed without a failure, and if not, why.
 fn judge(ending: &Ending<'_>, interrupted: bool) -> Result<Closed, String> {
     if let Some(failure) = ending.failure {
         return Err(failure.to_string());
@@ -169,15 +169,17 @@ fn judge(ending: &Ending<'_>, interrupted: bool) -> Result<Closed, String> {
     match ending.received {
         Some(frame) => match frame.code {
             None | Some(CloseCode::NORMAL | CloseCode::GOING_AWAY) if interrupted => {
-                Ok(Closed::BySignal) // it may echo our code
+                Ok(Closed::BySignal) // a peer may echo our code
             }
-            None | Some(CloseCode::NORMAL) => Ok(Closed::AtTheEnd),
-            Some(code) if frame.reason.is_empty() => Err(format!("the peer closed with {code}")),
+            None | Some(CloseCode::NORMAL) => Ok(Closed::Normally),
+            Some(code) if frame.reason.is_empty() => {
+                Err(format!("the peer closed the connection with {code}"))
+            }
             Some(code) => {
                 let reason = escape::line(&frame.reason);
-                Err(format!("the peer closed with {code}: {reason}"))
+                Err(format!("the peer closed the connection with {code}: {reason}"))
             }
         },
-        None => Err("the peer did not close".to_string()),
+        None => Err("the peer did not close the connection".to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! Standard input, line by line to the peer.
+//! Sends standard input to the peer, line by line.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,15 +12,15 @@ use super::print::Printer;
 use crate::stdio;
 use crate::stop::Stop;
 
-/// No line is read while more bytes than this wait to be sent.
+/// No line is read while more bytes than this are waiting to be sent.
 const WINDOW: usize = 1 << 20;
 
-/// A line that is there is read within this time.
+/// A line that is available is read within this time.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// What becomes of the input.
+/// The state of the input.
 pub(super) struct Input {
-    /// The longest line, in bytes without its end.
+    /// The longest line, in bytes without the line end.
     longest: u64,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -28,33 +28,33 @@ pub(super) struct Input {
 
 #[derive(Default)]
 struct Progress {
-    /// Bytes of lines that were read, and that the transport has not taken.
+    /// Bytes of lines that were read and that the transport has not taken.
     waiting: usize,
-    /// A line was read that it will never take.
+    /// A line was read that the transport will never take.
     lost: bool,
-    /// There is nothing more to read.
+    /// The input has ended.
     ended: bool,
-    /// What went wrong with input or output, first.
+    /// The first failure of input or output.
     failure: Option<String>,
 }
 
 impl Input {
-    /// Input of lines of at most so many bytes.
+    /// Input with lines of at most `longest` bytes.
     pub(super) fn new(longest: u64) -> Self {
         Self { longest, progress: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Sends each line of standard input, and tells the connection of its end. The thread that does
-    /// this waits for the user and for the peer: nothing waits for it.
+    /// Sends each line of standard input, and reports its end to the handler. Blocks while it waits for
+    /// the user or the peer, so it runs on a thread of its own that is never joined.
     pub(super) fn send_all(self: &Arc<Self>, handle: &Handle<Conversation>, printer: &Printer) {
         let sent = self.send_lines(handle, printer);
         if sent.is_ok() {
-            // The time for the closing handshake is not to be spent on what waits before it.
+            // Otherwise the close timeout would include the time for sending what is queued.
             self.wait_until(|progress| progress.waiting == 0);
         }
         self.progress().ended = true;
         self.changed.notify_all();
-        // If the connection is over, so be it.
+        // This fails if the connection has ended, and then nothing is left to do.
         let _ = match sent {
             Ok(()) => handle.post(|conversation, context| conversation.end_of_input(context)),
             Err(why) => {
@@ -97,7 +97,7 @@ impl Input {
     }
 
     fn send(self: &Arc<Self>, handle: &Handle<Conversation>, text: &str) {
-        let (input, len) = (self.clone(), text.len() + 1); // an empty one waits as well
+        let (input, len) = (self.clone(), text.len() + 1); // so that an empty line counts
         self.progress().waiting += len;
         let sent = handle.send_then(text, move |result| {
             let mut progress = input.progress();
@@ -106,10 +106,10 @@ impl Input {
             drop(progress);
             input.changed.notify_all();
         });
-        let _ = sent; // the completion is told in any case
+        let _ = sent; // the completion is called in any case
     }
 
-    /// Something went wrong. Returns whether it is the first thing that did.
+    /// Records a failure. Returns whether it is the first one.
     pub(super) fn fail(&self, why: String) -> bool {
         let failure = &mut self.progress().failure;
         let first = failure.is_none();
@@ -117,13 +117,13 @@ impl Input {
         first
     }
 
-    /// What went wrong with input or output, if anything did.
+    /// The first failure of input or output as an error.
     pub(super) fn failure(&self) -> Result<(), Stop> {
         self.progress().failure.take().map_or(Ok(()), |failure| Err(Stop::failed(failure)))
     }
 
-    /// Whether there was more to say when the peer closed. Input that does not end is waited for a
-    /// little, for it may be on its way.
+    /// Fails if a line was not sent because the peer closed. Waits up to [`AT_ONCE`] for a line that is
+    /// available but not read yet.
     pub(super) fn loss(&self) -> Result<(), Stop> {
         let more = |progress: &mut Progress| !progress.ended && !progress.lost;
         let waited = self.changed.wait_timeout_while(self.progress(), AT_ONCE, more);
@@ -140,14 +140,14 @@ impl Input {
         }
     }
 
-    /// A panic elsewhere leaves it as it was.
+    /// A panic of another thread leaves the state consistent, so a poisoned lock is used.
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads a line, without its end, into `line`. Of a longer one than `longest` bytes only so much is
-/// read that it is seen to be longer. Returns whether there was a line.
+/// Reads a line into `line`, without the line end. Of a line longer than `longest` bytes, at most two
+/// bytes more than `longest` are read. Returns whether there was a line.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, longest: u64) -> io::Result<bool> {
     line.clear();
     let most = longest.saturating_add(2); // CR LF
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_no_end_and_not_more_is_read_than_shows_that_one_is_too_long() {
+    fn line_ends_are_removed_and_a_long_line_is_read_up_to_the_limit() {
         let mut line = Vec::new();
         let mut input = &b"four\r\n\nfour\nfive5\nfour"[..];
         for expected in ["four", "", "four", "five5"] {

@@ -23,51 +23,50 @@ use self::print::Printer;
 use crate::stop::Stop;
 use crate::values::{Header, Origin, Timeout, Url, Wait};
 
-/// An answer that comes later than this after the last line is not waited for.
+/// The default of `--wait`.
 const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to connect to: ws://HOST[:PORT][/PATH].
+    /// The URL to connect to: ws://HOST[:PORT][/PATH].
     url: Url,
-    /// Send every message back, and read no input: a peer for conformance suites.
+    /// Send every message back, and read no input. For conformance suites.
     #[arg(long)]
     echo: bool,
-    /// Connect to a Unix socket, instead of the URL's host and port.
+    /// Connect to this Unix socket instead of the URL's host and port.
     #[cfg(unix)]
     #[arg(long, value_name = "PATH")]
     unix: Option<std::path::PathBuf>,
     /// Send a header field with the request (repeatable).
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<Header>,
-    /// Ask for a subprotocol (repeatable, the best first).
+    /// Offer a subprotocol (repeatable, in order of preference).
     #[arg(long, value_name = "NAME")]
     subprotocol: Vec<String>,
-    /// Pass for a web page of this origin.
+    /// Send this Origin, as a web page would.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<Origin>,
-    /// The largest message that is received, and the longest line that is sent.
+    /// The largest message that is accepted, and the longest line that is sent.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     max_message: u64,
-    /// After the end of the input, close when nothing has come for this long; 0: at once; "forever":
-    /// stay until the server closes.
+    /// After the end of the input, close after this long without input from the server. 0 closes at
+    /// once, "forever" waits until the server closes.
     ///
-    /// By default it waits for 1 second, so that answers that are on their way are printed; at a
-    /// terminal it closes at once. Where the input is /dev/null it stays for ever, to print what a
-    /// server sends by itself.
+    /// The default is 1, so that answers on their way are printed; 0 if the input is a terminal; and
+    /// "forever" if the input is /dev/null, to print what a server sends by itself.
     #[arg(long, value_name = "S")]
     wait: Option<Wait>,
-    /// How long the opening handshake may take, after the server is connected to.
+    /// Time limit for the opening handshake, counted from the TCP connection.
     #[arg(long, value_name = "S", default_value = "5")]
     handshake_timeout: Timeout,
-    /// How long the closing handshake may take.
+    /// Time limit for the closing handshake.
     #[arg(long, value_name = "S", default_value = "5")]
     close_timeout: Timeout,
 }
 
-/// Talks to the server until the connection is over.
+/// Runs the client until the connection has ended.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
-    let (tell, told) = mpsc::channel();
+    let (sender, outcome) = mpsc::channel();
     let input = Arc::new(Input::new(options.max_message));
     let typed = io::stdin().is_terminal();
     let printer = Printer::new(typed && io::stdout().is_terminal() && !options.echo);
@@ -77,8 +76,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         printer: printer
             .map_err(|e| Stop::failed(format!("cannot write to standard output: {e}")))?,
         wait: options.wait.unwrap_or_else(default_wait),
-        heard: None,
-        outcome: tell,
+        last_message: None,
+        outcome: sender,
         event_loop: event_loop.clone(),
         #[cfg(unix)]
         signals: None,
@@ -98,16 +97,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         error => error.into(),
     })?;
     client.run()?;
-    input.failure()?; // how it ended comes of that
-    let closed = told.try_recv();
-    let closed = closed.unwrap_or_else(|_| Err(Stop::failed("the connection ended untold")))?;
+    input.failure()?; // the cause, if the connection ended for it
+    let closed = outcome.try_recv();
+    let closed = closed
+        .unwrap_or_else(|_| Err(Stop::failed("the connection ended without being reported")))?;
     match closed == Closed::BySignal || options.echo || typed {
-        true => Ok(()), // what was not typed yet, or is not wanted any more, is not lost
+        true => Ok(()), // unsent input is no loss here
         false => input.loss(),
     }
 }
 
-/// How long to wait after the end of the input, unless it is said.
+/// The default of `--wait` for this input.
 fn default_wait() -> Wait {
     match io::stdin() {
         stdin if stdin.is_terminal() => Wait::For(Duration::ZERO),
@@ -116,7 +116,7 @@ fn default_wait() -> Wait {
     }
 }
 
-/// Whether it is /dev/null: there is no input, and never was.
+/// Whether the input is /dev/null.
 #[cfg(unix)]
 fn is_null(stdin: &io::Stdin) -> bool {
     use rustix::fs::{FileType, fstat, stat};
@@ -149,7 +149,8 @@ fn settings(options: &Options) -> Result<ClientSettings, Stop> {
     }
 
     let mut settings = ClientSettings::from(handshake);
-    // Who sends here waits, an echo above the high mark and input by itself; nothing is to be lost.
+    // No cap, so that no message is lost: the echo pauses above the high-water mark, and the input
+    // waits by itself.
     settings.backlog.cap = usize::MAX;
     Ok(settings)
 }

@@ -1,4 +1,4 @@
-//! Printing messages, one a line.
+//! Prints messages, one a line.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,49 +14,49 @@ const PROMPT: &[u8] = b"> ";
 #[derive(Clone)]
 pub(super) struct Printer {
     output: Arc<Mutex<Output>>,
-    /// Where somebody types at the same terminal.
+    /// The terminal, if the input is typed at it.
     typing: Option<Terminal>,
-    /// Whoever is at the other end is not to control the terminal.
-    careful: bool,
+    /// The output is a terminal, so control characters are escaped.
+    escapes: bool,
     line: Vec<u8>,
 }
 
 impl Printer {
     pub(super) fn new(interactive: bool) -> io::Result<Self> {
         let output = Arc::new(Mutex::new(stdio::output()?));
-        let careful = io::stdout().is_terminal();
+        let escapes = io::stdout().is_terminal();
         let typing = interactive.then(Terminal::new);
-        Ok(Self { output, typing, careful, line: Vec::new() })
+        Ok(Self { output, typing, escapes, line: Vec::new() })
     }
 
-    /// Greets who types, if somebody does.
+    /// Prints a greeting and the prompt, if the input is typed.
     pub(super) fn begin(&self) {
         if self.typing.is_some() {
-            stdio::say("connected; the end of the input (Ctrl-D) closes");
+            stdio::say("connected; Ctrl-D closes");
             self.prompt();
         }
     }
 
-    /// Asks who types for a line.
+    /// Prints the prompt, if the input is typed.
     pub(super) fn prompt(&self) {
         if self.typing.is_some() {
-            let _ = self.write(PROMPT); // there is no need for it
+            let _ = self.write(PROMPT); // a missing prompt is harmless
         }
     }
 
-    /// Leaves the line of the prompt.
+    /// Ends the line of the prompt.
     pub(super) fn end(&self) {
         if self.typing.is_some() {
             let _ = self.write(b"\n");
         }
     }
 
-    /// Prints a message: text as it is, and a binary one with what is not printable ASCII as `\xNN`.
+    /// Prints a message: text unchanged, and binary with bytes that are not printable ASCII as `\xNN`.
     pub(super) fn message(&mut self, message: Message<'_>) -> io::Result<()> {
         self.line.clear();
         match self.typing {
             Some(terminal) => terminal.insert(&mut self.line, &readable(message), PROMPT),
-            None if self.careful => {
+            None if self.escapes => {
                 self.line.extend_from_slice(readable(message).as_bytes());
                 self.line.push(b'\n');
             }
@@ -72,7 +72,7 @@ impl Printer {
     }
 }
 
-/// A message as a program reads it.
+/// Appends a message for a program to read.
 fn append(line: &mut Vec<u8>, message: Message<'_>) {
     match message {
         Message::Binary(bytes) => line.extend(bytes.escape_ascii()),
@@ -81,7 +81,7 @@ fn append(line: &mut Vec<u8>, message: Message<'_>) {
     line.push(b'\n');
 }
 
-/// A message as a terminal can show it.
+/// A message for a terminal to show.
 fn readable(message: Message<'_>) -> String {
     match message {
         Message::Binary(bytes) => bytes.escape_ascii().to_string(),
@@ -100,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn text_is_printed_as_it_is_and_bytes_are_escaped() {
+    fn text_is_printed_unchanged_and_bytes_are_escaped() {
         assert_eq!(raw("κόσμε\x1b[2J\n".into()), "κόσμε\x1b[2J\n\n");
         assert_eq!(raw((&b"a\0\xff\\\n"[..]).into()), "a\\x00\\xff\\\\\\n\n");
     }
 
     #[test]
-    fn nobody_controls_a_terminal_from_afar() {
+    fn control_characters_are_escaped_for_a_terminal() {
         assert_eq!(readable("κ\x1b[2J\u{9b}m\r\n".into()), "κ\\u{1b}[2J\\u{9b}m\\r\n");
         assert_eq!(readable((&b"\x1b[2J"[..]).into()), "\\x1b[2J");
     }

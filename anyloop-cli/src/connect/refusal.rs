@@ -1,15 +1,15 @@
-//! What a server has said instead of opening a WebSocket.
+//! Describes the HTTP response of a server that does not open a WebSocket.
 
 use anyloop::proto::handshake::http::{Response, StatusCode, header};
 
 use crate::escape;
 
-/// So much of a body is shown.
+/// Lines of a body that are shown.
 const LINES: usize = 5;
-/// So many characters of each line.
+/// Characters of each line that are shown.
 const CHARACTERS: usize = 200;
 
-/// Says how a server has refused, with the first lines of what it says about it.
+/// Describes a refusal: its status, the target of a redirect, and the first lines of its body.
 pub(super) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> String {
     let mut words = match status {
         200..300 => format!("the server answered {}, not as a WebSocket server", name(status)),
@@ -24,7 +24,7 @@ pub(super) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> Str
         }
     }
     if response.headers().contains_key(header::CONTENT_ENCODING) {
-        return words; // it would have to be decoded
+        return words; // the body would have to be decoded
     }
     let body = String::from_utf8_lossy(response.body());
     let mut lines = body.lines().map(str::trim_end).filter(|line| !line.is_empty());
@@ -40,13 +40,13 @@ pub(super) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> Str
     words
 }
 
-/// The number, and the name that it has in the standards.
+/// The status code, and its standard reason phrase.
 fn name(status: u16) -> String {
     let known = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     known.map_or_else(|| status.to_string(), |name| format!("{status} {name}"))
 }
 
-/// A line that the peer has written.
+/// The beginning of a line from the peer, with control characters escaped.
 fn shortened(line: &str) -> String {
     let mut shown: String = line.chars().take(CHARACTERS).collect();
     if shown.len() < line.len() {

@@ -1,22 +1,22 @@
-//! A terminal at which somebody types while messages are shown.
+//! Shows messages at a terminal while a line is being typed.
 //!
-//! The terminal's driver has the line that is being typed, with its editing keys and Ctrl-C. It stays
-//! there: messages are shown above it, and the terminal itself moves it down.
+//! The terminal driver edits the line, so the program does not know its text. Messages are inserted above
+//! it, and the terminal moves the line down.
 
-/// Makes room above the line of the cursor, and goes to its beginning. A line below is needed first,
-/// or the last line of the screen would be pushed out of it: IND, CUU, DECSC, CR, IL.
+/// Inserts an empty line above the line of the cursor, and moves to its beginning: IND, CUU, DECSC, CR,
+/// IL. IND comes first, so that the last line of the screen is not pushed out.
 const ABOVE: &[u8] = b"\x1bD\x1b[A\x1b7\r\x1b[L";
 
-/// Goes back to the line of the cursor, which is now the one below: DECRC, CUD.
+/// Returns to the line of the cursor, which is now one line below: DECRC, CUD.
 const BACK: &[u8] = b"\x1b8\x1b[B";
 
-/// The width of a terminal that does not say it.
+/// The width of a terminal that does not report one.
 const COLUMNS: usize = 80;
 
 /// A terminal that is written to and read from.
 #[derive(Clone, Copy)]
 pub(super) struct Terminal {
-    /// It knows no control sequences.
+    /// The terminal knows no control sequences.
     dumb: bool,
 }
 
@@ -26,10 +26,11 @@ impl Terminal {
         Self { dumb }
     }
 
-    /// Appends what shows `text`, which has no control characters, above the line that is being typed.
+    /// Appends the bytes that show `text` above the line that is being typed. `text` must not contain
+    /// control characters other than line feeds and tabs.
     pub(super) fn insert(self, out: &mut Vec<u8>, text: &str, prompt: &[u8]) {
         if self.dumb {
-            // What was typed stays in the line before.
+            // The text typed so far stays in the line before.
             out.extend([b"\n", text.as_bytes(), b"\n", prompt].concat());
             return;
         }
@@ -39,7 +40,7 @@ impl Terminal {
     }
 }
 
-/// Pieces of a line that fit into a row each; an empty line is one.
+/// Splits a line into pieces that each fit into a row. An empty line is one piece.
 fn rows(line: &str, columns: usize) -> Vec<&str> {
     let (mut rows, mut begin, mut used) = (Vec::new(), 0, 0);
     for (at, c) in line.char_indices() {
@@ -53,7 +54,7 @@ fn rows(line: &str, columns: usize) -> Vec<&str> {
     rows
 }
 
-/// The most columns that a character takes.
+/// The largest number of columns that a character occupies.
 const fn width(c: char) -> usize {
     match c {
         '\t' => 8,

@@ -1,9 +1,13 @@
 //! `/broadcast`: every message goes to all subscribers, its sender included.
 //!
-//! Publishers take turns with subscribers: what was published is taken before much more is. While a
-//! subscriber is above the high-water mark, publishers are not read from, so that prompt readers
-//! are never closed, however many publish. A subscriber that has not caught up after two seconds is not
-//! waited for any longer, and closed with 1008 if it falls too far behind.
+//! Two rules keep publishers from filling the backlogs of subscribers that read:
+//!
+//! - Publishing is divided into rounds of [`ROUND`] bytes. A publisher that fills a round pauses until the
+//!   subscribers have had their turn.
+//! - While a subscriber is above the high-water mark, every publisher pauses after its next message.
+//!
+//! Publishers wait for a subscriber for at most [`PATIENCE`]. After that it is closed with 1008 when its
+//! backlog reaches the cap.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,39 +16,40 @@ use std::time::{Duration, Instant};
 use anyloop::endpoint::{ConnectionId, Context, Handle};
 use anyloop::proto::{Message, Prepared};
 
-use super::visitor::{Visitor, VisitorServer};
+use super::route::{RouteHandler, RouteServer};
 
 /// Publishers wait this long for a subscriber that is behind.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// So many bytes are published before the subscribers have their turn.
+/// Bytes that are published before the subscribers have their turn.
 const ROUND: usize = 256 * 1024;
 
-/// What is known of the subscribers of a server.
+/// The state that the connections of `/broadcast` share.
 #[derive(Default)]
 pub(super) struct Broadcast(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Subscribers above the high-water mark that are waited for, and since when.
+    /// Subscribers above the high-water mark for which publishers wait, and since when.
     behind: HashMap<ConnectionId, Instant>,
-    /// Publishers that wait for them.
-    waiting: Vec<Handle<Visitor>>,
+    /// Paused publishers.
+    waiting: Vec<Handle<RouteHandler>>,
     /// Bytes published in this round.
     published: usize,
-    /// The publisher whose next turn begins another round: the first that has filled this one.
+    /// The first publisher that filled this round. Its next turn begins another.
     filled_by: Option<ConnectionId>,
 }
 
 impl Broadcast {
-    /// Sends a message to all, and stops reading from its publisher if a subscriber is behind.
+    /// Sends a message to all subscribers, and pauses its publisher if one of them is behind or the round
+    /// is full.
     pub(super) fn publish(
         &self,
         message: Message<'_>,
-        server: &VisitorServer,
-        context: &mut Context<'_, Visitor>,
+        server: &RouteServer,
+        context: &mut Context<'_, RouteHandler>,
     ) {
-        let subscribes = |visitor: &Visitor| visitor.subscribes();
+        let subscribes = |handler: &RouteHandler| handler.subscribes();
         let message = Prepared::new(message);
         server.broadcast_where(&message, subscribes);
         let mut state = self.state();
@@ -53,54 +58,55 @@ impl Broadcast {
             state.waiting.push(context.handle());
             context.pause_reading();
         } else if state.published > ROUND {
-            // The subscribers were woken before, so their turns come before the next one of ours.
+            // The broadcast has woken the subscribers, so their turns come before the posted function.
             let handle = context.handle();
             state.filled_by.get_or_insert_with(|| handle.id());
             context.pause_reading();
-            let _ = handle.post(|visitor, context| visitor.end_round(context)); // it is not over
+            let _ = handle.post(|handler, context| handler.end_round(context)); // it is open
         }
     }
 
-    /// A publisher that was not read from has its next turn. The one that has filled the round lets the
-    /// others go first.
-    pub(super) fn end_round(&self, context: &mut Context<'_, Visitor>) {
+    /// Handles the next turn of a publisher that was paused by a full round: it resumes reading. The
+    /// publisher that filled the round lets the others go first.
+    pub(super) fn end_round(&self, context: &mut Context<'_, RouteHandler>) {
         let handle = context.handle();
         if self.state().begin_round(handle.id()) {
-            let _ = handle.post(|_, context| context.resume_reading()); // it is not over
+            let _ = handle.post(|_, context| context.resume_reading()); // it is open
         } else {
             context.resume_reading();
         }
     }
 
-    /// A subscriber has risen above the high-water mark.
-    pub(super) fn fall_behind(&self, context: &mut Context<'_, Visitor>) {
+    /// Handles a subscriber that has risen above the high-water mark.
+    pub(super) fn fall_behind(&self, context: &mut Context<'_, RouteHandler>) {
         self.state().behind.insert(context.handle().id(), Instant::now());
-        context.set_timer(PATIENCE, |visitor, context| visitor.lose_patience(context));
+        context.set_timer(PATIENCE, |handler, context| handler.stop_waiting(context));
     }
 
-    /// A subscriber was behind, and may be still. A timer of an earlier time does nothing.
-    pub(super) fn lose_patience(&self, id: ConnectionId) {
+    /// Stops waiting for a subscriber that is still behind when its time is up. The timer of an earlier
+    /// wait does nothing.
+    pub(super) fn stop_waiting(&self, id: ConnectionId) {
         let mut state = self.state();
         if state.behind.get(&id).is_some_and(|since| since.elapsed() >= PATIENCE) {
             state.stop_waiting_for(id);
         }
     }
 
-    /// A subscriber has fallen to the low-water mark, or is over.
+    /// Handles a subscriber that has fallen to the low-water mark, or whose connection has ended.
     pub(super) fn catch_up(&self, id: ConnectionId) {
         let mut state = self.state();
         state.stop_waiting_for(id);
         state.begin_round(id);
     }
 
-    /// A panic elsewhere leaves the state whole.
+    /// A panic of another thread leaves the state consistent, so a poisoned lock is used.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Begins another round, if this publisher has filled the present one. Returns whether it has.
+    /// Begins another round if this publisher filled the present one. Returns whether it did.
     fn begin_round(&mut self, id: ConnectionId) -> bool {
         let begins = self.filled_by == Some(id);
         if begins {
@@ -109,7 +115,7 @@ impl State {
         begins
     }
 
-    /// If it was the last one that is behind, all publishers go on.
+    /// Removes a subscriber from those behind. When none is left, all publishers resume reading.
     fn stop_waiting_for(&mut self, id: ConnectionId) {
         self.behind.remove(&id);
         if self.behind.is_empty() {

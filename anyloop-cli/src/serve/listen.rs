@@ -1,4 +1,4 @@
-//! What a server is to listen on.
+//! The addresses that a server listens on.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use anyloop::net::Error;
 
-use super::visitor::VisitorServer;
+use super::route::RouteServer;
 use crate::stdio;
 use crate::stop::Stop;
 
-/// A TCP address to listen on, as it is asked for.
+/// A TCP address to listen on, as the option gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Listen {
-    /// A port of all addresses.
+    /// A port on all addresses.
     Port(u16),
     /// One address.
     Address(SocketAddr),
@@ -35,7 +35,7 @@ impl FromStr for Listen {
         // A sign is not a digit, and `parse` would take it.
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let port = port.parse().ok().filter(|_| digits);
-        let port = port.ok_or("there is no port, which is a number up to 65535, at its end")?;
+        let port = port.ok_or("it does not end in a port, a number from 0 to 65535")?;
         if host.is_empty() {
             return Ok(Self::Port(port));
         }
@@ -46,23 +46,23 @@ impl FromStr for Listen {
             Some(host) if is_zoned(host) => Ok(Self::Host(host.into(), port)),
             None if !host.contains([':', '[', ']', '%']) => Ok(Self::Host(host.into(), port)),
             _ => Err(
-                "the host is no IPv6 address in brackets, as in [::1]:9002 or [fe80::1%eth0]:9002",
+                "the host is not an IPv6 address in brackets, as in [::1]:9002 or [fe80::1%eth0]:9002",
             ),
         }
     }
 }
 
-/// Whether it is an IPv6 address with a zone (RFC 4007 §11).
+/// Whether the host is an IPv6 address with a zone (RFC 4007 §11).
 fn is_zoned(host: &str) -> bool {
     host.split_once('%').is_some_and(|(address, zone)| {
         address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && !zone.contains(['%', '/'])
     })
 }
 
-/// Has the server listen on all of these.
-pub(super) fn listen(all: &[Listen], server: &VisitorServer) -> Result<(), Stop> {
-    for asked in all {
-        match asked {
+/// Makes the server listen on all of these.
+pub(super) fn listen(all: &[Listen], server: &RouteServer) -> Result<(), Stop> {
+    for listen in all {
+        match listen {
             Listen::Port(port) => listen_port(*port, all, server)?,
             Listen::Address(address) => _ = server.listen(*address)?,
             Listen::Host(host, port) => listen_host(host, *port, server)?,
@@ -71,21 +71,21 @@ pub(super) fn listen(all: &[Listen], server: &VisitorServer) -> Result<(), Stop>
     Ok(())
 }
 
-/// Listens on a port of all addresses: of IPv6 alone, if those of IPv4 are asked for as well.
-fn listen_port(port: u16, all: &[Listen], server: &VisitorServer) -> Result<(), Error> {
+/// Listens on a port of all addresses: of IPv6 alone if 0.0.0.0 is listed with the same port.
+fn listen_port(port: u16, all: &[Listen], server: &RouteServer) -> Result<(), Error> {
     let all_of_v4 = Listen::Address((Ipv4Addr::UNSPECIFIED, port).into());
     if port == 0 || !all.contains(&all_of_v4) {
         return server.listen_port(port).map(|_| ());
     }
     match server.listen_only_v6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)) {
-        Err(error) if is_unavailable(&error) => Ok(()), // IPv4 is all that there is
+        Err(error) if is_unavailable(&error) => Ok(()), // the machine has IPv4 only
         listening => listening.map(|_| ()),
     }
 }
 
 /// Listens on the addresses of a host, and reports those that this machine does not have: /etc/hosts
-/// may name ::1 where there is no IPv6.
-fn listen_host(host: &str, port: u16, server: &VisitorServer) -> Result<(), Error> {
+/// may name ::1 on a machine without IPv6.
+fn listen_host(host: &str, port: u16, server: &RouteServer) -> Result<(), Error> {
     let listening = server.listen_each((host, port))?;
     for (address, error) in listening.skipped {
         stdio::report(&format!("{host}:{port}: not listening on {address}: {error}"));
@@ -93,7 +93,7 @@ fn listen_host(host: &str, port: u16, server: &VisitorServer) -> Result<(), Erro
     Ok(())
 }
 
-/// Whether this machine does not have the address, or not its family.
+/// Whether the error says that this machine does not have the address, or its family.
 fn is_unavailable(error: &Error) -> bool {
     let Error::Listen { source, .. } = error else { return false };
     #[cfg(unix)]
@@ -103,22 +103,23 @@ fn is_unavailable(error: &Error) -> bool {
     matches!(source.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
 }
 
-/// Has the server listen on the sockets that this process has inherited, in the way of systemd's socket
-/// activation.
+/// Makes the server listen on the sockets that this process has inherited by systemd's socket
+/// activation protocol.
 #[cfg(unix)]
-pub(super) fn inherit(server: &VisitorServer) -> Result<(), Stop> {
+pub(super) fn inherit(server: &RouteServer) -> Result<(), Stop> {
     let mut inherited = listenfd::ListenFd::from_env();
-    for place in 0..inherited.len() {
-        if let Ok(Some(socket)) = inherited.take_tcp_listener(place) {
+    for index in 0..inherited.len() {
+        if let Ok(Some(socket)) = inherited.take_tcp_listener(index) {
             server.listen_on(socket)?;
             continue;
         }
-        match inherited.take_unix_listener(place) {
+        match inherited.take_unix_listener(index) {
             Ok(Some(socket)) => _ = server.listen_on_unix(socket)?,
             Ok(None) => {}
             Err(_) => {
-                let fd = 3 + place; // SD_LISTEN_FDS_START
-                let why = format!("cannot listen on inherited descriptor {fd}: no stream socket");
+                let fd = 3 + index; // SD_LISTEN_FDS_START
+                let why =
+                    format!("cannot listen on inherited descriptor {fd}: not a stream socket");
                 return Err(Stop::failed(why));
             }
         }
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_from_ports() {
+    fn text_is_parsed_as_a_port_an_address_or_a_host() {
         let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
         let zoned = SocketAddr::V6(SocketAddrV6::new(link_local, 9002, 0, 2));
         for (text, expected) in [

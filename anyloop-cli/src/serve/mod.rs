@@ -2,7 +2,7 @@
 
 mod broadcast;
 mod listen;
-mod visitor;
+mod route;
 
 use std::io::Write;
 use std::num::NonZero;
@@ -15,7 +15,7 @@ use anyloop::proto::Config;
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 
 use self::listen::Listen;
-use self::visitor::VisitorServer;
+use self::route::RouteServer;
 #[cfg(unix)]
 use crate::signals;
 use crate::stdio;
@@ -26,9 +26,8 @@ use crate::values::{Origin, Timeout};
 pub(crate) struct Options {
     /// Listen on this address (repeatable).
     ///
-    /// The host may be a name, an IPv4 address, or an IPv6 address in brackets, with its zone if it has
-    /// one ([fe80::1%eth0]:9002). Without a host, that is by a port alone, it is every address of this
-    /// machine. Port 0 picks one that is free.
+    /// The host is a name, an IPv4 address, or an IPv6 address in brackets, with a zone if it needs one
+    /// ([fe80::1%eth0]:9002). A port alone means every address of this machine. Port 0 picks a free one.
     ///
     /// Addresses of a name that this machine does not have are skipped, and reported on standard error.
     /// [::] is IPv6 alone.
@@ -38,39 +37,38 @@ pub(crate) struct Options {
     #[cfg(unix)]
     #[arg(long, value_name = "PATH")]
     unix: Vec<std::path::PathBuf>,
-    /// The largest message that is received.
+    /// The largest message that is accepted.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     max_message: u64,
-    /// How long an opening handshake may take.
+    /// Time limit for an opening handshake.
     #[arg(long, value_name = "S", default_value = "5")]
     handshake_timeout: Timeout,
-    /// How long a closing handshake may take.
+    /// Time limit for a closing handshake.
     #[arg(long, value_name = "S", default_value = "5")]
     close_timeout: Timeout,
-    /// Ping a client from which nothing has come for this long.
+    /// Ping a client after this long without input.
     #[arg(long, value_name = "S", default_value = "20")]
     ping_interval: Timeout,
-    /// How long a client may take to answer such a ping.
+    /// Time limit for the answer to such a ping.
     #[arg(long, value_name = "S", default_value = "20")]
     ping_timeout: Timeout,
-    /// Close a connection from which no frame has come for this long, beside answers to pings.
+    /// Close a connection after this long without a frame. Answers to pings do not count.
     #[arg(long, value_name = "S", default_value = "0")]
     idle_timeout: Timeout,
-    /// Serve with so many threads. One is enough for some hundred thousand messages a second; more are
-    /// for more than that.
+    /// Number of threads that serve. One serves some hundred thousand messages a second.
     #[arg(long, value_name = "N", default_value = "1")]
     threads: NonZero<usize>,
-    /// Refuse web pages that are not of this origin (repeatable). Without it pages of any site may
+    /// Accept web pages of this origin only (repeatable). Without this option, pages of every site may
     /// connect.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<Origin>,
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal arrives.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     #[cfg(unix)]
     raise_descriptor_limit();
-    let server = visitor::server(settings(options));
+    let server = route::server(settings(options));
     listen(options, &server)?;
     #[cfg(unix)]
     let _watch = signals::on_signal(&server.event_loop()?, {
@@ -112,16 +110,16 @@ fn settings(options: &Options) -> ServerSettings {
 
     let mut settings = ServerSettings::from(handshake);
     settings.keep_handshake = false;
-    // An echo stops reading above the high mark, so it never comes to the cap. A subscriber of a
-    // broadcast may be behind by any message, and what is not slow yet.
+    // An echo stops reading above the high-water mark and never reaches the cap. A subscriber of a
+    // broadcast must be able to queue the largest message on top of a backlog that is not slow yet.
     let largest = usize::try_from(options.max_message).unwrap_or(usize::MAX);
     settings.backlog.cap = largest.saturating_add(2 * settings.backlog.high);
     settings.backlog.overflow = Overflow::Close;
     settings
 }
 
-/// Listens on all that is asked for, and on what was inherited; by default on 127.0.0.1:9002.
-fn listen(options: &Options, server: &VisitorServer) -> Result<(), Stop> {
+/// Listens on the addresses of the options and on inherited sockets; without any, on 127.0.0.1:9002.
+fn listen(options: &Options, server: &RouteServer) -> Result<(), Stop> {
     listen::listen(&options.listen, server)?;
     #[cfg(unix)]
     {
@@ -136,7 +134,7 @@ fn listen(options: &Options, server: &VisitorServer) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Says where it listens. That nobody reads it does not matter.
+/// Prints the addresses. Output that cannot be written is not an error.
 fn announce(addresses: &[LocalAddress]) {
     let Ok(mut stdout) = stdio::output() else { return };
     for address in addresses {
@@ -151,13 +149,14 @@ fn announce(addresses: &[LocalAddress]) {
     let _ = stdout.flush();
 }
 
-/// A connection is a descriptor. The usual soft limit of 1024 is there for programs that use `select`.
+/// Raises the soft limit of descriptors to the hard one, since each connection is a descriptor. The usual
+/// soft limit of 1024 exists for programs that use `select`.
 #[cfg(unix)]
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // it still serves some
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // without it, fewer connections fit
 }
 
 #[cfg(test)]

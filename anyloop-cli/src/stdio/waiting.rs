@@ -1,4 +1,4 @@
-//! Descriptors that may not block, and are waited for.
+//! Descriptors that may be non-blocking, with blocking calls.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// A stream that is waited for where it would block.
+/// A stream whose calls wait with `poll` where it would block.
 pub(crate) struct Waiting<S>(S);
 
-/// Standard output, by a descriptor of its own: the standard library's has a buffer.
+/// Standard output, by a duplicate of its descriptor: the standard library's stream has a buffer.
 pub(crate) type Output = Waiting<File>;
 
 /// Standard input.
@@ -23,13 +23,13 @@ pub(crate) fn output() -> io::Result<Output> {
     Ok(Waiting(io::stdout().as_fd().try_clone_to_owned()?.into()))
 }
 
-/// Standard error. It needs no further descriptor: that there are none left can be said.
+/// Standard error. It needs no further descriptor, so it also works when none is left.
 pub(super) fn error() -> Waiting<io::Stderr> {
     Waiting(io::stderr())
 }
 
 impl<S: AsFd> Waiting<S> {
-    /// Calls `f` until it does not fail for want of bytes or room. `ready` says which it needs.
+    /// Calls `f` until its result is not `WouldBlock`. `ready` is the readiness to wait for.
     fn wait<T>(
         &mut self,
         ready: PollFlags,

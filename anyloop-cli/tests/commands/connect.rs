@@ -381,7 +381,7 @@ fn wrong_calls_end_with_2() {
         (&["ws://"], "missing host"),
         (&["ws://a.example:0/"], "invalid port"),
         (&["ws://a.example/#there"], "fragment"),
-        (&["wss://a.example/"], "there is no TLS here yet"),
+        (&["wss://a.example/"], "wss:// needs TLS"),
         (&[], "<URL>"),
         (&["ws://a.example/", "--header", "nonsense"], "NAME: VALUE"),
         (&["ws://a.example/", "--header", "a b: c"], "token"),
@@ -404,7 +404,7 @@ fn an_ending_that_is_not_as_it_should_be_ends_it_with_1() {
         peer.expect_close(1000);
         peer.send(CLOSE, b"\x03\xf3out of paper");
     });
-    ended.expect(1, "the peer closed with 1011: out of paper");
+    ended.expect(1, "the peer closed the connection with 1011: out of paper");
 
     against(&["--echo"], b"", drop).expect(1, "stream ended without a closing handshake");
 

@@ -1,4 +1,4 @@
-//! What the server does with a connection, by the path that the client has asked for.
+//! The handlers of `anyloop serve`: the path of the request selects one.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,64 +14,67 @@ use serde::Serialize;
 use super::broadcast::Broadcast;
 use crate::stdio;
 
-pub(super) type VisitorServer = Server<Net, Entrance>;
+pub(super) type RouteServer = Server<Net, RouteFactory>;
 
 /// How often the counters are sent.
 const PERIOD: Duration = Duration::from_secs(1);
 
 const PAGE: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Anyloop</title>\n\
     <p>This is a WebSocket server: connect to it by ws://. It echoes at /echo, sends to all at \
-    /broadcast, and tells its counters at /stats.\n";
+    /broadcast, and sends its counters at /stats.\n";
 
-/// A connection, as the server sees it. It is one word: an echo, as most are, has nothing else.
-pub(super) enum Visitor {
+/// The handler of one connection, in one word. An echo, which most connections are, has no state.
+pub(super) enum RouteHandler {
+    /// `/` and `/echo`.
     Echo,
-    At(Arc<Place>),
+    /// A route whose state its connections share.
+    Shared(Arc<Route>),
 }
 
-/// Where a connection can be, beside the echo.
-pub(super) enum Place {
-    /// It has asked for nothing yet.
-    Entrance { broadcast: Arc<Self>, stats: Arc<Self> },
-    /// What one publishes, all receive.
-    Broadcast { server: Weak<VisitorServer>, state: Broadcast },
-    /// The counters are told.
-    Stats { server: Weak<VisitorServer>, since: Instant },
+/// A route with state.
+pub(super) enum Route {
+    /// The request has not arrived. It selects the echo or one of these.
+    Unselected { broadcast: Arc<Self>, stats: Arc<Self> },
+    /// `/broadcast`: each message is sent to all connections of the route.
+    Broadcast { server: Weak<RouteServer>, state: Broadcast },
+    /// `/stats`: the counters are sent once a second.
+    Stats { server: Weak<RouteServer>, since: Instant },
 }
 
-/// Leads every connection to the entrance.
-pub(super) struct Entrance(Arc<Place>);
+/// Makes the handlers, with no route selected.
+pub(super) struct RouteFactory(Arc<Route>);
 
-pub(super) fn server(settings: ServerSettings) -> Arc<VisitorServer> {
+pub(super) fn server(settings: ServerSettings) -> Arc<RouteServer> {
     Arc::new_cyclic(|server| {
-        let stats = Place::Stats { server: server.clone(), since: Instant::now() };
-        let broadcast = Place::Broadcast { server: server.clone(), state: Broadcast::default() };
-        let place = Place::Entrance { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
-        let mut server = VisitorServer::with_factory(settings, Entrance(Arc::new(place)));
+        let stats = Route::Stats { server: server.clone(), since: Instant::now() };
+        let broadcast = Route::Broadcast { server: server.clone(), state: Broadcast::default() };
+        let unselected =
+            Route::Unselected { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
+        let mut server = RouteServer::with_factory(settings, RouteFactory(Arc::new(unselected)));
         let net = server.transport_mut();
         net.on_accept_error(|error| stdio::report(&format!("cannot accept a connection: {error}")));
         server
     })
 }
 
-impl HandlerFactory for Entrance {
-    type Handler = Visitor;
+impl HandlerFactory for RouteFactory {
+    type Handler = RouteHandler;
 
-    fn make(&self) -> Visitor {
-        Visitor::At(self.0.clone())
+    fn make(&self) -> RouteHandler {
+        RouteHandler::Shared(self.0.clone())
     }
 }
 
-impl Handler for Visitor {
+impl Handler for RouteHandler {
     fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
-        let Self::At(place) = self else { return Verdict::Accept(Accept::new()) };
-        let Place::Entrance { broadcast, stats } = &**place else {
+        let Self::Shared(route) = self else { return Verdict::Accept(Accept::new()) };
+        let Route::Unselected { broadcast, stats } = &**route else {
             return Verdict::Accept(Accept::new());
         };
         *self = match request.uri().path() {
             "/" | "/echo" => Self::Echo,
-            "/broadcast" => Self::At(broadcast.clone()),
-            "/stats" => Self::At(stats.clone()),
+            "/broadcast" => Self::Shared(broadcast.clone()),
+            "/stats" => Self::Shared(stats.clone()),
             _ => return not_found(),
         };
         Verdict::Accept(Accept::new())
@@ -100,20 +103,20 @@ impl Handler for Visitor {
 
     fn open(&mut self, context: &mut Context<'_, Self>) {
         match self {
-            Self::At(place) => place.enter(context),
+            Self::Shared(route) => route.open(context),
             Self::Echo => {}
         }
     }
 
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         match self {
-            // One who does not read his echo is not heard until he does.
+            // While a peer does not read its echoes, its messages are not read.
             Self::Echo => {
                 if let Ok(Sent::Backpressure) = context.send(message) {
                     context.pause_reading();
                 }
             }
-            Self::At(place) => place.hear(message, context),
+            Self::Shared(route) => route.message(message, context),
         }
     }
 
@@ -126,88 +129,88 @@ impl Handler for Visitor {
     fn drained(&mut self, context: &mut Context<'_, Self>) {
         match self {
             Self::Echo => context.resume_reading(),
-            Self::At(place) => place.catch_up(context),
+            Self::Shared(route) => route.catch_up(context),
         }
     }
 
     fn close(&mut self, _: &Ending<'_>, context: &mut Context<'_, Self>) {
-        if let Self::At(place) = self {
-            place.catch_up(context);
+        if let Self::Shared(route) = self {
+            route.catch_up(context);
         }
     }
 }
 
-impl Visitor {
-    /// Whether messages to all are for this connection.
+impl RouteHandler {
+    /// Whether this connection receives broadcasts.
     pub(super) fn subscribes(&self) -> bool {
         self.broadcast().is_some()
     }
 
-    /// The subscribers have taken what was published.
+    /// The subscribers have sent what was published; see [`Broadcast::end_round`].
     pub(super) fn end_round(&self, context: &mut Context<'_, Self>) {
         if let Some(broadcast) = self.broadcast() {
             broadcast.end_round(context);
         }
     }
 
-    /// It may be too slow to read what is broadcast.
-    pub(super) fn lose_patience(&self, context: &mut Context<'_, Self>) {
+    /// The time for this subscriber to catch up is over; see [`Broadcast::stop_waiting`].
+    pub(super) fn stop_waiting(&self, context: &mut Context<'_, Self>) {
         if let Some(broadcast) = self.broadcast() {
-            broadcast.lose_patience(context.handle().id());
+            broadcast.stop_waiting(context.handle().id());
         }
     }
 
     fn broadcast(&self) -> Option<&Broadcast> {
         match self {
-            Self::At(place) => match &**place {
-                Place::Broadcast { state, .. } => Some(state),
-                Place::Entrance { .. } | Place::Stats { .. } => None,
+            Self::Shared(route) => match &**route {
+                Route::Broadcast { state, .. } => Some(state),
+                Route::Unselected { .. } | Route::Stats { .. } => None,
             },
             Self::Echo => None,
         }
     }
 }
 
-impl Place {
-    fn enter(&self, context: &mut Context<'_, Visitor>) {
+impl Route {
+    fn open(&self, context: &mut Context<'_, RouteHandler>) {
         match self {
-            Self::Stats { .. } => self.tell(context),
-            Self::Broadcast { .. } | Self::Entrance { .. } => {}
+            Self::Stats { .. } => self.send_counters(context),
+            Self::Broadcast { .. } | Self::Unselected { .. } => {}
         }
     }
 
-    fn hear(&self, message: Message<'_>, context: &mut Context<'_, Visitor>) {
+    fn message(&self, message: Message<'_>, context: &mut Context<'_, RouteHandler>) {
         let Self::Broadcast { server, state } = self else { return };
         if let Some(server) = server.upgrade() {
             state.publish(message, &server, context);
         }
     }
 
-    /// Nobody waits for this connection any more.
-    fn catch_up(&self, context: &mut Context<'_, Visitor>) {
+    /// Publishers do not wait for this connection any more.
+    fn catch_up(&self, context: &mut Context<'_, RouteHandler>) {
         if let Self::Broadcast { state, .. } = self {
             state.catch_up(context.handle().id());
         }
     }
 
-    /// Sends the counters, now and then.
-    fn tell(&self, context: &mut Context<'_, Visitor>) {
+    /// Sends the counters, now and after each period.
+    fn send_counters(&self, context: &mut Context<'_, RouteHandler>) {
         let Self::Stats { server, since } = self else { return };
         let Some(server) = server.upgrade() else { return };
-        // One who does not read them misses some.
+        // A peer that has not read the last counters misses these.
         if context.buffered_amount() == 0 {
             let stats = Stats::new(&server.counters(), since.elapsed());
             let _ = context.send(stats.line().as_str());
         }
-        context.set_timer(PERIOD, |visitor, context| {
-            if let Visitor::At(place) = visitor {
-                place.tell(context);
+        context.set_timer(PERIOD, |handler, context| {
+            if let RouteHandler::Shared(route) = handler {
+                route.send_counters(context);
             }
         });
     }
 }
 
-/// The counters, with a few sums, as `/stats` tells them.
+/// The counters as `/stats` sends them, with a few sums.
 #[derive(Serialize)]
 struct Stats {
     /// In seconds.
@@ -259,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_visitor_is_one_word() {
-        assert_eq!(size_of::<Visitor>(), size_of::<usize>());
+    fn a_handler_is_one_word() {
+        assert_eq!(size_of::<RouteHandler>(), size_of::<usize>());
     }
 }
