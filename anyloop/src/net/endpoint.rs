@@ -152,8 +152,12 @@ impl<K: Kind> Endpoint<K> {
         self
     }
 
-    /// Looks up hosts with `f`, which may block: it is called on threads of its own. By default the
-    /// operating system is asked. To be called before the first connection.
+    /// Looks up hosts with `f`, which may block: it is called on the client's own threads, on several at
+    /// once. By default the operating system is asked. Call it before the first connection.
+    ///
+    /// After a fork, a child process looks up on threads of its own. Look-ups that were under way at the
+    /// fork do not end in the child: they fail there after
+    /// [`resolve_timeout`](ConnectOptions::resolve_timeout).
     pub fn set_look_up(
         &mut self,
         f: impl Fn(&str, u16) -> io::Result<Vec<std::net::SocketAddr>> + Send + Sync + 'static,

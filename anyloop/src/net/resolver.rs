@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
 use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -30,9 +31,17 @@ pub(crate) type Callback = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 ///
 /// Dropping it cancels all look-ups. It does not wait for threads: each ends when its current
 /// look-up returns.
-pub(crate) struct Resolver(Arc<Pool>);
+///
+/// A fork copies the pool without its threads, so a child process starts a pool of its own. Look-ups that
+/// are under way at the fork do not end in the child.
+pub(crate) struct Resolver {
+    /// Locked only by those who look up, so no thread of the pool holds the lock during a fork.
+    pool: Mutex<Arc<Pool>>,
+}
 
 struct Pool {
+    /// The process whose threads it has.
+    process: u32,
     look_up: Arc<LookUpFn>,
     spawn: fn(Arc<Self>) -> io::Result<()>,
     idle_timeout: Duration,
@@ -91,8 +100,16 @@ impl Resolver {
         spawn: fn(Arc<Pool>) -> io::Result<()>,
         idle_timeout: Duration,
     ) -> Self {
-        let (state, changed) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Pool { look_up, spawn, idle_timeout, state, changed }))
+        Self { pool: Mutex::new(Pool::new(look_up, spawn, idle_timeout)) }
+    }
+
+    /// The pool of this process.
+    fn pool(&self) -> Arc<Pool> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pool.has_threads_here() {
+            *pool = Pool::new(Arc::clone(&pool.look_up), pool.spawn, pool.idle_timeout);
+        }
+        Arc::clone(&pool)
     }
 
     /// Looks up `host`, which must not be a [`literal`].
@@ -104,23 +121,28 @@ impl Resolver {
         let completion = Arc::new(Completion(Mutex::new(Some(callback))));
         let host = without_brackets(host).to_owned();
         let job = Job { host, port, completion: Arc::clone(&completion) };
-        if let Err(error) = self.0.submit(job) {
+        let pool = self.pool();
+        if let Err(error) = pool.submit(job) {
             if let Some(callback) = completion.take() {
                 callback(Err(error));
             }
         }
-        Lookup { completion, pool: Arc::downgrade(&self.0) }
+        Lookup { completion, pool: Arc::downgrade(&pool) }
     }
 }
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let pool = self.pool.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !pool.has_threads_here() {
+            return; // its lock may be held for ever by a thread of the parent process
+        }
+        let mut state = pool.lock();
         state.is_closed = true;
         let queue = std::mem::take(&mut state.queue);
         let running = std::mem::take(&mut state.running);
         drop(state);
-        self.0.changed.notify_all();
+        pool.changed.notify_all();
         // The lock is released first: a callback may own a `Lookup`, whose drop takes it.
         for completion in queue.into_iter().map(|job| job.completion).chain(running) {
             drop(completion.take());
@@ -134,7 +156,7 @@ impl Drop for Lookup {
             return;
         }
         // A job that is still queued is removed, so that no thread has to skip it.
-        if let Some(pool) = self.pool.upgrade() {
+        if let Some(pool) = self.pool.upgrade().filter(|pool| pool.has_threads_here()) {
             let queue = &mut pool.lock().queue;
             let is_own = |job: &Job| Arc::ptr_eq(&job.completion, &self.completion);
             if let Some(index) = queue.iter().position(is_own) {
@@ -145,6 +167,20 @@ impl Drop for Lookup {
 }
 
 impl Pool {
+    fn new(
+        look_up: Arc<LookUpFn>,
+        spawn: fn(Arc<Self>) -> io::Result<()>,
+        idle_timeout: Duration,
+    ) -> Arc<Self> {
+        let (process, state, changed) = (process::id(), Mutex::default(), Condvar::new());
+        Arc::new(Self { process, look_up, spawn, idle_timeout, state, changed })
+    }
+
+    /// Whether this is the process that the threads belong to, and not one that it has forked.
+    fn has_threads_here(&self) -> bool {
+        self.process == process::id()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

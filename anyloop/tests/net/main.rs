@@ -14,6 +14,7 @@ mod connecting;
 mod deadlines;
 mod descriptors;
 mod failing;
+mod forking;
 mod keeping;
 mod listening;
 mod modes;

@@ -92,17 +92,17 @@ impl Fake {
     }
 
     fn threads(&self) -> usize {
-        self.resolver.0.lock().threads
+        self.resolver.pool().lock().threads
     }
 
     fn waiting(&self) -> usize {
-        self.resolver.0.lock().queue.len()
+        self.resolver.pool().lock().queue.len()
     }
 
     /// Waits until this many threads are idle.
     fn until_idle(&self, count: usize) {
         let start = Instant::now();
-        while self.resolver.0.lock().idle != count {
+        while self.resolver.pool().lock().idle != count {
             assert!(start.elapsed() < LONG);
             thread::yield_now();
         }
@@ -262,7 +262,7 @@ fn a_panic_in_what_is_done_does_not_end_the_thread() {
     fake.asked().answer.send(Ok(vec![address(1)])).unwrap();
     fake.until_idle(1);
     assert_eq!(fake.threads(), 1);
-    assert!(fake.resolver.0.lock().running.is_empty());
+    assert!(fake.resolver.pool().lock().running.is_empty());
 }
 
 #[test]
