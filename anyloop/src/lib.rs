@@ -18,12 +18,27 @@
 //! connection.register_output(std::io::stdout());
 //! // ... and `connection.read_from(&mut std::io::stdin())` until `connection.is_over()`
 //! ```
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio` and `socket2`, on Unix `libc`, and on Linux `rustix` |
+//! | `tracing` | no | logging to [`tracing`](https://docs.rs/tracing): connections and errors |
+//!
+//! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with
+//! [`iostream`](transport::iostream), or over a [transport](transport::stub) of its own.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Other layers have items that only the event loop uses. They are not gated one by one.
+#![cfg_attr(not(feature = "net"), allow(dead_code, unused_imports))]
 
 mod cold;
 pub mod endpoint;
+#[cfg(feature = "net")]
 pub mod event_loop;
 mod log;
+#[cfg(feature = "net")]
 pub mod net;
 mod session;
 mod stream;
@@ -32,14 +47,15 @@ pub mod transport;
 
 pub use anyloop_proto as proto;
 pub use endpoint::{Client, Handler, Handlers, Server};
+#[cfg(feature = "net")]
 pub use event_loop::{EventLoop, LocalEventLoop};
 
 /// Compiles and runs what README.md shows.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// Compiles and runs what the guide shows.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;

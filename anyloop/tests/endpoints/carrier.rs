@@ -103,7 +103,9 @@ macro_rules! over_each_carrier {
         over_each_carrier!(@ iostream $crate::carrier::ByHand: $($test)* $($($by_hand)*)?);
         over_each_carrier!(@ toy $crate::toy::Pipes: $($test)* $($($by_hand)*)?);
         over_each_carrier!(@ stepping $crate::carrier::Steps: $($test)* $($($by_hand)*)?);
+        #[cfg(feature = "net")]
         over_each_carrier!(@ tcp $crate::net::Tcp: $($test)*);
+        #[cfg(feature = "net")]
         over_each_carrier!(@ unix $crate::net::Unix: $($test)*);
     };
     (@ $module:ident $carrier:ty: $($test:ident)*) => {

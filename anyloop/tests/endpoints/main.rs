@@ -6,6 +6,7 @@
 //! what handlers are told. [`wire`] builds and reads frames by hand.
 
 mod carrier;
+#[cfg(feature = "net")]
 mod net;
 mod record;
 mod subject;
