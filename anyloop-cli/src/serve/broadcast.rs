@@ -53,7 +53,7 @@ impl Broadcast {
         let message = Prepared::new(message);
         server.broadcast_where(&message, subscribes);
         let mut state = self.state();
-        state.published += message.message().as_bytes().len();
+        state.published += message.message().as_bytes().len() + 64; // empty messages are work as well
         if !state.behind.is_empty() {
             state.waiting.push(context.handle());
             context.pause_reading();

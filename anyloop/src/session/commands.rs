@@ -22,11 +22,20 @@ impl<H: Handler> Session<H> {
         if !self.notify_open(out, budget, now) {
             return Progress::Changed;
         }
+        // Messages that come meanwhile wait for the next turn, so that others have theirs.
+        let mut last = None;
         while let Some(due) = self.state.endpoint.registry.next_broadcast(self.state.index) {
-            let Due { message, filter, more } = due;
+            let Due { message, filter, next, end } = due;
             self.run(Command::SendPrepared { message, filter, completion: None }, out, now);
-            if !more {
+            if next == *last.get_or_insert(end) {
+                if next != end {
+                    self.state.interrupt();
+                }
                 break;
+            }
+            if budget.is_spent() {
+                self.state.interrupt();
+                return Progress::Changed;
             }
         }
         let state = self.connection_state();

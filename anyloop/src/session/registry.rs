@@ -28,7 +28,7 @@ pub(crate) trait WakeConnections: Send + Sync {
     fn waker(&self, key: Key) -> Waker;
 }
 
-/// Knows the connections of an endpoint: six bytes for each. What a connection shares with its handles
+/// Knows the connections of an endpoint: eight bytes for each. What a connection shares with its handles
 /// is made when somebody wants a handle.
 ///
 /// A message to all is queued once. Each connection is woken, and takes what is due to it on its own
@@ -53,7 +53,7 @@ struct Members<H: Handler> {
 struct Member {
     generation: u16,
     /// The number of the first broadcast that it has not taken, while it takes them.
-    next: u16,
+    next: u32,
     state: State,
     /// It takes broadcasts from the queue: it is open, and shares nothing with a handle.
     takes: bool,
@@ -69,8 +69,8 @@ impl Member {
 struct Broadcasts<H: Handler> {
     queue: VecDeque<Broadcast<H>>,
     /// The number of the first in the queue. Numbers wrap around.
-    first: u16,
-    /// Payload bytes in the queue.
+    first: u32,
+    /// What the messages in the queue are charged, in bytes.
     bytes: usize,
 }
 
@@ -81,12 +81,17 @@ struct Broadcast<H: Handler> {
     left: u32,
 }
 
+/// A message in the queue is charged this much beside its payload, so that empty ones are bounded too.
+const MESSAGE_COST: usize = 64;
+
 /// A message to all that is due to one connection.
 pub(super) struct Due<H: Handler> {
     pub(super) message: Prepared,
     pub(super) filter: Option<Filter<H>>,
-    /// There is another one behind it.
-    pub(super) more: bool,
+    /// The number of the message after it.
+    pub(super) next: u32,
+    /// The number that the next message to all will have.
+    pub(super) end: u32,
 }
 
 impl<H: Handler> Registry<H> {
@@ -129,19 +134,21 @@ impl<H: Handler> Registry<H> {
 
     /// A connection has come to this state.
     pub(super) fn publish(&self, index: u32, state: State) {
+        let mut freed = Vec::new(); // dropped when the lock is released: filters are program code
         let mut members = self.members();
         let Some(member) = members.member(index) else { return };
         member.state = state;
         match members.shared.get(&index) {
             Some(shared) => shared.publish_state(state),
-            None => members.set_takes(index, state == State::Open),
+            None => members.set_takes(index, state == State::Open, &mut freed),
         }
     }
 
     /// A connection is over. Returns what handles share that it may not know of.
     pub(super) fn leave(&self, index: u32) -> Option<Arc<Shared<H>>> {
+        let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
-        members.set_takes(index, false);
+        members.set_takes(index, false, &mut freed);
         members.member(index)?;
         members.all[index as usize] = None;
         if self.wakes.get().is_none() {
@@ -152,9 +159,10 @@ impl<H: Handler> Registry<H> {
 
     /// What a connection shares with its handles, made now if there is none.
     pub(super) fn shared(&self, index: u32) -> Arc<Shared<H>> {
+        let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         match members.member(index).copied() {
-            Some(member) => self.make_shared(&mut members, index, member).0,
+            Some(member) => self.make_shared(&mut members, index, member, &mut freed).0,
             None => Arc::new(Shared::gone(self.limits)),
         }
     }
@@ -166,29 +174,31 @@ impl<H: Handler> Registry<H> {
 
     /// The next message to all that this connection has not taken.
     pub(super) fn next_broadcast(&self, index: u32) -> Option<Due<H>> {
+        let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         if members.broadcasts.queue.is_empty() {
             return None;
         }
         let next = members.member(index).filter(|member| member.takes)?.next;
-        let at = usize::from(next.wrapping_sub(members.broadcasts.first));
-        let more = at + 1 < members.broadcasts.queue.len();
+        let at = next.wrapping_sub(members.broadcasts.first) as usize;
+        let end = members.broadcasts.end();
         let broadcast = members.broadcasts.queue.get(at)?;
         let (message, filter) = (broadcast.message.clone(), broadcast.filter.clone());
         let taken = next.wrapping_add(1);
-        members.broadcasts.take(next, taken);
+        members.broadcasts.take(next, taken, &mut freed);
         members.member(index)?.next = taken;
-        Some(Due { message, filter, more })
+        Some(Due { message, filter, next: taken, end })
     }
 
     // For the endpoint.
 
     /// A handle of this connection, which may be over.
     pub(crate) fn handle(&self, key: Key) -> Handle<H> {
+        let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         match members.member(key.index).copied() {
             Some(member) if member.generation == key.generation => {
-                Handle::new(self.make_shared(&mut members, key.index, member).0)
+                Handle::new(self.make_shared(&mut members, key.index, member, &mut freed).0)
             }
             _ => Handle::new(Arc::new(Shared::gone(self.limits))),
         }
@@ -196,6 +206,7 @@ impl<H: Handler> Registry<H> {
 
     /// Handles of all connections that are not over, in no particular order.
     pub(crate) fn handles(&self) -> Vec<Handle<H>> {
+        let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         let present: Vec<(u32, Member)> = (0..)
             .zip(&members.all)
@@ -204,7 +215,7 @@ impl<H: Handler> Registry<H> {
         let mut woken = Vec::new();
         let mut handles = Vec::with_capacity(present.len());
         for (index, member) in present {
-            let (shared, is_new) = self.make_shared(&mut members, index, member);
+            let (shared, is_new) = self.make_shared(&mut members, index, member, &mut freed);
             if is_new {
                 // The connection adopts it, and says from there how much waits.
                 woken.push(Key { index, generation: member.generation });
@@ -256,7 +267,7 @@ impl<H: Handler> Registry<H> {
         message: &Prepared,
         filter: Option<Filter<H>>,
     ) -> (usize, Vec<Key>) {
-        let len = message.message().as_bytes().len();
+        let len = cost(message);
         // A policy that closes slow connections drops no message.
         let cap = match self.limits.overflow {
             Overflow::Close => usize::MAX,
@@ -290,6 +301,7 @@ impl<H: Handler> Registry<H> {
         members: &mut Members<H>,
         index: u32,
         member: Member,
+        freed: &mut Vec<Broadcast<H>>,
     ) -> (Arc<Shared<H>>, bool) {
         if let Some(shared) = members.shared.get(&index) {
             return (shared.clone(), false);
@@ -306,7 +318,7 @@ impl<H: Handler> Registry<H> {
                 completion: None,
             });
         }
-        members.set_takes(index, false);
+        members.set_takes(index, false, freed);
         members.shared.insert(index, shared.clone());
         (shared, true)
     }
@@ -333,13 +345,13 @@ impl<H: Handler> Members<H> {
 
     /// From now on a connection takes broadcasts from the queue, or does not; those that were due to it
     /// are given up.
-    fn set_takes(&mut self, index: u32, takes: bool) {
+    fn set_takes(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast<H>>) {
         let Self { all, broadcasts, .. } = self;
         let Some(Some(member)) = all.get_mut(index as usize) else { return };
         let end = broadcasts.end();
         if std::mem::replace(&mut member.takes, takes) {
             if !takes {
-                broadcasts.take(member.next, end);
+                broadcasts.take(member.next, end, freed);
             }
         } else {
             member.next = end;
@@ -349,33 +361,38 @@ impl<H: Handler> Members<H> {
 
 impl<H: Handler> Broadcasts<H> {
     /// The number that the next broadcast will have.
-    fn end(&self) -> u16 {
-        self.first.wrapping_add(self.queue.len() as u16)
+    fn end(&self) -> u32 {
+        self.first.wrapping_add(self.queue.len() as u32)
     }
 
     /// Whether there is no room for a message of `len` bytes.
     fn is_full(&self, len: usize, cap: usize) -> bool {
-        let over = self.bytes.saturating_add(len) > cap && !self.queue.is_empty();
-        over || self.queue.len() >= usize::from(u16::MAX)
+        self.bytes.saturating_add(len) > cap && !self.queue.is_empty()
     }
 
     /// Those from number `next` on.
-    fn from(&self, next: u16) -> impl Iterator<Item = &Broadcast<H>> {
-        self.queue.iter().skip(usize::from(next.wrapping_sub(self.first)))
+    fn from(&self, next: u32) -> impl Iterator<Item = &Broadcast<H>> {
+        self.queue.iter().skip(next.wrapping_sub(self.first) as usize)
     }
 
-    /// One connection has taken those from `from` up to `to`.
-    fn take(&mut self, from: u16, to: u16) {
-        let start = usize::from(from.wrapping_sub(self.first));
-        let end = usize::from(to.wrapping_sub(self.first)).min(self.queue.len());
+    /// One connection has taken those from `from` up to `to`. Messages that all have taken go to `freed`.
+    fn take(&mut self, from: u32, to: u32, freed: &mut Vec<Broadcast<H>>) {
+        let start = from.wrapping_sub(self.first) as usize;
+        let end = (to.wrapping_sub(self.first) as usize).min(self.queue.len());
         for broadcast in self.queue.range_mut(start.min(end)..end) {
             broadcast.left = broadcast.left.saturating_sub(1);
         }
         while self.queue.front().is_some_and(|first| first.left == 0) {
             if let Some(first) = self.queue.pop_front() {
-                self.bytes -= first.message.message().as_bytes().len();
+                self.bytes -= cost(&first.message);
                 self.first = self.first.wrapping_add(1);
+                freed.push(first);
             }
         }
     }
+}
+
+/// What a message in the queue is charged, in bytes.
+fn cost(message: &Prepared) -> usize {
+    message.message().as_bytes().len() + MESSAGE_COST
 }

@@ -263,7 +263,10 @@ impl<H: Handler> SessionState<H> {
             let left = self.endpoint.registry.leave(index);
             match (self.present_shared(), left) {
                 (Some(shared), _) => shared.leave(),
-                (None, Some(shared)) => shared.leave(), // another thread has just made it
+                (None, Some(shared)) => {
+                    shared.leave(); // another thread has just made it
+                    self.rare().shared = Some(shared);
+                }
                 (None, None) => {}
             }
         }

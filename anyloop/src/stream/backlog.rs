@@ -21,6 +21,8 @@ pub(super) struct Backlog {
     written: u64,
     completions: VecDeque<(u64, Completion)>,
     error: Option<io::Error>,
+    /// The transport has failed, and is not written to any more.
+    failed: bool,
 }
 
 enum Chunk {
@@ -77,7 +79,7 @@ impl Backlog {
 
     /// Whether nothing waits, and the transport has not failed.
     pub(super) const fn is_empty(&self) -> bool {
-        self.len == 0 && self.error.is_none()
+        self.len == 0 && !self.failed
     }
 
     /// Whether nothing can be written now: bytes wait, or the transport has failed.
@@ -87,11 +89,12 @@ impl Backlog {
 
     /// The transport has failed: nothing is written any more. The first error is kept.
     pub(super) fn fail(&mut self, error: io::Error) {
+        self.failed = true;
         self.error.get_or_insert(error);
     }
 
     pub(super) const fn has_failed(&self) -> bool {
-        self.error.is_some()
+        self.failed
     }
 
     /// What the transport failed with.

@@ -146,7 +146,7 @@ impl<S: StreamProtocol> Driver<S> {
             return;
         }
         if self.session.wants().again || self.has_unread() {
-            self.queue().end = Some(End::Eof); // behind what came before it
+            self.queue().end.get_or_insert(End::Eof); // behind what came before it
         } else {
             self.session.handle_eof();
         }
@@ -246,7 +246,8 @@ impl<S: StreamProtocol> Driver<S> {
     #[must_use]
     pub fn wants_input(&self) -> bool {
         let wants = self.session.wants();
-        (wants.read || wants.discard) && !self.has_unread() && !self.closed
+        let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
+        (wants.read || wants.discard) && !self.has_unread() && !ended && !self.closed
     }
 
     /// Whether input is thrown away: only the end of the stream is still to come.

@@ -1,11 +1,12 @@
 //! The way out of a connection during one call.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
-use super::backlog::{Backlog, Completion};
+use super::backlog::{Backlog, Completion, Unsent};
 use super::queued::Queued;
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
@@ -195,6 +196,7 @@ impl WriteBuffer<'_> {
     fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
         // If the transport panics, nobody knows how much it wrote: nothing is tried again.
         let mut cork = std::mem::take(&mut self.cork.bytes);
+        let completions = Completions(std::mem::take(&mut self.cork.completions));
         let parts = [&cork[..], header, payload];
         let written = if self.must_wait() { 0 } else { self.write(&parts) };
         if written < parts.iter().map(|part| part.len()).sum() {
@@ -204,8 +206,8 @@ impl WriteBuffer<'_> {
         let len = cork.len();
         cork.clear();
         self.cork.bytes = cork;
-        if !self.cork.completions.is_empty() {
-            self.call_completions(written, len + header.len() + payload.len());
+        if !completions.0.is_empty() {
+            self.call_completions(completions, written, len + header.len() + payload.len());
         }
     }
 
@@ -222,8 +224,8 @@ impl WriteBuffer<'_> {
 
     /// `written` of `len` bytes were written: calls the completions of those, and queues the others.
     #[cold]
-    fn call_completions(&mut self, written: usize, len: usize) {
-        for (end, completion) in std::mem::take(&mut self.cork.completions) {
+    fn call_completions(&mut self, mut completions: Completions, written: usize, len: usize) {
+        for (end, completion) in std::mem::take(&mut completions.0) {
             match self.queued.as_deref_mut() {
                 Some(queued) if end > written => queued.output.complete(len - end, completion),
                 _ => completion(Ok(())),
@@ -263,6 +265,19 @@ impl Output for WriteBuffer<'_> {
     #[inline]
     fn is_blocked(&self) -> bool {
         self.waiting() > 0
+    }
+}
+
+/// Completions of messages that are being written. If the transport panics they learn that the messages
+/// were not sent.
+struct Completions(Vec<(usize, Completion)>);
+
+impl Drop for Completions {
+    fn drop(&mut self) {
+        for (_, completion) in self.0.drain(..) {
+            // A second panic would abort the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| completion(Err(Unsent))));
+        }
     }
 }
 

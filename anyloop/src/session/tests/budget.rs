@@ -328,6 +328,19 @@ fn a_panic_passes_on_and_what_came_behind_it_is_dropped() {
     assert_eq!(subject.the_rest_one_by_one(), ["close"]);
 }
 
+/// Nobody knows how much the transport has written, so the message counts as not sent.
+#[test]
+fn a_panic_of_the_transport_calls_completions() {
+    let mut subject = Subject::open();
+    let (report, reports) = std::sync::mpsc::channel();
+    let completion = move |result| report.send(result).unwrap();
+    let _ = subject.handle().send_then("abc", completion).unwrap();
+    subject.memory.panics = true;
+    assert!(catch_unwind(AssertUnwindSafe(|| subject.wake())).is_err());
+    assert_eq!(reports.try_recv(), Ok(Err(crate::endpoint::Unsent)));
+    assert_eq!(subject.memory.written[2..4], 1011_u16.to_be_bytes());
+}
+
 /// Whoever waits for a message is told, and the handler as well, whoever of them panics.
 #[test]
 fn a_panic_of_a_completion_keeps_nobody_from_being_told() {

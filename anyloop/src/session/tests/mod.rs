@@ -58,6 +58,7 @@ struct Memory {
     /// So many bytes wait before nothing more is taken; 0 is no bound.
     window: usize,
     breaks: bool,
+    panics: bool,
     shutdowns: Vec<Shutdown>,
     now: Option<Instant>,
 }
@@ -68,6 +69,7 @@ struct Broken(u32);
 
 impl Transport for Memory {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        assert!(!std::mem::take(&mut self.panics), "on purpose");
         if self.breaks {
             return Err(io::Error::new(ErrorKind::ConnectionReset, Broken(7)));
         }

@@ -130,12 +130,11 @@ fn messages_that_all_have_taken_are_freed() {
     }
     subjects[0].wake();
     let _handle = subjects[1].handle(); // takes them from the queue
-    assert_eq!(server.core().state.registry.broadcast_backlog(), 3000);
+    assert_eq!(server.core().state.registry.broadcast_backlog(), 3 * 1064);
     drop(subjects.pop());
     assert_eq!(server.core().state.registry.broadcast_backlog(), 0);
 }
 
-/// The numbers of messages wrap around.
 #[test]
 fn any_number_of_messages_is_counted() {
     let (server, recorder) = server();
@@ -150,6 +149,37 @@ fn any_number_of_messages_is_counted() {
             assert!(written(&mut behind).ends_with(&format!(" {round}")));
         }
     }
+}
+
+#[test]
+fn a_burst_of_any_size_is_sent() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    for _ in 0..70_000 {
+        assert_eq!(server.broadcast(&Prepared::new("")), 1);
+    }
+    subject.wake();
+    assert_eq!(subject.memory.written.len(), 2 * 70_000);
+}
+
+/// A filter is program code, and so is what it owns.
+#[test]
+fn a_filter_may_use_its_server_when_it_is_dropped() {
+    struct Asks(Arc<Server<(), Recorder>>);
+
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.0.connections();
+        }
+    }
+
+    let (server, recorder) = server();
+    let server = Arc::new(server);
+    let subject = open(0, &server, &recorder);
+    let asks = Asks(server.clone());
+    server.broadcast_where(&Prepared::new("news"), move |_| std::ptr::eq(&asks, &asks));
+    drop(subject); // the last connection that the message is due to
+    assert!(server.connections().is_empty());
 }
 
 #[test]
