@@ -89,7 +89,7 @@ impl<T: TransportEndpoint, F: HandlerFactory> Server<T, F> {
     /// [`connections`](Self::connections) is empty, which takes no longer than the
     /// [`close_timeout`](anyloop_proto::Config::close_timeout) where the transports are driven
     /// meanwhile. It is final: over the network the server neither listens nor accepts any more
-    /// ([`net::Error::ShutDown`](crate::net::Error::ShutDown)).
+    /// (`net::Error::ShutDown`).
     pub fn shut_down(&self) {
         self.core.shut_down(); // first: nobody can listen anew once this is known
         self.transport.stop_listening();
