@@ -1,10 +1,12 @@
 //! Sec-WebSocket-Extensions and Sec-WebSocket-Protocol inside a request and a response that are
 //! otherwise valid.
 //!
-//! Asserts: what a negotiator of the server is shown is what the grammar says (RFC 6455 §9.1), by a
-//! parser that was written differently; subprotocols are lent as they stand, and not at all if one is no
-//! token or stands twice; what one side offers or answers is either not sent, or read by the other as it
-//! was meant; and a client opens for nothing that it did not offer.
+//! Asserts:
+//!
+//! - A negotiator of the server gets the offers that the grammar (RFC 6455 §9.1) defines, by an independent parser.
+//! - Subprotocols are lent unchanged, and not at all if one is invalid or repeated.
+//! - An offer or answer of one side is either refused or read by the other as it was meant.
+//! - A client does not open with anything that it did not offer.
 #![no_main]
 
 use std::sync::{Arc, Mutex};
@@ -33,7 +35,7 @@ type Line = Vec<u8>;
 
 type Pairs = Vec<(String, Option<String>)>;
 
-/// Says what it is told to, and remembers what it is shown.
+/// Answers as configured, and records the offers.
 #[derive(Default)]
 struct Recorder {
     offers: Vec<Pairs>,

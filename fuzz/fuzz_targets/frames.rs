@@ -1,9 +1,13 @@
 //! An open connection, given any bytes.
 //!
-//! Asserts, for both roles, with and without an extension: no panic; the same events, failure and
-//! answers however the bytes are cut, whichever memory they are received into, and whether messages are
-//! lent whole or streamed; at most one failure, and nothing after it or after a Close; no memory lent on
-//! the peer's word alone; and that what is sent is well-formed.
+//! Asserts, for both roles, with and without an extension:
+//!
+//! - No panic.
+//! - Events, failure and answers do not depend on the division of the bytes, the memory they are received into, or
+//!   whether messages are lent whole or streamed.
+//! - At most one failure, and nothing after it or after a Close.
+//! - No memory is lent for bytes that were only announced.
+//! - The output is well-formed.
 #![no_main]
 
 use anyloop_fuzz::arrival::Cuts;
@@ -92,7 +96,7 @@ fn compare(options: &Options, one: &Subject, other: &Subject) {
     }
 }
 
-/// Who fails a coded text that is wrong in two ways depends on where it is cut: the extension is asked
+/// Which check fails a coded text with two errors depends on where it is cut: the extension is asked
 /// about a part before its UTF-8 is looked at. All else must be the same.
 fn verdict(options: &Options, failure: Option<Failure>) -> Option<Result<Failure, u64>> {
     let failure = failure?;

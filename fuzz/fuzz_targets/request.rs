@@ -1,8 +1,11 @@
 //! The server's side of the opening handshake, given any bytes.
 //!
-//! Asserts: no panic; the same request, refusal, answer and unread rest however the bytes are cut; at
-//! most one outcome; a refusal that is one whole response, and a request that can be answered as what it
-//! claims to be.
+//! Asserts:
+//!
+//! - No panic.
+//! - Request, refusal, answer and unread rest do not depend on the division of the bytes.
+//! - At most one outcome.
+//! - A refusal is one whole response, and a request can be answered according to its kind.
 #![no_main]
 
 use std::sync::Arc;

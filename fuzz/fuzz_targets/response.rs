@@ -1,9 +1,11 @@
 //! The client's side of the opening handshake, given any bytes.
 //!
-//! The nonce is always that of RFC 6455 §1.3, two subprotocols and a toy extension are offered. Asserts:
-//! no panic; the same verdict, response and unread rest however the bytes are cut, and whenever the
-//! stream ends; at most one outcome; and that a connection comes only of a 101 with the right key, a
-//! subprotocol that was asked for, and the extension that was offered.
+//! The nonce is always that of RFC 6455 §1.3. Two subprotocols and a toy extension are offered. Asserts:
+//!
+//! - No panic.
+//! - Verdict, response and unread rest do not depend on the division of the bytes or the time of the stream's end.
+//! - At most one outcome.
+//! - A connection needs a 101 with the right key, and only offered subprotocols and extensions.
 #![no_main]
 
 use std::sync::Arc;

@@ -1,10 +1,13 @@
 //! A client and a server, `owned::WebSocket` both, over two byte streams, under any sequence of calls.
 //!
-//! Asserts, for each side: no panic; at most one failure, and no event after it or after the peer's
-//! Close; frames that are right; nothing after our Close but pongs, and nothing at all once the peer's
-//! Close has come or it has failed; that `shutdown` never takes back what it said; what arrives is what
-//! was sent, in order, unless somebody meddled with the bytes; and that it ends, soon after both sides
-//! want it to, whatever has happened before.
+//! Asserts, for each side:
+//!
+//! - No panic.
+//! - At most one failure, and no event after it or after the peer's Close.
+//! - Valid frames; only pongs after our Close, and nothing after the peer's Close or a failure.
+//! - `shutdown` never goes back to an earlier state.
+//! - Messages arrive as they were sent, in order, unless bytes were corrupted.
+//! - The connection ends soon after both sides close it, whatever happened before.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -105,7 +108,7 @@ struct Pair {
     client: End,
     server: End,
     now: Instant,
-    /// Somebody has meddled with the bytes.
+    /// Bytes were corrupted.
     noise: bool,
 }
 
@@ -192,7 +195,7 @@ impl Pair {
                 let _ = end.socket.respond(&response, now);
             }
             Call::Eof => {
-                // Also where nobody has ended the stream: then it was cut.
+                // Also where neither side has ended the stream: then it was cut.
                 self.noise |= !end.ended || !end.arriving.is_empty();
                 end.eof = true;
                 end.socket.receive_eof();

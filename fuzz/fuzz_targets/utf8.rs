@@ -1,8 +1,10 @@
-//! Text messages, held against `core::str::from_utf8`.
+//! Text messages, compared with `core::str::from_utf8`.
 //!
-//! Asserts, however the text is fragmented, cut and received: a text that is UTF-8 is lent as it was
-//! sent; any other fails the connection with the index of the byte that cannot be right, as soon as that
-//! byte is there, and nothing of it beyond that byte is lent before.
+//! Asserts, however the text is fragmented, cut and received:
+//!
+//! - Valid UTF-8 is lent unchanged.
+//! - Invalid text fails the connection with the index of the first wrong byte as soon as that byte arrives, and
+//!   nothing beyond that byte is lent before.
 #![no_main]
 
 use anyloop_fuzz::arrival::Cuts;

@@ -1,4 +1,4 @@
-//! How bytes arrive: in pieces of any size.
+//! Delivers bytes in pieces of any size.
 
 use arbitrary::Arbitrary;
 

@@ -1,5 +1,5 @@
-//! What the fuzz targets share: ways for bytes to arrive, a connection that is driven and watched, a
-//! reader of frames that owes nothing to the library, and a toy extension.
+//! Shared by the fuzz targets: delivery of bytes in pieces, a connection that is driven and observed, a frame
+//! reader that is independent of the library, and a toy extension.
 #![forbid(unsafe_code)]
 
 pub mod arrival;

@@ -1,4 +1,4 @@
-//! One open connection, and everything that it says in an owned form.
+//! One open connection, and its events and output in an owned form.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What one side sends, checked by rules that owe nothing to the library (RFC 6455 §5).
+//! Checks the output of one side by rules that are independent of the library (RFC 6455 §5).
 
 use anyloop_proto::Role;
 use anyloop_testkit::frames::{Frame, read_all};

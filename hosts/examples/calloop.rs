@@ -1,4 +1,4 @@
-//! calloop: the loop is an event source, made of calloop's own for a descriptor and for a time.
+//! calloop: the loop is an event source, composed of calloop's sources for a descriptor and a timer.
 
 use std::error::Error;
 use std::io;
@@ -10,7 +10,7 @@ use calloop::generic::Generic;
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventSource, Interest, Mode, Poll, PostAction, Readiness, Token, TokenFactory};
 
-/// A loop of anyloop's as a source of events: of one, which says that the loop has stopped.
+/// Anyloop's loop as an event source. Its only event reports that the loop has stopped.
 struct Anyloop {
     event_loop: EventLoop,
     descriptor: Generic<EventLoop>,
@@ -30,7 +30,7 @@ impl EventSource for Anyloop {
     type Ret = ();
     type Error = io::Error;
 
-    /// The descriptor is ready, or the time has come: both are said by calling this.
+    /// Called when the descriptor is ready or the timer is due.
     fn process_events<F: FnMut((), &mut ())>(
         &mut self,
         _: Readiness,
@@ -42,7 +42,7 @@ impl EventSource for Anyloop {
             callback((), &mut ());
             return Ok(PostAction::Remove);
         }
-        // A time so far away never comes.
+        // An instant out of range never comes.
         self.timer.set_duration(self.event_loop.next_timeout().unwrap_or(Duration::MAX));
         Ok(PostAction::Reregister)
     }
@@ -52,7 +52,7 @@ impl EventSource for Anyloop {
         self.timer.register(poll, tokens)
     }
 
-    /// Only the time has changed. (The tokens say which of the two is ready, and nobody asks.)
+    /// Only the deadline has changed. The tokens of the two sources are not used.
     fn reregister(&mut self, poll: &mut Poll, tokens: &mut TokenFactory) -> calloop::Result<()> {
         self.timer.reregister(poll, tokens)
     }

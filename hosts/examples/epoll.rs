@@ -1,4 +1,4 @@
-//! epoll: the loop's descriptor is one among others, level-triggered.
+//! epoll: the loop's descriptor is one of several, level-triggered.
 
 use std::error::Error;
 use std::io::Read;
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
         }
-        // What is due, and what this thread has asked for since.
+        // Runs what is due, and what this thread has posted since.
         if event_loop.next_timeout() == Some(Duration::ZERO) {
             event_loop.poll();
         }

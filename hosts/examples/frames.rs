@@ -1,4 +1,4 @@
-//! A game: a loop over frames, which gives the network a part of each.
+//! A game loop that gives the network a part of each frame.
 
 use std::error::Error;
 use std::thread;
@@ -8,13 +8,13 @@ use anyloop::EventLoop;
 use anyloop_hosts::Conversation;
 use rustix::time::{ClockId, clock_gettime};
 
-/// A frame takes so long.
+/// The duration of a frame.
 const FRAME: Duration = Duration::from_millis(16);
 
-/// Of which the network gets so much.
+/// The time in each frame for the network.
 const BUDGET: Duration = Duration::from_millis(2);
 
-/// And so many handlers.
+/// The number of handlers in each frame.
 const HANDLERS: u64 = 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -25,9 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     while !event_loop.stopped() {
         let before = processor_time()?;
         event_loop.poll_budget(HANDLERS, Some(begin + BUDGET));
-        // The last handler may have begun just in time. What other programs take does not count here.
+        // The last handler may have started just before the limit. The thread's CPU time excludes other programs.
         assert!(processor_time()? - before < FRAME, "the frame was overrun");
-        // ... move the world, and draw it
+        // ... update and draw the world
         conversation.tick();
 
         begin = (begin + FRAME).max(Instant::now());
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     conversation.report()
 }
 
-/// What this thread has had of the processors.
+/// The CPU time of this thread.
 fn processor_time() -> Result<Duration, Box<dyn Error>> {
     Ok(clock_gettime(ClockId::ThreadCPUTime).try_into()?)
 }

@@ -1,4 +1,4 @@
-//! GLib, and so GTK: a source for the descriptor, and one that is made anew for each timeout.
+//! GLib and GTK: a source for the descriptor, and a new source for each timeout.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -10,12 +10,12 @@ use anyloop::EventLoop;
 use anyloop_hosts::{Conversation, TICK, in_millis};
 use glib::{ControlFlow, IOCondition, MainLoop, SourceId};
 
-/// A loop of anyloop's in the default main context.
+/// Anyloop's loop in the default main context.
 struct Anyloop {
     event_loop: EventLoop,
     descriptor: Cell<Option<SourceId>>,
     timer: Cell<Option<SourceId>>,
-    /// It ends with the loop here; another program would have other things to do.
+    /// The main loop, which ends with Anyloop's. Other programs keep it running.
     host: MainLoop,
 }
 
@@ -51,7 +51,7 @@ impl Anyloop {
     fn call_after(self: &Rc<Self>, timeout: Duration) {
         let it = self.clone();
         let call = move || {
-            it.timer.set(None); // GLib removes it when this has returned
+            it.timer.set(None); // GLib removes the source when this returns
             it.turn();
         };
         let timeout = Duration::from_millis(in_millis(timeout));

@@ -1,4 +1,4 @@
-//! libuv, as a program in C uses it: a poll handle for the descriptor, and a timer.
+//! libuv by its C interface: a poll handle for the descriptor, and a timer.
 
 use std::error::Error;
 use std::ffi::{c_int, c_uint, c_void};
@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use anyloop::EventLoop;
 use anyloop_hosts::{Conversation, TICK, in_millis};
 
-/// `uv_poll_t` or `uv_timer_t`: as large as either, or larger.
+/// Memory for a `uv_poll_t` or a `uv_timer_t`, at least as large as either.
 #[repr(C, align(16))]
 struct Handle([u8; 256]);
 
@@ -52,16 +52,16 @@ extern "C" fn on_timer(handle: *mut Handle) {
     let it = program(handle);
     it.event_loop.poll();
     let timeout = it.event_loop.next_timeout();
-    // SAFETY: the handles were initialized, and are closed once: then they are called no more.
+    // SAFETY: the handles were initialized and are closed once. Closed handles are not called.
     unsafe {
         if it.event_loop.stopped() {
-            // Without handles libuv's loop has nothing to do.
+            // Without handles libuv's loop ends.
             for handle in [it.descriptor, it.timer, it.ticker] {
                 uv_close(handle, None);
             }
         } else if let Some(timeout) = timeout {
-            uv_update_time(it.host); // it counts from there
-            // A timer that is due at once could keep libuv from everything but timers.
+            uv_update_time(it.host); // the timer counts from this time
+            // A timer that is always due at once could starve other handles.
             uv_timer_start(it.timer, on_timer, in_millis(timeout).max(1), 0);
         } else {
             uv_timer_stop(it.timer);
@@ -73,9 +73,9 @@ extern "C" fn on_tick(handle: *mut Handle) {
     program(handle).conversation.tick();
 }
 
-/// Whose handle it is that libuv has called us with.
+/// The data of the handle that libuv passes to a callback.
 fn program<'p>(handle: *mut Handle) -> &'p Program {
-    // SAFETY: `main` has set it, and keeps it until libuv's loop has ended.
+    // SAFETY: `main` sets the data, and keeps it until libuv's loop has ended.
     unsafe { &*uv_handle_get_data(handle).cast() }
 }
 
@@ -85,13 +85,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut handles = [const { Handle([0; 256]) }; 3];
     let [descriptor, timer, ticker] = handles.each_mut().map(|handle| &raw mut *handle);
-    // SAFETY: they may be called at any time.
+    // SAFETY: these functions may be called at any time.
     let (host, size) =
         unsafe { (uv_default_loop(), uv_handle_size(UV_POLL).max(uv_handle_size(UV_TIMER))) };
     assert!(size <= size_of::<Handle>());
     let it = Program { event_loop, conversation, host, descriptor, timer, ticker };
-    // SAFETY: the handles and `it` stay where they are until `uv_run` returns, which is when all handles
-    // are closed; and the descriptor is open as long as the loop is there.
+    // SAFETY: the handles and `it` do not move until `uv_run` returns, which is after all handles are
+    // closed. The descriptor is open as long as the loop exists.
     unsafe {
         let fd = it.event_loop.as_raw_fd();
         let failed = uv_poll_init(host, descriptor, fd)
@@ -104,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         uv_poll_start(descriptor, UV_READABLE, on_readable);
         uv_timer_start(timer, on_timer, 0, 0);
         uv_timer_start(ticker, on_tick, in_millis(TICK), in_millis(TICK));
-        assert_eq!(uv_run(host, UV_RUN_DEFAULT), 0); // nothing is left
+        assert_eq!(uv_run(host, UV_RUN_DEFAULT), 0); // no handle is left
     }
     it.conversation.report()
 }

@@ -1,4 +1,4 @@
-//! mio: it tells of edges, so the program asks whether something is left.
+//! mio: edge-triggered, so the program polls until nothing is left.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -22,14 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut next_tick = Instant::now() + TICK;
     while !event_loop.stopped() {
-        // mio has no timers: the program's own are deadlines, too.
+        // mio has no timers: the program's own timer is a deadline as well.
         let tick = next_tick.saturating_duration_since(Instant::now());
         let timeout = event_loop.next_timeout().map_or(tick, |timeout| timeout.min(tick));
         match host.poll(&mut events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
             result => result?,
         }
-        // Zero: a timer is due, or something was left, of which there need not be a new edge.
+        // Zero: a timer is due, or work is left, which need not make a new edge.
         let is_ready = events.iter().any(|event| event.token() == ANYLOOP)
             || event_loop.next_timeout() == Some(Duration::ZERO);
         if is_ready {

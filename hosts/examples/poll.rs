@@ -1,4 +1,4 @@
-//! poll(2): a program with descriptors of its own, and a loop over them.
+//! poll(2): a program that polls its own descriptors and the loop's.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read};
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut ticker = ticker()?;
 
     while !event_loop.stopped() {
-        // The timeout is asked for anew each time; without one, there is only the descriptor to wait for.
+        // Read the timeout before each wait. Without one, wait for the descriptors alone.
         let timeout = event_loop.next_timeout().map(Timespec::try_from).transpose()?;
         let mut descriptors =
             [PollFd::new(&event_loop, PollFlags::IN), PollFd::new(&ticker, PollFlags::IN)];

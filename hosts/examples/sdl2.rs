@@ -1,11 +1,11 @@
-//! SDL 2: it cannot watch descriptors, so the loop sends it an event when there is something to do.
+//! SDL 2 cannot watch descriptors, so the loop sends it an event when there is work.
 
 use std::error::Error;
 
 use anyloop::EventLoop;
 use anyloop_hosts::{Conversation, TICK, in_millis};
 
-/// There is something to do for the loop.
+/// The loop has work.
 struct Wake;
 
 /// The program's own timer.
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     events.register_custom_event::<Wake>()?;
     events.register_custom_event::<Tick>()?;
 
-    // A thread of anyloop's calls this; events may be pushed from any.
+    // A thread of Anyloop's calls this. Events may be pushed from any thread.
     let sender = events.event_sender();
     event_loop.set_wakeup(move || _ = sender.push_custom_event(Wake))?;
 

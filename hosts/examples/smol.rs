@@ -1,4 +1,4 @@
-//! smol: a future waits for the descriptor or the time, and polls.
+//! smol: a future waits for the descriptor or the timeout, and polls.
 
 use std::error::Error;
 use std::future;
@@ -26,7 +26,7 @@ async fn drive(event_loop: EventLoop) -> io::Result<()> {
         or(descriptor.readable(), due).await?;
         event_loop.poll();
         if event_loop.next_timeout() == Some(Duration::ZERO) {
-            yield_now().await; // neither of the two would wait, and no other task have its turn
+            yield_now().await; // a zero timeout would not wait, and other tasks would starve
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Tokio: a task waits for the descriptor or the time, and polls.
+//! Tokio: a task waits for the descriptor or the timeout, and polls.
 
 use std::error::Error;
 use std::future;
@@ -14,8 +14,8 @@ use tokio::time::{interval, sleep};
 
 /// Runs the loop until it is stopped or out of work.
 async fn drive(event_loop: EventLoop) -> io::Result<()> {
-    // SAFETY: a loop has the same descriptor, open, until the last of its handles is dropped, and this
-    // one is owned by what watches it.
+    // SAFETY: a loop keeps its descriptor open until its last handle is dropped, and the owner of the watch
+    // owns this handle.
     let descriptor =
         unsafe { AsyncFd::register_with_interest(event_loop.clone(), Interest::READABLE)? };
     while !event_loop.stopped() {
@@ -30,8 +30,8 @@ async fn drive(event_loop: EventLoop) -> io::Result<()> {
             ready = descriptor.readable() => {
                 let mut ready = ready?;
                 event_loop.poll();
-                // Tokio is told of edges, so it is to forget that the descriptor is readable only when
-                // nothing is left. What comes after that makes another edge.
+                // Tokio is edge-triggered, so the readiness is cleared only when no work is left. Later
+                // work makes another edge.
                 if event_loop.next_timeout() != Some(Duration::ZERO) {
                     ready.clear_ready();
                 }
@@ -39,7 +39,7 @@ async fn drive(event_loop: EventLoop) -> io::Result<()> {
             () = due => { event_loop.poll(); }
         }
         if event_loop.next_timeout() == Some(Duration::ZERO) {
-            yield_now().await; // neither of the two would wait, and no other task have its turn
+            yield_now().await; // a zero timeout would not wait, and other tasks would starve
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! winit: it watches its own descriptors only, so the loop sends it an event when there is something to
-//! do. There is no window here: that would be made in `resumed`.
+//! winit watches its own descriptors only, so the loop sends it an event when there is work. This example
+//! has no window; a program makes one in `resumed`.
 
 use std::error::Error;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use winit::event::WindowEvent;
 use winit::event_loop::{ActiveEventLoop, ControlFlow};
 use winit::window::WindowId;
 
-/// There is something to do for the loop.
+/// The loop has work.
 #[derive(Debug)]
 struct Wake;
 
@@ -29,7 +29,7 @@ impl ApplicationHandler<Wake> for App {
         }
     }
 
-    /// The program's own timer.
+    /// The program's timer.
     fn about_to_wait(&mut self, host: &ActiveEventLoop) {
         if Instant::now() >= self.next_tick {
             self.next_tick += TICK;
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let host = winit::event_loop::EventLoop::<Wake>::with_user_event().build()?;
     let proxy = host.create_proxy();
-    // A thread of anyloop's calls this. When the host has ended nobody needs to be woken.
+    // A thread of Anyloop's calls this. An error means that the host has ended.
     event_loop.set_wakeup(move || _ = proxy.send_event(Wake))?;
 
     let mut app = App { event_loop, conversation, next_tick: Instant::now() + TICK };

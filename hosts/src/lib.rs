@@ -1,11 +1,9 @@
-//! What the hosts have in common: a [`Conversation`] that goes on in a loop of anyloop's, whatever that
-//! is embedded in.
+//! Shared by the hosts: a [`Conversation`] in Anyloop's loop, for every loop that embeds it.
 //!
-//! A server echoes what its client says. The client says some of it at once, some by a timer of its
-//! connection, and some when the host's own timer ticks; that must go on ticking when the loop always has
-//! something to do. Then nothing happens for a while, in which nobody may be busy, until another thread
-//! closes the connection. With that the loop has run out of work, and the host ends as it does when it has
-//! nothing left to do.
+//! A server echoes the messages of its client. The client sends some at once, some by a timer of its
+//! connection, and some when the host's own timer ticks, which must keep ticking while the loop always has
+//! work. Then nothing happens for a while, and the host must sleep, until another thread closes the
+//! connection. The loop is then out of work, and the host ends.
 
 use std::error::Error;
 use std::fs::File;
@@ -26,10 +24,10 @@ use rustix::time::{
     timerfd_create, timerfd_settime,
 };
 
-/// So often the host calls [`Conversation::tick`].
+/// The interval at which the host calls [`Conversation::tick`].
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// What is said: so many messages of each kind, numbered.
+/// The number of messages of each kind.
 const SAID: [(&str, usize); 5] =
     [("at once", 50), ("by a timer", 10), ("by the host", 10), ("long", 1), ("while busy", 10)];
 
@@ -39,40 +37,40 @@ const BY_HOST: usize = 2;
 const LONG: usize = 3;
 const WHILE_BUSY: usize = 4;
 
-/// The length of the long one: more than a socket takes at once.
+/// The length of the long message: more than a socket accepts at once.
 const LENGTH: usize = 1 << 20;
 
-/// Between two messages that the connection's timer sends.
+/// The time between two messages of the connection's timer.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// For how long nothing happens.
+/// The duration of the quiet phase.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// So much of the processor's time the host may take then. One that does not sleep takes all of it.
+/// The CPU time that the host may use in the quiet phase. A host that does not sleep uses all of it.
 const AT_REST: Duration = Duration::from_millis(60);
 
-/// A server and a client that talk to each other in one loop.
+/// A server and a client that exchange messages in one loop.
 pub struct Conversation {
     connection: Handle<Handlers>,
     course: Arc<Course>,
 }
 
-/// How it has gone until now.
+/// The report so far.
 struct Course {
     event_loop: LoopHandle,
     is_busy: AtomicBool,
-    /// How many of each kind the host has sent.
+    /// The number of messages that the host has sent.
     sent: Mutex<[usize; SAID.len()]>,
     came_back: Mutex<[usize; SAID.len()]>,
     report: Mutex<Vec<String>>,
 }
 
 impl Conversation {
-    /// Begins one in this loop, which is out of work when it is over.
+    /// Starts a conversation in this loop. The loop is out of work when the conversation is over.
     ///
     /// # Errors
     ///
-    /// There is no port to be had.
+    /// No port is free.
     pub fn begin(event_loop: &EventLoop) -> Result<Self, Box<dyn Error>> {
         let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
         server.set_event_loop(event_loop)?;
@@ -95,16 +93,16 @@ impl Conversation {
         let it = course.clone();
         client.on_close(move |ending, _| {
             it.close(ending);
-            server.stop_listening(); // then there is no more work
+            server.stop_listening(); // so that the loop runs out of work
         });
         client.on_fail(|failure, _| panic!("{failure}"));
         let connection = client.connect(format!("ws://{address}/").as_str())?;
         Ok(Self { connection, course })
     }
 
-    /// The host's own timer has ticked, as it does after each [`TICK`].
+    /// Handles a tick of the host's timer, after each [`TICK`].
     ///
-    /// A host calls this outside of the loop, which may have nothing else to do: it is woken by it.
+    /// A host calls this outside of the loop, and wakes it.
     pub fn tick(&self) {
         let is_busy = self.course.is_busy.load(Ordering::Relaxed);
         let kind = if is_busy { WHILE_BUSY } else { BY_HOST };
@@ -115,11 +113,11 @@ impl Conversation {
         }
     }
 
-    /// Prints what has happened.
+    /// Prints the report.
     ///
     /// # Errors
     ///
-    /// It is not over.
+    /// The conversation is not over.
     pub fn report(&self) -> Result<(), Box<dyn Error>> {
         let report = lock(&self.course.report);
         report.iter().for_each(|line| println!("{line}"));
@@ -131,7 +129,7 @@ impl Conversation {
     }
 }
 
-/// What is said.
+/// A kind of message.
 fn text(kind: usize, number: usize) -> String {
     let rest = "-".repeat(if kind == LONG { LENGTH } else { 0 });
     format!("{} {number}{rest}", SAID[kind].0)
@@ -158,7 +156,7 @@ fn say_by_timer(number: usize, context: &mut Context<'_, Handlers>) {
 impl Course {
     fn message(self: &Arc<Self>, message: Message<'_>, context: &mut Context<'_, Handlers>) {
         let mut came_back = lock(&self.came_back);
-        // Those of a kind come back in the order in which they were sent.
+        // Messages of a kind come back in the order in which they were sent.
         let kind = (0..SAID.len())
             .find(|&kind| message.as_bytes() == text(kind, came_back[kind]).as_bytes())
             .expect("nothing else was sent");
@@ -171,7 +169,7 @@ impl Course {
         }
     }
 
-    /// There is always a timer that is due, and the host ticks all the same.
+    /// A timer is always due, and the host must tick all the same.
     fn be_busy(self: &Arc<Self>, connection: Handle<Handlers>) {
         if *lock(&self.came_back) == SAID.map(|(_, said)| said) {
             let all = SAID.map(|(name, said)| format!("{said} {name}"));
@@ -184,7 +182,7 @@ impl Course {
             .expect("the loop calls this");
     }
 
-    /// Nothing happens for a while, and then it ends.
+    /// The quiet phase, and then the end.
     fn rest(self: &Arc<Self>, connection: Handle<Handlers>) {
         let (it, before) = (self.clone(), processor_time());
         let end = move |_| {
@@ -200,21 +198,21 @@ impl Course {
         let code = ending.received.and_then(|close| close.code);
         let code = code.map_or_else(|| "no code".to_string(), |code| code.to_string());
         let how = if ending.clean { "cleanly" } else { "not cleanly" };
-        let who = if ending.by == Party::Local { "client" } else { "server" };
-        lock(&self.report).push(format!("closed {how}, by the {who}, with {code}"));
+        let side = if ending.by == Party::Local { "client" } else { "server" };
+        lock(&self.report).push(format!("closed {how}, by the {side}, with {code}"));
     }
 }
 
-/// What this process has had of the processors.
+/// The CPU time of this process.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().expect("it counts from zero")
 }
 
-/// A descriptor of the host's own: readable, with eight bytes, after each [`TICK`].
+/// A descriptor for the host's timer: readable, with eight bytes, after each [`TICK`].
 ///
 /// # Errors
 ///
-/// The system has no descriptor left.
+/// No descriptor is left.
 pub fn ticker() -> io::Result<File> {
     let ticker = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
     let tick = Timespec::try_from(TICK).map_err(io::Error::other)?;
@@ -223,13 +221,13 @@ pub fn ticker() -> io::Result<File> {
     Ok(ticker.into())
 }
 
-/// How many milliseconds a host waits that knows nothing finer: rounded up, so that it need not wait again.
+/// A duration in whole milliseconds, rounded up, so that the host need not wait again.
 #[must_use]
 pub fn in_millis(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// A handler that has panicked has said so.
+/// Locks the mutex, also after a panic, which was reported.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
