@@ -1,12 +1,12 @@
-//! Echo servers of anyloop that differ in who runs the loop.
+//! Echo servers of anyloop with different loops.
 //!
 //! ```text
-//! echo              an `EventLoop`, in which one thread runs
-//! echo THREADS      the same with so many
+//! echo              an `EventLoop` that one thread runs
+//! echo THREADS      an `EventLoop` that THREADS threads run
 //! echo local        a `LocalEventLoop`: no other thread can run it
 //! ```
 //!
-//! On a free port of 127.0.0.1.
+//! They listen on a free port of 127.0.0.1.
 
 use std::process::ExitCode;
 use std::thread;

@@ -1,19 +1,19 @@
 //! The least that an echo server can cost: epoll, `recv`, `send` of the same bytes, no WebSocket.
 //!
 //! ```text
-//! floor [PORT|unix:PATH]      on 127.0.0.1; port 0, which is the default, is any free one
+//! floor [PORT|unix:PATH]      on 127.0.0.1; port 0, the default, picks a free one
 //! floor --std                 receives and sends by the standard library, which calls the C library
 //! floor --corrupt             flips a bit of every hundredth read, to prove that `load` notices
 //! ```
 //!
-//! It answers the first request of a connection with 101, whatever that says, so that `load --raw` can
-//! talk to it as to any server. The path of the request decides what it does with the bytes that follow:
-//! /broadcast sends them to all connections of that path, /close returns the first ones and closes the
-//! connection, any other path returns every byte as it came. One thread, edge-triggered, 1,024 events, one buffer of 256 KiB for all connections, one `recv` and one `send`
-//! a read; a connection has a buffer of its own only while its socket is full.
+//! It answers the first request of a connection with 101 without checking it, so that `load --raw` can use
+//! it as any server. The path of the request selects what happens to the bytes that follow: /broadcast
+//! sends them to all connections of that path, /close returns the first ones and closes the connection, any
+//! other path returns every byte unchanged.
 //!
-//! The system calls are made where they are written, and not in functions that return: on some processors
-//! that is worth 8 %. `--std` does it as most servers do.
+//! One thread, edge-triggered, 1,024 events, one buffer of 256 KiB for all connections, one `recv` and one
+//! `send` a read. A connection has its own buffer only while its socket is full. The system calls are
+//! inlined, which is worth 8 % on some processors; `--std` calls functions, as most servers do.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -228,7 +228,7 @@ impl<const STD: bool> Server<STD> {
         Ok(Fate::Keep)
     }
 
-    /// Sends what has been received to all who asked for that. One that does not take it whole is shut
+    /// Sends what was received to all connections of /broadcast. One that does not take it whole is shut
     /// down, which `load` notices.
     fn broadcast(&self, length: usize) {
         let message = &self.buffer[..length];

@@ -1,9 +1,9 @@
-//! Codecs in memory, without sockets: what parsing, handling and answering a message costs.
+//! Codecs in memory, without sockets: the cost of parsing, handling and answering a message.
 //!
 //! ```text
 //! codec                       every scenario and codec, interleaved; medians
 //! codec primitives            masking and UTF-8 beside memcpy
-//! codec check                 every codec a few times, and that it answers everything
+//! codec check                 runs every codec a few times, and checks its answers
 //! codec one SCENARIO CODEC N  N reads and nothing else, for counting instructions
 //! codec one opening CODEC N   N opening handshakes of a server
 //! ```

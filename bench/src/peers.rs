@@ -1,16 +1,16 @@
-//! Echo servers of other libraries, to see whether `compare` finds what is known of them.
+//! Echo servers of other libraries, to check that `compare` finds their known differences.
 //!
 //! ```text
 //! peers fastwebsockets        as its example: a write for each message
 //! peers tokio-tungstenite     as its example: a flush for each message
-//! peers batch                 tokio-tungstenite with one flush for all that a read has brought
+//! peers batch                 tokio-tungstenite with one flush for each read
 //! ```
 //!
-//! `peers tokio-tungstenite` also sends to all at /broadcast: as the library's example of that has it, each
+//! `peers tokio-tungstenite` also sends to all connections at /broadcast. As in the library's example, each
 //! connection has a channel, and messages are shared, not copied.
 //!
-//! All on tokio's current-thread runtime, on a free port of 127.0.0.1. They are as their authors'
-//! examples have them, without hyper where the example has it: that is over once a connection is open.
+//! All run on tokio's current-thread runtime, on a free port of 127.0.0.1. They follow their authors'
+//! examples, but without hyper, which has no part in an open connection.
 
 use std::cell::RefCell;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What arrives, and how it is cut into reads.
+//! The input of a scenario, and its division into reads.
 
 use anyloop_proto::frame::{FrameHeader, Opcode, mask};
 

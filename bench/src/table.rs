@@ -1,4 +1,4 @@
-//! Rows of figures.
+//! Prints rows of figures.
 
 pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);

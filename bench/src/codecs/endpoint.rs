@@ -1,4 +1,4 @@
-//! The same with an endpoint, a handler and a transport: what an application has.
+//! The codec with an endpoint, a handler and a transport, as an application uses it.
 
 use std::io::{self, IoSlice};
 use std::task::Waker;

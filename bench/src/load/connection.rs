@@ -1,4 +1,4 @@
-//! A connection: what it still has to write, and what it waits for.
+//! A connection: its unwritten messages, and the replies that it expects.
 
 use std::fmt;
 use std::io::IoSlice;

@@ -1,4 +1,4 @@
-//! The messages of a connection, and what must come back for them.
+//! The messages of a connection, and the replies that must follow.
 
 use crate::random::Random;
 

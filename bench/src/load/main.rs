@@ -10,14 +10,14 @@
 //!   --raw                the server is `floor`: it sends back the bytes as they came
 //!   --seconds S          how long to measure (1), or instead
 //!   --messages N         how many messages to measure
-//!   --warmup S           seconds of the same before that (0.3)
+//!   --warmup S           seconds of warm-up before that (0.3)
 //!   --server-pid PID     read this process's CPU time
-//!   --json               one line of JSON in place of one for people
+//!   --json               print a line of JSON instead of text
 //!
 //! load idle ADDR:PORT|unix:PATH [options]  connections that are kept open
 //!   --path, --connections, --raw    as above
-//!   --keep S             for how long (10)
-//!   --touch K            messages a second, each on a connection taken at random (0)
+//!   --keep S             seconds to keep them open (10)
+//!   --touch K            messages a second, each on a random connection (0)
 //!   --control            obey standard input: `echo M` has every connection send M messages, one
 //!                        after the other, and prints `echoed`; `quit` and the end of input end it
 //!
@@ -37,16 +37,16 @@
 //! connections, the sender too. A delivery is one message to one connection.
 //!
 //! `load opening` connects, sends the request, receives the 101, sends a Close with code 1000, receives
-//! the same, receives the end of the stream, closes its socket, and begins again. The server ends the
-//! stream first, so that the sockets in TIME_WAIT are the server's, and the ephemeral ports of this side
-//! are free again at once.
+//! the same, receives the end of the stream, closes its socket, and starts again. The server ends the
+//! stream first, so the sockets in TIME_WAIT are the server's, and the client's ephemeral ports are free at
+//! once.
 //!
-//! One thread and edge-triggered epoll. The frames of a connection are masked once, before anything
-//! is measured; every byte of every reply is compared. Payloads above 64 KiB repeat themselves, so
-//! that sending and comparing them stays cheap. All the messages that a connection may have in
-//! flight leave in one write; from then on each read is followed by one write of as many messages as
-//! replies came. Only loopback addresses and Unix sockets are accepted. The program ends with an error
-//! if nothing moves for [`STALL`], and takes no longer than its arguments say otherwise.
+//! One thread and edge-triggered epoll. The frames of a connection are masked once, before the
+//! measurement; every byte of every reply is compared. Payloads above 64 KiB repeat themselves, so that
+//! sending and comparing them is cheap. The first write has all messages that a connection may have in
+//! flight; after that, each read is followed by one write of as many messages as replies arrived. Only
+//! loopback addresses and Unix sockets are accepted. The program ends with an error if nothing progresses for
+//! [`STALL`].
 //!
 //! The CPU time is the sum of `/proc/PID/task/*/schedstat` (the nanoseconds that each thread has spent
 //! on a processor, in user space and in the kernel). It is read before the first message and after the

@@ -1,4 +1,4 @@
-//! What all measurements share: how long they take, and what they report.
+//! Shared by all measurements: their duration and their report.
 
 use std::fmt;
 use std::io;

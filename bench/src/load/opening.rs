@@ -1,4 +1,4 @@
-//! Connections that are opened and closed, over and over.
+//! Connections that are opened and closed repeatedly.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Conversations that end as they should, and of which nothing may be lost.
+//! Connections that close cleanly, and must not lose a message.
 
 use anyloop_testkit::frames::{BINARY, PONG, TEXT};
 

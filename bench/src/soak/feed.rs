@@ -1,4 +1,4 @@
-//! What the server pushes to a connection, from threads outside of the loop.
+//! The messages that the server sends to a connection from threads outside of the loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};

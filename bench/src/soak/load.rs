@@ -1,4 +1,4 @@
-//! The client: what it does at a time, and when.
+//! The client: its connections at a time, and its phases.
 
 use std::io::stdin;
 use std::net::SocketAddr;

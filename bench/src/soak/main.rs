@@ -1,21 +1,20 @@
-//! A server built on anyloop and a client that is not, for `bench/soak` to run beside each other for a
-//! long time.
+//! A server built on anyloop and a client that does not use it. `bench/soak` runs both for a long time.
 //!
 //! ```text
-//! soak serve [--threads N] [--fault NAME]    listens on two ports of 127.0.0.1, and obeys standard
-//!                                            input: `stats` prints a line of JSON; `quit` and the end of
-//!                                            input have it close everything, check its sums and end
+//! soak serve [--threads N] [--fault NAME]    listens on two ports of 127.0.0.1, and reads commands from
+//!                                            standard input: `stats` prints a line of JSON; `quit` or the
+//!                                            end of input closes everything, checks the sums and ends
 //! soak load ADDR:PORT --strict ADDR:PORT     the server's two addresses
-//!   --seconds S          how long in all (60)
-//!   --phases N           in so many parts (10), after each of which it rests: prints a line of JSON and
-//!                        waits for one of input
-//!   --seed N             of what is random (1)
-//!   --spare-pongs        leave out pongs behind the client's own Close
-//!   --spare-cap          do not fill up connections that are to close cleanly, but almost
+//!   --seconds S          the whole duration (60)
+//!   --phases N           the number of phases (10); after each it prints a line of JSON and waits for a
+//!                        line of input
+//!   --seed N             for random choices (1)
+//!   --spare-pongs        do not send pongs after the client's own Close
+//!   --spare-cap          fill connections that are to close cleanly up to back-pressure only
 //! ```
 //!
-//! Both end with an error if anything is not as it must be, and say what. A fault is something that the
-//! server does wrong on purpose, to show that it is noticed: see [`serve::Fault`].
+//! Both end with an error that names a violated condition. A fault is an error that the server makes on
+//! purpose, to show that it is noticed: see [`serve::Fault`].
 
 #[path = "../load/arguments.rs"]
 mod arguments;

@@ -1,4 +1,4 @@
-//! Numbered messages: what the server pushes, and the client checks.
+//! The numbered messages that the server sends and the client checks.
 
 use std::ops::Range;
 

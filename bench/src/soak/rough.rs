@@ -1,4 +1,4 @@
-//! Conversations that end as they should not.
+//! Connections that end by resets, half-closes and protocol violations.
 
 use anyloop_proto::Role;
 use anyloop_testkit::frames::{BINARY, TEXT, declare, text};

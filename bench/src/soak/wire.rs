@@ -1,4 +1,4 @@
-//! A plain socket that waits, and speaks WebSocket by hand (RFC 6455 §5.2).
+//! A blocking socket, with WebSocket frames written by hand (RFC 6455 §5.2).
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
