@@ -1,12 +1,12 @@
-//! A client on a socket of its own.
+//! A client on its own socket.
 //!
 //! ```text
 //! own_sockets_client URL [MESSAGE...]   sends each message, prints each answer as a line, and closes
-//! own_sockets_client --echo URL         sends back what it receives until the peer closes
+//! own_sockets_client --echo URL         sends every message back until the peer closes
 //! ```
 //!
-//! It exits with 0 if the connection was closed as it should be and every message was answered. `own_sockets/carrier.rs` carries the
-//! bytes.
+//! The exit status is 0 if every message was answered and the connection closed without a failure.
+//! `own_sockets/carrier.rs` carries the bytes.
 
 #[path = "own_sockets/carrier.rs"]
 mod carrier;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         let ended = if echo {
             drive(&mut carrier, &mut connection, |event, sender, out| {
                 if let Event::Message(message) = event {
-                    let _ = sender.send(message, out); // we may have begun to close
+                    let _ = sender.send(message, out); // refused if the connection is closing
                 }
             })
             .map_err(Into::into)
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Connects, and goes through the opening handshake.
+/// Connects, and completes the opening handshake.
 fn connect(url: &str) -> Result<(Carrier, Connection), Box<dyn Error>> {
     let target: Target = url.parse()?;
     if target.secure() {
@@ -91,7 +91,7 @@ fn converse(
     messages: &[String],
 ) -> Result<(), Box<dyn Error>> {
     let close = |sender: &mut Sender, out: &mut Vec<u8>| {
-        // Only a connection that is closing already refuses, and then there is nothing to do.
+        // A connection that is closing refuses, and then nothing is left to do.
         let _ = sender.close(CloseCode::NORMAL, "", now(), out);
     };
     for message in messages {
@@ -104,7 +104,7 @@ fn converse(
     drive(carrier, connection, |event, sender, out| {
         let Event::Message(message) = event else { return };
         let mut stdout = std::io::stdout().lock();
-        // Whoever does not want to read the answers need not.
+        // Ignore errors: the reader of the output may have closed it.
         let _ = stdout.write_all(message.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
         awaited = awaited.saturating_sub(1);
         if awaited == 0 {
@@ -117,11 +117,11 @@ fn converse(
     }
 }
 
-/// Says why the connection ended, where it was not we who closed it.
+/// Reports a close by the peer.
 fn tell_ending(connection: &Connection) {
     let Some(ending) = connection.ending() else { return };
     if let (Party::Peer, Some(frame)) = (ending.by, ending.received) {
         let code = frame.code.map_or_else(|| "no code".to_string(), |code| code.to_string());
-        eprintln!("closed by the peer: {code} {:?}", frame.reason); // quoted: it is not ours
+        eprintln!("closed by the peer: {code} {:?}", frame.reason); // quoted, since it is input from the peer
     }
 }

@@ -1,11 +1,11 @@
-//! An echo server on sockets of its own, with a thread for each connection.
+//! An echo server on its own sockets, with one thread for each connection.
 //!
 //! ```text
-//! own_sockets_server [ADDRESS:PORT]     127.0.0.1:9002 by default; port 0 picks one
+//! own_sockets_server [ADDRESS:PORT]     127.0.0.1:9002 by default; port 0 picks a free one
 //! ```
 //!
-//! It shows how the state machine is driven by hand: `own_sockets/carrier.rs` carries the bytes, and
-//! here is what is said.
+//! It drives the state machine by hand. `own_sockets/carrier.rs` carries the bytes; this file accepts
+//! connections and answers requests and messages.
 
 #[path = "own_sockets/carrier.rs"]
 mod carrier;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         }
     };
 
-    // An echo server has no secrets, so pages of any site may use it.
+    // An echo server has no secrets, so pages of every site may use it.
     let mut options = ServerOptions::new(OriginPolicy::Any);
     let mut config = Config::default();
     config.max_message_size = 32 << 20;
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Out of descriptors or threads, most likely: time for those who are here to leave.
+/// Reports an error, and pauses. Descriptors or threads have probably run out until connections end.
 fn back_off(error: &std::io::Error) {
     eprintln!("cannot accept: {error}");
     thread::sleep(Duration::from_millis(100));
@@ -79,7 +79,7 @@ fn serve(stream: TcpStream, options: Arc<ServerOptions>) -> std::io::Result<Resu
     let mut opened = None;
     let mut outcome = Ok(());
     while opened.is_none() {
-        // Take in what has arrived, and answer the request when it is whole.
+        // Pass the received bytes, and answer the request when it is complete.
         let taken = carrier.input(|input, out| {
             let incoming = handshake.next(input, now(), out)?;
             let plain = match incoming {
@@ -87,7 +87,7 @@ fn serve(stream: TcpStream, options: Arc<ServerOptions>) -> std::io::Result<Resu
                 Some(Incoming::Http(_)) => true,
                 Some(Incoming::Upgrade(_)) => false,
             };
-            // Neither answer can be refused: the request waits for it, and they are well-formed.
+            // Neither answer can be refused: the request is waiting, and both are well-formed.
             Ok(if plain {
                 let _ = handshake.respond(&page(), now(), out);
                 None
@@ -122,12 +122,12 @@ fn serve(stream: TcpStream, options: Arc<ServerOptions>) -> std::io::Result<Resu
 
     Ok(drive(&mut carrier, &mut opened.connection, |event, sender, out| {
         if let Event::Message(message) = event {
-            let _ = sender.send(message, out); // we may have begun to close
+            let _ = sender.send(message, out); // refused if the connection is closing
         }
     }))
 }
 
-/// What a browser gets to see.
+/// The page for browsers.
 fn page() -> Response<Vec<u8>> {
     let mut response = Response::new(b"This is a WebSocket echo server.\n".to_vec());
     *response.status_mut() = StatusCode::UPGRADE_REQUIRED;

@@ -1,10 +1,10 @@
-//! A client over iostream, on a socket of its own: sends back what it receives until the peer closes.
+//! An echo client over iostream, on its own socket: returns every message until the peer closes.
 //!
 //! ```text
 //! iostream_client URL
 //! ```
 //!
-//! It exits with 0 if the connection was closed as it should be.
+//! The exit status is 0 if the connection closed without a failure.
 
 #[path = "iostream/socket.rs"]
 mod socket;
@@ -45,18 +45,18 @@ fn echo(url: &str) -> Result<(), Box<dyn Error>> {
     options.connection = Arc::new(config);
     let mut client = Client::<IoStream>::new(options);
     client.on_message(|message, context| {
-        let _ = context.send(message); // we may have begun to close
+        let _ = context.send(message); // refused if the connection is closing
     });
     // Exactly one of these two is called, once.
-    let (tell, told) = mpsc::channel();
-    let failed = tell.clone();
+    let (sender, outcome) = mpsc::channel();
+    let failed = sender.clone();
     client.on_fail(move |failure, _| _ = failed.send(Some(*failure)));
-    client.on_close(move |ending, _| _ = tell.send(ending.failure));
+    client.on_close(move |ending, _| _ = sender.send(ending.failure));
 
     let connection = client.connection(&target)?;
     let stream = TcpStream::connect((target.host(), target.port()))?;
     socket::carry(&stream, &connection)?;
-    match told.try_recv()? {
+    match outcome.try_recv()? {
         Some(failure) => Err(failure.into()),
         None => Ok(()),
     }

@@ -1,12 +1,12 @@
-//! Replays a recorded session from files: what a client sent goes in, and what the server would answer
-//! is written out.
+//! Replays a recorded session: reads the bytes of a client from a file, and writes the server's answer to
+//! another.
 //!
 //! ```text
 //! iostream_replay RECORDING OUTPUT
 //! ```
 //!
-//! RECORDING holds the raw bytes from the client to the server, with the request. The answer is the
-//! same each time, so a recording makes a regression test.
+//! RECORDING has the raw bytes from the client, including the request. The answer is deterministic, so a
+//! recording can be a regression test.
 
 use std::error::Error;
 use std::fs::File;
@@ -42,7 +42,7 @@ fn replay(recording: &str, output: &str) -> Result<(), Box<dyn Error>> {
     server.on_open(|_| println!("open"));
     server.on_message(|message, context| {
         println!("{:?} message of {} bytes", message.kind(), message.as_bytes().len());
-        let _ = context.send(message); // the recording may hold more than the server would hear
+        let _ = context.send(message); // refused after a Close of the recording
     });
     server.on_close(|ending, _| match (ending.failure, ending.received) {
         (Some(failure), _) => println!("failed: {failure}"),

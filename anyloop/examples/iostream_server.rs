@@ -1,8 +1,7 @@
-//! An echo server over iostream, on sockets that the program opens itself, with a thread for each
-//! connection.
+//! An echo server over iostream, on the program's own sockets, with one thread for each connection.
 //!
 //! ```text
-//! iostream_server [ADDRESS:PORT]     127.0.0.1:9002 by default; port 0 picks one
+//! iostream_server [ADDRESS:PORT]     127.0.0.1:9002 by default; port 0 picks a free one
 //! ```
 
 #[path = "iostream/socket.rs"]
@@ -40,14 +39,14 @@ fn main() -> ExitCode {
         }
     };
 
-    // An echo server has no secrets, so pages of any site may use it.
+    // An echo server has no secrets, so pages of every site may use it.
     let mut options = ServerOptions::new(OriginPolicy::Any);
     let mut config = Config::default();
     config.max_message_size = 32 << 20;
     options.connection = Arc::new(config);
     let mut server = Server::<IoStream>::new(options);
     server.on_message(|message, context| {
-        let _ = context.send(message); // we may have begun to close
+        let _ = context.send(message); // refused if the connection is closing
     });
 
     loop {
@@ -69,7 +68,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Out of descriptors or threads, most likely: time for those who are here to leave.
+/// Reports an error, and pauses. Descriptors or threads have probably run out until connections end.
 fn back_off(error: &std::io::Error) {
     eprintln!("cannot accept: {error}");
     thread::sleep(Duration::from_millis(100));

@@ -1,5 +1,5 @@
-//! Both ends of a connection in one program, over a pair of Unix sockets that do not block: one thread
-//! carries the two by turns, as a program's own loop would.
+//! Both ends of a connection in one program, over a pair of non-blocking Unix sockets. One thread carries
+//! the bytes of both ends in turn, as a program's own loop would.
 
 use std::error::Error;
 use std::os::unix::net::UnixStream;
@@ -16,12 +16,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
     server.on_message(|message, context| {
-        let _ = context.send(message); // the client may have begun to close
+        let _ = context.send(message); // refused if the connection is closing
     });
     let mut client = Client::<IoStream>::new(ClientSettings::default());
     client.on_open(|context| {
         for n in 1..=3 {
-            let _ = context.send(format!("message {n}").as_str()); // it has just been opened
+            let _ = context.send(format!("message {n}").as_str()); // cannot fail in `open`
         }
     });
     client.on_message(|message, context| {
@@ -62,7 +62,7 @@ fn attach<H: Handler>(
     Ok((connection, socket))
 }
 
-/// Takes in what is there, writes what waits, and does what is due.
+/// Reads available bytes, writes waiting output, and handles a due timeout.
 fn turn<H: Handler>((connection, socket): &Carried<H>) -> Result<(), Box<dyn Error>> {
     if !connection.is_over() {
         connection.read_from(&mut &*socket)?;

@@ -1,12 +1,12 @@
-//! The smallest iostream server: standard input and output are the byte stream, and every message is
-//! sent back in capitals.
+//! A small iostream server: standard input and output are the byte stream, and every message is sent back
+//! in capitals.
 //!
 //! ```text
 //! socat TCP-LISTEN:9002,bind=127.0.0.1,reuseaddr,fork EXEC:target/release/examples/iostream_stdio
 //! ```
 //!
-//! It has one thread, which sleeps in `read`, so no timeout can fire while the peer is silent;
-//! `anyloop pipe` shows how to do without that.
+//! It has one thread, which blocks in `read`, so no timeout fires while the peer is silent. The source of
+//! `anyloop pipe` shows a solution with a second thread.
 
 use std::io;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! A client that sends a few messages, and prints what comes back.
+//! A client that sends a few messages, and prints the answers.
 //!
 //! ```text
 //! cargo run --example net_client -- ws://127.0.0.1:9002/ hello "and good-bye"
@@ -40,6 +40,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
 
     client.connect(uri.as_str())?;
-    client.run()?; // until the connection is over
+    client.run()?; // until the connection has ended
     Ok(())
 }

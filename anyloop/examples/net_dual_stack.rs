@@ -1,4 +1,4 @@
-//! A server that is reached by IPv4 and by IPv6, on one port.
+//! A server that IPv4 and IPv6 clients reach, on one port.
 
 mod net_demo;
 
@@ -9,7 +9,7 @@ use anyloop::EventLoop;
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
     let server = net_demo::echo_server(&event_loop)?;
-    let port = server.listen_port(0)?; // any that is free
+    let port = server.listen_port(0)?; // 0 picks a free port
     server.start_accept()?;
 
     let v4 = net_demo::polite_client(&event_loop, "IPv4")?;
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     while event_loop.run_one() > 0 {
         if server.counters().closed == 2 {
-            server.stop_listening(); // then there is no more work, and the loop ends
+            server.stop_listening(); // the loop is out of work and ends
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A game: it has a loop of its own, and gives the network two milliseconds of each frame.
+//! A game loop that gives the network two milliseconds of each frame.
 
 mod net_demo;
 
@@ -12,7 +12,7 @@ const FRAME: Duration = Duration::from_millis(16);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let _guard = event_loop.keep_alive(); // a frame without work does not stop the loop
+    let _guard = event_loop.keep_alive(); // so that a frame without work does not stop the loop
     let server = net_demo::echo_server(&event_loop)?;
     let address = server.listen("127.0.0.1:0")?;
     server.start_accept()?;
@@ -21,9 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     while server.counters().closed == 0 {
         let begun = Instant::now();
-        // At most a thousand handlers, and none that begins after two milliseconds.
+        // At most a thousand handlers; none starts after two milliseconds.
         event_loop.poll_budget(1_000, Some(begun + Duration::from_millis(2)));
-        // ... move the world, and draw it
+        // ... update and draw the world
         thread::sleep(FRAME.saturating_sub(begun.elapsed()));
     }
     Ok(())

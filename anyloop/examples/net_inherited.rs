@@ -1,7 +1,7 @@
-//! A server on a socket that another process has opened for it (socket activation): the protocol of
-//! systemd, which passes descriptors from 3 on, and says so in `LISTEN_FDS`.
+//! A server on an inherited socket (socket activation). systemd passes descriptors from 3 on, and their
+//! number in `LISTEN_FDS`.
 //!
-//! Without one it opens a socket itself, as any program may, and hands that over.
+//! Without an inherited socket it opens one itself, and passes it to the server.
 
 mod net_demo;
 

@@ -1,4 +1,4 @@
-//! A server that is reached by IPv6 only: by IPv4 nobody listens on its port.
+//! A server that only IPv6 clients reach; IPv4 connections to its port are refused.
 
 mod net_demo;
 

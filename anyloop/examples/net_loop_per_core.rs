@@ -1,4 +1,4 @@
-//! An echo server with a loop on each core: nothing is shared between them but the port.
+//! An echo server with one loop for each core. The loops share nothing but the port.
 //!
 //! ```text
 //! cargo run --example net_loop_per_core -- 127.0.0.1:9002 4
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => thread::available_parallelism()?.get(),
     };
 
-    // Port 0 would be another port for each, so the first says which it is.
+    // The first server picks the port; port 0 would be a different one for each.
     let (first, address) = server(0, &address)?;
     let mut servers = vec![first];
     for n in 1..loops {

@@ -13,11 +13,12 @@ use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9002".to_string());
 
-    // Pages of any site may connect: right for an echo, and wrong wherever cookies say who it is.
+    // Pages of every site may connect. That is right for an echo, and wrong for a server that
+    // authenticates by cookies.
     let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
-    server.on_open(|context| println!("{} is here", context.remote_endpoint()));
+    server.on_open(|context| println!("{} connected", context.remote_endpoint()));
     server.on_message(|message, context| {
-        // What cannot be sent is for a peer that does not read, or has closed.
+        // Sending fails if the peer does not read, or has closed.
         let _ = context.send(message);
     });
     server.on_close(|ending, _| println!("closed, by {}", ending.by));

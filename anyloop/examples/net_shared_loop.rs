@@ -1,5 +1,4 @@
-//! One loop for everything: a WebSocket server, a client, a timer of the program's, and an echo server
-//! that has nothing to do with WebSockets.
+//! One loop for a WebSocket server, a client, a timer of the program, and a plain TCP echo server.
 
 mod net_demo;
 
@@ -21,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client = net_demo::polite_client(&event_loop, "WebSocket")?;
     client.connect(format!("ws://{address}/").as_str())?;
 
-    // Another server, with sockets of its own.
+    // A TCP server with its own sockets.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let mut stranger = TcpStream::connect(listener.local_addr()?)?;
@@ -32,10 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .set_nonblocking(true)
                 .and_then(|()| inside.watch(stream, WatchMode::Read, |stream, _| echo(stream)));
             if let Err(error) = watched {
-                eprintln!("cannot serve it: {error}");
+                eprintln!("cannot serve the connection: {error}");
             }
         }
-        ControlFlow::Break(()) // one is enough here
+        ControlFlow::Break(()) // one connection is enough here
     })?;
     stranger.write_all(b"hello")?;
     event_loop.watch(stranger, WatchMode::Read, |stranger, _| {
@@ -56,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sends back what has come, and ends when the other side does.
+/// Returns the bytes that arrived, and ends when the peer ends its direction.
 fn echo(stream: &mut TcpStream) -> ControlFlow<()> {
     let mut bytes = [0; 4096];
     match stream.read(&mut bytes) {

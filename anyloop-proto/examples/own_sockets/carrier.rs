@@ -1,5 +1,4 @@
-//! Carries bytes and time between one blocking socket and the state machine: all that a transport
-//! has to do.
+//! Carries bytes and time between a blocking socket and the state machine, as every transport must.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -9,35 +8,34 @@ use anyloop_proto::{
     BufferPool, Connection, Event, Failure, Input, Instant, Sender, Shutdown, TransportError,
 };
 
-/// The most that one read takes, in bytes.
+/// The size of a read, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// Bytes kept for messages that arrive in parts.
+/// The size of the pool for messages that arrive in parts, in bytes.
 const POOL: usize = 32 << 20;
 
-/// How long one write may find no room; a peer that reads a little now and then prolongs it. With a
-/// thread for each connection nothing else of this one is served meanwhile, its timeouts neither: a
-/// server that must not block keeps a backlog instead.
+/// How long a write may block without progress. Meanwhile nothing else of this connection is served, its
+/// timeouts neither. A server that must not block keeps a backlog instead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A socket, what was read from it and not taken yet, and what is to be written.
+/// A socket with its unread input and unwritten output.
 pub(crate) struct Carrier {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// The part of the buffer that was read and not taken yet.
+    /// The part of the buffer that was received and not taken yet.
     unread: std::ops::Range<usize>,
     pub(crate) out: Vec<u8>,
     pool: BufferPool,
     half_closed: bool,
 }
 
-/// What came of waiting.
+/// The result of waiting.
 pub(crate) enum Arrival {
-    /// Bytes, which are in the input now; or in the memory that was lent.
+    /// Received bytes, in the buffer or in the lent memory.
     Bytes(usize),
-    /// The peer sends nothing more.
+    /// The peer has ended its direction.
     End,
-    /// The deadline.
+    /// The deadline has passed.
     Time,
     /// The socket failed.
     Error(TransportError),
@@ -61,7 +59,7 @@ impl Carrier {
         })
     }
 
-    /// Passes what was read to `take`, and keeps what it does not take.
+    /// Passes unread input to `take`, and keeps the bytes that it does not take.
     pub(crate) fn input<R>(&mut self, take: impl FnOnce(&mut Input<'_>, &mut Vec<u8>) -> R) -> R {
         let bytes = &mut self.buffer[self.unread.clone()];
         let mut input = Input::with_pool(bytes, &mut self.pool);
@@ -70,7 +68,7 @@ impl Carrier {
         result
     }
 
-    /// Waits for bytes until the deadline, and reads them into `lent` if that is there.
+    /// Waits for bytes until the deadline, and reads them into `lent`, or else into the buffer.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>, lent: Option<&mut [u8]>) -> Arrival {
         let timeout = deadline.map(|deadline| deadline - now());
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
@@ -95,20 +93,20 @@ impl Carrier {
         }
     }
 
-    /// Writes what is to be written.
+    /// Writes the output.
     pub(crate) fn flush(&mut self) -> Result<(), TransportError> {
         let result = self.stream.write_all(&self.out);
         self.out.clear();
         result.map_err(|error| TransportError::from(&error))
     }
 
-    /// Does with the socket what the machine says; returns whether it is to be closed now.
+    /// Half-closes the socket if the machine requires it. Returns whether to close it now.
     pub(crate) fn shut_down(&mut self, shutdown: Shutdown) -> bool {
         match shutdown {
             Shutdown::Open | Shutdown::Linger => false,
             Shutdown::HalfClose => {
                 if !self.half_closed {
-                    // If it cannot be shut down it is gone, and the next read will say so.
+                    // If this fails the socket is gone, and the next read reports it.
                     let _ = self.stream.shutdown(std::net::Shutdown::Write);
                     self.half_closed = true;
                 }
@@ -119,7 +117,7 @@ impl Carrier {
     }
 }
 
-/// Drives an open connection to its end, and says why it ended if it was not closed as it should be.
+/// Drives an open connection to its end. Fails if the connection did.
 pub(crate) fn drive(
     carrier: &mut Carrier,
     connection: &mut Connection,
@@ -127,18 +125,18 @@ pub(crate) fn drive(
 ) -> Result<(), Failure> {
     let mut outcome = Ok(());
     loop {
-        // Take in what has arrived.
+        // Handle what has arrived.
         let Connection { receiver, sender } = connection;
         let taken = carrier.input(|input, out| {
             while let Some(event) = receiver.next(sender, input, now(), out)? {
                 act(event, sender, out);
             }
-            input.discard(); // what comes after a Close
+            input.discard(); // input after a Close
             Ok(())
         });
         outcome = outcome.and(taken);
 
-        // Write what came of it, and end the stream if it is time to.
+        // Write the output, and end the stream if the machine requires it.
         if let Err(error) = carrier.flush() {
             let failed = connection.handle_error(error);
             outcome = outcome.and(failed);
@@ -147,11 +145,11 @@ pub(crate) fn drive(
             return outcome;
         }
 
-        // Wait for more, at most until something is due.
+        // Wait for input, at most until a timeout is due.
         let deadline = connection.poll_timeout();
         let happened = match carrier.wait(deadline, connection.receiver.want()) {
             Arrival::Bytes(n) => {
-                connection.receiver.filled(n); // does nothing where no memory was lent
+                connection.receiver.filled(n); // does nothing without lent memory
                 Ok(())
             }
             Arrival::End => connection.handle_eof(),

@@ -8,13 +8,13 @@ use anyloop::Handler;
 use anyloop::proto::{Instant, Shutdown};
 use anyloop::transport::iostream::{CallError, Connection};
 
-/// How long a write may find no room. Nothing else of this connection is served meanwhile.
+/// How long a write may block. Nothing else of this connection is served meanwhile.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long to wait before the next try, when a write has found no room.
+/// How long to wait before a write that timed out is repeated.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Drives `connection` over `stream` until it is over.
+/// Drives `connection` over `stream` until it has ended.
 pub(crate) fn carry<H: Handler>(stream: &TcpStream, connection: &Connection<H>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
@@ -22,22 +22,22 @@ pub(crate) fn carry<H: Handler>(stream: &TcpStream, connection: &Connection<H>) 
     let socket = stream.try_clone()?;
     connection.set_shutdown_handler(move |how| {
         if how == Shutdown::HalfClose {
-            // If it cannot be shut down it is gone, and the next read will say so.
+            // If this fails the socket is gone, and the next read reports it.
             let _ = socket.shutdown(std::net::Shutdown::Write);
         }
-        // It closes when this function returns.
+        // The socket is closed when this function returns.
     });
     let mut result = connection.start();
     while !connection.is_over() {
         match result {
             Ok(()) => {}
-            // The socket's errors are the connection's to judge.
+            // An error of the socket ends the connection, which reports it to the handler.
             Err(CallError::Read(_)) => connection.fatal_error().map_err(io::Error::other)?,
             Err(error) => return Err(io::Error::other(error)),
         }
-        // What did not fit into the socket is tried again.
+        // Write again what the socket did not accept.
         connection.drive().map_err(io::Error::other)?;
-        // Wait for input, at most until something is due.
+        // Wait for input, at most until a timeout is due.
         let mut timeout = connection.next_timeout().map(|due| due - now());
         if connection.handle().buffered_amount() > 0 {
             timeout = Some(timeout.unwrap_or(RETRY).min(RETRY));

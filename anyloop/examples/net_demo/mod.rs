@@ -1,4 +1,4 @@
-//! What the examples of servers share: an echo server, and a client that tries it.
+//! Shared by the examples of servers: an echo server, and a client that tests it.
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ use anyloop::proto::CloseCode;
 use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 use anyloop::{Client, EventLoop, Server};
 
-/// A server in this loop that sends every message back.
+/// Makes an echo server in this loop.
 pub(crate) fn echo_server(event_loop: &EventLoop) -> Result<Server<Net>, Box<dyn Error>> {
     let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
     server.set_event_loop(event_loop)?;
@@ -16,7 +16,7 @@ pub(crate) fn echo_server(event_loop: &EventLoop) -> Result<Server<Net>, Box<dyn
     Ok(server)
 }
 
-/// A client in this loop that says hello, prints what comes back as the answer of `name`, and closes.
+/// Makes a client in this loop that says hello, prints the answer under `name`, and closes.
 pub(crate) fn polite_client(
     event_loop: &EventLoop,
     name: &'static str,
