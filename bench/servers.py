@@ -57,7 +57,7 @@ class Failure(Exception):
 
 
 def main(run):
-    """Runs a program, and has it clean up also when it is told to end."""
+    """Runs a program, and cleans up also when it is terminated."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(run())

@@ -71,7 +71,7 @@ impl Socket {
         next.len()
     }
 
-    /// The next bytes of the batch, at most `most`, for those who copy them themselves.
+    /// The next bytes of the batch, at most `most`, for callers that copy them.
     #[inline]
     pub(crate) fn next(&mut self, most: usize) -> &[u8] {
         let rest = &self.wire[self.at..];

@@ -50,7 +50,7 @@ impl From<Errno> for Fault {
 /// A connection whose opening handshake is done, and its script.
 ///
 /// [`ask`](Self::ask) and [`write`](Self::write) send messages, [`read`](Self::read) receives replies.
-/// Both stop where the socket would block; edge-triggered epoll tells when to go on.
+/// Both stop where the socket would block; edge-triggered epoll reports when to continue.
 pub(crate) struct Connection {
     socket: OwnedFd,
     script: Rc<Script>,
@@ -149,8 +149,8 @@ impl Connection {
     }
 
     /// [Reads](Self::read) and [writes](Self::write) as an event of edge-triggered epoll wants it: until
-    /// nothing more can be done. After each read, `next` is told how many replies were complete by it,
-    /// and says how many messages are to be written then.
+    /// nothing more can be done. After each read, `next` gets the number of replies that it completed,
+    /// and returns the number of messages to write.
     pub(crate) fn turn(
         &mut self,
         buffer: &mut [u8],

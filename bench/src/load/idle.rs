@@ -158,7 +158,7 @@ impl Idle {
     /// Obeys one line of standard input. Says whether to go on.
     fn obey(&mut self) -> Result<bool, Failure> {
         let mut line = String::new();
-        // Whoever controls this program sends whole lines, each after the answer to the last.
+        // The controlling program sends whole lines, each after the answer to the last.
         stdin().lock().read_line(&mut line)?;
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["echo", messages] => {

@@ -151,7 +151,7 @@ pub(crate) fn flow(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let mut checker = Checker::new(actor.world, number);
     let enough = actor.random.below(3000) as u64;
     let mut stop = |wire: &mut Wire| match actor.random.below(20) {
-        0 => wire.send(BINARY, b"never mind").and_then(|()| wire.send(PONG, b"nobody asked")),
+        0 => wire.send(BINARY, b"never mind").and_then(|()| wire.send(PONG, b"unsolicited")),
         _ => Ok(()),
     };
     while checker.total() < enough {

@@ -27,17 +27,17 @@ const FAULTY: u64 = 5;
 /// How much is pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Much {
-    /// So many messages of each pusher. The last to be done closes, and says how many were accepted.
+    /// This many messages of each pusher. The last pusher closes, with the number of accepted messages.
     Exactly(u64),
     /// As much as the peer reads, until it closes.
     AsRead,
-    /// The same, but without regard to back-pressure until that is told of.
+    /// The same, but it ignores back-pressure until it is reported.
     ToPressure,
-    /// More than that: until a message is refused for want of room, and again whenever there is room.
+    /// More than that: until a message is refused since the backlog is full, and again whenever it is not.
     Beyond,
 }
 
-/// A connection that is pushed to.
+/// A connection that gets messages from pushers.
 pub(crate) struct Feed {
     pub(crate) connection: u64,
     shared: Arc<Shared>,
@@ -65,7 +65,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Tells what becomes of a message.
+    /// The completion of a message.
     fn completion(
         feed: &Arc<Feed>,
         stream: usize,
@@ -104,7 +104,7 @@ impl Feed {
         self.over.store(true, SeqCst);
     }
 
-    /// Whether as much waits as is to: a message was refused for want of room, or almost.
+    /// Whether the backlog is as full as intended: a message was refused, or nearly.
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressed.load(SeqCst)
     }
@@ -159,7 +159,7 @@ impl Feed {
         for _ in 0..BURST {
             let waits = self.handle.buffered_amount() > room;
             if waits && self.much == Much::ToPressure {
-                // Of the heads of the frames, which may have made it so much, no sender is told.
+                // Frame heads count towards the backlog, but are not reported to the sender.
                 self.pressed.store(true, SeqCst);
             }
             if waits || self.over.load(SeqCst) || of.is_done.load(SeqCst) {
@@ -207,7 +207,7 @@ impl Feed {
     }
 }
 
-/// Nobody has anything to do with it any more: what was asked for has come to something.
+/// Counts the feed as finished: no pusher uses it any more.
 impl Drop for Feed {
     fn drop(&mut self) {
         let sum = |number: fn(&Stream) -> &AtomicU64| -> u64 {

@@ -140,7 +140,7 @@ impl Handler for Peer {
             && self.shared.commits(Fault::Descriptor)
             && let Ok(file) = File::open("/dev/null")
         {
-            let _ = file.into_raw_fd(); // and nobody closes it
+            let _ = file.into_raw_fd(); // and it is never closed
         }
         let Job::Feed(much) = self.job else { return };
         let feed = Feed::new(self.number, self.shared.clone(), much, context.handle());

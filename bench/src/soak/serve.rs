@@ -54,7 +54,7 @@ impl Plan {
 pub(crate) enum Fault {
     /// A numbered message is accepted, and not sent.
     Gap,
-    /// The last of a connection is: only the sums can tell.
+    /// The last message of a connection is not sent: only the sums show it.
     Tail,
     /// A numbered message is sent twice.
     Twice,
@@ -126,9 +126,9 @@ pub(crate) struct Shared {
 /// Sums over connections that are pushed to.
 #[derive(Default)]
 pub(crate) struct Totals {
-    /// How many there were.
+    /// The number of feeds that were started.
     pub(crate) begun: AtomicU64,
-    /// How many are over, and nobody has anything to do with them any more.
+    /// The number of feeds that are finished and unused.
     pub(crate) over: AtomicU64,
     /// Messages on those.
     pub(crate) sent: AtomicU64,
@@ -199,7 +199,7 @@ impl Shared {
     }
 }
 
-/// Runs the server until it is told to end.
+/// Runs the server until a command ends it.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let event_loop = EventLoop::new()?;
     let shared = Arc::new(Shared::new(plan.fault));

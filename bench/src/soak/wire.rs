@@ -26,8 +26,8 @@ pub(crate) struct Wire {
     at: usize,
     random: Random,
     has_closed: bool,
-    /// Whether pings are not answered any more once it has sent a Close. They must be: RFC 6455 §5.5.2
-    /// excepts only who has received one.
+    /// Whether to stop answering pings after sending a Close. RFC 6455 §5.5.2 requires answers until a Close
+    /// is received.
     pub(crate) spares_pongs: bool,
 }
 
