@@ -1,7 +1,18 @@
-//! The loop under loom: each model is run under every schedule of its threads. A thread that nobody
-//! wakes is found as a deadlock.
+//! Models of the loop for loom, which runs each under every schedule of its threads. A missing wake-up is found as a
+//! deadlock. `tests/loom` runs them.
 //!
-//! `tests/loom` runs them.
+//! | module | what it proves |
+//! |---|---|
+//! | [`commands`] | Posted functions run once, in order, or are dropped with the loop. |
+//! | [`ending`] | A stop and the end of the last work end all run calls; `reset` keeps what was posted. |
+//! | [`hosts`] | A host that watches the descriptor is woken for everything that it must do. |
+//! | [`runners`] | There is always a leader, and a follower is woken when it is needed. |
+//! | [`strands`] | One thread at a time runs a source, and no event of a source is lost. |
+//! | [`timers`] | An earlier deadline ends the leader's wait; a timer is called once. |
+//! | [`wakeup_thread`] | The wake-up thread calls its host for everything that it must do, once for each poll, and leaves the reactor to runners. |
+//!
+//! A schedule has a bounded number of preemptions. A few models have three threads that do much, and many schedules.
+//! They are run with a lower bound ([`check_large`]), where a smaller model of the same transition has the full one.
 
 mod commands;
 mod ending;
@@ -26,21 +37,33 @@ use super::{EventLoop, Threads};
 use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use crate::sync::{Condvar, Mutex};
 
-/// Never comes.
+/// A timeout that never ends.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// Comes as soon as somebody waits for it.
+/// A timeout that ends as soon as a thread waits for it.
 const SOON: Duration = Duration::from_millis(1);
 
-/// Most mistakes show with one preemption or two: more of them is up to `LOOM_MAX_PREEMPTIONS`.
+/// The bound on preemptions, unless `LOOM_MAX_PREEMPTIONS` is set. Most mistakes show with one or two.
 const PREEMPTIONS: usize = 3;
 
-/// Runs a model under every schedule with no more than so many preemptions.
+/// The same for [`check_large`].
+const PREEMPTIONS_OF_LARGE: usize = 2;
+
+/// Runs a model under every schedule within the bound.
 pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
+    check_within(PREEMPTIONS, model);
+}
+
+/// Runs a model that has very many schedules, within a lower bound.
+fn check_large(model: impl Fn() + Send + Sync + 'static) {
+    check_within(PREEMPTIONS_OF_LARGE, model);
+}
+
+fn check_within(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let schedules = Arc::new(Plain::new(0));
     let counted = schedules.clone();
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    builder.preemption_bound.get_or_insert(preemptions);
     builder.max_branches = 10_000;
     builder.check(move || {
         counted.fetch_add(1, SeqCst);
@@ -49,7 +72,7 @@ pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
     println!("{} schedules", schedules.load(SeqCst));
 }
 
-/// Something that can be waited for.
+/// A flag that can be waited for.
 #[derive(Clone, Default)]
 struct Signal(Arc<(Mutex<bool>, Condvar)>);
 
@@ -59,7 +82,7 @@ impl Signal {
         self.0.1.notify_all();
     }
 
-    /// Waits until it is set, and takes it back.
+    /// Waits until it is set, and resets it.
     fn take(&self) {
         let mut set = self.0.0.lock().unwrap();
         while !*set {
@@ -69,12 +92,12 @@ impl Signal {
     }
 }
 
-/// Counts.
+/// A counter.
 #[derive(Clone, Default)]
 struct Count(Arc<AtomicUsize>);
 
 impl Count {
-    /// One more; returns how many there are.
+    /// Adds one, and returns the sum.
     fn add(&self) -> usize {
         self.0.fetch_add(1, SeqCst) + 1
     }

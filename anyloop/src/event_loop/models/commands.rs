@@ -1,4 +1,4 @@
-//! What comes from elsewhere.
+//! Commands of other threads.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Stopped, out of work, reset.
+//! The end of run calls: stopped, out of work, reset.
 
 use loom::thread;
 

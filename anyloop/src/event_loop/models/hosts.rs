@@ -1,4 +1,4 @@
-//! Inside another loop: nobody is in a run call, and the host watches the descriptor.
+//! Inside another loop, whose host watches the descriptor.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
 
-/// Does what a host does that watches the descriptor, until `count` functions ran.
+/// Polls each time the descriptor is readable, until `count` functions ran.
 fn host(event_loop: &EventLoop, count: usize) {
     let mut ran = 0;
     while ran < count {
@@ -19,7 +19,7 @@ fn host(event_loop: &EventLoop, count: usize) {
     assert_eq!(ran, count);
 }
 
-/// Does it until the loop is stopped.
+/// Polls each time the descriptor is readable, until the loop is stopped.
 fn host_to_the_end(event_loop: &EventLoop) {
     while !event_loop.stopped() {
         reactor(event_loop).await_readable(event_loop.next_timeout());
@@ -45,7 +45,7 @@ fn a_host_is_woken_as_long_as_something_is_ready() {
 }
 
 #[test]
-fn a_host_is_woken_once_for_what_it_has_not_looked_at() {
+fn a_host_is_woken_once_before_it_polls() {
     check(|| {
         let event_loop = new_loop();
         let (_guard, handle) = (event_loop.keep_alive(), event_loop.handle());
@@ -221,25 +221,19 @@ fn a_host_is_woken_when_the_loop_is_stopped_beside_a_poll() {
     });
 }
 
-/// The host is told of edges.
+/// The host receives edges.
 #[test]
 fn an_edge_is_not_forgotten_beside_another_poll() {
     check(|| {
         let event_loop = new_loop();
-        let mut seen = Events::NONE;
-        let token = insert(&event_loop, move |turn| {
-            seen |= turn.visit.events;
-            match seen.contains(Events::READABLE | Events::WRITABLE) {
+        let token =
+            insert(&event_loop, |turn| match turn.visit.events.contains(Events::READABLE) {
                 true => Next::Done,
                 false => Next::Wait,
-            }
-        });
+            });
         event_loop.poll();
         let sockets = reactor(&event_loop);
-        let socket = thread::spawn(move || {
-            sockets.report(token, Events::READABLE);
-            sockets.report(token, Events::WRITABLE);
-        });
+        let socket = thread::spawn(move || sockets.report(token, Events::READABLE));
         let other = spawn(&event_loop, |event_loop| event_loop.poll());
         loop {
             event_loop.poll();

@@ -1,8 +1,8 @@
-//! Leader and followers: who sleeps is woken when it is needed.
+//! Leader and followers: a thread that waits is woken when it is needed.
 
 use loom::thread;
 
-use super::{Signal, check, insert, new_loop, reactor, spawn};
+use super::{Signal, check, check_large, insert, new_loop, reactor, spawn};
 use crate::event_loop::EventLoop;
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
@@ -21,9 +21,10 @@ fn a_job_may_wait_for_another_that_is_ready() {
     });
 }
 
+/// Large; the smaller model is [`a_job_may_wait_for_another_that_is_ready`].
 #[test]
 fn a_job_may_wait_for_another_that_comes_later() {
-    check(|| {
+    check_large(|| {
         let event_loop = new_loop();
         let (guard, handle) = (event_loop.keep_alive(), event_loop.handle());
         let other = spawn(&event_loop, |event_loop| event_loop.run());
@@ -64,7 +65,7 @@ fn a_job_may_wait_for_a_source() {
 }
 
 #[test]
-fn who_leaves_with_jobs_left_has_another_run_them() {
+fn a_runner_that_leaves_jobs_wakes_another() {
     check(|| {
         let event_loop = new_loop();
         event_loop.post(|| ());
@@ -77,7 +78,7 @@ fn who_leaves_with_jobs_left_has_another_run_them() {
 }
 
 #[test]
-fn who_leaves_leaves_the_leaders_place_to_another() {
+fn a_runner_that_leaves_makes_another_the_leader() {
     check(|| {
         let event_loop = new_loop();
         let guard = event_loop.keep_alive();
@@ -94,7 +95,7 @@ fn who_leaves_leaves_the_leaders_place_to_another() {
 }
 
 #[test]
-fn who_polls_leaves_the_leaders_place_to_another() {
+fn a_poll_that_ends_makes_a_runner_the_leader() {
     check(|| {
         let event_loop = new_loop();
         let guard = event_loop.keep_alive();
@@ -108,7 +109,7 @@ fn who_polls_leaves_the_leaders_place_to_another() {
 }
 
 #[test]
-fn who_leaves_with_a_source_left_has_another_run_it() {
+fn a_runner_that_leaves_a_source_wakes_another() {
     check(|| {
         let event_loop = new_loop();
         let mut turns = 0;

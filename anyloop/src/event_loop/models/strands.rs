@@ -1,8 +1,8 @@
-//! Sources: one thread at a time, and nothing that happens to them is lost.
+//! Sources: one thread at a time runs each, and no event is lost.
 
 use loom::thread;
 
-use super::{Count, check, insert, new_loop, reactor, spawn};
+use super::{Count, check, check_large, insert, new_loop, reactor, spawn};
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
 
@@ -20,9 +20,10 @@ fn a_source_that_is_put_in_has_a_turn() {
     });
 }
 
+/// Large; the smaller model is [`no_edge_is_lost_on_a_source_that_runs`].
 #[test]
 fn a_source_that_is_woken_twice_runs_alone_and_sees_the_last() {
-    check(|| {
+    check_large(|| {
         let event_loop = new_loop();
         let asked = Count::default();
         let seen = asked.clone();
@@ -69,9 +70,10 @@ fn no_edge_is_lost_on_a_source_that_runs() {
     });
 }
 
+/// Large; the smaller model is [`no_edge_is_lost_on_a_source_that_runs`].
 #[test]
 fn an_edge_that_is_kept_comes_again() {
-    check(|| {
+    check_large(|| {
         let event_loop = new_loop();
         let asked = Count::default();
         let seen = asked.clone();
@@ -124,7 +126,7 @@ fn a_token_of_a_source_that_is_over_wakes_nobody() {
 }
 
 #[test]
-fn who_goes_on_later_does_when_somebody_sleeps() {
+fn a_source_that_is_deferred_ends_a_wait() {
     check(|| {
         let event_loop = new_loop();
         let mut turns = 0;

@@ -2,17 +2,17 @@
 
 use loom::thread;
 
-use super::{Count, FAR, SOON, Signal, check, insert, new_loop, reactor, spawn};
+use super::{Count, FAR, SOON, Signal, check, check_large, insert, new_loop, reactor, spawn};
 use crate::event_loop::EventLoop;
 use crate::event_loop::events::Events;
 use crate::event_loop::source::Next;
 use crate::sync::atomic::Ordering::SeqCst;
 
-/// A host that cannot watch a descriptor.
+/// A host that has a function called.
 #[derive(Clone, Default)]
 struct Called {
     signal: Signal,
-    /// Calls that no run call has followed.
+    /// Calls that are not followed by a run call yet.
     open: Count,
 }
 
@@ -27,7 +27,7 @@ impl Called {
             .unwrap();
     }
 
-    /// Waits for a call, and does what it asks for.
+    /// Waits for a call, and polls.
     fn poll(&self, event_loop: &EventLoop) -> usize {
         self.signal.take();
         self.open.0.fetch_sub(1, SeqCst);
@@ -35,7 +35,7 @@ impl Called {
     }
 }
 
-/// Has the loop set this when it calls.
+/// A signal that the loop's wake-up thread sets.
 fn set_signal(event_loop: &EventLoop) -> Signal {
     let signal = Signal::default();
     let called = signal.clone();
@@ -43,7 +43,7 @@ fn set_signal(event_loop: &EventLoop) -> Signal {
     signal
 }
 
-/// Does what a host does that is called, until so many functions ran.
+/// Polls each time it is called, until `count` functions ran.
 fn host(event_loop: &EventLoop, called: &Signal, count: usize) {
     let mut ran = 0;
     while ran < count {
@@ -53,7 +53,7 @@ fn host(event_loop: &EventLoop, called: &Signal, count: usize) {
     assert_eq!(ran, count);
 }
 
-/// Does it until the loop is stopped.
+/// Polls each time it is called, until the loop is stopped.
 fn host_to_the_end(event_loop: &EventLoop, called: &Signal) {
     while !event_loop.stopped() {
         called.take();
@@ -130,7 +130,7 @@ fn the_wakeup_thread_calls_the_host_for_a_timer_that_a_poll_has_set() {
         let signal = set_signal(&event_loop);
         let inside = event_loop.clone();
         event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
-        let ran = event_loop.poll(); // before it is called
+        let ran = event_loop.poll(); // before the first call
         host(&event_loop, &signal, 2 - ran);
     });
 }
@@ -245,9 +245,10 @@ fn the_wakeup_thread_that_is_set_beside_a_poll_knows_its_timers() {
     });
 }
 
+/// Large; the smaller model is [`the_wakeup_thread_that_is_set_beside_a_poll_knows_its_timers`].
 #[test]
 fn the_wakeup_thread_knows_the_timer_of_the_other_of_two_polls() {
-    check(|| {
+    check_large(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
         let signal = set_signal(&event_loop);
@@ -261,9 +262,10 @@ fn the_wakeup_thread_knows_the_timer_of_the_other_of_two_polls() {
     });
 }
 
+/// Large; the smaller model is [`the_wakeup_thread_leaves_the_sockets_to_a_runner`].
 #[test]
 fn the_wakeup_thread_leaves_the_sockets_to_a_runner_that_came_as_a_poll_ended() {
-    check(|| {
+    check_large(|| {
         let event_loop = new_loop();
         let guard = event_loop.keep_alive();
         event_loop.set_wakeup(|| ()).unwrap();
@@ -279,9 +281,10 @@ fn the_wakeup_thread_leaves_the_sockets_to_a_runner_that_came_as_a_poll_ended() 
     });
 }
 
+/// Large; the smaller model is [`the_wakeup_thread_calls_the_host_for_what_is_posted`].
 #[test]
 fn the_wakeup_thread_calls_the_host_for_what_is_posted_after_a_reset() {
-    check(|| {
+    check_large(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
         let signal = set_signal(&event_loop);
@@ -290,7 +293,7 @@ fn the_wakeup_thread_calls_the_host_for_what_is_posted_after_a_reset() {
             event_loop.reset().unwrap();
             event_loop.post(|| ());
         });
-        let ran = event_loop.poll(); // of a loop that is stopped, or is not any more
+        let ran = event_loop.poll(); // of a loop that is stopped, or was reset
         host(&event_loop, &signal, 1 - ran);
         other.join().unwrap();
     });
@@ -425,9 +428,10 @@ fn the_wakeup_thread_that_a_job_sets_calls_when_the_poll_has_returned() {
     });
 }
 
+/// Large; the smaller model is [`the_wakeup_thread_calls_the_host_when_another_runner_has_stopped_the_loop`].
 #[test]
 fn the_wakeup_thread_calls_the_host_when_the_first_of_two_polls_has_stopped_the_loop() {
-    check(|| {
+    check_large(|| {
         let event_loop = new_loop();
         let _guard = event_loop.keep_alive();
         let signal = set_signal(&event_loop);
