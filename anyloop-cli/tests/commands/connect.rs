@@ -249,7 +249,10 @@ fn what_a_server_says_cannot_control_the_terminal_of_who_reads_the_errors() {
         peer.send(CLOSE, &[b"\x0f\xa0", reason.as_bytes()].concat());
         peer.receive();
     });
-    ended.expect(1, "closed the connection with 4000: \\u{1b}[2J\\u{9b}2J\\r\\nanyloop: all is well");
+    ended.expect(
+        1,
+        "closed the connection with 4000: \\u{1b}[2J\\u{9b}2J\\r\\nanyloop: all is well",
+    );
 }
 
 #[test]
