@@ -169,7 +169,7 @@ fn a_filter_may_use_its_server_when_it_is_dropped() {
 
     impl Drop for Asks {
         fn drop(&mut self) {
-            self.0.connections();
+            let _ = self.0.connections();
         }
     }
 
