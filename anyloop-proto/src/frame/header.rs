@@ -14,7 +14,8 @@ const LENGTH: u8 = 0x7f;
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 
-/// What a frame is (RFC 6455 §11.8). Reserved opcodes have no value here: they are refused.
+/// The opcode of a frame (RFC 6455 §11.8). Reserved opcodes have no variant: frames with them are
+/// refused.
 ///
 /// ```
 /// use anyloop_proto::frame::Opcode;
@@ -39,7 +40,7 @@ pub enum Opcode {
     Close = 0x8,
     /// Asks for a pong.
     Ping = 0x9,
-    /// Answers a ping, or says unasked that the sender is alive.
+    /// Answers a ping, or shows unasked that the sender is alive.
     Pong = 0xa,
 }
 
@@ -63,7 +64,7 @@ impl Opcode {
     }
 }
 
-/// The three reserved bits of a frame, which only an extension gives a meaning.
+/// The three reserved bits of a frame; only extensions give them a meaning.
 ///
 /// ```
 /// use anyloop_proto::frame::{FrameHeader, Opcode, Rsv};
@@ -88,7 +89,7 @@ impl Rsv {
     /// The third reserved bit.
     pub const RSV3: Self = Self(0x10);
 
-    /// The bits of both.
+    /// The bits that are set in either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -106,7 +107,7 @@ impl Rsv {
         self.0 == 0
     }
 
-    /// The bits as they stand in the first byte of a header: `0x40`, `0x20`, `0x10`.
+    /// The bits as in the first byte of a header: `0x40`, `0x20`, `0x10`.
     #[must_use]
     pub const fn bits(self) -> u8 {
         self.0
@@ -126,7 +127,7 @@ impl Rsv {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameHeader {
-    /// What the frame is.
+    /// The kind of frame.
     pub opcode: Opcode,
     /// Whether this is the last frame of its message.
     pub fin: bool,
@@ -192,51 +193,32 @@ impl FrameHeader {
     }
 }
 
-/// What the state of a connection lets a header say.
+/// The rules for a header that follow from the state of the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeaderRules {
-    /// Frames must be masked (we are the server) or must not be (we are the client).
+    /// Whether frames must be masked (we are the server) or must not be (we are the client).
     pub(crate) masked: bool,
-    /// Reserved bits that an extension has claimed for the first frame of a message.
+    /// The reserved bits that an extension uses on the first frame of a message.
     pub(crate) rsv: Rsv,
-    /// A fragmented message has begun.
+    /// Whether a fragmented message has begun and not ended.
     pub(crate) in_message: bool,
 }
 
-/// What the bytes at hand make of a header.
+/// The result of decoding a header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Head {
-    /// More bytes are needed; what there is breaks no rule.
+    /// More bytes are needed; the bytes so far break no rule.
     Incomplete,
     /// A whole header, `size` bytes long.
     Complete { header: FrameHeader, size: usize },
 }
 
 impl FrameHeader {
-    /// Reads a header, and refuses it at the first byte that breaks a rule: a slow sender learns of
-    /// a bad frame before its length has arrived.
+    /// Decodes a header. Fails at the first byte that breaks a rule, so that a bad frame from a
+    /// slow peer is refused before its length has arrived.
     pub(crate) fn decode(bytes: &[u8], rules: HeaderRules) -> Result<Head, Cause> {
         let Some(&first) = bytes.first() else { return Ok(Head::Incomplete) };
-        let fin = first & FIN != 0;
-        let rsv = Rsv(first & RSV);
-        let Some(opcode) = Opcode::from_bits(first & OPCODE) else {
-            return Err(Cause::ReservedOpcode(first & OPCODE));
-        };
-        // RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated"; RFC 7692 §6.1 sets its bit
-        // on the first frame of a message only.
-        let begins_message = matches!(opcode, Opcode::Text | Opcode::Binary);
-        let allowed = if begins_message { rules.rsv } else { Rsv::NONE };
-        if !rsv.without(allowed).is_empty() {
-            return Err(Cause::ReservedBits(rsv.without(allowed).0));
-        }
-        match opcode {
-            _ if opcode.is_control() && !fin => return Err(Cause::FragmentedControl),
-            Opcode::Continuation if !rules.in_message => return Err(Cause::NothingToContinue),
-            Opcode::Text | Opcode::Binary if rules.in_message => {
-                return Err(Cause::ExpectedContinuation);
-            }
-            _ => {}
-        }
+        let (fin, rsv, opcode) = decode_first(first, rules)?;
 
         let Some(&second) = bytes.get(1) else { return Ok(Head::Incomplete) };
         match (second & MASKED != 0, rules.masked) {
@@ -278,5 +260,28 @@ impl FrameHeader {
             }
             None => Ok(Head::Incomplete),
         }
+    }
+}
+
+/// Checks the first byte of a header: the FIN bit, the reserved bits and the opcode.
+#[inline]
+fn decode_first(first: u8, rules: HeaderRules) -> Result<(bool, Rsv, Opcode), Cause> {
+    let fin = first & FIN != 0;
+    let rsv = Rsv(first & RSV);
+    let Some(opcode) = Opcode::from_bits(first & OPCODE) else {
+        return Err(Cause::ReservedOpcode(first & OPCODE));
+    };
+    // RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated"; RFC 7692 §6.1 sets its bit
+    // on the first frame of a message only.
+    let begins_message = matches!(opcode, Opcode::Text | Opcode::Binary);
+    let allowed = if begins_message { rules.rsv } else { Rsv::NONE };
+    if !rsv.without(allowed).is_empty() {
+        return Err(Cause::ReservedBits(rsv.without(allowed).0));
+    }
+    match opcode {
+        _ if opcode.is_control() && !fin => Err(Cause::FragmentedControl),
+        Opcode::Continuation if !rules.in_message => Err(Cause::NothingToContinue),
+        Opcode::Text | Opcode::Binary if rules.in_message => Err(Cause::ExpectedContinuation),
+        _ => Ok((fin, rsv, opcode)),
     }
 }
