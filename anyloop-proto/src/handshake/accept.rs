@@ -1,4 +1,4 @@
-//! The response that makes a connection of a request (RFC 6455 §4.2.2).
+//! The response that accepts a WebSocket request (RFC 6455 §4.2.2).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ use crate::config::Role;
 use crate::connection::Connection;
 use crate::time::Instant;
 
-/// What a server adds when it accepts a WebSocket request.
+/// What a server adds to the response that accepts a WebSocket request.
 ///
 /// ```
 /// use anyloop_proto::handshake::Accept;
@@ -29,9 +29,9 @@ use crate::time::Instant;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Accept {
-    /// The subprotocol, one of those [asked for](super::Request::subprotocols).
+    /// The subprotocol: one of those that the client [requested](super::Request::subprotocols).
     pub subprotocol: Option<String>,
-    /// Further header fields of the response. The fields of the handshake itself are refused.
+    /// Additional header fields of the response. Fields of the handshake itself are refused.
     pub headers: HeaderMap,
 }
 
@@ -42,14 +42,14 @@ impl Accept {
         Self::default()
     }
 
-    /// The same with this subprotocol.
+    /// Sets the subprotocol.
     #[must_use]
     pub fn with_subprotocol(mut self, subprotocol: impl Into<String>) -> Self {
         self.subprotocol = Some(subprotocol.into());
         self
     }
 
-    /// The same with these header fields instead of those it had.
+    /// Replaces the header fields.
     #[must_use]
     pub fn with_headers(mut self, headers: HeaderMap) -> Self {
         self.headers = headers;
@@ -92,7 +92,7 @@ pub(super) fn open(
 
     let mut response = http::Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    // A map that is full has no room for the handshake's fields.
+    // Fails only if the map is full; then the fields of the handshake are left out of it.
     let _ = headers.try_reserve(3);
     let _ = headers.try_insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let _ = headers.try_insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -1,4 +1,4 @@
-//! Bodies of plain requests and of refusing responses, gathered up to a limit.
+//! Bodies of plain requests and of responses other than 101, collected up to a limit.
 
 use alloc::vec::Vec;
 
@@ -8,24 +8,24 @@ use super::fields::Fields;
 use crate::error::{Field, HandshakeError};
 use crate::input::Input;
 
-/// How many bytes of chunk extensions and trailer fields may come with any body, and how many more
-/// with each byte of it. They are passed over, and must not make a small body endless.
+/// The bytes of chunk extensions and trailer fields that are allowed: for any body, and in addition
+/// for each byte of it. They are skipped, and the limit keeps a small body from being endless.
 const MAX_OVERHEAD: (usize, usize) = (16 * 1024, 4);
 
-/// Where a body ends (RFC 9112 §6.3).
+/// How the end of a body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
     /// After the last chunk.
     Chunked,
-    /// With the byte stream.
+    /// At the end of the byte stream.
     ToEnd,
 }
 
 impl Framing {
-    /// The framing of a request. Anything doubtful is an error: what two parties read differently
-    /// smuggles requests (RFC 9112 §11.2).
+    /// The framing of a request. Anything ambiguous is an error, because parties that read it
+    /// differently allow request smuggling (RFC 9112 §11.2).
     pub(super) fn of_request(
         fields: &Fields<'_>,
         version: Version,
@@ -44,8 +44,8 @@ impl Framing {
         Ok(Self::Chunked)
     }
 
-    /// The framing of a response to a GET. What is doubtful goes to the end of the byte stream,
-    /// which ends in any case.
+    /// The framing of a response to a GET. An ambiguous body extends to the end of the byte stream,
+    /// which is closed in any case.
     pub(super) fn of_response(headers: &HeaderMap, status: StatusCode) -> Self {
         let fields = Fields::of(headers);
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -60,11 +60,11 @@ impl Framing {
     }
 }
 
-/// A body on its way in. Its memory grows with what arrives.
+/// A body that is being received. Its memory grows with what arrives.
 pub(super) struct Body {
     step: Step,
     limit: usize,
-    /// Bytes that were passed over.
+    /// Bytes that were skipped.
     overhead: usize,
     bytes: Vec<u8>,
 }
@@ -78,7 +78,7 @@ enum Step {
     ToEnd,
     /// The first digit of a chunk size.
     Size,
-    /// More digits, or what ends them.
+    /// More digits, or their end.
     Digits(u64),
     /// A chunk extension, up to its line end.
     Extension(u64),
@@ -90,7 +90,7 @@ enum Step {
     ChunkCr,
     /// The LF after a chunk.
     ChunkLf,
-    /// A line of the trailer section, and whether anything is in it so far.
+    /// A line of the trailer section, and whether it has any bytes so far.
     Trailer(bool),
     /// The LF of such a line.
     TrailerLf(bool),
@@ -99,7 +99,7 @@ enum Step {
 }
 
 impl Body {
-    /// A body of which `limit` bytes are gathered at most.
+    /// A body of which at most `limit` bytes are collected.
     pub(super) const fn new(framing: Framing, limit: usize) -> Self {
         let step = match framing {
             Framing::Length(0) => Step::Whole,
@@ -110,7 +110,7 @@ impl Body {
         Self { step, limit, overhead: 0, bytes: Vec::new() }
     }
 
-    /// Whether more is declared than the limit allows, so far as anything is.
+    /// Whether the declared length, or the size of the chunk, exceeds the limit.
     pub(super) fn declares_too_much(&self) -> bool {
         match self.step {
             Step::Sized(rest) | Step::Chunk(rest) => {
@@ -120,13 +120,12 @@ impl Body {
         }
     }
 
-    /// Takes from `input` what belongs to the body. Returns whether it is whole.
+    /// Takes the bytes of the body from `input`. Returns whether the body is complete.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::BodyTooBig`] when the first byte beyond the limit comes; all before it are
-    /// gathered. [`HandshakeError::MalformedBody`] if the chunks are not what they should be
-    /// (RFC 9112 §7.1).
+    /// [`HandshakeError::BodyTooBig`] at the first byte beyond the limit; all bytes before it are
+    /// collected. [`HandshakeError::MalformedBody`] for invalid chunks (RFC 9112 §7.1).
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         while !input.is_empty() {
             self.step = match self.step {
@@ -156,12 +155,12 @@ impl Body {
         matches!(self.step, Step::Whole)
     }
 
-    /// What was gathered.
+    /// The collected bytes.
     pub(super) fn take(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.bytes)
     }
 
-    /// Gathers what is there of the next `rest` bytes. Returns how many are still to come.
+    /// Collects the available part of the next `rest` bytes. Returns how many are still to come.
     fn gather(&mut self, rest: u64, input: &mut Input<'_>) -> Result<u64, HandshakeError> {
         let here = usize::try_from(rest).unwrap_or(usize::MAX).min(input.len());
         let room = self.limit.saturating_sub(self.bytes.len());
@@ -172,7 +171,7 @@ impl Body {
         Ok(rest - here as u64)
     }
 
-    /// One byte of what stands between chunks, or after the last.
+    /// Handles one byte between chunks, or after the last.
     fn between_chunks(&mut self, step: Step, byte: u8) -> Result<Step, HandshakeError> {
         const MALFORMED: HandshakeError = HandshakeError::MalformedBody;
 
@@ -182,8 +181,8 @@ impl Body {
             (Step::Digits(size), b';' | b' ' | b'\t') => Step::Extension(size),
             (Step::Digits(size), _) => {
                 let digit = digit(byte).ok_or(MALFORMED)?;
-                self.count_overhead()?; // leading zeros have no end, either
-                // No sum of the sizes of bytes that are held can overflow; a size could.
+                self.count_overhead()?; // leading zeros can be endless, too
+                // A size can overflow; sums of sizes of received bytes cannot.
                 Step::Digits(size.checked_mul(16).ok_or(HandshakeError::BodyTooBig)? | digit)
             }
             (Step::SizeEnd(0), b'\n') => Step::Trailer(false),

@@ -21,15 +21,16 @@ use crate::input::Input;
 use crate::output::Output;
 use crate::time::Instant;
 
-/// How many interim responses (RFC 9110 §15.2) are passed over: some servers send a few 103.
+/// The number of interim responses (RFC 9110 §15.2) that are skipped. Some servers send a few 103.
 const MAX_INTERIM: u8 = 16;
 
 /// The client's side of an opening handshake.
 ///
-/// [`new`](Self::new) writes the request, and [`next`](Self::next) takes received bytes until the
-/// response is whole and verified, or refused: then [`response`](Self::response) has all of it.
+/// [`new`](Self::new) writes the request. [`next`](Self::next) takes received bytes until the
+/// response is complete, and verifies it. If it does not open a connection,
+/// [`response`](Self::response) returns it.
 ///
-/// [`poll_timeout`](Self::poll_timeout) and [`shutdown`](Self::shutdown) are asked after any call, as
+/// After any call, poll [`poll_timeout`](Self::poll_timeout) and [`shutdown`](Self::shutdown), as
 /// with a [`Connection`].
 ///
 /// ```
@@ -52,10 +53,10 @@ const MAX_INTERIM: u8 = 16;
 /// ```
 pub struct ClientHandshake {
     options: Arc<ClientOptions>,
-    /// What Sec-WebSocket-Accept has to be.
+    /// The expected value of Sec-WebSocket-Accept.
     accept: key::Accept,
     step: Step,
-    /// Bytes of heads so far, those of interim responses included.
+    /// Bytes of heads so far, including those of interim responses.
     head_size: usize,
     interim: u8,
     response: Option<http::Response<Vec<u8>>>,
@@ -65,16 +66,16 @@ pub struct ClientHandshake {
     failure: Option<Failure>,
 }
 
-/// How far it has come.
+/// The progress of the handshake.
 enum Step {
     Head(Head),
-    /// Of a response that refuses, with this status.
+    /// The body of a response with this status, which is not 101.
     Body(Body, StatusCode),
-    /// A connection was made.
+    /// The connection is open.
     Opened,
-    /// It failed.
+    /// The handshake failed.
     Failed,
-    /// It failed, and so did the byte stream.
+    /// The handshake failed, and the byte stream has ended.
     Ended,
 }
 
@@ -83,7 +84,7 @@ impl ClientHandshake {
     ///
     /// # Errors
     ///
-    /// Nothing was appended: the options would make an invalid request.
+    /// The options make an invalid request. Nothing was appended.
     pub fn new(
         target: &Target,
         options: Arc<ClientOptions>,
@@ -109,7 +110,8 @@ impl ClientHandshake {
         })
     }
 
-    /// The byte stream has come about, if only now: the time for the response runs from here.
+    /// Restarts [`open_timeout`](ClientOptions::open_timeout) at `now`, for a byte stream that was
+    /// established after the request was written.
     pub fn begin(&mut self, now: Instant) {
         if matches!(self.step, Step::Head(_) | Step::Body(..)) {
             let timeout = self.options.open_timeout.map(|timeout| now + timeout);
@@ -117,68 +119,68 @@ impl ClientHandshake {
         }
     }
 
-    /// The response must have come by then, whatever
-    /// [`open_timeout`](ClientOptions::open_timeout) says.
+    /// Sets a latest instant for the response, in addition to
+    /// [`open_timeout`](ClientOptions::open_timeout).
     pub fn expire_by(&mut self, latest: Instant) {
         self.latest = Some(latest);
         self.deadline = Some(self.deadline.map_or(latest, |deadline| deadline.min(latest)));
     }
 
-    /// Takes received bytes. Returns the connection once the response is whole and right; what
-    /// follows it is left in the input. Interim responses (1xx) are passed over.
+    /// Takes received bytes. Returns the connection once the response is complete and valid; bytes
+    /// after the response stay in the input. Interim responses (1xx) are skipped.
     ///
     /// # Errors
     ///
-    /// Once: [`HandshakeError::Rejected`] when a response of another status is whole (or was cut off
-    /// at the limit for its body), and the other [`HandshakeError`]s for one that breaks the rules.
-    /// What arrives later is discarded.
+    /// Reported once. [`HandshakeError::Rejected`] when a response with a status other than 101 is
+    /// complete, or is cut off at the limit for its body; other [`HandshakeError`]s for an invalid
+    /// response. Later input is discarded.
     pub fn next(
         &mut self,
         input: &mut Input<'_>,
         now: Instant,
         out: &mut impl Output,
     ) -> Result<Option<Opened>, Failure> {
-        let _ = out; // nothing to say; a handshake of either role is driven alike
+        let _ = out; // unused; both roles have the same interface
         self.read(input, now).map_err(|error| {
             input.discard();
             self.fail(Cause::Handshake(error))
         })
     }
 
-    /// The byte stream has ended: the peer sends nothing more. This may be how a refusing response
-    /// ends (RFC 9112 §6.3).
+    /// Reports that the byte stream has ended: the peer sends nothing more. The body of a response
+    /// may end this way (RFC 9112 §6.3).
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Rejected`] within the body of a refusing response, with
-    /// what arrived of it; else [`Cause::EndOfStream`]; once.
+    /// [`HandshakeError::Rejected`] within the body of a response other than 101, which keeps the
+    /// part that arrived; otherwise [`Cause::EndOfStream`]. Reported once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         self.end(Cause::EndOfStream)
     }
 
-    /// The byte stream has failed.
+    /// Reports that the byte stream has failed.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Rejected`] within the body of a refusing response, with what arrived of it;
-    /// else [`Cause::Transport`]; once.
+    /// [`HandshakeError::Rejected`] within the body of a response other than 101, which keeps the
+    /// part that arrived; otherwise [`Cause::Transport`]. Reported once.
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         self.end(Cause::Transport(error))
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
-    /// another call.
+    /// The instant at which to call [`handle_timeout`](Self::handle_timeout) next. `None` if no
+    /// timer runs.
     #[must_use]
     pub const fn poll_timeout(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Does what is due at `now`. A call before anything is due does nothing.
+    /// Handles a timeout that is due at `now`. A call before that does nothing.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Rejected`] within the body of a refusing response, with what arrived of it;
-    /// else [`Cause::OpenTimeout`]; once.
+    /// [`HandshakeError::Rejected`] within the body of a response other than 101, which keeps the
+    /// part that arrived; otherwise [`Cause::OpenTimeout`]. Reported once.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -195,31 +197,31 @@ impl ClientHandshake {
         }
     }
 
-    /// Gives the handshake up. Returns the failure, [`HandshakeError::Abandoned`]; `None` if the
-    /// handshake was over already.
+    /// Abandons the handshake. Returns the failure, [`HandshakeError::Abandoned`]; `None` if the
+    /// handshake was already over.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let _ = (now, out); // as in `next`
         self.give_up(HandshakeError::Abandoned)
     }
 
-    /// The byte stream is not secure, though the target is: gives the handshake up. For transports,
-    /// which then do not write the request. Returns the failure, [`HandshakeError::NotSecure`]; `None`
-    /// if the handshake was over already.
+    /// Reports that the target needs TLS and the byte stream has none. A transport calls this and
+    /// does not write the request. Returns the failure, [`HandshakeError::NotSecure`]; `None` if
+    /// the handshake was already over.
     pub fn handle_insecure(&mut self) -> Option<Failure> {
         self.give_up(HandshakeError::NotSecure)
     }
 
-    /// What is to become of the byte stream.
+    /// What the transport does with the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Opened => Shutdown::Open,
-            // There is nothing left to say.
+            // A client has nothing to send after a failed handshake.
             Step::Failed | Step::Ended => Shutdown::Abort,
         }
     }
 
-    /// The final response that did not open a connection: one that refused, with its body as far as
-    /// it came, or a 101 that broke the rules.
+    /// The final response, if it did not open a connection: one with another status, with the part
+    /// of its body that arrived, or an invalid 101.
     #[must_use]
     pub const fn response(&self) -> Option<&http::Response<Vec<u8>>> {
         match self.step {
@@ -228,7 +230,7 @@ impl ClientHandshake {
         }
     }
 
-    /// The same, to keep.
+    /// The same response, owned.
     #[must_use]
     pub fn into_response(self) -> Option<http::Response<Vec<u8>>> {
         match self.step {
@@ -237,7 +239,7 @@ impl ClientHandshake {
         }
     }
 
-    /// Why there is no connection, once that is so.
+    /// Why the handshake failed; `None` if it has not.
     #[must_use]
     pub const fn failure(&self) -> Option<Failure> {
         self.failure
@@ -274,7 +276,7 @@ impl ClientHandshake {
         match &mut self.step {
             Step::Body(body, status) => match body.read(input) {
                 Ok(false) => Ok(None),
-                // Whatever is wrong with the body: the server has refused, and that is what counts.
+                // An invalid body changes nothing: the server has refused.
                 Ok(true) | Err(_) => Err(HandshakeError::Rejected(status.as_u16())),
             },
             Step::Failed | Step::Ended => {
@@ -285,7 +287,7 @@ impl ClientHandshake {
         }
     }
 
-    /// Makes ready for the response after an interim one.
+    /// Prepares for the response after an interim one.
     fn skip_interim(&mut self) -> Result<(), HandshakeError> {
         self.interim += 1;
         if self.interim > MAX_INTERIM {

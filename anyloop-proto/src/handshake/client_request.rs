@@ -31,15 +31,15 @@ use crate::error::Field;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// A subprotocol that is asked for twice.
+    /// A subprotocol is listed twice.
     DuplicateSubprotocol(String),
-    /// An extension offers what is not a token; it has this name.
+    /// The extension of this name offers parameters that are not tokens.
     InvalidExtension(String),
-    /// A Host field that is no host and port, or a second one.
+    /// The Host field is not a host and port, or there are two.
     InvalidHost,
-    /// A subprotocol that is not a token.
+    /// A subprotocol is not a token.
     InvalidSubprotocol(String),
-    /// A header field that the handshake itself writes, or that has an option of its own.
+    /// The handshake writes this header field itself, or it has its own option.
     ReservedHeader(HeaderName),
 }
 
@@ -98,7 +98,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Expect would have the server wait for a body that never comes.
+/// Refuses reserved fields. Expect is one, because the server would wait for a body.
 fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
     let own =
         |name: &&HeaderName| is_reserved(name) || [header::EXPECT, header::ORIGIN].contains(name);

@@ -1,4 +1,4 @@
-//! Agreeing on extensions (RFC 6455 §9.1).
+//! Negotiation of extensions (RFC 6455 §9.1).
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -12,13 +12,12 @@ use crate::extension::{Decoder, Encoder};
 
 const INVALID: HandshakeError = HandshakeError::Invalid(Field::SecWebSocketExtensions);
 
-/// What one extension has to say in an opening handshake. One value serves all connections of an
-/// endpoint.
+/// Negotiates one extension in opening handshakes. One value serves all connections of an endpoint.
 ///
-/// A connection has room for one extension: the server takes the first offer, in the client's
-/// order, that one of its negotiators accepts.
+/// A connection has at most one extension: the server takes the first offer, in the client's order,
+/// that one of its negotiators accepts.
 ///
-/// An extension that agrees on a level, and, to be short, does nothing at any of them:
+/// An extension that agrees on a level and, for brevity, changes nothing:
 ///
 /// ```
 /// use anyloop_proto::extension::{Decoder, Encoder, Part};
@@ -102,33 +101,34 @@ pub trait Negotiator: Send + Sync {
     /// The name of the extension: a token (RFC 6455 §9.1), compared byte by byte.
     fn name(&self) -> &str;
 
-    /// Client: what to offer, in order of preference. Every element is an offer of its own.
+    /// Client: the offers, in order of preference. Each element is a separate offer.
     fn offer(&self) -> Vec<Params>;
 
-    /// Server: an offer of the client. `None` declines it; else what to answer, and the codec.
+    /// Server: accepts an offer of the client. Returns the parameters of the answer and the codec,
+    /// or `None` to decline.
     ///
-    /// Names and values are tokens, in the order in which they came, repetitions included. It is
-    /// for the extension to decline what it does not know.
+    /// Names and values are tokens, in the order received, including repetitions. An extension
+    /// declines parameters that it does not know.
     fn accept(&self, offer: &Params) -> Option<(Params, Codec)>;
 
-    /// Client: what the server answered to the offers.
+    /// Client: confirms the server's answer to the offers.
     ///
     /// # Errors
     ///
     /// Any error fails the handshake: the server accepted what was not offered, or what this
-    /// extension does not know. [`HandshakeError::Invalid`] of
-    /// [`Field::SecWebSocketExtensions`] says so.
+    /// extension does not know. The usual error is [`HandshakeError::Invalid`] of
+    /// [`Field::SecWebSocketExtensions`].
     fn confirm(&self, answer: &Params) -> Result<Codec, HandshakeError>;
 }
 
-/// An extension as agreed on, for one connection.
+/// A negotiated extension of one connection.
 ///
 /// The example of [`Negotiator`] makes one.
 #[expect(clippy::exhaustive_structs, reason = "made by extensions; a connection has two ways")]
 pub struct Codec {
-    /// For what is received.
+    /// Decodes received messages.
     pub decoder: Box<dyn Decoder>,
-    /// For what is sent.
+    /// Encodes sent messages.
     pub encoder: Box<dyn Encoder>,
 }
 
@@ -138,7 +138,7 @@ impl fmt::Debug for Codec {
     }
 }
 
-/// The parameters of an extension, in order; each a name, and perhaps a value.
+/// The parameters of an extension, in order. Each has a name and may have a value.
 ///
 /// ```
 /// use anyloop_proto::handshake::Params;
@@ -151,46 +151,47 @@ impl fmt::Debug for Codec {
 pub struct Params(Vec<(String, Option<String>)>);
 
 impl Params {
-    /// None.
+    /// No parameters.
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// Adds one without a value. The name must be a token; otherwise the handshake refuses to send
-    /// it.
+    /// Adds a parameter without a value. The name must be a token; otherwise the handshake does not
+    /// send it and fails.
     #[must_use]
     pub fn with(mut self, name: &str) -> Self {
         self.0.push((name.into(), None));
         self
     }
 
-    /// Adds one with a value. Both must be tokens; otherwise the handshake refuses to send them.
+    /// Adds a parameter with a value. Both must be tokens; otherwise the handshake does not send
+    /// them and fails.
     #[must_use]
     pub fn with_value(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.0.push((name.into(), Some(value.to_string())));
         self
     }
 
-    /// All of them, in order.
+    /// The parameters, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
-    /// How many there are.
+    /// The number of parameters.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no parameters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// An extension by name, with parameters: an offer, or the answer to one.
+/// An extension by name, with parameters: an offer, or an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Extension {
     pub(super) name: String,
@@ -198,8 +199,8 @@ pub(super) struct Extension {
 }
 
 impl Extension {
-    /// In the grammar of the field; `None` if a part of it is not a token, and so could smuggle in
-    /// anything.
+    /// The value of the header field. `None` if any part is not a token, which could inject other
+    /// header content.
     pub(super) fn to_field(&self) -> Option<String> {
         let mut text = self.name.clone();
         let mut valid = is_token(self.name.as_bytes());
@@ -214,8 +215,8 @@ impl Extension {
     }
 }
 
-/// All extensions in the field, over all its lines. A field without elements is as good as none:
-/// recipients accept it (RFC 9110 §5.6.1). Unless they are to be kept, they are only checked.
+/// Parses the extensions in all lines of the field. A field without elements counts as absent:
+/// recipients accept it (RFC 9110 §5.6.1). If `keep` is false, they are checked and not returned.
 pub(super) fn parse(fields: &Fields<'_>, keep: bool) -> Result<Vec<Extension>, HandshakeError> {
     let mut extensions = Vec::new();
     for line in fields.lines(Field::SecWebSocketExtensions) {
@@ -224,7 +225,7 @@ pub(super) fn parse(fields: &Fields<'_>, keep: bool) -> Result<Vec<Extension>, H
     Ok(extensions)
 }
 
-/// Server: the first offer that a negotiator accepts, as answered.
+/// Server: the first offer that a negotiator accepts, with the parameters of the answer.
 pub(super) fn choose(
     negotiators: &[Arc<dyn Negotiator>],
     offers: &[Extension],
@@ -236,7 +237,7 @@ pub(super) fn choose(
     })
 }
 
-/// Client: checks the server's choice. There is one at most, since a connection has room for one.
+/// Client: checks the server's choice, which is one extension at most.
 pub(super) fn confirm(
     negotiators: &[Arc<dyn Negotiator>],
     fields: &Fields<'_>,
@@ -256,7 +257,7 @@ pub(super) fn confirm(
     Ok(Some((answer, codec)))
 }
 
-/// What is left of a line to parse:
+/// The unparsed rest of a line:
 ///
 /// ```text
 /// extension-list  = 1#extension
@@ -265,7 +266,7 @@ pub(super) fn confirm(
 /// ```
 struct Parser<'l> {
     rest: &'l [u8],
-    /// Whether what is parsed is kept: memory is needed for nothing else.
+    /// Whether results are kept. If not, parsing allocates nothing.
     keep: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Reading header fields: values that stand once, and lists of tokens.
+//! Header fields: single values and lists of tokens.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,12 +7,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Field, HandshakeError};
 
-/// The fields of a head on which a handshake depends, found in one pass.
+/// The fields that a handshake depends on, found in one pass over the head.
 pub(super) struct Fields<'h> {
     headers: &'h HeaderMap,
-    /// The first value of each, by [`Field`].
+    /// The first value of each [`Field`].
     first: [Option<&'h HeaderValue>; COUNT],
-    /// Whether there are more, as one bit for each.
+    /// One bit for each field: whether it has more than one line.
     repeated: u16,
 }
 
@@ -32,7 +32,7 @@ impl<'h> Fields<'h> {
         Self { headers, first, repeated }
     }
 
-    /// Whether the field is there at all.
+    /// Whether the field is present.
     pub(super) const fn has(&self, field: Field) -> bool {
         self.first[field as usize].is_some()
     }
@@ -48,7 +48,7 @@ impl<'h> Fields<'h> {
         self.first[field as usize].into_iter().chain(more.into_iter().flatten())
     }
 
-    /// The value of a field that stands at most once.
+    /// The value of a field that may appear once.
     pub(super) const fn at_most_one(
         &self,
         field: Field,
@@ -59,19 +59,18 @@ impl<'h> Fields<'h> {
         Ok(self.first[field as usize])
     }
 
-    /// The value of a field that stands exactly once.
+    /// The value of a field that must appear exactly once.
     pub(super) fn exactly_one(&self, field: Field) -> Result<&'h HeaderValue, HandshakeError> {
         self.at_most_one(field)?.ok_or(HandshakeError::Missing(field))
     }
 
-    /// The elements of a comma-separated list that may be spread over several lines. Empty ones are
-    /// passed over (RFC 9110 §5.6.1.2). Not for lists whose elements may hold quoted strings.
+    /// The elements of a comma-separated list that may span several lines. Empty elements are
+    /// skipped (RFC 9110 §5.6.1.2). Not for lists with quoted strings.
     pub(super) fn elements(&self, field: Field) -> impl Iterator<Item = &'h [u8]> + use<'h> {
         self.lines(field).flat_map(|line| elements(line.as_bytes()))
     }
 
-    /// Whether a list has `token`, best in its usual spelling, as one of its elements, in any case.
-    /// Never a substring.
+    /// Whether `token` is an element of a list, in any case. The usual spelling is compared first.
     pub(super) fn has_token(&self, field: Field, token: &str) -> bool {
         let token = token.as_bytes();
         self.lines(field).any(|line| {
@@ -81,8 +80,8 @@ impl<'h> Fields<'h> {
         })
     }
 
-    /// A list of tokens without repetition. A field without elements is as good as none: recipients
-    /// accept it (RFC 9110 §5.6.1), though RFC 6455 §11.3.4 asks senders for one at least.
+    /// A list of tokens without repetition. A field without elements counts as absent: recipients
+    /// accept it (RFC 9110 §5.6.1), though RFC 6455 §11.3.4 requires senders to list at least one.
     pub(super) fn unique_tokens(&self, field: Field) -> Result<Vec<String>, HandshakeError> {
         let mut tokens: Vec<String> = Vec::new();
         for element in self.elements(field) {
@@ -95,8 +94,8 @@ impl<'h> Fields<'h> {
         Ok(tokens)
     }
 
-    /// The declared length of a body, in bytes. Repeated equal values count as one (RFC 9110 §8.6);
-    /// a value out of range is larger than any limit.
+    /// The declared length of a body, in bytes. Repeated equal values count as one (RFC 9110 §8.6).
+    /// A value out of range is `u64::MAX`, which exceeds any limit.
     pub(super) fn content_length(&self) -> Result<Option<u64>, HandshakeError> {
         let mut length = None;
         for value in self.lines(Field::ContentLength) {
@@ -116,7 +115,7 @@ impl<'h> Fields<'h> {
     }
 }
 
-/// The field of this name, if a handshake depends on it.
+/// The field of this name; `None` if handshakes do not depend on it.
 fn known(name: &HeaderName) -> Option<Field> {
     Some(match name.as_str() {
         "connection" => Field::Connection,
@@ -135,7 +134,7 @@ fn known(name: &HeaderName) -> Option<Field> {
     })
 }
 
-/// The name under which a field stands in a header map.
+/// The name of a field in a header map.
 const fn name(field: Field) -> HeaderName {
     match field {
         Field::Connection => header::CONNECTION,
@@ -158,7 +157,7 @@ fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
-/// One that stands in the list twice. Sorts: a peer decides how many there are.
+/// An element that appears twice. Sorts the list, because a peer decides its length.
 pub(super) fn repeated(tokens: &[String]) -> Option<&String> {
     let mut sorted: Vec<&String> = tokens.iter().collect();
     sorted.sort_unstable();
@@ -170,7 +169,7 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_char(byte))
 }
 
-/// The same bytes as text, if they are a token.
+/// The bytes as text; `None` if they are not a token.
 pub(super) fn as_token(bytes: &[u8]) -> Option<&str> {
     core::str::from_utf8(bytes).ok().filter(|text| is_token(text.as_bytes()))
 }
@@ -197,7 +196,7 @@ pub(super) const fn is_token_char(byte: u8) -> bool {
         )
 }
 
-/// Without optional white space at both ends (RFC 9110 §5.6.3).
+/// Strips optional white space from both ends (RFC 9110 §5.6.3).
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
@@ -205,12 +204,13 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Fields of a WebSocket handshake that the machine itself writes (RFC 6455 §4), by name.
+/// Whether the handshake writes this field itself (RFC 6455 §4).
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")
 }
 
-/// Fields that say where a message ends and what becomes of the byte stream: the machine's, too.
+/// Whether the field determines the end of a message or of the connection; the handshake writes
+/// these itself.
 pub(super) fn is_framing(name: &HeaderName) -> bool {
     [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name)
 }

@@ -1,8 +1,7 @@
-//! Gathering the head of a request or response, up to its empty line.
+//! Collects the head of a request or response, up to its empty line.
 //!
-//! Each byte is searched once, when it arrives, whatever the pieces it arrives in; the head is
-//! parsed when it is whole. Line ends are checked here, as strictly as a sender has to write them,
-//! since the parser would let a bare LF pass.
+//! Each byte is searched once, when it arrives. The head is parsed when it is complete. Line ends
+//! are checked here, because the parser would accept a bare LF.
 
 use alloc::vec::Vec;
 
@@ -10,7 +9,7 @@ use super::fields::is_token_char;
 use crate::error::HandshakeError;
 use crate::input::Input;
 
-/// How many empty lines may come before a request line: RFC 9112 §2.2 asks for one at least.
+/// The number of empty lines allowed before a request line; RFC 9112 §2.2 asks for at least one.
 const MAX_EMPTY_LINES: u8 = 4;
 
 /// The start of the first line of a response (RFC 9112 §4).
@@ -24,13 +23,14 @@ pub(super) struct Head {
     message: Message,
     max_size: usize,
     max_fields: usize,
-    /// What has arrived of the head, without empty lines before it.
+    /// The part of the head that has arrived, without empty lines before it.
     bytes: Vec<u8>,
-    /// How many of them were searched.
+    /// How many of these bytes were searched.
     searched: usize,
-    /// Where the current line begins.
+    /// The offset of the current line.
     line_start: usize,
-    /// Complete lines, the first one included. A folded line counts as a part of the one before.
+    /// The number of complete lines, including the first. A folded line counts as a part of the
+    /// line before it.
     lines: usize,
     empty_lines: u8,
     /// The last byte before the head was a CR.
@@ -47,7 +47,7 @@ pub(super) enum Message {
 }
 
 impl Head {
-    /// `max_size` bytes at most, all line ends included; empty lines before it do not count.
+    /// A head of at most `max_size` bytes, including line ends, without empty lines before it.
     pub(super) const fn new(message: Message, max_size: usize, max_fields: usize) -> Self {
         Self {
             message,
@@ -63,8 +63,8 @@ impl Head {
         }
     }
 
-    /// Takes from `input` what belongs to the head. Returns whether it is complete. After an error
-    /// it is not to be used again, and what was taken is undefined.
+    /// Takes the bytes of the head from `input`. Returns whether the head is complete. After an
+    /// error the head must not be used again, and it is unspecified what was taken.
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         if self.message == Message::Request && self.bytes.is_empty() {
             self.skip_empty_lines(input)?;
@@ -87,27 +87,28 @@ impl Head {
         Ok(false)
     }
 
-    /// Whether any byte has arrived that is not of an empty line.
+    /// Whether any byte after the empty lines has arrived.
     pub(super) fn has_begun(&self) -> bool {
         !self.bytes.is_empty()
     }
 
-    /// Whether it is a request by HEAD, as far as it has come: a refusal has no body then either.
+    /// Whether the bytes so far begin a HEAD request, whose response has no body, even if it is an
+    /// error.
     pub(super) fn is_head_request(&self) -> bool {
         self.bytes.starts_with(HEAD)
     }
 
-    /// How many header fields there are, in a complete head.
+    /// The number of header fields of a complete head.
     pub(super) const fn fields(&self) -> usize {
         self.lines.saturating_sub(1)
     }
 
-    /// How many bytes of it have arrived.
+    /// The number of bytes that have arrived.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The bytes of a complete head, which is then empty.
+    /// Takes the bytes of a complete head.
     pub(super) fn take(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.bytes)
     }
@@ -128,7 +129,7 @@ impl Head {
         Ok(())
     }
 
-    /// Searches the new bytes for the empty line. Returns where the head ends.
+    /// Searches the new bytes for the empty line. Returns the offset of the end of the head.
     fn search(&mut self) -> Result<Option<usize>, HandshakeError> {
         self.check_beginning()?;
         let mut at = self.searched;
@@ -138,8 +139,8 @@ impl Head {
             }
             at += before_control(&self.bytes[at..]);
             match self.bytes[at..] {
-                // RFC 9112 §2.2: a bare CR is invalid. A bare LF may be taken for a line end, or
-                // not: where proxies differ in it, requests are smuggled.
+                // RFC 9112 §2.2: a bare CR is invalid. A bare LF may count as a line end or not;
+                // proxies that differ in this allow request smuggling.
                 [b'\r', b'\n', ..] => {
                     at += 2;
                     if self.end_line(at)? {
@@ -155,7 +156,8 @@ impl Head {
         Ok(None)
     }
 
-    /// Ends a line before `next`. Returns whether it is the empty one that ends the head.
+    /// Ends a line; `next` is the offset after it. Returns whether it is the empty line that ends
+    /// the head.
     fn end_line(&mut self, next: usize) -> Result<bool, HandshakeError> {
         let empty = next - self.line_start == 2;
         self.line_start = next;
@@ -170,8 +172,8 @@ impl Head {
         }
     }
 
-    /// RFC 9112 §5.2: a client takes a field value that is folded over lines, as old servers write
-    /// it. A server refuses it, and so does the parser.
+    /// RFC 9112 §5.2: a client accepts a field value that is folded over lines, as old servers send
+    /// it. A server and the parser refuse it.
     fn check_fold(&mut self) {
         let starts_with_space = matches!(self.bytes.get(self.line_start), Some(b' ' | b'\t'));
         if starts_with_space && self.message == Message::Response && self.lines > 1 {
@@ -180,8 +182,8 @@ impl Head {
         }
     }
 
-    /// What cannot be HTTP (a TLS handshake, say) is refused by its first bytes: there may never be
-    /// a line end to wait for.
+    /// Refuses input that cannot be HTTP (a TLS handshake, for example) by its first bytes, because
+    /// it may never contain a line end.
     fn check_beginning(&self) -> Result<(), HandshakeError> {
         if self.lines > 0 || self.bytes.is_empty() {
             return Ok(());
@@ -202,14 +204,14 @@ impl Head {
 
     const fn too_big(&self) -> HandshakeError {
         match self.message {
-            // RFC 9112 §3: 414 for a request target that is too long, and nothing else.
+            // RFC 9112 §3: 414 is for a request line that is too long.
             Message::Request if self.lines == 0 => HandshakeError::TargetTooLong,
             _ => HandshakeError::HeadTooBig,
         }
     }
 }
 
-/// How many bytes come before the first control character. Eight bytes are searched at a time.
+/// The number of bytes before the first control character. Searches eight bytes at a time.
 fn before_control(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -218,8 +220,8 @@ fn before_control(bytes: &[u8]) -> usize {
     while let Some((eight, after)) = rest.split_first_chunk::<8>() {
         let word = u64::from_le_bytes(*eight);
         let delete = word ^ (ONES * 0x7f);
-        // The high bit of a byte is set below 0x20, and at DEL. A borrow can set it in later bytes
-        // only, and the first one counts.
+        // The high bit of a byte is set if it is below 0x20 or DEL. A borrow can set it only in
+        // later bytes, and only the first one matters.
         let below = word.wrapping_sub(ONES * 0x20) & !word;
         let found = (below | (delete.wrapping_sub(ONES) & !delete)) & HIGH;
         if found != 0 {
@@ -231,8 +233,8 @@ fn before_control(bytes: &[u8]) -> usize {
     bytes.len() - rest.len() + control
 }
 
-/// Replaces each fold of a field value, a line end with the white space around it, by spaces
-/// (RFC 9112 §5.2).
+/// Replaces each fold of a field value, including the white space around it, by spaces (RFC 9112
+/// §5.2).
 fn unfold(head: &mut [u8]) {
     let mut at = 0;
     while at < head.len() {

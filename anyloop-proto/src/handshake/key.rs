@@ -1,4 +1,4 @@
-//! The nonce of a handshake, and the proof that it was read (RFC 6455 §4.1, §4.2.2).
+//! The key of a handshake and the value that proves its receipt (RFC 6455 §4.1, §4.2.2).
 
 use alloc::string::String;
 
@@ -12,8 +12,8 @@ use crate::random::Random;
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Honest clients were seen that leave rubbish in the four bits which the last character has to
-/// spare. Nothing depends on them: the accept key is made from the characters.
+/// Some clients leave the four unused bits of the last character nonzero. Accepting them is
+/// harmless, because the accept value is computed from the characters.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
@@ -26,9 +26,10 @@ pub(super) fn generate(random: &dyn Random) -> String {
     encode(&nonce)
 }
 
-/// Whether it is the base64 of sixteen bytes.
+/// Whether the key is the base64 of sixteen bytes.
 pub(super) fn is_valid(key: &[u8]) -> bool {
-    // Padding is asked for, so that is 24 characters: the decoder wants room for all they could hold.
+    // The key has 24 characters including padding; the decoder needs room for all they could
+    // encode.
     let mut nonce = [0; 18];
     LENIENT.decode_slice(key, &mut nonce) == Ok(16)
 }
@@ -40,7 +41,7 @@ pub(super) type Accept = [u8; 28];
 pub(super) fn accept(key: &[u8]) -> Accept {
     let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut accept = [0; 28];
-    // It has the size of the result.
+    // The buffer has the size of the result.
     let _ = general_purpose::STANDARD.encode_slice(hash, &mut accept);
     accept
 }

@@ -1,21 +1,21 @@
-//! The opening handshake (RFC 6455 §4), of both roles.
+//! The opening handshake (RFC 6455 §4), for both roles.
 //!
-//! A handshake is a state machine like [`Connection`](crate::Connection), and comes before it: it
-//! takes received bytes and the time, appends what is to be sent to an output, and ends in a
-//! connection or in a failure. The contract is that of a connection: after any call write what was
-//! appended, then do what `shutdown` says; ask `poll_timeout` again after any call.
+//! A handshake is a state machine that precedes a [`Connection`](crate::Connection) and has the
+//! same contract. It takes received bytes and the time, appends to an output, and ends in a
+//! connection or a failure. After any call, write the appended output, do what `shutdown` says, and
+//! poll `poll_timeout` again.
 //!
-//! Only the bytes of the handshake are taken from the [`Input`](crate::Input). What follows them is
-//! frames, and is passed to the connection by the same input.
+//! A handshake takes only its own bytes from the [`Input`](crate::Input). The bytes after it are
+//! frames; pass the same input to the connection.
 //!
-//! - [`ServerHandshake`] reads a request and lends it to the application, which answers when it
-//!   likes: [`accept`](ServerHandshake::accept), or [`respond`](ServerHandshake::respond) with
-//!   something else. Requests that are plain HTTP come the same way. Requests that are neither are
-//!   answered by the machine.
+//! - [`ServerHandshake`] reads a request and returns it to the application, which answers at any
+//!   time: with [`accept`](ServerHandshake::accept), or with another response by
+//!   [`respond`](ServerHandshake::respond). Plain HTTP requests are returned in the same way. The
+//!   handshake answers invalid requests itself.
 //! - [`ClientHandshake`] writes a request and verifies every field of the response. A response
-//!   other than 101 can be read whole.
+//!   other than 101 can be read with its body.
 //!
-//! Both in memory, one against the other:
+//! Both roles in memory:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -75,7 +75,7 @@ pub use accept::Accept;
 pub use client::ClientHandshake;
 pub use client_request::RequestError;
 pub use extensions::{Codec, Negotiator, Params};
-/// The crate whose types stand for requests, responses and their parts.
+/// The crate that defines the types of requests, responses and their parts.
 pub use http;
 pub use opened::Opened;
 pub use options::{ClientOptions, OriginPolicy, ServerOptions};

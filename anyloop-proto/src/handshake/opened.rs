@@ -1,11 +1,11 @@
-//! What a successful handshake leaves behind.
+//! The result of a successful handshake.
 
 use alloc::string::String;
 use core::fmt;
 
 use crate::connection::Connection;
 
-/// The outcome of an opening handshake, for either role.
+/// The result of a successful opening handshake, for either role.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -30,13 +30,13 @@ use crate::connection::Connection;
 /// ```
 #[non_exhaustive]
 pub struct Opened {
-    /// The open connection. The bytes that followed the handshake are its first input.
+    /// The open connection. The bytes after the handshake are its first input.
     pub connection: Connection,
-    /// The response: as received by a client, as sent by a server.
+    /// The response that the client received or the server sent.
     pub response: http::Response<()>,
-    /// The subprotocol agreed on (RFC 6455 §1.9).
+    /// The negotiated subprotocol (RFC 6455 §1.9).
     pub subprotocol: Option<String>,
-    /// The extension agreed on, with its parameters, as it stands in the response.
+    /// The negotiated extension, with its parameters, as in the response.
     pub extension: Option<String>,
 }
 

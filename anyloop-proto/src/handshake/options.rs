@@ -1,4 +1,4 @@
-//! What the two roles can be told.
+//! The options of both roles.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -11,26 +11,26 @@ use http::{HeaderMap, HeaderValue};
 use super::extensions::Negotiator;
 use crate::config::Config;
 
-/// The largest head, in bytes, unless told otherwise.
+/// The default limit for a head, in bytes.
 const MAX_HEAD_SIZE: usize = 16 * 1024;
-/// The most header fields, unless told otherwise.
+/// The default limit for the number of header fields.
 const MAX_FIELDS: usize = 100;
-/// The largest body, in bytes, unless told otherwise.
+/// The default limit for a body, in bytes.
 const MAX_BODY_SIZE: usize = 64 * 1024;
-/// How long a handshake may take, unless told otherwise.
+/// The default time for a handshake.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an application may think about a request, unless told otherwise.
+/// The default time for the application's answer to a request.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which web pages may connect, by the Origin field that browsers send (RFC 6455 §10.2).
 ///
-/// A browser lets a page of *any* site open a WebSocket to any server, and sends the cookies of that
-/// server along. A server that trusts cookies, a client's address or the network that it is in, and
-/// does not look at Origin, can be used by any page that one of its users happens to visit, in that
-/// user's name: cross-site WebSocket hijacking. So a server has to decide.
+/// A browser lets a page of *any* site open a WebSocket to any server, and sends the cookies of
+/// that server along. If a server trusts cookies, the client's address or its network and ignores
+/// Origin, any page that a user visits can act in that user's name (cross-site WebSocket
+/// hijacking). A server must therefore choose a policy.
 ///
-/// A request without Origin is not from a browser and passes; other clients can send any Origin they
-/// like, so this is no authentication of clients.
+/// A request without Origin does not come from a browser and is allowed. Other clients can send any
+/// Origin, so the policy does not authenticate clients.
 ///
 /// ```
 /// use anyloop_proto::handshake::OriginPolicy;
@@ -42,16 +42,16 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OriginPolicy {
-    /// Pages of any site: right where every client is treated as a stranger anyway.
+    /// Pages of any site, for servers that trust no client.
     Any,
-    /// Pages of these origins only, each as a browser writes it (RFC 6454 §6.2): scheme, `://`, host,
-    /// and `:` with the port unless it is the default, without a slash at the end. Case does not
-    /// matter, nor does a default port. `null` (a sandboxed page, a local file) matches only itself.
+    /// Only pages of these origins, each as a browser writes it (RFC 6454 §6.2): scheme, `://`,
+    /// host, and `:` with the port unless it is the default, without a slash at the end. Case and a
+    /// default port are ignored. `null` (a sandboxed page, a local file) matches only itself.
     Only(Vec<String>),
 }
 
 impl OriginPolicy {
-    /// Pages of these origins only.
+    /// Only pages of these origins.
     #[must_use]
     pub fn only<O: Into<String>>(origins: impl IntoIterator<Item = O>) -> Self {
         Self::Only(origins.into_iter().map(Into::into).collect())
@@ -101,30 +101,29 @@ fn without_default_port(origin: &str) -> &str {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// Which web pages may connect. Refused ones are answered with 403.
+    /// Which web pages may connect. Other pages get 403.
     pub origins: OriginPolicy,
-    /// The largest head of a request, in bytes, with all line ends. Beyond it 431 is answered, or 414
-    /// within the request line.
+    /// The largest head of a request, in bytes, including line ends. A larger head gets 431, or 414
+    /// if the request line exceeds the limit.
     pub max_head_size: usize,
-    /// The most header fields in a request; beyond it 431 is answered. More than 24,000 or so do not
-    /// fit the header map and get 431 in any case.
+    /// The most header fields in a request; more get 431. The header map holds about 24,000 fields;
+    /// more get 431 in any case.
     pub max_fields: usize,
-    /// The largest body of a plain request, in bytes; beyond it 413 is answered.
+    /// The largest body of a plain request, in bytes; a larger one gets 413.
     pub max_body_size: usize,
-    /// How long a request may take to arrive, head and body, counted from when the handshake was
-    /// made.
+    /// Time for a request to arrive, head and body, counted from the creation of the handshake.
     pub open_timeout: Option<Duration>,
-    /// How long the application may take to answer, counted from when the request was lent.
+    /// Time for the application's answer, counted from when the request was returned.
     pub verdict_timeout: Option<Duration>,
     /// The extensions that clients may use.
     pub extensions: Vec<Arc<dyn Negotiator>>,
-    /// Settings of the connection that comes out. Its `close_timeout` also bounds how long the client
-    /// may take to read a refusal.
+    /// Settings of the resulting connection. Its `close_timeout` also bounds the time in which the
+    /// client reads a refusal.
     pub connection: Arc<Config>,
 }
 
 impl ServerOptions {
-    /// The defaults. What there is no default for is who may connect.
+    /// The defaults. The origin policy has no default.
     #[must_use]
     pub fn new(origins: OriginPolicy) -> Self {
         Self {
@@ -177,27 +176,27 @@ impl fmt::Debug for ServerOptions {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// The largest head of a response, in bytes, with all line ends; interim responses (1xx) count
-    /// towards it together with the final one.
+    /// The largest head of a response, in bytes, including line ends. The heads of interim
+    /// responses (1xx) and of the final one are added up.
     pub max_head_size: usize,
     /// The most header fields in a response.
     pub max_fields: usize,
-    /// How much of the body of a refusing response is kept, in bytes. The rest is cut off, which is no
-    /// error.
+    /// How much of the body of a response other than 101 is kept, in bytes. The rest is cut off
+    /// without an error.
     pub max_body_size: usize,
-    /// How long the handshake may take, counted from when it was made.
+    /// Time for the handshake, counted from its creation.
     pub open_timeout: Option<Duration>,
-    /// Subprotocols to ask for, in order of preference: tokens, each once. The server picks one, or
+    /// Subprotocols to request, in order of preference: distinct tokens. The server chooses one or
     /// none.
     pub subprotocols: Vec<String>,
     /// The extensions to offer, in order of preference.
     pub extensions: Vec<Arc<dyn Negotiator>>,
-    /// Further header fields of the request. The fields of the handshake itself are refused. Host
-    /// replaces what the target says.
+    /// Additional header fields of the request. Fields of the handshake itself are refused. Host
+    /// replaces the host of the target.
     pub headers: HeaderMap,
-    /// The Origin field (RFC 6454 §7), for a client that runs web pages, or passes for one.
+    /// The Origin field (RFC 6454 §7), for a client that runs web pages or imitates a browser.
     pub origin: Option<HeaderValue>,
-    /// Settings of the connection that comes out; also where the nonce of the handshake comes from.
+    /// Settings of the resulting connection, and the random source of the handshake's key.
     pub connection: Arc<Config>,
 }
 

@@ -1,4 +1,4 @@
-//! From the bytes of a whole head to the types of the `http` crate.
+//! Parses a complete head into the types of the `http` crate.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -11,16 +11,16 @@ use http::{Method, StatusCode, Uri, Version};
 use super::head::Head;
 use crate::error::HandshakeError;
 
-/// The longest URI that [`Uri`] holds, in bytes.
+/// The longest [`Uri`], in bytes.
 const MAX_URI: usize = 65_534;
 
-/// How many fields are parsed without an allocation for them.
+/// The number of fields that are parsed without an allocation.
 const FEW_FIELDS: usize = 32;
 
-/// A field that the parser has found, or room for one.
+/// A parsed field, or space for one.
 type Slot<'h> = MaybeUninit<httparse::Header<'h>>;
 
-/// Parses a complete head of a request (RFC 9112 §3), whose bytes the request then shares.
+/// Parses the complete head of a request (RFC 9112 §3). The request shares its bytes.
 pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, HandshakeError> {
     let (count, head) = (head.fields(), Bytes::from(head.take()));
     let (mut few, mut many) = slots(count);
@@ -41,7 +41,7 @@ pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, Handsha
     Ok(request)
 }
 
-/// Parses a complete head of a response (RFC 9112 §4), whose bytes the response then shares.
+/// Parses the complete head of a response (RFC 9112 §4). The response shares its bytes.
 pub(super) fn response(head: &mut Head) -> Result<http::Response<Vec<u8>>, HandshakeError> {
     let (count, head) = (head.fields(), Bytes::from(head.take()));
     let (mut few, mut many) = slots(count);
@@ -62,14 +62,14 @@ pub(super) fn response(head: &mut Head) -> Result<http::Response<Vec<u8>>, Hands
     Ok(response)
 }
 
-/// Room for `count` fields: on the stack, or on the heap if there are many.
+/// Space for `count` fields: on the stack, or on the heap if there are many.
 fn slots<'h>(count: usize) -> ([Slot<'h>; FEW_FIELDS], Vec<Slot<'h>>) {
     let many = if count > FEW_FIELDS { count } else { 0 };
     ([const { MaybeUninit::uninit() }; FEW_FIELDS], vec![MaybeUninit::uninit(); many])
 }
 
-/// A request target. `Uri` would drop a fragment without a word; no request has one
-/// (RFC 9112 §3.2, RFC 6455 §3).
+/// Parses a request target. `Uri` would drop a fragment silently; a request has none (RFC 9112
+/// §3.2, RFC 6455 §3).
 fn uri(target: &str, head: &Bytes) -> Result<Uri, HandshakeError> {
     if target.len() > MAX_URI {
         return Err(HandshakeError::TargetTooLong);
@@ -102,7 +102,8 @@ fn headers(fields: &[httparse::Header<'_>], head: &Bytes) -> Result<HeaderMap, H
     Ok(headers)
 }
 
-/// A request line that is right but for its version is told so; all else is not HTTP.
+/// The error for a request that did not parse: `HttpVersion` if only the version is wrong,
+/// otherwise `Malformed`.
 fn malformed(error: httparse::Error, head: &[u8]) -> HandshakeError {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|&byte| byte == b' ').skip(2);

@@ -1,4 +1,4 @@
-//! A request, as a server sees it, and the rules it has to keep.
+//! Requests as a server receives them, and the checks on them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,8 +14,8 @@ use super::options::ServerOptions;
 use super::uri::Authority;
 use crate::error::{Field, HandshakeError};
 
-/// A whole request, valid as far as the handshake goes. Reads like the [`http::Request`] that it
-/// holds, body included; Host, Upgrade and Sec-WebSocket fields have been checked.
+/// A complete request, valid for the handshake. Dereferences to its [`http::Request`], including
+/// the body. Host, Upgrade and Sec-WebSocket fields have been checked.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -43,31 +43,31 @@ pub struct Request {
     upgrade: Option<Upgrade>,
 }
 
-/// What a WebSocket request asks for.
+/// The parameters of a WebSocket request.
 #[derive(Debug)]
 pub(super) struct Upgrade {
-    /// The answer to its key.
+    /// The value of Sec-WebSocket-Accept for its key.
     pub(super) accept: key::Accept,
     pub(super) subprotocols: Vec<String>,
     pub(super) offers: Vec<Extension>,
 }
 
 impl Request {
-    /// The subprotocols that the client would speak, in its order of preference (RFC 6455 §11.3.4).
+    /// The subprotocols that the client requests, in its order of preference (RFC 6455 §11.3.4).
     #[must_use]
     pub fn subprotocols(&self) -> &[String] {
         self.upgrade.as_ref().map_or(&[], |upgrade| &upgrade.subprotocols)
     }
 
-    /// The origin of the web page that makes the request, if a browser says so (RFC 6454 §7). For a
-    /// WebSocket request it has passed the [`OriginPolicy`](super::OriginPolicy).
+    /// The origin of the web page that makes the request, if a browser sends it (RFC 6454 §7). For
+    /// a WebSocket request the [`OriginPolicy`](super::OriginPolicy) has allowed it.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
         self.http.headers().get(http::header::ORIGIN)?.to_str().ok()
     }
 
-    /// Where the client believes to be: the authority of an absolute target, which goes before the
-    /// Host field (RFC 9112 §3.2.2), or that field. Always there, but for HTTP/1.0.
+    /// The host that the client addresses: the authority of an absolute target, which takes
+    /// precedence (RFC 9112 §3.2.2), or the Host field. `None` only for HTTP/1.0.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         if let Some(authority) = self.http.uri().authority() {
@@ -82,7 +82,7 @@ impl Request {
         self.upgrade.is_some()
     }
 
-    /// As the type of the `http` crate.
+    /// The request as the type of the `http` crate.
     #[must_use]
     pub fn into_http(self) -> http::Request<Vec<u8>> {
         self.http
@@ -105,7 +105,7 @@ impl Deref for Request {
     }
 }
 
-/// What the head of a request turned out to be.
+/// A request that passed the checks of its head.
 pub(super) struct Checked {
     pub(super) request: Request,
     pub(super) framing: Framing,
@@ -113,7 +113,7 @@ pub(super) struct Checked {
     pub(super) expects_continue: bool,
 }
 
-/// Applies the rules for requests, and if this is a WebSocket request, those for these.
+/// Checks a request, and the additional rules if it is a WebSocket request.
 pub(super) fn check(
     http: http::Request<Vec<u8>>,
     options: &ServerOptions,
@@ -132,8 +132,8 @@ pub(super) fn check(
     Ok(Checked { request: Request { http, upgrade }, framing, expects_continue })
 }
 
-/// The forms of a request target (RFC 9112 §3.2): authority for CONNECT, an asterisk for OPTIONS,
-/// else a path or an absolute URI.
+/// Checks the form of the request target (RFC 9112 §3.2): authority for CONNECT, an asterisk for
+/// OPTIONS, otherwise a path or an absolute URI.
 fn check_target(method: &Method, uri: &Uri) -> Result<(), HandshakeError> {
     let authority_form = uri.scheme().is_none() && uri.authority().is_some();
     let asterisk_form = uri.authority().is_none() && uri.path() == "*";
@@ -142,7 +142,7 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), HandshakeError> {
     if fits { Ok(()) } else { Err(HandshakeError::Target) }
 }
 
-/// RFC 9112 §3.2: no Host, two of them, or an invalid one is 400; HTTP/1.0 did not know it.
+/// RFC 9112 §3.2: a missing, repeated or invalid Host gets 400. HTTP/1.0 does not require it.
 fn check_host(fields: &Fields<'_>, version: Version) -> Result<(), HandshakeError> {
     let host = match fields.at_most_one(Field::Host)? {
         Some(host) => host,
@@ -153,7 +153,7 @@ fn check_host(fields: &Fields<'_>, version: Version) -> Result<(), HandshakeErro
     authority.map(|_| ()).ok_or(HandshakeError::Invalid(Field::Host))
 }
 
-/// Whether 100 (Continue) is expected. There is nothing else to expect (RFC 9110 §10.1.1).
+/// Whether 100 (Continue) is expected. No other expectation is defined (RFC 9110 §10.1.1).
 fn check_expect(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
     let mut expects = false;
     for expectation in fields.elements(Field::Expect) {
@@ -165,7 +165,7 @@ fn check_expect(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
     Ok(expects)
 }
 
-/// The rules of RFC 6455 §4.2.1 for a request that wants to be a WebSocket.
+/// Checks the rules of RFC 6455 §4.2.1 for a WebSocket request.
 fn check_upgrade(
     method: &Method,
     fields: &Fields<'_>,
@@ -181,13 +181,13 @@ fn check_upgrade(
             false => HandshakeError::Missing(Field::Connection),
         });
     }
-    // A body would be read as frames. `Content-Length: 0` says that there is none.
+    // A body would be read as frames. `Content-Length: 0` declares none.
     match framing {
         Framing::Length(0) => {}
         Framing::Chunked => return Err(HandshakeError::Invalid(Field::TransferEncoding)),
         _ => return Err(HandshakeError::Invalid(Field::ContentLength)),
     }
-    // The version comes first: another one may have other rules for the rest (RFC 6455 §4.4).
+    // The version is checked first, because other versions may have other rules (RFC 6455 §4.4).
     if fields.exactly_one(Field::SecWebSocketVersion)?.as_bytes() != b"13" {
         return Err(HandshakeError::Version);
     }

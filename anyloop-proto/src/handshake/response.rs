@@ -1,4 +1,4 @@
-//! Responses other than 101: the application's, and the machine's own.
+//! Responses other than 101: the application's, and those that the handshake sends by itself.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -11,7 +11,8 @@ use super::fields::is_framing;
 use super::write::HeadWriter;
 use crate::error::{Field, HandshakeError};
 
-/// Why an answer was not sent. Nothing was appended to the output, and another answer may be given.
+/// Why a response was not sent. Nothing was appended to the output, and another response can be
+/// given.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -36,18 +37,18 @@ use crate::error::{Field, HandshakeError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnswerError {
-    /// An extension answers with what is not a token; it has this name.
+    /// The extension of this name answers with parameters that are not tokens.
     InvalidExtension(String),
-    /// A status that does not answer this request: below 200 or above 599; or 2xx for CONNECT, which
+    /// The status is invalid for this request: below 200 or above 599, or 2xx for CONNECT, which
     /// would begin a tunnel.
     InvalidStatus(StatusCode),
-    /// The request is plain HTTP, so there is nothing to accept.
+    /// The request is plain HTTP and cannot be accepted.
     NotAnUpgrade,
-    /// No request waits for an answer: none has come yet, it was answered, or the time was up.
+    /// No request waits for an answer: none has arrived, it was answered, or its time is over.
     NotAwaiting,
-    /// A header field that the machine itself writes.
+    /// The handshake writes this header field itself.
     ReservedHeader(HeaderName),
-    /// A subprotocol that the client did not ask for (RFC 6455 §4.2.2).
+    /// The client did not request this subprotocol (RFC 6455 §4.2.2).
     SubprotocolNotOffered,
 }
 
@@ -83,7 +84,7 @@ pub(super) fn respond(
         return Err(AnswerError::ReservedHeader(name.clone()));
     }
 
-    // RFC 9110 §7.8: who sends Upgrade lists it in Connection.
+    // RFC 9110 §7.8: a sender of Upgrade lists it in Connection.
     let upgrade = response.headers().contains_key(header::UPGRADE);
     let connection = if upgrade { "upgrade, close" } else { "close" };
     let head = HeadWriter::response(status, out).field("Connection", connection);
@@ -102,8 +103,8 @@ pub(super) fn respond(
     Ok(())
 }
 
-/// Appends the response to a request that is not for the application to see: what is wrong, in
-/// plain text. `with_body` is false for a HEAD request.
+/// Appends the response to an invalid request, with the error in plain text. `with_body` is false
+/// for a HEAD request.
 pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) {
     let status = status(error);
     let head = HeadWriter::response(status, out);
@@ -120,7 +121,7 @@ pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) 
     write_text(head, &error.to_string(), with_body);
 }
 
-/// Appends a response that blames time, or this side.
+/// Appends a response for a timeout, or for a failure of this side.
 pub(super) fn write_error(status: StatusCode, reason: &str, with_body: bool, out: &mut Vec<u8>) {
     write_text(HeadWriter::response(status, out).field("Connection", "close"), reason, with_body);
 }
@@ -137,7 +138,7 @@ fn write_body(head: HeadWriter<'_>, body: &[u8], with_body: bool) {
     }
 }
 
-/// The status that tells a client of its mistake.
+/// The status for an invalid request.
 const fn status(error: HandshakeError) -> StatusCode {
     match error {
         HandshakeError::BodyTooBig => StatusCode::PAYLOAD_TOO_LARGE,

@@ -21,18 +21,18 @@ use crate::input::Input;
 use crate::output::Output;
 use crate::time::Instant;
 
-/// The server's side of an opening handshake, and of a single exchange of plain HTTP.
+/// The server's side of an opening handshake, or of a single exchange of plain HTTP.
 ///
-/// 1. [`next`](Self::next) takes received bytes until it lends a request. A request that breaks the
-///    rules it answers itself, and fails.
-/// 2. The application answers, now or later: [`accept`](Self::accept) makes a connection of a
-///    WebSocket request; [`respond`](Self::respond) ends the matter.
+/// 1. [`next`](Self::next) takes received bytes until it returns a request. It answers an invalid
+///    request itself, and fails.
+/// 2. The application answers, at once or later: [`accept`](Self::accept) opens the connection of a
+///    WebSocket request; [`respond`](Self::respond) sends another response and ends the exchange.
 ///
-/// In between, input is not taken: what follows a WebSocket request is frames, and what follows a
-/// plain request is ignored, as each byte stream serves one request. Every response other than 101
-/// says `Connection: close`.
+/// Between the two, no input is taken. The bytes after a WebSocket request are frames. The bytes
+/// after a plain request are ignored, because each byte stream serves one request. Every response
+/// other than 101 has `Connection: close`.
 ///
-/// [`poll_timeout`](Self::poll_timeout) and [`shutdown`](Self::shutdown) are asked after any call, as
+/// After any call, poll [`poll_timeout`](Self::poll_timeout) and [`shutdown`](Self::shutdown), as
 /// with a [`Connection`](crate::Connection).
 ///
 /// ```
@@ -65,14 +65,13 @@ pub struct ServerHandshake {
     request: Option<Request>,
     deadline: Option<Instant>,
     failure: Option<Failure>,
-    /// The request is a HEAD: whatever the response, it has no body.
+    /// The method of the request is HEAD, so no response has a body.
     is_head_request: bool,
     /// The peer has shut down its sending direction.
     eof: bool,
 }
 
-/// A request, lent to the application. It stays readable as
-/// [`ServerHandshake::request`].
+/// A request for the application. [`ServerHandshake::request`] returns it again later.
 ///
 /// The examples of [`ServerHandshake`] and [`Request`] show one of each.
 #[derive(Clone, Copy, Debug)]
@@ -85,19 +84,19 @@ pub enum Incoming<'r> {
     Http(&'r Request),
 }
 
-/// How far it has come.
+/// The progress of the handshake.
 enum Step {
     Head(Head),
     Body(Body, Box<Request>),
     /// The application has the request.
     Awaiting,
-    /// A connection was made.
+    /// The connection is open.
     Opened,
-    /// All is said; the peer is to read it. Whether there may be more to read from it.
+    /// The response is appended and the peer must read it. `unread`: whether more input may arrive.
     Closing {
         unread: bool,
     },
-    /// Nothing is left to be done.
+    /// The exchange is over.
     Ended,
 }
 
@@ -112,12 +111,12 @@ impl ServerHandshake {
         Self { options, step, request, deadline, failure, is_head_request: false, eof: false }
     }
 
-    /// Takes received bytes, and lends the request once it is whole: once, and then never again.
+    /// Takes received bytes, and returns the request once, when it is complete.
     ///
     /// # Errors
     ///
-    /// [`Cause::Handshake`] for a request that breaks the rules, once. The response that says so has
-    /// been appended. What arrives later is discarded.
+    /// [`Cause::Handshake`] for an invalid request, once. The response was appended. Later input is
+    /// discarded.
     pub fn next(
         &mut self,
         input: &mut Input<'_>,
@@ -136,11 +135,11 @@ impl ServerHandshake {
         }
     }
 
-    /// Accepts the WebSocket request that was lent: appends the response and makes a connection.
+    /// Accepts the WebSocket request: appends the response and returns the connection.
     ///
     /// # Errors
     ///
-    /// Nothing was appended, and the request still waits for its answer.
+    /// Nothing was appended, and the request still waits for an answer.
     pub fn accept(
         &mut self,
         accept: Accept,
@@ -153,17 +152,17 @@ impl ServerHandshake {
         Ok(opened)
     }
 
-    /// Answers the request that was lent with a response of any status from 200 to 599, and ends the
-    /// byte stream: a plain request is served, or a WebSocket request turned down
-    /// ([`HandshakeError::TurnedDown`] is then the [`failure`](Self::failure)).
+    /// Answers the request with a response of any status from 200 to 599, and ends the byte stream.
+    /// This serves a plain request or refuses a WebSocket request; then
+    /// [`HandshakeError::TurnedDown`] is the [`failure`](Self::failure).
     ///
-    /// Connection, Content-Length and Transfer-Encoding are the machine's to write. The body is left
-    /// out where HTTP has none: after HEAD, and for 204, 205 and 304. There is no Date, for there is
-    /// no clock here.
+    /// Connection, Content-Length and Transfer-Encoding are written by the handshake. The body is
+    /// omitted where HTTP allows none: after HEAD, and for 204, 205 and 304. There is no Date,
+    /// because the state machine has no clock.
     ///
     /// # Errors
     ///
-    /// Nothing was appended, and the request still waits for its answer.
+    /// Nothing was appended, and the request still waits for an answer.
     pub fn respond(
         &mut self,
         response: &http::Response<Vec<u8>>,
@@ -181,13 +180,13 @@ impl ServerHandshake {
         Ok(())
     }
 
-    /// The peer sends nothing more.
+    /// Reports that the peer sends nothing more.
     ///
-    /// A client may do so after a plain request and still read the response.
+    /// A client may end its direction after a plain request and still read the response.
     ///
     /// # Errors
     ///
-    /// [`Cause::EndOfStream`] if that leaves the handshake without a client; once.
+    /// [`Cause::EndOfStream`] if the handshake cannot be completed; once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         self.eof = true;
         match &mut self.step {
@@ -201,7 +200,7 @@ impl ServerHandshake {
         }
     }
 
-    /// The byte stream has failed.
+    /// Reports that the byte stream has failed.
     ///
     /// # Errors
     ///
@@ -217,15 +216,15 @@ impl ServerHandshake {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
-    /// another call.
+    /// The instant at which to call [`handle_timeout`](Self::handle_timeout) next. `None` if no
+    /// timer runs.
     #[must_use]
     pub const fn poll_timeout(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Does what is due at `now`, and says what it was. [`Timer::Close`]: the time for reading our
-    /// response is up. A call before anything is due does nothing.
+    /// Handles a timeout that is due at `now` and returns its timer. After [`Timer::Close`] the
+    /// time for the peer to read the response has passed. A call before the deadline does nothing.
     ///
     /// # Errors
     ///
@@ -251,8 +250,8 @@ impl ServerHandshake {
         Err(self.give_up(cause, status, now, out))
     }
 
-    /// Gives the handshake up, as far as it has come: answers 503 if any of a request has arrived.
-    /// Returns the failure, [`HandshakeError::Abandoned`]; `None` if the handshake was over already.
+    /// Abandons the handshake; answers 503 if any part of a request has arrived. Returns the
+    /// failure, [`HandshakeError::Abandoned`]; `None` if the handshake was already over.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let cause = Cause::Handshake(HandshakeError::Abandoned);
         match self.step {
@@ -263,7 +262,7 @@ impl ServerHandshake {
         }
     }
 
-    /// What is to become of the byte stream.
+    /// What the transport does with the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Opened => Shutdown::Open,
@@ -273,25 +272,25 @@ impl ServerHandshake {
         }
     }
 
-    /// The request, from when it is lent, also after it was answered.
+    /// The request, once [`next`](Self::next) has returned it, even after it was answered.
     #[must_use]
     pub const fn request(&self) -> Option<&Request> {
         self.request.as_ref()
     }
 
-    /// The same, to keep.
+    /// The same request, owned.
     #[must_use]
     pub fn into_request(self) -> Option<Request> {
         self.request
     }
 
-    /// Why there is no connection, once that is so. Plain HTTP that was answered is no failure.
+    /// Why the handshake failed; `None` if it has not. An answered plain request is no failure.
     #[must_use]
     pub const fn failure(&self) -> Option<Failure> {
         self.failure
     }
 
-    /// Reads on. Returns whether the request has become whole.
+    /// Reads input. Returns whether the request is complete.
     fn read(
         &mut self,
         input: &mut Input<'_>,
@@ -311,7 +310,7 @@ impl ServerHandshake {
                 if body.declares_too_much() {
                     return Err(HandshakeError::BodyTooBig);
                 }
-                // RFC 9110 §10.1.1: not if some of the body is here already.
+                // RFC 9110 §10.1.1: not sent if a part of the body has already arrived.
                 if expects_continue && !body.is_whole() && input.is_empty() {
                     HeadWriter::response(StatusCode::CONTINUE, out.buffer()).end();
                 }
@@ -335,7 +334,7 @@ impl ServerHandshake {
     fn read_body(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         let Step::Body(body, _) = &mut self.step else { return Ok(false) };
         if !body.read(input)? {
-            // A chunk that is too large is refused when it begins.
+            // A chunk that is too large is refused as soon as it begins.
             let too_big = body.declares_too_much();
             return if too_big { Err(HandshakeError::BodyTooBig) } else { Ok(false) };
         }
@@ -364,7 +363,7 @@ impl ServerHandshake {
         }
     }
 
-    /// Ends the exchange with a status of the server's own, if there is anything to answer.
+    /// Ends the exchange with a status of the server, if any part of a request has arrived.
     fn give_up(
         &mut self,
         cause: Cause,
@@ -383,7 +382,8 @@ impl ServerHandshake {
         self.fail(cause)
     }
 
-    /// What was said last is on its way. To close with input unread would destroy it.
+    /// Waits until the peer has read the response. Closing with unread input can destroy the
+    /// response.
     fn close(&mut self, now: Instant) {
         self.step = Step::Closing { unread: !self.eof };
         self.deadline = self.options.connection.close_timeout.map(|timeout| now + timeout);

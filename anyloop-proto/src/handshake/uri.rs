@@ -1,4 +1,4 @@
-//! What a client connects to: `ws` and `wss` URIs (RFC 6455 §3).
+//! WebSocket URIs: `ws` and `wss` (RFC 6455 §3).
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -74,13 +74,13 @@ impl Target {
         &self.host_header
     }
 
-    /// What stands in the request line: path and query, `/` if both are empty (RFC 6455 §3).
+    /// The request target: path and query, `/` if both are empty (RFC 6455 §3).
     #[must_use]
     pub fn path_and_query(&self) -> &str {
         &self.path_and_query
     }
 
-    /// The Authorization field (RFC 7617) that user and password in the URI ask for.
+    /// The Authorization field (RFC 7617) for the user and password in the URI.
     #[must_use]
     pub const fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
@@ -124,7 +124,7 @@ impl FromStr for Target {
         };
         let bracketed = match host {
             Host::V6(address) => format!("[{address}]"),
-            // A name to be looked up is not to be in percent-encoding.
+            // A host name for a lookup is not percent-encoded.
             Host::Name(name) if name.contains('%') => return Err(UriError::Host),
             Host::Name(name) => name.into(),
         };
@@ -145,8 +145,8 @@ impl FromStr for Target {
     }
 }
 
-/// RFC 3986 §3.2.1. Others, such as a backslash, are what parsers differ about: where one sees a user,
-/// another would see the host.
+/// RFC 3986 §3.2.1. Parsers differ about other characters, such as a backslash: one may read a user
+/// where another reads the host.
 const fn is_userinfo_char(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(byte, b'%' | b':')
@@ -186,7 +186,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Why a URI cannot be connected to.
+/// Why a URI is not a valid target.
 ///
 /// ```
 /// use anyloop_proto::handshake::{Target, UriError};
@@ -218,7 +218,7 @@ pub enum UriError {
     UserInfo,
 }
 
-/// For what is a [`Target`] already.
+/// For conversions from [`Target`] itself.
 impl From<core::convert::Infallible> for UriError {
     fn from(never: core::convert::Infallible) -> Self {
         match never {}
@@ -241,7 +241,7 @@ impl fmt::Display for UriError {
 
 impl core::error::Error for UriError {}
 
-/// Host and port, as they stand in a URI or in a Host field (RFC 3986 §3.2).
+/// Host and port, as in a URI or a Host field (RFC 3986 §3.2).
 pub(super) struct Authority<'a> {
     host: Host<'a>,
     port: Option<u16>,
@@ -284,15 +284,15 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// Takes the zone identifier out of an IPv6 address in brackets (RFC 6874 §2). Returns it, decoded,
-/// and the authority without it.
+/// Removes the zone identifier from a bracketed IPv6 address (RFC 6874 §2). Returns the decoded
+/// zone and the authority without it.
 fn split_zone(authority: &str) -> Result<(Option<String>, Cow<'_, str>), UriError> {
     let literal = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let split = literal.and_then(|(inner, rest)| Some((inner.split_once('%')?, rest)));
     let Some(((address, zone), rest)) = split else { return Ok((None, authority.into())) };
     let zone = zone.strip_prefix("25").filter(|zone| zone.bytes().all(is_zone_char));
     let zone = zone.and_then(percent_decoded).and_then(|zone| String::from_utf8(zone).ok());
-    // An interface has no name with control characters, and the system would cut it at a zero.
+    // Interface names have no control characters, and the system would truncate a name at a zero.
     let zone = zone.filter(|zone| !zone.is_empty() && !zone.chars().any(char::is_control));
     Ok((Some(zone.ok_or(UriError::Host)?), format!("[{address}]{rest}").into()))
 }
@@ -323,7 +323,7 @@ fn is_name(mut bytes: &[u8]) -> bool {
     }
 }
 
-/// `user:password` in percent-encoding as the value of an Authorization field (RFC 7617 §2).
+/// The value of the Authorization field for a percent-encoded `user:password` (RFC 7617 §2).
 fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     if userinfo.is_empty() {
         return Ok(None);
@@ -331,7 +331,7 @@ fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let decoded = percent_decoded(user).zip(percent_decoded(password));
     let (user, password) = decoded.ok_or(UriError::UserInfo)?;
-    // The first colon ends the user: one inside would shift the border.
+    // The first colon ends the user, so a user that contains one cannot be represented.
     if user.contains(&b':') || user.iter().chain(&password).any(u8::is_ascii_control) {
         return Err(UriError::UserInfo);
     }

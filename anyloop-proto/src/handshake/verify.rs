@@ -1,4 +1,4 @@
-//! Verifying the response that opens a connection (RFC 6455 §4.1).
+//! Verifies the response that opens a connection (RFC 6455 §4.1).
 
 use alloc::string::{String, ToString as _};
 
@@ -10,13 +10,13 @@ use super::key;
 use super::options::ClientOptions;
 use crate::error::{Field, HandshakeError};
 
-/// What the server chose.
+/// The server's choices.
 pub(super) struct Verified {
     pub(super) subprotocol: Option<String>,
     pub(super) extension: Option<(Extension, Codec)>,
 }
 
-/// Verifies a response of status 101 to a request with this key, every field of it.
+/// Verifies every field of a 101 response to a request with this key.
 ///
 /// A 101 ends with its head, whatever its Content-Length or Transfer-Encoding says (RFC 9112 §6.3).
 pub(super) fn verify<B>(
@@ -25,7 +25,7 @@ pub(super) fn verify<B>(
     options: &ClientOptions,
 ) -> Result<Verified, HandshakeError> {
     let fields = Fields::of(response.headers());
-    // RFC 9110 §7.8: HTTP/1.0 knows no upgrade.
+    // RFC 9110 §7.8: HTTP/1.0 has no upgrade.
     if response.version() != Version::HTTP_11 {
         return Err(HandshakeError::HttpVersion);
     }
@@ -60,7 +60,7 @@ fn verify_connection(fields: &Fields<'_>) -> Result<(), HandshakeError> {
     }
 }
 
-/// /6./ One of the subprotocols that were asked for, byte by byte, or none.
+/// /6./ One of the requested subprotocols, compared byte by byte, or none.
 fn verify_subprotocol(
     fields: &Fields<'_>,
     options: &ClientOptions,

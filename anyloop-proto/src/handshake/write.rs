@@ -1,4 +1,4 @@
-//! Writing heads.
+//! Writes heads of requests and responses.
 
 use alloc::vec::Vec;
 use std::io::Write as _;
@@ -7,9 +7,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::key;
 
-/// Appends a head, field by field, to a buffer.
+/// Appends a head to a buffer, field by field.
 ///
-/// Values come from `http` types or were checked to be tokens: none can hold a line end.
+/// Values come from `http` types or were checked to be tokens, so they contain no line end.
 #[must_use]
 pub(super) struct HeadWriter<'o>(&'o mut Vec<u8>);
 
@@ -24,7 +24,7 @@ impl<'o> HeadWriter<'o> {
         Self(out).put(&[b"HTTP/1.1 ", code.as_bytes(), b" ", reason.as_bytes(), b"\r\n"])
     }
 
-    /// A response that opens a connection, with the fields that all of them have (RFC 6455 §4.2.2).
+    /// The beginning of a 101 response, with the fields that all of them have (RFC 6455 §4.2.2).
     pub(super) fn switching_protocols(accept: &key::Accept, out: &'o mut Vec<u8>) -> Self {
         const FIRST: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Accept: ";
