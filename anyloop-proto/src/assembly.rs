@@ -6,18 +6,18 @@ use core::{fmt, mem};
 
 use crate::partial::Partial;
 
-/// Gathers one message, and beside it one control frame that arrives in parts.
+/// Gathers one message, and separately one control frame that arrives in parts.
 #[derive(Default)]
 pub(crate) struct Assembly {
-    /// Initialised to its whole length, of which `used` bytes from `start` on are the message so far. The
-    /// rest stays initialised from message to message, so that lending it never zeroes it again.
+    /// All of its length is initialised; `used` bytes from `start` on are the message so far. The
+    /// rest stays initialised between messages, so that it need not be zeroed again.
     buffer: Vec<u8>,
-    /// Where in the buffer the message begins.
+    /// The offset of the message in the buffer.
     start: usize,
     used: usize,
-    /// How many of the used bytes were received in place and are still as they came off the wire.
+    /// How many of the last used bytes were received in place and are not yet unmasked and checked.
     raw: usize,
-    /// How much room is lent out now.
+    /// The size of the receive buffer that was handed out.
     offered: usize,
     control: Vec<u8>,
 }
@@ -28,12 +28,13 @@ impl Assembly {
         &self.buffer[self.start..self.end()]
     }
 
-    /// Where in the buffer the message ends.
+    /// The offset of the end of the message in the buffer.
     const fn end(&self) -> usize {
         self.start + self.used
     }
 
-    /// Takes memory from `pool`, where there is none yet: `arrived` bytes are the first.
+    /// Takes a buffer from `pool` if there is none yet. `arrived` is the number of bytes that are
+    /// about to be appended.
     pub(crate) fn provide(&mut self, pool: Option<&mut BufferPool>, arrived: usize) {
         if self.buffer.capacity() > 0 {
             return;
@@ -62,8 +63,8 @@ impl Assembly {
         self.used = size;
     }
 
-    /// The message as a `Vec` that only holds what is used, for a decoder to append to; `f` must
-    /// not shorten it. Not for a message to which anything was [appended](Self::append).
+    /// Passes the message to `f` as a `Vec` of exactly the used bytes, for a decoder to append to.
+    /// `f` must not shorten it. Must not be mixed with [`append`](Self::append) within a message.
     pub(crate) fn append_with<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         debug_assert!(self.start == 0, "the decoder would see what is before it");
         self.buffer.truncate(self.used);
@@ -72,16 +73,16 @@ impl Assembly {
         result
     }
 
-    /// Room for up to `most` bytes more of the message: all that is there already, or as much as
-    /// has arrived so far, so that memory is never taken on a peer's word alone. `last` says that
-    /// nothing comes after them.
+    /// Memory for up to `most` further bytes of the message: all that is allocated, or as much as
+    /// has arrived so far. A length that a peer only announces thus never allocates memory. `last`
+    /// means that the message ends with these bytes.
     pub(crate) fn receive_buffer(&mut self, most: usize, last: bool) -> &mut [u8] {
         let there = self.capacity() - self.used;
         let size = there.max(self.used).min(most);
         let used = self.used + size;
         if self.capacity() < used {
-            // Room for as much again as has arrived, which keeps the cost of growing linear; only the
-            // end of the message need not be exceeded.
+            // Doubling keeps the total cost of growing linear. The end of the message is not
+            // exceeded.
             self.grow(if last && size == most { used } else { used.max(2 * self.used) });
         }
         let end = self.start + used;
@@ -93,12 +94,12 @@ impl Assembly {
         &mut self.buffer[start..end]
     }
 
-    /// For a message of so many bytes there is memory.
+    /// The size of the largest message that fits without growing.
     fn capacity(&self) -> usize {
         self.buffer.capacity() - self.start
     }
 
-    /// Takes memory for a message of `size` bytes.
+    /// Makes the buffer large enough for a message of `size` bytes.
     #[cold]
     fn grow(&mut self, size: usize) {
         if size <= LARGE {
@@ -118,8 +119,8 @@ impl Assembly {
         debug_assert!(self.capacity() >= size, "it will move again");
     }
 
-    /// Says that the first `n` bytes of the [`room`](Self::room) lent were filled, as they came off
-    /// the wire, and ends the loan.
+    /// Reports that the first `n` bytes of the [receive buffer](Self::receive_buffer) were filled
+    /// with raw bytes.
     pub(crate) fn filled(&mut self, n: usize) {
         let n = n.min(mem::take(&mut self.offered));
         self.used += n;
@@ -130,7 +131,8 @@ impl Assembly {
         self.raw
     }
 
-    /// The bytes that are still as they came off the wire, which they are from now on no more.
+    /// Returns the raw bytes, for the caller to unmask and check; they count as processed from now
+    /// on.
     pub(crate) fn take_raw(&mut self) -> &mut [u8] {
         self.offered = 0;
         let raw = mem::take(&mut self.raw);
@@ -155,10 +157,10 @@ impl Assembly {
     }
 }
 
-/// Memory for gathering messages that arrive in parts, kept from one message to the next.
+/// Memory for messages that arrive in parts, reused from message to message.
 ///
-/// One pool serves all the connections of a thread: a message that arrives in parts takes memory,
-/// and the pool gets it back, with its capacity, when the message was read. See
+/// One pool serves all connections of a thread. A message that arrives in parts takes memory from
+/// the pool, and the pool gets the memory back once the message was read. See
 /// [`Input::with_pool`](crate::Input::with_pool).
 ///
 /// ```
@@ -168,8 +170,7 @@ impl Assembly {
 /// assert_eq!(pool.held(), 0); // nothing is allocated before it is needed
 /// ```
 pub struct BufferPool {
-    /// Without their buffers, which are kept apart: what has to be known of a message is the same
-    /// for a few bytes as for many.
+    /// Kept without their buffers, because a small and a large message need the same `Partial`.
     partials: FreeList<Box<Partial>>,
     small: FreeList<Vec<u8>>,
     large: FreeList<Vec<u8>>,
@@ -182,15 +183,16 @@ const LARGE: usize = 64 * 1024;
 
 const PAGE: usize = 4096;
 
-/// A large buffer has so many bytes beyond those of its message.
+/// A large buffer has this many bytes in addition to its message.
 const PADDING: usize = 256;
 
-/// Where in a buffer a message begins: in a large one not near the beginning of a page.
+/// The offset at which a message begins in its buffer. In a large buffer it is not near the
+/// beginning of a page.
 ///
-/// Allocators let large buffers begin at a page, or 16 bytes behind; and so do the kernel's, into which a
-/// message is copied behind a header of some bytes. Where such a copy goes to an address that is 1 to 15
-/// bytes further into its page than the one that it comes from, it takes some processors four times as
-/// long (`rep movsb` on AMD's Zen 4).
+/// Allocators place large buffers at the beginning of a page, or 16 bytes after it, and so does the
+/// kernel with its own, into which a message is copied after a header of a few bytes. Some
+/// processors (AMD Zen 4) need four times as long for a copy (`rep movsb`) whose destination is 1
+/// to 15 bytes further into its page than its source.
 fn start_offset(buffer: &Vec<u8>) -> usize {
     match buffer.capacity() {
         ..=LARGE => 0,
@@ -198,13 +200,13 @@ fn start_offset(buffer: &Vec<u8>) -> usize {
     }
 }
 
-/// The same for one at this address.
+/// The same for a large buffer at `address`.
 const fn start_offset_at(address: usize) -> usize {
     PADDING.saturating_sub(address % PAGE)
 }
 
-/// A large buffer is lent only where this part of it has arrived already: a peer that begins messages
-/// and never ends them must not keep what others have filled.
+/// A large buffer is handed out only if at least 1/32 of its size has already arrived. A peer that
+/// begins messages and never ends them thus cannot occupy the large buffers.
 const ARRIVED_FRACTION: usize = 32;
 
 impl BufferPool {
@@ -220,20 +222,20 @@ impl BufferPool {
         }
     }
 
-    /// Bytes that are kept now.
+    /// The number of bytes that the pool keeps now.
     #[must_use]
     pub const fn held(&self) -> usize {
         self.held
     }
 
-    /// A box for a message, or a frame, that does not arrive whole.
+    /// State for a message or frame that arrives in parts.
     pub(crate) fn get(&mut self) -> Box<Partial> {
         let Some(partial) = self.partials.pop() else { return Box::default() };
         self.held -= heap_size(&partial);
         partial
     }
 
-    /// A buffer for a message of which `arrived` bytes are here.
+    /// A buffer for a message of which `arrived` bytes have arrived.
     fn get_buffer(&mut self, arrived: usize) -> Vec<u8> {
         let fits =
             |buffer: &mut Vec<u8>| buffer.capacity() <= arrived.saturating_mul(ARRIVED_FRACTION);
@@ -260,11 +262,11 @@ impl BufferPool {
         }
     }
 
-    /// Lets go of what was not needed since this was called last.
+    /// Frees the memory that was not used since the last call.
     ///
-    /// As many buffers stay as were lent since then at the same time, at most. So a pool that is trimmed once a
-    /// second follows what its connections need: what they need again and again is not let go of, and what
-    /// only a burst has needed is kept for one second to two.
+    /// The pool keeps at most as many buffers as were in use at the same time since the last call.
+    /// A pool that is trimmed once a second follows the needs of its connections: buffers in
+    /// regular use stay, and buffers from a burst are freed after one to two seconds.
     ///
     /// ```
     /// # use anyloop_proto::BufferPool;
@@ -280,10 +282,11 @@ impl BufferPool {
     }
 }
 
-/// What is free, the last to come uppermost. What lies below is not touched while there is enough.
+/// A stack of free items. The most recently freed item is used first, so the bottom of the stack
+/// stays unused as long as there are enough items.
 struct FreeList<T> {
     items: Vec<T>,
-    /// So many, the lowest, were not touched since the pile was trimmed.
+    /// How many items, from the bottom, were not used since the last trim.
     unused: usize,
 }
 
@@ -307,7 +310,7 @@ impl<T> FreeList<T> {
         item
     }
 
-    /// Lets go of what was not touched, and returns how much that is.
+    /// Frees the unused items, and returns their total size.
     fn trim(&mut self, heap_size: impl Fn(&T) -> usize) -> usize {
         let freed = self.items.drain(..self.unused).map(|item| heap_size(&item)).sum();
         self.unused = self.items.len();
@@ -316,8 +319,8 @@ impl<T> FreeList<T> {
     }
 }
 
-/// Bytes of heap that an empty one holds: a buffer for its control frame stays with it.
-#[expect(clippy::borrowed_box, reason = "as they lie in their pile")]
+/// Bytes of heap that an empty `Partial` holds, including its buffer for control frames.
+#[expect(clippy::borrowed_box, reason = "the type of the items of the free list")]
 fn heap_size(partial: &Box<Partial>) -> usize {
     size_of::<Partial>() + partial.assembly.control.capacity()
 }

@@ -9,11 +9,10 @@ use crate::frame::MAX_CONTROL_PAYLOAD;
 /// The longest reason that fits a Close frame, in bytes of UTF-8.
 pub const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
-/// A code that may stand in a Close frame: 1000 to 1003, 1007 to 1014, 3000 to 4999.
+/// A code that a Close frame may carry: 1000 to 1003, 1007 to 1014, 3000 to 4999.
 ///
-/// 1005, 1006 and 1015 exist only to be reported, never to be sent (RFC 6455 §7.4.1); this
-/// library reports those conditions in words of their own, as `None` and as a
-/// [`Failure`](crate::Failure).
+/// The codes 1005, 1006 and 1015 are never sent (RFC 6455 §7.4.1). This library reports those
+/// conditions as `None` and as a [`Failure`](crate::Failure).
 ///
 /// ```
 /// use anyloop_proto::CloseCode;
@@ -26,21 +25,21 @@ pub const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// 1000: the purpose of the connection is fulfilled.
+    /// 1000: the connection has fulfilled its purpose.
     pub const NORMAL: Self = Self(1000);
     /// 1001: a server goes down or a browser leaves the page.
     pub const GOING_AWAY: Self = Self(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// 1003: a kind of data that this endpoint cannot accept.
+    /// 1003: this endpoint cannot accept the kind of data.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
-    /// 1007: data not consistent with its kind, such as text that is not UTF-8.
+    /// 1007: the data is not consistent with its kind, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
     /// 1008: a message that breaks this endpoint's policy.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message too big to process.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// 1010: a client misses an extension that it needs.
+    /// 1010: the server did not agree to an extension that the client needs.
     pub const MANDATORY_EXTENSION: Self = Self(1010);
     /// 1011: an unexpected condition at this endpoint.
     pub const INTERNAL_ERROR: Self = Self(1011);
@@ -51,7 +50,7 @@ impl CloseCode {
     /// 1014: a gateway got an invalid response (IANA registry).
     pub const BAD_GATEWAY: Self = Self(1014);
 
-    /// The code, if a Close frame may carry it.
+    /// The code; `None` if a Close frame must not carry it.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         match code {
@@ -79,7 +78,7 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// What a Close frame says: a code, or nothing, and a reason that is empty without a code.
+/// The content of a Close frame: a code and a reason. Without a code the reason is empty.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -99,7 +98,7 @@ impl fmt::Display for CloseCode {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseFrame<R = String> {
-    /// The code; `None` when the frame was empty (reported as 1005 elsewhere).
+    /// The code; `None` if the frame was empty (code 1005 in other libraries).
     pub code: Option<CloseCode>,
     /// The reason, for people who read logs.
     pub reason: R,
@@ -122,7 +121,7 @@ impl<'p> CloseFrame<&'p str> {
         }
     }
 
-    /// The same with a reason of its own.
+    /// A copy that owns its reason.
     #[must_use]
     pub fn to_owned(&self) -> CloseFrame {
         CloseFrame { code: self.code, reason: self.reason.into() }

@@ -1,7 +1,7 @@
-//! A hint for branches that are seldom taken.
+//! A hint for unlikely branches.
 
-/// Tells the compiler that the branch with this call is unlikely, as `core::hint::cold_path` does, which
-/// needs a newer compiler than this crate.
+/// Tells the compiler that the branch with this call is unlikely. `core::hint::cold_path` needs a
+/// newer compiler than the minimum that this crate supports.
 #[cold]
 #[inline(never)]
 pub(crate) const fn cold_path() {}

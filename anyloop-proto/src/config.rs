@@ -1,4 +1,4 @@
-//! What a connection is set to do.
+//! The settings of a connection.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::random::Random;
 
-/// Which end of a connection this is.
+/// The role of an endpoint.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -25,7 +25,7 @@ use crate::random::Random;
 pub enum Role {
     /// Connects, and masks what it sends (RFC 6455 §5.1).
     Client,
-    /// Is connected to, and closes the byte stream first (RFC 6455 §7.1.1).
+    /// Accepts connections, and closes the byte stream first (RFC 6455 §7.1.1).
     Server,
 }
 
@@ -58,32 +58,31 @@ pub enum Role {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// The largest message that is received, in bytes of payload; one of exactly this size passes.
-    /// With an extension it holds for the message as decoded. Beyond it the connection fails with
-    /// 1009 as soon as a header announces it.
+    /// The largest message that is accepted, in bytes of payload, inclusive. With an extension, it
+    /// applies to the decoded message. A header that announces more fails the connection with 1009.
     pub max_message_size: u64,
-    /// Messages are lent in [`Chunk`](crate::Chunk)s as they arrive, also inside a frame, and
-    /// never gathered.
+    /// If `true`, messages are returned in [`Chunk`](crate::Chunk)s as they arrive, even inside a
+    /// frame, and are never gathered.
     pub streaming: bool,
-    /// Pings are answered before they are reported. If `false`, the application answers with
-    /// [`Sender::pong`](crate::Sender::pong), or not.
+    /// If `true`, pings are answered before they are reported. If `false`, the application answers
+    /// with [`Sender::pong`](crate::Sender::pong).
     pub auto_pong: bool,
-    /// A ping is sent when nothing was received for this long; less than 1 ms counts as 1 ms.
+    /// Time without received frames after which a ping is sent; less than 1 ms counts as 1 ms.
     pub ping_interval: Option<Duration>,
-    /// How long the peer may take to answer such a ping with a pong of the same payload. Data that
-    /// arrives meanwhile cannot be overtaken by the pong: the time counts from the last of it. With
-    /// `None`, pings go out and nobody waits for the answers.
+    /// Time in which the peer must answer a keep-alive ping with a pong of the same payload. Data
+    /// that arrives meanwhile restarts it, because a pong cannot overtake data. With `None`, pings
+    /// are sent and their answers are not awaited.
     pub pong_timeout: Option<Duration>,
-    /// The connection is closed with 1001 when no frame was received for this long. Our own pings,
-    /// and the pongs that answer them, do not postpone it.
+    /// Time without received frames after which the connection is closed with 1001. Keep-alive
+    /// pings and the pongs that answer them do not postpone it.
     pub idle_timeout: Option<Duration>,
-    /// The connection is closed with 1001 when no data was received for this long: neither do the
-    /// peer's control frames postpone it.
+    /// Time without received data frames after which the connection is closed with 1001. Control
+    /// frames do not postpone it.
     pub data_idle_timeout: Option<Duration>,
-    /// How long the closing handshake, and after it the end of the byte stream, may take in all,
-    /// counted from our Close frame. What the peer sends meanwhile does not prolong it.
+    /// Total time for the closing handshake and the end of the byte stream, counted from our Close
+    /// frame. Input does not prolong it.
     pub close_timeout: Option<Duration>,
-    /// Where masking keys come from.
+    /// The source of masking keys.
     pub random: Arc<dyn Random>,
 }
 

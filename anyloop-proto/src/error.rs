@@ -1,13 +1,13 @@
-//! What can go wrong, in types: who, what, and in which state.
+//! Errors: the cause, the party, and the state.
 
 use core::fmt;
 
 use crate::close::CloseCode;
 
-/// Why a connection failed. Thirty-two bytes, `Copy`.
+/// Why a connection failed. `Copy`, 32 bytes.
 ///
-/// After a failure nothing but the Close frame that the machine has already appended goes out; see
-/// [`Connection::shutdown`](crate::Connection::shutdown) for what becomes of the transport.
+/// After a failure nothing is sent but the Close frame that has already been appended;
+/// [`Connection::shutdown`](crate::Connection::shutdown) says what to do with the byte stream.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -40,31 +40,31 @@ impl Failure {
         Self { cause, state, messages }
     }
 
-    /// What happened.
+    /// The cause.
     #[must_use]
     pub const fn cause(&self) -> Cause {
         self.cause
     }
 
-    /// Whose doing it was.
+    /// The party that caused it.
     #[must_use]
     pub const fn party(&self) -> Party {
         self.cause.party()
     }
 
-    /// The state in which it happened.
+    /// The state of the connection when it failed.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// How many messages had been received whole before it happened.
+    /// The number of whole messages received before the failure.
     #[must_use]
     pub const fn messages_before(&self) -> u64 {
         self.messages
     }
 
-    /// The code that a Close frame gives for this, if one does.
+    /// The code of the Close frame for this failure; `None` if no Close frame is sent.
     #[must_use]
     pub const fn close_code(&self) -> Option<CloseCode> {
         self.cause.close_code()
@@ -84,7 +84,7 @@ impl fmt::Display for Failure {
 
 impl core::error::Error for Failure {}
 
-/// Whose doing an ending was.
+/// The party that caused an ending.
 ///
 /// ```
 /// use anyloop_proto::{Cause, Party, TransportError};
@@ -100,7 +100,7 @@ pub enum Party {
     Local,
     /// The other side, by what it sent or by ending the stream.
     Peer,
-    /// Time ran out.
+    /// A deadline that passed.
     Timer,
     /// The byte stream between the two.
     Transport,
@@ -117,7 +117,7 @@ impl fmt::Display for Party {
     }
 }
 
-/// How far a connection has come.
+/// The state of a connection.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -141,13 +141,13 @@ impl fmt::Display for Party {
 pub enum State {
     /// The opening handshake is under way (RFC 6455 §4).
     Connecting,
-    /// Messages flow both ways.
+    /// Messages can be sent and received.
     Open,
     /// We sent a Close and wait for the peer's; messages may still arrive (RFC 6455 §7.1.2).
     CloseSent,
-    /// Both Close frames were exchanged; only the byte stream is still to be ended.
+    /// Both Close frames were exchanged; the byte stream has not ended yet.
     Closed,
-    /// The connection was failed (RFC 6455 §7.1.7); what arrives is ignored.
+    /// The connection has failed (RFC 6455 §7.1.7); input is ignored.
     Failed,
     /// The byte stream has ended.
     Ended,
@@ -166,7 +166,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What made a connection fail.
+/// The cause of a failure.
 ///
 /// ```
 /// use anyloop_proto::{Cause, CloseCode};
@@ -180,7 +180,7 @@ impl fmt::Display for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The application failed: a handler panicked, say.
+    /// The application failed; for example, a handler panicked.
     Application,
     /// A Close frame with a code that must not be sent (RFC 6455 §7.4).
     CloseCode(u16),
@@ -208,8 +208,8 @@ pub enum Cause {
     IdleTimeout,
     /// Text that is not UTF-8 (RFC 6455 §8.1).
     InvalidUtf8 {
-        /// Where in the message the byte stands that cannot be right; the length of the message if
-        /// it ended inside a character.
+        /// The offset of the first invalid byte in the message; the length of the message if it
+        /// ended inside a character.
         at: u64,
     },
     /// A length with its highest bit set (RFC 6455 §5.2), or one that this machine cannot address.
@@ -227,16 +227,16 @@ pub enum Cause {
     NothingToContinue,
     /// The opening handshake did not end in time.
     OpenTimeout,
-    /// The byte stream ended before what was appended to the output was written, our Close included:
-    /// the peer did not read it in time, or the stream failed.
+    /// The byte stream ended before all output, including our Close, was written: the peer did not
+    /// read it in time, or the stream failed.
     OutputLost,
     /// The peer did not answer a keep-alive ping in time.
     PongTimeout,
-    /// Reserved bits that no extension has claimed (RFC 6455 §5.2); as in the frame's first byte.
+    /// Reserved bits that no extension uses (RFC 6455 §5.2), as in the first byte of the frame.
     ReservedBits(u8),
     /// A reserved opcode (RFC 6455 §5.2).
     ReservedOpcode(u8),
-    /// A message in more fragments than its size limit can explain.
+    /// A message has more fragments than its size limit allows.
     TooManyFragments,
     /// The transport failed.
     Transport(TransportError),
@@ -247,7 +247,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whose doing it was.
+    /// The party that caused it.
     #[must_use]
     pub const fn party(self) -> Party {
         match self {
@@ -264,7 +264,7 @@ impl Cause {
         }
     }
 
-    /// The code that a Close frame gives for this; `None` where no Close frame is sent.
+    /// The code of the Close frame for this cause; `None` if no Close frame is sent.
     #[must_use]
     pub const fn close_code(self) -> Option<CloseCode> {
         Some(match self {
@@ -284,7 +284,7 @@ impl Cause {
         })
     }
 
-    /// The same in a few words, which the Close frame carries as its reason.
+    /// A short description, which the Close frame carries as its reason.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -335,7 +335,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Why an extension refused what it was given.
+/// Why an extension failed to decode a message.
 ///
 /// The example of [`Decoder`](crate::extension::Decoder) returns one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -392,17 +392,17 @@ impl core::error::Error for ExtensionError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// The peer could not be found: its name could not be looked up.
+    /// The host name could not be resolved.
     NotFound,
     /// Anything else.
     Other,
-    /// Nobody listens there.
+    /// The peer refused the connection: nothing listens there.
     Refused,
     /// The peer, or something on the way to it, reset the stream.
     Reset,
     /// The transport gave up waiting for the peer.
     TimedOut,
-    /// There is no way to the peer.
+    /// There is no route to the peer.
     Unreachable,
 }
 
@@ -436,7 +436,7 @@ impl From<&std::io::Error> for TransportError {
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
                 Self::Reset
             }
-            // What a socket with a timeout of its own says differs from system to system.
+            // A socket with its own timeout reports one or the other, depending on the system.
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut,
             ErrorKind::ConnectionRefused => Self::Refused,
             ErrorKind::HostUnreachable
@@ -468,21 +468,21 @@ impl From<&std::io::Error> for TransportError {
 pub enum HandshakeError {
     /// The application gave up before the handshake was done.
     Abandoned,
-    /// The accept key of the response does not fit the key sent.
+    /// Sec-WebSocket-Accept in the response does not match the key.
     AcceptMismatch,
     /// The body of a request is larger than the limit.
     BodyTooBig,
-    /// A field that must stand once stands more than once.
+    /// A field that may appear once appears more than once.
     Duplicate(Field),
     /// The head of a request or response is larger than the limit.
     HeadTooBig,
-    /// A version of HTTP other than 1.1, or 1.0 where that will do.
+    /// An HTTP version other than 1.1, or other than 1.0 and 1.1 for plain requests.
     HttpVersion,
-    /// A field has a value that it must not have.
+    /// A field has an invalid value.
     Invalid(Field),
     /// The head is not HTTP.
     Malformed,
-    /// The body does not keep to its transfer coding (RFC 9112 §7.1).
+    /// The body violates its transfer coding (RFC 9112 §7.1).
     MalformedBody,
     /// A WebSocket request with a method other than GET (RFC 6455 §4.1).
     Method,
@@ -490,19 +490,20 @@ pub enum HandshakeError {
     Missing(Field),
     /// The target is a `wss` URI, and the byte stream is not secure.
     NotSecure,
-    /// The origin is not on the list (RFC 6455 §10.2).
+    /// The `OriginPolicy` does not allow the origin (RFC 6455
+    /// §10.2).
     OriginRefused,
     /// The server answered with a status other than 101; the response can be read.
     Rejected(u16),
-    /// The request target is not one that goes with the method (RFC 9112 §3.2).
+    /// The form of the request target does not fit the method (RFC 9112 §3.2).
     Target,
     /// The request line is larger than the limit.
     TargetTooLong,
     /// More header fields than the limit.
     TooManyFields,
-    /// More interim responses (1xx) than any honest server sends.
+    /// More than 16 interim responses (1xx).
     TooManyInterim,
-    /// This side turned the request down.
+    /// The application refused the request with this status.
     TurnedDown(u16),
     /// A feature of HTTP that is not supported, such as an unknown transfer coding.
     Unsupported(Field),
@@ -607,7 +608,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// Why something was not sent. Nothing was appended to the output.
+/// Why nothing was sent. Nothing was appended to the output.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -627,15 +628,16 @@ impl fmt::Display for Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// A control frame of this many bytes; 125 is the most (RFC 6455 §5.5).
+    /// A control frame of this many bytes; the limit is 125 (RFC 6455 §5.5).
     ControlTooLong(usize),
     /// The message that was begun in pieces must be finished first (RFC 6455 §5.4).
     MessageUnfinished,
-    /// A piece was sent and no message is begun.
+    /// A piece was sent without a message begun.
     NoMessageBegun,
-    /// The connection is not open any more: a Close frame was sent (RFC 6455 §5.5.1).
+    /// The connection is not open: a Close frame was sent (RFC 6455 §5.5.1), or it is in this state
+    /// for another reason.
     NotOpen(State),
-    /// A close reason of this many bytes; 123 is the most (RFC 6455 §5.5).
+    /// A close reason of this many bytes; the limit is 123 (RFC 6455 §5.5).
     ReasonTooLong(usize),
 }
 

@@ -1,7 +1,7 @@
-//! The place of extensions (RFC 6455 §9): what one does to messages.
+//! Extensions (RFC 6455 §9): codecs for messages.
 //!
-//! An extension is a [`Decoder`] for what is received and an [`Encoder`] for what is sent. How the
-//! two sides agree on it belongs to the opening handshake.
+//! An extension is a [`Decoder`] for received messages and an [`Encoder`] for sent ones. Both sides
+//! agree on it in the opening handshake.
 
 use alloc::vec::Vec;
 
@@ -9,9 +9,9 @@ use crate::error::ExtensionError;
 use crate::frame::Rsv;
 use crate::message::Kind;
 
-/// Restores received messages.
+/// Decodes received messages.
 ///
-/// Only messages whose first frame has one of the claimed bits set come here; others pass by.
+/// It receives only messages whose first frame has one of its claimed bits set.
 ///
 /// An extension that negates every byte, in both directions:
 ///
@@ -44,7 +44,7 @@ use crate::message::Kind;
 ///
 /// impl Encoder for Negated {
 ///     fn begin(&mut self, kind: Kind, _: Option<usize>) -> Option<Rsv> {
-///         (kind == Kind::Binary).then_some(Rsv::RSV2) // texts go as they are
+///         (kind == Kind::Binary).then_some(Rsv::RSV2) // texts are not encoded
 ///     }
 ///
 ///     fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>) {
@@ -71,16 +71,16 @@ pub trait Decoder: Send {
     /// The reserved bits that this extension sets on the first frame of a message.
     fn claims(&self) -> Rsv;
 
-    /// Decodes the next part of a message and appends the outcome to `message`, which must not grow
-    /// beyond `limit` bytes: [`ExtensionError::TooBig`] says that it would, and must be found before
-    /// memory is taken.
+    /// Decodes the next part of a message and appends the result to `message`, which must not
+    /// exceed `limit` bytes. If it would, this returns [`ExtensionError::TooBig`] before it
+    /// allocates memory.
     ///
-    /// Parts are cut anywhere, also inside a frame. What could be decoded before an error is appended
-    /// all the same.
+    /// Part boundaries are arbitrary and may lie inside a frame. Bytes decoded before an error are
+    /// appended.
     ///
     /// # Errors
     ///
-    /// Any error fails the connection with the code that the error names.
+    /// Any error fails the connection with the code of the error.
     fn decode(
         &mut self,
         part: Part<'_>,
@@ -93,17 +93,17 @@ pub trait Decoder: Send {
 ///
 /// The example of [`Decoder`] implements both.
 pub trait Encoder: Send {
-    /// Asked at the start of each message: the reserved bits to set, or `None` to send this message
-    /// as it is. `len` is its size in bytes, where known.
+    /// Called at the start of each message. Returns the reserved bits to set, or `None` to send the
+    /// message unencoded. `len` is the size of the message in bytes, if known.
     fn begin(&mut self, kind: Kind, len: Option<usize>) -> Option<Rsv>;
 
-    /// Encodes the next part of the message, and appends the outcome to `out`.
+    /// Encodes the next part of the message and appends the result to `out`.
     fn encode(&mut self, payload: &[u8], last: bool, out: &mut Vec<u8>);
 }
 
-/// A part of a message on its way to a [`Decoder`].
+/// A part of a message for a [`Decoder`].
 ///
-/// The example of [`Decoder`] takes them.
+/// The example of [`Decoder`] uses it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Part<'p> {

@@ -1,12 +1,12 @@
-//! The caller's bytes on their way into the state machine.
+//! The input of the state machine.
 
 use crate::assembly::BufferPool;
 
-/// Received bytes, in the caller's own buffer.
+/// Received bytes in the caller's buffer.
 ///
-/// The machine unmasks payloads in place and lends them out from where they lie, so a message that
-/// arrives whole is never copied. What it has taken is gone from [`rest`](Self::rest); what it
-/// leaves (after a Close, or when the caller stops asking) is the caller's to keep.
+/// Payloads are unmasked and returned in place, so a message that arrives whole is never copied.
+/// Taken bytes disappear from [`rest`](Self::rest). The caller keeps the bytes that are not taken:
+/// those after a Close, or those left when the caller stops.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -30,15 +30,15 @@ pub struct Input<'b> {
 }
 
 impl<'b> Input<'b> {
-    /// Input over `bytes`. Messages that arrive in parts are gathered in fresh memory.
+    /// Input over `bytes`. Messages that arrive in parts are gathered in newly allocated memory.
     #[inline]
     #[must_use]
     pub fn new(bytes: &'b mut [u8]) -> Self {
         Self { rest: bytes, pool: None }
     }
 
-    /// Input over `bytes`. Messages that arrive in parts are gathered in memory from `pool`, and
-    /// return it when they were read: in the steady state nothing is allocated.
+    /// Input over `bytes`. Messages that arrive in parts are gathered in memory from `pool`, which
+    /// gets it back once they were read. In the steady state nothing is allocated.
     #[inline]
     #[must_use]
     pub fn with_pool(bytes: &'b mut [u8], pool: &'b mut BufferPool) -> Self {
@@ -66,7 +66,7 @@ impl<'b> Input<'b> {
         self.rest.is_empty()
     }
 
-    /// Takes all that is left, without reading it.
+    /// Takes and discards the remaining bytes.
     pub fn discard(&mut self) {
         let _ = self.take(self.len());
     }
@@ -80,7 +80,7 @@ impl<'b> Input<'b> {
         taken
     }
 
-    /// Takes the next `n` bytes, if there are so many.
+    /// Takes the next `n` bytes; `None` if there are fewer.
     #[inline]
     pub(crate) fn take_whole(&mut self, n: usize) -> Option<&'b mut [u8]> {
         if n > self.rest.len() {

@@ -1,4 +1,4 @@
-//! A WebSocket state machine that knows nothing of sockets, clocks or threads.
+//! A WebSocket state machine without sockets, clocks and threads (sans-io).
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Messages and events, as the state machine lends them.
+//! Messages and events that borrow their payload.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -9,8 +9,8 @@ use core::time::Duration;
 use crate::close::CloseFrame;
 use crate::frame::{FrameHeader, Opcode};
 
-/// What a connection has to tell. Events borrow the caller's input, or memory of the connection,
-/// until the next call.
+/// An event of a connection. It borrows the caller's input, or memory of the connection, until the
+/// next call.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -47,9 +47,9 @@ pub enum Event<'e> {
     Ping(&'e [u8]),
     /// A pong.
     Pong {
-        /// What the peer put into it.
+        /// The payload.
         payload: &'e [u8],
-        /// For the answer to a keep-alive ping: the time since that ping.
+        /// The time since the ping, if this answers a keep-alive ping.
         round_trip: Option<Duration>,
     },
 }
@@ -84,7 +84,7 @@ impl<'e> Message<'e> {
         }
     }
 
-    /// Text or binary.
+    /// Whether the message is text or binary.
     #[inline]
     #[must_use]
     pub const fn kind(self) -> Kind {
@@ -125,12 +125,12 @@ impl<'e> From<Text<'e>> for Message<'e> {
     }
 }
 
-/// The text of a message, known to be UTF-8.
+/// The text of a message: valid UTF-8.
 ///
-/// Its bytes were checked while they arrived. Where the message came in one piece that check made
-/// a `str`, and [`as_str`](Self::as_str) costs nothing; where it was gathered from parts, each
-/// `as_str` checks it once more as a whole, at 10 GB/s or more. An application that only passes the
-/// message on uses [`as_bytes`](Self::as_bytes).
+/// The bytes were checked as they arrived. If the message arrived in one piece,
+/// [`as_str`](Self::as_str) is free; if it was gathered from parts, each call of `as_str` checks
+/// the whole text again, at 10 GB/s or more. An application that only forwards the message uses
+/// [`as_bytes`](Self::as_bytes).
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -154,7 +154,7 @@ pub struct Text<'e>(Repr<'e>);
 #[derive(Clone, Copy)]
 enum Repr<'e> {
     Str(&'e str),
-    /// Bytes that the streaming check has passed.
+    /// Bytes that the streaming check has validated.
     Checked(&'e [u8]),
 }
 
@@ -168,7 +168,7 @@ impl<'e> Text<'e> {
     pub fn as_str(self) -> &'e str {
         match self.0 {
             Repr::Str(text) => text,
-            // The streaming check has passed all of it, so the second check does as well.
+            // Cannot fail: the streaming check has validated all of it.
             Repr::Checked(bytes) => simdutf8::basic::from_utf8(bytes).unwrap_or_default(),
         }
     }
@@ -205,9 +205,9 @@ impl PartialEq for Text<'_> {
 
 impl Eq for Text<'_> {}
 
-/// The two kinds of message.
+/// The kind of a message.
 ///
-/// The examples of [`Message`] and [`Chunk`] tell the two apart.
+/// The examples of [`Message`] and [`Chunk`] use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "RFC 6455 knows two kinds of message")]
 pub enum Kind {
@@ -229,8 +229,8 @@ impl Kind {
 
 /// A part of a message, as it arrived.
 ///
-/// The chunks of one message are lent in order, and no chunk of another between them. How a message
-/// is cut depends on how its bytes arrive; a chunk may be empty only if it is the last.
+/// The chunks of a message come in order, and no chunk of another message comes between them. Chunk
+/// boundaries depend on how the bytes arrive. Only the last chunk may be empty.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -258,10 +258,10 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Chunk<'e> {
-    /// Text or binary.
+    /// Whether the message is text or binary.
     pub kind: Kind,
-    /// The bytes. A chunk of text may end inside a character; everything up to its end can still
-    /// become UTF-8.
+    /// The bytes. A chunk of text may end inside a character; all bytes up to there are valid so
+    /// far.
     pub payload: &'e [u8],
     /// Whether the message begins with this chunk.
     pub first: bool,
@@ -269,11 +269,11 @@ pub struct Chunk<'e> {
     pub last: bool,
 }
 
-/// A message encoded once, to be sent to many connections.
+/// A message that is encoded once and sent to many connections.
 ///
-/// Cheap to clone. A server's connections send the same bytes, by reference where the output
-/// [can](crate::Output::write_shared); a client masks each copy anew (RFC 6455 §5.3), and a
-/// connection with an encoder encodes it for itself.
+/// Cloning is cheap. Server connections send the same bytes, by reference if the output [supports
+/// it](crate::Output::write_shared). A client masks each copy anew (RFC 6455 §5.3), and a
+/// connection with an encoder encodes its own copy.
 ///
 /// ```
 /// # use anyloop_proto::*;

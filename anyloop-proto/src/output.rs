@@ -1,20 +1,21 @@
-//! The way out of the state machine.
+//! The output of the state machine.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// From this payload size on, in bytes, a frame is offered to [`Output::write_vectored`] first.
+/// Frames with at least this many bytes of payload are offered to [`Output::write_vectored`] first.
 pub const LARGE_PAYLOAD: usize = 16 * 1024;
 
-/// Where frames go: a buffer, and for large payloads a shorter way if there is one.
+/// The destination of frames: a buffer, and optional ways to take a large or shared payload without
+/// a copy.
 ///
-/// Each call into the state machine names its output, so a transport may gather what all calls of
-/// one batch produce and send it in one write. A `Vec<u8>` is an output.
+/// Each call of the state machine takes its output as an argument, so a transport can collect the
+/// output of a batch of calls and send it in one write. A `Vec<u8>` is an output.
 ///
-/// The order of frames is the order of the calls. An output that takes a frame by one of the shorter
-/// ways sees to it that what is in the buffer goes first.
+/// Frames are ordered by call. An output that takes a frame by `write_vectored` or `write_shared`
+/// must send the content of its buffer before that frame.
 ///
-/// An output that keeps large payloads apart, and can be blocked:
+/// An output that keeps large payloads separately and can be blocked:
 ///
 /// ```
 /// use anyloop_proto::{Config, Connection, Input, Instant, Output, Role};
@@ -60,27 +61,28 @@ pub const LARGE_PAYLOAD: usize = 16 * 1024;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Output {
-    /// The buffer that frames are appended to. Nothing before its end is touched.
+    /// The buffer that frames are appended to. Its existing content is not changed.
     fn buffer(&mut self) -> &mut Vec<u8>;
 
-    /// Offers one whole frame as header and payload, where the payload has at least
-    /// [`LARGE_PAYLOAD`] bytes and goes out as it is. Returns whether the output took both, by
-    /// writing them or by keeping what could not be written. By default it does not.
+    /// Offers a whole frame as header and payload. The payload has at least [`LARGE_PAYLOAD`] bytes
+    /// and is neither masked nor encoded. Returns whether the output took both, by writing them or
+    /// by keeping what it could not write. The default returns `false`.
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
         let _ = (header, payload);
         false
     }
 
-    /// Offers one whole frame that other connections send too. Returns whether the output took it,
-    /// by keeping a reference. By default it does not.
+    /// Offers a whole frame that other connections send as well. Returns whether the output took
+    /// it, by keeping a reference. The default returns `false`.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let _ = frame;
         false
     }
 
-    /// Whether what was written earlier still waits for the peer to read. Pongs and keep-alive
-    /// pings are then held back, the newest of each, until
-    /// [`Connection::handle_writable`](crate::Connection::handle_writable). By default it does not.
+    /// Whether earlier output still waits for the peer to read. If so, the newest pong and the
+    /// newest keep-alive ping are held back until
+    /// [`Connection::handle_writable`](crate::Connection::handle_writable). The default returns
+    /// `false`.
     fn is_blocked(&self) -> bool {
         false
     }

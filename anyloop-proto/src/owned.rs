@@ -1,7 +1,7 @@
-//! The whole machine behind a few calls, for tests, foreign languages and WebAssembly.
+//! A simple interface to the state machine, for tests, foreign languages and WebAssembly.
 //!
-//! A [`WebSocket`] owns its buffers and hands out events that own their bytes: simpler to hold than
-//! [`Connection`], at the price of a copy each way.
+//! A [`WebSocket`] owns its buffers, and its events own their bytes. It is easier to hold than a
+//! [`Connection`], at the cost of a copy in each direction.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -22,12 +22,12 @@ use crate::message::{self, Kind, Message};
 use crate::output::Output;
 use crate::time::Instant;
 
-/// One end of a WebSocket, from the first byte of its handshake to the last.
+/// One end of a WebSocket, from the first byte of its handshake to the end of its byte stream.
 ///
-/// Put in what happens ([`receive`](Self::receive), [`receive_eof`](Self::receive_eof),
-/// [`handle_timeout`](Self::handle_timeout), or a call of the application's), then take out what came
-/// of it: [`poll_event`](Self::poll_event) and [`poll_output`](Self::poll_output) until both return
-/// `None`, then do what [`shutdown`](Self::shutdown) says, and wait at most until
+/// After an input ([`receive`](Self::receive), [`receive_eof`](Self::receive_eof),
+/// [`handle_timeout`](Self::handle_timeout), or a call of the application), drain
+/// [`poll_event`](Self::poll_event) and [`poll_output`](Self::poll_output) until both return
+/// `None`. Then do what [`shutdown`](Self::shutdown) says, and wait at most until
 /// [`poll_timeout`](Self::poll_timeout).
 ///
 /// ```
@@ -55,13 +55,13 @@ use crate::time::Instant;
 /// ```
 pub struct WebSocket {
     phase: Phase,
-    /// Bytes that the machine has not taken yet.
+    /// Received bytes that are not processed yet.
     input: Vec<u8>,
     output: OutputBuffer,
     events: VecDeque<Event>,
 }
 
-/// The output, which knows whether what was taken from it earlier still waits for the peer.
+/// The output, and whether earlier output still waits for the peer.
 #[derive(Debug, Default)]
 struct OutputBuffer {
     bytes: Vec<u8>,
@@ -84,7 +84,7 @@ enum Phase {
     Open(Box<Connection>),
 }
 
-/// What a [`WebSocket`] has to tell.
+/// An event of a [`WebSocket`].
 ///
 /// The example of [`WebSocket`] shows some of them.
 #[derive(Clone, Debug)]
@@ -97,31 +97,31 @@ pub enum Event {
     Chunk { kind: Kind, payload: Vec<u8>, first: bool, last: bool },
     /// The peer's Close frame. It has been answered; nothing more will be received.
     Close(CloseFrame),
-    /// It has failed, as said. There is no other event after this.
+    /// The handshake or the connection failed. No other event follows.
     Failed(Failure),
-    /// A client asks for something else than a WebSocket: [`WebSocket::respond`] to the
+    /// A client sent a plain HTTP request. [`WebSocket::respond`] answers the
     /// [`WebSocket::request`].
     Http,
     /// The opening handshake is done.
     Open {
-        /// The subprotocol agreed on.
+        /// The negotiated subprotocol.
         subprotocol: Option<String>,
-        /// The extension agreed on, with its parameters.
+        /// The negotiated extension, with its parameters.
         extension: Option<String>,
     },
     /// A ping.
     Ping(Vec<u8>),
     /// A pong.
     Pong {
-        /// What the peer put into it.
+        /// The payload.
         payload: Vec<u8>,
-        /// For the answer to a keep-alive ping: the time since that ping.
+        /// The time since the ping, if this answers a keep-alive ping.
         round_trip: Option<Duration>,
     },
     /// A text message.
     Text(String),
-    /// A client asks for a WebSocket: [`WebSocket::accept`] or [`WebSocket::respond`] to the
-    /// [`WebSocket::request`]. Until then no [input is wanted](WebSocket::wants_input).
+    /// A client sent a WebSocket request. [`WebSocket::accept`] or [`WebSocket::respond`] answers
+    /// the [`WebSocket::request`]. Until then no [input is wanted](WebSocket::wants_input).
     Upgrade,
 }
 
@@ -174,8 +174,8 @@ impl WebSocket {
         Self { phase, input: Vec::new(), output, events: VecDeque::new() }
     }
 
-    /// Takes received bytes. While a request waits for its answer they are kept, all of them: see
-    /// [`wants_input`](Self::wants_input).
+    /// Takes received bytes. While a WebSocket request waits for its answer, all of them are
+    /// buffered: see [`wants_input`](Self::wants_input).
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         if self.wants_input() {
             self.input.extend_from_slice(bytes);
@@ -185,8 +185,8 @@ impl WebSocket {
         }
     }
 
-    /// Whether something is made of input now. Where a server's request waits for its answer, input
-    /// only piles up: better stop reading.
+    /// Whether input is processed now. While a server's request waits for its answer, input is only
+    /// buffered, so the caller should stop reading.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {
@@ -197,7 +197,7 @@ impl WebSocket {
         }
     }
 
-    /// The peer sends nothing more.
+    /// Reports that the peer sends nothing more.
     pub fn receive_eof(&mut self) {
         let result = match &mut self.phase {
             Phase::Server(handshake) => handshake.handle_eof(),
@@ -207,7 +207,7 @@ impl WebSocket {
         self.report(result);
     }
 
-    /// The byte stream has failed.
+    /// Reports that the byte stream has failed.
     pub fn receive_error(&mut self, error: TransportError) {
         let result = match &mut self.phase {
             Phase::Server(handshake) => handshake.handle_error(error),
@@ -220,7 +220,7 @@ impl WebSocket {
         }
     }
 
-    /// What was taken by [`poll_output`](Self::poll_output) is given up before all of it was written: see
+    /// Reports that output taken by [`poll_output`](Self::poll_output) will not be written: see
     /// [`Connection::handle_lost_output`].
     pub fn lose_output(&mut self) {
         if let Phase::Open(connection) = &mut self.phase {
@@ -229,8 +229,8 @@ impl WebSocket {
         }
     }
 
-    /// Says whether what was taken by [`poll_output`](Self::poll_output) still waits for the peer to
-    /// read. While it does, pongs and keep-alive pings are held back, the newest of each.
+    /// Reports whether output taken by [`poll_output`](Self::poll_output) still waits for the peer
+    /// to read. If so, the newest pong and the newest keep-alive ping are held back.
     pub fn set_blocked(&mut self, blocked: bool, now: Instant) {
         self.output.blocked = blocked;
         if let Phase::Open(connection) = &mut self.phase {
@@ -244,15 +244,15 @@ impl WebSocket {
         self.events.pop_front()
     }
 
-    /// The bytes to send: all there are.
+    /// All bytes that are ready to send.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
         let output = core::mem::take(&mut self.output.bytes);
         (!output.is_empty()).then_some(output)
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
-    /// another call.
+    /// The instant at which to call [`handle_timeout`](Self::handle_timeout) next. `None` if no
+    /// timer runs.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
@@ -262,8 +262,8 @@ impl WebSocket {
         }
     }
 
-    /// Does everything that is due at `now`. An idle timeout begins the closing handshake; that it was
-    /// one is in the [ending](Connection::ending).
+    /// Handles everything that is due at `now`. An idle timeout begins the closing handshake; the
+    /// [ending](Connection::ending) records the cause.
     pub fn handle_timeout(&mut self, now: Instant) {
         loop {
             let due: Result<Option<Timer>, Failure> = match &mut self.phase {
@@ -279,7 +279,7 @@ impl WebSocket {
         }
     }
 
-    /// What is to become of the byte stream.
+    /// What the transport does with the byte stream.
     pub fn shutdown(&self) -> Shutdown {
         match &self.phase {
             Phase::Server(handshake) => handshake.shutdown(),
@@ -288,7 +288,7 @@ impl WebSocket {
         }
     }
 
-    /// The request that a server was sent, until it is accepted.
+    /// The request that the server received, until it is accepted.
     #[must_use]
     pub fn request(&self) -> Option<&Request> {
         match &self.phase {
@@ -297,7 +297,7 @@ impl WebSocket {
         }
     }
 
-    /// The response with which a client was refused.
+    /// The response that refused the client.
     #[must_use]
     pub fn response(&self) -> Option<&http::Response<Vec<u8>>> {
         match &self.phase {
@@ -306,7 +306,7 @@ impl WebSocket {
         }
     }
 
-    /// Accepts the WebSocket request, and takes in what was received after it.
+    /// Accepts the WebSocket request, and processes the input received after it.
     ///
     /// # Errors
     ///
@@ -321,7 +321,7 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Answers a plain request, or turns a WebSocket request down.
+    /// Answers a plain request, or refuses a WebSocket request.
     ///
     /// # Errors
     ///
@@ -341,7 +341,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// As [`Sender::send`](crate::Sender::send), also before the connection is open.
+    /// As [`Sender::send`](crate::Sender::send); [`SendError::NotOpen`] before the connection is
+    /// open.
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
         let Self { phase, output, .. } = self;
         open(phase)?.sender.send(message, output)
@@ -351,18 +352,19 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// As [`Sender::ping`](crate::Sender::ping), also before the connection is open.
+    /// As [`Sender::ping`](crate::Sender::ping); [`SendError::NotOpen`] before the connection is
+    /// open.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
         let Self { phase, output, .. } = self;
         open(phase)?.sender.ping(payload, output)
     }
 
-    /// Begins the closing handshake, or gives up the opening one.
+    /// Begins the closing handshake, or abandons the opening handshake.
     ///
     /// # Errors
     ///
-    /// As [`Sender::close`](crate::Sender::close), also where the opening handshake is over without a
-    /// connection.
+    /// As [`Sender::close`](crate::Sender::close); [`SendError::NotOpen`] if the opening handshake
+    /// has failed.
     pub fn close(&mut self, code: CloseCode, reason: &str, now: Instant) -> Result<(), SendError> {
         let failure = match &mut self.phase {
             Phase::Open(connection) => {
@@ -376,14 +378,15 @@ impl WebSocket {
         Ok(())
     }
 
-    /// The connection, once it is open, and the output, for all that has no call here.
+    /// The connection and its output, for everything that has no method here; `None` until it is
+    /// open.
     #[must_use]
     pub fn parts(&mut self) -> Option<(&mut Connection, &mut impl Output)> {
         let Self { phase, output, .. } = self;
         open(phase).ok().map(|connection| (connection, output))
     }
 
-    /// Takes in what there is, through the end of the handshake and on.
+    /// Processes the buffered input, in the handshake and after it.
     fn process(&mut self, now: Instant) {
         let mut bytes = core::mem::take(&mut self.input);
         let mut input = Input::new(&mut bytes);
@@ -422,8 +425,8 @@ impl WebSocket {
             self.report(result);
             break;
         }
-        // What follows a WebSocket request is frames, to be taken in when it is accepted; what follows
-        // a plain request or a Close is nothing.
+        // The bytes after a WebSocket request are frames, kept until it is accepted. Bytes after a
+        // plain request or a Close are dropped.
         let left = if self.awaits_frames() { input.len() } else { 0 };
         bytes.drain(..bytes.len() - left);
         self.input = bytes;

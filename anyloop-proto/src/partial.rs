@@ -1,4 +1,4 @@
-//! What is known of a message, or a frame, that does not arrive whole.
+//! The state of a message or a frame that has arrived in part.
 
 use crate::assembly::Assembly;
 use crate::error::Cause;
@@ -6,30 +6,30 @@ use crate::frame::{MAX_HEADER_SIZE, Opcode, rotated};
 use crate::message::Kind;
 use crate::utf8::Utf8;
 
-/// A fragment is charged as this many bytes against the size limit of messages, but apart from the
-/// payload: honest fragments of any size pass, endless empty ones do not.
+/// Each fragment is charged this many bytes against the size limit of messages, separately from the
+/// payload. Ordinary fragments of any size pass; an endless sequence of empty ones does not.
 const FRAGMENT_CHARGE: u64 = 16;
 
-/// The number of fragments that is always allowed, whatever the size limit.
+/// The number of fragments that is allowed for any size limit.
 const MIN_FRAGMENT_LIMIT: u64 = 1 << 16;
 
-/// From this much outstanding payload on, in bytes, memory is lent to receive it into.
+/// The least outstanding payload, in bytes, for which memory to receive into is handed out.
 const MIN_DIRECT_READ: usize = 4096;
 
-/// All that a receiver knows in the middle of a message or a frame, in one box of its own, so that
-/// an idle connection does without. Control frames may stand between the parts of a message, in
-/// parts themselves.
+/// The state of a receiver in the middle of a message or a frame. It is boxed, so that an idle
+/// connection does without it. Control frames may come between the parts of a message, and arrive
+/// in parts themselves.
 #[derive(Default)]
 pub(crate) struct Partial {
     pub(crate) position: Position,
     pub(crate) message: Option<MessageState>,
     pub(crate) assembly: Assembly,
-    /// An event borrows the assembly until the next call.
+    /// The last event borrows the assembly.
     pub(crate) borrowed: bool,
 }
 
 impl Partial {
-    /// Bytes of the payload that have not come yet.
+    /// Bytes of the payload that have not arrived yet.
     pub(crate) const fn outstanding(&self) -> u64 {
         match self.position {
             Position::Payload { remaining, .. } => {
@@ -39,7 +39,7 @@ impl Partial {
         }
     }
 
-    /// Memory to receive the outstanding payload into, if it is large.
+    /// Memory to receive the outstanding payload into; `None` if the payload is small.
     pub(crate) fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         let Position::Payload { opcode, fin, .. } = self.position else { return None };
         if opcode.is_control() || self.message?.encoded {
@@ -53,10 +53,10 @@ impl Partial {
     }
 }
 
-/// Where in the stream of frames the next byte stands.
+/// The position of the next byte within the frames.
 #[derive(Clone, Copy)]
 pub(crate) enum Position {
-    /// In a header, of which `len` bytes are known; or before it.
+    /// In a header of which `len` bytes have arrived, or before it.
     Header { bytes: [u8; MAX_HEADER_SIZE], len: u8 },
     /// In a payload.
     Payload { remaining: u64, key: [u8; 4], opcode: Opcode, fin: bool },
@@ -66,8 +66,8 @@ impl Position {
     /// Between two frames.
     pub(crate) const BETWEEN: Self = Self::Header { bytes: [0; MAX_HEADER_SIZE], len: 0 };
 
-    /// In a payload after `taken` bytes more, of which `remaining` are still to come; `key` is what
-    /// applied to the first of the bytes taken.
+    /// In a payload after another `taken` bytes, with `remaining` bytes still to come. `key` is the
+    /// masking key for the first of the taken bytes.
     pub(crate) const fn payload(
         remaining: u64,
         key: [u8; 4],
@@ -93,9 +93,9 @@ impl Default for Position {
 pub(crate) struct MessageState {
     pub(crate) kind: Kind,
     pub(crate) encoded: bool,
-    /// Streaming: no chunk has been lent yet.
+    /// In streaming mode: no chunk was returned yet.
     pub(crate) first: bool,
-    /// Payload bytes so far, as they came: encoded if an extension encodes.
+    /// Payload bytes so far; with an extension, as encoded.
     pub(crate) size: u64,
     pub(crate) fragments: u32,
     pub(crate) utf8: Utf8,
@@ -106,10 +106,10 @@ impl MessageState {
         Self { kind, encoded, first: true, size: 0, fragments: 0, utf8: Utf8::default() }
     }
 
-    /// Whether the message may have `len` bytes more. Nothing is reserved for them.
+    /// Checks whether the message may have `len` further bytes. Allocates nothing.
     pub(crate) fn check_size(&self, len: u64, limit: u64, streaming: bool) -> Result<(), Cause> {
-        // What an encoded message becomes is limited where it is decoded. That it does not shrink
-        // by much is all that can be said before.
+        // The decoder enforces the limit on an encoded message. Here, only its encoded size is
+        // bounded, because encoding hardly ever makes a message much larger.
         let most = if self.encoded { limit.saturating_add(limit / 16 + 1024) } else { limit };
         let size = self.size.checked_add(len).filter(|&size| size <= most);
         let Some(size) = size else { return Err(Cause::MessageTooBig { limit }) };
@@ -123,7 +123,7 @@ impl MessageState {
         Ok(())
     }
 
-    /// Checks the next part of the message, if it is a text that comes as it is.
+    /// Checks the next part of an unencoded message, if it is text.
     pub(crate) fn check_part(&mut self, bytes: &[u8], last: bool) -> Result<(), Cause> {
         match self.kind {
             Kind::Binary => Ok(()),
@@ -132,7 +132,7 @@ impl MessageState {
     }
 }
 
-/// Checks a part of a text, which `before` bytes went before.
+/// Checks a part of a text that follows `before` bytes.
 pub(crate) fn check_text(
     utf8: &mut Utf8,
     bytes: &[u8],

@@ -11,10 +11,9 @@ use crate::handshake::{
 use crate::output::Output;
 use crate::time::Instant;
 
-/// An opening handshake of either role, or the open connection that it led to.
+/// An opening handshake of either role, or the open connection that follows it.
 ///
-/// Everything that does not depend on how far the connection has come is asked of this type. What
-/// arrives is passed to the variant: each of them has a `next`.
+/// The methods work in every phase. Input is passed to the `next` method of the variant.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -31,7 +30,7 @@ use crate::time::Instant;
 #[derive(Default)]
 #[expect(clippy::exhaustive_enums, reason = "a driver has to handle each of them")]
 pub enum Protocol {
-    /// The opening handshake of a server. Boxed: it is large and does not last.
+    /// The opening handshake of a server. Boxed because it is large and short-lived.
     Server(Box<ServerHandshake>),
     /// The opening handshake of a client.
     Client(Box<ClientHandshake>),
@@ -53,7 +52,7 @@ impl Protocol {
     ///
     /// # Errors
     ///
-    /// The options would make an invalid request.
+    /// The options make an invalid request.
     pub fn client(
         target: &Target,
         options: Arc<ClientOptions>,
@@ -63,7 +62,7 @@ impl Protocol {
         Ok(Self::Client(Box::new(ClientHandshake::new(target, options, now, out)?)))
     }
 
-    /// How far the connection has come. A handshake is [`State::Connecting`], also one that failed.
+    /// The state of the connection. A handshake is [`State::Connecting`], even after it failed.
     #[inline]
     #[must_use]
     pub const fn state(&self) -> State {
@@ -81,7 +80,7 @@ impl Protocol {
         matches!(self, Self::Open(connection) if connection.state() == State::Open)
     }
 
-    /// What is to become of the byte stream, once the output is written.
+    /// What the transport does with the byte stream once the output is written.
     #[inline]
     pub fn shutdown(&self) -> Shutdown {
         match self {
@@ -92,8 +91,8 @@ impl Protocol {
         }
     }
 
-    /// Whether input leads to nothing any more: the peer's Close has arrived, or the connection has
-    /// failed. A driver then reads only to see the end of the stream.
+    /// Whether input is ignored, because the peer's Close has arrived or the connection has failed.
+    /// A driver then reads only to see the end of the stream.
     #[inline]
     #[must_use]
     pub fn discards_input(&self) -> bool {
@@ -103,7 +102,7 @@ impl Protocol {
         }
     }
 
-    /// Whether a request waits for the application's verdict. Input is not read meanwhile.
+    /// Whether a request waits for the application's answer. Input is not read meanwhile.
     #[must_use]
     pub fn awaits_verdict(&self) -> bool {
         match self {
@@ -114,8 +113,8 @@ impl Protocol {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None`: not before
-    /// another call.
+    /// The instant at which to call [`handle_timeout`](Self::handle_timeout) next. `None` if no
+    /// timer runs.
     #[inline]
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -127,7 +126,7 @@ impl Protocol {
         }
     }
 
-    /// Does one thing that is due at `now`, and returns what it was; `None` when nothing is due.
+    /// Performs one action that is due at `now` and returns its timer; `None` if nothing is due.
     ///
     /// # Errors
     ///
@@ -145,8 +144,8 @@ impl Protocol {
         }
     }
 
-    /// The peer sends nothing more. A failure that follows from it is kept; see
-    /// [`failure`](Self::failure).
+    /// Reports that the peer sends nothing more. [`failure`](Self::failure) returns a failure that
+    /// results.
     pub fn handle_eof(&mut self) {
         let _: Result<(), Failure> = match self {
             Self::Server(handshake) => handshake.handle_eof(),
@@ -156,7 +155,7 @@ impl Protocol {
         };
     }
 
-    /// The byte stream has failed. The failure is kept.
+    /// Reports that the byte stream has failed. [`failure`](Self::failure) returns the failure.
     pub fn handle_error(&mut self, error: TransportError) {
         let _: Result<(), Failure> = match self {
             Self::Server(handshake) => handshake.handle_error(error),
@@ -166,8 +165,8 @@ impl Protocol {
         };
     }
 
-    /// The application cannot go on. Fails with 1011; before the connection is open, gives the
-    /// handshake up (a server answers 503).
+    /// Reports that the application cannot go on. An open connection fails with 1011; a handshake
+    /// is abandoned (a server answers 503).
     pub fn handle_application_failure(&mut self, now: Instant, out: &mut impl Output) {
         match self {
             Self::Open(connection) => _ = connection.handle_application_failure(now, out),
@@ -177,7 +176,7 @@ impl Protocol {
         }
     }
 
-    /// Why there is no connection, or none any more; `None` while nothing has gone wrong.
+    /// Why the handshake or the connection failed; `None` if it has not.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
@@ -188,7 +187,7 @@ impl Protocol {
         }
     }
 
-    /// What has passed through; zeros unless the connection is open.
+    /// The counters of the connection; zero unless it is open.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         match self {

@@ -2,14 +2,13 @@
 
 /// A source of unpredictable bytes.
 ///
-/// RFC 6455 §10.3 needs masking keys that the author of the payload cannot predict, and §4.1 a
-/// nonce that is chosen at random for each connection; so an implementation must be a
-/// cryptographically secure generator wherever a peer or a payload is not trusted. Tests pass a
-/// counter.
+/// The author of a payload must not be able to predict masking keys (RFC 6455 §10.3), and the nonce
+/// of each handshake is random (§4.1). An implementation must therefore be a cryptographically
+/// secure generator, unless all peers and payloads are trusted. Tests use a counter.
 ///
-/// One value serves every connection of an endpoint, from any thread.
+/// One value serves all connections of an endpoint, from any thread.
 ///
-/// A counter, for a test that wants to know its bytes:
+/// A counter, for a test with known bytes:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -87,7 +86,7 @@ impl Cache {
             }
             let cache = &mut self.bytes[self.used..self.used + part.len()];
             part.copy_from_slice(cache);
-            cache.fill(0); // what was handed out must not be found in memory
+            cache.fill(0); // used bytes must not stay in memory
             self.used += part.len();
         }
     }

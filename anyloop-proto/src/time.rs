@@ -1,4 +1,4 @@
-//! Time as a number: the state machine never asks a clock.
+//! Time as a number: the state machine never reads a clock.
 
 use core::ops::{Add, Sub};
 use core::time::Duration;

@@ -1,22 +1,22 @@
 //! Streaming UTF-8 validation that fails at the offending byte (RFC 6455 §8.1).
 
-/// Checks a text that arrives in pieces, cut anywhere.
+/// Checks a text that arrives in pieces of any size.
 ///
-/// It keeps at most the three bytes of a code point that is still incomplete.
+/// Keeps at most the three bytes of an incomplete code point.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Utf8 {
     partial: [u8; 3],
     len: u8,
 }
 
-/// The text is not UTF-8: the byte after the first `valid` ones of the piece cannot stand there.
+/// The text is not UTF-8: the byte at index `valid` of the piece is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidUtf8 {
     pub(crate) valid: usize,
 }
 
 impl Utf8 {
-    /// Checks the next piece. An error says that no continuation can make the text valid.
+    /// Checks the next piece. An error means that no continuation can make the text valid.
     pub(crate) fn check(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
         let mut done = 0;
         while self.len > 0 {
@@ -39,7 +39,7 @@ impl Utf8 {
         if simdutf8::basic::from_utf8(rest).is_ok() {
             return Ok(());
         }
-        // The quick check says neither where nor whether the text only ends too early.
+        // The fast check does not report the position, nor whether the text is only incomplete.
         let Err(error) = simdutf8::compat::from_utf8(rest) else { return Ok(()) };
         let valid = error.valid_up_to();
         match error.error_len() {
@@ -49,8 +49,8 @@ impl Utf8 {
                 self.len = partial.len() as u8;
                 Ok(())
             }
-            // `len` counts the bytes before the offending one, but for a byte that cannot begin a
-            // code point, which is itself the offending one.
+            // `len` counts the bytes before the invalid one. A byte that cannot begin a code point
+            // is itself the invalid one.
             Some(len) => {
                 let begun = matches!(rest[valid], 0xC2..=0xF4);
                 Err(InvalidUtf8 { valid: done + valid + if begun { len } else { 0 } })

@@ -3,10 +3,10 @@
 const BLOCK: usize = 256;
 const WORD: usize = 8;
 
-/// Masks or unmasks `payload` in place: the transformation is its own inverse.
+/// Masks or unmasks `payload` in place; the transformation is its own inverse.
 ///
-/// `key` applies to the first byte of `payload`. Where a payload comes in parts, the key for the
-/// part that begins after `n` bytes is [`rotated`]`(key, n)`.
+/// `key` applies to the first byte of `payload`. For the part of a payload that begins after `n`
+/// bytes, the key is [`rotated`]`(key, n)`.
 ///
 /// ```
 /// use anyloop_proto::frame::{mask, rotated};
@@ -27,7 +27,7 @@ pub fn mask(payload: &mut [u8], key: [u8; 4]) {
     for block in &mut blocks {
         xor_first::<BLOCK>(block, word);
     }
-    // What is left of a block, by halves.
+    // The remainder of a block, in halves.
     let rest = xor_first::<128>(blocks.into_remainder(), word);
     let rest = xor_first::<64>(rest, word);
     let rest = xor_first::<32>(rest, word);
@@ -38,7 +38,7 @@ pub fn mask(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// The same for a payload that is likely to be small, as a part of its caller.
+/// The same, inlined into its caller, for payloads that are likely to be small.
 #[inline(always)]
 pub(crate) fn mask_small(payload: &mut [u8], key: [u8; 4]) {
     if payload.len() >= BLOCK {
@@ -59,7 +59,7 @@ pub(crate) fn mask_small(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// Masks the first `N` bytes, if there are so many, and returns the rest.
+/// Masks the first `N` bytes if there are that many, and returns the rest.
 #[inline(always)]
 fn xor_first<const N: usize>(payload: &mut [u8], word: u64) -> &mut [u8] {
     if payload.len() < N {
@@ -72,8 +72,8 @@ fn xor_first<const N: usize>(payload: &mut [u8], word: u64) -> &mut [u8] {
     rest
 }
 
-/// Masks one block. It is loaded, changed and stored as one value: this is the form that the
-/// compiler turns into vector instructions (word by word it stays scalar, at a fifth of the speed).
+/// Masks one block. The compiler makes vector instructions of it because the block is loaded,
+/// changed and stored as one value; a loop over words stays scalar, at a fifth of the speed.
 #[inline(always)]
 fn xor<const N: usize>(block: &mut [u8; N], word: u64) {
     let mut words = [0u64; BLOCK / WORD];
@@ -87,7 +87,7 @@ fn xor<const N: usize>(block: &mut [u8; N], word: u64) {
     }
 }
 
-/// The masking key as it applies `offset` bytes further on.
+/// The masking key for the byte `offset` bytes after the one that `key` applies to.
 #[inline]
 #[must_use]
 pub const fn rotated(key: [u8; 4], offset: usize) -> [u8; 4] {

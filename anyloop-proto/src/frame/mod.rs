@@ -1,7 +1,7 @@
-//! Frames on the wire (RFC 6455 §5.2): headers and masking.
+//! Frames (RFC 6455 §5.2): headers and masking.
 //!
-//! A [`Connection`](crate::Connection) does all of this by itself. The parts are public for
-//! tools: load generators, fuzzers, protocol analysers.
+//! A [`Connection`](crate::Connection) handles frames by itself. These items are public for tools:
+//! load generators, fuzzers, protocol analysers.
 
 mod header;
 mod mask;
