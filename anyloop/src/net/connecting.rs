@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyloop_proto::{Instant, TransportError};
 
-use self::socket::{connect_tcp, is_connected};
+use self::socket::{connect_tcp, connected_peer};
 use super::endpoint::{ConnectOptions, Hooks};
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
@@ -24,7 +24,7 @@ use crate::event_loop::{
     Events, Next, Socket, SocketTransport, Source, StreamSource, Turn, now, waker,
 };
 use crate::sync::unmodelled::Mutex;
-use crate::transport::{Buffers, Driver};
+use crate::transport::{Buffers, Driver, Peer};
 
 mod socket;
 
@@ -108,7 +108,7 @@ enum Progress {
     Advance(Step),
     /// The step waits for an event or a deadline.
     Pending(Step),
-    Connected(Socket),
+    Connected(Socket, Peer),
     Failed(TransportError, ConnectError),
     /// A hook of the program has panicked. The panic is resumed when the step is stored.
     Panicked(Step, Box<dyn Any + Send>),
@@ -117,7 +117,7 @@ enum Progress {
 /// The outcome of all steps that can be taken now.
 enum Outcome {
     Pending,
-    Connected(Socket),
+    Connected(Socket, Peer),
     Failed(TransportError, ConnectError),
 }
 
@@ -129,7 +129,9 @@ impl<K: Serves<F>, F: HandlerFactory> Source<K> for Connecting<F> {
         if is_open && !matches!(self.step, Step::Done) {
             match self.advance(turn) {
                 Outcome::Pending => {}
-                Outcome::Connected(socket) => return self.become_connection(socket, turn),
+                Outcome::Connected(socket, peer) => {
+                    return self.become_connection(socket, peer, turn);
+                }
                 Outcome::Failed(kind, error) => self.fail(kind, error, turn),
             }
         }
@@ -174,9 +176,11 @@ impl<F: HandlerFactory> Connecting<F> {
     fn become_connection<K: Serves<F>>(
         &mut self,
         socket: Socket,
+        peer: Peer,
         turn: &mut Turn<'_, K>,
     ) -> Next<K> {
-        let Some(driver) = self.driver.take() else { return Next::Done };
+        let Some(mut driver) = self.driver.take() else { return Next::Done };
+        driver.session.set_peer(peer); // the system forgets it when the stream is reset
         // The edges that came with the end of connecting are not reported again.
         turn.visit.kept = Events::READABLE | turn.visit.events.only(Events::CLOSED);
         Next::Become(K::connection(StreamSource::new(driver, socket)))
@@ -227,7 +231,7 @@ impl<F: HandlerFactory> Connecting<F> {
                     self.step = step;
                     return Outcome::Pending;
                 }
-                Progress::Connected(stream) => return Outcome::Connected(stream),
+                Progress::Connected(socket, peer) => return Outcome::Connected(socket, peer),
                 Progress::Failed(kind, error) => return Outcome::Failed(kind, error),
                 Progress::Panicked(step, panic) => {
                     self.step = step;
@@ -287,8 +291,8 @@ impl<F: HandlerFactory> Connecting<F> {
         turn: &Turn<'_, K>,
     ) -> Progress {
         let now = turn.visit.now;
-        if let Some(stream) = tcp.take_connected(now) {
-            return Progress::Connected(stream);
+        if let Some((socket, peer)) = tcp.take_connected(now) {
+            return Progress::Connected(socket, peer);
         }
         while let Some(address) = tcp.attempts.next(now) {
             let (registry, token) = (turn.engine.registry(), turn.visit.token);
@@ -336,9 +340,9 @@ impl<F: HandlerFactory> Connecting<F> {
                 }
             }
         };
-        match stream.and_then(|stream| Ok((is_connected(&stream)?, stream))) {
-            Ok((true, stream)) => return Progress::Connected(stream),
-            Ok((false, stream)) => unix.stream = Some(Ok(stream)),
+        match stream.and_then(|stream| Ok((connected_peer(&stream)?, stream))) {
+            Ok((Some(peer), stream)) => return Progress::Connected(stream, peer),
+            Ok((None, stream)) => unix.stream = Some(Ok(stream)),
             // The listener's queue is full.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return self.unix_failed(error),
@@ -408,12 +412,12 @@ impl<F: HandlerFactory> Connecting<F> {
 
 impl TcpAttempts {
     /// Takes the first stream that is connected. Records the attempts that have failed.
-    fn take_connected(&mut self, now: Instant) -> Option<Socket> {
+    fn take_connected(&mut self, now: Instant) -> Option<(Socket, Peer)> {
         let mut index = 0;
         while index < self.sockets.len() {
-            match is_connected(&self.sockets[index].1) {
-                Ok(true) => return Some(self.sockets.swap_remove(index).1),
-                Ok(false) => index += 1,
+            match connected_peer(&self.sockets[index].1) {
+                Ok(Some(peer)) => return Some((self.sockets.swap_remove(index).1, peer)),
+                Ok(None) => index += 1,
                 Err(error) => {
                     let (address, _) = self.sockets.swap_remove(index);
                     self.attempts.failed(address, error, now);

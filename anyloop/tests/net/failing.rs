@@ -252,6 +252,49 @@ fn the_stream_is_reset_before_the_response() {
     assert_eq!(told.failure.cause(), Cause::Transport(TransportError::Reset));
 }
 
+/// The operating system does not know the address any more, but the endpoint does.
+#[test]
+fn a_reset_before_the_response_names_the_address() {
+    let _watchdog = watchdog();
+    let (address, thread) = serve(|mut peer| {
+        peer.read_head();
+        reset(peer);
+    });
+    let seen = Arc::new(Mutex::new(None));
+    let sees = seen.clone();
+    let mut client = client();
+    client.on_fail(move |_, context| {
+        *sees.lock().unwrap() = Some((context.peer_addr(), context.remote_endpoint()));
+    });
+    client.connect(url(address).as_str()).unwrap();
+    client.run().unwrap();
+    thread.join().unwrap();
+    assert_eq!(*seen.lock().unwrap(), Some((Some(address), address.to_string())));
+}
+
+/// The same in the other role, where a part of the request has come, or nothing.
+#[test]
+fn a_reset_before_the_request_names_the_address() {
+    let _watchdog = watchdog();
+    for request in ["", "GET / HTTP/1.1\r\n"] {
+        let (telling, told) = std::sync::mpsc::channel();
+        let telling = Mutex::new(telling);
+        let mut server = crate::scene::echo();
+        server.on_fail(move |_, context| {
+            let fact = (context.peer_addr(), context.remote_endpoint());
+            telling.lock().unwrap().send(fact).unwrap();
+        });
+        let running = crate::scene::Running::start(server);
+        let peer = Peer::connect(running.address);
+        let address = peer.local_addr();
+        peer.write(request);
+        anyloop_testkit::wait::eventually("it is accepted", || running.server.counters().made == 1);
+        reset(peer);
+        let told = told.recv_timeout(anyloop_testkit::wait::PATIENCE).unwrap();
+        assert_eq!(told, (Some(address), address.to_string()), "{request:?}");
+    }
+}
+
 #[test]
 fn the_server_refuses() {
     let _watchdog = watchdog();

@@ -9,7 +9,8 @@ use mio::net::TcpStream;
 use socket2::{Domain, SockRef, Type};
 
 use super::super::endpoint::Hooks;
-use crate::event_loop::{Registry, Socket, Token};
+use crate::event_loop::{Registry, Socket, Token, tcp_peer};
+use crate::transport::Peer;
 
 /// Starts to connect to a TCP address.
 pub(super) fn connect_tcp(
@@ -50,20 +51,26 @@ pub(super) fn connect_unix(
     Ok(stream)
 }
 
-/// Whether the stream is connected; the error if connecting has failed.
-pub(super) fn is_connected(stream: &Socket) -> io::Result<bool> {
-    let (error, peer) = match stream {
-        Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+/// The peer of a socket that is connected, `None` while it is connecting, or the error if connecting has
+/// failed.
+pub(super) fn connected_peer(socket: &Socket) -> io::Result<Option<Peer>> {
+    let (error, peer) = match socket {
+        Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(tcp_peer)),
         #[cfg(unix)]
-        Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        Socket::Unix(stream) => {
+            let peer = |address: std::os::unix::net::SocketAddr| {
+                Peer::Unix(address.as_pathname().map(Path::to_path_buf))
+            };
+            (stream.take_error()?, stream.peer_addr().map(peer))
+        }
         Socket::Closed => return Err(ErrorKind::NotConnected.into()),
     };
     match (error, peer) {
         (Some(error), _) => Err(error),
-        (None, Ok(())) => Ok(true),
-        (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        (None, Ok(peer)) => Ok(Some(peer)),
+        (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(None),
         // macOS reports this while it is connecting.
-        (None, Err(error)) if error.kind() == ErrorKind::InvalidInput => Ok(false),
+        (None, Err(error)) if error.kind() == ErrorKind::InvalidInput => Ok(None),
         (None, Err(error)) => Err(error),
     }
 }
