@@ -20,6 +20,9 @@ pub(crate) trait Carrier: 'static {
     /// Whether time passes by itself, and not only where a test lets it.
     const REAL_TIME: bool = false;
 
+    /// Whether what the handlers of one batch send leaves in one write.
+    const BATCHES: bool = true;
+
     /// So much of what has arrived was taken, as far as can be seen.
     #[track_caller]
     fn assert_taken(taken: usize, expected: usize) {
@@ -102,6 +105,7 @@ macro_rules! over_each_carrier {
     ($($test:ident),* $(,)? $(; not over sockets: $($by_hand:ident),* $(,)?)?) => {
         over_each_carrier!(@ iostream $crate::carrier::ByHand: $($test)* $($($by_hand)*)?);
         over_each_carrier!(@ toy $crate::toy::Pipes: $($test)* $($($by_hand)*)?);
+        over_each_carrier!(@ toy_one_by_one $crate::toy::OneByOne: $($test)* $($($by_hand)*)?);
         over_each_carrier!(@ stepping $crate::carrier::Steps: $($test)* $($($by_hand)*)?);
         #[cfg(feature = "net")]
         over_each_carrier!(@ tcp $crate::net::Tcp: $($test)*);

@@ -63,12 +63,12 @@ fn what_open_sends_leaves_with_the_response<C: Carrier>() {
         for message in ["a", "b"] {
             assert_eq!(context.send(message), Ok(Sent::Sent));
         }
-        assert!(context.buffered_amount() > 6, "it is not written yet");
+        assert!(!C::BATCHES || context.buffered_amount() > 6, "it is not written yet");
     });
     let mut subject = server::<C>(&handlers);
     let frames = wire::stream(&[text("c")], Role::Client);
     subject.receive_bytes([wire::REQUEST.as_bytes(), &frames].concat());
-    assert_eq!(subject.end.writes(), 1);
+    assert!(!C::BATCHES || subject.end.writes() == 1);
     let (head, frames) = subject.sent_head();
     assert!(head.starts_with(wire::SWITCHING));
     assert_eq!(frames, [text("a"), text("b")]);
@@ -99,7 +99,7 @@ fn a_batch_is_answered_in_one_write<C: Carrier>() {
     let mut subject = open_server::<C>(&handlers);
     let before = subject.end.writes();
     subject.receive(&[text("a"), ping("p"), binary("b"), text("c")]);
-    assert_eq!(subject.end.writes(), before + 1);
+    assert!(!C::BATCHES || subject.end.writes() == before + 1);
     let again = || text("and again");
     let expected = [text("a"), again(), pong("p"), binary("b"), again(), text("c"), again()];
     assert_eq!(subject.sent(), expected);

@@ -340,6 +340,9 @@ fn nothing_is_due_when_it_is_over<C: Carrier>() {
 
 /// Or the loop that this runs in never does anything else.
 fn a_timer_that_sets_itself_again_waits_for_its_turn<C: Carrier>() {
+    if !C::BATCHES {
+        return; // the carrier would resume it for ever
+    }
     fn again(context: &mut anyloop::endpoint::Context<'_, Handlers>, log: &Log, left: u32) {
         let log = log.clone();
         context.set_timer(Duration::ZERO, move |_, context| {

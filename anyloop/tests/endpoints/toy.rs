@@ -1,68 +1,71 @@
-//! A transport written by the steps in [`anyloop::transport::stub`]: two pipes in memory, each with
-//! room for so many bytes at a time.
-//!
-//! It lends memory for large payloads (`want`), which the other transports of the tests do not.
+//! A transport that was written by the steps in [`anyloop::transport::stub`]: two pipes in memory. It
+//! bounds how many handlers are called in a turn. [`suite`] has what the tests need beside it.
+
+mod bounded;
+mod suite;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Wake;
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
 
-use anyloop::endpoint::{
-    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
-};
-use anyloop::proto::handshake::{RequestError, Target};
-use anyloop::proto::{Instant, Shutdown, TransportError};
-use anyloop::transport::{Buffers, Driver, Peer, Transport};
+use anyloop::endpoint::{Handler, Session};
+use anyloop::proto::{Instant, Shutdown};
+use anyloop::transport::{Buffers, Driver, Transport};
 
-use crate::carrier::{Carrier, Clock, End};
+pub(crate) use self::suite::{OneByOne, Pipes};
 
-/// One direction. Clones are the same.
-#[derive(Clone, Default)]
-pub(crate) struct Pipe(Arc<Mutex<Contents>>);
+// Step 1: what carries the bytes.
+struct Toy {
+    outgoing: Arc<Mutex<Pipe>>,
+    /// The last write was short.
+    full: bool,
+}
 
-pub(crate) struct Contents {
+#[derive(Default)]
+struct Pipe {
     bytes: VecDeque<u8>,
-    /// The most bytes that are under way at a time.
-    window: usize,
-    /// Nothing will be added.
-    ended: bool,
+    /// How many bytes it holds at most; `None`: any number.
+    capacity: Option<usize>,
+    /// How many writes it has taken anything of.
+    writes: usize,
+    shutdowns: Vec<Shutdown>,
     broken: bool,
 }
 
-impl Default for Contents {
-    fn default() -> Self {
-        Self { bytes: VecDeque::new(), window: usize::MAX, ended: false, broken: false }
-    }
-}
-
 impl Pipe {
-    pub(crate) fn with_window(window: usize) -> Self {
-        Self(Arc::new(Mutex::new(Contents { window, ..Contents::default() })))
-    }
-
-    fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.0.lock().unwrap()
+    fn room(&self) -> usize {
+        self.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(self.bytes.len()))
     }
 }
 
-/// Endpoints keep nothing for their connections over pipes.
-#[derive(Default)]
-pub(crate) struct Toys;
+// Step 2: the meaning of every operation.
+impl Transport for Toy {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut pipe = self.outgoing.lock().unwrap();
+        if pipe.broken {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let (room, before) = (pipe.room(), pipe.bytes.len());
+        pipe.bytes.extend(slices.iter().flat_map(|slice| &**slice).take(room));
+        let taken = pipe.bytes.len() - before;
+        pipe.writes += usize::from(taken > 0);
+        self.full = taken < slices.iter().map(|slice| slice.len()).sum();
+        Ok(taken)
+    }
 
-impl TransportEndpoint for Toys {}
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.outgoing.lock().unwrap().shutdowns.push(how);
+        Ok(())
+    }
 
-// Step 1: what carries the bytes.
-pub(crate) struct Toy {
-    outgoing: Pipe,
-    flag: Arc<Flag>,
-    shutdowns: Vec<Shutdown>,
-    writes: usize,
-    waited_for: bool,
+    fn is_secure(&self) -> bool {
+        true // it never leaves the process
+    }
 }
 
-/// Raised when the connection is to be driven.
+/// Raised when there is something to do for a handle.
 #[derive(Default)]
 struct Flag(AtomicBool);
 
@@ -72,297 +75,68 @@ impl Wake for Flag {
     }
 }
 
-// Step 2: the meaning of every operation.
-impl Transport for Toy {
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut pipe = self.outgoing.contents();
-        if pipe.broken {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        let (mut taken, mut offered) = (0, 0);
-        for slice in slices {
-            let n = slice.len().min(pipe.window.saturating_sub(pipe.bytes.len()));
-            pipe.bytes.extend(&slice[..n]);
-            taken += n;
-            offered += slice.len();
-        }
-        self.writes += usize::from(taken > 0);
-        self.waited_for = taken < offered;
-        Ok(taken)
-    }
-
-    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.shutdowns.push(how);
-        self.outgoing.contents().ended = true;
-        Ok(())
-    }
-
-    fn is_secure(&self) -> bool {
-        true // it never leaves the process
-    }
-
-    fn peer(&self) -> Peer {
-        Peer::Named("the other end of the pipe".to_string())
-    }
-}
-
-pub(crate) struct ToyEnd<H: Handler> {
+struct ToyEnd<H: Handler> {
     driver: Driver<Session<H>>,
     toy: Toy,
+    incoming: Arc<Mutex<Pipe>>,
+    eof_reported: bool,
+    flag: Arc<Flag>,
     buffers: Buffers,
-    incoming: Pipe,
-    clock: Clock,
-    eof_told: bool,
 }
 
 impl<H: Handler> ToyEnd<H> {
-    // Step 3: where the stream comes to be.
-    pub(crate) fn server<F: HandlerFactory<Handler = H>>(
-        server: &Server<Toys, F>,
-        incoming: Pipe,
-        outgoing: Pipe,
-        clock: &Clock,
-    ) -> Self {
-        let flag = Arc::new(Flag::default());
-        let driver = server.driver(&flag.clone().into(), clock.now());
-        let mut end = Self::new(driver, flag, incoming, outgoing, clock);
-        end.start();
-        end
+    // Step 3: where a stream comes to exist. `make` calls `Server::driver` or `Client::driver`.
+    fn new<E>(
+        incoming: Arc<Mutex<Pipe>>,
+        outgoing: Arc<Mutex<Pipe>>,
+        make: impl FnOnce(&Waker) -> Result<Driver<Session<H>>, E>,
+    ) -> Result<Self, E> {
+        let (flag, buffers) = (Arc::<Flag>::default(), Buffers::new(1 << 16));
+        let (driver, toy) = (make(&flag.clone().into())?, Toy { outgoing, full: false });
+        Ok(Self { driver, toy, incoming, eof_reported: false, flag, buffers })
     }
 
-    pub(crate) fn client<F: HandlerFactory<Handler = H>>(
-        client: &Client<Toys, F>,
-        target: &Target,
-        incoming: Pipe,
-        outgoing: Pipe,
-        clock: &Clock,
-    ) -> Result<Self, RequestError> {
-        let flag = Arc::new(Flag::default());
-        let driver = client.driver(target, &flag.clone().into(), clock.now())?;
-        Ok(Self::new(driver, flag, incoming, outgoing, clock))
-    }
-
-    fn new(
-        driver: Driver<Session<H>>,
-        flag: Arc<Flag>,
-        incoming: Pipe,
-        outgoing: Pipe,
-        clock: &Clock,
-    ) -> Self {
-        let toy = Toy { outgoing, flag, shutdowns: Vec::new(), writes: 0, waited_for: false };
-        let (buffers, clock) = (Buffers::new(1 << 16), clock.clone());
-        Self { driver, toy, buffers, incoming, clock, eof_told: false }
-    }
-
-    // Step 4: where things happen.
-
-    /// Does all that there is to do. Returns whether there was any.
-    pub(crate) fn turn(&mut self) -> bool {
-        let woken = self.is_woken();
-        if woken {
-            self.drain();
+    // Step 4: what happens, and what to do next. Calls at most so many handlers. Returns whether there
+    // was anything to do.
+    fn turn(&mut self, handlers: u64, now: Instant) -> bool {
+        let Self { driver, toy, buffers, .. } = self;
+        buffers.budget.set(handlers, None);
+        if toy.full && toy.outgoing.lock().unwrap().room() > 0 {
+            toy.full = false;
+            driver.handle_writable(toy, buffers, now);
+        } else if driver.wants_resume() {
+            driver.resume(toy, buffers, now);
+        } else if self.flag.0.swap(false, Ordering::AcqRel) {
+            driver.handle_wake(toy, buffers, now);
+        } else if driver.next_timeout().is_some_and(|deadline| deadline <= now) {
+            driver.handle_timeout(toy, buffers, now);
+        } else {
+            return self.read(now);
         }
-        woken | self.write() | self.read()
+        true
     }
 
-    fn write(&mut self) -> bool {
-        let room = {
-            let pipe = self.toy.outgoing.contents();
-            pipe.bytes.len() < pipe.window
-        };
-        let may = self.toy.waited_for && room;
-        if may {
-            self.driver.handle_writable(&mut self.toy, &mut self.buffers, self.clock.now());
+    fn read(&mut self, now: Instant) -> bool {
+        let Self { driver, toy, buffers, .. } = self;
+        if !driver.wants_input() {
+            return false;
         }
-        may
-    }
-
-    /// Reads what is there, and the end behind it.
-    fn read(&mut self) -> bool {
-        let taken = self.take() > 0;
-        let ended = {
-            let mut pipe = self.incoming.contents();
-            if self.driver.discards_input() {
-                pipe.bytes.clear();
-            }
-            pipe.ended && pipe.bytes.is_empty() && !self.eof_told
-        };
-        if ended {
-            self.eof_told = true;
-            self.driver.handle_eof(&mut self.toy, &mut self.buffers, self.clock.now());
-        }
-        taken || ended
-    }
-
-    fn take(&mut self) -> usize {
-        let now = self.clock.now();
-        let mut total = 0;
-        while self.driver.takes_input() {
-            let mut bytes: Vec<u8> = {
-                let mut pipe = self.incoming.contents();
-                let n = pipe.bytes.len().min(4096);
-                pipe.bytes.drain(..n).collect()
-            };
-            if bytes.is_empty() {
-                break;
-            }
-            let len = bytes.len();
+        let mut pipe = self.incoming.lock().unwrap();
+        let mut bytes: Vec<u8> = pipe.bytes.drain(..).collect();
+        let ended = !pipe.shutdowns.is_empty() && !self.eof_reported;
+        drop(pipe); // handlers may take any time
+        if !bytes.is_empty() {
             let mut lent = 0;
-            if let Some(room) = self.driver.receive_buffer() {
-                lent = room.len().min(len);
-                room[..lent].copy_from_slice(&bytes[..lent]);
-                self.driver.filled(lent);
+            if let Some(buffer) = driver.receive_buffer() {
+                lent = buffer.len().min(bytes.len());
+                buffer[..lent].copy_from_slice(&bytes[..lent]);
+                driver.filled(lent);
             }
-            let rest = &mut bytes[lent..];
-            let taken =
-                lent + self.driver.receive_some(&mut self.toy, &mut self.buffers, rest, now);
-            total += taken;
-            if taken < len {
-                let mut pipe = self.incoming.contents();
-                for &byte in bytes[taken..].iter().rev() {
-                    pipe.bytes.push_front(byte);
-                }
-                break;
-            }
+            driver.receive(toy, buffers, &mut bytes[lent..], now);
+        } else if ended {
+            self.eof_reported = true;
+            driver.handle_eof(toy, buffers, now);
         }
-        total
+        ended || !bytes.is_empty()
     }
-}
-
-/// The toy transport as a carrier: the test holds the other ends of the pipes.
-pub(crate) struct Pipes;
-
-impl Carrier for Pipes {
-    type Transport = Toys;
-    type End<H: Handler> = ToyEnd<H>;
-
-    fn server<F: HandlerFactory + 'static>(
-        server: &Server<Toys, F>,
-        clock: &Clock,
-    ) -> ToyEnd<F::Handler> {
-        ToyEnd::server(server, Pipe::default(), Pipe::default(), clock)
-    }
-
-    fn client<F: HandlerFactory + 'static>(
-        client: &Client<Toys, F>,
-        target: &Target,
-        clock: &Clock,
-    ) -> Result<ToyEnd<F::Handler>, RequestError> {
-        ToyEnd::client(client, target, Pipe::default(), Pipe::default(), clock)
-    }
-}
-
-impl<H: Handler> End<H> for ToyEnd<H> {
-    fn start(&mut self) {
-        self.driver.start(&mut self.toy, &mut self.buffers, self.clock.now());
-    }
-
-    fn feed(&mut self, bytes: &[u8]) -> usize {
-        self.incoming.contents().bytes.extend(bytes);
-        let taken = self.take();
-        self.incoming.contents().bytes.clear();
-        taken
-    }
-
-    fn eof(&mut self) {
-        self.incoming.contents().ended = true;
-        self.driver.handle_eof(&mut self.toy, &mut self.buffers, self.clock.now());
-    }
-
-    fn reset(&mut self) {
-        let (error, now) = (TransportError::Reset, self.clock.now());
-        self.driver.handle_error(&mut self.toy, &mut self.buffers, error, now);
-    }
-
-    fn take_output(&mut self) -> Vec<u8> {
-        let mut pipe = self.toy.outgoing.contents();
-        // What the test has read makes no room: it says itself how much there is.
-        pipe.window = match pipe.window {
-            usize::MAX => usize::MAX,
-            window => window - pipe.bytes.len(),
-        };
-        pipe.bytes.drain(..).collect()
-    }
-
-    fn writes(&self) -> usize {
-        self.toy.writes
-    }
-
-    fn block(&mut self) {
-        let mut pipe = self.toy.outgoing.contents();
-        pipe.window = pipe.bytes.len();
-    }
-
-    fn give_room(&mut self, bytes: usize) {
-        {
-            let mut pipe = self.toy.outgoing.contents();
-            pipe.window = pipe.window.saturating_add(bytes);
-        }
-        self.write();
-    }
-
-    fn fail_write(&mut self) {
-        self.toy.outgoing.contents().broken = true;
-    }
-
-    fn shutdowns(&self) -> Vec<Shutdown> {
-        self.toy.shutdowns.clone()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.driver.next_timeout()
-    }
-
-    fn handle_timeout(&mut self) {
-        self.driver.handle_timeout(&mut self.toy, &mut self.buffers, self.clock.now());
-    }
-
-    fn is_woken(&self) -> bool {
-        self.toy.flag.0.load(Ordering::Acquire)
-    }
-
-    fn drain(&mut self) {
-        self.toy.flag.0.store(false, Ordering::Release);
-        self.driver.handle_wake(&mut self.toy, &mut self.buffers, self.clock.now());
-    }
-
-    fn handle(&mut self) -> Handle<H> {
-        self.driver.handle()
-    }
-
-    fn is_over(&self) -> bool {
-        self.driver.is_closed()
-    }
-}
-
-/// Both ends, over pipes that hold seven bytes: every write is a short one.
-#[test]
-fn a_narrow_pipe_carries_everything() {
-    use anyloop::endpoint::ClientSettings;
-    use anyloop::proto::CloseCode;
-    use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-
-    use crate::record::{Log, recording};
-
-    let log = Log::default();
-    let mut server = Server::<Toys>::new(ServerOptions::new(OriginPolicy::Any));
-    server.on_message(|message, context| _ = context.send(message));
-    let client = Client::<Toys, _>::with_factory(ClientSettings::default(), recording(&log));
-
-    let clock = Clock::default();
-    let (up, down) = (Pipe::with_window(7), Pipe::with_window(7));
-    let mut server = ToyEnd::server(&server, up.clone(), down.clone(), &clock);
-    let target = "ws://localhost/".parse().unwrap();
-    let mut client = ToyEnd::client(&client, &target, down, up, &clock).unwrap();
-    client.start();
-
-    let large = vec![7; 50_000];
-    while client.turn() | server.turn() {}
-    let _ = client.handle().send(&large[..]).unwrap();
-    let _ = client.handle().send("small").unwrap();
-    client.handle().close(CloseCode::NORMAL, "").unwrap();
-    while client.turn() | server.turn() {}
-    let told = ["open", "binary of 50000", "text small", "close clean by local: 1000/1000"];
-    assert_eq!(log.take(), told);
-    assert!(client.is_over() && server.is_over());
 }

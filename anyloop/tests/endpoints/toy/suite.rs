@@ -1,0 +1,204 @@
+//! The toy transport as a carrier: the test holds the other ends of the pipes.
+
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use anyloop::endpoint::{
+    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
+};
+use anyloop::proto::handshake::{RequestError, Target};
+use anyloop::proto::{Instant, Shutdown, TransportError};
+use anyloop::transport::Driver;
+
+use super::{Pipe, ToyEnd};
+use crate::carrier::{Carrier, Clock, End};
+
+/// Endpoints keep nothing for their connections over pipes.
+#[derive(Default)]
+pub(crate) struct Toys;
+
+impl TransportEndpoint for Toys {}
+
+/// The toy transport, with at most so many handlers in a turn.
+pub(crate) struct Bounded<const HANDLERS: u64>;
+
+pub(crate) type Pipes = Bounded<{ u64::MAX }>;
+pub(crate) type OneByOne = Bounded<1>;
+
+pub(crate) struct BoundedEnd<H: Handler, const HANDLERS: u64> {
+    end: ToyEnd<H>,
+    clock: Clock,
+}
+
+impl<const HANDLERS: u64> Carrier for Bounded<HANDLERS> {
+    type Transport = Toys;
+    type End<H: Handler> = BoundedEnd<H, HANDLERS>;
+
+    const BATCHES: bool = HANDLERS > 1;
+
+    /// What a connection has no use for yet, its driver keeps.
+    fn assert_taken(_: usize, _: usize) {}
+
+    fn server<F: HandlerFactory + 'static>(
+        server: &Server<Toys, F>,
+        clock: &Clock,
+    ) -> BoundedEnd<F::Handler, HANDLERS> {
+        BoundedEnd::of(ToyEnd::server(server, Arc::default(), Arc::default(), clock.now()), clock)
+    }
+
+    fn client<F: HandlerFactory + 'static>(
+        client: &Client<Toys, F>,
+        target: &Target,
+        clock: &Clock,
+    ) -> Result<BoundedEnd<F::Handler, HANDLERS>, RequestError> {
+        let end = ToyEnd::client(client, target, Arc::default(), Arc::default(), clock.now())?;
+        Ok(BoundedEnd::of(end, clock))
+    }
+}
+
+impl<H: Handler> ToyEnd<H> {
+    /// A server's end, started.
+    pub(super) fn server<F: HandlerFactory<Handler = H>>(
+        server: &Server<Toys, F>,
+        incoming: Arc<Mutex<Pipe>>,
+        outgoing: Arc<Mutex<Pipe>>,
+        now: Instant,
+    ) -> Self {
+        let make = |waker: &_| Ok::<_, Infallible>(server.driver(waker, now));
+        let Ok(mut end) = Self::new(incoming, outgoing, make);
+        end.start(now);
+        end
+    }
+
+    /// A client's end, not started.
+    pub(super) fn client<F: HandlerFactory<Handler = H>>(
+        client: &Client<Toys, F>,
+        target: &Target,
+        incoming: Arc<Mutex<Pipe>>,
+        outgoing: Arc<Mutex<Pipe>>,
+        now: Instant,
+    ) -> Result<Self, RequestError> {
+        Self::new(incoming, outgoing, |waker| client.driver(target, waker, now))
+    }
+
+    pub(super) fn start(&mut self, now: Instant) {
+        self.driver.start(&mut self.toy, &mut self.buffers, now);
+    }
+}
+
+impl<H: Handler, const HANDLERS: u64> BoundedEnd<H, HANDLERS> {
+    fn of(end: ToyEnd<H>, clock: &Clock) -> Self {
+        Self { end, clock: clock.clone() }
+    }
+
+    /// What the connection sends goes there.
+    fn outgoing(&self) -> MutexGuard<'_, Pipe> {
+        self.end.toy.outgoing.lock().unwrap()
+    }
+
+    fn incoming(&self) -> MutexGuard<'_, Pipe> {
+        self.end.incoming.lock().unwrap()
+    }
+
+    /// Reports an event, and continues with what the budget has held back.
+    fn report(
+        &mut self,
+        event: impl FnOnce(&mut Driver<Session<H>>, &mut super::Toy, &mut super::Buffers, Instant),
+    ) {
+        let (now, ToyEnd { driver, toy, buffers, .. }) = (self.clock.now(), &mut self.end);
+        buffers.budget.set(HANDLERS, None);
+        event(driver, toy, buffers, now);
+        while driver.wants_resume() {
+            buffers.budget.set(HANDLERS, None);
+            driver.resume(toy, buffers, now);
+        }
+    }
+}
+
+impl<H: Handler, const HANDLERS: u64> End<H> for BoundedEnd<H, HANDLERS> {
+    fn start(&mut self) {
+        self.report(|driver, toy, buffers, now| driver.start(toy, buffers, now));
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> usize {
+        self.incoming().bytes.extend(bytes);
+        while self.end.driver.wants_input() && !self.incoming().bytes.is_empty() {
+            self.end.buffers.budget.set(HANDLERS, None);
+            self.end.read(self.clock.now());
+            self.report(|_, _, _, _| ());
+        }
+        // What a paused connection has left in the pipe, the test keeps and feeds again.
+        let mut pipe = self.incoming();
+        let left = std::mem::take(&mut pipe.bytes);
+        bytes.len() - left.len()
+    }
+
+    fn eof(&mut self) {
+        self.report(|driver, toy, buffers, now| driver.handle_eof(toy, buffers, now));
+    }
+
+    fn reset(&mut self) {
+        let error = TransportError::Reset;
+        self.report(|driver, toy, buffers, now| driver.handle_error(toy, buffers, error, now));
+    }
+
+    fn take_output(&mut self) -> Vec<u8> {
+        let mut pipe = self.outgoing();
+        // What the test has read makes no room: it says itself how much there is.
+        pipe.capacity = pipe.capacity.map(|capacity| capacity - pipe.bytes.len());
+        pipe.bytes.drain(..).collect()
+    }
+
+    fn writes(&self) -> usize {
+        self.outgoing().writes
+    }
+
+    fn block(&mut self) {
+        let mut pipe = self.outgoing();
+        pipe.capacity = Some(pipe.bytes.len());
+    }
+
+    fn give_room(&mut self, bytes: usize) {
+        {
+            let mut pipe = self.outgoing();
+            pipe.capacity = pipe.capacity.and_then(|capacity| capacity.checked_add(bytes));
+        }
+        if std::mem::take(&mut self.end.toy.full) {
+            self.report(|driver, toy, buffers, now| driver.handle_writable(toy, buffers, now));
+        }
+    }
+
+    fn fail_write(&mut self) {
+        self.outgoing().broken = true;
+    }
+
+    fn shutdowns(&self) -> Vec<Shutdown> {
+        self.outgoing().shutdowns.clone()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.end.driver.next_timeout()
+    }
+
+    fn handle_timeout(&mut self) {
+        self.report(|driver, toy, buffers, now| driver.handle_timeout(toy, buffers, now));
+    }
+
+    fn is_woken(&self) -> bool {
+        self.end.flag.0.load(Ordering::Acquire)
+    }
+
+    fn drain(&mut self) {
+        self.end.flag.0.store(false, Ordering::Release);
+        self.report(|driver, toy, buffers, now| driver.handle_wake(toy, buffers, now));
+    }
+
+    fn handle(&mut self) -> Handle<H> {
+        self.end.driver.handle()
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.driver.is_closed()
+    }
+}
