@@ -31,10 +31,15 @@ impl<H: Handler> Session<H> {
     pub(super) fn notify_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         let peer = crate::log::describe(|| self.describe_peer(out));
         let protocol = std::mem::take(&mut self.protocol);
-        if let Some(failure) = protocol.failure() {
-            crate::log::debug!("{peer}: {failure}");
-        } else {
-            crate::log::debug!("{peer}: closed");
+        match (protocol.failure(), &protocol) {
+            (Some(failure), _) => crate::log::debug!("{peer}: {failure}"),
+            (None, Protocol::Open(connection)) => {
+                let by = crate::log::describe(|| {
+                    connection.ending().map(|ending| ending.by.to_string()).unwrap_or_default()
+                });
+                crate::log::debug!("{peer}: closed, first by {by}");
+            }
+            (None, _) => {}
         }
         // Completions of messages in the mailbox are called. A panic of one must not keep the handler
         // from being notified.
