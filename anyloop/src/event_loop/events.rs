@@ -28,11 +28,13 @@ impl Token {
     }
 
     /// The token as one number, which is never `usize::MAX`.
+    #[cfg_attr(loom, expect(dead_code, reason = "unused by the loom reactor"))]
     pub(crate) const fn number(self) -> usize {
         (self.generation as usize) << Self::INDEX_BITS | self.index as usize
     }
 
     /// The token that has this [number](Self::number).
+    #[cfg_attr(loom, expect(dead_code, reason = "unused by the loom reactor"))]
     pub(crate) const fn from_number(number: usize) -> Self {
         let index = number & Self::INDICES as usize;
         Self { index: index as u32, generation: (number >> Self::INDEX_BITS) as u16 }

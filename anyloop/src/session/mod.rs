@@ -13,6 +13,8 @@ mod handle;
 mod handler;
 mod handlers;
 mod limits;
+#[cfg(all(test, loom))]
+mod models;
 mod opening;
 mod receive;
 mod registry;

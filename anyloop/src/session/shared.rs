@@ -19,10 +19,6 @@ use crate::stream::{Completion, Unsent};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
-#[cfg(all(test, loom))]
-#[path = "../event_loop/models/mailbox.rs"]
-mod models;
-
 /// The number of a connection: no other of this process has it, nor will have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
