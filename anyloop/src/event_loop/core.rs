@@ -76,6 +76,18 @@ impl<K: Types> Core<K> {
         self.ready.push_back(TASK);
     }
 
+    /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
+    /// may do that.
+    #[inline]
+    pub(super) fn pop_ready(&mut self, may_poll: bool) -> Option<u32> {
+        if self.until_poll == 0 && may_poll {
+            return None;
+        }
+        let entry = self.ready.pop_front()?;
+        self.until_poll = self.until_poll.saturating_sub(1);
+        Some(entry)
+    }
+
     /// Does what the queued commands ask for.
     #[inline]
     pub(super) fn take_commands(&mut self, remote: &Remote) {

@@ -11,13 +11,13 @@ use std::sync::{Arc, PoisonError, TryLockError};
 
 use anyloop_proto::Instant;
 
+use super::buffers::Buffers;
 use super::clock::now;
 use super::core::{Core, Task};
 use super::events::{Events, Token};
 use super::lock::Lock;
 use super::reactor::{Reactor, Registry};
 use super::remote::Remote;
-use super::source::Buffers;
 use super::timers::Key;
 use super::types::Types;
 use super::wakeup_thread::WakeupThread;

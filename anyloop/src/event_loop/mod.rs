@@ -1,5 +1,6 @@
 //! The program's loop: sockets, timers, and functions of the program's own.
 
+mod buffers;
 mod clock;
 mod core;
 mod deadlines;
@@ -26,6 +27,7 @@ mod source;
 mod stream_source;
 mod timers;
 mod types;
+mod visit;
 mod wakeup;
 mod wakeup_thread;
 #[cfg(unix)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyloop_proto::{Input, Instant};
 
+use super::buffers::{Buffers, ReadBuffer};
 use super::clock::{CoarseTime, coarse_time, now};
 use super::core::{TASK, Task};
 use super::engine::{Engine, Guard};
@@ -17,8 +18,9 @@ use super::lock::Lock;
 use super::reactor::{EventBuffer, PolledEvents, Reactor};
 use super::remote::Inside;
 use super::socket::SocketTransport;
-use super::source::{Buffers, FastPath, Next, ReadBuffer, Source, Turn, Visit};
+use super::source::{FastPath, Next, Source, Turn};
 use super::timers::Aborted;
+use super::visit::Visit;
 use super::wakeup::Remaining;
 use crate::cold::cold_path;
 use crate::stream::Buffers as StreamBuffers;
@@ -150,11 +152,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
             }
             core.take_commands(&engine.remote);
             let may_poll = !(self.has_polled && matches!(bounds.wait, Wait::No));
-            let next = match core.until_poll > 0 || !may_poll {
-                true => core.ready.pop_front(),
-                false => None,
-            };
-            let Some(index) = next else {
+            let Some(index) = core.pop_ready(may_poll) else {
                 let goes_on = may_poll && {
                     let goes_on;
                     (core, goes_on) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
@@ -165,7 +163,6 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 }
                 continue;
             };
-            core.until_poll = core.until_poll.saturating_sub(1);
             core.wake_follower(&engine.followers);
             let panicked;
             if index == TASK {

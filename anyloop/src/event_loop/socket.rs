@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use super::events::{Events, Token};
 use super::reactor::Registry;
-use super::source::Visit;
+use super::visit::Visit;
 use crate::cold::cold_path;
 use crate::stream::{Peer, Transport};
 

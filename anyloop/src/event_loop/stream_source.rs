@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use anyloop_proto::{Instant, TransportError};
 
+use super::buffers::Buffers;
 use super::events::Events;
 use super::socket::{Socket, SocketTransport};
-use super::source::{Buffers, FastPath, Next, Source, Turn};
+use super::source::{FastPath, Next, Source, Turn};
 use super::types::Types;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};

@@ -78,7 +78,7 @@ fn a_loop_rests_whose_connections_wait() {
     });
 }
 
-/// While it is busy it only glances at its sockets.
+/// While it is busy, its polls do not wait.
 #[test]
 fn a_loop_rests_when_it_has_done_what_was_ready() {
     within_time(|| {

@@ -200,7 +200,7 @@ fn a_local_loop_has_it_as_well() {
 }
 
 #[test]
-fn pitfall_a_run_call_that_waits_hears_what_the_alarm_would() {
+fn pitfall_a_run_call_that_waits_notices_what_the_wakeup_thread_would() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let _guard = event_loop.keep_alive();
@@ -221,7 +221,7 @@ fn pitfall_a_run_call_that_waits_hears_what_the_alarm_would() {
 }
 
 #[test]
-fn pitfall_a_bounded_run_call_keeps_to_its_bound_beside_the_alarm() {
+fn pitfall_a_bounded_run_call_keeps_to_its_bound_beside_the_wakeup_thread() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let _events = events_of(&event_loop);

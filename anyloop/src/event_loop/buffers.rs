@@ -1,0 +1,39 @@
+//! The memory of a thread inside a run call.
+
+use core::ops::{Deref, DerefMut};
+
+/// Memory that belongs to a thread inside a run call.
+pub(crate) struct Buffers {
+    /// The memory into which sources read.
+    pub(crate) read: ReadBuffer,
+    pub(crate) stream: crate::stream::Buffers,
+}
+
+/// A read buffer that does not begin near the beginning of a page. If it does, some processors take several times as
+/// long to copy between it and a buffer of the kernel's that begins near the beginning of a page as well.
+pub(crate) struct ReadBuffer(Vec<u8>);
+
+impl ReadBuffer {
+    /// The offset of the buffer in its allocation. A large allocation begins at a page, or a little behind.
+    const START: usize = 256;
+
+    pub(super) fn new(size: usize) -> Self {
+        Self(vec![0; Self::START + size])
+    }
+}
+
+impl Deref for ReadBuffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.0[Self::START..]
+    }
+}
+
+impl DerefMut for ReadBuffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0[Self::START..]
+    }
+}
