@@ -31,6 +31,48 @@ use crate::cold::cold_path;
 /// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) then |
 /// | [`buffered_amount`](Self::buffered_amount) is not 0 | call [`handle_writable`](Self::handle_writable) when the stream takes more |
 ///
+/// # Bounded handlers
+///
+/// An owner with other things to do sets a [`budget`](Buffers::budget) before each call. A call returns when
+/// the budget is spent. The driver keeps what it has received until then, and `wants_resume` holds. `resume`
+/// serves input, commands of handles and timers in turn. The end of the stream is reported last.
+///
+/// ```
+/// # use std::io::{self, IoSlice};
+/// # use std::task::Waker;
+/// # use anyloop::Server;
+/// # use anyloop::proto::{Instant, Shutdown};
+/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// # use anyloop::transport::{Buffers, Transport};
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # struct Nowhere;
+/// # impl Transport for Nowhere {
+/// #     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+/// #         Ok(slices.iter().map(|slice| slice.len()).sum())
+/// #     }
+/// #     fn shutdown(&mut self, _: Shutdown) -> io::Result<()> {
+/// #         Ok(())
+/// #     }
+/// # }
+/// # let (mut transport, mut buffers, now) = (Nowhere, Buffers::default(), Instant::from_nanos(0));
+/// # let server = Server::<()>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let mut driver = server.driver(Waker::noop(), now);
+/// # driver.start(&mut transport, &mut buffers, now);
+/// # driver.receive(&mut transport, &mut buffers, &mut REQUEST.to_vec(), now);
+/// let mut three_messages = [0x81, 0x80, 0, 0, 0, 0].repeat(3);
+/// buffers.budget.set(1, None);
+/// driver.receive(&mut transport, &mut buffers, &mut three_messages, now);
+/// let mut turns = 1;
+/// while driver.wants_resume() {
+///     // ... others have their turn
+///     buffers.budget.set(1, None);
+///     driver.resume(&mut transport, &mut buffers, now);
+///     turns += 1;
+/// }
+/// assert_eq!(turns, 3);
+/// ```
+///
 /// # Panics
 ///
 /// A panic of a handler fails the connection with 1011 and passes on to the caller. The connection

@@ -10,7 +10,9 @@
 //! 3. Where a stream comes to exist, make a driver ([`Server::driver`](crate::Server::driver),
 //!    [`Client::driver`](crate::Client::driver)), and call its [`start`](super::Driver::start).
 //! 4. When something happens, call what the table in [`Transport`] says, each time with the present
-//!    instant, and then ask the driver what to do [next](super::Driver#what-to-do-next).
+//!    instant, and then ask the driver what to do [next](super::Driver#what-to-do-next). To bound how many
+//!    handlers are called before other connections are served, set a
+//!    [budget](super::Driver#bounded-handlers) first.
 //!
 //! `tests/endpoints/toy.rs` in the repository is a transport that was written by these steps.
 
