@@ -1,9 +1,10 @@
 //! Endpoints, tested from outside: the same tests over each transport.
 //!
 //! [`carrier`] makes one trait of iostream and the stepping transport; [`toy`] is a third transport,
-//! written for these tests; [`net`] is the one with an event loop, over TCP and Unix sockets, where no
-//! clock can be moved. [`subject`] is one end under test, or two joined. [`record`] writes down
-//! what handlers are told. [`wire`] builds and reads frames by hand.
+//! written for these tests, which can bound how many handlers are called in a turn; [`net`] is the one
+//! with an event loop, over TCP and Unix sockets, where no clock can be moved. [`subject`] is one end
+//! under test, or two joined. [`record`] writes down what handlers are told. [`wire`] builds and reads
+//! frames by hand.
 
 mod carrier;
 #[cfg(feature = "net")]

@@ -59,10 +59,6 @@ impl Transport for Toy {
         self.outgoing.lock().unwrap().shutdowns.push(how);
         Ok(())
     }
-
-    fn is_secure(&self) -> bool {
-        true // it never leaves the process
-    }
 }
 
 /// Raised when there is something to do for a handle.
@@ -96,24 +92,29 @@ impl<H: Handler> ToyEnd<H> {
         Ok(Self { driver, toy, incoming, eof_reported: false, flag, buffers })
     }
 
-    // Step 4: what happens, and what to do next. Calls at most so many handlers. Returns whether there
-    // was anything to do.
+    // Step 4: what happens, and what to do next. Calls at most so many handlers: what is held back is
+    // served by `resume`, each kind in turn. Returns whether there was anything to do.
     fn turn(&mut self, handlers: u64, now: Instant) -> bool {
         let Self { driver, toy, buffers, .. } = self;
         buffers.budget.set(handlers, None);
-        if toy.full && toy.outgoing.lock().unwrap().room() > 0 {
+        let writable = toy.full && toy.outgoing.lock().unwrap().room() > 0;
+        if writable {
             toy.full = false;
             driver.handle_writable(toy, buffers, now);
-        } else if driver.wants_resume() {
-            driver.resume(toy, buffers, now);
-        } else if self.flag.0.swap(false, Ordering::AcqRel) {
-            driver.handle_wake(toy, buffers, now);
-        } else if driver.next_timeout().is_some_and(|deadline| deadline <= now) {
-            driver.handle_timeout(toy, buffers, now);
-        } else {
-            return self.read(now);
         }
-        true
+        let resumes = driver.wants_resume();
+        if resumes {
+            driver.resume(toy, buffers, now);
+        }
+        let woken = self.flag.0.swap(false, Ordering::AcqRel);
+        if woken {
+            driver.handle_wake(toy, buffers, now);
+        }
+        let due = driver.next_timeout().is_some_and(|deadline| deadline <= now);
+        if due {
+            driver.handle_timeout(toy, buffers, now);
+        }
+        writable | resumes | woken | due | self.read(now)
     }
 
     fn read(&mut self, now: Instant) -> bool {

@@ -1,90 +1,211 @@
-//! Bounded handlers, and narrow pipes: nothing is lost, and the order stays.
+//! One handler in a turn: nothing is lost, the order is kept, and the end is reported last.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use anyloop::endpoint::ClientSettings;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::proto::{CloseCode, Instant, Role};
-use anyloop::{Client, Server};
+use anyloop::endpoint::{ClientSettings, Handle};
+use anyloop::proto::{CloseCode, Role, Shutdown, TransportError};
+use anyloop::{Client, Handlers, Server};
 
 use super::{Pipe, ToyEnd};
+use crate::carrier::Clock;
 use crate::record::{Log, recording};
-use crate::wire::{self, text};
+use crate::subject::server_settings;
+use crate::wire::{self, Frame, text};
 
-const NOW: Instant = Instant::from_nanos(1_000_000_000);
-
-fn pipe(capacity: Option<usize>) -> Arc<Mutex<Pipe>> {
-    Arc::new(Mutex::new(Pipe { capacity, ..Pipe::default() }))
+/// The end of a server, and the test in the place of its client.
+struct Scene {
+    log: Log,
+    clock: Clock,
+    end: ToyEnd<Handlers>,
 }
 
-/// A server's end of these pipes, whose handlers write to the log.
-fn recorded(log: &Log, incoming: &Arc<Mutex<Pipe>>) -> ToyEnd<anyloop::Handlers> {
-    let options = ServerOptions::new(OriginPolicy::Any);
-    let server = Server::<(), _>::with_factory(options, recording(log));
-    let make = |waker: &_| Ok::<_, Infallible>(server.driver(waker, NOW));
-    let Ok(mut end) = ToyEnd::new(incoming.clone(), pipe(None), make);
-    end.start(NOW);
-    end
-}
-
-#[test]
-fn each_turn_calls_one_handler_and_the_end_comes_last() {
-    let (log, incoming) = (Log::default(), pipe(None));
-    let mut end = recorded(&log, &incoming);
-    let frames = wire::stream(&[text("a"), text("b"), text("c")], Role::Client);
-    incoming.lock().unwrap().bytes.extend([wire::REQUEST.as_bytes(), &frames].concat());
-    incoming.lock().unwrap().shutdowns.push(anyloop::proto::Shutdown::Abort);
-    let mut calls = Vec::new();
-    while !end.driver.is_closed() {
-        assert!(end.turn(1, NOW), "there is something to do until the end");
-        let called = log.take();
-        assert!(called.len() <= 1, "{called:?}");
-        calls.extend(called);
+impl Scene {
+    /// The handshake has arrived, and nothing was done yet.
+    fn new() -> Self {
+        let (log, clock) = (Log::default(), Clock::default());
+        let server = Server::<(), _>::with_factory(server_settings(|_| ()), recording(&log));
+        let end = ToyEnd::server(&server, Arc::default(), Arc::default(), clock.now());
+        let mut scene = Self { log, clock, end };
+        scene.arrive(wire::REQUEST.as_bytes());
+        scene
     }
-    let messages: Vec<_> = calls.iter().filter(|call| call.starts_with("text")).collect();
-    assert_eq!(messages, ["text a", "text b", "text c"]);
-    assert!(calls.last().unwrap().starts_with("close"), "{calls:?}");
+
+    fn open() -> Self {
+        let mut scene = Self::new();
+        assert_eq!(scene.one_by_one(), ["validate GET /chat", "open"]);
+        scene
+    }
+
+    fn arrive(&mut self, bytes: &[u8]) {
+        self.end.incoming.lock().unwrap().bytes.extend(bytes);
+    }
+
+    fn arrive_frames(&mut self, frames: &[Frame]) {
+        self.arrive(&wire::stream(frames, Role::Client));
+    }
+
+    /// The client ends its direction of the stream.
+    fn end_input(&mut self) {
+        self.end.incoming.lock().unwrap().shutdowns.push(Shutdown::HalfClose);
+    }
+
+    /// A turn with so many handlers: whether there was anything to do, and what handlers were told.
+    fn turn(&mut self, handlers: u64) -> (bool, Vec<String>) {
+        let busy = self.end.turn(handlers, self.clock.now());
+        (busy, self.log.take())
+    }
+
+    /// Turns with one handler each, until there is nothing to do.
+    fn one_by_one(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        while let (true, told) = self.turn(1) {
+            assert!(told.len() <= 1, "{told:?} in one turn");
+            assert!(self.end.buffers.budget.spent() <= 1); // a command of a handle may tell nothing
+            all.extend(told);
+        }
+        all
+    }
+
+    fn handle(&mut self) -> Handle<Handlers> {
+        self.end.driver.handle()
+    }
+
+    fn unread(&self) -> usize {
+        self.end.incoming.lock().unwrap().bytes.len()
+    }
+}
+
+fn texts(count: usize) -> Vec<Frame> {
+    (0..count).map(|n| text(n.to_string())).collect()
+}
+
+/// What handlers are told of [`texts`].
+fn told(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("text {n}")).collect()
 }
 
 #[test]
-fn a_budget_of_none_calls_none() {
-    let (log, incoming) = (Log::default(), pipe(None));
-    let mut end = recorded(&log, &incoming);
-    incoming.lock().unwrap().bytes.extend(wire::REQUEST.as_bytes());
+fn one_message_of_many_is_handed_out_in_a_turn() {
+    let mut scene = Scene::open();
+    scene.arrive_frames(&texts(3));
+    assert_eq!(scene.turn(1), (true, vec!["text 0".to_string()]));
+    assert_eq!(scene.turn(1), (true, vec!["text 1".to_string()]));
+    assert!(scene.end.driver.wants_resume());
+    assert_eq!(scene.turn(1), (true, vec!["text 2".to_string()]));
+    assert!(!scene.end.driver.wants_resume());
+    assert_eq!(scene.turn(1), (false, vec![]));
+}
+
+#[test]
+fn everything_from_the_handshake_to_the_end_is_reported_in_order() {
+    let mut scene = Scene::new();
+    scene.arrive_frames(&texts(1000));
+    scene.arrive_frames(&[wire::close(1000, "")]);
+    scene.end_input();
+    let mut expected = vec!["validate GET /chat".to_string(), "open".to_string()];
+    expected.extend(told(1000));
+    expected.push("close clean by peer: 1000/1000".to_string());
+    assert_eq!(scene.one_by_one(), expected);
+    assert!(scene.end.driver.is_closed());
+}
+
+#[test]
+fn an_end_without_a_close_comes_behind_the_messages() {
+    let mut scene = Scene::open();
+    scene.arrive_frames(&texts(100));
+    assert_eq!(scene.turn(1).1, ["text 0"]);
+    let (now, ToyEnd { driver, toy, buffers, .. }) = (scene.clock.now(), &mut scene.end);
+    driver.handle_error(toy, buffers, TransportError::Reset, now);
+    assert!(!driver.is_closed() && driver.wants_resume());
+    let mut rest = scene.one_by_one();
+    let end = rest.pop().unwrap();
+    assert!(end.starts_with("close unclean"), "{end}");
+    assert_eq!(rest, told(100)[1..]);
+    assert!(scene.end.driver.is_closed());
+}
+
+#[test]
+fn while_messages_are_held_back_no_more_is_received() {
+    let mut scene = Scene::open();
+    scene.arrive_frames(&texts(10));
+    assert_eq!(scene.turn(1).1, ["text 0"]);
+    assert!(!scene.end.driver.wants_input());
+    scene.arrive_frames(&[text("more")]);
+    let waiting = scene.unread();
+    for n in 1..9 {
+        assert_eq!(scene.turn(1).1, [format!("text {n}")]);
+        assert_eq!(scene.unread(), waiting);
+    }
+    assert_eq!(scene.one_by_one(), ["text 9", "text more"]);
+    assert_eq!(scene.unread(), 0);
+}
+
+#[test]
+fn without_a_budget_nothing_is_called_and_nothing_is_lost() {
+    let mut scene = Scene::open();
+    scene.arrive_frames(&texts(2));
+    scene.handle().interrupt().unwrap();
     for _ in 0..10 {
-        end.turn(0, NOW);
+        assert_eq!(scene.turn(0).1, [""; 0]);
     }
-    assert!(log.take().is_empty() && end.driver.wants_resume());
-    while end.turn(1, NOW) {}
-    assert!(log.take().contains(&"open".to_string()));
+    assert!(scene.end.driver.wants_resume());
+    let mut all = scene.one_by_one();
+    all.sort();
+    assert_eq!(all, ["interrupt", "text 0", "text 1"]);
+}
+
+#[test]
+fn input_and_commands_and_timers_take_turns() {
+    let mut scene = Scene::open();
+    scene.arrive_frames(&texts(20));
+    let (handle, log) = (scene.handle(), scene.log.clone());
+    for _ in 0..20 {
+        handle.interrupt().unwrap();
+        let log = log.clone();
+        handle.set_timer(Duration::ZERO, move |_, _| log.push("timer")).unwrap();
+    }
+    let all = scene.one_by_one();
+    let count = |kind: &str| all.iter().filter(|told| told.starts_with(kind)).count();
+    assert_eq!([count("text"), count("interrupt"), count("timer")], [20; 3]);
+    // No kind waits until another is through.
+    let first = |kind: &str| all.iter().position(|told| told.starts_with(kind)).unwrap();
+    assert!(["text", "interrupt", "timer"].iter().all(|kind| first(kind) < 10), "{all:?}");
 }
 
 /// Both ends, over pipes that hold seven bytes: every write is a short one.
+fn talk_over_narrow_pipes(handlers: u64) {
+    let log = Log::default();
+    let mut server = Server::<()>::new(server_settings(|_| ()));
+    server.on_message(|message, context| _ = context.send(message));
+    let client = Client::<(), _>::with_factory(ClientSettings::default(), recording(&log));
+
+    let narrow = || Arc::new(Mutex::new(Pipe { capacity: Some(7), ..Pipe::default() }));
+    let (up, down, now) = (narrow(), narrow(), Clock::default().now());
+    let mut server = ToyEnd::server(&server, up.clone(), down.clone(), now);
+    let target = "ws://localhost/".parse().unwrap();
+    let mut client = ToyEnd::client(&client, &target, down, up, now).unwrap();
+    client.start(now);
+
+    let mut run =
+        |client: &mut ToyEnd<_>| while client.turn(handlers, now) | server.turn(handlers, now) {};
+    run(&mut client);
+    let large = vec![7; 50_000];
+    let _ = client.driver.handle().send(&large[..]).unwrap();
+    let _ = client.driver.handle().send("small").unwrap();
+    client.driver.handle().close(CloseCode::NORMAL, "").unwrap();
+    run(&mut client);
+    let told = ["open", "binary of 50000", "text small", "close clean by local: 1000/1000"];
+    assert_eq!(log.take(), told);
+    assert!(client.driver.is_closed() && server.driver.is_closed());
+}
+
 #[test]
 fn a_narrow_pipe_carries_everything() {
-    for handlers in [1, u64::MAX] {
-        let log = Log::default();
-        let mut server = Server::<()>::new(ServerOptions::new(OriginPolicy::Any));
-        server.on_message(|message, context| _ = context.send(message));
-        let client = Client::<(), _>::with_factory(ClientSettings::default(), recording(&log));
-        let (up, down) = (pipe(Some(7)), pipe(Some(7)));
-        let make = |waker: &_| Ok::<_, Infallible>(server.driver(waker, NOW));
-        let Ok(mut server) = ToyEnd::new(up.clone(), down.clone(), make);
-        let target = "ws://localhost/".parse().unwrap();
-        let make = |waker: &_| client.driver(&target, waker, NOW);
-        let mut client = ToyEnd::new(down, up, make).unwrap();
-        server.start(NOW);
-        client.start(NOW);
+    talk_over_narrow_pipes(u64::MAX);
+}
 
-        while client.turn(handlers, NOW) | server.turn(handlers, NOW) {}
-        let handle = client.driver.handle();
-        let _ = handle.send(&vec![7; 50_000][..]).unwrap();
-        let _ = handle.send("small").unwrap();
-        handle.close(CloseCode::NORMAL, "").unwrap();
-        while client.turn(handlers, NOW) | server.turn(handlers, NOW) {}
-        let expected = ["open", "binary of 50000", "text small", "close clean by local: 1000/1000"];
-        assert_eq!(log.take(), expected);
-        assert!(client.driver.is_closed() && server.driver.is_closed());
-    }
+#[test]
+fn a_narrow_pipe_carries_everything_one_by_one() {
+    talk_over_narrow_pipes(1);
 }

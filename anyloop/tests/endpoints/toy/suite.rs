@@ -4,21 +4,13 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use anyloop::endpoint::{
-    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
-};
+use anyloop::endpoint::{Client, Handle, Handler, HandlerFactory, Server, Session};
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, TransportError};
 use anyloop::transport::Driver;
 
 use super::{Pipe, ToyEnd};
 use crate::carrier::{Carrier, Clock, End};
-
-/// Endpoints keep nothing for their connections over pipes.
-#[derive(Default)]
-pub(crate) struct Toys;
-
-impl TransportEndpoint for Toys {}
 
 /// The toy transport, with at most so many handlers in a turn.
 pub(crate) struct Bounded<const HANDLERS: u64>;
@@ -32,7 +24,7 @@ pub(crate) struct BoundedEnd<H: Handler, const HANDLERS: u64> {
 }
 
 impl<const HANDLERS: u64> Carrier for Bounded<HANDLERS> {
-    type Transport = Toys;
+    type Transport = ();
     type End<H: Handler> = BoundedEnd<H, HANDLERS>;
 
     const BATCHES: bool = HANDLERS > 1;
@@ -41,14 +33,14 @@ impl<const HANDLERS: u64> Carrier for Bounded<HANDLERS> {
     fn assert_taken(_: usize, _: usize) {}
 
     fn server<F: HandlerFactory + 'static>(
-        server: &Server<Toys, F>,
+        server: &Server<(), F>,
         clock: &Clock,
     ) -> BoundedEnd<F::Handler, HANDLERS> {
         BoundedEnd::of(ToyEnd::server(server, Arc::default(), Arc::default(), clock.now()), clock)
     }
 
     fn client<F: HandlerFactory + 'static>(
-        client: &Client<Toys, F>,
+        client: &Client<(), F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<BoundedEnd<F::Handler, HANDLERS>, RequestError> {
@@ -60,7 +52,7 @@ impl<const HANDLERS: u64> Carrier for Bounded<HANDLERS> {
 impl<H: Handler> ToyEnd<H> {
     /// A server's end, started.
     pub(super) fn server<F: HandlerFactory<Handler = H>>(
-        server: &Server<Toys, F>,
+        server: &Server<(), F>,
         incoming: Arc<Mutex<Pipe>>,
         outgoing: Arc<Mutex<Pipe>>,
         now: Instant,
@@ -73,7 +65,7 @@ impl<H: Handler> ToyEnd<H> {
 
     /// A client's end, not started.
     pub(super) fn client<F: HandlerFactory<Handler = H>>(
-        client: &Client<Toys, F>,
+        client: &Client<(), F>,
         target: &Target,
         incoming: Arc<Mutex<Pipe>>,
         outgoing: Arc<Mutex<Pipe>>,
