@@ -12,14 +12,11 @@ use anyloop_proto::{
 use super::error::{SendError, Sent};
 use super::handle::Handle;
 use super::handler::Handler;
-use super::limits::Overflow;
+use super::limits::{Overflow, TOO_SLOW};
 use super::state::{HandshakeInfo, SessionState};
 use super::timers::TimerId;
 use crate::cold::cold_path;
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
-
-/// The reason of a Close for a peer that reads too slowly.
-pub(super) const TOO_SLOW: &str = "too slow to read";
 
 /// The connection, as its handler sees it during a call.
 ///

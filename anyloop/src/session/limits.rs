@@ -1,5 +1,8 @@
 //! How much may wait for a peer that reads slowly.
 
+/// The reason of a Close for a peer that reads too slowly.
+pub(super) const TOO_SLOW: &str = "too slow to read";
+
 /// How much may wait for a peer that reads slowly.
 ///
 /// | setting | default |

@@ -10,10 +10,10 @@ use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, Message, Prepared, State};
 
-use super::context::{Context, TOO_SLOW};
+use super::context::Context;
 use super::error::{SendError, Sent};
 use super::handler::Handler;
-use super::limits::{BacklogLimits, Overflow};
+use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
 use super::timers::TimerId;
 use crate::stream::{Completion, Unsent};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};

@@ -11,7 +11,7 @@ use super::counters::Counting;
 use super::handler::Handler;
 use super::limits::BacklogLimits;
 use super::registry::Registry;
-use super::shared::Shared;
+use super::shared::{Posted, Shared};
 use super::timers::Timers;
 use crate::cold::cold_path;
 use crate::stream::Peer;
@@ -86,7 +86,7 @@ pub(super) struct Rare<H: Handler> {
     pub(super) peer: Option<Box<Peer>>,
     /// What the transport failed with.
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
-    pub(super) timers: Timers<H>,
+    pub(super) timers: Timers<Box<Posted<H>>>,
     /// The handler that is to take the place of the present one.
     pub(super) successor: Option<H>,
     /// A client's request, which is sent when there is a stream.
@@ -291,7 +291,7 @@ impl<H: Handler> SessionState<H> {
         self.rare.as_deref()?.error.as_deref()
     }
 
-    pub(super) fn timers(&mut self) -> &mut Timers<H> {
+    pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted<H>>> {
         &mut self.rare().timers
     }
 

@@ -2,9 +2,6 @@
 
 use anyloop_proto::Instant;
 
-use super::handler::Handler;
-use super::shared::Posted;
-
 /// A timer of a connection.
 ///
 /// ```
@@ -29,21 +26,21 @@ use super::shared::Posted;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId(u64);
 
-/// The timers of one connection, by when they are due; those due together in the order in which they
-/// were set. A connection has few.
-pub(super) struct Timers<H: Handler> {
-    due: Vec<(Instant, TimerId, Box<Posted<H>>)>,
+/// The timers of one connection with what each calls, by when they are due; those due together in the order in
+/// which they were set. A connection has few.
+pub(super) struct Timers<F> {
+    due: Vec<(Instant, TimerId, F)>,
     next: u64,
 }
 
-impl<H: Handler> Default for Timers<H> {
+impl<F> Default for Timers<F> {
     fn default() -> Self {
         Self { due: Vec::new(), next: 0 }
     }
 }
 
-impl<H: Handler> Timers<H> {
-    pub(super) fn set(&mut self, at: Instant, f: Box<Posted<H>>) -> TimerId {
+impl<F> Timers<F> {
+    pub(super) fn set(&mut self, at: Instant, f: F) -> TimerId {
         let id = TimerId(self.next);
         self.next += 1;
         let place = self.due.partition_point(|(other, ..)| *other <= at);
@@ -72,7 +69,7 @@ impl<H: Handler> Timers<H> {
 
     /// Takes the first timer that is due at `now`, of those before `end`: one that is set meanwhile
     /// waits for its turn.
-    pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<Box<Posted<H>>> {
+    pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<F> {
         let place = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
         Some(self.due.remove(place).2)
     }
