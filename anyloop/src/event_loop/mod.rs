@@ -46,7 +46,6 @@ pub(crate) use clock::now;
 pub(crate) use engine::Engine;
 pub(crate) use events::{Events, Token};
 pub use handle::{KeepAlive, LoopGone, LoopHandle, Timer};
-pub(crate) use kind::Sealed;
 pub use kind::{Kind, Local, Threads};
 pub(crate) use reactor::Registry;
 pub(crate) use remote::{Remote, waker};

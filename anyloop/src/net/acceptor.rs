@@ -3,10 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use super::endpoint::Hooks;
+use super::carries::Carries;
 use super::listener::{Backoff, Listener, Nodelay, set_up};
+use super::options::Hooks;
 use super::registry::key;
-use super::serves::Serves;
 use crate::endpoint::{HandlerFactory, ServerCore};
 use crate::event_loop::{Events, Next, Socket, Source, StreamSource, Turn, now};
 use crate::transport::{Driver, Peer};
@@ -24,7 +24,7 @@ pub struct Acceptor<F: HandlerFactory> {
     pub(super) backoff: Backoff,
 }
 
-impl<K: Serves<F>, F: HandlerFactory> Source<K> for Acceptor<F> {
+impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         if self.backoff.is_active() && turn.visit.events == Events::READABLE {
             return Next::Wait; // for the deadline
@@ -74,7 +74,7 @@ impl<F: HandlerFactory> Acceptor<F> {
     }
 
     /// Inserts a connection into the loop.
-    fn insert<K: Serves<F>>(
+    fn insert<K: Carries<F::Handler>>(
         &self,
         mut socket: Socket,
         peer: Peer,
@@ -97,7 +97,11 @@ impl<F: HandlerFactory> Acceptor<F> {
 
     /// Reports an error of the system and waits: descriptors or memory may become free when other
     /// connections end.
-    fn back_off<K: Serves<F>>(&mut self, error: &io::Error, turn: &mut Turn<'_, K>) -> Next<K> {
+    fn back_off<K: Carries<F::Handler>>(
+        &mut self,
+        error: &io::Error,
+        turn: &mut Turn<'_, K>,
+    ) -> Next<K> {
         crate::log::error!("cannot accept on {}: {error}", self.listener.address());
         turn.visit.deadline = Some(turn.visit.now + self.backoff.next_delay());
         if let Some(report) = &self.hooks.accept_error {

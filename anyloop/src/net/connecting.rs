@@ -13,12 +13,12 @@ use std::time::Duration;
 use anyloop_proto::{Instant, TransportError};
 
 use self::socket::{connect_tcp, connected_peer};
-use super::endpoint::{ConnectOptions, Hooks};
+use super::carries::Carries;
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
 use super::host::literal;
+use super::options::{ConnectOptions, Hooks};
 use super::resolver::{Lookup, Resolver};
-use super::serves::Serves;
 use crate::endpoint::{HandlerFactory, Session};
 use crate::event_loop::{
     Events, Next, Socket, SocketTransport, Source, StreamSource, Turn, now, waker,
@@ -121,7 +121,7 @@ enum Outcome {
     Failed(TransportError, ConnectError),
 }
 
-impl<K: Serves<F>, F: HandlerFactory> Source<K> for Connecting<F> {
+impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         turn.visit.now = now(); // the loop's time is older where others have run
         self.run_driver(turn);
@@ -142,7 +142,7 @@ impl<K: Serves<F>, F: HandlerFactory> Source<K> for Connecting<F> {
 /// The calls of the driver.
 impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
-    fn run_driver<K: Serves<F>>(&mut self, turn: &mut Turn<'_, K>) {
+    fn run_driver<K: Carries<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
         let (events, now) = (turn.visit.events, turn.visit.now);
         let is_first = matches!(self.step, Step::Begin(_)); // the handle exists since before this turn
         self.with_driver(turn, |driver, transport, buffers| {
@@ -159,7 +159,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Reports that there will be no stream.
-    fn fail<K: Serves<F>>(
+    fn fail<K: Carries<F::Handler>>(
         &mut self,
         kind: TransportError,
         error: ConnectError,
@@ -173,7 +173,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Hands the driver over to the connection.
-    fn become_connection<K: Serves<F>>(
+    fn become_connection<K: Carries<F::Handler>>(
         &mut self,
         socket: Socket,
         peer: Peer,
@@ -187,7 +187,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// What follows a turn that did not connect.
-    fn next<K: Serves<F>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
+    fn next<K: Carries<F::Handler>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Some(driver) = self.driver.as_ref().filter(|driver| !driver.is_closed()) else {
             return Next::Done;
         };
@@ -198,7 +198,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Calls `f` with the driver, and with a socket that is closed.
-    fn with_driver<K: Serves<F>>(
+    fn with_driver<K: Carries<F::Handler>>(
         &mut self,
         turn: &mut Turn<'_, K>,
         f: impl FnOnce(&mut Driver<Session<F::Handler>>, &mut SocketTransport<'_>, &mut Buffers),
@@ -214,7 +214,7 @@ impl<F: HandlerFactory> Connecting<F> {
 /// The steps.
 impl<F: HandlerFactory> Connecting<F> {
     /// Takes all steps that can be taken now.
-    fn advance<K: Serves<F>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
+    fn advance<K: Carries<F::Handler>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
         loop {
             let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.visit.now);
             let progress = match std::mem::replace(&mut self.step, Step::Done) {
@@ -241,7 +241,11 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    fn begin<K: Serves<F>>(&self, destination: Destination, turn: &Turn<'_, K>) -> Progress {
+    fn begin<K: Carries<F::Handler>>(
+        &self,
+        destination: Destination,
+        turn: &Turn<'_, K>,
+    ) -> Progress {
         let since = turn.visit.now;
         let resolver = match destination {
             Destination::Host(resolver) => resolver,
@@ -284,7 +288,7 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    fn connect_tcp<K: Serves<F>>(
+    fn connect_tcp<K: Carries<F::Handler>>(
         &self,
         mut tcp: TcpAttempts,
         is_late: bool,
@@ -320,7 +324,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     #[cfg(unix)]
-    fn connect_unix<K: Serves<F>>(
+    fn connect_unix<K: Carries<F::Handler>>(
         &self,
         mut unix: UnixAttempt,
         is_late: bool,

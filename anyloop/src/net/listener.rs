@@ -13,7 +13,7 @@ use mio::net::TcpListener;
 use mio::net::UnixListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::endpoint::{Hooks, ListenOptions};
+use super::options::{Hooks, ListenOptions};
 use crate::event_loop::{Events, Registry, Socket as Stream, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 use crate::transport::Peer;

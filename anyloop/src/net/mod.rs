@@ -39,6 +39,7 @@
 //! it needs one.
 
 mod acceptor;
+mod carries;
 mod client;
 mod connecting;
 mod endpoint;
@@ -46,6 +47,7 @@ mod error;
 mod eyeballs;
 mod host;
 mod listener;
+mod options;
 mod registry;
 mod resolver;
 mod server;
@@ -53,9 +55,10 @@ mod serves;
 mod transport;
 
 pub use client::ConnectRequest;
-pub use endpoint::{ConnectOptions, Endpoint, ListenOptions};
+pub use endpoint::Endpoint;
 pub use error::{ConnectError, Error, Stage};
 pub use listener::LocalAddress;
+pub use options::{ConnectOptions, ListenOptions};
 pub use server::{AsAddress, Listening};
 pub use serves::Serves;
 pub use transport::{LocalNet, Net};

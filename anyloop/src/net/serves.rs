@@ -1,9 +1,10 @@
 //! Which loops can serve which handlers.
 
 use super::acceptor::Acceptor;
+use super::carries::Carries;
 use super::connecting::Connecting;
-use crate::endpoint::{HandlerFactory, Session};
-use crate::event_loop::{Kind, Local, Sealed, StreamSource, Threads};
+use crate::endpoint::HandlerFactory;
+use crate::event_loop::{Kind, Local, Threads};
 
 /// Loops of this kind can serve connections whose handlers come from `F`.
 ///
@@ -17,22 +18,14 @@ pub trait Serves<F: HandlerFactory>: Kind + Admits<F> {}
 
 impl<F: HandlerFactory, K: Kind + Admits<F>> Serves<F> for K {}
 
-/// How what is served is put into the loop.
+/// How what makes connections is put into a loop of this kind.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Admits<F: HandlerFactory>: Sealed
-where
-    Self: Kind,
-{
-    fn connection(connection: StreamSource<Session<F::Handler>>) -> Box<Self::Source>;
+pub trait Admits<F: HandlerFactory>: Carries<F::Handler> {
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source>;
     fn connecting(connecting: Connecting<F>) -> Box<Self::Source>;
 }
 
 impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Admits<F> for Threads {
-    fn connection(connection: StreamSource<Session<F::Handler>>) -> Box<Self::Source> {
-        Box::new(connection)
-    }
-
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
         Box::new(acceptor)
     }
@@ -43,10 +36,6 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Admits<F> for Thr
 }
 
 impl<F: HandlerFactory + 'static> Admits<F> for Local {
-    fn connection(connection: StreamSource<Session<F::Handler>>) -> Box<Self::Source> {
-        Box::new(connection)
-    }
-
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
         Box::new(acceptor)
     }

@@ -8,9 +8,8 @@ use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, MAX_REASON, Message, Prepared, SendError as Refused, State};
 
-use super::context::Context;
 use super::error::{SendError, Sent};
-use super::handler::Handler;
+use super::handler::{Context, Handler};
 use super::shared::{Command, ConnectionId, Filter, Shared};
 use super::timers::TimerId;
 use crate::stream::{Completion, Unsent};
@@ -249,6 +248,14 @@ impl<H: Handler> Handle<H> {
         let len = message.message().as_bytes().len();
         let command = Command::SendPrepared { message: message.clone(), filter, completion: None };
         self.shared.send(len, command, false).is_ok_and(Sent::is_on_its_way)
+    }
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// The connection, for others to reach it.
+    pub fn handle(&mut self) -> Handle<H> {
+        let state = self.state();
+        Handle::new(self.state.shared(self.out.waiting(), state))
     }
 }
 

@@ -6,7 +6,9 @@ use anyloop_proto::handshake::http::{Response, StatusCode, header};
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
-use super::context::Context;
+mod context;
+
+pub use context::Context;
 
 /// The application's side of one connection.
 ///
@@ -270,3 +272,6 @@ impl From<Accept> for Verdict {
         Self::Accept(accept)
     }
 }
+
+/// A function to be run on the strand of the connection.
+pub(super) type Posted<H> = dyn FnOnce(&mut H, &mut Context<'_, H>) + Send;

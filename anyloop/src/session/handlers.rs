@@ -8,8 +8,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
-use super::context::Context;
-use super::handler::{Handler, HandlerFactory, Verdict};
+use super::handler::{Context, Handler, HandlerFactory, Verdict};
 
 /// A handler made of closures, one for each event that matters; the others are answered as
 /// [`Handler`] does.

@@ -5,7 +5,6 @@
 //! and `ending` the end.
 
 mod commands;
-mod context;
 mod counters;
 mod ending;
 mod error;
@@ -34,11 +33,10 @@ use anyloop_proto::{Connection, Input, Instant, Protocol, State, Statistics, Tra
 
 use crate::stream::{Budget, Driver, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
 
-pub use context::Context;
 pub use counters::Counters;
 pub use error::{SendError, Sent};
 pub use handle::Handle;
-pub use handler::{Handler, HandlerFactory, Verdict};
+pub use handler::{Context, Handler, HandlerFactory, Verdict};
 pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub use limits::{BacklogLimits, Overflow};

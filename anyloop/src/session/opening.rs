@@ -5,8 +5,7 @@ use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol, State};
 
 use super::Session;
-use super::context::Context;
-use super::handler::{Handler, Verdict};
+use super::handler::{Context, Handler, Verdict};
 use super::state::{HandshakeInfo, Pending};
 use crate::stream::{Budget, WriteBuffer};
 

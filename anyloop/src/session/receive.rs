@@ -5,8 +5,7 @@ use anyloop_proto::{
 };
 
 use super::Session;
-use super::context::Context;
-use super::handler::Handler;
+use super::handler::{Context, Handler};
 use super::state::Pending;
 use crate::stream::{Budget, Progress, WriteBuffer};
 

@@ -10,9 +10,8 @@ use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, Message, Prepared, State};
 
-use super::context::Context;
 use super::error::{SendError, Sent};
-use super::handler::Handler;
+use super::handler::{Handler, Posted};
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
 use super::timers::TimerId;
 use crate::stream::{Completion, Unsent};
@@ -155,9 +154,6 @@ impl From<Message<'_>> for Owned {
         }
     }
 }
-
-/// A function to be run on the strand of the connection.
-pub(super) type Posted<H> = dyn FnOnce(&mut H, &mut Context<'_, H>) + Send;
 
 impl<H: Handler> Shared<H> {
     /// `waker` wakes the driver of the connection.

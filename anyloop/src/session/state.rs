@@ -8,10 +8,10 @@ use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::{Instant, State};
 
 use super::counters::Counting;
-use super::handler::Handler;
+use super::handler::{Handler, Posted};
 use super::limits::BacklogLimits;
 use super::registry::Registry;
-use super::shared::{Posted, Shared};
+use super::shared::Shared;
 use super::timers::Timers;
 use crate::cold::cold_path;
 use crate::stream::Peer;

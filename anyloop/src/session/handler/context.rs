@@ -9,13 +9,12 @@ use anyloop_proto::{
     Statistics,
 };
 
-use super::error::{SendError, Sent};
-use super::handle::Handle;
-use super::handler::Handler;
-use super::limits::{Overflow, TOO_SLOW};
-use super::state::{HandshakeInfo, SessionState};
-use super::timers::TimerId;
+use super::Handler;
 use crate::cold::cold_path;
+use crate::session::error::{SendError, Sent};
+use crate::session::limits::{Overflow, TOO_SLOW};
+use crate::session::state::{HandshakeInfo, SessionState};
+use crate::session::timers::TimerId;
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
@@ -60,12 +59,12 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// ```
 pub struct Context<'c, H: Handler> {
     /// Absent before the connection is open and after it is over.
-    pub(super) sender: Option<&'c mut Sender>,
+    pub(in crate::session) sender: Option<&'c mut Sender>,
     /// Absent, too, while it lends what has arrived.
-    pub(super) receiver: Option<&'c Receiver>,
-    pub(super) out: WriteBuffer<'c>,
-    pub(super) state: &'c mut SessionState<H>,
-    pub(super) now: Instant,
+    pub(in crate::session) receiver: Option<&'c Receiver>,
+    pub(in crate::session) out: WriteBuffer<'c>,
+    pub(in crate::session) state: &'c mut SessionState<H>,
+    pub(in crate::session) now: Instant,
 }
 
 impl<H: Handler> Context<'_, H> {
@@ -184,7 +183,7 @@ impl<H: Handler> Context<'_, H> {
     /// # Errors
     ///
     /// [`SendError::Refused`], also before the connection is open: there a
-    /// [verdict](super::Verdict) does it, or a [`Handle`].
+    /// [verdict](super::Verdict) does it, or a [`Handle`](crate::endpoint::Handle).
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => {
@@ -225,12 +224,6 @@ impl<H: Handler> Context<'_, H> {
     /// Puts another handler in the place of this one, when the present call is over.
     pub fn set_handler(&mut self, handler: H) {
         self.state.rare().successor = Some(handler);
-    }
-
-    /// The connection, for others to reach it.
-    pub fn handle(&mut self) -> Handle<H> {
-        let state = self.state();
-        Handle::new(self.state.shared(self.out.waiting(), state))
     }
 
     /// What was said in the opening handshake, where it is
@@ -300,7 +293,7 @@ impl<H: Handler> Context<'_, H> {
 
     /// Sends a message that a handle has accepted, and calls `completion` in any case. There was room for
     /// it when it was accepted.
-    pub(super) fn send_accepted(
+    pub(in crate::session) fn send_accepted(
         &mut self,
         send: impl FnOnce(&mut Sender, &mut WriteBuffer<'_>) -> Result<(), Refused>,
         completion: Option<Completion>,
@@ -319,7 +312,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Registers the completion of what was just sent.
-    pub(super) fn complete(&mut self, sent: Sent, completion: Completion) {
+    pub(in crate::session) fn complete(&mut self, sent: Sent, completion: Completion) {
         match sent {
             Sent::Dropped => completion(Err(Unsent)),
             _ => self.out.complete(completion),
