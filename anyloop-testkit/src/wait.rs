@@ -67,6 +67,13 @@ impl ThreadProbe {
         Self(thread.map(|thread| Path::new("/proc").join(thread).join("stat")))
     }
 
+    /// The main thread of another process.
+    #[must_use]
+    pub fn main_of(process: u32) -> Self {
+        let stat = Path::new("/proc").join(process.to_string()).join("stat");
+        Self(stat.exists().then_some(stat))
+    }
+
     /// Waits until the thread sleeps, or has ended.
     ///
     /// # Panics

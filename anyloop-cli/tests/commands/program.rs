@@ -9,7 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use anyloop_testkit::wait::ThreadProbe;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_anyloop");
 
@@ -92,6 +93,19 @@ impl Running {
         kill_process(pid, signal).expect("it runs");
     }
 
+    /// Stops it while it waits, until [`resume`](Self::resume).
+    pub(crate) fn suspend(&self) {
+        ThreadProbe::main_of(self.child.id()).until_asleep();
+        self.signal(Signal::STOP);
+        let seen = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED);
+        let (_, status) = seen.expect("it is a child").expect("it was waited for");
+        assert!(status.stopped(), "{status:?}");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Waits until it ends by itself.
     pub(crate) fn end(mut self) -> Ended {
         let stdout = self.child.stdout.take();
@@ -165,6 +179,15 @@ impl Server {
     /// A URL of this path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("ws://{}{path}", self.address())
+    }
+
+    /// Stops it while it waits, until [`resume`](Self::resume).
+    pub(crate) fn suspend(&self) {
+        self.program.suspend();
+    }
+
+    pub(crate) fn resume(&self) {
+        self.program.resume();
     }
 
     /// Has it end.

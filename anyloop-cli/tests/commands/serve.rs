@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop::proto::handshake::http::StatusCode;
+use anyloop_testkit::wait::let_time_pass;
 use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
@@ -250,6 +251,22 @@ fn clients_are_pinged_and_one_who_does_not_answer_is_cut_off() {
     let mut client = Peer::client(server.address(), "/");
     assert_eq!(client.receive().expect("a ping").0, PING);
     client.expect_close(1011);
+}
+
+#[test]
+fn pitfall_a_pong_that_came_while_the_server_was_stopped_counts() {
+    let options = ["--ping-interval", "0.1", "--ping-timeout", "0.5"];
+    let server = Server::start(&options);
+    let mut client = Peer::client(server.address(), "/");
+    let (opcode, payload) = client.receive().expect("a ping");
+    assert_eq!(opcode, PING);
+    server.suspend();
+    client.send(PONG, &payload);
+    let_time_pass(Duration::from_secs(1), "the time for the pong must be over in the server");
+    server.resume();
+    client.send(TEXT, b"still here");
+    let answer = std::iter::from_fn(|| client.receive()).find(|(opcode, _)| *opcode != PING);
+    assert_eq!(answer, Some((TEXT, b"still here".to_vec())));
 }
 
 #[test]

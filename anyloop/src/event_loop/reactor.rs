@@ -40,8 +40,8 @@ pub(super) struct Reactor {
 /// The caller's memory for the events of a poll. This reactor does not need it.
 pub(super) struct EventBuffer;
 
-/// The events of one poll.
-pub(super) struct PolledEvents<'r>(&'r mio::Events);
+/// The events of one poll, or `None` if a signal ended it.
+pub(super) struct PolledEvents<'r>(Option<&'r mio::Events>);
 
 /// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
 /// reports edges.
@@ -67,11 +67,10 @@ impl Reactor {
         _: &'r mut EventBuffer,
     ) -> PolledEvents<'r> {
         match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
+            Ok(()) => PolledEvents(Some(&self.events)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => PolledEvents(None),
             Err(error) => panic!("cannot poll the event loop's descriptor: {error}"),
         }
-        PolledEvents(&self.events)
     }
 }
 
@@ -82,8 +81,13 @@ impl EventBuffer {
 }
 
 impl PolledEvents<'_> {
+    /// Whether a signal ended the poll, so that events may be there.
+    pub(super) const fn was_interrupted(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
-        let events = self.0.iter().filter(|event| event.token() != INTERRUPT);
+        let events = self.0.into_iter().flatten().filter(|event| event.token() != INTERRUPT);
         events.map(|event| {
             let mut events = Events::NONE;
             if event.is_readable() {

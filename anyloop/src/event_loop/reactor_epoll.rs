@@ -31,8 +31,8 @@ pub(super) struct Reactor(Arc<OwnedFd>);
 /// The caller's memory for the events of a poll.
 pub(super) struct EventBuffer([MaybeUninit<Event>; CAPACITY]);
 
-/// The events of one poll.
-pub(super) struct PolledEvents<'r>(&'r [Event]);
+/// The events of one poll, or `None` if a signal ended it.
+pub(super) struct PolledEvents<'r>(Option<&'r [Event]>);
 
 /// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
 /// reports edges.
@@ -64,8 +64,8 @@ impl Reactor {
     ) -> PolledEvents<'r> {
         let timeout = timeout.map(whole_milliseconds);
         match epoll::wait(&self.0, &mut buffer.0[..], timeout.as_ref()) {
-            Ok((events, _)) => PolledEvents(events),
-            Err(Errno::INTR) => PolledEvents(&[]),
+            Ok((events, _)) => PolledEvents(Some(events)),
+            Err(Errno::INTR) => PolledEvents(None),
             Err(error) => panic!("cannot poll the event loop's descriptor: {error}"),
         }
     }
@@ -79,8 +79,13 @@ impl EventBuffer {
 }
 
 impl PolledEvents<'_> {
+    /// Whether a signal ended the poll, so that events may be there.
+    pub(super) const fn was_interrupted(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
-        let events = self.0.iter().filter(|event| event.data.u64() != INTERRUPT);
+        let events = self.0.into_iter().flatten().filter(|event| event.data.u64() != INTERRUPT);
         events.map(|event| {
             let (flags, data) = (event.flags, event.data.u64());
             let mut events = Events::NONE;

@@ -88,6 +88,11 @@ impl EventBuffer {
 }
 
 impl PolledEvents<'_> {
+    /// There are no signals.
+    pub(super) const fn was_interrupted(&self) -> bool {
+        false
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
         self.0.iter().copied()
     }

@@ -527,6 +527,9 @@ impl<'e, K: Sealed> Runner<'e, K> {
     }
 
     /// Queues what has arrived, and then what is due. This thread is not the leader any more.
+    ///
+    /// After a signal, nothing expires before the next poll: the process may have been stopped for long, and what
+    /// arrived meanwhile was in time.
     fn end_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
         'e: 'g,
@@ -534,7 +537,9 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let mut core = self.engine.lock();
         core.take_commands(&self.engine.remote);
         core.end_poll(events.as_ref().map(PolledEvents::iter));
-        if std::mem::take(&mut self.must_expire) {
+        let interrupted = events.as_ref().is_some_and(PolledEvents::was_interrupted);
+        if self.must_expire && !interrupted {
+            self.must_expire = false;
             core.expire(self.now);
         }
         core.queue_deferred();
