@@ -28,7 +28,7 @@
 //!
 //! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with
 //! [`iostream`](transport::iostream), or over a [transport](transport::stub) of its own.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Other layers have items that only the event loop uses. They are not gated one by one.
 #![cfg_attr(not(feature = "net"), allow(dead_code, unused_imports))]

@@ -23,6 +23,18 @@ pub(super) enum Ping {
     Suspended,
 }
 
+/// The output in front of an outstanding ping, in bytes since the connection was opened.
+#[derive(Clone, Copy)]
+pub(super) struct PingDelay {
+    /// So much had left this machine when the transport was last asked.
+    left: i64,
+    /// So much must leave before the ping has.
+    ahead: i64,
+}
+
+/// The largest keep-alive ping: header, masking key and payload.
+const PING_SIZE: usize = 2 + 4 + 4;
+
 /// Keeps an interval of zero from sending pings without end at one instant.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -39,9 +51,32 @@ impl Sender {
             return;
         }
         self.ping = Ping::Sent;
+        self.forget_ping_delay();
         self.ping_number = self.ping_number.wrapping_add(1);
         let payload = self.ping_payload();
         self.control(crate::frame::Opcode::Ping, &payload, out);
+    }
+
+    /// The pong is late and `unsent` bytes have not left this machine. If they were in front of the ping, the pong
+    /// timeout starts anew whenever some of them have left since the last call, and once more after the last.
+    ///
+    /// Positions are counted in payload bytes. The headers in `unsent` make the position too small, never too large.
+    pub(super) fn delay_pong(&mut self, unsent: usize, now: Instant) {
+        if self.ping != Ping::Sent {
+            return;
+        }
+        let sent = i64::try_from(self.sent().1).unwrap_or(i64::MAX);
+        let left = sent - i64::try_from(unsent).unwrap_or(i64::MAX);
+        let delay = self.cold.as_deref().and_then(|cold| cold.ping_delay);
+        let ahead = delay.map_or(sent, |delay| delay.ahead);
+        let progress = match delay {
+            None => unsent > PING_SIZE,
+            Some(delay) => delay.left < ahead.min(left),
+        };
+        if progress {
+            self.cold().ping_delay = Some(PingDelay { left, ahead });
+            self.ping_since = now;
+        }
     }
 
     /// Suspends the keep-alive, or starts it anew.
@@ -70,6 +105,7 @@ impl Sender {
         }
         let round_trip = now - self.ping_since;
         (self.ping, self.ping_since) = (Ping::Idle, now);
+        self.forget_ping_delay();
         Some(round_trip)
     }
 

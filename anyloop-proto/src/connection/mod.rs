@@ -338,6 +338,39 @@ impl Connection {
         earlier(earlier(ping, pong), earlier(idle, data_idle))
     }
 
+    /// Reports how much output the transport holds, if a pong is late at `now`: call it before
+    /// [`handle_timeout`](Self::handle_timeout), where the transport can tell. `unsent` is called only then. It
+    /// returns the bytes that were sent and have not left this machine.
+    ///
+    /// A ping behind a large message leaves late, so the pong timeout starts anew as long as what was in front of
+    /// the ping gets less, and when the last of it has left.
+    ///
+    /// ```
+    /// # use anyloop_proto::*;
+    /// # use std::time::Duration;
+    /// # let start = Instant::from_nanos(0);
+    /// # let mut out = Vec::new();
+    /// let mut connection = Connection::new(Role::Server, Config::default().into(), start);
+    /// connection.sender.send(&[0; 1000], &mut out)?;
+    /// let ping = start + Duration::from_secs(20);
+    /// connection.handle_timeout(ping, &mut out)?;
+    ///
+    /// let mut late = ping + Duration::from_secs(20);
+    /// for unsent in [700, 300, 0] {
+    ///     connection.note_unsent(|| unsent, late);
+    ///     assert_eq!(connection.handle_timeout(late, &mut out)?, None);
+    ///     late += Duration::from_secs(20);
+    /// }
+    /// connection.note_unsent(|| 0, late);
+    /// assert!(connection.handle_timeout(late, &mut out).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn note_unsent(&mut self, unsent: impl FnOnce() -> usize, now: Instant) {
+        if self.deadline(Timer::Pong).is_some_and(|deadline| deadline <= now) {
+            self.sender.delay_pong(unsent(), now);
+        }
+    }
+
     /// Performs one action that is due at `now` and returns its timer; `None` if nothing is due.
     /// Call it until it returns `None`.
     ///

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::keepalive::Ping;
+use super::keepalive::{Ping, PingDelay};
 use crate::close::{CloseCode, CloseFrame, MAX_REASON, truncate_reason};
 use crate::cold::cold_path;
 use crate::config::{Config, Role};
@@ -73,6 +73,7 @@ pub(super) struct ColdState {
     pub(super) decoding: Option<Decoding>,
     pub(super) closing: Closing,
     held_pong: Option<Box<[u8]>>,
+    pub(super) ping_delay: Option<PingDelay>,
 }
 
 pub(super) struct Decoding {
@@ -366,11 +367,27 @@ impl Sender {
         }
     }
 
-    /// Drops the held pong, and the cold state if nothing else needs it.
+    /// Drops the held pong.
     fn drop_held_pong(&mut self) {
         let Some(cold) = self.cold.as_deref_mut() else { return };
         cold.held_pong = None;
-        if self.state == State::Open && cold.encoder.is_none() && cold.decoding.is_none() {
+        self.drop_cold();
+    }
+
+    pub(super) fn forget_ping_delay(&mut self) {
+        let Some(cold) = self.cold.as_deref_mut() else { return };
+        cold.ping_delay = None;
+        self.drop_cold();
+    }
+
+    /// Frees the cold state if nothing needs it.
+    fn drop_cold(&mut self) {
+        let Some(cold) = self.cold.as_deref() else { return };
+        let used = cold.encoder.is_some()
+            || cold.decoding.is_some()
+            || cold.held_pong.is_some()
+            || cold.ping_delay.is_some();
+        if self.state == State::Open && !used {
             self.cold = None;
         }
     }

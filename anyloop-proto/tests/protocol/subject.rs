@@ -268,6 +268,13 @@ impl Subject {
         self.serve_timers()
     }
 
+    /// The same, while the transport holds `unsent` bytes.
+    pub(crate) fn at_with_unsent(&mut self, at: f64, unsent: usize) -> Vec<Timer> {
+        self.now = Instant::from_nanos(1_000_000_000) + Duration::from_secs_f64(at);
+        self.connection.note_unsent(|| unsent, self.now);
+        self.serve_timers()
+    }
+
     /// Moves the clock on without telling the machine.
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;

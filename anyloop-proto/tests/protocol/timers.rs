@@ -216,6 +216,64 @@ fn a_held_ping_waits_as_long_as_the_peer_reads() {
     assert_eq!(server.failure().cause(), Cause::PongTimeout);
 }
 
+/// What the transport of a server holds when pongs are late, by the time. Returns when the connection fails.
+fn fails_at(sent: usize, unsent: impl Fn(f64) -> usize) -> f64 {
+    let mut server = keepalive();
+    server.send(&vec![0; sent][..]).unwrap();
+    server.at(20.0);
+    loop {
+        let due = server.due().expect("a pong is awaited");
+        server.at_with_unsent(due, unsent(due));
+        if !server.failures.is_empty() {
+            assert_eq!(server.failure().cause(), Cause::PongTimeout);
+            return due;
+        }
+    }
+}
+
+/// A ping behind a large message leaves late, and its pong comes after that.
+#[test]
+fn pitfall_the_pong_timer_starts_anew_while_what_is_in_front_of_the_ping_leaves() {
+    let slow = |at: f64| 100_000_usize.saturating_sub((at * 1000.0) as usize);
+    assert_eq!(fails_at(100_000, slow), 120.0, "20 s after all has left, seen at 100 s");
+    assert_eq!(
+        fails_at(100_000, |at| if at < 50.0 { 1000 } else { 0 }),
+        80.0,
+        "20 s after it was seen"
+    );
+    assert_eq!(fails_at(100_000, |_| 99_000), 60.0, "a peer that reads nothing has one time more");
+    assert_eq!(fails_at(100_000, |_| 10), 40.0, "nothing but the ping waits");
+    assert_eq!(fails_at(100_000, |_| 0), 40.0);
+}
+
+/// What is sent behind the ping does not postpone its pong for ever.
+#[test]
+fn the_pong_timer_does_not_start_anew_for_what_is_behind_the_ping() {
+    let mut server = keepalive();
+    server.send(&[0; 1000][..]).unwrap();
+    server.at(20.0);
+    for (late, unsent) in [(40.0, 900), (60.0, 2500), (80.0, 2500)] {
+        server.at_with_unsent(late, unsent);
+        assert_eq!(server.failures, [], "at {late}");
+        server.send(&[0; 2000][..]).unwrap();
+    }
+    server.at_with_unsent(100.0, 1000);
+    assert_eq!(server.failure().cause(), Cause::PongTimeout);
+}
+
+#[test]
+fn an_answer_ends_the_delay_of_a_pong() {
+    let mut server = keepalive();
+    server.send(&[0; 1000][..]).unwrap();
+    server.at(20.0);
+    let payload = server.sent().pop().unwrap().payload;
+    server.at_with_unsent(40.0, 900);
+    server.receive(&[pong(&payload)]);
+    assert_eq!(server.at(60.0), [Timer::Ping]);
+    server.at_with_unsent(80.0, 0);
+    assert_eq!(server.failure().cause(), Cause::PongTimeout, "the next is judged by itself");
+}
+
 #[test]
 fn a_held_ping_is_sent_once() {
     let mut server = keepalive();

@@ -21,6 +21,7 @@ mod reactor;
 mod remote;
 mod run;
 mod runner;
+mod send_queue;
 mod slots;
 mod socket;
 mod source;

@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::events::{Events, Token};
 use super::reactor::Registry;
+use super::send_queue;
 use super::visit::Visit;
 use crate::cold::cold_path;
 use crate::stream::{Peer, Transport};
@@ -176,6 +177,15 @@ impl Transport for SocketTransport<'_> {
 
     fn peer(&self) -> Peer {
         self.socket.peer()
+    }
+
+    fn unsent(&self) -> usize {
+        match &*self.socket {
+            Socket::Tcp(stream) => send_queue::len(stream),
+            #[cfg(unix)]
+            Socket::Unix(stream) => send_queue::len(stream),
+            Socket::Closed => 0,
+        }
     }
 
     fn now(&self) -> Option<anyloop_proto::Instant> {

@@ -291,6 +291,12 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
     }
 
+    fn note_unsent(&mut self, unsent: &mut dyn FnMut() -> usize, now: Instant) {
+        if let Protocol::Open(connection) = &mut self.protocol {
+            connection.note_unsent(unsent, now);
+        }
+    }
+
     fn may_close(&mut self, budget: &mut Budget) -> bool {
         self.may_notify_end(budget)
     }

@@ -242,9 +242,7 @@ impl<S: StreamProtocol> Driver<S> {
         buffers: &mut Buffers,
         now: Instant,
     ) {
-        self.call(transport, buffers, |session, out, budget| {
-            session.handle_timeout(out, budget, now);
-        });
+        self.run_timers(transport, buffers, now);
         self.settle(transport, buffers, now);
     }
 
@@ -459,12 +457,18 @@ impl<S: StreamProtocol> Driver<S> {
             Step::Input => self.pass_unread(transport, buffers, now),
             Step::Timers => {
                 if self.session.wants().deadline.is_some_and(|deadline| deadline <= now) {
-                    self.call(transport, buffers, |session, out, budget| {
-                        session.handle_timeout(out, budget, now);
-                    });
+                    self.run_timers(transport, buffers, now);
                 }
             }
         }
+    }
+
+    fn run_timers(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
+        let backlog = self.buffered_amount();
+        self.session.note_unsent(&mut || backlog.saturating_add(transport.unsent()), now);
+        self.call(transport, buffers, |session, out, budget| {
+            session.handle_timeout(out, budget, now);
+        });
     }
 
     fn keep(&mut self, bytes: &[u8]) {

@@ -85,6 +85,10 @@ pub trait StreamProtocol {
     /// the transport may not know it.
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
+    /// Notes how many bytes of the output have not left this machine, if it needs to know: before
+    /// [`handle_timeout`](Self::handle_timeout).
+    fn note_unsent(&mut self, unsent: &mut dyn FnMut() -> usize, now: Instant);
+
     /// Whether the stream may be closed now. It may not while a handler is held back, or while the
     /// budget does not allow the handler to be notified; [`Wants::again`] holds then.
     fn may_close(&mut self, budget: &mut Budget) -> bool;

@@ -112,6 +112,12 @@ pub trait Transport {
         Peer::Unknown
     }
 
+    /// How many of the bytes that were written have not left this machine, if the transport knows. Asked only when a
+    /// pong is late: a ping behind a large message leaves late. By default 0.
+    fn unsent(&self) -> usize {
+        0
+    }
+
     /// The present time, if the transport knows it more exactly than the instant that was passed to
     /// the driver. Timers that a handler sets count from here. By default `None`.
     fn now(&self) -> Option<Instant> {
@@ -138,6 +144,10 @@ impl<T: Transport + ?Sized> Transport for &mut T {
 
     fn peer(&self) -> Peer {
         (**self).peer()
+    }
+
+    fn unsent(&self) -> usize {
+        (**self).unsent()
     }
 
     fn now(&self) -> Option<Instant> {

@@ -103,7 +103,34 @@ fn twenty_mebibytes_to_a_slow_reader() {
     peer.echo("quick again");
 }
 
-/// The same between two ends of ours, both ways at a time.
+/// The pong to a ping behind a large message is late. The peer is not dead, for it reads on.
+#[test]
+fn pitfall_a_slow_reader_of_a_large_message_is_not_cut_off_for_a_late_pong() {
+    const LEN: usize = 600 << 10;
+    let _watchdog = watchdog();
+    let mut server = Server::<Net>::new(server_settings(|options| {
+        options.connection = config(|config| {
+            (config.ping_interval, config.pong_timeout) = (Some(millis(100)), Some(millis(700)));
+        });
+    }));
+    server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(LEN));
+    server.on_open(|context| _ = context.send(&[0; LEN][..]));
+    server.on_message(|message, context| _ = context.send(message));
+    let running = Running::start(server);
+    let mut peer = narrow(running.address, 8 << 10);
+    peer.shake_hands();
+    let mut received = vec![0; 10 + LEN];
+    for part in received.chunks_mut(30 << 10) {
+        peer.read_exact(part).unwrap();
+        let_time_pass(millis(150), "it reads for much longer than a pong may take");
+    }
+    let ping = peer.receive();
+    assert_eq!(ping.opcode, 0x9);
+    peer.send(&[frames::pong(&ping.payload)]);
+    peer.echo("still here");
+}
+
+/// A large message between two ends of ours, both ways at a time.
 #[test]
 fn twenty_mebibytes_each_way() {
     const LEN: usize = 20 << 20;
