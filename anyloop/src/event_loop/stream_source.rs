@@ -116,10 +116,8 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
     fn finish<K: Types>(mut self, more: bool) -> Next<K> {
-        let stands_still = !self.driver.wants_input() && !self.driver.wants_resume();
-        if stands_still
-            && !self.driver.is_closed()
-            && self.transport.visit.kept.contains(Events::CLOSED)
+        if self.transport.visit.kept.contains(Events::CLOSED)
+            && !(self.driver.wants_input() || self.driver.wants_resume() || self.driver.is_closed())
         {
             self.look_for_reset();
         }

@@ -160,20 +160,6 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// When something is due, as things are now.
-    #[inline]
-    fn next_deadline(&self) -> Option<Instant> {
-        // Until there is a stream, its coming is the transport's to wait for.
-        let protocol = match self.state.pending.has(Pending::NOT_STARTED) {
-            true => None,
-            false => self.protocol.poll_timeout(),
-        };
-        match (protocol, self.state.next_due()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
-    }
-
     /// Whether received bytes are taken.
     fn reads(&self) -> bool {
         let paused = self.state.pending.has(Pending::PAUSED);
@@ -307,7 +293,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn wants(&self) -> Wants {
         let pending = self.state.pending;
-        let mut wants = Wants::new(self.protocol.shutdown(), self.next_deadline());
+        let mut wants = Wants::new(self.protocol.shutdown());
         wants.discard = self.protocol.discards_input();
         wants.read = self.reads();
         wants.again = pending.has(Pending::AGAIN);
@@ -316,6 +302,19 @@ impl<H: Handler> StreamProtocol for Session<H> {
             _ => true, // the handshake is not on the fast path either
         };
         wants
+    }
+
+    #[inline]
+    fn deadline(&self) -> Option<Instant> {
+        // Until there is a stream, its coming is the transport's to wait for.
+        let protocol = match self.state.pending.has(Pending::NOT_STARTED) {
+            true => None,
+            false => self.protocol.poll_timeout(),
+        };
+        match (protocol, self.state.next_due()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     fn settled(&mut self, now: Instant) {

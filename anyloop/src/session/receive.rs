@@ -7,7 +7,7 @@ use anyloop_proto::{
 use super::Session;
 use super::handler::{Context, Handler};
 use super::state::Pending;
-use crate::stream::{Budget, Progress, WriteBuffer};
+use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 
 impl<H: Handler> Session<H> {
     /// Takes input until it is used up, the budget is spent, or reading is paused.
@@ -128,7 +128,7 @@ impl<H: Handler> Session<H> {
     ) -> bool {
         loop {
             if budget.is_spent() {
-                if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+                if self.deadline().is_some_and(|deadline| deadline <= now) {
                     self.state.interrupt();
                 }
                 return false;

@@ -313,7 +313,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// moves deadlines to later times: an owner who calls it too early does no harm.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.closed { None } else { self.session.wants().deadline }
+        if self.closed { None } else { self.session.deadline() }
     }
 
     /// Whether all is over: the stream is closed, and the handler was notified.
@@ -456,7 +456,7 @@ impl<S: StreamProtocol> Driver<S> {
             }),
             Step::Input => self.pass_unread(transport, buffers, now),
             Step::Timers => {
-                if self.session.wants().deadline.is_some_and(|deadline| deadline <= now) {
+                if self.session.deadline().is_some_and(|deadline| deadline <= now) {
                     self.run_timers(transport, buffers, now);
                 }
             }

@@ -99,6 +99,10 @@ pub trait StreamProtocol {
     /// What the driver has to do now.
     fn wants(&self) -> Wants;
 
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` if no timer runs. While the protocol reports
+    /// [`Progress::Idle`] the deadline only moves to later times.
+    fn deadline(&self) -> Option<Instant>;
+
     /// The driver has done what the protocol wants. The protocol may free what it does not need now.
     fn settled(&mut self, now: Instant);
 }
@@ -118,14 +122,11 @@ pub struct Wants {
     pub large: bool,
     /// End the stream in this way.
     pub shutdown: Shutdown,
-    /// Call [`handle_timeout`](StreamProtocol::handle_timeout) then. While the protocol reports
-    /// [`Progress::Idle`] its deadline only moves to later times.
-    pub deadline: Option<Instant>,
 }
 
 impl Wants {
-    pub(crate) const fn new(shutdown: Shutdown, deadline: Option<Instant>) -> Self {
-        Self { read: false, discard: false, again: false, large: false, shutdown, deadline }
+    pub(crate) const fn new(shutdown: Shutdown) -> Self {
+        Self { read: false, discard: false, again: false, large: false, shutdown }
     }
 }
 
