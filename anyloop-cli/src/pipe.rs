@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions, Target};
+use anyloop::iostream::{CHUNK, Client, Connection, Server};
+use anyloop::proto::handshake::{OriginPolicy, Target};
 use anyloop::proto::{Ending, Failure, Instant};
-use anyloop::transport::iostream::{CHUNK, Connection, IoStream};
-use anyloop::{Client, Handlers, Server};
+use anyloop::{ClientConfig, Handlers, ServerConfig};
 
 use crate::stdio;
 use crate::stop::Stop;
@@ -18,10 +18,11 @@ pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
     let (handlers, outcome) = echo();
     let connection = match target {
         // The creator of the pipe chose its peer, so the origin needs no check.
-        None => Server::<IoStream>::with_factory(ServerOptions::new(OriginPolicy::Any), handlers)
-            .connection(),
-        Some(target) => Client::<IoStream>::with_factory(ClientOptions::default(), handlers)
-            .connection(target)?,
+        None => {
+            let config = ServerConfig::new(OriginPolicy::Any);
+            Server::with_factory(config, handlers).connection()
+        }
+        Some(target) => Client::with_factory(ClientConfig::new(), handlers).connection(target)?,
     };
     connection.set_remote_endpoint("standard input and output");
     let output = stdio::output();

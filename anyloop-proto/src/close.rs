@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use crate::error::Cause;
+use crate::error::{Cause, SendError};
 use crate::frame::MAX_CONTROL_PAYLOAD;
 
 /// The longest reason that fits a Close frame, in bytes of UTF-8.
@@ -66,6 +66,41 @@ impl CloseCode {
     }
 }
 
+impl TryFrom<u16> for CloseCode {
+    type Error = InvalidCloseCode;
+
+    fn try_from(code: u16) -> Result<Self, InvalidCloseCode> {
+        Self::new(code).ok_or(InvalidCloseCode(code))
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.0
+    }
+}
+
+/// A number that a Close frame must not carry as its code.
+///
+/// ```
+/// use anyloop_proto::{CloseCode, InvalidCloseCode};
+///
+/// assert_eq!(CloseCode::try_from(4001).map(u16::from), Ok(4001));
+/// assert_eq!(CloseCode::try_from(1006), Err(InvalidCloseCode(1006)));
+/// assert_eq!(InvalidCloseCode(1006).to_string(), "a Close frame must not carry the code 1006");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
+pub struct InvalidCloseCode(pub u16);
+
+impl fmt::Display for InvalidCloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a Close frame must not carry the code {}", self.0)
+    }
+}
+
+impl core::error::Error for InvalidCloseCode {}
+
 impl fmt::Debug for CloseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CloseCode({})", self.0)
@@ -125,6 +160,19 @@ impl<'p> CloseFrame<&'p str> {
     #[must_use]
     pub fn to_owned(&self) -> CloseFrame {
         CloseFrame { code: self.code, reason: self.reason.into() }
+    }
+}
+
+/// Whether a Close frame can have this code and reason: at most 123 bytes, and none without a code.
+///
+/// # Errors
+///
+/// [`SendError::ReasonTooLong`], [`SendError::ReasonWithoutCode`].
+pub fn check_close(code: Option<CloseCode>, reason: &str) -> Result<(), SendError> {
+    match code {
+        _ if reason.len() > MAX_REASON => Err(SendError::ReasonTooLong(reason.len())),
+        None if !reason.is_empty() => Err(SendError::ReasonWithoutCode),
+        _ => Ok(()),
     }
 }
 

@@ -236,6 +236,8 @@ pub enum Cause {
     ReservedBits(u8),
     /// A reserved opcode (RFC 6455 §5.2).
     ReservedOpcode(u8),
+    /// The application [terminated](crate::Connection::terminate) the connection.
+    Terminated,
     /// A message has more fragments than its size limit allows.
     TooManyFragments,
     /// The transport failed.
@@ -256,7 +258,7 @@ impl Cause {
             | Self::IdleTimeout
             | Self::OpenTimeout
             | Self::PongTimeout => Party::Timer,
-            Self::Application | Self::VerdictTimeout => Party::Local,
+            Self::Application | Self::Terminated | Self::VerdictTimeout => Party::Local,
             Self::Handshake(error) => error.party(),
             Self::Extension(ExtensionError::Internal) => Party::Local,
             Self::OutputLost | Self::Transport(_) => Party::Transport,
@@ -273,6 +275,7 @@ impl Cause {
             | Self::Handshake(_)
             | Self::OpenTimeout
             | Self::OutputLost
+            | Self::Terminated
             | Self::Transport(_)
             | Self::VerdictTimeout => return None,
             Self::InvalidUtf8 { .. } | Self::CloseReason => CloseCode::INVALID_PAYLOAD,
@@ -312,6 +315,7 @@ impl Cause {
             Self::PongTimeout => "keep-alive ping not answered in time",
             Self::ReservedBits(_) => "reserved bits set",
             Self::ReservedOpcode(_) => "reserved opcode",
+            Self::Terminated => "connection terminated by the application",
             Self::TooManyFragments => "message in too many fragments",
             Self::Transport(error) => error.reason(),
             Self::UnmaskedFrame => "frame from a client is not masked",
@@ -639,6 +643,8 @@ pub enum SendError {
     NotOpen(State),
     /// A close reason of this many bytes; the limit is 123 (RFC 6455 §5.5).
     ReasonTooLong(usize),
+    /// A close reason without a code (RFC 6455 §5.5.1).
+    ReasonWithoutCode,
 }
 
 impl fmt::Display for SendError {
@@ -649,6 +655,7 @@ impl fmt::Display for SendError {
             Self::NoMessageBegun => f.write_str("no message is begun"),
             Self::NotOpen(state) => write!(f, "cannot send: connection {state}"),
             Self::ReasonTooLong(len) => write!(f, "close reason of {len} bytes, limit 123"),
+            Self::ReasonWithoutCode => f.write_str("a close reason needs a code"),
         }
     }
 }

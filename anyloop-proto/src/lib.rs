@@ -23,13 +23,17 @@ mod output;
 pub mod owned;
 mod partial;
 #[cfg(feature = "std")]
+mod payload;
+#[cfg(feature = "std")]
 mod protocol;
 mod random;
 mod time;
 mod utf8;
 
 pub use assembly::BufferPool;
-pub use close::{CloseCode, CloseFrame, MAX_REASON, truncate_reason};
+pub use close::{
+    CloseCode, CloseFrame, InvalidCloseCode, MAX_REASON, check_close, truncate_reason,
+};
 pub use config::{Config, Role};
 pub use connection::{Connection, Ending, Receiver, Sender, Shutdown, Statistics, Timer};
 pub use error::{
@@ -38,6 +42,8 @@ pub use error::{
 pub use input::Input;
 pub use message::{Chunk, Event, Kind, Message, Prepared, Text};
 pub use output::{LARGE_PAYLOAD, Output};
+#[cfg(feature = "std")]
+pub use payload::Payload;
 #[cfg(feature = "std")]
 pub use protocol::Protocol;
 #[cfg(feature = "std")]

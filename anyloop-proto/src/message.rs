@@ -84,6 +84,23 @@ impl<'e> Message<'e> {
         }
     }
 
+    /// The text of a text message; `None` for a binary one.
+    ///
+    /// ```
+    /// use anyloop_proto::Message;
+    ///
+    /// assert_eq!(Message::from("hello").as_text(), Some("hello"));
+    /// assert_eq!(Message::from(b"hello").as_text(), None);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn as_text(self) -> Option<&'e str> {
+        match self {
+            Self::Binary(_) => None,
+            Self::Text(text) => Some(text.as_str()),
+        }
+    }
+
     /// Whether the message is text or binary.
     #[inline]
     #[must_use]
@@ -97,6 +114,12 @@ impl<'e> Message<'e> {
 
 impl<'e> From<&'e [u8]> for Message<'e> {
     fn from(bytes: &'e [u8]) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl<'e, const N: usize> From<&'e [u8; N]> for Message<'e> {
+    fn from(bytes: &'e [u8; N]) -> Self {
         Self::Binary(bytes)
     }
 }

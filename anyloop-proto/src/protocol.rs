@@ -165,6 +165,17 @@ impl Protocol {
         };
     }
 
+    /// Ends the connection or the handshake at once; the transport aborts the byte stream. [`failure`](Self::failure)
+    /// returns the failure.
+    pub fn terminate(&mut self) {
+        let _: Result<(), Failure> = match self {
+            Self::Server(handshake) => handshake.terminate(),
+            Self::Client(handshake) => handshake.terminate(),
+            Self::Open(connection) => connection.terminate(),
+            Self::Closed => Ok(()),
+        };
+    }
+
     /// Reports that the application cannot go on. An open connection fails with 1011; a handshake
     /// is abandoned (a server answers 503).
     pub fn handle_application_failure(&mut self, now: Instant, out: &mut impl Output) {

@@ -12,12 +12,11 @@ mod socket;
 use std::error::Error;
 use std::net::TcpStream;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
-use anyloop::Client;
-use anyloop::proto::Config;
-use anyloop::proto::handshake::{ClientOptions, Target};
-use anyloop::transport::iostream::IoStream;
+use anyloop::iostream::Client;
+use anyloop::prelude::*;
+use anyloop::proto::handshake::Target;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,15 +38,11 @@ fn echo(url: &str) -> Result<(), Box<dyn Error>> {
     if target.secure() {
         return Err("wss:// needs TLS, which this example does not have".into());
     }
-    let mut options = ClientOptions::default();
-    let mut config = Config::default();
-    config.max_message_size = 32 << 20;
-    options.connection = Arc::new(config);
-    let mut client = Client::<IoStream>::new(options);
+    let mut client = Client::new(ClientConfig::new().max_message_size(32 << 20));
     client.on_message(|message, context| {
         let _ = context.send(message); // refused if the connection is closing
     });
-    // Exactly one of these two is called, once.
+    // Exactly one of these two closures is called, once.
     let (sender, outcome) = mpsc::channel();
     let failed = sender.clone();
     client.on_fail(move |failure, _| _ = failed.send(Some(*failure)));

@@ -12,9 +12,8 @@ use std::error::Error;
 use std::fs::File;
 use std::process::ExitCode;
 
-use anyloop::Server;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::transport::iostream::IoStream;
+use anyloop::iostream::Server;
+use anyloop::prelude::*;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -38,7 +37,7 @@ fn replay(recording: &str, output: &str) -> Result<(), Box<dyn Error>> {
     let mut recording = open(recording, File::open(recording))?;
     let output = open(output, File::create(output))?;
 
-    let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
     server.on_open(|_| println!("open"));
     server.on_message(|message, context| {
         println!("{:?} message of {} bytes", message.kind(), message.as_bytes().len());

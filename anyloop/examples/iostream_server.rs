@@ -9,14 +9,11 @@ mod socket;
 
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyloop::Server;
-use anyloop::proto::Config;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::transport::iostream::IoStream;
+use anyloop::iostream::Server;
+use anyloop::prelude::*;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -40,11 +37,8 @@ fn main() -> ExitCode {
     };
 
     // An echo server has no secrets, so pages of every site may use it.
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    let mut config = Config::default();
-    config.max_message_size = 32 << 20;
-    options.connection = Arc::new(config);
-    let mut server = Server::<IoStream>::new(options);
+    let config = ServerConfig::new(OriginPolicy::Any).max_message_size(32 << 20);
+    let mut server = Server::new(config);
     server.on_message(|message, context| {
         let _ = context.send(message); // refused if the connection is closing
     });

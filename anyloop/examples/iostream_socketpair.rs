@@ -5,20 +5,17 @@ use std::error::Error;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use anyloop::endpoint::ClientSettings;
-use anyloop::proto::CloseCode;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::transport::iostream::{Connection, IoStream};
-use anyloop::{Client, Handler, Server};
+use anyloop::iostream::{Client, Connection, Server};
+use anyloop::prelude::*;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (server_end, client_end) = UnixStream::pair()?;
 
-    let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
     server.on_message(|message, context| {
         let _ = context.send(message); // refused if the connection is closing
     });
-    let mut client = Client::<IoStream>::new(ClientSettings::default());
+    let mut client = Client::new(ClientConfig::new());
     client.on_open(|context| {
         for n in 1..=3 {
             let _ = context.send(format!("message {n}").as_str()); // cannot fail in `open`
@@ -56,7 +53,7 @@ fn attach<H: Handler>(
     connection.register_output(socket.try_clone()?);
     let other = socket.try_clone()?;
     connection.set_shutdown_handler(move |_| {
-        // The peer of a pair reads on after either kind of shutdown.
+        // For either kind only writing ends, so that the peer can read what was written before.
         let _ = other.shutdown(std::net::Shutdown::Write);
     });
     Ok((connection, socket))

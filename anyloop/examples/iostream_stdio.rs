@@ -11,13 +11,11 @@
 use std::io;
 use std::process::ExitCode;
 
-use anyloop::Server;
-use anyloop::proto::Message;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::transport::iostream::{CallError, IoStream};
+use anyloop::iostream::{CallError, Connection, Server};
+use anyloop::prelude::*;
 
 fn main() -> ExitCode {
-    let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
     server.on_message(|message, context| {
         let sent = match message {
             Message::Text(text) => context.send(text.as_str().to_uppercase().as_str()),
@@ -44,9 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry(
-    connection: &anyloop::transport::iostream::Connection<anyloop::Handlers>,
-) -> Result<(), CallError> {
+/// Passes standard input to the connection until it is over.
+fn carry(connection: &Connection<Handlers>) -> Result<(), CallError> {
     let mut stdin = io::stdin().lock();
     while !connection.is_over() {
         connection.read_from(&mut stdin)?;

@@ -7,10 +7,8 @@
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyloop::Client;
-use anyloop::endpoint::ClientSettings;
-use anyloop::net::Net;
-use anyloop::proto::CloseCode;
+use anyloop::net::Client;
+use anyloop::prelude::*;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
@@ -18,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let messages: Vec<String> = words.collect();
     let missing = AtomicUsize::new(messages.len());
 
-    let mut client = Client::<Net>::new(ClientSettings::default());
+    let mut client = Client::new(ClientConfig::new())?;
     client.on_open(move |context| {
         for message in &messages {
             let _ = context.send(message.as_str());
@@ -40,6 +38,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
 
     client.connect(uri.as_str())?;
-    client.run()?; // until the connection has ended
+    client.run(); // until the connection has ended
     Ok(())
 }

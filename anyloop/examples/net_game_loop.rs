@@ -13,10 +13,10 @@ const FRAME: Duration = Duration::from_millis(16);
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
     let _guard = event_loop.keep_alive(); // so that a frame without work does not stop the loop
-    let server = net_demo::echo_server(&event_loop)?;
+    let server = net_demo::echo_server(&event_loop);
     let address = server.listen("127.0.0.1:0")?;
     server.start_accept()?;
-    let client = net_demo::polite_client(&event_loop, "between two frames")?;
+    let client = net_demo::hello_client(&event_loop, "between two frames");
     client.connect(format!("ws://{address}/").as_str())?;
 
     while server.counters().closed == 0 {

@@ -7,9 +7,8 @@
 use std::net::SocketAddr;
 use std::thread;
 
-use anyloop::Server;
-use anyloop::net::{Error, Net};
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::net::{Error, Server};
+use anyloop::prelude::*;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -19,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => thread::available_parallelism()?.get(),
     };
 
-    // The first server picks the port; port 0 would be a different one for each.
+    // All servers listen on the port of the first one. With port 0, each would get a port of its own.
     let (first, address) = server(0, &address)?;
     let mut servers = vec![first];
     for n in 1..loops {
@@ -35,9 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// A server with a loop of its own.
-fn server(n: usize, address: &str) -> Result<(Server<Net>, SocketAddr), Error> {
-    let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
-    server.transport_mut().listen.reuse_port = true;
+fn server(n: usize, address: &str) -> Result<(Server, SocketAddr), Error> {
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any).reuse_port(true))?;
     server.on_open(move |context| println!("loop {n}: {}", context.remote_endpoint()));
     server.on_message(|message, context| _ = context.send(message));
     let address = server.listen(address)?;

@@ -14,16 +14,16 @@ use anyloop::event_loop::WatchMode;
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
 
-    let server = net_demo::echo_server(&event_loop)?;
+    let server = net_demo::echo_server(&event_loop);
     let address = server.listen("127.0.0.1:0")?;
     server.start_accept()?;
-    let client = net_demo::polite_client(&event_loop, "WebSocket")?;
+    let client = net_demo::hello_client(&event_loop, "WebSocket");
     client.connect(format!("ws://{address}/").as_str())?;
 
     // A TCP server with its own sockets.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
-    let mut stranger = TcpStream::connect(listener.local_addr()?)?;
+    let mut tcp_client = TcpStream::connect(listener.local_addr()?)?;
     let inside = event_loop.clone();
     event_loop.watch(listener, WatchMode::Read, move |listener, _| {
         if let Ok((stream, _)) = listener.accept() {
@@ -36,10 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ControlFlow::Break(()) // one connection is enough here
     })?;
-    stranger.write_all(b"hello")?;
-    event_loop.watch(stranger, WatchMode::Read, |stranger, _| {
+    tcp_client.write_all(b"hello")?;
+    event_loop.watch(tcp_client, WatchMode::Read, |tcp_client, _| {
         let mut answer = [0; 5];
-        if stranger.read_exact(&mut answer).is_ok() {
+        if tcp_client.read_exact(&mut answer).is_ok() {
             println!("TCP: {}", String::from_utf8_lossy(&answer));
         }
         ControlFlow::Break(())

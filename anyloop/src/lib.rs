@@ -1,23 +1,29 @@
 //! WebSockets for programs that already have a loop, or want one.
 //!
-//! An *endpoint* ([`Server`], [`Client`]) holds configuration and makes connections; what the
-//! application says to what happens on a connection is a [`Handler`], or a few closures
-//! ([`Handlers`]); what carries the bytes is a [`Transport`](transport::Transport). The protocol
-//! itself is in [`proto`], which all of this drives.
+//! An endpoint, a server or a client, has a configuration and makes connections. Each connection has a [`Handler`] of
+//! the application, or a few closures ([`Handlers`]). What carries the bytes is a choice:
 //!
-//! ```
-//! use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-//! use anyloop::transport::iostream::IoStream;
-//! use anyloop::Server;
+//! | module | who does the input and output |
+//! |---|---|
+//! | [`net`] | an [`EventLoop`]: it listens, looks up, connects, receives and sends. The program runs it, or embeds it in a loop of its own |
+//! | [`iostream`] | the program, which passes bytes in and gets bytes out |
+//! | [`transport`] | a transport that the program writes |
 //!
-//! let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
-//! server.on_message(|message, context| {
-//!     let _ = context.send(message); // an echo
-//! });
-//! let connection = server.connection();
-//! connection.register_output(std::io::stdout());
-//! // ... and `connection.read_from(&mut std::io::stdin())` until `connection.is_over()`
+//! An echo server:
+//!
+//! ```no_run
+//! use anyloop::net::Server;
+//! use anyloop::prelude::*;
+//!
+//! let mut server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
+//! server.on_message(|message, context| _ = context.send(message));
+//! server.listen("127.0.0.1:9002")?;
+//! server.start_accept()?;
+//! server.run();
+//! # Ok::<(), anyloop::net::Error>(())
 //! ```
+//!
+//! The protocol itself, without handlers, is in [`proto`].
 //!
 //! # Features
 //!
@@ -27,7 +33,7 @@
 //! | `tracing` | no | logging to [`tracing`](https://docs.rs/tracing): connections and errors |
 //!
 //! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with
-//! [`iostream`](transport::iostream), or over a [transport](transport::stub) of its own.
+//! [`iostream`], or over a [transport](transport::stub) of its own.
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Other layers have items that only the event loop uses. They are not gated one by one.
@@ -37,16 +43,22 @@ mod cold;
 pub mod endpoint;
 #[cfg(feature = "net")]
 pub mod event_loop;
+pub mod iostream;
 mod log;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod prelude;
 mod session;
 mod stream;
 mod sync;
 pub mod transport;
 
 pub use anyloop_proto as proto;
-pub use endpoint::{Client, Handler, Handlers, Server};
+#[doc(no_inline)]
+pub use anyloop_proto::handshake::http;
+#[doc(no_inline)]
+pub use bytes;
+pub use endpoint::{ClientConfig, Context, Handle, Handler, Handlers, ServerConfig};
 #[cfg(feature = "net")]
 pub use event_loop::{EventLoop, LocalEventLoop};
 

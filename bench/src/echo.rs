@@ -11,11 +11,8 @@
 use std::process::ExitCode;
 use std::thread;
 
-use anyloop::endpoint::{Context, ServerSettings};
-use anyloop::net::{LocalNet, Net};
-use anyloop::proto::Message;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::{Handler, LocalEventLoop, Server};
+use anyloop::net::{LocalServer, Server};
+use anyloop::prelude::*;
 
 /// Why the program ends.
 type Failure = Box<dyn std::error::Error>;
@@ -47,15 +44,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn settings() -> ServerSettings {
-    ServerOptions::new(OriginPolicy::Any).into()
+fn config() -> ServerConfig {
+    ServerConfig::new(OriginPolicy::Any)
 }
 
 fn threads(number: usize) -> Result<(), Failure> {
-    let server = Server::<Net, _>::with_factory(settings(), || Echo);
+    let server = Server::with_factory(config(), || Echo)?;
     println!("listening on ws://{}/", server.listen("127.0.0.1:0")?);
     server.start_accept()?;
-    let event_loop = server.event_loop()?;
+    let event_loop = server.event_loop();
     thread::scope(|scope| {
         for _ in 1..number {
             scope.spawn(|| event_loop.run());
@@ -66,10 +63,9 @@ fn threads(number: usize) -> Result<(), Failure> {
 }
 
 fn local() -> Result<(), Failure> {
-    let server = Server::<LocalNet, _>::with_factory(settings(), || Echo);
-    server.set_event_loop(&LocalEventLoop::new()?)?;
+    let server = LocalServer::with_factory(config(), || Echo)?;
     println!("listening on ws://{}/", server.listen("127.0.0.1:0")?);
     server.start_accept()?;
-    server.run()?;
+    server.run();
     Ok(())
 }

@@ -13,12 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::endpoint::{ClientSettings, Context, Handle};
 use anyloop::event_loop::LoopHandle;
-use anyloop::net::Net;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::proto::{CloseCode, Ending, Message, Party, State};
-use anyloop::{Client, EventLoop, Handlers, Server};
+use anyloop::net::{Client, Server};
+use anyloop::prelude::*;
+use anyloop::proto::{Party, State};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -72,8 +70,7 @@ impl Conversation {
     ///
     /// No port is free.
     pub fn begin(event_loop: &EventLoop) -> Result<Self, Box<dyn Error>> {
-        let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
-        server.set_event_loop(event_loop)?;
+        let mut server = Server::on(event_loop, ServerConfig::new(OriginPolicy::Any));
         server.on_message(|message, context| _ = context.send(message));
         let address = server.listen("127.0.0.1:0")?;
         server.start_accept()?;
@@ -85,8 +82,7 @@ impl Conversation {
             came_back: Mutex::default(),
             report: Mutex::default(),
         });
-        let mut client = Client::<Net>::new(ClientSettings::default());
-        client.set_event_loop(event_loop)?;
+        let mut client = Client::on(event_loop, ClientConfig::new());
         client.on_open(open);
         let it = course.clone();
         client.on_message(move |message, context| it.message(message, context));

@@ -10,12 +10,9 @@ use std::io::{self, IsTerminal};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use anyloop::endpoint::ClientSettings;
-use anyloop::net::{Error, Net};
-use anyloop::proto::Config;
-use anyloop::proto::handshake::ClientOptions;
-use anyloop::proto::handshake::http::HeaderValue;
-use anyloop::{Client, EventLoop};
+use anyloop::http::HeaderValue;
+use anyloop::net::{Client, Error};
+use anyloop::{ClientConfig, EventLoop};
 
 use self::conversation::{Closed, Conversation};
 use self::input::Input;
@@ -84,8 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         interrupted: false,
     };
     let handler = move || conversation.clone();
-    let client = Client::<Net, _>::with_factory(settings(options)?, handler);
-    client.set_event_loop(&event_loop)?;
+    let client = Client::with_factory_on(&event_loop, config(options)?, handler);
     let request = client.request(options.url.0.clone())?;
     #[cfg(unix)]
     let request = match &options.unix {
@@ -96,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         Error::Request(_) => Stop::usage(error.to_string()),
         error => error.into(),
     })?;
-    client.run()?;
+    client.run();
     input.failure()?; // the cause, if the connection ended for it
     let closed = outcome.try_recv();
     let closed = closed
@@ -131,26 +127,22 @@ const fn is_null(_: &io::Stdin) -> bool {
     false
 }
 
-fn settings(options: &Options) -> Result<ClientSettings, Stop> {
-    let mut connection = Config::default();
-    connection.max_message_size = options.max_message;
-    connection.close_timeout = options.close_timeout.0;
-
-    let mut handshake = ClientOptions::default();
-    handshake.open_timeout = options.handshake_timeout.0;
-    handshake.connection = Arc::new(connection);
-    handshake.subprotocols.clone_from(&options.subprotocol);
+fn config(options: &Options) -> Result<ClientConfig, Stop> {
+    let mut config = ClientConfig::new()
+        .max_message_size(options.max_message)
+        .open_timeout(options.handshake_timeout.0)
+        .close_timeout(options.close_timeout.0)
+        // No message is lost: the echo pauses above the high-water mark, and the input waits by itself.
+        .max_backlog(usize::MAX);
+    for name in &options.subprotocol {
+        config = config.subprotocol(name);
+    }
     for Header(name, value) in &options.header {
-        handshake.headers.append(name, value.clone());
+        config = config.header(name.clone(), value.clone());
     }
     if let Some(Origin(origin)) = &options.origin {
         let origin = HeaderValue::from_str(origin);
-        handshake.origin = Some(origin.map_err(|error| Stop::usage(error.to_string()))?);
+        config = config.origin(origin.map_err(|error| Stop::usage(error.to_string()))?);
     }
-
-    let mut settings = ClientSettings::from(handshake);
-    // No cap, so that no message is lost: the echo pauses above the high-water mark, and the input
-    // waits by itself.
-    settings.backlog.cap = usize::MAX;
-    Ok(settings)
+    Ok(config)
 }

@@ -6,13 +6,12 @@ mod route;
 
 use std::io::Write;
 use std::num::NonZero;
+#[cfg(unix)]
 use std::sync::Arc;
 use std::thread;
 
-use anyloop::endpoint::{Overflow, ServerSettings};
-use anyloop::net::LocalAddress;
-use anyloop::proto::Config;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::net::{Error, LocalAddress};
+use anyloop::prelude::*;
 
 use self::listen::Listen;
 use self::route::RouteServer;
@@ -21,6 +20,9 @@ use crate::signals;
 use crate::stdio;
 use crate::stop::Stop;
 use crate::values::{Origin, Timeout};
+
+/// The high-water mark of a connection's backlog, in bytes.
+const HIGH_WATER_MARK: usize = 1 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -68,10 +70,11 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     #[cfg(unix)]
     raise_descriptor_limit();
-    let server = route::server(settings(options));
+    let event_loop = EventLoop::new().map_err(Error::EventLoop)?;
+    let server = route::server(&event_loop, config(options));
     listen(options, &server)?;
     #[cfg(unix)]
-    let _watch = signals::on_signal(&server.event_loop()?, {
+    let _watch = signals::on_signal(&event_loop, {
         let server = Arc::downgrade(&server);
         move || {
             if let Some(server) = server.upgrade() {
@@ -82,7 +85,6 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     })?;
     server.start_accept()?;
     announce(&server.local_addresses());
-    let event_loop = server.event_loop()?;
     thread::scope(|scope| {
         for n in 1..options.threads.get() {
             let thread = thread::Builder::new().name(format!("serve {n}"));
@@ -93,29 +95,25 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     })
 }
 
-fn settings(options: &Options) -> ServerSettings {
-    let mut connection = Config::default();
-    connection.max_message_size = options.max_message;
-    connection.close_timeout = options.close_timeout.0;
-    connection.ping_interval = options.ping_interval.0;
-    connection.pong_timeout = options.ping_timeout.0;
-    connection.idle_timeout = options.idle_timeout.0;
+fn config(options: &Options) -> ServerConfig {
     let origins = match options.origin.as_slice() {
         [] => OriginPolicy::Any,
         origins => OriginPolicy::only(origins.iter().map(|Origin(origin)| origin)),
     };
-    let mut handshake = ServerOptions::new(origins);
-    handshake.open_timeout = options.handshake_timeout.0;
-    handshake.connection = Arc::new(connection);
-
-    let mut settings = ServerSettings::from(handshake);
-    settings.keep_handshake = false;
-    // An echo stops reading above the high-water mark and never reaches the cap. A subscriber of a
-    // broadcast must be able to queue the largest message on top of a backlog that is not slow yet.
     let largest = usize::try_from(options.max_message).unwrap_or(usize::MAX);
-    settings.backlog.cap = largest.saturating_add(2 * settings.backlog.high);
-    settings.backlog.overflow = Overflow::Close;
-    settings
+    ServerConfig::new(origins)
+        .max_message_size(options.max_message)
+        .open_timeout(options.handshake_timeout.0)
+        .close_timeout(options.close_timeout.0)
+        .ping_interval(options.ping_interval.0)
+        .pong_timeout(options.ping_timeout.0)
+        .idle_timeout(options.idle_timeout.0)
+        .keep_handshake(false)
+        // An echo stops reading above the high-water mark, so it never reaches the maximum. A subscriber
+        // of a broadcast needs room for the largest message on top of a backlog below that mark.
+        .high_water_mark(HIGH_WATER_MARK)
+        .max_backlog(largest.saturating_add(2 * HIGH_WATER_MARK))
+        .overflow(Overflow::Close)
 }
 
 /// Listens on the addresses of the options and on inherited sockets; without any, on 127.0.0.1:9002.
@@ -171,30 +169,44 @@ mod tests {
         options: Options,
     }
 
-    fn settings_of(arguments: &[&str]) -> ServerSettings {
+    fn config_of(arguments: &[&str]) -> ServerConfig {
         let words = ["anyloop"].iter().chain(arguments);
-        settings(&Arguments::try_parse_from(words).expect("they are right").options)
+        config(&Arguments::try_parse_from(words).expect("they are right").options)
+    }
+
+    /// The library's defaults, except for the largest message, the backlog and `keep_handshake`.
+    fn expected(max_message: usize) -> ServerConfig {
+        ServerConfig::new(OriginPolicy::Any)
+            .max_message_size(max_message as u64)
+            .keep_handshake(false)
+            .max_backlog(max_message + 2 * HIGH_WATER_MARK)
+            .overflow(Overflow::Close)
+    }
+
+    /// A configuration has no getters and no `PartialEq`, so the debug output is compared.
+    fn assert_same(left: &ServerConfig, right: &ServerConfig) {
+        assert_eq!(format!("{left:?}"), format!("{right:?}"));
+    }
+
+    #[test]
+    fn without_options_the_defaults_are_those_of_the_library() {
+        assert_same(&config_of(&[]), &expected(16 << 20));
     }
 
     #[test]
     fn options_become_settings_and_0_is_no_limit() {
-        let defaults = ServerOptions::new(OriginPolicy::Any);
-        let same = format!("{:?}", settings_of(&[]).handshake);
-        assert_eq!(same, format!("{defaults:?}"), "the defaults are those of the library");
-
         let off = ["handshake-timeout", "close-timeout", "ping-interval", "ping-timeout"];
         let off: Vec<_> = off.iter().map(|name| format!("--{name}=0")).collect();
         let off: Vec<_> = off.iter().map(String::as_str).collect();
-        let handshake = settings_of(&off).handshake;
-        let connection = &handshake.connection;
-        assert_eq!(handshake.open_timeout, None);
-        assert_eq!((connection.close_timeout, connection.idle_timeout), (None, None));
-        assert_eq!((connection.ping_interval, connection.pong_timeout), (None, None));
+        let without_limits = expected(16 << 20)
+            .open_timeout(None)
+            .close_timeout(None)
+            .ping_interval(None)
+            .pong_timeout(None);
+        assert_same(&config_of(&off), &without_limits);
 
-        let settings = settings_of(&["--idle-timeout", "1.5", "--max-message", "50000000"]);
-        let connection = &settings.handshake.connection;
-        assert_eq!(connection.idle_timeout, Some(Duration::from_millis(1500)));
-        assert_eq!(connection.max_message_size, 50_000_000);
-        assert!(settings.backlog.cap > 50_000_000 + settings.backlog.high, "it can be echoed");
+        let options = ["--idle-timeout", "1.5", "--max-message", "50000000"];
+        let changed = expected(50_000_000).idle_timeout(Duration::from_millis(1500));
+        assert_same(&config_of(&options), &changed);
     }
 }

@@ -3,18 +3,16 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{Context, Counters, HandlerFactory, Sent, ServerSettings, Verdict};
-use anyloop::net::Net;
-use anyloop::proto::handshake::http::{HeaderValue, Method, Response, StatusCode, header};
-use anyloop::proto::handshake::{Accept, Request};
-use anyloop::proto::{Ending, Message};
-use anyloop::{Handler, Server};
+use anyloop::endpoint::{Counters, HandlerFactory};
+use anyloop::http::{HeaderValue, Method, Response, StatusCode, header};
+use anyloop::net::Server;
+use anyloop::prelude::*;
 use serde::Serialize;
 
 use super::broadcast::Broadcast;
 use crate::stdio;
 
-pub(super) type RouteServer = Server<Net, RouteFactory>;
+pub(super) type RouteServer = Server<RouteFactory>;
 
 /// How often the counters are sent.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -44,15 +42,18 @@ pub(super) enum Route {
 /// Makes the handlers, with no route selected.
 pub(super) struct RouteFactory(Arc<Route>);
 
-pub(super) fn server(settings: ServerSettings) -> Arc<RouteServer> {
+/// Makes the server in this loop.
+pub(super) fn server(event_loop: &EventLoop, config: ServerConfig) -> Arc<RouteServer> {
     Arc::new_cyclic(|server| {
         let stats = Route::Stats { server: server.clone(), since: Instant::now() };
         let broadcast = Route::Broadcast { server: server.clone(), state: Broadcast::default() };
         let unselected =
             Route::Unselected { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
-        let mut server = RouteServer::with_factory(settings, RouteFactory(Arc::new(unselected)));
-        let net = server.transport_mut();
-        net.on_accept_error(|error| stdio::report(&format!("cannot accept a connection: {error}")));
+        let factory = RouteFactory(Arc::new(unselected));
+        let mut server = RouteServer::with_factory_on(event_loop, config, factory);
+        server.on_accept_error(|error| {
+            stdio::report(&format!("cannot accept a connection: {error}"));
+        });
         server
     })
 }

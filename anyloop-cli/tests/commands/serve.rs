@@ -309,7 +309,7 @@ fn a_signal_closes_all_connections_and_ends_it_well() {
             .collect();
         server.program.signal(signal);
         for client in &mut clients {
-            assert_eq!(client.expect_close(1001), "the server shuts down");
+            assert_eq!(client.expect_close(1001), "shutting down");
         }
         let address = server.address();
         assert!(TcpStream::connect(address).is_err(), "it does not listen any more");

@@ -231,6 +231,16 @@ impl Connection {
         self.end(Cause::Transport(error))
     }
 
+    /// Ends the connection at once, without a closing handshake: the transport [aborts](Shutdown::Abort) the byte
+    /// stream, and output that was not written is lost. The peer reports 1006.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::Terminated`] if the closing handshake was not complete; reported once.
+    pub fn terminate(&mut self) -> Result<(), Failure> {
+        self.end(Cause::Terminated)
+    }
+
     /// Reports that a part of the appended output will never be written, because the byte stream is
     /// closed, has failed, or was given up. A transport calls this before it reads the
     /// [`ending`](Self::ending), so that a closing handshake with an unwritten Close is not
@@ -351,7 +361,7 @@ impl Connection {
     /// # let start = Instant::from_nanos(0);
     /// # let mut out = Vec::new();
     /// let mut connection = Connection::new(Role::Server, Config::default().into(), start);
-    /// connection.sender.send(&[0; 1000], &mut out)?;
+    /// connection.sender.send(&[0_u8; 1000], &mut out)?;
     /// let ping = start + Duration::from_secs(20);
     /// connection.handle_timeout(ping, &mut out)?;
     ///
@@ -359,7 +369,7 @@ impl Connection {
     /// for unsent in [700, 300, 0] {
     ///     connection.note_unsent(|| unsent, late);
     ///     assert_eq!(connection.handle_timeout(late, &mut out)?, None);
-    ///     late += Duration::from_secs(20);
+    ///     late = late + Duration::from_secs(20);
     /// }
     /// connection.note_unsent(|| 0, late);
     /// assert!(connection.handle_timeout(late, &mut out).is_err());

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::keepalive::{Ping, PingDelay};
-use crate::close::{CloseCode, CloseFrame, MAX_REASON, truncate_reason};
+use crate::close::{CloseCode, CloseFrame, check_close, truncate_reason};
 use crate::cold::cold_path;
 use crate::config::{Config, Role};
 use crate::error::{Failure, SendError, State};
@@ -264,24 +264,24 @@ impl Sender {
     /// Begins the closing handshake (RFC 6455 §7.1.2): sends a Close frame. Messages are still
     /// received until the peer's Close. `now` starts the [`close_timeout`](Config::close_timeout).
     ///
-    /// A message begun in pieces stays unfinished.
+    /// A message begun in pieces stays unfinished. Without a code (`None`) the frame is empty, and the peer reports
+    /// 1005; there can be no reason then (RFC 6455 §5.5.1).
     ///
     /// # Errors
     ///
     /// [`SendError::NotOpen`] after an earlier Close frame; [`SendError::ReasonTooLong`] above 123
-    /// bytes (see [`truncate_reason`]).
+    /// bytes (see [`truncate_reason`]); [`SendError::ReasonWithoutCode`].
     pub fn close<O: Output>(
         &mut self,
-        code: CloseCode,
+        code: impl Into<Option<CloseCode>>,
         reason: &str,
         now: Instant,
         out: &mut O,
     ) -> Result<(), SendError> {
         self.open()?;
-        if reason.len() > MAX_REASON {
-            return Err(SendError::ReasonTooLong(reason.len()));
-        }
-        self.send_close(Some(code), reason, now, out);
+        let code = code.into();
+        check_close(code, reason)?;
+        self.send_close(code, reason, now, out);
         self.set_state(State::CloseSent);
         Ok(())
     }
@@ -290,6 +290,13 @@ impl Sender {
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
+    }
+
+    /// Whether a message [begun](Self::begin) in pieces is not complete: only its pieces and control frames can be
+    /// sent (RFC 6455 §5.4).
+    #[must_use]
+    pub fn is_message_begun(&self) -> bool {
+        self.piece != Piece::None
     }
 
     /// The state of the connection.

@@ -168,6 +168,15 @@ impl ClientHandshake {
         self.end(Cause::Transport(error))
     }
 
+    /// Ends the handshake at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`handle_error`](Self::handle_error), with [`Cause::Terminated`].
+    pub fn terminate(&mut self) -> Result<(), Failure> {
+        self.end(Cause::Terminated)
+    }
+
     /// The instant at which to call [`handle_timeout`](Self::handle_timeout) next. `None` if no
     /// timer runs.
     #[must_use]

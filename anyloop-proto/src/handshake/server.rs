@@ -206,8 +206,21 @@ impl ServerHandshake {
     ///
     /// [`Cause::Transport`] if the handshake was not over; once.
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
+        self.stop(Cause::Transport(error))
+    }
+
+    /// Ends the handshake at once, without an answer: the transport [aborts](Shutdown::Abort) the byte stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::Terminated`] if the handshake was not over; once.
+    pub fn terminate(&mut self) -> Result<(), Failure> {
+        self.stop(Cause::Terminated)
+    }
+
+    fn stop(&mut self, cause: Cause) -> Result<(), Failure> {
         match self.step {
-            Step::Head(_) | Step::Body(..) | Step::Awaiting => self.end(Cause::Transport(error)),
+            Step::Head(_) | Step::Body(..) | Step::Awaiting => self.end(cause),
             Step::Closing { .. } | Step::Ended => {
                 (self.step, self.deadline) = (Step::Ended, None);
                 Ok(())

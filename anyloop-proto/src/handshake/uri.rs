@@ -156,6 +156,28 @@ const fn is_userinfo_char(byte: u8) -> bool {
         )
 }
 
+impl TryFrom<&String> for Target {
+    type Error = UriError;
+
+    fn try_from(uri: &String) -> Result<Self, UriError> {
+        uri.parse()
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = UriError;
+
+    fn try_from(uri: String) -> Result<Self, UriError> {
+        uri.parse()
+    }
+}
+
+impl From<&Self> for Target {
+    fn from(target: &Self) -> Self {
+        target.clone()
+    }
+}
+
 impl TryFrom<&str> for Target {
     type Error = UriError;
 

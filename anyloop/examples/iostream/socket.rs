@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyloop::Handler;
+use anyloop::iostream::{CallError, Connection};
 use anyloop::proto::{Instant, Shutdown};
-use anyloop::transport::iostream::{CallError, Connection};
 
 /// How long a write may block. Nothing else of this connection is served meanwhile.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);

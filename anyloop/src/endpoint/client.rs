@@ -6,44 +6,47 @@ use std::task::Waker;
 use anyloop_proto::Instant;
 use anyloop_proto::handshake::{RequestError, Target};
 
+use super::config::ClientConfig;
 use super::core::{ClientCore, endpoint};
-use super::settings::{ClientSettings, TransportEndpoint};
 use crate::session::{HandlerFactory, Handlers, Session};
 use crate::stream::Driver;
 
 /// Makes the client's ends of connections over a transport `T`, each with a handler from `F`.
 ///
 /// ```
-/// use anyloop::endpoint::ClientSettings;
-/// use anyloop::Client;
+/// use anyloop::transport::Client;
+/// use anyloop::prelude::*;
 ///
-/// let mut client = Client::<()>::new(ClientSettings::default());
+/// let mut client = Client::new(ClientConfig::new());
 /// client.on_open(|context| _ = context.send("hello"));
 /// ```
-pub struct Client<T: TransportEndpoint, F: HandlerFactory = Handlers> {
+pub struct Client<T, F: HandlerFactory = Handlers> {
     core: Arc<ClientCore<F>>,
-    transport: T,
+    pub(crate) transport: T,
 }
 
-endpoint!(Client, ClientCore, ClientSettings, "Client");
+endpoint!(Client, ClientCore, ClientConfig, "Client");
 
-impl<T: TransportEndpoint> Client<T> {
+impl<T: Default> Client<T> {
     /// A client whose handlers are closures, to be set.
     #[must_use]
-    pub fn new(settings: impl Into<ClientSettings>) -> Self {
-        Self::with_factory(settings, Handlers::new())
+    pub fn new(config: ClientConfig) -> Self {
+        Self::with_factory(config, Handlers::new())
     }
 }
 
-impl<T: TransportEndpoint, F: HandlerFactory> Client<T, F> {
+impl<T: Default, F: HandlerFactory> Client<T, F> {
     /// A client whose connections get their handlers from `factory`.
-    ///
-    /// Pings are answered as [`Handler::ping`](super::Handler::ping) says, whatever
-    /// [`auto_pong`](anyloop_proto::Config::auto_pong) says.
     #[must_use]
-    pub fn with_factory(settings: impl Into<ClientSettings>, factory: F) -> Self {
-        let core = ClientCore::new(settings.into(), factory);
-        Self { core, transport: T::default() }
+    pub fn with_factory(config: ClientConfig, factory: F) -> Self {
+        Self::over(T::default(), config, factory)
+    }
+}
+
+impl<T, F: HandlerFactory> Client<T, F> {
+    /// A client over a transport. Its connections get their handlers from `factory`.
+    pub(crate) fn over(transport: T, config: ClientConfig, factory: F) -> Self {
+        Self { core: ClientCore::new(config, factory), transport }
     }
 
     /// The client's end of a byte stream to `target` that begins at `now`. `waker` is woken, from any

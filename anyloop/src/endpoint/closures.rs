@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::Request;
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
-use super::{Client, Server, TransportEndpoint};
+use super::{Client, Server};
 use crate::session::{Context, Handlers, LocalHandlers, Verdict, with_closures};
 
 /// The same on an endpoint.
@@ -28,7 +28,7 @@ macro_rules! endpoint_setters {
         $endpoint:ident, $handlers:ident, $bounds:tt;
         $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
     ) => {
-        impl<T: TransportEndpoint> $endpoint<T, $handlers> {
+        impl<T> $endpoint<T, $handlers> {
             $(endpoint_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
         }
     };

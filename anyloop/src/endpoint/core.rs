@@ -1,31 +1,27 @@
 //! What an endpoint shares with its sessions, and with whatever makes them for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
-use anyloop_proto::{CloseCode, Config, Instant};
+use anyloop_proto::{Config, Instant};
 
-use super::settings::{ClientSettings, ServerSettings};
+use super::config::{ClientConfig, ServerConfig};
 use crate::session::{EndpointState, HandlerFactory, Session};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// An endpoint without its transport: all that it takes to make a session, from any thread.
-pub(crate) struct Core<S, F: HandlerFactory> {
-    pub(super) settings: S,
+pub(crate) struct Core<C, F: HandlerFactory> {
+    pub(crate) config: C,
     factory: Mutex<Arc<F>>,
     pub(crate) state: Arc<EndpointState<F::Handler>>,
-    /// Of a server.
-    shutting_down: AtomicBool,
 }
 
-pub(crate) type ServerCore<F> = Core<ServerSettings, F>;
-pub(crate) type ClientCore<F> = Core<ClientSettings, F>;
+pub(crate) type ServerCore<F> = Core<ServerConfig, F>;
+pub(crate) type ClientCore<F> = Core<ClientConfig, F>;
 
-impl<S, F: HandlerFactory> Core<S, F> {
-    fn with_state(settings: S, factory: F, state: Arc<EndpointState<F::Handler>>) -> Arc<Self> {
-        let (factory, shutting_down) = (Mutex::new(Arc::new(factory)), AtomicBool::new(false));
-        Arc::new(Self { settings, factory, state, shutting_down })
+impl<C, F: HandlerFactory> Core<C, F> {
+    fn with_state(config: C, factory: F, state: Arc<EndpointState<F::Handler>>) -> Arc<Self> {
+        Arc::new(Self { config, factory: Mutex::new(Arc::new(factory)), state })
     }
 
     /// A handler for a connection that is about to be. The factory is program code, so it is not asked
@@ -59,40 +55,31 @@ impl<S, F: HandlerFactory> Core<S, F> {
 }
 
 impl<F: HandlerFactory> ServerCore<F> {
-    pub(super) fn new(mut settings: ServerSettings, factory: F) -> Arc<Self> {
-        let handshake = Arc::make_mut(&mut settings.handshake);
+    pub(super) fn new(mut config: ServerConfig, factory: F) -> Arc<Self> {
+        let handshake = Arc::make_mut(&mut config.handshake);
         handshake.connection = handlers_answer_pings(&handshake.connection);
-        let state = EndpointState::new(settings.backlog, settings.keep_handshake);
-        Self::with_state(settings, factory, state)
+        let state = EndpointState::new(config.backlog, config.keep_handshake);
+        Self::with_state(config, factory, state)
     }
 
     /// The server's end of a byte stream that begins at `now`. It is not in the registry yet. While the
     /// server shuts down it is given up; the caller asks again when it has entered it.
     pub(crate) fn session(&self, handler: F::Handler, now: Instant) -> Session<F::Handler> {
-        let (options, state) = (self.settings.handshake.clone(), self.state.clone());
+        let (options, state) = (self.config.handshake.clone(), self.state.clone());
         let mut session = Session::server(handler, options, state, now);
-        if self.is_shutting_down() {
+        if self.state.is_shutting_down() {
             session.give_up(now);
         }
         session
     }
-
-    pub(super) fn shut_down(&self) {
-        self.shutting_down.store(true, Ordering::Release);
-        self.state.registry.close_all(CloseCode::GOING_AWAY, "the server shuts down");
-    }
-
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.shutting_down.load(Ordering::Acquire)
-    }
 }
 
 impl<F: HandlerFactory> ClientCore<F> {
-    pub(super) fn new(mut settings: ClientSettings, factory: F) -> Arc<Self> {
-        let handshake = Arc::make_mut(&mut settings.handshake);
+    pub(super) fn new(mut config: ClientConfig, factory: F) -> Arc<Self> {
+        let handshake = Arc::make_mut(&mut config.handshake);
         handshake.connection = handlers_answer_pings(&handshake.connection);
-        let state = EndpointState::new(settings.backlog, settings.keep_handshake);
-        Self::with_state(settings, factory, state)
+        let state = EndpointState::new(config.backlog, config.keep_handshake);
+        Self::with_state(config, factory, state)
     }
 
     /// The client's end of a byte stream to `target` that begins at `now`. It is not in the registry yet.
@@ -102,18 +89,19 @@ impl<F: HandlerFactory> ClientCore<F> {
         target: &Target,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        let (options, state) = (self.settings.handshake.clone(), self.state.clone());
+        let (options, state) = (self.config.handshake.clone(), self.state.clone());
         Session::client(handler, target, options, state, now)
     }
 
-    /// The same with options of its own.
+    /// The same with a configuration of its own, except for the backlog.
     pub(crate) fn session_with(
         &self,
         handler: F::Handler,
         target: &Target,
-        mut options: ClientOptions,
+        config: &ClientConfig,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
+        let mut options = ClientOptions::clone(&config.handshake);
         options.connection = handlers_answer_pings(&options.connection);
         let state = self.state.clone();
         Session::client(handler, target, Arc::new(options), state, now)
@@ -129,8 +117,8 @@ fn handlers_answer_pings(config: &Arc<Config>) -> Arc<Config> {
 
 /// What servers and clients have in common: an endpoint over a transport, beside its core.
 macro_rules! endpoint {
-    ($endpoint:ident, $core:ident, $settings:ident, $name:literal) => {
-        impl<T: super::TransportEndpoint, F: crate::session::HandlerFactory> $endpoint<T, F> {
+    ($endpoint:ident, $core:ident, $config:ident, $name:literal) => {
+        impl<T, F: crate::session::HandlerFactory> $endpoint<T, F> {
             /// The connections that are not over, in no particular order.
             #[must_use]
             pub fn connections(&self) -> Vec<super::Handle<F::Handler>> {
@@ -139,7 +127,7 @@ macro_rules! endpoint {
 
             /// Sends a message to all open connections, encoded once. Returns how many these are, without
             /// those whose backlog is full. It is queued once; each connection takes it on its own
-            /// strand. A queue of more than [`BacklogLimits::cap`](super::BacklogLimits::cap) bytes takes no
+            /// strand. A queue of more than [`max_backlog`](super::$config::max_backlog) bytes takes no
             /// further message, unless the policy is [`Overflow::Close`](super::Overflow::Close).
             pub fn broadcast(&self, message: &anyloop_proto::Prepared) -> usize {
                 self.core.state.registry.broadcast(message, None)
@@ -155,9 +143,43 @@ macro_rules! endpoint {
                 self.core.state.registry.broadcast(message, Some(std::sync::Arc::new(filter)))
             }
 
-            /// Begins to close all connections, or gives up their handshakes. Returns how many.
-            pub fn close_all(&self, code: anyloop_proto::CloseCode, reason: &str) -> usize {
-                self.core.state.registry.close_all(code, reason)
+            /// Begins to close all connections, or abandons their handshakes. Returns how many.
+            pub fn close_all(
+                &self,
+                code: impl Into<Option<anyloop_proto::CloseCode>>,
+                reason: &str,
+            ) -> usize {
+                self.core.state.registry.close_all(code.into(), reason)
+            }
+
+            /// The endpoint, for handlers and other threads to reach it. It does not keep the endpoint alive.
+            #[must_use]
+            pub fn handle(&self) -> super::EndpointHandle<F::Handler> {
+                super::EndpointHandle::new(&self.core.state)
+            }
+
+            /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, and
+            /// handshakes are abandoned. So are those of connections that are made from now on, which are over
+            /// when they are [started](crate::transport::Driver::start). It is done when
+            /// [`connections`](Self::connections) is empty, which takes no longer than the
+            /// [`close_timeout`](super::$config::close_timeout) where the transports are driven meanwhile. It is
+            /// final: over the network the endpoint neither listens nor accepts nor connects any more
+            /// (`net::Error::ShutDown`).
+            pub fn shut_down(&self) {
+                self.core.state.shut_down();
+            }
+
+            /// The same; connections that are not over after `time` are
+            /// [terminated](super::Handle::terminate). The time counts on each connection's own strand, and does not
+            /// keep run calls alive.
+            pub fn shut_down_within(&self, time: std::time::Duration) {
+                self.handle().shut_down_within(time);
+            }
+
+            /// Whether [`shut_down`](Self::shut_down) was called.
+            #[must_use]
+            pub fn is_shutting_down(&self) -> bool {
+                self.core.state.is_shutting_down()
             }
 
             /// What has become of the connections so far.
@@ -166,22 +188,9 @@ macro_rules! endpoint {
                 self.core.state.counters.snapshot()
             }
 
-            /// The settings.
-            #[must_use]
-            pub fn settings(&self) -> &super::settings::$settings {
-                &self.core.settings
-            }
-
-            /// What the transport keeps for all connections of this endpoint.
-            #[must_use]
-            pub const fn transport(&self) -> &T {
-                &self.transport
-            }
-
-            /// The same, to change.
-            #[must_use]
-            pub const fn transport_mut(&mut self) -> &mut T {
-                &mut self.transport
+            /// The configuration.
+            pub fn config(&self) -> &super::config::$config {
+                &self.core.config
             }
 
             /// Sets what makes the handlers of connections that are made afterwards.
@@ -195,11 +204,9 @@ macro_rules! endpoint {
             }
         }
 
-        impl<T: super::TransportEndpoint, F: crate::session::HandlerFactory> std::fmt::Debug
-            for $endpoint<T, F>
-        {
+        impl<T, F: crate::session::HandlerFactory> std::fmt::Debug for $endpoint<T, F> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct($name).field("settings", &self.core.settings).finish_non_exhaustive()
+                f.debug_struct($name).field("config", &self.core.config).finish_non_exhaustive()
             }
         }
     };

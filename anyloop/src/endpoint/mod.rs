@@ -2,20 +2,27 @@
 
 mod client;
 mod closures;
+mod config;
 mod core;
+mod head;
 mod server;
-mod settings;
+#[cfg(feature = "net")]
+mod sockets;
 
 pub use client::Client;
+pub use config::{ClientConfig, ServerConfig};
 pub use server::Server;
-pub use settings::{ClientSettings, ServerSettings, TransportEndpoint};
 
 // What an endpoint's connections are made of.
 pub use crate::session::{
-    BacklogLimits, ConnectionId, Context, Counters, Handle, Handler, HandlerFactory, Handlers,
-    HandshakeInfo, LocalHandlers, Overflow, SendError, Sent, Session, TimerId, Verdict,
+    AsMessage, ConnectionId, Context, Counters, EndpointHandle, Handle, Handler, HandlerFactory,
+    Handlers, HandshakeInfo, LocalHandlers, Overflow, SendError, Sent, Session, TimerId, Verdict,
 };
 pub use crate::stream::{Completion, Unsent};
 
 // For transports of this crate.
-pub(crate) use self::core::ServerCore;
+#[cfg(feature = "net")]
+pub(crate) use self::core::{ClientCore, ServerCore};
+pub(crate) use head::request_head;
+#[cfg(feature = "net")]
+pub(crate) use sockets::{ConnectOptions, ListenOptions};

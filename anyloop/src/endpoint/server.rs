@@ -5,16 +5,16 @@ use std::task::Waker;
 
 use anyloop_proto::Instant;
 
+use super::config::ServerConfig;
 use super::core::{ServerCore, endpoint};
-use super::settings::{ServerSettings, TransportEndpoint};
 use crate::session::{HandlerFactory, Handlers, Session};
 use crate::stream::Driver;
 
 /// Makes the server's ends of connections over a transport `T`, each with a handler from `F`.
 ///
 /// ```
-/// use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// use anyloop::{Handler, Server};
+/// use anyloop::transport::Server;
+/// use anyloop::prelude::*;
 ///
 /// struct Counter(u64);
 ///
@@ -29,33 +29,36 @@ use crate::stream::Driver;
 ///     }
 /// }
 ///
-/// let options = ServerOptions::new(OriginPolicy::Any);
-/// let server: Server<(), _> = Server::with_factory(options, || Counter(0));
+/// let config = ServerConfig::new(OriginPolicy::Any);
+/// let server: Server<_> = Server::with_factory(config, || Counter(0));
 /// ```
-pub struct Server<T: TransportEndpoint, F: HandlerFactory = Handlers> {
+pub struct Server<T, F: HandlerFactory = Handlers> {
     core: Arc<ServerCore<F>>,
-    transport: T,
+    pub(crate) transport: T,
 }
 
-endpoint!(Server, ServerCore, ServerSettings, "Server");
+endpoint!(Server, ServerCore, ServerConfig, "Server");
 
-impl<T: TransportEndpoint> Server<T> {
+impl<T: Default> Server<T> {
     /// A server whose handlers are closures, to be set.
     #[must_use]
-    pub fn new(settings: impl Into<ServerSettings>) -> Self {
-        Self::with_factory(settings, Handlers::new())
+    pub fn new(config: ServerConfig) -> Self {
+        Self::with_factory(config, Handlers::new())
     }
 }
 
-impl<T: TransportEndpoint, F: HandlerFactory> Server<T, F> {
+impl<T: Default, F: HandlerFactory> Server<T, F> {
     /// A server whose connections get their handlers from `factory`.
-    ///
-    /// Pings are answered as [`Handler::ping`](super::Handler::ping) says, whatever
-    /// [`auto_pong`](anyloop_proto::Config::auto_pong) says.
     #[must_use]
-    pub fn with_factory(settings: impl Into<ServerSettings>, factory: F) -> Self {
-        let core = ServerCore::new(settings.into(), factory);
-        Self { core, transport: T::default() }
+    pub fn with_factory(config: ServerConfig, factory: F) -> Self {
+        Self::over(T::default(), config, factory)
+    }
+}
+
+impl<T, F: HandlerFactory> Server<T, F> {
+    /// A server over a transport. Its connections get their handlers from `factory`.
+    pub(crate) fn over(transport: T, config: ServerConfig, factory: F) -> Self {
+        Self { core: ServerCore::new(config, factory), transport }
     }
 
     /// The server's end of a byte stream that begins at `now`. `waker` is woken, from any thread, when a
@@ -77,27 +80,9 @@ impl<T: TransportEndpoint, F: HandlerFactory> Server<T, F> {
     ) -> Driver<Session<F::Handler>> {
         let mut session = self.core.session(handler, now);
         session.enter_with_waker(waker);
-        if self.is_shutting_down() {
+        if self.core.state.is_shutting_down() {
             session.give_up(now); // since it was made, perhaps
         }
         Driver::new(session)
-    }
-
-    /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, and
-    /// handshakes are given up. So are those of connections that are made from now on, which are over
-    /// when they are [started](Driver::start) (an iostream's when it is made). It is done when
-    /// [`connections`](Self::connections) is empty, which takes no longer than the
-    /// [`close_timeout`](anyloop_proto::Config::close_timeout) where the transports are driven
-    /// meanwhile. It is final: over the network the server neither listens nor accepts any more
-    /// (`net::Error::ShutDown`).
-    pub fn shut_down(&self) {
-        self.core.shut_down(); // first: nobody can listen anew once this is known
-        self.transport.stop_listening();
-    }
-
-    /// Whether [`shut_down`](Self::shut_down) was called.
-    #[must_use]
-    pub fn is_shutting_down(&self) -> bool {
-        self.core.is_shutting_down()
     }
 }

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::carries::Carries;
+use super::hooks::Hooks;
 use super::listener::{Backoff, Listener, Nodelay, set_up};
-use super::options::Hooks;
 use super::registry::key;
 use crate::endpoint::{HandlerFactory, ServerCore};
 use crate::event_loop::{Events, Next, Socket, Source, StreamSource, Turn, now};
@@ -87,7 +87,7 @@ impl<F: HandlerFactory> Acceptor<F> {
             let mut session = self.core.session(handler, now);
             session.set_peer(peer);
             session.enter(key(token));
-            if self.core.is_shutting_down() {
+            if self.core.state.is_shutting_down() {
                 session.give_up(now); // it may have entered after the shutdown went through the registry
             }
             Ok(K::connection(StreamSource::new(Driver::new(session), socket)))

@@ -4,43 +4,43 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use anyloop_proto::handshake::{ClientOptions, Target, UriError};
+use anyloop_proto::Instant;
+use anyloop_proto::handshake::{Target, UriError};
 
 use super::connecting::{Connecting, Destination, Step};
 use super::error::Error;
-use super::registry::{WakeSources, key};
+use super::registry::key;
 use super::serves::Serves;
-use super::transport::Net;
-use crate::endpoint::{Client, Handle, HandlerFactory};
-use crate::event_loop::{Engine, now};
+use super::transport::{Functions, Net};
+use crate::endpoint::{
+    Client, ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory, Session,
+};
+use crate::event_loop::{Engine, Threads, now};
 use crate::transport::Driver;
 
 /// A connection that is about to be made: what it is to be is set first.
 ///
 /// ```
-/// use anyloop::Client;
-/// use anyloop::endpoint::ClientSettings;
-/// use anyloop::net::Net;
+/// use anyloop::net::Client;
+/// use anyloop::prelude::*;
 ///
-/// let mut client = Client::<Net>::new(ClientSettings::default());
+/// let mut client = Client::new(ClientConfig::new())?;
 /// client.on_fail(|_, context| println!("{}", context.error().expect("nobody is there")));
-/// let mut request = client.request("ws://chat.example/room")?;
-/// let options = request.options();
-/// options.subprotocols = vec!["chat".into()];
-/// options.headers.insert("x-room", "lobby".parse()?);
+/// let request = client.request("ws://chat.example/room")?;
+/// let request = request.configure(|config| config.subprotocol("chat"));
 /// # let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
 /// let handle = request.to_addresses([unused]).connect()?; // not to those of the host
-/// client.run()?;
+/// client.run();
 /// assert!(handle.send("hello").is_err()); // it has failed
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "it does nothing before `connect`"]
 pub struct ConnectRequest<'c, K: Serves<F>, F: HandlerFactory> {
-    client: &'c Client<Net<K>, F>,
+    pub(super) client: &'c Client<Net<K>, F>,
     target: Target,
-    options: Option<ClientOptions>,
+    config: Option<ClientConfig>,
     handler: Option<F::Handler>,
     destination: Option<Destination>,
 }
@@ -55,7 +55,7 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`], [`Error::Request`], [`Error::EventLoop`]: connecting was not started.
+    /// [`Error::Uri`], [`Error::Request`]: connecting was not started.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
     where
         U: TryInto<Target> + ToString,
@@ -74,25 +74,18 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
         U: TryInto<Target> + ToString,
         UriError: From<U::Error>,
     {
-        let text = uri.to_string();
-        let wrong = |source: U::Error| Error::Uri { uri: text, source: source.into() };
-        let target = uri.try_into().map_err(wrong)?;
-        Ok(ConnectRequest { client: self, target, options: None, handler: None, destination: None })
-    }
-
-    fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
-        let engine = self.transport().engine()?;
-        let registry = &self.core().state.registry;
-        registry.use_loop(|| Arc::new(WakeSources(engine.remote().clone())));
-        Ok(engine)
+        let target = parse(uri)?;
+        Ok(ConnectRequest { client: self, target, config: None, handler: None, destination: None })
     }
 }
 
 impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
-    /// The options of this connection's handshake: at first those of the client.
-    pub fn options(&mut self) -> &mut ClientOptions {
-        let settings = self.client.settings();
-        self.options.get_or_insert_with(|| ClientOptions::clone(&settings.handshake))
+    /// Changes the configuration of this connection, which is at first that of the client. What concerns the backlog
+    /// and [`keep_handshake`](ClientConfig::keep_handshake) stays as the client has it.
+    pub fn configure(mut self, change: impl FnOnce(ClientConfig) -> ClientConfig) -> Self {
+        let config = self.config.take().unwrap_or_else(|| self.client.config().clone());
+        self.config = Some(change(config));
+        self
     }
 
     /// Gives the connection a handler of its own.
@@ -118,45 +111,179 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`], [`Error::EventLoop`]: connecting was not started.
+    /// [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
     pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
-        let Self { client, target, options, handler, destination } = self;
-        let (engine, net) = (client.engine()?, client.transport());
-        let handler = handler.unwrap_or_else(|| client.core().make_handler());
-        let started = now();
-        let mut session = match options {
-            Some(options) => client.core().session_with(handler, &target, options, started),
-            None => client.core().session(handler, &target, started),
-        }?;
-        if let Some(total) = net.connect.total_timeout {
-            session.expire_by(started + total);
-        }
-        let host = match &destination {
-            #[cfg(unix)]
-            Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
-            _ => match target.zone() {
-                Some(zone) => format!("{}%{zone}", target.host()),
-                None => target.host().to_string(),
-            },
-        };
-        let to_host = || Destination::Host(net.resolver());
-        let step = Step::Begin(destination.unwrap_or_else(to_host));
-        let connecting = |driver| Connecting {
-            driver: Some(driver),
-            host,
-            port: target.port(),
-            options: net.connect.clone(),
-            hooks: net.hooks.clone(),
-            nodelay: net.nodelay,
-            started,
-            step,
-            factory: PhantomData,
-        };
-        let token = engine.insert(|token| {
-            session.enter(key(token));
-            Ok::<_, Error>(K::connecting(connecting(Driver::new(session))))
-        })?;
-        // If another thread has run it to its end meanwhile, the handle says so.
-        Ok(client.core().state.registry.handle(key(token)))
+        let Self { client, target, config, handler, destination } = self;
+        let net = &client.transport;
+        let request = Request { target, config, handler, destination };
+        connect(client.core(), net.engine(), &net.functions, request)
     }
+
+    /// Whether the socket of the connection is to have `TCP_NODELAY`.
+    pub(super) fn nodelay(&self) -> bool {
+        self.config.as_ref().unwrap_or_else(|| self.client.config()).nodelay
+    }
+
+    /// The session of the connection.
+    pub(super) fn into_session(self) -> Result<Session<F::Handler>, Error> {
+        let Self { client, target, config, handler, destination } = self;
+        Request { target, config, handler, destination }.session(client.core(), now())
+    }
+}
+
+/// What to connect to, and how.
+struct Request<H> {
+    target: Target,
+    /// By default the client's.
+    config: Option<ClientConfig>,
+    /// By default one of the client's factory.
+    handler: Option<H>,
+    /// By default the target's host.
+    destination: Option<Destination>,
+}
+
+impl<H: Handler> Request<H> {
+    /// The session of the connection, which begins now. It has the request's handler.
+    fn session<F: HandlerFactory<Handler = H>>(
+        &mut self,
+        core: &ClientCore<F>,
+        now: Instant,
+    ) -> Result<Session<H>, Error> {
+        if core.state.is_shutting_down() {
+            return Err(Error::ShutDown);
+        }
+        let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
+        let mut session = match &self.config {
+            Some(config) => core.session_with(handler, &self.target, config, now),
+            None => core.session(handler, &self.target, now),
+        }?;
+        let config = self.config.as_ref().unwrap_or(&core.config);
+        if let Some(total) = config.connect.total_timeout {
+            session.expire_by(now + total);
+        }
+        Ok(session)
+    }
+}
+
+/// Begins to connect.
+fn connect<K: Serves<F>, F: HandlerFactory>(
+    core: &Arc<ClientCore<F>>,
+    engine: &Arc<Engine<K>>,
+    functions: &Functions,
+    mut request: Request<F::Handler>,
+) -> Result<Handle<F::Handler>, Error> {
+    let started = now();
+    let mut session = request.session(core, started)?;
+    let Request { target, config, destination, .. } = request;
+    let config = config.as_ref().unwrap_or(&core.config);
+    let host = match &destination {
+        #[cfg(unix)]
+        Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
+        _ => match target.zone() {
+            Some(zone) => format!("{}%{zone}", target.host()),
+            None => target.host().to_string(),
+        },
+    };
+    let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(functions.resolver())));
+    let connecting = |driver| Connecting {
+        driver: Some(driver),
+        host,
+        port: target.port(),
+        options: config.connect.clone(),
+        hooks: functions.hooks(),
+        nodelay: config.nodelay,
+        started,
+        step,
+        marker: PhantomData,
+    };
+    let token = engine.insert(|token| {
+        session.enter(key(token));
+        Ok::<_, Error>(K::connecting(connecting(Driver::new(session))))
+    })?;
+    // If another thread has run it to its end meanwhile, the handle says so.
+    Ok(core.state.registry.handle(key(token)))
+}
+
+/// What a handle of a client needs to connect. It does not keep the client or its loop alive.
+struct Connector<F: HandlerFactory> {
+    core: Weak<ClientCore<F>>,
+    engine: Weak<Engine<Threads>>,
+    functions: Arc<Functions>,
+}
+
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
+    /// Has handles of the client connect.
+    pub(super) fn set_connector(&self) {
+        let net = &self.transport;
+        let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
+        let connector: Box<dyn Connect<F::Handler>> =
+            Box::new(Connector { core, engine, functions: net.functions.clone() });
+        self.core().state.set_connector(Box::new(connector));
+    }
+}
+
+/// The same for handlers of this type, whatever their factory is.
+trait Connect<H: Handler>: Send + Sync {
+    fn connect(&self, target: Target) -> Result<Handle<H>, Error>;
+}
+
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Connect<F::Handler>
+    for Connector<F>
+{
+    fn connect(&self, target: Target) -> Result<Handle<F::Handler>, Error> {
+        let gone = || Error::EndpointDropped;
+        let core = self.core.upgrade().ok_or_else(gone)?;
+        let engine = self.engine.upgrade().ok_or_else(gone)?;
+        let request = Request { target, config: None, handler: None, destination: None };
+        connect(&core, &engine, &self.functions, request)
+    }
+}
+
+impl<H: Handler + 'static> EndpointHandle<H> {
+    /// Connects to a URI, as [`Client::connect`]: a client whose connection has closed can connect again from
+    /// [`close`](Handler::close).
+    ///
+    /// ```no_run
+    /// use anyloop::net::Client;
+    /// use anyloop::prelude::*;
+    /// use std::time::Duration;
+    ///
+    /// const URI: &str = "ws://chat.example/room";
+    ///
+    /// let mut client = Client::new(ClientConfig::new())?;
+    /// let handle = client.handle();
+    /// let event_loop = client.event_loop().handle();
+    /// client.on_close(move |_, _| {
+    ///     let handle = handle.clone();
+    ///     let again = move |_| _ = handle.connect(URI);
+    ///     let _ = event_loop.set_timer(Duration::from_secs(1), again);
+    /// });
+    /// client.connect(URI)?;
+    /// client.run();
+    /// # Ok::<(), anyloop::net::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`]. [`Error::EndpointDropped`]: the client or its loop is
+    /// gone. [`Error::NotAClient`]: a server, or a client in a [`LocalEventLoop`](crate::LocalEventLoop).
+    pub fn connect<U>(&self, uri: U) -> Result<Handle<H>, Error>
+    where
+        U: TryInto<Target> + ToString,
+        UriError: From<U::Error>,
+    {
+        let target = parse(uri)?;
+        let state = self.state().ok_or(Error::EndpointDropped)?;
+        let connector = state.connector().and_then(|any| any.downcast_ref::<Box<dyn Connect<H>>>());
+        connector.ok_or(Error::NotAClient)?.connect(target)
+    }
+}
+
+fn parse<U>(uri: U) -> Result<Target, Error>
+where
+    U: TryInto<Target> + ToString,
+    UriError: From<U::Error>,
+{
+    let text = uri.to_string();
+    uri.try_into().map_err(|source: U::Error| Error::Uri { uri: text, source: source.into() })
 }

@@ -16,10 +16,10 @@ use self::socket::{connect_tcp, connected_peer};
 use super::carries::Carries;
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
+use super::hooks::Hooks;
 use super::host::literal;
-use super::options::{ConnectOptions, Hooks};
 use super::resolver::{Lookup, Resolver};
-use crate::endpoint::{HandlerFactory, Session};
+use crate::endpoint::{ConnectOptions, HandlerFactory, Session};
 use crate::event_loop::{
     Events, Next, Socket, SocketTransport, Source, StreamSource, Turn, now, waker,
 };
@@ -58,7 +58,7 @@ pub struct Connecting<F: HandlerFactory> {
     pub(super) nodelay: bool,
     pub(super) started: Instant,
     pub(super) step: Step,
-    pub(super) factory: PhantomData<fn() -> F>,
+    pub(super) marker: PhantomData<fn() -> F>,
 }
 
 /// What connecting waits for.

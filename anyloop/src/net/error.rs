@@ -7,16 +7,13 @@ use std::time::Duration;
 
 use anyloop_proto::handshake::{RequestError, UriError};
 
-use crate::event_loop::Running;
-
 /// Why a call of an endpoint did nothing.
 ///
 /// ```
-/// use anyloop::Server;
-/// use anyloop::net::{Error, Net};
-/// use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// use anyloop::net::{Error, Server};
+/// use anyloop::prelude::*;
 ///
-/// let server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+/// let server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
 /// let first = server.listen("127.0.0.1:0")?;
 /// let error = server.listen(first).unwrap_err();
 /// assert!(matches!(error, Error::Listen { .. }));
@@ -29,12 +26,6 @@ pub enum Error {
     /// No event loop could be made.
     #[error("cannot make an event loop: {0}")]
     EventLoop(#[source] io::Error),
-    /// A thread is inside a run call.
-    #[error(transparent)]
-    Running(#[from] Running),
-    /// The endpoint has an event loop already.
-    #[error("the endpoint has an event loop already")]
-    HasEventLoop,
     /// An address to listen on has no meaning.
     #[error("cannot look up {address}: {source}")]
     Resolve {
@@ -51,12 +42,21 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A socket of the program's own cannot be used.
+    #[error("cannot use the socket: {0}")]
+    Adopt(#[source] io::Error),
     /// There is no listener to accept connections from.
     #[error("the server does not listen on any address")]
     NotListening,
-    /// The server [was shut down](crate::Server::shut_down), which is final: it takes no connections.
-    #[error("the server was shut down; a new server is needed to listen")]
+    /// The endpoint [was shut down](crate::endpoint::Server::shut_down), which is final: it makes no connections.
+    #[error("the endpoint was shut down: make a new one")]
     ShutDown,
+    /// The endpoint or its event loop was dropped.
+    #[error("the endpoint was dropped")]
+    EndpointDropped,
+    /// Only a client in an [`EventLoop`](crate::EventLoop) connects by its handle.
+    #[error("only a client in an EventLoop connects by its handle")]
+    NotAClient,
     /// What is to be connected to is no WebSocket URI.
     #[error("not a WebSocket URI: {uri}: {source}")]
     Uri {
@@ -74,18 +74,17 @@ pub enum Error {
 /// [`Handler::fail`].
 ///
 /// ```
-/// use anyloop::Client;
-/// use anyloop::endpoint::ClientSettings;
-/// use anyloop::net::{ConnectError, Net};
+/// use anyloop::net::{Client, ConnectError};
+/// use anyloop::prelude::*;
 ///
 /// # let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-/// let mut client = Client::<Net>::new(ClientSettings::default());
+/// let mut client = Client::new(ClientConfig::new())?;
 /// client.on_fail(|_, context| {
 ///     let error = context.error().and_then(|error| error.downcast_ref::<ConnectError>());
 ///     assert!(matches!(error, Some(ConnectError::Connect { .. })));
 /// });
 /// client.connect(format!("ws://{unused}/").as_str())?; // nobody listens there
-/// assert_eq!(client.run()?, 1);
+/// assert_eq!(client.run(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

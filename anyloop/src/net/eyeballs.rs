@@ -5,9 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The recommended delay from one attempt to the next (RFC 8305, section 8).
-pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-
 /// The delay must not be less (RFC 8305, section 5).
 const LEAST_DELAY: Duration = Duration::from_millis(10);
 
@@ -141,7 +138,7 @@ mod tests {
     }
 
     fn attempts(addresses: &[SocketAddr]) -> Attempts {
-        Attempts::new(addresses.to_vec(), ATTEMPT_DELAY, START)
+        Attempts::new(addresses.to_vec(), Duration::from_millis(250), START)
     }
 
     fn refused() -> io::Error {

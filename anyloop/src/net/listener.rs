@@ -13,7 +13,8 @@ use mio::net::TcpListener;
 use mio::net::UnixListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::options::{Hooks, ListenOptions};
+use super::hooks::Hooks;
+use crate::endpoint::ListenOptions;
 use crate::event_loop::{Events, Registry, Socket as Stream, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 use crate::transport::Peer;
@@ -21,11 +22,11 @@ use crate::transport::Peer;
 /// The address of a listener.
 ///
 /// ```
-/// use anyloop::Server;
-/// use anyloop::net::{LocalAddress, Net};
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// use anyloop::net::Server;
+/// use anyloop::prelude::*;
+/// use anyloop::net::LocalAddress;
 ///
-/// let server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+/// let server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
 /// let address = server.listen("127.0.0.1:0")?; // port 0: any that is free
 /// assert_eq!(server.local_addresses(), [LocalAddress::Tcp(address)]);
 /// assert_eq!(server.local_addresses()[0].to_string(), address.to_string());

@@ -1,24 +1,19 @@
-//! The transport that does its own networking, in an [`EventLoop`](crate::EventLoop).
+//! Servers and clients that do their own networking, in an [`EventLoop`](crate::EventLoop).
 //!
 //! An echo server, and a client that talks to it, both in one loop:
 //!
 //! ```
-//! use anyloop::endpoint::ClientSettings;
-//! use anyloop::net::Net;
-//! use anyloop::proto::CloseCode;
-//! use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-//! use anyloop::{Client, EventLoop, Server};
+//! use anyloop::net::{Client, Server};
+//! use anyloop::prelude::*;
 //!
 //! let event_loop = EventLoop::new()?;
 //!
-//! let mut server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
-//! server.set_event_loop(&event_loop)?;
+//! let mut server = Server::on(&event_loop, ServerConfig::new(OriginPolicy::Any));
 //! server.on_message(|message, context| _ = context.send(message));
 //! let address = server.listen("127.0.0.1:0")?;
 //! server.start_accept()?;
 //!
-//! let mut client = Client::<Net>::new(ClientSettings::default());
-//! client.set_event_loop(&event_loop)?;
+//! let mut client = Client::on(&event_loop, ClientConfig::new());
 //! client.on_open(|context| _ = context.send("hello"));
 //! client.on_message(|message, context| {
 //!     assert_eq!(message.as_bytes(), b"hello");
@@ -35,30 +30,62 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Without [`set_event_loop`](crate::Server::set_event_loop), an endpoint makes a loop of its own when
-//! it needs one.
+//! An endpoint that is made by `new` has a loop of its own.
 
 mod acceptor;
+mod adopt;
 mod carries;
 mod client;
 mod connecting;
-mod endpoint;
 mod error;
 mod eyeballs;
+mod hooks;
 mod host;
 mod listener;
-mod options;
 mod registry;
 mod resolver;
+mod run;
 mod server;
 mod serves;
 mod transport;
 
+use crate::endpoint;
+use crate::event_loop::Local;
+use crate::session::{Handlers, LocalHandlers};
+
+pub use adopt::Stream;
 pub use client::ConnectRequest;
-pub use endpoint::Endpoint;
 pub use error::{ConnectError, Error, Stage};
 pub use listener::LocalAddress;
-pub use options::{ConnectOptions, ListenOptions};
 pub use server::{AsAddress, Listening};
 pub use serves::Serves;
-pub use transport::{LocalNet, Net};
+pub use transport::Net;
+
+/// A server with sockets, in an [`EventLoop`](crate::EventLoop).
+pub type Server<F = Handlers> = endpoint::Server<Net, F>;
+
+/// A client with sockets, in an [`EventLoop`](crate::EventLoop).
+pub type Client<F = Handlers> = endpoint::Client<Net, F>;
+
+/// A server in a [`LocalEventLoop`](crate::LocalEventLoop): its handlers need not be [`Send`].
+///
+/// ```
+/// use anyloop::net::LocalServer;
+/// use anyloop::prelude::*;
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// let mut server = LocalServer::new(ServerConfig::new(OriginPolicy::Any))?;
+/// let visits = Rc::new(Cell::new(0));
+/// let counter = visits.clone();
+/// server.on_open(move |_| counter.set(counter.get() + 1));
+/// server.listen("127.0.0.1:0")?;
+/// server.start_accept()?;
+/// server.poll(); // nobody has connected
+/// assert_eq!(visits.get(), 0);
+/// # Ok::<(), anyloop::net::Error>(())
+/// ```
+pub type LocalServer<F = LocalHandlers> = endpoint::Server<Net<Local>, F>;
+
+/// A client in a [`LocalEventLoop`](crate::LocalEventLoop): its handlers need not be [`Send`].
+pub type LocalClient<F = LocalHandlers> = endpoint::Client<Net<Local>, F>;

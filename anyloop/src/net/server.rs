@@ -4,170 +4,21 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::acceptor::Acceptor;
 use super::error::Error;
 use super::listener::{Backoff, Listener, LocalAddress};
-use super::registry::WakeSources;
 use super::serves::Serves;
 use super::transport::Net;
-use crate::endpoint::{Client, HandlerFactory, Server};
-use crate::event_loop::{Engine, Kind};
-
-/// The methods of servers and clients that concern their loop.
-macro_rules! run_family {
-    ($endpoint:ident) => {
-        impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
-            /// Has the endpoint use this loop, which others may use as well. Without it the endpoint
-            /// makes one of its own when it needs it.
-            ///
-            /// # Errors
-            ///
-            /// [`Error::HasEventLoop`]: it has made one, or was given one before.
-            pub fn set_event_loop(&self, event_loop: &K::Loop) -> Result<(), Error> {
-                self.transport().share(event_loop)
-            }
-
-            /// The loop that the endpoint uses; it is made now if there is none.
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn event_loop(&self) -> Result<K::Loop, Error> {
-                self.transport().event_loop().cloned()
-            }
-
-            /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run): this is over everything that
-            /// is in it, other endpoints too.
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`], as in the other calls of this kind.
-            pub fn run(&self) -> Result<usize, Error> {
-                Ok(self.transport().engine()?.run())
-            }
-
-            /// As [`EventLoop::run_one`](crate::EventLoop::run_one).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn run_one(&self) -> Result<usize, Error> {
-                Ok(self.transport().engine()?.run_one())
-            }
-
-            /// As [`EventLoop::run_for`](crate::EventLoop::run_for).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn run_for(&self, time: Duration) -> Result<usize, Error> {
-                Ok(self.transport().engine()?.run_for(time))
-            }
-
-            /// As [`EventLoop::run_until`](crate::EventLoop::run_until).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn run_until(&self, end: Instant) -> Result<usize, Error> {
-                Ok(self.transport().engine()?.run_until(end))
-            }
-
-            /// As [`EventLoop::poll`](crate::EventLoop::poll).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn poll(&self) -> Result<usize, Error> {
-                Ok(self.transport().engine()?.poll())
-            }
-
-            /// As [`EventLoop::poll_one`](crate::EventLoop::poll_one).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn poll_one(&self) -> Result<usize, Error> {
-                Ok(self.transport().engine()?.poll_one())
-            }
-
-            /// As [`EventLoop::poll_budget`](crate::EventLoop::poll_budget).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn poll_budget(
-                &self,
-                handlers: u64,
-                until: Option<Instant>,
-            ) -> Result<usize, Error> {
-                Ok(self.transport().engine()?.poll_budget(handlers, until))
-            }
-
-            /// As [`EventLoop::stop`](crate::EventLoop::stop).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn stop(&self) -> Result<(), Error> {
-                self.transport().engine()?.remote().stop();
-                Ok(())
-            }
-
-            /// As [`EventLoop::stopped`](crate::EventLoop::stopped).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn stopped(&self) -> Result<bool, Error> {
-                Ok(self.transport().engine()?.remote().is_stopped())
-            }
-
-            /// As [`EventLoop::reset`](crate::EventLoop::reset).
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`], [`Error::Running`].
-            pub fn reset(&self) -> Result<(), Error> {
-                self.transport().reset()
-            }
-
-            /// From now on run calls do not end for want of work. To call it twice is to call it once.
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn start_perpetual(&self) -> Result<(), Error> {
-                self.transport().set_perpetual(true)
-            }
-
-            /// From now on run calls end for want of work. Without
-            /// [`start_perpetual`](Self::start_perpetual) it does nothing.
-            ///
-            /// # Errors
-            ///
-            /// [`Error::EventLoop`].
-            pub fn stop_perpetual(&self) -> Result<(), Error> {
-                self.transport().set_perpetual(false)
-            }
-        }
-    };
-}
-
-run_family!(Server);
-run_family!(Client);
+use crate::endpoint::{HandlerFactory, Server};
 
 /// The addresses that [`Server::listen_each`] has found for a host name.
 ///
 /// ```
-/// use anyloop::Server;
-/// use anyloop::net::Net;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+/// use anyloop::net::Server;
+/// use anyloop::prelude::*;
 ///
-/// let server = Server::<Net>::new(ServerOptions::new(OriginPolicy::Any));
+/// let server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
 /// let listening = server.listen_each("localhost:0")?;
 /// for address in &listening.addresses {
 ///     println!("listening on {address}");
@@ -300,7 +151,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.check_not_shut_down()?;
         let path = path.as_ref();
-        let listener = Listener::bind_unix(path.to_path_buf(), &self.transport().listen);
+        let listener = Listener::bind_unix(path.to_path_buf(), &self.config().listen);
         let listener = listener.map_err(|source| {
             let address = format!("unix:{}", path.display());
             Error::Listen { address, source }
@@ -333,21 +184,22 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
 
     /// Accepts connections on all addresses that the server listens on, until it [stops
     /// listening](Self::stop_listening). Call it again after listening on further addresses. The settings
-    /// of accepted sockets ([`nodelay`](super::Endpoint::nodelay), hooks) are those at the time of this
+    /// of accepted sockets ([`tcp_nodelay`](crate::ServerConfig::tcp_nodelay), hooks) are those at the time of this
     /// call.
     ///
     /// # Errors
     ///
-    /// [`Error::NotListening`], [`Error::EventLoop`], [`Error::Listen`], [`Error::ShutDown`].
+    /// [`Error::NotListening`], [`Error::Listen`], [`Error::ShutDown`].
     pub fn start_accept(&self) -> Result<(), Error> {
         self.check_not_shut_down()?;
-        let net = self.transport();
+        let net = &self.transport;
         if net.listeners.is_empty() {
             return Err(Error::NotListening);
         }
-        let engine = self.engine()?;
+        let engine = net.engine();
         for listener in net.listeners.idle() {
-            let (hooks, nodelay) = (net.hooks.clone(), listener.set_nodelay(net.nodelay));
+            let nodelay = listener.set_nodelay(self.config().nodelay);
+            let hooks = net.functions.hooks();
             let (core, backoff) = (self.core().clone(), Backoff::default());
             let address = listener.address().to_string();
             let inserted = engine.insert(|token| {
@@ -368,25 +220,25 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Closes all listeners. Connections are not affected, nor are those whose opening handshake is not
     /// done. Run calls return when the last connection has ended and there is no other work.
     pub fn stop_listening(&self) {
-        self.transport().listeners.close();
+        self.transport.listeners.close();
     }
 
     /// Whether the server listens. Connections need not be accepted yet.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        !self.transport().listeners.is_empty()
+        !self.transport.listeners.is_empty()
     }
 
     /// Whether connections are accepted.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
-        self.transport().listeners.is_accepting()
+        self.transport.listeners.is_accepting()
     }
 
     /// The addresses that the server listens on, in the order in which they were added.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<LocalAddress> {
-        self.transport().listeners.addresses()
+        self.transport.listeners.addresses()
     }
 
     /// The first TCP address that the server listens on.
@@ -399,21 +251,15 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         })
     }
 
-    fn engine(&self) -> Result<&Arc<Engine<K>>, Error> {
-        let engine = self.transport().engine()?;
-        let registry = &self.core().state.registry;
-        registry.use_loop(|| Arc::new(WakeSources(engine.remote().clone())));
-        Ok(engine)
-    }
-
     /// A listener on an address, and the address with the port that it has got.
     fn bind(
         &self,
         address: SocketAddr,
         only_v6: Option<bool>,
     ) -> io::Result<(Listener, SocketAddr)> {
-        let net = self.transport();
-        let listener = Listener::bind(address, only_v6, &net.listen, net.nodelay, &net.hooks)?;
+        let config = self.config();
+        let hooks = self.transport.functions.hooks();
+        let listener = Listener::bind(address, only_v6, &config.listen, config.nodelay, &hooks)?;
         let bound = match listener.address() {
             LocalAddress::Tcp(bound) => *bound,
             #[cfg(unix)]
@@ -432,7 +278,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     fn add(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {
-        let all = &self.transport().listeners;
+        let all = &self.transport.listeners;
         listeners.into_iter().for_each(|listener| all.add(listener));
         // A concurrent shutdown may have closed the listeners before these were added.
         self.check_not_shut_down().inspect_err(|_| all.close())
@@ -463,29 +309,43 @@ fn is_unavailable(error: &io::Error) -> bool {
     matches!(error.kind(), AddrNotAvailable | Unsupported)
 }
 
-/// An address, as text for errors.
+/// An address to listen on, which has a text for errors.
 pub trait AsAddress {
     /// The address as it was given.
     fn readable(&self) -> String;
 }
 
-impl AsAddress for &str {
+impl<A: AsAddress + ?Sized> AsAddress for &A {
     fn readable(&self) -> String {
-        (*self).to_string()
+        (**self).readable()
     }
 }
 
-impl AsAddress for String {
-    fn readable(&self) -> String {
-        self.clone()
-    }
+/// Addresses that are text already.
+macro_rules! as_text {
+    ($($address:ty),*) => {
+        $(impl AsAddress for $address {
+            fn readable(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
 }
 
-impl AsAddress for SocketAddr {
-    fn readable(&self) -> String {
-        self.to_string()
-    }
+as_text!(str, String, SocketAddr, std::net::SocketAddrV4, SocketAddrV6);
+
+/// Hosts with a port.
+macro_rules! with_port {
+    ($($host:ty),*) => {
+        $(impl AsAddress for ($host, u16) {
+            fn readable(&self) -> String {
+                SocketAddr::from(*self).to_string()
+            }
+        })*
+    };
 }
+
+with_port!(std::net::IpAddr, Ipv4Addr, Ipv6Addr);
 
 impl AsAddress for (&str, u16) {
     fn readable(&self) -> String {
@@ -493,8 +353,8 @@ impl AsAddress for (&str, u16) {
     }
 }
 
-impl AsAddress for (std::net::IpAddr, u16) {
+impl AsAddress for (String, u16) {
     fn readable(&self) -> String {
-        SocketAddr::from(*self).to_string()
+        format!("{}:{}", self.0, self.1)
     }
 }

@@ -12,7 +12,7 @@ use crate::event_loop::{Kind, Local, Threads};
 /// are [`Send`] and [`Sync`].
 #[diagnostic::on_unimplemented(
     message = "a loop that threads share cannot serve handlers that are not `Send`",
-    note = "`LocalNet` and `LocalEventLoop` can"
+    note = "`net::LocalServer`, `net::LocalClient` and `LocalEventLoop` can"
 )]
 pub trait Serves<F: HandlerFactory>: Kind + Admits<F> {}
 

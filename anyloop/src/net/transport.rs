@@ -1,36 +1,167 @@
-//! What an endpoint on sockets is called.
+//! What an endpoint on sockets has beside its handlers: its loop, its listeners, and the program's functions.
 
-use super::endpoint::Endpoint;
-use crate::event_loop::{Local, Threads};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
 
-/// The transport that does its own networking, in an [`EventLoop`](crate::EventLoop).
-///
-/// See [the module](super).
-pub type Net<K = Threads> = Endpoint<K>;
+use socket2::{SockRef, Socket};
 
-/// The same in a [`LocalEventLoop`](crate::LocalEventLoop), whose handlers need not be [`Send`].
-///
-/// ```
-/// use anyloop::endpoint::LocalHandlers;
-/// use anyloop::net::LocalNet;
-/// use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// use anyloop::{LocalEventLoop, Server};
-/// use std::cell::Cell;
-/// use std::rc::Rc;
-///
-/// let visitors = Rc::new(Cell::new(0));
-/// let mut handlers = LocalHandlers::new();
-/// handlers.on_open({
-///     let visitors = visitors.clone();
-///     move |_| visitors.set(visitors.get() + 1)
-/// });
-/// let options = ServerOptions::new(OriginPolicy::Any);
-/// let server = Server::<LocalNet, _>::with_factory(options, handlers);
-/// server.set_event_loop(&LocalEventLoop::new()?)?;
-/// server.listen("127.0.0.1:0")?;
-/// server.start_accept()?;
-/// server.poll()?; // nobody is there
-/// assert_eq!(visitors.get(), 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub type LocalNet = Net<Local>;
+use super::hooks::Hooks;
+use super::listener::Listeners;
+use super::registry::WakeSources;
+use super::resolver::{LookUpFn, Resolver};
+use crate::endpoint::{Client, HandlerFactory, Server};
+use crate::event_loop::{Engine, KeepAlive, Kind, Threads};
+use crate::session::WakeConnections;
+use crate::sync::unmodelled::{Mutex, MutexGuard};
+
+/// The transport of endpoints that have an event loop of this kind. It does its own networking.
+pub struct Net<K: Kind = Threads> {
+    pub(super) event_loop: K::Loop,
+    pub(super) functions: Arc<Functions>,
+    pub(super) listeners: Arc<Listeners>,
+    perpetual: Mutex<Option<KeepAlive>>,
+}
+
+/// The program's functions for sockets and look-ups. They may change between two connections.
+#[derive(Default)]
+pub(super) struct Functions {
+    hooks: Mutex<Arc<Hooks>>,
+    /// Made for the first look-up.
+    resolver: Mutex<Option<Arc<Resolver>>>,
+}
+
+impl Functions {
+    pub(super) fn hooks(&self) -> Arc<Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_hooks(&self, change: impl FnOnce(&mut Hooks)) {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut hooks));
+    }
+
+    pub(super) fn resolver(&self) -> Arc<Resolver> {
+        let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        resolver.get_or_insert_with(|| Arc::new(Resolver::system())).clone()
+    }
+
+    fn set_look_up(&self, look_up: Arc<LookUpFn>) {
+        let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        *resolver = Some(Arc::new(Resolver::new(look_up)));
+    }
+}
+
+impl<K: Kind> Net<K> {
+    pub(super) fn new(event_loop: K::Loop) -> Self {
+        Self {
+            event_loop,
+            functions: Arc::default(),
+            listeners: Arc::default(),
+            perpetual: Mutex::default(),
+        }
+    }
+
+    /// A loop of the endpoint's own.
+    pub(super) fn with_own_loop() -> io::Result<Self> {
+        Ok(Self::new(K::event_loop(Arc::new(Engine::new()?))))
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine<K>> {
+        K::engine(&self.event_loop)
+    }
+
+    /// How the registry of the endpoint wakes connections in the loop.
+    pub(super) fn wakes(&self) -> Arc<dyn WakeConnections> {
+        Arc::new(WakeSources(self.engine().remote().clone()))
+    }
+
+    pub(super) fn set_perpetual(&self, perpetual: bool) {
+        let remote = self.engine().remote();
+        let mut guard = self.perpetual();
+        match perpetual {
+            true if guard.is_none() => *guard = Some(KeepAlive::new(remote.clone())),
+            true => {}
+            false => {
+                let ended = guard.take();
+                drop(guard);
+                drop(ended);
+            }
+        }
+    }
+
+    fn perpetual(&self) -> MutexGuard<'_, Option<KeepAlive>> {
+        self.perpetual.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The program's functions for sockets.
+impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
+    /// Calls `f` with each socket before it is bound to an address to listen on. If it fails, so does
+    /// listening.
+    pub fn on_tcp_pre_bind(
+        &mut self,
+        f: impl Fn(&Socket) -> io::Result<()> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.transport.functions.change_hooks(|hooks| hooks.tcp_pre_bind = Some(Arc::new(f)));
+        self
+    }
+
+    /// Calls `f` with the socket of each connection when it was accepted, to set options. If it fails, there will
+    /// be no connection.
+    pub fn on_socket_init(
+        &mut self,
+        f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.transport.functions.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self
+    }
+
+    /// Calls `f` when a connection cannot be accepted: there are no descriptors left, for example. The
+    /// server goes on with the connections that it has, and tries again after a while.
+    pub fn on_accept_error(&mut self, f: impl Fn(&io::Error) + Send + Sync + 'static) -> &mut Self {
+        self.transport.functions.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
+        self
+    }
+}
+
+/// The program's functions for sockets and look-ups.
+impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
+    /// Calls `f` with the socket of each connection before it is connected, to set options. If it fails, there will
+    /// be no connection.
+    pub fn on_socket_init(
+        &mut self,
+        f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.transport.functions.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self
+    }
+
+    /// Looks up hosts with `f`, which may block: it is called on the client's own threads, on several at
+    /// once. By default the operating system is asked. Call it before the first connection.
+    ///
+    /// After a fork, a child process looks up on threads of its own. Look-ups that were under way at the
+    /// fork do not end in the child: they fail there after
+    /// [`resolve_timeout`](crate::ClientConfig::resolve_timeout).
+    pub fn set_look_up(
+        &mut self,
+        f: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.transport.functions.set_look_up(Arc::new(f));
+        self
+    }
+}
+
+impl<K: Kind> Drop for Net<K> {
+    /// An endpoint that is gone accepts nothing. Its connections go on, if another has the loop.
+    fn drop(&mut self) {
+        self.listeners.close();
+    }
+}
+
+impl<K: Kind> fmt::Debug for Net<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").finish_non_exhaustive()
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyloop_proto::{CloseCode, Instant, Protocol, SendError};
+use anyloop_proto::{CloseCode, Connection, Instant, Protocol, SendError, Shutdown, State};
 
 use super::Session;
 use super::handler::{Handler, Verdict};
@@ -68,14 +68,53 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Runs a command. A command that has become impossible is dropped, as `Handle` documents.
+    /// Runs a command, unless it is a message that must wait.
     fn run(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
+        let sends = matches!(command, Command::Send { .. } | Command::SendPrepared { .. });
+        if sends && (self.state.pending.has(Pending::DEFERRED) || !self.can_send()) {
+            self.state.defer(command);
+        } else {
+            self.run_now(command, out, now);
+        }
+    }
+
+    /// Whether messages of handles need not wait. If the connection has ended, they fail.
+    fn can_send(&self) -> bool {
+        match &self.protocol {
+            Protocol::Open(Connection { sender, .. }) => {
+                let in_pieces = sender.state() == State::Open && sender.is_message_begun();
+                !in_pieces && !self.state.pending.has(Pending::OPEN)
+            }
+            _ => self.protocol.shutdown() != Shutdown::Open,
+        }
+    }
+
+    /// Sends the messages that waited, as far as they can be sent now: after each call that may have opened the
+    /// connection or ended a message in pieces.
+    #[inline]
+    pub(super) fn send_deferred_if_any(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        if self.state.pending.has(Pending::DEFERRED) {
+            self.send_deferred(out, now);
+        }
+    }
+
+    #[cold]
+    fn send_deferred(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        while self.can_send() {
+            let Some(command) = self.state.take_deferred() else { return };
+            self.run_now(command, out, now);
+        }
+    }
+
+    /// Runs a command. A command that has become impossible is dropped, as `Handle` documents.
+    fn run_now(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
             Command::Accept(accept) => self.answer(Verdict::Accept(accept), out, now),
             Command::Respond(response) => self.answer(Verdict::Respond(response), out, now),
             Command::Interrupt => self.call(out, now, Handler::interrupt),
             Command::Post(f) => self.call(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
+            Command::Terminate => self.protocol.terminate(),
             Command::SendPrepared { filter, .. } if !self.is_meant(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| {
                 let sent = match command {
@@ -108,7 +147,13 @@ impl<H: Handler> Session<H> {
         filter.is_none_or(|filter| filter(&self.handler))
     }
 
-    fn close(&mut self, code: CloseCode, reason: &str, out: &mut WriteBuffer<'_>, now: Instant) {
+    fn close(
+        &mut self,
+        code: Option<CloseCode>,
+        reason: &str,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+    ) {
         match &mut self.protocol {
             Protocol::Open(connection) => {
                 // One that is closing already need not be closed.

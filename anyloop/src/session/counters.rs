@@ -10,12 +10,11 @@ use anyloop_proto::Statistics;
 /// threads are at work, two of them need not be of the same moment.
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// let server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// let connection = server.connection();
 /// connection.register_output(std::io::sink());
 /// connection.read_all(REQUEST)?;

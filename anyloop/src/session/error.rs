@@ -4,7 +4,7 @@ use anyloop_proto::SendError as Refused;
 
 /// Why something was not sent.
 ///
-/// The example of [`BacklogLimits`](super::BacklogLimits) meets one, that of [`Handle`](super::Handle)
+/// The example of [`Overflow`](super::Overflow) meets one, that of [`Handle`](super::Handle)
 /// another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -19,6 +19,9 @@ pub enum SendError {
         /// The most that may wait.
         cap: usize,
     },
+    /// The connection is closing: no message can follow a Close.
+    #[error("the connection is closing")]
+    Closing,
     /// The connection is over.
     #[error("the connection is over")]
     Gone,
@@ -29,13 +32,13 @@ pub enum SendError {
 
 /// What has become of a message that was given to send.
 ///
-/// The example of [`BacklogLimits`](super::BacklogLimits) meets three of them.
+/// The example of [`Overflow`](super::Overflow) meets three of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no other thing that could become of it")]
 pub enum Sent {
-    /// Nothing waits: it leaves with this batch.
+    /// Nothing waits: it is written with this batch.
     Sent,
-    /// It waits for the peer to read.
+    /// It waits: for the peer to read, for the connection to be open, or for the end of a message in pieces.
     Buffered,
     /// It waits for the peer to read, and the backlog is above its high-water mark: better wait for
     /// [`drained`](super::Handler::drained).

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{CloseCode, MAX_REASON, Message, Prepared, SendError as Refused, State};
+use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
 
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};
@@ -21,15 +21,12 @@ use crate::stream::{Completion, Unsent};
 /// connection is over, every call says [`SendError::Gone`].
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::endpoint::SendError;
-/// # use anyloop::proto::CloseCode;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # use std::sync::mpsc;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// let connection = server.connection();
 /// # let (to_client, at_client) = mpsc::channel();
 /// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
@@ -62,13 +59,17 @@ impl<H: Handler> Handle<H> {
 
     /// Sends a message.
     ///
-    /// The answer is judged by [`buffered_amount`](Self::buffered_amount). A message that meets a
-    /// connection which is not open yet, or closing, is dropped; [`send_then`](Self::send_then) reports it.
+    /// The answer is judged by [`buffered_amount`](Self::buffered_amount). A payload that is owned (`String`,
+    /// `Vec<u8>`, `Bytes`) is not copied.
+    ///
+    /// Before the connection is open the message waits for the opening, and while a message is being sent
+    /// [in pieces](Context::begin) it waits for the last piece. It is lost only if the connection ends before it is
+    /// sent; [`send_then`](Self::send_then) reports that.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`], [`SendError::BacklogFull`].
-    pub fn send<'m>(&self, message: impl Into<Message<'m>>) -> Result<Sent, SendError> {
+    /// [`SendError::Closing`], [`SendError::Gone`], [`SendError::BacklogFull`].
+    pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
         self.send_owned(message.into(), None)
     }
 
@@ -78,9 +79,9 @@ impl<H: Handler> Handle<H> {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn send_then<'m>(
+    pub fn send_then(
         &self,
-        message: impl Into<Message<'m>>,
+        message: impl Into<Payload>,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
         self.send_owned(message.into(), Some(Box::new(completion)))
@@ -113,16 +114,26 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Ping(payload.to_vec()))
     }
 
-    /// Begins the closing handshake, or gives up the opening one.
+    /// Begins the closing handshake, or abandons the opening one. Without a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`]; [`SendError::Refused`] for a reason of more than 123 bytes.
-    pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), SendError> {
-        if reason.len() > MAX_REASON {
-            return Err(Refused::ReasonTooLong(reason.len()).into());
-        }
+    /// [`SendError::Gone`]; [`SendError::Refused`] for a reason of more than 123 bytes, or one without a code.
+    pub fn close(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> Result<(), SendError> {
+        let code = code.into();
+        check_close(code, reason)?;
         self.command(Command::Close(code, reason.to_string()))
+    }
+
+    /// Ends the connection at once, without a closing handshake: the byte stream is aborted, and what was not sent
+    /// is lost. [`Handler::close`] or [`Handler::fail`] is called with
+    /// [`Cause::Terminated`](anyloop_proto::Cause::Terminated).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn terminate(&self) -> Result<(), SendError> {
+        self.command(Command::Terminate)
     }
 
     /// Has [`Handler::interrupt`] called.
@@ -232,11 +243,11 @@ impl<H: Handler> Handle<H> {
 
     fn send_owned(
         &self,
-        message: Message<'_>,
+        message: Payload,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        let len = message.as_bytes().len();
-        self.shared.send(len, Command::Send { message: message.into(), completion }, true)
+        let command = Command::Send { message, completion };
+        self.shared.send(command.len(), command, true)
     }
 
     fn command(&self, command: Command<H>) -> Result<(), SendError> {
@@ -256,6 +267,11 @@ impl<H: Handler> Context<'_, H> {
     pub fn handle(&mut self) -> Handle<H> {
         let state = self.state();
         Handle::new(self.state.shared(self.out.waiting(), state))
+    }
+
+    /// Ends the connection at once when the present call is over, as [`Handle::terminate`].
+    pub fn terminate(&mut self) {
+        let _: Result<(), SendError> = self.handle().terminate(); // one that is over need not be ended
     }
 }
 

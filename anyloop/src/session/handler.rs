@@ -28,13 +28,9 @@ pub use context::Context;
 /// A handler that adds up what it receives:
 ///
 /// ```
-/// use anyloop::endpoint::{Context, Verdict};
-/// use anyloop::proto::Message;
-/// use anyloop::proto::handshake::Request;
+/// use anyloop::iostream::Server;
+/// use anyloop::prelude::*;
 /// use anyloop::proto::handshake::http::StatusCode;
-/// use anyloop::{Handler, Server};
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
 /// # use std::sync::mpsc;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -56,8 +52,8 @@ pub use context::Context;
 ///     }
 /// }
 ///
-/// let options = ServerOptions::new(OriginPolicy::Any);
-/// let server = Server::<IoStream, _>::with_factory(options, Sum::default);
+/// let config = ServerConfig::new(OriginPolicy::Any);
+/// let server = Server::with_factory(config, Sum::default);
 /// let connection = server.connection();
 /// # let (to_client, at_client) = mpsc::channel();
 /// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
@@ -154,10 +150,9 @@ pub trait Handler: Sized + 'static {
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use anyloop::endpoint::{Context, HandlerFactory};
-/// use anyloop::{Handler, Server};
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// use anyloop::iostream::Server;
+/// use anyloop::prelude::*;
+/// use anyloop::endpoint::HandlerFactory;
 /// # use std::sync::mpsc;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -181,8 +176,8 @@ pub trait Handler: Sized + 'static {
 ///     }
 /// }
 ///
-/// let options = ServerOptions::new(OriginPolicy::Any);
-/// let server = Server::<IoStream, _>::with_factory(options, Numbers::default());
+/// let config = ServerConfig::new(OriginPolicy::Any);
+/// let server = Server::with_factory(config, Numbers::default());
 /// let (_first, second) = (server.connection(), server.connection());
 /// # let (to_client, at_client) = mpsc::channel();
 /// # second.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
@@ -211,14 +206,12 @@ impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
 /// Later, by a handle:
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::endpoint::Verdict;
-/// # use anyloop::proto::handshake::{Accept, OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # use std::sync::mpsc;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// server.on_validate(|_, _| Verdict::Defer);
 /// let connection = server.connection();
 /// # let (to_client, at_client) = mpsc::channel();
@@ -238,13 +231,19 @@ pub enum Verdict {
     Accept(Accept),
     /// Later: by [`Handle::accept`](super::Handle::accept) or
     /// [`Handle::respond`](super::Handle::respond), from any thread, before the
-    /// [`verdict_timeout`](anyloop_proto::handshake::ServerOptions::verdict_timeout).
+    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout).
     Defer,
     /// Answers with this, and ends the connection.
     Respond(Response<Vec<u8>>),
 }
 
 impl Verdict {
+    /// Opens the connection, without a subprotocol or header fields of the application's.
+    #[must_use]
+    pub fn accept() -> Self {
+        Self::Accept(Accept::new())
+    }
+
     /// Answers with a status, and a line of text.
     #[must_use]
     pub fn status(status: StatusCode, text: &str) -> Self {

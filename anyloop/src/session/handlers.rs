@@ -33,15 +33,13 @@ pub struct Handlers(Arc<Table>);
 /// ```
 /// use std::cell::Cell;
 /// use std::rc::Rc;
-/// use anyloop::Server;
-/// use anyloop::endpoint::LocalHandlers;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// use anyloop::iostream::Server;
+/// use anyloop::prelude::*;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 ///
-/// let options = ServerOptions::new(OriginPolicy::Any);
-/// let mut server = Server::<IoStream, _>::with_factory(options, LocalHandlers::new());
+/// let config = ServerConfig::new(OriginPolicy::Any);
+/// let mut server = Server::with_factory(config, LocalHandlers::new());
 /// let received = Rc::new(Cell::new(0));
 /// let counter = received.clone();
 /// server.on_message(move |_, _| counter.set(counter.get() + 1));

@@ -3,20 +3,26 @@
 /// The reason of a Close for a peer that reads too slowly.
 pub(super) const TOO_SLOW: &str = "too slow to read";
 
-/// How much may wait for a peer that reads slowly.
-///
-/// | setting | default |
-/// |---|---|
-/// | `low` | 64 KiB |
-/// | `high` | 1 MiB |
-/// | `cap` | 16 MiB |
-/// | `overflow` | [`Overflow::Error`] |
+/// How much may wait for a peer that reads slowly, in bytes. The configuration of an endpoint documents each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BacklogLimits {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) cap: usize,
+    pub(crate) overflow: Overflow,
+}
+
+impl Default for BacklogLimits {
+    fn default() -> Self {
+        Self { low: 64 << 10, high: 1 << 20, cap: 16 << 20, overflow: Overflow::Error }
+    }
+}
+
+/// What becomes of a message for which the [backlog](crate::ServerConfig::max_backlog) has no room.
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::endpoint::{BacklogLimits, Overflow, SendError, Sent, ServerSettings};
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # use std::io::{self, ErrorKind, Write};
 /// # use std::sync::{Arc, Mutex};
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -36,11 +42,8 @@ pub(super) const TOO_SLOW: &str = "too slow to read";
 /// #   }
 /// }
 ///
-/// let mut backlog = BacklogLimits::default();
-/// (backlog.high, backlog.cap) = (1_000, 2_000);
-/// let mut settings = ServerSettings::from(ServerOptions::new(OriginPolicy::Any));
-/// settings.backlog = backlog;
-/// let mut server = Server::<IoStream>::new(settings);
+/// let config = ServerConfig::new(OriginPolicy::Any).high_water_mark(1_000).max_backlog(2_000);
+/// let mut server = Server::new(config);
 /// let results = Arc::new(Mutex::new(Vec::new()));
 /// # let seen = results.clone();
 /// server.on_message(move |_, context| seen.lock().unwrap().push(context.send(&[7; 900][..])));
@@ -56,42 +59,15 @@ pub(super) const TOO_SLOW: &str = "too slow to read";
 /// let results = results.lock().unwrap();
 /// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
 /// assert_eq!(results[2..], [Err(full.clone()), Err(full)]); // `Overflow::Error` is the default
-/// # assert_eq!(backlog.overflow, Overflow::Error);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BacklogLimits {
-    /// When the backlog has fallen to this many bytes after it was above `high`,
-    /// [`drained`](super::Handler::drained) is called.
-    pub low: usize,
-    /// Above this many bytes, sending reports [`Sent::Backpressure`](super::Sent::Backpressure).
-    pub high: usize,
-    /// A message that would make the backlog larger than this is not sent, unless nothing waits before
-    /// it; see `overflow`. What a [`Handle`](super::Handle) has accepted is not refused any more; a
-    /// handler's own messages are judged without it, so that at worst twice as much can wait.
-    pub cap: usize,
-    /// What becomes of such a message.
-    pub overflow: Overflow,
-}
-
-impl Default for BacklogLimits {
-    fn default() -> Self {
-        Self { low: 64 << 10, high: 1 << 20, cap: 16 << 20, overflow: Overflow::Error }
-    }
-}
-
-/// What becomes of a message for which the backlog has no room.
+/// A message that the next one makes worthless may be dropped:
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::endpoint::{BacklogLimits, Overflow, Sent, ServerSettings};
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
-/// let mut settings = ServerSettings::from(ServerOptions::new(OriginPolicy::Any));
-/// settings.backlog.cap = 10;
-/// settings.backlog.overflow = Overflow::Drop;
-/// let server = Server::<IoStream>::new(settings);
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
+/// let config = ServerConfig::new(OriginPolicy::Any).max_backlog(10).overflow(Overflow::Drop);
+/// let server = Server::new(config);
 ///
 /// let connection = server.connection(); // and nobody drives it, so what is asked for waits
 /// let handle = connection.handle();

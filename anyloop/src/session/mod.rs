@@ -4,9 +4,12 @@
 //! opening handshake, `receive` what arrives on an open connection, `commands` what handles ask for,
 //! and `ending` the end.
 
+mod as_message;
 mod commands;
 mod counters;
+mod deferred;
 mod ending;
+mod endpoint_handle;
 mod error;
 mod handle;
 mod handler;
@@ -33,13 +36,16 @@ use anyloop_proto::{Connection, Input, Instant, Protocol, State, Statistics, Tra
 
 use crate::stream::{Budget, Driver, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
 
+pub use as_message::AsMessage;
 pub use counters::Counters;
+pub use endpoint_handle::EndpointHandle;
 pub use error::{SendError, Sent};
 pub use handle::Handle;
 pub use handler::{Context, Handler, HandlerFactory, Verdict};
 pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
-pub use limits::{BacklogLimits, Overflow};
+pub(crate) use limits::BacklogLimits;
+pub use limits::Overflow;
 pub(crate) use registry::{Key, WakeConnections};
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
@@ -184,7 +190,9 @@ impl<H: Handler> StreamProtocol for Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        self.receive_input(input, out, budget, now)
+        let progress = self.receive_input(input, out, budget, now);
+        self.send_deferred_if_any(out, now);
+        progress
     }
 
     fn receive_buffer(&mut self) -> Option<&mut [u8]> {
@@ -228,6 +236,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn handle_timeout(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         self.run_timers(out, budget, now);
+        self.send_deferred_if_any(out, now);
     }
 
     fn run_commands(
@@ -236,12 +245,15 @@ impl<H: Handler> StreamProtocol for Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        self.run_all_commands(out, budget, now)
+        let progress = self.run_all_commands(out, budget, now);
+        self.send_deferred_if_any(out, now);
+        progress
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         self.state.pending.set(Pending::AGAIN, false);
         self.notify_open(out, budget, now);
+        self.send_deferred_if_any(out, now);
     }
 
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
@@ -249,6 +261,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn handle_written(&mut self, waiting: usize) -> bool {
+        let waiting = waiting + self.state.deferred();
         let state = self.connection_state();
         let high = self.state.pending.has(Pending::HIGH);
         if waiting > 0 {
@@ -269,6 +282,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let high = self.state.pending.has(Pending::HIGH);
         self.state.pending.set(Pending::HIGH, !high);
         self.call(out, now, if high { Handler::drained } else { Handler::backpressure });
+        self.send_deferred_if_any(out, now);
     }
 
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer) {

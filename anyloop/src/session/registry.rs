@@ -246,8 +246,8 @@ impl<H: Handler> Registry<H> {
         reached + sent.count()
     }
 
-    /// Begins to close all connections, or gives up their handshakes. Returns how many.
-    pub(crate) fn close_all(&self, code: CloseCode, reason: &str) -> usize {
+    /// Begins to close all connections, or abandons their handshakes. Returns how many.
+    pub(crate) fn close_all(&self, code: Option<CloseCode>, reason: &str) -> usize {
         self.handles().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
     }
 

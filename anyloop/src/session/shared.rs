@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{CloseCode, Message, Prepared, State};
+use anyloop_proto::{CloseCode, Payload, Prepared, State};
 
 use super::error::{SendError, Sent};
 use super::handler::{Handler, Posted};
@@ -97,15 +97,16 @@ impl<H: Handler> Drop for Commands<'_, H> {
 pub(super) enum Command<H: Handler> {
     Accept(Accept),
     Cancel(TimerId),
-    Close(CloseCode, String),
+    Close(Option<CloseCode>, String),
     Interrupt,
     Pause,
     Ping(Vec<u8>),
     Post(Box<Posted<H>>),
     Respond(Response<Vec<u8>>),
     Resume,
-    Send { message: Owned, completion: Option<Completion> },
+    Send { message: Payload, completion: Option<Completion> },
     SendPrepared { message: Prepared, filter: Option<Filter<H>>, completion: Option<Completion> },
+    Terminate,
 }
 
 /// Which handlers a message to all is for.
@@ -113,7 +114,7 @@ pub(crate) type Filter<H> = Arc<dyn Fn(&H) -> bool + Send + Sync>;
 
 impl<H: Handler> Command<H> {
     /// Bytes of the message in it.
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Send { message, .. } => message.message().as_bytes().len(),
             Self::SendPrepared { message, .. } => message.message().as_bytes().len(),
@@ -122,35 +123,11 @@ impl<H: Handler> Command<H> {
     }
 
     /// It will not be done: calls its completion.
-    fn unsent(self) {
+    pub(super) fn unsent(self) {
         if let Self::Send { completion: Some(completion), .. }
         | Self::SendPrepared { completion: Some(completion), .. } = self
         {
             completion(Err(Unsent));
-        }
-    }
-}
-
-/// A message on its way to the strand of the connection.
-pub(super) enum Owned {
-    Binary(Vec<u8>),
-    Text(String),
-}
-
-impl Owned {
-    pub(super) fn message(&self) -> Message<'_> {
-        match self {
-            Self::Binary(bytes) => bytes.as_slice().into(),
-            Self::Text(text) => text.as_str().into(),
-        }
-    }
-}
-
-impl From<Message<'_>> for Owned {
-    fn from(message: Message<'_>) -> Self {
-        match message {
-            Message::Binary(bytes) => Self::Binary(bytes.to_vec()),
-            Message::Text(text) => Self::Text(text.as_str().to_string()),
         }
     }
 }
@@ -187,6 +164,10 @@ impl<H: Handler> Shared<H> {
         reports: bool,
     ) -> Result<Sent, SendError> {
         let limits = self.limits;
+        if matches!(self.state(), State::CloseSent | State::Closed | State::Failed) {
+            command.unsent();
+            return Err(SendError::Closing);
+        }
         // Counted before it can be seen, and only if it fits: two senders cannot use the same room.
         let charge = |waiting: usize| {
             let sum = waiting.saturating_add(len);
@@ -200,10 +181,10 @@ impl<H: Handler> Shared<H> {
                 return self.refuse(waiting, len);
             }
         };
-        let sent = match self.backlogged.load(Ordering::Relaxed) {
+        let sent = match self.state() {
             _ if waiting > limits.high => Sent::Backpressure,
-            false => Sent::Sent,
-            true => Sent::Buffered,
+            State::Open if !self.backlogged.load(Ordering::Relaxed) => Sent::Sent,
+            _ => Sent::Buffered,
         };
         self.push(command, reports && sent == Sent::Backpressure).inspect_err(|_| {
             self.waiting.fetch_sub(len, Ordering::Relaxed);
@@ -217,7 +198,10 @@ impl<H: Handler> Shared<H> {
             Overflow::Drop => return Ok(Sent::Dropped),
             Overflow::Error => {}
             Overflow::Close => {
-                self.push(Command::Close(CloseCode::POLICY_VIOLATION, TOO_SLOW.into()), false)?;
+                self.push(
+                    Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()),
+                    false,
+                )?;
             }
         }
         Err(SendError::BacklogFull { waiting, message, cap: self.limits.cap })

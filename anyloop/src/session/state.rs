@@ -1,20 +1,27 @@
 //! What a session has beside its protocol and its handler.
 
+use std::any::Any;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Request, Target};
-use anyloop_proto::{Instant, State};
+use anyloop_proto::{CloseCode, Instant, State};
 
 use super::counters::Counting;
+use super::deferred::Deferred;
 use super::handler::{Handler, Posted};
 use super::limits::BacklogLimits;
 use super::registry::Registry;
-use super::shared::Shared;
+use super::shared::{Command, Shared};
 use super::timers::Timers;
 use crate::cold::cold_path;
 use crate::stream::Peer;
+use crate::sync::unmodelled::OnceLock;
+
+/// The reason of a Close when the endpoint shuts down.
+const SHUTTING_DOWN: &str = "shutting down";
 
 /// What all sessions of an endpoint look up.
 pub(crate) struct EndpointState<H: Handler> {
@@ -23,12 +30,54 @@ pub(crate) struct EndpointState<H: Handler> {
     pub(crate) keep_handshake: bool,
     pub(crate) counters: Counting,
     pub(crate) registry: Registry<H>,
+    shutting_down: AtomicBool,
+    /// Closes the listeners of a server.
+    stop_listening: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What the transport of a client needs to connect; it knows the type.
+    connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl<H: Handler> EndpointState<H> {
     pub(crate) fn new(limits: BacklogLimits, keep_handshake: bool) -> Arc<Self> {
         let (counters, registry) = (Counting::default(), Registry::new(limits));
-        Arc::new(Self { limits, keep_handshake, counters, registry })
+        let (stop_listening, connector) = (OnceLock::new(), OnceLock::new());
+        let shutting_down = AtomicBool::new(false);
+        Arc::new(Self {
+            limits,
+            keep_handshake,
+            counters,
+            registry,
+            shutting_down,
+            stop_listening,
+            connector,
+        })
+    }
+
+    /// What closes the listeners when the endpoint shuts down. The first call counts.
+    pub(crate) fn on_shut_down(&self, stop_listening: impl Fn() + Send + Sync + 'static) {
+        self.stop_listening.get_or_init(|| Box::new(stop_listening));
+    }
+
+    /// What the transport needs to connect. The first call counts.
+    pub(crate) fn set_connector(&self, connector: Box<dyn Any + Send + Sync>) {
+        self.connector.get_or_init(|| connector);
+    }
+
+    pub(crate) fn connector(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.connector.get().map(|connector| &**connector)
+    }
+
+    pub(crate) fn shut_down(&self) {
+        self.shutting_down.store(true, Ordering::Release);
+        // Then nobody can listen anew.
+        if let Some(stop_listening) = self.stop_listening.get() {
+            stop_listening();
+        }
+        self.registry.close_all(Some(CloseCode::GOING_AWAY), SHUTTING_DOWN);
+    }
+
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Acquire)
     }
 }
 
@@ -65,6 +114,8 @@ impl Pending {
     pub(super) const CHANGED: Self = Self(16);
     /// A client's request was not sent: there is no stream yet.
     pub(super) const NOT_STARTED: Self = Self(32);
+    /// Messages of handles wait until they can be sent.
+    pub(super) const DEFERRED: Self = Self(64);
 
     #[inline]
     pub(super) const fn has(self, flag: Self) -> bool {
@@ -91,6 +142,7 @@ pub(super) struct Rare<H: Handler> {
     pub(super) successor: Option<H>,
     /// A client's request, which is sent when there is a stream.
     pub(super) request: Option<Box<ClientRequest>>,
+    pub(super) deferred: Deferred<H>,
 }
 
 /// What a client sends first.
@@ -110,6 +162,7 @@ impl<H: Handler> Default for Rare<H> {
             timers: Timers::default(),
             successor: None,
             request: None,
+            deferred: Deferred::default(),
         }
     }
 }
@@ -123,18 +176,18 @@ impl<H: Handler> Rare<H> {
             && self.timers.are_unused()
             && self.successor.is_none()
             && self.request.is_none()
+            && self.deferred.is_empty()
     }
 }
 
 /// What was exchanged in the opening handshake.
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// server.on_message(|_, context| {
 ///     let info = context.handshake_info().expect("it is kept by default");
 ///     assert_eq!(info.request.as_ref().map(|request| request.uri().path()), Some("/"));
@@ -193,6 +246,24 @@ impl<H: Handler> SessionState<H> {
     pub(super) fn rare(&mut self) -> &mut Rare<H> {
         self.pending.set(Pending::CHANGED, true);
         self.rare.get_or_insert_default()
+    }
+
+    /// Has a message wait until it can be sent.
+    pub(super) fn defer(&mut self, command: Command<H>) {
+        self.pending.set(Pending::DEFERRED, true);
+        self.rare().deferred.push(command);
+    }
+
+    /// The next message that waited.
+    pub(super) fn take_deferred(&mut self) -> Option<Command<H>> {
+        let next = self.rare().deferred.pop();
+        self.pending.set(Pending::DEFERRED, next.is_some());
+        next
+    }
+
+    /// Payload bytes of messages that wait until they can be sent.
+    pub(super) fn deferred(&self) -> usize {
+        self.rare.as_deref().map_or(0, |rare| rare.deferred.bytes())
     }
 
     /// Frees memory that nothing needs.
@@ -258,6 +329,9 @@ impl<H: Handler> SessionState<H> {
     /// The connection is over: nothing can be asked of it any more.
     pub(super) fn leave(&mut self) {
         self.phase = State::Ended;
+        if let Some(rare) = &mut self.rare {
+            drop(std::mem::take(&mut rare.deferred)); // calls completions
+        }
         let index = std::mem::replace(&mut self.index, UNLISTED);
         if index != UNLISTED {
             let left = self.endpoint.registry.leave(index);

@@ -5,13 +5,12 @@ use anyloop_proto::Instant;
 /// A timer of a connection.
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # use std::time::Duration;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// server.on_open(|context| {
 ///     let timer = context.set_timer(Duration::ZERO, |_, _| panic!("it was cancelled"));
 ///     assert!(context.cancel_timer(timer));

@@ -48,15 +48,14 @@ pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 /// The connection ended before the transport took the message.
 ///
 /// ```
-/// # use anyloop::Server;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # use anyloop::endpoint::Unsent;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
 /// # use std::io::{Error, ErrorKind};
 /// # use std::sync::mpsc;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// let (tell, told) = mpsc::channel();
 /// server.on_open(move |context| {
 ///     let tell = tell.clone();

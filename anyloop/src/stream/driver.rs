@@ -40,9 +40,9 @@ use crate::cold::cold_path;
 /// ```
 /// # use std::io::{self, IoSlice};
 /// # use std::task::Waker;
-/// # use anyloop::Server;
+/// # use anyloop::transport::Server;
+/// # use anyloop::prelude::*;
 /// # use anyloop::proto::{Instant, Shutdown};
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 /// # use anyloop::transport::{Buffers, Transport};
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -56,7 +56,7 @@ use crate::cold::cold_path;
 /// #     }
 /// # }
 /// # let (mut transport, mut buffers, now) = (Nowhere, Buffers::default(), Instant::from_nanos(0));
-/// # let server = Server::<()>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// # let mut driver = server.driver(Waker::noop(), now);
 /// # driver.start(&mut transport, &mut buffers, now);
 /// # driver.receive(&mut transport, &mut buffers, &mut REQUEST.to_vec(), now);
@@ -471,7 +471,8 @@ impl<S: StreamProtocol> Driver<S> {
         });
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Keeps received bytes until they can be taken.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && !self.discards_input() {
             self.queue().input.push(bytes);
         }

@@ -31,10 +31,10 @@ use anyloop_proto::{Instant, Shutdown};
 /// ```
 /// use std::io::{self, IoSlice};
 /// use std::task::Waker;
+/// use anyloop::transport::Server;
+/// use anyloop::prelude::*;
 /// use anyloop::proto::{Instant, Shutdown};
 /// use anyloop::transport::{Buffers, Transport};
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 ///
@@ -57,7 +57,7 @@ use anyloop_proto::{Instant, Shutdown};
 ///     }
 /// }
 ///
-/// let mut server = Server::<()>::new(ServerOptions::new(OriginPolicy::Any));
+/// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// server.on_message(|message, context| _ = context.send(message));
 /// let (mut memory, mut buffers) = (Memory::default(), Buffers::default());
 /// let now = Instant::from_nanos(0);

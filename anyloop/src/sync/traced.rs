@@ -204,12 +204,6 @@ impl<T> OnceLock<T> {
         }
     }
 
-    pub(crate) fn set(&self, value: T) -> Result<(), T> {
-        let result = self.inner.set(value);
-        self.settle(result.is_ok());
-        result
-    }
-
     pub(crate) fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
         let mut is_mine = false;
         let value = self.inner.get_or_init(|| {

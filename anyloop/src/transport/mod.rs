@@ -1,10 +1,17 @@
-//! What carries a connection's bytes: the [`Transport`] trait and its [`Driver`], and the transports
-//! that need no event loop.
+//! What carries a connection's bytes: the [`Transport`] trait and its [`Driver`], for transports of the program's own.
 
-pub mod iostream;
+use crate::endpoint;
+use crate::session::Handlers;
+
 pub mod stepping;
 pub mod stub;
 
 pub use crate::stream::{
     Budget, Buffers, Driver, Peer, Progress, StreamProtocol, Transport, Wants, WriteBuffer,
 };
+
+/// A server that makes [drivers](endpoint::Server::driver) for transports of the program's own.
+pub type Server<F = Handlers> = endpoint::Server<(), F>;
+
+/// A client that makes [drivers](endpoint::Client::driver) for transports of the program's own.
+pub type Client<F = Handlers> = endpoint::Client<(), F>;

@@ -8,11 +8,8 @@
 //! To test a handler of your own, join it to a client:
 //!
 //! ```
-//! use anyloop::endpoint::{ClientSettings, Context};
-//! use anyloop::proto::Message;
-//! use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-//! use anyloop::transport::stepping::{self, Stepping};
-//! use anyloop::{Client, Handler, Server};
+//! use anyloop::prelude::*;
+//! use anyloop::transport::stepping::{self, Client, Server};
 //! use std::sync::mpsc;
 //! use std::time::Duration;
 //!
@@ -38,11 +35,11 @@
 //!     }
 //! }
 //!
-//! let options = ServerOptions::new(OriginPolicy::Any);
-//! let mut server = Server::<Stepping, _>::with_factory(options, || Counter(0)).connection();
+//! let config = ServerConfig::new(OriginPolicy::Any);
+//! let mut server = Server::with_factory(config, || Counter(0)).connection();
 //!
 //! let (heard, hears) = mpsc::channel();
-//! let mut client = Client::<Stepping>::new(ClientSettings::default());
+//! let mut client = Client::new(ClientConfig::new());
 //! client.on_message(move |message, _| heard.send(message.as_bytes().to_vec()).unwrap());
 //! let mut client = client.connection(&"ws://localhost/".parse()?)?;
 //! client.start();
@@ -70,9 +67,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::{RequestError, Target};
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
-use crate::endpoint::{
-    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
-};
+use crate::endpoint::{self, Handle, Handler, HandlerFactory, Handlers, Session};
 use crate::stream::{Buffers, Driver, Peer, Transport};
 
 /// Does what a test asks for.
@@ -95,17 +90,46 @@ struct Wire {
 ///
 /// What can be asked for is in [`Connection`].
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Stepping {
-    /// Whether nobody can read along.
-    pub secure: bool,
-    /// Who is at the other end, for people to read.
-    pub remote_endpoint: String,
-    /// What time it is.
-    pub now: Instant,
+    secure: bool,
+    remote_endpoint: String,
+    now: Instant,
 }
 
-impl TransportEndpoint for Stepping {}
+/// A server whose connections a test drives.
+pub type Server<F = Handlers> = endpoint::Server<Stepping, F>;
+
+/// A client whose connections a test drives.
+pub type Client<F = Handlers> = endpoint::Client<Stepping, F>;
+
+/// What all connections of an endpoint begin with.
+macro_rules! setters {
+    ($endpoint:ident) => {
+        impl<F: HandlerFactory> $endpoint<F> {
+            /// Whether nobody can read along. By default false. Applies to connections made afterwards.
+            pub fn set_secure(&mut self, secure: bool) -> &mut Self {
+                self.transport.secure = secure;
+                self
+            }
+
+            /// Names the other end, for people to read. By default "stepping transport". Applies to connections made
+            /// afterwards.
+            pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
+                self.transport.remote_endpoint = name.into();
+                self
+            }
+
+            /// The time at which connections made afterwards begin. By default zero.
+            pub fn set_now(&mut self, now: Instant) -> &mut Self {
+                self.transport.now = now;
+                self
+            }
+        }
+    };
+}
+
+setters!(Server);
+setters!(Client);
 
 impl Default for Stepping {
     fn default() -> Self {
@@ -199,19 +223,19 @@ pub struct Connection<H: Handler> {
     now: Instant,
 }
 
-impl<F: HandlerFactory> Server<Stepping, F> {
+impl<F: HandlerFactory> Server<F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
         let record = Arc::new(Record::default());
-        let driver = self.driver(&record.clone().into(), self.transport().now);
-        let mut connection = Connection::new(driver, self.transport(), record);
+        let driver = self.driver(&record.clone().into(), self.transport.now);
+        let mut connection = Connection::new(driver, &self.transport, record);
         connection.start(); // it has nothing to say, but a deadline
         connection
     }
 }
 
-impl<F: HandlerFactory> Client<Stepping, F> {
+impl<F: HandlerFactory> Client<F> {
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
@@ -220,8 +244,8 @@ impl<F: HandlerFactory> Client<Stepping, F> {
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
         let record = Arc::new(Record::default());
-        let driver = self.driver(target, &record.clone().into(), self.transport().now)?;
-        Ok(Connection::new(driver, self.transport(), record))
+        let driver = self.driver(target, &record.clone().into(), self.transport.now)?;
+        Ok(Connection::new(driver, &self.transport, record))
     }
 }
 

@@ -1,22 +1,21 @@
-//! A peer that reads slowly: what senders are told, and what becomes of what does not fit.
+//! A peer that reads slowly: what sending returns, and what becomes of messages that do not fit.
 
 use std::sync::{Arc, Mutex};
 
-use anyloop::Handlers;
-use anyloop::endpoint::{BacklogLimits, Overflow, SendError, Sent, ServerSettings};
+use anyloop::prelude::*;
 use anyloop::proto::Kind;
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
-use crate::subject::{Subject, seconds, server_settings};
+use crate::subject::{Subject, seconds, server_config};
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, ping, pong, text};
 
-over_each_carrier! {
+over_each_transport! {
     sending_says_how_much_waits,
     what_is_not_above_the_high_mark_is_no_pressure,
     handles_say_how_much_waits,
-    drained_is_not_told_without_a_high_mark_passed,
-    drained_is_not_told_when_it_is_over,
+    drained_is_not_called_without_a_high_mark_passed,
+    drained_is_not_called_after_the_end,
     one_message_larger_than_the_cap_may_go,
     a_full_backlog_is_an_error,
     a_full_backlog_drops,
@@ -25,26 +24,24 @@ over_each_carrier! {
     what_the_mailbox_holds_counts,
     pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before;
     not over sockets:
-    drained_is_told_at_the_low_mark_and_not_before,
+    drained_is_called_at_the_low_mark_and_not_before,
     drained_may_send_again,
     pongs_are_held_while_it_is_blocked,
 }
 
-/// Low, high and cap: 10, 20 and 40 bytes.
-fn limits(overflow: Overflow) -> ServerSettings {
-    let mut settings = server_settings(|_| ());
-    let limits: &mut BacklogLimits = &mut settings.backlog;
-    (limits.low, limits.high, limits.cap, limits.overflow) = (10, 20, 40, overflow);
-    settings
+/// A low-water mark of 10 bytes, a high-water mark of 20, and at most 40.
+fn limits(overflow: Overflow) -> ServerConfig {
+    server_config().low_water_mark(10).high_water_mark(20).max_backlog(40).overflow(overflow)
 }
 
-/// A connection that sends six bytes for each message and says what it was told, blocked.
-fn subject<C: Carrier>(overflow: Overflow, log: &Log) -> Subject<C> {
+/// A connection whose output is blocked. For each message it sends six bytes, and logs what sending
+/// returns.
+fn subject<C: TestTransport>(overflow: Overflow, log: &Log) -> Subject<C> {
     let mut handlers = recording(log);
-    let told = log.clone();
+    let reported = log.clone();
     handlers.on_message(move |_, context| {
         let sent = context.send("1234");
-        told.push(format!("{sent:?} {}", context.buffered_amount()));
+        reported.push(format!("{sent:?} {}", context.buffered_amount()));
     });
     let mut subject = Subject::<C>::server(limits(overflow), handlers).open();
     subject.end.block();
@@ -52,13 +49,13 @@ fn subject<C: Carrier>(overflow: Overflow, log: &Log) -> Subject<C> {
     subject
 }
 
-fn sending_says_how_much_waits<C: Carrier>() {
+fn sending_says_how_much_waits<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     // The first is not known to have to wait before the batch is over.
-    for told in ["Ok(Sent) 6", "Ok(Buffered) 12", "Ok(Buffered) 18", "Ok(Buffered) 24"] {
+    for reported in ["Ok(Sent) 6", "Ok(Buffered) 12", "Ok(Buffered) 18", "Ok(Buffered) 24"] {
         subject.receive(&[text("go")]);
-        assert_eq!(log.take(), [told]);
+        assert_eq!(log.take(), [reported]);
     }
     subject.receive(&[text("go")]);
     assert_eq!(log.take(), ["Ok(Backpressure) 30"]);
@@ -68,7 +65,7 @@ fn sending_says_how_much_waits<C: Carrier>() {
     assert_eq!(log.take(), ["Ok(Sent) 6"]);
 }
 
-fn what_is_not_above_the_high_mark_is_no_pressure<C: Carrier>() {
+fn what_is_not_above_the_high_mark_is_no_pressure<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let _ = subject.with_handle(|handle| handle.send(&[0; 18][..])).unwrap();
@@ -76,7 +73,7 @@ fn what_is_not_above_the_high_mark_is_no_pressure<C: Carrier>() {
     assert_eq!(log.take(), ["Ok(Buffered) 26"], "20 waited, and the batch is not over");
 }
 
-fn handles_say_how_much_waits<C: Carrier>() {
+fn handles_say_how_much_waits<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let handle = subject.end.handle();
@@ -94,7 +91,7 @@ fn handles_say_how_much_waits<C: Carrier>() {
     assert_eq!(subject.sent().len(), 4);
 }
 
-fn drained_is_told_at_the_low_mark_and_not_before<C: Carrier>() {
+fn drained_is_called_at_the_low_mark_and_not_before<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let _ = subject.with_handle(|handle| handle.send("1234567890123456789")).unwrap();
@@ -109,7 +106,7 @@ fn drained_is_told_at_the_low_mark_and_not_before<C: Carrier>() {
     assert!(log.take().is_empty(), "once");
 }
 
-fn drained_is_not_told_without_a_high_mark_passed<C: Carrier>() {
+fn drained_is_not_called_without_a_high_mark_passed<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let _ = subject.with_handle(|handle| handle.send("123456789012345678")).unwrap();
@@ -117,13 +114,13 @@ fn drained_is_not_told_without_a_high_mark_passed<C: Carrier>() {
     assert!(log.take().is_empty(), "20 is not above 20");
 }
 
-fn drained_may_send_again<C: Carrier>() {
+fn drained_may_send_again<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = recording(&log);
     let left = Mutex::new(3);
     handlers.on_drained(move |context| {
-        told.push(format!("drained {}", context.buffered_amount()));
+        reported.push(format!("drained {}", context.buffered_amount()));
         let mut left = left.lock().unwrap();
         if *left > 0 {
             *left -= 1;
@@ -143,7 +140,7 @@ fn drained_may_send_again<C: Carrier>() {
     assert_eq!(subject.sent().len(), 4);
 }
 
-fn drained_is_not_told_when_it_is_over<C: Carrier>() {
+fn drained_is_not_called_after_the_end<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let _ = subject.with_handle(|handle| handle.send("1234567890123456789")).unwrap();
@@ -153,7 +150,7 @@ fn drained_is_not_told_when_it_is_over<C: Carrier>() {
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 
-fn one_message_larger_than_the_cap_may_go<C: Carrier>() {
+fn one_message_larger_than_the_cap_may_go<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let large = [0; 100];
@@ -166,7 +163,7 @@ fn one_message_larger_than_the_cap_may_go<C: Carrier>() {
     assert_eq!(subject.sent().len(), 1);
 }
 
-fn a_full_backlog_is_an_error<C: Carrier>() {
+fn a_full_backlog_is_an_error<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let handle = subject.end.handle();
@@ -184,7 +181,7 @@ fn a_full_backlog_is_an_error<C: Carrier>() {
     assert_eq!(subject.sent().len(), 2);
 }
 
-fn a_full_backlog_drops<C: Carrier>() {
+fn a_full_backlog_drops<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Drop, &log);
     let handle = subject.end.handle();
@@ -197,7 +194,7 @@ fn a_full_backlog_drops<C: Carrier>() {
     assert_eq!(subject.sent().len(), 1);
 }
 
-fn a_full_backlog_closes<C: Carrier>() {
+fn a_full_backlog_closes<C: TestTransport>() {
     for from_handle in [false, true] {
         let log = Log::default();
         let mut subject = subject::<C>(Overflow::Close, &log);
@@ -223,9 +220,9 @@ fn a_full_backlog_closes<C: Carrier>() {
     }
 }
 
-fn a_piece_without_room_keeps_its_message_begun<C: Carrier>() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let seen = told.clone();
+fn a_piece_without_room_keeps_its_message_begun<C: TestTransport>() {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let seen = reported.clone();
     let mut handlers = Handlers::new();
     handlers.on_message(move |message, context| {
         if message.as_bytes() == b"begin" {
@@ -237,15 +234,15 @@ fn a_piece_without_room_keeps_its_message_begun<C: Carrier>() {
     subject.end.block();
     subject.receive(&[text("begin")]);
     subject.receive(&[text("end")]);
-    assert_eq!(*told.lock().unwrap(), [true, false]);
+    assert_eq!(*reported.lock().unwrap(), [true, false]);
     subject.end.give_room(usize::MAX);
     subject.receive(&[text("end")]);
-    assert_eq!(*told.lock().unwrap(), [true, false, true]);
+    assert_eq!(*reported.lock().unwrap(), [true, false, true]);
     let frames = subject.sent();
     assert_eq!(frames, [wire::binary([0; 35]).more(), wire::frame(0, [0; 35])]);
 }
 
-fn pongs_are_held_while_it_is_blocked<C: Carrier>() {
+fn pongs_are_held_while_it_is_blocked<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let _ = subject.with_handle(|handle| handle.send("1234")).unwrap();
@@ -258,13 +255,13 @@ fn pongs_are_held_while_it_is_blocked<C: Carrier>() {
     assert_eq!(subject.sent(), [text("1234"), pong("c")], "the newest");
 }
 
-/// Room is judged once: where the sender is told.
-fn pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before<C: Carrier>() {
+/// Whether there is room is decided once: when the message is accepted.
+fn pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let handle = subject.end.handle();
-    let told = log.clone();
-    let sent = handle.send_then(&[0; 30][..], move |sent| told.push(format!("{sent:?}")));
+    let reported = log.clone();
+    let sent = handle.send_then(&[0; 30][..], move |sent| reported.push(format!("{sent:?}")));
     assert_eq!(sent, Ok(Sent::Backpressure));
     for _ in 0..7 {
         subject.receive(&[text("go")]);
@@ -275,7 +272,7 @@ fn pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before<C: Carrie
     assert!(subject.sent().contains(&wire::binary([0; 30])));
 }
 
-fn what_the_mailbox_holds_counts<C: Carrier>() {
+fn what_the_mailbox_holds_counts<C: TestTransport>() {
     let mut subject = Subject::<C>::server(limits(Overflow::Error), Handlers::new()).open();
     let handle = subject.end.handle();
     assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Sent));

@@ -1,15 +1,14 @@
-//! The stream ends, breaks or cannot be written, in every state: exactly one end is told, once.
+//! The stream ends, breaks or cannot be written, in every state: exactly one end is reported, once.
 
-use anyloop::Handlers;
-use anyloop::endpoint::Verdict;
-use anyloop::proto::{CloseCode, Shutdown};
+use anyloop::prelude::*;
+use anyloop::proto::Shutdown;
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
 use crate::subject::{Subject, client, open_client, open_server, seconds, server};
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
 
-over_each_carrier! {
+over_each_transport! {
     a_write_that_fails_in_every_state,
     an_ending_says_who_and_why,
     an_abort_does_not_wait_for_what_is_to_be_written;
@@ -17,16 +16,16 @@ over_each_carrier! {
     one_end_in_every_state,
     nothing_is_written_after_a_failed_write,
     a_write_that_fails_later,
-    what_the_transport_failed_with_is_told,
+    what_the_transport_failed_with_is_reported,
     a_failure_waits_for_its_close_to_be_written,
     nonsense_does_not_panic,
 }
 
-/// Makes a connection that is told to a log.
+/// Makes a connection whose events are logged.
 type Make<C> = Box<dyn Fn(&Log) -> Subject<C>>;
 
 /// Each state that a connection can be in, and how it gets there.
-fn states<C: Carrier>() -> Vec<(&'static str, Make<C>)> {
+fn states<C: TestTransport>() -> Vec<(&'static str, Make<C>)> {
     fn handlers(log: &Log, defer: bool) -> Handlers {
         let mut handlers = recording(log);
         if defer {
@@ -35,10 +34,13 @@ fn states<C: Carrier>() -> Vec<(&'static str, Make<C>)> {
         handlers.on_message(|message, context| _ = context.send(message));
         handlers
     }
-    fn new_server<C: Carrier>(log: &Log, defer: bool) -> Subject<C> {
+    fn new_server<C: TestTransport>(log: &Log, defer: bool) -> Subject<C> {
         server(&handlers(log, defer))
     }
-    fn with<C: Carrier>(mut subject: Subject<C>, f: impl FnOnce(&mut Subject<C>)) -> Subject<C> {
+    fn with<C: TestTransport>(
+        mut subject: Subject<C>,
+        f: impl FnOnce(&mut Subject<C>),
+    ) -> Subject<C> {
         f(&mut subject);
         subject
     }
@@ -127,18 +129,18 @@ fn states<C: Carrier>() -> Vec<(&'static str, Make<C>)> {
 }
 
 /// Exactly one of open, fail or an answer; close once for each open; never fail and open.
-fn assert_one_end(told: &[String], state: &str) {
-    let count = |what: &str| told.iter().filter(|line| line.starts_with(what)).count();
+fn assert_one_end(reported: &[String], state: &str) {
+    let count = |what: &str| reported.iter().filter(|line| line.starts_with(what)).count();
     let answered = usize::from(state.ends_with("answered http"));
-    assert_eq!(count("open") + count("fail") + answered, 1, "{state}: {told:?}");
-    assert_eq!(count("open"), count("close"), "{state}: {told:?}");
+    assert_eq!(count("open") + count("fail") + answered, 1, "{state}: {reported:?}");
+    assert_eq!(count("open"), count("close"), "{state}: {reported:?}");
     if answered == 0 {
-        let last = told.last().unwrap();
-        assert!(last.starts_with("close") || last.starts_with("fail"), "{state}: {told:?}");
+        let last = reported.last().unwrap();
+        assert!(last.starts_with("close") || last.starts_with("fail"), "{state}: {reported:?}");
     }
 }
 
-fn one_end_in_every_state<C: Carrier>() {
+fn one_end_in_every_state<C: TestTransport>() {
     type Ends<C> = (&'static str, fn(&mut Subject<C>));
     let ends: [Ends<C>; 6] = [
         ("end of stream", |subject| subject.end.eof()),
@@ -175,7 +177,7 @@ fn one_end_in_every_state<C: Carrier>() {
     }
 }
 
-fn a_write_that_fails_in_every_state<C: Carrier>() {
+fn a_write_that_fails_in_every_state<C: TestTransport>() {
     for (state, make) in states::<C>() {
         let log = Log::default();
         let mut subject = make(&log);
@@ -194,14 +196,14 @@ fn a_write_that_fails_in_every_state<C: Carrier>() {
         subject.end.eof();
         subject.advance(seconds(3600));
         assert!(subject.end.is_over(), "{state}");
-        let told = [before, log.take()].concat();
-        let count = |what: &str| told.iter().filter(|line| line.starts_with(what)).count();
-        assert_eq!(count("open"), count("close"), "{state}: {told:?}");
-        assert!(count("open") + count("fail") <= 1, "{state}: {told:?}");
+        let reported = [before, log.take()].concat();
+        let count = |what: &str| reported.iter().filter(|line| line.starts_with(what)).count();
+        assert_eq!(count("open"), count("close"), "{state}: {reported:?}");
+        assert!(count("open") + count("fail") <= 1, "{state}: {reported:?}");
     }
 }
 
-fn nothing_is_written_after_a_failed_write<C: Carrier>() {
+fn nothing_is_written_after_a_failed_write<C: TestTransport>() {
     let large = vec![7; 100_000];
     let mut handlers = Handlers::new();
     handlers.on_message(move |_, context| {
@@ -220,7 +222,7 @@ fn nothing_is_written_after_a_failed_write<C: Carrier>() {
     subject.end.assert_shut_down(&[Shutdown::Abort]);
 }
 
-fn a_write_that_fails_later<C: Carrier>() {
+fn a_write_that_fails_later<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();
@@ -232,8 +234,8 @@ fn a_write_that_fails_later<C: Carrier>() {
 }
 
 /// A handler can ask for it where its connection ends, and only there is it.
-fn what_the_transport_failed_with_is_told<C: Carrier>() {
-    let told = |handlers: &mut Handlers, log: &Log| {
+fn what_the_transport_failed_with_is_reported<C: TestTransport>() {
+    let reported = |handlers: &mut Handlers, log: &Log| {
         let (closes, fails, hears) = (log.clone(), log.clone(), log.clone());
         handlers
             .on_message(move |_, context| hears.push(format!("{:?}", context.error().is_some())))
@@ -244,7 +246,7 @@ fn what_the_transport_failed_with_is_told<C: Carrier>() {
     };
     let log = Log::default();
     let mut handlers = Handlers::new();
-    told(&mut handlers, &log);
+    reported(&mut handlers, &log);
     let mut subject = open_server::<C>(&handlers);
     subject.receive(&[text("a")]);
     subject.end.fail_write();
@@ -257,15 +259,15 @@ fn what_the_transport_failed_with_is_told<C: Carrier>() {
     subject.end.start();
     assert_eq!(log.take(), ["fail true"]);
 
-    // The transport says no more than that it was reset.
+    // The transport reports only that it was reset.
     open_server::<C>(&handlers).end.reset();
     open_server::<C>(&handlers).end.eof();
     assert_eq!(log.take(), ["close false", "close false"]);
 }
 
-fn an_ending_says_who_and_why<C: Carrier>() {
+fn an_ending_says_who_and_why<C: TestTransport>() {
     let log = Log::default();
-    for (state, ends, told) in [
+    for (state, ends, reported) in [
         ("server, open", "eof", "peer: none/none, stream ended without a closing handshake"),
         ("server, close sent", "eof", "peer: 1000/none, stream ended without a closing handshake"),
         ("client, open", "write", "transport: none/none, connection reset"),
@@ -283,11 +285,11 @@ fn an_ending_says_who_and_why<C: Carrier>() {
                 let _ = subject.with_handle(|handle| handle.send("a")).unwrap();
             }
         }
-        assert_eq!(log.take(), [format!("close unclean by {told}")]);
+        assert_eq!(log.take(), [format!("close unclean by {reported}")]);
     }
 }
 
-fn an_abort_does_not_wait_for_what_is_to_be_written<C: Carrier>() {
+fn an_abort_does_not_wait_for_what_is_to_be_written<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();
@@ -298,7 +300,7 @@ fn an_abort_does_not_wait_for_what_is_to_be_written<C: Carrier>() {
     assert_eq!(log.take().len(), 1);
 }
 
-fn a_failure_waits_for_its_close_to_be_written<C: Carrier>() {
+fn a_failure_waits_for_its_close_to_be_written<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();
@@ -321,7 +323,7 @@ fn a_failure_waits_for_its_close_to_be_written<C: Carrier>() {
     subject.end.assert_shut_down(&[Shutdown::Abort]);
 }
 
-fn nonsense_does_not_panic<C: Carrier>() {
+fn nonsense_does_not_panic<C: TestTransport>() {
     let mut state = 1_u64;
     let mut random = move || {
         // Knuth's MMIX generator: the high bits are the good ones.
@@ -354,9 +356,9 @@ fn nonsense_does_not_panic<C: Carrier>() {
         }
         subject.end.reset();
         assert!(subject.end.is_over(), "{state}");
-        let told = log.take();
-        let count = |what: &str| told.iter().filter(|line| line.starts_with(what)).count();
-        assert_eq!(count("open"), count("close"), "{state}: {told:?}");
-        assert!(count("open") + count("fail") <= 1, "{state}: {told:?}");
+        let reported = log.take();
+        let count = |what: &str| reported.iter().filter(|line| line.starts_with(what)).count();
+        assert_eq!(count("open"), count("close"), "{state}: {reported:?}");
+        assert!(count("open") + count("fail") <= 1, "{state}: {reported:?}");
     }
 }

@@ -1,19 +1,18 @@
-//! What handlers are told, how often, and in which order.
+//! Which events handlers get, how often, and in which order.
 
-use anyloop::endpoint::Context;
-use anyloop::proto::{CloseCode, Message, Shutdown};
-use anyloop::{Handler, Handlers};
+use anyloop::prelude::*;
+use anyloop::proto::Shutdown;
 
-use crate::carrier::{Carrier, Clock, End, over_each_carrier};
 use crate::record::{Log, Recorder, recording};
 use crate::subject::{
-    Pair, Subject, client, client_settings, new_server, open_client, open_server, seconds, server,
-    server_settings,
+    Pair, Subject, client, client_config, new_server, open_client, open_server, seconds, server,
+    server_config,
 };
+use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, binary, ping, pong, text};
 
-over_each_carrier! {
-    a_client_tells_everything_in_order,
+over_each_transport! {
+    a_client_reports_everything_in_order,
     chunks_instead_of_messages_where_it_is_set_to_stream,
     two_ends_over_one_stream,
     a_closed_connection_says_nothing_more,
@@ -28,18 +27,18 @@ over_each_carrier! {
     a_successor_can_be_named_before_the_connection_is_open,
     a_message_that_is_whole_before_a_bad_frame_is_delivered;
     not over sockets:
-    a_server_tells_everything_in_order,
-    closures_are_told_the_same,
+    a_server_reports_everything_in_order,
+    closures_get_the_same_events,
 }
 
-/// What a connection of a server that is full of events tells.
-fn server_scenario<C: Carrier, H: Handler>(mut subject: Subject<C, H>, log: &Log) {
+/// Brings about every event of a server's connection, and checks the log.
+fn server_scenario<C: TestTransport, H: Handler>(mut subject: Subject<C, H>, log: &Log) {
     subject.receive_bytes(wire::REQUEST);
     assert_eq!(log.take(), ["validate GET /chat", "open"]);
 
     subject.receive(&[text("a"), binary([1, 2]), ping("p"), pong("q"), text("b")]);
-    let told = log.take();
-    assert_eq!(told, ["text a", "binary [1, 2]", "ping p", "pong q", "text b"]);
+    let reported = log.take();
+    assert_eq!(reported, ["text a", "binary [1, 2]", "ping p", "pong q", "text b"]);
 
     subject.with_handle(|handle| handle.interrupt()).unwrap();
     assert_eq!(log.take(), ["interrupt"]);
@@ -59,19 +58,17 @@ fn server_scenario<C: Carrier, H: Handler>(mut subject: Subject<C, H>, log: &Log
     subject.advance(seconds(40));
     assert_eq!(log.take(), ["pong_timeout"]);
     subject.end.eof();
-    let told = log.take();
+    let reported = log.take();
     let cause = "keep-alive ping not answered in time";
-    assert_eq!(told, [format!("close unclean by timer: 1011/none, {cause}")]);
+    assert_eq!(reported, [format!("close unclean by timer: 1011/none, {cause}")]);
     assert!(subject.end.is_over());
 }
 
-fn full_of_events() -> anyloop::endpoint::ServerSettings {
-    let mut settings = server_settings(|_| ());
-    (settings.backlog.low, settings.backlog.high) = (10, 100);
-    settings
+fn full_of_events() -> ServerConfig {
+    server_config().low_water_mark(10).high_water_mark(100)
 }
 
-fn a_server_tells_everything_in_order<C: Carrier>() {
+fn a_server_reports_everything_in_order<C: TestTransport>() {
     let log = Log::default();
     let factory = {
         let log = log.clone();
@@ -80,12 +77,12 @@ fn a_server_tells_everything_in_order<C: Carrier>() {
     server_scenario(Subject::<C, Recorder>::server(full_of_events(), factory), &log);
 }
 
-fn closures_are_told_the_same<C: Carrier>() {
+fn closures_get_the_same_events<C: TestTransport>() {
     let log = Log::default();
     server_scenario(Subject::<C>::server(full_of_events(), recording(&log)), &log);
 }
 
-fn a_client_tells_everything_in_order<C: Carrier>() {
+fn a_client_reports_everything_in_order<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.end.start();
@@ -93,26 +90,26 @@ fn a_client_tells_everything_in_order<C: Carrier>() {
     subject.receive_bytes(wire::RESPONSE);
     assert_eq!(log.take(), ["open"]);
     subject.receive(&[text("a"), ping("p"), wire::close(1000, "bye")]);
-    assert_eq!(log.take(), ["text a", "ping p"], "close is told when the stream has ended too");
+    assert_eq!(log.take(), ["text a", "ping p"], "close is called when the stream has ended too");
     subject.end.eof();
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 
-fn chunks_instead_of_messages_where_it_is_set_to_stream<C: Carrier>() {
+fn chunks_instead_of_messages_where_it_is_set_to_stream<C: TestTransport>() {
     let log = Log::default();
-    let settings = server_settings(|config| config.streaming = true);
-    let mut subject = Subject::<C>::server(settings, recording(&log)).open();
+    let config = server_config().streaming(true);
+    let mut subject = Subject::<C>::server(config, recording(&log)).open();
     log.take();
     subject.receive(&[text("ab").more(), wire::frame(0, "c")]);
     assert_eq!(log.take(), ["chunk ab true false", "chunk c false true"]);
 }
 
-fn two_ends_over_one_stream<C: Carrier>() {
+fn two_ends_over_one_stream<C: TestTransport>() {
     let log = (Log::default(), Log::default());
     let mut handlers = recording(&log.1);
     handlers.on_message(|message, context| _ = context.send(message));
-    let client = (client_settings(|_| ()), recording(&log.0));
-    let mut pair = Pair::<C>::new(client, (server_settings(|_| ()), handlers));
+    let client = (client_config(), recording(&log.0));
+    let mut pair = Pair::<C>::new(client, (server_config(), handlers));
     pair.run();
     assert_eq!(log.0.take(), ["open"]);
     assert_eq!(log.1.take(), ["validate GET /chat", "open"]);
@@ -132,7 +129,7 @@ fn two_ends_over_one_stream<C: Carrier>() {
     assert!(pair.client.end.is_over() && pair.server.end.is_over());
 }
 
-fn a_closed_connection_says_nothing_more<C: Carrier>() {
+fn a_closed_connection_says_nothing_more<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     subject.close_by_peer();
@@ -149,7 +146,7 @@ fn a_closed_connection_says_nothing_more<C: Carrier>() {
     subject.end.assert_shut_down(&[Shutdown::HalfClose, Shutdown::Close]);
 }
 
-fn a_failed_handshake_says_fail_and_nothing_else<C: Carrier>() {
+fn a_failed_handshake_says_fail_and_nothing_else<C: TestTransport>() {
     for (request, cause) in [
         ("GET / HTTP/1.1\r\n\r\n", "missing header field Host"),
         ("nonsense\r\n\r\n", "malformed HTTP"),
@@ -162,7 +159,7 @@ fn a_failed_handshake_says_fail_and_nothing_else<C: Carrier>() {
         let mut subject = server::<C>(&recording(&log));
         subject.receive_bytes(request);
         subject.receive(&[text("a")]);
-        assert!(log.take().is_empty(), "{cause}: told when the stream has ended");
+        assert!(log.take().is_empty(), "{cause}: reported when the stream has ended");
         subject.end.assert_shut_down(&[Shutdown::HalfClose]);
         assert!(subject.sent_response().starts_with("HTTP/1.1 4"), "{cause}");
         subject.end.eof();
@@ -175,7 +172,7 @@ fn a_failed_handshake_says_fail_and_nothing_else<C: Carrier>() {
 }
 
 /// Never `fail` and then `open`, as WebSocket++ does where extensions or subprotocols are wrong.
-fn a_refused_client_says_fail_and_nothing_else<C: Carrier>() {
+fn a_refused_client_says_fail_and_nothing_else<C: TestTransport>() {
     let subprotocol = wire::RESPONSE.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n");
     let extension = wire::RESPONSE.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n");
     for (response, cause) in [
@@ -198,7 +195,7 @@ fn a_refused_client_says_fail_and_nothing_else<C: Carrier>() {
     }
 }
 
-fn plain_http_neither_opens_nor_fails<C: Carrier>() {
+fn plain_http_neither_opens_nor_fails<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&recording(&log));
     let request = "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
@@ -213,8 +210,8 @@ fn plain_http_neither_opens_nor_fails<C: Carrier>() {
     assert!(log.take().is_empty());
 }
 
-fn no_handlers_at_all<C: Carrier>() {
-    let (client, server) = (client_settings(|_| ()), server_settings(|_| ()));
+fn no_handlers_at_all<C: TestTransport>() {
+    let (client, server) = (client_config(), server_config());
     let mut pair = Pair::<C>::new((client, Handlers::new()), (server, Handlers::new()));
     pair.run();
     let handle = pair.client.end.handle();
@@ -235,8 +232,8 @@ impl Handler for Counter {
     }
 }
 
-fn a_handler_that_does_little<C: Carrier>() {
-    let server = || Subject::<C, _>::server(server_settings(|_| ()), || Counter(0));
+fn a_handler_that_does_little<C: TestTransport>() {
+    let server = || Subject::<C, _>::server(server_config(), || Counter(0));
     let mut subject = server();
     subject.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(subject.sent_response().starts_with("HTTP/1.1 426 "));
@@ -246,9 +243,9 @@ fn a_handler_that_does_little<C: Carrier>() {
     assert!(subject.end.is_over());
 }
 
-fn each_connection_has_a_handler_of_its_own<C: Carrier>() {
+fn each_connection_has_a_handler_of_its_own<C: TestTransport>() {
     let clock = Clock::default();
-    let server = new_server::<C, _>(server_settings(|_| ()), || Counter(0), &clock);
+    let server = new_server::<C, _>(server_config(), || Counter(0), &clock);
     let mut first = Subject::<C, _>::of_server(&server, &clock).open();
     let mut second = Subject::<C, _>::of_server(&server, &clock).open();
     first.receive(&[text("a"), text("a")]);
@@ -257,9 +254,9 @@ fn each_connection_has_a_handler_of_its_own<C: Carrier>() {
     assert_eq!(second.sent(), [text("1")]);
 }
 
-fn handlers_set_later_are_for_later_connections<C: Carrier>() {
+fn handlers_set_later_are_for_later_connections<C: TestTransport>() {
     let clock = Clock::default();
-    let mut server = new_server::<C, _>(server_settings(|_| ()), Handlers::new(), &clock);
+    let mut server = new_server::<C, _>(server_config(), Handlers::new(), &clock);
     server.on_message(|_, context| _ = context.send("before"));
     let mut first = Subject::<C>::of_server(&server, &clock).open();
     server.on_message(|_, context| _ = context.send("after"));
@@ -270,12 +267,12 @@ fn handlers_set_later_are_for_later_connections<C: Carrier>() {
     }
 }
 
-fn a_successor_takes_over_after_the_call<C: Carrier>() {
+fn a_successor_takes_over_after_the_call<C: TestTransport>() {
     let log = Log::default();
-    let (told, by) = (log.clone(), log.clone());
+    let (reported, by) = (log.clone(), log.clone());
     let mut handlers = recording(&log);
     handlers.on_message(move |message, context| {
-        told.message(message);
+        reported.message(message);
         let mut successor = Handlers::new();
         let by = by.clone();
         successor.on_message(move |message, _| {
@@ -283,7 +280,7 @@ fn a_successor_takes_over_after_the_call<C: Carrier>() {
             by.message(message);
         });
         context.set_handler(successor);
-        told.push("returns");
+        reported.push("returns");
     });
     let mut subject = open_server::<C>(&handlers);
     log.take();
@@ -298,14 +295,14 @@ fn a_successor_takes_over_after_the_call<C: Carrier>() {
     assert_eq!(log.take(), ["text c", "close clean by peer: 1000/1000"]);
 }
 
-fn a_successor_can_be_named_before_the_connection_is_open<C: Carrier>() {
+fn a_successor_can_be_named_before_the_connection_is_open<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = Handlers::new();
     let successor = recording(&log);
     handlers
         .on_validate(move |_, context| {
             context.set_handler(successor.clone());
-            anyloop::proto::handshake::Accept::new().into()
+            Accept::new().into()
         })
         .on_open(|_| panic!("it was replaced"));
     open_server::<C>(&handlers);
@@ -320,7 +317,7 @@ fn a_successor_can_be_named_before_the_connection_is_open<C: Carrier>() {
     assert_eq!(log.take(), ["text a"]);
 }
 
-fn a_message_that_is_whole_before_a_bad_frame_is_delivered<C: Carrier>() {
+fn a_message_that_is_whole_before_a_bad_frame_is_delivered<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();

@@ -5,27 +5,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyloop::endpoint::{HandlerFactory, LocalHandlers, Verdict};
-use anyloop::proto::CloseCode;
-use anyloop::proto::handshake::Accept;
-use anyloop::{Handlers, Server};
+use anyloop::endpoint::{HandlerFactory, Server};
+use anyloop::prelude::*;
 
-use crate::carrier::{Carrier, Clock, End, over_each_carrier};
 use crate::record::{Log, recording};
-use crate::subject::{Subject, client_settings, new_client, new_server, server_settings};
+use crate::subject::{Subject, client_config, new_client, new_server, server_config};
+use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
 
-over_each_carrier! {
+over_each_transport! {
     a_closure_holds_for_connections_made_afterwards,
     another_factory_holds_for_connections_made_afterwards,
     a_factory_may_use_its_own_endpoint,
-    closures_of_one_thread_hear_everything,
+    closures_of_one_thread_get_all_events,
     closures_of_one_thread_serve_clients,
 }
 
-fn a_closure_holds_for_connections_made_afterwards<C: Carrier>() {
+fn a_closure_holds_for_connections_made_afterwards<C: TestTransport>() {
     let clock = Clock::default();
-    let mut server = new_server::<C, _>(server_settings(|_| ()), Handlers::new(), &clock);
+    let mut server = new_server::<C, _>(server_config(), Handlers::new(), &clock);
     server.on_message(|_, context| _ = context.send("first"));
     let mut old = Subject::<C>::of_server(&server, &clock).open();
     server.on_message(|_, context| _ = context.send("second")).on_ping(|_, _| false);
@@ -38,10 +36,10 @@ fn a_closure_holds_for_connections_made_afterwards<C: Carrier>() {
     }
 }
 
-fn another_factory_holds_for_connections_made_afterwards<C: Carrier>() {
+fn another_factory_holds_for_connections_made_afterwards<C: TestTransport>() {
     let clock = Clock::default();
     let (first, second) = (Log::default(), Log::default());
-    let mut server = new_server::<C, _>(server_settings(|_| ()), recording(&first), &clock);
+    let mut server = new_server::<C, _>(server_config(), recording(&first), &clock);
     let mut old = Subject::<C>::of_server(&server, &clock).open();
     server.set_factory(recording(&second));
     let _new = Subject::<C>::of_server(&server, &clock).open();
@@ -49,16 +47,16 @@ fn another_factory_holds_for_connections_made_afterwards<C: Carrier>() {
     assert_eq!(first.take().last().unwrap(), "text a");
     assert_eq!(second.take().last().unwrap(), "open");
 
-    let mut client = new_client::<C, _>(client_settings(|_| ()), Handlers::new(), &clock);
+    let mut client = new_client::<C, _>(client_config(), Handlers::new(), &clock);
     client.set_factory(recording(&second));
     let _client = Subject::<C>::of_client(&client, &clock).open();
     assert_eq!(second.take(), ["open"]);
 }
 
 /// Makes handlers that count those before them, by asking the counter's own endpoint.
-struct Nested<C: Carrier>(Arc<Server<C::Transport, Handlers>>, AtomicU64);
+struct Nested<C: TestTransport>(Arc<Server<C::Transport, Handlers>>, AtomicU64);
 
-impl<C: Carrier> HandlerFactory for Nested<C> {
+impl<C: TestTransport> HandlerFactory for Nested<C> {
     type Handler = Handlers;
 
     fn make(&self) -> Handlers {
@@ -69,11 +67,10 @@ impl<C: Carrier> HandlerFactory for Nested<C> {
     }
 }
 
-fn a_factory_may_use_its_own_endpoint<C: Carrier>() {
+fn a_factory_may_use_its_own_endpoint<C: TestTransport>() {
     let clock = Clock::default();
-    let other = Arc::new(new_server::<C, _>(server_settings(|_| ()), Handlers::new(), &clock));
-    let server =
-        new_server::<C, _>(server_settings(|_| ()), Nested::<C>(other, AtomicU64::new(7)), &clock);
+    let other = Arc::new(new_server::<C, _>(server_config(), Handlers::new(), &clock));
+    let server = new_server::<C, _>(server_config(), Nested::<C>(other, AtomicU64::new(7)), &clock);
     for number in ["7", "8"] {
         let mut subject = Subject::<C, _>::of_server(&server, &clock);
         subject.receive_bytes(wire::REQUEST);
@@ -84,7 +81,7 @@ fn a_factory_may_use_its_own_endpoint<C: Carrier>() {
 /// What must not leave its thread.
 type Notes = Rc<RefCell<Vec<String>>>;
 
-fn closures_of_one_thread_hear_everything<C: Carrier>() {
+fn closures_of_one_thread_get_all_events<C: TestTransport>() {
     let clock = Clock::default();
     let notes = Notes::default();
     let note = || {
@@ -92,7 +89,7 @@ fn closures_of_one_thread_hear_everything<C: Carrier>() {
         move |what: &str| notes.borrow_mut().push(what.to_string())
     };
     let factory = LocalHandlers::new();
-    let mut server = new_server::<C, _>(server_settings(|_| ()), factory, &clock);
+    let mut server = new_server::<C, _>(server_config(), factory, &clock);
     let (validate, http, open, message) = (note(), note(), note(), note());
     let (ping, pong, interrupt, drained) = (note(), note(), note(), note());
     let (close, fail) = (note(), note());
@@ -121,13 +118,13 @@ fn closures_of_one_thread_hear_everything<C: Carrier>() {
     assert!(subject.sent().is_empty());
     let handle = subject.end.handle();
     handle.interrupt().unwrap();
-    let _ = handle.send(&vec![0; 2 << 20]).unwrap();
+    let _ = handle.send(vec![0; 2 << 20]).unwrap();
     subject.drain();
     subject.close_by_peer();
     let mut plain = Subject::<C, _>::of_server(&server, &clock);
     plain.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     Subject::<C, _>::of_server(&server, &clock).end.eof();
-    let told = [
+    let reported = [
         "validate",
         "open",
         "message",
@@ -139,16 +136,16 @@ fn closures_of_one_thread_hear_everything<C: Carrier>() {
         "http",
         "fail",
     ];
-    assert_eq!(*notes.borrow(), told);
+    assert_eq!(*notes.borrow(), reported);
 }
 
-fn closures_of_one_thread_serve_clients<C: Carrier>() {
+fn closures_of_one_thread_serve_clients<C: TestTransport>() {
     let clock = Clock::default();
     let notes = Notes::default();
-    let told = notes.clone();
-    let mut client = new_client::<C, _>(client_settings(|_| ()), LocalHandlers::new(), &clock);
+    let reported = notes.clone();
+    let mut client = new_client::<C, _>(client_config(), LocalHandlers::new(), &clock);
     client.on_message(move |message, context| {
-        told.borrow_mut().push(format!("{} bytes", message.as_bytes().len()));
+        reported.borrow_mut().push(format!("{} bytes", message.as_bytes().len()));
         let _ = context.close(CloseCode::NORMAL, "");
     });
     let mut subject = Subject::<C, _>::of_client(&client, &clock).open();

@@ -4,18 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 
-use anyloop::Handlers;
-use anyloop::endpoint::{Handle, SendError};
-use anyloop::proto::handshake::Accept;
-use anyloop::proto::handshake::http::Response;
-use anyloop::proto::{CloseCode, Prepared, SendError as Refused, State};
+use anyloop::http::Response;
+use anyloop::prelude::*;
+use anyloop::proto::{SendError as Refused, State};
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
 use crate::subject::{client, open_client, open_server, seconds, server};
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, ping, text};
 
-over_each_carrier! {
+over_each_transport! {
     everything_from_another_thread,
     many_threads_lose_nothing,
     what_is_asked_for_is_done_in_order,
@@ -51,12 +49,12 @@ fn assert_gone(handle: &Handle<Handlers>) {
     assert_eq!(handle.state(), State::Ended);
 }
 
-fn everything_from_another_thread<C: Carrier>() {
+fn everything_from_another_thread<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();
     let handle = subject.end.handle();
-    let told = log.clone();
+    let reported = log.clone();
     assert!(!subject.end.is_woken());
     let other = thread::spawn(move || {
         let _ = handle.send("a").unwrap();
@@ -66,7 +64,7 @@ fn everything_from_another_thread<C: Carrier>() {
         handle.interrupt().unwrap();
         handle
             .post(move |_, context| {
-                told.push("posted");
+                reported.push("posted");
                 let _ = context.send("c").unwrap();
             })
             .unwrap();
@@ -83,7 +81,7 @@ fn everything_from_another_thread<C: Carrier>() {
     assert_eq!(sent, [text("a"), wire::binary([1]), text("b"), ping("p"), text("c"), close]);
 }
 
-fn many_threads_lose_nothing<C: Carrier>() {
+fn many_threads_lose_nothing<C: TestTransport>() {
     let mut subject = open_server::<C>(&Handlers::new());
     let threads: Vec<_> = (0..4)
         .map(|thread| {
@@ -113,14 +111,14 @@ fn many_threads_lose_nothing<C: Carrier>() {
     }
 }
 
-fn what_is_asked_for_is_done_in_order<C: Carrier>() {
+fn what_is_asked_for_is_done_in_order<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();
     subject.with_handle(|handle| {
         for number in 0..5 {
-            let told = log.clone();
-            handle.post(move |_, _| told.push(format!("{number}"))).unwrap();
+            let reported = log.clone();
+            handle.post(move |_, _| reported.push(format!("{number}"))).unwrap();
             handle.interrupt().unwrap();
         }
     });
@@ -128,7 +126,7 @@ fn what_is_asked_for_is_done_in_order<C: Carrier>() {
     assert_eq!(log.take(), expected);
 }
 
-fn a_handler_reaches_itself<C: Carrier>() {
+fn a_handler_reaches_itself<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_message(|_, context| {
         let handle = context.handle();
@@ -144,7 +142,7 @@ fn a_handler_reaches_itself<C: Carrier>() {
     assert_eq!(subject.sent(), [text("mailed")]);
 }
 
-fn what_is_asked_for_while_draining_waits_for_the_next_time<C: Carrier>() {
+fn what_is_asked_for_while_draining_waits_for_the_next_time<C: TestTransport>() {
     let mut subject = open_server::<C>(&Handlers::new());
     let handle = subject.end.handle();
     subject
@@ -166,7 +164,7 @@ fn what_is_asked_for_while_draining_waits_for_the_next_time<C: Carrier>() {
     assert_eq!(handle.buffered_amount(), 0);
 }
 
-fn a_closed_connection_is_gone<C: Carrier>() {
+fn a_closed_connection_is_gone<C: TestTransport>() {
     for open in [open_server::<C>, open_client::<C>] {
         let mut subject = open(&Handlers::new());
         let handle = subject.end.handle();
@@ -176,7 +174,7 @@ fn a_closed_connection_is_gone<C: Carrier>() {
     }
 }
 
-fn a_failed_connection_is_gone<C: Carrier>() {
+fn a_failed_connection_is_gone<C: TestTransport>() {
     let mut subject = server::<C>(&Handlers::new());
     let handle = subject.end.handle();
     subject.receive_bytes("nonsense\r\n\r\n");
@@ -190,7 +188,7 @@ fn a_failed_connection_is_gone<C: Carrier>() {
     assert_gone(&handle);
 }
 
-fn answered_http_is_gone<C: Carrier>() {
+fn answered_http_is_gone<C: TestTransport>() {
     let mut subject = server::<C>(&Handlers::new());
     let handle = subject.end.handle();
     subject.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -198,7 +196,7 @@ fn answered_http_is_gone<C: Carrier>() {
     assert_gone(&handle);
 }
 
-fn a_dropped_connection_is_gone<C: Carrier>() {
+fn a_dropped_connection_is_gone<C: TestTransport>() {
     let mut subject = open_server::<C>(&Handlers::new());
     let handle = subject.end.handle();
     handle.post(|_, _| panic!("dropped")).unwrap();
@@ -206,7 +204,7 @@ fn a_dropped_connection_is_gone<C: Carrier>() {
     assert_gone(&handle);
 }
 
-fn in_close_it_is_gone_already<C: Carrier>() {
+fn in_close_it_is_gone_already<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_close(|_, context| {
         assert_eq!(context.state(), State::Ended);
@@ -222,7 +220,7 @@ fn in_close_it_is_gone_already<C: Carrier>() {
     subject.advance(seconds(10));
 }
 
-fn what_was_posted_to_a_connection_that_ends_is_dropped<C: Carrier>() {
+fn what_was_posted_to_a_connection_that_ends_is_dropped<C: TestTransport>() {
     let mut subject = open_server::<C>(&Handlers::new());
     let token = Arc::new(());
     let held = token.clone();
@@ -232,7 +230,7 @@ fn what_was_posted_to_a_connection_that_ends_is_dropped<C: Carrier>() {
     subject.drain();
 }
 
-fn too_long_reasons_are_refused<C: Carrier>() {
+fn too_long_reasons_are_refused<C: TestTransport>() {
     let mut handlers = Handlers::new();
     let long = "x".repeat(124);
     let reason = long.clone();
@@ -250,7 +248,7 @@ fn too_long_reasons_are_refused<C: Carrier>() {
     assert_eq!(subject.sent(), [wire::close(1000, &long[1..])]);
 }
 
-fn handles_know_the_state<C: Carrier>() {
+fn handles_know_the_state<C: TestTransport>() {
     let mut subject = server::<C>(&Handlers::new());
     let handle = subject.end.handle();
     assert_eq!(handle.state(), State::Connecting);
@@ -271,7 +269,7 @@ fn handles_know_the_state<C: Carrier>() {
     assert_eq!(handle.state(), State::Failed);
 }
 
-fn handles_of_one_connection_are_the_same<C: Carrier>() {
+fn handles_of_one_connection_are_the_same<C: TestTransport>() {
     let mut first = open_server::<C>(&Handlers::new());
     let mut second = open_server::<C>(&Handlers::new());
     let handle = first.end.handle();

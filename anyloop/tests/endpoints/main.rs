@@ -1,26 +1,26 @@
 //! Endpoints, tested from outside: the same tests over each transport.
 //!
-//! [`carrier`] makes one trait of iostream and the stepping transport; [`toy`] is a third transport,
+//! [`transports`] makes one trait of iostream and the stepping transport; [`toy`] is a third transport,
 //! written for these tests, which can bound how many handlers are called in a turn; [`net`] is the one
 //! with an event loop, over TCP and Unix sockets, where no clock can be moved. [`subject`] is one end
-//! under test, or two joined. [`record`] writes down what handlers are told. [`wire`] builds and reads
+//! under test, or two joined. [`record`] logs the events that handlers get. [`wire`] builds and reads
 //! frames by hand.
 
-mod carrier;
 #[cfg(feature = "net")]
 mod net;
 mod record;
 mod subject;
 mod toy;
+mod transports;
 mod wire;
 
 mod backlog;
 mod endings;
 mod events;
 mod factories;
+mod failures;
 mod handles;
 mod iostream;
-mod mishaps;
 mod opening;
 mod races;
 mod reading;

@@ -1,5 +1,5 @@
-//! The transport that does its own networking, as a carrier: the connection under test is in a loop,
-//! which is polled until nothing happens any more, and the other end is a plain socket of the test's.
+//! The transport that does its own networking: the connection under test is in a loop, which is polled
+//! until nothing happens any more, and the other end is a plain socket of the test's.
 //!
 //! The clock is the real one, so tests that move it are not for this. A socket is blocked by filling
 //! it, behind the connection's back, with bytes that the test then leaves out.
@@ -16,16 +16,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
-use anyloop::LocalEventLoop;
-use anyloop::endpoint::{Client, Handle, Handler, HandlerFactory, Server};
-use anyloop::event_loop::KeepAlive;
-use anyloop::net::{Endpoint, Error, LocalNet};
+use anyloop::endpoint::HandlerFactory;
+use anyloop::event_loop::{KeepAlive, Local};
+use anyloop::net::{Error, LocalClient, LocalServer, Net};
+use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, State};
 use anyloop_testkit::wait::let_time_pass;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::carrier::{Carrier, Clock, End};
+use crate::transports::{Clock, End, TestTransport};
 
 /// For what must come: it is waited for only if the test fails.
 const LONG: Duration = Duration::from_secs(20);
@@ -74,8 +74,8 @@ thread_local! {
     static NEWEST: Cell<RawFd> = const { Cell::new(-1) };
 }
 
-impl<const UNIX: bool> Carrier for Sockets<UNIX> {
-    type Transport = LocalNet;
+impl<const UNIX: bool> TestTransport for Sockets<UNIX> {
+    type Transport = Net<Local>;
     type End<H: Handler> = SocketEnd<H>;
 
     const REAL_TIME: bool = true;
@@ -83,15 +83,28 @@ impl<const UNIX: bool> Carrier for Sockets<UNIX> {
     /// The socket takes everything.
     fn assert_taken(_: usize, _: usize) {}
 
-    fn set_clock(endpoint: &mut Endpoint<anyloop::event_loop::Local>, _: &Clock) {
-        endpoint.on_socket_init(|socket| {
-            NEWEST.set(socket_fd(socket));
-            socket.set_send_buffer_size(BUFFER)
-        });
+    fn new_server<F: HandlerFactory + 'static>(
+        config: ServerConfig,
+        factory: F,
+        _: &Clock,
+    ) -> LocalServer<F> {
+        let mut server = LocalServer::with_factory(config, factory).unwrap();
+        server.on_socket_init(note_socket);
+        server
+    }
+
+    fn new_client<F: HandlerFactory + 'static>(
+        config: ClientConfig,
+        factory: F,
+        _: &Clock,
+    ) -> LocalClient<F> {
+        let mut client = LocalClient::with_factory(config, factory).unwrap();
+        client.on_socket_init(note_socket);
+        client
     }
 
     fn server<F: HandlerFactory + 'static>(
-        server: &Server<LocalNet, F>,
+        server: &LocalServer<F>,
         _: &Clock,
     ) -> SocketEnd<F::Handler> {
         if !server.is_listening() {
@@ -101,7 +114,7 @@ impl<const UNIX: bool> Carrier for Sockets<UNIX> {
             }
             server.start_accept().unwrap();
         }
-        let event_loop = server.event_loop().unwrap();
+        let event_loop = server.event_loop().clone();
         let work = event_loop.keep_alive();
         let (made, before) = (server.counters().made, server.connections());
         let stream = match &server.local_addresses()[0] {
@@ -120,11 +133,11 @@ impl<const UNIX: bool> Carrier for Sockets<UNIX> {
     }
 
     fn client<F: HandlerFactory + 'static>(
-        client: &Client<LocalNet, F>,
+        client: &LocalClient<F>,
         target: &Target,
         _: &Clock,
     ) -> Result<SocketEnd<F::Handler>, RequestError> {
-        let event_loop = client.event_loop().unwrap();
+        let event_loop = client.event_loop().clone();
         let work = event_loop.keep_alive();
         let listener = Listener::new(UNIX);
         let request = client.request(target.clone()).unwrap();
@@ -460,8 +473,10 @@ fn set_up(stream: &Socket, unix: bool) {
     }
 }
 
-fn socket_fd(socket: &SockRef<'_>) -> RawFd {
-    socket.as_raw_fd()
+/// Remembers the socket of a new connection, and makes its buffer small.
+fn note_socket(socket: &SockRef<'_>) -> io::Result<()> {
+    NEWEST.set(socket.as_raw_fd());
+    socket.set_send_buffer_size(BUFFER)
 }
 
 fn new_path() -> PathBuf {

@@ -1,22 +1,20 @@
-//! The opening handshake: who is let in, when it is said, and what is remembered of it.
+//! The opening handshake: which requests are accepted, when the verdict is given, and what is
+//! kept of it.
 
 use std::sync::{Arc, Mutex};
 
-use anyloop::Handlers;
-use anyloop::endpoint::SendError;
-use anyloop::endpoint::Verdict;
-use anyloop::proto::handshake::Accept;
-use anyloop::proto::handshake::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use anyloop::proto::{CloseCode, SendError as Refused, Shutdown, State};
+use anyloop::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use anyloop::prelude::*;
+use anyloop::proto::{SendError as Refused, Shutdown, State};
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
 use crate::subject::{
-    Pair, Subject, client, client_settings, open_client, seconds, server, server_settings,
+    Pair, Subject, client, client_config, open_client, seconds, server, server_config,
 };
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
 
-over_each_carrier! {
+over_each_transport! {
     a_subprotocol_is_agreed_on,
     an_accepted_request_gets_header_fields,
     a_refusal_reaches_the_client,
@@ -76,7 +74,7 @@ fn response(status: u16, body: &str) -> Response<Vec<u8>> {
     response
 }
 
-fn a_subprotocol_is_agreed_on<C: Carrier>() {
+fn a_subprotocol_is_agreed_on<C: TestTransport>() {
     let mut server = Handlers::new();
     server.on_validate(|request, _| {
         assert_eq!(request.subprotocols(), ["v2", "v1"]);
@@ -91,14 +89,12 @@ fn a_subprotocol_is_agreed_on<C: Carrier>() {
             agreed.lock().unwrap().push(context.handshake_info().unwrap().subprotocol.clone());
         });
     }
-    let mut settings = client_settings(|_| ());
-    let options = Arc::make_mut(&mut settings.handshake);
-    options.subprotocols = vec!["v2".into(), "v1".into()];
-    Pair::<C>::new((settings, client), (server_settings(|_| ()), server)).run();
+    let config = client_config().subprotocol("v2").subprotocol("v1");
+    Pair::<C>::new((config, client), (server_config(), server)).run();
     assert_eq!(*agreed.lock().unwrap(), [Some("v1".to_string()), Some("v1".to_string())]);
 }
 
-fn an_accepted_request_gets_header_fields<C: Carrier>() {
+fn an_accepted_request_gets_header_fields<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, _| {
         let mut headers = HeaderMap::new();
@@ -113,34 +109,33 @@ fn an_accepted_request_gets_header_fields<C: Carrier>() {
     assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
 }
 
-fn a_refusal_reaches_the_client<C: Carrier>() {
+fn a_refusal_reaches_the_client<C: TestTransport>() {
     let log = (Log::default(), Log::default());
     let mut handlers = recording(&log.1);
     handlers.on_validate(|_, _| Verdict::status(StatusCode::FORBIDDEN, "not you"));
-    let client = (client_settings(|_| ()), recording(&log.0));
-    let mut pair = Pair::<C>::new(client, (server_settings(|_| ()), handlers));
+    let client = (client_config(), recording(&log.0));
+    let mut pair = Pair::<C>::new(client, (server_config(), handlers));
     pair.run();
     assert_eq!(log.0.take(), ["fail by peer: handshake rejected with status 403"]);
     assert_eq!(log.1.take(), ["fail by local: request turned down with status 403"]);
     assert!(pair.client.end.is_over() && pair.server.end.is_over());
 }
 
-/// Of a refusing response the status alone says little: a 401 has its challenge in a header field, an
+/// The status of a refusing response is not enough for the client: a 401 has its challenge in a header field, an
 /// error its text in the body.
-fn a_refused_client_can_read_the_whole_response<C: Carrier>() {
+fn a_refused_client_can_read_the_whole_response<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_fail(move |_, context| {
         let response = context.handshake_info().unwrap().response.as_ref().unwrap();
         let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
         let body = String::from_utf8_lossy(response.body());
-        told.push(format!("{} {challenge} {body}", response.status()));
+        reported.push(format!("{} {challenge} {body}", response.status()));
     });
     for keep_handshake in [true, false] {
-        let mut settings = client_settings(|_| ());
-        settings.keep_handshake = keep_handshake;
-        let mut subject = Subject::<C>::client(settings, handlers.clone());
+        let config = client_config().keep_handshake(keep_handshake);
+        let mut subject = Subject::<C>::client(config, handlers.clone());
         subject.end.start();
         subject.receive_bytes(
             "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 7\r\n\r\nnot you",
@@ -150,14 +145,14 @@ fn a_refused_client_can_read_the_whole_response<C: Carrier>() {
     }
 }
 
-fn a_server_that_refuses_knows_the_request<C: Carrier>() {
+fn a_server_that_refuses_knows_the_request<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, _| Verdict::status(StatusCode::FORBIDDEN, "not you"));
     handlers.on_fail(move |_, context| {
         let facts = context.handshake_info().unwrap();
-        told.push(facts.request.as_ref().map_or("no request", |request| request.uri().path()));
+        reported.push(facts.request.as_ref().map_or("no request", |request| request.uri().path()));
     });
     for (request, expected) in [(wire::REQUEST, "/chat"), ("nonsense", "no request")] {
         let mut subject = server::<C>(&handlers);
@@ -168,7 +163,7 @@ fn a_server_that_refuses_knows_the_request<C: Carrier>() {
     }
 }
 
-fn a_verdict_can_be_deferred_and_accept<C: Carrier>() {
+fn a_verdict_can_be_deferred_and_accept<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -181,7 +176,7 @@ fn a_verdict_can_be_deferred_and_accept<C: Carrier>() {
     assert_eq!(log.take(), ["text a"]);
 }
 
-fn a_verdict_can_be_deferred_and_refuse<C: Carrier>() {
+fn a_verdict_can_be_deferred_and_refuse<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -192,7 +187,7 @@ fn a_verdict_can_be_deferred_and_refuse<C: Carrier>() {
     assert_eq!(log.take(), ["validate", "fail by local: request turned down with status 429"]);
 }
 
-fn a_deferred_verdict_has_a_deadline<C: Carrier>() {
+fn a_deferred_verdict_has_a_deadline<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -204,7 +199,7 @@ fn a_deferred_verdict_has_a_deadline<C: Carrier>() {
     assert_eq!(log.take(), ["validate", "fail by local: request not answered in time"]);
 }
 
-fn only_the_first_verdict_counts<C: Carrier>() {
+fn only_the_first_verdict_counts<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -224,7 +219,7 @@ fn only_the_first_verdict_counts<C: Carrier>() {
     assert_eq!(log.take(), ["validate"]);
 }
 
-fn an_answer_that_cannot_be_given_is_500<C: Carrier>() {
+fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
     let bad: [fn() -> Verdict; 2] = [
         || Accept::new().with_subprotocol("not asked for").into(),
         || Verdict::Respond(response(101, "")),
@@ -246,7 +241,7 @@ fn an_answer_that_cannot_be_given_is_500<C: Carrier>() {
     assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
 }
 
-fn plain_http_is_answered<C: Carrier>() {
+fn plain_http_is_answered<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_http(|request, _| Verdict::Respond(response(200, request.uri().path())));
@@ -261,7 +256,7 @@ fn plain_http_is_answered<C: Carrier>() {
     assert!(log.take().is_empty());
 }
 
-fn plain_http_can_be_answered_later<C: Carrier>() {
+fn plain_http_can_be_answered_later<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(PLAIN);
@@ -277,7 +272,7 @@ fn plain_http_can_be_answered_later<C: Carrier>() {
     assert_eq!(log.take(), ["http"]);
 }
 
-fn plain_http_that_nobody_answers_fails<C: Carrier>() {
+fn plain_http_that_nobody_answers_fails<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(PLAIN);
@@ -288,7 +283,7 @@ fn plain_http_that_nobody_answers_fails<C: Carrier>() {
     assert_eq!(log.take(), ["http", "fail by local: request not answered in time"]);
 }
 
-fn a_client_that_ends_its_direction_still_reads_its_answer<C: Carrier>() {
+fn a_client_that_ends_its_direction_still_reads_its_answer<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(PLAIN);
@@ -299,7 +294,7 @@ fn a_client_that_ends_its_direction_still_reads_its_answer<C: Carrier>() {
     assert_eq!(log.take(), ["http"]);
 }
 
-fn plain_http_cannot_be_accepted<C: Carrier>() {
+fn plain_http_cannot_be_accepted<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_http(|_, _| Accept::new().into());
     let mut subject = server::<C>(&handlers);
@@ -307,7 +302,7 @@ fn plain_http_cannot_be_accepted<C: Carrier>() {
     assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
 }
 
-fn frames_behind_the_request_are_kept_for_the_verdict<C: Carrier>() {
+fn frames_behind_the_request_are_kept_for_the_verdict<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&recording(&log));
     let frames = wire::stream(&[text("a"), text("b")], wire::other(subject.role));
@@ -323,7 +318,7 @@ fn frames_behind_the_request_are_kept_for_the_verdict<C: Carrier>() {
     assert_eq!(log.take(), ["validate", "open", "text a", "text b"]);
 }
 
-fn frames_behind_the_response_are_not_lost<C: Carrier>() {
+fn frames_behind_the_response_are_not_lost<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.end.start();
@@ -332,7 +327,7 @@ fn frames_behind_the_response_are_not_lost<C: Carrier>() {
     assert_eq!(log.take(), ["open", "text a"]);
 }
 
-fn a_byte_at_a_time<C: Carrier>() {
+fn a_byte_at_a_time<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_message(|message, context| _ = context.send(message));
@@ -346,20 +341,20 @@ fn a_byte_at_a_time<C: Carrier>() {
     }
     subject.end.eof();
     assert_eq!(subject.sent(), [text("hello"), wire::close(1000, "")]);
-    let told = log.take();
-    assert_eq!(told, ["validate GET /chat", "open", "close clean by peer: 1000/1000"]);
+    let reported = log.take();
+    assert_eq!(reported, ["validate GET /chat", "open", "close clean by peer: 1000/1000"]);
 }
 
-fn facts_are_kept<C: Carrier>() {
+fn facts_are_kept<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, _| Accept::new().with_subprotocol("v2").into());
     handlers.on_message(move |_, context| {
         let facts = context.handshake_info().unwrap();
         let request = facts.request.as_ref().map(|request| request.uri().to_string());
         let (response, subprotocol) = (facts.response.as_ref(), facts.subprotocol.as_deref());
-        told.push(format!("{request:?} {} {subprotocol:?}", response.unwrap().status()));
+        reported.push(format!("{request:?} {} {subprotocol:?}", response.unwrap().status()));
         assert_eq!(facts.extension, None);
     });
     let mut subject = server::<C>(&handlers);
@@ -372,7 +367,7 @@ fn facts_are_kept<C: Carrier>() {
     assert_eq!(log.take(), [r#"None 101 Switching Protocols None"#]);
 }
 
-fn facts_are_forgotten_where_it_is_set_so<C: Carrier>() {
+fn facts_are_forgotten_where_it_is_set_so<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = Handlers::new();
     let (open, message) = (log.clone(), log.clone());
@@ -382,18 +377,16 @@ fn facts_are_forgotten_where_it_is_set_so<C: Carrier>() {
             message.push(format!("{}", context.handshake_info().is_some()))
         });
 
-    let mut settings = server_settings(|_| ());
-    settings.keep_handshake = false;
-    let mut server = Subject::<C>::server(settings, handlers.clone()).open();
+    let config = server_config().keep_handshake(false);
+    let mut server = Subject::<C>::server(config, handlers.clone()).open();
     server.receive(&[text("a")]);
-    let mut settings = client_settings(|_| ());
-    settings.keep_handshake = false;
-    let mut client = Subject::<C>::client(settings, handlers).open();
+    let config = client_config().keep_handshake(false);
+    let mut client = Subject::<C>::client(config, handlers).open();
     client.receive(&[text("a")]);
     assert_eq!(log.take(), ["true", "false", "true", "false"]);
 }
 
-fn nothing_can_be_sent_before_it_is_open<C: Carrier>() {
+fn nothing_can_be_sent_before_it_is_open<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, context| {
         let refused = SendError::Refused(Refused::NotOpen(State::Connecting));
@@ -411,7 +404,7 @@ fn nothing_can_be_sent_before_it_is_open<C: Carrier>() {
     assert!(head.starts_with(wire::SWITCHING) && frames.is_empty());
 }
 
-fn a_server_can_give_up_a_handshake<C: Carrier>() {
+fn a_server_can_give_up_a_handshake<C: TestTransport>() {
     for request in [&wire::REQUEST[..20], wire::REQUEST, PLAIN] {
         let log = Log::default();
         let mut subject = server::<C>(&deferring(&log));
@@ -430,7 +423,7 @@ fn a_server_can_give_up_a_handshake<C: Carrier>() {
     subject.end.assert_shut_down(&[Shutdown::Close]);
 }
 
-fn a_client_can_give_up_a_handshake<C: Carrier>() {
+fn a_client_can_give_up_a_handshake<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.end.start();
@@ -441,7 +434,7 @@ fn a_client_can_give_up_a_handshake<C: Carrier>() {
     assert!(log.take().is_empty());
 }
 
-fn a_client_that_is_given_up_before_it_starts_says_nothing<C: Carrier>() {
+fn a_client_that_is_given_up_before_it_starts_says_nothing<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
@@ -451,7 +444,7 @@ fn a_client_that_is_given_up_before_it_starts_says_nothing<C: Carrier>() {
 }
 
 /// The request cannot leave, so nothing else will ever happen on this stream.
-fn a_client_whose_request_is_stuck_gives_up_in_time<C: Carrier>() {
+fn a_client_whose_request_is_stuck_gives_up_in_time<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.end.block();

@@ -1,17 +1,15 @@
 //! Deadlines and what they wait for, both ways: whichever is seen first wins, and nothing happens
 //! twice.
 
-use anyloop::endpoint::Verdict;
-use anyloop::proto::CloseCode;
-use anyloop::proto::handshake::Accept;
-use anyloop::proto::handshake::http::Response;
+use anyloop::http::Response;
+use anyloop::prelude::*;
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
 use crate::subject::{Subject, client, open_client, open_server, seconds, server};
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, pong};
 
-over_each_carrier! {
+over_each_transport! {
     a_reset_against_the_end;
     not over sockets:
     the_request_against_its_deadline,
@@ -26,7 +24,7 @@ over_each_carrier! {
 }
 
 /// Does both things at an instant when the deadline is due, in one order.
-fn both<C: Carrier>(
+fn both<C: TestTransport>(
     subject: &mut Subject<C>,
     deadline_first: bool,
     other: impl FnOnce(&mut Subject<C>),
@@ -43,14 +41,14 @@ fn both<C: Carrier>(
 }
 
 /// Ends what may be left, and a long time passes.
-fn end<C: Carrier>(subject: &mut Subject<C>) {
+fn end<C: TestTransport>(subject: &mut Subject<C>) {
     subject.end.eof();
     subject.end.reset();
     subject.advance(seconds(3600));
     assert!(subject.end.is_over());
 }
 
-fn the_request_against_its_deadline<C: Carrier>() {
+fn the_request_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut subject = server::<C>(&recording(&log));
@@ -71,7 +69,7 @@ fn the_request_against_its_deadline<C: Carrier>() {
     }
 }
 
-fn the_response_against_its_deadline<C: Carrier>() {
+fn the_response_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut subject = client::<C>(&recording(&log));
@@ -88,7 +86,7 @@ fn the_response_against_its_deadline<C: Carrier>() {
     }
 }
 
-fn the_verdict_against_its_deadline<C: Carrier>() {
+fn the_verdict_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut handlers = recording(&log);
@@ -108,7 +106,7 @@ fn the_verdict_against_its_deadline<C: Carrier>() {
     }
 }
 
-fn the_answer_against_its_deadline<C: Carrier>() {
+fn the_answer_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut handlers = recording(&log);
@@ -129,7 +127,7 @@ fn the_answer_against_its_deadline<C: Carrier>() {
     }
 }
 
-fn the_close_against_its_deadline<C: Carrier>() {
+fn the_close_against_its_deadline<C: TestTransport>() {
     for open in [open_server::<C>, open_client::<C>] {
         for deadline_first in [true, false] {
             let log = Log::default();
@@ -141,16 +139,16 @@ fn the_close_against_its_deadline<C: Carrier>() {
             });
             assert_eq!(subject.sent(), [wire::close(1000, "")]);
             end(&mut subject);
-            let told = match deadline_first {
+            let reported = match deadline_first {
                 true => "close unclean by timer: 1000/none, closing handshake timed out",
                 false => "close clean by local: 1000/1000",
             };
-            assert_eq!(log.take(), [told]);
+            assert_eq!(log.take(), [reported]);
         }
     }
 }
 
-fn the_end_of_the_stream_against_its_deadline<C: Carrier>() {
+fn the_end_of_the_stream_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut subject = open_client::<C>(&recording(&log));
@@ -163,7 +161,7 @@ fn the_end_of_the_stream_against_its_deadline<C: Carrier>() {
     }
 }
 
-fn the_pong_against_its_deadline<C: Carrier>() {
+fn the_pong_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut subject = open_server::<C>(&recording(&log));
@@ -173,23 +171,23 @@ fn the_pong_against_its_deadline<C: Carrier>() {
         both(&mut subject, deadline_first, |subject| {
             subject.receive(&[pong(ping.payload)]);
         });
-        let told = if deadline_first { "pong_timeout" } else { "pong after 20s" };
-        assert_eq!(log.take(), [told]);
+        let reported = if deadline_first { "pong_timeout" } else { "pong after 20s" };
+        assert_eq!(log.take(), [reported]);
         end(&mut subject);
         assert_eq!(log.take().len(), 1);
     }
 }
 
-fn a_timer_against_its_cancellation<C: Carrier>() {
+fn a_timer_against_its_cancellation<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
-        let told = log.clone();
+        let reported = log.clone();
         let mut handlers = recording(&log);
         let id = std::sync::Arc::new(std::sync::Mutex::new(None));
         let set = id.clone();
         handlers.on_open(move |context| {
-            let told = told.clone();
-            let timer = context.set_timer(seconds(1), move |_, _| told.push("timer"));
+            let reported = reported.clone();
+            let timer = context.set_timer(seconds(1), move |_, _| reported.push("timer"));
             *set.lock().unwrap() = Some(timer);
         });
         let mut subject = open_server::<C>(&handlers);
@@ -203,7 +201,7 @@ fn a_timer_against_its_cancellation<C: Carrier>() {
     }
 }
 
-fn the_close_of_each_side_against_the_other<C: Carrier>() {
+fn the_close_of_each_side_against_the_other<C: TestTransport>() {
     for ours_first in [true, false] {
         let log = Log::default();
         let mut subject = open_client::<C>(&recording(&log));
@@ -219,15 +217,15 @@ fn the_close_of_each_side_against_the_other<C: Carrier>() {
         }
         assert_eq!(subject.sent().len(), 1);
         subject.end.eof();
-        let told = match ours_first {
+        let reported = match ours_first {
             true => "close clean by local: 3000/3001",
             false => "close clean by peer: 3001/3001",
         };
-        assert_eq!(log.take(), [told]);
+        assert_eq!(log.take(), [reported]);
     }
 }
 
-fn a_reset_against_the_end<C: Carrier>() {
+fn a_reset_against_the_end<C: TestTransport>() {
     for reset_first in [true, false] {
         let log = Log::default();
         let mut subject = open_server::<C>(&recording(&log));

@@ -2,12 +2,12 @@
 
 use anyloop::proto::Shutdown;
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
-use crate::subject::{Subject, client, open_client, open_server, seconds, server_settings};
+use crate::subject::{Subject, client, open_client, open_server, seconds, server_config};
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
 
-over_each_carrier! {
+over_each_transport! {
     a_pause_in_the_first_of_six_messages_stops_the_second,
     a_pause_in_open_stops_the_first,
     a_pause_from_elsewhere,
@@ -26,11 +26,11 @@ over_each_carrier! {
 }
 
 /// Pauses in each message "pause".
-fn pausing<C: Carrier>(log: &Log) -> Subject<C> {
+fn pausing<C: TestTransport>(log: &Log) -> Subject<C> {
     let mut handlers = recording(log);
-    let told = log.clone();
+    let reported = log.clone();
     handlers.on_message(move |message, context| {
-        told.message(message);
+        reported.message(message);
         if message.as_bytes() == b"pause" {
             context.pause_reading();
         }
@@ -41,7 +41,7 @@ fn pausing<C: Carrier>(log: &Log) -> Subject<C> {
 }
 
 /// WebSocket++ delivers all six.
-fn a_pause_in_the_first_of_six_messages_stops_the_second<C: Carrier>() {
+fn a_pause_in_the_first_of_six_messages_stops_the_second<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     let messages = ["pause", "2", "3", "4", "5", "6"].map(text);
@@ -51,12 +51,12 @@ fn a_pause_in_the_first_of_six_messages_stops_the_second<C: Carrier>() {
     C::assert_taken(subject.receive(&[text("7")]), 0);
     subject.with_handle(|handle| handle.resume_reading()).unwrap();
     subject.read_on();
-    let told = log.take();
-    assert_eq!(told, ["text 2", "text 3", "text 4", "text 5", "text 6", "text 7"]);
+    let reported = log.take();
+    assert_eq!(reported, ["text 2", "text 3", "text 4", "text 5", "text 6", "text 7"]);
     assert!(subject.unread.is_empty());
 }
 
-fn a_pause_in_open_stops_the_first<C: Carrier>() {
+fn a_pause_in_open_stops_the_first<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_open(|context| context.pause_reading());
@@ -71,7 +71,7 @@ fn a_pause_in_open_stops_the_first<C: Carrier>() {
     assert_eq!(log.take(), ["text a"]);
 }
 
-fn a_pause_from_elsewhere<C: Carrier>() {
+fn a_pause_from_elsewhere<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.with_handle(|handle| handle.pause_reading()).unwrap();
@@ -81,7 +81,7 @@ fn a_pause_from_elsewhere<C: Carrier>() {
     assert_eq!(log.take(), ["text a", "text b"]);
 }
 
-fn to_pause_twice_is_to_pause_once<C: Carrier>() {
+fn to_pause_twice_is_to_pause_once<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.with_handle(|handle| {
@@ -94,7 +94,7 @@ fn to_pause_twice_is_to_pause_once<C: Carrier>() {
 }
 
 /// With WebSocket++ this starts a second read, which ends the connection.
-fn to_resume_without_a_pause_is_harmless<C: Carrier>() {
+fn to_resume_without_a_pause_is_harmless<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.with_handle(|handle| {
@@ -106,12 +106,12 @@ fn to_resume_without_a_pause_is_harmless<C: Carrier>() {
     subject.close_by_peer();
 }
 
-fn a_pause_that_is_taken_back_in_the_same_call_is_none<C: Carrier>() {
+fn a_pause_that_is_taken_back_in_the_same_call_is_none<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    let told = log.clone();
+    let reported = log.clone();
     handlers.on_message(move |message, context| {
-        told.message(message);
+        reported.message(message);
         context.pause_reading();
         context.resume_reading();
     });
@@ -121,7 +121,7 @@ fn a_pause_that_is_taken_back_in_the_same_call_is_none<C: Carrier>() {
     assert_eq!(log.take(), ["text a", "text b"]);
 }
 
-fn a_ping_behind_a_pause_waits<C: Carrier>() {
+fn a_ping_behind_a_pause_waits<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.receive(&[text("pause"), wire::ping("p")]);
@@ -132,7 +132,7 @@ fn a_ping_behind_a_pause_waits<C: Carrier>() {
     assert_eq!(subject.sent(), [wire::pong("p")]);
 }
 
-fn sending_goes_on_while_it_is_paused<C: Carrier>() {
+fn sending_goes_on_while_it_is_paused<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.receive(&[text("pause")]);
@@ -141,7 +141,7 @@ fn sending_goes_on_while_it_is_paused<C: Carrier>() {
 }
 
 /// WebSocket++ takes 18 of 18.
-fn what_follows_a_close_is_not_taken<C: Carrier>() {
+fn what_follows_a_close_is_not_taken<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     let close = wire::close(1000, "").bytes(wire::other(subject.role));
@@ -153,7 +153,7 @@ fn what_follows_a_close_is_not_taken<C: Carrier>() {
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 
-fn a_client_takes_nothing_behind_a_close<C: Carrier>() {
+fn a_client_takes_nothing_behind_a_close<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_client::<C>(&recording(&log));
     log.take();
@@ -166,7 +166,7 @@ fn a_client_takes_nothing_behind_a_close<C: Carrier>() {
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 
-fn what_follows_a_failure_is_not_taken<C: Carrier>() {
+fn what_follows_a_failure_is_not_taken<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.receive(&[wire::frame(0x3, "")]);
@@ -176,7 +176,7 @@ fn what_follows_a_failure_is_not_taken<C: Carrier>() {
     assert!(log.take().is_empty());
 }
 
-fn messages_are_received_after_our_own_close<C: Carrier>() {
+fn messages_are_received_after_our_own_close<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     let code = anyloop::proto::CloseCode::NORMAL;
@@ -185,27 +185,27 @@ fn messages_are_received_after_our_own_close<C: Carrier>() {
     assert_eq!(log.take(), ["text a", "close clean by local: 1000/1000"]);
 }
 
-fn a_paused_connection_can_end<C: Carrier>() {
+fn a_paused_connection_can_end<C: TestTransport>() {
     let log = Log::default();
     let mut subject = pausing::<C>(&log);
     subject.receive(&[text("pause"), wire::close(1000, "")]);
     let code = anyloop::proto::CloseCode::GOING_AWAY;
     subject.with_handle(|handle| handle.close(code, "")).unwrap();
     subject.advance(seconds(5));
-    let told = "close unclean by timer: 1001/none, closing handshake timed out";
-    assert_eq!(log.take(), ["text pause", told]);
+    let reported = "close unclean by timer: 1001/none, closing handshake timed out";
+    assert_eq!(log.take(), ["text pause", reported]);
 
     let mut subject = pausing::<C>(&log);
     subject.receive(&[text("pause")]);
     subject.end.eof();
-    let told = "close unclean by peer: none/none, stream ended without a closing handshake";
-    assert_eq!(log.take(), ["text pause", told]);
+    let reported = "close unclean by peer: none/none, stream ended without a closing handshake";
+    assert_eq!(log.take(), ["text pause", reported]);
 }
 
-fn messages_in_parts<C: Carrier>() {
+fn messages_in_parts<C: TestTransport>() {
     let log = Log::default();
-    let settings = server_settings(|config| config.max_message_size = 100_000);
-    let mut subject = Subject::<C>::server(settings, recording(&log)).open();
+    let config = server_config().max_message_size(100_000);
+    let mut subject = Subject::<C>::server(config, recording(&log)).open();
     log.take();
     let large = vec![7; 100_000];
     let frames = [wire::binary(&large[..50_000]).more(), wire::frame(0, &large[50_000..])];
@@ -218,6 +218,6 @@ fn messages_in_parts<C: Carrier>() {
     frames[1].payload.push(7);
     subject.receive(&frames);
     subject.end.eof();
-    let told = "close unclean by peer: 1009/none, message too big: more than 100000 bytes";
-    assert_eq!(log.take(), [told]);
+    let reported = "close unclean by peer: 1009/none, message too big: more than 100000 bytes";
+    assert_eq!(log.take(), [reported]);
 }

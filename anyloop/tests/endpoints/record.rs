@@ -1,12 +1,10 @@
-//! What a handler was told, in words, in order: as a handler of its own, and as closures.
+//! A log of the events that a handler gets, one line each: as a type that is a handler, and as closures.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyloop::endpoint::{Context, Verdict};
-use anyloop::proto::handshake::{Accept, Request};
-use anyloop::proto::{Chunk, CloseFrame, Ending, Failure, Message};
-use anyloop::{Handler, Handlers};
+use anyloop::prelude::*;
+use anyloop::proto::CloseFrame;
 
 /// What happened, a line each.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +69,7 @@ impl Log {
     }
 }
 
-/// A handler that records what it is told, and does what any does by default.
+/// A handler that records its events, and otherwise does what is the default.
 pub(crate) struct Recorder(pub(crate) Log);
 
 impl Handler for Recorder {

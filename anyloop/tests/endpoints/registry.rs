@@ -3,22 +3,20 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use anyloop::endpoint::{Counters, Overflow};
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::proto::{CloseCode, Prepared};
-use anyloop::transport::iostream::IoStream;
-use anyloop::{Handlers, Server};
+use anyloop::endpoint::Counters;
+use anyloop::iostream::Server;
+use anyloop::prelude::*;
 
-use crate::carrier::{Carrier, Clock, End, over_each_carrier};
 use crate::record::{Log, recording};
 use crate::subject::{
-    Subject, client_settings, new_client, new_server, open_client, seconds, server_settings,
+    Subject, client_config, new_client, new_server, open_client, seconds, server_config,
 };
+use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
 
-over_each_carrier! {
+over_each_transport! {
     a_broadcast_reaches_all_that_are_open,
-    a_broadcast_passes_over_those_who_are_full,
+    a_broadcast_skips_connections_with_a_full_backlog,
     clients_count_as_well;
     not over sockets:
     connections_come_and_go,
@@ -28,9 +26,9 @@ over_each_carrier! {
     everything_is_counted_once,
 }
 
-fn connections_come_and_go<C: Carrier>() {
+fn connections_come_and_go<C: TestTransport>() {
     let clock = Clock::default();
-    let server = new_server::<C, _>(server_settings(|_| ()), Handlers::new(), &clock);
+    let server = new_server::<C, _>(server_config(), Handlers::new(), &clock);
     assert!(server.connections().is_empty());
     // Enough of them for the list to be tidied on the way.
     for round in 0..3 {
@@ -52,9 +50,9 @@ fn connections_come_and_go<C: Carrier>() {
     }
 }
 
-fn a_broadcast_reaches_all_that_are_open<C: Carrier>() {
+fn a_broadcast_reaches_all_that_are_open<C: TestTransport>() {
     let clock = Clock::default();
-    let server = new_server::<C, _>(server_settings(|_| ()), Handlers::new(), &clock);
+    let server = new_server::<C, _>(server_config(), Handlers::new(), &clock);
     let mut subjects: Vec<_> =
         (0..3).map(|_| Subject::<C>::of_server(&server, &clock).open()).collect();
     subjects[0].close_by_peer();
@@ -71,12 +69,11 @@ fn a_broadcast_reaches_all_that_are_open<C: Carrier>() {
     connecting.drain();
 }
 
-fn a_broadcast_passes_over_those_who_are_full<C: Carrier>() {
+fn a_broadcast_skips_connections_with_a_full_backlog<C: TestTransport>() {
     for overflow in [Overflow::Error, Overflow::Drop] {
         let clock = Clock::default();
-        let mut settings = server_settings(|_| ());
-        (settings.backlog.cap, settings.backlog.overflow) = (10, overflow);
-        let server = new_server::<C, _>(settings, Handlers::new(), &clock);
+        let config = server_config().max_backlog(10).overflow(overflow);
+        let server = new_server::<C, _>(config, Handlers::new(), &clock);
         let mut slow = Subject::<C>::of_server(&server, &clock).open();
         let mut quick = Subject::<C>::of_server(&server, &clock).open();
         slow.end.block();
@@ -91,10 +88,10 @@ fn a_broadcast_passes_over_those_who_are_full<C: Carrier>() {
     }
 }
 
-fn all_can_be_closed<C: Carrier>() {
+fn all_can_be_closed<C: TestTransport>() {
     let clock = Clock::default();
     let log = Log::default();
-    let server = new_server::<C, _>(server_settings(|_| ()), recording(&log), &clock);
+    let server = new_server::<C, _>(server_config(), recording(&log), &clock);
     let mut open = Subject::<C>::of_server(&server, &clock).open();
     let mut silent = Subject::<C>::of_server(&server, &clock).open();
     let mut connecting = Subject::<C>::of_server(&server, &clock);
@@ -114,11 +111,11 @@ fn all_can_be_closed<C: Carrier>() {
     assert!(server.connections().is_empty());
 }
 
-/// Nobody is cut off, nobody new is let in, and the slowest has the close timeout.
-fn a_server_shuts_down_gracefully<C: Carrier>() {
+/// Open connections get a closing handshake, new ones are refused, and the slowest has the close timeout.
+fn a_server_shuts_down_gracefully<C: TestTransport>() {
     let clock = Clock::default();
     let log = Log::default();
-    let server = new_server::<C, _>(server_settings(|_| ()), recording(&log), &clock);
+    let server = new_server::<C, _>(server_config(), recording(&log), &clock);
     let mut open = Subject::<C>::of_server(&server, &clock).open();
     let mut silent = Subject::<C>::of_server(&server, &clock).open();
     log.take();
@@ -128,7 +125,7 @@ fn a_server_shuts_down_gracefully<C: Carrier>() {
     assert!(server.is_shutting_down());
     for subject in [&mut open, &mut silent] {
         subject.drain();
-        assert_eq!(subject.sent(), [wire::close(1001, "the server shuts down")]);
+        assert_eq!(subject.sent(), [wire::close(1001, "shutting down")]);
     }
     open.receive(&[wire::close(1001, "")]);
     assert_eq!(log.take(), ["close clean by local: 1001/1001"]);
@@ -143,11 +140,10 @@ fn a_server_shuts_down_gracefully<C: Carrier>() {
     assert!(server.connections().is_empty());
 }
 
-fn a_client_endpoint_knows_its_connections<C: Carrier>() {
+fn a_client_endpoint_knows_its_connections<C: TestTransport>() {
     let clock = Clock::default();
-    let mut settings = client_settings(|_| ());
-    settings.backlog.cap = 100;
-    let client = new_client::<C, _>(settings, Handlers::new(), &clock);
+    let config = client_config().max_backlog(100);
+    let client = new_client::<C, _>(config, Handlers::new(), &clock);
     let mut first = Subject::<C>::of_client(&client, &clock).open();
     let mut second = Subject::<C>::of_client(&client, &clock).open();
     assert_eq!(client.connections().len(), 2);
@@ -162,11 +158,11 @@ fn a_client_endpoint_knows_its_connections<C: Carrier>() {
     open_client::<C>(&Handlers::new());
 }
 
-fn everything_is_counted_once<C: Carrier>() {
+fn everything_is_counted_once<C: TestTransport>() {
     let clock = Clock::default();
     let mut handlers = Handlers::new();
     handlers.on_message(|message, context| _ = context.send(message));
-    let server = new_server::<C, _>(server_settings(|_| ()), handlers, &clock);
+    let server = new_server::<C, _>(server_config(), handlers, &clock);
     assert_eq!(server.counters(), Counters::default());
     let subject = || Subject::<C>::of_server(&server, &clock);
 
@@ -194,9 +190,9 @@ fn everything_is_counted_once<C: Carrier>() {
     assert_eq!((counters.messages_sent, counters.bytes_sent), (3, 6));
 }
 
-fn clients_count_as_well<C: Carrier>() {
+fn clients_count_as_well<C: TestTransport>() {
     let clock = Clock::default();
-    let client = new_client::<C, _>(client_settings(|_| ()), Handlers::new(), &clock);
+    let client = new_client::<C, _>(client_config(), Handlers::new(), &clock);
     Subject::<C>::of_client(&client, &clock).open().close_by_peer();
     let mut refused = Subject::<C>::of_client(&client, &clock);
     refused.end.start();
@@ -212,7 +208,7 @@ fn clients_count_as_well<C: Carrier>() {
 fn a_broadcast_to_slow_readers_is_kept_once() {
     // Small ones are copied where nothing waits before them.
     for (len, waits_already) in [(1000, true), (20_000, true), (20_000, false)] {
-        let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+        let server = Server::new(ServerConfig::new(OriginPolicy::Any));
         let places = Arc::new(Mutex::new(Vec::new()));
         let payload = vec![7; len];
         let connections: Vec<_> = (0..3)
@@ -247,10 +243,10 @@ fn a_broadcast_to_slow_readers_is_kept_once() {
     }
 }
 
-/// A large frame is not copied for those who read in time, either.
+/// A large frame is not copied for peers that read in time, either.
 #[test]
 fn a_large_broadcast_is_written_from_where_it_lies() {
-    let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+    let server = Server::new(ServerConfig::new(OriginPolicy::Any));
     let places = Arc::new(Mutex::new(Vec::new()));
     let message = Prepared::new(&[7; 20_000][..]);
     for _ in 0..3 {

@@ -1,28 +1,28 @@
-//! What is sent: when it leaves, in how many writes, and who is told of it.
+//! What is sent: when it leaves, in how many writes, and what is reported of it.
 
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 
-use anyloop::Handlers;
-use anyloop::endpoint::{Overflow, SendError, Sent, Unsent};
-use anyloop::proto::{CloseCode, Kind, Prepared, Role, SendError as Refused, State};
+use anyloop::endpoint::Unsent;
+use anyloop::prelude::*;
+use anyloop::proto::{Kind, Role, SendError as Refused, State};
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
-use crate::subject::{Subject, client, open_client, open_server, seconds, server, server_settings};
+use crate::subject::{Subject, client, open_client, open_server, seconds, server, server_config};
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, Frame, binary, frame, ping, pong, text};
 
-over_each_carrier! {
+over_each_transport! {
     large_messages_keep_their_place,
     messages_in_pieces,
     a_ping_is_answered_unless_the_handler_says_no,
     nothing_is_sent_after_a_close,
-    completions_of_a_batch_are_told_in_order,
+    completions_of_a_batch_are_called_in_order,
     a_message_that_is_refused_has_no_completion,
-    a_message_that_is_dropped_tells_its_completion,
-    a_mailed_message_tells_its_completion_in_any_case,
-    a_mailed_message_that_has_no_room_tells_its_completion,
-    dropping_the_connection_tells_what_was_not_sent;
+    a_message_that_is_dropped_calls_its_completion,
+    a_mailed_message_calls_its_completion_in_any_case,
+    a_mailed_message_that_has_no_room_calls_its_completion,
+    dropping_the_connection_reports_what_was_not_sent;
     not over sockets:
     what_open_sends_leaves_with_the_response,
     what_a_client_sends_from_open_leaves_after_it,
@@ -34,30 +34,30 @@ over_each_carrier! {
     a_completion_waits_for_the_last_byte,
     a_completion_waits_behind_what_waits_already,
     completions_of_large_and_shared_messages,
-    a_connection_that_ends_tells_what_was_not_sent,
-    a_failed_write_tells_what_was_not_sent,
+    a_connection_that_ends_reports_what_was_not_sent,
+    a_failed_write_reports_what_was_not_sent,
     any_short_writes_give_the_same_bytes,
 }
 
-type Told = Receiver<(u32, Result<(), Unsent>)>;
-type Tell = Arc<dyn Fn(u32) -> Box<dyn FnOnce(Result<(), Unsent>) + Send> + Send + Sync>;
+type Results = Receiver<(u32, Result<(), Unsent>)>;
+type Completions = Arc<dyn Fn(u32) -> Box<dyn FnOnce(Result<(), Unsent>) + Send> + Send + Sync>;
 
-/// Completions by number, and what they are told. That none is told twice is in their type.
-fn completions() -> (Tell, Told) {
-    let (tell, told) = mpsc::channel();
-    let tell = Mutex::new(tell);
+/// Completions by number, and their results. Being `FnOnce`, none is called twice.
+fn completions() -> (Completions, Results) {
+    let (sender, receiver) = mpsc::channel();
+    let sender = Mutex::new(sender);
     let completion = move |number| -> Box<dyn FnOnce(Result<(), Unsent>) + Send> {
-        let tell = tell.lock().unwrap().clone();
-        Box::new(move |result| tell.send((number, result)).unwrap())
+        let sender = sender.lock().unwrap().clone();
+        Box::new(move |result| sender.send((number, result)).unwrap())
     };
-    (Arc::new(completion), told)
+    (Arc::new(completion), receiver)
 }
 
-fn all(told: &Told) -> Vec<(u32, Result<(), Unsent>)> {
-    told.try_iter().collect()
+fn all(reported: &Results) -> Vec<(u32, Result<(), Unsent>)> {
+    reported.try_iter().collect()
 }
 
-fn what_open_sends_leaves_with_the_response<C: Carrier>() {
+fn what_open_sends_leaves_with_the_response<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_open(|context| {
         for message in ["a", "b"] {
@@ -74,7 +74,7 @@ fn what_open_sends_leaves_with_the_response<C: Carrier>() {
     assert_eq!(frames, [text("a"), text("b")]);
 }
 
-fn what_a_client_sends_from_open_leaves_after_it<C: Carrier>() {
+fn what_a_client_sends_from_open_leaves_after_it<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_open(|context| {
         let _ = context.send("a").unwrap();
@@ -90,7 +90,7 @@ fn what_a_client_sends_from_open_leaves_after_it<C: Carrier>() {
 }
 
 /// One write per frame costs fifteen times as much.
-fn a_batch_is_answered_in_one_write<C: Carrier>() {
+fn a_batch_is_answered_in_one_write<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_message(|message, context| {
         let _ = context.send(message).unwrap();
@@ -115,7 +115,7 @@ fn a_batch_is_answered_in_one_write<C: Carrier>() {
     assert_eq!(subject.sent(), [(); 10].map(|()| text("x")));
 }
 
-fn much_is_written_before_the_batch_is_over<C: Carrier>() {
+fn much_is_written_before_the_batch_is_over<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_message(|_, context| {
         for _ in 0..100 {
@@ -130,7 +130,7 @@ fn much_is_written_before_the_batch_is_over<C: Carrier>() {
     assert_eq!(subject.sent().len(), 100);
 }
 
-fn large_messages_keep_their_place<C: Carrier>() {
+fn large_messages_keep_their_place<C: TestTransport>() {
     let large = vec![7; 200_000];
     let prepared = Prepared::new(&vec![8; 100_000][..]);
     let small = Prepared::new("shared");
@@ -157,7 +157,7 @@ fn large_messages_keep_their_place<C: Carrier>() {
     }
 }
 
-fn messages_in_pieces<C: Carrier>() {
+fn messages_in_pieces<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_message(|_, context| {
         assert_eq!(context.piece(b"", true), Err(SendError::Refused(Refused::NoMessageBegun)));
@@ -175,7 +175,7 @@ fn messages_in_pieces<C: Carrier>() {
     assert_eq!(subject.sent(), pieces);
 }
 
-fn pings_of_the_application<C: Carrier>() {
+fn pings_of_the_application<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_message(|_, context| {
         context.ping(b"a").unwrap();
@@ -191,21 +191,15 @@ fn pings_of_the_application<C: Carrier>() {
     assert_eq!(subject.sent(), [ping([0; 125])]);
 }
 
-fn a_ping_is_answered_unless_the_handler_says_no<C: Carrier>() {
+fn a_ping_is_answered_unless_the_handler_says_no<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_ping(|payload, _| payload != b"no");
     let mut subject = open_server::<C>(&handlers);
     subject.receive(&[ping("yes"), ping("no"), ping("")]);
     assert_eq!(subject.sent(), [pong("yes"), pong("")]);
-
-    // Whatever the settings say of it: the handler is asked.
-    let settings = server_settings(|config| config.auto_pong = true);
-    let mut subject = Subject::<C>::server(settings, handlers).open();
-    subject.receive(&[ping("yes"), ping("no")]);
-    assert_eq!(subject.sent(), [pong("yes")]);
 }
 
-fn a_ping_can_be_answered_later<C: Carrier>() {
+fn a_ping_can_be_answered_later<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_ping(|payload, context| {
         let payload = payload.to_vec();
@@ -221,7 +215,7 @@ fn a_ping_can_be_answered_later<C: Carrier>() {
     assert_eq!(subject.sent(), [pong("p")]);
 }
 
-fn nothing_is_sent_after_a_close<C: Carrier>() {
+fn nothing_is_sent_after_a_close<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_message(|_, context| {
@@ -236,7 +230,7 @@ fn nothing_is_sent_after_a_close<C: Carrier>() {
     let mut subject = open_server::<C>(&handlers);
     subject.receive(&[text("go")]);
     subject.with_handle(|handle| {
-        let _ = handle.send("later").unwrap();
+        assert_eq!(handle.send("later"), Err(SendError::Closing));
         handle.close(CloseCode::GOING_AWAY, "").unwrap();
         handle.ping(b"later").unwrap();
     });
@@ -247,7 +241,7 @@ fn nothing_is_sent_after_a_close<C: Carrier>() {
     assert!(subject.sent().is_empty());
 }
 
-fn a_close_goes_out_behind_what_was_sent_before<C: Carrier>() {
+fn a_close_goes_out_behind_what_was_sent_before<C: TestTransport>() {
     let mut subject = open_server::<C>(&Handlers::new());
     subject.end.block();
     subject.with_handle(|handle| {
@@ -266,8 +260,8 @@ fn a_close_goes_out_behind_what_was_sent_before<C: Carrier>() {
     assert_eq!(subject.sent(), [text("a"), wire::close(1000, "")]);
 }
 
-fn completions_of_a_batch_are_told_in_order<C: Carrier>() {
-    let (completion, told) = completions();
+fn completions_of_a_batch_are_called_in_order<C: TestTransport>() {
+    let (completion, reported) = completions();
     let mut handlers = Handlers::new();
     handlers.on_message(move |_, context| {
         for number in 0..3 {
@@ -276,11 +270,11 @@ fn completions_of_a_batch_are_told_in_order<C: Carrier>() {
     });
     let mut subject = open_server::<C>(&handlers);
     subject.receive(&[text("go")]);
-    assert_eq!(all(&told), [(0, Ok(())), (1, Ok(())), (2, Ok(()))]);
+    assert_eq!(all(&reported), [(0, Ok(())), (1, Ok(())), (2, Ok(()))]);
 }
 
-fn a_completion_waits_for_the_last_byte<C: Carrier>() {
-    let (completion, told) = completions();
+fn a_completion_waits_for_the_last_byte<C: TestTransport>() {
+    let (completion, reported) = completions();
     let mut handlers = Handlers::new();
     handlers.on_message(move |_, context| {
         for number in 0..3 {
@@ -295,7 +289,7 @@ fn a_completion_waits_for_the_last_byte<C: Carrier>() {
         subject.receive(&[text("go")]);
         let mut done = taken / 5;
         let mut expected: Vec<_> = (0..done as u32).map(|number| (number, Ok(()))).collect();
-        assert_eq!(all(&told), expected, "{taken} bytes taken");
+        assert_eq!(all(&reported), expected, "{taken} bytes taken");
         for more in taken + 1..=15 {
             subject.end.give_room(1);
             expected.clear();
@@ -303,30 +297,30 @@ fn a_completion_waits_for_the_last_byte<C: Carrier>() {
                 expected.push((done as u32, Ok(())));
                 done = more / 5;
             }
-            assert_eq!(all(&told), expected, "{taken} bytes taken, and then {more}");
+            assert_eq!(all(&reported), expected, "{taken} bytes taken, and then {more}");
         }
     }
 }
 
-fn a_completion_waits_behind_what_waits_already<C: Carrier>() {
-    let (completion, told) = completions();
+fn a_completion_waits_behind_what_waits_already<C: TestTransport>() {
+    let (completion, reported) = completions();
     let mut subject = open_server::<C>(&Handlers::new());
     subject.end.block();
     let _ = subject.with_handle(|handle| handle.send("abc")).unwrap();
     let _ = subject.with_handle(|handle| handle.send_then("abc", completion(1))).unwrap();
     let _ = subject.with_handle(|handle| handle.send("abc")).unwrap();
     subject.end.give_room(9);
-    assert!(all(&told).is_empty());
+    assert!(all(&reported).is_empty());
     subject.end.give_room(1);
-    assert_eq!(all(&told), [(1, Ok(()))]);
+    assert_eq!(all(&reported), [(1, Ok(()))]);
     subject.end.give_room(5);
     assert_eq!(subject.sent(), [text("abc"), text("abc"), text("abc")]);
 }
 
-fn completions_of_large_and_shared_messages<C: Carrier>() {
+fn completions_of_large_and_shared_messages<C: TestTransport>() {
     let large = vec![7; 50_000];
     for room in [usize::MAX, 0, 10, 50_003, 50_004] {
-        let (completion, told) = completions();
+        let (completion, reported) = completions();
         let (large, small) = (large.clone(), completion(2));
         let small = Mutex::new(Some(small));
         let mut handlers = Handlers::new();
@@ -344,17 +338,17 @@ fn completions_of_large_and_shared_messages<C: Carrier>() {
             usize::MAX => 2,
             _ => room / 50_004,
         };
-        // The rest is told when it ends, and not before; that what was taken was taken, even then.
+        // The rest is reported at the end, and not before. What was taken is reported as sent even then.
         let expected = [(1, Ok(())), (2, Ok(()))];
-        assert_eq!(all(&told), expected[..done], "room for {room}");
+        assert_eq!(all(&reported), expected[..done], "room for {room}");
         subject.end.reset();
         let expected = [(1, Err(Unsent)), (2, Err(Unsent))];
-        assert_eq!(all(&told), expected[done..], "room for {room}");
+        assert_eq!(all(&reported), expected[done..], "room for {room}");
     }
 }
 
-fn a_connection_that_ends_tells_what_was_not_sent<C: Carrier>() {
-    let (completion, told) = completions();
+fn a_connection_that_ends_reports_what_was_not_sent<C: TestTransport>() {
+    let (completion, reported) = completions();
     let mut subject = open_server::<C>(&Handlers::new());
     subject.end.block();
     subject.with_handle(|handle| {
@@ -363,13 +357,13 @@ fn a_connection_that_ends_tells_what_was_not_sent<C: Carrier>() {
         }
     });
     subject.end.give_room(7);
-    assert_eq!(all(&told), [(0, Ok(()))]);
+    assert_eq!(all(&reported), [(0, Ok(()))]);
     subject.end.reset();
-    assert_eq!(all(&told), [(1, Err(Unsent)), (2, Err(Unsent))]);
+    assert_eq!(all(&reported), [(1, Err(Unsent)), (2, Err(Unsent))]);
 }
 
-fn a_failed_write_tells_what_was_not_sent<C: Carrier>() {
-    let (completion, told) = completions();
+fn a_failed_write_reports_what_was_not_sent<C: TestTransport>() {
+    let (completion, reported) = completions();
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_message(move |_, context| {
@@ -379,14 +373,14 @@ fn a_failed_write_tells_what_was_not_sent<C: Carrier>() {
     log.take();
     subject.end.fail_write();
     subject.receive(&[text("go")]);
-    assert_eq!(all(&told), [(1, Err(Unsent))]);
+    assert_eq!(all(&reported), [(1, Err(Unsent))]);
     let cause = "close unclean by transport: none/none, connection reset";
     assert_eq!(log.take(), [cause]);
     assert!(subject.end.is_over());
 }
 
-fn a_message_that_is_refused_has_no_completion<C: Carrier>() {
-    let (completion, told) = completions();
+fn a_message_that_is_refused_has_no_completion<C: TestTransport>() {
+    let (completion, reported) = completions();
     let mut handlers = Handlers::new();
     handlers.on_message(move |_, context| {
         context.close(CloseCode::NORMAL, "").unwrap();
@@ -395,65 +389,63 @@ fn a_message_that_is_refused_has_no_completion<C: Carrier>() {
     let mut subject = open_server::<C>(&handlers);
     subject.receive(&[text("go")]);
     subject.end.reset();
-    assert!(all(&told).is_empty());
+    assert!(all(&reported).is_empty());
 }
 
-fn a_message_that_is_dropped_tells_its_completion<C: Carrier>() {
-    let (completion, told) = completions();
-    let mut settings = server_settings(|_| ());
-    (settings.backlog.cap, settings.backlog.overflow) = (10, Overflow::Drop);
+fn a_message_that_is_dropped_calls_its_completion<C: TestTransport>() {
+    let (completion, reported) = completions();
+    let config = server_config().max_backlog(10).overflow(Overflow::Drop);
     let mut handlers = Handlers::new();
     handlers.on_message(move |_, context| {
         assert_eq!(context.send_then("12345678", completion(1)), Ok(Sent::Dropped));
     });
-    let mut subject = Subject::<C>::server(settings, handlers).open();
+    let mut subject = Subject::<C>::server(config, handlers).open();
     subject.end.block();
     let _ = subject.with_handle(|handle| handle.send("12345678")).unwrap();
     subject.receive(&[text("go")]);
-    assert_eq!(all(&told), [(1, Err(Unsent))]);
+    assert_eq!(all(&reported), [(1, Err(Unsent))]);
 }
 
-fn a_mailed_message_tells_its_completion_in_any_case<C: Carrier>() {
-    let (completion, told) = completions();
+fn a_mailed_message_calls_its_completion_in_any_case<C: TestTransport>() {
+    let (completion, reported) = completions();
     let mut subject = open_server::<C>(&Handlers::new());
     let handle = subject.end.handle();
     let _ = handle.send_then("a", completion(1)).unwrap();
     handle.close(CloseCode::NORMAL, "").unwrap();
     let _ = handle.send_then("b", completion(2)).unwrap();
-    assert!(all(&told).is_empty());
+    assert!(all(&reported).is_empty());
     subject.drain();
-    assert_eq!(all(&told), [(2, Err(Unsent)), (1, Ok(()))]);
+    assert_eq!(all(&reported), [(2, Err(Unsent)), (1, Ok(()))]);
 
     // What is still in the mailbox when the connection ends.
     let mut subject = open_server::<C>(&Handlers::new());
     let _ = subject.end.handle().send_then("a", completion(3)).unwrap();
     subject.end.reset();
-    assert_eq!(all(&told), [(3, Err(Unsent))]);
+    assert_eq!(all(&reported), [(3, Err(Unsent))]);
 
     // "Or on this one if it cannot be sent at all."
     let handle = subject.end.handle();
     assert_eq!(handle.send_then("a", completion(4)), Err(SendError::Gone));
-    assert_eq!(all(&told), [(4, Err(Unsent))]);
+    assert_eq!(all(&reported), [(4, Err(Unsent))]);
 }
 
-fn a_mailed_message_that_has_no_room_tells_its_completion<C: Carrier>() {
+fn a_mailed_message_that_has_no_room_calls_its_completion<C: TestTransport>() {
     for overflow in [Overflow::Drop, Overflow::Error, Overflow::Close] {
-        let (completion, told) = completions();
-        let mut settings = server_settings(|_| ());
-        (settings.backlog.cap, settings.backlog.overflow) = (10, overflow);
-        let mut subject = Subject::<C>::server(settings, Handlers::new()).open();
+        let (completion, reported) = completions();
+        let config = server_config().max_backlog(10).overflow(overflow);
+        let mut subject = Subject::<C>::server(config, Handlers::new()).open();
         subject.end.block();
         let handle = subject.end.handle();
         let _ = handle.send_then("12345678", completion(1)).unwrap();
         subject.drain();
         let _ = handle.send_then("12345678", completion(2));
         subject.drain();
-        assert_eq!(all(&told), [(2, Err(Unsent))], "{overflow:?}");
+        assert_eq!(all(&reported), [(2, Err(Unsent))], "{overflow:?}");
     }
 }
 
-fn dropping_the_connection_tells_what_was_not_sent<C: Carrier>() {
-    let (completion, told) = completions();
+fn dropping_the_connection_reports_what_was_not_sent<C: TestTransport>() {
+    let (completion, reported) = completions();
     let mut subject = open_server::<C>(&Handlers::new());
     subject.end.block();
     let handle = subject.end.handle();
@@ -461,13 +453,13 @@ fn dropping_the_connection_tells_what_was_not_sent<C: Carrier>() {
     subject.drain();
     let _ = handle.send_then("b", completion(2)).unwrap();
     drop(subject);
-    let mut told = all(&told);
-    told.sort_by_key(|&(number, _)| number);
-    assert_eq!(told, [(1, Err(Unsent)), (2, Err(Unsent))]);
+    let mut reported = all(&reported);
+    reported.sort_by_key(|&(number, _)| number);
+    assert_eq!(reported, [(1, Err(Unsent)), (2, Err(Unsent))]);
     assert_eq!(handle.send("c"), Err(SendError::Gone));
 }
 
-fn any_short_writes_give_the_same_bytes<C: Carrier>() {
+fn any_short_writes_give_the_same_bytes<C: TestTransport>() {
     let shared = Prepared::new("shared");
     let mut handlers = Handlers::new();
     handlers.on_message(move |message, context| {

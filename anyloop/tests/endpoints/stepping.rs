@@ -1,23 +1,21 @@
-//! What the stepping transport itself promises: each thing happens when it is told to.
+//! What the stepping transport itself promises: each thing happens when the test says so.
 
-use anyloop::endpoint::{ServerSettings, Verdict};
-use anyloop::proto::handshake::Accept;
+use anyloop::prelude::*;
 use anyloop::proto::{Instant, Shutdown, State, TransportError};
-use anyloop::transport::stepping::{self, Connection, Operation, Stepping};
-use anyloop::{Client, Handlers, Server};
+use anyloop::transport::stepping::{self, Client, Connection, Operation, Server};
 
 use crate::record::{Log, recording};
-use crate::subject::{client_settings, seconds, server_settings, target};
+use crate::subject::{client_config, seconds, server_config, target};
 use crate::wire::{self, text};
 
 /// A server's end, before its handshake.
-fn connection(settings: ServerSettings, log: &Log) -> Connection<Handlers> {
-    Server::<Stepping, _>::with_factory(settings, recording(log)).connection()
+fn connection(config: ServerConfig, log: &Log) -> Connection<Handlers> {
+    Server::with_factory(config, recording(log)).connection()
 }
 
 /// The same, open, and its record empty.
 fn open(log: &Log) -> Connection<Handlers> {
-    let mut connection = connection(server_settings(|_| ()), log);
+    let mut connection = connection(server_config(), log);
     connection.receive(wire::REQUEST);
     connection.read_all();
     connection.accept(usize::MAX);
@@ -28,7 +26,7 @@ fn open(log: &Log) -> Connection<Handlers> {
 }
 
 fn client(log: &Log) -> Connection<Handlers> {
-    let client = Client::<Stepping, _>::with_factory(client_settings(|_| ()), recording(log));
+    let client = Client::with_factory(client_config(), recording(log));
     client.connection(&target()).unwrap()
 }
 
@@ -37,7 +35,7 @@ fn frames(frames: &[wire::Frame]) -> Vec<u8> {
 }
 
 #[test]
-fn nothing_is_read_before_it_is_told() {
+fn nothing_is_read_before_the_test_says_so() {
     let log = Log::default();
     let mut connection = open(&log);
     let (one, two) = (frames(&[text("a"), text("b")]), frames(&[text("c")]));
@@ -55,7 +53,7 @@ fn nothing_is_read_before_it_is_told() {
 #[test]
 fn nothing_is_taken_before_there_is_room() {
     let log = Log::default();
-    let mut connection = connection(server_settings(|_| ()), &log);
+    let mut connection = connection(server_config(), &log);
     connection.receive(wire::REQUEST);
     connection.read_all();
     assert_eq!(log.take(), ["validate GET /chat", "open"], "which does not wait for the response");
@@ -82,9 +80,9 @@ fn nothing_is_taken_before_there_is_room() {
 }
 
 #[test]
-fn deadlines_are_seen_and_come_when_told() {
+fn deadlines_are_visible_and_pass_when_the_test_says_so() {
     let log = Log::default();
-    let mut connection = connection(server_settings(|_| ()), &log);
+    let mut connection = connection(server_config(), &log);
     let start = Instant::default();
     assert_eq!(connection.deadline(), Some(start + seconds(5)));
     assert_eq!(connection.take_operations(), [Operation::Deadline(Some(start + seconds(5)))]);
@@ -105,7 +103,7 @@ fn deadlines_are_seen_and_come_when_told() {
     assert!(!connection.expire());
 
     // One that is seen too late does not turn the clock back.
-    let mut connection = self::connection(server_settings(|_| ()), &log);
+    let mut connection = self::connection(server_config(), &log);
     connection.set_now(start + seconds(60));
     assert!(connection.expire());
     assert_eq!(connection.now(), start + seconds(60));
@@ -142,7 +140,7 @@ fn everything_asked_for_is_on_record() {
 
 #[test]
 fn nothing_is_to_be_read_while_a_verdict_is_awaited() {
-    let mut server = Server::<Stepping>::new(server_settings(|_| ()));
+    let mut server = Server::new(server_config());
     server.on_validate(|_, _| Verdict::Defer);
     let mut connection = server.connection();
     connection.receive(wire::REQUEST);
@@ -158,8 +156,8 @@ fn the_stream_can_end_and_break() {
     let log = Log::default();
     let mut connection = open(&log);
     connection.eof();
-    let told = "close unclean by peer: none/none, stream ended without a closing handshake";
-    assert_eq!(log.take(), [told]);
+    let reported = "close unclean by peer: none/none, stream ended without a closing handshake";
+    assert_eq!(log.take(), [reported]);
 
     let mut connection = open(&log);
     connection.fail(TransportError::TimedOut);
@@ -190,7 +188,7 @@ fn what_nobody_will_take_is_thrown_away() {
 fn two_connections_can_be_joined() {
     let logs = (Log::default(), Log::default());
     let mut client = client(&logs.0);
-    let mut server = connection(server_settings(|_| ()), &logs.1);
+    let mut server = connection(server_config(), &logs.1);
     client.start();
     stepping::exchange(&mut client, &mut server);
     assert_eq!(logs.0.take(), ["open"]);
@@ -201,7 +199,7 @@ fn two_connections_can_be_joined() {
     assert_eq!(client_statistics, server_statistics);
     logs.0.take();
     logs.1.take();
-    client.handle().close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+    client.handle().close(CloseCode::NORMAL, "").unwrap();
     stepping::exchange(&mut client, &mut server);
     assert_eq!(logs.0.take(), ["close clean by local: 1000/1000"]);
     assert_eq!(logs.1.take(), ["close clean by peer: 1000/1000"]);
@@ -213,8 +211,7 @@ fn joined_connections_wait_for_one_that_pauses() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_open(|context| context.pause_reading());
-    let mut server =
-        Server::<Stepping, _>::with_factory(server_settings(|_| ()), handlers).connection();
+    let mut server = Server::with_factory(server_config(), handlers).connection();
     let mut client = client(&Log::default());
     client.start();
     stepping::exchange(&mut client, &mut server);

@@ -3,38 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop::endpoint::{Client, ClientSettings, Handle, HandlerFactory, Server, ServerSettings};
-use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions, Target};
-use anyloop::proto::{Config, Role, Shutdown};
-use anyloop::{Handler, Handlers};
+use anyloop::endpoint::{Client, HandlerFactory, Server};
+use anyloop::prelude::*;
+use anyloop::proto::handshake::Target;
+use anyloop::proto::{Role, Shutdown};
 use anyloop_testkit::requests::Zeros;
 
-use crate::carrier::{Carrier, Clock, End};
+use crate::transports::{Clock, End, TestTransport};
 use crate::wire::{self, Frame};
 
 pub(crate) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The default settings of a server, changed.
-pub(crate) fn server_settings(change: impl FnOnce(&mut Config)) -> ServerSettings {
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    options.connection = config(change);
-    options.into()
+/// The default configuration of a server. Nothing is random: nonces and masking keys are zeros.
+pub(crate) fn server_config() -> ServerConfig {
+    ServerConfig::new(OriginPolicy::Any).random(Arc::new(Zeros))
 }
 
-/// The default settings of a client, changed.
-pub(crate) fn client_settings(change: impl FnOnce(&mut Config)) -> ClientSettings {
-    let mut options = ClientOptions::default();
-    options.connection = config(change);
-    options.into()
-}
-
-fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
-    // Nothing is random: nonces and masking keys are zeros.
-    let mut config = Config::new(Arc::new(Zeros));
-    change(&mut config);
-    Arc::new(config)
+/// The default configuration of a client. Nothing is random: nonces and masking keys are zeros.
+pub(crate) fn client_config() -> ClientConfig {
+    ClientConfig::new().random(Arc::new(Zeros))
 }
 
 pub(crate) fn target() -> Target {
@@ -42,7 +31,7 @@ pub(crate) fn target() -> Target {
 }
 
 /// One end.
-pub(crate) struct Subject<C: Carrier, H: Handler = Handlers> {
+pub(crate) struct Subject<C: TestTransport, H: Handler = Handlers> {
     pub(crate) end: C::End<H>,
     pub(crate) clock: Clock,
     pub(crate) role: Role,
@@ -50,37 +39,37 @@ pub(crate) struct Subject<C: Carrier, H: Handler = Handlers> {
     pub(crate) unread: Vec<u8>,
     /// The other side has sent a Close, and is to end the stream when this one does.
     closes: bool,
-    /// The end of the input was told.
+    /// The end of the input was reported.
     ended: bool,
 }
 
-/// The end of a server with the default settings, before its handshake.
-pub(crate) fn server<C: Carrier>(handlers: &Handlers) -> Subject<C> {
-    Subject::server(server_settings(|_| ()), handlers.clone())
+/// The end of a server with the default configuration, before its handshake.
+pub(crate) fn server<C: TestTransport>(handlers: &Handlers) -> Subject<C> {
+    Subject::server(server_config(), handlers.clone())
 }
 
-/// The end of a client with the default settings, before its handshake.
-pub(crate) fn client<C: Carrier>(handlers: &Handlers) -> Subject<C> {
-    Subject::client(client_settings(|_| ()), handlers.clone())
+/// The end of a client with the default configuration, before its handshake.
+pub(crate) fn client<C: TestTransport>(handlers: &Handlers) -> Subject<C> {
+    Subject::client(client_config(), handlers.clone())
 }
 
-/// The end of a server with the default settings, open.
-pub(crate) fn open_server<C: Carrier>(handlers: &Handlers) -> Subject<C> {
+/// The end of a server with the default configuration, open.
+pub(crate) fn open_server<C: TestTransport>(handlers: &Handlers) -> Subject<C> {
     server(handlers).open()
 }
 
-/// The end of a client with the default settings, open.
-pub(crate) fn open_client<C: Carrier>(handlers: &Handlers) -> Subject<C> {
+/// The end of a client with the default configuration, open.
+pub(crate) fn open_client<C: TestTransport>(handlers: &Handlers) -> Subject<C> {
     client(handlers).open()
 }
 
-impl<C: Carrier, H: Handler> Subject<C, H> {
+impl<C: TestTransport, H: Handler> Subject<C, H> {
     pub(crate) fn server(
-        settings: ServerSettings,
+        config: ServerConfig,
         factory: impl HandlerFactory<Handler = H> + 'static,
     ) -> Self {
         let clock = Clock::default();
-        Self::of_server(&new_server::<C, _>(settings, factory, &clock), &clock)
+        Self::of_server(&new_server::<C, _>(config, factory, &clock), &clock)
     }
 
     pub(crate) fn of_server<F: HandlerFactory<Handler = H> + 'static>(
@@ -91,11 +80,11 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
     }
 
     pub(crate) fn client(
-        settings: ClientSettings,
+        config: ClientConfig,
         factory: impl HandlerFactory<Handler = H> + 'static,
     ) -> Self {
         let clock = Clock::default();
-        Self::of_client(&new_client::<C, _>(settings, factory, &clock), &clock)
+        Self::of_client(&new_client::<C, _>(config, factory, &clock), &clock)
     }
 
     pub(crate) fn of_client<F: HandlerFactory<Handler = H> + 'static>(
@@ -210,50 +199,41 @@ impl<C: Carrier, H: Handler> Subject<C, H> {
 /// A time in which no connection ends by itself, however slow the machine.
 const AGES: Duration = seconds(3600);
 
-/// Tests that run in real time are not about the times that connections have.
-fn lengthen<C: Carrier>(times: &mut [&mut Option<Duration>]) {
-    if C::REAL_TIME {
-        times.iter_mut().for_each(|time| **time = time.map(|_| AGES));
-    }
-}
-
-pub(crate) fn new_server<C: Carrier, F: HandlerFactory>(
-    mut settings: ServerSettings,
+/// A server whose connections have this clock. Where time is real, their own timeouts do not pass.
+pub(crate) fn new_server<C: TestTransport, F: HandlerFactory + 'static>(
+    mut config: ServerConfig,
     factory: F,
     clock: &Clock,
 ) -> Server<C::Transport, F> {
-    let options = Arc::make_mut(&mut settings.handshake);
-    let close_timeout = &mut Arc::make_mut(&mut options.connection).close_timeout;
-    lengthen::<C>(&mut [&mut options.open_timeout, &mut options.verdict_timeout, close_timeout]);
-    let mut server = Server::with_factory(settings, factory);
-    C::set_clock(server.transport_mut(), clock);
-    server
+    if C::REAL_TIME {
+        config = config.open_timeout(AGES).verdict_timeout(AGES).close_timeout(AGES);
+    }
+    C::new_server(config, factory, clock)
 }
 
-pub(crate) fn new_client<C: Carrier, F: HandlerFactory>(
-    mut settings: ClientSettings,
+/// A client whose connections have this clock. Where time is real, their own timeouts do not pass.
+pub(crate) fn new_client<C: TestTransport, F: HandlerFactory + 'static>(
+    mut config: ClientConfig,
     factory: F,
     clock: &Clock,
 ) -> Client<C::Transport, F> {
-    let options = Arc::make_mut(&mut settings.handshake);
-    let close_timeout = &mut Arc::make_mut(&mut options.connection).close_timeout;
-    lengthen::<C>(&mut [&mut options.open_timeout, close_timeout]);
-    let mut client = Client::with_factory(settings, factory);
-    C::set_clock(client.transport_mut(), clock);
-    client
+    if C::REAL_TIME {
+        config = config.open_timeout(AGES).close_timeout(AGES);
+    }
+    C::new_client(config, factory, clock)
 }
 
 /// A client and a server, joined.
-pub(crate) struct Pair<C: Carrier, K: Handler = Handlers, S: Handler = Handlers> {
+pub(crate) struct Pair<C: TestTransport, K: Handler = Handlers, S: Handler = Handlers> {
     pub(crate) client: Subject<C, K>,
     pub(crate) server: Subject<C, S>,
     clock: Clock,
 }
 
-impl<C: Carrier, K: Handler, S: Handler> Pair<C, K, S> {
+impl<C: TestTransport, K: Handler, S: Handler> Pair<C, K, S> {
     pub(crate) fn new(
-        client: (ClientSettings, impl HandlerFactory<Handler = K> + 'static),
-        server: (ServerSettings, impl HandlerFactory<Handler = S> + 'static),
+        client: (ClientConfig, impl HandlerFactory<Handler = K> + 'static),
+        server: (ServerConfig, impl HandlerFactory<Handler = S> + 'static),
     ) -> Self {
         let clock = Clock::default();
         let client = new_client::<C, _>(client.0, client.1, &clock);
@@ -296,7 +276,7 @@ impl<C: Carrier, K: Handler, S: Handler> Pair<C, K, S> {
 }
 
 /// Carries one way. Returns whether anything has moved.
-fn carry<C: Carrier, A: Handler, B: Handler>(
+fn carry<C: TestTransport, A: Handler, B: Handler>(
     from: &mut Subject<C, A>,
     to: &mut Subject<C, B>,
 ) -> bool {

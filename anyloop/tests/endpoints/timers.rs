@@ -3,19 +3,17 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyloop::Handlers;
 use anyloop::endpoint::TimerId;
-use anyloop::proto::CloseCode;
+use anyloop::prelude::*;
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
 use crate::subject::{
-    Pair, Subject, client, client_settings, open_client, open_server, seconds, server,
-    server_settings,
+    Pair, Subject, client, client_config, open_client, open_server, seconds, server, server_config,
 };
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, ping, pong, text};
 
-over_each_carrier! {
+over_each_transport! {
     a_cancelled_timer_is_dropped,
     a_timer_is_dropped_at_the_end;
     not over sockets:
@@ -40,25 +38,25 @@ over_each_carrier! {
     a_paused_connection_waits_for_no_pong,
 }
 
-/// Sets a timer of so many seconds that says its name.
-fn set(context: &mut anyloop::endpoint::Context<'_, Handlers>, at: u64, log: &Log) -> TimerId {
+/// Sets a timer of so many seconds that logs its name.
+fn set(context: &mut Context<'_, Handlers>, at: u64, log: &Log) -> TimerId {
     let log = log.clone();
     context.set_timer(seconds(at), move |_, _| log.push(format!("timer {at}")))
 }
 
-/// A connection without keep-alive, open, whose time is told in whole seconds since then.
-fn quiet<C: Carrier>(handlers: &Handlers) -> Subject<C> {
-    let settings = server_settings(|config| config.ping_interval = None);
-    Subject::server(settings, handlers.clone()).open()
+/// An open connection without keep-alive, and a clock whose time is logged in whole seconds since then.
+fn quiet<C: TestTransport>(handlers: &Handlers) -> Subject<C> {
+    let config = server_config().ping_interval(None);
+    Subject::server(config, handlers.clone()).open()
 }
 
-fn timers_run_when_they_are_due<C: Carrier>() {
+fn timers_run_when_they_are_due<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_open(move |context| {
         for at in [3, 1, 2] {
-            set(context, at, &told);
+            set(context, at, &reported);
         }
     });
     let mut subject = quiet::<C>(&handlers);
@@ -72,14 +70,14 @@ fn timers_run_when_they_are_due<C: Carrier>() {
     assert_eq!(subject.end.deadline(), None);
 }
 
-fn timers_due_together_run_in_the_order_they_were_set<C: Carrier>() {
+fn timers_due_together_run_in_the_order_they_were_set<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_open(move |context| {
         for name in ["a", "b", "c"] {
-            let told = told.clone();
-            context.set_timer(seconds(1), move |_, _| told.push(name));
+            let reported = reported.clone();
+            context.set_timer(seconds(1), move |_, _| reported.push(name));
         }
     });
     let mut subject = quiet::<C>(&handlers);
@@ -88,22 +86,22 @@ fn timers_due_together_run_in_the_order_they_were_set<C: Carrier>() {
     assert_eq!(log.take(), ["a", "b", "c"]);
 }
 
-fn a_timer_may_set_and_cancel_others<C: Carrier>() {
+fn a_timer_may_set_and_cancel_others<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_open(move |context| {
-        let told = told.clone();
+        let reported = reported.clone();
         let victim = Arc::new(Mutex::new(None));
         let id = victim.clone();
-        let first = told.clone();
+        let first = reported.clone();
         context.set_timer(seconds(1), move |_, context| {
             first.push("first");
             assert!(context.cancel_timer(id.lock().unwrap().unwrap()));
             assert!(!context.cancel_timer(id.lock().unwrap().unwrap()), "once");
             set(context, 2, &first);
         });
-        *victim.lock().unwrap() = Some(set(context, 1, &told));
+        *victim.lock().unwrap() = Some(set(context, 1, &reported));
     });
     let mut subject = quiet::<C>(&handlers);
     subject.advance(seconds(1));
@@ -112,7 +110,7 @@ fn a_timer_may_set_and_cancel_others<C: Carrier>() {
     assert_eq!(log.take(), ["timer 2"]);
 }
 
-fn a_cancelled_timer_is_dropped<C: Carrier>() {
+fn a_cancelled_timer_is_dropped<C: TestTransport>() {
     let token = Arc::new(());
     let id = Arc::new(Mutex::new(None));
     let (held, set) = (token.clone(), id.clone());
@@ -131,7 +129,7 @@ fn a_cancelled_timer_is_dropped<C: Carrier>() {
     subject.advance(seconds(10));
 }
 
-fn a_timer_is_dropped_at_the_end<C: Carrier>() {
+fn a_timer_is_dropped_at_the_end<C: TestTransport>() {
     let token = Arc::new(());
     let held = token.clone();
     let mut handlers = Handlers::new();
@@ -146,12 +144,12 @@ fn a_timer_is_dropped_at_the_end<C: Carrier>() {
     subject.advance(seconds(60));
 }
 
-fn a_timer_from_a_handle_counts_from_its_turn<C: Carrier>() {
+fn a_timer_from_a_handle_counts_from_its_turn<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut subject = quiet::<C>(&Handlers::new());
     let handle = subject.end.handle();
-    handle.set_timer(seconds(2), move |_, _| told.push("timer")).unwrap();
+    handle.set_timer(seconds(2), move |_, _| reported.push("timer")).unwrap();
     subject.advance(seconds(1));
     subject.drain();
     assert_eq!(subject.end.deadline(), Some(subject.clock.now() + seconds(2)));
@@ -159,7 +157,7 @@ fn a_timer_from_a_handle_counts_from_its_turn<C: Carrier>() {
     assert_eq!(log.take(), ["timer"]);
 }
 
-fn a_timer_sends<C: Carrier>() {
+fn a_timer_sends<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_open(|context| {
         context.set_timer(seconds(1), |_, context| {
@@ -174,18 +172,18 @@ fn a_timer_sends<C: Carrier>() {
     assert_eq!(subject.end.writes(), before + 1);
 }
 
-fn timers_before_the_connection_is_open<C: Carrier>() {
+fn timers_before_the_connection_is_open<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_validate(move |_, context| {
-        set(context, 1, &told);
+        set(context, 1, &reported);
         let handle = context.handle();
         context.set_timer(seconds(2), move |_, _| {
-            handle.accept(anyloop::proto::handshake::Accept::new()).unwrap();
+            handle.accept(Accept::new()).unwrap();
         });
-        set(context, 3, &told);
-        anyloop::endpoint::Verdict::Defer
+        set(context, 3, &reported);
+        Verdict::Defer
     });
     let opened = log.clone();
     handlers.on_open(move |_| opened.push("open"));
@@ -200,7 +198,7 @@ fn timers_before_the_connection_is_open<C: Carrier>() {
     assert_eq!(log.take(), ["timer 3"]);
 }
 
-fn open_times_out_at_a_server<C: Carrier>() {
+fn open_times_out_at_a_server<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&recording(&log));
     assert_eq!(subject.end.deadline(), Some(subject.clock.now() + seconds(5)));
@@ -218,7 +216,7 @@ fn open_times_out_at_a_server<C: Carrier>() {
     assert_eq!(log.take(), ["fail by timer: opening handshake timed out"]);
 }
 
-fn open_times_out_at_a_client<C: Carrier>() {
+fn open_times_out_at_a_client<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.end.start();
@@ -229,15 +227,15 @@ fn open_times_out_at_a_client<C: Carrier>() {
     assert!(subject.end.is_over());
 }
 
-fn close_times_out<C: Carrier>() {
+fn close_times_out<C: TestTransport>() {
     for open in [open_server::<C>, open_client::<C>] {
         let log = Log::default();
         let mut subject = open(&recording(&log));
         log.take();
         subject.with_handle(|handle| handle.close(CloseCode::NORMAL, "")).unwrap();
         subject.advance(seconds(5));
-        let told = "close unclean by timer: 1000/none, closing handshake timed out";
-        assert_eq!(log.take(), [told]);
+        let reported = "close unclean by timer: 1000/none, closing handshake timed out";
+        assert_eq!(log.take(), [reported]);
         assert_eq!(subject.sent(), [wire::close(1000, "")]);
     }
     // The server does not end the stream.
@@ -249,7 +247,7 @@ fn close_times_out<C: Carrier>() {
     assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 
-fn a_peer_that_goes_on_sending_does_not_prolong_the_close<C: Carrier>() {
+fn a_peer_that_goes_on_sending_does_not_prolong_the_close<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     subject.with_handle(|handle| handle.close(CloseCode::NORMAL, "")).unwrap();
@@ -261,7 +259,7 @@ fn a_peer_that_goes_on_sending_does_not_prolong_the_close<C: Carrier>() {
     assert!(subject.end.is_over());
 }
 
-fn the_end_of_the_stream_times_out_after_a_failure<C: Carrier>() {
+fn the_end_of_the_stream_times_out_after_a_failure<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();
@@ -271,22 +269,22 @@ fn the_end_of_the_stream_times_out_after_a_failure<C: Carrier>() {
     assert!(subject.end.is_over());
 }
 
-fn keep_alive_pings_are_answered<C: Carrier>() {
+fn keep_alive_pings_are_answered<C: TestTransport>() {
     let log = (Log::default(), Log::default());
-    let client = (client_settings(|config| config.ping_interval = None), recording(&log.0));
-    let mut pair = Pair::<C>::new(client, (server_settings(|_| ()), recording(&log.1)));
+    let client = (client_config().ping_interval(None), recording(&log.0));
+    let mut pair = Pair::<C>::new(client, (server_config(), recording(&log.1)));
     pair.run_for(seconds(70));
     assert_eq!(log.0.take(), ["open", "ping ka\0\u{1}", "ping ka\0\u{2}", "ping ka\0\u{3}"]);
     let pong = "pong after 0ns";
     assert_eq!(log.1.take(), ["validate GET /chat", "open", pong, pong, pong]);
 }
 
-fn a_pong_that_does_not_come<C: Carrier>() {
+fn a_pong_that_does_not_come<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    let told = log.clone();
+    let reported = log.clone();
     handlers.on_pong_timeout(move |context| {
-        told.push("pong_timeout");
+        reported.push("pong_timeout");
         assert!(context.send("too late").is_err());
     });
     let mut subject = open_server::<C>(&handlers);
@@ -301,7 +299,7 @@ fn a_pong_that_does_not_come<C: Carrier>() {
     assert_eq!(log.take(), [format!("close unclean by timer: 1011/none, {cause}")]);
 }
 
-fn a_pong_of_another_payload_is_no_answer<C: Carrier>() {
+fn a_pong_of_another_payload_is_no_answer<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();
@@ -311,14 +309,13 @@ fn a_pong_of_another_payload_is_no_answer<C: Carrier>() {
     assert_eq!(log.take(), ["pong x", "pong_timeout"]);
 }
 
-fn an_idle_connection_is_closed<C: Carrier>() {
+fn an_idle_connection_is_closed<C: TestTransport>() {
     let log = Log::default();
-    let settings = server_settings(|config| {
-        config.ping_interval = None;
-        config.idle_timeout = Some(seconds(30));
-        config.data_idle_timeout = Some(seconds(60));
-    });
-    let mut subject = Subject::<C>::server(settings, recording(&log)).open();
+    let config = server_config()
+        .ping_interval(None)
+        .idle_timeout(seconds(30))
+        .data_idle_timeout(seconds(60));
+    let mut subject = Subject::<C>::server(config, recording(&log)).open();
     log.take();
     for _ in 0..3 {
         subject.advance(seconds(20));
@@ -329,7 +326,7 @@ fn an_idle_connection_is_closed<C: Carrier>() {
     assert_eq!(log.take().last().unwrap(), "close unclean by timer: 1001/1001, no data in time");
 }
 
-fn nothing_is_due_when_it_is_over<C: Carrier>() {
+fn nothing_is_due_when_it_is_over<C: TestTransport>() {
     for open in [open_server::<C>, open_client::<C>] {
         let mut subject = open(&Handlers::new());
         assert!(subject.end.deadline().is_some());
@@ -339,11 +336,11 @@ fn nothing_is_due_when_it_is_over<C: Carrier>() {
 }
 
 /// Or the loop that this runs in never does anything else.
-fn a_timer_that_sets_itself_again_waits_for_its_turn<C: Carrier>() {
+fn a_timer_that_sets_itself_again_waits_for_its_turn<C: TestTransport>() {
     if !C::BATCHES {
-        return; // the carrier would resume it for ever
+        return; // the driver would resume it for ever
     }
-    fn again(context: &mut anyloop::endpoint::Context<'_, Handlers>, log: &Log, left: u32) {
+    fn again(context: &mut Context<'_, Handlers>, log: &Log, left: u32) {
         let log = log.clone();
         context.set_timer(Duration::ZERO, move |_, context| {
             log.push("timer");
@@ -352,9 +349,9 @@ fn a_timer_that_sets_itself_again_waits_for_its_turn<C: Carrier>() {
         });
     }
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
-    handlers.on_open(move |context| again(context, &told, 100));
+    handlers.on_open(move |context| again(context, &reported, 100));
     let mut subject = quiet::<C>(&handlers);
     for _ in 0..3 {
         subject.end.handle_timeout();
@@ -363,25 +360,25 @@ fn a_timer_that_sets_itself_again_waits_for_its_turn<C: Carrier>() {
     }
 }
 
-/// Nobody looked at the clock for a while, and by now both are due: the end came first.
-fn a_timer_does_not_run_after_the_end<C: Carrier>() {
+/// Deadlines were not handled for a while, and both are due: that of the end came first.
+fn a_timer_does_not_run_after_the_end<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = recording(&log);
     handlers.on_open(move |context| {
-        set(context, 6, &told);
+        set(context, 6, &reported);
         context.close(CloseCode::NORMAL, "").unwrap();
     });
     let mut subject = open_server::<C>(&handlers);
     log.take();
     subject.clock.pass(seconds(10));
     subject.end.handle_timeout();
-    let told = "close unclean by timer: 1000/none, closing handshake timed out";
-    assert_eq!(log.take(), [told]);
+    let reported = "close unclean by timer: 1000/none, closing handshake timed out";
+    assert_eq!(log.take(), [reported]);
 }
 
 /// It does not read the answer because it does not want to.
-fn a_paused_connection_waits_for_no_pong<C: Carrier>() {
+fn a_paused_connection_waits_for_no_pong<C: TestTransport>() {
     let log = Log::default();
     let mut subject = open_server::<C>(&recording(&log));
     log.take();

@@ -4,15 +4,15 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyloop::EventLoop;
+use anyloop::prelude::*;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
 use anyloop_testkit::watchdog::within_time;
 use mio::unix::SourceFd;
 
+use crate::fixture::{Fixture, described, server_config};
 use crate::harness::{Count, FAR, Log, await_readable, is_readable, panics};
-use crate::site::{Site, described, server_options};
 use crate::wire::{close, numbered, request, text};
 
 fn is_ready(event_loop: &EventLoop) -> bool {
@@ -37,22 +37,22 @@ fn elsewhere(f: impl FnOnce() + Send) {
 #[test]
 fn the_descriptor_is_readable_when_something_has_arrived_and_not_when_idle() {
     within_time(|| {
-        let site = Site::new();
-        let mut peer = site.open();
-        come_to_rest(&site.event_loop);
-        assert!(!is_ready(&site.event_loop));
+        let fixture = Fixture::new();
+        let mut peer = fixture.open();
+        come_to_rest(&fixture.event_loop);
+        assert!(!is_ready(&fixture.event_loop));
         for message in ["a", "b"] {
             peer.write(text(message));
-            await_readable(&site.event_loop);
-            come_to_rest(&site.event_loop);
-            assert!(site.log.has(message));
+            await_readable(&fixture.event_loop);
+            come_to_rest(&fixture.event_loop);
+            assert!(fixture.log.has(message));
         }
         peer.finish();
-        await_readable(&site.event_loop);
-        come_to_rest(&site.event_loop);
-        assert!(site.log.has("close, failed") && peer.is_over());
-        drop(Peer::connect(site.address)); // as well as when one is to be accepted
-        await_readable(&site.event_loop);
+        await_readable(&fixture.event_loop);
+        come_to_rest(&fixture.event_loop);
+        assert!(fixture.log.has("close, failed") && peer.is_over());
+        drop(Peer::connect(fixture.address)); // as well as when one is to be accepted
+        await_readable(&fixture.event_loop);
     });
 }
 
@@ -65,27 +65,27 @@ fn the_descriptor_is_the_same_in_both_ways_to_ask() {
 #[test]
 fn pitfall_the_descriptor_stays_readable_while_steps_leave_something() {
     within_time(|| {
-        let site = Site::new();
-        let peer = site.open();
-        come_to_rest(&site.event_loop);
+        let fixture = Fixture::new();
+        let peer = fixture.open();
+        come_to_rest(&fixture.event_loop);
         peer.write(numbered(200));
-        let mut told = 0;
-        while told < 200 {
-            await_readable(&site.event_loop);
-            let ran = match told % 3 {
-                0 => site.event_loop.poll_one(),
-                1 => site.event_loop.poll_budget(3, None),
-                _ => site.event_loop.run_one(),
+        let mut reported = 0;
+        while reported < 200 {
+            await_readable(&fixture.event_loop);
+            let ran = match reported % 3 {
+                0 => fixture.event_loop.poll_one(),
+                1 => fixture.event_loop.poll_budget(3, None),
+                _ => fixture.event_loop.run_one(),
             };
-            told += ran;
-            assert_eq!(site.log.len(), told);
-            if told < 200 && told > 0 {
-                assert!(is_ready(&site.event_loop), "after {told} messages");
-                assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
+            reported += ran;
+            assert_eq!(fixture.log.len(), reported);
+            if reported < 200 && reported > 0 {
+                assert!(is_ready(&fixture.event_loop), "after {reported} messages");
+                assert_eq!(fixture.event_loop.next_timeout(), Some(Duration::ZERO));
             }
         }
-        come_to_rest(&site.event_loop);
-        assert_eq!(site.log.len(), 200);
+        come_to_rest(&fixture.event_loop);
+        assert_eq!(fixture.log.len(), 200);
     });
 }
 
@@ -94,7 +94,7 @@ fn pitfall_the_descriptor_is_readable_after_a_stop_or_a_panic_that_left_somethin
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let stops = event_loop.handle();
-        let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
+        let fixture = Fixture::of(&event_loop, server_config(), |server, log| {
             let it = log.clone();
             server.on_message(move |message, _| {
                 it.add(described(&message));
@@ -105,7 +105,7 @@ fn pitfall_the_descriptor_is_readable_after_a_stop_or_a_panic_that_left_somethin
                 }
             });
         });
-        let (first, second) = (site.open(), site.open());
+        let (first, second) = (fixture.open(), fixture.open());
         come_to_rest(&event_loop);
         first.write([text("stop"), text("a")].concat());
         second.write([text("stop"), text("b")].concat());
@@ -118,7 +118,7 @@ fn pitfall_the_descriptor_is_readable_after_a_stop_or_a_panic_that_left_somethin
             assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
         }
         come_to_rest(&event_loop);
-        assert_eq!(site.log.take().len(), 4);
+        assert_eq!(fixture.log.take().len(), 4);
         first.write([text("panic"), text("a")].concat());
         await_readable(&event_loop);
         second.write(text("b"));
@@ -129,17 +129,17 @@ fn pitfall_the_descriptor_is_readable_after_a_stop_or_a_panic_that_left_somethin
         });
         assert!(is_ready(&event_loop), "after a panic");
         come_to_rest(&event_loop);
-        assert!(site.log.has("b"));
+        assert!(fixture.log.has("b"));
     });
 }
 
 #[test]
 fn the_descriptor_is_readable_after_what_other_threads_ask_for() {
     within_time(|| {
-        let site = Site::new();
-        let mut peer = site.open();
-        let (event_loop, handle) = (site.event_loop.clone(), site.event_loop.handle());
-        let connection = site.handle();
+        let fixture = Fixture::new();
+        let mut peer = fixture.open();
+        let (event_loop, handle) = (fixture.event_loop.clone(), fixture.event_loop.handle());
+        let connection = fixture.handle();
         let far = event_loop.set_timer(FAR, |_| ());
         come_to_rest(&event_loop);
         let ran = Count::default();
@@ -272,7 +272,8 @@ fn the_next_timeout_is_that_of_what_is_due_first() {
     });
 }
 
-/// Slept as long as it says, and polled, it fires: never more than a few times in vain.
+/// A host that sleeps for `next_timeout` and then polls fires the timer, with at most a few polls that do
+/// nothing.
 #[test]
 fn to_wait_for_the_next_timeout_and_poll_fires_timers() {
     within_time(|| {
@@ -295,31 +296,29 @@ fn to_wait_for_the_next_timeout_and_poll_fires_timers() {
 #[test]
 fn the_next_timeout_knows_the_deadlines_of_connections() {
     within_time(|| {
-        let options = server_options(|config| {
-            config.ping_interval = Some(Duration::from_secs(100));
-        });
-        let site = Site::of(&EventLoop::new().unwrap(), options, |_, _| ());
-        assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO)); // it is to accept
-        come_to_rest(&site.event_loop);
-        assert_eq!(site.event_loop.next_timeout(), None);
-        let _silent = Peer::connect(site.address);
-        await_readable(&site.event_loop);
-        come_to_rest(&site.event_loop);
-        let timeout = site.event_loop.next_timeout().unwrap();
+        let config = server_config().ping_interval(Duration::from_secs(100));
+        let fixture = Fixture::of(&EventLoop::new().unwrap(), config, |_, _| ());
+        assert_eq!(fixture.event_loop.next_timeout(), Some(Duration::ZERO)); // it is to accept
+        come_to_rest(&fixture.event_loop);
+        assert_eq!(fixture.event_loop.next_timeout(), None);
+        let _silent = Peer::connect(fixture.address);
+        await_readable(&fixture.event_loop);
+        come_to_rest(&fixture.event_loop);
+        let timeout = fixture.event_loop.next_timeout().unwrap();
         assert!(timeout <= Duration::from_secs(5), "{timeout:?}"); // the open handshake's
 
-        let peer = Peer::connect(site.address);
-        let handle = site.server.connections().remove(0);
-        handle.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+        let peer = Peer::connect(fixture.address);
+        let handle = fixture.server.connections().remove(0);
+        handle.close(CloseCode::NORMAL, "").unwrap();
         peer.write(request("/"));
-        site.drive("the opening", || site.log.has("open") && site.log.has("fail"));
-        come_to_rest(&site.event_loop);
-        let timeout = site.event_loop.next_timeout().unwrap();
+        fixture.drive("the opening", || fixture.log.has("open") && fixture.log.has("fail"));
+        come_to_rest(&fixture.event_loop);
+        let timeout = fixture.event_loop.next_timeout().unwrap();
         assert!(timeout <= Duration::from_secs(101), "{timeout:?}"); // the ping's
     });
 }
 
-/// So long the host waits where it is told nothing: much longer than all that it does.
+/// How long the host waits where nothing is reported: much longer than all that it does.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A loop of another library: it watches the descriptor, and knows nothing else.
@@ -337,7 +336,7 @@ impl Host {
         Self { poll, events: mio::Events::with_capacity(8) }
     }
 
-    /// Waits, and has the loop work when it is its turn. The host is told of edges, so it calls until
+    /// Waits, and has the loop work when it is its turn. The host gets edge-triggered events, so it calls until
     /// nothing is ready.
     fn turn(&mut self, event_loop: &EventLoop, work: fn(&EventLoop) -> usize) -> usize {
         let timeout = event_loop.next_timeout().map_or(LIMIT, |timeout| timeout.min(LIMIT));
@@ -354,10 +353,10 @@ fn a_host_drives_an_echo_server(work: fn(&EventLoop) -> usize) {
     within_time(move || {
         const PEERS: usize = 5;
         const MESSAGES: usize = 30;
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_message(|message, context| _ = context.send(message));
         });
-        let address = site.address;
+        let address = fixture.address;
         let talk = move || {
             let mut peer = Peer::connect(address);
             peer.write(request("/"));
@@ -372,18 +371,18 @@ fn a_host_drives_an_echo_server(work: fn(&EventLoop) -> usize) {
         };
         let peers: Vec<_> = (0..PEERS).map(|_| thread::spawn(talk)).collect();
         let (mut timers, mut ran, fired) = (0, 0, Count::default());
-        let mut host = Host::of(&site.event_loop);
+        let mut host = Host::of(&fixture.event_loop);
         let begun = Instant::now();
-        while !site.event_loop.stopped() {
+        while !fixture.event_loop.stopped() {
             assert!(begun.elapsed() < PATIENCE, "the host waits in vain");
             if fired.get() == timers && timers < 3 {
                 timers += 1; // they go on as well
                 let it = fired.clone();
-                site.event_loop.set_timer(Duration::from_millis(2), move |_| _ = it.add());
+                fixture.event_loop.set_timer(Duration::from_millis(2), move |_| _ = it.add());
             }
-            ran += host.turn(&site.event_loop, work);
-            if site.log.count("close, clean") == PEERS && fired.get() == 3 {
-                site.server.stop_listening();
+            ran += host.turn(&fixture.event_loop, work);
+            if fixture.log.count("close, clean") == PEERS && fired.get() == 3 {
+                fixture.server.stop_listening();
             }
         }
         peers.into_iter().for_each(|peer| peer.join().unwrap());
@@ -409,15 +408,15 @@ fn a_host_drives_an_echo_server_by_budgets() {
     });
 }
 
-/// A host that is told of edges has taken one, and calls the loop: which must not forget it where it may not
+/// A host with edge-triggered events has taken one, and calls the loop: which must not forget it where it may not
 /// run anything, or has run something else.
 #[test]
 fn an_edge_that_the_host_has_taken_is_not_forgotten() {
     within_time(|| {
-        let site = Site::new();
-        let peers = [site.open(), site.open(), site.open()];
-        come_to_rest(&site.event_loop);
-        let mut host = Host::of(&site.event_loop);
+        let fixture = Fixture::new();
+        let peers = [fixture.open(), fixture.open(), fixture.open()];
+        come_to_rest(&fixture.event_loop);
+        let mut host = Host::of(&fixture.event_loop);
         let mut take_edge = || {
             let begun = Instant::now();
             loop {
@@ -432,39 +431,39 @@ fn an_edge_that_the_host_has_taken_is_not_forgotten() {
         for (handlers, until) in [(0, None), (u64::MAX, is_up)] {
             peers[0].write(text("a"));
             take_edge();
-            assert_eq!(site.event_loop.poll_budget(handlers, until), 0);
-            assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
-            assert_eq!(site.event_loop.poll(), 1);
+            assert_eq!(fixture.event_loop.poll_budget(handlers, until), 0);
+            assert_eq!(fixture.event_loop.next_timeout(), Some(Duration::ZERO));
+            assert_eq!(fixture.event_loop.poll(), 1);
         }
 
         peers[0].write(text("a"));
         peers[1].write(text("b"));
         take_edge();
-        assert_eq!(site.event_loop.poll_one(), 1);
+        assert_eq!(fixture.event_loop.poll_one(), 1);
         peers[2].write(text("c"));
         take_edge();
-        assert_eq!(site.event_loop.poll_one(), 1); // of those that were seen before
-        assert_eq!(site.event_loop.next_timeout(), Some(Duration::ZERO));
-        assert_eq!(site.event_loop.poll(), 1);
+        assert_eq!(fixture.event_loop.poll_one(), 1); // of those that were seen before
+        assert_eq!(fixture.event_loop.next_timeout(), Some(Duration::ZERO));
+        assert_eq!(fixture.event_loop.poll(), 1);
     });
 }
 
 #[test]
 fn a_loop_can_watch_another() {
     within_time(|| {
-        let (outer, site) = (
+        let (outer, fixture) = (
             EventLoop::new().unwrap(),
-            Site::with(|server, _| {
+            Fixture::with(|server, _| {
                 server.on_message(|message, context| _ = context.send(message));
             }),
         );
-        let inner = site.event_loop.clone();
+        let inner = fixture.event_loop.clone();
         let watch = outer.watch(inner.clone(), anyloop::event_loop::WatchMode::Read, |inner, _| {
             inner.poll_one();
             std::ops::ControlFlow::Continue(())
         });
         let watch = watch.unwrap();
-        let mut peer = Peer::connect(site.address);
+        let mut peer = Peer::connect(fixture.address);
         peer.write([request("/"), numbered(20)].concat());
         let mut frames = Vec::new();
         let mut head = None;

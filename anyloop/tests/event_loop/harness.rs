@@ -1,4 +1,4 @@
-//! Running a loop until something is so, and what handlers write down.
+//! Running a loop until a condition holds, and the log of handlers.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyloop::EventLoop;
+use anyloop::prelude::*;
 use anyloop_testkit::wait::PATIENCE;
 use mio::unix::SourceFd;
 
 /// A time that no test lets pass.
 pub(crate) const FAR: Duration = Duration::from_secs(3600);
 
-/// Runs the loop until it is so. Returns how many handlers ran.
+/// Runs the loop until the condition holds. Returns how many handlers ran.
 #[track_caller]
 pub(crate) fn drive(event_loop: &EventLoop, what: &str, mut is_so: impl FnMut() -> bool) -> usize {
     let (begun, mut ran) = (Instant::now(), 0);

@@ -6,14 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use anyloop::endpoint::Verdict;
 use anyloop::event_loop::WatchMode;
-use anyloop::{Client, EventLoop};
+use anyloop::net::Client;
+use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, client, open_client, server_config};
 use crate::harness::{FAR, Log, await_readable};
-use crate::site::{Site, client, open_client, server_options};
 use crate::wire::{numbered, request, text};
 
 /// How long this thread has been on a processor: proc_pid_schedstat(5), in nanoseconds.
@@ -59,22 +59,22 @@ fn a_loop_rests_that_waits_for_a_guard_a_timer_or_a_watch() {
 #[test]
 fn a_loop_rests_whose_connections_wait() {
     within_time(|| {
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_validate(|request, _| match request.uri().path() {
                 "/defer" => Verdict::Defer,
                 _ => Verdict::Accept(Default::default()),
             });
         });
-        rests(&site.event_loop); // for connections
-        let _peers = [site.open(), site.open_unix()]; // for messages
-        let half = Peer::connect(site.address);
+        rests(&fixture.event_loop); // for connections
+        let _peers = [fixture.open(), fixture.open_unix()]; // for messages
+        let half = Peer::connect(fixture.address);
         half.write(&request("/")[..30]);
-        rests(&site.event_loop);
-        let deferred = Peer::connect(site.address);
+        rests(&fixture.event_loop);
+        let deferred = Peer::connect(fixture.address);
         deferred.write([request("/defer"), text("more than was asked for")].concat());
-        rests(&site.event_loop);
+        rests(&fixture.event_loop);
         half.finish();
-        rests(&site.event_loop);
+        rests(&fixture.event_loop);
     });
 }
 
@@ -82,39 +82,39 @@ fn a_loop_rests_whose_connections_wait() {
 #[test]
 fn a_loop_rests_when_it_has_done_what_was_ready() {
     within_time(|| {
-        let site = Site::new();
-        let peers = [site.open(), site.open_unix()];
+        let fixture = Fixture::new();
+        let peers = [fixture.open(), fixture.open_unix()];
         for _ in 0..3 {
             for peer in &peers {
                 peer.write(numbered(3));
             }
-            await_readable(&site.event_loop);
-            makes_little_use(&site.event_loop);
+            await_readable(&fixture.event_loop);
+            makes_little_use(&fixture.event_loop);
         }
-        assert_eq!(site.log.all().iter().filter(|entry| *entry == "2").count(), 6);
+        assert_eq!(fixture.log.all().iter().filter(|entry| *entry == "2").count(), 6);
     });
 }
 
 #[test]
 fn a_loop_rests_whose_connections_are_paused() {
     within_time(|| {
-        for open in [Site::open, Site::open_unix] {
-            let site = Site::with(|server, log| {
+        for open in [Fixture::open, Fixture::open_unix] {
+            let fixture = Fixture::with(|server, log| {
                 let it = log.clone();
                 server.on_message(move |_, context| {
                     it.add("paused");
                     context.pause_reading();
                 });
             });
-            let peer = open(&site);
+            let peer = open(&fixture);
             peer.write(text("pause"));
-            site.drive_to(1);
-            rests(&site.event_loop);
+            fixture.drive_to(1);
+            rests(&fixture.event_loop);
             peer.write(numbered(10)); // which nobody reads
-            rests(&site.event_loop);
+            rests(&fixture.event_loop);
             peer.finish();
-            rests(&site.event_loop);
-            assert_eq!(site.log.all(), ["paused"]);
+            rests(&fixture.event_loop);
+            assert_eq!(fixture.log.all(), ["paused"]);
         }
     });
 }
@@ -122,18 +122,18 @@ fn a_loop_rests_whose_connections_are_paused() {
 #[test]
 fn a_loop_rests_whose_peers_do_not_read() {
     within_time(|| {
-        for open in [Site::open, Site::open_unix] {
-            let site = Site::with(|server, _| {
+        for open in [Fixture::open, Fixture::open_unix] {
+            let fixture = Fixture::with(|server, _| {
                 server.on_message(|_, context| {
                     for _ in 0..10 {
                         let _ = context.send(&vec![7; 1 << 20][..]);
                     }
                 });
             });
-            let peer = open(&site);
+            let peer = open(&fixture);
             peer.write(text("go"));
-            site.drive("a backlog", || site.handle().buffered_amount() > 0);
-            rests(&site.event_loop);
+            fixture.drive("a backlog", || fixture.handle().buffered_amount() > 0);
+            rests(&fixture.event_loop);
         }
     });
 }
@@ -142,30 +142,30 @@ fn a_loop_rests_whose_peers_do_not_read() {
 #[test]
 fn a_loop_rests_that_waits_for_the_end_of_a_stream() {
     within_time(|| {
-        let options = server_options(|config| config.close_timeout = Some(FAR));
-        let site = Site::of(&EventLoop::new().unwrap(), options, |server, _| {
+        let config = server_config().close_timeout(FAR);
+        let fixture = Fixture::of(&EventLoop::new().unwrap(), config, |server, _| {
             server.on_message(|_, context| {
-                context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+                context.close(CloseCode::NORMAL, "").unwrap();
             });
         });
-        let peer = site.open();
+        let peer = fixture.open();
         peer.write(text("close"));
         let log = Log::default();
-        let client: Client<_> = client(&site.event_loop, &log);
-        let (server, _) = open_client(&site.event_loop, &client);
-        site.drive("the opening", || log.has("open"));
+        let client: Client<_> = client(&fixture.event_loop, &log);
+        let (server, _) = open_client(&fixture.event_loop, &client);
+        fixture.drive("the opening", || log.has("open"));
         server.write(crate::wire::unmasked(8, &1000u16.to_be_bytes()));
-        rests(&site.event_loop);
+        rests(&fixture.event_loop);
     });
 }
 
 #[test]
 fn threads_rest_that_wait_beside_each_other() {
     within_time(|| {
-        let site = Site::new();
-        let _peer = site.open();
+        let fixture = Fixture::new();
+        let _peer = fixture.open();
         let runner = |_| {
-            let runs = site.event_loop.clone();
+            let runs = fixture.event_loop.clone();
             thread::spawn(move || rests(&runs))
         };
         let runners: Vec<_> = (0..3).map(runner).collect();

@@ -9,17 +9,15 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use anyloop::endpoint::{ClientSettings, LocalHandlers, Server};
 use anyloop::event_loop::{Aborted, KeepAlive, LoopGone, LoopHandle, Timer, Watch, WatchMode};
-use anyloop::net::LocalNet;
-use anyloop::proto::CloseCode;
-use anyloop::{Client, EventLoop, LocalEventLoop};
+use anyloop::net::{LocalClient, LocalServer};
+use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, ThreadProbe, eventually};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{described, server_config};
 use crate::harness::{FAR, is_readable, panics};
-use crate::site::{described, server_options};
 use crate::wire::{close, numbered, request};
 
 type Shared<T> = Rc<RefCell<Vec<T>>>;
@@ -61,11 +59,9 @@ fn a_local_loop_stays_on_its_thread() {
 fn a_local_server_and_a_local_client_share_what_is_not_send() {
     within_time(|| {
         let event_loop = LocalEventLoop::new().unwrap();
-        let told: Shared<String> = Rc::default();
-        let mut server =
-            Server::<LocalNet, _>::with_factory(server_options(|_| ()), LocalHandlers::new());
-        server.set_event_loop(&event_loop).unwrap();
-        let it = told.clone();
+        let reported: Shared<String> = Rc::default();
+        let mut server = LocalServer::on(&event_loop, server_config());
+        let it = reported.clone();
         server.on_message(move |message, context| {
             it.borrow_mut().push(format!("server: {}", described(&message)));
             context.send(message).unwrap();
@@ -73,16 +69,14 @@ fn a_local_server_and_a_local_client_share_what_is_not_send() {
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
 
-        let settings = ClientSettings::default();
-        let mut client = Client::<LocalNet, _>::with_factory(settings, LocalHandlers::new());
-        client.set_event_loop(&event_loop).unwrap();
+        let mut client = LocalClient::on(&event_loop, ClientConfig::new());
         client.on_open(|context| _ = context.send("hello").unwrap());
-        let it = told.clone();
+        let it = reported.clone();
         client.on_message(move |message, context| {
             it.borrow_mut().push(format!("client: {}", described(&message)));
             context.close(CloseCode::NORMAL, "").unwrap();
         });
-        let (it, server) = (told.clone(), Rc::new(server));
+        let (it, server) = (reported.clone(), Rc::new(server));
         let of_handler = server.clone();
         client.on_close(move |ending, _| {
             it.borrow_mut().push(format!("closed: {}", ending.clean));
@@ -92,7 +86,7 @@ fn a_local_server_and_a_local_client_share_what_is_not_send() {
         // validate, open, message, close; open, message, close
         assert_eq!(event_loop.run_for(PATIENCE), 7);
         assert!(event_loop.stopped());
-        assert_eq!(*told.borrow(), ["server: hello", "client: hello", "closed: true"]);
+        assert_eq!(*reported.borrow(), ["server: hello", "client: hello", "closed: true"]);
         drop((server, client));
     });
 }
@@ -101,22 +95,22 @@ fn a_local_server_and_a_local_client_share_what_is_not_send() {
 fn local_functions_timers_and_watches_hold_what_is_not_send() {
     within_time(|| {
         let event_loop = LocalEventLoop::new().unwrap();
-        let told: Shared<&str> = Rc::default();
-        let it = told.clone();
+        let reported: Shared<&str> = Rc::default();
+        let it = reported.clone();
         event_loop.post(move || it.borrow_mut().push("posted"));
-        let it = told.clone();
+        let it = reported.clone();
         let timer = event_loop.set_timer(FAR, move |result| {
             assert_eq!(result, Err(Aborted));
             it.borrow_mut().push("timer");
         });
         timer.cancel();
         assert_eq!(event_loop.run(), 2);
-        assert_eq!(told.take(), ["posted", "timer"]);
+        assert_eq!(reported.take(), ["posted", "timer"]);
 
         event_loop.reset().unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(b"abc").unwrap();
-        let it = told.clone();
+        let it = reported.clone();
         let watch = event_loop.watch(near, WatchMode::Read, move |near, _| {
             let mut byte = [0];
             near.read_exact(&mut byte).unwrap();
@@ -125,8 +119,8 @@ fn local_functions_timers_and_watches_hold_what_is_not_send() {
         });
         watch.unwrap();
         assert_eq!(event_loop.run(), 3);
-        assert_eq!(told.take(), ["watch"; 3]);
-        assert_eq!(Rc::strong_count(&told), 1); // all was let go
+        assert_eq!(reported.take(), ["watch"; 3]);
+        assert_eq!(Rc::strong_count(&reported), 1); // all was let go
     });
 }
 
@@ -176,11 +170,9 @@ fn the_handle_of_a_local_loop_reaches_it_from_another_thread() {
 fn a_local_loop_steps_stops_and_goes_on_as_a_shared_one() {
     within_time(|| {
         let event_loop = LocalEventLoop::new().unwrap();
-        let told: Shared<String> = Rc::default();
-        let mut server =
-            Server::<LocalNet, _>::with_factory(server_options(|_| ()), LocalHandlers::new());
-        server.set_event_loop(&event_loop).unwrap();
-        let (it, stops) = (told.clone(), event_loop.handle());
+        let reported: Shared<String> = Rc::default();
+        let mut server = LocalServer::on(&event_loop, server_config());
+        let (it, stops) = (reported.clone(), event_loop.handle());
         server.on_message(move |message, _| {
             it.borrow_mut().push(described(&message));
             match it.borrow().len() {
@@ -201,13 +193,13 @@ fn a_local_loop_steps_stops_and_goes_on_as_a_shared_one() {
         for _ in 0..10 {
             assert_eq!(event_loop.run_one(), 1);
         }
-        assert_eq!(told.borrow().len(), 10);
+        assert_eq!(reported.borrow().len(), 10);
         assert_eq!(event_loop.run(), 40);
         assert!(event_loop.stopped());
         event_loop.reset().unwrap();
         assert!(is_readable(&event_loop, Duration::ZERO));
         panics("in a handler", || event_loop.run());
-        assert_eq!(*told.borrow(), (0..60).map(|i| i.to_string()).collect::<Vec<_>>());
+        assert_eq!(*reported.borrow(), (0..60).map(|i| i.to_string()).collect::<Vec<_>>());
         peer.write_last(close(1000));
         eventually("the head", || peer.poll_head().is_some());
         server.stop_listening();

@@ -5,16 +5,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use anyloop::net::{ConnectError, Net, Stage};
-use anyloop::{Client, EventLoop};
+use anyloop::net::{Client, ConnectError, Stage};
+use anyloop::prelude::*;
 use anyloop_testkit::wait::{PATIENCE, ThreadProbe};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, client, client_config, client_of};
 use crate::harness::{FAR, Log, drive};
-use crate::site::{Site, client};
 
-/// Says which stage has failed.
-fn tell_failures(client: &mut Client<Net>, log: &Log) {
+/// Logs which stage has failed.
+fn report_failures(client: &mut Client, log: &Log) {
     let it = log.clone();
     client.on_fail(move |_, context| {
         let error = context.error().and_then(|error| error.downcast_ref::<ConnectError>());
@@ -27,13 +27,13 @@ fn tell_failures(client: &mut Client<Net>, log: &Log) {
     });
 }
 
-/// A look-up that waits until it is told the answer.
+/// A look-up that waits for its answer from the test.
 type Answer = mpsc::Sender<Vec<SocketAddr>>;
 
-fn slow(client: &mut Client<Net>) -> (Answer, mpsc::Receiver<String>) {
+fn slow(client: &mut Client) -> (Answer, mpsc::Receiver<String>) {
     let ((answer, answers), (ask, asked)) = (mpsc::channel(), mpsc::channel());
     let (answers, ask) = (Mutex::new(answers), Mutex::new(ask));
-    client.transport_mut().set_look_up(move |host, _| {
+    client.set_look_up(move |host, _| {
         if host == "fast" {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
@@ -45,15 +45,15 @@ fn slow(client: &mut Client<Net>) -> (Answer, mpsc::Receiver<String>) {
 }
 
 #[test]
-fn a_look_up_that_fails_is_told_and_ends_the_work() {
+fn a_look_up_that_fails_is_reported_and_ends_the_work() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let mut client = client(&event_loop, &log);
-        client.transport_mut().set_look_up(|host, port| {
+        client.set_look_up(|host, port| {
             assert_eq!((host, port), ("nowhere", 80));
             Err(ErrorKind::AddrNotAvailable.into())
         });
-        tell_failures(&mut client, &log);
+        report_failures(&mut client, &log);
         let handle = client.connect("ws://nowhere/").unwrap();
         assert_eq!(event_loop.run(), 1);
         assert_eq!(log.all(), ["resolve: AddrNotAvailable"]);
@@ -67,8 +67,8 @@ fn a_look_up_that_panics_fails() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let mut client = client(&event_loop, &log);
-        client.transport_mut().set_look_up(|_, _| panic!("in a look-up"));
-        tell_failures(&mut client, &log);
+        client.set_look_up(|_, _| panic!("in a look-up"));
+        report_failures(&mut client, &log);
         client.connect("ws://nowhere/").unwrap();
         assert_eq!(event_loop.run(), 1);
         assert_eq!(log.count_of("resolve"), 1);
@@ -78,7 +78,7 @@ fn a_look_up_that_panics_fails() {
 #[test]
 fn a_look_up_keeps_run_alive_and_wakes_it() {
     within_time(|| {
-        let site = Site::new();
+        let fixture = Fixture::new();
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let mut client = client(&event_loop, &log);
         let (answer, asked) = slow(&mut client);
@@ -86,8 +86,8 @@ fn a_look_up_keeps_run_alive_and_wakes_it() {
         drive(&event_loop, "the question", || asked.try_recv().is_ok());
         assert_eq!(event_loop.run_for(Duration::from_millis(10)), 0);
         assert!(!event_loop.stopped());
-        let address = site.address;
-        let runs = site.event_loop.clone();
+        let address = fixture.address;
+        let runs = fixture.event_loop.clone();
         let server = std::thread::spawn(move || runs.run());
         let runner = ThreadProbe::current();
         let helper = std::thread::spawn(move || {
@@ -98,7 +98,7 @@ fn a_look_up_keeps_run_alive_and_wakes_it() {
         assert_eq!(event_loop.run_one(), 1);
         assert_eq!(log.all(), ["open"]);
         helper.join().unwrap();
-        site.event_loop.stop();
+        fixture.event_loop.stop();
         server.join().unwrap();
     });
 }
@@ -109,7 +109,7 @@ fn pitfall_a_look_up_that_blocks_holds_up_neither_the_loop_nor_other_look_ups() 
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let mut client = client(&event_loop, &log);
         let (answer, asked) = slow(&mut client);
-        tell_failures(&mut client, &log);
+        report_failures(&mut client, &log);
         client.connect("ws://slow/").unwrap();
         drive(&event_loop, "the question", || asked.try_recv().is_ok());
         let it = log.clone();
@@ -127,14 +127,15 @@ fn pitfall_a_look_up_that_blocks_holds_up_neither_the_loop_nor_other_look_ups() 
 fn pitfall_a_look_up_that_is_late_ends_no_other() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
-        let mut client = client(&event_loop, &log);
+        let config = client_config().resolve_timeout(FAR);
+        let mut client = client_of(&event_loop, config, &log);
         let (answer, asked) = slow(&mut client);
-        tell_failures(&mut client, &log);
-        client.transport_mut().connect.resolve_timeout = Some(FAR);
+        report_failures(&mut client, &log);
         client.connect("ws://patient/").unwrap();
         drive(&event_loop, "the question", || asked.try_recv().is_ok());
-        client.transport_mut().connect.resolve_timeout = Some(Duration::from_millis(30));
-        client.connect("ws://late/").unwrap();
+        let request = client.request("ws://late/").unwrap();
+        let request = request.configure(|it| it.resolve_timeout(Duration::from_millis(30)));
+        request.connect().unwrap();
         drive(&event_loop, "the timeout", || log.has("late"));
         assert_eq!(event_loop.run_for(Duration::from_millis(5)), 0);
         assert_eq!(log.len(), 1);
@@ -152,7 +153,7 @@ fn a_connection_that_is_closed_while_its_host_is_looked_up_fails_at_once() {
         let (answer, asked) = slow(&mut client);
         let handle = client.connect("ws://host/").unwrap();
         drive(&event_loop, "the question", || asked.try_recv().is_ok());
-        handle.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+        handle.close(CloseCode::NORMAL, "").unwrap();
         assert_eq!(event_loop.run(), 1); // it does not wait for the answer
         assert_eq!(log.all(), ["fail"]);
         drop(answer);
@@ -166,10 +167,10 @@ fn pitfall_a_look_up_goes_on_when_its_client_is_dropped() {
         within_time(move || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
-            let mut client = client(&event_loop, &log);
+            let config = client_config().resolve_timeout(None);
+            let mut client = client_of(&event_loop, config, &log);
             let (answer, asked) = slow(&mut client);
-            tell_failures(&mut client, &log);
-            client.transport_mut().connect.resolve_timeout = None;
+            report_failures(&mut client, &log);
             client.connect("ws://host/").unwrap();
             if is_asked {
                 drive(&event_loop, "the question", || asked.try_recv().is_ok());
@@ -190,14 +191,14 @@ fn pitfall_a_look_up_goes_on_when_its_client_is_dropped() {
 }
 
 #[test]
-fn a_connect_that_is_refused_is_told_and_ends_the_work() {
+fn a_connect_that_is_refused_is_reported_and_ends_the_work() {
     within_time(|| {
         let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let mut client = client(&event_loop, &log);
-        tell_failures(&mut client, &log);
+        report_failures(&mut client, &log);
         client.connect(format!("ws://{unused}/").as_str()).unwrap();
-        let path = crate::site::socket_path();
+        let path = crate::fixture::socket_path();
         client.request("ws://localhost/").unwrap().to_unix(path).connect().unwrap();
         assert_eq!(event_loop.run(), 2);
         assert_eq!(log.all(), ["connect", "connect"]);

@@ -1,19 +1,19 @@
 //! The event loop and the `net` transport, tested from outside: the contract of `EventLoop`, line by
 //! line, with peers made of plain sockets whose bytes are the test's own.
 //!
-//! The peers, and bounds in time, are those of `anyloop_testkit`. [`harness`] runs a loop until something
-//! is so; [`wire`] has the bytes that peers send; [`site`] is a server under test that writes down what its
-//! handlers are told.
+//! The peers, and bounds in time, are those of `anyloop_testkit`. [`harness`] runs a loop until a
+//! condition holds; [`wire`] has the bytes that peers send; [`fixture`] is a server under test that logs what its
+//! handlers get.
 #![cfg(unix)]
 
+mod fixture;
 mod harness;
-mod site;
 mod wire;
 
 mod counting;
-mod crowd;
 mod embedding;
 mod idling;
+mod load;
 mod local;
 mod lookups;
 mod outcomes;

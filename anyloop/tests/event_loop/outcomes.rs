@@ -4,31 +4,28 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyloop::endpoint::{Context, Verdict};
-use anyloop::net::Net;
-use anyloop::proto::handshake::http::StatusCode;
-use anyloop::proto::handshake::{Accept, Request};
-use anyloop::proto::{CloseCode, Ending, Failure, Message};
-use anyloop::{EventLoop, Handler, Server};
+use anyloop::http::StatusCode;
+use anyloop::net::Server;
+use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::requests::RESPONSE;
 use anyloop_testkit::wait::PATIENCE;
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{client, server_config};
 use crate::harness::{Log, drive};
-use crate::site::{client, server_options};
 use crate::wire::{close, request, reset, text, unmasked};
 
-/// Writes down what it is told, behind its number.
-struct Told(usize, Log);
+/// Logs its events, each behind its number.
+struct Recorder(usize, Log);
 
-impl Told {
+impl Recorder {
     fn add(&self, what: &str) {
         self.1.add(format!("{} {what}", self.0));
     }
 }
 
-impl Handler for Told {
+impl Handler for Recorder {
     fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
         match request.uri().path() {
             "/reject" => Verdict::status(StatusCode::FORBIDDEN, "no"),
@@ -65,7 +62,7 @@ impl Handler for Told {
     }
 }
 
-/// What a connection does, and what its handler is to be told.
+/// What a connection does, and the events that its handler must get.
 type Life = (&'static str, fn(SocketAddr) -> Option<Peer>, &'static [&'static str]);
 
 fn say(address: SocketAddr, bytes: &[&[u8]]) -> Peer {
@@ -189,13 +186,10 @@ fn a_life(threads: usize) {
         let (event_loop, log, next) =
             (EventLoop::new().unwrap(), Log::default(), AtomicUsize::new(0));
         let it = log.clone();
-        let factory = move || Told(next.fetch_add(1, Ordering::Relaxed), it.clone());
-        let mut options = server_options(|config| {
-            config.close_timeout = Some(Duration::from_millis(200));
-        });
-        options.verdict_timeout = Some(Duration::from_millis(200));
-        let server = Server::<Net, _>::with_factory(options, factory);
-        server.set_event_loop(&event_loop).unwrap();
+        let factory = move || Recorder(next.fetch_add(1, Ordering::Relaxed), it.clone());
+        let short = Duration::from_millis(200);
+        let config = server_config().close_timeout(short).verdict_timeout(short);
+        let server = Server::with_factory_on(&event_loop, config, factory);
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         for (number, (life, live, expected)) in LIVES.iter().enumerate() {
@@ -220,7 +214,7 @@ fn a_life(threads: usize) {
                     assert!(begun.elapsed() < PATIENCE, "{life}");
                 }
             });
-            run(); // and nothing is told after the end
+            run(); // and nothing is reported after the end
             let expected: Vec<_> = expected.iter().map(|it| format!("{number} {it}")).collect();
             assert_eq!(log.take(), expected, "one who {life}");
         }

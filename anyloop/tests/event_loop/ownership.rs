@@ -1,4 +1,4 @@
-//! Who keeps the loop alive, and what is dropped with it.
+//! What keeps the loop alive, and what is dropped with it.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -6,17 +6,16 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyloop::endpoint::SendError;
 use anyloop::event_loop::{LoopGone, WatchMode};
-use anyloop::net::Net;
-use anyloop::{EventLoop, Handler, Server};
+use anyloop::net::Server;
+use anyloop::prelude::*;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::eventually;
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, client, open_client, server_config};
 use crate::harness::{Drops, FAR, Log, drive};
-use crate::site::{Site, client, open_client, server_options};
 use crate::wire::{close, request, text, unmasked};
 
 #[test]
@@ -110,11 +109,11 @@ fn the_calls_of_a_handle_fail_when_the_loop_is_gone() {
 #[test]
 fn a_loop_lives_as_long_as_one_of_its_owners() {
     within_time(|| {
-        let site = Site::new();
-        let handle = site.event_loop.handle();
-        let client = client(&site.event_loop, &Log::default());
-        let clone = site.event_loop.clone();
-        let Site { event_loop, server, .. } = site;
+        let fixture = Fixture::new();
+        let handle = fixture.event_loop.handle();
+        let client = client(&fixture.event_loop, &Log::default());
+        let clone = fixture.event_loop.clone();
+        let Fixture { event_loop, server, .. } = fixture;
         drop(event_loop);
         assert!(!handle.is_gone());
         drop(clone);
@@ -122,7 +121,7 @@ fn a_loop_lives_as_long_as_one_of_its_owners() {
         drop(server);
         assert!(!handle.is_gone());
         handle.post(|| ()).unwrap();
-        assert_eq!(client.run_one().unwrap(), 1);
+        assert_eq!(client.run_one(), 1);
         drop(client);
         assert!(handle.is_gone());
     });
@@ -131,16 +130,16 @@ fn a_loop_lives_as_long_as_one_of_its_owners() {
 #[test]
 fn with_its_last_owner_a_loop_closes_its_sockets() {
     within_time(|| {
-        let site = Site::new();
-        let mut peers = vec![site.open(), site.open_unix(), Peer::connect(site.address)];
-        site.drive("three connections", || site.server.connections().len() == 3);
-        let (log, address) = (site.log.clone(), site.address);
-        drop(site);
+        let fixture = Fixture::new();
+        let mut peers = vec![fixture.open(), fixture.open_unix(), Peer::connect(fixture.address)];
+        fixture.drive("three connections", || fixture.server.connections().len() == 3);
+        let (log, address) = (fixture.log.clone(), fixture.address);
+        drop(fixture);
         for peer in &mut peers {
             eventually("the end", || peer.is_over());
         }
         assert!(TcpStream::connect(address).is_err());
-        assert_eq!(log.len(), 0); // nobody is told
+        assert_eq!(log.len(), 0); // no handler is called
     });
 }
 
@@ -150,16 +149,16 @@ fn a_handler_that_holds_a_handle_does_not_keep_the_loop_alive() {
         let event_loop = EventLoop::new().unwrap();
         let (handle, drops) = (event_loop.handle(), Drops::default());
         let (held, one) = (handle.clone(), Arc::new(drops.one()));
-        let site = Site::of(&event_loop, server_options(|_| ()), move |server, _| {
+        let fixture = Fixture::of(&event_loop, server_config(), move |server, _| {
             server.on_message(move |_, _| {
                 let _one = &one;
                 held.post(|| ()).unwrap();
             });
         });
-        let peer = site.open();
+        let peer = fixture.open();
         peer.write(text("hi"));
         drive(&event_loop, "what is posted", || event_loop.run_one() == 1);
-        drop((site, event_loop));
+        drop((fixture, event_loop));
         assert!(handle.is_gone());
         assert_eq!(drops.count(), 1);
     });
@@ -198,8 +197,7 @@ fn the_handler_of_a_connection_is_dropped_once_with_it_or_with_the_loop() {
         let (event_loop, drops) = (EventLoop::new().unwrap(), Drops::default());
         let of_handlers = drops.clone();
         let factory = move || Counted(of_handlers.one());
-        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
-        server.set_event_loop(&event_loop).unwrap();
+        let server = Server::with_factory_on(&event_loop, server_config(), factory);
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let peers: Vec<_> = (0..3).map(|_| Peer::connect(address)).collect();
@@ -217,12 +215,12 @@ fn the_handler_of_a_connection_is_dropped_once_with_it_or_with_the_loop() {
 #[test]
 fn a_handle_says_that_its_connection_is_gone_with_the_loop() {
     within_time(|| {
-        let site = Site::new();
-        let _peer = site.open();
-        let handle = site.handle();
+        let fixture = Fixture::new();
+        let _peer = fixture.open();
+        let handle = fixture.handle();
         handle.send("known").unwrap();
-        site.event_loop.poll();
-        drop(site);
+        fixture.event_loop.poll();
+        drop(fixture);
         assert_eq!(handle.send("hello"), Err(SendError::Gone));
         assert_eq!(handle.post(|_, _| ()), Err(SendError::Gone));
     });
@@ -231,16 +229,16 @@ fn a_handle_says_that_its_connection_is_gone_with_the_loop() {
 #[test]
 fn pitfall_a_handle_that_nobody_has_used_says_that_its_connection_is_gone_with_the_loop() {
     within_time(|| {
-        let site = Site::new();
-        let _peer = site.open();
-        let handle = site.handle();
-        drop(site);
+        let fixture = Fixture::new();
+        let _peer = fixture.open();
+        let handle = fixture.handle();
+        drop(fixture);
         assert_eq!(handle.send("hello"), Err(SendError::Gone));
     });
 }
 
 #[test]
-fn pitfall_what_was_sent_to_a_connection_that_never_began_is_told_to_be_unsent() {
+fn pitfall_what_was_sent_to_a_connection_that_never_began_is_reported_to_be_unsent() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let client = client(&event_loop, &log);
@@ -256,11 +254,11 @@ fn pitfall_what_was_sent_to_a_connection_that_never_began_is_told_to_be_unsent()
 #[test]
 fn pitfall_a_server_that_is_dropped_closes_its_listeners_and_its_connections_go_on() {
     within_time(|| {
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_message(|message, context| _ = context.send(message));
         });
-        let mut peers = [site.open(), site.open_unix()];
-        let Site { event_loop, server, address, log } = site;
+        let mut peers = [fixture.open(), fixture.open_unix()];
+        let Fixture { event_loop, server, address, log } = fixture;
         drop(server);
         assert!(TcpStream::connect(address).is_err());
         for peer in &mut peers {
@@ -295,9 +293,9 @@ fn a_client_that_is_dropped_leaves_its_connections_to_the_loop() {
 #[test]
 fn an_endpoint_can_be_dropped_in_a_handler() {
     within_time(|| {
-        let site = Site::new();
-        let mut peer = site.open();
-        let Site { event_loop, server, address, log } = site;
+        let fixture = Fixture::new();
+        let mut peer = fixture.open();
+        let Fixture { event_loop, server, address, log } = fixture;
         let place = Arc::new(Mutex::new(Some(server)));
         event_loop.post(move || drop(place.lock().unwrap().take()));
         event_loop.poll();

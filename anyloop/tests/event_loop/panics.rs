@@ -3,22 +3,21 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyloop::endpoint::Context;
-use anyloop::net::Net;
-use anyloop::{EventLoop, Handler, Handlers, Server};
+use anyloop::net::Server;
+use anyloop::prelude::*;
 use anyloop_testkit::frames::{self, Frame};
 use anyloop_testkit::peer::{End, Peer};
 use anyloop_testkit::wait::{eventually, let_time_pass};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, client, described, open_client, server_config};
 use crate::harness::{Count, Log, drive, panics};
-use crate::site::{Site, client, described, open_client, server_options};
 use crate::wire::{close, ping, request, reset, text, unmasked};
 
 const MESSAGE: &str = "in a handler";
 
 /// Panics if the message says so, and echoes others.
-fn panic_or_echo(server: &mut Server<Net>, log: &Log) {
+fn panic_or_echo(server: &mut Server, log: &Log) {
     let it = log.clone();
     server.on_message(move |message, context| {
         assert!(message.as_bytes() != b"panic", "in a handler");
@@ -29,36 +28,36 @@ fn panic_or_echo(server: &mut Server<Net>, log: &Log) {
 
 /// The connection has failed in a run call: what is left is its Close, and its end.
 #[track_caller]
-fn ends_with_1011(site: &Site, peer: &mut Peer) {
+fn ends_with_1011(fixture: &Fixture, peer: &mut Peer) {
     let mut frames = Vec::new();
-    site.drive("the Close", || {
+    fixture.drive("the Close", || {
         frames.extend(peer.poll_frames());
         peer.is_over()
     });
     frames.extend(peer.poll_frames());
     assert_eq!(frames.last().and_then(Frame::close_code), Some(1011));
     peer.finish();
-    site.drive("the end", || site.server.connections().is_empty());
+    fixture.drive("the end", || fixture.server.connections().is_empty());
 }
 
-/// A site of which one connection panics, by what `cause` does, and the other is served before and after.
+/// A fixture of which one connection panics, by what `cause` does, and the other is served before and after.
 #[track_caller]
-fn survives(set: fn(&mut Server<Net>), cause: &[u8]) {
-    let site = Site::with(|server, log| {
+fn survives(set: fn(&mut Server), cause: &[u8]) {
+    let fixture = Fixture::with(|server, log| {
         panic_or_echo(server, log);
         set(server);
     });
-    let (mut peer, mut other) = (site.open(), site.open());
+    let (mut peer, mut other) = (fixture.open(), fixture.open());
     peer.write(cause);
-    panics(MESSAGE, || site.event_loop.run());
-    assert!(!site.event_loop.stopped());
+    panics(MESSAGE, || fixture.event_loop.run());
+    assert!(!fixture.event_loop.stopped());
     other.write(text("still here"));
-    site.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
+    fixture.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
     drop(other);
-    site.drive("the other's end", || site.log.count_of("close") > 0);
-    site.log.take();
-    ends_with_1011(&site, &mut peer);
-    assert_eq!(site.log.all(), ["close, failed"]);
+    fixture.drive("the other's end", || fixture.log.count_of("close") > 0);
+    fixture.log.take();
+    ends_with_1011(&fixture, &mut peer);
+    assert_eq!(fixture.log.all(), ["close, failed"]);
 }
 
 #[test]
@@ -69,7 +68,7 @@ fn a_panic_in_message_fails_its_connection_alone() {
 /// With messages behind it in the same read; also where only one handler may run.
 #[test]
 fn a_panic_of_a_completion_fails_its_connection_alone() {
-    let set = |server: &mut Server<Net>| {
+    let set = |server: &mut Server| {
         server.on_message(|message, context| match message.as_bytes() {
             b"panic" => _ = context.send_then(message, |_| panic!("in a handler")).unwrap(),
             _ => _ = context.send(message).unwrap(),
@@ -77,18 +76,18 @@ fn a_panic_of_a_completion_fails_its_connection_alone() {
     };
     within_time(move || survives(set, &[text("panic"), text("1"), text("2")].concat()));
     within_time(move || {
-        let site = Site::with(|server, _| set(server));
-        let mut peer = site.open();
+        let fixture = Fixture::with(|server, _| set(server));
+        let mut peer = fixture.open();
         peer.write([text("panic"), text("1"), text("2")].concat());
-        panics(MESSAGE, || while site.event_loop.run_one() > 0 {});
-        ends_with_1011(&site, &mut peer);
+        panics(MESSAGE, || while fixture.event_loop.run_one() > 0 {});
+        ends_with_1011(&fixture, &mut peer);
     });
 }
 
 #[test]
 fn a_panic_in_ping_fails_its_connection_alone() {
     within_time(|| {
-        let set = |server: &mut Server<Net>| _ = server.on_ping(|_, _| panic!("in a handler"));
+        let set = |server: &mut Server| _ = server.on_ping(|_, _| panic!("in a handler"));
         survives(set, &ping("?"));
     });
 }
@@ -96,7 +95,7 @@ fn a_panic_in_ping_fails_its_connection_alone() {
 #[test]
 fn a_panic_in_interrupt_fails_its_connection_alone() {
     within_time(|| {
-        let set = |server: &mut Server<Net>| {
+        let set = |server: &mut Server| {
             server.on_interrupt(|_| panic!("in a handler"));
             server.on_ping(|_, context| {
                 context.handle().interrupt().unwrap();
@@ -110,7 +109,7 @@ fn a_panic_in_interrupt_fails_its_connection_alone() {
 #[test]
 fn a_panic_in_what_was_posted_to_a_connection_fails_it_alone() {
     within_time(|| {
-        let set = |server: &mut Server<Net>| {
+        let set = |server: &mut Server| {
             server.on_ping(|_, context| {
                 context.handle().post(|_, _| panic!("in a handler")).unwrap();
                 true
@@ -123,7 +122,7 @@ fn a_panic_in_what_was_posted_to_a_connection_fails_it_alone() {
 #[test]
 fn a_panic_in_a_timer_of_a_connection_fails_it_alone() {
     within_time(|| {
-        let set = |server: &mut Server<Net>| {
+        let set = |server: &mut Server| {
             server.on_ping(|_, context| {
                 context.set_timer(Duration::from_millis(1), |_, _| panic!("in a handler"));
                 true
@@ -134,81 +133,81 @@ fn a_panic_in_a_timer_of_a_connection_fails_it_alone() {
 }
 
 #[test]
-fn after_a_panic_close_is_told_once_and_what_came_behind_is_not() {
+fn after_a_panic_close_is_reported_once_and_what_came_behind_is_not() {
     within_time(|| {
-        let site = Site::with(panic_or_echo);
-        let mut peer = site.open();
+        let fixture = Fixture::with(panic_or_echo);
+        let mut peer = fixture.open();
         peer.write([text("before"), text("panic"), text("behind")].concat());
-        panics(MESSAGE, || site.event_loop.run());
-        assert_eq!(site.log.all(), ["before"]);
-        ends_with_1011(&site, &mut peer);
-        assert_eq!(site.log.all(), ["before", "close, failed"]);
+        panics(MESSAGE, || fixture.event_loop.run());
+        assert_eq!(fixture.log.all(), ["before"]);
+        ends_with_1011(&fixture, &mut peer);
+        assert_eq!(fixture.log.all(), ["before", "close, failed"]);
     });
 }
 
 #[test]
-fn a_panic_in_open_fails_its_connection_and_close_is_told() {
+fn a_panic_in_open_fails_its_connection_and_close_is_reported() {
     within_time(|| {
-        let site = Site::with(|server, log| {
+        let fixture = Fixture::with(|server, log| {
             let it = log.clone();
             server.on_open(move |_| {
                 it.add("open");
                 panic!("in a handler");
             });
         });
-        let mut peer = Peer::connect(site.address);
+        let mut peer = Peer::connect(fixture.address);
         peer.write([request("/"), text("behind")].concat());
-        panics(MESSAGE, || site.event_loop.run());
-        site.drive("the head", || peer.poll_head().is_some());
-        ends_with_1011(&site, &mut peer);
-        assert_eq!(site.log.all(), ["open", "close, failed"]);
+        panics(MESSAGE, || fixture.event_loop.run());
+        fixture.drive("the head", || peer.poll_head().is_some());
+        ends_with_1011(&fixture, &mut peer);
+        assert_eq!(fixture.log.all(), ["open", "close, failed"]);
     });
 }
 
 #[test]
-fn a_panic_in_validate_refuses_the_request_and_fail_is_told_once() {
+fn a_panic_in_validate_refuses_the_request_and_fail_is_reported_once() {
     within_time(|| {
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_validate(|_, _| panic!("in a handler"));
         });
-        let mut peer = Peer::connect(site.address);
+        let mut peer = Peer::connect(fixture.address);
         peer.write(request("/"));
-        panics(MESSAGE, || site.event_loop.run());
+        panics(MESSAGE, || fixture.event_loop.run());
         let mut head = None;
-        site.drive("a response", || {
+        fixture.drive("a response", || {
             head = head.take().or_else(|| peer.poll_head());
             peer.is_over()
         });
         assert!(head.unwrap().starts_with("HTTP/1.1 5")); // a failure of the server's
         drop(peer);
-        site.drive("the end", || site.server.connections().is_empty());
-        assert_eq!(site.log.all(), ["fail"]);
+        fixture.drive("the end", || fixture.server.connections().is_empty());
+        assert_eq!(fixture.log.all(), ["fail"]);
     });
 }
 
 #[test]
 fn a_panic_in_http_refuses_the_request() {
     within_time(|| {
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_http(|_, _| panic!("in a handler"));
         });
-        let mut peer = Peer::connect(site.address);
+        let mut peer = Peer::connect(fixture.address);
         peer.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        panics(MESSAGE, || site.event_loop.run());
+        panics(MESSAGE, || fixture.event_loop.run());
         let mut head = None;
-        site.drive("a response", || {
+        fixture.drive("a response", || {
             head = head.take().or_else(|| peer.poll_head());
             peer.is_over()
         });
         assert!(head.unwrap().starts_with("HTTP/1.1 5"));
         drop(peer);
-        site.drive("the end", || site.server.connections().is_empty());
-        assert_eq!(site.log.all(), ["fail"]);
+        fixture.drive("the end", || fixture.server.connections().is_empty());
+        assert_eq!(fixture.log.all(), ["fail"]);
     });
 }
 
 /// A connection that was closed by a handshake, and whose `close` panics.
-fn panics_in_close(log: &Log) -> impl Fn(&mut Server<Net>, &Log) + use<> {
+fn panics_in_close(log: &Log) -> impl Fn(&mut Server, &Log) + use<> {
     let counted = log.clone();
     move |server, log| {
         panic_or_echo(server, log);
@@ -224,17 +223,17 @@ fn panics_in_close(log: &Log) -> impl Fn(&mut Server<Net>, &Log) + use<> {
 fn a_panic_in_close_ends_the_connection() {
     within_time(|| {
         let closes = Log::default();
-        let site = Site::with(panics_in_close(&closes));
-        let (mut peer, mut other) = (site.open(), site.open());
+        let fixture = Fixture::with(panics_in_close(&closes));
+        let (mut peer, mut other) = (fixture.open(), fixture.open());
         peer.write_last(close(1000));
-        panics(MESSAGE, || site.event_loop.run());
+        panics(MESSAGE, || fixture.event_loop.run());
         eventually("the end", || peer.is_over());
         other.write(text("still here"));
-        site.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
+        fixture.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
         assert_eq!(closes.len(), 1);
         drop(other);
-        site.server.stop_listening();
-        site.event_loop.run(); // which the first does not keep alive
+        fixture.server.stop_listening();
+        fixture.event_loop.run(); // which the first does not keep alive
         assert_eq!(closes.len(), 2);
     });
 }
@@ -246,7 +245,7 @@ fn a_panic_in_close_after_a_write_that_failed_leaves_nothing_to_the_others() {
         let closes = Log::default();
         let goes = Arc::new(Mutex::new(None::<Peer>));
         let peer = goes.clone();
-        let site = Site::with(|server, log| {
+        let fixture = Fixture::with(|server, log| {
             panics_in_close(&closes)(server, log);
             server.on_message(move |message, context| {
                 if let Some(peer) = peer.lock().unwrap().take() {
@@ -255,14 +254,14 @@ fn a_panic_in_close_after_a_write_that_failed_leaves_nothing_to_the_others() {
                 context.send(message).unwrap();
             });
         });
-        let (peer, mut other) = (site.open(), site.open());
+        let (peer, mut other) = (fixture.open(), fixture.open());
         peer.write(text("for the first alone"));
         *goes.lock().unwrap() = Some(peer);
-        panics(MESSAGE, || site.event_loop.run());
+        panics(MESSAGE, || fixture.event_loop.run());
         assert_eq!(closes.len(), 1);
-        site.drive("the end of the first", || site.server.connections().len() == 1);
+        fixture.drive("the end of the first", || fixture.server.connections().len() == 1);
         other.write(text("still here"));
-        site.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
+        fixture.drive("the echo", || other.poll_frame() == Some(frames::text("still here")));
     });
 }
 
@@ -270,12 +269,12 @@ fn a_panic_in_close_after_a_write_that_failed_leaves_nothing_to_the_others() {
 fn pitfall_a_connection_that_panics_in_close_is_not_there_any_more() {
     within_time(|| {
         let closes = Log::default();
-        let site = Site::with(panics_in_close(&closes));
-        let peer = site.open();
+        let fixture = Fixture::with(panics_in_close(&closes));
+        let peer = fixture.open();
         peer.write_last(close(1000));
-        panics(MESSAGE, || site.event_loop.run());
-        assert_eq!(site.event_loop.run_for(Duration::from_millis(5)), 0);
-        assert_eq!(site.server.connections(), []);
+        panics(MESSAGE, || fixture.event_loop.run());
+        assert_eq!(fixture.event_loop.run_for(Duration::from_millis(5)), 0);
+        assert_eq!(fixture.server.connections(), []);
     });
 }
 
@@ -283,36 +282,36 @@ fn pitfall_a_connection_that_panics_in_close_is_not_there_any_more() {
 fn pitfall_a_handle_is_of_its_own_connection_after_another_has_panicked_in_close() {
     within_time(|| {
         let closes = Log::default();
-        let site = Site::with(panics_in_close(&closes));
-        let peer = site.open();
-        let first = site.handle();
+        let fixture = Fixture::with(panics_in_close(&closes));
+        let peer = fixture.open();
+        let first = fixture.handle();
         first.post(|_, _| ()).unwrap(); // so that it is known to its connection
         peer.write_last(close(1000));
-        panics(MESSAGE, || site.event_loop.run());
+        panics(MESSAGE, || fixture.event_loop.run());
         assert!(first.send("hello").is_err());
         // The next takes its place in the loop.
-        let mut peer = site.open();
-        let handles = site.server.connections();
+        let mut peer = fixture.open();
+        let handles = fixture.server.connections();
         assert_eq!(handles.len(), 1);
         handles[0].send("hello").unwrap();
-        site.drive("the message", || peer.poll_frame() == Some(frames::text("hello")));
+        fixture.drive("the message", || peer.poll_frame() == Some(frames::text("hello")));
     });
 }
 
 #[test]
 fn a_panic_in_fail_ends_the_connection() {
     within_time(|| {
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_fail(|_, _| panic!("in a handler"));
         });
-        let mut peer = Peer::connect(site.address);
+        let mut peer = Peer::connect(fixture.address);
         peer.write("nonsense\r\n\r\n");
         peer.finish();
-        panics(MESSAGE, || site.event_loop.run());
+        panics(MESSAGE, || fixture.event_loop.run());
         eventually("the end", || peer.is_over());
-        site.server.stop_listening();
-        assert_eq!(site.event_loop.run(), 0);
-        assert_eq!(site.server.connections(), []);
+        fixture.server.stop_listening();
+        assert_eq!(fixture.event_loop.run(), 0);
+        assert_eq!(fixture.server.connections(), []);
     });
 }
 
@@ -365,18 +364,18 @@ fn a_panic_in_a_posted_function_or_a_timer_leaves_the_others_for_the_next_run() 
 #[test]
 fn pitfall_readiness_that_was_harvested_survives_panics() {
     within_time(|| {
-        let site = Site::with(panic_or_echo);
-        let mut peers: Vec<_> = (0..20).map(|_| site.open()).collect();
+        let fixture = Fixture::with(panic_or_echo);
+        let mut peers: Vec<_> = (0..20).map(|_| fixture.open()).collect();
         for (i, peer) in peers.iter().enumerate() {
             peer.write(text(if i % 4 == 0 { "panic" } else { "echo" }));
         }
         for _ in 0..5 {
-            panics(MESSAGE, || site.event_loop.run());
+            panics(MESSAGE, || fixture.event_loop.run());
         }
-        site.drive("the echoes", || site.log.count("echo") == 15);
+        fixture.drive("the echoes", || fixture.log.count("echo") == 15);
         for (i, peer) in peers.iter_mut().enumerate() {
             let mut frame = None;
-            site.drive("its frame", || {
+            fixture.drive("its frame", || {
                 frame = frame.take().or_else(|| peer.poll_frame());
                 frame.is_some()
             });
@@ -392,21 +391,20 @@ fn pitfall_readiness_that_was_harvested_survives_panics() {
 #[test]
 fn pitfall_a_connection_that_panics_when_a_deadline_has_come_still_ends_in_time() {
     within_time(|| {
-        let options = server_options(|config| {
-            config.ping_interval = Some(Duration::from_millis(20));
-            config.close_timeout = Some(Duration::from_millis(50));
-        });
-        let site = Site::of(&EventLoop::new().unwrap(), options, |_, _| ());
-        let _peer = site.open(); // which does not end the stream itself
-        let handle = site.handle();
-        site.event_loop.poll();
+        let config = server_config()
+            .ping_interval(Duration::from_millis(20))
+            .close_timeout(Duration::from_millis(50));
+        let fixture = Fixture::of(&EventLoop::new().unwrap(), config, |_, _| ());
+        let _peer = fixture.open(); // which does not end the stream itself
+        let handle = fixture.handle();
+        fixture.event_loop.poll();
         // Nobody runs the loop meanwhile.
         let_time_pass(Duration::from_millis(60), "a ping becomes due");
         handle.post(|_, _| panic!("in a handler")).unwrap();
-        panics(MESSAGE, || site.event_loop.run());
-        site.server.stop_listening();
-        site.event_loop.run(); // until the close timeout
-        assert_eq!(site.log.all(), ["close, failed"]);
+        panics(MESSAGE, || fixture.event_loop.run());
+        fixture.server.stop_listening();
+        fixture.event_loop.run(); // until the close timeout
+        assert_eq!(fixture.log.all(), ["close, failed"]);
     });
 }
 
@@ -418,8 +416,7 @@ fn a_panic_in_the_factory_leaves_the_server_accepting() {
             assert!(made.add() > 1, "in a handler");
             Handlers::new()
         };
-        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
-        server.set_event_loop(&event_loop).unwrap();
+        let server = Server::with_factory_on(&event_loop, server_config(), factory);
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let mut first = Peer::connect(address);
@@ -435,12 +432,12 @@ fn a_panic_in_the_factory_leaves_the_server_accepting() {
 struct Panics(Arc<Log>);
 
 impl Handler for Panics {
-    fn message(&mut self, _: anyloop::proto::Message<'_>, _: &mut Context<'_, Self>) {
+    fn message(&mut self, _: Message<'_>, _: &mut Context<'_, Self>) {
         self.0.add("message");
         std::panic::panic_any(17_u8);
     }
 
-    fn close(&mut self, _: &anyloop::proto::Ending<'_>, _: &mut Context<'_, Self>) {
+    fn close(&mut self, _: &Ending<'_>, _: &mut Context<'_, Self>) {
         self.0.add("close");
     }
 }
@@ -451,8 +448,7 @@ fn what_was_panicked_with_comes_out_of_the_run_call_as_it_is() {
         let (event_loop, log) = (EventLoop::new().unwrap(), Arc::new(Log::default()));
         let it = log.clone();
         let factory = move || Panics(it.clone());
-        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
-        server.set_event_loop(&event_loop).unwrap();
+        let server = Server::with_factory_on(&event_loop, server_config(), factory);
         let mut peer = Peer::connect(server.listen("127.0.0.1:0").unwrap());
         server.start_accept().unwrap();
         peer.write([request("/"), text("hi")].concat());
@@ -499,8 +495,7 @@ fn a_panic_in_the_drop_of_a_handler_leaves_the_loop_going_on() {
         let (event_loop, dropped) = (EventLoop::new().unwrap(), Count::default());
         let it = dropped.clone();
         let factory = move || PanicsAtEnd(it.clone());
-        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
-        server.set_event_loop(&event_loop).unwrap();
+        let server = Server::with_factory_on(&event_loop, server_config(), factory);
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let mut peers = [Peer::connect(address), Peer::connect(address)];

@@ -4,12 +4,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyloop::EventLoop;
+use anyloop::prelude::*;
 use anyloop_testkit::wait::{ThreadProbe, eventually};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, server_config};
 use crate::harness::{Count, Log, drive, panics};
-use crate::site::{Site, server_options};
 use crate::wire::text;
 
 #[test]
@@ -97,7 +97,7 @@ fn dispatch_on_a_loop_thread_runs_inline_and_is_part_of_the_handler() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let dispatches = event_loop.handle();
-        let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
+        let fixture = Fixture::of(&event_loop, server_config(), |server, log| {
             let (it, dispatches) = (log.clone(), dispatches.clone());
             server.on_message(move |_, _| {
                 let inner = it.clone();
@@ -105,10 +105,10 @@ fn dispatch_on_a_loop_thread_runs_inline_and_is_part_of_the_handler() {
                 it.add("message");
             });
         });
-        let log = site.log.clone();
-        let peer = site.open();
+        let log = fixture.log.clone();
+        let peer = fixture.open();
         peer.write(text("hi"));
-        assert_eq!(site.drive_to(2), 1);
+        assert_eq!(fixture.drive_to(2), 1);
         assert_eq!(log.take(), ["inline", "message"]);
 
         let (inside, it) = (event_loop.clone(), log.clone());
@@ -117,7 +117,7 @@ fn dispatch_on_a_loop_thread_runs_inline_and_is_part_of_the_handler() {
             inside.dispatch(move || inner.add("inline"));
             it.add("posted");
         });
-        assert_eq!(site.drive_to(2), 1);
+        assert_eq!(fixture.drive_to(2), 1);
         assert_eq!(log.take(), ["inline", "posted"]);
 
         let (inside, it) = (event_loop.clone(), log.clone());
@@ -126,7 +126,7 @@ fn dispatch_on_a_loop_thread_runs_inline_and_is_part_of_the_handler() {
             inside.dispatch(move || inner.add("inline"));
             it.add("timer");
         });
-        assert_eq!(site.drive_to(2), 1);
+        assert_eq!(fixture.drive_to(2), 1);
         assert_eq!(log.take(), ["inline", "timer"]);
     });
 }
@@ -206,9 +206,9 @@ fn what_another_thread_dispatches_runs_on_a_loop_thread() {
         let guard = event_loop.keep_alive();
         let runs = event_loop.clone();
         let thread = thread::spawn(move || runs.run());
-        let (tell, told) = mpsc::channel();
-        event_loop.dispatch(move || tell.send(thread::current().id()).unwrap());
-        assert_eq!(told.recv().unwrap(), thread.thread().id());
+        let (sender, receiver) = mpsc::channel();
+        event_loop.dispatch(move || sender.send(thread::current().id()).unwrap());
+        assert_eq!(receiver.recv().unwrap(), thread.thread().id());
         drop(guard);
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -255,7 +255,7 @@ fn a_post_wakes_a_run_that_waits() {
 #[test]
 fn what_is_posted_to_a_connection_runs_in_order_and_not_inline() {
     within_time(|| {
-        let site = Site::with(|server, log| {
+        let fixture = Fixture::with(|server, log| {
             let it = log.clone();
             server.on_message(move |_, context| {
                 for i in 0..3 {
@@ -265,10 +265,10 @@ fn what_is_posted_to_a_connection_runs_in_order_and_not_inline() {
                 it.add("message");
             });
         });
-        let peer = site.open();
+        let peer = fixture.open();
         peer.write(text("hi"));
-        let ran = drive(&site.event_loop, "all", || site.log.len() == 4);
+        let ran = drive(&fixture.event_loop, "all", || fixture.log.len() == 4);
         assert_eq!(ran, 4);
-        assert_eq!(site.log.all(), ["message", "0", "1", "2"]);
+        assert_eq!(fixture.log.all(), ["message", "0", "1", "2"]);
     });
 }

@@ -1,5 +1,5 @@
-//! What the operating system tells once is not forgotten; and nobody has to wait for those who talk
-//! without end.
+//! What the operating system reports once is not forgotten, and a peer that sends without end delays no
+//! other.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -7,31 +7,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::EventLoop;
-use anyloop::endpoint::ServerSettings;
+use anyloop::prelude::*;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::{End, Peer};
 use anyloop_testkit::wait::eventually;
 use anyloop_testkit::watchdog::within_time;
 use socket2::SockRef;
 
+use crate::fixture::{Fixture, described, server_config};
 use crate::harness::await_readable;
-use crate::site::{Site, described, server_options};
 use crate::wire::{close, masked, numbered, request, reset, text};
 
-/// What came with the end of the stream is told before it.
-fn data_and_end(open: fn(&Site) -> Peer, end: fn(Peer) -> Option<Peer>, bytes: &[u8], told: &str) {
-    let site = Site::new();
-    let peer = open(&site);
-    site.event_loop.poll();
+/// What came with the end of the stream is reported before it.
+fn data_and_end(
+    open: fn(&Fixture) -> Peer,
+    end: fn(Peer) -> Option<Peer>,
+    bytes: &[u8],
+    reported: &str,
+) {
+    let fixture = Fixture::new();
+    let peer = open(&fixture);
+    fixture.event_loop.poll();
     peer.write(bytes);
     let _peer = end(peer); // before the loop looks
-    await_readable(&site.event_loop);
-    site.server.stop_listening();
-    site.event_loop.run();
+    await_readable(&fixture.event_loop);
+    fixture.server.stop_listening();
+    fixture.event_loop.run();
     let mut expected: Vec<_> = (0..10).map(|i| i.to_string()).collect();
-    expected.push(told.to_string());
-    assert_eq!(site.log.all(), expected);
+    expected.push(reported.to_string());
+    assert_eq!(fixture.log.all(), expected);
 }
 
 fn finish(peer: Peer) -> Option<Peer> {
@@ -45,9 +49,9 @@ fn leave(peer: Peer) -> Option<Peer> {
 }
 
 #[test]
-fn pitfall_data_and_the_end_of_the_stream_in_one_edge_are_both_told() {
+fn pitfall_data_and_the_end_of_the_stream_in_one_edge_are_both_reported() {
     within_time(|| {
-        for open in [Site::open, Site::open_unix] {
+        for open in [Fixture::open, Fixture::open_unix] {
             for end in [finish, leave] {
                 data_and_end(open, end, &numbered(10), "close, failed");
             }
@@ -56,9 +60,9 @@ fn pitfall_data_and_the_end_of_the_stream_in_one_edge_are_both_told() {
 }
 
 #[test]
-fn pitfall_data_a_close_and_the_end_of_the_stream_in_one_edge_are_all_told() {
+fn pitfall_data_a_close_and_the_end_of_the_stream_in_one_edge_are_all_reported() {
     within_time(|| {
-        for open in [Site::open, Site::open_unix] {
+        for open in [Fixture::open, Fixture::open_unix] {
             for end in [finish, leave] {
                 let bytes = [numbered(10), close(1000)].concat();
                 data_and_end(open, end, &bytes, "close, clean");
@@ -68,34 +72,34 @@ fn pitfall_data_a_close_and_the_end_of_the_stream_in_one_edge_are_all_told() {
 }
 
 #[test]
-fn pitfall_an_end_alone_is_told() {
+fn pitfall_an_end_alone_is_reported() {
     within_time(|| {
-        for open in [Site::open, Site::open_unix] {
+        for open in [Fixture::open, Fixture::open_unix] {
             for end in [finish, leave] {
-                let site = Site::new();
-                let peer = open(&site);
+                let fixture = Fixture::new();
+                let peer = open(&fixture);
                 peer.write(text("first"));
-                site.drive_to(1);
+                fixture.drive_to(1);
                 let _peer = end(peer);
-                site.server.stop_listening();
-                site.event_loop.run();
-                assert_eq!(site.log.all(), ["first", "close, failed"]);
+                fixture.server.stop_listening();
+                fixture.event_loop.run();
+                assert_eq!(fixture.log.all(), ["first", "close, failed"]);
             }
         }
     });
 }
 
 #[test]
-fn pitfall_a_whole_life_before_the_first_look_is_told() {
+fn pitfall_a_whole_life_before_the_first_look_is_reported() {
     within_time(|| {
-        let site = Site::new();
+        let fixture = Fixture::new();
         let bytes = [request("/"), numbered(100), close(1000)].concat();
         for end in [finish, leave] {
-            let peer = Peer::connect(site.address);
+            let peer = Peer::connect(fixture.address);
             peer.write(&bytes);
             let _peer = end(peer);
-            site.drive_to(102);
-            let log = site.log.take();
+            fixture.drive_to(102);
+            let log = fixture.log.take();
             assert_eq!((log[0].as_str(), log[101].as_str()), ("open", "close, clean"));
             assert!(log[1..101].iter().enumerate().all(|(i, it)| *it == i.to_string()));
         }
@@ -103,26 +107,26 @@ fn pitfall_a_whole_life_before_the_first_look_is_told() {
 }
 
 #[test]
-fn a_stream_that_ends_step_by_step_is_told_in_order() {
+fn a_stream_that_ends_step_by_step_is_reported_in_order() {
     within_time(|| {
-        for open in [Site::open, Site::open_unix] {
-            let site = Site::new();
-            let peer = open(&site);
-            site.event_loop.poll();
+        for open in [Fixture::open, Fixture::open_unix] {
+            let fixture = Fixture::new();
+            let peer = open(&fixture);
+            fixture.event_loop.poll();
             peer.write([numbered(5), close(1000)].concat());
             drop(peer);
-            for told in 1..=6 {
-                assert_eq!(site.event_loop.run_one(), 1);
-                assert_eq!(site.log.len(), told);
+            for reported in 1..=6 {
+                assert_eq!(fixture.event_loop.run_one(), 1);
+                assert_eq!(fixture.log.len(), reported);
             }
-            assert_eq!(site.log.all(), ["0", "1", "2", "3", "4", "close, clean"]);
+            assert_eq!(fixture.log.all(), ["0", "1", "2", "3", "4", "close, clean"]);
         }
     });
 }
 
-/// Sends so many bytes as messages, from a thread, and compares what the handler was told.
-fn much(open: fn(&Site) -> Peer, sizes: &'static [usize]) {
-    let site = Site::with(|server, log| {
+/// Sends so many bytes as messages, from a thread, and compares what the handler got.
+fn much(open: fn(&Fixture) -> Peer, sizes: &'static [usize]) {
+    let fixture = Fixture::with(|server, log| {
         let it = log.clone();
         server.on_message(move |message, _| {
             let bytes = message.as_bytes();
@@ -131,7 +135,7 @@ fn much(open: fn(&Site) -> Peer, sizes: &'static [usize]) {
             it.add(bytes.len().to_string());
         });
     });
-    let peer = open(&site);
+    let peer = open(&fixture);
     let mut writer = peer.writer();
     let thread = thread::spawn(move || {
         for &size in sizes {
@@ -139,9 +143,9 @@ fn much(open: fn(&Site) -> Peer, sizes: &'static [usize]) {
             writer.write_all(&masked(2, &payload)).unwrap();
         }
     });
-    site.drive_to(sizes.len());
+    fixture.drive_to(sizes.len());
     thread.join().unwrap();
-    assert_eq!(site.log.all(), sizes.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(fixture.log.all(), sizes.iter().map(ToString::to_string).collect::<Vec<_>>());
 }
 
 /// More than fits one read, one buffer of the kernel, and one turn.
@@ -150,55 +154,53 @@ const SIZES: &[usize] =
 
 #[test]
 fn whatever_its_size_a_message_is_read_to_its_end() {
-    within_time(|| much(Site::open, SIZES));
+    within_time(|| much(Fixture::open, SIZES));
 }
 
 #[test]
 fn pitfall_unix_sockets_are_read_until_there_is_nothing() {
     within_time(|| {
-        much(Site::open_unix, SIZES);
+        much(Fixture::open_unix, SIZES);
         // Where a read is short although there is more.
-        let site = Site::new();
-        let peer = site.open_unix();
+        let fixture = Fixture::new();
+        let peer = fixture.open_unix();
         for piece in numbered(500).chunks(37) {
             peer.write(piece);
         }
-        site.drive_to(500);
-        assert_eq!(site.log.all(), (0..500).map(|i| i.to_string()).collect::<Vec<_>>());
+        fixture.drive_to(500);
+        assert_eq!(fixture.log.all(), (0..500).map(|i| i.to_string()).collect::<Vec<_>>());
     });
 }
 
-/// A read ends at a mark of urgent data (RFC 6093), and what is behind it is not told again.
-fn a_mark_in_the_stream(open: fn(&Site) -> Peer) {
-    let site = Site::new();
-    let peer = open(&site);
-    site.event_loop.poll();
+/// A read ends at a mark of urgent data (RFC 6093), and what is behind it is not reported again.
+fn a_mark_in_the_stream(open: fn(&Fixture) -> Peer) {
+    let fixture = Fixture::new();
+    let peer = open(&fixture);
+    fixture.event_loop.poll();
     peer.write(text("before"));
     let is_marked = SockRef::from(&peer.stream).send_out_of_band(b"!").is_ok(); // Unix sockets need not know it
     peer.write(text("behind"));
-    site.drive_to(2);
+    fixture.drive_to(2);
     assert!(is_marked || cfg!(not(target_os = "linux")));
-    assert_eq!(site.log.all(), ["before", "behind"]);
+    assert_eq!(fixture.log.all(), ["before", "behind"]);
 }
 
 #[test]
 fn pitfall_a_unix_socket_is_read_beyond_a_read_that_was_short() {
-    within_time(|| a_mark_in_the_stream(Site::open_unix));
+    within_time(|| a_mark_in_the_stream(Fixture::open_unix));
 }
 
 #[test]
 fn pitfall_urgent_data_does_not_hide_what_is_behind_it() {
-    within_time(|| a_mark_in_the_stream(Site::open));
+    within_time(|| a_mark_in_the_stream(Fixture::open));
 }
 
 #[test]
 fn what_a_slow_peer_has_no_room_for_is_sent_when_it_has() {
     within_time(|| {
-        for open in [Site::open, Site::open_unix] {
-            let mut settings = ServerSettings::from(server_options(|_| ()));
-            settings.backlog.low = 1 << 20;
-            settings.backlog.high = 2 << 20;
-            let site = Site::of(&EventLoop::new().unwrap(), settings, |server, log| {
+        for open in [Fixture::open, Fixture::open_unix] {
+            let config = server_config().low_water_mark(1 << 20).high_water_mark(2 << 20);
+            let fixture = Fixture::of(&EventLoop::new().unwrap(), config, |server, log| {
                 server.on_message(|_, context| {
                     for i in 0..100 {
                         context.send(&vec![i; 100_000][..]).unwrap();
@@ -207,19 +209,19 @@ fn what_a_slow_peer_has_no_room_for_is_sent_when_it_has() {
                 let it = log.clone();
                 server.on_drained(move |_| it.add("drained"));
             });
-            let mut peer = open(&site);
+            let mut peer = open(&fixture);
             peer.write(text("go"));
-            site.drive("something", || site.handle().buffered_amount() > 2 << 20);
-            site.event_loop.run_for(Duration::from_millis(10)); // it cannot go on
+            fixture.drive("something", || fixture.handle().buffered_amount() > 2 << 20);
+            fixture.event_loop.run_for(Duration::from_millis(10)); // it cannot go on
             let mut frames = Vec::new();
-            site.drive("all of it", || {
+            fixture.drive("all of it", || {
                 frames.extend(peer.poll_frames());
                 frames.len() == 100
             });
             for (i, frame) in frames.iter().enumerate() {
                 assert!(frame.payload == vec![i as u8; 100_000], "{i}");
             }
-            assert_eq!(site.log.all(), ["drained"]);
+            assert_eq!(fixture.log.all(), ["drained"]);
         }
     });
 }
@@ -228,13 +230,13 @@ fn what_a_slow_peer_has_no_room_for_is_sent_when_it_has() {
 fn more_connections_than_are_accepted_in_a_turn_all_open() {
     within_time(|| {
         const PEERS: usize = 150;
-        let site = Site::new();
-        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::connect(site.address)).collect();
+        let fixture = Fixture::new();
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::connect(fixture.address)).collect();
         peers.iter().for_each(|peer| peer.write([request("/"), text("hi")].concat()));
-        site.drive_to(2 * PEERS);
-        assert_eq!((site.log.count("open"), site.log.count("hi")), (PEERS, PEERS));
+        fixture.drive_to(2 * PEERS);
+        assert_eq!((fixture.log.count("open"), fixture.log.count("hi")), (PEERS, PEERS));
         for peer in &mut peers {
-            site.drive("its response", || peer.poll_head().is_some());
+            fixture.drive("its response", || peer.poll_head().is_some());
         }
     });
 }
@@ -276,7 +278,7 @@ const ROUNDS: usize = 5;
 fn a_flood(bytes: Vec<u8>) {
     let event_loop = EventLoop::new().unwrap();
     let stops = event_loop.handle();
-    let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
+    let fixture = Fixture::of(&event_loop, server_config(), |server, log| {
         let it = log.clone();
         server.on_message(move |message, context| {
             if let b"quiet" = message.as_bytes() {
@@ -288,9 +290,9 @@ fn a_flood(bytes: Vec<u8>) {
             }
         });
     });
-    let (loud, mut quiet) = (site.open(), site.open());
+    let (loud, mut quiet) = (fixture.open(), fixture.open());
     let flood = Flood::of(&loud, bytes);
-    let (log, mut writer) = (site.log.clone(), quiet.writer());
+    let (log, mut writer) = (fixture.log.clone(), quiet.writer());
     // What the program itself has put in has its turn as well.
     let thread = thread::spawn({
         let posts = event_loop.handle();
@@ -310,7 +312,7 @@ fn a_flood(bytes: Vec<u8>) {
     thread.join().unwrap();
     event_loop.reset().unwrap();
     let mut echoes = 0;
-    site.drive("the echoes", || {
+    fixture.drive("the echoes", || {
         echoes += quiet.poll_frames().iter().filter(|it| **it == frames::text("quiet")).count();
         echoes == ROUNDS
     });
@@ -333,19 +335,19 @@ fn a_connection_that_floods_the_loop_with_large_messages_does_not_starve_others(
 fn pitfall_a_reset_does_not_overtake_what_has_arrived() {
     within_time(|| {
         for budget in [1, 100, u64::MAX] {
-            let site = Site::new();
-            let peer = site.open();
+            let fixture = Fixture::new();
+            let peer = fixture.open();
             peer.write(numbered(1_500));
             peer.write(text("the last"));
             // All of it is there before the reset is.
-            await_readable(&site.event_loop);
+            await_readable(&fixture.event_loop);
             reset(peer);
             let mut ran = 0;
-            while !site.log.has("close, failed") {
-                ran += site.event_loop.poll_budget(budget, None);
-                assert!(!site.event_loop.stopped(), "after {ran}");
+            while !fixture.log.has("close, failed") {
+                ran += fixture.event_loop.poll_budget(budget, None);
+                assert!(!fixture.event_loop.stopped(), "after {ran}");
             }
-            assert_eq!(site.log.len(), 1_502, "of {budget} at a time");
+            assert_eq!(fixture.log.len(), 1_502, "of {budget} at a time");
         }
     });
 }

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyloop::EventLoop;
 use anyloop::event_loop::Running;
-use anyloop::net::Error;
+use anyloop::net::{Client, Server};
+use anyloop::prelude::*;
 use anyloop_testkit::wait::{ThreadProbe, let_time_pass};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, client, client_config, server_config};
 use crate::harness::{Count, FAR, Log};
-use crate::site::{Site, client, server_options};
 
 type Call = fn(&EventLoop) -> usize;
 
@@ -308,52 +308,55 @@ fn clones_are_the_same_loop() {
 #[test]
 fn endpoints_forward_to_the_loop_that_they_share() {
     within_time(|| {
-        let site = Site::new();
-        let client = client(&site.event_loop, &Log::default());
-        let Site { event_loop, server, .. } = &site;
+        let fixture = Fixture::new();
+        let client = client(&fixture.event_loop, &Log::default());
+        let Fixture { event_loop, server, .. } = &fixture;
         let post = |n: usize| (0..n).for_each(|_| event_loop.post(|| ()));
         post(8);
-        assert_eq!(server.run_one().unwrap(), 1);
-        assert_eq!(client.run_one().unwrap(), 1);
-        assert_eq!(server.poll_one().unwrap(), 1);
-        assert_eq!(client.poll_one().unwrap(), 1);
-        assert_eq!(server.poll_budget(1, None).unwrap(), 1);
-        assert_eq!(client.poll_budget(1, None).unwrap(), 1);
-        assert_eq!(server.poll().unwrap(), 2);
+        assert_eq!(server.run_one(), 1);
+        assert_eq!(client.run_one(), 1);
+        assert_eq!(server.poll_one(), 1);
+        assert_eq!(client.poll_one(), 1);
+        assert_eq!(server.poll_budget(1, None), 1);
+        assert_eq!(client.poll_budget(1, None), 1);
+        assert_eq!(server.poll(), 2);
         post(2);
-        assert_eq!(client.poll().unwrap(), 2);
+        assert_eq!(client.poll(), 2);
         post(2);
-        assert_eq!(server.run_for(Duration::from_millis(1)).unwrap(), 2);
+        assert_eq!(server.run_for(Duration::from_millis(1)), 2);
         post(2);
-        assert_eq!(client.run_for(Duration::from_millis(1)).unwrap(), 2);
+        assert_eq!(client.run_for(Duration::from_millis(1)), 2);
 
-        client.stop().unwrap();
-        assert!(server.stopped().unwrap() && client.stopped().unwrap() && event_loop.stopped());
-        assert_eq!((server.run().unwrap(), client.run().unwrap()), (0, 0));
+        client.stop();
+        assert!(server.stopped() && client.stopped() && event_loop.stopped());
+        assert_eq!((server.run(), client.run()), (0, 0));
         server.reset().unwrap();
-        assert!(!client.stopped().unwrap() && !event_loop.stopped());
-        server.stop().unwrap();
+        assert!(!client.stopped() && !event_loop.stopped());
+        server.stop();
         client.reset().unwrap();
         assert!(!event_loop.stopped());
         server.stop_listening();
         post(1);
-        assert_eq!(client.run().unwrap(), 1);
+        assert_eq!(client.run(), 1);
     });
 }
 
 #[test]
-fn an_endpoint_has_one_loop_which_it_makes_if_it_is_given_none() {
+fn an_endpoint_makes_a_loop_of_its_own_unless_it_is_given_one() {
     within_time(|| {
-        let site = Site::new();
-        let other = EventLoop::new().unwrap();
-        assert!(matches!(site.server.set_event_loop(&other), Err(Error::HasEventLoop)));
-
-        let client = anyloop::Client::<anyloop::net::Net>::new(crate::site::client_settings());
-        let own = client.event_loop().unwrap();
-        assert!(matches!(client.set_event_loop(&other), Err(Error::HasEventLoop)));
-        own.post(|| ());
-        assert_eq!(client.run().unwrap(), 1);
-        assert!(own.stopped() && !other.stopped());
+        let event_loop = EventLoop::new().unwrap();
+        let given = Client::on(&event_loop, client_config());
+        let owns = Client::new(client_config()).unwrap();
+        let too = Server::with_factory(server_config(), Handlers::new()).unwrap();
+        given.event_loop().post(|| ());
+        owns.event_loop().post(|| ());
+        too.event_loop().post(|| ());
+        assert_eq!(owns.run(), 1);
+        assert!(owns.stopped() && !too.stopped() && !event_loop.stopped());
+        assert_eq!(too.run(), 1);
+        assert!(too.stopped() && !event_loop.stopped());
+        assert_eq!(event_loop.run(), 1);
+        assert!(given.stopped());
     });
 }
 
@@ -362,12 +365,12 @@ fn what_is_begun_in_a_stopped_loop_goes_on_after_the_reset() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         event_loop.stop();
-        let site = Site::of(&event_loop, server_options(|_| ()), |_, _| ());
+        let fixture = Fixture::of(&event_loop, server_config(), |_, _| ());
         let client = client(&event_loop, &log);
-        client.connect(format!("ws://{}/", site.address).as_str()).unwrap();
+        client.connect(format!("ws://{}/", fixture.address).as_str()).unwrap();
         assert_eq!((event_loop.run(), event_loop.poll()), (0, 0));
-        assert_eq!(log.len() + site.log.len(), 0);
+        assert_eq!(log.len() + fixture.log.len(), 0);
         event_loop.reset().unwrap();
-        site.drive("both ends", || log.has("open") && site.log.has("open"));
+        fixture.drive("both ends", || log.has("open") && fixture.log.has("open"));
     });
 }

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyloop::EventLoop;
+use anyloop::prelude::*;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::{Peer, Stream};
 use anyloop_testkit::wait::{PATIENCE, let_time_pass};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, described, server_config};
 use crate::harness::{Count, Log, await_readable};
-use crate::site::{Site, described, server_options};
 use crate::wire::{numbered, text};
 
 /// A thousand messages, each of another size and content, and what they are.
@@ -20,46 +20,46 @@ fn thousand() -> (Vec<u8>, Vec<String>) {
     (all.iter().flat_map(text).collect(), all)
 }
 
-fn a_thousand_steps(open: fn(&Site) -> Peer) {
+fn a_thousand_steps(open: fn(&Fixture) -> Peer) {
     within_time(move || {
-        let site = Site::new();
-        let peer = open(&site);
+        let fixture = Fixture::new();
+        let peer = open(&fixture);
         let (bytes, messages) = thousand();
         peer.write(bytes); // in one piece
-        await_readable(&site.event_loop);
+        await_readable(&fixture.event_loop);
         for (i, message) in messages.iter().enumerate() {
-            let mut called = site.event_loop.poll_one();
+            let mut called = fixture.event_loop.poll_one();
             if called == 0 && i == 0 {
-                await_readable(&site.event_loop); // something else was first
-                called = site.event_loop.poll_one();
+                await_readable(&fixture.event_loop); // something else was first
+                called = fixture.event_loop.poll_one();
             }
             assert_eq!(called, 1, "at message {i}");
-            assert_eq!(site.log.take(), [message.as_str()]);
+            assert_eq!(fixture.log.take(), [message.as_str()]);
         }
-        assert_eq!(site.event_loop.poll_one(), 0);
+        assert_eq!(fixture.event_loop.poll_one(), 0);
     });
 }
 
 #[test]
 fn pitfall_poll_one_hands_out_one_message_of_a_thousand_in_one_read() {
-    a_thousand_steps(Site::open);
+    a_thousand_steps(Fixture::open);
 }
 
 #[test]
 fn pitfall_poll_one_hands_out_one_message_of_a_thousand_in_one_read_of_a_unix_socket() {
-    a_thousand_steps(Site::open_unix);
+    a_thousand_steps(Fixture::open_unix);
 }
 
 #[test]
 fn run_one_hands_out_one_message_of_a_thousand() {
     within_time(|| {
-        let site = Site::new();
-        let peer = site.open();
+        let fixture = Fixture::new();
+        let peer = fixture.open();
         let (bytes, messages) = thousand();
         peer.write(bytes);
         for message in &messages {
-            assert_eq!(site.event_loop.run_one(), 1);
-            assert_eq!(site.log.take(), [message.as_str()]);
+            assert_eq!(fixture.event_loop.run_one(), 1);
+            assert_eq!(fixture.log.take(), [message.as_str()]);
         }
     });
 }
@@ -67,8 +67,8 @@ fn run_one_hands_out_one_message_of_a_thousand() {
 #[test]
 fn steps_go_on_across_what_comes_meanwhile() {
     within_time(|| {
-        let site = Site::new();
-        let peer = site.open();
+        let fixture = Fixture::new();
+        let peer = fixture.open();
         // Each step hands out one message, and two more come, the second of them in two parts.
         let frames: Vec<u8> = numbered(300);
         let mut pieces = frames.chunks(11);
@@ -76,8 +76,8 @@ fn steps_go_on_across_what_comes_meanwhile() {
             for piece in pieces.by_ref().take(2) {
                 peer.write(piece);
             }
-            assert_eq!(site.event_loop.run_one(), 1);
-            assert_eq!(site.log.take(), [i.to_string()]);
+            assert_eq!(fixture.event_loop.run_one(), 1);
+            assert_eq!(fixture.log.take(), [i.to_string()]);
         }
     });
 }
@@ -85,18 +85,18 @@ fn steps_go_on_across_what_comes_meanwhile() {
 #[test]
 fn a_budget_of_handlers_holds_within_one_read() {
     within_time(|| {
-        let site = Site::new();
-        let peer = site.open();
+        let fixture = Fixture::new();
+        let peer = fixture.open();
         let (bytes, messages) = thousand();
         peer.write(bytes);
-        let mut told = 0;
-        while told < 1000 {
-            await_readable(&site.event_loop);
-            let ran = site.event_loop.poll_budget(7, None);
+        let mut reported = 0;
+        while reported < 1000 {
+            await_readable(&fixture.event_loop);
+            let ran = fixture.event_loop.poll_budget(7, None);
             assert!(ran <= 7);
-            told += ran;
-            assert_eq!(site.log.all(), messages[..told]);
-            assert!(ran == 7 || told == 1000 || told == 0, "{ran} after {told}");
+            reported += ran;
+            assert_eq!(fixture.log.all(), messages[..reported]);
+            assert!(ran == 7 || reported == 1000 || reported == 0, "{ran} after {reported}");
         }
     });
 }
@@ -106,7 +106,7 @@ fn a_budget_of_time_holds_within_one_read() {
     within_time(|| {
         // A handler takes all the time that there is, and so it is the last.
         let until = Arc::new(Mutex::new(Instant::now()));
-        let site = Site::with(|server, log| {
+        let fixture = Fixture::with(|server, log| {
             let (it, until) = (log.clone(), until.clone());
             server.on_message(move |message, _| {
                 it.add(described(&message));
@@ -115,20 +115,20 @@ fn a_budget_of_time_holds_within_one_read() {
                 let_time_pass(left, "the handler takes all the time that there is");
             });
         });
-        let peer = site.open();
+        let peer = fixture.open();
         peer.write(numbered(100));
         let mut rounds = 0;
-        while site.log.len() < 5 {
-            await_readable(&site.event_loop);
+        while fixture.log.len() < 5 {
+            await_readable(&fixture.event_loop);
             let end = Instant::now() + Duration::from_millis(50);
             *until.lock().unwrap() = end;
-            let (before, ran) = (site.log.len(), site.event_loop.poll_budget(100, Some(end)));
-            assert!(ran <= 1 && site.log.len() == before + ran);
+            let (before, ran) = (fixture.log.len(), fixture.event_loop.poll_budget(100, Some(end)));
+            assert!(ran <= 1 && fixture.log.len() == before + ran);
             rounds += 1;
             assert!(rounds < 100, "nothing is handed out");
         }
-        site.drive_to(100);
-        assert_eq!(site.log.all(), (0..100).map(|i| i.to_string()).collect::<Vec<_>>());
+        fixture.drive_to(100);
+        assert_eq!(fixture.log.all(), (0..100).map(|i| i.to_string()).collect::<Vec<_>>());
     });
 }
 
@@ -142,7 +142,7 @@ fn a_run_call_in_a_handler(call: fn(&EventLoop) -> usize) {
         let writer = Arc::new(Mutex::new(None::<Stream>));
         let (others, is_inside) = (Count::default(), Arc::new(Mutex::new(())));
         let long = "y".repeat(30_000);
-        let site = Site::of(&event_loop, server_options(|_| ()), |server, log| {
+        let fixture = Fixture::of(&event_loop, server_config(), |server, log| {
             let (it, inner, writer) = (log.clone(), inner.clone(), writer.clone());
             let (others, long) = (others.clone(), long.clone());
             server.on_message(move |message, context| {
@@ -169,15 +169,15 @@ fn a_run_call_in_a_handler(call: fn(&EventLoop) -> usize) {
                 it.add(before);
             });
         });
-        let (mut outer, mut other) = (site.open(), site.open());
+        let (mut outer, mut other) = (fixture.open(), fixture.open());
         *writer.lock().unwrap() = Some(other.writer());
         let messages: Vec<_> =
             (0..3).map(|i| format!("outer {i} {}", "x".repeat(10_000))).collect();
         outer.write(messages.iter().flat_map(text).collect::<Vec<_>>());
-        site.drive_to(3);
-        assert_eq!(site.log.all(), messages);
+        fixture.drive_to(3);
+        assert_eq!(fixture.log.all(), messages);
         let (mut answers, mut others) = (Vec::new(), Vec::new());
-        site.drive("the answers", || {
+        fixture.drive("the answers", || {
             answers.extend(outer.poll_frames());
             others.extend(other.poll_frames());
             answers.len() >= 6 && others.len() >= 3
@@ -216,7 +216,7 @@ fn a_run_call_between_two_sends_leaves_each_connection_its_own() {
         let event_loop = EventLoop::new().unwrap();
         let (inner, writer) = (event_loop.clone(), Arc::new(Mutex::new(None::<Stream>)));
         let other = writer.clone();
-        let site = Site::of(&event_loop, server_options(|_| ()), |server, _| {
+        let fixture = Fixture::of(&event_loop, server_config(), |server, _| {
             server.on_message(move |message, context| {
                 context.send(message).unwrap();
                 let taken = other.lock().unwrap().take();
@@ -227,11 +227,11 @@ fn a_run_call_between_two_sends_leaves_each_connection_its_own() {
                 context.send(message).unwrap();
             });
         });
-        let (mut outer, mut other) = (site.open(), site.open());
+        let (mut outer, mut other) = (fixture.open(), fixture.open());
         *writer.lock().unwrap() = Some(other.writer());
         outer.write(text("outer"));
         let mut frames = (Vec::new(), Vec::new());
-        site.drive("the echoes", || {
+        fixture.drive("the echoes", || {
             frames.0.extend(outer.poll_frames());
             frames.1.extend(other.poll_frames());
             frames.0.len() + frames.1.len() == 4

@@ -3,15 +3,14 @@
 use std::thread;
 use std::time::Duration;
 
-use anyloop::EventLoop;
-use anyloop::proto::handshake::Accept;
+use anyloop::prelude::*;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{ThreadProbe, eventually, let_time_pass};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, described};
 use crate::harness::{Count, Log, await_readable};
-use crate::site::{Site, described};
 use crate::wire::{close, numbered, request, text};
 
 #[test]
@@ -89,11 +88,11 @@ fn posts_and_timers_survive_a_stop() {
 }
 
 /// A thousand frames in one read, and a stop in the tenth handler.
-fn a_stop_within_one_read(open: fn(&Site) -> Peer) {
+fn a_stop_within_one_read(open: fn(&Fixture) -> Peer) {
     within_time(move || {
         let event_loop = EventLoop::new().unwrap();
         let (stops, count) = (event_loop.handle(), Count::default());
-        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, log| {
+        let fixture = Fixture::of(&event_loop, crate::fixture::server_config(), |server, log| {
             let it = log.clone();
             server.on_message(move |message, _| {
                 it.add(described(&message));
@@ -102,25 +101,25 @@ fn a_stop_within_one_read(open: fn(&Site) -> Peer) {
                 }
             });
         });
-        let mut peer = open(&site);
+        let mut peer = open(&fixture);
         peer.write(numbered(1000));
         assert_eq!(event_loop.run(), 10);
-        assert_eq!(site.log.len(), 10);
+        assert_eq!(fixture.log.len(), 10);
         assert!(!peer.is_over()); // nothing is closed
         event_loop.reset().unwrap();
-        assert_eq!(site.drive_to(1000), 990);
-        assert_eq!(site.log.all(), (0..1000).map(|i| i.to_string()).collect::<Vec<_>>());
+        assert_eq!(fixture.drive_to(1000), 990);
+        assert_eq!(fixture.log.all(), (0..1000).map(|i| i.to_string()).collect::<Vec<_>>());
     });
 }
 
 #[test]
 fn pitfall_messages_that_were_read_survive_a_stop() {
-    a_stop_within_one_read(Site::open);
+    a_stop_within_one_read(Fixture::open);
 }
 
 #[test]
 fn pitfall_messages_that_were_read_survive_a_stop_on_a_unix_socket() {
-    a_stop_within_one_read(Site::open_unix);
+    a_stop_within_one_read(Fixture::open_unix);
 }
 
 #[test]
@@ -128,23 +127,23 @@ fn pitfall_readiness_that_was_harvested_survives_a_stop() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let stops = event_loop.handle();
-        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, log| {
+        let fixture = Fixture::of(&event_loop, crate::fixture::server_config(), |server, log| {
             let it = log.clone();
             server.on_message(move |message, _| {
                 it.add(described(&message));
                 stops.stop().unwrap();
             });
         });
-        let peers: Vec<_> = (0..30).map(|_| site.open()).collect();
+        let peers: Vec<_> = (0..30).map(|_| fixture.open()).collect();
         for (i, peer) in peers.iter().enumerate() {
             peer.write(text(i.to_string()));
         }
         for ran in 1..=30 {
             assert_eq!(event_loop.run(), 1);
-            assert_eq!(site.log.len(), ran);
+            assert_eq!(fixture.log.len(), ran);
             event_loop.reset().unwrap();
         }
-        let mut all: Vec<usize> = site.log.all().iter().map(|it| it.parse().unwrap()).collect();
+        let mut all: Vec<usize> = fixture.log.all().iter().map(|it| it.parse().unwrap()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..30).collect::<Vec<_>>());
     });
@@ -153,22 +152,22 @@ fn pitfall_readiness_that_was_harvested_survives_a_stop() {
 #[test]
 fn pitfall_readiness_that_was_harvested_survives_run_one_and_poll_one() {
     within_time(|| {
-        let site = Site::new();
-        let peers: Vec<_> = (0..30).map(|_| site.open()).collect();
+        let fixture = Fixture::new();
+        let peers: Vec<_> = (0..30).map(|_| fixture.open()).collect();
         for (i, peer) in peers.iter().enumerate() {
             peer.write(text(i.to_string()));
         }
         for ran in 1..=30 {
-            await_readable(&site.event_loop);
+            await_readable(&fixture.event_loop);
             let call = if ran % 2 == 0 { EventLoop::run_one } else { EventLoop::poll_one };
-            let mut called = call(&site.event_loop);
+            let mut called = call(&fixture.event_loop);
             while called == 0 {
-                await_readable(&site.event_loop); // that was not the message, but its way here
-                called = call(&site.event_loop);
+                await_readable(&fixture.event_loop); // that was not the message, but its way here
+                called = call(&fixture.event_loop);
             }
-            assert_eq!((called, site.log.len()), (1, ran));
+            assert_eq!((called, fixture.log.len()), (1, ran));
         }
-        let mut all: Vec<usize> = site.log.all().iter().map(|it| it.parse().unwrap()).collect();
+        let mut all: Vec<usize> = fixture.log.all().iter().map(|it| it.parse().unwrap()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..30).collect::<Vec<_>>());
     });
@@ -179,7 +178,7 @@ fn a_stop_in_the_midst_of_a_handshake_loses_nothing_of_it() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let stops = event_loop.handle();
-        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, log| {
+        let fixture = Fixture::of(&event_loop, crate::fixture::server_config(), |server, log| {
             let stop = move |log: &Log, entry: String| {
                 log.add(entry);
                 stops.stop().unwrap();
@@ -199,12 +198,12 @@ fn a_stop_in_the_midst_of_a_handshake_loses_nothing_of_it() {
             let (it, stop_in) = (log.clone(), stop);
             server.on_close(move |_, _| stop_in(&it, "close".into()));
         });
-        let mut peer = Peer::connect(site.address);
+        let mut peer = Peer::connect(fixture.address);
         peer.write_last([request("/"), text("a"), text("b"), close(1000)].concat());
         let all = ["validate", "open", "a", "b", "close"];
-        for told in 1..=all.len() {
+        for reported in 1..=all.len() {
             assert_eq!(event_loop.run(), 1);
-            assert_eq!(site.log.all(), all[..told]);
+            assert_eq!(fixture.log.all(), all[..reported]);
             event_loop.reset().unwrap();
         }
         eventually("the end", || peer.is_over());
@@ -218,7 +217,7 @@ fn pitfall_a_stop_while_another_thread_runs_ends_it_between_two_handlers() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let (begun, ran) = (Count::default(), Count::default());
-        let site = Site::of(&event_loop, crate::site::server_options(|_| ()), |server, _| {
+        let fixture = Fixture::of(&event_loop, crate::fixture::server_config(), |server, _| {
             let (begun, ran) = (begun.clone(), ran.clone());
             server.on_message(move |_, _| {
                 begun.add();
@@ -226,7 +225,7 @@ fn pitfall_a_stop_while_another_thread_runs_ends_it_between_two_handlers() {
                 ran.add();
             });
         });
-        let peer = site.open();
+        let peer = fixture.open();
         peer.write(numbered(1000));
         let mut called = 0;
         while ran.get() < 1000 {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyloop::EventLoop;
 use anyloop::event_loop::Running;
+use anyloop::prelude::*;
 use anyloop_testkit::wait::{PATIENCE, Spawned, eventually, let_time_pass, spawn};
 use anyloop_testkit::watchdog::within_time;
 
@@ -130,19 +130,19 @@ fn a_handler_that_blocks_does_not_keep_the_other_thread_from_what_comes() {
         let all = runners_of_a_guarded(&event_loop);
         for round in 0..60 {
             // The first goes on when the second has run.
-            let ((tell, told), (end, ended)) = (mpsc::channel(), mpsc::channel());
+            let ((sender, receiver), (end, ended)) = (mpsc::channel(), mpsc::channel());
             event_loop.post(move || {
-                let result = told.recv_timeout(PATIENCE);
+                let result = receiver.recv_timeout(PATIENCE);
                 end.send(result).unwrap();
             });
             if round % 2 == 0 {
                 let_time_pass(Duration::from_millis(1), "the other thread goes to sleep");
             }
             match round % 3 {
-                0 => event_loop.post(move || tell.send(()).unwrap()),
-                1 => event_loop.handle().post(move || tell.send(()).unwrap()).unwrap(),
+                0 => event_loop.post(move || sender.send(()).unwrap()),
+                1 => event_loop.handle().post(move || sender.send(()).unwrap()).unwrap(),
                 _ => {
-                    let f = move |_| tell.send(()).unwrap();
+                    let f = move |_| sender.send(()).unwrap();
                     event_loop.set_timer(Duration::from_millis(1), f);
                 }
             }
@@ -171,13 +171,13 @@ fn as_many_handlers_as_threads_run_at_a_time() {
             await_inside(&event_loop, &all);
             for _ in 0..3 {
                 let meeting = Meeting::of(threads);
-                let (tell, told) = mpsc::channel();
+                let (sender, receiver) = mpsc::channel();
                 for _ in 0..threads {
-                    let (meeting, tell) = (meeting.clone(), tell.clone());
-                    event_loop.post(move || tell.send(meeting.join()).unwrap());
+                    let (meeting, sender) = (meeting.clone(), sender.clone());
+                    event_loop.post(move || sender.send(meeting.join()).unwrap());
                 }
                 for _ in 0..threads {
-                    assert!(told.recv().unwrap(), "of {threads} threads one sleeps");
+                    assert!(receiver.recv().unwrap(), "of {threads} threads one sleeps");
                 }
             }
             event_loop.stop();
@@ -194,14 +194,14 @@ fn as_many_timers_as_threads_run_at_a_time() {
         let _guard = event_loop.keep_alive();
         let all = runners(&event_loop, 3);
         await_inside(&event_loop, &all);
-        let (meeting, (tell, told)) = (Meeting::of(3), mpsc::channel());
+        let (meeting, (sender, receiver)) = (Meeting::of(3), mpsc::channel());
         for _ in 0..3 {
-            let (meeting, tell) = (meeting.clone(), tell.clone());
-            let f = move |_| tell.send(meeting.join()).unwrap();
+            let (meeting, sender) = (meeting.clone(), sender.clone());
+            let f = move |_| sender.send(meeting.join()).unwrap();
             event_loop.set_timer(Duration::from_millis(20), f);
         }
         for _ in 0..3 {
-            assert!(told.recv().unwrap(), "one of the threads sleeps");
+            assert!(receiver.recv().unwrap(), "one of the threads sleeps");
         }
         event_loop.stop();
         all.into_iter().for_each(|it| _ = it.join().unwrap());
@@ -220,9 +220,9 @@ fn a_panic_leaves_the_run_call_of_its_thread_alone() {
         assert_eq!(all.iter().filter(|it| it.is_finished()).count(), 1);
         assert!(!event_loop.stopped());
         assert_eq!(event_loop.reset(), Err(Running)); // the other is inside
-        let (tell, told) = mpsc::channel();
-        event_loop.post(move || tell.send(()).unwrap());
-        told.recv_timeout(PATIENCE).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        event_loop.post(move || sender.send(()).unwrap());
+        receiver.recv_timeout(PATIENCE).unwrap();
         drop(guard);
         let results: Vec<_> = all.into_iter().map(Spawned::join).collect();
         assert_eq!(results.iter().filter(|it| it.is_err()).count(), 1);
@@ -333,21 +333,21 @@ fn a_thread_that_leaves_hands_the_waiting_to_another() {
         first.until_asleep();
         let all = runners(&event_loop, 1);
         first.join().unwrap();
-        let (tell, told) = mpsc::channel();
-        event_loop.handle().post(move || tell.send(()).unwrap()).unwrap();
-        told.recv_timeout(PATIENCE).expect("the other waits for events now");
+        let (sender, receiver) = mpsc::channel();
+        event_loop.handle().post(move || sender.send(()).unwrap()).unwrap();
+        receiver.recv_timeout(PATIENCE).expect("the other waits for events now");
         drop(guard);
         all.into_iter().for_each(|it| _ = it.join().unwrap());
     });
 }
 
-/// Whoever is about to sleep when the loop is stopped, runs out of work, or gets some, does not.
+/// A thread that is about to sleep when the loop is stopped, runs out of work, or gets some, does not sleep.
 #[test]
 fn pitfall_no_wake_up_is_lost_whenever_it_comes() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
-        let (tell, told) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
-        let helper = thread::spawn(move || told.iter().for_each(|f| f()));
+        let (sender, receiver) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let helper = thread::spawn(move || receiver.iter().for_each(|f| f()));
         for round in 0..3000 {
             let guard = event_loop.keep_alive();
             let (handle, connection) = (event_loop.handle(), event_loop.clone());
@@ -361,11 +361,11 @@ fn pitfall_no_wake_up_is_lost_whenever_it_comes() {
                     (Box::new(move || _ = handle.set_timer(Duration::ZERO, f).unwrap()), 1)
                 }
             };
-            tell.send(ends).unwrap();
+            sender.send(ends).unwrap();
             assert_eq!(event_loop.run(), ran, "in round {round}");
             event_loop.reset().unwrap();
         }
-        drop(tell);
+        drop(sender);
         helper.join().unwrap();
     });
 }

@@ -6,18 +6,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyloop::endpoint::Context;
-use anyloop::net::Net;
-use anyloop::proto::handshake::ServerOptions;
-use anyloop::proto::{CloseCode, Ending, Message};
-use anyloop::{EventLoop, Handler, Server};
+use anyloop::net::Server;
+use anyloop::prelude::*;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, described, server_config, without_deadlines};
 use crate::harness::{Count, FAR, Log, panics};
-use crate::site::{Site, described, server_options};
 use crate::wire::{close, masked, numbered, request, text};
 
 /// Checks that it is called once at a time, and in order.
@@ -87,8 +84,7 @@ fn handlers_of_one_connection_never_overlap_and_stay_in_order() {
             posted: 0,
             seen: of_handlers.clone(),
         };
-        let server = Server::<Net, _>::with_factory(server_options(|_| ()), factory);
-        server.set_event_loop(&event_loop).unwrap();
+        let server = Server::with_factory_on(&event_loop, server_config(), factory);
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let runner = |_| {
@@ -150,19 +146,9 @@ fn runner(event_loop: &EventLoop) -> JoinHandle<usize> {
     thread::spawn(move || runs.run())
 }
 
-/// No deadline wakes a loop, which would otherwise find what it has missed.
-fn without_deadlines() -> ServerOptions {
-    let mut options = server_options(|config| {
-        config.ping_interval = None;
-        config.close_timeout = None;
-    });
-    options.open_timeout = None;
-    options
-}
-
-/// A site of which the handler of `wait` waits until `go` is said, and others are echoed.
+/// A server whose handler blocks at the message `wait` until the test sends `go`, and echoes others.
 struct Waiting {
-    site: Site,
+    fixture: Fixture,
     /// A handler waits.
     waits: mpsc::Receiver<()>,
     go: mpsc::Sender<()>,
@@ -170,31 +156,31 @@ struct Waiting {
 
 impl Waiting {
     fn new() -> Self {
-        let ((tell, waits), (go, told)) = (mpsc::channel(), mpsc::channel::<()>());
-        let (tell, told) = (Mutex::new(tell), Mutex::new(told));
+        let ((sender, waits), (go, receiver)) = (mpsc::channel(), mpsc::channel::<()>());
+        let (sender, receiver) = (Mutex::new(sender), Mutex::new(receiver));
         let event_loop = EventLoop::new().unwrap();
-        let site = Site::of(&event_loop, without_deadlines(), |server, log| {
+        let fixture = Fixture::of(&event_loop, without_deadlines(), |server, log| {
             let it = log.clone();
             server.on_message(move |message, context| {
                 if message.as_bytes() == b"wait" {
-                    tell.lock().unwrap().send(()).unwrap();
-                    told.lock().unwrap().recv_timeout(PATIENCE).expect("somebody says go");
+                    sender.lock().unwrap().send(()).unwrap();
+                    receiver.lock().unwrap().recv_timeout(PATIENCE).expect("somebody says go");
                 }
                 assert!(message.as_bytes() != b"panic", "in a handler");
                 it.add(described(&message));
                 context.send(message).unwrap();
             });
         });
-        Self { site, waits, go }
+        Self { fixture, waits, go }
     }
 }
 
 #[test]
 fn different_connections_are_served_at_a_time() {
     within_time(|| {
-        let Waiting { site, waits, go } = Waiting::new();
-        let (mut first, mut second) = (site.open(), site.open());
-        let runners = [runner(&site.event_loop), runner(&site.event_loop)];
+        let Waiting { fixture, waits, go } = Waiting::new();
+        let (mut first, mut second) = (fixture.open(), fixture.open());
+        let runners = [runner(&fixture.event_loop), runner(&fixture.event_loop)];
         first.write([text("wait"), text("behind")].concat());
         waits.recv_timeout(PATIENCE).unwrap();
         for i in 0..20 {
@@ -202,14 +188,14 @@ fn different_connections_are_served_at_a_time() {
             second.write(text(&message));
             eventually("the echo", || second.poll_frame() == Some(frames::text(&message)));
         }
-        let mut third = site.open_elsewhere(); // accepting goes on as well
+        let mut third = fixture.open_elsewhere(); // accepting goes on as well
         third.write(text("third"));
         eventually("the echo", || third.poll_frame() == Some(frames::text("third")));
         assert_eq!(first.poll_frame(), None);
         go.send(()).unwrap();
         eventually("the echo", || first.poll_frame() == Some(frames::text("wait")));
         eventually("the echo", || first.poll_frame() == Some(frames::text("behind")));
-        site.event_loop.stop();
+        fixture.event_loop.stop();
         runners.into_iter().for_each(|it| _ = it.join().unwrap());
     });
 }
@@ -217,19 +203,19 @@ fn different_connections_are_served_at_a_time() {
 #[test]
 fn a_thread_that_comes_while_another_is_stuck_reaches_all_there_is() {
     within_time(|| {
-        let Waiting { site, waits, go } = Waiting::new();
-        let (mut first, mut second) = (site.open(), site.open());
+        let Waiting { fixture, waits, go } = Waiting::new();
+        let (mut first, mut second) = (fixture.open(), fixture.open());
         // Both have something when the only thread takes the first.
         first.write(text("wait"));
         second.write(text("second"));
-        let stuck = runner(&site.event_loop);
+        let stuck = runner(&fixture.event_loop);
         waits.recv_timeout(PATIENCE).unwrap();
-        site.drive("the echo", || second.poll_frame() == Some(frames::text("second")));
+        fixture.drive("the echo", || second.poll_frame() == Some(frames::text("second")));
         second.write(text("again"));
-        site.drive("the echo", || second.poll_frame() == Some(frames::text("again")));
+        fixture.drive("the echo", || second.poll_frame() == Some(frames::text("again")));
         go.send(()).unwrap();
         eventually("the echo", || first.poll_frame() == Some(frames::text("wait")));
-        site.event_loop.stop();
+        fixture.event_loop.stop();
         stuck.join().unwrap();
     });
 }
@@ -237,32 +223,32 @@ fn a_thread_that_comes_while_another_is_stuck_reaches_all_there_is() {
 /// One thread sleeps in `run`, the other takes one message of several and leaves.
 fn leaves_the_rest_to_a_thread_that_sleeps(call: impl FnOnce(&EventLoop) + Send + 'static) {
     within_time(move || {
-        let Waiting { site, waits, go } = Waiting::new();
-        let (mut first, mut second) = (site.open(), site.open());
+        let Waiting { fixture, waits, go } = Waiting::new();
+        let (mut first, mut second) = (fixture.open(), fixture.open());
         first.write(text("wait"));
-        let sleeps = runner(&site.event_loop);
+        let sleeps = runner(&fixture.event_loop);
         waits.recv_timeout(PATIENCE).unwrap();
         // The runner is stuck, so it is this thread that takes what the second sends. Its handler waits
         // until the runner is done with the first, and sleeps: that it does cannot be seen from here,
         // and if it did not the test would pass for that reason.
         second.write([text("wait"), text("middle"), text("behind")].concat());
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let helper = thread::spawn(move || {
             waits.recv_timeout(PATIENCE).unwrap(); // the second's handler waits
             go.send(()).unwrap(); // one of the two goes on
-            let _ = told.recv_timeout(Duration::from_millis(100));
+            let _ = receiver.recv_timeout(Duration::from_millis(100));
             go.send(()).unwrap();
             (waits, go)
         });
-        call(&site.event_loop);
-        tell.send(()).ok();
+        call(&fixture.event_loop);
+        sender.send(()).ok();
         eventually("the echo", || first.poll_frame() == Some(frames::text("wait")));
         eventually("the echo", || second.poll_frame() == Some(frames::text("wait")));
         for rest in ["middle", "behind"] {
             eventually("what is left", || second.poll_frame() == Some(frames::text(rest)));
         }
         helper.join().unwrap();
-        site.event_loop.stop();
+        fixture.event_loop.stop();
         sleeps.join().unwrap();
     });
 }
@@ -283,21 +269,21 @@ fn pitfall_a_connection_that_panics_in_a_thread_that_leaves_ends_in_another() {
     within_time(|| {
         let closed = Log::default();
         let it = closed.clone();
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_message(|_, _| panic!("in a handler"));
             server.on_close(move |_, _| it.add("close"));
         });
-        let mut peer = site.open();
+        let mut peer = fixture.open();
         peer.write(text("hi"));
-        let event_loop = site.event_loop.clone();
+        let event_loop = fixture.event_loop.clone();
         panics("in a handler", || event_loop.run());
-        let runner = runner(&site.event_loop);
+        let runner = runner(&fixture.event_loop);
         eventually("the Close", || {
             peer.poll_frame().is_some_and(|frame| frame.close_code() == Some(1011))
         });
         drop(peer);
         eventually("the end", || closed.has("close"));
-        site.event_loop.stop();
+        fixture.event_loop.stop();
         runner.join().unwrap();
         assert_eq!(closed.len(), 1);
     });
@@ -307,23 +293,21 @@ fn pitfall_a_connection_that_panics_in_a_thread_that_leaves_ends_in_another() {
 /// waits for events, for as long as it knows to be right. There are no deadlines that it could know.
 fn two_threads(
     close_timeout: Duration,
-    set: impl FnOnce(&mut Server<Net>, &Log),
-    test: impl FnOnce(&Site),
+    set: impl FnOnce(&mut Server, &Log),
+    test: impl FnOnce(&Fixture),
 ) {
-    let mut options = without_deadlines();
-    let connection = Arc::make_mut(&mut options.connection);
-    connection.close_timeout = Some(close_timeout);
-    let site = Site::of(&EventLoop::new().unwrap(), options, set);
-    let runners = [runner(&site.event_loop), runner(&site.event_loop)];
-    test(&site);
-    site.event_loop.stop();
+    let config = without_deadlines().close_timeout(close_timeout);
+    let fixture = Fixture::of(&EventLoop::new().unwrap(), config, set);
+    let runners = [runner(&fixture.event_loop), runner(&fixture.event_loop)];
+    test(&fixture);
+    fixture.event_loop.stop();
     runners.into_iter().for_each(|it| _ = it.join().unwrap());
 }
 
 #[test]
 fn pitfall_a_timer_that_a_busy_thread_sets_on_a_connection_wakes_one_that_sleeps() {
     within_time(|| {
-        let set = |server: &mut Server<Net>, log: &Log| {
+        let set = |server: &mut Server, log: &Log| {
             let it = log.clone();
             server.on_message(move |_, context| {
                 let_time_pass(Duration::from_millis(50), "the other thread goes to sleep");
@@ -331,11 +315,11 @@ fn pitfall_a_timer_that_a_busy_thread_sets_on_a_connection_wakes_one_that_sleeps
                 context.set_timer(Duration::from_millis(5), move |_, _| it.add("timer"));
             });
         };
-        two_threads(FAR, set, |site| {
-            let peer = site.open_elsewhere();
+        two_threads(FAR, set, |fixture| {
+            let peer = fixture.open_elsewhere();
             for fired in 1..=3 {
                 peer.write(text("hi"));
-                eventually("the timer", || site.log.count("timer") == fired);
+                eventually("the timer", || fixture.log.count("timer") == fired);
             }
         });
     });
@@ -344,16 +328,16 @@ fn pitfall_a_timer_that_a_busy_thread_sets_on_a_connection_wakes_one_that_sleeps
 #[test]
 fn pitfall_a_deadline_that_a_busy_thread_brings_about_wakes_one_that_sleeps() {
     within_time(|| {
-        let set = |server: &mut Server<Net>, _: &Log| {
+        let set = |server: &mut Server, _: &Log| {
             server.on_message(|_, context| {
                 let_time_pass(Duration::from_millis(50), "the other thread goes to sleep");
                 context.close(CloseCode::NORMAL, "").unwrap();
             });
         };
-        two_threads(Duration::from_millis(20), set, |site| {
-            let peer = site.open_elsewhere();
+        two_threads(Duration::from_millis(20), set, |fixture| {
+            let peer = fixture.open_elsewhere();
             peer.write(text("hi")); // and it does not answer the Close
-            eventually("the end", || site.log.has("close, failed"));
+            eventually("the end", || fixture.log.has("close, failed"));
         });
     });
 }
@@ -361,24 +345,24 @@ fn pitfall_a_deadline_that_a_busy_thread_brings_about_wakes_one_that_sleeps() {
 #[test]
 fn pitfall_what_a_busy_thread_leaves_for_later_is_not_left_to_one_that_sleeps() {
     within_time(|| {
-        let set = |server: &mut Server<Net>, log: &Log| {
+        let set = |server: &mut Server, log: &Log| {
             let it = log.clone();
             server.on_message(move |message, _| {
                 let_time_pass(Duration::from_millis(2), "the rest arrives meanwhile");
                 it.add(message.as_bytes().len().to_string());
             });
         };
-        two_threads(FAR, set, |site| {
-            let peer = site.open_elsewhere();
+        two_threads(FAR, set, |fixture| {
+            let peer = fixture.open_elsewhere();
             // About what is read in a turn, and more or less.
             for messages in [24, 30, 36, 47] {
-                site.log.take();
+                fixture.log.take();
                 let mut writer = peer.writer();
                 let thread = thread::spawn(move || {
                     let message = masked(2, &vec![7; 50_000]);
                     writer.write_all(&message.repeat(messages)).unwrap();
                 });
-                eventually("all of them", || site.log.count("50000") == messages);
+                eventually("all of them", || fixture.log.count("50000") == messages);
                 thread.join().unwrap();
             }
         });
@@ -393,7 +377,7 @@ fn a_thread_that_has_rested_knows_the_time() {
         let oldest = Arc::new(Mutex::new(Duration::ZERO));
         let inside = Count::default();
         let (seen, count) = (oldest.clone(), inside.clone());
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_message(move |_, context| {
                 let now = anyloop::proto::Instant::from(std::time::Instant::now());
                 let mut oldest = seen.lock().unwrap();
@@ -403,9 +387,9 @@ fn a_thread_that_has_rested_knows_the_time() {
                 eventually("the other thread", || count.get() >= 2);
             });
         });
-        let peers = [site.open(), site.open()];
+        let peers = [fixture.open(), fixture.open()];
         let threads = [(); 2].map(|()| {
-            let event_loop = site.event_loop.clone();
+            let event_loop = fixture.event_loop.clone();
             thread::spawn(move || event_loop.run())
         });
         let_time_pass(SILENCE, "a clock that is not read grows old");
@@ -413,7 +397,7 @@ fn a_thread_that_has_rested_knows_the_time() {
             peer.write(text("x"));
         }
         eventually("both", || inside.get() == 2);
-        site.event_loop.stop();
+        fixture.event_loop.stop();
         for thread in threads {
             thread.join().unwrap();
         }

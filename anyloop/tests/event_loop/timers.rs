@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyloop::EventLoop;
 use anyloop::event_loop::{Aborted, LoopHandle, Timer, WatchMode};
+use anyloop::prelude::*;
 use anyloop_testkit::wait::{ThreadProbe, let_time_pass};
 use anyloop_testkit::watchdog::within_time;
 
@@ -18,7 +18,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Sets a timer that writes down its name, or that it was cancelled.
+/// Sets a timer that logs its name, or that it was cancelled.
 fn set(event_loop: &EventLoop, log: &Log, delay: Duration, name: impl Into<String>) -> Timer {
     let (it, name) = (log.clone(), name.into());
     event_loop.set_timer(delay, move |result| match result {
@@ -36,7 +36,7 @@ fn timers_fire_in_the_order_in_which_they_are_due() {
         }
         let it = log.clone();
         event_loop.handle().set_timer(ms(25), move |_| it.add("25")).unwrap();
-        // Their order is then their own, and not that of the looks at the clock.
+        // Their order is then that of their deadlines, and not that of the clock readings.
         let_time_pass(ms(40), "all timers become due");
         assert_eq!(event_loop.run(), 6);
         assert_eq!(log.all(), ["0", "10", "15", "20", "25", "30"]);
@@ -87,7 +87,7 @@ fn far_timers_do_not_fire_and_can_be_as_far_as_can_be() {
 }
 
 #[test]
-fn a_cancelled_timer_is_told_once_and_at_once() {
+fn a_cancelled_timer_is_reported_once_and_at_once() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let timer = set(&event_loop, &log, FAR, "timer");
@@ -240,13 +240,13 @@ fn a_timer_may_set_itself_anew() {
 fn a_timer_set_through_a_handle_can_be_cancelled() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
-        let told = Arc::new(Mutex::new(None));
-        let it = told.clone();
+        let reported = Arc::new(Mutex::new(None));
+        let it = reported.clone();
         let set = move |result| *it.lock().unwrap() = Some(result);
         let timer = event_loop.handle().set_timer(FAR, set).unwrap();
         timer.cancel();
         assert_eq!(event_loop.run(), 1);
-        assert_eq!(*told.lock().unwrap(), Some(Err(Aborted)));
+        assert_eq!(*reported.lock().unwrap(), Some(Err(Aborted)));
     });
 }
 

@@ -4,13 +4,13 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::{EventLoop, LocalEventLoop};
+use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, eventually};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::Fixture;
 use crate::harness::{FAR, drive};
-use crate::site::Site;
 use crate::wire::{request, text};
 
 /// Has the loop send an event to its host, as a GUI's proxy would.
@@ -20,7 +20,7 @@ fn events_of(event_loop: &EventLoop) -> Receiver<()> {
     events
 }
 
-/// The host's loop: polls for each event until it is so. Returns how many events there were.
+/// The host's loop: polls for each event until the condition holds. Returns how many events there were.
 #[track_caller]
 fn host(
     event_loop: &EventLoop,
@@ -40,10 +40,10 @@ fn host(
 #[test]
 fn a_conversation_is_held_by_nothing_but_events() {
     within_time(|| {
-        let site = Site::new();
-        let events = events_of(&site.event_loop);
-        let served = site.event_loop.clone();
-        let address = site.address;
+        let fixture = Fixture::new();
+        let events = events_of(&fixture.event_loop);
+        let served = fixture.event_loop.clone();
+        let address = fixture.address;
         let talk = thread::spawn(move || {
             let mut peer = Peer::connect(address);
             peer.write(request("/"));
@@ -54,9 +54,9 @@ fn a_conversation_is_held_by_nothing_but_events() {
             }
             peer.finish();
         });
-        host(&served, &events, "the peer has gone", || site.log.has("close, failed"));
+        host(&served, &events, "the peer has gone", || fixture.log.has("close, failed"));
         talk.join().unwrap();
-        assert!(["one", "two", "three"].iter().all(|message| site.log.has(message)));
+        assert!(["one", "two", "three"].iter().all(|message| fixture.log.has(message)));
     });
 }
 
@@ -73,7 +73,7 @@ fn the_host_is_called_once_until_it_polls() {
                 event_loop.post(|| {});
             }
             assert!(events.recv_timeout(PATIENCE).is_ok());
-            // Whoever would call again had all the time to.
+            // A second call would have come by now.
             event_loop.post(|| {});
             assert!(events.recv_timeout(Duration::from_millis(20)).is_err());
             assert_eq!(event_loop.poll(), 101);
@@ -86,17 +86,17 @@ fn timers_wake_the_host_also_when_they_move_to_an_earlier_time() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let events = events_of(&event_loop);
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let far = event_loop.set_timer(FAR, |_| {});
         event_loop.poll(); // it waits for an hour now
-        let sooner = tell.clone();
+        let sooner = sender.clone();
         let elsewhere = event_loop.handle();
         thread::spawn(move || {
-            elsewhere.set_timer(Duration::from_millis(5), move |_| _ = tell.send(1)).unwrap();
+            elsewhere.set_timer(Duration::from_millis(5), move |_| _ = sender.send(1)).unwrap();
         });
         let mut first = None;
         host(&event_loop, &events, "a timer of another thread", || {
-            first = first.or_else(|| told.try_recv().ok());
+            first = first.or_else(|| receiver.try_recv().ok());
             first == Some(1)
         });
         let inner = event_loop.clone();
@@ -105,7 +105,7 @@ fn timers_wake_the_host_also_when_they_move_to_an_earlier_time() {
         });
         let mut second = None;
         host(&event_loop, &events, "a timer of a handler", || {
-            second = second.or_else(|| told.try_recv().ok());
+            second = second.or_else(|| receiver.try_recv().ok());
             second == Some(2)
         });
         far.cancel();
@@ -113,7 +113,8 @@ fn timers_wake_the_host_also_when_they_move_to_an_earlier_time() {
     });
 }
 
-/// A host that is called need not ask, so who asks is not the one that polls.
+/// A host with a callback need not call `next_timeout`, so the caller of that is another than the one that
+/// polls.
 #[test]
 fn pitfall_a_host_is_not_called_again_and_again_where_another_thread_has_asked() {
     within_time(|| {
@@ -155,11 +156,11 @@ fn what_a_bounded_poll_has_left_calls_the_host_again() {
 #[test]
 fn a_run_call_goes_on_beside_it() {
     within_time(|| {
-        let site = Site::new();
-        let _events = events_of(&site.event_loop);
-        let peer = site.open();
+        let fixture = Fixture::new();
+        let _events = events_of(&fixture.event_loop);
+        let peer = fixture.open();
         peer.write(text("hello"));
-        drive(&site.event_loop, "a message", || site.log.has("hello"));
+        drive(&fixture.event_loop, "a message", || fixture.log.has("hello"));
     });
 }
 
@@ -190,9 +191,9 @@ fn a_local_loop_has_it_as_well() {
         event_loop.set_wakeup(move || _ = send.send(())).unwrap();
         let handle = event_loop.handle();
         let _guard = event_loop.keep_alive();
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || handle.post(move || _ = tell.send(()))).join().unwrap().unwrap();
-        while told.try_recv().is_err() {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || handle.post(move || _ = sender.send(()))).join().unwrap().unwrap();
+        while receiver.try_recv().is_err() {
             events.recv_timeout(PATIENCE).unwrap();
             event_loop.poll();
         }
@@ -206,13 +207,13 @@ fn pitfall_a_run_call_that_waits_notices_what_the_wakeup_thread_would() {
         let _guard = event_loop.keep_alive();
         let _events = events_of(&event_loop);
         for _ in 0..20 {
-            let (inside, (tell, told)) = (event_loop.clone(), mpsc::channel());
+            let (inside, (sender, receiver)) = (event_loop.clone(), mpsc::channel());
             let runner = thread::spawn(move || inside.run());
-            let posted = tell.clone();
+            let posted = sender.clone();
             event_loop.post(move || posted.send("post").unwrap());
-            assert_eq!(told.recv_timeout(PATIENCE), Ok("post"));
-            event_loop.set_timer(Duration::from_millis(2), move |_| tell.send("timer").unwrap());
-            assert_eq!(told.recv_timeout(PATIENCE), Ok("timer"));
+            assert_eq!(receiver.recv_timeout(PATIENCE), Ok("post"));
+            event_loop.set_timer(Duration::from_millis(2), move |_| sender.send("timer").unwrap());
+            assert_eq!(receiver.recv_timeout(PATIENCE), Ok("timer"));
             event_loop.stop();
             assert_eq!(runner.join().unwrap(), 2);
             event_loop.reset().unwrap();

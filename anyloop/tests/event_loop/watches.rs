@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::EventLoop;
 use anyloop::event_loop::WatchMode;
+use anyloop::prelude::*;
 use anyloop_testkit::wait::ThreadProbe;
 use anyloop_testkit::watchdog::within_time;
 
@@ -184,7 +184,7 @@ fn a_watch_for_both_says_which() {
 }
 
 #[test]
-fn a_watch_is_told_that_the_other_end_is_closed() {
+fn a_watch_is_called_when_the_other_end_is_closed() {
     within_time(|| {
         let (event_loop, (near, far)) = (EventLoop::new().unwrap(), pair());
         drop(far);
@@ -348,9 +348,9 @@ fn a_stop_in_a_watch_loses_nothing() {
             ControlFlow::Continue(())
         });
         let _watch = watch.unwrap();
-        for told in 1..=3 {
+        for reported in 1..=3 {
             assert_eq!(event_loop.run(), 1);
-            assert_eq!(log.len(), told);
+            assert_eq!(log.len(), reported);
             event_loop.reset().unwrap();
         }
         assert_eq!(log.all(), ["a", "b", "c"]);
@@ -372,9 +372,9 @@ fn poll_one_calls_one_of_many_watches() {
             });
             watch.unwrap();
         }
-        for told in 1..=10 {
+        for reported in 1..=10 {
             assert_eq!(event_loop.run_one(), 1);
-            assert_eq!(log.len(), told);
+            assert_eq!(log.len(), reported);
         }
         assert_eq!(event_loop.run(), 0);
         let mut all = log.all();

@@ -7,19 +7,17 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::Verdict;
 use anyloop::event_loop::WatchMode;
-use anyloop::net::{Error, Net};
-use anyloop::proto::handshake::Accept;
-use anyloop::{EventLoop, Server};
+use anyloop::net::{Client, Error, Server};
+use anyloop::prelude::*;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::{End, Peer};
 use anyloop_testkit::requests::{RESPONSE, SWITCHING};
 use anyloop_testkit::wait::{PATIENCE, ThreadProbe, eventually, spawn};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{Fixture, client, client_config, open_client, server_config};
 use crate::harness::{FAR, Log, drive};
-use crate::site::{Site, client, client_settings, open_client, server_options};
 use crate::wire::{close, request, reset, text, unmasked};
 
 /// A while in which a loop without work would have stopped.
@@ -42,13 +40,13 @@ fn runs_out(event_loop: &EventLoop) -> usize {
 #[test]
 fn to_listen_alone_is_no_work() {
     within_time(|| {
-        let server = Server::<Net>::new(server_options(|_| ()));
+        let server = Server::new(server_config()).unwrap();
         server.listen("127.0.0.1:0").unwrap();
-        let path = crate::site::socket_path();
+        let path = crate::fixture::socket_path();
         server.listen_unix(&path).unwrap();
         assert!(server.is_listening() && !server.is_accepting());
-        assert_eq!(server.run().unwrap(), 0);
-        assert!(server.stopped().unwrap());
+        assert_eq!(server.run(), 0);
+        assert!(server.stopped());
         server.stop_listening();
         assert!(!path.exists());
     });
@@ -56,30 +54,30 @@ fn to_listen_alone_is_no_work() {
 
 #[test]
 fn to_accept_without_listening_is_an_error() {
-    let server = Server::<Net>::new(server_options(|_| ()));
+    let server = Server::new(server_config()).unwrap();
     assert!(matches!(server.start_accept(), Err(Error::NotListening)));
 }
 
 #[test]
 fn a_listener_that_accepts_keeps_run_alive_until_it_is_closed() {
     within_time(|| {
-        let site = Site::new();
-        has_work(&site.event_loop);
-        site.server.stop_listening();
-        assert_eq!(runs_out(&site.event_loop), 0);
-        assert!(TcpStream::connect(site.address).is_err());
-        assert!(!site.server.is_listening() && !site.server.is_accepting());
+        let fixture = Fixture::new();
+        has_work(&fixture.event_loop);
+        fixture.server.stop_listening();
+        assert_eq!(runs_out(&fixture.event_loop), 0);
+        assert!(TcpStream::connect(fixture.address).is_err());
+        assert!(!fixture.server.is_listening() && !fixture.server.is_accepting());
     });
 }
 
 #[test]
 fn stop_listening_ends_a_run_that_waits_elsewhere() {
     within_time(|| {
-        let site = Site::new();
-        let runs = site.event_loop.clone();
+        let fixture = Fixture::new();
+        let runs = fixture.event_loop.clone();
         let thread = spawn(move || runs.run());
         thread.until_asleep();
-        site.server.stop_listening();
+        fixture.server.stop_listening();
         assert_eq!(thread.join().unwrap(), 0);
     });
 }
@@ -87,120 +85,121 @@ fn stop_listening_ends_a_run_that_waits_elsewhere() {
 #[test]
 fn two_listeners_are_both_work() {
     within_time(|| {
-        let site = Site::new();
-        let other = Server::<Net>::new(server_options(|_| ()));
-        other.set_event_loop(&site.event_loop).unwrap();
+        let fixture = Fixture::new();
+        let other = Server::on(&fixture.event_loop, server_config());
         other.listen("127.0.0.1:0").unwrap();
         other.start_accept().unwrap();
-        site.server.stop_listening();
-        has_work(&site.event_loop);
+        fixture.server.stop_listening();
+        has_work(&fixture.event_loop);
         drop(other); // which closes it
-        runs_out(&site.event_loop);
+        runs_out(&fixture.event_loop);
     });
 }
 
 #[test]
 fn after_stop_listening_run_ends_with_the_last_connection() {
     within_time(|| {
-        let site = Site::with(|server, _| {
+        let fixture = Fixture::with(|server, _| {
             server.on_message(|message, context| _ = context.send(message));
         });
-        let (mut first, second) = (site.open(), site.open());
-        site.server.stop_listening();
-        has_work(&site.event_loop);
+        let (mut first, second) = (fixture.open(), fixture.open());
+        fixture.server.stop_listening();
+        has_work(&fixture.event_loop);
         second.write_last(close(1000));
-        site.drive_to(1);
-        has_work(&site.event_loop);
+        fixture.drive_to(1);
+        has_work(&fixture.event_loop);
         first.write(text("still here"));
-        site.drive("the echo", || first.poll_frame() == Some(frames::text("still here")));
+        fixture.drive("the echo", || first.poll_frame() == Some(frames::text("still here")));
         first.write_last(close(1000));
-        assert_eq!(runs_out(&site.event_loop), 1);
-        assert_eq!(site.log.all(), ["close, clean", "close, clean"]);
+        assert_eq!(runs_out(&fixture.event_loop), 1);
+        assert_eq!(fixture.log.all(), ["close, clean", "close, clean"]);
     });
 }
 
 #[test]
 fn stop_listening_lets_handshakes_that_are_in_flight_finish() {
     within_time(|| {
-        let site = Site::new();
-        let mut peer = Peer::connect(site.address);
+        let fixture = Fixture::new();
+        let mut peer = Peer::connect(fixture.address);
         let bytes = request("/");
         peer.write(&bytes[..50]);
-        site.drive("the connection", || site.server.connections().len() == 1);
-        site.server.stop_listening();
-        has_work(&site.event_loop);
+        fixture.drive("the connection", || fixture.server.connections().len() == 1);
+        fixture.server.stop_listening();
+        has_work(&fixture.event_loop);
         peer.write(&bytes[50..]);
-        site.drive("the response", || peer.poll_head().is_some_and(|it| it.starts_with(SWITCHING)));
+        fixture
+            .drive("the response", || peer.poll_head().is_some_and(|it| it.starts_with(SWITCHING)));
         peer.write_last(close(1000));
-        runs_out(&site.event_loop);
-        assert_eq!(site.log.all(), ["open", "close, clean"]);
+        runs_out(&fixture.event_loop);
+        assert_eq!(fixture.log.all(), ["open", "close, clean"]);
     });
 }
 
 #[test]
 fn a_server_can_listen_anew_after_it_has_stopped() {
     within_time(|| {
-        let mut site = Site::new();
-        site.server.stop_listening();
-        runs_out(&site.event_loop);
-        site.event_loop.reset().unwrap();
-        site.address = site.server.listen("127.0.0.1:0").unwrap();
-        site.server.start_accept().unwrap();
-        let _peer = site.open();
+        let mut fixture = Fixture::new();
+        fixture.server.stop_listening();
+        runs_out(&fixture.event_loop);
+        fixture.event_loop.reset().unwrap();
+        fixture.address = fixture.server.listen("127.0.0.1:0").unwrap();
+        fixture.server.start_accept().unwrap();
+        let _peer = fixture.open();
     });
 }
 
 #[test]
 fn a_deferred_request_keeps_run_alive() {
     within_time(|| {
-        let site = Site::with(|server, log| {
+        let fixture = Fixture::with(|server, log| {
             let it = log.clone();
             server.on_validate(move |_, _| {
                 it.add("validate");
                 Verdict::Defer
             });
         });
-        let mut peer = Peer::connect(site.address);
+        let mut peer = Peer::connect(fixture.address);
         peer.write(request("/"));
-        site.drive_to(1);
-        site.server.stop_listening();
-        has_work(&site.event_loop);
+        fixture.drive_to(1);
+        fixture.server.stop_listening();
+        has_work(&fixture.event_loop);
         // And a thread that waits learns of the verdict.
-        let handle = site.handle();
+        let handle = fixture.handle();
         let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
             runner.until_asleep();
             handle.accept(Accept::new()).unwrap();
         });
-        assert_eq!(site.event_loop.run_one(), 1);
+        assert_eq!(fixture.event_loop.run_one(), 1);
         thread.join().unwrap();
-        site.drive("the response", || peer.poll_head().is_some_and(|it| it.starts_with(SWITCHING)));
+        fixture
+            .drive("the response", || peer.poll_head().is_some_and(|it| it.starts_with(SWITCHING)));
         drop(peer);
-        runs_out(&site.event_loop);
-        assert_eq!(site.log.all(), ["validate", "open", "close, failed"]);
+        runs_out(&fixture.event_loop);
+        assert_eq!(fixture.log.all(), ["validate", "open", "close, failed"]);
     });
 }
 
 #[test]
 fn a_paused_connection_keeps_run_alive() {
     within_time(|| {
-        let site = Site::with(|server, log| {
+        let fixture = Fixture::with(|server, log| {
             let it = log.clone();
             server.on_message(move |_, context| {
                 it.add("paused");
                 context.pause_reading();
             });
         });
-        let peer = site.open();
+        let peer = fixture.open();
         peer.write(text("hi"));
-        site.drive_to(1);
-        site.server.stop_listening();
-        has_work(&site.event_loop);
+        fixture.drive_to(1);
+        fixture.server.stop_listening();
+        has_work(&fixture.event_loop);
         drop(peer);
-        has_work(&site.event_loop); // which it has not read yet
-        site.handle().resume_reading().unwrap();
-        runs_out(&site.event_loop);
-        assert_eq!(site.log.all(), ["paused", "close, failed"]);
+        has_work(&fixture.event_loop); // which it has not read yet
+        fixture.handle().resume_reading().unwrap();
+        runs_out(&fixture.event_loop);
+        assert_eq!(fixture.log.all(), ["paused", "close, failed"]);
     });
 }
 
@@ -227,23 +226,23 @@ fn a_connection_keeps_run_alive_until_its_descriptor_is_closed() {
 #[test]
 fn a_connection_that_lingers_keeps_run_alive() {
     within_time(|| {
-        let site = Site::new();
-        let mut peer = site.open();
+        let fixture = Fixture::new();
+        let mut peer = fixture.open();
         peer.write(unmasked(1, b"clients must mask"));
         let mut code = None;
-        site.drive("the Close", || {
+        fixture.drive("the Close", || {
             code = code.or_else(|| peer.poll_frame().and_then(|frame| frame.close_code()));
             code.is_some()
         });
         assert_eq!(code, Some(1002));
-        site.server.stop_listening();
-        let is_told = site.log.len() > 0;
-        if !is_told {
-            has_work(&site.event_loop);
+        fixture.server.stop_listening();
+        let is_reported = fixture.log.len() > 0;
+        if !is_reported {
+            has_work(&fixture.event_loop);
         }
         drop(peer);
-        runs_out(&site.event_loop);
-        assert_eq!(site.log.all(), ["close, failed"]);
+        runs_out(&fixture.event_loop);
+        assert_eq!(fixture.log.all(), ["close, failed"]);
     });
 }
 
@@ -287,30 +286,28 @@ fn a_handshake_that_nobody_answers_keeps_run_alive() {
 #[test]
 fn perpetual_mode_keeps_run_alive_and_ends_a_run_that_waits_elsewhere() {
     within_time(|| {
-        let server = Server::<Net>::new(server_options(|_| ()));
-        let client = anyloop::Client::<Net>::new(client_settings());
         let event_loop = EventLoop::new().unwrap();
-        server.set_event_loop(&event_loop).unwrap();
-        client.set_event_loop(&event_loop).unwrap();
+        let server = Server::on(&event_loop, server_config());
+        let client = Client::on(&event_loop, client_config());
 
-        server.stop_perpetual().unwrap(); // nothing
-        server.start_perpetual().unwrap();
-        server.start_perpetual().unwrap(); // once is enough
-        client.start_perpetual().unwrap();
+        server.stop_perpetual(); // nothing
+        server.start_perpetual();
+        server.start_perpetual(); // once is enough
+        client.start_perpetual();
         has_work(&event_loop);
         assert_eq!((event_loop.poll(), event_loop.stopped()), (0, false));
-        server.stop_perpetual().unwrap();
+        server.stop_perpetual();
         has_work(&event_loop); // of the client's
         let runs = event_loop.clone();
         let thread = spawn(move || runs.run());
         thread.until_asleep();
-        client.stop_perpetual().unwrap();
+        client.stop_perpetual();
         assert_eq!(thread.join().unwrap(), 0);
         assert!(event_loop.stopped());
-        client.stop_perpetual().unwrap(); // nothing
+        client.stop_perpetual(); // nothing
 
         event_loop.reset().unwrap();
-        client.start_perpetual().unwrap(); // and begun anew
+        client.start_perpetual(); // and begun anew
         has_work(&event_loop);
         drop(client); // which ends it as well
         runs_out(&event_loop);
@@ -342,10 +339,10 @@ fn run_ends_with_the_last_guard_wherever_that_is_dropped() {
 #[test]
 fn a_shared_loop_runs_until_all_that_is_in_it_is_done() {
     within_time(|| {
-        let site = Site::new();
-        let peer = site.open();
-        site.server.stop_listening();
-        let event_loop = &site.event_loop;
+        let fixture = Fixture::new();
+        let peer = fixture.open();
+        fixture.server.stop_listening();
+        let event_loop = &fixture.event_loop;
         let log = Log::default();
         let client = client(event_loop, &log);
         let (server_of_it, _) = open_client(event_loop, &client);
@@ -365,7 +362,7 @@ fn a_shared_loop_runs_until_all_that_is_in_it_is_done() {
         drive(event_loop, "the client's end", || log.has("close, failed"));
         has_work(event_loop);
         peer.write_last(close(1000));
-        site.drive_to(1);
+        fixture.drive_to(1);
         has_work(event_loop);
         far.write_all(b"a").unwrap();
         drive(event_loop, "the watch", || log.has("watch"));
@@ -379,59 +376,54 @@ fn a_shared_loop_runs_until_all_that_is_in_it_is_done() {
 #[test]
 fn deadlines_of_the_protocol_are_no_work_by_themselves() {
     within_time(|| {
-        let site = Site::of(
-            &EventLoop::new().unwrap(),
-            server_options(|config| {
-                // Far and near, coarse and exact.
-                config.ping_interval = Some(Duration::from_secs(20));
-                config.idle_timeout = Some(Duration::from_secs(60));
-                config.close_timeout = Some(Duration::from_secs(25));
-            }),
-            |server, _| {
-                server.on_open(|context| _ = context.set_timer(FAR, |_, _| unreachable!()));
-            },
-        );
-        let peer = site.open();
-        site.server.stop_listening();
+        // Far and near, coarse and exact.
+        let config = server_config()
+            .ping_interval(Duration::from_secs(20))
+            .idle_timeout(Duration::from_secs(60))
+            .close_timeout(Duration::from_secs(25));
+        let fixture = Fixture::of(&EventLoop::new().unwrap(), config, |server, _| {
+            server.on_open(|context| _ = context.set_timer(FAR, |_, _| unreachable!()));
+        });
+        let peer = fixture.open();
+        fixture.server.stop_listening();
         peer.write_last(close(1000));
         let begun = Instant::now();
-        site.event_loop.run();
+        fixture.event_loop.run();
         assert!(begun.elapsed() < PATIENCE);
-        assert_eq!(site.log.all(), ["close, clean"]);
+        assert_eq!(fixture.log.all(), ["close, clean"]);
     });
 }
 
 #[test]
 fn what_protocol_deadlines_ask_for_happens_in_a_run_that_waits() {
     within_time(|| {
-        let options = server_options(|config| {
-            config.ping_interval = Some(Duration::from_millis(20));
-            config.pong_timeout = Some(Duration::from_millis(20));
-            config.close_timeout = Some(Duration::from_millis(20));
-        });
-        let site = Site::of(&EventLoop::new().unwrap(), options, |_, _| ());
-        let mut peer = site.open();
-        site.server.stop_listening();
-        site.event_loop.run();
+        let config = server_config()
+            .ping_interval(Duration::from_millis(20))
+            .pong_timeout(Duration::from_millis(20))
+            .close_timeout(Duration::from_millis(20));
+        let fixture = Fixture::of(&EventLoop::new().unwrap(), config, |_, _| ());
+        let mut peer = fixture.open();
+        fixture.server.stop_listening();
+        fixture.event_loop.run();
         let frames = peer.poll_frames();
         assert_eq!(frames.first().map(|frame| frame.opcode), Some(9));
         assert!(peer.poll_end().is_some());
-        assert_eq!(site.log.all(), ["close, failed"]);
+        assert_eq!(fixture.log.all(), ["close, failed"]);
     });
 }
 
 #[test]
 fn a_connection_whose_peer_is_reset_ends() {
     within_time(|| {
-        let site = Site::new();
-        let (peer, mut other) = (site.open(), site.open());
+        let fixture = Fixture::new();
+        let (peer, mut other) = (fixture.open(), fixture.open());
         reset(peer);
-        site.drive_to(1);
+        fixture.drive_to(1);
         assert_eq!(other.poll_end(), None);
         other.finish();
-        site.server.stop_listening();
-        runs_out(&site.event_loop);
-        assert_eq!(site.log.all(), ["close, failed", "close, failed"]);
+        fixture.server.stop_listening();
+        runs_out(&fixture.event_loop);
+        assert_eq!(fixture.log.all(), ["close, failed", "close, failed"]);
         eventually("the end", || other.poll_end() == Some(End::Eof));
     });
 }

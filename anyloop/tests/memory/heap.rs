@@ -1,4 +1,4 @@
-//! A global allocator that counts the bytes that are in use, by all threads.
+//! A global allocator that counts the bytes that all threads use.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,12 +10,12 @@ struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes that were asked for and are not given back.
+/// Bytes that were allocated and are not freed.
 pub(crate) fn in_use() -> usize {
     IN_USE.load(Relaxed)
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is passed on unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Relaxed);

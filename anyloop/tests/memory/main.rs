@@ -1,14 +1,14 @@
-//! Memory that connections have needed is given back when they do not need it any more.
+//! Memory that connections have needed is freed when they do not need it any more.
 //!
-//! What is in use is counted for the whole process, so these tests run one after the other.
+//! The memory in use is counted for the whole process, so these tests run one after the other.
 
 mod heap;
 #[path = "../endpoints/record.rs"]
 #[allow(dead_code, reason = "shared")]
 mod record;
-#[path = "../net/scene.rs"]
+#[path = "../net/setup.rs"]
 #[allow(dead_code, reason = "shared")]
-mod scene;
+mod setup;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -16,51 +16,48 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::endpoint::ServerSettings;
-use anyloop::net::Net;
+use anyloop::iostream;
+use anyloop::net::Server;
+use anyloop::prelude::*;
 use anyloop::proto::{Instant, Role};
-use anyloop::transport::iostream::IoStream;
-use anyloop::{EventLoop, Server};
-
 use anyloop_testkit::frames::{binary, frame, stream};
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::requests;
 use anyloop_testkit::wait::{eventually, let_time_pass};
 use anyloop_testkit::watchdog::watchdog;
 use heap::in_use;
-use scene::{config, server_settings};
+use setup::{server_config, server_with};
 
-/// Of a message: larger than what is read at a time, so that it is gathered.
+/// The size of a large message: larger than one read, so that it is gathered from several.
 const SIZE: usize = 2 << 20;
 
-/// More than everything else that comes and goes: what a second runner reads to, and threads that end.
-const ELSE: usize = 1 << 20;
+/// More than all other memory that changes meanwhile: the read buffer of a second runner, and threads
+/// that end.
+const TOLERANCE: usize = 1 << 20;
 
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Nothing is due on a connection where nothing happens.
-fn calm() -> ServerSettings {
-    server_settings(|options| {
-        options.open_timeout = None;
-        options.connection = config(|config| config.ping_interval = None);
-    })
+/// A connection that is idle has no deadline.
+fn without_timeouts() -> ServerConfig {
+    server_config().open_timeout(None).ping_interval(None)
 }
 
-/// Sends messages back. Runners meet while each has a large one that it has gathered.
+/// A server that sends messages back. With a large one, each runner waits in the handler until all
+/// runners have gathered one.
 struct Echo {
-    server: Server<Net>,
+    server: Server,
     address: SocketAddr,
-    /// What was in use then; the least, if that was several times.
+    /// The bytes in use while all runners had a large message; the least, if that was several times.
     in_use: Arc<AtomicUsize>,
 }
 
 impl Echo {
     fn new(runners: usize) -> Self {
         let (meeting, least) = (Barrier::new(runners), Arc::new(AtomicUsize::new(usize::MAX)));
-        let (mut server, seen) = (Server::new(calm()), least.clone());
+        let (mut server, seen) = (server_with(without_timeouts()), least.clone());
         server.on_message(move |message, context| {
             if message.as_bytes().len() == SIZE {
                 meeting.wait();
@@ -73,11 +70,11 @@ impl Echo {
         Self { server, address, in_use: least }
     }
 
-    /// All that was gathered was more than what is in use now.
+    /// So many large messages were in memory, and are not any more.
     #[track_caller]
     fn assert_gathered(&self, messages: usize) {
         let (then, now) = (self.in_use.load(Relaxed), in_use());
-        assert!(then + ELSE > now + messages * SIZE, "{then} bytes, and now {now}");
+        assert!(then + TOLERANCE > now + messages * SIZE, "{then} bytes, and now {now}");
     }
 }
 
@@ -92,12 +89,12 @@ fn assert_echoed(peers: &mut [Peer], payload: &[u8]) {
     }
 }
 
-/// One of them waits at the sockets, the other one for that one.
+/// One runner waits for the sockets, the other one for the first.
 #[test]
-fn runners_that_wait_let_go_of_what_messages_have_needed() {
-    let (_alone, _watchdog, payload) = (alone(), watchdog(), vec![7; SIZE]);
+fn waiting_runners_free_the_memory_of_messages() {
+    let (_alone, _watchdog, payload) = (one_at_a_time(), watchdog(), vec![7; SIZE]);
     let echo = Echo::new(2);
-    let event_loop = echo.server.event_loop().unwrap();
+    let event_loop = echo.server.event_loop();
     let runners = [(); 2].map(|()| {
         let runs = event_loop.clone();
         thread::spawn(move || runs.run())
@@ -106,7 +103,7 @@ fn runners_that_wait_let_go_of_what_messages_have_needed() {
     let base = in_use();
     send(&mut peers, &payload);
     assert_echoed(&mut peers, &payload);
-    eventually("what was needed is let go of", || in_use() < base + ELSE);
+    eventually("the memory of the message is freed", || in_use() < base + TOLERANCE);
     echo.assert_gathered(2);
     send(&mut peers, b"still there");
     assert_echoed(&mut peers, b"still there");
@@ -114,16 +111,16 @@ fn runners_that_wait_let_go_of_what_messages_have_needed() {
     for runner in runners {
         runner.join().unwrap();
     }
-    assert!(in_use() < base, "a loop that is stopped keeps nothing, not even what it reads to");
+    assert!(in_use() < base, "a stopped loop keeps no memory, not even its read buffer");
 }
 
-/// One runner is held in a handler until the other one has a message that it has gathered; then it waits at
-/// the sockets, and the other one leaves.
+/// One runner is held in a handler until the other one has gathered a message. Then the first one waits
+/// for the sockets, and the other one leaves.
 #[test]
-fn what_a_runner_leaves_behind_is_let_go_of() {
-    let (_alone, _watchdog, payload) = (alone(), watchdog(), vec![7; SIZE]);
+fn memory_of_a_runner_that_leaves_is_freed() {
+    let (_alone, _watchdog, payload) = (one_at_a_time(), watchdog(), vec![7; SIZE]);
     let [held, freed, leave] = [(); 3].map(|()| Arc::new(Barrier::new(2)));
-    let mut server = Server::<Net>::new(calm());
+    let mut server = server_with(without_timeouts());
     server.on_message({
         let (held, freed, leave) = (held.clone(), freed.clone(), leave.clone());
         move |message, context| {
@@ -139,7 +136,7 @@ fn what_a_runner_leaves_behind_is_let_go_of() {
     });
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let event_loop = server.event_loop().unwrap();
+    let event_loop = server.event_loop();
     let waits = {
         let runs = event_loop.clone();
         thread::spawn(move || runs.run())
@@ -157,12 +154,12 @@ fn what_a_runner_leaves_behind_is_let_go_of() {
     leave.wait();
     assert_eq!(leaves.join().unwrap(), 1);
     assert_echoed(&mut peers[1..], &payload);
-    eventually("what was needed is let go of", || in_use() < base + ELSE);
+    eventually("the memory of the message is freed", || in_use() < base + TOLERANCE);
     event_loop.stop();
     waits.join().unwrap();
 }
 
-/// Polls until a large message was sent back. Returns its peer, and what was in use before.
+/// Polls until a large message was sent back. Returns the peer, and the bytes in use before.
 fn poll(echo: &Echo, event_loop: &EventLoop) -> ([Peer; 1], usize) {
     let payload = vec![7; SIZE];
     let mut peers = thread::scope(|scope| {
@@ -188,23 +185,23 @@ fn poll(echo: &Echo, event_loop: &EventLoop) -> ([Peer; 1], usize) {
 }
 
 #[test]
-fn a_host_that_stops_the_loop_has_no_memory_left_in_it() {
-    let (_alone, _watchdog) = (alone(), watchdog());
+fn a_loop_that_its_host_has_stopped_keeps_no_memory() {
+    let (_alone, _watchdog) = (one_at_a_time(), watchdog());
     let echo = Echo::new(1);
-    let event_loop = echo.server.event_loop().unwrap();
-    let (_peers, base) = poll(&echo, &event_loop);
-    event_loop.stop(); // while nobody is inside
+    let event_loop = echo.server.event_loop();
+    let (_peers, base) = poll(&echo, event_loop);
+    event_loop.stop(); // while no thread is in a run call
     event_loop.poll();
-    assert!(in_use() < base, "not even what it reads to");
+    assert!(in_use() < base, "not even its read buffer");
 }
 
-/// A host that sleeps as long as it may polls once more.
+/// `next_timeout` has the host poll once more.
 #[test]
-fn a_host_is_asked_to_let_go_of_what_a_message_has_needed() {
-    let (_alone, _watchdog) = (alone(), watchdog());
+fn a_host_polls_once_more_to_free_the_memory_of_a_message() {
+    let (_alone, _watchdog) = (one_at_a_time(), watchdog());
     let echo = Echo::new(1);
-    let event_loop = echo.server.event_loop().unwrap();
-    let (_peers, base) = poll(&echo, &event_loop);
+    let event_loop = echo.server.event_loop();
+    let (_peers, base) = poll(&echo, event_loop);
     let mut polls = 0;
     while let Some(timeout) = event_loop.next_timeout() {
         let_time_pass(timeout, "so long as a host may sleep");
@@ -212,20 +209,18 @@ fn a_host_is_asked_to_let_go_of_what_a_message_has_needed() {
         polls += 1;
         assert!(polls < 2, "it does not sleep");
     }
-    assert!(in_use() < base + ELSE);
+    assert!(in_use() < base + TOLERANCE);
     echo.assert_gathered(1);
 }
 
 #[test]
-fn a_connection_that_is_carried_lets_go_of_what_a_message_has_needed() {
+fn an_iostream_connection_frees_the_memory_of_a_message() {
     const PART: usize = 100_000;
-    let _alone = alone();
-    let mut server = Server::<IoStream>::new(calm());
+    let _alone = one_at_a_time();
+    let mut server = iostream::Server::new(without_timeouts());
     let now = Arc::new(AtomicU64::new(100_000_000_000));
-    server.transport_mut().clock = {
-        let now = now.clone();
-        Arc::new(move || Instant::from_nanos(now.load(Relaxed)))
-    };
+    let clock = now.clone();
+    server.set_clock(move || Instant::from_nanos(clock.load(Relaxed)));
     let wait = |millis: u64| _ = now.fetch_add(1_000_000 * millis, Relaxed);
     let connection = server.connection();
     connection.register_output(std::io::sink());

@@ -1,4 +1,4 @@
-//! Accepting: many at once, those who go at once, and what is done with their sockets.
+//! Accepting: bursts, peers that disconnect early, and hooks for sockets.
 
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use anyloop::net::Server;
+use anyloop::prelude::*;
+use anyloop::proto::handshake::http::StatusCode;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, eventually};
 use anyloop_testkit::watchdog::watchdog;
 use anyloop_testkit::{frames, requests};
 
-use crate::scene::{Running, echo, reset, run_until, server};
+use crate::setup::{Running, echo, echo_with, reset, run_until, server, server_config};
 
 #[test]
 fn a_burst_is_accepted_whole() {
@@ -27,8 +30,8 @@ fn a_burst_is_accepted_whole() {
             peer
         })
         .collect();
-    let event_loop = server.event_loop().unwrap();
-    run_until(&event_loop, "all are open", || server.counters().opened == COUNT as u64);
+    let event_loop = server.event_loop();
+    run_until(event_loop, "all are open", || server.counters().opened == COUNT as u64);
     assert_eq!(server.counters().made, COUNT as u64);
     assert_eq!(server.connections().len(), COUNT);
     let _running = Running::start(server);
@@ -38,16 +41,16 @@ fn a_burst_is_accepted_whole() {
     }
 }
 
-/// New connections do not keep the others waiting until all of them are in.
+/// Handlers of open connections run between batches of accepted connections.
 #[test]
-fn those_who_are_there_have_their_turn_between_batches() {
+fn open_connections_are_served_between_batches() {
     let _watchdog = watchdog();
     let server = echo();
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let event_loop = server.event_loop().unwrap();
+    let event_loop = server.event_loop();
     let opening = std::thread::spawn(move || Peer::open(address));
-    run_until(&event_loop, "the first is open", || opening.is_finished());
+    run_until(event_loop, "the first is open", || opening.is_finished());
     let mut first = opening.join().unwrap();
     let _others: Vec<_> = (0..500).map(|_| TcpStream::connect(address).unwrap()).collect();
     first.send(&[frames::text("a")]);
@@ -57,12 +60,12 @@ fn those_who_are_there_have_their_turn_between_batches() {
     }
     let made = server.counters().made;
     assert!(made < 500, "{made}");
-    run_until(&event_loop, "all are there", || server.counters().made == 501);
+    run_until(event_loop, "all are there", || server.counters().made == 501);
     assert_eq!(first.receive(), frames::text("a"));
 }
 
 #[test]
-fn who_is_gone_at_once_disturbs_nobody() {
+fn peers_that_disconnect_early_disturb_no_other() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let mut open = Peer::open(running.address);
@@ -85,15 +88,15 @@ fn who_is_gone_at_once_disturbs_nobody() {
     assert_eq!(counters.opened, counters.closed + 1);
 }
 
-/// Reset before anybody has accepted.
+/// Connections that are reset before they are accepted.
 #[test]
-fn who_was_gone_before_it_was_accepted() {
+fn a_reset_before_accepting_is_no_error() {
     let _watchdog = watchdog();
     let server = echo();
     let errors = Arc::new(AtomicUsize::new(0));
     let counts = errors.clone();
     let mut server = server;
-    server.transport_mut().on_accept_error(move |_| _ = counts.fetch_add(1, Ordering::Relaxed));
+    server.on_accept_error(move |_| _ = counts.fetch_add(1, Ordering::Relaxed));
     let address = server.listen("127.0.0.1:0").unwrap();
     for _ in 0..20 {
         reset(Peer::connect(address));
@@ -112,7 +115,7 @@ fn a_socket_can_be_set_up() {
     let mut server = echo();
     let seen = Arc::new(AtomicUsize::new(0));
     let sees = seen.clone();
-    server.transport_mut().on_socket_init(move |socket| {
+    server.on_socket_init(move |socket| {
         assert!(socket.tcp_nodelay()?);
         socket.set_keepalive(true)?;
         sees.fetch_add(1, Ordering::Relaxed);
@@ -127,9 +130,8 @@ fn a_socket_can_be_set_up() {
 #[test]
 fn small_messages_need_not_leave_at_once() {
     let _watchdog = watchdog();
-    let mut server = echo();
-    server.transport_mut().nodelay = false;
-    server.transport_mut().on_socket_init(|socket| {
+    let mut server = echo_with(server_config().tcp_nodelay(false));
+    server.on_socket_init(|socket| {
         assert!(!socket.tcp_nodelay()?);
         Ok(())
     });
@@ -137,36 +139,33 @@ fn small_messages_need_not_leave_at_once() {
     Peer::open(running.address).echo("a");
 }
 
-/// Then there is no connection, and nobody is told of one.
+/// If the hook fails, the connection is dropped without a handler and without an error.
 #[test]
 fn a_socket_that_cannot_be_set_up() {
     let _watchdog = watchdog();
     let mut server = echo();
     let first = Arc::new(AtomicUsize::new(0));
-    server.transport_mut().on_socket_init(move |_| match first.fetch_add(1, Ordering::Relaxed) {
+    server.on_socket_init(move |_| match first.fetch_add(1, Ordering::Relaxed) {
         0 => Err(ErrorKind::Other.into()),
         _ => Ok(()),
     });
-    server.transport_mut().on_accept_error(|error| panic!("{error}"));
+    server.on_accept_error(|error| panic!("{error}"));
     let running = Running::start(server);
     assert!(Peer::connect(running.address).read_to_end().is_empty());
     Peer::open(running.address).echo("a");
     assert_eq!(running.server.counters().made, 1);
 }
 
-/// The factory is program code: its panic must not end the server.
+/// A panic of the program's factory does not end the server.
 #[test]
 fn a_factory_that_panics() {
     let _watchdog = watchdog();
     let first = Arc::new(AtomicUsize::new(0));
     let factory = move || {
         assert_ne!(first.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
-        anyloop::Handlers::new()
+        Handlers::new()
     };
-    let server = anyloop::Server::<anyloop::net::Net, _>::with_factory(
-        crate::scene::server_settings(|_| ()),
-        factory,
-    );
+    let server = Server::with_factory(server_config(), factory).unwrap();
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     let mut unlucky = Peer::connect(address);
@@ -174,18 +173,18 @@ fn a_factory_that_panics() {
     assert!(caught.is_err());
     assert!(unlucky.read_to_end().is_empty(), "its connection is closed");
     let lucky = Peer::connect(address);
-    let event_loop = server.event_loop().unwrap();
+    let event_loop = server.event_loop();
     lucky.write(requests::REQUEST);
-    run_until(&event_loop, "the next is open", || server.counters().opened == 1);
+    run_until(event_loop, "the next is open", || server.counters().opened == 1);
 }
 
-/// The same for what sets its sockets up.
+/// Nor does a panic of the hook for sockets.
 #[test]
 fn a_hook_that_panics() {
     let _watchdog = watchdog();
     let mut server = echo();
     let first = Arc::new(AtomicUsize::new(0));
-    server.transport_mut().on_socket_init(move |_| {
+    server.on_socket_init(move |_| {
         assert_ne!(first.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
         Ok(())
     });
@@ -197,12 +196,12 @@ fn a_hook_that_panics() {
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.run()));
     assert!(caught.is_err());
     assert!(unlucky.read_to_end().is_empty(), "its connection is closed");
-    let event_loop = server.event_loop().unwrap();
-    run_until(&event_loop, "the next is open", || server.counters().opened == 1);
+    let event_loop = server.event_loop();
+    run_until(event_loop, "the next is open", || server.counters().opened == 1);
     server.stop_listening();
 }
 
-/// A burst arrives while several threads run the loop, and it stops listening in the middle of it.
+/// Several threads run the loop, and the server stops listening in the middle of a burst.
 #[test]
 fn listening_stops_in_a_burst() {
     let _watchdog = watchdog();
@@ -213,7 +212,7 @@ fn listening_stops_in_a_burst() {
         let threads: Vec<_> = (0..3)
             .map(|_| {
                 let server = server.clone();
-                std::thread::spawn(move || server.run().unwrap())
+                std::thread::spawn(move || server.run())
             })
             .collect();
         let burst = std::thread::spawn(move || {
@@ -222,10 +221,10 @@ fn listening_stops_in_a_burst() {
         });
         eventually("some are in", || server.counters().made > 20);
         server.stop_listening();
-        // Those that were accepted go on, and then end.
+        // Accepted connections go on until their peers disconnect.
         drop(burst.join().unwrap());
         threads.into_iter().for_each(|thread| _ = thread.join().unwrap());
-        assert!(server.connections().is_empty() && server.stopped().unwrap());
+        assert!(server.connections().is_empty() && server.stopped());
         let counters = server.counters();
         assert_eq!(counters.made, counters.failed);
     }
@@ -238,10 +237,7 @@ fn requests_that_are_refused() {
     server.on_validate(|_, context| {
         assert!(context.remote_endpoint().starts_with("127.0.0.1:"));
         assert!(!context.is_secure());
-        anyloop::endpoint::Verdict::status(
-            anyloop::proto::handshake::http::StatusCode::FORBIDDEN,
-            "not you",
-        )
+        Verdict::status(StatusCode::FORBIDDEN, "not you")
     });
     let running = Running::start(server);
     let mut peer = Peer::connect(running.address);
@@ -250,8 +246,8 @@ fn requests_that_are_refused() {
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("not you\n"), "{answer}");
 }
 
-/// Accepted sockets have the server's `TCP_NODELAY`, wherever the listener comes from and whenever they
-/// have connected.
+/// Accepted sockets have the server's `TCP_NODELAY`: with a listener of its own and with an open one that
+/// has another value, and also if they connected before `start_accept`.
 #[test]
 fn accepted_sockets_have_nodelay_in_any_order() {
     let _watchdog = watchdog();
@@ -259,10 +255,8 @@ fn accepted_sockets_have_nodelay_in_any_order() {
         for own in [true, false] {
             let seen = Arc::new(Mutex::new(Vec::new()));
             let sees = seen.clone();
-            let mut server = echo();
-            // The listener has the other value when it begins to listen.
-            server.transport_mut().nodelay = !nodelay;
-            server.transport_mut().on_socket_init(move |socket| {
+            let mut server = echo_with(server_config().tcp_nodelay(nodelay));
+            server.on_socket_init(move |socket| {
                 sees.lock().unwrap().push(socket.tcp_nodelay()?);
                 Ok(())
             });
@@ -276,7 +270,6 @@ fn accepted_sockets_have_nodelay_in_any_order() {
                 address
             };
             let mut early = Peer::connect(address);
-            server.transport_mut().nodelay = nodelay;
             let _running = Running::start(server);
             early.shake_hands();
             Peer::open(address).echo("a");

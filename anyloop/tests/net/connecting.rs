@@ -1,34 +1,42 @@
-//! Clients that come to their server.
+//! Clients that reach their server.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{SendError, Unsent};
-use anyloop::event_loop::Local;
-use anyloop::net::{LocalNet, Net};
-use anyloop::proto::handshake::http::HeaderValue;
-use anyloop::proto::handshake::{Accept, Target};
-use anyloop::proto::{CloseCode, State};
-use anyloop::{Client, EventLoop, Handlers, LocalEventLoop, Server};
+use anyloop::endpoint::Unsent;
+use anyloop::net::{Client, LocalClient, LocalServer};
+use anyloop::prelude::*;
+use anyloop::proto::handshake::Target;
+use anyloop::proto::handshake::http::{HeaderName, HeaderValue};
+use anyloop::proto::{CloseFrame, Party, State};
 use anyloop_testkit::peer::{Peer, serve};
 use anyloop_testkit::wait::eventually;
 use anyloop_testkit::watchdog::watchdog;
 use anyloop_testkit::{frames, requests};
 
 use crate::record::{Log, recording};
-use crate::scene::{
-    Running, client, closed_at, echo, has_v6, hole, millis, run_until, server, shared, told, url,
+use crate::setup::{
+    Running, blackhole, client, closed_at, echo, echo_on, has_v6, millis, recording_client,
+    recording_client_on, recording_client_with, recording_server, run_until, server, server_config,
+    shared, url,
 };
 
-/// Says hello, and closes at the answer.
-fn greeting(log: &Log) -> Client<Net> {
-    let mut client = told(log);
+/// A client that sends a message, and closes when the answer has come.
+fn greeting(log: &Log) -> Client {
+    greet(recording_client(log), log)
+}
+
+fn greeting_after(delay: Duration, log: &Log) -> Client {
+    greet(recording_client_with(log, ClientConfig::new().attempt_delay(delay)), log)
+}
+
+fn greet(mut client: Client, log: &Log) -> Client {
     client.on_open(|context| _ = context.send("hello").unwrap());
-    let heard = log.clone();
+    let logs = log.clone();
     client.on_message(move |message, context| {
-        heard.message(message);
+        logs.message(message);
         context.close(CloseCode::NORMAL, "").unwrap();
     });
     client
@@ -45,7 +53,7 @@ fn by_a_url() {
     let handle = client.connect(running.url().as_str()).unwrap();
     assert_eq!(handle.state(), State::Connecting);
     assert!(client.connections() == std::slice::from_ref(&handle));
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), GREETED);
     assert_eq!(handle.state(), State::Ended);
     assert_eq!(handle.send("late"), Err(SendError::Gone));
@@ -63,7 +71,7 @@ fn by_a_target() {
     let target: Target = running.url().parse().unwrap();
     client.connect(target.clone()).unwrap();
     client.connect(target).unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take().len(), 4);
 }
 
@@ -79,7 +87,7 @@ fn by_ipv6() {
     let log = Log::default();
     let client = greeting(&log);
     client.connect(url(address).as_str()).unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), GREETED);
 }
 
@@ -90,10 +98,10 @@ fn by_the_name_of_this_machine() {
     let address = server.listen("127.0.0.1:0").unwrap();
     let _running = Running::start(server);
     let log = Log::default();
-    // Where it is ::1 as well, nobody listens there.
+    // `localhost` may be ::1 as well, where nobody listens.
     let client = greeting(&log);
     client.connect(format!("ws://localhost:{}/", address.port()).as_str()).unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), GREETED);
 }
 
@@ -121,29 +129,30 @@ fn by_a_request_of_its_own() {
     let (log, own) = (Log::default(), Log::default());
     let client = greeting(&log);
 
-    let mut request = client.request("ws://chat.example/room?a=b").unwrap();
-    request.options().subprotocols = vec!["v2".into(), "v1".into()];
-    request.options().headers.insert("x-room", HeaderValue::from_static("lobby"));
+    let (room, lobby) = (HeaderName::from_static("x-room"), HeaderValue::from_static("lobby"));
+    let request = client.request("ws://chat.example/room?a=b").unwrap();
+    let request =
+        request.configure(|config| config.subprotocol("v2").subprotocol("v1").header(room, lobby));
     let mut handlers = recording(&own);
-    let told = own.clone();
+    let logs = own.clone();
     handlers.on_open(move |context| {
-        told.push(format!("open {:?}", context.handshake_info().unwrap().subprotocol));
+        logs.push(format!("open {:?}", context.handshake_info().unwrap().subprotocol));
         context.close(CloseCode::GOING_AWAY, "enough").unwrap();
     });
     request.with_handler(handlers).to_addresses([running.address]).connect().unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(own.take(), ["open Some(\"v1\")", "close clean by local: 1001/1001"]);
     assert!(log.take().is_empty());
 
-    // What was set for one is not set for the next.
-    client.event_loop().unwrap().reset().unwrap();
+    // The next request has the configuration of the client again.
+    client.event_loop().reset().unwrap();
     client
         .request("ws://chat.example/")
         .unwrap()
         .to_addresses([running.address])
         .connect()
         .unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), GREETED);
     let seen = seen.lock().unwrap();
     let host = Some("chat.example".to_string());
@@ -158,51 +167,49 @@ fn a_socket_can_be_set_up() {
     let running = Running::start(echo());
     let log = Log::default();
     let mut client = greeting(&log);
-    let told = log.clone();
-    client.transport_mut().on_socket_init(move |socket| {
-        told.push(format!("{:?}", socket.tcp_nodelay()?));
+    let logs = log.clone();
+    client.on_socket_init(move |socket| {
+        logs.push(format!("{:?}", socket.tcp_nodelay()?));
         Ok(())
     });
     client.connect(running.url().as_str()).unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take()[0], "true");
 }
 
-/// The first does not answer: the second is tried beside it.
+/// The first address does not answer: after the delay the second is tried as well.
 #[test]
 fn a_dead_address_costs_the_delay() {
     let _watchdog = watchdog();
-    let hole = hole();
+    let blackhole = blackhole();
     let running = Running::start(echo());
     let log = Log::default();
-    let mut client = greeting(&log);
-    client.transport_mut().connect.attempt_delay = millis(100);
+    let client = greeting_after(millis(100), &log);
     let request = client.request("ws://chat.example/").unwrap();
     let start = Instant::now();
-    request.to_addresses([hole.address, running.address]).connect().unwrap();
-    client.run().unwrap();
+    request.to_addresses([blackhole.address, running.address]).connect().unwrap();
+    client.run();
     let elapsed = start.elapsed();
     assert_eq!(log.take(), GREETED);
     assert!(elapsed >= millis(100), "{elapsed:?}");
     assert!(elapsed < millis(900), "the first is asked again after a second: {elapsed:?}");
 }
 
-/// The first comes late, but before the second, which does not answer either.
+/// Two addresses do not answer: the third is reached after twice the delay.
 #[test]
-fn of_two_attempts_the_one_that_answers_wins() {
+fn of_several_attempts_the_one_that_answers_wins() {
     let _watchdog = watchdog();
-    let holes = [hole(), hole()];
+    let blackholes = [blackhole(), blackhole()];
     let running = Running::start(echo());
     let log = Log::default();
-    let mut client = greeting(&log);
-    client.transport_mut().connect.attempt_delay = millis(20);
-    let addresses = [holes[0].address, holes[1].address, running.address];
+    let client = greeting_after(millis(20), &log);
+    let addresses = [blackholes[0].address, blackholes[1].address, running.address];
     client.request("ws://chat.example/").unwrap().to_addresses(addresses).connect().unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), GREETED);
 }
 
-/// The next is tried at once, whatever the delay.
+/// After a refusal the next address is tried at once, whatever the delay.
 #[test]
 fn a_closed_address_costs_nothing() {
     if !has_v6() {
@@ -213,58 +220,77 @@ fn a_closed_address_costs_nothing() {
     let running = Running::start(echo());
     for addresses in [[six.address, running.address], [running.address, six.address]] {
         let log = Log::default();
-        let mut client = greeting(&log);
-        client.transport_mut().connect.attempt_delay = millis(600_000);
-        client.transport_mut().set_look_up(move |host, _| {
+        let mut client = greeting_after(millis(600_000), &log);
+        client.set_look_up(move |host, _| {
             assert_eq!(host, "chat.example");
             Ok(addresses.to_vec())
         });
         client.connect("ws://chat.example/").unwrap();
-        client.run().unwrap();
+        client.run();
         assert_eq!(log.take(), GREETED);
     }
 }
 
-/// What is sent too early is refused where the connection is, and told so.
+/// Messages of a handle wait until `open` has returned.
 #[test]
-fn what_is_sent_before_it_is_open_is_not_sent() {
+fn messages_before_the_handshake_wait_for_it() {
     let _watchdog = watchdog();
     let received = shared();
     let receives = received.clone();
     let mut server = server();
     server.on_message(move |message, context| {
-        receives.lock().unwrap().push(message.as_bytes().to_vec());
-        context.close(CloseCode::NORMAL, "").unwrap();
+        let mut received = receives.lock().unwrap();
+        received.push(String::from_utf8(message.as_bytes().to_vec()).unwrap());
+        if received.len() == 4 {
+            context.close(CloseCode::NORMAL, "").unwrap();
+        }
     });
     let running = Running::start(server);
     let log = Log::default();
-    let mut client = told(&log);
-    client.on_open(|context| _ = context.send("in time").unwrap());
+    let mut client = recording_client(&log);
+    client.on_open(|context| _ = context.send("by open").unwrap());
     let handle = client.connect(running.url().as_str()).unwrap();
+    let completed = shared();
+    for number in 0..3 {
+        let completes = completed.clone();
+        let completion = move |result| completes.lock().unwrap().push(result);
+        let _ = handle.send_then(format!("early {number}"), completion).unwrap();
+    }
+    client.run();
+    assert_eq!(*completed.lock().unwrap(), [Ok(()); 3]);
+    assert_eq!(*received.lock().unwrap(), ["by open", "early 0", "early 1", "early 2"]);
+    assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
+}
+
+/// If there will be no connection, their completions say that they were not sent.
+#[test]
+fn messages_before_a_failure_are_not_sent() {
+    let _watchdog = watchdog();
+    let closed = crate::setup::closed();
+    let client = client();
+    let handle = client.connect(url(closed.address).as_str()).unwrap();
     let completed = shared();
     for _ in 0..3 {
         let completes = completed.clone();
         let completion = move |result| completes.lock().unwrap().push(result);
-        let _ = handle.send_then("too early", completion).unwrap();
+        let _ = handle.send_then("early", completion).unwrap();
     }
-    client.run().unwrap();
+    assert_eq!(client.run(), 1);
     assert_eq!(*completed.lock().unwrap(), [Err(Unsent); 3]);
-    assert_eq!(*received.lock().unwrap(), [b"in time"]);
-    assert_eq!(log.take(), ["close clean by peer: 1000/1000"]);
 }
 
-/// A handler connects anew, in the run call that it is called from.
+/// A handler connects again, inside the run call that it is called from.
 #[test]
 fn a_handler_connects() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let log = Log::default();
-    let own = Arc::new(OnceLock::<Arc<Client<Net>>>::new());
+    let own = Arc::new(OnceLock::<Arc<Client>>::new());
     let mut client = greeting(&log);
-    let (again, told, to) = (own.clone(), log.clone(), running.url());
+    let (again, logs, to) = (own.clone(), log.clone(), running.url());
     client.on_close(move |_, _| {
         let client = again.get().unwrap();
-        told.push(format!("closed {}", client.counters().opened));
+        logs.push(format!("closed {}", client.counters().opened));
         if client.counters().opened < 5 {
             client.connect(to.as_str()).unwrap();
         }
@@ -272,34 +298,32 @@ fn a_handler_connects() {
     let client = Arc::new(client);
     own.set(client.clone()).ok().unwrap();
     client.connect(running.url().as_str()).unwrap();
-    client.run().unwrap();
-    let told = log.take();
-    assert_eq!(told.iter().filter(|line| line.starts_with("closed")).count(), 5);
-    assert_eq!(told.last().unwrap(), "closed 5");
+    client.run();
+    let lines = log.take();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("closed")).count(), 5);
+    assert_eq!(lines.last().unwrap(), "closed 5");
 }
 
-/// A server that is a client of another, and waits for its answer with a deferred verdict.
+/// A server defers its verdict until another server has answered its client.
 #[test]
 fn a_server_asks_another_before_it_accepts() {
     let _watchdog = watchdog();
-    let oracle = Running::start(echo());
+    let other = Running::start(echo());
     let event_loop = EventLoop::new().unwrap();
-    let client = Arc::new(client());
-    client.set_event_loop(&event_loop).unwrap();
-    let mut server = echo();
-    server.set_event_loop(&event_loop).unwrap();
-    let (asks, to) = (client.clone(), oracle.url());
+    let client = Arc::new(Client::on(&event_loop, ClientConfig::new()));
+    let mut server = echo_on(&event_loop);
+    let (asks, to) = (client.clone(), other.url());
     server.on_validate(move |_, context| {
         let waiting = context.handle();
         let mut handlers = Handlers::new();
-        handlers.on_open(|context| _ = context.send("may he?").unwrap()).on_message(
+        handlers.on_open(|context| _ = context.send("may it?").unwrap()).on_message(
             move |_, context| {
                 waiting.accept(Accept::new()).unwrap();
                 context.close(CloseCode::NORMAL, "").unwrap();
             },
         );
         asks.request(to.as_str()).unwrap().with_handler(handlers).connect().unwrap();
-        anyloop::endpoint::Verdict::Defer
+        Verdict::Defer
     });
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
@@ -317,39 +341,33 @@ fn a_server_asks_another_before_it_accepts() {
 fn server_and_client_in_one_loop() {
     let _watchdog = watchdog();
     let event_loop = EventLoop::new().unwrap();
-    let server = Arc::new(echo());
-    server.set_event_loop(&event_loop).unwrap();
+    let server = Arc::new(echo_on(&event_loop));
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     let log = Log::default();
-    let mut client = greeting(&log);
-    client.set_event_loop(&event_loop).unwrap();
-    let (heard, stops) = (log.clone(), server.clone());
+    let mut client = greet(recording_client_on(&log, &event_loop), &log);
+    let (logs, stops) = (log.clone(), server.clone());
     client.on_close(move |ending, _| {
-        heard.push(format!("clean {}", ending.clean));
+        logs.push(format!("clean {}", ending.clean));
         stops.stop_listening();
     });
     client.connect(url(address).as_str()).unwrap();
-    // Either runs both.
-    client.run().unwrap();
+    // A run call of either endpoint runs both.
+    client.run();
     assert_eq!(log.take(), ["text hello", "clean true"]);
-    assert!(server.stopped().unwrap() && event_loop.stopped());
+    assert!(server.stopped() && event_loop.stopped());
     assert_eq!(server.counters().closed, 1);
 }
 
-/// Handlers that hold what must not leave the thread.
+/// Handlers with `Rc`, which is not `Send`.
 #[test]
 fn server_and_client_on_one_thread() {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    use anyloop::endpoint::LocalHandlers;
-
     let _watchdog = watchdog();
     let event_loop = LocalEventLoop::new().unwrap();
-    let settings = crate::scene::server_settings(|_| ());
-    let mut server = Server::<LocalNet, _>::with_factory(settings, LocalHandlers::new());
-    server.set_event_loop(&event_loop).unwrap();
+    let mut server = LocalServer::on(&event_loop, server_config());
     let received = Rc::new(Cell::new(0));
     let counts = received.clone();
     server.on_message(move |message, context| {
@@ -360,9 +378,7 @@ fn server_and_client_on_one_thread() {
     server.start_accept().unwrap();
     let server = Rc::new(server);
 
-    let settings = crate::scene::client_settings(|_| ());
-    let mut client = Client::<Net<Local>, _>::with_factory(settings, LocalHandlers::new());
-    client.set_event_loop(&event_loop).unwrap();
+    let mut client = LocalClient::on(&event_loop, ClientConfig::new());
     client.on_open(|context| _ = context.send("hello").unwrap());
     let (counts, stops) = (received.clone(), server.clone());
     client.on_message(move |_, context| {
@@ -375,9 +391,9 @@ fn server_and_client_on_one_thread() {
     assert_eq!(received.get(), 11);
 }
 
-/// Frames that come right behind the response are not lost.
+/// Frames in the same segment as the response are not lost.
 #[test]
-fn what_comes_with_the_response_is_received() {
+fn frames_behind_the_response_are_received() {
     let _watchdog = watchdog();
     let (address, thread) = serve(|mut peer| {
         peer.read_head();
@@ -386,12 +402,10 @@ fn what_comes_with_the_response_is_received() {
         peer.receive()
     });
     let log = Log::default();
-    let settings = crate::scene::client_settings(|options| {
-        options.connection = crate::scene::not_random();
-    });
-    let client = Client::<Net, _>::with_factory(settings, recording(&log));
+    let config = ClientConfig::new().random(Arc::new(requests::Zeros));
+    let client = recording_client_with(&log, config);
     client.connect(url(address).as_str()).unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), ["open", "text at once", "close clean by peer: 1001/1001"]);
     assert_eq!(thread.join().unwrap(), frames::close(1001, ""));
 }
@@ -400,8 +414,7 @@ fn what_comes_with_the_response_is_received() {
 fn ending_by_either_side() {
     let _watchdog = watchdog();
     let log = (Log::default(), Log::default());
-    let mut server =
-        Server::<Net, _>::with_factory(crate::scene::server_settings(|_| ()), recording(&log.1));
+    let mut server = recording_server(&log.1, server_config());
     server.on_message(|message, context| {
         let code = std::str::from_utf8(message.as_bytes()).unwrap().parse().unwrap();
         context.close(CloseCode::new(code).unwrap(), "because of this").unwrap();
@@ -410,7 +423,7 @@ fn ending_by_either_side() {
     let by_server = |handlers: &mut Handlers| {
         let sees = seen.clone();
         handlers.on_close(move |ending, _| {
-            let frame = |frame: Option<&anyloop::proto::CloseFrame>| {
+            let frame = |frame: Option<&CloseFrame>| {
                 frame.map(|frame| (frame.code.map(CloseCode::get), frame.reason.to_string()))
             };
             sees.lock().unwrap().push((
@@ -429,11 +442,11 @@ fn ending_by_either_side() {
         by_server(&mut handlers);
         client.set_factory(handlers);
         client.connect(running.url().as_str()).unwrap();
-        client.run().unwrap();
+        client.run();
         let (by, clean, _, received) = seen.lock().unwrap().pop().unwrap();
-        assert_eq!((by, clean), (anyloop::proto::Party::Peer, true));
+        assert_eq!((by, clean), (Party::Peer, true));
         assert_eq!(received, Some((Some(code), "because of this".to_string())));
-        eventually("the server has heard of it", || {
+        eventually("the server has closed it", || {
             log.1.take().iter().any(|line| line.starts_with("close clean by local"))
         });
 
@@ -445,19 +458,19 @@ fn ending_by_either_side() {
         by_server(&mut handlers);
         client.set_factory(handlers);
         client.connect(running.url().as_str()).unwrap();
-        client.run().unwrap();
+        client.run();
         let (by, clean, sent, received) = seen.lock().unwrap().pop().unwrap();
-        assert_eq!((by, clean), (anyloop::proto::Party::Local, true));
+        assert_eq!((by, clean), (Party::Local, true));
         assert_eq!(sent, Some((Some(code), "of this".to_string())));
         assert_eq!(received.unwrap().0, Some(code));
         let expected = format!("close clean by peer: {code}/{code}");
-        eventually("the server has heard of it", || log.1.take().contains(&expected));
+        eventually("the server has closed it", || log.1.take().contains(&expected));
     }
 }
 
-/// Who is at the other end, what was connected to, and what has passed through.
+/// The peer's address, the target, and the statistics.
 #[test]
-fn a_connection_knows_its_surroundings() {
+fn a_context_describes_its_connection() {
     let _watchdog = watchdog();
     let seen = shared();
     let mut server = echo();
@@ -473,7 +486,7 @@ fn a_connection_knows_its_surroundings() {
 
     let log = Log::default();
     let mut client = client();
-    let target = |log: &Log, context: &anyloop::endpoint::Context<'_, Handlers>| {
+    let target = |log: &Log, context: &Context<'_, Handlers>| {
         let target = context.handshake_info().and_then(|facts| facts.target.as_ref()).unwrap();
         log.push(format!("{}:{}", target.host(), target.port()));
     };
@@ -495,11 +508,11 @@ fn a_connection_knows_its_surroundings() {
     });
     client.on_fail(move |_, context| target(&fails, context));
     client.request("ws://a.example/").unwrap().to_addresses([expected]).connect().unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), ["a.example:80", "1 4"]);
     client.reset().unwrap();
-    let closed = crate::scene::closed();
+    let closed = crate::setup::closed();
     client.request("ws://b.example:7/").unwrap().to_addresses([closed.address]).connect().unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), ["b.example:7"]);
 }

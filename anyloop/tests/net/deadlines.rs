@@ -1,30 +1,32 @@
-//! Each stage of connecting has its time, and so has all of it.
+//! Timeouts up to the open connection: of each stage, and of all stages together.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::Verdict;
-use anyloop::net::{ConnectError, Net, Stage};
+use anyloop::net::{Client, ConnectError, Stage};
+use anyloop::prelude::*;
 use anyloop::proto::{Cause, TransportError};
-use anyloop::{Client, Server};
 use anyloop_testkit::peer::{Peer, serve};
 use anyloop_testkit::requests;
 use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
 use anyloop_testkit::watchdog::watchdog;
 
-use crate::record::{Log, recording};
-use crate::scene::{Running, client, client_settings, closed, hole, millis, server_settings, url};
+use crate::record::Log;
+use crate::setup::{
+    Running, blackhole, client_with, closed, echo, millis, recording_client_with, recording_server,
+    server_config, server_with, url,
+};
 
 const SHORT: Duration = millis(150);
 
-/// The cause, and what was not done in which time.
-type Told = (Cause, Option<(Stage, Duration, usize)>);
+/// The cause, and of a timeout: the stage, the time, and the number of attempts that failed before.
+type Report = (Cause, Option<(Stage, Duration, usize)>);
 
-/// Connects, and returns what was told, and after which time.
-fn fail(mut client: Client<Net>, begin: impl FnOnce(&Client<Net>)) -> (Told, Duration) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tells = told.clone();
+/// Connects, and returns what `fail` reported, and after which time.
+fn fail(mut client: Client, begin: impl FnOnce(&Client)) -> (Report, Duration) {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let reports = reported.clone();
     client.on_fail(move |failure, context| {
         let stage = match context.error().and_then(|error| error.downcast_ref()) {
             Some(ConnectError::TimedOut { stage, after, attempts, .. }) => {
@@ -32,93 +34,90 @@ fn fail(mut client: Client<Net>, begin: impl FnOnce(&Client<Net>)) -> (Told, Dur
             }
             _ => None,
         };
-        tells.lock().unwrap().push((failure.cause(), stage));
+        reports.lock().unwrap().push((failure.cause(), stage));
     });
-    let start = Instant::now(); // before its times begin
+    let start = Instant::now(); // before its timeouts begin
     begin(&client);
-    assert_eq!(client.run().unwrap(), 1);
+    assert_eq!(client.run(), 1);
     let elapsed = start.elapsed();
-    let mut told = told.lock().unwrap();
-    assert_eq!(told.len(), 1);
-    (told.pop().unwrap(), elapsed)
+    let mut reported = reported.lock().unwrap();
+    assert_eq!(reported.len(), 1);
+    (reported.pop().unwrap(), elapsed)
 }
 
-/// Not before it, and not much after it.
+/// Not before the expected time, and not much after it.
 fn assert_about(elapsed: Duration, expected: Duration) {
     assert!(elapsed + millis(5) >= expected && elapsed < expected + PATIENCE / 10, "{elapsed:?}");
 }
 
 const TIMED_OUT: Cause = Cause::Transport(TransportError::TimedOut);
 
-fn slow_look_up(client: &mut Client<Net>) {
-    client.transport_mut().set_look_up(|_, _| {
+fn slow_look_up(client: &mut Client) {
+    client.set_look_up(|_, _| {
         let_time_pass(millis(3000), "the look-up takes longer than it may");
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn looking_up_has_its_time() {
+fn looking_up_times_out() {
     let _watchdog = watchdog();
-    let mut client = client();
+    let mut client = client_with(ClientConfig::new().resolve_timeout(SHORT));
     slow_look_up(&mut client);
-    client.transport_mut().connect.resolve_timeout = Some(SHORT);
-    let (told, elapsed) = fail(client, |client| _ = client.connect("ws://a.example/").unwrap());
-    assert_eq!(told, (TIMED_OUT, Some((Stage::Resolve, SHORT, 0))));
+    let (reported, elapsed) = fail(client, |client| _ = client.connect("ws://a.example/").unwrap());
+    assert_eq!(reported, (TIMED_OUT, Some((Stage::Resolve, SHORT, 0))));
     assert_about(elapsed, SHORT);
 }
 
 #[test]
-fn connecting_has_its_time() {
+fn connecting_times_out() {
     let _watchdog = watchdog();
-    let (hole, closed) = (hole(), closed());
-    let mut client = client();
-    client.transport_mut().connect.connect_timeout = Some(SHORT);
-    let addresses = [closed.address, hole.address];
-    let (told, elapsed) = fail(client, |client| {
+    let (blackhole, closed) = (blackhole(), closed());
+    let client = client_with(ClientConfig::new().connect_timeout(SHORT));
+    let addresses = [closed.address, blackhole.address];
+    let (reported, elapsed) = fail(client, |client| {
         client.request("ws://a.example/").unwrap().to_addresses(addresses).connect().unwrap();
     });
-    assert_eq!(told, (TIMED_OUT, Some((Stage::Connect, SHORT, 1))), "one was refused before");
+    assert_eq!(reported, (TIMED_OUT, Some((Stage::Connect, SHORT, 1))), "one was refused before");
     assert_about(elapsed, SHORT);
 }
 
 #[test]
-fn the_handshake_has_its_time() {
+fn the_handshake_times_out() {
     let _watchdog = watchdog();
     let (address, thread) = serve(|mut peer| {
         peer.read_head();
         peer.read_to_end()
     });
-    let settings = client_settings(|options| options.open_timeout = Some(SHORT));
-    let (told, elapsed) =
-        fail(Client::new(settings), |client| _ = client.connect(url(address).as_str()).unwrap());
-    assert_eq!(told, (Cause::OpenTimeout, None));
+    let client = client_with(ClientConfig::new().open_timeout(SHORT));
+    let (reported, elapsed) =
+        fail(client, |client| _ = client.connect(url(address).as_str()).unwrap());
+    assert_eq!(reported, (Cause::OpenTimeout, None));
     assert_about(elapsed, SHORT);
     assert!(thread.join().unwrap().is_empty());
 }
 
-/// It does not begin before there is a stream: a look-up has a time of its own.
+/// The timeout of the handshake begins when the stream is connected.
 #[test]
-fn the_handshake_does_not_pay_for_the_look_up() {
+fn the_handshake_timeout_does_not_include_the_look_up() {
     let _watchdog = watchdog();
-    let running = Running::start(crate::scene::echo());
-    let settings = client_settings(|options| options.open_timeout = Some(millis(1000)));
+    let running = Running::start(echo());
     let log = Log::default();
-    let mut client = Client::<Net, _>::with_factory(settings, recording(&log));
+    let mut client = recording_client_with(&log, ClientConfig::new().open_timeout(millis(1000)));
     let address = running.address;
-    client.transport_mut().set_look_up(move |_, _| {
+    client.set_look_up(move |_, _| {
         let_time_pass(millis(1500), "longer than the handshake may take");
         Ok(vec![address])
     });
-    client.on_open(|context| context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap());
+    client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
     client.connect("ws://a.example/").unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
 }
 
-/// A server that sends a byte now and then does not get more time.
+/// Bytes that arrive one by one do not postpone the timeout.
 #[test]
-fn a_slow_response_does_not_prolong_it() {
+fn a_slow_response_times_out() {
     let _watchdog = watchdog();
     let (address, thread) = serve(|mut peer| {
         peer.read_head();
@@ -129,98 +128,87 @@ fn a_slow_response_does_not_prolong_it() {
             let_time_pass(millis(20), "the response comes byte by byte");
         }
     });
-    let settings = client_settings(|options| options.open_timeout = Some(SHORT));
-    let (told, elapsed) =
-        fail(Client::new(settings), |client| _ = client.connect(url(address).as_str()).unwrap());
-    assert_eq!(told, (Cause::OpenTimeout, None));
+    let client = client_with(ClientConfig::new().open_timeout(SHORT));
+    let (reported, elapsed) =
+        fail(client, |client| _ = client.connect(url(address).as_str()).unwrap());
+    assert_eq!(reported, (Cause::OpenTimeout, None));
     assert_about(elapsed, SHORT);
     thread.join().unwrap();
 }
 
 #[test]
-fn all_of_it_has_its_time_while_looking_up() {
+fn the_total_times_out_while_looking_up() {
     let _watchdog = watchdog();
-    let mut client = client();
+    let mut client = client_with(ClientConfig::new().resolve_timeout(None).total_timeout(SHORT));
     slow_look_up(&mut client);
-    let options = &mut client.transport_mut().connect;
-    (options.resolve_timeout, options.total_timeout) = (None, Some(SHORT));
-    let (told, elapsed) = fail(client, |client| _ = client.connect("ws://a.example/").unwrap());
-    assert_eq!(told, (TIMED_OUT, Some((Stage::Resolve, SHORT, 0))));
+    let (reported, elapsed) = fail(client, |client| _ = client.connect("ws://a.example/").unwrap());
+    assert_eq!(reported, (TIMED_OUT, Some((Stage::Resolve, SHORT, 0))));
     assert_about(elapsed, SHORT);
 }
 
 #[test]
-fn all_of_it_has_its_time_while_connecting() {
+fn the_total_times_out_while_connecting() {
     let _watchdog = watchdog();
-    let hole = hole();
-    let mut client = client();
-    let options = &mut client.transport_mut().connect;
-    (options.connect_timeout, options.total_timeout) = (None, Some(SHORT));
-    let (told, elapsed) =
-        fail(client, |client| _ = client.connect(url(hole.address).as_str()).unwrap());
-    assert_eq!(told, (TIMED_OUT, Some((Stage::Connect, SHORT, 0))));
+    let blackhole = blackhole();
+    let client = client_with(ClientConfig::new().connect_timeout(None).total_timeout(SHORT));
+    let (reported, elapsed) =
+        fail(client, |client| _ = client.connect(url(blackhole.address).as_str()).unwrap());
+    assert_eq!(reported, (TIMED_OUT, Some((Stage::Connect, SHORT, 0))));
     assert_about(elapsed, SHORT);
 }
 
-/// The time that is named is the one that was up.
 #[test]
-fn the_shorter_time_is_named() {
+fn the_error_names_the_shorter_timeout() {
     let _watchdog = watchdog();
-    let hole = hole();
+    let blackhole = blackhole();
     for (stage, total) in [(SHORT, PATIENCE), (PATIENCE, SHORT)] {
-        let mut client = client();
-        let options = &mut client.transport_mut().connect;
-        (options.connect_timeout, options.total_timeout) = (Some(stage), Some(total));
-        let (told, elapsed) =
-            fail(client, |client| _ = client.connect(url(hole.address).as_str()).unwrap());
-        assert_eq!(told, (TIMED_OUT, Some((Stage::Connect, SHORT, 0))));
+        let client = client_with(ClientConfig::new().connect_timeout(stage).total_timeout(total));
+        let (reported, elapsed) =
+            fail(client, |client| _ = client.connect(url(blackhole.address).as_str()).unwrap());
+        assert_eq!(reported, (TIMED_OUT, Some((Stage::Connect, SHORT, 0))));
         assert_about(elapsed, SHORT);
     }
 }
 
-/// "For everything, up to the open connection."
 #[test]
-fn all_of_it_has_its_time_while_shaking_hands() {
+fn the_total_times_out_during_the_handshake() {
     let _watchdog = watchdog();
     let (address, thread) = serve(|mut peer| {
         peer.read_head();
         peer.read_to_end()
     });
-    let settings = client_settings(|options| options.open_timeout = Some(millis(4000)));
-    let mut client = Client::<Net>::new(settings);
-    client.transport_mut().connect.total_timeout = Some(SHORT);
-    let (told, elapsed) = fail(client, |client| _ = client.connect(url(address).as_str()).unwrap());
-    assert!(elapsed < millis(3500), "{told:?} after {elapsed:?}");
+    let config = ClientConfig::new().open_timeout(millis(4000)).total_timeout(SHORT);
+    let client = client_with(config);
+    let (reported, elapsed) =
+        fail(client, |client| _ = client.connect(url(address).as_str()).unwrap());
+    assert!(elapsed < millis(3500), "{reported:?} after {elapsed:?}");
     assert!(thread.join().unwrap().is_empty());
 }
 
-/// And an open connection has all the time there is.
 #[test]
-fn the_time_for_all_of_it_ends_when_it_is_open() {
+fn the_total_timeout_ends_when_the_connection_is_open() {
     let _watchdog = watchdog();
-    let running = Running::start(crate::scene::echo());
+    let running = Running::start(echo());
     let log = Log::default();
-    let mut client = crate::scene::told(&log);
-    let options = &mut client.transport_mut().connect;
-    options.total_timeout = Some(millis(1000));
-    options.connect_timeout = Some(millis(1000));
+    let config = ClientConfig::new().total_timeout(millis(1000)).connect_timeout(millis(1000));
+    let mut client = recording_client_with(&log, config);
     client.on_open(|context| {
         context.set_timer(millis(1600), |_, context| {
-            context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+            context.close(CloseCode::NORMAL, "").unwrap();
         });
     });
     client.connect(running.url().as_str()).unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
 }
 
-/// A server: bytes that come slowly do not prolong the time for the request.
+/// At a server too, bytes that arrive one by one do not postpone the timeout.
 #[test]
-fn a_slow_request_has_its_time() {
+fn a_slow_request_times_out() {
     let _watchdog = watchdog();
     let log = Log::default();
-    let settings = server_settings(|options| options.open_timeout = Some(millis(200)));
-    let running = Running::start(Server::<Net, _>::with_factory(settings, recording(&log)));
+    let config = server_config().open_timeout(millis(200));
+    let running = Running::start(recording_server(&log, config));
     let start = Instant::now();
     let mut slow = Peer::connect(running.address);
     slow.stream.set_read_timeout(Some(millis(10))).unwrap();
@@ -240,14 +228,13 @@ fn a_slow_request_has_its_time() {
     assert_about(start.elapsed(), millis(200));
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
     drop(slow);
-    eventually("it was told", || log.take() == ["fail by timer: opening handshake timed out"]);
+    eventually("it is reported", || log.take() == ["fail by timer: opening handshake timed out"]);
 }
 
 #[test]
-fn a_client_that_says_nothing_is_let_go() {
+fn a_silent_client_times_out() {
     let _watchdog = watchdog();
-    let settings = server_settings(|options| options.open_timeout = Some(millis(100)));
-    let running = Running::start(Server::new(settings));
+    let running = Running::start(server_with(server_config().open_timeout(millis(100))));
     let start = Instant::now();
     let mut silent: Vec<_> = (0..20).map(|_| Peer::connect(running.address)).collect();
     for peer in &mut silent {
@@ -258,10 +245,9 @@ fn a_client_that_says_nothing_is_let_go() {
 }
 
 #[test]
-fn a_verdict_has_its_time() {
+fn a_verdict_times_out() {
     let _watchdog = watchdog();
-    let settings = server_settings(|options| options.verdict_timeout = Some(millis(100)));
-    let mut server = Server::<Net>::new(settings);
+    let mut server = server_with(server_config().verdict_timeout(millis(100)));
     server.on_validate(|_, _| Verdict::Defer);
     let running = Running::start(server);
     let mut peer = Peer::connect(running.address);

@@ -1,5 +1,5 @@
-//! Descriptors: none are lost, and when there are none left the server goes on. Each test does this in
-//! a process of its own, with limits of its own.
+//! Descriptors: none leak, and when none are left the server goes on. Each test runs in a process of its
+//! own, with a limit of its own.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -9,24 +9,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyloop::net::Net;
-use anyloop::proto::CloseCode;
-use anyloop::{Client, EventLoop, Server};
+use anyloop::net::{Client, Error};
+use anyloop::prelude::*;
+use anyloop::proto::Role;
 use anyloop_testkit::peer::{Peer, serve};
 use anyloop_testkit::requests;
 use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
 use anyloop_testkit::watchdog::watchdog;
 use socket2::{Domain, Socket, Type};
 
-use crate::scene::{
-    Running, client, client_settings, closed, echo, hole, millis, reset, run_until,
-    server_settings, url,
+use crate::setup::{
+    Running, blackhole, client, client_with, closed, echo, millis, reset, run_until, server_config,
+    server_with, url,
 };
 
 const CHILD: &str = "ANYLOOP_NET_CHILD";
 
-/// Runs this test once more in a process that may have so many descriptors. Returns whether this is
-/// that process.
+/// Runs this test in a process with this limit of descriptors. Returns whether this is that process.
 fn is_child(test: &str, limit: &str) -> bool {
     if std::env::var_os(CHILD).is_some() {
         return true;
@@ -49,7 +48,7 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Processor time of this process, in milliseconds; from a file that is open already.
+/// The CPU time of this process, in milliseconds, from an open `/proc/self/stat`.
 fn processor_time(mut stat_file: &File) -> u64 {
     let mut stat = String::new();
     stat_file.seek(SeekFrom::Start(0)).unwrap();
@@ -59,7 +58,7 @@ fn processor_time(mut stat_file: &File) -> u64 {
     ticks * 10
 }
 
-/// No busy loop: the server tries again now and then, serves those that it has, and recovers.
+/// The server serves its connections, retries without a busy loop, and recovers.
 #[test]
 fn the_server_goes_on_without_descriptors() {
     if !is_child("the_server_goes_on_without_descriptors", "80") {
@@ -70,12 +69,12 @@ fn the_server_goes_on_without_descriptors() {
     let errors = Arc::new(AtomicUsize::new(0));
     let counts = errors.clone();
     let mut server = echo();
-    server.transport_mut().on_accept_error(move |error| {
+    server.on_accept_error(move |error| {
         assert_eq!(error.raw_os_error(), Some(24), "{error}"); // EMFILE
         counts.fetch_add(1, Ordering::SeqCst);
     });
     let running = Running::start(server);
-    // Those of the clients are there before it becomes narrow.
+    // The peers get their descriptors before the server uses up the rest.
     let sockets: Vec<_> =
         (0..45).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
     let mut peers: Vec<_> = sockets
@@ -83,7 +82,7 @@ fn the_server_goes_on_without_descriptors() {
         .map(|socket| {
             socket.connect(&running.address.into()).unwrap();
             let stream = TcpStream::from(socket);
-            let peer = Peer::over(stream, anyloop::proto::Role::Client);
+            let peer = Peer::over(stream, Role::Client);
             peer.write(requests::REQUEST);
             peer
         })
@@ -109,7 +108,7 @@ fn the_server_goes_on_without_descriptors() {
     let time = processor_time(&stat) - time;
     assert!(time < 1000, "{time} ms of processor time");
 
-    // Each one that ends makes room for another.
+    // Each connection that ends frees a descriptor for the next.
     let mut recovered = 0;
     while !waiting.is_empty() {
         peers.pop().unwrap().close();
@@ -129,7 +128,7 @@ fn the_server_goes_on_without_descriptors() {
     assert!(recovered > 0);
 }
 
-/// A client without descriptors fails, typed, and can try again.
+/// A connection without a descriptor fails with an error, a new client as well. A later one succeeds.
 #[test]
 fn a_client_without_descriptors() {
     if !is_child("a_client_without_descriptors", "40") {
@@ -139,10 +138,9 @@ fn a_client_without_descriptors() {
     let running = Running::start(echo());
     let failed = Arc::new(AtomicUsize::new(0));
     let fails = failed.clone();
-    // Its thread has all that it needs, and as long as this is there it lets go of nothing.
+    // The server has all the descriptors that it needs. This peer keeps them in use.
     let _peer = Peer::open(running.address);
     let mut client = client();
-    client.event_loop().unwrap();
     client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
     client.on_fail(move |_, context| {
         assert!(context.error().is_some());
@@ -152,29 +150,27 @@ fn a_client_without_descriptors() {
     while let Ok(file) = File::open("/dev/null") {
         held.push(file);
     }
+    assert!(matches!(Client::new(ClientConfig::new()), Err(Error::EventLoop(_))));
     client.connect(url(running.address).as_str()).unwrap();
-    assert_eq!(client.run().unwrap(), 1);
+    assert_eq!(client.run(), 1);
     assert_eq!(failed.load(Ordering::SeqCst), 1);
     drop(held);
     client.reset().unwrap();
     client.connect(url(running.address).as_str()).unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(client.counters().closed, 1);
 }
 
 #[test]
-fn no_descriptor_is_lost() {
-    if !is_child("no_descriptor_is_lost", "1000") {
+fn no_descriptor_leaks() {
+    if !is_child("no_descriptor_leaks", "1000") {
         return;
     }
     let _watchdog = watchdog();
-    let with_timeout = |timeout| {
-        let settings = server_settings(|options| options.open_timeout = Some(timeout));
-        Running::start(Server::<Net>::new(settings))
-    };
+    let with_timeout = |timeout| Running::start(server_with(server_config().open_timeout(timeout)));
     let (patient, hasty) = (with_timeout(PATIENCE), with_timeout(millis(50)));
-    let (closed, hole) = (closed(), hole());
-    let round = || round(patient.address, hasty.address, closed.address, hole.address);
+    let (closed, blackhole) = (closed(), blackhole());
+    let round = || round(patient.address, hasty.address, closed.address, blackhole.address);
     let all_are_over = || {
         [&patient, &hasty].iter().all(|running| {
             let counters = running.server.counters();
@@ -183,20 +179,20 @@ fn no_descriptor_is_lost() {
                 && counters.made == counters.opened + counters.failed + counters.http
         })
     };
-    round(); // threads and the like are there now
+    round(); // from now on all threads exist
     eventually("all are over", all_are_over);
     let before = open_descriptors();
     for _ in 0..20 {
         round();
     }
     eventually("all are over", all_are_over);
-    // A connection is told to be over a moment before its socket is dropped.
-    eventually("there are no more than before", || open_descriptors() <= before);
+    // A socket is closed a moment after its connection has ended.
+    eventually("there are no more descriptors than before", || open_descriptors() <= before);
 }
 
-/// Connections that end in many ways, with those that must not run out of time at the patient server.
-fn round(server: SocketAddr, hasty: SocketAddr, closed: SocketAddr, hole: SocketAddr) {
-    // At a server: nonsense, part of a request, silence, a reset, plain HTTP.
+/// Connections that end in many ways. Those that must not time out are connected to `server`.
+fn round(server: SocketAddr, hasty: SocketAddr, closed: SocketAddr, blackhole: SocketAddr) {
+    // At the servers: nonsense, a part of a request, silence, resets, plain HTTP, a closing handshake.
     let mut nonsense = Peer::connect(server);
     nonsense.write("nonsense\r\n\r\n");
     nonsense.read_to_end();
@@ -211,27 +207,23 @@ fn round(server: SocketAddr, hasty: SocketAddr, closed: SocketAddr, hole: Socket
     Peer::open(server).close();
     reset(Peer::open(server));
 
-    // At a client that has little time: refused, unanswered, silent, not found.
-    let mut client = Client::<Net>::new(client_settings(|options| {
-        options.open_timeout = Some(millis(50));
-    }));
-    client.transport_mut().connect.connect_timeout = Some(millis(50));
-    client.transport_mut().set_look_up(|_, _| Err(ErrorKind::NotFound.into()));
+    // At a client with short timeouts: refused, unanswered, silent, not found.
+    let config = ClientConfig::new().open_timeout(millis(50)).connect_timeout(millis(50));
+    let mut client = client_with(config);
+    client.set_look_up(|_, _| Err(ErrorKind::NotFound.into()));
     let (silent, thread) = serve(|mut peer| _ = peer.read_to_end());
-    for address in [closed, hole, silent] {
+    for address in [closed, blackhole, silent] {
         client.connect(url(address).as_str()).unwrap();
     }
     client.connect("ws://nowhere.example/").unwrap();
-    client.run().unwrap();
+    client.run();
     thread.join().unwrap();
     let counters = client.counters();
     assert_eq!((counters.closed, counters.failed), (0, 4));
 
-    // At one that has much: rejected, given up, and well.
-    let mut client = Client::<Net>::new(client_settings(|options| {
-        options.open_timeout = Some(PATIENCE);
-    }));
-    client.transport_mut().connect.connect_timeout = Some(PATIENCE);
+    // At a client with long timeouts: rejected, given up, and closed.
+    let config = ClientConfig::new().open_timeout(PATIENCE).connect_timeout(PATIENCE);
+    let mut client = client_with(config);
     client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
     let (rejecting, thread) = serve(|mut peer| {
         peer.read_head();
@@ -241,19 +233,19 @@ fn round(server: SocketAddr, hasty: SocketAddr, closed: SocketAddr, hole: Socket
     for address in [rejecting, server] {
         client.connect(url(address).as_str()).unwrap();
     }
-    let given_up = client.connect(url(hole).as_str()).unwrap();
-    client.poll().unwrap();
+    let given_up = client.connect(url(blackhole).as_str()).unwrap();
+    client.poll();
     given_up.close(CloseCode::NORMAL, "").unwrap();
-    client.run().unwrap();
+    client.run();
     thread.join().unwrap();
     let counters = client.counters();
     assert_eq!((counters.closed, counters.failed), (1, 2));
 
-    // And what is dropped in the middle of it.
-    let client = Client::<Net>::new(client_settings(|_| ()));
-    client.connect(url(hole).as_str()).unwrap();
+    // And endpoints that are dropped while they connect or accept.
+    let client = client_with(ClientConfig::new());
+    client.connect(url(blackhole).as_str()).unwrap();
     client.connect(url(server).as_str()).unwrap();
-    client.poll().unwrap();
+    client.poll();
     drop(client);
     let never_run = echo();
     never_run.listen("127.0.0.1:0").unwrap();
@@ -272,14 +264,14 @@ fn five_hundred_connections_of_one_client() {
     client.on_message(|_, context| context.close(CloseCode::NORMAL, "").unwrap());
     let handles: Vec<_> =
         (0..COUNT).map(|_| client.connect(url(running.address).as_str()).unwrap()).collect();
-    let event_loop: EventLoop = client.event_loop().unwrap();
-    run_until(&event_loop, "all are open", || client.counters().opened == COUNT);
+    let event_loop = client.event_loop();
+    run_until(event_loop, "all are open", || client.counters().opened == COUNT);
     assert_eq!(client.connections().len(), COUNT as usize);
     for handle in &handles {
         let _ = handle.send("hello").unwrap();
     }
-    client.run().unwrap();
+    client.run();
     let counters = client.counters();
     assert_eq!((counters.closed, counters.messages_received, counters.failed), (COUNT, COUNT, 0));
-    eventually("the server has heard of it", || running.server.counters().closed == COUNT);
+    eventually("the server has closed all", || running.server.counters().closed == COUNT);
 }

@@ -1,15 +1,15 @@
-//! Processes that are forked while a client has threads for look-ups. The forks are made by a process that
-//! runs one test only.
+//! Forks while a client has threads for look-ups. The process that forks runs one test only.
 
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyloop::net::ConnectError;
+use anyloop::prelude::*;
 use anyloop_testkit::wait::eventually;
 use anyloop_testkit::watchdog::watchdog;
 
-use crate::scene::{client, closed, millis};
+use crate::setup::{client_with, closed, millis};
 
 const ALONE: &str = "ANYLOOP_NET_FORKING";
 
@@ -52,7 +52,7 @@ fn forked(f: impl FnOnce() -> i32) -> i32 {
     }
 }
 
-/// Whether all threads for look-ups sleep.
+/// Whether there are threads for look-ups, and all of them sleep.
 fn look_up_threads_sleep() -> bool {
     let stats = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
         std::fs::read_to_string(task.unwrap().path().join("stat")).ok() // it may end meanwhile
@@ -61,7 +61,7 @@ fn look_up_threads_sleep() -> bool {
     resolving.peek().is_some() && resolving.all(|stat| stat.contains("(anyloop-resolve) S "))
 }
 
-/// A program that looks up a name and then goes to the background goes on there with the same client.
+/// A program that looks up a name and then forks, to become a daemon, can use the same client in the child.
 #[test]
 fn a_forked_process_looks_up() {
     if !is_alone("a_forked_process_looks_up") {
@@ -71,17 +71,16 @@ fn a_forked_process_looks_up() {
     let closed = closed();
     let refusals = Arc::new(AtomicUsize::new(0));
     let (counts, address) = (refusals.clone(), closed.address);
-    let mut client = client();
-    let net = client.transport_mut();
-    net.set_look_up(move |_, _| Ok(vec![address]));
-    net.connect.resolve_timeout = Some(millis(5000)); // for a look-up that never ends
+    // The timeout fails the test if a look-up never ends.
+    let mut client = client_with(ClientConfig::new().resolve_timeout(millis(5000)));
+    client.set_look_up(move |_, _| Ok(vec![address]));
     client.on_fail(move |_, context| {
         let error = context.error().and_then(|error| error.downcast_ref::<ConnectError>());
         let refused = matches!(error, Some(ConnectError::Connect { .. }));
         counts.fetch_add(usize::from(refused), Ordering::Relaxed);
     });
     client.connect("ws://before.example/").unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(refusals.load(Ordering::Relaxed), 1);
 
     eventually("the thread is idle", look_up_threads_sleep);
@@ -89,7 +88,7 @@ fn a_forked_process_looks_up() {
         for host in ["ws://after.example/", "ws://again.example/"] {
             client.reset().unwrap();
             client.connect(host).unwrap();
-            client.run().unwrap();
+            client.run();
         }
         drop(client);
         i32::try_from(refusals.load(Ordering::Relaxed)).unwrap()

@@ -1,4 +1,4 @@
-//! Where a server listens, and when it stops.
+//! Where a server listens, and how it stops.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -6,27 +6,30 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyloop::Server;
-use anyloop::net::{AsAddress, Error, LocalAddress, Net};
+use anyloop::net::{AsAddress, Error, LocalAddress, Server};
+use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::eventually;
 use anyloop_testkit::watchdog::watchdog;
 
-use crate::scene::{Running, closed, echo, has_v6, millis, run_until, server};
+use crate::setup::{
+    Running, closed, echo, echo_on, echo_with, has_v6, millis, run_until, server, server_config,
+    server_with,
+};
 
 fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, millis(5000))
         .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// Other tests start processes, and between its fork and its exec such a child holds every listener of
-/// this one: what is closed may be so a moment later.
+/// Waits until the address refuses connections. Other tests start processes, and between fork and exec a
+/// child holds every listener of this process: they may be closed a moment later.
 #[track_caller]
 fn await_refused(address: SocketAddr) {
     eventually("it is refused", || is_refused(address));
 }
 
-/// The error's address, and what the system has said.
+/// The address of the error, and the kind of its source.
 fn listen_error(error: Error) -> (String, ErrorKind) {
     match error {
         Error::Listen { address, source } => (address, source.kind()),
@@ -95,15 +98,15 @@ fn a_port_of_all_addresses() {
     Peer::open(format!("[::1]:{port}").parse().unwrap()).echo("six");
 }
 
-/// Allow-lists and logs see the IPv4 address of a client, also on a dual-stack listener, while the
-/// connection is open and when it has ended.
+/// Handlers see an IPv4 address of an IPv4 peer, not an IPv4-mapped one, while the connection is open and
+/// when it has ended.
 #[test]
 fn an_ipv4_peer_of_a_dual_stack_listener_has_an_ipv4_address() {
     if !has_v6() {
         return;
     }
     let _watchdog = watchdog();
-    let peers = crate::scene::shared();
+    let peers = crate::setup::shared();
     let (opened, closed) = (peers.clone(), peers.clone());
     let mut server = echo();
     server
@@ -121,7 +124,7 @@ fn an_ipv4_peer_of_a_dual_stack_listener_has_an_ipv4_address() {
     peer.close();
     eventually("it is closed", || running.server.counters().closed == 1);
     let expected = (Some(address), address.to_string());
-    eventually("it was told", || peers.lock().unwrap().len() == 2);
+    eventually("both handlers were called", || peers.lock().unwrap().len() == 2);
     assert_eq!(*peers.lock().unwrap(), [expected.clone(), expected]);
 }
 
@@ -139,7 +142,7 @@ fn ipv6_alone() {
     assert_eq!(running.server.counters().made, 1);
 }
 
-/// The unspecified addresses of both families are two addresses, in either order.
+/// In either order: the IPv6 listener does not take the IPv4 address.
 #[test]
 fn both_unspecified_addresses_on_one_port() {
     if !has_v6() {
@@ -148,7 +151,7 @@ fn both_unspecified_addresses_on_one_port() {
     let _watchdog = watchdog();
     for [first, second] in [["[::]", "0.0.0.0"], ["0.0.0.0", "[::]"]] {
         let server = echo();
-        // Another process may have the port in the other family: then another one is tried.
+        // Another process may have the port in the other family. Then the next port is tried.
         let port = std::iter::repeat_with(|| {
             server.stop_listening();
             let port = server.listen(format!("{first}:0")).unwrap().port();
@@ -161,7 +164,7 @@ fn both_unspecified_addresses_on_one_port() {
     }
 }
 
-/// What stands for an IPv4 address listens on that.
+/// An IPv4-mapped address is listened on with IPv4.
 #[test]
 fn an_ipv4_mapped_address() {
     if !has_v6() {
@@ -197,7 +200,7 @@ fn an_inherited_descriptor() {
     Peer::open(address).echo("a");
 }
 
-/// What does not listen cannot be taken over, and it is said at once.
+/// It is an error at once, not when accepting starts.
 #[test]
 fn a_descriptor_that_does_not_listen() {
     let stream = {
@@ -232,7 +235,7 @@ fn an_address_in_use() {
     assert_eq!(listen_error(error), (address.to_string(), ErrorKind::AddrInUse));
     assert!(!server.is_listening());
     assert!(matches!(server.start_accept(), Err(Error::NotListening)));
-    // And it can still listen elsewhere.
+    // The server can still listen elsewhere.
     server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
 }
@@ -244,7 +247,7 @@ fn an_address_of_another_machine() {
 }
 
 #[test]
-fn an_address_without_meaning() {
+fn an_invalid_address() {
     for address in ["nonsense", "127.0.0.1", "127.0.0.1:port", "", "127.0.0.1:65536"] {
         let server = server();
         match server.listen(address) {
@@ -275,12 +278,12 @@ impl AsAddress for Several {
 #[test]
 fn all_addresses_of_a_name_or_none() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = closed().address; // and from now on nobody has it
+    let free = closed().address; // free from here on
     let server = server();
     let error = server.listen(Several(vec![free, taken.local_addr().unwrap()])).unwrap_err();
     assert_eq!(listen_error(error).1, ErrorKind::AddrInUse);
     assert!(!server.is_listening() && server.local_addresses().is_empty());
-    await_refused(free); // what was bound first is free again
+    await_refused(free); // the first listener was closed again
 
     let error = server.listen(Several(Vec::new())).unwrap_err();
     assert!(matches!(error, Error::Resolve { .. }), "{error:?}");
@@ -288,7 +291,7 @@ fn all_addresses_of_a_name_or_none() {
     assert_eq!(server.local_addresses().len(), 1);
 }
 
-/// `localhost` has `::1` in many containers, and no interface has it.
+/// In many containers `localhost` is `::1` as well, which no interface has.
 #[test]
 fn addresses_that_the_machine_does_not_have_are_skipped() {
     let _watchdog = watchdog();
@@ -301,7 +304,7 @@ fn addresses_that_the_machine_does_not_have_are_skipped() {
         let _running = Running::start(server);
         Peer::open(first).echo("a");
 
-        let server = crate::scene::server();
+        let server = crate::setup::server();
         let listening = server.listen_each(Several(addresses)).unwrap();
         assert_eq!(server.local_addr(), Some(listening.addresses[0]));
         assert_eq!(listening.addresses.len(), 1);
@@ -310,7 +313,7 @@ fn addresses_that_the_machine_does_not_have_are_skipped() {
     }
 }
 
-/// Nothing to listen on is an error, which names the first address.
+/// If all addresses are skipped, the error names the first.
 #[test]
 fn no_address_of_the_machine() {
     let server = server();
@@ -323,12 +326,10 @@ fn no_address_of_the_machine() {
 #[test]
 fn a_port_is_shared_where_all_want_to() {
     let _watchdog = watchdog();
-    let mut one = echo();
-    one.transport_mut().listen.reuse_port = true;
+    let sharing = || echo_with(server_config().reuse_port(true));
+    let (one, other) = (sharing(), sharing());
     let address = one.listen("127.0.0.1:0").unwrap();
-    let mut other = echo();
-    assert!(other.listen(address).is_err());
-    other.transport_mut().listen.reuse_port = true;
+    assert!(echo().listen(address).is_err());
     other.listen(address).unwrap();
     let (one, other) = (Running::start(one), Running::start(other));
     let mut peers = Vec::new();
@@ -342,7 +343,7 @@ fn a_port_is_shared_where_all_want_to() {
     panic!("one of them has got all");
 }
 
-/// The server closes first, so the address is the one that lingers.
+/// The server closes first, so its address is in TIME_WAIT.
 #[test]
 fn an_address_is_taken_again_at_once() {
     let _watchdog = watchdog();
@@ -351,17 +352,14 @@ fn an_address_is_taken_again_at_once() {
         Peer::open(running.address).close();
         running.address
     };
-    let mut server = server();
-    server.transport_mut().listen.reuse_address = false;
-    assert_eq!(listen_error(server.listen(address).unwrap_err()).1, ErrorKind::AddrInUse);
-    server.transport_mut().listen.reuse_address = true;
-    server.listen(address).unwrap();
+    let exclusive = server_with(server_config().reuse_address(false));
+    assert_eq!(listen_error(exclusive.listen(address).unwrap_err()).1, ErrorKind::AddrInUse);
+    server_with(server_config().reuse_address(true)).listen(address).unwrap();
 }
 
 #[test]
 fn the_backlog_is_bounded() {
-    let mut server = server();
-    server.transport_mut().listen.backlog = 1;
+    let server = server_with(server_config().listen_backlog(1));
     let address = server.listen("127.0.0.1:0").unwrap();
     let connected: Vec<_> =
         (0..8).map_while(|_| TcpStream::connect_timeout(&address, millis(300)).ok()).collect();
@@ -373,7 +371,7 @@ fn a_socket_can_be_prepared_before_it_is_bound() {
     let mut server = server();
     let seen = Arc::new(AtomicUsize::new(0));
     let sees = seen.clone();
-    server.transport_mut().on_tcp_pre_bind(move |socket| {
+    server.on_tcp_pre_bind(move |socket| {
         let address = socket.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(address.port(), 0);
         sees.fetch_add(1, Ordering::Relaxed);
@@ -383,7 +381,7 @@ fn a_socket_can_be_prepared_before_it_is_bound() {
     server.listen("127.0.0.1:0").unwrap();
     assert_eq!(seen.load(Ordering::Relaxed), 2);
 
-    server.transport_mut().on_tcp_pre_bind(|_| Err(ErrorKind::Other.into()));
+    server.on_tcp_pre_bind(|_| Err(ErrorKind::Other.into()));
     let error = server.listen("127.0.0.1:0").unwrap_err();
     assert_eq!(listen_error(error), ("127.0.0.1:0".into(), ErrorKind::Other));
     assert_eq!(server.local_addresses().len(), 2);
@@ -407,11 +405,11 @@ fn accepting_twice_is_accepting_once() {
     server.start_accept().unwrap();
     server.start_accept().unwrap();
     let second = server.listen("127.0.0.1:0").unwrap();
-    let running = Running::start(server); // which says it once more
+    let running = Running::start(server); // calls `start_accept` again
     Peer::open(first).echo("a");
     Peer::open(second).echo("b");
     assert_eq!(running.server.counters().made, 2);
-    // Also while the loop runs.
+    // A listener can be added while the loop runs.
     let third = running.server.listen("127.0.0.1:0").unwrap();
     running.server.start_accept().unwrap();
     Peer::open(third).echo("c");
@@ -419,14 +417,14 @@ fn accepting_twice_is_accepting_once() {
     running.returned();
 }
 
-/// Before it accepts, connections wait.
+/// Connections wait in the queue until the server accepts.
 #[test]
-fn who_comes_early_waits() {
+fn connections_before_start_accept_wait() {
     let _watchdog = watchdog();
     let server = echo();
     let address = server.listen("127.0.0.1:0").unwrap();
     let mut early = Peer::connect(address);
-    assert_eq!(server.run().unwrap(), 0, "to listen is no work");
+    assert_eq!(server.run(), 0, "listening alone is no work");
     assert_eq!(server.counters().made, 0);
     server.reset().unwrap();
     let _running = Running::start(server);
@@ -434,7 +432,7 @@ fn who_comes_early_waits() {
     early.echo("a");
 }
 
-/// Nobody runs the loop, and still it is closed.
+/// `stop_listening` closes the sockets itself, without a run call.
 #[test]
 fn listening_stops_at_once() {
     let _watchdog = watchdog();
@@ -443,15 +441,15 @@ fn listening_stops_at_once() {
         let address = server.listen("127.0.0.1:0").unwrap();
         if accepting {
             server.start_accept().unwrap();
-            server.poll().unwrap();
+            server.poll();
         }
         drop(Peer::connect(address));
         server.stop_listening();
         await_refused(address);
         assert!(!server.is_listening() && !server.is_accepting());
         assert_eq!((server.local_addr(), server.local_addresses()), (None, Vec::new()));
-        assert_eq!(server.run().unwrap(), 0);
-        assert!(server.stopped().unwrap());
+        assert_eq!(server.run(), 0);
+        assert!(server.stopped());
         server.stop_listening(); // and again
 
         server.reset().unwrap();
@@ -483,20 +481,20 @@ fn connections_go_on_when_listening_stops() {
     assert_eq!((counters.opened, counters.closed), (2, 2));
 }
 
-/// A handler may stop listening, and the loop goes on without a listener.
+/// A handler may stop listening. Its connection goes on.
 #[test]
 fn a_handler_stops_listening() {
     let _watchdog = watchdog();
-    let server = Arc::new(std::sync::OnceLock::<Arc<Server<Net>>>::new());
+    let server = Arc::new(std::sync::OnceLock::<Arc<Server>>::new());
     let own = server.clone();
-    let mut new = crate::scene::server();
+    let mut new = crate::setup::server();
     new.on_open(move |_| own.get().unwrap().stop_listening());
     let address = new.listen("127.0.0.1:0").unwrap();
     new.start_accept().unwrap();
     server.set(Arc::new(new)).ok().unwrap();
     let server = server.get().unwrap().clone();
     let thread = std::thread::spawn(move || Peer::open(address).close());
-    server.run().unwrap();
+    server.run();
     thread.join().unwrap();
     await_refused(address);
 }
@@ -504,10 +502,8 @@ fn a_handler_stops_listening() {
 #[test]
 fn a_server_that_is_dropped_accepts_nothing_and_its_connections_go_on() {
     let _watchdog = watchdog();
-    let event_loop = anyloop::EventLoop::new().unwrap();
-    let server = echo();
-    server.set_event_loop(&event_loop).unwrap();
-    assert!(matches!(server.set_event_loop(&event_loop), Err(Error::HasEventLoop)));
+    let event_loop = EventLoop::new().unwrap();
+    let server = echo_on(&event_loop);
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     let peer = std::thread::spawn(move || Peer::open(address));
@@ -523,14 +519,14 @@ fn a_server_that_is_dropped_accepts_nothing_and_its_connections_go_on() {
     peer.join().unwrap();
 }
 
-/// With its loop, a server takes its connections along.
+/// The connections are closed with the loop.
 #[test]
 fn a_server_that_is_dropped_with_its_loop_closes_everything() {
     let _watchdog = watchdog();
     let server = echo();
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let event_loop = server.event_loop().unwrap();
+    let event_loop = server.event_loop().clone();
     let peer = std::thread::spawn(move || Peer::open(address));
     run_until(&event_loop, "the peer is open", || peer.is_finished());
     let mut peer = peer.join().unwrap();
@@ -541,7 +537,7 @@ fn a_server_that_is_dropped_with_its_loop_closes_everything() {
     await_refused(address);
 }
 
-/// Two families on one port, where the second must not disturb the first.
+/// One port in both families, by two calls.
 #[test]
 fn each_family_by_itself() {
     if !has_v6() {
@@ -551,7 +547,7 @@ fn each_family_by_itself() {
     let server = echo();
     let four = server.listen("127.0.0.1:0").unwrap();
     if server.listen_only_v6(format!("[::1]:{}", four.port()).parse().unwrap()).is_err() {
-        println!("skipped: somebody has the port of ::1");
+        println!("skipped: another process has the port of ::1");
         return;
     }
     let _running = Running::start(server);

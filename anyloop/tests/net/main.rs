@@ -1,13 +1,13 @@
 //! Servers and clients in an event loop, over real sockets on the loopback interface.
 //!
-//! [`scene`] makes endpoints, and the addresses and sockets that they need. The other end is a plain
+//! [`setup`] makes endpoints, and the addresses and sockets that they need. The other end is a plain
 //! socket: `anyloop_testkit::peer`.
 
 #[path = "../endpoints/record.rs"]
 #[allow(dead_code, reason = "shared")]
 mod record;
 
-mod scene;
+mod setup;
 
 mod accepting;
 mod connecting;
@@ -15,10 +15,11 @@ mod deadlines;
 mod descriptors;
 mod failing;
 mod forking;
-mod keeping;
+mod keep_alive;
 mod listening;
 mod modes;
+mod plain_http;
+mod registry;
 mod resolving;
-mod roster;
 mod traffic;
 mod unix;

@@ -5,24 +5,25 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
-use anyloop::net::{Error, Net};
-use anyloop::proto::CloseCode;
-use anyloop::{Client, EventLoop, Server};
+use anyloop::net::Error;
+use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, eventually};
 use anyloop_testkit::watchdog::watchdog;
 use anyloop_testkit::{frames, requests};
 
-use crate::record::{Log, recording};
-use crate::scene::{Running, client, config, echo, millis, run_until, server_settings, told, url};
+use crate::record::Log;
+use crate::setup::{
+    Running, client, echo, echo_on, millis, recording_client, recording_client_on,
+    recording_server, run_until, server_config, url,
+};
 
-/// Regular mode.
 #[test]
 fn run_returns_when_all_connections_are_done() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let log = Log::default();
-    let mut client = told(&log);
+    let mut client = recording_client(&log);
     client.on_open(|context| {
         context.set_timer(millis(20), |_, context| {
             context.close(CloseCode::NORMAL, "").unwrap();
@@ -31,17 +32,17 @@ fn run_returns_when_all_connections_are_done() {
     for _ in 0..3 {
         client.connect(running.url().as_str()).unwrap();
     }
-    let closed = crate::scene::closed();
+    let closed = crate::setup::closed();
     client.connect(url(closed.address).as_str()).unwrap();
-    client.run().unwrap();
-    assert!(client.stopped().unwrap());
+    client.run();
+    assert!(client.stopped());
     let counters = client.counters();
     assert_eq!((counters.closed, counters.failed), (3, 1));
-    // While it is stopped nothing runs, and nothing is lost.
+    // A stopped loop runs nothing, and loses nothing.
     client.connect(running.url().as_str()).unwrap();
-    assert_eq!((client.run().unwrap(), client.poll().unwrap()), (0, 0));
+    assert_eq!((client.run(), client.poll()), (0, 0));
     client.reset().unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(client.counters().closed, 4);
 }
 
@@ -54,22 +55,22 @@ fn perpetual_mode() {
     let closing = std::sync::Mutex::new(closing);
     client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());
     client.on_close(move |_, _| closing.lock().unwrap().send(()).unwrap());
-    client.start_perpetual().unwrap();
-    client.start_perpetual().unwrap(); // is once
+    client.start_perpetual();
+    client.start_perpetual(); // the second call changes nothing
     let client = Arc::new(client);
     let runs = client.clone();
     let (returning, returned) = channel();
-    let thread = thread::spawn(move || returning.send(runs.run().unwrap()).unwrap());
+    let thread = thread::spawn(move || returning.send(runs.run()).unwrap());
     for _ in 0..3 {
         client.connect(running.url().as_str()).unwrap();
         closed.recv_timeout(PATIENCE).expect("it is closed");
         assert!(returned.recv_timeout(millis(30)).is_err(), "it goes on");
     }
-    client.stop_perpetual().unwrap();
+    client.stop_perpetual();
     returned.recv_timeout(PATIENCE).expect("run returns");
     thread.join().unwrap();
-    client.stop_perpetual().unwrap();
-    assert!(client.stopped().unwrap());
+    client.stop_perpetual();
+    assert!(client.stopped());
 }
 
 #[test]
@@ -77,15 +78,15 @@ fn perpetual_mode_waits_for_open_connections() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let client = client();
-    client.start_perpetual().unwrap();
+    client.start_perpetual();
     let handle = client.connect(running.url().as_str()).unwrap();
-    let event_loop = client.event_loop().unwrap();
-    run_until(&event_loop, "it is open", || client.counters().opened == 1);
-    client.stop_perpetual().unwrap();
-    client.run_for(millis(50)).unwrap();
-    assert!(!client.stopped().unwrap(), "there is a connection");
+    let event_loop = client.event_loop();
+    run_until(event_loop, "it is open", || client.counters().opened == 1);
+    client.stop_perpetual();
+    client.run_for(millis(50));
+    assert!(!client.stopped(), "there is a connection");
     handle.close(CloseCode::NORMAL, "").unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(client.counters().closed, 1);
 }
 
@@ -94,75 +95,71 @@ fn stop_and_reset_lose_nothing() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let log = Log::default();
-    let mut client = told(&log);
-    let heard = log.clone();
+    let mut client = recording_client(&log);
+    let logs = log.clone();
     client.on_open(move |context| {
-        heard.push("open");
+        logs.push("open");
         for text in ["1", "2", "3", "4"] {
             let _ = context.send(text).unwrap();
         }
     });
     let client = Arc::new(client);
     let handle = client.connect(running.url().as_str()).unwrap();
-    let event_loop = client.event_loop().unwrap();
-    // One handler at a time, stopped in between.
-    let mut told = Vec::new();
-    while told.len() < 5 {
-        assert_eq!(client.run_one().unwrap(), 1);
+    let event_loop = client.event_loop();
+    // Each call runs one handler, and the loop is stopped and reset after it.
+    let mut lines = Vec::new();
+    while lines.len() < 5 {
+        assert_eq!(client.run_one(), 1);
         let new = log.take();
         assert_eq!(new.len(), 1);
-        told.extend(new);
-        client.stop().unwrap();
-        assert_eq!((client.run_one().unwrap(), client.poll_one().unwrap()), (0, 0));
+        lines.extend(new);
+        client.stop();
+        assert_eq!((client.run_one(), client.poll_one()), (0, 0));
         event_loop.reset().unwrap();
     }
-    assert_eq!(told, ["open", "text 1", "text 2", "text 3", "text 4"]);
+    assert_eq!(lines, ["open", "text 1", "text 2", "text 3", "text 4"]);
     handle.close(CloseCode::NORMAL, "").unwrap();
-    assert_eq!(client.run_one().unwrap(), 1);
+    assert_eq!(client.run_one(), 1);
     assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
-    assert_eq!(client.run_one().unwrap(), 0);
+    assert_eq!(client.run_one(), 0);
 }
 
 #[test]
 fn polling_is_enough() {
     let _watchdog = watchdog();
     let event_loop = EventLoop::new().unwrap();
-    let server = echo();
-    server.set_event_loop(&event_loop).unwrap();
+    let server = echo_on(&event_loop);
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     let log = Log::default();
-    let mut client = told(&log);
-    client.set_event_loop(&event_loop).unwrap();
+    let mut client = recording_client_on(&log, &event_loop);
     client.on_open(|context| _ = context.send("hello").unwrap());
-    let heard = log.clone();
+    let logs = log.clone();
     client.on_message(move |message, context| {
-        heard.message(message);
+        logs.message(message);
         context.close(CloseCode::NORMAL, "").unwrap();
     });
     client.connect(url(address).as_str()).unwrap();
-    let (start, mut called, mut told) = (Instant::now(), 0, Vec::new());
-    while told.len() < 2 {
+    let (start, mut called, mut lines) = (Instant::now(), 0, Vec::new());
+    while lines.len() < 2 {
         let one = event_loop.poll_one();
         assert!(one <= 1);
         called += one;
-        told.extend(log.take());
-        assert!(start.elapsed() < PATIENCE, "{told:?}");
+        lines.extend(log.take());
+        assert!(start.elapsed() < PATIENCE, "{lines:?}");
         thread::yield_now();
     }
-    assert_eq!(told, ["text hello", "close clean by local: 1000/1000"]);
+    assert_eq!(lines, ["text hello", "close clean by local: 1000/1000"]);
     assert!(called >= 6, "validate, open, message and close of the two: {called}");
 }
 
-/// Stop accepting, close all with 1001, and wait no longer than the time for closing.
+/// The server stops accepting, closes all connections with 1001, and waits no longer than `close_timeout`.
 #[test]
 fn a_server_shuts_down_gracefully() {
     let _watchdog = watchdog();
     let log = Log::default();
-    let settings = server_settings(|options| {
-        options.connection = config(|config| config.close_timeout = Some(millis(300)));
-    });
-    let running = Running::start(Server::<Net, _>::with_factory(settings, recording(&log)));
+    let config = server_config().close_timeout(millis(300));
+    let running = Running::start(recording_server(&log, config));
     let mut polite = Peer::open(running.address);
     let mut silent = Peer::open(running.address);
     let mut shaking = Peer::connect(running.address);
@@ -173,11 +170,11 @@ fn a_server_shuts_down_gracefully() {
     running.server.stop_listening();
     running.server.shut_down();
     assert!(running.server.is_shutting_down());
-    let goodbye = frames::close(1001, "the server shuts down");
+    let goodbye = frames::close(1001, "shutting down");
     assert_eq!(polite.receive(), goodbye);
     polite.send(&[frames::close(1001, "")]);
     assert!(polite.read_to_end().is_empty());
-    // Answered, where a part of its request was read by then.
+    // It gets a response if a part of its request was read by then.
     let answer = shaking.read_to_end();
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 503 "));
     drop(shaking);
@@ -186,10 +183,10 @@ fn a_server_shuts_down_gracefully() {
     running.returned();
     let elapsed = start.elapsed();
     assert!(elapsed >= millis(290) && elapsed < PATIENCE / 5, "{elapsed:?}");
-    let mut told = log.take();
-    told.sort();
+    let mut lines = log.take();
+    lines.sort();
     assert_eq!(
-        told,
+        lines,
         [
             "close clean by local: 1001/1001",
             "close unclean by timer: 1001/none, closing handshake timed out",
@@ -199,7 +196,7 @@ fn a_server_shuts_down_gracefully() {
     assert!(running.server.connections().is_empty());
 }
 
-/// Shutting down is final: a server that is reset neither listens nor accepts.
+/// Shutting down is final: after a reset the server neither listens nor accepts.
 #[test]
 fn nothing_listens_after_a_shutdown() {
     let _watchdog = watchdog();
@@ -207,10 +204,10 @@ fn nothing_listens_after_a_shutdown() {
     server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     server.shut_down();
-    server.run().unwrap();
+    server.run();
     server.reset().unwrap();
     let tcp = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let path = crate::scene::new_path();
+    let path = crate::setup::new_path();
     let results = [
         ("listen", server.listen("127.0.0.1:0").map(drop)),
         ("listen_each", server.listen_each("127.0.0.1:0").map(drop)),
@@ -226,7 +223,7 @@ fn nothing_listens_after_a_shutdown() {
     assert!(!server.is_listening() && !server.is_accepting() && !path.exists());
 }
 
-/// Whoever shuts down while another thread listens finds no listener afterwards.
+/// No listener is left, however the calls interleave.
 #[test]
 fn a_shutdown_while_another_thread_listens() {
     let _watchdog = watchdog();
@@ -247,9 +244,9 @@ fn a_shutdown_while_another_thread_listens() {
     }
 }
 
-/// Nobody is let in any more, not even who waits in the queue.
+/// No connection is accepted any more, not even from the queue.
 #[test]
-fn who_comes_while_it_shuts_down() {
+fn connections_during_a_shutdown_are_refused() {
     let _watchdog = watchdog();
     let server = echo();
     let address = server.listen("127.0.0.1:0").unwrap();
@@ -260,11 +257,10 @@ fn who_comes_while_it_shuts_down() {
     let refused = std::net::TcpStream::connect(address).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     assert!(queued.read_to_end().is_empty());
-    server.run().unwrap();
+    server.run();
     assert!(server.connections().is_empty());
 }
 
-/// The connections of a client can be closed all at once.
 #[test]
 fn a_client_closes_all() {
     let _watchdog = watchdog();
@@ -273,38 +269,36 @@ fn a_client_closes_all() {
     for _ in 0..10 {
         client.connect(running.url().as_str()).unwrap();
     }
-    let event_loop = client.event_loop().unwrap();
-    run_until(&event_loop, "all are open", || client.counters().opened == 10);
+    let event_loop = client.event_loop();
+    run_until(event_loop, "all are open", || client.counters().opened == 10);
     assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), 10);
-    client.run().unwrap();
+    client.run();
     assert_eq!(client.counters().closed, 10);
-    eventually("the server has heard of it", || running.server.counters().closed == 10);
+    eventually("the server has closed all", || running.server.counters().closed == 10);
 }
 
-/// Its connections are not its own: the loop has them.
+/// The loop owns the connections, not the client.
 #[test]
-fn a_client_that_is_dropped_leaves_its_connections_to_the_loop() {
+fn connections_of_a_dropped_client_go_on() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let event_loop = EventLoop::new().unwrap();
     let log = Log::default();
-    let client: Client<Net> = told(&log);
-    client.set_event_loop(&event_loop).unwrap();
+    let client = recording_client_on(&log, &event_loop);
     let handle = client.connect(running.url().as_str()).unwrap();
     run_until(&event_loop, "it is open", || client.counters().opened == 1);
     drop(client);
     let _ = handle.send("hello").unwrap();
-    let mut told = log.take();
+    let mut lines = log.take();
     run_until(&event_loop, "the echo", || {
-        told.extend(log.take());
-        told.contains(&"text hello".to_string())
+        lines.extend(log.take());
+        lines.contains(&"text hello".to_string())
     });
     handle.close(CloseCode::NORMAL, "").unwrap();
     event_loop.run();
     assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
 }
 
-/// It stops the loop that it runs in; what was ready is done after the reset.
 #[test]
 fn several_threads_run_one_server() {
     let _watchdog = watchdog();
@@ -314,7 +308,7 @@ fn several_threads_run_one_server() {
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let server = server.clone();
-            thread::spawn(move || server.run().unwrap())
+            thread::spawn(move || server.run())
         })
         .collect();
     let peers: Vec<_> = (0..8)

@@ -1,4 +1,4 @@
-//! Much, large, and slow.
+//! Large messages, many messages, and slow peers.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,22 +6,21 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use anyloop::endpoint::Sent;
-use anyloop::net::Net;
-use anyloop::proto::CloseCode;
-use anyloop::{Client, Server};
+use anyloop::net::Server;
+use anyloop::prelude::*;
+use anyloop::proto::Role;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, eventually, let_time_pass};
 use anyloop_testkit::watchdog::watchdog;
 use anyloop_testkit::{frames, requests};
 
 use crate::record::Log;
-use crate::scene::{
-    Running, client_settings, config, echo, echo_with, millis, narrow, new_path, server_settings,
-    shared, told, url,
+use crate::setup::{
+    Running, echo, millis, new_path, peer_with_receive_buffer, recording_client,
+    recording_client_with, run_until, server, server_config, server_with, shared, url,
 };
 
-/// Bytes that tell where they stand.
+/// Pseudo-random bytes, so that a misplaced part is found.
 fn pattern(len: usize, seed: u32) -> Vec<u8> {
     let mut state = seed;
     (0..len)
@@ -32,29 +31,21 @@ fn pattern(len: usize, seed: u32) -> Vec<u8> {
         .collect()
 }
 
-fn large(len: u64) -> Arc<anyloop::proto::Config> {
-    config(|config| config.max_message_size = len)
-}
-
-/// A message that no buffer holds, to a peer that reads slowly, and back.
+/// A message that is larger than all socket buffers, echoed to a peer that reads slowly.
 #[test]
 fn twenty_mebibytes_to_a_slow_reader() {
     const LEN: usize = 20 << 20;
     let _watchdog = watchdog();
     let log = Log::default();
-    let told = log.clone();
-    let mut settings = server_settings(|options| {
-        options.connection = config(|config| {
-            (config.max_message_size, config.ping_interval) = (LEN as u64, None);
-        });
-    });
-    settings.backlog.cap = 2 * LEN;
-    let mut server = Server::<Net>::new(settings);
-    server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(64 << 10));
+    let logs = log.clone();
+    let config =
+        server_config().max_message_size(LEN as u64).ping_interval(None).max_backlog(2 * LEN);
+    let mut server = server_with(config);
+    server.on_socket_init(|socket| socket.set_send_buffer_size(64 << 10));
     server.on_message(move |message, context| {
         let large = message.as_bytes().len() > 100;
         let sent = context.send(message).unwrap();
-        told.push(match large {
+        logs.push(match large {
             true => "large".to_string(),
             false => format!("{sent:?} {}", context.buffered_amount() > 1 << 20),
         });
@@ -64,7 +55,7 @@ fn twenty_mebibytes_to_a_slow_reader() {
         drained.push(format!("drained {}", context.buffered_amount() <= 64 << 10));
     });
     let running = Running::start(server);
-    let mut peer = narrow(running.address, 128 << 10);
+    let mut peer = peer_with_receive_buffer(running.address, 128 << 10);
     peer.shake_hands();
     let message = pattern(LEN, 1);
     let mut writing = peer.writer();
@@ -74,7 +65,7 @@ fn twenty_mebibytes_to_a_slow_reader() {
     );
     let writer = thread::spawn(move || std::io::Write::write_all(&mut writing, &bytes).unwrap());
     writer.join().unwrap();
-    // All of it has arrived, and nothing was read.
+    // All messages have arrived, and the peer has read nothing.
     let mut seen = Vec::new();
     eventually("it is answered", || {
         seen.extend(log.take());
@@ -89,8 +80,8 @@ fn twenty_mebibytes_to_a_slow_reader() {
         peer.read_exact(part).unwrap();
         let_time_pass(millis(1), "the server is to write on between two reads");
     }
-    assert_eq!(received[..10], frames::binary(&message).bytes(anyloop::proto::Role::Server)[..10]);
-    assert!(received[10..] == message[..], "not a byte is another");
+    assert_eq!(received[..10], frames::binary(&message).bytes(Role::Server)[..10]);
+    assert!(received[10..] == message[..], "the payload differs");
     let mut texts = [peer.receive(), peer.receive(), peer.receive()];
     texts.sort_by_key(|frame| frame.payload.len());
     assert_eq!(texts.map(|frame| frame.payload.len()), [5, 5, 14]);
@@ -103,21 +94,18 @@ fn twenty_mebibytes_to_a_slow_reader() {
     peer.echo("quick again");
 }
 
-/// The pong to a ping behind a large message is late. The peer is not dead, for it reads on.
+/// The pong to a ping behind a large message is late. The peer is alive: it reads on.
 #[test]
 fn pitfall_a_slow_reader_of_a_large_message_is_not_cut_off_for_a_late_pong() {
     const LEN: usize = 600 << 10;
     let _watchdog = watchdog();
-    let mut server = Server::<Net>::new(server_settings(|options| {
-        options.connection = config(|config| {
-            (config.ping_interval, config.pong_timeout) = (Some(millis(100)), Some(millis(700)));
-        });
-    }));
-    server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(LEN));
+    let config = server_config().ping_interval(millis(100)).pong_timeout(millis(700));
+    let mut server = server_with(config);
+    server.on_socket_init(|socket| socket.set_send_buffer_size(LEN));
     server.on_open(|context| _ = context.send(&[0; LEN][..]));
     server.on_message(|message, context| _ = context.send(message));
     let running = Running::start(server);
-    let mut peer = narrow(running.address, 8 << 10);
+    let mut peer = peer_with_receive_buffer(running.address, 8 << 10);
     peer.shake_hands();
     let mut received = vec![0; 10 + LEN];
     for part in received.chunks_mut(30 << 10) {
@@ -130,14 +118,13 @@ fn pitfall_a_slow_reader_of_a_large_message_is_not_cut_off_for_a_late_pong() {
     peer.echo("still here");
 }
 
-/// A large message between two ends of ours, both ways at a time.
+/// Large messages between our client and our server, both ways at a time.
 #[test]
 fn twenty_mebibytes_each_way() {
     const LEN: usize = 20 << 20;
     let _watchdog = watchdog();
-    let mut settings = server_settings(|options| options.connection = large(LEN as u64));
-    settings.backlog.cap = 2 * LEN;
-    let mut server = Server::<Net>::new(settings);
+    let config = server_config().max_message_size(LEN as u64).max_backlog(2 * LEN);
+    let mut server = server_with(config);
     let theirs = Arc::new(pattern(LEN, 2));
     let expected = Arc::new(pattern(LEN, 3));
     let (sends, checks) = (theirs.clone(), expected.clone());
@@ -148,13 +135,13 @@ fn twenty_mebibytes_each_way() {
     });
     let running = Running::start(server);
     let log = Log::default();
-    let settings = client_settings(|options| options.connection = large(LEN as u64));
-    let mut client = Client::<Net, _>::with_factory(settings, crate::record::recording(&log));
+    let config = ClientConfig::new().max_message_size(LEN as u64);
+    let mut client = recording_client_with(&log, config);
     let sends = expected.clone();
     client.on_open(move |context| _ = context.send(&sends[..]).unwrap());
-    let (heard, checks, count) = (log.clone(), theirs.clone(), AtomicUsize::new(0));
+    let (logs, checks, count) = (log.clone(), theirs.clone(), AtomicUsize::new(0));
     client.on_message(move |message, context| {
-        heard.message(message);
+        logs.message(message);
         if message.as_bytes().len() > 100 {
             assert!(message.as_bytes() == &checks[..]);
         }
@@ -163,18 +150,18 @@ fn twenty_mebibytes_each_way() {
         }
     });
     client.connect(running.url().as_str()).unwrap();
-    client.run().unwrap();
-    let mut told = log.take();
-    assert_eq!(told.pop().unwrap(), "close clean by local: 1000/1000");
-    told.retain(|line| line != "drained");
-    told.sort();
-    assert_eq!(told, [format!("binary of {LEN}"), "text received".to_string()]);
+    client.run();
+    let mut lines = log.take();
+    assert_eq!(lines.pop().unwrap(), "close clean by local: 1000/1000");
+    lines.retain(|line| line != "drained");
+    lines.sort();
+    assert_eq!(lines, [format!("binary of {LEN}"), "text received".to_string()]);
 }
 
-/// Through buffers that hold a fraction of it: short reads and short writes at both ends.
+/// Buffers that hold a fraction of a message make short reads and short writes at both ends.
 #[test]
 fn a_mebibyte_through_small_buffers() {
-    // TCP waits for a window worth a segment, so less than this is a test of patience.
+    // With less, TCP waits for a window of a whole segment, which takes long.
     through_small_buffers(128 << 10, false);
 }
 
@@ -190,23 +177,23 @@ fn through_small_buffers(size: usize, unix: bool) {
         socket.set_recv_buffer_size(size)
     };
     let mut server = echo();
-    server.transport_mut().on_socket_init(small);
+    server.on_socket_init(small);
     let path = new_path();
     if unix {
         server.listen_unix(&path).unwrap();
     }
     let running = Running::start(server);
     let log = Log::default();
-    let mut client = told(&log);
-    client.transport_mut().on_socket_init(small);
+    let mut client = recording_client(&log);
+    client.on_socket_init(small);
     let lengths = [1 << 20, (1 << 20) - 1, 65_536, 65_535, 126, 125, 1, 0, 3 << 19];
     let sends = move |number: usize| pattern(lengths[number], number as u32);
     client.on_open(move |context| _ = context.send(&sends(0)[..]).unwrap());
-    let (next, heard) = (AtomicUsize::new(0), log.clone());
+    let (next, logs) = (AtomicUsize::new(0), log.clone());
     client.on_message(move |message, context| {
         let number = next.fetch_add(1, Ordering::Relaxed);
         assert!(message.as_bytes() == &sends(number)[..], "message {number}");
-        heard.push(format!("{number}"));
+        logs.push(format!("{number}"));
         match number + 1 < lengths.len() {
             true => _ = context.send(&sends(number + 1)[..]).unwrap(),
             false => context.close(CloseCode::NORMAL, "").unwrap(),
@@ -217,13 +204,13 @@ fn through_small_buffers(size: usize, unix: bool) {
         true => request.to_unix(&path).connect().unwrap(),
         false => request.connect().unwrap(),
     };
-    client.run().unwrap();
-    let mut told = log.take();
-    told.retain(|line| line != "drained");
-    assert_eq!(told.len(), lengths.len() + 1, "{told:?}");
+    client.run();
+    let mut lines = log.take();
+    lines.retain(|line| line != "drained");
+    assert_eq!(lines.len(), lengths.len() + 1, "{lines:?}");
 }
 
-/// Large ones among small ones keep their order, whether written by reference or copied.
+/// Large messages, which are written by reference, and small ones, which are copied, keep their order.
 #[test]
 fn sizes_are_mixed() {
     let _watchdog = watchdog();
@@ -241,7 +228,7 @@ fn sizes_are_mixed() {
     writer.join().unwrap();
 }
 
-/// A thousand messages in one segment, each with its answer.
+/// A thousand messages in one write, each of which is answered.
 #[test]
 fn many_messages_at_once() {
     let _watchdog = watchdog();
@@ -254,12 +241,12 @@ fn many_messages_at_once() {
     }
 }
 
-/// A peer that pings and does not read gets the newest pong, and costs no memory.
+/// A peer that pings and does not read gets the newest pong. The others do not use memory.
 #[test]
 fn pongs_do_not_pile_up() {
     let _watchdog = watchdog();
-    let mut server = echo_with(server_settings(|_| ()));
-    server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(4 << 10));
+    let mut server = echo();
+    server.on_socket_init(|socket| socket.set_send_buffer_size(4 << 10));
     let pinged = Arc::new(AtomicUsize::new(0));
     let counts = pinged.clone();
     server.on_ping(move |_, _| {
@@ -267,20 +254,20 @@ fn pongs_do_not_pile_up() {
         true
     });
     let running = Running::start(server);
-    let mut peer = narrow(running.address, 4 << 10);
+    let mut peer = peer_with_receive_buffer(running.address, 4 << 10);
     peer.shake_hands();
     let payload = [7; 120];
     let bytes: Vec<_> = (0..20_000_u32)
         .flat_map(|number| {
             let mut payload = payload;
             payload[..4].copy_from_slice(&number.to_be_bytes());
-            frames::ping(payload).bytes(anyloop::proto::Role::Client)
+            frames::ping(payload).bytes(Role::Client)
         })
         .collect();
     peer.write(&bytes);
     eventually("all have arrived", || pinged.load(Ordering::Relaxed) == 20_000);
     let handle = running.server.connections().pop().unwrap();
-    // What one batch has answered, and then one more.
+    // The pongs of one batch, and one more.
     assert!(handle.buffered_amount() < 200_000, "{}", handle.buffered_amount());
     let (mut last, mut count) = (None, 0);
     while last != Some(19_999) {
@@ -294,14 +281,14 @@ fn pongs_do_not_pile_up() {
     peer.echo("quick again");
 }
 
-/// What was paused is not read, and a slow reader is not forgotten: the socket is full of it.
+/// While reading is paused the sender must wait. All data arrives when it is resumed.
 #[test]
-fn a_pause_holds_the_sender_up() {
+fn a_pause_makes_the_sender_wait() {
     let _watchdog = watchdog();
     let received = Arc::new(AtomicUsize::new(0));
     let counts = received.clone();
-    let mut server = Server::<Net>::new(server_settings(|_| ()));
-    server.transport_mut().on_socket_init(|socket| socket.set_recv_buffer_size(256 << 10));
+    let mut server = server();
+    server.on_socket_init(|socket| socket.set_recv_buffer_size(256 << 10));
     server.on_open(|context| context.pause_reading());
     server.on_message(move |message, _| {
         counts.fetch_add(message.as_bytes().len(), Ordering::Relaxed);
@@ -319,7 +306,6 @@ fn a_pause_holds_the_sender_up() {
             writes.fetch_add(part.len(), Ordering::Relaxed);
         }
     });
-    // It comes to a stop.
     let mut before = usize::MAX;
     eventually("the sender waits", || {
         let_time_pass(millis(100), "a sender that can goes on writing in this time");
@@ -336,45 +322,45 @@ fn a_pause_holds_the_sender_up() {
     assert_eq!(peer.receive(), frames::close(1000, ""));
 }
 
-/// The data and the end of the stream come in one edge.
+/// Data and the end of the stream come with one readiness event.
 #[test]
-fn the_last_words_are_heard() {
+fn data_before_the_end_of_the_stream_is_received() {
     let _watchdog = watchdog();
-    let heard = shared();
-    let hears = heard.clone();
-    let mut server = Server::<Net>::new(server_settings(|_| ()));
-    let closes = heard.clone();
-    server.on_message(move |message, _| hears.lock().unwrap().push(message.as_bytes().len()));
+    let received = shared();
+    let receives = received.clone();
+    let mut server = server();
+    let closes = received.clone();
+    server.on_message(move |message, _| receives.lock().unwrap().push(message.as_bytes().len()));
     server.on_close(move |_, _| closes.lock().unwrap().push(usize::MAX));
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     for len in [0, 10, 70_000, 600_000, 1_500_000] {
-        // Everything is there before anybody looks.
+        // Everything has arrived before the server reads.
         let mut peer = Peer::connect(address);
-        let (tell, written) = channel();
+        let (sender, written) = channel();
         let writer = thread::spawn(move || {
             peer.write(requests::REQUEST);
             peer.send(&[frames::binary(vec![1; len])]);
             peer.finish();
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             peer.read_to_end();
         });
         if len < 100_000 {
             written.recv_timeout(PATIENCE).unwrap(); // there is room for all of it
         }
-        let event_loop = server.event_loop().unwrap();
-        crate::scene::run_until(&event_loop, "it is closed", || heard.lock().unwrap().len() == 2);
-        assert_eq!(std::mem::take(&mut *heard.lock().unwrap()), [len, usize::MAX]);
+        let event_loop = server.event_loop();
+        run_until(event_loop, "it is closed", || received.lock().unwrap().len() == 2);
+        assert_eq!(std::mem::take(&mut *received.lock().unwrap()), [len, usize::MAX]);
         writer.join().unwrap();
     }
 }
 
-/// To close a socket while its peer still sends has the system reset it, and with that what the peer
-/// has not read is lost.
+/// If a socket is closed while its peer still sends, the system resets the connection, and data that the
+/// peer has not read is lost.
 #[test]
-fn pitfall_what_a_client_sends_behind_its_close_does_not_cost_it_the_rest() {
+fn pitfall_data_behind_a_close_does_not_reset_the_connection() {
     let _watchdog = watchdog();
-    let mut server = Server::<Net>::new(server_settings(|_| ()));
+    let mut server = server();
     server.on_message(|_, context| {
         for number in 0..20 {
             let _ = context.send(&vec![number; 100_000][..]).unwrap();
@@ -397,7 +383,7 @@ fn many_connections_talk_at_once() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let log = Log::default();
-    let mut client = told(&log);
+    let mut client = recording_client(&log);
     client.on_open(|context| {
         for number in 0..20 {
             let _ = context.send(format!("{number}").as_str()).unwrap();
@@ -411,19 +397,19 @@ fn many_connections_talk_at_once() {
     for _ in 0..100 {
         client.connect(url(running.address).as_str()).unwrap();
     }
-    client.run().unwrap();
+    client.run();
     let counters = client.counters();
     assert_eq!((counters.closed, counters.messages_received), (100, 2000));
 }
 
-/// Replies of which the socket takes a part, or nothing: each is the next, and whole.
+/// The socket accepts a part of a reply, or nothing. Every reply arrives whole, and in order.
 #[test]
 fn replies_that_fill_the_socket_come_in_order_and_whole() {
     const TOTAL: usize = 2 << 20;
     let _watchdog = watchdog();
     for len in [100, 1000, 20_000] {
-        let mut server = Server::<Net>::new(server_settings(|_| ()));
-        server.transport_mut().on_socket_init(|socket| socket.set_send_buffer_size(8 << 10));
+        let mut server = server();
+        server.on_socket_init(|socket| socket.set_send_buffer_size(8 << 10));
         server.on_message(|message, context| {
             if let Sent::Backpressure = context.send(message).unwrap() {
                 context.pause_reading();
@@ -431,7 +417,7 @@ fn replies_that_fill_the_socket_come_in_order_and_whole() {
         });
         server.on_drained(|context| context.resume_reading());
         let running = Running::start(server);
-        let mut peer = narrow(running.address, 8 << 10);
+        let mut peer = peer_with_receive_buffer(running.address, 8 << 10);
         peer.shake_hands();
         let bytes = pattern(TOTAL / len * len, len as u32);
         let messages: Vec<_> = bytes.chunks(len).map(frames::binary).collect();
@@ -445,15 +431,15 @@ fn replies_that_fill_the_socket_come_in_order_and_whole() {
     }
 }
 
-/// A server that answers, whose socket the test has as well.
+/// A server that answers messages, and calls `before_answer` with the socket of the connection.
 fn shared_socket(
     log: &Log,
     before_answer: impl Fn(&socket2::Socket) + Send + Sync + 'static,
-) -> Server<Net> {
+) -> Server {
     let ours = Arc::new(Mutex::new(None));
-    let mut server = Server::<Net>::new(server_settings(|_| ()));
+    let mut server = server();
     let its = ours.clone();
-    server.transport_mut().on_socket_init(move |socket| {
+    server.on_socket_init(move |socket| {
         *its.lock().unwrap() = Some(socket.try_clone()?);
         Ok(())
     });
@@ -484,10 +470,10 @@ fn an_answer_for_which_the_socket_has_no_room_at_all_waits_for_it() {
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
     peer.send(&[frames::text("go")]);
-    let mut told = Vec::new();
+    let mut lines = Vec::new();
     eventually("it is answered", || {
-        told.extend(log.take());
-        told.len() == 1
+        lines.extend(log.take());
+        lines.len() == 1
     });
     let mut filling = vec![0; filled.load(Ordering::SeqCst)];
     assert!(filling.len() > 1000);
@@ -495,10 +481,10 @@ fn an_answer_for_which_the_socket_has_no_room_at_all_waits_for_it() {
     assert_eq!(peer.receive(), frames::text("answer"));
     peer.close();
     eventually("it is closed", || {
-        told.extend(log.take());
-        told.len() == 2
+        lines.extend(log.take());
+        lines.len() == 2
     });
-    assert_eq!(told, ["Sent", "clean true, "]);
+    assert_eq!(lines, ["Sent", "clean true, "]);
 }
 
 #[test]
@@ -511,12 +497,12 @@ fn an_answer_that_the_socket_refuses_fails_the_connection_with_what_it_was_refus
     let running = Running::start(server);
     let mut peer = Peer::open(running.address);
     peer.send(&[frames::text("go")]);
-    let mut told = Vec::new();
+    let mut lines = Vec::new();
     eventually("it is closed", || {
-        told.extend(log.take());
-        told.len() == 2
+        lines.extend(log.take());
+        lines.len() == 2
     });
     let broken = std::io::Error::from_raw_os_error(libc::EPIPE).to_string();
-    assert_eq!(told, ["Sent".to_string(), format!("clean false, {broken}")]);
+    assert_eq!(lines, ["Sent".to_string(), format!("clean false, {broken}")]);
     assert_eq!(peer.try_receive(), None);
 }

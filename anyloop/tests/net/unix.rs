@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyloop::net::{ConnectError, Error, LocalAddress, Stage};
+use anyloop::prelude::*;
 use anyloop::proto::Role;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::Peer;
@@ -18,9 +19,12 @@ use anyloop_testkit::watchdog::watchdog;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::record::Log;
-use crate::scene::{Running, client, echo, millis, new_path, server, told};
+use crate::setup::{
+    Running, client, echo, echo_with, millis, new_path, recording_client, recording_client_with,
+    server, server_config,
+};
 
-/// Connects until there is no more room.
+/// Fills the accept queue of a listener.
 fn fill_queue(path: &Path) -> Vec<Socket> {
     let mut queue = Vec::new();
     loop {
@@ -77,7 +81,7 @@ fn a_socket_that_was_left_is_replaced() {
 }
 
 #[test]
-fn a_socket_that_somebody_listens_on_is_left_alone() {
+fn a_socket_in_use_is_left_alone() {
     let path = new_path();
     let listener = UnixListener::bind(&path).unwrap();
     let server = server();
@@ -95,9 +99,9 @@ fn a_socket_that_somebody_listens_on_is_left_alone() {
     fs::remove_file(path).unwrap();
 }
 
-/// To ask whether somebody listens must not mean to wait for him.
+/// To find out whether a process listens on the path does not block.
 #[test]
-fn a_listener_with_a_full_queue_is_alive() {
+fn a_listener_with_a_full_queue_is_left_alone() {
     let _watchdog = watchdog();
     let path = new_path();
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -113,7 +117,7 @@ fn a_listener_with_a_full_queue_is_alive() {
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn a_file_that_is_no_socket_is_left_alone() {
     let path = new_path();
     fs::write(&path, "precious").unwrap();
     let server = server();
@@ -124,20 +128,20 @@ fn what_is_no_socket_is_left_alone() {
 
     let path = new_path();
     fs::create_dir(&path).unwrap();
-    assert!(crate::scene::server().listen_unix(&path).is_err());
+    assert!(crate::setup::server().listen_unix(&path).is_err());
     assert!(path.is_dir());
     fs::remove_dir(path).unwrap();
 }
 
 #[test]
-fn a_path_that_cannot_be() {
+fn an_invalid_path() {
     let server = server();
     assert!(matches!(server.listen_unix("/nowhere/at/all"), Err(Error::Listen { .. })));
     assert!(matches!(server.listen_unix("x".repeat(200)), Err(Error::Listen { .. })));
     assert!(!server.is_listening());
 }
 
-/// Somebody else has taken the path meanwhile: it is his.
+/// Another server has taken the path meanwhile. The first one must not remove it.
 #[test]
 fn a_path_is_removed_once() {
     let path = new_path();
@@ -163,7 +167,7 @@ fn a_listener_that_is_open_already_keeps_its_path() {
     Peer::open_unix(&path).close();
     running.server.stop_listening();
     running.returned();
-    assert!(path.exists(), "who has made it removes it");
+    assert!(path.exists(), "its maker removes it");
     fs::remove_file(path).unwrap();
 }
 
@@ -188,85 +192,84 @@ fn a_client_connects_to_a_path() {
     server.listen_unix(&path).unwrap();
     let _running = Running::start(server);
     let log = Log::default();
-    let mut client = told(&log);
+    let mut client = recording_client(&log);
     client.on_open(|context| {
         assert!(context.remote_endpoint().starts_with("unix"), "{}", context.remote_endpoint());
         let _ = context.send("hello").unwrap();
     });
-    let heard = log.clone();
+    let logs = log.clone();
     client.on_message(move |message, context| {
-        heard.message(message);
-        context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+        logs.message(message);
+        context.close(CloseCode::NORMAL, "").unwrap();
     });
     client.request("ws://ignored.example/").unwrap().to_unix(&path).connect().unwrap();
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), ["text hello", "close clean by local: 1000/1000"]);
 }
 
 #[test]
-fn a_path_that_nobody_listens_on() {
+fn a_path_without_a_listener() {
     let _watchdog = watchdog();
     let left = new_path();
     drop(UnixListener::bind(&left).unwrap());
     for (path, cause) in [(left, "connection refused"), (new_path(), "")] {
         let log = Log::default();
-        let mut client = told(&log);
-        let (named, heard) = (path.clone(), log.clone());
+        let mut client = recording_client(&log);
+        let (named, logs) = (path.clone(), log.clone());
         client.on_fail(move |failure, context| {
             let error = context.error().unwrap().to_string();
             assert!(error.contains(&format!("unix:{}", named.display())), "{error}");
-            heard.push(format!("fail {}", failure.cause()));
+            logs.push(format!("fail {}", failure.cause()));
         });
         client.request("ws://ignored.example/").unwrap().to_unix(&path).connect().unwrap();
-        assert_eq!(client.run().unwrap(), 1);
-        let told = log.take();
-        assert!(told.len() == 1 && told[0].contains(cause), "{told:?}");
+        assert_eq!(client.run(), 1);
+        let lines = log.take();
+        assert!(lines.len() == 1 && lines[0].contains(cause), "{lines:?}");
         let _ = fs::remove_file(path);
     }
 }
 
-/// A full queue is not the end: it is asked again, for as long as connecting may take.
+/// If the queue is full, the client retries for as long as connecting may take.
 #[test]
 fn a_client_waits_for_room_in_the_queue() {
     let _watchdog = watchdog();
     let path = new_path();
-    let mut server = echo();
-    server.transport_mut().listen.backlog = 0;
+    let server = echo_with(server_config().listen_backlog(0));
     server.listen_unix(&path).unwrap();
     let queue = fill_queue(&path);
 
     let log = Log::default();
-    let mut client = told(&log);
-    client.transport_mut().connect.connect_timeout = Some(millis(150));
-    let heard = log.clone();
+    let config = ClientConfig::new().connect_timeout(millis(150));
+    let mut client = recording_client_with(&log, config);
+    let logs = log.clone();
     client.on_fail(move |failure, context| {
         assert!(matches!(
             context.error().and_then(|error| error.downcast_ref()),
             Some(ConnectError::TimedOut { stage: Stage::Connect, .. })
         ));
-        heard.push(format!("fail {}", failure.cause()));
+        logs.push(format!("fail {}", failure.cause()));
     });
     client.on_open(|context| {
         assert_eq!(context.peer_addr(), None);
-        context.close(anyloop::proto::CloseCode::NORMAL, "").unwrap();
+        context.close(CloseCode::NORMAL, "").unwrap();
     });
     client.request("ws://a.example/").unwrap().to_unix(&path).connect().unwrap();
-    assert_eq!(client.run().unwrap(), 1);
+    assert_eq!(client.run(), 1);
     assert_eq!(log.take(), ["fail transport timed out"]);
 
     client.reset().unwrap();
-    client.transport_mut().connect.connect_timeout = Some(PATIENCE);
-    client.request("ws://a.example/").unwrap().to_unix(&path).connect().unwrap();
-    assert_eq!(client.run_for(millis(50)).unwrap(), 0);
+    let request = client.request("ws://a.example/").unwrap().to_unix(&path);
+    request.configure(|config| config.connect_timeout(PATIENCE)).connect().unwrap();
+    assert_eq!(client.run_for(millis(50)), 0);
     let _running = Running::start(server);
-    client.run().unwrap();
+    client.run();
     assert_eq!(log.take(), ["close clean by local: 1000/1000"]);
     drop(queue);
 }
 
-/// A read ends behind bytes with which a descriptor came, however much is there: that it was short says
-/// nothing, and nobody will tell of the rest. The first is a pong since that is not answered: a peer who
-/// reads makes room, of which the loop is told, and of the rest by the way.
+/// A read ends behind bytes that came with a descriptor, even if more data is there. So a short read does
+/// not mean that the socket is empty, and there is no second readiness event. The first frame is a pong,
+/// which is not answered: an answer would make another event when the peer reads it.
 #[test]
 #[cfg(target_os = "linux")]
 fn what_follows_a_descriptor_is_read_as_well() {
@@ -282,9 +285,9 @@ fn what_follows_a_descriptor_is_read_as_well() {
     server.listen_unix(&path).unwrap();
     let running = Running::start(server);
     let mut peer = Peer::open_unix(&path);
-    // Both are there before the loop looks.
+    // Both frames are there before the loop reads.
     let (go, gone) = channel();
-    running.server.event_loop().unwrap().post(move || gone.recv_timeout(PATIENCE).unwrap());
+    running.server.event_loop().post(move || gone.recv_timeout(PATIENCE).unwrap());
     let first = frames::stream(&[frames::pong("")], Role::Client);
     let fds = [peer.stream.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -301,7 +304,7 @@ fn what_follows_a_descriptor_is_read_as_well() {
     running.returned();
 }
 
-/// A hook that panics leaves the run call, and the failure that follows names it.
+/// The panic of a hook leaves the run call. The connection fails with an error that names the panic.
 #[test]
 fn a_hook_that_panics() {
     let _watchdog = watchdog();
@@ -310,14 +313,14 @@ fn a_hook_that_panics() {
     let failures = Arc::new(Mutex::new(Vec::new()));
     let sees = failures.clone();
     let mut client = client();
-    client.transport_mut().on_socket_init(|_| panic!("on purpose"));
+    client.on_socket_init(|_| panic!("on purpose"));
     client.on_fail(move |_, context| {
         sees.lock().unwrap().push(context.error().unwrap().to_string());
     });
     client.request("ws://a.example/").unwrap().to_unix(&path).connect().unwrap();
     let caught = catch_unwind(AssertUnwindSafe(|| client.run()));
     assert!(caught.is_err());
-    client.run().unwrap();
+    client.run();
     let failures = failures.lock().unwrap();
     assert!(matches!(&failures[..], [one] if one.contains("has panicked")), "{failures:?}");
     fs::remove_file(path).unwrap();

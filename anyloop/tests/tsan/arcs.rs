@@ -1,6 +1,6 @@
-//! The last owner of an `Arc` sees what the others did before they let go of theirs. The standard library
-//! says so by a fence, which ThreadSanitizer does not know; where the library itself is built for the
-//! sanitizer, it loads the counter instead. So does this, which the linker puts between (`--wrap`).
+//! Makes ThreadSanitizer understand `Arc`. The last owner synchronizes with the others by a fence, which
+//! the sanitizer does not know. A standard library that is built for the sanitizer loads the counter
+//! instead. So does this wrapper, which the linker inserts (`--wrap`).
 
 use std::ffi::c_int;
 use std::sync::atomic::AtomicU64;
@@ -18,17 +18,17 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// `at` is a number that nobody frees before this one has returned.
+/// `at` is valid until this returns.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap___tsan_atomic64_fetch_sub(
     at: *const AtomicU64,
     value: u64,
     order: c_int,
 ) -> u64 {
-    // SAFETY: as the caller says; it is the call that was to be made.
+    // SAFETY: the caller keeps the contract. This is the function that it called.
     let before = unsafe { __real___tsan_atomic64_fetch_sub(at, value, order) };
     if order == RELEASE && before == value {
-        // SAFETY: who has counted down to zero is the one to free it.
+        // SAFETY: the counter is zero, so this thread frees it, later.
         unsafe { __tsan_atomic64_load(at, ACQUIRE) };
     }
     before

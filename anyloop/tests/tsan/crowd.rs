@@ -1,4 +1,4 @@
-//! Threads outside of the loop that do everything that can be done to it, and to its connections.
+//! Threads outside of the loop that call everything on it and on its connections.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,10 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use anyloop::EventLoop;
-use anyloop::endpoint::{Handle, SendError, Sent};
 use anyloop::event_loop::{LoopHandle, Timer, Watch, WatchMode};
-use anyloop::proto::{CloseCode, Prepared, Role};
+use anyloop::prelude::*;
+use anyloop::proto::Role;
 use anyloop_testkit::frames;
 use anyloop_testkit::requests::REQUEST;
 
@@ -19,23 +18,24 @@ use crate::steady::{Connected, Echo, PUSH, Served, Talker};
 use crate::traced::Mutex;
 use crate::{Count, Dice, panic_on_purpose};
 
-/// A time that does not come.
+/// A delay that does not pass during the test.
 pub(crate) const FAR: Duration = Duration::from_secs(24 * 3600);
 
-/// So many connections that are to end are kept at a time.
+/// The most fleeting connections of the client that are kept at a time.
 const MOST: usize = 24;
 
-/// What was asked for, and what came of it.
+/// The numbers of requests, and of their results.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    /// Messages that talkers sent, and completions of those that are told what has become of them.
+    /// Messages that talkers sent.
     pub(crate) sent: Count,
+    /// Completions: of messages that were sent with one, and called.
     pub(crate) completions: [Count; 2],
-    /// Messages that a server sent to all.
+    /// Messages that a server broadcast.
     pub(crate) pushed: Count,
-    /// Functions and interrupts on connections that nobody ends.
+    /// Functions and interrupts on steady connections.
     pub(crate) posted: Count,
-    /// Functions on the loop: asked for, and called.
+    /// Functions on the loop: posted, and called.
     pub(crate) tasks: [Count; 2],
     pub(crate) timers: [Count; 2],
     /// Watches: begun, and dropped.
@@ -47,14 +47,14 @@ pub(crate) struct Crowd {
     pub(crate) event_loop: EventLoop,
     pub(crate) handle: LoopHandle,
     pub(crate) asked: &'static Asked,
-    /// Those that are sent to, and the server that sends to them.
+    /// The steady connections of the client, and their server.
     pub(crate) talkers: Vec<Handle<Talker>>,
     pub(crate) steady: Served<Echo>,
-    /// For plain sockets.
+    /// The address of a server for plain sockets.
     pub(crate) plain: SocketAddr,
     pub(crate) fleeting: Served<Fleeting>,
     pub(crate) client: Connected<Fleeting>,
-    /// What one thread has made, for another to end.
+    /// What one thread has made, and another ends.
     pub(crate) connections: Mutex<Vec<Handle<Fleeting>>>,
     pub(crate) timers: Mutex<Vec<Timer>>,
     pub(crate) watches: Mutex<Vec<(Watch, UnixStream)>>,
@@ -82,7 +82,7 @@ pub(crate) fn take<T>(shelf: &Mutex<Vec<T>>, dice: &mut Dice) -> Option<T> {
 }
 
 impl Crowd {
-    /// One thread's part.
+    /// Calls so many random functions, on one thread.
     pub(crate) fn run(&self, dice: &mut Dice, steps: usize) {
         for _ in 0..steps {
             match dice.roll(16) {
@@ -96,7 +96,7 @@ impl Crowd {
         }
     }
 
-    /// What reaches connections that nobody ends.
+    /// Uses the steady connections.
     fn talk(&self, dice: &mut Dice) {
         let (talker, asked) = (&self.talkers[dice.roll(self.talkers.len())], self.asked);
         let is_sent = |result: Result<Sent, SendError>| match result {
@@ -142,7 +142,7 @@ impl Crowd {
         }
     }
 
-    /// Connections that end at any time, by either end.
+    /// Makes and ends fleeting connections, at either end.
     fn make_or_end_connections(&self, dice: &mut Dice) {
         let address = self.fleeting.local_addr().expect("it listens");
         match dice.roll(8) {
@@ -188,7 +188,7 @@ impl Crowd {
         }
     }
 
-    /// A conversation by a plain socket, from its beginning to its end.
+    /// A whole conversation over a plain socket.
     fn converse(&self) {
         let mut stream = TcpStream::connect(self.plain).unwrap();
         let mut expect = |words: &[u8], answer: &[u8]| {
@@ -197,7 +197,7 @@ impl Crowd {
             let mut byte = [0];
             while !heard.ends_with(answer) {
                 stream.read_exact(&mut byte).unwrap();
-                // Pings, which this one does not answer, have no payload that looks like an answer.
+                // Pings are skipped: they contain no answer.
                 heard.push(byte[0]);
             }
         };
@@ -207,7 +207,7 @@ impl Crowd {
         }
     }
 
-    /// Functions on the loop.
+    /// Posts functions to the loop.
     fn call(&self, dice: &mut Dice) {
         let [begun, done] = &self.asked.tasks;
         begun.add(1);
@@ -216,7 +216,7 @@ impl Crowd {
             1 => self.handle.post(|| _ = done.add(1)).unwrap(),
             2 => self.event_loop.dispatch(|| _ = done.add(1)),
             3 => {
-                // It runs another's handler within its own.
+                // A handler that runs other handlers.
                 let inner = self.event_loop.clone();
                 self.event_loop.post(move || {
                     crate::survive(|| inner.poll_one());
@@ -235,7 +235,7 @@ impl Crowd {
         }
     }
 
-    /// Timers, of which one thread sets what another cancels.
+    /// Sets a timer, and cancels one of another thread's.
     fn use_timers(&self, dice: &mut Dice) {
         let [begun, done] = &self.asked.timers;
         let soon = Duration::from_micros(dice.roll(3000) as u64);
@@ -254,7 +254,7 @@ impl Crowd {
         }
     }
 
-    /// Watches, which end by themselves, or are ended.
+    /// Begins a watch, and ends one of another thread's.
     fn use_watches(&self, dice: &mut Dice) {
         let [begun, done] = &self.asked.watches;
         begun.add(1);
@@ -281,7 +281,7 @@ impl Crowd {
         }
     }
 
-    /// What only asks.
+    /// Calls getters.
     fn ask(&self, dice: &mut Dice) {
         let talker = &self.talkers[dice.roll(self.talkers.len())];
         let _ = (talker.state(), talker.buffered_amount(), talker.id());

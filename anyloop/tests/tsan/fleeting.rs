@@ -1,23 +1,20 @@
-//! Connections that end in every way there is, at any time.
+//! Connections that end in every way, at any time.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop::endpoint::{ClientSettings, Context};
-use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
-use anyloop::proto::{CloseCode, Config, Ending, Failure, Message};
-use anyloop::{Client, EventLoop, Handler};
+use anyloop::net::Client;
+use anyloop::prelude::*;
 use socket2::SockRef;
 
 use crate::panic_on_purpose;
 use crate::steady::{Connected, Life, Make, Served, Tally, serve};
 
-/// Where the client looks up this name, it gets an address that answers behind one that does not.
+/// A name that the client resolves to two addresses: one that refuses, and one that answers.
 const NAME: &str = "somewhere.test";
 
-/// Either end: does what it is told to.
+/// The handler of either end: it does what messages ask for.
 pub(crate) struct Fleeting {
     life: Life,
     received: usize,
@@ -41,7 +38,7 @@ impl Handler for Fleeting {
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         self.received += 1;
         match message.as_bytes() {
-            b"close" => _ = context.close(CloseCode::NORMAL, "as told"),
+            b"close" => _ = context.close(CloseCode::NORMAL, "as requested"),
             b"panic" => panic_on_purpose(),
             b"pause" => {
                 context.pause_reading();
@@ -64,21 +61,15 @@ impl Handler for Fleeting {
     }
 }
 
-/// All deadlines are near, and met or not.
-fn hasty() -> Arc<Config> {
-    let mut config = Config::default();
-    config.ping_interval = Some(Duration::from_millis(5));
-    config.pong_timeout = Some(Duration::from_millis(20));
-    config.idle_timeout = Some(Duration::from_millis(200));
-    config.close_timeout = Some(Duration::from_millis(20));
-    Arc::new(config)
-}
-
 pub(crate) fn server(event_loop: &EventLoop, tally: &'static Tally) -> Served<Fleeting> {
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    options.open_timeout = Some(Duration::from_millis(100));
-    options.connection = hasty();
-    serve(event_loop, options.into(), Make(tally, Fleeting::new))
+    // Timeouts so short that some of them expire.
+    let config = ServerConfig::new(OriginPolicy::Any)
+        .open_timeout(Duration::from_millis(100))
+        .ping_interval(Duration::from_millis(5))
+        .pong_timeout(Duration::from_millis(20))
+        .idle_timeout(Duration::from_millis(200))
+        .close_timeout(Duration::from_millis(20));
+    serve(event_loop, config, Make(tally, Fleeting::new))
 }
 
 pub(crate) fn client(
@@ -86,14 +77,15 @@ pub(crate) fn client(
     tally: &'static Tally,
     server: SocketAddr,
 ) -> Connected<Fleeting> {
-    let mut options = ClientOptions::default();
-    options.open_timeout = Some(Duration::from_millis(200));
-    options.connection = hasty();
-    let settings = ClientSettings::from(options);
-    let mut client: Connected<_> = Client::with_factory(settings, Make(tally, Fleeting::new));
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-    client.transport_mut().set_look_up(move |_, _| Ok(vec![nobody, server]));
-    client.set_event_loop(event_loop).unwrap();
+    let config = ClientConfig::new()
+        .open_timeout(Duration::from_millis(200))
+        .ping_interval(Duration::from_millis(5))
+        .pong_timeout(Duration::from_millis(20))
+        .idle_timeout(Duration::from_millis(200))
+        .close_timeout(Duration::from_millis(20));
+    let mut client = Client::with_factory_on(event_loop, config, Make(tally, Fleeting::new));
+    let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
+    client.set_look_up(move |_, _| Ok(vec![refusing, server]));
     client
 }
 
@@ -105,11 +97,11 @@ pub(crate) fn uri(server: SocketAddr, by_name: bool) -> String {
     }
 }
 
-/// Connects, says something, and is gone: with a reset, where it is `rude`.
+/// Connects, writes some bytes, and closes the socket; with a reset, if `rude`.
 pub(crate) fn call_and_hang_up(server: SocketAddr, words: &[u8], rude: bool) {
     let mut stream = TcpStream::connect(server).unwrap();
     if rude {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
-    let _ = stream.write_all(words); // it may have been thrown out
+    let _ = stream.write_all(words); // the server may have closed it
 }

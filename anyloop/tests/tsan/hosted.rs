@@ -1,34 +1,33 @@
-//! A host that is called when there is something to do, while threads give it more.
+//! A host whose wake-up function the loop calls, while other threads add work.
 
 use std::sync::PoisonError;
 use std::thread;
 
-use anyloop::EventLoop;
-use anyloop::proto::CloseCode;
+use anyloop::prelude::*;
 
 use crate::steady::{self, Tally};
 use crate::traced::{Condvar, Mutex};
-use crate::{Count, Dice, for_ever, steps};
+use crate::{Count, Dice, leaked, steps};
 
-/// Where the host waits.
+/// The host waits here for the wake-up function.
 #[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
+struct Signal {
+    is_set: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Bell {
-    fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+impl Signal {
+    fn set(&self) {
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_one();
     }
 
     fn wait(&self) {
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*rung {
-            rung = self.changed.wait(rung).unwrap_or_else(PoisonError::into_inner);
+        let mut is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_set {
+            is_set = self.changed.wait(is_set).unwrap_or_else(PoisonError::into_inner);
         }
-        *rung = false;
+        *is_set = false;
     }
 }
 
@@ -37,20 +36,20 @@ fn hosted() {
     const TALKERS: usize = 8;
     const OUTSIDERS: usize = 4;
     let event_loop = EventLoop::new().unwrap();
-    let bell: &'static Bell = for_ever();
-    event_loop.set_wakeup(|| bell.ring()).unwrap();
-    let [served, talked]: [&'static Tally; 2] = std::array::from_fn(|_| for_ever());
-    let [begun, done]: [&'static Count; 2] = std::array::from_fn(|_| for_ever());
+    let signal: &'static Signal = leaked();
+    event_loop.set_wakeup(|| signal.set()).unwrap();
+    let [served, talked]: [&'static Tally; 2] = std::array::from_fn(|_| leaked());
+    let [begun, done]: [&'static Count; 2] = std::array::from_fn(|_| leaked());
     let server = steady::server(&event_loop, served);
     let client = steady::client(&event_loop, talked);
     let uri = format!("ws://{}/", server.local_addr().unwrap());
     let handles: Vec<_> = (0..TALKERS).map(|_| client.connect(uri.as_str()).unwrap()).collect();
 
-    // Each call of the host's is answered by one run call, until it is so.
+    // Each wake-up is answered by one `poll`, until the condition is met.
     let mut calls = 0;
-    let mut host = |is_so: &dyn Fn() -> bool| {
-        while !is_so() {
-            bell.wait();
+    let mut host = |condition: &dyn Fn() -> bool| {
+        while !condition() {
+            signal.wait();
             calls += 1;
             event_loop.poll();
         }
@@ -78,7 +77,7 @@ fn hosted() {
                 }
                 begun.add(1);
                 if step % 50 == 0 {
-                    setter.set_wakeup(|| bell.ring()).unwrap();
+                    setter.set_wakeup(|| signal.set()).unwrap();
                 }
             }
         })

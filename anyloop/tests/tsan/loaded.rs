@@ -1,29 +1,28 @@
-//! Many threads in run calls, and many outside, for as long as they have something to do.
+//! Many threads in run calls, and many outside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::EventLoop;
-use anyloop::proto::CloseCode;
+use anyloop::prelude::*;
 use anyloop_testkit::wait::let_time_pass;
 
 use crate::crowd::{Asked, Crowd, take};
 use crate::steady::Tally;
 use crate::traced::Mutex;
-use crate::{Count, Dice, fleeting, for_ever, steady, steps, survive, wait};
+use crate::{Count, Dice, fleeting, leaked, steady, steps, survive, wait};
 
-/// Threads in `run`; there are others, which leave and come back all the time.
+/// Threads in `run`. Two more call the functions that return early, again and again.
 const RUNNERS: usize = 4;
 
-/// Threads outside.
+/// Threads outside of run calls.
 const OUTSIDERS: usize = 8;
 
-/// Connections that nobody ends.
+/// Connections that stay open until the test ends.
 const TALKERS: usize = 50;
 
-/// Runs the loop in one way or another until it is all over. A loop that is stopped is to be reset.
+/// Calls `run` until the test is over. While the loop is stopped, another thread resets it.
 fn run_until(
     over: &AtomicBool,
     event_loop: &EventLoop,
@@ -38,7 +37,7 @@ fn run_until(
     }
 }
 
-/// Run calls that return after a while.
+/// A random run call that returns early.
 fn come_and_go(event_loop: &EventLoop, dice: &mut Dice) -> usize {
     let soon = Duration::from_micros(dice.roll(2000) as u64);
     match dice.roll(6) {
@@ -51,9 +50,9 @@ fn come_and_go(event_loop: &EventLoop, dice: &mut Dice) -> usize {
     }
 }
 
-/// Stops the loop and lets it run again, and has it call a host that does not listen.
+/// Stops and resets the loop again and again, and sets and clears its wake-up function.
 fn disturb(over: &AtomicBool, event_loop: &EventLoop) -> usize {
-    let called: &'static Count = for_ever();
+    let called: &'static Count = leaked();
     let mut rounds = 0;
     while !over.load(Ordering::Relaxed) {
         let_time_pass(Duration::from_millis(5), "the loop runs between two stops");
@@ -74,9 +73,9 @@ fn disturb(over: &AtomicBool, event_loop: &EventLoop) -> usize {
 fn loaded() {
     let event_loop = EventLoop::new().unwrap();
     let guard = event_loop.keep_alive();
-    let asked: &'static Asked = for_ever();
+    let asked: &'static Asked = leaked();
     let [served, talked, plain, at_server, at_client]: [&'static Tally; 5] =
-        std::array::from_fn(|_| for_ever());
+        std::array::from_fn(|_| leaked());
 
     let steady = steady::server(&event_loop, served);
     let plain_server = steady::server(&event_loop, plain);
@@ -84,7 +83,7 @@ fn loaded() {
     let fleeting = fleeting::server(&event_loop, at_server);
     let client = fleeting::client(&event_loop, at_client, fleeting.local_addr().unwrap());
 
-    let over: &'static AtomicBool = for_ever();
+    let over: &'static AtomicBool = leaked();
     let runner = |number| {
         let event_loop = event_loop.clone();
         thread::spawn(move || match number {
@@ -112,7 +111,7 @@ fn loaded() {
         timers: Mutex::default(),
         watches: Mutex::default(),
     });
-    let quiet: &'static AtomicBool = for_ever();
+    let quiet: &'static AtomicBool = leaked();
     let disturber = {
         let crowd = crowd.clone();
         thread::spawn(move || disturb(quiet, &crowd.event_loop))
@@ -147,9 +146,9 @@ fn loaded() {
     }
 
     let Crowd { event_loop, steady, fleeting, client, talkers: handles, .. } = crowd;
-    let told = client.close_all(CloseCode::NORMAL, "the end");
+    let asked_to_close = client.close_all(CloseCode::NORMAL, "the end");
     let left = client.connections().len(); // others end by themselves, at any time
-    assert!(left <= told, "{left} are left of {told}");
+    assert!(left <= asked_to_close, "{left} are left of {asked_to_close}");
     assert_eq!(talkers.close_all(CloseCode::NORMAL, "the end"), TALKERS);
     fleeting.shut_down();
     wait("the ends", || talked.closed.get() == TALKERS && served.closed.get() == TALKERS);

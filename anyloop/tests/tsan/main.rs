@@ -1,11 +1,10 @@
-//! A loaded loop, for ThreadSanitizer to watch: `tests/tsan` builds and runs it.
+//! A loaded loop under ThreadSanitizer: `tests/tsan` builds and runs it.
 //!
-//! What counts is that nothing is reported; that every message arrives, every function is called once, and
-//! every connection has one beginning and one end is checked as well. Nothing here waits for a time to
-//! pass.
+//! The sanitizer must report nothing. The tests also check that every message arrives, that every function
+//! is called once, and that every connection opens and ends once. They wait for events, not for time.
 //!
-//! Handlers keep what they know in plain fields, and what is counted is counted with relaxed atomics, so
-//! that the program orders as little as possible by itself: the loop is to do that.
+//! Handlers have plain fields, and counters are relaxed atomics. So the tests synchronize as little as
+//! possible: the loop must do that.
 #![cfg(anyloop_tsan)]
 
 mod arcs;
@@ -25,7 +24,7 @@ use std::time::Duration;
 
 use anyloop_testkit::wait::eventually_within;
 
-/// A number that any thread adds to. It orders nothing.
+/// A counter for all threads. It synchronizes nothing.
 #[derive(Debug, Default)]
 struct Count(AtomicUsize);
 
@@ -39,15 +38,15 @@ impl Count {
     }
 }
 
-/// Lives as long as the process: to count the owners of something is to order what they do.
-fn for_ever<T: Default>() -> &'static T {
+/// A value that lives as long as the process: an `Arc` would synchronize its owners.
+fn leaked<T: Default>() -> &'static T {
     Box::leak(Box::default())
 }
 
-/// Waits until it is so, while other threads run the loop. Under the sanitizer all takes longer.
+/// Waits for a condition while other threads run the loop. Under the sanitizer everything takes longer.
 #[track_caller]
-fn wait(what: &str, is_so: impl FnMut() -> bool) {
-    eventually_within(Duration::from_secs(100), what, is_so);
+fn wait(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(100), what, condition);
 }
 
 /// The panic of a handler that panics on purpose.
@@ -57,23 +56,23 @@ fn panic_on_purpose() -> ! {
     resume_unwind(Box::new(OnPurpose))
 }
 
-/// Runs the loop, or goes on with it; any other panic is the end of everything, since no check would
-/// see it.
+/// Calls `run`, which may panic on purpose. Any other panic aborts the process, since no check would see
+/// it.
 fn survive(run: impl FnOnce() -> usize) -> usize {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         if !panic.is::<OnPurpose>() {
-            std::process::abort(); // the message is out
+            std::process::abort(); // the message was printed
         }
         0
     })
 }
 
-/// How long a test goes on: steps of each thread, by default `steps`.
+/// The number of steps of each thread: the environment variable STEPS, by default `steps`.
 fn steps(steps: usize) -> usize {
     std::env::var("STEPS").map_or(steps, |number| number.parse().expect("STEPS is a number"))
 }
 
-/// Numbers without any order to speak of, the same in every run.
+/// Pseudo-random numbers, the same in every run.
 struct Dice(u64);
 
 impl Dice {

@@ -1,30 +1,27 @@
-//! Connections that nobody ends: what is sent on them arrives, all of it, and in order.
+//! Connections that stay open until the test ends: all that is sent on them arrives, and in order.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop::endpoint::{ClientSettings, Context, HandlerFactory, ServerSettings};
-use anyloop::net::Net;
-use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
-use anyloop::proto::{Config, Ending, Failure, Message};
-use anyloop::{Client, EventLoop, Handler, Server};
+use anyloop::endpoint::HandlerFactory;
+use anyloop::net::{Client, Server};
+use anyloop::prelude::*;
 
 use crate::Count;
 
-/// What servers send to all.
+/// The message that servers broadcast.
 pub(crate) const PUSH: &str = "push";
 
-/// So many numbers are under way at a time.
+/// The most numbers that are sent and not answered.
 const WINDOW: usize = 8;
 
-/// What was counted on all connections of one kind.
+/// The counts of all connections of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) made: Count,
     pub(crate) opened: Count,
     pub(crate) closed: Count,
     pub(crate) failed: Count,
-    /// Handlers that were told of an end, and dropped.
+    /// Handlers that were dropped after `close` or `fail`.
     pub(crate) dropped: Count,
     pub(crate) numbers: Count,
     pub(crate) replies: Count,
@@ -33,7 +30,7 @@ pub(crate) struct Tally {
     pub(crate) ticks: Count,
 }
 
-/// The beginning and the end of one connection: one of each.
+/// The life cycle of one connection: it opens at most once, and ends once.
 pub(crate) struct Life {
     pub(crate) tally: &'static Tally,
     stage: Stage,
@@ -77,7 +74,7 @@ impl Drop for Life {
 }
 
 impl Tally {
-    /// All that has begun is over, in one of the two ways.
+    /// Every connection has ended, closed or failed.
     #[track_caller]
     pub(crate) fn check_ends(&self) {
         assert_eq!(self.opened.get(), self.closed.get(), "{self:?}");
@@ -86,7 +83,7 @@ impl Tally {
     }
 }
 
-/// Makes handlers that count together.
+/// A factory of handlers that share a tally.
 pub(crate) struct Make<H>(pub(crate) &'static Tally, pub(crate) fn(&'static Tally) -> H);
 
 impl<H: Handler> HandlerFactory for Make<H> {
@@ -97,7 +94,7 @@ impl<H: Handler> HandlerFactory for Make<H> {
     }
 }
 
-/// The server's end: sends back what it gets.
+/// The server's handler: it sends messages back.
 pub(crate) struct Echo {
     life: Life,
     received: usize,
@@ -137,7 +134,7 @@ impl Handler for Echo {
     }
 }
 
-/// The client's end: sends numbers in order, and counts what comes back.
+/// The client's handler: it sends numbers in order, and counts the answers.
 pub(crate) struct Talker {
     life: Life,
     sent: usize,
@@ -199,47 +196,44 @@ impl Handler for Talker {
     }
 }
 
-pub(crate) type Served<H> = Server<Net, Make<H>>;
-pub(crate) type Connected<H> = Client<Net, Make<H>>;
+pub(crate) type Served<H> = Server<Make<H>>;
+pub(crate) type Connected<H> = Client<Make<H>>;
 
-/// No connection ends for having taken too long; pings come and go.
-fn patient() -> Arc<Config> {
-    let mut config = Config::default();
-    config.ping_interval = Some(Duration::from_millis(50));
-    config.pong_timeout = None;
-    config.idle_timeout = None;
-    config.data_idle_timeout = None;
-    config.close_timeout = None;
-    Arc::new(config)
-}
+/// Between two keep-alive pings.
+const PING_INTERVAL: Duration = Duration::from_millis(50);
 
-/// An echo server, at a port of its own.
+/// An echo server, at a port of its own. It pings, and has no timeouts.
 pub(crate) fn server(event_loop: &EventLoop, tally: &'static Tally) -> Served<Echo> {
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    options.open_timeout = None;
-    options.connection = patient();
-    serve(event_loop, options.into(), Make(tally, Echo::new))
+    let config = ServerConfig::new(OriginPolicy::Any)
+        .open_timeout(None)
+        .ping_interval(PING_INTERVAL)
+        .pong_timeout(None)
+        .idle_timeout(None)
+        .data_idle_timeout(None)
+        .close_timeout(None);
+    serve(event_loop, config, Make(tally, Echo::new))
 }
 
 pub(crate) fn serve<H: Handler + Send>(
     event_loop: &EventLoop,
-    settings: ServerSettings,
+    config: ServerConfig,
     make: Make<H>,
 ) -> Served<H> {
-    let server = Server::with_factory(settings, make);
-    server.set_event_loop(event_loop).unwrap();
+    let server = Server::with_factory_on(event_loop, config, make);
     server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     server
 }
 
+/// A client of talkers. It pings, and has no timeouts.
 pub(crate) fn client(event_loop: &EventLoop, tally: &'static Tally) -> Connected<Talker> {
-    let mut options = ClientOptions::default();
-    options.open_timeout = None;
-    options.connection = patient();
-    let settings = ClientSettings::from(options);
-    let mut client: Connected<_> = Client::with_factory(settings, Make(tally, Talker::new));
-    client.transport_mut().connect.connect_timeout = None;
-    client.set_event_loop(event_loop).unwrap();
-    client
+    let config = ClientConfig::new()
+        .connect_timeout(None)
+        .open_timeout(None)
+        .ping_interval(PING_INTERVAL)
+        .pong_timeout(None)
+        .idle_timeout(None)
+        .data_idle_timeout(None)
+        .close_timeout(None);
+    Client::with_factory_on(event_loop, config, Make(tally, Talker::new))
 }

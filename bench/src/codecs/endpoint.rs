@@ -3,11 +3,10 @@
 use std::io::{self, IoSlice};
 use std::task::Waker;
 
-use anyloop::endpoint::Context;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
+use anyloop::proto::handshake::OriginPolicy;
 use anyloop::proto::{Instant, Message, Shutdown};
-use anyloop::transport::{Buffers, Transport};
-use anyloop::{Handler, Server};
+use anyloop::transport::{Buffers, Server, Transport};
+use anyloop::{Context, Handler, ServerConfig};
 
 use super::{BUFFER, check};
 use crate::scenario::{Scenario, Socket};
@@ -41,8 +40,8 @@ pub(super) fn run(scenario: &Scenario, reads: usize) {
     let mut buffer = vec![0; BUFFER];
     let mut buffers = Buffers::new(8 << 20);
     let now = Instant::from_nanos(1);
-    let options = ServerOptions::new(OriginPolicy::Any);
-    let server = Server::<(), _>::with_factory(options, || Echo);
+    let config = ServerConfig::new(OriginPolicy::Any);
+    let server = Server::with_factory(config, || Echo);
     let mut driver = server.driver(Waker::noop(), now);
     driver.start(&mut socket, &mut buffers, now);
     driver.receive(&mut socket, &mut buffers, &mut REQUEST.to_vec(), now);

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::endpoint::{Counters, HandlerFactory, Overflow, ServerSettings};
+use anyloop::endpoint::{Counters, HandlerFactory, Overflow};
 use anyloop::event_loop::LoopHandle;
-use anyloop::net::Net;
-use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-use anyloop::{EventLoop, Server};
+use anyloop::net::Server;
+use anyloop::proto::handshake::OriginPolicy;
+use anyloop::{EventLoop, ServerConfig};
 use serde_json::json;
 
 use crate::Failure;
@@ -254,19 +254,19 @@ fn server(
     shared: &Arc<Shared>,
     overflow: Overflow,
     close_timeout: Duration,
-) -> Result<(Server<Net, impl HandlerFactory<Handler = Peer> + use<>>, SocketAddr), Failure> {
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    options.open_timeout = Some(LONG);
-    let connection = Arc::make_mut(&mut options.connection);
-    connection.close_timeout = Some(close_timeout);
-    connection.ping_interval = Some(Duration::from_secs(1));
-    connection.pong_timeout = Some(LONG);
-    let mut settings = ServerSettings::from(options);
-    (settings.backlog.low, settings.backlog.high) = (HIGH / 4, HIGH);
-    (settings.backlog.cap, settings.backlog.overflow) = (CAP, overflow);
+) -> Result<(Server<impl HandlerFactory<Handler = Peer> + use<>>, SocketAddr), Failure> {
+    let config = ServerConfig::new(OriginPolicy::Any)
+        .open_timeout(LONG)
+        .close_timeout(close_timeout)
+        .ping_interval(Duration::from_secs(1))
+        .pong_timeout(LONG)
+        .low_water_mark(HIGH / 4)
+        .high_water_mark(HIGH)
+        .max_backlog(CAP)
+        .overflow(overflow);
     let of_handlers = shared.clone();
-    let server = Server::with_factory(settings, move || Peer::new(of_handlers.clone()));
-    server.set_event_loop(event_loop)?;
+    let factory = move || Peer::new(of_handlers.clone());
+    let server = Server::with_factory_on(event_loop, config, factory);
     let address = server.listen("127.0.0.1:0")?;
     server.start_accept()?;
     Ok((server, address))
@@ -303,10 +303,7 @@ impl Ticks {
 }
 
 /// How things are, in one line of JSON.
-fn status<F: HandlerFactory<Handler = Peer>>(
-    servers: &[Server<Net, F>],
-    shared: &Shared,
-) -> String {
+fn status<F: HandlerFactory<Handler = Peer>>(servers: &[Server<F>], shared: &Shared) -> String {
     let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
     let over = sum(|it| it.failed) + sum(|it| it.http) + sum(|it| it.closed);
@@ -327,7 +324,7 @@ fn status<F: HandlerFactory<Handler = Peer>>(
 }
 
 /// Whether the sums are right when all is over, and the run calls have made so many calls.
-fn check<F: HandlerFactory<Handler = Peer>>(servers: &[Server<Net, F>], shared: &Shared, ran: u64) {
+fn check<F: HandlerFactory<Handler = Peer>>(servers: &[Server<F>], shared: &Shared, ran: u64) {
     let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
     let calls = &shared.calls;

@@ -8,7 +8,7 @@ use std::path::Path;
 use mio::net::TcpStream;
 use socket2::{Domain, SockRef, Type};
 
-use super::super::options::Hooks;
+use super::super::hooks::Hooks;
 use crate::event_loop::{Registry, Socket, Token, tcp_peer};
 use crate::transport::Peer;
 

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyloop_proto::{
-    CloseCode, Instant, Kind, Message, Prepared, Receiver, SendError as Refused, Sender, State,
-    Statistics,
+    CloseCode, Instant, Kind, Prepared, Receiver, SendError as Refused, Sender, State, Statistics,
 };
 
 use super::Handler;
 use crate::cold::cold_path;
+use crate::session::as_message::AsMessage;
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
 use crate::session::state::{HandshakeInfo, SessionState};
@@ -24,10 +24,9 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// A message that is sent twice: at once, and after a second of a clock that the program holds.
 ///
 /// ```
-/// # use anyloop::Server;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # use anyloop::proto::Instant;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
 /// # use std::sync::Arc;
 /// # use std::sync::atomic::{AtomicU64, Ordering};
 /// # use std::sync::mpsc;
@@ -35,10 +34,10 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 ///
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// # let nanos = Arc::new(AtomicU64::new(0));
 /// # let clock = nanos.clone();
-/// # server.transport_mut().clock = Arc::new(move || Instant::from_nanos(clock.load(Ordering::Relaxed)));
+/// # server.set_clock(move || Instant::from_nanos(clock.load(Ordering::Relaxed)));
 /// server.on_open(|context| {
 ///     let _ = context.send("now");
 ///     context.set_timer(Duration::from_secs(1), |_, context| _ = context.send("then"));
@@ -68,15 +67,15 @@ pub struct Context<'c, H: Handler> {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Sends a message, which may be the one that was lent to the handler.
+    /// Sends a message, which may be the one that was passed to the handler.
     ///
     /// # Errors
     ///
     /// [`SendError::Refused`] before the connection is open and after a Close;
     /// [`SendError::BacklogFull`].
     #[inline(always)] // an echo server spends much of its own time here
-    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<Sent, SendError> {
-        let message = message.into();
+    pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
+        let message = message.as_message();
         if self.out.waiting() > 0 {
             if let Some(dropped) = self.check_room(message.as_bytes().len())? {
                 return Ok(dropped);
@@ -95,9 +94,9 @@ impl<H: Handler> Context<'_, H> {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn send_then<'m>(
+    pub fn send_then(
         &mut self,
-        message: impl Into<Message<'m>>,
+        message: impl AsMessage,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
         let sent = self.send(message)?;
@@ -178,13 +177,17 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Begins the closing handshake. `reason` has at most 123 bytes; see
-    /// [`truncate_reason`](anyloop_proto::truncate_reason).
+    /// [`truncate_reason`](anyloop_proto::truncate_reason). Without a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///
     /// [`SendError::Refused`], also before the connection is open: there a
     /// [verdict](super::Verdict) does it, or a [`Handle`](crate::endpoint::Handle).
-    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
+    pub fn close(
+        &mut self,
+        code: impl Into<Option<CloseCode>>,
+        reason: &str,
+    ) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => {
                 // Its time begins now, however long the handlers before have taken.
@@ -227,7 +230,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// What was said in the opening handshake, where it is
-    /// [kept](crate::endpoint::ServerSettings::keep_handshake). In [`open`](Handler::open) and
+    /// [kept](crate::ServerConfig::keep_handshake). In [`open`](Handler::open) and
     /// [`fail`](Handler::fail) it is there as far as it came.
     #[must_use]
     pub fn handshake_info(&self) -> Option<&HandshakeInfo> {

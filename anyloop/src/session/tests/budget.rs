@@ -89,7 +89,7 @@ fn a_stop_within_a_handler_holds_from_there() {
 
 #[test]
 fn chunks_are_counted_too() {
-    let mut subject = Subject::changed(Recorder::new(), |config| config.streaming = true).opened();
+    let mut subject = Subject::over(Recorder::new(), config().streaming(true)).opened();
     subject.allow(1);
     subject.feed(b"\x01\x82\0\0\0\0ab\x80\x81\0\0\0\0c");
     assert_eq!(subject.log(), ["chunk of 2"]);
@@ -122,7 +122,7 @@ fn commands_that_were_not_reached_stay_in_order() {
 fn commands_wait_for_the_connection_to_be_told_open() {
     let mut recorder = Recorder::new();
     recorder.verdict = Verdict::Defer;
-    let mut subject = Subject::changed(recorder, |_| ());
+    let mut subject = Subject::over(recorder, config());
     subject.feed([REQUEST.as_bytes(), &texts(b"a")].concat());
     assert_eq!(subject.log(), ["validate"]);
     assert!(subject.driver.has_unread() && !subject.driver.wants_resume());
@@ -212,7 +212,7 @@ fn a_pong_that_does_not_come_is_told_when_it_may() {
 fn room_is_told_when_it_may() {
     let mut subject = Subject::open();
     subject.memory.window = 1;
-    let _ = subject.handle().send(&vec![0; 2 << 20]).unwrap();
+    let _ = subject.handle().send(vec![0; 2 << 20]).unwrap();
     subject.wake();
     subject.memory.window = 0;
     subject.allow(0);
@@ -225,9 +225,8 @@ fn room_is_told_when_it_may() {
 #[test]
 fn marks_in_the_wrong_order_report_each_crossing_once() {
     let recorder = Recorder::new();
-    let mut settings = server_settings(|_| ());
-    (settings.backlog.low, settings.backlog.high) = (10_000, 1000);
-    let server = Server::<(), _>::with_factory(settings, recorder.clone());
+    let config = config().low_water_mark(10_000).high_water_mark(1000);
+    let server = Server::with_factory(config, recorder.clone());
     let mut subject = Subject::with(&server, &recorder).opened();
     subject.memory.window = 1;
     server.broadcast(&anyloop_proto::Prepared::new(&[0; 5000][..]));

@@ -23,11 +23,9 @@ fn receive(subject: &mut Subject, bytes: &[u8]) -> Progress {
 
 #[test]
 fn messages_move_the_idle_timeout() {
-    let mut subject = Subject::changed(Recorder::new(), |config| {
-        config.idle_timeout = Some(10 * SECOND);
-        config.ping_interval = None;
-    })
-    .opened();
+    let mut subject =
+        Subject::over(Recorder::new(), config().idle_timeout(10 * SECOND).ping_interval(None))
+            .opened();
     for _ in 0..3 {
         subject.advance(SECOND);
         subject.feed(text(b'a'));
@@ -57,11 +55,8 @@ fn a_timer_is_a_change() {
 /// The next ping may be due before the pong of the last would have been.
 #[test]
 fn a_pong_brings_a_deadline_forward() {
-    let mut subject = Subject::changed(Recorder::new(), |config| {
-        config.ping_interval = Some(SECOND);
-        config.pong_timeout = Some(60 * SECOND);
-    })
-    .opened();
+    let config = config().ping_interval(SECOND).pong_timeout(60 * SECOND);
+    let mut subject = Subject::over(Recorder::new(), config).opened();
     subject.advance(20 * SECOND);
     subject.timeout();
     let ping = std::mem::take(&mut subject.memory.written);
@@ -74,10 +69,8 @@ fn a_pong_brings_a_deadline_forward() {
 
 #[test]
 fn a_close_is_earlier_than_a_late_ping() {
-    let mut subject = Subject::changed(Recorder::new(), |config| {
-        config.ping_interval = Some(1000 * SECOND);
-    })
-    .opened();
+    let mut subject =
+        Subject::over(Recorder::new(), config().ping_interval(1000 * SECOND)).opened();
     assert!(subject.driver.next_timeout().unwrap() > subject.now + 900 * SECOND);
     subject.handle().close(anyloop_proto::CloseCode::NORMAL, "").unwrap();
     subject.wake();

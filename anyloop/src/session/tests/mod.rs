@@ -12,16 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyloop_proto::handshake::{ClientOptions, OriginPolicy, Request, ServerOptions};
-use anyloop_proto::{
-    Chunk, Config, Ending, Failure, Instant, Message, Random, Shutdown, TransportError,
-};
+use anyloop_proto::handshake::{OriginPolicy, Request};
+use anyloop_proto::{Chunk, Ending, Failure, Instant, Message, Random, Shutdown, TransportError};
 
 use super::{Key, Session};
-use crate::endpoint::{
-    Client, ClientSettings, Context, Handler, HandlerFactory, Server, ServerSettings, Verdict,
-};
+use crate::endpoint::{ClientConfig, Context, Handler, HandlerFactory, ServerConfig, Verdict};
 use crate::stream::{Budget, Buffers, Driver, Transport};
+use crate::transport::{Client, Server};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -213,20 +210,18 @@ struct Subject {
     recorder: Recorder,
 }
 
-fn server_settings(change: impl FnOnce(&mut Config)) -> ServerSettings {
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    change(Arc::make_mut(&mut options.connection));
-    options.into()
+fn config() -> ServerConfig {
+    ServerConfig::new(OriginPolicy::Any)
 }
 
 impl Subject {
     /// A server's end, which is in the first slot of a loop.
-    fn with(server: &Server<(), Recorder>, recorder: &Recorder) -> Self {
+    fn with(server: &Server<Recorder>, recorder: &Recorder) -> Self {
         Self::at(0, server, recorder)
     }
 
     /// The same in another slot.
-    fn at(index: u32, server: &Server<(), Recorder>, recorder: &Recorder) -> Self {
+    fn at(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let mut session = server.core().session(recorder.clone(), now);
         session.enter(Key { index, generation: 0 });
@@ -244,12 +239,12 @@ impl Subject {
         subject
     }
 
-    fn changed(recorder: Recorder, change: impl FnOnce(&mut Config)) -> Self {
-        Self::with(&Server::with_factory(server_settings(change), recorder.clone()), &recorder)
+    fn over(recorder: Recorder, config: ServerConfig) -> Self {
+        Self::with(&Server::with_factory(config, recorder.clone()), &recorder)
     }
 
     fn new() -> Self {
-        Self::changed(Recorder::new(), |_| ())
+        Self::over(Recorder::new(), config())
     }
 
     /// The same, open.
@@ -265,11 +260,9 @@ impl Subject {
     }
 
     fn client() -> Self {
-        let mut options = ClientOptions::default();
-        options.connection = Arc::new(Config::new(Arc::new(Zeros)));
         let recorder = Recorder::new();
-        let settings = ClientSettings::from(options);
-        let client = Client::<(), _>::with_factory(settings, recorder.clone());
+        let config = ClientConfig::new().random(Arc::new(Zeros));
+        let client = Client::with_factory(config, recorder.clone());
         let now = Instant::from_nanos(1_000_000_000);
         let target = "ws://a/".parse().unwrap();
         let mut session = client.core().session(recorder.clone(), &target, now).unwrap();

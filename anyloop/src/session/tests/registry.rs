@@ -6,12 +6,12 @@ use anyloop_proto::{CloseCode, Prepared, State};
 
 use super::*;
 
-fn server() -> (Server<(), Recorder>, Recorder) {
+fn server() -> (Server<Recorder>, Recorder) {
     let recorder = Recorder::new();
-    (Server::with_factory(server_settings(|_| ()), recorder.clone()), recorder)
+    (Server::with_factory(config(), recorder.clone()), recorder)
 }
 
-fn open(index: u32, server: &Server<(), Recorder>, recorder: &Recorder) -> Subject {
+fn open(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Subject {
     Subject::at(index, server, recorder).opened()
 }
 
@@ -165,7 +165,7 @@ fn a_burst_of_any_size_is_sent() {
 /// A filter is program code, and so is what it owns.
 #[test]
 fn a_filter_may_use_its_server_when_it_is_dropped() {
-    struct Asks(Arc<Server<(), Recorder>>);
+    struct Asks(Arc<Server<Recorder>>);
 
     impl Drop for Asks {
         fn drop(&mut self) {
@@ -185,9 +185,7 @@ fn a_filter_may_use_its_server_when_it_is_dropped() {
 #[test]
 fn a_queue_that_is_full_reaches_nobody() {
     let recorder = Recorder::new();
-    let mut settings = server_settings(|_| ());
-    settings.backlog.cap = 1500;
-    let server = Server::<(), _>::with_factory(settings, recorder.clone());
+    let server = Server::with_factory(config().max_backlog(1500), recorder.clone());
     let mut subject = open(0, &server, &recorder);
     let message = Prepared::new(&[7; 1000][..]);
     assert_eq!(server.broadcast(&message), 1);

@@ -1,18 +1,17 @@
-//! Who may call, and when.
+//! Which calls are allowed, from which thread, and when.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use anyloop::Handlers;
-use anyloop::endpoint::Handler;
-use anyloop::transport::iostream::{CallError, Connection};
+use anyloop::iostream::{CallError, Connection};
+use anyloop::prelude::*;
 
-use super::{Here, Parts, echo, frames, open, or_hangs, sent, server_with};
-use crate::carrier::{Clock, Sink};
+use super::{Parts, echo, frames, open, or_hangs, sent, server_with};
 use crate::record::{Log, recording};
-use crate::subject::{seconds, server_settings};
+use crate::subject::{seconds, server_config};
+use crate::transports::{Clock, Sink};
 use crate::wire::{self, text};
 
 /// Every call that would work on the connection is refused, and takes nothing.
@@ -40,9 +39,9 @@ fn assert_busy<H: Handler>(connection: &Connection<H>, bytes: &[u8]) {
 }
 
 /// Where the handlers of a connection find it.
-pub(super) type Slot = Arc<Mutex<Option<Here>>>;
+pub(super) type Slot = Arc<Mutex<Option<Connection<Handlers>>>>;
 
-pub(super) fn found(slot: &Slot) -> Here {
+pub(super) fn found(slot: &Slot) -> Connection<Handlers> {
     slot.lock().unwrap().clone().expect("it is there")
 }
 
@@ -51,11 +50,11 @@ pub(super) fn found(slot: &Slot) -> Here {
 fn a_handler_that_feeds_its_own_connection_is_refused() {
     or_hangs(|| {
         let log = Log::default();
-        let (slot, told) = (Slot::default(), log.clone());
+        let (slot, reported) = (Slot::default(), log.clone());
         let mut handlers = Handlers::new();
         let own = slot.clone();
         handlers.on_message(move |message, context| {
-            told.message(message);
+            reported.message(message);
             assert_busy(&found(&own), &frames(&[text("from within")]));
             let _ = context.send(message);
         });
@@ -164,17 +163,18 @@ fn a_panic_of_a_handler_loses_nothing_that_waits() {
     assert_eq!(sent(&sink)[0], text("abc"));
 }
 
-/// The wake function is set after the first request: it is told of it, and of those that come.
+/// The wake function is set after the first request of a handle. It is called for that one, and for later
+/// ones.
 #[test]
 fn a_wake_function_that_comes_late_is_called_at_once() {
     let (connection, _sink) = open(&echo());
     connection.handle().interrupt().unwrap();
-    let (tell, told) = mpsc::channel();
-    connection.set_wake(move || tell.send(()).unwrap());
-    assert_eq!(told.try_recv(), Ok(()));
+    let (sender, receiver) = mpsc::channel();
+    connection.set_wake(move || sender.send(()).unwrap());
+    assert_eq!(receiver.try_recv(), Ok(()));
     connection.drive().unwrap();
     connection.handle().interrupt().unwrap();
-    assert_eq!(told.try_recv(), Ok(()));
+    assert_eq!(receiver.try_recv(), Ok(()));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_wake_function_can_set_another() {
 fn a_dead_peer_is_found_also_when_it_is_driven() {
     let clock = Clock::default();
     let log = Log::default();
-    let connection = server_with(server_settings(|_| ()), &recording(&log), &clock);
+    let connection = server_with(server_config(), &recording(&log), &clock);
     let sink = Sink::default();
     connection.register_output(sink.clone());
     connection.read_all(wire::REQUEST.as_bytes()).unwrap();
@@ -206,8 +206,11 @@ fn a_dead_peer_is_found_also_when_it_is_driven() {
         connection.handle_timeout().unwrap();
     }
     assert!(connection.is_over(), "{connection:?}");
-    let told = log.take();
-    assert!(told.iter().any(|line| line.contains("keep-alive ping not answered")), "{told:?}");
+    let reported = log.take();
+    assert!(
+        reported.iter().any(|line| line.contains("keep-alive ping not answered")),
+        "{reported:?}"
+    );
 }
 
 /// The dropped output reaches for the connection, as a writer of the program's may.

@@ -2,16 +2,14 @@
 
 use std::io::{self, ErrorKind};
 
-use anyloop::Handlers;
-use anyloop::endpoint::Verdict;
-use anyloop::proto::handshake::Accept;
+use anyloop::iostream::{CHUNK, CallError};
+use anyloop::prelude::*;
 use anyloop::proto::{Role, State};
-use anyloop::transport::iostream::{CHUNK, CallError};
 
 use super::{Parts, client, frames, open, server, server_with};
-use crate::carrier::{Clock, Sink};
 use crate::record::{Log, recording};
-use crate::subject::{seconds, server_settings};
+use crate::subject::{seconds, server_config};
+use crate::transports::{Clock, Sink};
 use crate::wire::{self, binary, text};
 
 #[test]
@@ -95,8 +93,8 @@ fn read_from_a_reader_at_its_end() {
     let (connection, _) = open(&recording(&log));
     log.take();
     assert_eq!(connection.read_from(&mut io::empty()).unwrap(), 0);
-    let told = "close unclean by peer: none/none, stream ended without a closing handshake";
-    assert_eq!(log.take(), [told]);
+    let reported = "close unclean by peer: none/none, stream ended without a closing handshake";
+    assert_eq!(log.take(), [reported]);
     assert!(connection.is_over());
     assert_eq!(connection.read_from(&mut Parts(vec![])).unwrap(), 0, "which is not read any more");
 }
@@ -147,9 +145,9 @@ fn read_from_waits_for_the_verdict() {
 fn read_from_keeps_what_a_pause_leaves() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    let told = log.clone();
+    let reported = log.clone();
     handlers.on_message(move |message, context| {
-        told.message(message);
+        reported.message(message);
         context.pause_reading();
     });
     let (connection, _) = open(&handlers);
@@ -163,10 +161,10 @@ fn read_from_keeps_what_a_pause_leaves() {
     assert_eq!(connection.read_from(&mut reader).unwrap(), some.len());
     assert_eq!(connection.read_from(&mut reader).unwrap(), 0, "paused: the reader is not asked");
     assert_eq!(log.take(), ["text a"]);
-    for told in ["text b", "text c"] {
+    for reported in ["text b", "text c"] {
         resume();
         assert_eq!(connection.read_from(&mut reader).unwrap(), 0);
-        assert_eq!(log.take(), [told]);
+        assert_eq!(log.take(), [reported]);
     }
     resume();
     assert_eq!(connection.read_from(&mut reader).unwrap(), more.len());
@@ -194,14 +192,14 @@ fn what_a_pause_leaves_comes_with_the_drive_that_resumes() {
 fn what_a_pause_leaves_comes_with_the_timer_that_resumes() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    let told = log.clone();
+    let reported = log.clone();
     handlers.on_message(move |message, context| {
-        told.message(message);
+        reported.message(message);
         context.pause_reading();
         context.set_timer(seconds(1), |_, context| context.resume_reading());
     });
     let clock = Clock::default();
-    let connection = server_with(server_settings(|_| ()), &handlers, &clock);
+    let connection = server_with(server_config(), &handlers, &clock);
     connection.register_output(io::sink());
     let messages = frames(&[text("a"), text("b"), text("c")]);
     let bytes = [wire::REQUEST.as_bytes(), &messages].concat();

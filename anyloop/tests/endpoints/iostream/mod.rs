@@ -1,5 +1,5 @@
 //! What iostream promises beyond what every transport does: how input is taken, how output is given
-//! away, and who may call when.
+//! away, and which calls are allowed when.
 
 mod calls;
 mod input;
@@ -7,39 +7,40 @@ mod output;
 mod surroundings;
 
 use std::io::{self, Read};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyloop::endpoint::ServerSettings;
+use anyloop::iostream::{Client, Connection, Server};
+use anyloop::prelude::*;
 use anyloop::proto::Role;
-use anyloop::transport::iostream::{Connection, IoStream};
-use anyloop::{Client, Handlers, Server};
 
-use crate::carrier::{Clock, Sink};
-use crate::subject::{client_settings, server_settings, target};
+use crate::subject::{client_config, server_config, target};
+use crate::transports::{Clock, Sink};
 use crate::wire::{self, Frame};
 
-pub(super) type Here = Connection<Handlers>;
-
-pub(super) fn server_with(settings: ServerSettings, handlers: &Handlers, clock: &Clock) -> Here {
-    let mut server = Server::<IoStream, _>::with_factory(settings, handlers.clone());
+pub(super) fn server_with(
+    config: ServerConfig,
+    handlers: &Handlers,
+    clock: &Clock,
+) -> Connection<Handlers> {
+    let mut server = Server::with_factory(config, handlers.clone());
     let clock = clock.clone();
-    server.transport_mut().clock = Arc::new(move || clock.now());
+    server.set_clock(move || clock.now());
     server.connection()
 }
 
-pub(super) fn server(handlers: &Handlers) -> Here {
-    server_with(server_settings(|_| ()), handlers, &Clock::default())
+pub(super) fn server(handlers: &Handlers) -> Connection<Handlers> {
+    server_with(server_config(), handlers, &Clock::default())
 }
 
-pub(super) fn client(handlers: &Handlers) -> Here {
-    let client = Client::<IoStream, _>::with_factory(client_settings(|_| ()), handlers.clone());
+pub(super) fn client(handlers: &Handlers) -> Connection<Handlers> {
+    let client = Client::with_factory(client_config(), handlers.clone());
     client.connection(&target()).unwrap()
 }
 
 /// A server's end, open, and where it writes.
-pub(super) fn open(handlers: &Handlers) -> (Here, Sink) {
+pub(super) fn open(handlers: &Handlers) -> (Connection<Handlers>, Sink) {
     let (connection, sink) = (server(handlers), Sink::default());
     connection.register_output(sink.clone());
     connection.read_all(wire::REQUEST.as_bytes()).unwrap();
@@ -61,7 +62,7 @@ pub(super) fn sent(sink: &Sink) -> Vec<Frame> {
     wire::read(&sink.take(), Role::Server)
 }
 
-/// A reader that gives what it is told, one part for each call.
+/// A reader that returns one of these parts for each call.
 pub(super) struct Parts(pub(super) Vec<io::Result<Vec<u8>>>);
 
 impl Read for Parts {

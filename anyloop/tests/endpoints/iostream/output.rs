@@ -4,13 +4,13 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use anyloop::Handlers;
+use anyloop::iostream::{CallError, Connection};
+use anyloop::prelude::*;
 use anyloop::proto::{Role, Shutdown};
-use anyloop::transport::iostream::CallError;
 
-use super::{Here, Parts, client, echo, frames, open, sent};
-use crate::carrier::Sink;
+use super::{Parts, client, echo, frames, open, sent};
 use crate::record::{Log, recording};
+use crate::transports::Sink;
 use crate::wire::{self, binary, text};
 
 #[test]
@@ -125,7 +125,7 @@ fn output_that_would_block_waits_for_drive() {
     assert_eq!(connection.handle().buffered_amount(), 0);
 }
 
-/// What waits goes first, also when there is room again and nobody has said so yet.
+/// Output that waits goes first, also when there is room again and `drive` was not called yet.
 #[test]
 fn nothing_overtakes_what_waits() {
     let (connection, sink) = open(&echo());
@@ -139,7 +139,7 @@ fn nothing_overtakes_what_waits() {
 
 #[test]
 fn an_output_that_fails_ends_the_connection() {
-    type Fail = fn(&Here);
+    type Fail = fn(&Connection<Handlers>);
     let outputs: [(Fail, &str); 4] = [
         (
             |connection| {
@@ -168,8 +168,8 @@ fn an_output_that_fails_ends_the_connection() {
         log.take();
         set(&connection);
         connection.read_all(&frames(&[wire::ping("p")])).unwrap();
-        let told = format!("close unclean by transport: none/none, {cause}");
-        assert_eq!(log.take(), ["ping p".to_string(), told]);
+        let reported = format!("close unclean by transport: none/none, {cause}");
+        assert_eq!(log.take(), ["ping p".to_string(), reported]);
         assert_eq!(*ended.lock().unwrap(), [Shutdown::Abort]);
     }
 }
@@ -183,7 +183,7 @@ fn interrupted_writes_are_tried_again() {
 }
 
 #[test]
-fn the_shutdown_handler_is_told_each_step() {
+fn the_shutdown_handler_is_called_for_each_step() {
     let ended = Arc::new(Mutex::new(Vec::new()));
     let (connection, sink) = open(&Handlers::new());
     let (record, before) = (ended.clone(), sink.clone());

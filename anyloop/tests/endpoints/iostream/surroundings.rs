@@ -1,18 +1,17 @@
-//! Time, wakes, and what a connection is told of where it is.
+//! Time, wake-ups, and what a connection knows of its stream.
 
 use std::io;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use anyloop::proto::CloseCode;
-use anyloop::transport::iostream::{CallError, IoStream};
-use anyloop::{Client, Handlers, Server};
+use anyloop::iostream::{CallError, Client, Connection, Server};
+use anyloop::prelude::*;
 
 use super::calls::{Slot, found};
-use super::{Here, client, echo, frames, open, or_hangs, sent, server, server_with};
-use crate::carrier::{Clock, Sink};
+use super::{client, echo, frames, open, or_hangs, sent, server, server_with};
 use crate::record::{Log, recording};
-use crate::subject::{client_settings, seconds, server_settings};
+use crate::subject::{client_config, seconds, server_config};
+use crate::transports::{Clock, Sink};
 use crate::wire::{self, text};
 
 #[test]
@@ -20,10 +19,10 @@ fn every_timeout_goes_by_the_clock_of_the_endpoint() {
     let clock = Clock::default();
     let log = Log::default();
     let start = clock.now();
-    let settings = server_settings(|config| config.idle_timeout = Some(seconds(100)));
+    let config = server_config().idle_timeout(seconds(100));
     let mut handlers = recording(&log);
-    handlers.on_validate(|_, _| anyloop::endpoint::Verdict::Defer);
-    let connection = server_with(settings, &handlers, &clock);
+    handlers.on_validate(|_, _| Verdict::Defer);
+    let connection = server_with(config, &handlers, &clock);
     let sink = Sink::default();
     connection.register_output(sink.clone());
     let until = |seconds_later| {
@@ -38,7 +37,7 @@ fn every_timeout_goes_by_the_clock_of_the_endpoint() {
     assert_eq!(connection.next_timeout(), Some(start + seconds(14)));
     clock.set(start + seconds(10));
     let handle = connection.handle();
-    handle.accept(anyloop::proto::handshake::Accept::new()).unwrap();
+    handle.accept(Accept::new()).unwrap();
     connection.drive().unwrap();
     sink.take();
     // A ping after 20 s, its pong within 20 s.
@@ -48,8 +47,8 @@ fn every_timeout_goes_by_the_clock_of_the_endpoint() {
     until(50);
     connection.read_all(&frames(&[wire::pong(ping.payload)])).unwrap();
     // A timer of the application's own.
-    let told = log.clone();
-    handle.set_timer(seconds(5), move |_, _| told.push("timer")).unwrap();
+    let reported = log.clone();
+    handle.set_timer(seconds(5), move |_, _| reported.push("timer")).unwrap();
     connection.drive().unwrap();
     until(55);
     connection.handle_timeout().unwrap();
@@ -59,8 +58,8 @@ fn every_timeout_goes_by_the_clock_of_the_endpoint() {
     connection.drive().unwrap();
     until(60);
     connection.handle_timeout().unwrap();
-    let told = "close unclean by timer: 1000/none, closing handshake timed out";
-    assert_eq!(log.take(), [told]);
+    let reported = "close unclean by timer: 1000/none, closing handshake timed out";
+    assert_eq!(log.take(), [reported]);
 }
 
 #[test]
@@ -133,15 +132,15 @@ fn a_wake_function_that_drives() {
 #[test]
 fn who_is_at_the_other_end() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
     handlers.on_validate(move |_, context| {
-        told.push(format!("{} {}", context.remote_endpoint(), context.is_secure()));
-        anyloop::proto::handshake::Accept::new().into()
+        reported.push(format!("{} {}", context.remote_endpoint(), context.is_secure()));
+        Accept::new().into()
     });
-    let mut endpoint = Server::<IoStream, _>::with_factory(server_settings(|_| ()), handlers);
+    let mut endpoint = Server::with_factory(server_config(), handlers);
     let request = wire::REQUEST.as_bytes();
-    let with_sink = |connection: Here| {
+    let with_sink = |connection: Connection<Handlers>| {
         connection.register_output(io::sink());
         connection
     };
@@ -152,8 +151,7 @@ fn who_is_at_the_other_end() {
     connection.set_remote_endpoint("192.0.2.1:4711");
     connection.read_all(request).unwrap();
     assert_eq!(log.take(), ["192.0.2.1:4711 true"]);
-    endpoint.transport_mut().secure = true;
-    endpoint.transport_mut().remote_endpoint = "a pipe".to_string();
+    endpoint.set_secure(true).set_remote_endpoint("a pipe");
     with_sink(endpoint.connection()).read_all(request).unwrap();
     assert_eq!(log.take(), ["a pipe true"]);
 }
@@ -162,7 +160,7 @@ fn who_is_at_the_other_end() {
 #[test]
 fn a_secure_target_needs_a_secure_stream() {
     let log = Log::default();
-    let client = Client::<IoStream, _>::with_factory(client_settings(|_| ()), recording(&log));
+    let client = Client::with_factory(client_config(), recording(&log));
     let target = "wss://localhost/".parse().unwrap();
     let connection = client.connection(&target).unwrap();
     let sink = Sink::default();
@@ -170,8 +168,8 @@ fn a_secure_target_needs_a_secure_stream() {
     connection.start().unwrap();
     assert!(sink.take().is_empty());
     assert!(connection.is_over());
-    let told = log.take();
-    assert!(told.len() == 1 && told[0].starts_with("fail by "), "{told:?}");
+    let reported = log.take();
+    assert!(reported.len() == 1 && reported[0].starts_with("fail by "), "{reported:?}");
 
     let connection = client.connection(&target).unwrap();
     connection.register_output(sink.clone());
@@ -216,16 +214,16 @@ fn two_ends_by_hand_a_byte_at_a_time() {
     assert_eq!(log.take(), ["text hello"]);
 }
 
-/// One connection of many may be handled by somebody else, who is told what passed when it is over.
+/// One connection of many may have another handler, which gets the statistics at the end.
 #[test]
 fn a_connection_can_have_a_handler_of_its_own() {
     let log = Log::default();
-    let mut server = Server::<IoStream>::new(server_settings(|_| ()));
+    let mut server = Server::new(server_config());
     server.on_message(|_, _| panic!("it is not asked"));
-    let told = log.clone();
+    let reported = log.clone();
     let mut own = Handlers::new();
     own.on_message(|message, context| _ = context.send(message));
-    own.on_close(move |ending, _| told.push(format!("{:?}", ending.statistics)));
+    own.on_close(move |ending, _| reported.push(format!("{:?}", ending.statistics)));
     let connection = server.connection_with(own);
     let sink = Sink::default();
     connection.register_output(sink.clone());
@@ -236,7 +234,7 @@ fn a_connection_can_have_a_handler_of_its_own() {
     connection.read_all(&frames(&[text("abc"), wire::close(1000, "")])).unwrap();
     connection.eof().unwrap();
     assert!(connection.is_over());
-    let told =
+    let reported =
         "Statistics { messages_received: 1, bytes_received: 3, messages_sent: 1, bytes_sent: 3 }";
-    assert_eq!(log.take(), [told]);
+    assert_eq!(log.take(), [reported]);
 }

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyloop::endpoint::{ClientSettings, Handle};
-use anyloop::proto::{CloseCode, Role, Shutdown, TransportError};
-use anyloop::{Client, Handlers, Server};
+use anyloop::prelude::*;
+use anyloop::proto::{Role, Shutdown, TransportError};
+use anyloop::transport::{Client, Server};
 
 use super::{Pipe, ToyEnd};
-use crate::carrier::Clock;
 use crate::record::{Log, recording};
-use crate::subject::server_settings;
+use crate::subject::server_config;
+use crate::transports::Clock;
 use crate::wire::{self, Frame, text};
 
 /// The end of a server, and the test in the place of its client.
@@ -24,7 +24,7 @@ impl Scene {
     /// The handshake has arrived, and nothing was done yet.
     fn new() -> Self {
         let (log, clock) = (Log::default(), Clock::default());
-        let server = Server::<(), _>::with_factory(server_settings(|_| ()), recording(&log));
+        let server = Server::with_factory(server_config(), recording(&log));
         let end = ToyEnd::server(&server, Arc::default(), Arc::default(), clock.now());
         let mut scene = Self { log, clock, end };
         scene.arrive(wire::REQUEST.as_bytes());
@@ -50,7 +50,7 @@ impl Scene {
         self.end.incoming.lock().unwrap().shutdowns.push(Shutdown::HalfClose);
     }
 
-    /// A turn with so many handlers: whether there was anything to do, and what handlers were told.
+    /// A turn with so many handlers: whether there was anything to do, and the events that handlers got.
     fn turn(&mut self, handlers: u64) -> (bool, Vec<String>) {
         let busy = self.end.turn(handlers, self.clock.now());
         (busy, self.log.take())
@@ -59,10 +59,10 @@ impl Scene {
     /// Turns with one handler each, until there is nothing to do.
     fn one_by_one(&mut self) -> Vec<String> {
         let mut all = Vec::new();
-        while let (true, told) = self.turn(1) {
-            assert!(told.len() <= 1, "{told:?} in one turn");
-            assert!(self.end.buffers.budget.spent() <= 1); // a command of a handle may tell nothing
-            all.extend(told);
+        while let (true, reported) = self.turn(1) {
+            assert!(reported.len() <= 1, "{reported:?} in one turn");
+            assert!(self.end.buffers.budget.spent() <= 1); // a command of a handle may call no handler
+            all.extend(reported);
         }
         all
     }
@@ -80,8 +80,8 @@ fn texts(count: usize) -> Vec<Frame> {
     (0..count).map(|n| text(n.to_string())).collect()
 }
 
-/// What handlers are told of [`texts`].
-fn told(count: usize) -> Vec<String> {
+/// The events that handlers get for [`texts`].
+fn reported(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("text {n}")).collect()
 }
 
@@ -104,7 +104,7 @@ fn everything_from_the_handshake_to_the_end_is_reported_in_order() {
     scene.arrive_frames(&[wire::close(1000, "")]);
     scene.end_input();
     let mut expected = vec!["validate GET /chat".to_string(), "open".to_string()];
-    expected.extend(told(1000));
+    expected.extend(reported(1000));
     expected.push("close clean by peer: 1000/1000".to_string());
     assert_eq!(scene.one_by_one(), expected);
     assert!(scene.end.driver.is_closed());
@@ -121,7 +121,7 @@ fn an_end_without_a_close_comes_behind_the_messages() {
     let mut rest = scene.one_by_one();
     let end = rest.pop().unwrap();
     assert!(end.starts_with("close unclean"), "{end}");
-    assert_eq!(rest, told(100)[1..]);
+    assert_eq!(rest, reported(100)[1..]);
     assert!(scene.end.driver.is_closed());
 }
 
@@ -166,19 +166,19 @@ fn input_and_commands_and_timers_take_turns() {
         handle.set_timer(Duration::ZERO, move |_, _| log.push("timer")).unwrap();
     }
     let all = scene.one_by_one();
-    let count = |kind: &str| all.iter().filter(|told| told.starts_with(kind)).count();
+    let count = |kind: &str| all.iter().filter(|reported| reported.starts_with(kind)).count();
     assert_eq!([count("text"), count("interrupt"), count("timer")], [20; 3]);
     // No kind waits until another is through.
-    let first = |kind: &str| all.iter().position(|told| told.starts_with(kind)).unwrap();
+    let first = |kind: &str| all.iter().position(|reported| reported.starts_with(kind)).unwrap();
     assert!(["text", "interrupt", "timer"].iter().all(|kind| first(kind) < 10), "{all:?}");
 }
 
 /// Both ends, over pipes that hold seven bytes: every write is a short one.
 fn talk_over_narrow_pipes(handlers: u64) {
     let log = Log::default();
-    let mut server = Server::<()>::new(server_settings(|_| ()));
+    let mut server = Server::new(server_config());
     server.on_message(|message, context| _ = context.send(message));
-    let client = Client::<(), _>::with_factory(ClientSettings::default(), recording(&log));
+    let client = Client::with_factory(ClientConfig::new(), recording(&log));
 
     let narrow = || Arc::new(Mutex::new(Pipe { capacity: Some(7), ..Pipe::default() }));
     let (up, down, now) = (narrow(), narrow(), Clock::default().now());
@@ -195,8 +195,8 @@ fn talk_over_narrow_pipes(handlers: u64) {
     let _ = client.driver.handle().send("small").unwrap();
     client.driver.handle().close(CloseCode::NORMAL, "").unwrap();
     run(&mut client);
-    let told = ["open", "binary of 50000", "text small", "close clean by local: 1000/1000"];
-    assert_eq!(log.take(), told);
+    let reported = ["open", "binary of 50000", "text small", "close clean by local: 1000/1000"];
+    assert_eq!(log.take(), reported);
     assert!(client.driver.is_closed() && server.driver.is_closed());
 }
 

@@ -1,16 +1,17 @@
-//! The toy transport as a carrier: the test holds the other ends of the pipes.
+//! The toy transport under test: the test has the other ends of the pipes.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use anyloop::endpoint::{Client, Handle, Handler, HandlerFactory, Server, Session};
+use anyloop::endpoint::{HandlerFactory, Session};
+use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, TransportError};
-use anyloop::transport::Driver;
+use anyloop::transport::{Client, Driver, Server};
 
 use super::{Pipe, ToyEnd};
-use crate::carrier::{Carrier, Clock, End};
+use crate::transports::{Clock, End, TestTransport};
 
 /// The toy transport, with at most so many handlers in a turn.
 pub(crate) struct Bounded<const HANDLERS: u64>;
@@ -23,7 +24,7 @@ pub(crate) struct BoundedEnd<H: Handler, const HANDLERS: u64> {
     clock: Clock,
 }
 
-impl<const HANDLERS: u64> Carrier for Bounded<HANDLERS> {
+impl<const HANDLERS: u64> TestTransport for Bounded<HANDLERS> {
     type Transport = ();
     type End<H: Handler> = BoundedEnd<H, HANDLERS>;
 
@@ -32,15 +33,31 @@ impl<const HANDLERS: u64> Carrier for Bounded<HANDLERS> {
     /// What a connection has no use for yet, its driver keeps.
     fn assert_taken(_: usize, _: usize) {}
 
+    fn new_server<F: HandlerFactory + 'static>(
+        config: ServerConfig,
+        factory: F,
+        _: &Clock,
+    ) -> Server<F> {
+        Server::with_factory(config, factory)
+    }
+
+    fn new_client<F: HandlerFactory + 'static>(
+        config: ClientConfig,
+        factory: F,
+        _: &Clock,
+    ) -> Client<F> {
+        Client::with_factory(config, factory)
+    }
+
     fn server<F: HandlerFactory + 'static>(
-        server: &Server<(), F>,
+        server: &Server<F>,
         clock: &Clock,
     ) -> BoundedEnd<F::Handler, HANDLERS> {
         BoundedEnd::of(ToyEnd::server(server, Arc::default(), Arc::default(), clock.now()), clock)
     }
 
     fn client<F: HandlerFactory + 'static>(
-        client: &Client<(), F>,
+        client: &Client<F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<BoundedEnd<F::Handler, HANDLERS>, RequestError> {
@@ -52,7 +69,7 @@ impl<const HANDLERS: u64> Carrier for Bounded<HANDLERS> {
 impl<H: Handler> ToyEnd<H> {
     /// A server's end, started.
     pub(super) fn server<F: HandlerFactory<Handler = H>>(
-        server: &Server<(), F>,
+        server: &Server<F>,
         incoming: Arc<Mutex<Pipe>>,
         outgoing: Arc<Mutex<Pipe>>,
         now: Instant,
@@ -65,7 +82,7 @@ impl<H: Handler> ToyEnd<H> {
 
     /// A client's end, not started.
     pub(super) fn client<F: HandlerFactory<Handler = H>>(
-        client: &Client<(), F>,
+        client: &Client<F>,
         target: &Target,
         incoming: Arc<Mutex<Pipe>>,
         outgoing: Arc<Mutex<Pipe>>,
@@ -137,7 +154,7 @@ impl<H: Handler, const HANDLERS: u64> End<H> for BoundedEnd<H, HANDLERS> {
 
     fn take_output(&mut self) -> Vec<u8> {
         let mut pipe = self.outgoing();
-        // What the test has read makes no room: it says itself how much there is.
+        // Reading makes no room: the test sets it with `give_room`.
         pipe.capacity = pipe.capacity.map(|capacity| capacity - pipe.bytes.len());
         pipe.bytes.drain(..).collect()
     }

@@ -1,15 +1,12 @@
-//! A server under test, and a client, that write down what their handlers are told.
+//! A server under test, and a client, that log the events of their handlers.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyloop::endpoint::{ClientSettings, Handle, ServerSettings};
-use anyloop::net::Net;
-use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
-use anyloop::proto::{Config, Ending, Message};
-use anyloop::{Client, EventLoop, Handlers, Server};
+use anyloop::net::{Client, Server};
+use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::requests::{RESPONSE, SWITCHING, Zeros};
 use anyloop_testkit::wait::eventually;
@@ -19,24 +16,26 @@ use crate::harness::{Log, drive};
 use crate::wire::request;
 
 /// A server in a loop.
-pub(crate) struct Site {
+pub(crate) struct Fixture {
     pub(crate) event_loop: EventLoop,
-    pub(crate) server: Server<Net>,
+    pub(crate) server: Server,
     pub(crate) address: SocketAddr,
     pub(crate) log: Log,
 }
 
-/// The default options of a server, with its connections' changed.
-pub(crate) fn server_options(change: impl FnOnce(&mut Config)) -> ServerOptions {
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    let mut config = Config::default();
-    change(&mut config);
-    options.connection = Arc::new(config);
-    options
+/// The default configuration of a server.
+pub(crate) fn server_config() -> ServerConfig {
+    ServerConfig::new(OriginPolicy::Any)
 }
 
-/// Has all that the server's handlers are told written down.
-pub(crate) fn record(server: &mut Server<Net>, log: &Log) {
+/// A configuration without deadlines. One of them would wake the loop, which would then find what it has
+/// missed.
+pub(crate) fn without_deadlines() -> ServerConfig {
+    server_config().ping_interval(None).close_timeout(None).open_timeout(None)
+}
+
+/// Logs the events of the server's handlers.
+pub(crate) fn record(server: &mut Server, log: &Log) {
     let it = log.clone();
     server.on_open(move |_| it.add("open"));
     let it = log.clone();
@@ -57,28 +56,27 @@ pub(crate) fn ended(ending: &Ending<'_>) -> &'static str {
     if ending.clean { "close, clean" } else { "close, failed" }
 }
 
-impl Site {
-    /// A server that writes everything down.
+impl Fixture {
+    /// A server that logs everything.
     pub(crate) fn new() -> Self {
         Self::with(|_, _| ())
     }
 
     /// The same with some handlers replaced.
-    pub(crate) fn with(set: impl FnOnce(&mut Server<Net>, &Log)) -> Self {
-        Self::of(&EventLoop::new().unwrap(), server_options(|_| ()), set)
+    pub(crate) fn with(set: impl FnOnce(&mut Server, &Log)) -> Self {
+        Self::of(&EventLoop::new().unwrap(), server_config(), set)
     }
 
-    /// The same in this loop, with these options.
+    /// The same in this loop, with this configuration.
     pub(crate) fn of(
         event_loop: &EventLoop,
-        settings: impl Into<ServerSettings>,
-        set: impl FnOnce(&mut Server<Net>, &Log),
+        config: ServerConfig,
+        set: impl FnOnce(&mut Server, &Log),
     ) -> Self {
         let (event_loop, log) = (event_loop.clone(), Log::default());
-        let mut server = Server::<Net>::new(settings);
+        let mut server = Server::on(&event_loop, config);
         record(&mut server, &log);
         set(&mut server, &log);
-        server.set_event_loop(&event_loop).unwrap();
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         Self { event_loop, server, address, log }
@@ -159,15 +157,18 @@ pub(crate) fn socket_path() -> PathBuf {
 }
 
 /// Nothing is random: nonces are zeros, to which `RESPONSE` is the answer.
-pub(crate) fn client_settings() -> ClientSettings {
-    let mut options = ClientOptions::default();
-    options.connection = Arc::new(Config::new(Arc::new(Zeros)));
-    options.into()
+pub(crate) fn client_config() -> ClientConfig {
+    ClientConfig::new().random(Arc::new(Zeros))
 }
 
-/// A client under test, that writes everything down, in this loop.
-pub(crate) fn client(event_loop: &EventLoop, log: &Log) -> Client<Net> {
-    let mut client = Client::<Net>::new(client_settings());
+/// A client under test in this loop, that logs everything.
+pub(crate) fn client(event_loop: &EventLoop, log: &Log) -> Client {
+    client_of(event_loop, client_config(), log)
+}
+
+/// The same with this configuration.
+pub(crate) fn client_of(event_loop: &EventLoop, config: ClientConfig, log: &Log) -> Client {
+    let mut client = Client::on(event_loop, config);
     let it = log.clone();
     client.on_open(move |_| it.add("open"));
     let it = log.clone();
@@ -176,16 +177,12 @@ pub(crate) fn client(event_loop: &EventLoop, log: &Log) -> Client<Net> {
     client.on_close(move |ending, _| it.add(ended(ending)));
     let it = log.clone();
     client.on_fail(move |_, _| it.add("fail"));
-    client.set_event_loop(event_loop).unwrap();
     client
 }
 
 /// Connects the client to a plain socket, and answers its request.
 #[track_caller]
-pub(crate) fn open_client(
-    event_loop: &EventLoop,
-    client: &Client<Net>,
-) -> (Peer, Handle<Handlers>) {
+pub(crate) fn open_client(event_loop: &EventLoop, client: &Client) -> (Peer, Handle<Handlers>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("ws://{}/", listener.local_addr().unwrap());
     let handle = client.connect(uri.as_str()).unwrap();

@@ -5,32 +5,31 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
-use anyloop::endpoint::{Sent, Unsent, Verdict};
-use anyloop::proto::handshake::Accept;
+use anyloop::endpoint::Unsent;
+use anyloop::prelude::*;
 use anyloop::proto::{Instant, Role, Shutdown, State};
-use anyloop::transport::{Buffers, Transport};
-use anyloop::{Handlers, Server};
+use anyloop::transport::{Buffers, Server, Transport};
 
-use crate::carrier::{Carrier, End, over_each_carrier};
 use crate::record::{Log, recording};
-use crate::subject::{Subject, open_server, seconds, server, server_settings};
+use crate::subject::{Subject, open_server, seconds, server, server_config};
+use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, close, text};
 
-over_each_carrier! {
+over_each_transport! {
     a_panic_of_a_handler_fails_its_connection,
-    a_panic_when_it_is_told_of_room_fails_its_connection,
+    a_panic_in_drained_fails_its_connection,
     a_panic_before_it_is_open_fails_the_handshake,
-    a_panic_in_a_posted_function_tells_who_comes_behind_it,
+    after_a_panic_in_a_posted_function_what_was_queued_behind_it_is_reported_unsent,
     a_pause_from_the_beginning_after_a_late_verdict_kills_nobody,
-    who_was_told_of_back_pressure_is_told_that_it_is_over,
+    backpressure_is_followed_by_drained,
     a_connection_is_open_for_its_handles_when_open_is_called;
     not over sockets:
     the_number_of_a_timer_is_given_out_once,
 }
 
-/// Who drives it is told of the panic, and goes on; the connection is closed with 1011 and its end is
-/// told once. What comes behind is not handed out.
-fn a_panic_of_a_handler_fails_its_connection<C: Carrier>() {
+/// The panic reaches the caller that drives the connection, which can go on. The connection is closed with
+/// 1011, and its end is reported once. Messages behind the one that panicked are not delivered.
+fn a_panic_of_a_handler_fails_its_connection<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_message(|message, context| {
@@ -51,21 +50,21 @@ fn a_panic_of_a_handler_fails_its_connection<C: Carrier>() {
     assert!(subject.end.is_over());
 }
 
-/// `drained` is called when all else is done, and its panic is one like any other.
-fn a_panic_when_it_is_told_of_room_fails_its_connection<C: Carrier>() {
+/// `drained` is called last, and a panic in it is handled as any other.
+fn a_panic_in_drained_fails_its_connection<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_drained(|_| panic!("on purpose"));
     let mut subject = open_server::<C>(&handlers);
     log.take();
-    let _ = subject.end.handle().send(&vec![0; 2 << 20]).unwrap();
+    let _ = subject.end.handle().send(vec![0; 2 << 20]).unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| subject.end.drain())).is_err());
     assert_eq!(subject.sent().last(), Some(&close(1011, "the application failed")));
     subject.end.eof();
     assert_eq!(log.take(), ["close unclean by local: 1011/none, the application failed"]);
 }
 
-fn a_panic_before_it_is_open_fails_the_handshake<C: Carrier>() {
+fn a_panic_before_it_is_open_fails_the_handshake<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_validate(|_, _| panic!("on purpose"));
@@ -77,19 +76,21 @@ fn a_panic_before_it_is_open_fails_the_handshake<C: Carrier>() {
     assert_eq!(log.take().last().unwrap(), "fail by local: opening handshake abandoned");
 }
 
-fn a_panic_in_a_posted_function_tells_who_comes_behind_it<C: Carrier>() {
+fn after_a_panic_in_a_posted_function_what_was_queued_behind_it_is_reported_unsent<
+    C: TestTransport,
+>() {
     let mut subject = open_server::<C>(&Handlers::new());
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = told.clone();
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let results = reported.clone();
     let handle = subject.end.handle();
     handle.post(|_, _| panic!("on purpose")).unwrap();
-    let _ = handle.send_then("late", move |result| tell.lock().unwrap().push(result)).unwrap();
+    let _ = handle.send_then("late", move |result| results.lock().unwrap().push(result)).unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| subject.end.drain())).is_err());
-    assert_eq!(*told.lock().unwrap(), [Err(Unsent)]);
+    assert_eq!(*reported.lock().unwrap(), [Err(Unsent)]);
     assert_eq!(subject.sent(), [close(1011, "the application failed")]);
 }
 
-fn a_pause_from_the_beginning_after_a_late_verdict_kills_nobody<C: Carrier>() {
+fn a_pause_from_the_beginning_after_a_late_verdict_kills_nobody<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
     handlers.on_validate(|_, _| Verdict::Defer);
@@ -104,12 +105,12 @@ fn a_pause_from_the_beginning_after_a_late_verdict_kills_nobody<C: Carrier>() {
     assert_eq!(subject.end.handle().state(), State::Open);
 }
 
-/// The transport takes all of it at once, so the backlog itself is never above the mark.
-fn who_was_told_of_back_pressure_is_told_that_it_is_over<C: Carrier>() {
+/// The transport takes the whole message at once, so the backlog itself is never above the mark.
+fn backpressure_is_followed_by_drained<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
-    handlers.on_drained(move |_| told.push("drained"));
+    handlers.on_drained(move |_| reported.push("drained"));
     let mut subject = open_server::<C>(&handlers);
     let large = vec![0; 2 << 20];
     assert_eq!(subject.end.handle().send(&large), Ok(Sent::Backpressure));
@@ -117,20 +118,20 @@ fn who_was_told_of_back_pressure_is_told_that_it_is_over<C: Carrier>() {
     assert_eq!(log.take(), ["drained"]);
 }
 
-/// A broadcast goes to those whose handles say so, and whoever is told by `open` may send one.
-fn a_connection_is_open_for_its_handles_when_open_is_called<C: Carrier>() {
+/// A broadcast goes to connections whose handles report them as open, and `open` may send one.
+fn a_connection_is_open_for_its_handles_when_open_is_called<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let mut handlers = Handlers::new();
-    handlers.on_open(move |context| told.push(format!("{:?}", context.handle().state())));
+    handlers.on_open(move |context| reported.push(format!("{:?}", context.handle().state())));
     let mut subject = open_server::<C>(&handlers);
     assert_eq!(log.take(), ["Open"]);
     subject.close_by_peer();
 }
 
-fn the_number_of_a_timer_is_given_out_once<C: Carrier>() {
+fn the_number_of_a_timer_is_given_out_once<C: TestTransport>() {
     let log = Log::default();
-    let told = log.clone();
+    let reported = log.clone();
     let first = Mutex::new(None);
     let mut handlers = Handlers::new();
     handlers.on_open(move |context| {
@@ -138,25 +139,24 @@ fn the_number_of_a_timer_is_given_out_once<C: Carrier>() {
         assert!(context.cancel_timer(timer));
         *first.lock().unwrap() = Some(timer);
         let old = *first.lock().unwrap();
-        let told = told.clone();
+        let reported = reported.clone();
         let later = context.handle();
         later
             .post(move |_, context| {
-                let told = told.clone();
-                context.set_timer(seconds(1), move |_, _| told.push("timer"));
+                let reported = reported.clone();
+                context.set_timer(seconds(1), move |_, _| reported.push("timer"));
                 assert!(!context.cancel_timer(old.unwrap()), "it is another one's number now");
             })
             .unwrap();
     });
-    let mut settings = server_settings(|_| ());
-    settings.keep_handshake = false;
-    let mut subject = Subject::<C>::server(settings, handlers).open();
+    let config = server_config().keep_handshake(false);
+    let mut subject = Subject::<C>::server(config, handlers).open();
     subject.drain();
     subject.advance(seconds(1));
     assert_eq!(log.take(), ["timer"]);
 }
 
-/// Takes everything, but for the one write at which it panics.
+/// A transport that takes everything, except that it panics at one write.
 #[derive(Default)]
 struct Fragile {
     written: Vec<u8>,
@@ -180,7 +180,7 @@ impl Transport for Fragile {
 fn what_a_panic_of_the_transport_leaves_is_not_sent_to_another() {
     let mut handlers = Handlers::new();
     handlers.on_message(|message, context| _ = context.send(message));
-    let server = Server::<(), _>::with_factory(server_settings(|_| ()), handlers);
+    let server = Server::with_factory(server_config(), handlers);
     let (mut buffers, now) = (Buffers::default(), Instant::from_nanos(0));
     let open = |buffers: &mut Buffers| {
         let (mut driver, mut transport) = (server.driver(Waker::noop(), now), Fragile::default());
@@ -197,7 +197,7 @@ fn what_a_panic_of_the_transport_leaves_is_not_sent_to_another() {
         broken.receive(&mut breaks, &mut buffers, &mut secret, now);
     }));
     assert!(panicked.is_err());
-    // How much of it was written nobody knows, so it is not tried again either.
+    // Nobody knows how much of it was written, so it is not tried again.
     let left = wire::read(&breaks.written, Role::Server);
     assert_eq!(left, [close(1011, "the application failed")]);
     let mut public = wire::stream(&[text("public")], Role::Client);

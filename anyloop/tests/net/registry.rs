@@ -1,18 +1,21 @@
-//! The connections of an endpoint: enumerated, reached, counted, from handlers and other threads.
+//! The connections of an endpoint: enumerated, sent to, and counted, from handlers and other threads.
 
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use anyloop::Server;
-use anyloop::net::Net;
-use anyloop::proto::{CloseCode, Prepared, State};
+use anyloop::endpoint::Unsent;
+use anyloop::net::Server;
+use anyloop::prelude::*;
+use anyloop::proto::State;
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::eventually;
 use anyloop_testkit::watchdog::watchdog;
 
 use crate::record::Log;
-use crate::scene::{Running, client, echo, reset, run_until, server, shared, told, url};
+use crate::setup::{
+    Running, client, echo, echo_on, recording_client, reset, run_until, server, shared, url,
+};
 
 #[test]
 fn connections_come_and_go() {
@@ -21,7 +24,7 @@ fn connections_come_and_go() {
     let server = &running.server;
     for round in 0..3 {
         let mut peers: Vec<_> = (0..20).map(|_| Peer::connect(running.address)).collect();
-        eventually("those that are not open count", || server.connections().len() == 20);
+        eventually("connections that are not open count", || server.connections().len() == 20);
         peers.iter_mut().for_each(Peer::shake_hands);
         eventually("they are open", || {
             server.connections().iter().all(|handle| handle.state() == State::Open)
@@ -37,9 +40,9 @@ fn connections_come_and_go() {
     }
 }
 
-/// Each handle is of another connection, and stays the same.
+/// The handles of two connections differ. Two handles of a connection are equal.
 #[test]
-fn handles_are_told_apart() {
+fn handles_identify_connections() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let mut peers: Vec<_> = (0..5).map(|_| Peer::open(running.address)).collect();
@@ -55,11 +58,11 @@ fn handles_are_told_apart() {
     assert_eq!(ids.len(), 5);
 }
 
-/// Asked from within a handler: the one that runs is there as well, and can be reached.
+/// A handler finds its own connection in the list, until it has closed, and can send to it.
 #[test]
-fn a_handler_asks_for_all() {
+fn a_handler_lists_all_connections() {
     let _watchdog = watchdog();
-    let own = Arc::new(OnceLock::<Arc<Server<Net>>>::new());
+    let own = Arc::new(OnceLock::<Arc<Server>>::new());
     let asks = own.clone();
     let mut server = server();
     server.on_message(move |message, context| {
@@ -93,7 +96,7 @@ fn a_handler_asks_for_all() {
     own.set(Arc::new(server)).ok().unwrap();
     let server = own.get().unwrap().clone();
     let runs = server.clone();
-    let thread = thread::spawn(move || runs.run().unwrap());
+    let thread = thread::spawn(move || runs.run());
     let mut peers: Vec<_> = (0..5).map(|_| Peer::open(address)).collect();
     for number in 0..5 {
         let text = frames::text(format!("{number}"));
@@ -111,7 +114,7 @@ fn a_handler_asks_for_all() {
 
 /// Other threads enumerate and send while connections come and go.
 #[test]
-fn other_threads_ask_for_all() {
+fn other_threads_list_all_connections() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -176,9 +179,9 @@ fn a_broadcast_reaches_all() {
     }
 }
 
-/// Slots of the loop are used again: an old handle does not reach who came after.
+/// A later connection may have the same slot of the loop.
 #[test]
-fn an_old_handle_reaches_nobody_else() {
+fn an_old_handle_reaches_no_later_connection() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let mut old = Vec::new();
@@ -200,13 +203,12 @@ fn an_old_handle_reaches_nobody_else() {
     peer.echo("a");
 }
 
-/// What was sent to a connection that ends before it is its turn is told to be unsent.
+/// A message that is dropped with its loop is reported as unsent.
 #[test]
-fn completions_are_told_in_any_case() {
+fn completions_are_called_in_any_case() {
     let _watchdog = watchdog();
-    let event_loop = anyloop::EventLoop::new().unwrap();
-    let server = echo();
-    server.set_event_loop(&event_loop).unwrap();
+    let event_loop = EventLoop::new().unwrap();
+    let server = echo_on(&event_loop);
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     let peer = thread::spawn(move || Peer::open(address));
@@ -215,7 +217,7 @@ fn completions_are_told_in_any_case() {
     let completed = shared();
     let completion = || {
         let completes = completed.clone();
-        move |result: Result<(), anyloop::endpoint::Unsent>| {
+        move |result: Result<(), Unsent>| {
             completes.lock().unwrap().push(result.is_ok());
         }
     };
@@ -236,7 +238,7 @@ fn everything_is_counted() {
     let _watchdog = watchdog();
     let running = Running::start(echo());
     let log = Log::default();
-    let mut client = told(&log);
+    let mut client = recording_client(&log);
     client.on_open(|context| {
         for _ in 0..3 {
             let _ = context.send("abcd").unwrap();
@@ -246,9 +248,9 @@ fn everything_is_counted() {
     for _ in 0..5 {
         client.connect(running.url().as_str()).unwrap();
     }
-    let closed = crate::scene::closed();
+    let closed = crate::setup::closed();
     client.connect(url(closed.address).as_str()).unwrap();
-    client.run().unwrap();
+    client.run();
     let mine = client.counters();
     assert_eq!((mine.made, mine.opened, mine.closed, mine.failed, mine.http), (6, 5, 5, 1, 0));
     assert_eq!((mine.messages_sent, mine.bytes_sent), (15, 60));
@@ -275,8 +277,8 @@ fn a_client_knows_its_connections() {
     let client = client();
     let handles: Vec<_> = (0..5).map(|_| client.connect(running.url().as_str()).unwrap()).collect();
     assert_eq!(client.connections().len(), 5);
-    let event_loop = client.event_loop().unwrap();
-    run_until(&event_loop, "all are open", || {
+    let event_loop = client.event_loop();
+    run_until(event_loop, "all are open", || {
         handles.iter().all(|handle| handle.state() == State::Open)
     });
     assert_eq!(client.broadcast(&Prepared::new("hello")), 5);
@@ -284,7 +286,7 @@ fn a_client_knows_its_connections() {
         assert!(client.connections().contains(handle));
         handle.close(CloseCode::NORMAL, "").unwrap();
     }
-    client.run().unwrap();
+    client.run();
     assert!(client.connections().is_empty());
     assert!(handles.iter().all(|handle| handle.state() == State::Ended));
 }

@@ -1,4 +1,4 @@
-//! Endpoints to test, and waiting for what must come.
+//! Endpoints to test, the addresses and sockets that they need, and run calls that wait for a condition.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -8,67 +8,76 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{ClientSettings, HandlerFactory, ServerSettings};
+use anyloop::endpoint::HandlerFactory;
 use anyloop::event_loop::Threads;
-use anyloop::net::{Net, Serves};
-use anyloop::proto::handshake::{ClientOptions, OriginPolicy, ServerOptions};
-use anyloop::proto::{Config, Role};
-use anyloop::{Client, EventLoop, Handlers, Server};
+use anyloop::net::{Client, Server, Serves};
+use anyloop::prelude::*;
+use anyloop::proto::Role;
 use anyloop_testkit::peer::Peer;
-use anyloop_testkit::requests::Zeros;
 use anyloop_testkit::wait::PATIENCE;
 use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::record::{Log, recording};
 
 pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-pub(crate) fn server_settings(change: impl FnOnce(&mut ServerOptions)) -> ServerSettings {
-    let mut options = ServerOptions::new(OriginPolicy::Any);
-    change(&mut options);
-    options.into()
+/// The default configuration, for clients of any origin.
+pub(crate) fn server_config() -> ServerConfig {
+    ServerConfig::new(OriginPolicy::Any)
 }
 
-pub(crate) fn client_settings(change: impl FnOnce(&mut ClientOptions)) -> ClientSettings {
-    let mut options = ClientOptions::default();
-    change(&mut options);
-    options.into()
+pub(crate) fn server() -> Server {
+    server_with(server_config())
 }
 
-/// The default settings of connections, changed.
-pub(crate) fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
-    let mut config = Config::default();
-    change(&mut config);
-    Arc::new(config)
+pub(crate) fn server_with(config: ServerConfig) -> Server {
+    Server::new(config).unwrap()
 }
 
-/// Nothing is random: the nonce is zeros, to which `requests::RESPONSE` is the answer.
-pub(crate) fn not_random() -> Arc<Config> {
-    Arc::new(Config::new(Arc::new(Zeros)))
+/// A server that writes a log.
+pub(crate) fn recording_server(log: &Log, config: ServerConfig) -> Server {
+    Server::with_factory(config, recording(log)).unwrap()
 }
 
-pub(crate) fn server() -> Server<Net> {
-    Server::new(server_settings(|_| ()))
+/// A server that sends messages back.
+pub(crate) fn echo() -> Server {
+    echo_with(server_config())
 }
 
-/// Sends back what it receives.
-pub(crate) fn echo() -> Server<Net> {
-    echo_with(server_settings(|_| ()))
+pub(crate) fn echo_with(config: ServerConfig) -> Server {
+    answering(server_with(config))
 }
 
-pub(crate) fn echo_with(settings: ServerSettings) -> Server<Net> {
-    let mut server = Server::new(settings);
+pub(crate) fn echo_on(event_loop: &EventLoop) -> Server {
+    answering(Server::on(event_loop, server_config()))
+}
+
+fn answering(mut server: Server) -> Server {
     server.on_message(|message, context| _ = context.send(message));
     server
 }
 
-pub(crate) fn client() -> Client<Net> {
-    Client::new(client_settings(|_| ()))
+pub(crate) fn client() -> Client {
+    client_with(ClientConfig::new())
 }
 
-/// A client that tells a log.
-pub(crate) fn told(log: &crate::record::Log) -> Client<Net> {
-    Client::with_factory(client_settings(|_| ()), crate::record::recording(log))
+pub(crate) fn client_with(config: ClientConfig) -> Client {
+    Client::new(config).unwrap()
+}
+
+/// A client that writes a log.
+pub(crate) fn recording_client(log: &Log) -> Client {
+    recording_client_with(log, ClientConfig::new())
+}
+
+pub(crate) fn recording_client_with(log: &Log, config: ClientConfig) -> Client {
+    Client::with_factory(config, recording(log)).unwrap()
+}
+
+pub(crate) fn recording_client_on(log: &Log, event_loop: &EventLoop) -> Client {
+    Client::with_factory_on(event_loop, ClientConfig::new(), recording(log))
 }
 
 pub(crate) fn url(address: SocketAddr) -> String {
@@ -80,7 +89,7 @@ pub(crate) struct Running<F: HandlerFactory = Handlers>
 where
     Threads: Serves<F>,
 {
-    pub(crate) server: Arc<Server<Net, F>>,
+    pub(crate) server: Arc<Server<F>>,
     pub(crate) address: SocketAddr,
     thread: Option<JoinHandle<()>>,
     returned: Receiver<usize>,
@@ -92,17 +101,17 @@ where
     F::Handler: Send,
 {
     /// Listens on a port of 127.0.0.1, unless it listens already.
-    pub(crate) fn start(server: Server<Net, F>) -> Self {
+    pub(crate) fn start(server: Server<F>) -> Self {
         if !server.is_listening() {
             server.listen("127.0.0.1:0").unwrap();
         }
         server.start_accept().unwrap();
-        // Where it has none, nobody asks for it.
+        // A server on a Unix socket has none, and its tests do not ask for it.
         let address = server.local_addr().unwrap_or_else(|| ([127, 0, 0, 1], 1).into());
         let server = Arc::new(server);
         let (returning, returned) = channel();
         let runs = server.clone();
-        let thread = thread::spawn(move || _ = returning.send(runs.run().unwrap()));
+        let thread = thread::spawn(move || _ = returning.send(runs.run()));
         Self { server, address, thread: Some(thread), returned }
     }
 }
@@ -115,7 +124,7 @@ where
         url(self.address)
     }
 
-    /// Waits until `run` has returned, of itself.
+    /// Waits until `run` has returned because the loop is out of work.
     pub(crate) fn returned(&self) -> usize {
         self.returned.recv_timeout(PATIENCE).expect("run returns")
     }
@@ -130,7 +139,7 @@ where
     Threads: Serves<F>,
 {
     fn drop(&mut self) {
-        self.server.stop().unwrap();
+        self.server.stop();
         let panicked = self.thread.take().is_some_and(|thread| thread.join().is_err());
         if panicked && !thread::panicking() {
             panic!("the server panicked");
@@ -138,7 +147,7 @@ where
     }
 }
 
-/// Runs a loop until something is so.
+/// Runs a loop until the condition `what` is met.
 pub(crate) fn run_until(event_loop: &EventLoop, what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -150,20 +159,20 @@ pub(crate) fn run_until(event_loop: &EventLoop, what: &str, mut done: impl FnMut
     }
 }
 
-/// A client that has not sent anything, with a receive buffer of this size.
-pub(crate) fn narrow(address: SocketAddr, size: usize) -> Peer {
+/// A connected peer with a receive buffer of this size. The opening handshake has not begun.
+pub(crate) fn peer_with_receive_buffer(address: SocketAddr, size: usize) -> Peer {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(size).unwrap();
     socket.connect(&address.into()).unwrap();
     Peer::over(TcpStream::from(socket), Role::Client)
 }
 
-/// Closes a socket so that the other end finds it reset.
+/// Closes a socket with a reset (RST).
 pub(crate) fn reset(peer: Peer) {
     SockRef::from(&peer.stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// A port of 127.0.0.1 where nobody listens, as long as this is there.
+/// A port of 127.0.0.1 that refuses connections until this is dropped.
 pub(crate) struct Closed {
     pub(crate) address: SocketAddr,
     _bound: Socket,
@@ -180,15 +189,15 @@ pub(crate) fn closed_at(address: SocketAddr) -> Closed {
     Closed { address, _bound: socket }
 }
 
-/// An address that does not answer, as long as this is there: its queue is full, so the system drops
-/// what asks for more.
-pub(crate) struct Hole {
+/// An address that does not answer until this is dropped: the accept queue of its listener is full, so
+/// the system drops further SYNs.
+pub(crate) struct Blackhole {
     pub(crate) address: SocketAddr,
     _listener: TcpListener,
     _queue: Vec<Socket>,
 }
 
-pub(crate) fn hole() -> Hole {
+pub(crate) fn blackhole() -> Blackhole {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(0).unwrap();
@@ -203,10 +212,10 @@ pub(crate) fn hole() -> Hole {
         }
         assert!(queue.len() < 20, "the queue does not fill");
     }
-    Hole { address, _listener: listener, _queue: queue }
+    Blackhole { address, _listener: listener, _queue: queue }
 }
 
-/// Whether this machine has ::1. A test that needs it says so and passes where it is not.
+/// Whether this machine has ::1. Tests that need it are skipped without it.
 pub(crate) fn has_v6() -> bool {
     let has = TcpListener::bind("[::1]:0").is_ok();
     if !has {
@@ -215,14 +224,14 @@ pub(crate) fn has_v6() -> bool {
     has
 }
 
-/// A path where nothing is yet.
+/// A path that does not exist.
 pub(crate) fn new_path() -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("anyloop-net-{}-{number}", std::process::id()))
 }
 
-/// What was told, by whom it is shared.
+/// A list that a test and its handlers share.
 pub(crate) type Shared<T> = Arc<Mutex<Vec<T>>>;
 
 pub(crate) fn shared<T>() -> Shared<T> {

@@ -35,7 +35,12 @@ pub(super) enum Output {
     },
     Handler(Box<WriteHandler>),
     Vectored(Box<VectoredWriteHandler>),
+    /// The program takes the bytes when it likes.
+    Collected(Vec<u8>),
 }
+
+/// So many bytes are collected; more wait in the backlog of the connection, which has a limit.
+const COLLECT: usize = 64 * 1024;
 
 pub(super) type WriteHandler = dyn FnMut(&[u8]) -> io::Result<()> + Send;
 pub(super) type VectoredWriteHandler = dyn FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send;
@@ -66,6 +71,17 @@ impl Stream {
     fn take_output(&self) -> Taken<'_> {
         let output = std::mem::replace(&mut self.setup().output, Output::None);
         Taken { stream: self, output }
+    }
+
+    /// Moves what was collected to the end of `bytes`. Returns whether there was something.
+    pub(super) fn take_collected(&self, bytes: &mut Vec<u8>) -> bool {
+        match &mut self.setup().output {
+            Output::Collected(collected) if !collected.is_empty() => {
+                bytes.append(collected);
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn setup(&self) -> MutexGuard<'_, Setup> {
@@ -151,6 +167,14 @@ impl Output {
                 }
             }
             Self::Vectored(f) => f(slices)?,
+            Self::Collected(bytes) => {
+                let before = bytes.len();
+                for slice in slices {
+                    let free = COLLECT.saturating_sub(bytes.len());
+                    bytes.extend_from_slice(&slice[..slice.len().min(free)]);
+                }
+                return Ok(bytes.len() - before);
+            }
         }
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }

@@ -1,20 +1,20 @@
-//! What carries the connections under test. The same tests run over each.
+//! The transports under test. The same tests run over each.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyloop::endpoint::Handle;
-use anyloop::endpoint::{Client, Handler, HandlerFactory, Server, TransportEndpoint};
+use anyloop::endpoint::{Client, HandlerFactory, Server};
+use anyloop::iostream::{self, IoStream};
+use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, TransportError};
-use anyloop::transport::iostream::{self, IoStream};
 use anyloop::transport::stepping::{self, Operation, Stepping};
 
 /// A transport, and how tests make connections over it.
-pub(crate) trait Carrier: 'static {
-    type Transport: TransportEndpoint;
+pub(crate) trait TestTransport: 'static {
+    type Transport: 'static;
     type End<H: Handler>: End<H>;
 
     /// Whether time passes by itself, and not only where a test lets it.
@@ -29,13 +29,25 @@ pub(crate) trait Carrier: 'static {
         assert_eq!(taken, expected);
     }
 
-    fn set_clock(_: &mut Self::Transport, _: &Clock) {}
+    fn new_server<F: HandlerFactory + 'static>(
+        config: ServerConfig,
+        factory: F,
+        clock: &Clock,
+    ) -> Server<Self::Transport, F>;
 
+    fn new_client<F: HandlerFactory + 'static>(
+        config: ClientConfig,
+        factory: F,
+        clock: &Clock,
+    ) -> Client<Self::Transport, F>;
+
+    /// The server's end of a new connection.
     fn server<F: HandlerFactory + 'static>(
         server: &Server<Self::Transport, F>,
         clock: &Clock,
     ) -> Self::End<F::Handler>;
 
+    /// The client's end of a new connection, not started.
     fn client<F: HandlerFactory + 'static>(
         client: &Client<Self::Transport, F>,
         target: &Target,
@@ -67,7 +79,7 @@ pub(crate) trait End<H: Handler> {
         assert_eq!(self.shutdowns(), expected);
     }
     fn deadline(&self) -> Option<Instant>;
-    /// The clock is looked at.
+    /// Handles the deadlines that are due.
     fn handle_timeout(&mut self);
     fn is_woken(&self) -> bool;
     fn drain(&mut self);
@@ -99,33 +111,33 @@ impl Clock {
     }
 }
 
-/// Generates for each carrier a module with these tests, which are generic functions beside it. Those
+/// Generates for each transport a module with these tests, which are generic functions beside it. Those
 /// behind `not over sockets:` need a clock that they can move, or steps that a socket does not show.
-macro_rules! over_each_carrier {
+macro_rules! over_each_transport {
     ($($test:ident),* $(,)? $(; not over sockets: $($by_hand:ident),* $(,)?)?) => {
-        over_each_carrier!(@ iostream $crate::carrier::ByHand: $($test)* $($($by_hand)*)?);
-        over_each_carrier!(@ toy $crate::toy::Pipes: $($test)* $($($by_hand)*)?);
-        over_each_carrier!(@ toy_one_by_one $crate::toy::OneByOne: $($test)* $($($by_hand)*)?);
-        over_each_carrier!(@ stepping $crate::carrier::Steps: $($test)* $($($by_hand)*)?);
+        over_each_transport!(@ iostream $crate::transports::ByHand: $($test)* $($($by_hand)*)?);
+        over_each_transport!(@ toy $crate::toy::Pipes: $($test)* $($($by_hand)*)?);
+        over_each_transport!(@ toy_one_by_one $crate::toy::OneByOne: $($test)* $($($by_hand)*)?);
+        over_each_transport!(@ stepping $crate::transports::Steps: $($test)* $($($by_hand)*)?);
         #[cfg(feature = "net")]
-        over_each_carrier!(@ tcp $crate::net::Tcp: $($test)*);
+        over_each_transport!(@ tcp $crate::net::Tcp: $($test)*);
         #[cfg(feature = "net")]
-        over_each_carrier!(@ unix $crate::net::Unix: $($test)*);
+        over_each_transport!(@ unix $crate::net::Unix: $($test)*);
     };
-    (@ $module:ident $carrier:ty: $($test:ident)*) => {
+    (@ $module:ident $transport:ty: $($test:ident)*) => {
         mod $module {
             $(
                 #[test]
                 fn $test() {
-                    super::$test::<$carrier>();
+                    super::$test::<$transport>();
                 }
             )*
         }
     };
 }
-pub(crate) use over_each_carrier;
+pub(crate) use over_each_transport;
 
-/// Iostream, with a writer that takes as much as it is told to.
+/// Iostream, with a writer that takes as much as the test allows.
 pub(crate) struct ByHand;
 
 pub(crate) struct ByHandEnd<H: Handler> {
@@ -186,24 +198,41 @@ impl Write for Sink {
     }
 }
 
-impl Carrier for ByHand {
+impl TestTransport for ByHand {
     type Transport = IoStream;
     type End<H: Handler> = ByHandEnd<H>;
 
-    fn set_clock(endpoint: &mut IoStream, clock: &Clock) {
+    fn new_server<F: HandlerFactory + 'static>(
+        config: ServerConfig,
+        factory: F,
+        clock: &Clock,
+    ) -> iostream::Server<F> {
+        let mut server = iostream::Server::with_factory(config, factory);
         let clock = clock.clone();
-        endpoint.clock = Arc::new(move || clock.now());
+        server.set_clock(move || clock.now());
+        server
+    }
+
+    fn new_client<F: HandlerFactory + 'static>(
+        config: ClientConfig,
+        factory: F,
+        clock: &Clock,
+    ) -> iostream::Client<F> {
+        let mut client = iostream::Client::with_factory(config, factory);
+        let clock = clock.clone();
+        client.set_clock(move || clock.now());
+        client
     }
 
     fn server<F: HandlerFactory + 'static>(
-        server: &Server<IoStream, F>,
+        server: &iostream::Server<F>,
         _: &Clock,
     ) -> ByHandEnd<F::Handler> {
         ByHandEnd::new(server.connection())
     }
 
     fn client<F: HandlerFactory + 'static>(
-        client: &Client<IoStream, F>,
+        client: &iostream::Client<F>,
         target: &Target,
         _: &Clock,
     ) -> Result<ByHandEnd<F::Handler>, RequestError> {
@@ -296,23 +325,39 @@ pub(crate) struct StepsEnd<H: Handler> {
     clock: Clock,
 }
 
-impl Carrier for Steps {
+impl TestTransport for Steps {
     type Transport = Stepping;
     type End<H: Handler> = StepsEnd<H>;
 
-    fn set_clock(endpoint: &mut Stepping, clock: &Clock) {
-        endpoint.now = clock.now();
+    fn new_server<F: HandlerFactory + 'static>(
+        config: ServerConfig,
+        factory: F,
+        clock: &Clock,
+    ) -> stepping::Server<F> {
+        let mut server = stepping::Server::with_factory(config, factory);
+        server.set_now(clock.now());
+        server
+    }
+
+    fn new_client<F: HandlerFactory + 'static>(
+        config: ClientConfig,
+        factory: F,
+        clock: &Clock,
+    ) -> stepping::Client<F> {
+        let mut client = stepping::Client::with_factory(config, factory);
+        client.set_now(clock.now());
+        client
     }
 
     fn server<F: HandlerFactory + 'static>(
-        server: &Server<Stepping, F>,
+        server: &stepping::Server<F>,
         clock: &Clock,
     ) -> StepsEnd<F::Handler> {
         StepsEnd::new(server.connection(), clock)
     }
 
     fn client<F: HandlerFactory + 'static>(
-        client: &Client<Stepping, F>,
+        client: &stepping::Client<F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<StepsEnd<F::Handler>, RequestError> {

@@ -5,29 +5,25 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use anyloop::endpoint::{
-    Context, Handle, HandlerFactory, SendError, Sent, ServerSettings, Unsent, Verdict,
-};
+use anyloop::endpoint::{HandlerFactory, Unsent};
 use anyloop::event_loop::LoopHandle;
-use anyloop::net::Net;
-use anyloop::proto::handshake::{Accept, Request};
-use anyloop::proto::{CloseCode, Ending, Message};
-use anyloop::{EventLoop, Handler, Server};
+use anyloop::net::Server;
+use anyloop::prelude::*;
 use anyloop_testkit::frames::{self, Frame};
 use anyloop_testkit::peer::{End, Peer};
 use anyloop_testkit::requests::SWITCHING;
 use anyloop_testkit::wait::{PATIENCE, eventually};
 use anyloop_testkit::watchdog::within_time;
 
+use crate::fixture::{described, server_config, without_deadlines};
 use crate::harness::{Count, Counted, Drops};
-use crate::site::{described, server_options};
 use crate::wire::{close, request, text};
 
 const RUNNERS: usize = 4;
 const PEERS: usize = 200;
 
-/// Runs a test within time, and no other of these beside it: two crowds would have more descriptors than
-/// some machines allow.
+/// Runs a test within time, and no other of these beside it: two such tests together would have more
+/// descriptors than some machines allow.
 fn alone(test: impl FnOnce() + Send + 'static) {
     static PLACE: Mutex<()> = Mutex::new(());
     let _place = PLACE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +95,7 @@ impl Handler for Member {
                 go.recv_timeout(PATIENCE).expect("somebody says go");
             }
             "meet" => {
-                // Never reset: one who looks late would wait for the next to meet.
+                // Never reset: a thread that checks late would wait for the next meeting.
                 let before = self.seen.met.fetch_add(1, Ordering::SeqCst);
                 let all = (before / RUNNERS + 1) * RUNNERS;
                 eventually("the others", || self.seen.met.load(Ordering::SeqCst) >= all);
@@ -108,7 +104,7 @@ impl Handler for Member {
             "panic" => panic!("in a handler"),
             "stop" => self.seen.event_loop.stop().unwrap(),
             number => {
-                // The peer is told of any other order by what comes back.
+                // Any other order shows at the peer, by what comes back.
                 let number = if number == self.received.to_string() { number } else { "disorder" };
                 context.send(number).unwrap();
                 self.received += 1;
@@ -141,9 +137,9 @@ impl HandlerFactory for Members {
 }
 
 /// The server, and its peers.
-struct Crowd {
+struct LoadTest {
     event_loop: EventLoop,
-    server: Server<Net, Members>,
+    server: Server<Members>,
     runners: Vec<JoinHandle<usize>>,
     peers: Peers,
     seen: Arc<Seen>,
@@ -152,7 +148,7 @@ struct Crowd {
     go: mpsc::Sender<()>,
 }
 
-/// The other ends. Each says `0`, `1`, ..., and must hear the same.
+/// The other ends. Each sends `0`, `1`, ..., and must receive the same.
 struct Peers {
     all: Vec<Peer>,
     said: Vec<usize>,
@@ -172,7 +168,7 @@ impl Peers {
         peers.for_each(|peer| self.say(peer, numbers));
     }
 
-    /// Waits until all of these have heard what they said.
+    /// Waits until all of these have received what they sent.
     #[track_caller]
     fn all_hear(&mut self, peers: impl Iterator<Item = usize>) {
         let mut left: Vec<_> = peers.collect();
@@ -196,7 +192,7 @@ impl Peers {
 }
 
 /// A peer that asks for a WebSocket.
-fn newcomer(server: &Server<Net, Members>) -> Peer {
+fn newcomer(server: &Server<Members>) -> Peer {
     let peer = Peer::connect(server.local_addr().unwrap());
     peer.write(request("/"));
     peer
@@ -215,16 +211,15 @@ fn await_heads(peers: &mut [Peer]) {
     });
 }
 
-impl Crowd {
+impl LoadTest {
     fn new() -> Self {
-        Self::with(|_| ())
+        Self::with(without_deadlines())
     }
 
-    /// A crowd whose connections are set like this. No deadline wakes the loop, which would otherwise find
-    /// what it has missed.
-    fn with(set: impl FnOnce(&mut ServerSettings)) -> Self {
+    /// The same with this configuration.
+    fn with(config: ServerConfig) -> Self {
         let event_loop = EventLoop::new().unwrap();
-        let ((tell, blocks), (go, told)) = (mpsc::channel(), mpsc::channel());
+        let ((sender, blocks), (go, receiver)) = (mpsc::channel(), mpsc::channel());
         let seen = Arc::new(Seen {
             event_loop: event_loop.handle(),
             calls: Count::default(),
@@ -234,19 +229,11 @@ impl Crowd {
             drained: Count::default(),
             dropped: Drops::default(),
             met: AtomicUsize::new(0),
-            blocks: Mutex::new(tell),
-            go: Mutex::new(told),
+            blocks: Mutex::new(sender),
+            go: Mutex::new(receiver),
             handle: Mutex::default(),
         });
-        let mut options = server_options(|config| {
-            config.ping_interval = None;
-            config.close_timeout = None;
-        });
-        options.open_timeout = None;
-        let mut settings = ServerSettings::from(options);
-        set(&mut settings);
-        let server = Server::<Net, _>::with_factory(settings, Members(seen.clone()));
-        server.set_event_loop(&event_loop).unwrap();
+        let server = Server::with_factory_on(&event_loop, config, Members(seen.clone()));
         server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();
         let runners = (0..RUNNERS).map(|_| runner(&event_loop)).collect();
@@ -285,8 +272,8 @@ fn handlers_of_one_connection_never_overlap_and_those_of_four_do() {
     alone(|| {
         const ROUNDS: usize = 5;
         const POSTS: usize = 4; // of each thread to each connection
-        let mut crowd = Crowd::new();
-        let handles = Arc::new(crowd.server.connections());
+        let mut load = LoadTest::new();
+        let handles = Arc::new(load.server.connections());
         let posted = Count::default();
         let post = |_| {
             let (handles, posted) = (handles.clone(), posted.clone());
@@ -303,21 +290,21 @@ fn handlers_of_one_connection_never_overlap_and_those_of_four_do() {
         };
         let posting: Vec<_> = (0..2).map(post).collect();
         for round in 0..ROUNDS {
-            crowd.peers.all_say(0..PEERS / 2, 4);
+            load.peers.all_say(0..PEERS / 2, 4);
             for guest in 0..RUNNERS {
-                crowd.peers.all[round + guest * 50].write(text("meet"));
+                load.peers.all[round + guest * 50].write(text("meet"));
             }
-            crowd.peers.all_say(PEERS / 2..PEERS, 4);
-            crowd.peers.all_hear(0..PEERS); // after those who meet have met
+            load.peers.all_say(PEERS / 2..PEERS, 4);
+            load.peers.all_hear(0..PEERS); // after those who meet have met
             let met = RUNNERS * (round + 1);
-            eventually("the meeting", || crowd.seen.met.load(Ordering::SeqCst) == met);
+            eventually("the meeting", || load.seen.met.load(Ordering::SeqCst) == met);
         }
         posting.into_iter().for_each(|it| it.join().unwrap());
         eventually("what was posted", || posted.get() == 2 * POSTS * PEERS);
-        crowd.event_loop.stop();
-        assert_eq!(crowd.join(), crowd.seen.calls.get());
-        assert_eq!(crowd.seen.calls.get(), PEERS * (2 + 4 * ROUNDS + 2 * POSTS) + ROUNDS * RUNNERS);
-        assert_eq!(crowd.seen.overlaps.get(), 0);
+        load.event_loop.stop();
+        assert_eq!(load.join(), load.seen.calls.get());
+        assert_eq!(load.seen.calls.get(), PEERS * (2 + 4 * ROUNDS + 2 * POSTS) + ROUNDS * RUNNERS);
+        assert_eq!(load.seen.overlaps.get(), 0);
     });
 }
 
@@ -326,48 +313,48 @@ fn handlers_of_one_connection_never_overlap_and_those_of_four_do() {
 #[test]
 fn handlers_that_block_delay_their_own_connections_only() {
     alone(|| {
-        let mut crowd = Crowd::new();
+        let mut load = LoadTest::new();
         for round in 0..4 {
             let blocked = [round, 60 + round, 120 + round];
             for (others, &peer) in blocked.iter().enumerate() {
-                crowd.peers.all[peer].write(text("block"));
-                crowd.blocks.recv_timeout(PATIENCE).unwrap();
-                crowd.peers.say(peer, 5);
+                load.peers.all[peer].write(text("block"));
+                load.blocks.recv_timeout(PATIENCE).unwrap();
+                load.peers.say(peer, 5);
                 let blocked = &blocked[..=others];
                 let is_free = |peer: &usize| !blocked.contains(peer);
                 for _ in 0..2 {
-                    crowd.peers.all_say((0..PEERS).filter(is_free), 2);
-                    crowd.peers.all_hear((0..PEERS).filter(is_free));
+                    load.peers.all_say((0..PEERS).filter(is_free), 2);
+                    load.peers.all_hear((0..PEERS).filter(is_free));
                 }
-                crowd.peers.all.push(newcomer(&crowd.server)); // accepting goes on as well
-                await_heads(&mut crowd.peers.all[PEERS..]);
-                crowd.peers.all.truncate(PEERS);
+                load.peers.all.push(newcomer(&load.server)); // accepting goes on as well
+                await_heads(&mut load.peers.all[PEERS..]);
+                load.peers.all.truncate(PEERS);
                 for &peer in blocked {
-                    assert_eq!(crowd.peers.all[peer].poll_frame(), None);
+                    assert_eq!(load.peers.all[peer].poll_frame(), None);
                 }
             }
-            blocked.iter().for_each(|_| crowd.go.send(()).unwrap());
-            crowd.peers.all_hear(0..PEERS);
+            blocked.iter().for_each(|_| load.go.send(()).unwrap());
+            load.peers.all_hear(0..PEERS);
         }
-        crowd.event_loop.stop();
-        crowd.join();
-        assert_eq!(crowd.seen.overlaps.get(), 0);
+        load.event_loop.stop();
+        load.join();
+        assert_eq!(load.seen.overlaps.get(), 0);
     });
 }
 
 #[test]
 fn a_stop_ends_all_run_calls_and_what_comes_in_between_waits_for_the_reset() {
     alone(|| {
-        let mut crowd = Crowd::new();
-        let handles = crowd.server.connections();
+        let mut load = LoadTest::new();
+        let handles = load.server.connections();
         let (mut ran, posted) = (0, Count::default());
         for round in 1..=4 {
-            crowd.peers.all_say(0..PEERS / 2, 5);
-            crowd.event_loop.stop();
-            crowd.peers.all_say(PEERS / 2..PEERS, 5);
-            ran += crowd.join();
-            assert_eq!(ran, crowd.seen.calls.get());
-            crowd.peers.all_say(0..PEERS, 3);
+            load.peers.all_say(0..PEERS / 2, 5);
+            load.event_loop.stop();
+            load.peers.all_say(PEERS / 2..PEERS, 5);
+            ran += load.join();
+            assert_eq!(ran, load.seen.calls.get());
+            load.peers.all_say(0..PEERS, 3);
             for handle in &handles {
                 let posted = posted.clone();
                 let f = move |member: &mut Member, _: &mut Context<'_, Member>| {
@@ -376,85 +363,85 @@ fn a_stop_ends_all_run_calls_and_what_comes_in_between_waits_for_the_reset() {
                 };
                 handle.post(f).unwrap();
             }
-            let mut newcomers: Vec<_> = (0..5).map(|_| newcomer(&crowd.server)).collect();
-            assert_eq!((crowd.event_loop.run(), ran), (0, crowd.seen.calls.get()));
-            crowd.event_loop.reset().unwrap();
-            crowd.runners = (0..RUNNERS).map(|_| runner(&crowd.event_loop)).collect();
-            crowd.peers.all_hear(0..PEERS);
+            let mut newcomers: Vec<_> = (0..5).map(|_| newcomer(&load.server)).collect();
+            assert_eq!((load.event_loop.run(), ran), (0, load.seen.calls.get()));
+            load.event_loop.reset().unwrap();
+            load.runners = (0..RUNNERS).map(|_| runner(&load.event_loop)).collect();
+            load.peers.all_hear(0..PEERS);
             await_heads(&mut newcomers);
             eventually("what was posted", || posted.get() == round * PEERS);
             newcomers.iter().for_each(|peer| peer.write_last(close(1000)));
-            eventually("the end of the newcomers", || crowd.seen.closed.get() == 5 * round);
+            eventually("the end of the newcomers", || load.seen.closed.get() == 5 * round);
         }
-        assert_eq!(crowd.seen.messages.get(), 4 * 8 * PEERS);
+        assert_eq!(load.seen.messages.get(), 4 * 8 * PEERS);
         // And in the end all of them go, and with the last connection the work.
-        crowd.server.stop_listening();
-        crowd.peers.all.iter().for_each(|peer| peer.write_last(close(1000)));
-        ran += crowd.join();
-        for peer in &mut crowd.peers.all {
+        load.server.stop_listening();
+        load.peers.all.iter().for_each(|peer| peer.write_last(close(1000)));
+        ran += load.join();
+        for peer in &mut load.peers.all {
             eventually("the end", || peer.is_over());
             assert_eq!(peer.poll_frames(), [frames::close(1000, "")]);
             assert_eq!(peer.poll_end(), Some(End::Eof));
         }
-        assert_eq!((ran, crowd.seen.overlaps.get()), (crowd.seen.calls.get(), 0));
-        assert_eq!(crowd.seen.dropped.count(), PEERS + 20);
+        assert_eq!((ran, load.seen.overlaps.get()), (load.seen.calls.get(), 0));
+        assert_eq!(load.seen.dropped.count(), PEERS + 20);
     });
 }
 
 #[test]
 fn a_panic_comes_out_of_one_run_call_and_costs_one_connection() {
     alone(|| {
-        let mut crowd = Crowd::new();
+        let mut load = LoadTest::new();
         let mut alive: Vec<_> = (0..PEERS).collect();
         for left in (1..RUNNERS).rev() {
             let panics = alive.remove(left * 40);
             let mut rest = alive.clone();
             let behind = rest.split_off(left * 40);
-            crowd.peers.all_say(rest.into_iter(), 3);
-            crowd.peers.all[panics].write([text("panic"), text("never")].concat());
-            crowd.peers.all_say(behind.into_iter(), 3);
-            crowd.peers.all_hear(alive.iter().copied());
-            let peer = &mut crowd.peers.all[panics];
+            load.peers.all_say(rest.into_iter(), 3);
+            load.peers.all[panics].write([text("panic"), text("never")].concat());
+            load.peers.all_say(behind.into_iter(), 3);
+            load.peers.all_hear(alive.iter().copied());
+            let peer = &mut load.peers.all[panics];
             eventually("the Close", || {
                 peer.poll_frame().is_some_and(|it| it.close_code() == Some(1011))
             });
             peer.finish();
             eventually("the end", || peer.is_over());
             assert_eq!(peer.poll_frames(), []);
-            eventually("`close`", || crowd.seen.closed.get() == RUNNERS - left);
+            eventually("`close`", || load.seen.closed.get() == RUNNERS - left);
             eventually("the end of a run call", || {
-                crowd.runners.iter().any(JoinHandle::is_finished)
+                load.runners.iter().any(JoinHandle::is_finished)
             });
             let (ended, running): (Vec<_>, _) =
-                crowd.runners.drain(..).partition(JoinHandle::is_finished);
-            crowd.runners = running;
+                load.runners.drain(..).partition(JoinHandle::is_finished);
+            load.runners = running;
             let ended: Vec<_> = ended.into_iter().map(|it| it.join().unwrap_err()).collect();
             assert_eq!(ended.len(), 1);
             assert_eq!(ended[0].downcast_ref(), Some(&"in a handler"));
             // The others go on, with the threads that are left.
-            crowd.peers.all_say(alive.iter().copied(), 3);
-            crowd.peers.all_hear(alive.iter().copied());
-            assert_eq!(crowd.runners.iter().filter(|it| !it.is_finished()).count(), left);
+            load.peers.all_say(alive.iter().copied(), 3);
+            load.peers.all_hear(alive.iter().copied());
+            assert_eq!(load.runners.iter().filter(|it| !it.is_finished()).count(), left);
             eventually("the end of its descriptor", || {
-                crowd.server.connections().len() == alive.len()
+                load.server.connections().len() == alive.len()
             });
         }
-        crowd.event_loop.stop();
-        crowd.join();
-        assert_eq!(crowd.seen.dropped.count(), RUNNERS - 1);
+        load.event_loop.stop();
+        load.join();
+        assert_eq!(load.seen.dropped.count(), RUNNERS - 1);
     });
 }
 
 #[test]
-fn with_the_last_run_call_a_loop_closes_its_sockets_that_nobody_else_owns() {
+fn when_its_last_run_call_ends_a_loop_without_other_owners_closes_its_sockets() {
     alone(|| {
-        let mut crowd = Crowd::new();
-        let handles = crowd.server.connections();
-        let Crowd { event_loop, server, runners, peers, seen, .. } = &mut crowd;
+        let mut load = LoadTest::new();
+        let handles = load.server.connections();
+        let LoadTest { event_loop, server, runners, peers, seen, .. } = &mut load;
         let handle = event_loop.handle();
         // From now on they are the runners' alone.
         *event_loop = EventLoop::new().unwrap();
-        *server = Server::with_factory(server_options(|_| ()), Members(seen.clone()));
+        *server = Server::with_factory(server_config(), Members(seen.clone())).unwrap();
         peers.all_say(0..PEERS, 3);
         peers.all_hear(0..PEERS);
         assert!(!handle.is_gone());
@@ -464,7 +451,7 @@ fn with_the_last_run_call_a_loop_closes_its_sockets_that_nobody_else_owns() {
         eventually("the end of all run calls", || runners.iter().all(JoinHandle::is_finished));
         runners.drain(..).for_each(|it| _ = it.join().unwrap());
         assert!(handle.is_gone());
-        assert_eq!((seen.dropped.count(), seen.closed.get()), (PEERS, 0)); // nobody is told
+        assert_eq!((seen.dropped.count(), seen.closed.get()), (PEERS, 0)); // `close` is not called
         for (peer, of) in peers.all.iter_mut().zip(&handles) {
             eventually("the end", || peer.is_over());
             assert_eq!(of.send("hello"), Err(SendError::Gone));
@@ -476,9 +463,9 @@ fn with_the_last_run_call_a_loop_closes_its_sockets_that_nobody_else_owns() {
 /// A thread that sends `thread:0`, `thread:1`, ... to a connection, and what has become of them.
 #[derive(Default)]
 struct Sender {
-    /// So many were told to be sent.
+    /// How many were reported as sent.
     sent: Arc<AtomicUsize>,
-    /// A message was told to be sent that should not have been.
+    /// A message was reported as sent that should not have been.
     late: Arc<AtomicBool>,
 }
 
@@ -526,8 +513,8 @@ fn what_eight_threads_send_comes_in_order_up_to_the_close() {
     alone(|| {
         const BEFORE: usize = 150;
         const BESIDE: usize = 500;
-        let mut crowd = Crowd::new();
-        let handle = crowd.handle(0);
+        let mut load = LoadTest::new();
+        let handle = load.handle(0);
         let (barrier, is_closed) = (Arc::new(Barrier::new(9)), Arc::new(AtomicBool::new(false)));
         let start = |thread| {
             let (barrier, is_closed) = (barrier.clone(), is_closed.clone());
@@ -553,11 +540,11 @@ fn what_eight_threads_send_comes_in_order_up_to_the_close() {
             })
         };
         let threads: Vec<_> = (0..8).map(start).collect();
-        crowd.peers.all_say(1..PEERS, 5);
+        load.peers.all_say(1..PEERS, 5);
         barrier.wait(); // all have sent so much
         handle.close(CloseCode::NORMAL, "").unwrap();
         is_closed.store(true, Ordering::SeqCst);
-        let (mut taken, peer) = (Taken::default(), &mut crowd.peers.all[0]);
+        let (mut taken, peer) = (Taken::default(), &mut load.peers.all[0]);
         let mut closed = None;
         eventually("the Close", || {
             while let Some(frame) = peer.poll_frame() {
@@ -580,10 +567,10 @@ fn what_eight_threads_send_comes_in_order_up_to_the_close() {
             assert_eq!(taken, sender.sent.load(Ordering::SeqCst));
             assert!(!sender.late.load(Ordering::SeqCst), "it was sent behind the Close");
         }
-        crowd.peers.all_hear(1..PEERS);
-        crowd.event_loop.stop();
-        crowd.join();
-        assert_eq!((crowd.seen.closed.get(), crowd.seen.overlaps.get()), (1, 0));
+        load.peers.all_hear(1..PEERS);
+        load.event_loop.stop();
+        load.join();
+        assert_eq!((load.seen.closed.get(), load.seen.overlaps.get()), (1, 0));
     });
 }
 
@@ -592,14 +579,12 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
     alone(|| {
         const CAP: usize = 1 << 20;
         // What comes while the connection takes the mailbox is judged by what waited before, twice at
-        // most: so somebody is told of back-pressure before there is no room.
+        // most: so some thread gets `Backpressure` before there is no room.
         const HIGH: usize = CAP / 4;
-        let set = |settings: &mut ServerSettings| {
-            (settings.backlog.low, settings.backlog.high) = (CAP / 8, HIGH);
-            settings.backlog.cap = CAP;
-        };
-        let mut crowd = Crowd::with(set);
-        let handle = crowd.handle(0);
+        let config =
+            without_deadlines().low_water_mark(CAP / 8).high_water_mark(HIGH).max_backlog(CAP);
+        let mut load = LoadTest::with(config);
+        let handle = load.handle(0);
         let start = |thread| {
             let handle = handle.clone();
             thread::spawn(move || {
@@ -627,7 +612,7 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
         };
         let threads: Vec<_> = (0..8).map(start).collect();
         let senders: Vec<_> = threads.into_iter().map(|it| it.join().unwrap()).collect();
-        assert!(senders.iter().any(|(_, pressed)| *pressed), "nobody was told of back-pressure");
+        assert!(senders.iter().any(|(_, pressed)| *pressed), "no thread has got `Backpressure`");
         // The socket may have taken more since: this fills it up.
         let (more, mut number) = (Sender::default(), 0);
         eventually("more than the socket takes", || {
@@ -637,13 +622,13 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
             }
             is_full
         });
-        // Nobody else is concerned.
-        crowd.peers.all_say(1..PEERS, 3);
-        crowd.peers.all_hear(1..PEERS);
-        let (mut taken, peer) = (Taken::default(), &mut crowd.peers.all[0]);
+        // Other connections are not affected.
+        load.peers.all_say(1..PEERS, 3);
+        load.peers.all_hear(1..PEERS);
+        let (mut taken, peer) = (Taken::default(), &mut load.peers.all[0]);
         eventually("all that waits", || {
             peer.poll_frames().iter().for_each(|frame| taken.take(frame));
-            handle.buffered_amount() == 0 && crowd.seen.drained.get() > 0
+            handle.buffered_amount() == 0 && load.seen.drained.get() > 0
         });
         assert_eq!(handle.send("last"), Ok(Sent::Sent));
         eventually("the last", || match peer.poll_frame() {
@@ -654,11 +639,11 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
             }
         });
         let senders = senders.iter().map(|(sender, _)| sender).chain([&more]);
-        // What was accepted and had no room when its turn came was told to be unsent.
+        // What was accepted and had no room when its turn came was reported as unsent.
         for (sender, taken) in senders.zip(taken.count) {
             assert_eq!(taken, sender.sent.load(Ordering::SeqCst));
         }
-        crowd.event_loop.stop();
-        crowd.join();
+        load.event_loop.stop();
+        load.join();
     });
 }

@@ -2,15 +2,13 @@
 //! sent. No sockets, no loop, no threads.
 //!
 //! ```
-//! use anyloop::endpoint::ClientSettings;
-//! use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-//! use anyloop::transport::iostream::IoStream;
-//! use anyloop::{Client, Server};
+//! use anyloop::iostream::{Client, Server};
+//! use anyloop::prelude::*;
 //! use std::sync::mpsc;
 //!
-//! let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+//! let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 //! server.on_message(|message, context| _ = context.send(message));
-//! let mut client = Client::<IoStream>::new(ClientSettings::default());
+//! let mut client = Client::new(ClientConfig::new());
 //! client.on_open(|context| _ = context.send("hello"));
 //! client.on_message(|message, _| assert_eq!(message.as_bytes(), b"hello"));
 //!
@@ -37,12 +35,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Wake;
 
-use anyloop_proto::handshake::{RequestError, Target};
+use anyloop_proto::handshake::{RequestError, Target, http};
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
-use crate::endpoint::{
-    Client, Handle, Handler, HandlerFactory, Server, Session, TransportEndpoint,
-};
+use crate::endpoint::request_head;
+use crate::endpoint::{self, Handle, Handler, HandlerFactory, Handlers, Session};
 use crate::stream::{Buffers, Driver};
 
 use stream::{Output, Setup, Stream, lock_setup};
@@ -58,15 +55,12 @@ const POOL: usize = 1 << 20;
 /// What it does is in [`Connection`].
 ///
 /// ```
-/// # use anyloop::Client;
-/// # use anyloop::endpoint::ClientSettings;
+/// # use anyloop::iostream::Client;
+/// # use anyloop::prelude::*;
 /// # use anyloop::proto::Instant;
-/// # use anyloop::transport::iostream::IoStream;
-/// # use std::sync::Arc;
-/// let mut client = Client::<IoStream>::new(ClientSettings::default());
-/// let endpoint = client.transport_mut();
-/// endpoint.secure = true; // say, a pipe to a child process
-/// endpoint.clock = Arc::new(|| Instant::from_nanos(17)); // time stands still
+/// let mut client = Client::new(ClientConfig::new());
+/// client.set_secure(true); // a pipe to a child process, for example
+/// client.set_clock(|| Instant::from_nanos(17)); // time stands still
 ///
 /// let connection = client.connection(&"wss://localhost/".parse()?)?;
 /// connection.register_output(std::io::sink());
@@ -77,15 +71,49 @@ const POOL: usize = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct IoStream {
-    /// Whether nobody can read along.
-    pub secure: bool,
-    /// Who is at the other end, for people to read.
-    pub remote_endpoint: String,
-    /// What time it is. By default the system's monotonic clock says so.
-    pub clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+    secure: bool,
+    remote_endpoint: String,
+    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
 }
 
-impl TransportEndpoint for IoStream {}
+/// A server whose connections the program drives by hand.
+pub type Server<F = Handlers> = endpoint::Server<IoStream, F>;
+
+/// A client whose connections the program drives by hand.
+pub type Client<F = Handlers> = endpoint::Client<IoStream, F>;
+
+/// What all connections of an endpoint begin with.
+macro_rules! setters {
+    ($endpoint:ident) => {
+        impl<F: HandlerFactory> $endpoint<F> {
+            /// Whether nobody can read along: a pipe to a child process, or TLS around the bytes. A client of a `wss`
+            /// URI sends nothing otherwise. By default false. Applies to connections made afterwards.
+            pub fn set_secure(&mut self, secure: bool) -> &mut Self {
+                self.transport.secure = secure;
+                self
+            }
+
+            /// Names the other end, for people to read. By default "iostream transport". Applies to connections made
+            /// afterwards.
+            pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
+                self.transport.remote_endpoint = name.into();
+                self
+            }
+
+            /// The clock of connections made afterwards. By default the system's monotonic clock.
+            pub fn set_clock(
+                &mut self,
+                clock: impl Fn() -> Instant + Send + Sync + 'static,
+            ) -> &mut Self {
+                self.transport.clock = Arc::new(clock);
+                self
+            }
+        }
+    };
+}
+
+setters!(Server);
+setters!(Client);
 
 impl Default for IoStream {
     fn default() -> Self {
@@ -122,13 +150,12 @@ impl fmt::Debug for IoStream {
 /// second thread, is refused with [`CallError::Busy`], and takes nothing.
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::IoStream;
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
 /// # use std::sync::mpsc;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// server.on_message(|message, context| _ = context.send(message));
 /// let connection = server.connection();
 /// # let (to_client, at_client) = mpsc::channel();
@@ -187,12 +214,12 @@ impl Wake for WakeFlag {
 /// Why a call did nothing, or not all.
 ///
 /// ```
-/// # use anyloop::Server;
-/// # use anyloop::proto::handshake::{OriginPolicy, ServerOptions};
-/// # use anyloop::transport::iostream::{CallError, IoStream};
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
+/// # use anyloop::iostream::CallError;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let server = Server::<IoStream>::new(ServerOptions::new(OriginPolicy::Any));
+/// # let server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// let connection = server.connection();
 /// assert!(matches!(connection.read_all(REQUEST), Err(CallError::NoOutput)));
 /// connection.register_output(std::io::sink());
@@ -214,7 +241,7 @@ pub enum CallError {
     Read(#[source] io::Error),
 }
 
-impl<F: HandlerFactory> Server<IoStream, F> {
+impl<F: HandlerFactory> Server<F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
@@ -225,16 +252,16 @@ impl<F: HandlerFactory> Server<IoStream, F> {
     #[must_use]
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
         let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.transport().clock)();
+        let now = (self.transport.clock)();
         let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
-        let connection = Connection::new(driver, self.transport(), wake_flag);
+        let connection = Connection::new(driver, &self.transport, wake_flag);
         // It has nothing to say yet, but a deadline. Nobody else has it.
         let _ = connection.start();
         connection
     }
 }
 
-impl<F: HandlerFactory> Client<IoStream, F> {
+impl<F: HandlerFactory> Client<F> {
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
@@ -256,9 +283,9 @@ impl<F: HandlerFactory> Client<IoStream, F> {
         target: &Target,
     ) -> Result<Connection<F::Handler>, RequestError> {
         let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.transport().clock)();
+        let now = (self.transport.clock)();
         let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(driver, self.transport(), wake_flag))
+        Ok(Connection::new(driver, &self.transport, wake_flag))
     }
 }
 
@@ -456,6 +483,72 @@ impl<H: Handler> Connection<H> {
         f: impl FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send + 'static,
     ) {
         self.set_output(Output::Vectored(Box::new(f)));
+    }
+
+    /// Collects the output for [`take_output`](Self::take_output), for programs that fetch it instead of being called.
+    pub fn collect_output(&self) {
+        self.set_output(Output::Collected(Vec::new()));
+    }
+
+    /// Whether there is [collected](Self::collect_output) output to take.
+    #[must_use]
+    pub fn wants_output(&self) -> bool {
+        matches!(&self.setup().output, Output::Collected(bytes) if !bytes.is_empty())
+    }
+
+    /// Appends all [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. Until it is
+    /// taken, more than 64 KiB count as waiting for a slow peer.
+    ///
+    /// ```
+    /// use anyloop::iostream::{Client, Server};
+    /// use anyloop::prelude::*;
+    ///
+    /// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    /// server.on_message(|message, context| _ = context.send(message));
+    /// let mut client = Client::new(ClientConfig::new());
+    /// client.on_open(|context| _ = context.send("hello"));
+    /// let (server, client) = (server.connection(), client.connection(&"ws://a/".parse()?)?);
+    /// server.collect_output();
+    /// client.collect_output();
+    ///
+    /// client.start()?;
+    /// let mut bytes = Vec::new();
+    /// while client.wants_output() || server.wants_output() {
+    ///     client.take_output(&mut bytes)?;
+    ///     server.read_all(&bytes)?;
+    ///     bytes.clear();
+    ///     server.take_output(&mut bytes)?;
+    ///     client.read_all(&bytes)?;
+    ///     bytes.clear();
+    /// }
+    /// assert_eq!(client.statistics().map(|statistics| statistics.messages_received), Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`].
+    pub fn take_output(&self, bytes: &mut Vec<u8>) -> Result<usize, CallError> {
+        let before = bytes.len();
+        self.work(|core, now| {
+            let Core { driver, stream, buffers, .. } = core;
+            while stream.take_collected(bytes) {
+                driver.handle_writable(stream, buffers, now);
+            }
+        })?;
+        Ok(bytes.len() - before)
+    }
+
+    /// Feeds the request that another HTTP server has read, of which `request` is the head, and then what came
+    /// behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_all`](Self::read_all).
+    pub fn upgrade<B>(&self, request: &http::Request<B>, received: &[u8]) -> Result<(), CallError> {
+        self.read_all(&request_head(request))?;
+        self.read_all(received)?;
+        Ok(())
     }
 
     /// Calls `f` when the stream is to be ended, in part or whole. For [`Shutdown::HalfClose`] only the

@@ -1,0 +1,121 @@
+//! Messages that own their payload.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::message::{Kind, Message, Text};
+
+/// A message that owns its payload. Clones share it.
+///
+/// It is made from whatever holds a text or bytes. What is owned (`String`, `Vec<u8>`, `Bytes`) is not copied.
+///
+/// ```
+/// use anyloop_proto::{Message, Payload};
+///
+/// let text = Payload::from(format!("{} apples", 3));
+/// assert_eq!(text.message(), Message::from("3 apples"));
+/// assert_eq!(text.clone().message().as_text(), Some("3 apples"));
+///
+/// let binary = Payload::from(vec![1, 2, 3]);
+/// assert_eq!(binary.into_bytes()[..], [1, 2, 3]);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// UTF-8 if `kind` is text.
+    bytes: Bytes,
+    kind: Kind,
+}
+
+impl Payload {
+    /// The message, borrowed.
+    #[must_use]
+    pub fn message(&self) -> Message<'_> {
+        match self.kind {
+            Kind::Binary => Message::Binary(&self.bytes),
+            Kind::Text => Message::Text(Text::checked(&self.bytes)),
+        }
+    }
+
+    /// The payload, of either kind.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    const fn binary(bytes: Bytes) -> Self {
+        Self { bytes, kind: Kind::Binary }
+    }
+
+    const fn text(bytes: Bytes) -> Self {
+        Self { bytes, kind: Kind::Text }
+    }
+}
+
+impl From<Message<'_>> for Payload {
+    fn from(message: Message<'_>) -> Self {
+        Self { bytes: Bytes::copy_from_slice(message.as_bytes()), kind: message.kind() }
+    }
+}
+
+impl From<&str> for Payload {
+    fn from(text: &str) -> Self {
+        Self::text(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl From<&String> for Payload {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Self {
+        Self::text(text.into())
+    }
+}
+
+impl From<&[u8]> for Payload {
+    fn from(bytes: &[u8]) -> Self {
+        Self::binary(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Payload {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes[..].into()
+    }
+}
+
+impl From<&Vec<u8>> for Payload {
+    fn from(bytes: &Vec<u8>) -> Self {
+        bytes[..].into()
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::binary(bytes.into())
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self::binary(bytes)
+    }
+}
+
+impl From<&Self> for Payload {
+    fn from(payload: &Self) -> Self {
+        payload.clone()
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
+    }
+}

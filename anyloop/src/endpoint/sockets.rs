@@ -1,0 +1,38 @@
+//! How the sockets of an endpoint are made, as its configuration says. The settings are documented there.
+
+use std::time::Duration;
+
+/// How listeners are made.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenOptions {
+    pub(crate) backlog: u32,
+    pub(crate) reuse_address: bool,
+    pub(crate) reuse_port: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        // On Windows, `SO_REUSEADDR` means something else.
+        Self { backlog: 4096, reuse_address: cfg!(unix), reuse_port: false }
+    }
+}
+
+/// The time that each stage of connecting may take.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectOptions {
+    pub(crate) resolve_timeout: Option<Duration>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) total_timeout: Option<Duration>,
+    pub(crate) attempt_delay: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            resolve_timeout: Some(Duration::from_secs(10)),
+            connect_timeout: Some(Duration::from_secs(10)),
+            total_timeout: None,
+            attempt_delay: Duration::from_millis(250), // RFC 8305 §8
+        }
+    }
+}

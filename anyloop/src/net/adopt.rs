@@ -1,0 +1,173 @@
+//! Sockets that the program has accepted or connected itself.
+
+use std::io;
+use std::net::TcpStream;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+
+use anyloop_proto::handshake::http;
+
+use super::carries::Carries;
+use super::client::ConnectRequest;
+use super::error::Error;
+use super::listener::{Nodelay, set_up};
+use super::registry::key;
+use super::serves::Serves;
+use super::transport::Net;
+use crate::endpoint::{Handle, HandlerFactory, Server, Session, request_head};
+use crate::event_loop::{Engine, Socket, StreamSource, now};
+use crate::transport::Driver;
+
+/// A connected socket of the program's own.
+///
+/// It is made from a [`TcpStream`] or a [`UnixStream`], or by `into` from either.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Stream {
+    /// A TCP socket.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
+impl Stream {
+    fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => {
+                stream.set_nonblocking(true)?;
+                Socket::Tcp(mio::net::TcpStream::from_std(stream))
+            }
+            #[cfg(unix)]
+            Self::Unix(stream) => {
+                stream.set_nonblocking(true)?;
+                Socket::Unix(mio::net::UnixStream::from_std(stream))
+            }
+        })
+    }
+}
+
+/// Connections over sockets of the program's own.
+impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
+    /// Serves a connection that the program has accepted. `received` is what it has read from the socket already,
+    /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted ones.
+    ///
+    /// ```
+    /// use anyloop::net::Server;
+    /// use anyloop::prelude::*;
+    /// use std::io::{Read, Write};
+    /// use std::net::{TcpListener, TcpStream};
+    ///
+    /// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
+    /// server.on_open(|context| _ = context.close(None, ""));
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut client = TcpStream::connect(listener.local_addr()?)?;
+    /// client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    ///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")?;
+    ///
+    /// let (mut stream, _) = listener.accept()?;
+    /// let mut received = vec![0; 10];
+    /// stream.read_exact(&mut received)?; // to see what it is
+    /// assert!(received.starts_with(b"GET / HTTP"));
+    /// server.adopt(stream, &received)?;
+    /// # client.write_all(b"\x88\x80\0\0\0\0")?;
+    /// # client.shutdown(std::net::Shutdown::Write)?;
+    /// server.run(); // until the connection is over
+    /// let mut answer = Vec::new();
+    /// client.read_to_end(&mut answer)?;
+    /// assert!(answer.starts_with(b"HTTP/1.1 101 ") && answer.ends_with(b"\x88\0"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Adopt`]: the socket is none that can be served. [`Error::ShutDown`].
+    pub fn adopt(
+        &self,
+        stream: impl Into<Stream>,
+        received: &[u8],
+    ) -> Result<Handle<F::Handler>, Error> {
+        if self.is_shutting_down() {
+            return Err(Error::ShutDown);
+        }
+        let core = self.core();
+        let session = core.session(core.make_handler(), now());
+        let nodelay = self.config().nodelay;
+        insert(&self.transport, session, stream.into(), nodelay, received)
+            .map(|token| core.state.registry.handle(token))
+    }
+
+    /// Serves a connection whose request another HTTP server has read: `request` is its head, and `received` what
+    /// came behind it.
+    ///
+    /// The answer, a 101 or a refusal, is written to the stream; the other server must not have answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt).
+    pub fn upgrade<B>(
+        &self,
+        stream: impl Into<Stream>,
+        request: &http::Request<B>,
+        received: &[u8],
+    ) -> Result<Handle<F::Handler>, Error> {
+        let mut bytes = request_head(request);
+        bytes.extend_from_slice(received);
+        self.adopt(stream, &bytes)
+    }
+}
+
+impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
+    /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
+    /// pass the bytes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Adopt`]: the socket is none that can be used. [`Error::Request`], [`Error::ShutDown`].
+    pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<F::Handler>, Error> {
+        let (client, nodelay) = (self.client, self.nodelay());
+        let session = self.into_session()?;
+        insert(&client.transport, session, stream.into(), nodelay, &[])
+            .map(|token| client.core().state.registry.handle(token))
+    }
+}
+
+/// Puts a connection over a stream into the loop.
+fn insert<K, H>(
+    net: &Net<K>,
+    mut session: Session<H>,
+    stream: Stream,
+    nodelay: bool,
+    received: &[u8],
+) -> Result<crate::session::Key, Error>
+where
+    H: crate::Handler,
+    K: Carries<H>,
+{
+    let mut socket = stream.into_socket().map_err(Error::Adopt)?;
+    session.set_peer(socket.peer());
+    let engine: &Engine<K> = net.engine();
+    let inserted = engine.insert(|token| {
+        set_up(&socket, &net.functions.hooks(), Nodelay::Set(nodelay))?;
+        socket.register(engine.registry(), token)?;
+        session.enter(key(token));
+        let mut driver = Driver::new(session);
+        driver.keep(received);
+        Ok(K::connection(StreamSource::new(driver, socket)))
+    });
+    inserted.map(key).map_err(Error::Adopt)
+}

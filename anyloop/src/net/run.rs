@@ -1,0 +1,174 @@
+//! The loop of an endpoint: how it is given, and how it is run.
+
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::transport::Net;
+use crate::endpoint::{
+    Client, ClientConfig, HandlerFactory, Handlers, LocalHandlers, Server, ServerConfig,
+};
+use crate::event_loop::{EventLoop, Kind, Local, LocalEventLoop, Running, Threads};
+
+/// The constructors of endpoints in a loop of one kind.
+macro_rules! constructors {
+    (
+        $endpoint:ident, $config:ident, $kind:ident, $event_loop:ident, $handlers:ident, $prepare:ident,
+        [$($bounds:tt)*]
+    ) => {
+        impl $endpoint<Net<$kind>, $handlers> {
+            /// An endpoint with an event loop of its own. Its handlers are closures, to be set.
+            ///
+            /// # Errors
+            ///
+            /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
+            pub fn new(config: $config) -> Result<Self, Error> {
+                Self::with_factory(config, $handlers::new())
+            }
+
+            /// An endpoint in this loop, which others may use as well. Its handlers are closures, to be set.
+            #[must_use]
+            pub fn on(event_loop: &$event_loop, config: $config) -> Self {
+                Self::with_factory_on(event_loop, config, $handlers::new())
+            }
+        }
+
+        impl<F: HandlerFactory $($bounds)*> $endpoint<Net<$kind>, F> {
+            /// An endpoint with an event loop of its own. Its connections get their handlers from `factory`.
+            ///
+            /// # Errors
+            ///
+            /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
+            pub fn with_factory(config: $config, factory: F) -> Result<Self, Error> {
+                let net = Net::with_own_loop().map_err(Error::EventLoop)?;
+                let endpoint = Self::over(net, config, factory);
+                $prepare(&endpoint);
+                Ok(endpoint)
+            }
+
+            /// An endpoint in this loop, which others may use as well. Its connections get their handlers from
+            /// `factory`.
+            #[must_use]
+            pub fn with_factory_on(event_loop: &$event_loop, config: $config, factory: F) -> Self {
+                let endpoint = Self::over(Net::new(event_loop.clone()), config, factory);
+                $prepare(&endpoint);
+                endpoint
+            }
+        }
+    };
+}
+
+constructors!(
+    Server, ServerConfig, Threads, EventLoop, Handlers, prepare_server,
+    [<Handler: Send> + Send + Sync + 'static]
+);
+constructors!(
+    Client, ClientConfig, Threads, EventLoop, Handlers, prepare_shared_client,
+    [<Handler: Send> + Send + Sync + 'static]
+);
+constructors!(
+    Server, ServerConfig, Local, LocalEventLoop, LocalHandlers, prepare_server, [+ 'static]
+);
+constructors!(
+    Client, ClientConfig, Local, LocalEventLoop, LocalHandlers, prepare_client, [+ 'static]
+);
+
+fn prepare_server<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>) {
+    let listeners = server.transport.listeners.clone();
+    server.core().state.on_shut_down(move || listeners.close());
+    server.core().state.registry.use_loop(|| server.transport.wakes());
+}
+
+fn prepare_client<K: Kind, F: HandlerFactory>(client: &Client<Net<K>, F>) {
+    client.core().state.registry.use_loop(|| client.transport.wakes());
+}
+
+fn prepare_shared_client<F>(client: &Client<Net<Threads>, F>)
+where
+    F: HandlerFactory<Handler: Send> + Send + Sync + 'static,
+{
+    prepare_client(client);
+    client.set_connector();
+}
+
+/// The methods of servers and clients that concern their loop.
+macro_rules! run_family {
+    ($endpoint:ident) => {
+        impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
+            /// The loop that the endpoint uses.
+            #[must_use]
+            pub const fn event_loop(&self) -> &K::Loop {
+                &self.transport.event_loop
+            }
+
+            /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run): this is over everything that
+            /// is in it, other endpoints too.
+            pub fn run(&self) -> usize {
+                self.transport.engine().run()
+            }
+
+            /// As [`EventLoop::run_one`](crate::EventLoop::run_one).
+            pub fn run_one(&self) -> usize {
+                self.transport.engine().run_one()
+            }
+
+            /// As [`EventLoop::run_for`](crate::EventLoop::run_for).
+            pub fn run_for(&self, time: Duration) -> usize {
+                self.transport.engine().run_for(time)
+            }
+
+            /// As [`EventLoop::run_until`](crate::EventLoop::run_until).
+            pub fn run_until(&self, end: Instant) -> usize {
+                self.transport.engine().run_until(end)
+            }
+
+            /// As [`EventLoop::poll`](crate::EventLoop::poll).
+            pub fn poll(&self) -> usize {
+                self.transport.engine().poll()
+            }
+
+            /// As [`EventLoop::poll_one`](crate::EventLoop::poll_one).
+            pub fn poll_one(&self) -> usize {
+                self.transport.engine().poll_one()
+            }
+
+            /// As [`EventLoop::poll_budget`](crate::EventLoop::poll_budget).
+            pub fn poll_budget(&self, handlers: u64, until: Option<Instant>) -> usize {
+                self.transport.engine().poll_budget(handlers, until)
+            }
+
+            /// As [`EventLoop::stop`](crate::EventLoop::stop).
+            pub fn stop(&self) {
+                self.transport.engine().remote().stop();
+            }
+
+            /// As [`EventLoop::stopped`](crate::EventLoop::stopped).
+            #[must_use]
+            pub fn stopped(&self) -> bool {
+                self.transport.engine().remote().is_stopped()
+            }
+
+            /// As [`EventLoop::reset`](crate::EventLoop::reset).
+            ///
+            /// # Errors
+            ///
+            /// [`Running`].
+            pub fn reset(&self) -> Result<(), Running> {
+                if self.transport.engine().reset() { Ok(()) } else { Err(Running) }
+            }
+
+            /// From now on run calls do not end for want of work. To call it twice is to call it once.
+            pub fn start_perpetual(&self) {
+                self.transport.set_perpetual(true);
+            }
+
+            /// From now on run calls end for want of work. Without
+            /// [`start_perpetual`](Self::start_perpetual) it does nothing.
+            pub fn stop_perpetual(&self) {
+                self.transport.set_perpetual(false);
+            }
+        }
+    };
+}
+
+run_family!(Server);
+run_family!(Client);

@@ -1,0 +1,16 @@
+//! What most programs need, beside the server and client of their transport.
+//!
+//! ```
+//! use anyloop::net::{Client, Server};
+//! use anyloop::prelude::*;
+//! ```
+
+pub use anyloop_proto::handshake::{Accept, OriginPolicy, Request, Target};
+pub use anyloop_proto::{Chunk, CloseCode, Ending, Failure, Message, Payload, Prepared};
+
+pub use crate::endpoint::{
+    ClientConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory, Handlers,
+    LocalHandlers, Overflow, SendError, Sent, ServerConfig, Verdict,
+};
+#[cfg(feature = "net")]
+pub use crate::event_loop::{EventLoop, LocalEventLoop};

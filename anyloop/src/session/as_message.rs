@@ -1,0 +1,88 @@
+//! What a handler can send.
+
+use anyloop_proto::{Message, Payload};
+use bytes::Bytes;
+
+/// A text or bytes that can be sent as a message, from where they lie.
+///
+/// ```
+/// use anyloop::endpoint::AsMessage;
+/// use anyloop::prelude::*;
+///
+/// fn kind(message: impl AsMessage) -> anyloop::proto::Kind {
+///     message.as_message().kind()
+/// }
+/// assert_eq!(kind("text"), kind(format!("{} more", 2)));
+/// assert_eq!(kind(vec![1, 2]), kind(&[1, 2]));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent as a message",
+    note = "send a string for a text message, or bytes for a binary one"
+)]
+pub trait AsMessage {
+    /// The message, borrowed.
+    fn as_message(&self) -> Message<'_>;
+}
+
+impl AsMessage for Message<'_> {
+    #[inline(always)] // an echo server spends much of its own time here
+    fn as_message(&self) -> Message<'_> {
+        *self
+    }
+}
+
+impl AsMessage for str {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        self.into()
+    }
+}
+
+impl AsMessage for String {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        self.into()
+    }
+}
+
+impl AsMessage for [u8] {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        self.into()
+    }
+}
+
+impl<const N: usize> AsMessage for [u8; N] {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        self.into()
+    }
+}
+
+impl AsMessage for Vec<u8> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        self.into()
+    }
+}
+
+impl AsMessage for Bytes {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Binary(self)
+    }
+}
+
+impl AsMessage for Payload {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        self.message()
+    }
+}
+
+impl<M: AsMessage + ?Sized> AsMessage for &M {
+    #[inline(always)]
+    fn as_message(&self) -> Message<'_> {
+        (**self).as_message()
+    }
+}

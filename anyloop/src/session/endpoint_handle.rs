@@ -1,0 +1,121 @@
+//! Reaching an endpoint from its handlers and from other threads.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use anyloop_proto::{CloseCode, Prepared};
+
+use super::counters::Counters;
+use super::error::SendError;
+use super::handle::Handle;
+use super::handler::{Context, Handler};
+use super::state::EndpointState;
+
+/// An endpoint, seen from its handlers and from other threads: cheap to clone. It does not keep the endpoint alive.
+///
+/// When the endpoint and all its connections are dropped, the methods do nothing.
+///
+/// A server that sends each message to all its connections:
+///
+/// ```no_run
+/// use anyloop::net::Server;
+/// use anyloop::prelude::*;
+///
+/// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
+/// server.on_message(|message, context| {
+///     context.endpoint().broadcast(&Prepared::new(message));
+/// });
+/// # Ok::<(), anyloop::net::Error>(())
+/// ```
+pub struct EndpointHandle<H: Handler> {
+    state: Weak<EndpointState<H>>,
+}
+
+impl<H: Handler> EndpointHandle<H> {
+    pub(crate) fn new(state: &Arc<EndpointState<H>>) -> Self {
+        Self { state: Arc::downgrade(state) }
+    }
+
+    /// The endpoint's state, while it is there.
+    pub(crate) fn state(&self) -> Option<Arc<EndpointState<H>>> {
+        self.state.upgrade()
+    }
+
+    /// The connections that are not over, in no particular order.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Handle<H>> {
+        self.state().map(|state| state.registry.handles()).unwrap_or_default()
+    }
+
+    /// Sends a message to all open connections, as [`Server::broadcast`](crate::endpoint::Server::broadcast).
+    pub fn broadcast(&self, message: &Prepared) -> usize {
+        self.state().map_or(0, |state| state.registry.broadcast(message, None))
+    }
+
+    /// Sends a message to the open connections whose handler `filter` accepts, as
+    /// [`Server::broadcast_where`](crate::endpoint::Server::broadcast_where).
+    pub fn broadcast_where(
+        &self,
+        message: &Prepared,
+        filter: impl Fn(&H) -> bool + Send + Sync + 'static,
+    ) -> usize {
+        let filter = Arc::new(filter);
+        self.state().map_or(0, |state| state.registry.broadcast(message, Some(filter)))
+    }
+
+    /// Begins to close all connections, or abandons their handshakes. Returns how many.
+    pub fn close_all(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> usize {
+        self.state().map_or(0, |state| state.registry.close_all(code.into(), reason))
+    }
+
+    /// What has become of the connections so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.state().map(|state| state.counters.snapshot()).unwrap_or_default()
+    }
+
+    /// Begins to shut down gracefully, as [`Server::shut_down`](crate::endpoint::Server::shut_down).
+    pub fn shut_down(&self) {
+        if let Some(state) = self.state() {
+            state.shut_down();
+        }
+    }
+
+    /// The same; connections that are not over after `time` are [terminated](Handle::terminate). The time does not keep
+    /// run calls alive.
+    pub fn shut_down_within(&self, time: Duration) {
+        self.shut_down();
+        for connection in self.connections() {
+            // One that is over need not be ended.
+            let _: Result<(), SendError> =
+                connection.set_timer(time, |_, context| context.terminate());
+        }
+    }
+
+    /// Whether the endpoint shuts down, or is not there any more.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.state().is_none_or(|state| state.is_shutting_down())
+    }
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// The endpoint of this connection.
+    #[must_use]
+    pub fn endpoint(&self) -> EndpointHandle<H> {
+        EndpointHandle::new(&self.state.endpoint)
+    }
+}
+
+impl<H: Handler> Clone for EndpointHandle<H> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone() }
+    }
+}
+
+impl<H: Handler> fmt::Debug for EndpointHandle<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointHandle").finish_non_exhaustive()
+    }
+}

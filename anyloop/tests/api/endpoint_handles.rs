@@ -1,0 +1,199 @@
+//! An endpoint, reached from handlers and other threads.
+
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyloop::net::{Client, Error, Server};
+use anyloop::prelude::*;
+use anyloop::proto::{Cause, State};
+use anyloop_testkit::frames::{self, text};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually};
+use anyloop_testkit::watchdog::watchdog;
+
+fn config() -> ServerConfig {
+    ServerConfig::new(OriginPolicy::Any)
+}
+
+/// Serves until the server is shut down, on another thread.
+fn serve(server: &mut Server) -> std::net::SocketAddr {
+    let address = server.listen(("127.0.0.1", 0)).unwrap();
+    server.start_accept().unwrap();
+    address
+}
+
+/// Ends a connection that the server closes with this code.
+fn answer_close(mut peer: Peer, code: u16) {
+    peer.expect_close(code);
+    peer.send(&[frames::close(code, "")]);
+    peer.expect_eof();
+}
+
+#[test]
+fn a_handler_sends_to_all_connections_of_its_endpoint() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    server.on_message(|message, context| {
+        let reached = context.endpoint().broadcast(&Prepared::new(message));
+        assert_eq!(reached, 2);
+        assert_eq!(context.endpoint().connections().len(), 2);
+    });
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let (mut first, mut second) = (Peer::open(address), Peer::open(address));
+    eventually("both are open", || handle.counters().opened == 2);
+    first.send(&[text("news")]);
+    first.expect(&text("news"));
+    second.expect(&text("news"));
+    handle.shut_down();
+    answer_close(first, 1001);
+    answer_close(second, 1001);
+    running.join().unwrap();
+}
+
+#[test]
+fn a_handle_does_not_keep_its_endpoint() {
+    let handle = {
+        let mut server = Server::new(config()).unwrap();
+        serve(&mut server);
+        assert!(!server.handle().is_shutting_down());
+        server.handle()
+    };
+    assert!(handle.is_shutting_down());
+    assert!(handle.connections().is_empty());
+    assert_eq!(handle.broadcast(&Prepared::new("to nobody")), 0);
+    assert_eq!(handle.close_all(CloseCode::NORMAL, ""), 0);
+    assert!(matches!(handle.connect("ws://127.0.0.1:1/"), Err(Error::EndpointDropped)));
+    handle.shut_down_within(Duration::ZERO);
+}
+
+#[test]
+fn only_a_client_connects_by_its_handle() {
+    let server = Server::new(config()).unwrap();
+    assert!(matches!(server.handle().connect("ws://127.0.0.1:1/"), Err(Error::NotAClient)));
+    let client = Client::new(ClientConfig::new()).unwrap();
+    assert!(matches!(client.handle().connect("http://127.0.0.1:1/"), Err(Error::Uri { .. })));
+    client.shut_down();
+    assert!(matches!(client.handle().connect("ws://127.0.0.1:1/"), Err(Error::ShutDown)));
+    assert!(matches!(client.connect("ws://127.0.0.1:1/"), Err(Error::ShutDown)));
+}
+
+#[test]
+fn a_client_connects_again_when_its_connection_has_closed() {
+    let _watchdog = watchdog();
+    let event_loop = EventLoop::new().unwrap();
+    let mut server = Server::on(&event_loop, config());
+    server.on_open(|context| _ = context.close(CloseCode::SERVICE_RESTART, ""));
+    let uri = format!("ws://{}/", serve(&mut server));
+
+    let mut client = Client::on(&event_loop, ClientConfig::new());
+    let (handle, server_handle) = (client.handle(), server.handle());
+    let again = uri.clone();
+    client.on_close(move |_, _| {
+        if handle.counters().opened < 3 {
+            handle.connect(&again).unwrap();
+        } else {
+            server_handle.shut_down();
+        }
+    });
+    client.connect(&uri).unwrap();
+    event_loop.run();
+    assert_eq!(client.counters().closed, 3);
+}
+
+/// Reports why its connection has ended.
+fn report_causes(server: &mut Server, causes: Sender<Option<Cause>>) {
+    server.on_close(move |ending, _| {
+        causes.send(ending.failure.map(|failure| failure.cause())).unwrap();
+    });
+}
+
+#[test]
+fn what_is_not_closed_within_the_time_of_a_shut_down_is_terminated() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config().close_timeout(None)).unwrap();
+    let (sender, causes) = channel();
+    report_causes(&mut server, sender);
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let mut silent = Peer::open(address); // it never answers the Close
+    let polite = Peer::open(address);
+    eventually("both are open", || handle.counters().opened == 2);
+    handle.shut_down_within(Duration::from_millis(300));
+    answer_close(polite, 1001);
+    assert_eq!(causes.recv_timeout(PATIENCE), Ok(None));
+    assert_eq!(causes.recv_timeout(PATIENCE), Ok(Some(Cause::Terminated)));
+    running.join().unwrap(); // the timer of a connection that is over does not keep it
+    silent.expect_close(1001);
+}
+
+#[test]
+fn a_terminated_connection_ends_without_a_closing_handshake() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    let (sender, causes) = channel();
+    report_causes(&mut server, sender);
+    server.on_message(|_, context| context.terminate());
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let (mut first, mut second) = (Peer::open(address), Peer::open(address));
+    first.send(&[text("end it")]);
+    assert_eq!(first.read_to_end(), b"");
+    assert_eq!(causes.recv_timeout(PATIENCE), Ok(Some(Cause::Terminated)));
+    let connection = handle.connections().pop().unwrap();
+    connection.terminate().unwrap();
+    assert_eq!(second.read_to_end(), b"");
+    assert_eq!(causes.recv_timeout(PATIENCE), Ok(Some(Cause::Terminated)));
+    assert_eq!(connection.state(), State::Ended);
+    assert_eq!(connection.terminate(), Err(SendError::Gone));
+    handle.shut_down();
+    running.join().unwrap();
+}
+
+#[test]
+fn a_handshake_that_is_terminated_is_not_answered() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    let (sender, causes) = channel();
+    server.on_fail(move |failure, _| sender.send(failure.cause()).unwrap());
+    server.on_validate(|_, context| {
+        context.terminate();
+        Verdict::Defer
+    });
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let mut peer = Peer::connect(address);
+    peer.write(anyloop_testkit::requests::REQUEST);
+    assert_eq!(peer.read_to_end(), b"");
+    assert_eq!(causes.recv_timeout(PATIENCE), Ok(Cause::Terminated));
+    handle.shut_down();
+    running.join().unwrap();
+}
+
+/// A Close without a code is empty, and a reason needs a code.
+#[test]
+fn rfc6455_5_5_1_a_close_can_be_empty() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    server.on_message(|_, context| {
+        assert!(context.close(None, "a reason").is_err());
+        assert!(context.handle().close(None, "a reason").is_err());
+        context.handle().close(None, "").unwrap();
+    });
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let mut peer = Peer::open(address);
+    peer.send(&[text("close it")]);
+    peer.expect(&frames::frame(0x8, ""));
+    peer.send(&[frames::frame(0x8, "")]);
+    peer.expect_eof();
+    drop(peer);
+    handle.shut_down();
+    running.join().unwrap();
+}

@@ -1,0 +1,146 @@
+//! What becomes of messages that a handle sends when the connection cannot send them at once.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use anyloop::endpoint::Unsent;
+use anyloop::iostream::{Connection, Server};
+use anyloop::prelude::*;
+use anyloop::proto::{Kind, Role};
+use anyloop_testkit::frames::{self, Frame, continuation, text};
+use anyloop_testkit::requests::REQUEST;
+
+/// A server that begins a message in pieces for every text message, and ends it for every binary one.
+fn server() -> Server {
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any).max_backlog(100));
+    server.on_message(|message, context| {
+        if message.as_text().is_some() {
+            context.begin(Kind::Text).unwrap();
+            context.piece(b"first", false).unwrap();
+        } else {
+            context.piece(b"last", true).unwrap();
+        }
+    });
+    server
+}
+
+const BEGIN: &[u8] = b"\x81\x80\0\0\0\0";
+const END: &[u8] = b"\x82\x80\0\0\0\0";
+
+fn connection(server: &Server) -> Connection<Handlers> {
+    let connection = server.connection();
+    connection.collect_output();
+    connection
+}
+
+fn opened(server: &Server) -> Connection<Handlers> {
+    let connection = connection(server);
+    connection.read_all(REQUEST.as_bytes()).unwrap();
+    connection.take_output(&mut Vec::new()).unwrap();
+    connection
+}
+
+fn output(connection: &Connection<Handlers>) -> Vec<Frame> {
+    let mut output = Vec::new();
+    connection.take_output(&mut output).unwrap();
+    frames::read_all(&output, Role::Server)
+}
+
+/// Sends, and returns what becomes of the message.
+fn send_then(handle: &Handle<Handlers>, message: &str) -> Receiver<Result<(), Unsent>> {
+    let (sender, receiver) = channel();
+    handle.send_then(message, move |result| sender.send(result).unwrap()).unwrap();
+    receiver
+}
+
+#[test]
+fn a_message_waits_for_the_opening() {
+    let mut server = server();
+    server.on_open(|context| _ = context.send("welcome"));
+    let connection = connection(&server);
+    let handle = connection.handle();
+    assert_eq!(handle.send("early"), Ok(Sent::Buffered));
+    connection.drive().unwrap();
+    assert_eq!(handle.send("later"), Ok(Sent::Buffered));
+    assert_eq!(handle.buffered_amount(), 10);
+    connection.drive().unwrap();
+    connection.read_all(REQUEST.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    connection.take_output(&mut bytes).unwrap();
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(
+        frames::read_all(&bytes[end..], Role::Server),
+        [text("welcome"), text("early"), text("later")]
+    );
+    assert_eq!(handle.buffered_amount(), 0);
+}
+
+#[test]
+fn what_waits_for_the_opening_is_bounded() {
+    let server = server();
+    let connection = connection(&server);
+    let handle = connection.handle();
+    for _ in 0..10 {
+        handle.send(&[0; 10]).unwrap();
+        connection.drive().unwrap();
+    }
+    assert!(matches!(handle.send("one more"), Err(SendError::BacklogFull { waiting: 100, .. })));
+}
+
+#[test]
+fn a_message_of_a_handshake_that_fails_is_reported_as_unsent() {
+    let server = server();
+    let connection = connection(&server);
+    let result = send_then(&connection.handle(), "early");
+    connection.drive().unwrap();
+    assert!(result.try_recv().is_err());
+    connection.fatal_error().unwrap();
+    assert_eq!(result.try_recv(), Ok(Err(Unsent)));
+}
+
+#[test]
+fn rfc6455_5_4_a_message_waits_for_the_last_piece_of_another() {
+    let server = server();
+    let connection = opened(&server);
+    connection.read_all(BEGIN).unwrap();
+    let handle = connection.handle();
+    handle.send("second").unwrap();
+    connection.drive().unwrap();
+    handle.send("third").unwrap();
+    handle.ping(b"control frames need not wait").unwrap();
+    connection.drive().unwrap();
+    assert_eq!(
+        output(&connection),
+        [text("first").more(), frames::ping("control frames need not wait")]
+    );
+    connection.read_all(END).unwrap();
+    assert_eq!(output(&connection), [continuation("last"), text("second"), text("third")]);
+}
+
+#[test]
+fn a_broadcast_waits_for_the_last_piece_of_a_message() {
+    let server = server();
+    let connections = [opened(&server), opened(&server)];
+    connections[0].read_all(BEGIN).unwrap();
+    assert_eq!(server.broadcast(&Prepared::new("to all")), 2);
+    for connection in &connections {
+        connection.drive().unwrap();
+    }
+    assert_eq!(output(&connections[1]), [text("to all")]);
+    connections[0].read_all(END).unwrap();
+    let expected = [text("first").more(), continuation("last"), text("to all")];
+    assert_eq!(output(&connections[0]), expected);
+}
+
+#[test]
+fn a_message_that_waits_when_the_connection_closes_is_reported_as_unsent() {
+    let server = server();
+    let connection = opened(&server);
+    connection.read_all(BEGIN).unwrap();
+    let handle = connection.handle();
+    let result = send_then(&handle, "never");
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    connection.drive().unwrap();
+    assert_eq!(result.try_recv(), Ok(Err(Unsent)));
+    assert_eq!(handle.send("too late"), Err(SendError::Closing));
+    assert_eq!(output(&connection), [text("first").more(), frames::close(1000, "")]);
+}

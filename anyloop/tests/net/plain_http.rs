@@ -1,0 +1,82 @@
+//! Plain HTTP requests to a WebSocket server.
+
+use std::sync::mpsc::channel;
+
+use anyloop::prelude::*;
+use anyloop::proto::handshake::http::{Response, StatusCode};
+use anyloop_testkit::peer::Peer;
+use anyloop_testkit::wait::{PATIENCE, eventually};
+use anyloop_testkit::watchdog::watchdog;
+
+use crate::setup::{Running, echo, reset, server, server_config, server_with, shared};
+
+#[test]
+fn a_response_can_be_deferred() {
+    let _watchdog = watchdog();
+    let waiting = shared::<Handle<Handlers>>();
+    let waits = waiting.clone();
+    let mut server = server();
+    server.on_http(move |request, context| {
+        assert_eq!(request.body(), b"ping");
+        waits.lock().unwrap().push(context.handle());
+        Verdict::Defer
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::connect(running.address);
+    peer.write("POST /job HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nping");
+    eventually("it was asked", || waiting.lock().unwrap().len() == 1);
+    // A posted function runs after the handler has returned.
+    let (sender, returned) = channel();
+    running.server.event_loop().post(move || sender.send(()).unwrap());
+    returned.recv_timeout(PATIENCE).unwrap();
+    let handle = waiting.lock().unwrap().pop().unwrap();
+    let mut response = Response::new(b"pong".to_vec());
+    *response.status_mut() = StatusCode::CREATED;
+    handle.respond(response).unwrap();
+    let answer = String::from_utf8(peer.read_to_end()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\npong"), "{answer}");
+    drop(peer);
+    eventually("it was counted", || running.server.counters().http == 1);
+    assert!(running.server.connections().is_empty());
+}
+
+/// A peer that disconnects ends its connection at once, without the verdict.
+#[test]
+fn a_peer_disconnects_before_the_response() {
+    let _watchdog = watchdog();
+    let waiting = shared::<Handle<Handlers>>();
+    let waits = waiting.clone();
+    let mut server = server_with(server_config().verdict_timeout(2 * PATIENCE));
+    server.on_http(move |_, context| {
+        waits.lock().unwrap().push(context.handle());
+        Verdict::Defer
+    });
+    let running = Running::start(server);
+    let peer = Peer::connect(running.address);
+    peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it was asked", || waiting.lock().unwrap().len() == 1);
+    reset(peer);
+    eventually("it is gone", || running.server.connections().is_empty());
+    let handle = waiting.lock().unwrap().pop().unwrap();
+    assert!(handle.respond(Response::new(Vec::new())).is_err());
+    assert_eq!(running.server.counters().failed, 1);
+}
+
+/// Plain requests and WebSocket connections on one port.
+#[test]
+fn requests_beside_connections() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    server.on_http(|request, _| Verdict::status(StatusCode::OK, request.uri().path()));
+    let running = Running::start(server);
+    let mut open = Peer::open(running.address);
+    for number in 0..50 {
+        let mut peer = Peer::connect(running.address);
+        peer.write(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = String::from_utf8(peer.read_to_end()).unwrap();
+        assert!(answer.ends_with(&format!("/{number}\n")), "{answer}");
+        open.echo(&format!("{number}"));
+    }
+    eventually("all are counted", || running.server.counters().http == 50);
+}
