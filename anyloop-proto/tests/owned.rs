@@ -1,4 +1,4 @@
-//! The owned facade: a client and a server with their outputs crossed.
+//! `owned::WebSocket`: a client and a server, each of which receives the output of the other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn client() -> WebSocket {
     WebSocket::client(&target, ClientOptions::default().into(), NOW).unwrap()
 }
 
-/// What `from` has to send goes to `to`.
+/// Passes the output of `from` to `to`.
 fn carry(from: &mut WebSocket, to: &mut WebSocket) {
     if let Some(bytes) = from.poll_output() {
         to.receive(&bytes, NOW);
@@ -49,7 +49,7 @@ fn failure(socket: &mut WebSocket) -> Cause {
 }
 
 #[test]
-fn a_conversation_from_the_first_byte_to_the_last() {
+fn a_session_from_handshake_to_close() {
     let (mut client, mut server) = opened();
     client.send("text").unwrap();
     client.send(&b"bytes"[..]).unwrap();
@@ -79,7 +79,7 @@ fn a_conversation_from_the_first_byte_to_the_last() {
 }
 
 #[test]
-fn bytes_behind_a_request_wait_for_its_answer_and_are_taken_in_once() {
+fn frames_after_a_request_are_delivered_once_after_it_is_accepted() {
     let (mut client, mut server) = (client(), server());
     let mut bytes = client.poll_output().unwrap();
     // RFC 6455 §5.7: "Hello", masked.
@@ -99,9 +99,9 @@ fn bytes_behind_a_request_wait_for_its_answer_and_are_taken_in_once() {
     assert!(server.poll_event().is_none());
 }
 
-/// Copied anew at each call, this would be some 10^12 bytes to move.
+/// An implementation that copies the waiting input at each call moves some 10^12 bytes, which takes minutes.
 #[test]
-fn waiting_for_an_answer_costs_what_arrives() {
+fn the_cost_of_input_before_the_answer_is_linear() {
     let (mut client, mut server) = (client(), server());
     carry(&mut client, &mut server);
     for _ in 0..40_000 {
@@ -112,7 +112,7 @@ fn waiting_for_an_answer_costs_what_arrives() {
 }
 
 #[test]
-fn what_follows_a_plain_request_is_nothing() {
+fn input_after_a_plain_request_is_ignored() {
     let mut server = server();
     server.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /again HTTP/1.1\r\n", NOW);
     server.receive(b"Host: a\r\n\r\n", NOW);
@@ -126,7 +126,7 @@ fn what_follows_a_plain_request_is_nothing() {
 }
 
 #[test]
-fn a_refusal_can_be_read_whole() {
+fn a_refusal_can_be_read_completely() {
     let (mut client, mut server) = (client(), server());
     carry(&mut client, &mut server);
     let mut response = Response::new(b"members only".to_vec());
@@ -139,7 +139,7 @@ fn a_refusal_can_be_read_whole() {
 }
 
 #[test]
-fn closing_while_connecting_gives_up_once() {
+fn closing_during_the_handshake_fails_once() {
     let mut client = client();
     client.close(CloseCode::NORMAL, "", NOW).unwrap();
     assert_eq!(failure(&mut client), Cause::Handshake(HandshakeError::Abandoned));
@@ -148,7 +148,7 @@ fn closing_while_connecting_gives_up_once() {
 }
 
 #[test]
-fn pitfall_an_end_and_a_reset_are_told_apart() {
+fn pitfall_the_end_of_the_stream_and_a_reset_have_different_causes() {
     for phase in 0..2 {
         for (error, party) in [(None, Party::Peer), (Some(TransportError::Reset), Party::Transport)]
         {
@@ -165,10 +165,10 @@ fn pitfall_an_end_and_a_reset_are_told_apart() {
 }
 
 #[test]
-fn pitfall_a_close_that_never_left_is_no_clean_end() {
+fn pitfall_an_ending_is_not_clean_if_our_close_was_not_sent() {
     type Lose = fn(&mut WebSocket);
     let loses: [(Lose, bool); 4] = [
-        (|socket| socket.receive_error(TransportError::Reset), false), // not even asked for
+        (|socket| socket.receive_error(TransportError::Reset), false), // the output is not taken
         (
             |socket| {
                 drop(socket.poll_output());
@@ -190,7 +190,7 @@ fn pitfall_a_close_that_never_left_is_no_clean_end() {
                 drop(socket.poll_output());
                 socket.receive_error(TransportError::Reset);
             },
-            true, // it was written
+            true, // the Close was written
         ),
     ];
     for (lose, clean) in loses {

@@ -1,4 +1,4 @@
-//! Responses other than 101: the whole of them can be read.
+//! Responses other than 101: the client receives all of the response, and the application can read it.
 
 use anyloop_proto::handshake::ClientHandshake;
 use anyloop_proto::{Cause, HandshakeError, Party, Shutdown, TransportError};
@@ -6,14 +6,14 @@ use anyloop_testkit::requests::SAMPLE_RESPONSE;
 
 use crate::drive::{answer, at, client, client_options};
 
-fn asked() -> ClientHandshake {
+fn requested() -> ClientHandshake {
     client(client_options()).0
 }
 
-/// Feeds a refusal in pieces of each size. Returns what is left of each refused client.
+/// Asserts that `response` is a refusal with this status and body, at any division into reads.
 fn refused(response: &str, code: u16, body: &str) {
     for size in 1..=response.len() {
-        let mut client = asked();
+        let mut client = requested();
         let mut outcome = Ok(());
         for part in response.as_bytes().chunks(size) {
             if outcome.is_ok() {
@@ -48,10 +48,10 @@ fn rfc9112_6_3_a_body_that_ends_with_the_stream() {
     for fields in
         ["", "Transfer-Encoding: gzip\r\n", "Content-Length: x\r\n", "Content-Length: 99\r\n"]
     {
-        let mut client = asked();
+        let mut client = requested();
         let response = format!("HTTP/1.1 500 Oops\r\n{fields}\r\nsome words");
         assert!(answer(&mut client, response.as_bytes()).0.unwrap().is_none());
-        assert!(client.response().is_none(), "not whole yet");
+        assert!(client.response().is_none(), "the body may continue until the stream ends");
         let failure = client.handle_eof().unwrap_err();
         assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::Rejected(500)));
         assert_eq!(client.shutdown(), Shutdown::Abort);
@@ -63,7 +63,7 @@ fn rfc9112_6_3_a_body_that_ends_with_the_stream() {
 
 #[test]
 fn a_stream_that_fails_in_the_body_does_not_hide_the_refusal() {
-    let mut client = asked();
+    let mut client = requested();
     assert!(answer(&mut client, b"HTTP/1.1 503 Busy\r\n\r\nlater").0.unwrap().is_none());
     let failure = client.handle_error(TransportError::Reset).unwrap_err();
     assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::Rejected(503)));
@@ -71,7 +71,7 @@ fn a_stream_that_fails_in_the_body_does_not_hide_the_refusal() {
 }
 
 #[test]
-fn a_large_body_is_cut_off_at_the_limit() {
+fn a_large_body_is_truncated_at_the_limit() {
     for head in ["", "Content-Length: 1000000\r\n", "Transfer-Encoding: chunked\r\n"] {
         let mut options = client_options();
         options.max_body_size = 10;
@@ -86,13 +86,13 @@ fn a_large_body_is_cut_off_at_the_limit() {
 }
 
 #[test]
-fn rfc9110_15_2_interim_responses_are_passed_over() {
+fn rfc9110_15_2_interim_responses_are_skipped() {
     let sample = SAMPLE_RESPONSE.replace("Sec-WebSocket-Protocol: chat\r\n", "");
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     let response = interim.to_owned() + &sample;
     for size in [1, 7, response.len()] {
-        let mut client = asked();
+        let mut client = requested();
         let mut opened = None;
         for part in response.as_bytes().chunks(size) {
             opened = answer(&mut client, part).0.unwrap();
@@ -100,7 +100,7 @@ fn rfc9110_15_2_interim_responses_are_passed_over() {
         assert_eq!(opened.unwrap().response.status(), 101);
     }
     let refusal = interim.to_owned() + "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n";
-    let (outcome, _) = answer(&mut asked(), refusal.as_bytes());
+    let (outcome, _) = answer(&mut requested(), refusal.as_bytes());
     assert_eq!(outcome.unwrap_err(), HandshakeError::Rejected(403));
 }
 
@@ -108,20 +108,20 @@ fn rfc9110_15_2_interim_responses_are_passed_over() {
 fn interim_responses_are_bounded_in_number_and_size() {
     let sample = SAMPLE_RESPONSE.replace("Sec-WebSocket-Protocol: chat\r\n", "");
     let hint = "HTTP/1.1 103 Early Hints\r\n\r\n";
-    let (outcome, _) = answer(&mut asked(), (hint.repeat(16) + &sample).as_bytes());
+    let (outcome, _) = answer(&mut requested(), (hint.repeat(16) + &sample).as_bytes());
     assert!(outcome.unwrap().is_some());
-    let (outcome, _) = answer(&mut asked(), (hint.repeat(17) + &sample).as_bytes());
+    let (outcome, _) = answer(&mut requested(), (hint.repeat(17) + &sample).as_bytes());
     assert_eq!(outcome.unwrap_err(), HandshakeError::TooManyInterim);
     let large = format!("HTTP/1.1 103 Early Hints\r\nX: {}\r\n\r\n", "x".repeat(6000));
-    let (outcome, _) = answer(&mut asked(), (large.repeat(2) + &sample).as_bytes());
+    let (outcome, _) = answer(&mut requested(), (large.repeat(2) + &sample).as_bytes());
     assert!(outcome.unwrap().is_some());
-    let (outcome, _) = answer(&mut asked(), (large.repeat(3) + &sample).as_bytes());
+    let (outcome, _) = answer(&mut requested(), (large.repeat(3) + &sample).as_bytes());
     assert_eq!(outcome.unwrap_err(), HandshakeError::HeadTooBig);
 }
 
 #[test]
-fn rfc6455_4_4_a_version_mismatch_is_a_refusal_that_says_which() {
-    let mut client = asked();
+fn rfc6455_4_4_a_version_mismatch_is_a_refusal_with_the_servers_versions() {
+    let mut client = requested();
     let response =
         "HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 8\r\nContent-Length: 0\r\n\r\n";
     let (outcome, _) = answer(&mut client, response.as_bytes());
@@ -130,8 +130,8 @@ fn rfc6455_4_4_a_version_mismatch_is_a_refusal_that_says_which() {
 }
 
 #[test]
-fn giving_up() {
-    let mut client = asked();
+fn a_client_can_abandon_the_handshake() {
+    let mut client = requested();
     let failure = client.abandon(at(0), &mut Vec::new()).unwrap();
     assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::Abandoned));
     assert_eq!(client.shutdown(), Shutdown::Abort);

@@ -18,7 +18,7 @@ fn request(uri: &str, options: ClientOptions) -> Result<String, RequestError> {
     match outcome {
         Ok(_) => Ok(request),
         Err(error) => {
-            assert_eq!(request, "", "nothing is appended with an error");
+            assert_eq!(request, "", "nothing is appended if there is an error");
             Err(error)
         }
     }
@@ -39,7 +39,7 @@ fn rfc6455_1_2_the_sample_request() {
 }
 
 #[test]
-fn the_least_request() {
+fn the_minimal_request() {
     let request = request("wss://[::1]:9002", client_options()).unwrap();
     assert_eq!(
         request,
@@ -73,7 +73,7 @@ fn subprotocols_are_unique_tokens() {
 }
 
 #[test]
-fn fields_of_the_handshake_are_not_for_the_caller() {
+fn the_caller_cannot_set_fields_of_the_handshake() {
     for name in [
         header::CONNECTION,
         header::UPGRADE,
@@ -95,7 +95,7 @@ fn fields_of_the_handshake_are_not_for_the_caller() {
 }
 
 #[test]
-fn host_can_be_replaced_by_a_valid_one() {
+fn the_caller_can_set_a_valid_host() {
     let other = request("ws://127.0.0.1", with_header(header::HOST, "b.example:8080")).unwrap();
     assert!(other.starts_with("GET / HTTP/1.1\r\nHost: b.example:8080\r\nUpgrade"), "{other}");
     assert_eq!(other.to_lowercase().matches("host:").count(), 1);
@@ -109,7 +109,7 @@ fn host_can_be_replaced_by_a_valid_one() {
 }
 
 #[test]
-fn user_and_password_of_the_uri_become_a_field_unless_the_caller_set_it() {
+fn user_and_password_of_the_uri_become_authorization_unless_the_caller_sets_it() {
     let from_uri = request("ws://u:p@a/", client_options()).unwrap();
     assert!(from_uri.contains("\r\nAuthorization: Basic dTpw\r\n"), "{from_uri}");
     let own = with_header(header::AUTHORIZATION, "Bearer x");
@@ -119,7 +119,7 @@ fn user_and_password_of_the_uri_become_a_field_unless_the_caller_set_it() {
 }
 
 #[test]
-fn options_do_not_show_secrets() {
+fn debug_output_of_options_has_no_secrets() {
     let shown = format!("{:?}", with_header(header::COOKIE, "secret"));
     assert!(shown.contains("cookie") && !shown.contains("secret"), "{shown}");
 }

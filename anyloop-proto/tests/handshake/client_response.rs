@@ -1,4 +1,4 @@
-//! The response that opens a connection: every field is verified (RFC 6455 §4.1).
+//! The 101 response: the client verifies each field (RFC 6455 §4.1).
 
 use anyloop_proto::handshake::http::header;
 use anyloop_proto::{Field, HandshakeError, Shutdown, State};
@@ -6,7 +6,7 @@ use anyloop_testkit::requests::{SAMPLE_RESPONSE, replaced};
 
 use crate::drive::{HELLO, answer, client, client_options};
 
-/// What becomes of a response to a client that asked for `chat` and `superchat`.
+/// The outcome of a response to a client that requested `chat` and `superchat`: the subprotocol or the error.
 fn verdict(response: &str) -> Result<Option<String>, HandshakeError> {
     let mut options = client_options();
     options.subprotocols = vec!["chat".into(), "superchat".into()];
@@ -17,9 +17,9 @@ fn verdict(response: &str) -> Result<Option<String>, HandshakeError> {
             assert_eq!(client.shutdown(), Shutdown::Open);
             Ok(opened.subprotocol)
         }
-        Ok(None) => panic!("{response:?} is not whole"),
+        Ok(None) => panic!("the response is not complete: {response:?}"),
         Err(error) => {
-            // Pitfall: never fail and then open.
+            // Pitfall: a client that has failed must not open at a later response.
             assert_eq!((client.shutdown(), rest.len()), (Shutdown::Abort, 0));
             let (again, rest) = answer(&mut client, SAMPLE_RESPONSE.as_bytes());
             assert!(again.unwrap().is_none());
@@ -50,13 +50,13 @@ fn rfc6455_1_2_the_sample_response() {
     let (mut client, _) = client(options);
     let (outcome, rest) = answer(&mut client, &[SAMPLE_RESPONSE.as_bytes(), HELLO].concat());
     let opened = outcome.unwrap().unwrap();
-    assert_eq!(rest, HELLO, "frames are left in the input");
+    assert_eq!(rest, HELLO, "frames after the response are not consumed");
     assert_eq!(opened.connection.state(), State::Open);
     assert_eq!(opened.response.status(), 101);
     assert_eq!(opened.response.headers()[header::UPGRADE], "websocket");
     assert_eq!((client.poll_timeout(), client.failure()), (None, None));
     assert!(client.response().is_none());
-    // Later bytes are not the handshake's.
+    // After the handshake, it consumes no input.
     assert_eq!(answer(&mut client, HELLO).1, HELLO);
 }
 
@@ -71,7 +71,11 @@ fn any_chunking_gives_the_same_connection() {
             assert!(opened.is_none());
             opened = answer(&mut client, part).0.unwrap();
         }
-        assert_eq!(opened.unwrap().subprotocol.as_deref(), Some("chat"), "in pieces of {size}");
+        assert_eq!(
+            opened.unwrap().subprotocol.as_deref(),
+            Some("chat"),
+            "in reads of {size} bytes"
+        );
     }
 }
 
@@ -107,7 +111,7 @@ fn rfc6455_4_1_3_connection_has_the_token_upgrade() {
 }
 
 #[test]
-fn rfc6455_4_1_4_the_accept_key_fits() {
+fn rfc6455_4_1_4_the_accept_value_matches_the_key() {
     let line = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
     let field = Field::SecWebSocketAccept;
     assert_eq!(same(&changed(line, &line.replace(": ", ": \t").replace("=\r", "= \t\r"))), CHAT);
@@ -125,7 +129,7 @@ fn rfc6455_4_1_4_the_accept_key_fits() {
 }
 
 #[test]
-fn rfc6455_4_1_6_the_subprotocol_was_asked_for() {
+fn rfc6455_4_1_6_the_subprotocol_was_requested() {
     let line = "Sec-WebSocket-Protocol: chat\r\n";
     let field = Field::SecWebSocketProtocol;
     assert_eq!(changed(line, ""), Ok(None));
@@ -135,7 +139,7 @@ fn rfc6455_4_1_6_the_subprotocol_was_asked_for() {
         let outcome = changed(line, &format!("Sec-WebSocket-Protocol: {bad}\r\n"));
         assert_eq!(outcome, Err(HandshakeError::Invalid(field)), "{bad}");
     }
-    // None was asked for.
+    // The client has requested no subprotocol.
     let (mut client, _) = client(client_options());
     let (outcome, _) = answer(&mut client, SAMPLE_RESPONSE.as_bytes());
     assert_eq!(outcome.unwrap_err(), HandshakeError::Invalid(field));
@@ -148,7 +152,7 @@ fn rfc6455_4_1_5_no_extension_was_offered() {
 }
 
 #[test]
-fn rfc9112_6_3_a_1xx_ends_with_its_head() {
+fn rfc9112_6_3_a_1xx_response_has_no_body() {
     for lines in [
         "Content-Length: 0\r\n",
         "Content-Length: 5\r\n",
@@ -165,12 +169,12 @@ fn rfc9112_6_3_a_1xx_ends_with_its_head() {
         let response = [interim.as_bytes(), head.as_bytes(), HELLO].concat();
         let (outcome, rest) = answer(&mut client, &response);
         assert_eq!(outcome.unwrap().unwrap().subprotocol.as_deref(), Some("chat"), "{lines}");
-        assert_eq!(rest, HELLO, "what follows is frames, after {lines}");
+        assert_eq!(rest, HELLO, "the bytes after the response are frames, with {lines}");
     }
 }
 
 #[test]
-fn rfc9112_5_2_a_folded_field_is_taken_for_spaces() {
+fn rfc9112_5_2_line_folding_is_read_as_spaces() {
     let upgrade = "Upgrade: websocket\r\n";
     for folded in [
         "Upgrade:\r\n websocket\r\n",
@@ -180,7 +184,7 @@ fn rfc9112_5_2_a_folded_field_is_taken_for_spaces() {
     ] {
         assert_eq!(same(&changed(upgrade, folded)), CHAT, "{folded:?}");
     }
-    // The last field, and one in whose value it shows; in pieces of any size.
+    // Folding in the last field, and in a field whose value is verified; in reads of any size.
     let value = "one \t\r\n\t two\r\n three";
     let response = replaced(SAMPLE_RESPONSE, "\r\n\r\n", &format!("\r\nX: {value}\r\n \r\n\r\n"));
     for size in 1..response.len() {
@@ -196,7 +200,7 @@ fn rfc9112_5_2_a_folded_field_is_taken_for_spaces() {
         let headers = opened.unwrap().response.into_parts().0.headers;
         assert_eq!((headers.len(), headers["x"].as_bytes()), (5, &b"one      two   three"[..]));
     }
-    // What it is folded into still has to be right.
+    // The unfolded value is verified.
     let connection = changed("Connection: Upgrade\r\n", "Connection: Up\r\n grade\r\n");
     assert_eq!(connection, Err(HandshakeError::Invalid(Field::Connection)));
 }
@@ -209,7 +213,7 @@ fn only_http_1_1_upgrades() {
 }
 
 #[test]
-fn what_is_not_http_fails_at_once() {
+fn input_that_is_not_http_fails_immediately() {
     for bad in ["X", "\r", "\n", "SSH-2.0-OpenSSH_9.6\r\n", "HTTX", "\0", "\u{15}\u{3}\u{1}"] {
         assert_eq!(verdict(bad), Err(HandshakeError::Malformed), "{bad:?}");
     }
@@ -228,7 +232,7 @@ fn what_is_not_http_fails_at_once() {
 }
 
 #[test]
-fn a_101_that_breaks_the_rules_can_be_read() {
+fn an_invalid_101_can_be_inspected() {
     let (mut client, _) = client(client_options());
     assert!(answer(&mut client, SAMPLE_RESPONSE.as_bytes()).0.is_err());
     let response = client.response().unwrap();

@@ -1,4 +1,4 @@
-//! Driving a handshake of either role, and what came of it.
+//! Drives handshakes of both roles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use anyloop_proto::handshake::{
 use anyloop_proto::{Cause, Config, Failure, HandshakeError, Input, Instant, Shutdown};
 use anyloop_testkit::requests::{SAMPLE_REQUEST, SampleNonce, replaced, with_lines};
 
-/// RFC 6455 §5.7: "Hello", masked and not.
+/// RFC 6455 §5.7: "Hello", masked and unmasked.
 pub(crate) const MASKED_HELLO: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
 pub(crate) const HELLO: &[u8] = b"\x81\x05Hello";
 
@@ -23,7 +23,7 @@ pub(crate) fn sample(from: &str, to: &str) -> String {
     replaced(SAMPLE_REQUEST, from, to)
 }
 
-/// The sample request with these lines added, each ended by CR LF.
+/// The sample request with these lines added. Each ends with CR LF.
 pub(crate) fn sample_with(lines: &str) -> String {
     with_lines(SAMPLE_REQUEST, lines)
 }
@@ -42,7 +42,7 @@ pub(crate) fn client_options() -> ClientOptions {
     options
 }
 
-/// What became of received bytes on the server's side.
+/// The outcome of received bytes for a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
     Upgrade,
@@ -51,7 +51,7 @@ pub(crate) enum Served {
     Pending,
 }
 
-/// Feeds `bytes` to `server`. Returns also what it wrote, and the bytes that it left.
+/// Feeds `bytes` to `server`. Returns the outcome, its output, and the bytes that it has not consumed.
 pub(crate) fn feed(server: &mut ServerHandshake, bytes: &[u8]) -> (Served, String, Vec<u8>) {
     let mut bytes = bytes.to_vec();
     let mut input = Input::new(&mut bytes);
@@ -70,7 +70,7 @@ pub(crate) fn serve(bytes: impl AsRef<[u8]>) -> Served {
     feed(&mut server(), bytes.as_ref()).0
 }
 
-/// Feeds `bytes` to a new server that is to refuse them. Returns status, error and response.
+/// Feeds `bytes` to a new server, which must refuse them. Returns status, error and response.
 pub(crate) fn refused(bytes: impl AsRef<[u8]>) -> (u16, HandshakeError, String) {
     refused_by(&mut server(), bytes)
 }
@@ -84,15 +84,15 @@ pub(crate) fn refused_by(
     let Served::Refused(error) = served else {
         panic!("{served:?} of {:?}", String::from_utf8_lossy(bytes));
     };
-    assert_eq!(rest, b"", "the rest is of no use");
+    assert_eq!(rest, b"", "a server that has refused discards its input");
     assert_eq!(
         server.shutdown(),
         Shutdown::HalfClose,
-        "unread input must not destroy the response"
+        "the server reads on after the response, since unread input would cause a reset"
     );
     assert_eq!(server.failure().map(|failure| failure.cause()), Some(Cause::Handshake(error)));
-    // Every refusal has this shape.
-    let (head, body) = out.split_once("\r\n\r\n").expect("a whole head");
+    // All refusals have these fields and this body.
+    let (head, body) = out.split_once("\r\n\r\n").expect("the response has a complete head");
     assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{out}");
     assert!(head.contains("\r\nContent-Type: text/plain"), "{out}");
     assert!(
@@ -103,7 +103,7 @@ pub(crate) fn refused_by(
     (status(&out), error, out)
 }
 
-/// The status of a response, which must be the only one.
+/// The status of `response`. Panics if there are several responses.
 pub(crate) fn status(response: &str) -> u16 {
     assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "one response: {response}");
     response["HTTP/1.1 ".len()..][..3].parse().unwrap()
@@ -112,11 +112,11 @@ pub(crate) fn status(response: &str) -> u16 {
 pub(crate) fn handshake_error(failure: Failure) -> HandshakeError {
     match failure.cause() {
         Cause::Handshake(error) => error,
-        other => panic!("{other:?} is not of the handshake"),
+        other => panic!("not a handshake error: {other:?}"),
     }
 }
 
-/// A client that asked with `options`, and its request.
+/// A client with `options`, and its request.
 pub(crate) fn client(options: ClientOptions) -> (ClientHandshake, String) {
     let target: Target = "ws://server.example.com/chat".parse().unwrap();
     let mut out = Vec::new();
@@ -124,7 +124,7 @@ pub(crate) fn client(options: ClientOptions) -> (ClientHandshake, String) {
     (client, String::from_utf8(out).unwrap())
 }
 
-/// Feeds `bytes` to `client`. Returns also the bytes that it left.
+/// Feeds `bytes` to `client`. Returns the outcome, and the bytes that it has not consumed.
 pub(crate) fn answer(
     client: &mut ClientHandshake,
     bytes: &[u8],
@@ -133,6 +133,6 @@ pub(crate) fn answer(
     let mut input = Input::new(&mut bytes);
     let mut out = Vec::new();
     let outcome = client.next(&mut input, at(0), &mut out).map_err(handshake_error);
-    assert_eq!(out, b"", "a client has nothing more to say");
+    assert_eq!(out, b"", "a client sends nothing after its request");
     (outcome, input.rest().to_vec())
 }

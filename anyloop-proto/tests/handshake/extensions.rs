@@ -1,4 +1,4 @@
-//! Agreeing on extensions (RFC 6455 §9.1).
+//! Negotiation of extensions (RFC 6455 §9.1).
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use crate::drive::{
 
 const FIELD: Field = Field::SecWebSocketExtensions;
 
-/// An extension that does nothing to messages.
+/// An extension that leaves messages unchanged.
 struct Idle;
 
 impl Decoder for Idle {
@@ -45,20 +45,20 @@ impl Encoder for Idle {
     }
 }
 
-/// Takes offers with a parameter `yes`, and remembers all that it was asked.
-struct Picky {
+/// Accepts offers with a parameter `yes`, and records all offers.
+struct RequiresYes {
     name: &'static str,
     answer: Params,
     seen: Mutex<Vec<Params>>,
 }
 
-impl Picky {
+impl RequiresYes {
     fn new(name: &'static str, answer: Params) -> Arc<Self> {
         Arc::new(Self { name, answer, seen: Mutex::default() })
     }
 }
 
-impl Negotiator for Picky {
+impl Negotiator for RequiresYes {
     fn name(&self) -> &str {
         self.name
     }
@@ -85,10 +85,11 @@ fn server(extensions: Vec<Arc<dyn Negotiator>>) -> ServerHandshake {
     ServerHandshake::new(Arc::new(options), at(0))
 }
 
-/// The extension agreed on, and all that the negotiator `x` was asked, for these lines.
+/// The negotiated extension, and the offers that the negotiator `x` has received, for a request with
+/// these lines.
 fn negotiated(lines: &str) -> (Option<String>, Vec<Params>) {
-    let picky = Picky::new("x", Params::new().with("a").with_value("b", 10));
-    let mut server = server(vec![picky.clone()]);
+    let negotiator = RequiresYes::new("x", Params::new().with("a").with_value("b", 10));
+    let mut server = server(vec![negotiator.clone()]);
     assert_eq!(feed(&mut server, sample_with(lines).as_bytes()).0, Served::Upgrade, "{lines}");
     let mut out = Vec::new();
     let opened = server.accept(Accept::new(), at(0), &mut out).unwrap();
@@ -101,7 +102,7 @@ fn negotiated(lines: &str) -> (Option<String>, Vec<Params>) {
         }
         None => assert!(!response.contains("Extensions"), "{response}"),
     }
-    let seen = picky.seen.lock().unwrap().clone();
+    let seen = negotiator.seen.lock().unwrap().clone();
     (opened.extension, seen)
 }
 
@@ -118,13 +119,13 @@ fn the_first_offer_that_is_accepted_wins() {
     assert_eq!(
         seen,
         [Params::new().with("no"), Params::new().with("yes")],
-        "and then no more is asked"
+        "offers after an accepted one are not passed to the negotiator"
     );
 }
 
 #[test]
 fn the_client_decides_among_several_extensions() {
-    let (x, y) = (Picky::new("x", Params::new()), Picky::new("y", Params::new()));
+    let (x, y) = (RequiresYes::new("x", Params::new()), RequiresYes::new("y", Params::new()));
     let mut server = server(vec![x, y]);
     let lines = "Sec-WebSocket-Extensions: y; yes, x; yes\r\n";
     assert_eq!(feed(&mut server, sample_with(lines).as_bytes()).0, Served::Upgrade);
@@ -133,7 +134,7 @@ fn the_client_decides_among_several_extensions() {
 }
 
 #[test]
-fn rfc6455_9_1_parameters_are_handed_over_as_they_are() {
+fn rfc6455_9_1_parameters_are_passed_unchanged() {
     let line = "Sec-WebSocket-Extensions: , x ;yes ; a = 1;a=\"2\" ;b=\"\\3\\4\";\ta=\"x\" ,,\r\n";
     let (extension, seen) = negotiated(line);
     assert_eq!(extension.as_deref(), Some("x; a; b=10"));
@@ -185,7 +186,7 @@ fn an_answer_that_is_not_made_of_tokens_is_not_sent() {
         Params::new().with_value("a", "1\r\nX: y"),
         Params::new().with_value("a", ""),
     ] {
-        let mut server = server(vec![Picky::new("x", answer.clone())]);
+        let mut server = server(vec![RequiresYes::new("x", answer.clone())]);
         feed(&mut server, sample_with("Sec-WebSocket-Extensions: x; yes\r\n").as_bytes());
         let mut out = Vec::new();
         let error = server.accept(Accept::new(), at(0), &mut out).unwrap_err();
@@ -193,7 +194,7 @@ fn an_answer_that_is_not_made_of_tokens_is_not_sent() {
         assert_eq!(out, b"");
 
         let mut options = client_options();
-        options.extensions = vec![Picky::new("x", answer)];
+        options.extensions = vec![RequiresYes::new("x", answer)];
         let target = "ws://a".parse().unwrap();
         let error = ClientHandshake::new(&target, Arc::new(options), at(0), &mut out).err();
         assert_eq!(error, Some(RequestError::InvalidExtension("x".into())));
@@ -201,11 +202,11 @@ fn an_answer_that_is_not_made_of_tokens_is_not_sent() {
     }
 }
 
-/// What a client that offers `x` and `y` makes of an answer.
+/// The extension that a client which offers `x` and `y` reads from a response with these lines.
 fn confirmed(lines: &str) -> Result<Option<String>, HandshakeError> {
     let mut options = client_options();
     let params = Params::new().with("yes").with_value("bits", 9);
-    options.extensions = vec![Picky::new("x", params), Picky::new("y", Params::new())];
+    options.extensions = vec![RequiresYes::new("x", params), RequiresYes::new("y", Params::new())];
     let (mut client, request) = client(options);
     let line = "\r\nSec-WebSocket-Extensions: x; yes; bits=9, x, y, y\r\n";
     assert!(request.contains(line), "{request}");
@@ -215,17 +216,17 @@ fn confirmed(lines: &str) -> Result<Option<String>, HandshakeError> {
 }
 
 #[test]
-fn rfc6455_4_1_5_the_client_takes_only_what_it_offered() {
+fn rfc6455_4_1_5_the_client_accepts_only_offered_extensions() {
     let invalid = Err(HandshakeError::Invalid(FIELD));
     assert_eq!(confirmed(""), Ok(None));
     let line = |answer: &str| confirmed(&format!("Sec-WebSocket-Extensions: {answer}\r\n"));
     assert_eq!(line("x; yes; a=\"b\""), Ok(Some("x; yes; a=b".into())));
     for empty in ["", " ", ",", ", ,"] {
-        assert_eq!(line(empty), Ok(None), "{empty:?} is as good as absent (RFC 9110 §5.6.1)");
+        assert_eq!(line(empty), Ok(None), "{empty:?} is an empty list (RFC 9110 §5.6.1)");
     }
     assert_eq!(line(", x; yes,, "), Ok(Some("x; yes".into())));
     assert_eq!(line("y;yes"), Ok(Some("y; yes".into())));
-    assert_eq!(line("x"), invalid, "its negotiator does not like it");
+    assert_eq!(line("x"), invalid, "the negotiator refuses the parameters");
     for bad in ["z; yes", "X; yes", "x; yes;", "x; yes=", "x yes"] {
         assert_eq!(line(bad), invalid, "{bad:?}");
     }

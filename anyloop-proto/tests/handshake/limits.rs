@@ -1,4 +1,4 @@
-//! What a peer can make the machine hold, and for how much work.
+//! Bounds of the memory and the work that a peer can cause during the handshake.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn rfc6585_5_a_head_of_exactly_the_limit_passes_and_one_byte_more_is_431() {
     let (status, error, _) = refused_by(&mut limited(size - 1, 100), SAMPLE_REQUEST);
     assert_eq!((status, error), (431, HandshakeError::HeadTooBig));
 
-    // Also one byte at a time, and after an empty line, which does not count.
+    // Also byte by byte, and after an empty line, which does not count towards the limit.
     for (limit, expected) in
         [(size, Served::Upgrade), (size - 1, Served::Refused(HandshakeError::HeadTooBig))]
     {
@@ -39,7 +39,7 @@ fn rfc6585_5_a_head_of_exactly_the_limit_passes_and_one_byte_more_is_431() {
 }
 
 #[test]
-fn pitfall_bytes_after_the_head_count_against_no_limit() {
+fn pitfall_bytes_after_the_head_do_not_count_towards_its_limit() {
     let mut bytes = SAMPLE_REQUEST.as_bytes().to_vec();
     for _ in 0..10_000 {
         bytes.extend_from_slice(MASKED_HELLO);
@@ -58,7 +58,7 @@ fn rfc9112_3_a_request_line_beyond_the_limit_is_414() {
     assert_eq!((status, error), (414, HandshakeError::TargetTooLong));
     assert_eq!(serve("x".repeat(16 * 1024)), Served::Pending);
     assert_eq!(serve(line(16_000)), Served::Http);
-    // More than the `http` crate's URI can hold.
+    // Longer than a URI of the `http` crate can be.
     let (status, error, _) = refused_by(&mut limited(usize::MAX, 100), line(70_000));
     assert_eq!((status, error), (414, HandshakeError::TargetTooLong));
 }
@@ -70,10 +70,10 @@ fn rfc6585_5_too_many_fields_are_431() {
     assert_eq!(serve(fields(100)), Served::Http);
     let (status, error, _) = refused(fields(101));
     assert_eq!((status, error), (431, HandshakeError::TooManyFields));
-    // At once, before the head is whole.
+    // The refusal is sent before the head is complete.
     let (status, error, _) = refused(fields(101).strip_suffix("\r\n").unwrap());
     assert_eq!((status, error), (431, HandshakeError::TooManyFields));
-    // More than the `http` crate's map can hold.
+    // More than a header map of the `http` crate can hold.
     let many: String = (0..40_000).map(|n| format!("x{n}: b\r\n")).collect();
     let request = sample_with(&many);
     let (status, error, _) = refused_by(&mut limited(usize::MAX, usize::MAX), request);
@@ -81,8 +81,8 @@ fn rfc6585_5_too_many_fields_are_431() {
 }
 
 #[test]
-fn pitfall_a_slow_sender_costs_no_more_than_a_fast_one() {
-    // If each byte had the head scanned anew, this would be 2 * 10^12 steps, and not end today.
+fn pitfall_the_cost_of_a_head_is_linear_at_one_byte_per_read() {
+    // An implementation that scans the whole head again at each byte takes 2 * 10^12 steps, which is hours.
     let value = "x".repeat(2 << 20);
     let request = sample_with(&format!("X: {value}\r\n"));
     let mut server = limited(usize::MAX, 100);
@@ -94,8 +94,8 @@ fn pitfall_a_slow_sender_costs_no_more_than_a_fast_one() {
 }
 
 #[test]
-fn pitfall_one_byte_at_a_time_is_honest() {
-    // 16 KiB of single bytes: only bytes and time are bounded, not the number of reads.
+fn pitfall_one_byte_at_a_time_is_accepted() {
+    // Size and time are limited; the number of reads is not.
     let request = sample_with(&format!("X: {}\r\n", "x".repeat(15_000)));
     let mut server = server();
     let served: Vec<_> = request.bytes().map(|byte| feed(&mut server, &[byte]).0).collect();
@@ -103,7 +103,7 @@ fn pitfall_one_byte_at_a_time_is_honest() {
 }
 
 #[test]
-fn a_response_head_is_bounded_too() {
+fn a_response_head_is_limited_too() {
     let endless = format!("HTTP/1.1 101 Switching Protocols\r\nX: {}", "x".repeat(16 * 1024));
     let (outcome, _) = answer(&mut client(client_options()).0, endless.as_bytes());
     assert_eq!(outcome.unwrap_err(), HandshakeError::HeadTooBig);

@@ -1,4 +1,4 @@
-//! The opening handshake, through its public interface, on a virtual clock.
+//! Tests of the opening handshake through its public interface, on a virtual clock.
 #![cfg(feature = "std")]
 
 mod client_refused;

@@ -1,4 +1,4 @@
-//! What an opening handshake allocates.
+//! Allocations of an opening handshake.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use anyloop_proto::handshake::{Accept, ServerHandshake};
 use crate::drive::{at, sample, server_options};
 use crate::heap::measure;
 
-/// The request: the bytes, the number of their owners, and the two parts of a header map. The
-/// response: the two parts of a map, and the accept value.
+/// For the request: the bytes, their reference count, and the two tables of a header map. For the
+/// response: the two tables of a header map, and the accept value.
 const ALLOCATIONS: u64 = 7;
 
-/// The number does not grow with the header fields, nor with offers of extensions that the server
-/// does not know.
+/// The number of allocations does not grow with the number of header fields, nor with offers of
+/// extensions that the server does not support.
 #[test]
-fn accepting_a_request_allocates_no_more_whatever_its_fields() {
+fn the_allocations_for_a_request_do_not_depend_on_its_fields() {
     for lines in [
         "",
         "Cookie: session=9f86d081884c7d659a2feaa0c55ad015\r\nUser-Agent: of a browser\r\n\
@@ -31,7 +31,7 @@ fn accepting_a_request_allocates_no_more_whatever_its_fields() {
             assert!(server.next(&mut Input::new(&mut request), at(0), &mut out).unwrap().is_some());
             assert!(server.accept(Accept::new(), at(0), &mut out).is_ok());
         });
-        // A field that is repeated is in a list of its own.
+        // A header map allocates a table for repeated fields.
         let repeated = u64::from(lines.matches("a=b").count() > 1);
         let most = ALLOCATIONS + repeated;
         assert!(usage.allocations <= most, "{} allocations: {lines}", usage.allocations);

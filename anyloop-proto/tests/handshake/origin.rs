@@ -1,4 +1,4 @@
-//! Origin (RFC 6455 §10.2): a server decides which web pages may connect.
+//! Origin (RFC 6455 §10.2): a server restricts which web pages may connect.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ fn two_origins_or_one_that_is_not_ascii_are_400() {
 }
 
 #[test]
-fn plain_http_is_the_applications_to_judge() {
+fn the_origin_of_a_plain_request_is_not_checked() {
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://evil.example\r\n\r\n";
     let mut server = only(LISTED);
     assert_eq!(feed(&mut server, request).0, Served::Http);

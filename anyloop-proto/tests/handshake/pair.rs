@@ -1,4 +1,4 @@
-//! Both roles against each other, and what follows the handshake.
+//! A client and a server that exchange a handshake and then messages.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use anyloop_testkit::requests::SAMPLE_REQUEST;
 
 use crate::drive::{HELLO, MASKED_HELLO, at, client_options, server, server_options};
 
-/// The text messages in `input`.
+/// Receives the text messages in `input`.
 fn messages(connection: &mut Connection, input: &mut Input<'_>) -> Vec<String> {
     let Connection { receiver, sender } = connection;
     let mut out = Vec::new();
@@ -37,7 +37,7 @@ fn pitfall_frames_in_the_segment_of_the_request_are_received() {
 }
 
 #[test]
-fn the_two_roles_agree() {
+fn a_client_and_a_server_open_a_connection() {
     let target: Target = "ws://localhost:9002/chat?x=y".parse().unwrap();
     for subprotocol in [None, Some("one"), Some("two")] {
         let mut options = client_options();
@@ -68,7 +68,7 @@ fn the_two_roles_agree() {
 }
 
 #[test]
-fn a_refusal_travels_whole() {
+fn a_client_receives_the_complete_refusal() {
     let target: Target = "ws://localhost/".parse().unwrap();
     let mut wire = Vec::new();
     let options = Arc::new(client_options());

@@ -1,4 +1,5 @@
-//! Whatever arrives: no panic, one outcome, and the same one however it is cut.
+//! Properties for any input: no panic, and one outcome that does not depend on how the input is divided
+//! into reads.
 
 use anyloop_proto::handshake::{Accept, Target};
 use anyloop_proto::{HandshakeError, Shutdown};
@@ -13,7 +14,7 @@ const POST: &str = "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\
 const REFUSAL: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n\
     5\r\nhello\r\n0\r\n\r\n";
 
-/// Heads with a few bytes replaced, removed, or doubled; or no heads at all.
+/// Heads with a few bytes replaced, removed or duplicated, or random bytes.
 fn mutated(originals: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let original = proptest::sample::select(originals);
     let edit = (any::<prop::sample::Index>(), 0..3u8, any::<u8>());
@@ -32,7 +33,7 @@ fn mutated(originals: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>>
     prop_oneof![8 => edited, 1 => vec(any::<u8>(), 0..200)]
 }
 
-/// Everything that a server made of the bytes: what was lent or refused, what it wrote, what it left.
+/// The result of `bytes` for a server: outcomes, output, bytes not consumed, body of the request.
 fn served(bytes: &[u8], cuts: &[usize]) -> (Vec<Served>, String, Vec<u8>, Option<Vec<u8>>) {
     let mut server = server();
     let (mut outcomes, mut written, mut left) = (Vec::new(), String::new(), Vec::new());
@@ -48,7 +49,7 @@ fn served(bytes: &[u8], cuts: &[usize]) -> (Vec<Served>, String, Vec<u8>, Option
     (outcomes, written, left, body)
 }
 
-/// What a client made of the bytes: outcomes, the bytes that it left, the body of a refusal.
+/// The result of bytes for a client: outcomes, bytes not consumed, body of a refusal.
 type Answered = (Vec<Result<(), HandshakeError>>, Vec<u8>, Option<Vec<u8>>);
 
 fn refusal(bytes: &[u8], cuts: &[usize]) -> Answered {
@@ -66,7 +67,7 @@ fn refusal(bytes: &[u8], cuts: &[usize]) -> Answered {
     (outcomes, left, client.response().map(|response| response.body().clone()))
 }
 
-/// `bytes` in pieces of the given sizes, repeated.
+/// `bytes` in parts of the given sizes, repeated.
 fn cut<'b>(bytes: &'b [u8], sizes: &[usize]) -> Vec<&'b [u8]> {
     let mut rest = bytes;
     let mut parts = Vec::new();
@@ -85,13 +86,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_server_makes_the_same_of_any_bytes_however_cut(
+    fn any_chunking_gives_a_server_the_same_result(
         bytes in mutated(&[SAMPLE_REQUEST, POST]),
         cuts in vec(1..40usize, 1..8),
     ) {
         let (mut whole, mut parts) = (served(&bytes, &[usize::MAX]), served(&bytes, &cuts));
         prop_assert!(whole.0.len() <= 1, "{whole:?}");
-        // 100 (Continue) is said only if no byte of the body is there yet.
+        // 100 (Continue) is sent only if no byte of the body has arrived.
         for written in [&mut whole.1, &mut parts.1] {
             *written = written.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
         }
@@ -99,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn a_client_makes_the_same_of_any_bytes_however_cut(
+    fn any_chunking_gives_a_client_the_same_result(
         bytes in mutated(&[SAMPLE_RESPONSE, REFUSAL]),
         cuts in vec(1..40usize, 1..8),
     ) {
@@ -109,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn calls_in_any_order_do_not_panic_and_end_once(
+    fn calls_in_any_order_do_not_panic_and_fail_once(
         bytes in mutated(&[SAMPLE_REQUEST, POST]),
         calls in vec((0..8u8, 0..20_000u64), 0..12),
     ) {

@@ -1,4 +1,4 @@
-//! What an application answers (RFC 6455 §4.2.2), and what it cannot.
+//! The application's answers to requests (RFC 6455 §4.2.2), valid and invalid.
 
 use anyloop_proto::handshake::http::header::{self, HeaderMap, HeaderName};
 use anyloop_proto::handshake::http::{HeaderValue, Response, StatusCode};
@@ -51,7 +51,7 @@ fn rfc6455_1_2_the_sample_response() {
     );
     assert_eq!(opened.response.headers()[header::SEC_WEBSOCKET_PROTOCOL], "chat");
 
-    // The handshake is over, and of no consequence any more.
+    // The handshake is finished: later calls have no effect.
     assert_eq!((server.poll_timeout(), server.shutdown()), (None, Shutdown::Open));
     assert_eq!(server.handle_eof(), Ok(()));
     assert_eq!(server.abandon(at(0), &mut Vec::new()), None);
@@ -73,7 +73,7 @@ fn accept_without_a_subprotocol_and_with_fields() {
 }
 
 #[test]
-fn a_bad_answer_appends_nothing_and_may_be_followed_by_a_good_one() {
+fn an_invalid_answer_appends_nothing_and_a_valid_one_may_follow() {
     let mut server = awaiting(SAMPLE_REQUEST);
     let mut out = Vec::new();
     for subprotocol in ["Chat", "other", "chat, superchat", "", "chat\r\nX: y"] {
@@ -148,7 +148,7 @@ fn plain_http_is_answered_and_the_stream_ended() {
     );
     assert_eq!(server.shutdown(), Shutdown::HalfClose);
     assert_eq!(server.failure(), None);
-    // What was pipelined is ignored.
+    // Pipelined requests are ignored.
     let (served, out, rest) = feed(&mut server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((served, out.as_str(), &rest[..]), (Served::Pending, "", &b""[..]));
 }
@@ -169,7 +169,7 @@ fn rfc9110_6_4_1_responses_without_a_body() {
 }
 
 #[test]
-fn statuses_up_to_599_need_no_name() {
+fn statuses_up_to_599_need_no_reason_phrase() {
     let out = respond(&mut plain("GET"), &response(599, ""));
     assert_eq!(out, "HTTP/1.1 599 \r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
 }
@@ -183,7 +183,7 @@ fn rfc9110_9_3_6_connect_makes_no_tunnel() {
 }
 
 #[test]
-fn an_upgrade_turned_down_is_a_failure_of_this_side() {
+fn a_refused_upgrade_is_a_failure_of_the_local_party() {
     let mut server = awaiting(SAMPLE_REQUEST);
     let mut refusal = response(401, "who are you\n");
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
@@ -210,7 +210,7 @@ fn pitfall_line_ends_cannot_be_injected_into_a_response() {
         assert!(HeaderValue::from_str(value).is_err());
         assert!(HeaderValue::from_bytes(value.as_bytes()).is_err());
     }
-    // What the client asked for stands in the response only where it is a token.
+    // A subprotocol of the client is copied into the response only if it is a token.
     let mut server = awaiting(&sample("chat, superchat", "a'b"));
     let mut out = Vec::new();
     server.accept(Accept::new().with_subprotocol("a'b"), at(0), &mut out).unwrap();
@@ -218,12 +218,12 @@ fn pitfall_line_ends_cannot_be_injected_into_a_response() {
 }
 
 #[test]
-fn options_show_themselves() {
+fn options_implement_debug() {
     let shown = format!("{:?}", server_options());
     assert!(shown.contains("max_head_size: 16384") && shown.contains("extensions: []"), "{shown}");
 }
 
-/// RFC 9110 §9.3.2: also where the request is refused before it is read to its end.
+/// RFC 9110 §9.3.2: also if the request is refused before all of it is read.
 #[test]
 fn rfc9110_9_3_2_a_refusal_of_head_has_no_body() {
     let many = "a: b\r\n".repeat(200);
@@ -248,9 +248,9 @@ fn rfc9110_9_3_2_a_refusal_of_head_has_no_body() {
     }
 }
 
-/// A request that was refused in its body was never whole, and never lent.
+/// A request that is refused within its body is not complete and is not reported to the application.
 #[test]
-fn a_request_that_was_not_lent_cannot_be_read() {
+fn a_request_that_was_not_reported_cannot_be_read() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     for size in [1, usize::MAX] {
         let mut server = server();

@@ -13,7 +13,7 @@ fn post(fields: &str, body: &str) -> String {
     format!("POST /form HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}")
 }
 
-/// The body of a request that must be served.
+/// The body of a request that must be accepted.
 fn body_of(request: &str) -> String {
     let mut server = server();
     assert_eq!(feed(&mut server, request.as_bytes()).0, Served::Http, "{request:?}");
@@ -27,7 +27,7 @@ fn limited(max_body_size: usize) -> ServerHandshake {
 }
 
 #[test]
-fn a_plain_request_is_surfaced_as_it_is() {
+fn a_plain_request_is_reported_unchanged() {
     let mut server = server();
     let request = "DELETE /x?y HTTP/1.0\r\nX-A: 1\r\nx-a: 2\r\n\r\n";
     assert_eq!(feed(&mut server, request.as_bytes()).0, Served::Http);
@@ -91,13 +91,13 @@ fn any_chunking_gives_the_same_body() {
             assert_eq!(last, Served::Pending);
             last = feed(&mut server, part).0;
         }
-        assert_eq!(last, Served::Http, "in pieces of {size}");
+        assert_eq!(last, Served::Http, "in reads of {size} bytes");
         assert_eq!(server.request().unwrap().body(), b"hello");
     }
 }
 
 #[test]
-fn rfc9112_6_doubtful_framing_is_refused() {
+fn rfc9112_6_ambiguous_framing_is_refused() {
     let coding = Field::TransferEncoding;
     for (fields, expected) in [
         (
@@ -172,7 +172,7 @@ fn rfc9110_10_1_1_100_continue_is_sent_when_the_client_waits_for_it() {
     let (served, out, _) = feed(&mut server_a, b"hello");
     assert_eq!((served, out.as_str()), (Served::Http, ""));
 
-    // Not if it does not wait, if it is HTTP/1.0, or if there is no body.
+    // Not if the client has sent part of the body, if the request is HTTP/1.0, or if it has no body.
     for request in [
         post(expecting, "h"),
         swap_version(&post(expecting, "")),
@@ -180,7 +180,7 @@ fn rfc9110_10_1_1_100_continue_is_sent_when_the_client_waits_for_it() {
     ] {
         assert_eq!(feed(&mut server(), request.as_bytes()).1, "", "{request}");
     }
-    // Not if the request is refused.
+    // Nor if the request is refused.
     let (status, error, _) = refused_by(&mut limited(4), post(expecting, ""));
     assert_eq!((status, error), (413, HandshakeError::BodyTooBig));
     for other in ["Expect: 200-ok\r\n", "Expect: 100-continue, more\r\n"] {

@@ -1,4 +1,4 @@
-//! HTTP as such: request line, line ends, Host, target forms (RFC 9112).
+//! Parts of HTTP that all requests have: request line, line ends, Host, forms of the target (RFC 9112).
 
 use anyloop_proto::{Field, HandshakeError};
 use anyloop_testkit::requests::SAMPLE_REQUEST;
@@ -51,7 +51,7 @@ fn rfc9112_5_malformed_fields_are_400() {
 }
 
 #[test]
-fn what_cannot_be_http_is_400_at_once() {
+fn input_that_cannot_be_http_is_400_immediately() {
     for bytes in [
         &b"\x16\x03\x01\x02\x00"[..],
         b"\x16",
@@ -100,7 +100,7 @@ fn rfc9110_15_6_6_other_versions_of_http_are_505() {
 }
 
 #[test]
-fn rfc9112_3_2_host_stands_exactly_once() {
+fn rfc9112_3_2_host_is_required_exactly_once() {
     let (status, error, response) = refused(sample("Host: server.example.com\r\n", ""));
     assert_eq!((status, error), (400, HandshakeError::Missing(Field::Host)));
     assert!(response.ends_with("\r\n\r\nmissing header field Host\n"));
@@ -174,7 +174,7 @@ fn rfc9112_3_2_forms_of_the_target() {
 }
 
 #[test]
-fn a_refusal_comes_once_and_the_rest_is_discarded() {
+fn a_refusal_is_reported_once_and_the_rest_is_discarded() {
     let mut server = server();
     assert!(matches!(feed(&mut server, b"\x16").0, Served::Refused(_)));
     for _ in 0..3 {

@@ -29,7 +29,7 @@ fn any_chunking_gives_the_same_request() {
             assert_eq!((out.as_str(), &rest[..]), ("", &b""[..]));
             served.push(this);
         }
-        assert_eq!(served.pop(), Some(Served::Upgrade), "in pieces of {size}");
+        assert_eq!(served.pop(), Some(Served::Upgrade), "in reads of {size} bytes");
         assert!(served.iter().all(|before| *before == Served::Pending));
         assert_eq!(server.request().unwrap().headers().len(), 7);
     }
@@ -52,7 +52,7 @@ fn rfc6455_4_2_1_upgrade_and_connection_are_lists_of_tokens() {
 }
 
 #[test]
-fn pitfall_substrings_are_no_tokens() {
+fn pitfall_substrings_are_not_tokens() {
     for upgrade in [
         "notwebsocketatall",
         "websocket2",
@@ -116,7 +116,7 @@ fn rfc6455_4_2_1_the_key_is_sixteen_bytes() {
         let (status, error, _) = refused(sample("dGhlIHNhbXBsZSBub25jZQ==", key));
         assert_eq!((status, error), (400, HandshakeError::Invalid(field)), "{key}");
     }
-    // Bits that the last character has to spare.
+    // The unused bits of the last character are not zero.
     assert_eq!(serve(sample("ZQ==", "ZR==")), Served::Upgrade);
 }
 
@@ -157,7 +157,11 @@ fn pitfall_an_upgrade_has_no_body() {
 fn rfc9110_10_1_1_expect_on_an_upgrade() {
     let mut server = server();
     let (served, out, _) = feed(&mut server, sample_with("Expect: 100-continue\r\n").as_bytes());
-    assert_eq!((served, out.as_str()), (Served::Upgrade, ""), "there is no body to wait for");
+    assert_eq!(
+        (served, out.as_str()),
+        (Served::Upgrade, ""),
+        "100 (Continue) is not sent, since there is no body"
+    );
     let (status, error, _) = refused(sample_with("Expect: the-worst\r\n"));
     assert_eq!((status, error), (417, HandshakeError::Unsupported(Field::Expect)));
 }
@@ -187,7 +191,7 @@ fn rfc6455_11_3_4_subprotocols_are_unique_tokens() {
 }
 
 #[test]
-fn rfc9110_5_6_1_a_list_without_elements_is_as_good_as_absent() {
+fn rfc9110_5_6_1_a_list_without_elements_is_treated_as_absent() {
     for empty in ["", " \t", ",", " , ,"] {
         let request = sample("chat, superchat", empty)
             .replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Extensions: {empty}\r\n\r\n"));
@@ -201,7 +205,7 @@ fn rfc9110_5_6_1_a_list_without_elements_is_as_good_as_absent() {
 }
 
 #[test]
-fn a_request_is_lent_once_and_input_is_then_left_alone() {
+fn a_request_is_reported_once_and_no_more_input_is_consumed() {
     let mut server = server();
     assert_eq!(feed(&mut server, SAMPLE_REQUEST.as_bytes()).0, Served::Upgrade);
     for _ in 0..2 {
@@ -211,7 +215,7 @@ fn a_request_is_lent_once_and_input_is_then_left_alone() {
 }
 
 #[test]
-fn rfc9112_3_2_2_the_authority_of_an_absolute_target_goes_before_host() {
+fn rfc9112_3_2_2_the_authority_of_an_absolute_target_overrides_host() {
     let mut server = server();
     let request = sample("GET /chat", "GET http://other.example:8080/chat");
     let (served, ..) = feed(&mut server, request.as_bytes());

@@ -1,4 +1,4 @@
-//! What a client connects to (RFC 6455 §3).
+//! WebSocket URIs (RFC 6455 §3).
 
 use anyloop_proto::handshake::{Target, UriError};
 
@@ -33,7 +33,7 @@ fn rfc6455_3_parts_of_a_uri() {
 }
 
 #[test]
-fn rfc6455_3_what_is_no_websocket_uri() {
+fn rfc6455_3_invalid_websocket_uris() {
     for (uri, error) in [
         ("", UriError::Scheme),
         ("a", UriError::Scheme),
@@ -91,7 +91,7 @@ fn rfc6455_3_what_is_no_websocket_uri() {
 }
 
 #[test]
-fn rfc6874_an_address_can_have_a_zone() {
+fn rfc6874_an_address_can_have_a_zone_identifier() {
     for (uri, zone, header, shown) in [
         ("ws://[fe80::1%25eth0]/", "eth0", "[fe80::1]", "ws://[fe80::1%25eth0]/"),
         ("ws://[fe80::1%252]", "2", "[fe80::1]", "ws://[fe80::1%252]/"),
@@ -110,7 +110,11 @@ fn rfc6874_an_address_can_have_a_zone() {
     ] {
         let target: Target = uri.parse().unwrap();
         assert_eq!((target.host(), target.zone()), ("fe80::1", Some(zone)), "{uri}");
-        assert_eq!(target.host_header(), header, "a zone means nothing to the server");
+        assert_eq!(
+            target.host_header(),
+            header,
+            "a zone identifier is local to the client, so Host has none"
+        );
         assert_eq!(target.to_string(), shown);
         assert_eq!(shown.parse::<Target>().unwrap().zone(), Some(zone));
     }
@@ -135,16 +139,16 @@ fn rfc7617_2_user_and_password_are_decoded() {
 }
 
 #[test]
-fn secrets_are_not_shown() {
+fn debug_output_has_no_secrets() {
     let target: Target = "ws://user:secret@a:1/x".parse().unwrap();
     assert_eq!(target.to_string(), "ws://a:1/x");
     assert!(!format!("{target:?}").contains("secret"));
     assert!(!format!("{:?}", target.authorization()).contains("Basic"));
 }
 
-/// Where one parser sees a user and another the host, requests go astray.
+/// If two parsers disagree where the userinfo ends, they connect to different hosts.
 #[test]
-fn rfc3986_3_2_1_userinfo_has_no_other_characters() {
+fn rfc3986_3_2_1_userinfo_with_other_characters_is_refused() {
     for uri in ["ws://good.com\\@evil.com/", "ws://a\"b@c/", "ws://<a>@c/", "ws://a^b@c/"] {
         assert_eq!(uri.parse::<Target>(), Err(UriError::UserInfo), "{uri}");
     }

@@ -1,4 +1,4 @@
-//! Deadlines, the end of the byte stream, and giving up.
+//! Deadlines, the end of the byte stream, and abandoned handshakes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::drive::{
 
 const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// What falls due at `millis`: the outcome and what was written.
+/// Runs the timers at `millis`. Returns the outcome and the output.
 fn due(server: &mut ServerHandshake, millis: u64) -> (Result<Option<Timer>, Cause>, String) {
     let mut out = Vec::new();
     let outcome = server.handle_timeout(at(millis), &mut out);
@@ -25,7 +25,7 @@ fn due(server: &mut ServerHandshake, millis: u64) -> (Result<Option<Timer>, Caus
 fn pitfall_the_deadline_of_a_request_is_absolute() {
     let mut server = server();
     assert_eq!(server.poll_timeout(), Some(at(5000)));
-    // A byte a second does not move it.
+    // Input at one byte per second does not postpone it.
     for (second, byte) in SAMPLE_REQUEST.bytes().take(5).enumerate() {
         let mut bytes = [byte];
         let now = at(second as u64 * 1000);
@@ -40,7 +40,7 @@ fn pitfall_the_deadline_of_a_request_is_absolute() {
     assert_eq!(server.shutdown(), Shutdown::HalfClose);
     assert_eq!(server.failure().unwrap().party(), Party::Timer);
 
-    // Then the client has the close timeout to read it.
+    // After that the client has the close timeout to read the response.
     assert_eq!(server.poll_timeout(), Some(at(10_000)));
     assert_eq!(due(&mut server, 10_000), (Ok(Some(Timer::Close)), String::new()));
     assert_eq!((server.shutdown(), server.poll_timeout()), (Shutdown::Abort, None));
@@ -52,14 +52,14 @@ fn the_deadline_includes_the_body() {
     let mut server = server();
     let part = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell";
     assert_eq!(feed(&mut server, part).0, Served::Pending);
-    assert!(server.request().is_none(), "not whole yet");
+    assert!(server.request().is_none(), "the body is not complete");
     let (outcome, out) = due(&mut server, 5000);
     assert_eq!((outcome, status(&out)), (Err(Cause::OpenTimeout), 408));
     assert!(server.request().is_none() || server.request().unwrap().body().is_empty());
 }
 
 #[test]
-fn a_client_that_says_nothing_is_told_nothing() {
+fn a_client_that_sends_nothing_gets_no_response() {
     for before in ["", "\r\n", "\r"] {
         let mut server = server();
         assert_eq!(feed(&mut server, before.as_bytes()).0, Served::Pending);
@@ -69,12 +69,16 @@ fn a_client_that_says_nothing_is_told_nothing() {
 }
 
 #[test]
-fn the_application_has_a_deadline_of_its_own() {
+fn the_application_has_its_own_deadline() {
     let mut server = server();
     let mut bytes = SAMPLE_REQUEST.as_bytes().to_vec();
     let lent = server.next(&mut Input::new(&mut bytes), at(4000), &mut Vec::new());
     assert!(lent.unwrap().is_some());
-    assert_eq!(server.poll_timeout(), Some(at(14_000)), "from when the request was lent");
+    assert_eq!(
+        server.poll_timeout(),
+        Some(at(14_000)),
+        "ten seconds after the request was reported"
+    );
     assert_eq!(due(&mut server, 13_999), (Ok(None), String::new()));
     let (outcome, out) = due(&mut server, 14_000);
     assert_eq!((outcome, status(&out)), (Err(Cause::VerdictTimeout), 503));
@@ -85,12 +89,16 @@ fn the_application_has_a_deadline_of_its_own() {
 }
 
 #[test]
-fn a_deferred_answer_in_time_is_as_good_as_any() {
+fn an_answer_before_the_deadline_is_accepted() {
     let mut server = server();
     assert_eq!(feed(&mut server, SAMPLE_REQUEST.as_bytes()).0, Served::Upgrade);
     assert_eq!(due(&mut server, 9999), (Ok(None), String::new()));
     let opened = server.accept(Accept::new(), at(9999), &mut Vec::new()).unwrap();
-    assert_eq!(opened.connection.poll_timeout(), Some(at(29_999)), "its clock starts now");
+    assert_eq!(
+        opened.connection.poll_timeout(),
+        Some(at(29_999)),
+        "the timers of the connection start at the answer"
+    );
 }
 
 #[test]
@@ -118,13 +126,17 @@ fn the_stream_ends_before_the_request() {
         let failure = server.handle_eof().unwrap_err();
         assert_eq!((failure.cause(), failure.party()), (Cause::EndOfStream, Party::Peer));
         assert_eq!((server.shutdown(), server.poll_timeout()), (Shutdown::Abort, None));
-        assert_eq!(server.handle_eof(), Ok(()), "once");
-        assert_eq!(server.handle_error(TransportError::Reset), Ok(()), "once");
+        assert_eq!(server.handle_eof(), Ok(()), "the failure is reported once");
+        assert_eq!(
+            server.handle_error(TransportError::Reset),
+            Ok(()),
+            "the failure is reported once"
+        );
     }
 }
 
 #[test]
-fn a_client_that_ends_its_side_after_a_plain_request_is_still_answered() {
+fn a_client_that_half_closes_after_a_plain_request_gets_the_response() {
     let mut server = server();
     assert_eq!(feed(&mut server, PLAIN).0, Served::Http);
     assert_eq!(server.handle_eof(), Ok(()));
@@ -132,11 +144,15 @@ fn a_client_that_ends_its_side_after_a_plain_request_is_still_answered() {
     let mut out = Vec::new();
     server.respond(&Response::new(b"hi".to_vec()), at(0), &mut out).unwrap();
     assert!(out.ends_with(b"\r\n\r\nhi"));
-    assert_eq!(server.shutdown(), Shutdown::Close, "nothing is left to be read");
+    assert_eq!(
+        server.shutdown(),
+        Shutdown::Close,
+        "the client has ended the stream, so there is nothing to read"
+    );
 }
 
 #[test]
-fn a_client_that_ends_its_side_after_an_upgrade_is_gone() {
+fn a_client_that_half_closes_after_an_upgrade_request_has_failed() {
     let mut server = server();
     assert_eq!(feed(&mut server, SAMPLE_REQUEST.as_bytes()).0, Served::Upgrade);
     assert_eq!(server.handle_eof().unwrap_err().cause(), Cause::EndOfStream);
@@ -151,7 +167,7 @@ fn the_response_is_written_before_the_stream_is_closed() {
     assert_eq!(server.shutdown(), Shutdown::HalfClose);
     assert_eq!(server.handle_eof(), Ok(()));
     assert_eq!(server.shutdown(), Shutdown::Close);
-    assert_eq!(server.poll_timeout(), Some(at(5000)), "and that is bounded");
+    assert_eq!(server.poll_timeout(), Some(at(5000)), "the write is bounded by the close timeout");
     assert_eq!(server.handle_error(TransportError::Reset), Ok(()));
     assert_eq!((server.shutdown(), server.poll_timeout()), (Shutdown::Abort, None));
 }
@@ -165,7 +181,7 @@ fn the_stream_fails() {
 }
 
 #[test]
-fn pitfall_a_server_can_give_up_while_connecting() {
+fn pitfall_a_server_can_abandon_the_handshake() {
     for (part, answered) in [
         (&b""[..], false),
         (b"GET", true),
@@ -186,12 +202,12 @@ fn pitfall_a_server_can_give_up_while_connecting() {
             false => assert_eq!(out, b""),
         }
         assert_eq!(server.poll_timeout(), Some(at(5100)));
-        assert_eq!(server.abandon(at(100), &mut Vec::new()), None, "once");
+        assert_eq!(server.abandon(at(100), &mut Vec::new()), None, "the failure is reported once");
     }
 }
 
 #[test]
-fn a_client_waits_only_so_long() {
+fn a_client_waits_at_most_the_open_timeout() {
     let mut options = client_options();
     options.open_timeout = Some(Duration::from_secs(2));
     let (mut client, _) = client(options);
@@ -203,7 +219,11 @@ fn a_client_waits_only_so_long() {
     let failure = client.handle_timeout(at(2000), &mut Vec::new()).unwrap_err();
     assert_eq!((failure.cause(), failure.party()), (Cause::OpenTimeout, Party::Timer));
     assert_eq!((client.shutdown(), client.poll_timeout()), (Shutdown::Abort, None));
-    assert_eq!(client.handle_timeout(at(9000), &mut Vec::new()), Ok(None), "once");
+    assert_eq!(
+        client.handle_timeout(at(9000), &mut Vec::new()),
+        Ok(None),
+        "the failure is reported once"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The closing handshake and every other end: RFC 6455 §5.5.1, §7.1 and §7.4.
+//! The closing handshake and all other ends of a connection: RFC 6455 §5.5.1, §7.1 and §7.4.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::subject::{Seen, Subject, config, seconds};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
-/// The codes on both sides of every bound of RFC 6455 §7.4 and of the IANA registry, and whether a
+/// The codes on both sides of each boundary of RFC 6455 §7.4 and of the IANA registry, and whether a
 /// Close frame may carry them.
 const CODES: [(u16, bool); 28] = [
     (0, false),
@@ -62,7 +62,11 @@ fn rfc6455_7_4_close_codes() {
                 subject.receive(&[close(code, reason)]);
                 if valid {
                     assert_eq!(subject.seen(), [Seen::close(code, reason)]);
-                    assert_eq!(subject.sent(), [close(code, reason)], "both are echoed");
+                    assert_eq!(
+                        subject.sent(),
+                        [close(code, reason)],
+                        "the code and the reason are echoed"
+                    );
                     assert_eq!(subject.state(), State::Closed);
                 } else {
                     assert_eq!(subject.seen(), []);
@@ -117,7 +121,7 @@ fn pitfall_the_peers_reason_is_kept() {
     assert_eq!(longest.len(), MAX_REASON);
     for role in ROLES {
         for reason in ["", "a reason", &longest] {
-            // In one piece, and in as many as there are bytes.
+            // In one call, and byte by byte.
             for whole in [true, false] {
                 let mut subject = subject(role);
                 let bytes = close(4321, reason).bytes(other(role));
@@ -127,7 +131,7 @@ fn pitfall_the_peers_reason_is_kept() {
                     subject.feed_byte_by_byte(&bytes);
                 }
                 assert_eq!(subject.seen(), [Seen::close(4321, reason)]);
-                assert_eq!(subject.sent(), [close(4321, reason)], "it is echoed");
+                assert_eq!(subject.sent(), [close(4321, reason)], "the Close is echoed");
                 subject.eof();
                 let ending = subject.connection.ending().unwrap();
                 assert_eq!(ending.by, Party::Peer);
@@ -142,7 +146,7 @@ fn pitfall_the_peers_reason_is_kept() {
     }
 }
 
-/// Both reasons, where each side gives one.
+/// Each side gives a reason, and both are reported.
 #[test]
 fn pitfall_the_peers_reason_is_kept_after_our_own_close() {
     let mut client = Subject::client();
@@ -165,7 +169,7 @@ fn pitfall_a_reason_is_cut_between_two_characters() {
 
         let mut server = Subject::server();
         assert_eq!(server.close(1000, &long), Err(SendError::ReasonTooLong(long.len())));
-        assert_eq!(server.state(), State::Open, "a refused close does nothing");
+        assert_eq!(server.state(), State::Open, "a close that returns an error changes nothing");
         assert_eq!(server.sent(), []);
         server.close(1000, truncate_reason(&long)).unwrap();
         assert_eq!(server.sent(), [close(1000, &long[..fits])]);
@@ -176,22 +180,22 @@ fn pitfall_a_reason_is_cut_between_two_characters() {
 #[test]
 fn pitfall_a_close_is_sent_once() {
     for role in ROLES {
-        // By the application, twice.
+        // The application closes twice.
         let mut twice = subject(role);
         twice.close(1000, "first").unwrap();
         assert_eq!(twice.close(1001, "second"), Err(SendError::NotOpen(State::CloseSent)));
         assert_eq!(twice.sent(), [close(1000, "first")]);
-        // By the application, then as an answer.
+        // The application closes, then the peer's Close arrives.
         twice.receive(&[close(1000, "")]);
         assert_eq!(twice.sent(), []);
         assert_eq!(twice.close(1001, ""), Err(SendError::NotOpen(State::Closed)));
-        // As an answer, then by the application.
+        // The peer's Close is answered, then the application closes.
         let mut answered = subject(role);
         answered.receive(&[close(3000, ""), close(3000, "")]);
         assert_eq!(answered.sent(), [close(3000, "")]);
         assert_eq!(answered.close(1000, ""), Err(SendError::NotOpen(State::Closed)));
         assert_eq!(answered.sent(), []);
-        // By the application, then because the peer breaks the rules.
+        // The application closes, then the peer violates the protocol.
         let mut failed = subject(role);
         failed.close(1000, "").unwrap();
         failed.receive(&[frame(0x3, "")]);
@@ -202,7 +206,7 @@ fn pitfall_a_close_is_sent_once() {
 }
 
 #[test]
-fn rfc6455_5_5_1_after_a_close_no_message_goes_out() {
+fn rfc6455_5_5_1_no_message_is_sent_after_a_close() {
     for role in ROLES {
         let mut subject = subject(role);
         subject.connection.sender.begin(anyloop_proto::Kind::Text).unwrap();
@@ -214,7 +218,7 @@ fn rfc6455_5_5_1_after_a_close_no_message_goes_out() {
         assert_eq!(connection.sender.piece(b"b", true, out), not_open);
         assert_eq!(connection.sender.ping(b"", out), not_open);
         assert_eq!(subject.sent(), [text("a").more(), close(1000, "")]);
-        // RFC 6455 §5.5.2: but a pong may, until the peer's Close.
+        // RFC 6455 §5.5.2: a pong may be sent until the peer's Close arrives.
         let Subject { connection, out, .. } = &mut subject;
         connection.sender.pong(b"", out).unwrap();
         assert_eq!(subject.sent(), [pong("")]);
@@ -241,7 +245,7 @@ fn rfc6455_7_1_2_data_before_the_peers_close_is_still_delivered() {
 }
 
 #[test]
-fn rfc6455_5_5_1_what_follows_the_peers_close_is_left_untouched() {
+fn rfc6455_5_5_1_bytes_after_the_peers_close_are_not_consumed() {
     for role in ROLES {
         let mut subject = subject(role);
         let mut bytes = stream(&[text("a"), close(1000, "")], other(role));
@@ -261,14 +265,21 @@ fn rfc6455_7_1_1_the_server_closes_the_stream_first_and_the_client_waits() {
         let mut pair = Pair::new();
         pair.close(first, 1000, "done").unwrap();
         while !pair.server.finished {
-            assert!(!pair.client.finished, "the client is first, after the {first:?}'s Close");
+            assert!(
+                !pair.client.finished,
+                "the client ended the stream first, after the {first:?}'s Close"
+            );
             assert!(pair.step());
         }
         let server_closed = pair.now;
         while !pair.client.closed {
             assert!(pair.step());
         }
-        assert_eq!(pair.now, server_closed + Duration::from_millis(10), "no timeout was needed");
+        assert_eq!(
+            pair.now,
+            server_closed + Duration::from_millis(10),
+            "the client must close when the server does"
+        );
         pair.drive();
         pair.assert_ended();
         for (side, role) in [(&pair.client, Role::Client), (&pair.server, Role::Server)] {
@@ -281,7 +292,7 @@ fn rfc6455_7_1_1_the_server_closes_the_stream_first_and_the_client_waits() {
 }
 
 #[test]
-fn rfc6455_7_1_1_what_shutdown_says_in_each_state() {
+fn rfc6455_7_1_1_shutdown_in_each_state() {
     for role in ROLES {
         let closed = if role == Role::Server { Shutdown::HalfClose } else { Shutdown::Linger };
         let mut subject = subject(role);
@@ -292,7 +303,7 @@ fn rfc6455_7_1_1_what_shutdown_says_in_each_state() {
         assert_eq!(subject.connection.shutdown(), Shutdown::Open);
         subject.receive(&[close(1000, "")]);
         assert_eq!((subject.state(), subject.connection.shutdown()), (State::Closed, closed));
-        // Nothing more will come, so nobody need wait; what is unwritten is still written.
+        // The peer has ended the stream: there is nothing to wait for, but pending output is written.
         subject.eof();
         assert_eq!(subject.connection.shutdown(), Shutdown::Close);
         subject.reset();
@@ -304,25 +315,25 @@ fn rfc6455_7_1_1_what_shutdown_says_in_each_state() {
     }
 }
 
-/// An end of the stream right behind a bad frame must not cost the peer the reason: our Close may
-/// still wait to be written.
+/// If the stream ends right after an invalid frame, our Close may still be in the write buffer. It must
+/// be written, so that the peer gets the reason.
 #[test]
-fn what_is_unwritten_outlives_the_peers_end_of_the_stream() {
+fn pending_output_is_written_after_the_peers_end_of_the_stream() {
     for role in ROLES {
         for last in [frame(0x3, ""), close(1000, "")] {
             let mut subject = subject(role);
             subject.receive(&[last]);
             subject.eof();
             assert_eq!(subject.connection.shutdown(), Shutdown::Close);
-            assert_eq!(subject.due(), Some(5.0), "but not for longer than the close timeout");
+            assert_eq!(subject.due(), Some(5.0), "the write is bounded by the close timeout");
             assert_eq!(subject.at(5.0), [Timer::Close]);
             assert_eq!(subject.connection.shutdown(), Shutdown::Abort);
         }
     }
 }
 
-/// Both Closes are exchanged as far as the machine sees, and ours waits behind data that the peer does
-/// not read.
+/// The connection has appended its Close and received the peer's, but its own is still in the write
+/// buffer, behind data that the peer does not read.
 #[test]
 fn pitfall_an_ending_is_not_clean_if_our_close_never_left() {
     for role in ROLES {
@@ -366,9 +377,9 @@ fn an_ending_is_clean_if_the_peer_reads_just_in_time() {
     }
 }
 
-/// A transport that gives up output, whatever has ended the stream.
+/// The transport discards pending output, in each way in which a stream can end.
 #[test]
-fn lost_output_is_a_failure_once_and_not_a_second_one() {
+fn discarded_output_is_reported_as_the_only_failure() {
     type Begin = fn(&mut Subject);
     let begins: [(Begin, Cause); 7] = [
         (|_| (), Cause::OutputLost),
@@ -402,12 +413,12 @@ fn lost_output_is_a_failure_once_and_not_a_second_one() {
     }
 }
 
-/// The same between two ends: one sends more than the link takes, the other closes and does not read.
+/// Between two connections: one sends more than the link accepts, and the other closes without reading.
 #[test]
 fn pitfall_a_peer_that_closes_and_does_not_read_is_no_clean_end() {
     for role in ROLES {
         let mut pair = Pair::new().window(1000);
-        pair.side(role).link.stalled = true; // what this side sends is not read
+        pair.side(role).link.stalled = true; // the peer of this side does not read
         let begin = pair.now;
         pair.act(role, |subject| subject.send(&[0; 100_000][..]).unwrap());
         pair.forge(other(role), &[close(1000, "")]);
@@ -421,9 +432,9 @@ fn pitfall_a_peer_that_closes_and_does_not_read_is_no_clean_end() {
     }
 }
 
-/// Each side's wait for the other to end the stream is bounded.
+/// Each side waits for the other to end the stream for at most the close timeout.
 #[test]
-fn pitfall_nobody_waits_forever_for_the_peer_to_end_the_stream() {
+fn pitfall_the_wait_for_the_peers_end_of_the_stream_is_bounded() {
     for (role, waits) in [(Role::Client, Shutdown::Linger), (Role::Server, Shutdown::HalfClose)] {
         let mut subject = subject(role);
         subject.receive(&[close(1000, "")]);
@@ -434,16 +445,16 @@ fn pitfall_nobody_waits_forever_for_the_peer_to_end_the_stream() {
         assert_eq!(subject.at(5.0), [Timer::Close]);
         assert_eq!(subject.connection.shutdown(), Shutdown::Abort);
         assert_eq!(subject.due(), None);
-        assert_eq!(subject.failures, [], "the handshake was clean; only the stream was left");
+        assert_eq!(subject.failures, [], "a late end of the stream is not a failure");
         assert!(subject.connection.ending().unwrap().clean);
     }
 }
 
-/// A pong, say, that was on its way when the peer closed. A server that closed its socket with that
-/// unread, or still to come, would have the system reset the connection, and destroy what the peer
-/// has not read yet.
+/// For example a pong that was in flight when the peer sent its Close. If a server closes its socket
+/// before it has read such data, the system resets the connection, and the peer loses what it has not
+/// read yet.
 #[test]
-fn pitfall_what_comes_behind_the_peers_close_is_discarded() {
+fn pitfall_input_after_the_peers_close_is_discarded() {
     let mut server = Subject::server();
     server.close(1000, "").unwrap();
     server.receive(&[close(1000, ""), pong("late"), frame(0x3, "")]);
@@ -477,10 +488,10 @@ fn rfc6455_7_1_simultaneous_closes() {
     }
 }
 
-/// From each state in which the peer keeps the connection from ending: what it sends does not move
+/// In each state in which the connection waits for the peer to close: the peer's frames do not postpone
 /// the deadline.
 #[test]
-fn pitfall_the_close_budget_is_absolute() {
+fn pitfall_the_close_timeout_is_absolute() {
     type Begin = fn(&mut Subject);
     let begins: [(Begin, State); 3] = [
         (|subject| subject.close(1000, "").unwrap(), State::CloseSent),
@@ -519,9 +530,9 @@ fn pitfall_the_close_budget_is_absolute() {
     }
 }
 
-/// The budget runs from our Close: neither the peer's Close nor a failure after it begins another.
+/// The close timeout runs from our Close. Neither the peer's Close nor a later failure restarts it.
 #[test]
-fn pitfall_the_close_budget_is_one_for_all_stages() {
+fn pitfall_the_close_timeout_covers_all_stages() {
     for role in ROLES {
         for second in [close(1000, ""), frame(0x3, "")] {
             let mut subject = subject(role);
@@ -546,9 +557,9 @@ fn the_close_timeout_can_be_turned_off() {
     }
 }
 
-/// A peer that never answers, and one that never stops.
+/// A peer that sends nothing, and a peer that keeps sending.
 #[test]
-fn pitfall_a_peer_that_does_not_close_is_left_behind_in_time() {
+fn pitfall_a_peer_that_does_not_close_is_disconnected_at_the_close_timeout() {
     for role in ROLES {
         let mut pair = Pair::new();
         pair.side(other(role)).link.stalled = true;
@@ -562,8 +573,8 @@ fn pitfall_a_peer_that_does_not_close_is_left_behind_in_time() {
     }
 }
 
-/// RFC 6455 §7.1.7 with TCP below: were the socket closed at once with input unread, a reset would
-/// destroy our Close on its way. The peer of a failed connection can read why.
+/// RFC 6455 §7.1.7 over TCP: if the socket were closed at once with unread input, the system would send
+/// a reset, which can make the peer lose our Close. The peer of a failed connection can read the reason.
 #[test]
 fn rfc6455_7_1_7_the_peer_of_a_failed_connection_gets_the_close() {
     for (bad, code) in [(frame(0x3, ""), 1002), (text([0xff]), 1007)] {
@@ -573,7 +584,8 @@ fn rfc6455_7_1_7_the_peer_of_a_failed_connection_gets_the_close() {
         pair.drive();
         pair.assert_ended();
         assert!(matches!(pair.client.subject.seen()[..], [Seen::Close(Some(c), _)] if c == code));
-        // The Close answered, the client lingers; the server reads and discards until its end.
+        // The client has answered the Close and stays connected; the server discards
+        // input until the client ends the stream.
         assert_eq!(pair.server.subject.failures.len(), 1);
         assert_eq!(pair.client.subject.failures, []);
         assert_eq!(pair.client.subject.connection.ending().unwrap().by, Party::Peer);
@@ -581,7 +593,7 @@ fn rfc6455_7_1_7_the_peer_of_a_failed_connection_gets_the_close() {
 }
 
 #[test]
-fn pitfall_ends_of_the_stream_are_told_apart_with_party_and_state() {
+fn pitfall_each_end_of_the_stream_has_its_cause_party_and_state() {
     let reset = Cause::Transport(TransportError::Reset);
     let open: fn(&mut Subject) = |subject| subject.receive(&[text("a"), text("b")]);
     let close_sent: fn(&mut Subject) = |subject| subject.close(1000, "").unwrap();
@@ -616,11 +628,11 @@ fn pitfall_ends_of_the_stream_are_told_apart_with_party_and_state() {
             let failures: Vec<_> =
                 subject.failures.iter().map(|failure| (failure.cause(), failure.state())).collect();
             assert_eq!(failures, Vec::from_iter(failure), "reported once");
-            assert_eq!(subject.sent(), [], "nobody is left to read it");
+            assert_eq!(subject.sent(), [], "nothing is sent, since the peer cannot read it");
             let ending = subject.connection.ending().unwrap();
             assert_eq!((ending.by, ending.clean), (by, clean));
             assert_eq!(ending.failure, subject.failures.first().copied());
-            // After the handshake an end of the stream leaves time to write what is unwritten.
+            // After the closing handshake, pending output is still written when the stream ends.
             if failure.is_none() && eof {
                 assert_eq!(subject.connection.shutdown(), Shutdown::Close);
                 subject.reset();
@@ -633,7 +645,7 @@ fn pitfall_ends_of_the_stream_are_told_apart_with_party_and_state() {
     }
 }
 
-/// What is said of an end names who, what and when.
+/// The text of a failure names the responsible party, the cause and the state of the connection.
 #[test]
 fn a_failure_reads_as_a_sentence() {
     let mut server = Subject::server();
@@ -652,7 +664,7 @@ fn a_failure_reads_as_a_sentence() {
     );
 }
 
-/// After a failure of ours the end of the stream is no second one.
+/// After we have failed the connection, the end of the stream is not reported as a second failure.
 #[test]
 fn an_end_after_a_failure_is_not_reported_again() {
     for role in ROLES {
@@ -674,9 +686,9 @@ fn an_end_after_a_failure_is_not_reported_again() {
     }
 }
 
-/// The messages before the end are there, and a message cut off by it is not.
+/// Messages before the end of the stream are delivered; an incomplete message is not.
 #[test]
-fn a_message_cut_off_by_the_end_of_the_stream_is_not_delivered() {
+fn a_message_that_is_incomplete_at_the_end_of_the_stream_is_not_delivered() {
     let mut server = Subject::server();
     server.receive(&[text("whole"), text("cut").more()]);
     let bytes = continuation("off").bytes(Role::Client);
@@ -687,7 +699,7 @@ fn a_message_cut_off_by_the_end_of_the_stream_is_not_delivered() {
     assert_eq!(server.failure().cause(), Cause::EndOfStream);
 }
 
-/// Every failure of the protocol has a Close code that RFC 6455 allows, and a reason that fits.
+/// Each protocol failure has a Close code that RFC 6455 allows, and a reason that fits into a Close frame.
 #[test]
 fn causes_have_codes() {
     let codes: [(Cause, Option<u16>); 12] = [

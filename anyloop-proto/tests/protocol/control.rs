@@ -10,7 +10,7 @@ use crate::subject::{Seen, Subject, config};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
-/// A client that only reads stays connected: the answer is in the output when `next` returns.
+/// An application that only reads stays connected: the pong is in the output when `next` returns.
 #[test]
 fn pitfall_a_pong_leaves_without_the_application_writing() {
     for role in ROLES {
@@ -56,18 +56,18 @@ fn pitfall_only_the_newest_pong_is_kept_while_the_output_is_blocked() {
             subject.receive(&[ping(i.to_be_bytes())]);
         }
         assert_eq!(subject.events.len(), 10_000);
-        assert_eq!(subject.sent(), [], "held back");
+        assert_eq!(subject.sent(), [], "the pong is deferred");
         subject.out.blocked = false;
         subject.writable();
         assert_eq!(subject.sent(), [pong(9_999u32.to_be_bytes())]);
         subject.writable();
-        assert_eq!(subject.sent(), [], "sent once");
+        assert_eq!(subject.sent(), [], "the pong is sent once");
     }
 }
 
-/// The peer reads a little, but the output is blocked still.
+/// The transport makes progress, but its output is still blocked.
 #[test]
-fn a_held_pong_survives_progress_that_does_not_unblock() {
+fn a_deferred_pong_is_kept_while_the_output_stays_blocked() {
     let mut server = Subject::server();
     server.out.blocked = true;
     server.receive(&[ping("held")]);
@@ -80,7 +80,7 @@ fn a_held_pong_survives_progress_that_does_not_unblock() {
 }
 
 #[test]
-fn a_newer_ping_after_the_block_replaces_the_held_pong() {
+fn a_ping_after_the_output_unblocks_replaces_the_deferred_pong() {
     let mut server = Subject::server();
     server.out.blocked = true;
     server.receive(&[ping("old")]);
@@ -92,7 +92,7 @@ fn a_newer_ping_after_the_block_replaces_the_held_pong() {
 }
 
 #[test]
-fn rfc6455_5_5_2_a_held_pong_is_sent_until_the_peers_close() {
+fn rfc6455_5_5_2_a_deferred_pong_is_sent_until_the_peers_close() {
     let mut server = Subject::server();
     server.out.blocked = true;
     server.receive(&[ping("held")]);
@@ -132,7 +132,7 @@ fn with_auto_pong_off_the_application_answers() {
 }
 
 #[test]
-fn rfc6455_5_5_3_a_pong_that_nobody_asked_for_is_reported_and_not_answered() {
+fn rfc6455_5_5_3_an_unsolicited_pong_is_reported_and_not_answered() {
     for role in ROLES {
         let mut subject = Subject::new(role, config(|_| ()));
         subject.receive(&[pong("heartbeat"), pong("")]);
@@ -161,7 +161,7 @@ fn rfc6455_5_5_a_control_payload_has_at_most_125_bytes() {
 }
 
 #[test]
-fn rfc6455_5_4_pongs_and_pings_go_out_between_the_pieces_of_a_message() {
+fn rfc6455_5_4_pongs_and_pings_are_sent_between_the_fragments_of_a_message() {
     for role in ROLES {
         let mut subject = Subject::new(role, config(|_| ()));
         let Subject { connection, out, .. } = &mut subject;
@@ -178,8 +178,8 @@ fn rfc6455_5_4_pongs_and_pings_go_out_between_the_pieces_of_a_message() {
     }
 }
 
-/// The machine appends whole frames and nothing is ever taken back, so what was half written goes
-/// on where it stopped. The link takes 7 bytes at a time, which cuts every frame somewhere.
+/// The connection appends complete frames and removes none, so a partly written frame is continued
+/// where the write stopped. The link accepts 7 bytes at a time, so no frame is written at once.
 #[test]
 fn pitfall_a_half_written_frame_is_not_overtaken_by_a_control_frame() {
     let mut pair = Pair::new().window(7).cut(Cut::Every(3));
@@ -192,7 +192,10 @@ fn pitfall_a_half_written_frame_is_not_overtaken_by_a_control_frame() {
         });
         pair.drive_for(Duration::from_millis(45));
     }
-    assert!(!pair.server.carried().iter().any(|frame| frame.opcode == 0xa), "blocked until now");
+    assert!(
+        !pair.server.carried().iter().any(|frame| frame.opcode == 0xa),
+        "no pong is sent while the output is blocked"
+    );
     pair.act(Role::Server, |server| server.send(&b"after"[..]).unwrap());
     pair.drive_for(Duration::from_secs(10));
     // Only the newest of the five pongs was kept.
@@ -203,7 +206,7 @@ fn pitfall_a_half_written_frame_is_not_overtaken_by_a_control_frame() {
     );
 }
 
-/// A Close, too, waits for its turn and arrives whole.
+/// A Close is written after the frame before it is complete, and arrives complete.
 #[test]
 fn pitfall_a_close_does_not_overtake_a_half_written_frame() {
     let mut pair = Pair::new().window(7);
@@ -217,7 +220,7 @@ fn pitfall_a_close_does_not_overtake_a_half_written_frame() {
 }
 
 #[test]
-fn a_ping_in_the_middle_of_a_large_frame_is_the_next_frame() {
+fn a_ping_during_a_large_frame_is_sent_after_that_frame() {
     let mut server = Subject::server();
     let bytes = stream(&[binary([1; 5000]), ping("x")], Role::Client);
     for part in bytes.chunks(999) {

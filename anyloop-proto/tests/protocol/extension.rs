@@ -1,4 +1,5 @@
-//! Extensions (RFC 6455 §9), with a toy: runs of equal bytes are sent as a count and the byte.
+//! Extensions (RFC 6455 §9), tested with a run-length code: a run of equal bytes is sent as its length
+//! and the byte.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,12 +21,12 @@ use proptest::prelude::*;
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 const RSV1: u8 = 0x40;
 
-/// Parts as the decoder was given them: size, first, last.
+/// The parts that were passed to the decoder: size, first, last.
 type Parts = Arc<Mutex<Vec<(usize, bool, bool)>>>;
 
 #[derive(Default)]
 struct RunLengths {
-    /// A count whose byte has not come yet.
+    /// A run length whose byte has not arrived yet.
     count: Option<u8>,
     parts: Parts,
 }
@@ -66,7 +67,7 @@ impl Decoder for RunLengths {
 }
 
 impl Encoder for RunLengths {
-    /// Messages known to be short go as they are.
+    /// Messages that are known to be short are not encoded.
     fn begin(&mut self, _: Kind, len: Option<usize>) -> Option<Rsv> {
         len.is_none_or(|len| len >= 4).then_some(Rsv::RSV1)
     }
@@ -103,7 +104,7 @@ fn streaming(role: Role, limit: u64) -> Subject {
     extended(role, |config| (config.streaming, config.max_message_size) = (true, limit)).0
 }
 
-/// The frames that make up `payload`, encoded and cut after `cuts`.
+/// A message with this encoded payload, in fragments that end at `cuts`.
 fn encoded(opcode: u8, payload: &[u8], cuts: &[usize]) -> Vec<Frame> {
     let encoded = runs(payload);
     let mut frames = Vec::new();
@@ -117,8 +118,8 @@ fn encoded(opcode: u8, payload: &[u8], cuts: &[usize]) -> Vec<Frame> {
     frames
 }
 
-/// What was lent of messages in chunks.
-fn gathered(events: &[Seen]) -> Vec<u8> {
+/// The payload of all chunks.
+fn payload_of_chunks(events: &[Seen]) -> Vec<u8> {
     let chunks = events.iter().filter_map(|seen| match seen {
         Seen::Chunk { payload, .. } => Some(&payload[..]),
         _ => None,
@@ -127,7 +128,7 @@ fn gathered(events: &[Seen]) -> Vec<u8> {
 }
 
 #[test]
-fn messages_are_decoded_however_they_are_cut() {
+fn messages_are_decoded_at_any_fragmentation_and_chunking() {
     let payload = "aaaaaaaaaabbbéééé💚".as_bytes();
     let end = runs(payload).len();
     for role in ROLES {
@@ -143,7 +144,7 @@ fn messages_are_decoded_however_they_are_cut() {
 
                 let mut subject = streaming(role, 1000);
                 bytes.chunks(chunk).for_each(|chunk| subject.feed(chunk));
-                assert_eq!(gathered(&subject.events), payload, "{cuts:?}");
+                assert_eq!(payload_of_chunks(&subject.events), payload, "{cuts:?}");
                 assert!(matches!(subject.events.last(), Some(Seen::Chunk { last: true, .. })));
                 let firsts = subject.events.iter();
                 let firsts = firsts.filter(|seen| matches!(seen, Seen::Chunk { first: true, .. }));
@@ -154,14 +155,14 @@ fn messages_are_decoded_however_they_are_cut() {
 }
 
 #[test]
-fn messages_without_the_bit_pass_by_the_decoder() {
+fn messages_without_the_reserved_bit_are_not_decoded() {
     let (mut server, parts) = extended(Role::Server, |_| ());
     server.receive(&[text("plain"), binary("al").more(), ping("p"), continuation("so")]);
     assert_eq!(server.seen(), [Seen::text("plain"), Seen::ping("p"), Seen::binary("also")]);
     assert!(parts.lock().unwrap().is_empty());
 }
 
-/// A decoder that prepares itself at the first part must be told once.
+/// A decoder may initialize itself at the first part, so exactly one part is marked as first.
 #[test]
 fn the_first_and_the_last_part_of_a_message_are_marked_once() {
     for streaming in [false, true] {
@@ -191,7 +192,7 @@ fn pitfall_the_bit_is_refused_on_continuation_and_control_frames() {
             subject.receive(&[frame.rsv(RSV1)]);
             assert_eq!(subject.failure().cause(), bad);
         }
-        // The other two bits belong to nobody, with or without the first.
+        // The extension uses RSV1 only: RSV2 and RSV3 are refused, with or without RSV1.
         for bits in [0x10, 0x20, 0x30, 0x50, 0x60, 0x70] {
             let mut subject = subject(role);
             subject.receive(&[text("").rsv(bits)]);
@@ -201,13 +202,13 @@ fn pitfall_the_bit_is_refused_on_continuation_and_control_frames() {
 }
 
 #[test]
-fn what_a_decoder_refuses_fails_with_its_code() {
+fn an_error_of_the_decoder_fails_the_connection_with_its_code() {
     let cases = [
         (&[0u8, b'c'][..], ExtensionError::Corrupt, 1007, Party::Peer),
         (&[5], ExtensionError::Corrupt, 1007, Party::Peer),
         (&[0, b'p'], ExtensionError::Protocol, 1002, Party::Peer),
         (&[0, b'i'], ExtensionError::Internal, 1011, Party::Local),
-        (&[0, b'!'], ExtensionError::TooBig, 1009, Party::Peer), // beyond what it was told
+        (&[0, b'!'], ExtensionError::TooBig, 1009, Party::Peer), // beyond the limit passed to it
     ];
     for role in ROLES {
         for streaming in [false, true] {
@@ -228,7 +229,7 @@ fn what_a_decoder_refuses_fails_with_its_code() {
 }
 
 #[test]
-fn the_limit_holds_for_the_message_as_decoded() {
+fn the_size_limit_is_for_the_decoded_message() {
     let limit = 3000;
     for streaming in [false, true] {
         for cuts in [vec![], vec![4], vec![2, 4, 6, 8], vec![5, 11]] {
@@ -248,7 +249,7 @@ fn the_limit_holds_for_the_message_as_decoded() {
                         let cause = server.failure().cause();
                         assert_eq!(cause, Cause::Extension(ExtensionError::TooBig), "{context:?}");
                         assert_eq!(server.sent(), [close(1009, "decoded message too big")]);
-                        assert!(gathered(&server.events).len() <= limit, "{context:?}");
+                        assert!(payload_of_chunks(&server.events).len() <= limit, "{context:?}");
                     }
                 }
             }
@@ -256,9 +257,9 @@ fn the_limit_holds_for_the_message_as_decoded() {
     }
 }
 
-/// The limit of one message is not used up by those before it.
+/// Earlier messages do not count towards the limit of a message.
 #[test]
-fn the_limit_holds_for_each_message_by_itself() {
+fn the_size_limit_is_for_each_message() {
     for streaming in [false, true] {
         let (mut server, _) = extended(Role::Server, |config| {
             (config.streaming, config.max_message_size) = (streaming, 1000);
@@ -271,8 +272,8 @@ fn the_limit_holds_for_each_message_by_itself() {
     }
 }
 
-/// What does not shrink by much is too big before it is decoded: an encoded message may be as large
-/// as its limit and a little more.
+/// An encoded message may be as large as the limit and a small allowance for what coding adds. If its
+/// header announces more, it is refused before it is decoded.
 #[test]
 fn an_encoded_message_far_beyond_the_limit_fails_at_its_header() {
     let (mut server, parts) = extended(Role::Server, |config| config.max_message_size = 1000);
@@ -282,7 +283,7 @@ fn an_encoded_message_far_beyond_the_limit_fails_at_its_header() {
 }
 
 #[test]
-fn rfc6455_8_1_text_is_checked_as_decoded() {
+fn rfc6455_8_1_the_decoded_text_is_checked() {
     for role in ROLES {
         for streaming in [false, true] {
             for (payload, at) in
@@ -300,7 +301,7 @@ fn rfc6455_8_1_text_is_checked_as_decoded() {
                     assert_eq!(subject.sent(), [close(1007, "text is not UTF-8")]);
                 }
             }
-            // As it stands on the wire it is no UTF-8, and need not be.
+            // The encoded payload need not be UTF-8, and this one is not.
             let (mut subject, _) = extended(role, |config| config.streaming = streaming);
             subject.receive(&encoded(0x1, "x".repeat(200).as_bytes(), &[1]));
             assert_eq!(subject.failures, []);
@@ -308,13 +309,13 @@ fn rfc6455_8_1_text_is_checked_as_decoded() {
     }
 }
 
-/// A part that decodes to nothing is no chunk, unless it is the last.
+/// A part that decodes to no bytes is not reported as a chunk, unless it is the last.
 #[test]
-fn streamed_chunks_are_what_parts_decode_to() {
+fn streamed_chunks_are_the_decoded_parts() {
     for role in ROLES {
         let mut subject = streaming(role, 1000);
         subject.receive(&encoded(0x2, b"aaabb", &[1])[..1]);
-        assert_eq!(subject.seen(), [], "half a run");
+        assert_eq!(subject.seen(), [], "the byte of the run has not arrived");
         subject.receive(&[ping("between")]);
         subject.receive(&encoded(0x2, b"aaabb", &[1])[1..]);
         subject.receive(&encoded(0x2, b"cc", &[2]));
@@ -353,10 +354,10 @@ fn memory_is_not_lent_for_an_encoded_message() {
 fn an_encoder_sets_the_bit_on_the_first_frame_and_encodes_the_payload() {
     for role in ROLES {
         let mut subject = subject(role);
-        subject.out.shortcuts = true;
+        subject.out.by_reference = true;
         subject.out.buffer.extend_from_slice(&stream(&[pong("before")], role));
         subject.send("aaaaaa").unwrap();
-        subject.send("bbb").unwrap(); // too short to encode
+        subject.send("bbb").unwrap(); // too short to be encoded
         let Subject { connection, out, .. } = &mut subject;
         let sender = &mut connection.sender;
         sender.begin(Kind::Binary).unwrap();
@@ -386,23 +387,24 @@ fn an_encoder_sets_the_bit_on_the_first_frame_and_encodes_the_payload() {
     }
 }
 
-/// The header is written when the length is known: in each of its forms.
+/// The length is known after encoding only; the header has the shortest form for each length.
 #[test]
 fn encoded_frames_have_the_shortest_header() {
     for role in ROLES {
         for len in [4, 62, 63, 64, 32_767, 32_768, 50_000] {
             let mut subject = subject(role);
-            subject.out.shortcuts = true;
-            let payload: Vec<u8> = (0..len).map(|i| i as u8).collect(); // twice as long encoded
+            subject.out.by_reference = true;
+            let payload: Vec<u8> = (0..len).map(|i| i as u8).collect(); // encoding doubles the length
             subject.send(&payload[..]).unwrap();
             assert_eq!(subject.sent(), [binary(runs(&payload)).rsv(RSV1)]);
         }
     }
 }
 
-/// What few connections have is dropped with the pong that it was made for; an extension stays.
+/// State that most connections do not need is freed when the deferred pong is sent, but not while the
+/// connection has an extension.
 #[test]
-fn an_extension_outlives_a_held_pong() {
+fn the_extension_is_kept_when_a_deferred_pong_is_sent() {
     for role in ROLES {
         let mut subject = subject(role);
         subject.out.blocked = true;
@@ -419,7 +421,7 @@ fn an_extension_outlives_a_held_pong() {
 }
 
 #[test]
-fn two_ends_with_the_same_extension_understand_each_other() {
+fn two_connections_with_the_same_extension_exchange_messages() {
     for cut in [Cut::Whole, Cut::Every(1), Cut::Random(1)] {
         let mut pair = Pair::of(subject(Role::Client), subject(Role::Server)).cut(cut);
         pair.server.subject.echo = true;
@@ -431,7 +433,7 @@ fn two_ends_with_the_same_extension_understand_each_other() {
         let expected = ["", "abc", "aaaa", &long].map(Seen::text);
         assert_eq!(pair.server.subject.seen(), expected);
         assert_eq!(pair.client.subject.seen(), expected);
-        assert!(pair.client.link.carried.len() < 500, "what is sent is encoded");
+        assert!(pair.client.link.carried.len() < 500, "the messages are sent encoded");
         pair.close(Role::Client, 1000, "").unwrap();
         pair.drive();
         pair.assert_ended();
@@ -441,8 +443,8 @@ fn two_ends_with_the_same_extension_understand_each_other() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// As for messages that are not encoded: neither fragments nor chunks carry meaning, and a limit
-    /// is passed or not whichever way the message comes.
+    /// As for messages that are not encoded: the result, also with respect to the limit, does not depend
+    /// on how the message is fragmented or received.
     #[test]
     fn any_chunking_decodes_to_the_same(
         runs in vec((0u8..4, 1usize..400), 0..8),
@@ -466,7 +468,7 @@ proptest! {
                 let lent = match &server.events[..] {
                     [Seen::Text(text)] => text.clone().into_bytes(),
                     [Seen::Binary(bytes)] => bytes.clone(),
-                    chunks => gathered(chunks),
+                    chunks => payload_of_chunks(chunks),
                 };
                 if payload.len() <= limit {
                     prop_assert_eq!(&server.failures, &[]);

@@ -1,4 +1,4 @@
-//! `Receiver::next_message`, which `next` may be asked without, too.
+//! `Receiver::next_message`, an optional fast path before `next`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use anyloop_proto::{Config, Connection, Event, Input, Instant, Message, Role};
 
 const NOW: Instant = Instant::from_nanos(0);
 
-/// A whole message or control frame as a client sends it, masked with zeros.
+/// A message or control frame in one frame, masked with the key 0.
 fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x80 | opcode];
     match payload.len() {
@@ -21,51 +21,52 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// All that is told of these bytes, which come so many at a time; and what is sent and counted.
-fn told(role: Role, config: &Config, bytes: &[u8], chunk: usize, asks_first: bool) -> String {
+/// The events, output and statistics that result from `bytes`, received `chunk` bytes at a time. With
+/// `fast`, `next_message` is called before `next`.
+fn outcome(role: Role, config: &Config, bytes: &[u8], chunk: usize, fast: bool) -> String {
     let mut connection = Connection::new(role, Arc::new(config.clone()), NOW);
-    let (mut told, mut out) = (Vec::new(), Vec::new());
+    let (mut outcome, mut out) = (Vec::new(), Vec::new());
     for chunk in bytes.chunks(chunk) {
         let Connection { receiver, sender } = &mut connection;
         let mut chunk = chunk.to_vec();
         let mut input = Input::new(&mut chunk);
         loop {
-            if asks_first {
+            if fast {
                 let left = input.len();
                 match receiver.next_message(sender, &mut input, NOW, &mut out) {
                     Ok(Some(message)) => {
-                        told.push(format!("{:?}", Event::Message(message)));
+                        outcome.push(format!("{:?}", Event::Message(message)));
                         continue;
                     }
-                    Ok(None) => assert_eq!(input.len(), left, "it has taken what it does not tell"),
+                    Ok(None) => assert_eq!(input.len(), left, "next_message lost input"),
                     Err(failure) => {
-                        told.push(format!("{failure:?}"));
+                        outcome.push(format!("{failure:?}"));
                         break;
                     }
                 }
             }
             match receiver.next(sender, &mut input, NOW, &mut out) {
-                Ok(Some(event)) => told.push(format!("{event:?}")),
+                Ok(Some(event)) => outcome.push(format!("{event:?}")),
                 Ok(None) => break,
                 Err(failure) => {
-                    told.push(format!("{failure:?}"));
+                    outcome.push(format!("{failure:?}"));
                     break;
                 }
             }
         }
     }
-    format!("{told:?} {out:?} {:?} {:?}", connection.statistics(), connection.state())
+    format!("{outcome:?} {out:?} {:?} {:?}", connection.statistics(), connection.state())
 }
 
 #[test]
-fn the_fast_path_changes_nothing_at_any_chunking() {
+fn the_fast_path_gives_the_same_outcome_at_any_chunking() {
     let message = |opcode, len: usize| masked(opcode, &vec![b'x'; len]);
     let small: Vec<u8> = [message(1, 5), message(2, 0), message(2, 64), message(1, 125)].concat();
     let streams = [
         [small.clone(), message(9, 3), message(1, 126), message(2, 300), small.clone()].concat(),
         [small.clone(), masked(1, b"\xff"), small.clone()].concat(), // not UTF-8
-        [small.clone(), message(2, 301), small.clone()].concat(),    // over the limit
-        [small.clone(), message(3, 1), small.clone()].concat(),      // reserved
+        [small.clone(), message(2, 301), small.clone()].concat(),    // over the size limit
+        [small.clone(), message(3, 1), small.clone()].concat(),      // reserved opcode
         [small.clone(), b"\x82\x05hello".to_vec(), small.clone()].concat(), // unmasked
         [small.clone(), masked(8, b"\x03\xe8"), small.clone()].concat(), // a Close
         [b"\x01\x81\0\0\0\0a\x80\x81\0\0\0\0b".to_vec(), small].concat(), // in two frames
@@ -75,7 +76,7 @@ fn the_fast_path_changes_nothing_at_any_chunking() {
         (config.max_message_size, config.streaming) = (300, streaming);
         for (i, bytes) in streams.iter().enumerate() {
             for chunk in (1..40).chain([bytes.len()]) {
-                let of = |asks_first| told(Role::Server, &config, bytes, chunk, asks_first);
+                let of = |fast| outcome(Role::Server, &config, bytes, chunk, fast);
                 assert_eq!(of(true), of(false), "stream {i}, {chunk} bytes at a time");
             }
         }
@@ -83,7 +84,7 @@ fn the_fast_path_changes_nothing_at_any_chunking() {
 }
 
 #[test]
-fn between_messages_it_is_idle_and_within_one_it_is_not() {
+fn a_receiver_is_idle_between_messages_only() {
     let mut connection = Connection::new(Role::Server, Arc::default(), NOW);
     let Connection { receiver, sender } = &mut connection;
     let mut out = Vec::new();
@@ -95,7 +96,7 @@ fn between_messages_it_is_idle_and_within_one_it_is_not() {
     let mut input = Input::new(second);
     let next = receiver.next(sender, &mut input, NOW, &mut out);
     assert!(matches!(next, Ok(Some(Event::Message(Message::Binary(b"1234"))))));
-    assert!(!receiver.is_idle(), "what it has lent is kept");
+    assert!(!receiver.is_idle(), "a receiver that keeps a lent message is not idle");
     assert!(matches!(receiver.next(sender, &mut input, NOW, &mut out), Ok(None)));
     assert!(receiver.is_idle());
 }

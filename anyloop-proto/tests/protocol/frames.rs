@@ -1,4 +1,4 @@
-//! Frames one by one: RFC 6455 §5.1, §5.2 and §5.7.
+//! Single frames: RFC 6455 §5.1, §5.2 and §5.7.
 
 use anyloop_proto::{Cause, CloseCode, Role, SendError, Shutdown, State};
 use anyloop_testkit::frames::{
@@ -9,7 +9,7 @@ use crate::subject::{Seen, Subject, config};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
-/// A subject in the middle of a fragmented message, or not.
+/// A subject, after the first fragment of a message if `in_message`.
 fn subject(role: Role, in_message: bool) -> Subject {
     let mut subject = Subject::new(role, config(|_| ()));
     if in_message {
@@ -18,7 +18,7 @@ fn subject(role: Role, in_message: bool) -> Subject {
     subject
 }
 
-/// Feeds `bytes` at once and byte by byte: both must fail for the same cause and say so in a Close.
+/// Feeds `bytes` at once and byte by byte: both must fail for `cause` and send its Close.
 fn assert_refused(role: Role, in_message: bool, bytes: &[u8], cause: Cause) {
     for whole in [true, false] {
         let mut subject = subject(role, in_message);
@@ -80,10 +80,10 @@ fn rfc6455_5_1_a_client_refuses_a_masked_frame_of_any_kind() {
 }
 
 #[test]
-fn pitfall_an_unmasked_client_frame_is_not_delivered_even_once() {
+fn pitfall_an_unmasked_client_frame_is_never_delivered() {
     let mut server = Subject::server();
     server.echo = true;
-    // Enough follows in the same input for a masking key to be made of it.
+    // The input continues, so a parser that does not check the mask bit finds four bytes for a masking key.
     let unmasked = binary("unmasked").bytes(Role::Server);
     let masked = |payload| text(payload).bytes(Role::Client);
     server.feed(&[masked("masked"), unmasked, masked("masked again")].concat());
@@ -93,8 +93,8 @@ fn pitfall_an_unmasked_client_frame_is_not_delivered_even_once() {
     assert_eq!(server.failure().messages_before(), 1);
 }
 
-/// Every opcode that has a meaning, each where it may stand: RSV1 included, as no extension was
-/// negotiated.
+/// Each defined opcode where it is allowed, with each reserved bit. RSV1 is refused too, since no
+/// extension is negotiated.
 #[test]
 fn pitfall_reserved_bits_on_every_kind_of_frame_are_1002() {
     for role in ROLES {
@@ -137,7 +137,7 @@ fn pitfall_the_high_bit_of_a_length_is_1002() {
     }
 }
 
-/// Refused as a breach of the protocol, whatever the limit; some answer 1011 or 1009 here.
+/// A protocol error (1002) at any size limit. Some implementations send 1011 or 1009 here.
 #[test]
 fn pitfall_a_length_not_in_its_shortest_form_is_1002() {
     for role in ROLES {
@@ -160,7 +160,7 @@ fn pitfall_a_length_not_in_its_shortest_form_is_1002() {
 }
 
 #[test]
-fn rfc6455_5_2_each_form_of_length_holds_at_its_bounds() {
+fn rfc6455_5_2_each_form_of_the_length_at_its_bounds() {
     for role in ROLES {
         for len in [0, 1, 125, 126, 127, 128, 65535, 65536, 65537] {
             let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
@@ -201,7 +201,7 @@ fn rfc6455_5_4_no_message_begins_inside_another() {
 }
 
 #[test]
-fn rfc6455_5_5_control_frames_are_short_and_whole() {
+fn rfc6455_5_5_control_frames_are_short_and_not_fragmented() {
     for role in ROLES {
         for opcode in [0x8, 0x9, 0xa] {
             for len in [126, 127, 65535, 65536, 1 << 40] {
@@ -216,9 +216,9 @@ fn rfc6455_5_5_control_frames_are_short_and_whole() {
     }
 }
 
-/// A slow sender must not be waited for when what has come is already wrong.
+/// The connection fails as soon as the first invalid byte arrives; it does not wait for the rest.
 #[test]
-fn a_header_is_refused_at_its_first_wrong_byte() {
+fn a_header_is_refused_at_its_first_invalid_byte() {
     let by_client = |first, len| declare(first, len, Role::Client);
     let cases: [(Vec<u8>, usize); 8] = [
         (by_client(0x83, 0), 0),
@@ -233,9 +233,9 @@ fn a_header_is_refused_at_its_first_wrong_byte() {
     for (bytes, wrong) in cases {
         let mut server = Subject::server();
         server.feed_byte_by_byte(&bytes[..wrong]);
-        assert!(server.failures.is_empty(), "{bytes:x?} fails before byte {wrong}");
+        assert!(server.failures.is_empty(), "{bytes:x?} failed before byte {wrong}");
         server.feed(&bytes[wrong..=wrong]);
-        assert_eq!(server.failures.len(), 1, "{bytes:x?} fails at byte {wrong}");
+        assert_eq!(server.failures.len(), 1, "{bytes:x?} must fail at byte {wrong}");
         assert_eq!(server.sent().len(), 1);
     }
 }
@@ -260,10 +260,10 @@ fn pitfall_messages_complete_before_a_bad_frame_are_delivered() {
     }
 }
 
-/// tungstenite has had no Close on protocol errors since 2018: here the library sends it, once, and
-/// nothing else goes out by any call.
+/// tungstenite sends no Close after a protocol error (known since 2018). This library sends one Close,
+/// and no later call sends anything.
 #[test]
-fn pitfall_after_a_protocol_error_only_the_close_goes_out() {
+fn pitfall_after_a_protocol_error_only_the_close_is_sent() {
     for role in ROLES {
         let mut subject = subject(role, false);
         subject.receive(&[frame(0x3, "")]);
@@ -292,7 +292,7 @@ fn pitfall_after_a_protocol_error_only_the_close_goes_out() {
 }
 
 #[test]
-fn a_whole_stream_of_frames_in_one_input() {
+fn a_stream_of_frames_in_one_input() {
     for role in ROLES {
         let mut subject = subject(role, false);
         let frames = [text("a"), binary([0; 200]), ping(""), text(""), binary(""), pong("p")];

@@ -1,6 +1,6 @@
-//! A global allocator that counts, for each thread by itself.
+//! A global allocator that counts allocations for each thread separately.
 //!
-//! Tests run on threads of their own, so what [`measure`] finds is what the measured code did.
+//! Each test has its own thread, so [`measure`] does not count the allocations of other tests.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,28 +10,28 @@ static COUNTING: Counting = Counting;
 
 struct Counting;
 
-/// What a piece of code did to the heap.
+/// The use of the heap by a piece of code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Calls that allocate or grow.
+    /// The number of calls that allocate or grow a block.
     pub(crate) allocations: u64,
-    /// Bytes that those calls asked for, all together: growing a block counts its whole new size,
-    /// for it may be copied.
+    /// The sum of the sizes that those calls requested. Growing a block counts its whole new size,
+    /// since the allocator may copy it.
     pub(crate) requested: u64,
-    /// Bytes held at the end, more than at the beginning; negative if less.
+    /// Bytes allocated at the end minus bytes allocated at the beginning.
     pub(crate) kept: i64,
-    /// The most that was held at any time, more than at the beginning.
+    /// The maximum of allocated bytes minus bytes allocated at the beginning.
     pub(crate) peak: i64,
 }
 
 thread_local! {
-    // Constant and without a destructor: reading it neither allocates nor registers anything.
+    // A constant initializer and no destructor: access neither allocates nor registers a destructor.
     static USAGE: Cell<Usage> = const {
         Cell::new(Usage { allocations: 0, requested: 0, kept: 0, peak: 0 })
     };
 }
 
-/// Runs `code` and says what it did to the heap.
+/// Runs `code` and returns its use of the heap.
 pub(crate) fn measure<R>(code: impl FnOnce() -> R) -> (R, Usage) {
     let before = USAGE.replace(Usage::default());
     let result = code();
@@ -50,11 +50,11 @@ fn count(grown_from: usize, to: usize) {
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(0, layout.size());
-        // SAFETY: the caller keeps the contract of `alloc`.
+        // SAFETY: the caller fulfils the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
@@ -64,19 +64,19 @@ unsafe impl GlobalAlloc for Counting {
             usage.kept -= layout.size() as i64;
             cell.set(usage);
         });
-        // SAFETY: the caller keeps the contract of `dealloc`.
+        // SAFETY: the caller fulfils the contract of `dealloc`.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(layout.size(), size);
-        // SAFETY: the caller keeps the contract of `realloc`.
+        // SAFETY: the caller fulfils the contract of `realloc`.
         unsafe { System.realloc(block, layout, size) }
     }
 }
 
 #[test]
-fn measuring_sees_what_is_allocated_and_freed() {
+fn allocations_and_frees_are_counted() {
     let (block, usage) = measure(|| {
         drop(Vec::<u8>::with_capacity(1000));
         Vec::<u8>::with_capacity(300)

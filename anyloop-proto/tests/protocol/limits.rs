@@ -1,4 +1,4 @@
-//! What a peer can make this side hold, copy or count: RFC 6455 §10.4.
+//! Bounds of the memory and the work that a peer can cause: RFC 6455 §10.4.
 
 use anyloop_proto::{BufferPool, Cause, Config, Connection, Event, Input, Instant, Role, State};
 use anyloop_testkit::frames::{
@@ -25,7 +25,7 @@ fn assert_too_big(mut subject: Subject, limit: u64) {
     assert_eq!(subject.state(), State::Failed);
 }
 
-/// Two lengths whose sum with the ten bytes so far wraps around.
+/// Lengths whose sum with the ten bytes received so far overflows.
 #[test]
 fn pitfall_a_length_that_overflows_the_sum_does_not_pass_the_limit() {
     for role in ROLES {
@@ -42,7 +42,7 @@ fn pitfall_a_length_that_overflows_the_sum_does_not_pass_the_limit() {
                 assert_eq!(subject.failure().cause(), cause, "{len:#x}");
                 assert_eq!(subject.state(), State::Failed);
             }
-            // Without a limit the sum must not wrap either.
+            // Without a limit the sum must not overflow either.
             let mut subject = limited(role, u64::MAX, streaming);
             subject.receive(&[binary("12345678").more()]);
             subject.feed(&declare(0x80, i64::MAX as u64, other(role)));
@@ -102,7 +102,7 @@ fn pitfall_the_limit_holds_for_the_sum_of_fragments() {
     }
 }
 
-/// The header is enough: nothing of the payload is waited for.
+/// The connection fails at the header, before any payload arrives.
 #[test]
 fn a_message_too_big_fails_at_the_header_that_announces_it() {
     for role in ROLES {
@@ -116,7 +116,7 @@ fn a_message_too_big_fails_at_the_header_that_announces_it() {
     }
 }
 
-/// Control frames are no part of the message around them.
+/// A control frame between fragments does not count towards the size of the message.
 #[test]
 fn the_limit_is_for_messages_and_not_for_control_frames() {
     let mut server = limited(Role::Server, 5, false);
@@ -124,7 +124,7 @@ fn the_limit_is_for_messages_and_not_for_control_frames() {
     assert_eq!(server.seen(), [Seen::ping([0; 125]), Seen::text("12345"), Seen::ping([1; 125])]);
 }
 
-/// Autobahn 9.3.1: four mebibytes in fragments of 64 bytes.
+/// Autobahn 9.3.1: 4 MiB in fragments of 64 bytes.
 #[test]
 fn pitfall_65536_fragments_of_64_bytes_pass() {
     for (limit, streaming) in [(16 << 20, false), (4 << 20, false), (4 << 20, true)] {
@@ -142,7 +142,7 @@ fn pitfall_65536_fragments_of_64_bytes_pass() {
     }
 }
 
-/// Fragments of one byte are honest too, as long as the message stays within its limit.
+/// Fragments of one byte are valid as long as the message is within its limit.
 #[test]
 fn fragments_of_one_byte_pass() {
     let mut server = limited(Role::Server, 60_000, false);
@@ -164,7 +164,7 @@ fn pitfall_endless_empty_fragments_fail() {
                 assert!(sent < 200_000, "empty fragments are not counted");
                 subject.feed(&fragments);
                 if !subject.failures.is_empty() {
-                    assert!(sent >= 60_000, "as many as honest peers send must pass");
+                    assert!(sent >= 60_000, "60,000 empty fragments must pass");
                     break;
                 }
             }
@@ -174,9 +174,9 @@ fn pitfall_endless_empty_fragments_fail() {
     }
 }
 
-/// The number of fragments belongs to a message and not to the connection.
+/// The limit of fragments is for each message, not for the connection.
 #[test]
-fn fragments_are_counted_for_each_message_by_itself() {
+fn fragments_are_counted_for_each_message() {
     let mut server = limited(Role::Server, 100, false);
     let fragment = continuation("").more().bytes(Role::Client);
     for _ in 0..3 {
@@ -187,7 +187,7 @@ fn fragments_are_counted_for_each_message_by_itself() {
     assert_eq!(server.failures, []);
 }
 
-/// Feeds without the copy that [`Subject`] makes, so that what is measured is the machine's.
+/// Feeds without the copy that [`Subject`] makes, so that the measured allocations are the connection's.
 fn fed(server: &mut Subject, bytes: &mut [u8]) -> Usage {
     let Subject { connection: Connection { receiver, sender }, now, out, reading, .. } = server;
     let run = || {
@@ -206,20 +206,24 @@ fn pitfall_no_memory_is_reserved_for_a_length_that_was_only_declared() {
         let mut server = limited(Role::Server, 16 << 20, false);
         let mut header = declare(first, 16 << 20, Role::Client);
         let usage = fed(&mut server, &mut header);
-        assert!(usage.peak < 200, "a header owns {} bytes", usage.peak);
-        assert!(server.connection.receiver.want().is_none(), "nothing has arrived to match");
+        assert!(usage.peak < 200, "{} bytes are allocated for a header", usage.peak);
+        assert!(
+            server.connection.receiver.want().is_none(),
+            "memory is lent before any payload has arrived"
+        );
 
         let ten = &mut text([b'x'; 10]).bytes(Role::Client)[6..];
         let peak = usage.kept + fed(&mut server, ten).peak;
-        assert!(peak < 400, "ten bytes hold {peak} bytes");
-        let (room, usage) = measure(|| server.connection.receiver.want().map(|room| room.len()));
-        assert_eq!(room, None);
+        assert!(peak < 400, "{peak} bytes are allocated for ten bytes");
+        let (memory, usage) =
+            measure(|| server.connection.receiver.want().map(|memory| memory.len()));
+        assert_eq!(memory, None);
         assert_eq!(usage, Usage::default());
     }
 }
 
 #[test]
-fn pitfall_memory_grows_with_what_arrives() {
+fn pitfall_memory_grows_with_the_received_bytes() {
     for in_place in [false, true] {
         for declared in [1 << 20, 16 << 20] {
             let mut server = limited(Role::Server, 16 << 20, false);
@@ -231,10 +235,14 @@ fn pitfall_memory_grows_with_what_arrives() {
             let mut part = [0; 1000];
             let (mut arrived, mut held) = (0, 0);
             while arrived < 1 << 19 {
-                let room = in_place.then(|| measure(|| server.connection.receiver.want()));
-                let usage = if let Some((Some(room), lending)) = room {
-                    assert!(room.len() <= arrived, "{} lent after {arrived}", room.len());
-                    let n = room.len().min(part.len());
+                let memory = in_place.then(|| measure(|| server.connection.receiver.want()));
+                let usage = if let Some((Some(memory), lending)) = memory {
+                    assert!(
+                        memory.len() <= arrived,
+                        "{} bytes are lent after {arrived} have arrived",
+                        memory.len()
+                    );
+                    let n = memory.len().min(part.len());
                     server.connection.receiver.filled(n);
                     arrived += n;
                     assert_eq!(fed(&mut server, &mut []), Usage::default());
@@ -243,33 +251,33 @@ fn pitfall_memory_grows_with_what_arrives() {
                     arrived += part.len();
                     fed(&mut server, &mut part)
                 };
-                // Doubling holds up to twice what has arrived, and so does lending as much again:
-                // nothing is in proportion to what was declared.
+                // A buffer that doubles has up to twice the received size, and so has one that lends as much as
+                // has arrived. Neither depends on the declared length.
                 let peak = held + usage.peak;
                 held += usage.kept;
                 assert!(
                     peak <= 2 * arrived as i64 + 400,
-                    "{peak} held for {arrived}, in place: {in_place}"
+                    "{peak} bytes allocated for {arrived}, in place: {in_place}"
                 );
             }
-            assert!(held >= arrived as i64, "the message is gathered");
+            assert!(held >= arrived as i64, "the received payload is kept");
         }
     }
 }
 
 #[test]
-fn fragments_hold_what_arrives_and_no_more() {
+fn the_memory_for_fragments_is_bounded_by_the_received_bytes() {
     let mut server = limited(Role::Server, 16 << 20, false);
     let mut held = 0;
     for arrived in (64..=64_000).step_by(64) {
         let fragment = if arrived == 64 { binary([0; 64]) } else { continuation([0; 64]) };
         held += fed(&mut server, &mut fragment.more().bytes(Role::Client)).kept;
-        assert!(held <= 2 * arrived + 400, "{held} held for {arrived}");
+        assert!(held <= 2 * arrived + 400, "{held} bytes allocated for {arrived}");
     }
 }
 
 #[test]
-fn a_failed_connection_holds_nothing_of_the_message() {
+fn a_failed_connection_frees_the_message() {
     let mut server = limited(Role::Server, 16 << 20, false);
     let mut bytes = binary([0; 100_000]).more().bytes(Role::Client);
     let held = fed(&mut server, &mut bytes).kept;
@@ -280,10 +288,10 @@ fn a_failed_connection_holds_nothing_of_the_message() {
         let Connection { receiver, sender } = &mut server.connection;
         receiver.next(sender, &mut input, server.now, &mut server.out).unwrap_err()
     });
-    assert!(held + usage.kept < 1000, "{} left of {held}", held + usage.kept);
+    assert!(held + usage.kept < 1000, "{} bytes of {held} are still allocated", held + usage.kept);
 }
 
-/// The cost of a message in `n` fragments, as allocations and bytes asked for.
+/// The allocations and requested bytes for a message in `n` fragments.
 fn cost_of_fragments(n: usize, size: usize) -> Usage {
     let mut server = limited(Role::Server, 16 << 20, false);
     let payload = vec![b'x'; size];
@@ -291,7 +299,7 @@ fn cost_of_fragments(n: usize, size: usize) -> Usage {
     frames[0] = text(&payload).more();
     frames[n - 1].fin = true;
     let mut bytes = stream(&frames, Role::Client);
-    // Each fragment by itself, so that no part is put together for the machine.
+    // Each fragment is passed in its own call, so that the connection has to assemble them.
     let frame = bytes.len() / n;
     let mut total = Usage::default();
     for part in bytes.chunks_mut(frame) {
@@ -303,8 +311,7 @@ fn cost_of_fragments(n: usize, size: usize) -> Usage {
     total
 }
 
-/// A message that is put together anew with each fragment would ask for n²/2 of its bytes: here for
-/// 64 mebibytes in place of one.
+/// An implementation that copies the whole message at each fragment requests n/2 times its size.
 #[test]
 fn pitfall_reassembly_cost_is_linear_in_many_small_fragments() {
     for (n, size) in [(16_384, 64), (65_000, 1)] {
@@ -315,8 +322,8 @@ fn pitfall_reassembly_cost_is_linear_in_many_small_fragments() {
     }
 }
 
-/// A text that is checked anew as a whole with each fragment reads n²/2 of its bytes: here 137
-/// gigabytes in place of four mebibytes, which takes minutes. The test is that this one ends.
+/// An implementation that checks the whole text again at each fragment reads n/2 times its size: here
+/// 137 GB instead of 4 MiB, which takes minutes. The test fails by not ending.
 #[test]
 fn pitfall_utf8_cost_is_linear_in_many_small_fragments() {
     let text_of = |n: usize| "κόσμε κόσμος…".repeat(n);
@@ -331,9 +338,9 @@ fn pitfall_utf8_cost_is_linear_in_many_small_fragments() {
     assert_eq!(server.seen(), [Seen::text(&payload)]);
 }
 
-/// One byte at a time costs no more than all at once.
+/// A payload that arrives byte by byte requests no more memory than one that arrives at once.
 #[test]
-fn a_payload_that_trickles_in_is_not_copied_again_and_again() {
+fn a_payload_byte_by_byte_is_copied_once() {
     let mut server = limited(Role::Server, 16 << 20, false);
     let mut bytes = binary([0; 100_000]).bytes(Role::Client);
     let mut requested = 0;
@@ -343,10 +350,10 @@ fn a_payload_that_trickles_in_is_not_copied_again_and_again() {
     assert!(requested <= 400_000 + 1000, "{requested}");
 }
 
-/// A header byte by byte: each byte is looked at with those before it. The first takes a little
-/// memory for all of them, from the pool where there is one.
+/// A header arrives byte by byte, and each byte is parsed with those before it. The first one allocates
+/// memory for the whole header, or takes it from the pool if there is one.
 #[test]
-fn headers_that_trickle_in_allocate_once() {
+fn a_header_byte_by_byte_allocates_once() {
     for pooled in [false, true] {
         let mut server = limited(Role::Server, 16 << 20, false);
         if pooled {
@@ -367,9 +374,9 @@ fn headers_that_trickle_in_allocate_once() {
     }
 }
 
-/// While the output is blocked the pongs that are owed are one, however many pings come.
+/// While the output is blocked, any number of pings causes one deferred pong.
 #[test]
-fn pitfall_pings_that_are_not_read_back_hold_one_pong() {
+fn pitfall_one_pong_is_kept_for_a_peer_that_does_not_read() {
     let mut server = Subject::server();
     server.out.blocked = true;
     let mut held = 0;
@@ -379,8 +386,8 @@ fn pitfall_pings_that_are_not_read_back_hold_one_pong() {
     }
 }
 
-/// Each fragment's header comes alone and its payload where the machine lends memory for it. Memory
-/// that grew by what is outstanding of each would be moved at every fragment: 32 GiB for this message.
+/// Each header arrives separately, and each payload is received in place. An implementation that grows the
+/// message by exactly one fragment moves all of it each time: 32 GiB for this message.
 #[test]
 fn pitfall_reassembly_cost_is_linear_in_fragments_received_in_place() {
     const FRAGMENT: usize = 4096;
@@ -401,9 +408,9 @@ fn pitfall_reassembly_cost_is_linear_in_fragments_received_in_place() {
             let input = &mut Input::new(&mut header);
             assert!(receiver.next(sender, input, now, &mut out).unwrap().is_none());
             let mut rest = vec![0; FRAGMENT];
-            if let Some(room) = receiver.want() {
-                lent += room.len();
-                let n = room.len();
+            if let Some(memory) = receiver.want() {
+                lent += memory.len();
+                let n = memory.len();
                 receiver.filled(n);
                 rest.truncate(FRAGMENT - n);
             }
@@ -417,6 +424,6 @@ fn pitfall_reassembly_cost_is_linear_in_fragments_received_in_place() {
         last
     });
     assert_eq!(last, FRAGMENT * FRAGMENTS);
-    assert!(lent > last / 2, "{lent} bytes were received in place");
+    assert!(lent > last / 2, "only {lent} bytes were received in place");
     assert!(usage.requested < 8 * last as u64, "{usage:?}");
 }

@@ -1,8 +1,8 @@
-//! The open connection, tested from outside: through its public interface and in bytes.
+//! Tests of the open connection through its public interface, with frames as bytes.
 //!
-//! `anyloop_testkit::frames` builds and parses frames by hand, so that the code under test is not its own
-//! judge. [`subject`] is one connection under test, fed with such frames. [`pair`] joins a client and a
-//! server by simulated links. [`heap`] counts what a thread allocates.
+//! `anyloop_testkit::frames` builds and parses frames without the code under test. [`subject`] is one
+//! connection under test, which receives such frames. [`pair`] connects a client and a server by
+//! simulated links. [`heap`] counts the allocations of a thread.
 
 mod heap;
 mod pair;

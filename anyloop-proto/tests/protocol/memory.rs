@@ -1,4 +1,4 @@
-//! What a connection owns: nothing, as long as it is idle.
+//! Allocations of a connection: none while it is idle.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use anyloop_testkit::frames::{Frame, binary, continuation, other, ping, pong, re
 use crate::heap::{Usage, measure};
 use crate::subject::{config, seconds};
 
-/// As much as a transport reads at a time.
+/// The size of a read of the transport.
 const READ: usize = 16 * 1024;
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
-/// A connection with everything around it allocated beforehand.
+/// A connection whose output buffer is allocated in advance.
 struct Warm {
     connection: Connection,
     now: Instant,
@@ -54,7 +54,7 @@ fn a_connection_is_small() {
 }
 
 #[test]
-fn an_idle_connection_owns_no_memory() {
+fn an_idle_connection_has_no_allocations() {
     let traffic: [(&str, Vec<Frame>); 5] = [
         ("nothing", vec![]),
         ("small messages", vec![text("a"), binary([0; 100]), binary([0; 5000]), text("")]),
@@ -94,9 +94,9 @@ fn an_idle_connection_owns_no_memory() {
     }
 }
 
-/// Keep-alive needs no memory, and neither does a pong that was held back once it has left.
+/// Keep-alive allocates nothing, and the memory of a deferred pong is freed when it is sent.
 #[test]
-fn keep_alive_owns_no_memory() {
+fn keep_alive_keeps_no_allocation() {
     struct Blocked(Vec<u8>, bool);
 
     impl anyloop_proto::Output for Blocked {
@@ -124,10 +124,10 @@ fn keep_alive_owns_no_memory() {
             while receiver.next(sender, &mut input, now, &mut out).unwrap().is_some() {}
             out.1 = false;
             connection.handle_writable(now, &mut out);
-            std::mem::forget(connection); // what it still owned would be seen
+            std::mem::forget(connection); // `kept` then counts what it still owns
         });
         assert_eq!(usage.kept, 0, "{role:?}");
-        assert_eq!(read(&out.0, role).0.len(), 2, "our ping, and our pong");
+        assert_eq!(read(&out.0, role).0.len(), 2, "a ping and a pong are sent");
     }
 }
 
@@ -141,7 +141,7 @@ fn whole_messages_are_echoed_without_an_allocation() {
             binary([7; 126]),
             text([b'x'; 4000]),
             ping("p"),
-            binary([7; 70_000]), // whole, and with a length of 64 bits
+            binary([7; 70_000]), // in one read, with a 64-bit length
         ];
         let bytes = stream(&frames, other(role));
         for _ in 0..100 {
@@ -155,7 +155,7 @@ fn whole_messages_are_echoed_without_an_allocation() {
 }
 
 #[test]
-fn large_messages_in_parts_are_echoed_without_an_allocation_once_the_pool_is_warm() {
+fn large_messages_in_parts_are_echoed_without_an_allocation_from_a_filled_pool() {
     for role in ROLES {
         let mut warm = Warm::new(role, &config(|_| ()));
         let frames = [
@@ -179,7 +179,7 @@ fn large_messages_in_parts_are_echoed_without_an_allocation_once_the_pool_is_war
 }
 
 #[test]
-fn large_messages_in_place_allocate_nothing_once_the_pool_is_warm() {
+fn large_messages_in_place_allocate_nothing_with_a_filled_pool() {
     for role in ROLES {
         let mut warm = Warm::new(role, &config(|_| ()));
         let bytes = stream(&[binary([7; 300_000])], other(role));
@@ -189,9 +189,9 @@ fn large_messages_in_place_allocate_nothing_once_the_pool_is_warm() {
             let (lent, usage) = measure(|| {
                 warm.echo(first, usize::MAX, true).unwrap();
                 let mut lent = 0;
-                while let Some(room) = warm.connection.receiver.want() {
-                    let n = room.len().min(rest.len());
-                    room[..n].copy_from_slice(&rest[..n]);
+                while let Some(memory) = warm.connection.receiver.want() {
+                    let n = memory.len().min(rest.len());
+                    memory[..n].copy_from_slice(&rest[..n]);
                     warm.connection.receiver.filled(n);
                     rest = &mut rest[n..];
                     warm.echo(&mut [0; 0], 1, true).unwrap();
@@ -204,7 +204,7 @@ fn large_messages_in_place_allocate_nothing_once_the_pool_is_warm() {
                 warm.echo(rest, usize::MAX, true).unwrap();
                 lent
             });
-            assert!(lent > 250_000, "{lent} bytes went straight into the message");
+            assert!(lent > 250_000, "only {lent} bytes were received in place");
             if round > 0 {
                 assert_eq!(usage, Usage::default(), "in round {round}");
             }

@@ -24,7 +24,7 @@ fn rfc6455_5_4_fragments_make_one_message() {
 }
 
 #[test]
-fn rfc6455_5_4_control_frames_may_stand_between_fragments() {
+fn rfc6455_5_4_control_frames_are_allowed_between_fragments() {
     let frames = [
         text("a").more(),
         ping("1"),
@@ -49,9 +49,9 @@ fn rfc6455_5_4_control_frames_may_stand_between_fragments() {
     }
 }
 
-/// RFC 6455 §5.4: "Control frames MAY be injected in the middle of a fragmented message", Close too.
+/// RFC 6455 §5.4: "Control frames MAY be injected in the middle of a fragmented message", also a Close.
 #[test]
-fn rfc6455_5_4_a_close_may_stand_between_fragments() {
+fn rfc6455_5_4_a_close_is_allowed_between_fragments() {
     let mut server = Subject::server();
     server.receive(&[text("a").more(), close(1001, ""), continuation("b")]);
     assert_eq!(server.seen(), [Seen::close(1001, "")]);
@@ -60,7 +60,7 @@ fn rfc6455_5_4_a_close_may_stand_between_fragments() {
 }
 
 #[test]
-fn a_message_that_arrives_whole_is_lent_from_the_callers_bytes() {
+fn a_message_in_one_read_is_lent_from_the_callers_bytes() {
     let now = Instant::from_nanos(0);
     let mut connection = Connection::new(Role::Server, config(|_| ()), now);
     let Connection { receiver, sender } = &mut connection;
@@ -68,7 +68,7 @@ fn a_message_that_arrives_whole_is_lent_from_the_callers_bytes() {
         text("short"),
         binary([1; 4000]),
         binary([1; 70_000]),
-        text("").more(), // nothing to gather yet
+        text("").more(), // an empty first fragment, which needs no buffer
         continuation("whole"),
     ];
     for part in [&frames[..1], &frames[1..2], &frames[2..3], &frames[3..]] {
@@ -77,7 +77,9 @@ fn a_message_that_arrives_whole_is_lent_from_the_callers_bytes() {
         let mut out = Vec::new();
         let mut input = Input::new(&mut bytes);
         let event = receiver.next(sender, &mut input, now, &mut out).unwrap();
-        let Some(Event::Message(message)) = event else { panic!("a message, not {event:?}") };
+        let Some(Event::Message(message)) = event else {
+            panic!("expected a message, not {event:?}")
+        };
         assert!(range.contains(&message.as_bytes().as_ptr()), "{part:?} was copied");
     }
 }
@@ -130,7 +132,7 @@ fn statistics_count_messages_and_payload_bytes_of_data_frames() {
     }
 }
 
-/// What the caller does not ask for stays in the input.
+/// `next` consumes no more input than its event needs.
 #[test]
 fn events_come_one_at_a_time_and_the_rest_stays_in_the_input() {
     let now = Instant::from_nanos(0);

@@ -1,13 +1,13 @@
-//! A client and a server, joined by two simulated links, on a virtual clock.
+//! A client and a server, connected by two simulated links, on a virtual clock.
 //!
-//! Nothing here sleeps, asks a clock or rolls dice: the same test does the same thing every time.
-//! Each side is driven as the contract of [`Connection`](anyloop_proto::Connection) asks: after any
-//! call, write what was appended, then do what `shutdown` says. [`Pair::step`] goes to the next
-//! thing that happens, which is something arriving or a timer, and does that one thing.
+//! Nothing here sleeps, reads the system clock or uses a random number: a test is deterministic.
+//! Each side is driven as the contract of [`Connection`](anyloop_proto::Connection) requires: after each
+//! call, the appended output is written, and then the action that `shutdown` returns is taken.
+//! [`Pair::step`] advances the clock to the next event, an arrival or a timer, and handles that event only.
 //!
-//! Every write to a link and every arrival is an *operation*, and the links can be made to fail at
-//! any one of them. [`fail_loop`] runs a scenario failing at operation 0, 1, 2 and so on until it
-//! comes through, so each path on which an error can be met is walked.
+//! Each write to a link and each arrival is an *operation*. The links can be set to fail at a given
+//! operation. [`fail_loop`] runs a scenario with a failure at operation 0, 1, 2 and so on, until a run
+//! ends before the failure. So an error is tested at every operation.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use anyloop_testkit::frames::{self, Frame, other};
 
 use crate::subject::{Subject, config, seconds};
 
-/// Longer than any scenario may take.
+/// The limit of virtual time for a scenario.
 const FOREVER: Duration = seconds(3600);
 
 pub(crate) struct Pair {
     pub(crate) now: Instant,
     pub(crate) client: Side,
     pub(crate) server: Side,
-    /// Operations so far.
+    /// The number of operations so far.
     operations: u32,
     fail_at: Option<u32>,
     failed: bool,
 }
 
-/// One end: a connection, and the socket that a transport would hold for it.
+/// One side: a connection, and the state of its socket.
 pub(crate) struct Side {
     pub(crate) subject: Subject,
-    /// The way to the other side.
+    /// The link that carries bytes to the other side.
     pub(crate) link: Link,
     /// Written, but not yet accepted by the link.
     backlog: Vec<u8>,
@@ -42,34 +42,34 @@ pub(crate) struct Side {
     pub(crate) finished: bool,
     /// The socket was closed.
     pub(crate) closed: bool,
-    /// The test has put frames on the way that the connection knows nothing of.
+    /// The test has sent frames on behalf of the connection: see [`Pair::forge`].
     forged: bool,
 }
 
 /// One direction of the byte stream.
 pub(crate) struct Link {
-    /// How long a byte is under way.
+    /// The time from a write to its arrival.
     pub(crate) latency: Duration,
-    /// How arrivals are cut.
+    /// How arriving bytes are divided into reads.
     pub(crate) cut: Cut,
-    /// How many bytes may be under way at a time; what is written beyond that waits.
+    /// The maximum number of bytes in flight. A write is short if it would exceed this.
     pub(crate) window: usize,
     /// The receiver does not read for now.
     pub(crate) stalled: bool,
     packets: VecDeque<(Instant, Packet)>,
-    /// Everything ever accepted.
+    /// All bytes that the link has accepted.
     pub(crate) carried: Vec<u8>,
     dead: bool,
 }
 
-/// How what arrives together is handed over.
+/// How the bytes of one write are divided into reads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cut {
-    /// All that was written at once arrives at once.
+    /// The bytes of one write arrive in one read.
     Whole,
-    /// At most so many bytes arrive at a time.
+    /// A read has at most this many bytes.
     Every(usize),
-    /// 1 to 16 bytes arrive at a time, as this seed has it.
+    /// A read has 1 to 16 bytes, by a generator with this seed.
     Random(u64),
 }
 
@@ -92,7 +92,7 @@ impl Link {
         }
     }
 
-    fn under_way(&self) -> usize {
+    fn in_flight(&self) -> usize {
         let sizes = self.packets.iter().map(|(_, packet)| match packet {
             Packet::Bytes(bytes) => bytes.len(),
             Packet::Eof | Packet::Reset => 0,
@@ -106,9 +106,9 @@ impl Link {
         }
     }
 
-    /// Accepts what there is room for, and returns how much that was.
+    /// Accepts as many bytes as the window allows. Returns how many.
     fn write(&mut self, now: Instant, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(self.window.saturating_sub(self.under_way()));
+        let n = bytes.len().min(self.window.saturating_sub(self.in_flight()));
         self.carried.extend_from_slice(&bytes[..n]);
         self.push(now, Packet::Bytes(bytes[..n].iter().copied().collect()));
         n
@@ -119,7 +119,7 @@ impl Link {
         (!self.stalled).then_some(at)
     }
 
-    /// Takes the next piece that arrives.
+    /// Removes the next packet, or the part of it that one read returns.
     fn take(&mut self) -> Option<Packet> {
         let (at, packet) = self.packets.pop_front()?;
         let Packet::Bytes(mut bytes) = packet else { return Some(packet) };
@@ -127,7 +127,7 @@ impl Link {
             Cut::Whole => bytes.len(),
             Cut::Every(n) => *n,
             Cut::Random(state) => {
-                // Knuth's MMIX generator: the high bits are the good ones.
+                // Knuth's MMIX generator: its low bits have short periods.
                 *state = state
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
@@ -141,7 +141,7 @@ impl Link {
         Some(Packet::Bytes(bytes))
     }
 
-    /// The network gives up: what was under way is lost, and both ends learn of it.
+    /// The network fails: bytes in flight are lost, and the receiver gets a reset.
     fn fail(&mut self, now: Instant) {
         self.packets.clear();
         self.push(now, Packet::Reset);
@@ -155,7 +155,7 @@ impl Side {
         Self { subject, link, backlog, finished: false, closed: false, forged: false }
     }
 
-    /// Ends the sending direction, once.
+    /// Ends the sending direction by `packet`. Has no effect after the first call.
     fn finish(&mut self, now: Instant, packet: Packet) {
         if !self.finished {
             self.finished = true;
@@ -163,7 +163,7 @@ impl Side {
         }
     }
 
-    /// The frames that the link has carried; the last may be cut off.
+    /// The complete frames that the link has accepted.
     pub(crate) fn carried(&self) -> Vec<Frame> {
         frames::read(&self.link.carried, self.subject.role()).0
     }
@@ -193,19 +193,19 @@ impl Pair {
         }
     }
 
-    /// Cuts what arrives on both sides.
+    /// Sets how arriving bytes are divided into reads, in both directions.
     pub(crate) fn cut(mut self, cut: Cut) -> Self {
         (self.client.link.cut, self.server.link.cut) = (cut, cut);
         self
     }
 
-    /// Lets at most so many bytes be under way in each direction.
+    /// Limits the bytes in flight in each direction.
     pub(crate) fn window(mut self, window: usize) -> Self {
         (self.client.link.window, self.server.link.window) = (window, window);
         self
     }
 
-    /// The application of one side does something.
+    /// Runs `f` as the application of one side, and then the duties of its transport.
     pub(crate) fn act<R>(&mut self, role: Role, f: impl FnOnce(&mut Subject) -> R) -> R {
         let now = self.now;
         let subject = &mut self.side(role).subject;
@@ -223,7 +223,7 @@ impl Pair {
         self.act(from, |subject| subject.close(code, reason))
     }
 
-    /// Puts frames on the way that no connection would send.
+    /// Sends frames on behalf of one side, without its connection: frames that it would not send.
     pub(crate) fn forge(&mut self, from: Role, frames: &[Frame]) {
         let side = self.side(from);
         side.forged = true;
@@ -231,8 +231,8 @@ impl Pair {
         self.attend(from);
     }
 
-    /// Does the next thing, and everything that it entails at that instant for the one side that it
-    /// happens to. `false`: nothing more will happen.
+    /// Advances the clock to the next event and handles it, including the output that it causes on
+    /// that side. Returns `false` if no event is left.
     pub(crate) fn step(&mut self) -> bool {
         let Some((at, role, what)) = self.next() else { return false };
         self.now = self.now.max(at);
@@ -245,16 +245,16 @@ impl Pair {
         true
     }
 
-    /// Steps until nothing more happens. With keep-alive on that is never: see
+    /// Steps until no event is left. With keep-alive that does not happen: use
     /// [`drive_for`](Self::drive_for).
     pub(crate) fn drive(&mut self) {
         let end = self.now + FOREVER;
         while self.step() {
-            assert!(self.now < end, "this does not come to rest");
+            assert!(self.now < end, "events are still left after {FOREVER:?}");
         }
     }
 
-    /// Steps through everything that happens in the given time.
+    /// Handles all events within `time`.
     pub(crate) fn drive_for(&mut self, time: Duration) {
         let end = self.now + time;
         while self.next().is_some_and(|(at, ..)| at <= end) {
@@ -263,7 +263,7 @@ impl Pair {
         self.now = end;
     }
 
-    /// What happens next, when, and to whom. Of two things at once, arrivals go first.
+    /// The next event, its time, and the side that gets it. At the same time, an arrival is before a timer.
     fn next(&self) -> Option<(Instant, Role, Next)> {
         let arrival = |from: &Side, to| Some((from.link.arrives()?, to, Next::Arrival));
         let timer = |side: &Side, role| {
@@ -281,7 +281,7 @@ impl Pair {
         .min_by_key(|&(at, ..)| at)
     }
 
-    /// Something arrives at one side.
+    /// Delivers the next packet to one side.
     fn arrive(&mut self, to: Role) {
         if self.operation() {
             return;
@@ -292,7 +292,7 @@ impl Pair {
         let side = self.side(to);
         side.subject.now = now;
         match packet {
-            // TCP answers what reaches a closed socket with a reset.
+            // TCP responds to data for a closed socket with a reset (RFC 9293 §3.10.7.1).
             Packet::Bytes(_) if side.closed => side.link.push(now, Packet::Reset),
             _ if side.closed => {}
             Packet::Bytes(bytes) => side.subject.feed(&Vec::from(bytes)),
@@ -303,7 +303,8 @@ impl Pair {
         self.drained(from);
     }
 
-    /// The link has room again: writes on, and tells the machine if the peer has read something.
+    /// The peer has read from the link: writes more, and reports progress to the connection if the
+    /// link has accepted bytes.
     fn drained(&mut self, role: Role) {
         let now = self.now;
         let waiting = self.side(role).backlog.len();
@@ -319,7 +320,7 @@ impl Pair {
         }
     }
 
-    /// The duties of a transport after any call.
+    /// The duties of a transport after a call: writes the output, then ends the stream if it is time.
     fn attend(&mut self, role: Role) {
         self.write(role);
         let now = self.now;
@@ -338,18 +339,18 @@ impl Pair {
                 side.finish(now, if written { Packet::Eof } else { Packet::Reset });
                 side.closed = true;
             }
-            // Go on reading, or write on when the link has room.
+            // Reading continues, or the rest is written first.
             _ => {}
         }
     }
 
-    /// Writes what was appended, after what still waits.
+    /// Writes the backlog, and then the appended output.
     fn write(&mut self, role: Role) {
         let now = self.now;
         let side = self.side(role);
         side.backlog.append(&mut side.subject.out.buffer);
-        let room = side.link.under_way() < side.link.window;
-        if !side.backlog.is_empty() && room && !side.finished && !self.operation() {
+        let open = side.link.in_flight() < side.link.window;
+        if !side.backlog.is_empty() && open && !side.finished && !self.operation() {
             let side = self.side(role);
             let n = side.link.write(now, &side.backlog);
             side.backlog.drain(..n);
@@ -358,7 +359,7 @@ impl Pair {
         side.subject.out.blocked = !side.backlog.is_empty();
     }
 
-    /// Counts an operation, and says whether it is the one that fails.
+    /// Counts an operation. Returns whether it fails.
     fn operation(&mut self) -> bool {
         let fails = self.fail_at == Some(self.operations);
         self.operations += 1;
@@ -370,12 +371,12 @@ impl Pair {
         fails
     }
 
-    /// What holds at the end of every connection, however it ended.
+    /// Asserts the invariants of a connection that has ended, cleanly or not.
     pub(crate) fn assert_ended(&self) {
         for side in [&self.client, &self.server] {
             let subject = &side.subject;
             let role = subject.role();
-            assert!(side.closed, "the {role:?} does not end");
+            assert!(side.closed, "the {role:?} has not closed its socket");
             assert!(matches!(subject.state(), State::Closed | State::Failed | State::Ended));
             assert!(subject.failures.len() <= 1, "{role:?}: {:?}", subject.failures);
             let ending = subject.connection.ending().expect("an ending");
@@ -386,8 +387,12 @@ impl Pair {
             let (frames, rest) = frames::read(&side.link.carried, role);
             let close = frames.iter().position(|frame| frame.opcode == 0x8);
             if let Some(at) = close.filter(|_| !side.forged) {
-                assert_eq!(at, frames.len() - 1, "{role:?} sends after its Close: {frames:?}");
-                assert!(rest.is_empty(), "{role:?} sends after its Close: {rest:x?}");
+                assert_eq!(
+                    at,
+                    frames.len() - 1,
+                    "{role:?} sent frames after its Close: {frames:?}"
+                );
+                assert!(rest.is_empty(), "{role:?} sent bytes after its Close: {rest:x?}");
             }
         }
     }
@@ -398,8 +403,8 @@ enum Next {
     Timer,
 }
 
-/// Runs `scenario` on a new pair, with the links failing at operation 0, then 1, and so on until
-/// one run comes through without a failure. Returns how many operations that one took.
+/// Runs `scenario` on a new pair with a failure of the links at operation 0, then 1, and so on, until
+/// a run ends before the failure. Returns the number of operations of that run.
 pub(crate) fn fail_loop(new: impl Fn() -> Pair, scenario: impl Fn(&mut Pair)) -> u32 {
     for n in 0.. {
         let mut pair = new();
@@ -407,11 +412,14 @@ pub(crate) fn fail_loop(new: impl Fn() -> Pair, scenario: impl Fn(&mut Pair)) ->
         let end = pair.now + seconds(120);
         scenario(&mut pair);
         pair.drive();
-        assert!(pair.now < end, "failing at operation {n}, the pair takes too long to end");
+        assert!(
+            pair.now < end,
+            "the pair takes more than 120 s to end after a failure at operation {n}"
+        );
         pair.assert_ended();
         if !pair.failed {
             return pair.operations;
         }
     }
-    unreachable!("some run comes through")
+    unreachable!("a run has fewer than 2^32 operations")
 }

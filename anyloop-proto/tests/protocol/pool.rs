@@ -1,4 +1,4 @@
-//! Memory for messages that arrive in parts: from a pool, and lent to be received into.
+//! Memory for messages that arrive in parts: taken from a pool, and lent to the caller to receive into.
 
 use anyloop_proto::{BufferPool, Connection, Event, Input, Role};
 use anyloop_testkit::frames::{Frame, binary, close, continuation, other, ping, stream, text};
@@ -12,7 +12,7 @@ fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| b'a' + (i % 23) as u8).collect()
 }
 
-/// Feeds `bytes` as they come, with `pool` to gather in.
+/// Feeds `bytes` in one call; partial messages are collected in memory from `pool`.
 fn feed(subject: &mut Subject, bytes: &mut [u8], pool: &mut BufferPool) {
     let Subject { connection: Connection { receiver, sender }, now, out, .. } = subject;
     let mut input = Input::with_pool(bytes, pool);
@@ -21,7 +21,7 @@ fn feed(subject: &mut Subject, bytes: &mut [u8], pool: &mut BufferPool) {
     }
 }
 
-/// A subject in a frame of `len` bytes, of which `arrived` have.
+/// A subject that has received `arrived` bytes of `frame`, and the bytes that it has not received.
 fn inside(role: Role, frame: &Frame, arrived: usize) -> (Subject, Vec<u8>) {
     let mut subject = Subject::new(role, config(|_| ()));
     let bytes = frame.bytes(other(role));
@@ -30,15 +30,15 @@ fn inside(role: Role, frame: &Frame, arrived: usize) -> (Subject, Vec<u8>) {
     (subject, bytes[header + arrived..].to_vec())
 }
 
-/// Receives `bytes` into the memory lent, at most `most` at a time, as long as there is any.
+/// Receives `bytes` into the lent memory, at most `most` at a time, until none is lent or none are left.
 fn fill(subject: &mut Subject, bytes: &mut &[u8], most: usize) {
-    while let Some(room) = subject.connection.receiver.want() {
-        let n = room.len().min(bytes.len()).min(most);
+    while let Some(memory) = subject.connection.receiver.want() {
+        let n = memory.len().min(bytes.len()).min(most);
         if n == 0 {
             break;
         }
         let (now, later) = bytes.split_at(n);
-        room[..n].copy_from_slice(now);
+        memory[..n].copy_from_slice(now);
         *bytes = later;
         subject.connection.receiver.filled(n);
         subject.feed(&[]);
@@ -46,25 +46,25 @@ fn fill(subject: &mut Subject, bytes: &mut &[u8], most: usize) {
 }
 
 #[test]
-fn a_message_in_parts_takes_memory_from_the_pool_and_gives_it_back_when_read() {
+fn a_message_in_parts_takes_memory_from_the_pool_and_returns_it_when_read() {
     let mut pool = BufferPool::new(1 << 20);
     let mut server = Subject::server();
     let mut bytes = stream(&[binary(payload(1000)).more(), continuation("end")], Role::Client);
     let (first, second) = bytes.split_at_mut(500);
     feed(&mut server, first, &mut pool);
-    assert_eq!(pool.held(), 0, "in use");
+    assert_eq!(pool.held(), 0, "the buffer is in use");
     feed(&mut server, second, &mut pool);
     assert!((1003..4096).contains(&pool.held()), "{}", pool.held());
     let held = pool.held();
 
-    // The next one, on another connection, takes it.
+    // The next message, on another connection, reuses it.
     let mut other = Subject::server();
     let mut bytes = text("part").more().bytes(Role::Client);
     feed(&mut other, &mut bytes, &mut pool);
     assert_eq!(pool.held(), 0);
     let mut bytes = continuation("ial").bytes(Role::Client);
     feed(&mut other, &mut bytes, &mut pool);
-    assert_eq!(other.seen(), [Seen::text("partial")], "nothing of the message before");
+    assert_eq!(other.seen(), [Seen::text("partial")], "no bytes of the previous message");
     assert_eq!(pool.held(), held);
 }
 
@@ -76,7 +76,7 @@ fn a_message_that_was_read_may_be_released_before_the_next() {
     feed(&mut server, first, &mut pool);
     let Subject { connection: Connection { receiver, sender }, now, out, .. } = &mut server;
     receiver.release(&mut Input::with_pool(&mut [], &mut pool));
-    assert_eq!(pool.held(), 0, "it has not arrived");
+    assert_eq!(pool.held(), 0, "the message is not complete");
     let mut input = Input::with_pool(second, &mut pool);
     let event = receiver.next(sender, &mut input, *now, out).unwrap();
     assert!(matches!(event, Some(Event::Message(message)) if message.as_bytes().len() == 503));
@@ -89,10 +89,10 @@ fn a_message_that_was_read_may_be_released_before_the_next() {
 }
 
 #[test]
-fn a_pool_keeps_at_most_what_it_may() {
+fn a_pool_keeps_at_most_its_limit() {
     for most in [0, 1000, 100_000] {
         let mut pool = BufferPool::new(most);
-        // Three messages at once, so that three buffers come back.
+        // Three messages at the same time, so that three buffers are returned.
         let mut servers = [Subject::server(), Subject::server(), Subject::server()];
         for server in &mut servers {
             feed(server, &mut binary([7; 40_000]).more().bytes(Role::Client), &mut pool);
@@ -101,7 +101,7 @@ fn a_pool_keeps_at_most_what_it_may() {
             feed(server, &mut continuation("").bytes(Role::Client), &mut pool);
             assert_eq!(server.seen(), [Seen::binary([7; 40_000])]);
         }
-        assert!(pool.held() <= most, "{} held of {most}", pool.held());
+        assert!(pool.held() <= most, "{} bytes held, {most} allowed", pool.held());
         assert_eq!(pool.held() >= 80_000, most == 100_000);
     }
 }
@@ -129,7 +129,7 @@ fn a_large_payload_is_received_in_place() {
                 let (mut subject, rest) = inside(role, &frame, arrived);
                 let mut rest = &rest[..];
                 fill(&mut subject, &mut rest, most);
-                assert!(rest.len() < 4096, "{} bytes had to be copied", rest.len());
+                assert!(rest.len() < 4096, "{} bytes were not received in place", rest.len());
                 subject.feed(rest);
                 let expected = if frame.opcode == 1 {
                     Seen::text(std::str::from_utf8(&whole).unwrap())
@@ -145,17 +145,17 @@ fn a_large_payload_is_received_in_place() {
     }
 }
 
-/// To the last byte of the frame, and into the next.
+/// Memory is lent up to the last byte of the frame, and then for the next frame.
 #[test]
-fn what_was_filled_ends_the_frame_exactly() {
+fn lent_memory_ends_where_the_frame_ends() {
     for role in ROLES {
         for fin in [true, false] {
             let whole = payload(9000);
             let frame = if fin { binary(&whole) } else { binary(&whole).more() };
             let (mut subject, rest) = inside(role, &frame, 4500);
-            let room = subject.connection.receiver.want().unwrap();
-            assert_eq!(room.len(), 4500, "at most what is outstanding");
-            room.copy_from_slice(&rest);
+            let memory = subject.connection.receiver.want().unwrap();
+            assert_eq!(memory.len(), 4500, "at most the rest of the payload");
+            memory.copy_from_slice(&rest);
             subject.connection.receiver.filled(4500);
             if fin {
                 subject.feed(&[]);
@@ -171,17 +171,17 @@ fn what_was_filled_ends_the_frame_exactly() {
     }
 }
 
-/// A transport may fill several times before it asks for events, and pass more bytes with them.
+/// A transport may fill lent memory several times before it takes events, and then pass more bytes.
 #[test]
-fn what_was_filled_in_several_parts_is_one() {
+fn memory_may_be_filled_in_several_parts() {
     for role in ROLES {
         let whole = payload(50_000);
         let (mut subject, rest) = inside(role, &binary(&whole), 5000);
         let mut at = 0;
         for n in [1, 2, 3, 0, 500, 4000] {
-            let room = subject.connection.receiver.want().unwrap();
-            assert!(room.len() <= 45_000 - at);
-            room[..n].copy_from_slice(&rest[at..at + n]);
+            let memory = subject.connection.receiver.want().unwrap();
+            assert!(memory.len() <= 45_000 - at);
+            memory[..n].copy_from_slice(&rest[at..at + n]);
             subject.connection.receiver.filled(n);
             at += n;
         }
@@ -202,10 +202,10 @@ fn filling_more_than_was_lent_counts_as_all_of_it() {
     }
 }
 
-/// Where nothing was lent nothing can have been filled: above all not with what an earlier message,
-/// perhaps of another connection, has left in the memory of the pool.
+/// `filled` without lent memory has no effect. In particular it must not add bytes that an earlier
+/// message, perhaps of another connection, has left in the pool.
 #[test]
-fn filling_what_was_not_lent_counts_as_nothing() {
+fn filling_without_lent_memory_has_no_effect() {
     let mut pool = BufferPool::new(1 << 20);
     let secret = binary(b"secret".repeat(10_000));
     let (mut before, rest) = inside(Role::Client, &secret.more(), 0);
@@ -214,7 +214,7 @@ fn filling_what_was_not_lent_counts_as_nothing() {
     feed(&mut before, &mut continuation("").bytes(Role::Server), &mut pool);
     assert!(pool.held() > 60_000);
 
-    // In a payload too short to lend memory for, in a control frame, and between frames.
+    // Within a payload that is too short to be received in place, in a control frame, and between frames.
     for (frames, cut) in [
         (vec![binary([b'x'; 100]).more(), continuation([b'x'; 100])], 50),
         (vec![binary([b'x'; 100]).more(), continuation([b'x'; 100])], 102),
@@ -252,27 +252,27 @@ fn memory_is_lent_only_inside_a_large_payload_of_which_some_has_arrived() {
             assert_eq!(subject.connection.receiver.want().is_some(), lent, "after {arrived}");
         }
 
-        // Between two fragments nothing is outstanding.
+        // Between two fragments no payload is outstanding.
         let (mut subject, rest) = inside(role, &frame.clone().more(), 0);
         subject.feed(&rest);
         assert!(subject.connection.receiver.want().is_none());
-        // In a control frame that stands there, neither.
+        // Nor within a control frame between them.
         let bytes = ping([7; 125]).bytes(other(role));
         subject.feed(&bytes[..50]);
         assert!(subject.connection.receiver.want().is_none());
         subject.feed(&bytes[50..]);
         assert_eq!(subject.seen(), [Seen::ping([7; 125])]);
 
-        // After the end, neither.
+        // Nor after the end of the message.
         let (mut subject, _) = inside(role, &frame, 10_000);
         subject.eof();
         assert!(subject.connection.receiver.want().is_none());
     }
 }
 
-/// With a pool the memory is there already, and lent as a whole, once a fair part has arrived.
+/// Memory from a pool is already allocated, so all of it is lent once a fair part has arrived.
 #[test]
-fn memory_that_is_there_already_is_lent_at_once() {
+fn memory_from_a_pool_is_lent_for_the_whole_payload() {
     let mut pool = BufferPool::new(1 << 20);
     let whole = payload(300_000);
     let frame = binary(&whole);
@@ -280,23 +280,24 @@ fn memory_that_is_there_already_is_lent_at_once() {
         let (mut server, rest) = inside(Role::Server, &frame, 0);
         let (first, second) = rest.split_at(16 * 1024);
         feed(&mut server, &mut first.to_vec(), &mut pool);
-        let (room, usage) = measure(|| server.connection.receiver.want().map(|room| room.len()));
+        let (memory, usage) =
+            measure(|| server.connection.receiver.want().map(|memory| memory.len()));
         if round > 0 {
-            assert_eq!(room, Some(second.len()), "all that is outstanding");
+            assert_eq!(memory, Some(second.len()), "the rest of the payload");
             assert_eq!(usage.allocations, 0);
         }
-        let room = server.connection.receiver.want().unwrap();
-        let n = room.len();
-        room.copy_from_slice(&second[..n]);
+        let memory = server.connection.receiver.want().unwrap();
+        let n = memory.len();
+        memory.copy_from_slice(&second[..n]);
         server.connection.receiver.filled(n);
         feed(&mut server, &mut second[n..].to_vec(), &mut pool);
         assert_eq!(server.seen(), [Seen::binary(&whole)]);
     }
 }
 
-/// A peer that begins messages and never ends them must not keep what others have filled.
+/// A peer that begins messages and never ends them must not hold the large buffers of the pool.
 #[test]
-fn a_large_buffer_is_not_given_for_a_few_bytes() {
+fn no_large_buffer_is_taken_for_a_few_bytes() {
     let mut pool = BufferPool::new(1 << 20);
     let large = binary(payload(300_000));
     let (mut first, mut rest) = inside(Role::Server, &large, 0);
@@ -311,9 +312,9 @@ fn a_large_buffer_is_not_given_for_a_few_bytes() {
     }
 }
 
-/// How much of the payload will be there when it begins, the header does not say.
+/// At a header it is not known yet how much of the payload will arrive with it.
 #[test]
-fn no_buffer_is_given_for_a_header() {
+fn no_buffer_is_taken_for_a_header() {
     let mut pool = BufferPool::new(1 << 20);
     let mut server = Subject::server();
     for _ in 0..2 {
@@ -331,9 +332,9 @@ fn no_buffer_is_given_for_a_header() {
     }
 }
 
-/// The peer's Close may come in the middle of a message, which then never ends.
+/// The peer may send a Close between the fragments of a message, which then never ends.
 #[test]
-fn a_message_that_a_close_cuts_off_gives_its_memory_back() {
+fn a_message_that_a_close_interrupts_returns_its_memory() {
     let mut pool = BufferPool::new(1 << 20);
     let mut server = Subject::server();
     let mut bytes = stream(&[binary([7; 5000]).more(), close(1000, "")], Role::Client);
@@ -345,9 +346,9 @@ fn a_message_that_a_close_cuts_off_gives_its_memory_back() {
     assert!(pool.held() >= 5000, "{}", pool.held());
 }
 
-/// Asking twice is not filling.
+/// `want` without `filled` receives nothing.
 #[test]
-fn asking_for_memory_changes_nothing() {
+fn want_changes_nothing() {
     let whole = payload(20_000);
     let (mut server, rest) = inside(Role::Server, &binary(&whole), 5000);
     let first = server.connection.receiver.want().unwrap().len();

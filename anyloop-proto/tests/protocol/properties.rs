@@ -1,4 +1,4 @@
-//! What holds for every stream of frames, however it is made, cut and received.
+//! Properties of any stream of frames, however it is fragmented, divided into reads and received.
 
 use anyloop_proto::{BufferPool, Cause, Kind, Role, State, Statistics};
 use anyloop_testkit::frames::{Frame, close, continuation, frame, other, ping, pong, stream};
@@ -25,7 +25,7 @@ fn control() -> impl Strategy<Value = Frame> {
         .prop_map(|(asks, payload)| if asks { ping(payload) } else { pong(payload) })
 }
 
-/// A message as frames: cut anywhere, and with control frames in between.
+/// A message as frames: fragmented anywhere, with control frames between the fragments.
 fn message() -> impl Strategy<Value = Vec<Frame>> {
     let cuts = vec((any::<prop::sample::Index>(), prop::option::of(control())), 0..4);
     (prop_oneof![Just(0x1), Just(0x2)], payload(), cuts).prop_map(|(opcode, payload, cuts)| {
@@ -44,7 +44,7 @@ fn message() -> impl Strategy<Value = Vec<Frame>> {
     })
 }
 
-/// A conversation: valid but for text that may not be UTF-8, and perhaps closed at the end.
+/// A stream of messages: valid except that text may not be UTF-8, and perhaps with a Close at the end.
 fn conversation() -> impl Strategy<Value = Vec<Frame>> {
     let item = prop_oneof![4 => message(), 1 => control().prop_map(|frame| vec![frame])];
     let end = prop_oneof![
@@ -60,7 +60,7 @@ fn conversation() -> impl Strategy<Value = Vec<Frame>> {
     })
 }
 
-/// Bytes that are changed, and where: nothing, one byte, or the loss of one.
+/// Damage to a stream: none, one byte changed, or one byte removed.
 #[derive(Clone, Debug)]
 enum Damage {
     None,
@@ -77,7 +77,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 impl Damage {
-    /// Damages the header of a frame rather than the payload, so that something comes of it.
+    /// Damages the header of a frame. Damage to a payload would rarely have an effect.
     fn apply(&self, frames: &[Frame], from: Role) -> Vec<u8> {
         let mut bytes = stream(frames, from);
         let header = |index: &prop::sample::Index| {
@@ -102,7 +102,7 @@ impl Damage {
     }
 }
 
-/// Sizes of the pieces in which a stream arrives, over and over.
+/// The sizes of the parts in which a stream arrives, repeated.
 fn cuts() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![
         1 => Just(vec![1]),
@@ -132,7 +132,7 @@ impl Mode {
     }
 }
 
-/// Everything that a stream of bytes has led to.
+/// All observable effects of a stream of bytes.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     events: Vec<Seen>,
@@ -164,30 +164,30 @@ fn outcome(subject: Subject) -> Outcome {
     }
 }
 
-/// Joins chunks to messages. What is left of a message that did not end comes apart, for how much of
-/// it is lent before a failure depends on how it arrives.
+/// Joins chunks to messages. The payload of an unfinished message is returned separately, since how
+/// much of it is lent before a failure depends on how it arrives.
 fn join(events: Vec<Seen>) -> (Vec<Seen>, Vec<u8>) {
     let mut joined = Vec::new();
-    let mut gathered = Vec::new();
+    let mut unfinished = Vec::new();
     let mut inside = false;
     for event in events {
         let Seen::Chunk { kind, payload, first, last } = event else {
             joined.push(event);
             continue;
         };
-        assert_eq!(first, !inside, "the first chunk, and no other, says so");
+        assert_eq!(first, !inside, "exactly the first chunk of a message is marked as first");
         assert!(last || !payload.is_empty(), "only the last chunk may be empty");
         inside = !last;
-        gathered.extend(payload);
+        unfinished.extend(payload);
         if last {
-            let payload = std::mem::take(&mut gathered);
+            let payload = std::mem::take(&mut unfinished);
             joined.push(match kind {
                 Kind::Text => Seen::Text(String::from_utf8(payload).expect("checked")),
                 Kind::Binary => Seen::Binary(payload),
             });
         }
     }
-    (joined, gathered)
+    (joined, unfinished)
 }
 
 fn received(events: &[Seen]) -> Statistics {
@@ -252,10 +252,10 @@ proptest! {
         }
     }
 
-    /// A text that fails is lent up to its first wrong byte and no further, and the same bytes
-    /// whatever the chunking: what is lent in larger pieces is a prefix.
+    /// Invalid text is lent at most up to its first invalid byte. Byte by byte, all of that is lent;
+    /// in larger parts, a prefix of it.
     #[test]
-    fn unfinished_messages_are_prefixes_of_each_other(
+    fn an_unfinished_message_is_lent_up_to_the_first_invalid_byte(
         role in role(),
         text in vec(prop_oneof![9 => Just(b'x'), 1 => any::<u8>()], 0..200),
         cuts in cuts(),
@@ -281,15 +281,15 @@ proptest! {
     }
 
     #[test]
-    fn what_one_end_sends_the_other_receives(
+    fn messages_that_one_side_sends_are_received_by_the_other(
         role in role(),
         messages in vec((any::<bool>(), payload(), vec(any::<prop::sample::Index>(), 0..4)), 0..6),
         cuts in cuts(),
         streaming in any::<bool>(),
-        shortcuts in any::<bool>(),
+        by_reference in any::<bool>(),
     ) {
         let mut from = Subject::new(role, config(|_| ()));
-        from.out.shortcuts = shortcuts;
+        from.out.by_reference = by_reference;
         let mut expected = Vec::new();
         for (binary, payload, pieces) in &messages {
             let text = std::str::from_utf8(payload).ok().filter(|_| !binary);
@@ -353,7 +353,7 @@ proptest! {
                 prop_assert!(text.len() as u64 <= limit);
             }
         }
-        // And nothing fails for its size that is within the limit.
+        // A message within the limit does not fail for its size.
         let mut size = 0;
         let mut largest = 0;
         for frame in frames.iter().filter(|frame| frame.opcode < 8) {
@@ -365,7 +365,7 @@ proptest! {
         prop_assert!(too_big || outcome.failure.is_some() || largest <= limit);
     }
 
-    /// Also after a beginning that is valid, and to the end of the connection.
+    /// Random bytes after valid frames, until the connection ends.
     #[test]
     fn random_bytes_do_not_panic(
         role in role(),

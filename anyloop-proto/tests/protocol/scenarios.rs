@@ -1,4 +1,4 @@
-//! Whole conversations of two ends, undisturbed and with the links failing at every operation.
+//! Complete sessions of two connections, without errors and with a failure at each operation.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use anyloop_testkit::frames::{binary, continuation, frame, text};
 use crate::pair::{Cut, Pair, fail_loop};
 use crate::subject::{Reading, Seen, Subject, config, seconds};
 
-/// Every kind of link that a conversation must survive.
+/// Links with different latency, windows and sizes of reads.
 fn links() -> Vec<fn() -> Pair> {
     vec![
         Pair::new,
@@ -24,8 +24,8 @@ fn links() -> Vec<fn() -> Pair> {
     ]
 }
 
-/// A short conversation with everything in it.
-fn converse(pair: &mut Pair) {
+/// A short session with an echo, a message in fragments, a ping between them, and a longer message.
+fn exchange(pair: &mut Pair) {
     pair.server.subject.echo = true;
     let _ = pair.send(Role::Client, "hello");
     pair.drive_for(Duration::from_millis(15));
@@ -41,10 +41,10 @@ fn converse(pair: &mut Pair) {
 }
 
 #[test]
-fn a_conversation() {
+fn a_session() {
     for new in links() {
         let mut pair = new();
-        converse(&mut pair);
+        exchange(&mut pair);
         pair.close(Role::Client, 1000, "done").unwrap();
         pair.drive();
         pair.assert_ended();
@@ -69,12 +69,12 @@ fn a_conversation() {
     }
 }
 
-/// The way in which the pair is built must not matter to what is said.
+/// Two runs of the same scenario have the same result, so that a failure can be reproduced.
 #[test]
-fn the_same_pair_does_the_same_thing_twice() {
+fn a_scenario_is_deterministic() {
     let run = || {
         let mut pair = Pair::new().cut(Cut::Random(42)).window(11);
-        converse(&mut pair);
+        exchange(&mut pair);
         pair.close(Role::Server, 1001, "").unwrap();
         pair.drive();
         (pair.now, pair.client.subject.events, pair.client.link.carried, pair.server.link.carried)
@@ -83,11 +83,11 @@ fn the_same_pair_does_the_same_thing_twice() {
 }
 
 #[test]
-fn failing_anywhere_in_a_conversation() {
+fn a_failure_at_any_operation_of_a_session() {
     for new in links() {
         for closer in [Role::Client, Role::Server] {
             let operations = fail_loop(new, |pair| {
-                converse(pair);
+                exchange(pair);
                 let _ = pair.close(closer, 1000, "done");
             });
             assert!(operations > 10, "{operations} operations");
@@ -96,7 +96,7 @@ fn failing_anywhere_in_a_conversation() {
 }
 
 #[test]
-fn failing_anywhere_in_simultaneous_closes() {
+fn a_failure_at_any_operation_of_simultaneous_closes() {
     for new in links() {
         fail_loop(new, |pair| {
             let _ = pair.close(Role::Client, 1000, "mine");
@@ -106,7 +106,7 @@ fn failing_anywhere_in_simultaneous_closes() {
 }
 
 #[test]
-fn failing_anywhere_after_a_protocol_error() {
+fn a_failure_at_any_operation_after_a_protocol_error() {
     for new in links() {
         for from in [Role::Client, Role::Server] {
             for bad in [frame(0x3, "bad"), text([0xff; 20]), continuation("x"), frame(0x8, "x")] {
@@ -121,7 +121,7 @@ fn failing_anywhere_after_a_protocol_error() {
 }
 
 #[test]
-fn failing_anywhere_while_keeping_alive() {
+fn a_failure_at_any_operation_of_keep_alive() {
     fail_loop(Pair::new, |pair| {
         pair.drive_for(seconds(100));
         let _ = pair.close(Role::Client, 1000, "");
@@ -129,7 +129,7 @@ fn failing_anywhere_while_keeping_alive() {
 }
 
 #[test]
-fn failing_anywhere_around_an_idle_timeout() {
+fn a_failure_at_any_operation_around_an_idle_timeout() {
     let idle = |c: &mut Config| c.idle_timeout = Some(seconds(30));
     fail_loop(
         || Pair::with(config(idle), config(|_| ())),
@@ -139,9 +139,9 @@ fn failing_anywhere_around_an_idle_timeout() {
     );
 }
 
-/// The peer goes away in the middle of a message that is received in place.
+/// The connection fails while a message is received in place.
 #[test]
-fn failing_anywhere_in_a_large_message_received_in_place() {
+fn a_failure_at_any_operation_of_a_message_received_in_place() {
     let new = || {
         let mut pair = Pair::new().cut(Cut::Every(3000)).window(10_000);
         let pool = anyloop_proto::BufferPool::new(1 << 20);
@@ -157,7 +157,7 @@ fn failing_anywhere_in_a_large_message_received_in_place() {
     });
 }
 
-/// Both sides learn what became of the stream, each from where it stood.
+/// Both sides report the reset, with their own state.
 #[test]
 fn a_reset_in_the_open_state_is_no_close() {
     let mut pair = Pair::new();
@@ -172,9 +172,9 @@ fn a_reset_in_the_open_state_is_no_close() {
     assert_eq!(pair.server.subject.failure().party(), Party::Peer);
 }
 
-/// Large messages both ways at once, through narrow links: neither side waits for the other.
+/// Large messages in both directions at once over links with small windows do not deadlock.
 #[test]
-fn large_messages_cross() {
+fn large_messages_in_both_directions() {
     let mut pair = Pair::new().window(5000).cut(Cut::Every(1234));
     let (up, down) = (vec![1; 60_000], vec![2; 80_000]);
     pair.act(Role::Client, |client| client.send(&up[..]).unwrap());

@@ -1,4 +1,4 @@
-//! What goes out: headers, masks, pieces, and the shorter ways for large and shared payloads.
+//! Sending: headers, masking, fragments, and payloads that are written by reference.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| b'a' + (i % 23) as u8).collect()
 }
 
-/// Lengths on both sides of every form of header, and of every other way through the code.
+/// Lengths on both sides of each boundary between forms of the header, and of other code paths.
 const LENGTHS: [usize; 13] = [
     0,
     1,
@@ -40,9 +40,9 @@ fn rfc6455_5_2_a_message_is_one_frame_with_the_shortest_header() {
         for len in LENGTHS {
             let payload = payload(len);
             let as_text = std::str::from_utf8(&payload).unwrap();
-            for shortcuts in [false, true] {
+            for by_reference in [false, true] {
                 let mut subject = Subject::new(role, config(|_| ()));
-                subject.out.shortcuts = shortcuts;
+                subject.out.by_reference = by_reference;
                 subject.send(&payload[..]).unwrap();
                 subject.send(as_text).unwrap();
                 subject.send(Message::Text(as_text.into())).unwrap();
@@ -79,7 +79,7 @@ fn rfc6455_5_3_a_client_masks_each_frame_with_a_key_of_its_own() {
 }
 
 #[test]
-fn nothing_before_the_end_of_the_buffer_is_touched() {
+fn output_is_appended_to_the_buffer() {
     for role in ROLES {
         let mut subject = Subject::new(role, config(|_| ()));
         subject.out.buffer.extend_from_slice(b"before");
@@ -92,7 +92,7 @@ fn nothing_before_the_end_of_the_buffer_is_touched() {
 }
 
 #[test]
-fn rfc6455_5_4_pieces_make_one_message() {
+fn rfc6455_5_4_pieces_are_fragments_of_one_message() {
     for role in ROLES {
         let mut subject = Subject::new(role, config(|_| ()));
         let large = payload(70_000);
@@ -124,7 +124,7 @@ fn rfc6455_5_4_pieces_make_one_message() {
 }
 
 #[test]
-fn rfc6455_5_4_no_message_goes_out_between_the_pieces_of_another() {
+fn rfc6455_5_4_no_message_is_sent_between_the_pieces_of_another() {
     for role in ROLES {
         let mut subject = Subject::new(role, config(|_| ()));
         let Subject { connection, out, .. } = &mut subject;
@@ -146,13 +146,12 @@ fn rfc6455_5_4_no_message_goes_out_between_the_pieces_of_another() {
     }
 }
 
-/// The server's large payloads go out as they are; the client's must be masked, so there is no
-/// shorter way for them.
+/// A server's large payloads are offered by reference. A client's are masked, so they are copied.
 #[test]
-fn large_payloads_are_offered_by_reference_where_they_go_out_as_they_are() {
+fn large_payloads_that_are_not_masked_are_offered_by_reference() {
     for role in ROLES {
         let mut subject = Subject::new(role, config(|_| ()));
-        subject.out.shortcuts = true;
+        subject.out.by_reference = true;
         let (small, large) = (payload(LARGE_PAYLOAD - 1), payload(LARGE_PAYLOAD));
         subject.send("before").unwrap();
         subject.send(&small[..]).unwrap();
@@ -177,18 +176,18 @@ fn large_payloads_are_offered_by_reference_where_they_go_out_as_they_are() {
 }
 
 #[test]
-fn a_prepared_message_is_shared_by_servers_and_masked_anew_by_clients() {
+fn a_prepared_message_is_shared_by_servers_and_masked_by_each_client() {
     for role in ROLES {
         for len in LENGTHS {
             let payload = payload(len);
             let prepared = Prepared::new(&payload[..]);
             assert_eq!(prepared.message(), Message::Binary(&payload));
-            for shortcuts in [false, true] {
+            for by_reference in [false, true] {
                 let mut subject = Subject::new(role, config(|_| ()));
-                subject.out.shortcuts = shortcuts;
+                subject.out.by_reference = by_reference;
                 let Subject { connection, out, .. } = &mut subject;
                 connection.sender.send_prepared(&prepared, out).unwrap();
-                let shared = usize::from(shortcuts && role == Role::Server);
+                let shared = usize::from(by_reference && role == Role::Server);
                 assert_eq!(subject.out.shared, shared);
                 assert_eq!(subject.sent(), [binary(&payload)], "{role:?} {len}");
             }
@@ -199,7 +198,7 @@ fn a_prepared_message_is_shared_by_servers_and_masked_anew_by_clients() {
     assert!(format!("{prepared:?}").contains('é'));
 }
 
-/// Broadcasting to outputs that take references allocates nothing per connection.
+/// Broadcasting to outputs that accept shared frames allocates nothing per connection.
 #[test]
 fn a_prepared_message_is_not_copied_for_an_output_that_keeps_references() {
     struct References(Vec<u8>, Vec<Arc<[u8]>>);
@@ -228,11 +227,11 @@ fn a_prepared_message_is_not_copied_for_an_output_that_keeps_references() {
     assert_eq!((out.0.len(), out.1.len()), (0, 100));
 }
 
-/// An output is borrowed as one, too.
+/// `&mut Output` forwards all methods of `Output`.
 #[test]
-fn a_borrowed_output_takes_the_same_ways() {
+fn a_borrowed_output_forwards_all_methods() {
     let mut server = Subject::server();
-    server.out.shortcuts = true;
+    server.out.by_reference = true;
     let large = payload(LARGE_PAYLOAD);
     let Subject { connection, out, .. } = &mut server;
     let mut borrowed = &mut *out;

@@ -17,7 +17,7 @@ fn chunk(kind: Kind, payload: impl AsRef<[u8]>, first: bool, last: bool) -> Seen
 }
 
 #[test]
-fn a_message_in_one_piece_is_one_chunk() {
+fn a_message_in_one_read_is_one_chunk() {
     for role in ROLES {
         let mut subject = streaming(role);
         subject.receive(&[text("whole"), binary([1; 70_000])]);
@@ -29,13 +29,13 @@ fn a_message_in_one_piece_is_one_chunk() {
 }
 
 #[test]
-fn chunks_come_as_bytes_arrive_also_inside_a_frame() {
+fn chunks_are_reported_as_bytes_arrive_also_within_a_frame() {
     for role in ROLES {
         let mut subject = streaming(role);
         let bytes = binary("abcdef").bytes(other(role));
         let header = bytes.len() - 6;
         subject.feed(&bytes[..header]);
-        assert_eq!(subject.seen(), [], "no empty chunk");
+        assert_eq!(subject.seen(), [], "an empty part is not a chunk");
         subject.feed(&bytes[header..header + 2]);
         assert_eq!(subject.seen(), [chunk(Kind::Binary, "ab", true, false)]);
         subject.feed(&bytes[header + 2..header + 3]);
@@ -71,7 +71,6 @@ fn rfc6455_5_4_fragments_are_chunks_of_one_message() {
     }
 }
 
-/// "A chunk may be empty only if it is the last."
 #[test]
 fn only_the_last_chunk_may_be_empty() {
     for role in ROLES {
@@ -102,7 +101,7 @@ fn only_the_last_chunk_may_be_empty() {
 }
 
 #[test]
-fn what_came_before_a_failure_is_lent_before_it() {
+fn payload_before_a_failure_is_lent_before_it() {
     let mut server = streaming(Role::Server);
     server.receive(&[text("whole"), text("par").more(), text("bad")]);
     assert_eq!(
@@ -122,10 +121,10 @@ fn a_close_between_chunks_leaves_the_message_unfinished() {
     assert_eq!(server.failures, []);
 }
 
-/// Chunks are lent from where they lie: no message is gathered, however large. A little is kept
-/// while a message is under way, from the pool where there is one.
+/// Chunks are lent from the caller's memory: a message of any size is not collected. While it is
+/// received, a small state is allocated, from the pool if there is one.
 #[test]
-fn streaming_gathers_nothing() {
+fn streaming_does_not_collect_the_message() {
     let now = Instant::from_nanos(0);
     let config = config(|config| {
         config.streaming = true;
@@ -170,12 +169,12 @@ fn streaming_gathers_nothing() {
         let plain = run(false);
         assert!(plain.peak < 200 && plain.kept == 0, "{plain:?}");
         run(true);
-        assert_eq!(run(true), Usage::default(), "the pool is warm");
+        assert_eq!(run(true), Usage::default(), "the pool has a buffer, so nothing is allocated");
     }
 }
 
 #[test]
-fn chunks_that_are_whole_messages_need_no_memory() {
+fn chunks_that_are_complete_messages_need_no_memory() {
     let now = Instant::from_nanos(0);
     let config = config(|config| config.streaming = true);
     for role in ROLES {

@@ -1,4 +1,4 @@
-//! One connection under test, with everything that it says kept in an owned form.
+//! One connection under test. Its events and failures are recorded in owned form.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use anyloop_proto::{
 };
 use anyloop_testkit::frames::{self, Frame, other};
 
-/// Random enough for tests: each masking key is the number of the frame.
+/// A deterministic random source: each four bytes are the next number, so masking keys differ.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU32);
 
@@ -23,7 +23,7 @@ impl Random for Counter {
     }
 }
 
-/// The default settings, changed.
+/// The default settings, modified by `change`.
 pub(crate) fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
     let mut config = Config::new(Arc::new(Counter::default()));
     change(&mut config);
@@ -34,7 +34,7 @@ pub(crate) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// An event, owned.
+/// An event in owned form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Text(String),
@@ -58,7 +58,7 @@ impl Seen {
         Self::Ping(payload.as_ref().to_vec())
     }
 
-    /// A pong that answers none of our keep-alive pings.
+    /// A pong that does not answer a keep-alive ping.
     pub(crate) fn pong(payload: impl AsRef<[u8]>) -> Self {
         Self::Pong(payload.as_ref().to_vec(), None)
     }
@@ -87,19 +87,19 @@ impl From<&Event<'_>> for Seen {
             Event::Close(frame) => {
                 Self::Close(frame.code.map(CloseCode::get), frame.reason.to_owned())
             }
-            event => panic!("an event that the tests do not know: {event:?}"),
+            event => panic!("an event that the tests do not handle: {event:?}"),
         }
     }
 }
 
-/// Where the connection under test writes: a buffer that can be made to look blocked, and that
-/// takes the shorter ways if told to.
+/// The output of the connection under test: a buffer. A test can set it to report that it is
+/// blocked, and to accept vectored and shared writes.
 #[derive(Default)]
 pub(crate) struct Sink {
     pub(crate) buffer: Vec<u8>,
     pub(crate) blocked: bool,
-    pub(crate) shortcuts: bool,
-    /// How often each shorter way was taken.
+    pub(crate) by_reference: bool,
+    /// The number of vectored writes, and of shared writes.
     pub(crate) vectored: usize,
     pub(crate) shared: usize,
 }
@@ -110,20 +110,20 @@ impl Output for Sink {
     }
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
-        if self.shortcuts {
+        if self.by_reference {
             self.vectored += 1;
             self.buffer.extend_from_slice(header);
             self.buffer.extend_from_slice(payload);
         }
-        self.shortcuts
+        self.by_reference
     }
 
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
-        if self.shortcuts {
+        if self.by_reference {
             self.shared += 1;
             self.buffer.extend_from_slice(frame);
         }
-        self.shortcuts
+        self.by_reference
     }
 
     fn is_blocked(&self) -> bool {
@@ -131,13 +131,13 @@ impl Output for Sink {
     }
 }
 
-/// How received bytes are handed to the machine.
+/// How received bytes are passed to the connection.
 pub(crate) enum Reading {
-    /// As they come, gathered in fresh memory.
+    /// As slices; partial messages are collected in newly allocated memory.
     Plain,
-    /// As they come, gathered in memory from a pool.
+    /// As slices; partial messages are collected in memory from a pool.
     Pooled(BufferPool),
-    /// Straight into the message where the machine lends memory for it.
+    /// Directly into the memory of the message where the connection lends it, otherwise as `Pooled`.
     InPlace(BufferPool),
 }
 
@@ -146,11 +146,11 @@ pub(crate) struct Subject {
     pub(crate) now: Instant,
     pub(crate) out: Sink,
     pub(crate) reading: Reading,
-    /// Send every message back while it is borrowed.
+    /// Send each message back while its event is borrowed.
     pub(crate) echo: bool,
     pub(crate) events: Vec<Seen>,
     pub(crate) failures: Vec<Failure>,
-    /// Bytes that the machine has left in the input.
+    /// Bytes that the connection has not consumed.
     pub(crate) left: Vec<u8>,
 }
 
@@ -160,7 +160,7 @@ impl Subject {
         Self::over(Connection::new(role, config, now), now)
     }
 
-    /// Over a connection that was made at `now`.
+    /// Wraps a connection that was created at `now`.
     pub(crate) fn over(connection: Connection, now: Instant) -> Self {
         Self {
             connection,
@@ -190,14 +190,14 @@ impl Subject {
         self.connection.state()
     }
 
-    /// Receives `bytes` in one piece.
+    /// Receives `bytes` in one call.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let mut rest = &mut bytes[..];
         while matches!(self.reading, Reading::InPlace(_)) && !rest.is_empty() {
-            let Some(room) = self.connection.receiver.want() else { break };
-            let n = room.len().min(rest.len());
-            room[..n].copy_from_slice(&rest[..n]);
+            let Some(memory) = self.connection.receiver.want() else { break };
+            let n = memory.len().min(rest.len());
+            memory[..n].copy_from_slice(&rest[..n]);
             self.connection.receiver.filled(n);
             rest = &mut rest[n..];
             self.drain(&mut []);
@@ -205,7 +205,7 @@ impl Subject {
         self.drain(rest);
     }
 
-    /// Takes events until there are no more.
+    /// Receives `bytes`, and records events until there are no more.
     fn drain(&mut self, bytes: &mut [u8]) {
         let Self { connection: Connection { receiver, sender }, now, out, .. } = self;
         let mut input = match &mut self.reading {
@@ -217,7 +217,7 @@ impl Subject {
                 Ok(Some(event)) => {
                     self.events.push(Seen::from(&event));
                     if let (true, Event::Message(message)) = (self.echo, event) {
-                        let _ = sender.send(message, out); // a Close may have gone out
+                        let _ = sender.send(message, out); // fails after a Close
                     }
                 }
                 Ok(None) => break,
@@ -236,7 +236,7 @@ impl Subject {
         }
     }
 
-    /// Receives frames from the other side, in one piece.
+    /// Receives frames from the other side, in one call.
     pub(crate) fn receive(&mut self, frames: &[Frame]) {
         self.feed(&frames::stream(frames, other(self.role())));
     }
@@ -258,29 +258,29 @@ impl Subject {
     }
 
     pub(crate) fn close(&mut self, code: u16, reason: &str) -> Result<(), SendError> {
-        let code = CloseCode::new(code).expect("a code that may be sent");
+        let code = CloseCode::new(code).expect("the code may be sent");
         self.connection.sender.close(code, reason, self.now, &mut self.out)
     }
 
-    /// Moves the clock to `at` seconds after the connection was made, and serves what is due then.
+    /// Sets the clock to `at` seconds after the connection was created, and runs the expired timers.
     pub(crate) fn at(&mut self, at: f64) -> Vec<Timer> {
         self.now = Instant::from_nanos(1_000_000_000) + Duration::from_secs_f64(at);
         self.serve_timers()
     }
 
-    /// The same, while the transport holds `unsent` bytes.
+    /// As [`at`](Self::at), and the transport reports `unsent` bytes that have not left the machine.
     pub(crate) fn at_with_unsent(&mut self, at: f64, unsent: usize) -> Vec<Timer> {
         self.now = Instant::from_nanos(1_000_000_000) + Duration::from_secs_f64(at);
         self.connection.note_unsent(|| unsent, self.now);
         self.serve_timers()
     }
 
-    /// Moves the clock on without telling the machine.
+    /// Advances the clock without running timers.
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
     }
 
-    /// Does what is due now.
+    /// Runs the timers that have expired. Returns which.
     pub(crate) fn serve_timers(&mut self) -> Vec<Timer> {
         let mut served = Vec::new();
         loop {
@@ -289,32 +289,35 @@ impl Subject {
                 Ok(None) => return served,
                 Err(failure) => self.failures.push(failure),
             }
-            assert!(served.len() + self.failures.len() < 100, "the timers do not come to rest");
+            assert!(
+                served.len() + self.failures.len() < 100,
+                "a timer expires again at the same time"
+            );
         }
     }
 
-    /// When something is due, in seconds after the connection was made.
+    /// The next deadline, in seconds after the connection was created.
     pub(crate) fn due(&self) -> Option<f64> {
         let due = self.connection.poll_timeout()?;
         Some((due - Instant::from_nanos(1_000_000_000)).as_secs_f64())
     }
 
-    /// What was sent since this was asked last, which must be whole frames.
+    /// The frames sent since the last call. Panics if the last one is not complete.
     pub(crate) fn sent(&mut self) -> Vec<Frame> {
         let bytes = std::mem::take(&mut self.out.buffer);
         let (frames, rest) = frames::read(&bytes, self.role());
-        assert!(rest.is_empty(), "half a frame: {rest:x?}");
+        assert!(rest.is_empty(), "the last frame is not complete: {rest:x?}");
         frames
     }
 
-    /// What was seen since this was asked last.
+    /// The events since the last call.
     pub(crate) fn seen(&mut self) -> Vec<Seen> {
         std::mem::take(&mut self.events)
     }
 
-    /// The one failure that there was.
+    /// The failure. Panics unless there is exactly one.
     pub(crate) fn failure(&self) -> Failure {
-        assert_eq!(self.failures.len(), 1, "one failure: {:?}", self.failures);
+        assert_eq!(self.failures.len(), 1, "exactly one failure: {:?}", self.failures);
         self.failures[0]
     }
 }

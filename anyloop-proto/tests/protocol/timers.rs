@@ -1,4 +1,4 @@
-//! Deadlines, on a virtual clock: keep-alive, idle times, and that nothing runs that is off.
+//! Deadlines, on a virtual clock: keep-alive and idle timeouts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::subject::{Reading, Seen, Subject, config, seconds};
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
-/// Only what a test turns on.
+/// Settings without timers, except those that `change` turns on.
 fn only(change: impl FnOnce(&mut Config)) -> Arc<Config> {
     config(|config| {
         (config.ping_interval, config.pong_timeout) = (None, None);
@@ -22,14 +22,16 @@ fn only(change: impl FnOnce(&mut Config)) -> Arc<Config> {
     })
 }
 
-/// A ping after 20 s of quiet, and 20 s for its pong: the defaults.
+/// A server with the default keep-alive: a ping after 20 s without input, and 20 s for its pong.
 fn keepalive() -> Subject {
     Subject::server()
 }
 
-/// The payload of the `n`th keep-alive ping is its own affair: the test reads it off the wire.
+/// The payload of the ping that was just sent. It is unspecified, so the test reads it from the output.
 fn the_ping(subject: &mut Subject) -> Vec<u8> {
-    let [Frame { opcode: 0x9, payload, .. }] = &subject.sent()[..] else { panic!("one ping") };
+    let [Frame { opcode: 0x9, payload, .. }] = &subject.sent()[..] else {
+        panic!("exactly one ping is sent")
+    };
     payload.clone()
 }
 
@@ -63,7 +65,7 @@ fn a_ping_goes_out_when_nothing_was_received_for_the_interval() {
         let mut subject = Subject::new(role, config(|_| ()));
         assert_eq!(subject.at(20.0), [Timer::Ping]);
         let payload = the_ping(&mut subject);
-        assert_eq!(subject.due(), Some(40.0), "its pong");
+        assert_eq!(subject.due(), Some(40.0), "the deadline of the pong");
         assert_eq!(subject.at(21.5), []);
         subject.receive(&[pong(&payload)]);
         assert_eq!(
@@ -71,14 +73,14 @@ fn a_ping_goes_out_when_nothing_was_received_for_the_interval() {
             [Seen::Pong(payload.clone(), Some(Duration::from_millis(1500)))],
             "the round trip is reported"
         );
-        assert_eq!(subject.due(), Some(41.5), "the next ping");
+        assert_eq!(subject.due(), Some(41.5), "the deadline of the next ping");
         assert_eq!(subject.at(41.5), [Timer::Ping]);
         assert_ne!(the_ping(&mut subject), payload, "each ping has a payload of its own");
     }
 }
 
 #[test]
-fn whatever_arrives_postpones_the_ping() {
+fn any_input_postpones_the_ping() {
     let frames = [
         text("t"),
         binary([0; 70_000]),
@@ -117,7 +119,7 @@ fn a_ping_that_is_not_answered_in_time_fails_the_connection() {
         assert_eq!(subject.failure().state(), State::Open);
         assert_eq!(subject.sent(), [close(1011, "keep-alive ping not answered in time")]);
         assert_eq!(subject.connection.shutdown(), Shutdown::HalfClose);
-        assert_eq!(subject.due(), Some(45.0), "the close timeout is all that runs now");
+        assert_eq!(subject.due(), Some(45.0), "only the close timeout is left");
         assert_eq!(subject.at(45.0), [Timer::Close]);
         assert_eq!(subject.connection.shutdown(), Shutdown::Abort);
         assert_eq!(subject.failures.len(), 1);
@@ -139,7 +141,7 @@ fn pitfall_a_pong_with_another_payload_does_not_cancel() {
         assert_eq!(server.seen(), [Seen::pong(wrong)]);
         assert_eq!(server.due(), Some(40.0));
     }
-    // Nor is a control frame of another kind.
+    // Nor does another control frame with that payload.
     server.receive(&[ping("busy")]);
     server.sent();
     assert_eq!(server.due(), Some(40.0));
@@ -148,7 +150,7 @@ fn pitfall_a_pong_with_another_payload_does_not_cancel() {
 }
 
 #[test]
-fn an_answer_to_an_earlier_ping_is_no_answer_to_this_one() {
+fn a_pong_for_an_earlier_ping_does_not_answer_the_current_one() {
     let mut server = keepalive();
     server.at(20.0);
     let first = the_ping(&mut server);
@@ -161,7 +163,7 @@ fn an_answer_to_an_earlier_ping_is_no_answer_to_this_one() {
 }
 
 #[test]
-fn pitfall_the_pong_timer_is_dead_after_a_close() {
+fn pitfall_the_pong_timer_is_canceled_by_a_close() {
     let begin: [fn(&mut Subject); 3] = [
         |subject| subject.close(1000, "").unwrap(),
         |subject| subject.receive(&[close(1000, "")]),
@@ -169,7 +171,7 @@ fn pitfall_the_pong_timer_is_dead_after_a_close() {
     ];
     for role in ROLES {
         for begin in begin {
-            // The close timeout is the longer, so that the pong timer would be first.
+            // The close timeout is longer, so a pong timer that still runs expires first.
             let config = config(|config| config.close_timeout = Some(seconds(1000)));
             let mut subject = Subject::new(role, config);
             subject.at(20.0);
@@ -182,13 +184,13 @@ fn pitfall_the_pong_timer_is_dead_after_a_close() {
     }
 }
 
-/// The ping waits for the block to end, and the time for its pong begins when it leaves.
+/// The ping is deferred while the output is blocked, and the time for its pong begins when it is sent.
 #[test]
 fn pitfall_the_pong_timer_starts_when_the_ping_has_left() {
     let mut server = keepalive();
     server.out.blocked = true;
     server.at(20.0);
-    assert_eq!(server.sent(), [], "held back");
+    assert_eq!(server.sent(), [], "the ping is deferred");
     server.at(35.0);
     server.out.blocked = false;
     server.writable();
@@ -200,9 +202,9 @@ fn pitfall_the_pong_timer_starts_when_the_ping_has_left() {
     assert_eq!(server.failures, []);
 }
 
-/// A peer that reads, however slowly, is alive; one that reads nothing is not.
+/// A deferred ping waits while the peer reads, however slowly. If the peer stops, the connection fails.
 #[test]
-fn a_held_ping_waits_as_long_as_the_peer_reads() {
+fn a_deferred_ping_waits_while_the_peer_reads() {
     let mut server = keepalive();
     server.out.blocked = true;
     server.at(20.0);
@@ -216,7 +218,8 @@ fn a_held_ping_waits_as_long_as_the_peer_reads() {
     assert_eq!(server.failure().cause(), Cause::PongTimeout);
 }
 
-/// What the transport of a server holds when pongs are late, by the time. Returns when the connection fails.
+/// Returns when a server fails for a missing pong. It sends `sent` bytes and then a ping; `unsent` is the
+/// number of bytes that have not left the machine at a time.
 fn fails_at(sent: usize, unsent: impl Fn(f64) -> usize) -> f64 {
     let mut server = keepalive();
     server.send(&vec![0; sent][..]).unwrap();
@@ -231,24 +234,32 @@ fn fails_at(sent: usize, unsent: impl Fn(f64) -> usize) -> f64 {
     }
 }
 
-/// A ping behind a large message leaves late, and its pong comes after that.
+/// A ping leaves the machine after the data that was sent before it, and its pong can only arrive later.
 #[test]
-fn pitfall_the_pong_timer_starts_anew_while_what_is_in_front_of_the_ping_leaves() {
+fn pitfall_the_pong_timer_restarts_while_data_before_the_ping_leaves() {
     let slow = |at: f64| 100_000_usize.saturating_sub((at * 1000.0) as usize);
-    assert_eq!(fails_at(100_000, slow), 120.0, "20 s after all has left, seen at 100 s");
+    assert_eq!(
+        fails_at(100_000, slow),
+        120.0,
+        "20 s after the data has left, which is observed at 100 s"
+    );
     assert_eq!(
         fails_at(100_000, |at| if at < 50.0 { 1000 } else { 0 }),
         80.0,
-        "20 s after it was seen"
+        "20 s after it was observed"
     );
-    assert_eq!(fails_at(100_000, |_| 99_000), 60.0, "a peer that reads nothing has one time more");
-    assert_eq!(fails_at(100_000, |_| 10), 40.0, "nothing but the ping waits");
+    assert_eq!(
+        fails_at(100_000, |_| 99_000),
+        60.0,
+        "a peer that reads no more gets one more timeout"
+    );
+    assert_eq!(fails_at(100_000, |_| 10), 40.0, "only the ping has not left");
     assert_eq!(fails_at(100_000, |_| 0), 40.0);
 }
 
-/// What is sent behind the ping does not postpone its pong for ever.
+/// Data sent after the ping does not postpone the deadline of its pong without bound.
 #[test]
-fn the_pong_timer_does_not_start_anew_for_what_is_behind_the_ping() {
+fn the_pong_timer_does_not_restart_for_data_after_the_ping() {
     let mut server = keepalive();
     server.send(&[0; 1000][..]).unwrap();
     server.at(20.0);
@@ -262,7 +273,7 @@ fn the_pong_timer_does_not_start_anew_for_what_is_behind_the_ping() {
 }
 
 #[test]
-fn an_answer_ends_the_delay_of_a_pong() {
+fn a_pong_ends_the_extension_of_its_deadline() {
     let mut server = keepalive();
     server.send(&[0; 1000][..]).unwrap();
     server.at(20.0);
@@ -271,11 +282,15 @@ fn an_answer_ends_the_delay_of_a_pong() {
     server.receive(&[pong(&payload)]);
     assert_eq!(server.at(60.0), [Timer::Ping]);
     server.at_with_unsent(80.0, 0);
-    assert_eq!(server.failure().cause(), Cause::PongTimeout, "the next is judged by itself");
+    assert_eq!(
+        server.failure().cause(),
+        Cause::PongTimeout,
+        "the extension does not apply to the next ping"
+    );
 }
 
 #[test]
-fn a_held_ping_is_sent_once() {
+fn a_deferred_ping_is_sent_once() {
     let mut server = keepalive();
     server.out.blocked = true;
     server.at(20.0);
@@ -286,10 +301,9 @@ fn a_held_ping_is_sent_once() {
     assert_eq!(server.sent().len(), 1);
 }
 
-/// RFC 6455 §5.5.1: nothing goes out after a Close, and so neither does a ping that was held back
-/// when it was sent.
+/// RFC 6455 §5.5.1: a ping that is still deferred when the Close is sent is dropped.
 #[test]
-fn a_held_ping_is_not_sent_after_a_close() {
+fn a_deferred_ping_is_not_sent_after_a_close() {
     type Begin = fn(&mut Subject);
     let begin: [(Begin, u16); 3] = [
         (|subject| subject.close(1000, "").unwrap(), 1000),
@@ -305,15 +319,15 @@ fn a_held_ping_is_not_sent_after_a_close() {
             subject.out.blocked = false;
             subject.writable();
             let codes: Vec<_> = subject.sent().iter().map(Frame::close_code).collect();
-            assert_eq!(codes, [Some(code)], "the Close and nothing after it");
+            assert_eq!(codes, [Some(code)], "only the Close is sent");
         }
     }
 }
 
-/// Without a deadline for pongs, pings still keep the path open: one for each interval in which
-/// nothing was received.
+/// Without a pong timeout, pings still keep middleboxes from dropping the connection: one for each
+/// interval in which nothing was received.
 #[test]
-fn pings_go_on_when_pongs_are_not_waited_for() {
+fn pings_are_sent_without_a_pong_timeout() {
     let mut server = Subject::new(Role::Server, config(|config| config.pong_timeout = None));
     for i in 1..5 {
         assert_eq!(server.at(20.0 * f64::from(i)), [Timer::Ping], "ping {i}");
@@ -324,9 +338,9 @@ fn pings_go_on_when_pongs_are_not_waited_for() {
     assert_eq!(server.failures, []);
 }
 
-/// A pong cannot overtake a frame, so while one arrives its time does not run.
+/// A pong cannot arrive before the end of a frame, so its time does not run while a frame is arriving.
 #[test]
-fn pitfall_a_large_frame_that_arrives_slowly_is_not_killed_by_the_pong_timeout() {
+fn pitfall_the_pong_timeout_does_not_run_during_a_large_frame() {
     let size = 40_000;
     for fin in [true, false] {
         for in_place in [false, true] {
@@ -346,7 +360,7 @@ fn pitfall_a_large_frame_that_arrives_slowly_is_not_killed_by_the_pong_timeout()
                 assert_eq!(server.failures, [], "in place: {in_place}, part {i}");
             }
             assert_eq!(server.connection.statistics().bytes_received, size as u64);
-            // The pong comes right behind it, which is the first time that it could.
+            // The pong follows the frame immediately: it cannot arrive earlier.
             server.pass(seconds(5));
             server.serve_timers();
             server.receive(&[pong(&ping)]);
@@ -355,7 +369,7 @@ fn pitfall_a_large_frame_that_arrives_slowly_is_not_killed_by_the_pong_timeout()
     }
 }
 
-/// But a frame that stops arriving does not keep a dead peer alive.
+/// A peer that stops in the middle of a frame fails at the pong timeout.
 #[test]
 fn a_frame_that_stops_arriving_ends_in_a_pong_timeout() {
     let mut server = keepalive();
@@ -369,7 +383,7 @@ fn a_frame_that_stops_arriving_ends_in_a_pong_timeout() {
     assert_eq!(server.failure().cause(), Cause::PongTimeout);
 }
 
-/// Data shows that the peer is there as well as a pong would.
+/// Data shows that the peer is alive, as a pong does.
 #[test]
 fn a_peer_that_sends_data_is_alive() {
     let mut server = keepalive();
@@ -396,7 +410,7 @@ fn pitfall_idle_any_frame_postpones() {
         assert_eq!(server.due(), Some(at + 100.0));
     }
     server.at(500.0);
-    server.send("ours do not count").unwrap();
+    server.send("sent frames do not postpone it").unwrap();
     server.sent();
     assert_eq!(server.due(), Some(550.0));
     assert_eq!(server.at(550.0), [Timer::Idle]);
@@ -406,11 +420,11 @@ fn pitfall_idle_any_frame_postpones() {
     let ending = server.connection.ending().unwrap();
     assert_eq!(ending.by, Party::Timer);
     assert_eq!(ending.failure.unwrap().cause(), Cause::IdleTimeout);
-    // The peer's data is still delivered, and its answer ends it.
+    // The peer's data is still delivered, and its Close ends the connection.
     server.receive(&[text("wait!"), close(1001, "")]);
     assert_eq!(server.seen()[4..], [Seen::text("wait!"), Seen::close(1001, "")]);
     assert_eq!(server.connection.shutdown(), Shutdown::HalfClose);
-    // Time has ended this connection, however well the handshake went.
+    // The cause of the end is the timeout, although the closing handshake was complete.
     let ending = server.connection.ending().unwrap();
     assert_eq!((ending.by, ending.clean), (Party::Timer, false));
     assert!(ending.sent.is_some() && ending.received.is_some());
@@ -432,11 +446,11 @@ fn pitfall_idle_is_not_postponed_by_our_pings_and_their_pongs() {
         server.receive(&[pong(payload)]);
     }
     assert_eq!(pings, 4, "at 20, 40, 60 and 80 s");
-    assert_eq!(server.due(), Some(105.0), "closing since 100 s");
+    assert_eq!(server.due(), Some(105.0), "the close timeout since 100 s");
     assert_eq!(server.failures, []);
 }
 
-/// The other notion: only data counts.
+/// `data_idle_timeout`: only data frames count.
 #[test]
 fn pitfall_data_idle_is_not_postponed_by_control_frames() {
     for role in ROLES {
@@ -461,7 +475,7 @@ fn pitfall_data_idle_is_not_postponed_by_control_frames() {
     }
 }
 
-/// Every byte of payload counts as data, not only the header of its frame.
+/// Each part of a payload postpones the timeouts, not only the header of the frame.
 #[test]
 fn idle_is_postponed_by_a_frame_that_is_arriving() {
     for data_only in [false, true] {
@@ -499,14 +513,14 @@ fn an_idle_connection_that_is_not_answered_ends_in_time() {
     server.at(105.0);
     assert_eq!(server.failure().cause(), Cause::CloseTimeout);
     assert_eq!(server.connection.shutdown(), Shutdown::Abort);
-    // What came first is what is said.
+    // The first cause is the one reported.
     let failure = server.connection.ending().unwrap().failure.unwrap();
     assert_eq!(failure.cause(), Cause::IdleTimeout);
 }
 
-/// A clock that was late finds several timers due: what ends the connection goes first.
+/// If several timers have expired at a late call, one that ends the connection runs first.
 #[test]
-fn timers_that_are_due_together_are_served_in_order() {
+fn timers_that_expire_together_run_in_order() {
     let mut server = Subject::new(
         Role::Server,
         config(|config| {
@@ -518,8 +532,8 @@ fn timers_that_are_due_together_are_served_in_order() {
     assert_eq!(server.sent(), [close(1001, "no frame in time")]);
 }
 
-/// Instants are expected not to go backwards; where one does, deadlines move by as much, and nothing
-/// breaks.
+/// The caller's instants should not go backwards. If one does, deadlines may move by that difference,
+/// and there is no panic and no failure.
 #[test]
 fn an_instant_that_goes_backwards_does_no_harm() {
     for frame in [text("a"), binary([0; 70_000]), ping("b"), pong("c"), text("d").more()] {
@@ -539,9 +553,9 @@ fn an_instant_that_goes_backwards_does_no_harm() {
     }
 }
 
-/// Two real ends, with all the defaults: they keep each other alive.
+/// Two connections with the default settings.
 #[test]
-fn two_quiet_ends_keep_each_other_alive() {
+fn two_silent_connections_keep_each_other_alive() {
     let mut pair = Pair::new();
     pair.drive_for(seconds(600));
     for side in [&pair.client, &pair.server] {
@@ -555,9 +569,9 @@ fn two_quiet_ends_keep_each_other_alive() {
     pair.assert_ended();
 }
 
-/// A peer that has gone without a word: each end finds out by itself.
+/// Nothing arrives in either direction: each connection fails by its own pong timeout.
 #[test]
-fn two_ends_that_lose_each_other_find_out() {
+fn two_connections_that_receive_nothing_fail() {
     let mut pair = Pair::new();
     (pair.client.link.stalled, pair.server.link.stalled) = (true, true);
     pair.drive();
@@ -568,9 +582,9 @@ fn two_ends_that_lose_each_other_find_out() {
     assert_eq!(pair.now, Instant::from_nanos(1_000_000_000) + seconds(45));
 }
 
-/// What is not read says nothing about the peer: nobody is found dead or idle meanwhile.
+/// While reading is paused, silence is no sign of a dead or idle peer.
 #[test]
-fn while_nothing_is_read_keepalive_and_idle_stand_still() {
+fn keep_alive_and_idle_timers_stop_while_reading_is_paused() {
     let mut server = Subject::new(
         Role::Server,
         config(|config| {
@@ -578,7 +592,7 @@ fn while_nothing_is_read_keepalive_and_idle_stand_still() {
             config.data_idle_timeout = Some(seconds(60));
         }),
     );
-    assert_eq!(server.at(20.0), [Timer::Ping], "one ping is under way when the pause begins");
+    assert_eq!(server.at(20.0), [Timer::Ping], "a pong is outstanding when reading is paused");
     let ping = the_ping(&mut server);
     server.connection.set_reading(false, server.now);
     server.connection.set_reading(false, server.now);
@@ -586,12 +600,12 @@ fn while_nothing_is_read_keepalive_and_idle_stand_still() {
     assert_eq!(server.at(1000.0), []);
     server.connection.set_reading(true, server.now);
     server.connection.set_reading(true, server.now);
-    assert_eq!(server.due(), Some(1020.0), "all begins anew");
+    assert_eq!(server.due(), Some(1020.0), "the timers restart");
     server.receive(&[pong(&ping)]);
-    assert_eq!(server.at(1020.0), [Timer::Ping], "the late pong is nobody's answer now");
+    assert_eq!(server.at(1020.0), [Timer::Ping], "the late pong is not taken for an answer");
     assert_eq!(server.failures, []);
 
-    // A Close must be answered in time all the same.
+    // The close timeout runs also while reading is paused.
     server.connection.set_reading(false, server.now);
     server.close(1000, "").unwrap();
     assert_eq!(server.due(), Some(1025.0));

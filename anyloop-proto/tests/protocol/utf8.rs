@@ -1,4 +1,4 @@
-//! Text is UTF-8, and fails at the byte that cannot be right: RFC 6455 §8.1.
+//! Text is UTF-8, and fails at the first invalid byte: RFC 6455 §8.1.
 
 use anyloop_proto::{Cause, Kind, Role};
 use anyloop_testkit::frames::{binary, close, continuation, declare, frame, stream, text};
@@ -7,8 +7,8 @@ use crate::subject::{Reading, Seen, Subject, config};
 
 const GREEK: &str = "κόσμε \u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}";
 
-/// Texts, and where the byte stands that no continuation can mend; at the end of the text where it
-/// only ends too early.
+/// Invalid texts, and the index of the first byte with which no valid text can continue. It is the
+/// length of the text if the text only ends within a code point.
 const INVALID: [(&[u8], usize); 14] = [
     (b"\xce\xba\xf4\x90\x80\x80edited", 3), // Autobahn 6.4.1: beyond U+10FFFF
     (b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90", 12),
@@ -63,7 +63,7 @@ fn rfc6455_8_1_invalid_text_is_1007_however_it_is_framed() {
             let (a, b) = invalid.split_at(cut);
             let fragments = stream(&[text(a).more(), continuation(b)], Role::Client);
             let whole = text(invalid).bytes(Role::Client);
-            // One frame of 16-bit length, so that the offset is not a small one.
+            // A frame with a 16-bit length, so that the index is above 255.
             let mut padded = vec![b'.'; 300];
             padded.extend_from_slice(invalid);
             let padded = text(padded).bytes(Role::Client);
@@ -109,12 +109,12 @@ fn pitfall_text_that_ends_inside_a_code_point_is_refused_in_fragments_too() {
     }
 }
 
-/// Autobahn 6.4.3 and 6.4.4: the Close is out before any later byte is in, inside a frame and with
-/// the end of the message nowhere in sight.
+/// Autobahn 6.4.3 and 6.4.4: the Close is sent at the invalid byte, before the frame or the message
+/// is complete.
 #[test]
 fn pitfall_text_fails_at_the_offending_byte_not_at_the_end_of_the_message() {
     for (invalid, at) in INVALID.into_iter().filter(|(invalid, at)| *at < invalid.len()) {
-        // A frame of a megabyte, and a first fragment: neither is complete.
+        // An incomplete frame of 1 MB, and a first fragment.
         for first in [0x81, 0x01] {
             let mut server = Subject::server();
             server.feed(&declare(first, 1 << 20, Role::Client));
@@ -142,7 +142,7 @@ fn pitfall_text_that_is_received_in_place_fails_at_the_offending_byte() {
     for chunk in bytes[..header + 30_001].chunks(5000) {
         server.feed(chunk);
     }
-    assert!(server.connection.receiver.want().is_some(), "the test receives in place");
+    assert!(server.connection.receiver.want().is_some(), "the text is received in place");
     assert_eq!(server.failures, []);
     server.feed(&bytes[header + 30_001..header + 30_002]);
     assert_eq!(server.failure().cause(), Cause::InvalidUtf8 { at: 30_001 });
@@ -159,7 +159,7 @@ fn rfc6455_5_6_binary_is_not_checked() {
     }
 }
 
-/// The state of the check belongs to one message.
+/// The state of the UTF-8 check is reset for each message.
 #[test]
 fn a_binary_message_between_texts_does_not_disturb_the_check() {
     let mut server = Subject::server();
@@ -174,7 +174,7 @@ fn a_binary_message_between_texts_does_not_disturb_the_check() {
     assert_eq!(server.failures, []);
 }
 
-/// In streaming mode a chunk may end inside a character, but never holds a wrong byte.
+/// In streaming mode a chunk may end within a character, but has no invalid byte.
 #[test]
 fn rfc6455_8_1_streamed_text_fails_at_the_offending_byte() {
     for (invalid, at) in INVALID {
@@ -183,9 +183,9 @@ fn rfc6455_8_1_streamed_text_fails_at_the_offending_byte() {
         assert_eq!(server.failure().cause(), Cause::InvalidUtf8 { at: at as u64 });
         let chunks = server.seen().into_iter().flat_map(|seen| match seen {
             Seen::Chunk { kind: Kind::Text, payload, last: false, .. } => payload,
-            seen => panic!("not a chunk before the last: {seen:?}"),
+            seen => panic!("expected a chunk that is not the last: {seen:?}"),
         });
-        // The last byte of a text that ends too early is found out together with the end.
+        // A text that ends within a character fails when its end arrives.
         let lent = at.min(invalid.len() - 1);
         assert_eq!(chunks.collect::<Vec<u8>>(), &invalid[..lent]);
     }
