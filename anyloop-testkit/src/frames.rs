@@ -1,11 +1,11 @@
-//! Frames (RFC 6455 §5.2): built from any opcode, bits and form of the length, and parsed.
+//! Builds and parses frames (RFC 6455 §5.2), with any opcode, bits and form of the length.
 
 use anyloop_proto::Role;
 
-/// The masking key of every frame that is built for a client: the one of RFC 6455 §5.7.
+/// The masking key of each frame that is built for a client: the key of RFC 6455 §5.7.
 pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// The opcode of a fragment that is not the first of its message.
+/// The opcode of a continuation frame.
 pub const CONTINUATION: u8 = 0x0;
 /// The opcode of a text message.
 pub const TEXT: u8 = 0x1;
@@ -143,7 +143,7 @@ pub fn declare(first: u8, len: u64, from: Role) -> Vec<u8> {
     keyed_header(first, len, (from == Role::Client).then_some(KEY))
 }
 
-/// The bytes of a header with any length field: `short` is its seven bits, `extended` what follows them.
+/// The bytes of a header with any length field: `short` is its seven bits, `extended` the bytes that follow them.
 #[must_use]
 pub fn declare_as(first: u8, short: u8, extended: &[u8], from: Role) -> Vec<u8> {
     header_as(first, short, extended, (from == Role::Client).then_some(KEY))
@@ -206,7 +206,7 @@ impl Header {
         Some(Self { fin, rsv, opcode, key, payload_len, size })
     }
 
-    /// Checks what no sender may get wrong.
+    /// Checks the masking and the form of the length.
     ///
     /// # Panics
     ///
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_is_parsed() {
+    fn a_frame_that_is_built_can_be_parsed() {
         for len in [0, 1, 125, 126, 0xffff, 0x1_0000] {
             for from in [Role::Client, Role::Server] {
                 let frames = [frame(0x7, vec![7; len]).more().rsv(0x50), close(1000, "bye")];
@@ -300,19 +300,19 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "only a client masks")]
-    fn a_server_that_masks_is_noticed() {
+    fn check_fails_for_a_server_that_masks() {
         let _ = read(&text("a").bytes(Role::Client), Role::Server);
     }
 
     #[test]
     #[should_panic(expected = "shortest form")]
-    fn a_length_that_is_too_long_is_noticed() {
+    fn check_fails_for_a_length_not_in_its_shortest_form() {
         let _ = read(&declare_as(0x82, 126, &[0, 125], Role::Server), Role::Server);
     }
 
     #[test]
     #[should_panic(expected = "not complete")]
-    fn a_frame_that_is_cut_off_is_noticed() {
+    fn read_all_fails_for_an_incomplete_frame() {
         let _ = read_all(b"\x81\x05Hell", Role::Server);
     }
 }

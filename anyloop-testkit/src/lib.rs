@@ -1,13 +1,13 @@
-//! What tests of WebSocket code share.
+//! Utilities for tests of WebSocket code.
 //!
 //! - [`frames`] builds frames and parses them.
-//! - [`requests`] has the two heads of an opening handshake, and changes them.
-//! - [`peer`] is the other end of a connection: a plain TCP or Unix socket.
-//! - [`wait`] waits for a condition, and names the places where time must pass.
+//! - [`requests`] has requests and responses of an opening handshake, and modifies them.
+//! - [`peer`] is the other end of a connection: a blocking TCP or Unix socket.
+//! - [`wait`] waits for a condition, for a thread that sleeps, or for time to pass.
 //! - [`watchdog`] fails a test that hangs.
 //!
-//! Frames and heads are built and parsed here by hand, so that the code under test does not judge itself.
-//! Everything here panics where a test is to fail.
+//! Frames and heads are built and parsed without the code under test, so that its errors are found.
+//! Functions panic if the test must fail.
 #![forbid(unsafe_code)]
 
 pub mod frames;

@@ -1,4 +1,4 @@
-//! The other end of a connection: a plain socket, whose bytes are the test's own.
+//! The other end of a connection: a blocking socket, on which a test reads and writes any bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,17 +17,17 @@ use crate::frames::{self, Frame, Header};
 use crate::requests;
 use crate::wait::{PATIENCE, eventually};
 
-/// A stream socket that blocks.
+/// A blocking stream socket.
 #[derive(Debug)]
 pub enum Stream {
     /// A TCP connection.
     Tcp(TcpStream),
-    /// A connection by a Unix socket.
+    /// A connection over a Unix domain socket.
     #[cfg(unix)]
     Unix(UnixStream),
 }
 
-/// Calls the same method of whichever socket it is.
+/// Calls a method of the socket, of either kind.
 macro_rules! of_either {
     ($stream:expr, $socket:ident => $call:expr) => {
         match $stream {
@@ -39,20 +39,20 @@ macro_rules! of_either {
 }
 
 impl Stream {
-    /// Ends one direction, or both.
+    /// Shuts down one direction, or both.
     ///
     /// # Errors
     ///
-    /// As the socket says.
+    /// The error of the socket.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         of_either!(self, socket => socket.shutdown(how))
     }
 
-    /// The same socket once more.
+    /// Another handle of the same socket.
     ///
     /// # Errors
     ///
-    /// There is no descriptor left.
+    /// The process has no file descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
@@ -61,20 +61,20 @@ impl Stream {
         })
     }
 
-    /// How long a read waits: [`PATIENCE`], unless it is changed.
+    /// Sets how long a read waits. The default is [`PATIENCE`].
     ///
     /// # Errors
     ///
-    /// The time is zero.
+    /// The timeout is zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         of_either!(self, socket => socket.set_read_timeout(timeout))
     }
 
-    /// How long a write waits: [`PATIENCE`], unless it is changed.
+    /// Sets how long a write waits. The default is [`PATIENCE`].
     ///
     /// # Errors
     ///
-    /// The time is zero.
+    /// The timeout is zero.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         of_either!(self, socket => socket.set_write_timeout(timeout))
     }
@@ -139,54 +139,55 @@ impl From<UnixStream> for Stream {
 /// How a stream has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The other end has ended its direction.
+    /// The other end has shut down its sending direction.
     Eof,
-    /// The connection was reset.
+    /// The connection was reset, or failed in another way.
     Reset,
 }
 
-/// One end of a connection. Its methods wait for at most [`PATIENCE`], except those called `poll_*`: they
-/// take what has arrived, for tests whose own thread runs the code under test.
+/// One end of a connection. Each read or write waits for at most [`PATIENCE`]. The methods `poll_*` do not wait:
+/// they handle the bytes that have arrived, for tests that run the code under test on the same thread.
 #[derive(Debug)]
 pub struct Peer {
-    /// The socket, for what this type has no method for. What was read early is in `input`.
+    /// The socket, for operations that this type has no method for. Bytes that were read but not consumed are in
+    /// `input`.
     pub stream: Stream,
-    /// The role in which it sends: a client masks its frames.
+    /// The role of this end: a client masks its frames.
     pub role: Role,
-    /// What has arrived and was not taken.
+    /// The bytes that were read from the socket and not consumed.
     pub input: Vec<u8>,
     end: Option<End>,
 }
 
-/// Making one.
+/// Constructors.
 impl Peer {
-    /// A client that has connected and not sent anything.
+    /// A client that is connected and has not sent its request.
     ///
     /// # Panics
     ///
-    /// If nobody listens.
+    /// If the connection is refused.
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it connects");
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the peer connects");
         Self::over(stream, Role::Client)
     }
 
-    /// The same by a Unix socket.
+    /// As the function for TCP, over a Unix domain socket.
     ///
     /// # Panics
     ///
-    /// If nobody listens.
+    /// If the connection is refused.
     #[cfg(unix)]
     #[track_caller]
     pub fn connect_unix(path: &Path) -> Self {
-        Self::over(UnixStream::connect(path).expect("it connects"), Role::Client)
+        Self::over(UnixStream::connect(path).expect("the peer connects"), Role::Client)
     }
 
-    /// A client whose opening handshake is done.
+    /// A client that has completed its opening handshake.
     ///
     /// # Panics
     ///
-    /// If nobody listens, or the request is refused.
+    /// If the connection or the request is refused.
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
         let mut peer = Self::connect(address);
@@ -194,11 +195,11 @@ impl Peer {
         peer
     }
 
-    /// The same by a Unix socket.
+    /// As the function for TCP, over a Unix domain socket.
     ///
     /// # Panics
     ///
-    /// If nobody listens, or the request is refused.
+    /// If the connection or the request is refused.
     #[cfg(unix)]
     #[track_caller]
     pub fn open_unix(path: &Path) -> Self {
@@ -207,14 +208,14 @@ impl Peer {
         peer
     }
 
-    /// A server's end of the next connection. The request is not read.
+    /// Accepts the next connection. The request is not read.
     ///
     /// # Panics
     ///
-    /// If nobody connects.
+    /// If there is no connection within [`PATIENCE`].
     #[track_caller]
     pub fn accept(listener: &TcpListener) -> Self {
-        listener.set_nonblocking(true).expect("it is a socket");
+        listener.set_nonblocking(true).expect("the mode of a socket can be set");
         let mut stream = None;
         eventually("a connection to accept", || match listener.accept() {
             Ok((accepted, _)) => {
@@ -224,24 +225,24 @@ impl Peer {
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,
             Err(error) => panic!("accepting: {error}"),
         });
-        listener.set_nonblocking(false).expect("it is a socket");
-        let stream = stream.expect("it was waited for");
-        stream.set_nonblocking(false).expect("it is a socket"); // some systems inherit that
+        listener.set_nonblocking(false).expect("the mode of a socket can be set");
+        let stream = stream.expect("a connection was accepted");
+        stream.set_nonblocking(false).expect("the mode of a socket can be set"); // some systems inherit it
         Self::over(stream, Role::Server)
     }
 
-    /// One end of a connection that exists.
+    /// Wraps a connected socket.
     ///
     /// # Panics
     ///
-    /// If the socket takes no options, since it is broken.
+    /// If a socket option cannot be set.
     #[track_caller]
     pub fn over(stream: impl Into<Stream>, role: Role) -> Self {
         let stream = stream.into();
-        stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
-        stream.set_write_timeout(Some(PATIENCE)).expect("it is not zero");
+        stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
+        stream.set_write_timeout(Some(PATIENCE)).expect("the timeout is not zero");
         if let Stream::Tcp(stream) = &stream {
-            stream.set_nodelay(true).expect("it is TCP");
+            stream.set_nodelay(true).expect("a TCP socket has this option");
         }
         Self { stream, role, input: Vec::new(), end: None }
     }
@@ -249,42 +250,42 @@ impl Peer {
 
 /// Sending.
 impl Peer {
-    /// Sends bytes as they are.
+    /// Sends bytes.
     ///
     /// # Panics
     ///
-    /// If they are not taken.
+    /// If they cannot be written.
     #[track_caller]
     pub fn write(&self, bytes: impl AsRef<[u8]>) {
-        (&self.stream).write_all(bytes.as_ref()).expect("the bytes are taken");
+        (&self.stream).write_all(bytes.as_ref()).expect("the bytes are written");
     }
 
     /// Sends frames.
     ///
     /// # Panics
     ///
-    /// If they are not taken.
+    /// If they cannot be written.
     #[track_caller]
     pub fn send(&self, frames: &[Frame]) {
         self.write(frames::stream(frames, self.role));
     }
 
-    /// Sends bytes and ends the sending direction.
+    /// Sends bytes and shuts down the sending direction.
     ///
     /// # Panics
     ///
-    /// If they are not taken.
+    /// If they cannot be written.
     #[track_caller]
     pub fn write_last(&self, bytes: impl AsRef<[u8]>) {
         self.write(bytes);
         self.finish();
     }
 
-    /// Ends the sending direction, unless the other end has ended both.
+    /// Shuts down the sending direction, unless the connection has already ended.
     ///
     /// # Panics
     ///
-    /// If the socket is broken in another way.
+    /// If that fails for another reason.
     #[track_caller]
     pub fn finish(&self) {
         match self.stream.shutdown(Shutdown::Write) {
@@ -293,7 +294,7 @@ impl Peer {
         }
     }
 
-    /// The address of its own end.
+    /// The local address.
     ///
     /// # Panics
     ///
@@ -302,24 +303,24 @@ impl Peer {
     #[track_caller]
     pub fn local_addr(&self) -> SocketAddr {
         match &self.stream {
-            Stream::Tcp(socket) => socket.local_addr().expect("it is connected"),
+            Stream::Tcp(socket) => socket.local_addr().expect("the socket is connected"),
             #[cfg(unix)]
-            Stream::Unix(_) => panic!("a Unix socket has no address of this kind"),
+            Stream::Unix(_) => panic!("a Unix socket has no IP address"),
         }
     }
 
-    /// The socket once more, for another thread to write to. [`poll_end`](Self::poll_end) and its kin make
-    /// it non-blocking for a moment.
+    /// Another handle of the socket, for another thread that writes. The methods `poll_*` make the socket
+    /// non-blocking while they run.
     ///
     /// # Panics
     ///
-    /// If there is no descriptor left.
+    /// If the process has no file descriptor left.
     #[must_use]
     pub fn writer(&self) -> Stream {
-        self.stream.try_clone().expect("a descriptor is left")
+        self.stream.try_clone().expect("the process has a file descriptor left")
     }
 
-    /// Sends [`REQUEST`](requests::REQUEST), and expects that it is accepted.
+    /// Sends [`REQUEST`](requests::REQUEST), and asserts that it is accepted.
     ///
     /// # Panics
     ///
@@ -329,11 +330,11 @@ impl Peer {
         self.shake_hands_with(requests::REQUEST);
     }
 
-    /// Sends a request, and expects that it is accepted. Returns the response.
+    /// Sends a request, and asserts that it is accepted. Returns the response.
     ///
     /// # Panics
     ///
-    /// If it is refused, or the answer belongs to another key.
+    /// If it is refused, or the accept value does not match [`ACCEPT`](requests::ACCEPT).
     #[track_caller]
     pub fn shake_hands_with(&mut self, request: &str) -> String {
         self.write(request);
@@ -345,13 +346,13 @@ impl Peer {
     }
 }
 
-/// Receiving. No more is read from the socket than each method needs.
+/// Receiving. Each method reads no more from the socket than it needs.
 impl Peer {
-    /// Reads a head of HTTP, and nothing behind it.
+    /// Reads the head of a request or response, and nothing after it.
     ///
     /// # Panics
     ///
-    /// If the stream ends before that.
+    /// If the stream ends or a read times out before the head is complete.
     #[track_caller]
     pub fn read_head(&mut self) -> String {
         loop {
@@ -359,39 +360,39 @@ impl Peer {
                 return head;
             }
             let wanted = self.input.len() + 1;
-            assert!(self.fill(wanted).expect("a complete head"), "the stream ends in a head");
+            assert!(self.fill(wanted).expect("a complete head"), "the stream ends before the head");
         }
     }
 
-    /// The next frame.
+    /// Receives the next frame.
     ///
     /// # Panics
     ///
-    /// If none comes, or not one that the other role may send.
+    /// If there is none within [`PATIENCE`], the stream ends, or the other role must not send such a frame.
     #[track_caller]
     pub fn receive(&mut self) -> Frame {
-        self.try_receive().expect("a frame, and not the end of the stream")
+        self.try_receive().expect("a frame before the end of the stream")
     }
 
-    /// The next frame. `None` if the stream ends before it.
+    /// Receives the next frame. `None` if the stream ends before it.
     ///
     /// # Panics
     ///
-    /// If the stream ends within a frame or in another way, or nothing comes.
+    /// If the stream ends within a frame or by an error, or no byte arrives within [`PATIENCE`].
     #[track_caller]
     pub fn try_receive(&mut self) -> Option<Frame> {
         self.next_frame().expect("a frame, or the end of the stream")
     }
 
-    /// The next frame, or `None` if the stream ends before it, of a stream that may break anywhere.
+    /// As [`try_receive`](Self::try_receive), but returns errors of the stream.
     ///
     /// # Errors
     ///
-    /// The stream breaks, or ends within a frame.
+    /// The error of the socket; [`ErrorKind::UnexpectedEof`] if the stream ends within a frame.
     ///
     /// # Panics
     ///
-    /// If the frame is not one that the other role may send.
+    /// If the other role must not send such a frame.
     #[track_caller]
     pub fn next_frame(&mut self) -> io::Result<Option<Frame>> {
         let mut wanted = 2;
@@ -409,59 +410,59 @@ impl Peer {
         }
     }
 
-    /// Expects that this frame is next.
+    /// Receives a frame, and asserts that it is this one.
     ///
     /// # Panics
     ///
-    /// If another comes, or none.
+    /// If there is another frame, or none.
     #[track_caller]
     pub fn expect(&mut self, frame: &Frame) {
         let received = self.receive();
-        assert!(received == *frame, "{} came for {}", brief(&received), brief(frame));
+        assert!(received == *frame, "received {}, expected {}", brief(&received), brief(frame));
     }
 
-    /// Expects a Close frame with this code. Returns its reason.
+    /// Receives a frame, and asserts that it is a Close with this code. Returns its reason.
     ///
     /// # Panics
     ///
-    /// If something else comes, or the reason is not UTF-8.
+    /// If there is another frame, or none, or the reason is not UTF-8.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) -> String {
         let frame = self.receive();
-        assert_eq!(frame.close_code(), Some(code), "{} came for a Close", brief(&frame));
-        String::from_utf8(frame.payload[2..].to_vec()).expect("a reason in UTF-8")
+        assert_eq!(frame.close_code(), Some(code), "received {}, expected a Close", brief(&frame));
+        String::from_utf8(frame.payload[2..].to_vec()).expect("the reason is UTF-8")
     }
 
-    /// Expects the end of the stream, and nothing before it.
+    /// Asserts that the stream ends, with nothing before the end.
     ///
     /// # Panics
     ///
-    /// If something comes before it, or the stream ends in another way.
+    /// If there is a frame before the end, or the stream ends by an error.
     #[track_caller]
     pub fn expect_eof(&mut self) {
         match self.next_frame() {
             Ok(None) => {}
-            Ok(Some(frame)) => panic!("{} came for the end of the stream", brief(&frame)),
+            Ok(Some(frame)) => panic!("received {}, expected the end of the stream", brief(&frame)),
             Err(error) => panic!("the stream does not end: {error}"),
         }
     }
 
-    /// Expects that the connection is reset, whatever comes before that.
+    /// Asserts that the connection is reset. Discards the bytes before that.
     ///
     /// # Panics
     ///
-    /// If it ends in another way, or not at all.
+    /// If the stream ends without a reset, or no byte arrives within [`PATIENCE`].
     #[track_caller]
     pub fn expect_reset(&mut self) {
         self.read_to_end();
         assert_eq!(self.end, Some(End::Reset));
     }
 
-    /// Everything up to the end of the stream, which may be a reset.
+    /// Reads all bytes up to the end of the stream, which may be a reset.
     ///
     /// # Panics
     ///
-    /// If the stream does not end.
+    /// If no byte arrives within [`PATIENCE`].
     #[track_caller]
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut buffer = [0; 4096];
@@ -479,31 +480,31 @@ impl Peer {
         std::mem::take(&mut self.input)
     }
 
-    /// Sends a text and expects it back.
+    /// Sends a text message, and asserts that the next frame is the same.
     ///
     /// # Panics
     ///
-    /// If something else comes.
+    /// If something else is received.
     #[track_caller]
     pub fn echo(&mut self, text: &str) {
         self.send(&[frames::text(text)]);
         self.expect(&frames::text(text));
     }
 
-    /// Closes with code 1000, and expects the same and the end of the stream.
+    /// Sends a Close with code 1000, and asserts that the same Close and the end of the stream follow.
     ///
     /// # Panics
     ///
-    /// If something else comes.
+    /// If something else is received.
     #[track_caller]
     pub fn close(mut self) {
         self.send(&[frames::close(1000, "")]);
         self.expect(&frames::close(1000, ""));
         let rest = self.read_to_end();
-        assert!(rest.is_empty(), "behind the Close: {rest:x?}");
+        assert!(rest.is_empty(), "received after the Close: {rest:x?}");
     }
 
-    /// Reads until there are so many bytes. `false` if the stream ends before the first.
+    /// Reads until `input` has `wanted` bytes. Returns `false` if the stream ends before the first byte.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         while self.input.len() < wanted {
             let have = self.input.len();
@@ -528,7 +529,7 @@ impl Peer {
 
     fn take_head(&mut self) -> Option<String> {
         let end = requests::head_end(&self.input)?;
-        Some(String::from_utf8(self.input.drain(..end).collect()).expect("a head in ASCII"))
+        Some(String::from_utf8(self.input.drain(..end).collect()).expect("the head is UTF-8"))
     }
 
     #[track_caller]
@@ -538,25 +539,25 @@ impl Peer {
         let (frame, size) = Frame::parse(&self.input)?;
         self.input.drain(..size);
         if self.input.is_empty() {
-            self.input = Vec::new(); // tests that count memory count this, too
+            self.input = Vec::new(); // freed, since tests that measure memory measure this process
         }
         Some(frame)
     }
 }
 
-/// Taking what has arrived, without waiting.
+/// Receiving without waiting.
 impl Peer {
-    /// The head of HTTP that has arrived, if it is complete.
+    /// The head of a request or response, if it has arrived completely.
     pub fn poll_head(&mut self) -> Option<String> {
         self.poll();
         self.take_head()
     }
 
-    /// The next frame that has arrived, if it is complete.
+    /// The next frame, if it has arrived completely.
     ///
     /// # Panics
     ///
-    /// If it is not one that the other role may send.
+    /// If the other role must not send such a frame.
     #[track_caller]
     pub fn poll_frame(&mut self) -> Option<Frame> {
         self.poll();
@@ -567,7 +568,7 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// If one is not one that the other role may send.
+    /// If the other role must not send such a frame.
     #[track_caller]
     pub fn poll_frames(&mut self) -> Vec<Frame> {
         self.poll();
@@ -584,7 +585,7 @@ impl Peer {
         self.end
     }
 
-    /// Whether the other end has ended the stream, in whatever way.
+    /// Whether the other end has ended the stream, or the connection has failed.
     pub fn is_over(&mut self) -> bool {
         self.poll_end().is_some()
     }
@@ -593,7 +594,7 @@ impl Peer {
         if self.end.is_some() {
             return;
         }
-        self.stream.set_nonblocking(true).expect("it is a socket");
+        self.stream.set_nonblocking(true).expect("the mode of a socket can be set");
         let mut buffer = [0; 65536];
         loop {
             match self.stream.read(&mut buffer) {
@@ -604,11 +605,11 @@ impl Peer {
                 Err(_) => break self.end = Some(End::Reset),
             }
         }
-        self.stream.set_nonblocking(false).expect("it is a socket");
+        self.stream.set_nonblocking(false).expect("the mode of a socket can be set");
     }
 }
 
-/// Reads what has arrived early, then from the socket.
+/// Reads from `input` until it is empty, and then from the socket.
 impl Read for Peer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.input.is_empty() {
@@ -621,7 +622,7 @@ impl Read for Peer {
     }
 }
 
-/// A frame for a message of an assertion: large payloads are cut short.
+/// A frame in the message of an assertion: large payloads are truncated.
 fn brief(frame: &Frame) -> String {
     let Frame { fin, rsv, opcode, payload } = frame;
     let shown = payload[..payload.len().min(64)].escape_ascii();
@@ -632,16 +633,16 @@ fn brief(frame: &Frame) -> String {
     )
 }
 
-/// Listens, and does `serve` with the first connection, on a thread.
+/// Listens on 127.0.0.1, and calls `serve` with the first connection on another thread.
 ///
 /// # Panics
 ///
-/// If there is no port.
+/// If the system has no free port.
 pub fn serve<T: Send + 'static>(
     serve: impl FnOnce(Peer) -> T + Send + 'static,
 ) -> (SocketAddr, JoinHandle<T>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = listener.local_addr().expect("it is bound");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let address = listener.local_addr().expect("the listener is bound");
     let thread = thread::spawn(move || serve(Peer::accept(&listener)));
     (address, thread)
 }
@@ -654,7 +655,7 @@ mod tests {
     const RESPONSE: &str = requests::SAMPLE_RESPONSE;
 
     #[test]
-    fn two_peers_talk() {
+    fn two_peers_exchange_messages() {
         let (address, server) = serve(|mut peer| {
             assert_eq!(peer.read_head(), requests::REQUEST);
             peer.write([RESPONSE.as_bytes(), &ping("early").bytes(Role::Server)].concat());
@@ -671,7 +672,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_arrived_is_taken_without_waiting() {
+    fn arrived_bytes_are_received_without_waiting() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = Peer::connect(listener.local_addr().unwrap());
         let server = Peer::accept(&listener);
@@ -689,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_breaks_is_not_one_that_ends() {
+    fn an_incomplete_frame_and_a_reset_are_errors() {
         let (address, server) = serve(|peer| peer.write(b"\x81\x05Hel"));
         let mut client = Peer::connect(address);
         assert_eq!(client.next_frame().unwrap_err().kind(), ErrorKind::UnexpectedEof);
@@ -703,8 +704,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "came for fin true")]
-    fn another_frame_than_expected_fails_the_test() {
+    #[should_panic(expected = "expected fin true")]
+    fn expect_fails_for_another_frame() {
         let (address, _server) = serve(|peer| peer.send(&[text("a")]));
         Peer::connect(address).expect(&text("b"));
     }

@@ -1,4 +1,4 @@
-//! The two heads of an opening handshake (RFC 6455 §4), and changes to them.
+//! Requests and responses of an opening handshake (RFC 6455 §4), and functions that modify them.
 
 use anyloop_proto::Random;
 
@@ -19,7 +19,7 @@ pub const SAMPLE_RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
     Sec-WebSocket-Protocol: chat\r\n\r\n";
 
-/// The least that a client must send.
+/// A request with only the fields that a client must send.
 pub const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
     Host: localhost\r\n\
     Upgrade: websocket\r\n\
@@ -27,13 +27,13 @@ pub const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
-/// The value of `Sec-WebSocket-Accept` that answers each request of this module.
+/// The value of `Sec-WebSocket-Accept` for each request of this module.
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The status line of a response that accepts a request.
 pub const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\n";
 
-/// The response that opens a client whose random source is [`Zeros`].
+/// A response that a client with the random source [`Zeros`] accepts.
 pub const RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
@@ -49,7 +49,7 @@ pub fn request(target: &str) -> String {
 ///
 /// # Panics
 ///
-/// If `from` is not in it: the change would test nothing.
+/// If the head does not contain `from`, since the test would then have no effect.
 #[must_use]
 #[track_caller]
 pub fn replaced(head: &str, from: &str, to: &str) -> String {
@@ -57,14 +57,14 @@ pub fn replaced(head: &str, from: &str, to: &str) -> String {
     head.replace(from, to)
 }
 
-/// The head with more lines at its end. Each is ended by CR LF.
+/// The head with more lines at its end. Each ends with CR LF.
 #[must_use]
 #[track_caller]
 pub fn with_lines(head: &str, lines: &str) -> String {
     replaced(head, "\r\n\r\n", &format!("\r\n{lines}\r\n"))
 }
 
-/// Splits `bytes` behind the blank line of the head that they begin with.
+/// Splits `bytes` after the blank line that ends the head at their start.
 ///
 /// # Panics
 ///
@@ -72,12 +72,12 @@ pub fn with_lines(head: &str, lines: &str) -> String {
 #[must_use]
 #[track_caller]
 pub fn split_head(bytes: &[u8]) -> (&str, &[u8]) {
-    let end = head_end(bytes).expect("a complete head");
+    let end = head_end(bytes).expect("the head is complete");
     let (head, rest) = bytes.split_at(end);
-    (std::str::from_utf8(head).expect("a head in ASCII"), rest)
+    (std::str::from_utf8(head).expect("the head is UTF-8"), rest)
 }
 
-/// Where the head that `bytes` begin with ends, behind its blank line.
+/// The size of the head at the start of `bytes`, including its blank line. `None` if it is not complete.
 #[must_use]
 pub fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
@@ -103,7 +103,7 @@ pub fn status(head: &str) -> u16 {
     code.and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no status line: {head:?}"))
 }
 
-/// A random source that is not random: nonces and masking keys are zeros. [`RESPONSE`] answers the nonce.
+/// A deterministic random source: nonces and masking keys are zeros. [`RESPONSE`] matches that nonce.
 #[derive(Clone, Copy, Debug)]
 pub struct Zeros;
 
@@ -113,7 +113,7 @@ impl Random for Zeros {
     }
 }
 
-/// A random source that always yields the nonce of RFC 6455 §1.3. [`SAMPLE_RESPONSE`] answers it.
+/// A deterministic random source: the nonce is that of RFC 6455 §1.3. [`SAMPLE_RESPONSE`] matches it.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleNonce;
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_changed_and_taken_apart() {
+    fn heads_are_modified_and_parsed() {
         let head = with_lines(&request("/a?b"), "Origin: null\r\n");
         assert!(head.starts_with("GET /a?b HTTP/1.1\r\n"), "{head}");
         assert!(head.ends_with("Version: 13\r\nOrigin: null\r\n\r\n"), "{head}");
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "is not in")]
-    fn a_change_that_changes_nothing_is_noticed() {
+    fn replaced_fails_if_there_is_nothing_to_replace() {
         let _ = replaced(REQUEST, "Cookie", "");
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting: for a condition, for a thread that waits itself, or for time that must pass.
+//! Waits for a condition, for a thread that sleeps, or for time to pass.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,25 +6,24 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long [`eventually`] and a [`Peer`](crate::peer::Peer) wait for what must happen. Only a test that
-/// fails waits so long.
+/// How long [`eventually`] and a [`Peer`](crate::peer::Peer) wait before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long to wait before a condition is looked at again.
+/// The time between two evaluations of a condition.
 const STEP: Duration = Duration::from_millis(1);
 
-/// Waits until the condition holds, for what other threads do and no event reports.
+/// Waits until the condition holds. For effects of other threads that no event reports.
 ///
 /// # Panics
 ///
-/// If it does not hold within [`PATIENCE`]. `what` says what was waited for.
+/// If it does not hold within [`PATIENCE`]. The message has `what`, a description of the condition.
 #[track_caller]
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     eventually_within(PATIENCE, what, condition);
 }
 
-/// [`eventually`] with another deadline. It is measured in steps of a millisecond, not by the clock: a
-/// process that was stopped for a while has not missed it.
+/// [`eventually`] with another deadline. It is counted in sleeps of one millisecond and not by the clock, so that
+/// the condition has as many evaluations if the process is stopped for a while.
 ///
 /// # Panics
 ///
@@ -38,29 +37,30 @@ pub fn eventually_within(deadline: Duration, what: &str, mut condition: impl FnM
         }
         thread::sleep(STEP);
     }
-    assert!(condition(), "waited in vain for {deadline:?}: {what}");
+    assert!(condition(), "not reached within {deadline:?}: {what}");
 }
 
-/// Lets time pass where a test needs that, and not an event: something must not happen earlier, or a
-/// deadline must be over. `reason` says which.
+/// Sleeps. For tests that cannot wait for an event, since something must not happen meanwhile or a deadline must
+/// pass; `reason` states which.
 ///
 /// # Panics
 ///
-/// If there is no reason.
+/// If the reason is empty.
 #[track_caller]
 pub fn let_time_pass(time: Duration, reason: &str) {
-    assert!(!reason.is_empty(), "time passes without a reason");
+    assert!(!reason.is_empty(), "a sleep in a test needs a reason");
     thread::sleep(time);
 }
 
-/// A thread that others can wait for until it sleeps: in a run call that waits for events, say.
+/// A thread on which another can wait until it sleeps, for example in a call that waits for events.
 ///
-/// On Linux the kernel is asked. Elsewhere some time passes, which makes tests sharper, not sounder.
+/// On Linux, the state of the thread is read from `/proc`. Elsewhere [`until_asleep`](Self::until_asleep) sleeps for
+/// a fixed time: tests must not depend on it to succeed, since the thread may not be asleep then.
 #[derive(Clone, Debug)]
 pub struct ThreadProbe(Option<PathBuf>);
 
 impl ThreadProbe {
-    /// The thread that calls this.
+    /// The current thread.
     #[must_use]
     pub fn current() -> Self {
         let thread = fs::read_link("/proc/thread-self").ok();
@@ -78,26 +78,26 @@ impl ThreadProbe {
     ///
     /// # Panics
     ///
-    /// If it does neither within [`PATIENCE`].
+    /// If neither happens within [`PATIENCE`].
     #[track_caller]
     pub fn until_asleep(&self) {
         let Some(stat) = &self.0 else {
-            return let_time_pass(Duration::from_millis(20), "the thread goes to sleep");
+            return let_time_pass(Duration::from_millis(20), "the thread sleeps");
         };
-        // Twice in a row, since a thread may wait for a lock for a moment.
-        let mut looks = 0;
-        eventually("the thread goes to sleep", || {
-            looks = if is_asleep(stat) { looks + 1 } else { 0 };
-            looks == 2
+        // In two successive evaluations, since a thread may sleep briefly in a lock.
+        let mut evaluations = 0;
+        eventually("the thread sleeps", || {
+            evaluations = if is_asleep(stat) { evaluations + 1 } else { 0 };
+            evaluations == 2
         });
     }
 }
 
-/// The state is the first field behind the name, which is in parentheses (proc_pid_stat(5)).
+/// The state is the first field after the name, which is in parentheses (proc_pid_stat(5)).
 fn is_asleep(stat: &Path) -> bool {
     match fs::read_to_string(stat) {
         Ok(stat) => stat.rsplit(") ").next().is_some_and(|fields| fields.starts_with('S')),
-        Err(_) => true, // it has ended
+        Err(_) => true, // the thread has ended
     }
 }
 
@@ -108,18 +108,18 @@ pub struct Spawned<T> {
     probe: ThreadProbe,
 }
 
-/// Spawns a thread that others can wait for until it sleeps.
+/// Spawns a thread on which others can wait until it sleeps.
 ///
 /// # Panics
 ///
-/// If the system has no thread left.
+/// If the system cannot create a thread.
 pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Spawned<T> {
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let thread = thread::spawn(move || {
-        let _ = tell.send(ThreadProbe::current());
+        let _ = sender.send(ThreadProbe::current());
         f()
     });
-    Spawned { thread, probe: told.recv().expect("the thread begins") }
+    Spawned { thread, probe: receiver.recv().expect("the thread starts") }
 }
 
 impl<T> Spawned<T> {
@@ -127,7 +127,7 @@ impl<T> Spawned<T> {
     ///
     /// # Panics
     ///
-    /// If it does neither within [`PATIENCE`].
+    /// If neither happens within [`PATIENCE`].
     #[track_caller]
     pub fn until_asleep(&self) {
         self.probe.until_asleep();
@@ -137,7 +137,7 @@ impl<T> Spawned<T> {
     ///
     /// # Errors
     ///
-    /// It has panicked.
+    /// The payload of its panic.
     pub fn join(self) -> thread::Result<T> {
         self.thread.join()
     }
@@ -157,18 +157,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_is_looked_at_until_it_holds() {
-        let mut looks = 0;
-        eventually("the third look", || {
-            looks += 1;
-            looks == 3
+    fn a_condition_is_evaluated_until_it_holds() {
+        let mut evaluations = 0;
+        eventually("the third evaluation", || {
+            evaluations += 1;
+            evaluations == 3
         });
-        assert_eq!(looks, 3);
+        assert_eq!(evaluations, 3);
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_thread_is_seen_asleep() {
+    fn a_sleeping_thread_is_detected() {
         let (busy, (end, ended)) = (Arc::new(AtomicBool::new(true)), channel::<()>());
         let is_busy = busy.clone();
         let thread = spawn(move || {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "waited in vain for 3ms: nothing")]
+    #[should_panic(expected = "not reached within 3ms: nothing")]
     fn a_condition_that_does_not_hold_fails_the_test() {
         eventually_within(Duration::from_millis(3), "nothing", || false);
     }

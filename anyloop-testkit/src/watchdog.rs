@@ -1,20 +1,21 @@
-//! A test that hangs fails, and its name is known.
+//! Fails a test that hangs, and reports its name.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// A test that takes longer hangs. It is longer than what a test waits for one event.
+/// A test that takes longer counts as hanging. It exceeds [`PATIENCE`](crate::wait::PATIENCE), the limit for one
+/// event.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// Watches a test until it is dropped: see [`watchdog`].
+/// Limits the time of a test until it is dropped: see [`watchdog`].
 #[derive(Debug)]
 #[must_use]
-pub struct Watchdog(#[expect(dead_code, reason = "its end is the message")] Sender<()>);
+pub struct Watchdog(#[expect(dead_code, reason = "dropping it ends the watchdog")] Sender<()>);
 
-/// Ends the process, and with it all tests, if this test takes longer than [`LIMIT`]. For tests that
-/// borrow, or must stay on their thread. The name is the one of the thread.
+/// Ends the process, and so all its tests, if this test takes longer than [`LIMIT`]. For tests that borrow from their
+/// caller, or must stay on their thread; others use [`within_time`]. The reported name is that of the thread.
 pub fn watchdog() -> Watchdog {
     let (alive, ended) = channel::<()>();
     let name = thread::current().name().unwrap_or("a test").to_owned();
@@ -27,11 +28,11 @@ pub fn watchdog() -> Watchdog {
     Watchdog(alive)
 }
 
-/// Runs a test on a thread of its own, and fails only this test if it takes longer than [`LIMIT`].
+/// Runs a test on its own thread. Fails only this test if it takes longer than [`LIMIT`].
 ///
 /// # Panics
 ///
-/// As the test does, or because it hangs.
+/// If the test panics or takes longer than the limit.
 #[track_caller]
 pub fn within_time(test: impl FnOnce() + Send + 'static) {
     within(LIMIT, test);
@@ -41,7 +42,7 @@ pub fn within_time(test: impl FnOnce() + Send + 'static) {
 ///
 /// # Panics
 ///
-/// As the test does, or because it hangs.
+/// If the test panics or takes longer than the limit.
 #[track_caller]
 pub fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
     let (done, is_done) = channel();
@@ -49,12 +50,12 @@ pub fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
     let builder = thread::Builder::new().name(name.clone());
     let thread = builder.spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(test));
-        let _ = done.send(()); // nobody waits any more if it hung
+        let _ = done.send(()); // fails if the limit has passed
         if let Err(panic) = result {
             resume_unwind(panic);
         }
     });
-    let thread = thread.expect("the system has a thread left");
+    let thread = thread.expect("the system can create a thread");
     assert!(is_done.recv_timeout(limit).is_ok(), "{name} hangs");
     if let Err(panic) = thread.join() {
         resume_unwind(panic);
@@ -76,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "of its own")]
-    fn a_panic_is_passed_on() {
-        within_time(|| panic!("of its own"));
+    #[should_panic(expected = "panic of the test")]
+    fn a_panic_is_propagated() {
+        within_time(|| panic!("panic of the test"));
     }
 
     #[test]
-    fn a_test_that_ends_is_left_alone() {
+    fn a_test_that_ends_in_time_passes() {
         let _watchdog = watchdog();
         within_time(|| ());
     }

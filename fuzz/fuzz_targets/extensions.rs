@@ -1,12 +1,12 @@
-//! Sec-WebSocket-Extensions and Sec-WebSocket-Protocol inside a request and a response that are
+//! Any Sec-WebSocket-Extensions and Sec-WebSocket-Protocol fields in a request and a response that are
 //! otherwise valid.
 //!
 //! Asserts:
 //!
-//! - A negotiator of the server gets the offers that the grammar (RFC 6455 §9.1) defines, by an independent parser.
-//! - Subprotocols are lent unchanged, and not at all if one is invalid or repeated.
-//! - An offer or answer of one side is either refused or read by the other as it was meant.
-//! - A client does not open with anything that it did not offer.
+//! - A negotiator of the server gets the same offers as an independent parser of the grammar (RFC 6455 §9.1) finds.
+//! - Subprotocols are reported unchanged. The request is refused if one is invalid or repeated.
+//! - An offer or answer is either refused when it is sent, or the other side reads the same values.
+//! - A client does not open with an extension or subprotocol that it did not offer.
 #![no_main]
 
 use std::sync::{Arc, Mutex};
@@ -22,20 +22,20 @@ use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
 enum Case {
-    /// Header lines, from a client that writes them as it likes.
+    /// A request of an arbitrary client, with these field values.
     Request { extensions: Vec<Line>, subprotocols: Vec<Line> },
-    /// Header lines, from such a server.
+    /// A response of an arbitrary server, with these field values.
     Response { extensions: Vec<Line>, subprotocols: Vec<Line> },
-    /// Both sides are ours, and their extensions say anything.
+    /// A client and a server of this library, whose extensions offer and answer arbitrary parameters.
     Agreement { offers: Vec<Pairs>, answer: Pairs, subprotocols: Vec<String>, chosen: u8 },
 }
 
-/// A field value: whatever can stand in one.
+/// A field value, of any bytes that HTTP allows.
 type Line = Vec<u8>;
 
 type Pairs = Vec<(String, Option<String>)>;
 
-/// Answers as configured, and records the offers.
+/// Answers as configured, and records the offers and answers that it gets.
 #[derive(Default)]
 struct Recorder {
     offers: Vec<Pairs>,
@@ -99,7 +99,8 @@ fuzz_target!(|case: Case| {
     }
 });
 
-/// Makes values of any bytes: HTTP itself has no others, and trims them.
+/// Makes valid field values of arbitrary bytes: removes bytes that HTTP does not allow, and spaces at both
+/// ends, which a parser removes.
 fn clean(lines: &mut Vec<Line>) {
     lines.truncate(20);
     for line in lines {
@@ -136,7 +137,7 @@ fn request(extensions: &[Line], subprotocols: &[Line]) {
     let mut out = Vec::new();
     let outcome = match handshake.next(&mut Input::new(&mut bytes), START, &mut out) {
         Ok(Some(Incoming::Upgrade(request))) => Ok(request.subprotocols().to_vec()),
-        Ok(other) => panic!("a whole WebSocket request: {other:?}"),
+        Ok(other) => panic!("expected a complete WebSocket request, not {other:?}"),
         Err(failure) => Err(failure.cause()),
     };
     let expected = tokens(subprotocols).map_err(Cause::Handshake).and_then(|names| {
@@ -148,9 +149,11 @@ fn request(extensions: &[Line], subprotocols: &[Line]) {
 
     let mut accept = Accept::new();
     accept.subprotocol = names.first().cloned();
-    let opened = handshake.accept(accept, START, &mut out).expect("it may be accepted");
-    assert_eq!(opened.extension, None, "every offer was declined");
-    let offers = reference(extensions).expect("it was valid").into_iter();
+    let opened = handshake.accept(accept, START, &mut out).expect("the request can be accepted");
+    assert_eq!(opened.extension, None, "all offers are declined");
+    let offers = reference(extensions)
+        .expect("the request was accepted, so its offers are valid")
+        .into_iter();
     let offers: Vec<Pairs> =
         offers.filter(|(name, _)| name == "toy").map(|(_, pairs)| pairs).collect();
     assert_eq!(recorder.seen(), offers);
@@ -163,10 +166,10 @@ fn response(extensions: &[Line], subprotocols: &[Line]) {
     options.max_head_size = usize::MAX;
     options.subprotocols = vec!["chat".into(), "superchat".into()];
     options.extensions.push(recorder.clone());
-    let target: Target = "ws://a/".parse().expect("a target");
+    let target: Target = "ws://a/".parse().expect("the target is valid");
     let mut out = Vec::new();
     let client = ClientHandshake::new(&target, Arc::new(options), START, &mut out);
-    let mut client = client.expect("valid options");
+    let mut client = client.expect("the options are valid");
     let mut bytes = head(RESPONSE, extensions, subprotocols);
     let result = client.next(&mut Input::new(&mut bytes), START, &mut out);
 
@@ -182,13 +185,13 @@ fn response(extensions: &[Line], subprotocols: &[Line]) {
     };
     match (result, subprotocol, extension) {
         (Ok(opened), Some(subprotocol), Some(extension)) => {
-            let opened = opened.expect("a whole response");
+            let opened = opened.expect("the response is complete");
             assert_eq!(opened.subprotocol.map(String::into_bytes), subprotocol);
             assert_eq!(opened.extension.is_some(), extension.is_some());
             assert_eq!(recorder.seen(), Vec::from_iter(extension));
         }
         (Err(_), subprotocol, extension) => {
-            assert!(subprotocol.is_none() || extension.is_none(), "it was right");
+            assert!(subprotocol.is_none() || extension.is_none(), "a valid response was refused");
         }
         (Ok(opened), ..) => panic!("opened: {opened:?}"),
     }
@@ -200,12 +203,12 @@ fn agreement(offers: Vec<Pairs>, answer: Pairs, subprotocols: Vec<String>, chose
     options.connection = config(|_| ());
     options.subprotocols = subprotocols.clone();
     options.extensions.push(offering.clone());
-    let target: Target = "ws://a/".parse().expect("a target");
+    let target: Target = "ws://a/".parse().expect("the target is valid");
     let mut out = Vec::new();
     let valid = offers.iter().all(are_tokens);
     let client = ClientHandshake::new(&target, Arc::new(options), START, &mut out);
     let Ok(mut client) = client else {
-        assert_eq!(out, b"", "a request that is not valid is not sent");
+        assert_eq!(out, b"", "an invalid request must not be sent");
         let mut sorted = subprotocols.clone();
         sorted.sort();
         sorted.dedup();
@@ -232,11 +235,11 @@ fn agreement(offers: Vec<Pairs>, answer: Pairs, subprotocols: Vec<String>, chose
     assert_eq!(accepting.seen(), Vec::from_iter(offers.first().cloned()));
     let Ok(accepted) = accepted else {
         assert!(!offers.is_empty() && !are_tokens(&answer), "{accepted:?}");
-        assert_eq!(back, b"", "an answer that is not valid is not sent");
+        assert_eq!(back, b"", "an invalid answer must not be sent");
         return;
     };
     let opened = client.next(&mut Input::new(&mut back), START, &mut out);
-    let opened = opened.expect("a right response").expect("a whole response");
+    let opened = opened.expect("the response is valid").expect("the response is complete");
     assert_eq!(opened.subprotocol, accept.subprotocol);
     assert_eq!(opened.extension, accepted.extension);
     assert_eq!(opened.response.headers().len(), accepted.response.headers().len());
@@ -253,7 +256,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || OTHERS.contains(c))
 }
 
-/// RFC 6455 §11.3.4: `1#token`, no two alike.
+/// RFC 6455 §11.3.4: `1#token`, without duplicates.
 fn tokens(lines: &[Line]) -> Result<Vec<String>, HandshakeError> {
     const FIELD: Field = Field::SecWebSocketProtocol;
     let mut all = Vec::new();
@@ -275,7 +278,7 @@ fn tokens(lines: &[Line]) -> Result<Vec<String>, HandshakeError> {
     if sorted.len() == all.len() { Ok(all) } else { Err(HandshakeError::Duplicate(FIELD)) }
 }
 
-/// RFC 6455 §9.1: `1#extension`. Cuts at commas, then semicolons, then the first equals sign, outside
+/// RFC 6455 §9.1: `1#extension`. Splits at commas, then semicolons, then the first equals sign, outside
 /// of quoted strings.
 fn reference(lines: &[Line]) -> Option<Vec<(String, Pairs)>> {
     let mut all = Vec::new();
@@ -319,7 +322,7 @@ fn exact_token(text: &[u8]) -> Option<String> {
     str::from_utf8(text).ok().filter(|text| is_token(text)).map(Into::into)
 }
 
-/// Cuts at `separator`; `None` if a quoted string does not end.
+/// Splits at `separator` outside of quoted strings. `None` if a quoted string does not end.
 fn outside_quotes(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, &byte) in text.iter().enumerate() {

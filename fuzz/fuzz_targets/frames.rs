@@ -1,12 +1,12 @@
-//! An open connection, given any bytes.
+//! An open connection that receives arbitrary bytes.
 //!
 //! Asserts, for both roles, with and without an extension:
 //!
 //! - No panic.
-//! - Events, failure and answers do not depend on the division of the bytes, the memory they are received into, or
-//!   whether messages are lent whole or streamed.
-//! - At most one failure, and nothing after it or after a Close.
-//! - No memory is lent for bytes that were only announced.
+//! - Events, failure and answers do not depend on how the bytes are divided into reads, on the memory that they are
+//!   received into, or on whether messages are reported whole or streamed.
+//! - At most one failure, and no event after it or after the peer's Close.
+//! - No memory is lent in proportion to a length that was only announced.
 //! - The output is well-formed.
 #![no_main]
 
@@ -18,7 +18,7 @@ use anyloop_testkit::frames::{Frame, KEY};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
-/// The first bytes of a case; the others are what arrives, see `Form`.
+/// The first bytes of a case. The rest is the input: see `Form`.
 #[derive(Arbitrary, Debug)]
 struct Options {
     server: bool,
@@ -37,12 +37,12 @@ enum Limit {
     Middle,
 }
 
-/// What the rest of the case is.
+/// How the rest of the case is interpreted.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Form {
-    /// The bytes as they are.
+    /// The bytes are the input.
     Bytes,
-    /// Frames that are right but for what the fuzzer thinks of.
+    /// The bytes choose frames, most of which are valid.
     Frames,
 }
 
@@ -82,7 +82,7 @@ fn run(options: &Options, streaming: bool, reading: Reading, pieces: &[&[u8]]) -
     }
     subject.eof();
     if let Some(at) = subject.sent.iter().position(|frame| frame.opcode == 0x8) {
-        assert_eq!(at + 1, subject.sent.len(), "the peer began to close, or failed: all is said");
+        assert_eq!(at + 1, subject.sent.len(), "a frame was sent after our Close");
     }
     subject
 }
@@ -96,8 +96,9 @@ fn compare(options: &Options, one: &Subject, other: &Subject) {
     }
 }
 
-/// Which check fails a coded text with two errors depends on where it is cut: the extension is asked
-/// about a part before its UTF-8 is looked at. All else must be the same.
+/// The failure in comparable form. If encoded text has two errors, the one that is found first depends on
+/// the division into reads, since a part is decoded before its UTF-8 is checked. So these two causes are
+/// treated as equal.
 fn verdict(options: &Options, failure: Option<Failure>) -> Option<Result<Failure, u64>> {
     let failure = failure?;
     Some(match failure.cause() {
@@ -130,7 +131,7 @@ fn frames(data: &mut Unstructured<'_>, masked: bool) -> arbitrary::Result<Vec<u8
         let rsv = if what & 0x40 == 0 { 0 } else { data.arbitrary::<u8>()? & 0x70 };
         let len = usize::from(data.arbitrary::<u8>()?).min(if opcode < 8 { 255 } else { 130 });
         let mut payload = data.bytes(len.min(data.len()))?.to_vec();
-        // Large enough to be received in place, now and then.
+        // Some payloads are large enough to be received in place.
         if what & 0x20 != 0 && opcode < 8 {
             payload = payload.repeat(data.int_in_range(1..=100)?);
         }

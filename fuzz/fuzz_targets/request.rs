@@ -1,11 +1,11 @@
-//! The server's side of the opening handshake, given any bytes.
+//! The server's side of the opening handshake, which receives arbitrary bytes.
 //!
 //! Asserts:
 //!
 //! - No panic.
-//! - Request, refusal, answer and unread rest do not depend on the division of the bytes.
-//! - At most one outcome.
-//! - A refusal is one whole response, and a request can be answered according to its kind.
+//! - Request, refusal, answer and unread rest do not depend on how the bytes are divided into reads.
+//! - At most one request or failure.
+//! - A refusal is one complete response. A WebSocket request can be accepted, and another one can be responded to.
 #![no_main]
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use anyloop_proto::{Cause, Connection, Failure, Input, Shutdown};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
-/// The first bytes of a case; the others are what arrives.
+/// The first bytes of a case. The rest is the input.
 #[derive(Arbitrary, Debug)]
 struct Settings {
     cuts: Cuts,
@@ -30,21 +30,21 @@ struct Settings {
     extension: bool,
 }
 
-/// What came of the bytes.
+/// The result of the input.
 #[derive(Debug, PartialEq)]
 struct Outcome {
-    request: Option<Asked>,
+    request: Option<Received>,
     failure: Option<Failure>,
     written: String,
     left: Vec<u8>,
     answer: Option<String>,
-    /// What a connection makes of what is left.
+    /// The events of the connection, if it is accepted, for the bytes after the request.
     seen: Vec<Seen>,
 }
 
-/// A request, as it was lent.
+/// A request, as it was reported.
 #[derive(Debug, PartialEq)]
-struct Asked {
+struct Received {
     upgrade: bool,
     method: Method,
     uri: Uri,
@@ -53,7 +53,7 @@ struct Asked {
     subprotocols: Vec<String>,
 }
 
-impl From<&Request> for Asked {
+impl From<&Request> for Received {
     fn from(request: &Request) -> Self {
         Self {
             upgrade: request.is_upgrade(),
@@ -90,23 +90,23 @@ fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
         }
         left.extend_from_slice(input.rest());
     }
-    assert!(lent + usize::from(failure.is_some()) <= 1, "one outcome");
+    assert!(lent + usize::from(failure.is_some()) <= 1, "more than one request or failure");
     assert_eq!(handshake.failure(), failure);
     assert_eq!(handshake.request().is_some(), lent == 1);
-    let request = handshake.request().map(Asked::from);
-    // 100 (Continue) is said only if no byte of the body is there yet.
-    let written = String::from_utf8(out).expect("refusals are text");
+    let request = handshake.request().map(Received::from);
+    // Whether 100 (Continue) is sent depends on whether the body arrives in the same read.
+    let written = String::from_utf8(out).expect("a refusal is text");
     let written = written.replacen("HTTP/1.1 100 Continue\r\n\r\n", "", 1);
     match failure {
         Some(failure) => check_refusal(&handshake, failure, &written),
-        None => assert_eq!(written, "", "nothing to say yet"),
+        None => assert_eq!(written, "", "nothing is sent before the answer"),
     }
     let (mut answer, mut seen) = (None, Vec::new());
-    if let Some(asked) = &request {
+    if let Some(received) = &request {
         let connection;
-        (answer, connection) = answered(&mut handshake, asked);
+        (answer, connection) = answered(&mut handshake, received);
         if let Some(connection) = connection {
-            seen = taken(connection, &left);
+            seen = events(connection, &left);
         }
     }
     Outcome { request, failure, written, left, answer, seen }
@@ -136,46 +136,53 @@ fn options(settings: &Settings) -> ServerOptions {
 
 fn check_refusal(handshake: &ServerHandshake, failure: Failure, written: &str) {
     let Cause::Handshake(error) = failure.cause() else { panic!("{failure}") };
-    assert_eq!(handshake.shutdown(), Shutdown::HalfClose, "the response must arrive");
-    let (head, body) = written.split_once("\r\n\r\n").expect("a whole head");
-    let status: u16 = head["HTTP/1.1 ".len()..][..3].parse().expect("a status");
+    assert_eq!(
+        handshake.shutdown(),
+        Shutdown::HalfClose,
+        "the stream is half-closed, so that the response arrives"
+    );
+    let (head, body) = written.split_once("\r\n\r\n").expect("the response has a complete head");
+    let status: u16 = head["HTTP/1.1 ".len()..][..3].parse().expect("the response has a status");
     assert!((400..=505).contains(&status), "{head}");
     assert!(head.contains(&format!("\r\nContent-Length: {}", error.to_string().len() + 1)));
     assert!(body.is_empty() || body == format!("{error}\n"), "{body:?}");
 }
 
-/// Answers the request as what it claims to be.
+/// Accepts a WebSocket request, or responds to another one. Returns the output and the connection.
 fn answered(
     handshake: &mut ServerHandshake,
-    asked: &Asked,
+    received: &Received,
 ) -> (Option<String>, Option<Connection>) {
     let mut out = Vec::new();
     let mut accept = Accept::new();
-    accept.subprotocol = asked.subprotocols.last().cloned();
+    accept.subprotocol = received.subprotocols.last().cloned();
     let result = handshake.accept(accept, START, &mut out);
-    assert_eq!(result.is_ok(), asked.upgrade, "{result:?}");
+    assert_eq!(result.is_ok(), received.upgrade, "{result:?}");
     let connection = match result {
         Ok(opened) => {
-            assert_eq!(opened.subprotocol.as_ref(), asked.subprotocols.last());
+            assert_eq!(opened.subprotocol.as_ref(), received.subprotocols.last());
             Some(opened.connection)
         }
         Err(_) => {
-            assert_eq!(out, b"", "an answer that fails appends nothing");
+            assert_eq!(out, b"", "an answer that fails must not append output");
             let mut response = Response::new(b"hello".to_vec());
             *response.status_mut() = StatusCode::NOT_FOUND;
-            handshake.respond(&response, START, &mut out).expect("it waits for an answer");
+            handshake.respond(&response, START, &mut out).expect("the request is not answered yet");
             assert_eq!(handshake.shutdown(), Shutdown::HalfClose);
-            assert_eq!(out.ends_with(b"\r\n\r\n"), asked.method == Method::HEAD);
+            assert_eq!(out.ends_with(b"\r\n\r\n"), received.method == Method::HEAD);
             None
         }
     };
-    assert!(handshake.respond(&Response::new(Vec::new()), START, &mut out).is_err(), "once only");
-    let out = String::from_utf8(out).expect("answers are text");
+    assert!(
+        handshake.respond(&Response::new(Vec::new()), START, &mut out).is_err(),
+        "a second answer must fail"
+    );
+    let out = String::from_utf8(out).expect("an answer is text");
     assert!(!out.replace("\r\n", "").contains(['\r', '\n']), "{out:?}");
     (Some(out), connection)
 }
 
-fn taken(mut connection: Connection, left: &[u8]) -> Vec<Seen> {
+fn events(mut connection: Connection, left: &[u8]) -> Vec<Seen> {
     let (mut left, mut out, mut seen) = (left.to_vec(), Vec::new(), Vec::new());
     let mut input = Input::new(&mut left);
     let Connection { receiver, sender } = &mut connection;

@@ -1,11 +1,12 @@
-//! The client's side of the opening handshake, given any bytes.
+//! The client's side of the opening handshake, which receives arbitrary bytes.
 //!
 //! The nonce is always that of RFC 6455 §1.3. Two subprotocols and a toy extension are offered. Asserts:
 //!
 //! - No panic.
-//! - Verdict, response and unread rest do not depend on the division of the bytes or the time of the stream's end.
-//! - At most one outcome.
-//! - A connection needs a 101 with the right key, and only offered subprotocols and extensions.
+//! - Outcome, response and unread rest do not depend on how the bytes are divided into reads.
+//! - Exactly one outcome: a connection or a failure.
+//! - A client opens only at a 101 response with the correct accept value and with a subprotocol and an extension
+//!   that it has offered, or none.
 #![no_main]
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use anyloop_proto::{Failure, Input, Shutdown};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
-/// The first bytes of a case; the others are what arrives.
+/// The first bytes of a case. The rest is the input.
 #[derive(Arbitrary, Debug)]
 struct Settings {
     cuts: Cuts,
@@ -28,7 +29,7 @@ struct Settings {
     extension: bool,
 }
 
-/// What came of the bytes.
+/// The result of the input.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     opened: Option<(HeaderMap, Option<String>, Option<String>)>,
@@ -48,10 +49,10 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
-    let target: Target = "ws://server.example.com/chat".parse().expect("a target");
+    let target: Target = "ws://server.example.com/chat".parse().expect("the target is valid");
     let mut out = Vec::new();
     let mut handshake = ClientHandshake::new(&target, Arc::new(options(settings)), START, &mut out)
-        .expect("valid options");
+        .expect("the options are valid");
     out.clear();
     let (mut left, mut opened, mut failure) = (Vec::new(), None, None);
     for piece in pieces {
@@ -60,23 +61,23 @@ fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
         match handshake.next(&mut input, START, &mut out) {
             Ok(None) => {}
             Ok(Some(done)) => {
-                assert!(opened.is_none() && failure.is_none(), "one outcome");
+                assert!(opened.is_none() && failure.is_none(), "more than one outcome, or none");
                 assert_eq!(done.response.status(), StatusCode::SWITCHING_PROTOCOLS);
                 opened = Some((done.response.headers().clone(), done.subprotocol, done.extension));
             }
             Err(error) => {
-                assert!(opened.is_none() && failure.is_none(), "one outcome");
+                assert!(opened.is_none() && failure.is_none(), "more than one outcome, or none");
                 failure = Some(error);
             }
         }
         left.extend_from_slice(input.rest());
     }
     if let Err(error) = handshake.handle_eof() {
-        assert!(opened.is_none() && failure.is_none(), "one outcome");
+        assert!(opened.is_none() && failure.is_none(), "more than one outcome, or none");
         failure = Some(error);
     }
-    assert_eq!(out, b"", "a client has nothing more to say");
-    assert_eq!(opened.is_some(), failure.is_none(), "one outcome");
+    assert_eq!(out, b"", "a client must send nothing after its request");
+    assert_eq!(opened.is_some(), failure.is_none(), "more than one outcome, or none");
     assert_eq!(handshake.failure(), failure);
     assert_eq!(handshake.shutdown() == Shutdown::Open, opened.is_some());
     let response = handshake.into_response().map(|response| {
@@ -112,12 +113,12 @@ fn check(settings: &Settings, outcome: &Outcome) {
         assert!(outcome.failure.is_some());
     }
     let Some((headers, subprotocol, extension)) = &outcome.opened else {
-        assert_eq!(outcome.left, b"", "what is left is of no use");
+        assert_eq!(outcome.left, b"", "a client that has failed must consume its input");
         return;
     };
     let field = |name: &str| {
-        assert!(headers.get_all(name).iter().count() <= 1, "{name} stands twice");
-        headers.get(name).map(|value| value.to_str().expect("it was verified"))
+        assert!(headers.get_all(name).iter().count() <= 1, "{name} is repeated");
+        headers.get(name).map(|value| value.to_str().expect("the client has verified the field"))
     };
     assert_eq!(field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert!(field("upgrade").is_some_and(|value| value.to_lowercase().contains("websocket")));

@@ -1,13 +1,13 @@
-//! A client and a server, `owned::WebSocket` both, over two byte streams, under any sequence of calls.
+//! A client and a server, both `owned::WebSocket`, over two byte streams, with an arbitrary sequence of calls.
 //!
 //! Asserts, for each side:
 //!
 //! - No panic.
 //! - At most one failure, and no event after it or after the peer's Close.
-//! - Valid frames; only pongs after our Close, and nothing after the peer's Close or a failure.
+//! - Its frames are valid. It sends only pongs after its Close, and nothing after the peer's Close or a failure.
 //! - `shutdown` never goes back to an earlier state.
-//! - Messages arrive as they were sent, in order, unless bytes were corrupted.
-//! - The connection ends soon after both sides close it, whatever happened before.
+//! - Messages arrive unchanged and in order, unless bytes were injected or lost, or a size limit is set.
+//! - After both sides close, the connection ends within a bounded number of steps, in any state.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ struct Settings {
     streaming: bool,
     auto_pong: bool,
     limit: Option<u16>,
-    /// In milliseconds, as all of them.
+    /// Milliseconds, as are the fields below.
     ping_interval: Option<u8>,
     pong_timeout: Option<u8>,
     idle_timeout: Option<u16>,
@@ -52,17 +52,17 @@ enum Side {
 
 #[derive(Arbitrary, Debug)]
 enum Call {
-    /// Some of the bytes on their way to it arrive.
+    /// At most this many of the bytes in flight to this side arrive.
     Receive(u8),
-    /// All of them.
+    /// All bytes in flight to this side arrive.
     ReceiveAll,
-    /// Bytes that the other side has not sent.
+    /// Bytes arrive that the other side has not sent.
     Noise(Vec<u8>),
     Text(String),
     Binary(Vec<u8>),
     Large(u8, u16),
     Prepared(String),
-    /// A message in pieces, which may be left unfinished.
+    /// Begins a message in pieces, which may never be finished.
     Begin(bool),
     Piece(u8, bool),
     Ping(Vec<u8>),
@@ -71,9 +71,9 @@ enum Call {
     Accept,
     Respond(u16),
     Eof,
-    /// Time passes, and what is due is done.
+    /// Time passes, and the expired timers run.
     Later(u16),
-    /// What is due next is done.
+    /// Time passes to the next deadline, and its timer runs.
     Timeout,
 }
 
@@ -81,19 +81,19 @@ enum Call {
 struct End {
     role: Role,
     socket: WebSocket,
-    /// On their way here.
+    /// The bytes in flight to this side.
     arriving: VecDeque<u8>,
-    /// The other side sends nothing more.
+    /// The other side has ended the stream to this side.
     ended: bool,
     eof: bool,
     reader: Reader,
-    /// What of the opening handshake was written so far, until it is whole.
+    /// The part of the head of the handshake that this side has written. `None` when it is complete.
     head: Option<Vec<u8>>,
     shutdown: u8,
     finished: Option<Event>,
     sent: VecDeque<(Kind, Vec<u8>)>,
     unfinished: Option<(Kind, Vec<u8>)>,
-    gathered: Vec<u8>,
+    chunks: Vec<u8>,
 }
 
 fuzz_target!(|case: Case| {
@@ -108,7 +108,7 @@ struct Pair {
     client: End,
     server: End,
     now: Instant,
-    /// Bytes were corrupted.
+    /// Messages may not arrive as they were sent: bytes were injected or lost, or a size limit is set.
     noise: bool,
 }
 
@@ -138,7 +138,7 @@ impl Pair {
             options.extensions.push(Arc::new(toy::Toy));
             ask.extensions.push(Arc::new(toy::Toy));
         }
-        let target = "ws://a/".parse().expect("a target");
+        let target = "ws://a/".parse().expect("the target is valid");
         let client = WebSocket::client(&target, ask.into(), START).expect("valid options");
         let server = WebSocket::server(options.into(), START);
         let limited = case.client.limit.is_some() || case.server.limit.is_some();
@@ -148,7 +148,7 @@ impl Pair {
             now: START,
             noise: limited,
         };
-        pair.settle();
+        pair.handle_results();
         pair
     }
 
@@ -195,7 +195,7 @@ impl Pair {
                 let _ = end.socket.respond(&response, now);
             }
             Call::Eof => {
-                // Also where neither side has ended the stream: then it was cut.
+                // Bytes are lost if the sender has not ended the stream, or if some are still in flight.
                 self.noise |= !end.ended || !end.arriving.is_empty();
                 end.eof = true;
                 end.socket.receive_eof();
@@ -209,28 +209,31 @@ impl Pair {
                     self.now = now.max(due);
                     end.socket.handle_timeout(self.now);
                     let next = end.socket.poll_timeout();
-                    assert!(next.is_none_or(|next| next > self.now), "it is not done: {next:?}");
+                    assert!(
+                        next.is_none_or(|next| next > self.now),
+                        "the deadline has passed: {next:?}"
+                    );
                 }
             }
         }
-        self.settle();
+        self.handle_results();
     }
 
-    /// Takes out what came of a call.
-    fn settle(&mut self) {
+    /// Handles the events and the output of the last call.
+    fn handle_results(&mut self) {
         let Self { client, server, noise, .. } = self;
-        client.settle(server, *noise);
-        server.settle(client, *noise);
+        client.handle_results(server, *noise);
+        server.handle_results(client, *noise);
     }
 
-    /// Both want to end. They must do so with no more help than any transport gives.
+    /// Closes both sides, and then only delivers bytes and runs timers, until both connections have ended.
     fn end(mut self) {
         let now = self.now;
         for end in [&mut self.client, &mut self.server] {
             let _ = end.socket.close(CloseCode::NORMAL, "", now);
         }
-        self.settle();
-        // Each deadline is served, and pings go on meanwhile.
+        self.handle_results();
+        // A step may be a keep-alive timer, so many steps may precede the end.
         for _ in 0..10_000 {
             let mut idle = true;
             for end in [&mut self.client, &mut self.server] {
@@ -243,7 +246,7 @@ impl Pair {
                     idle = false;
                 }
             }
-            self.settle();
+            self.handle_results();
             if [&self.client, &self.server].iter().all(|end| end.shutdown >= CLOSED) {
                 for end in [&self.client, &self.server] {
                     assert!(
@@ -256,18 +259,20 @@ impl Pair {
                 continue;
             }
             let ends = [&mut self.client, &mut self.server];
-            let there = ends.into_iter().filter(|end| end.shutdown < CLOSED);
-            let next = there.filter_map(|end| Some((end.socket.poll_timeout()?, end)));
-            let (due, end) = next.min_by_key(|(due, _)| *due).expect("it never ends");
+            let open = ends.into_iter().filter(|end| end.shutdown < CLOSED);
+            let next = open.filter_map(|end| Some((end.socket.poll_timeout()?, end)));
+            let (due, end) = next
+                .min_by_key(|(due, _)| *due)
+                .expect("a connection that has not ended has no deadline");
             self.now = self.now.max(due);
             end.socket.handle_timeout(self.now);
-            self.settle();
+            self.handle_results();
         }
-        panic!("it does not end: {:?} {:?}", self.client.shutdown, self.server.shutdown);
+        panic!("the connections do not end: {:?} {:?}", self.client.shutdown, self.server.shutdown);
     }
 }
 
-/// From this rank of `Shutdown` on there is no byte stream any more.
+/// At this rank of `Shutdown` and above, the socket is closed.
 const CLOSED: u8 = 3;
 
 fn rank(shutdown: Shutdown) -> u8 {
@@ -277,7 +282,7 @@ fn rank(shutdown: Shutdown) -> u8 {
         Shutdown::HalfClose => 2,
         Shutdown::Close => 3,
         Shutdown::Abort => 4,
-        other => panic!("a way to end that the target does not know: {other:?}"),
+        other => panic!("a value of Shutdown that the target does not handle: {other:?}"),
     }
 }
 
@@ -295,7 +300,7 @@ impl End {
             finished: None,
             sent: VecDeque::new(),
             unfinished: None,
-            gathered: Vec::new(),
+            chunks: Vec::new(),
         }
     }
 
@@ -311,7 +316,7 @@ impl End {
             _ => self.socket.send(payload),
         };
         if sent.is_ok() {
-            assert!(self.unfinished.is_none(), "a message inside another");
+            assert!(self.unfinished.is_none(), "a message was accepted within another");
             self.sent.push_back((kind, payload.to_vec()));
         }
     }
@@ -319,7 +324,7 @@ impl End {
     fn send_prepared(&mut self, text: &str) {
         let Some((connection, out)) = self.socket.parts() else { return };
         if connection.sender.send_prepared(&Prepared::new(text), out).is_ok() {
-            assert!(self.unfinished.is_none(), "a message inside another");
+            assert!(self.unfinished.is_none(), "a message was accepted within another");
             self.sent.push_back((Kind::Text, text.as_bytes().to_vec()));
         }
     }
@@ -327,7 +332,7 @@ impl End {
     fn begin(&mut self, kind: Kind) {
         let Some((connection, _)) = self.socket.parts() else { return };
         if connection.sender.begin(kind).is_ok() {
-            assert!(self.unfinished.is_none(), "a message inside another");
+            assert!(self.unfinished.is_none(), "a message was accepted within another");
             self.unfinished = Some((kind, Vec::new()));
         }
     }
@@ -336,7 +341,8 @@ impl End {
         let Some((connection, out)) = self.socket.parts() else { return };
         let payload = vec![b'p'; len.into()];
         if connection.sender.piece(&payload, last, out).is_ok() {
-            let (kind, mut message) = self.unfinished.take().expect("a message was begun");
+            let (kind, mut message) =
+                self.unfinished.take().expect("a piece was accepted outside of a message");
             message.extend(payload);
             match last {
                 true => self.sent.push_back((kind, message)),
@@ -345,12 +351,12 @@ impl End {
         }
     }
 
-    /// Whether it is a server that was asked for something else, or turned a request down.
+    /// Whether this is a server that has not accepted a WebSocket request.
     fn http(&self) -> bool {
         self.role == Role::Server && self.head.is_some()
     }
 
-    fn settle(&mut self, other: &mut Self, noise: bool) {
+    fn handle_results(&mut self, other: &mut Self, noise: bool) {
         let silent = self.finished.is_some() || self.shutdown >= CLOSED;
         while let Some(event) = self.socket.poll_event() {
             assert!(self.finished.is_none(), "{event:?} after {:?}", self.finished);
@@ -364,7 +370,7 @@ impl End {
             }
         }
         let shutdown = rank(self.socket.shutdown());
-        assert!(shutdown >= self.shutdown, "{:?} takes back", self.socket.shutdown());
+        assert!(shutdown >= self.shutdown, "{:?} after a later state", self.socket.shutdown());
         self.shutdown = shutdown;
         if self.eof_sent() {
             other.ended = true;
@@ -381,12 +387,12 @@ impl End {
             Event::Binary(bytes) => (Kind::Binary, bytes),
             Event::Text(text) => (Kind::Text, text.into_bytes()),
             Event::Chunk { kind, payload, first, last } => {
-                assert!(!first || self.gathered.is_empty());
-                self.gathered.extend(payload);
+                assert!(!first || self.chunks.is_empty());
+                self.chunks.extend(payload);
                 if !last {
                     return;
                 }
-                (kind, std::mem::take(&mut self.gathered))
+                (kind, std::mem::take(&mut self.chunks))
             }
             Event::Close(_) | Event::Failed(_) => {
                 self.finished = Some(event);
@@ -395,11 +401,15 @@ impl End {
             _ => return,
         };
         if !noise {
-            assert_eq!(Some(message), other.sent.pop_front(), "what was sent arrives, in order");
+            assert_eq!(
+                Some(message),
+                other.sent.pop_front(),
+                "messages arrive unchanged and in order"
+            );
         }
     }
 
-    /// Checks what it writes: a head, and if the head opens a connection, frames.
+    /// Checks the output: a head, and frames after it if the head opens a connection.
     fn check(&mut self, bytes: &[u8]) {
         let Some(head) = &mut self.head else {
             self.reader.read(bytes);
@@ -407,7 +417,7 @@ impl End {
         };
         head.extend_from_slice(bytes);
         let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
-            assert!(head.is_empty(), "a head is written at once");
+            assert!(head.is_empty(), "a head was written in parts");
             return;
         };
         if head.starts_with(b"HTTP/1.1 100") {

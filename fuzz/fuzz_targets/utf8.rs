@@ -1,10 +1,10 @@
 //! Text messages, compared with `core::str::from_utf8`.
 //!
-//! Asserts, however the text is fragmented, cut and received:
+//! Asserts, however the text is fragmented, divided into reads and received:
 //!
-//! - Valid UTF-8 is lent unchanged.
-//! - Invalid text fails the connection with the index of the first wrong byte as soon as that byte arrives, and
-//!   nothing beyond that byte is lent before.
+//! - Valid UTF-8 is reported unchanged.
+//! - Invalid text fails the connection as soon as its first invalid byte arrives. The failure has the index of that
+//!   byte, and no text from there on is reported.
 #![no_main]
 
 use anyloop_fuzz::arrival::Cuts;
@@ -15,17 +15,17 @@ use anyloop_testkit::frames::{Frame, KEY};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
-/// The first bytes of a case; the others are the text.
+/// The first bytes of a case. The rest is the text.
 #[derive(Arbitrary, Debug)]
 struct Options {
     server: bool,
     streaming: bool,
     reading: Reading,
-    /// The sizes of the frames; none: one frame.
+    /// The sizes of the frames' payloads. `None`: one frame.
     fragments: Option<Cuts>,
-    /// The sizes of the pieces; none: one piece.
+    /// The sizes of the reads. `None`: one read.
     cuts: Option<Cuts>,
-    /// So many bytes of ASCII come first, so that the fast check has something to do.
+    /// The number of ASCII bytes before the text, modulo 6000: they reach the fast path of the check.
     before: u16,
 }
 
@@ -60,8 +60,12 @@ fuzz_target!(|data: &[u8]| {
             let cause = subject.failure.map(|failure| failure.cause());
             assert_eq!(cause, Some(Cause::InvalidUtf8 { at: at as u64 }));
             assert_eq!(joined, []);
-            assert!(text[..at].starts_with(&rest), "{} bytes lent, {at} are right", rest.len());
-            let (before, with) = failed_at.expect("it failed");
+            assert!(
+                text[..at].starts_with(&rest),
+                "{} bytes were reported, {at} are valid",
+                rest.len()
+            );
+            let (before, with) = failed_at.expect("the failure was recorded");
             if at < text.len() {
                 assert!(before <= at && at < with, "byte {at} failed between {before} and {with}");
             }
@@ -71,7 +75,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The index of the first byte that no continuation can mend; the length if the text ends too early.
+/// The index of the first byte with which no valid text can continue. The length, if the text only ends within a
+/// code point. `None` if it is valid.
 fn offending(text: &[u8]) -> Option<usize> {
     let valid = core::str::from_utf8(text).err()?.valid_up_to();
     let wrong = (valid..text.len()).find(|&at| {
@@ -80,7 +85,7 @@ fn offending(text: &[u8]) -> Option<usize> {
     Some(wrong.unwrap_or(text.len()))
 }
 
-/// The frames, and how many bytes of the text are among the first so many of theirs.
+/// The bytes of the message's frames, and for each number of these bytes, how many bytes of text are among them.
 fn message(text: &[u8], options: &Options) -> (Vec<u8>, Vec<usize>) {
     let mut fragments = options.fragments.map_or_else(|| vec![text], |cuts| cuts.pieces(text));
     if fragments.is_empty() {

@@ -1,13 +1,13 @@
-//! Delivers bytes in pieces of any size.
+//! Divides bytes into reads of any size.
 
 use arbitrary::Arbitrary;
 
-/// Sizes of the pieces in which bytes arrive, over and over. Three bytes of the fuzzer's.
+/// The sizes of three reads, which repeat. Each is a code of one byte.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Cuts([u8; 3]);
 
 impl Cuts {
-    /// `bytes` in pieces, none of them empty.
+    /// `bytes` in pieces of these sizes. No piece is empty.
     pub fn pieces(self, bytes: &[u8]) -> Vec<&[u8]> {
         let mut pieces = Vec::new();
         let mut rest = bytes;
@@ -23,7 +23,7 @@ impl Cuts {
     }
 }
 
-/// From 1 to 192 bytes one by one, then up to some 16 KiB.
+/// Codes below 192: 1 to 192 bytes. The others: multiples of 256 bytes, up to 16 KiB.
 fn size(code: u8) -> usize {
     match code {
         0..192 => usize::from(code) + 1,

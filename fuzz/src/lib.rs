@@ -1,5 +1,5 @@
-//! Shared by the fuzz targets: delivery of bytes in pieces, a connection that is driven and observed, a frame
-//! reader that is independent of the library, and a toy extension.
+//! Shared by the fuzz targets: division of bytes into reads, a connection under test, a checker of its output
+//! that is independent of the library, and a test extension.
 #![forbid(unsafe_code)]
 
 pub mod arrival;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use anyloop_proto::{Config, Instant};
 use anyloop_testkit::requests::SampleNonce;
 
-/// The beginning of all time.
+/// The time at which each case starts.
 pub const START: Instant = Instant::from_nanos(1_000_000_000);
 
-/// The default settings, changed. Nonces and masking keys are known: a case must not depend on chance.
+/// The default settings, modified by `change`. Nonces and masking keys are fixed, so that a case is deterministic.
 pub fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
     let mut config = Config::new(Arc::new(SampleNonce));
     change(&mut config);

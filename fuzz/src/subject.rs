@@ -1,4 +1,4 @@
-//! One open connection, and its events and output in an owned form.
+//! An open connection under test, with its events and output in owned form.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::START;
 use crate::toy;
 use crate::wire::Reader;
 
-/// An event, owned.
+/// An event in owned form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A whole message.
@@ -46,25 +46,25 @@ impl From<Event<'_>> for Seen {
             Event::Close(frame) => {
                 Self::Close(frame.code.map(CloseCode::get), frame.reason.to_owned())
             }
-            event => panic!("an event that the targets do not know: {event:?}"),
+            event => panic!("an event that the targets do not handle: {event:?}"),
         }
     }
 }
 
-/// How received bytes are handed to the machine.
+/// How received bytes are passed to the connection.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// As they come, gathered in fresh memory.
+    /// As slices; partial messages are collected in newly allocated memory.
     Plain,
-    /// As they come, gathered in memory from a pool.
+    /// As slices; partial messages are collected in memory from a pool.
     Pooled,
-    /// Straight into the message where the machine lends memory for it.
+    /// Directly into the memory of the message where the connection lends it, otherwise as `Plain`.
     InPlace,
-    /// The same in memory from a pool.
+    /// As `InPlace`, with memory from a pool.
     InPlacePooled,
 }
 
-/// One connection, and what it was seen to do.
+/// A connection, and a record of its events, failure and output.
 pub struct Subject {
     connection: Connection,
     reading: Reading,
@@ -80,7 +80,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// An open connection, with the toy extension or not.
+    /// An open connection, with the test extension if `extension`.
     #[must_use]
     pub fn new(role: Role, config: Arc<Config>, reading: Reading, extension: bool) -> Self {
         let mut connection = Connection::new(role, config, START);
@@ -100,28 +100,28 @@ impl Subject {
         }
     }
 
-    /// How far the connection has come.
+    /// The state of the connection.
     #[must_use]
     pub fn state(&self) -> State {
         self.connection.state()
     }
 
-    /// Receives one piece.
+    /// Receives the bytes of one read.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         if matches!(self.reading, Reading::InPlace | Reading::InPlacePooled) {
             while !rest.is_empty()
-                && let Some(room) = self.connection.receiver.want()
+                && let Some(memory) = self.connection.receiver.want()
             {
                 let pooled = self.reading == Reading::InPlacePooled;
                 assert!(
-                    pooled || room.len() <= 2 * self.received,
-                    "memory on the peer's word alone: {} bytes after {}",
-                    room.len(),
+                    pooled || memory.len() <= 2 * self.received,
+                    "{} bytes of memory are lent after {} bytes were received",
+                    memory.len(),
                     self.received
                 );
-                let n = room.len().min(rest.len());
-                room[..n].copy_from_slice(&rest[..n]);
+                let n = memory.len().min(rest.len());
+                memory[..n].copy_from_slice(&rest[..n]);
                 self.connection.receiver.filled(n);
                 self.received += n;
                 rest = &rest[n..];
@@ -161,7 +161,7 @@ impl Subject {
         self.sent.extend(self.reader.read(&out));
     }
 
-    /// Ends the byte stream, after which there is nothing more to wait for.
+    /// Ends the byte stream, and asserts that the connection has ended then.
     pub fn eof(&mut self) {
         let result = self.connection.handle_eof();
         assert!(result.is_ok() || self.failure.is_none(), "a second failure: {result:?}");
@@ -169,29 +169,35 @@ impl Subject {
         assert!(matches!(self.connection.shutdown(), Shutdown::Close | Shutdown::Abort));
         assert!(self.connection.ending().is_some());
         assert_eq!(self.connection.ending().and_then(|ending| ending.failure), self.failure);
-        assert_eq!(self.connection.handle_eof(), Ok(()), "it is reported once");
+        assert_eq!(self.connection.handle_eof(), Ok(()), "the end is reported once");
     }
 
-    /// Joins chunks to messages, and checks their order. Also returns what is left of a message that
-    /// did not end.
+    /// Joins chunks to messages, and checks their order. Also returns the payload of an unfinished message.
     #[must_use]
     pub fn joined(&self) -> (Vec<Seen>, Vec<u8>) {
-        let (mut joined, mut gathered, mut inside) = (Vec::new(), Vec::new(), None);
+        let (mut joined, mut unfinished, mut inside) = (Vec::new(), Vec::new(), None);
         for event in &self.seen {
             let Seen::Chunk(kind, payload, first, last) = event else {
                 assert!(!matches!(event, Seen::Message(..)) || inside.is_none());
                 joined.push(event.clone());
                 continue;
             };
-            assert_eq!(*first, inside.is_none(), "the first chunk, and no other, says so");
-            assert!(inside.is_none_or(|inside| inside == *kind), "a message has one kind");
+            assert_eq!(
+                *first,
+                inside.is_none(),
+                "exactly the first chunk of a message is marked as first"
+            );
+            assert!(
+                inside.is_none_or(|inside| inside == *kind),
+                "all chunks of a message have the same kind"
+            );
             assert!(*last || !payload.is_empty(), "only the last chunk may be empty");
             inside = (!last).then_some(*kind);
-            gathered.extend_from_slice(payload);
+            unfinished.extend_from_slice(payload);
             if *last {
-                joined.push(Seen::Message(*kind, std::mem::take(&mut gathered)));
+                joined.push(Seen::Message(*kind, std::mem::take(&mut unfinished)));
             }
         }
-        (joined, gathered)
+        (joined, unfinished)
     }
 }

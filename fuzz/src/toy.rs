@@ -1,11 +1,11 @@
-//! A toy extension: run-length coding of text messages, as pairs of a count and a byte.
+//! An extension for tests, `toy`: run-length coding of text messages, as pairs of a count and a byte.
 
 use anyloop_proto::extension::{Decoder, Encoder, Part};
 use anyloop_proto::frame::Rsv;
 use anyloop_proto::handshake::{Codec, Negotiator, Params};
 use anyloop_proto::{ExtensionError, Field, HandshakeError, Kind};
 
-/// Restores runs, and checks on the way what a decoder is promised.
+/// Decodes runs, and asserts the guarantees that the library gives to a decoder.
 #[derive(Default)]
 pub struct Runs {
     count: Option<u8>,
@@ -23,8 +23,11 @@ impl Decoder for Runs {
         limit: usize,
         message: &mut Vec<u8>,
     ) -> Result<(), ExtensionError> {
-        assert_eq!(part.first, !self.inside, "the first part, and no other, says so");
-        assert!(message.len() <= limit, "the limit has been kept so far");
+        assert_eq!(
+            part.first, !self.inside,
+            "exactly the first part of a message is marked as first"
+        );
+        assert!(message.len() <= limit, "the message is within the limit before the part");
         self.inside = !part.last;
         for &byte in part.payload {
             let Some(count) = self.count.take() else {
@@ -46,7 +49,7 @@ impl Decoder for Runs {
     }
 }
 
-/// Makes runs of texts, and leaves binary messages as they are.
+/// Encodes text messages, and leaves binary messages unchanged.
 #[derive(Default)]
 pub struct ToRuns;
 
@@ -64,13 +67,13 @@ impl Encoder for ToRuns {
     }
 }
 
-/// Both, for one connection.
+/// The decoder and the encoder of one connection.
 #[must_use]
 pub fn codec() -> Codec {
     Codec { decoder: Box::<Runs>::default(), encoder: Box::<ToRuns>::default() }
 }
 
-/// Agrees on the extension `toy`, in any number of parameters.
+/// Negotiates the extension `toy`, with any parameters.
 #[derive(Debug)]
 pub struct Toy;
 

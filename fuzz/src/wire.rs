@@ -3,27 +3,26 @@
 use anyloop_proto::Role;
 use anyloop_testkit::frames::{Frame, read_all};
 
-/// Reads what one side sends, piece by piece, and insists that it is right in itself: whole frames,
-/// masked by the client and by no one else, with lengths in their shortest form, opcodes and reserved
-/// bits that mean something, fragments in order, Close frames that may be sent, and after a Close
-/// nothing but pongs.
+/// Parses and checks the output of one side: frames are complete; only a client masks them; lengths are in the
+/// shortest form; opcodes and reserved bits are defined; fragments are in order; Close frames have a valid code and
+/// reason; and only pongs follow a Close.
 #[derive(Debug)]
 pub struct Reader {
     from: Role,
     extension: bool,
     in_message: bool,
-    /// The Close frame, once it was sent.
+    /// The Close frame, if it was sent.
     pub close: Option<Frame>,
 }
 
 impl Reader {
-    /// Of what `from` sends, `extension` being whether the first reserved bit has a meaning.
+    /// A reader for the output of `from`. With `extension`, RSV1 is allowed on text and binary frames.
     #[must_use]
     pub const fn new(from: Role, extension: bool) -> Self {
         Self { from, extension, in_message: false, close: None }
     }
 
-    /// Reads on. `bytes` must end with a frame.
+    /// Parses and checks the next output. `bytes` must consist of complete frames.
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Frame> {
         let frames = read_all(bytes, self.from);
         frames.iter().for_each(|frame| self.check(frame));
@@ -32,19 +31,22 @@ impl Reader {
 
     fn check(&mut self, frame: &Frame) {
         let Frame { fin, rsv, opcode, ref payload } = *frame;
-        assert!(self.close.is_none() || opcode == 0xa, "{frame:x?} after a Close");
+        assert!(self.close.is_none() || opcode == 0xa, "{frame:x?} was sent after a Close");
         let claimed = if self.extension && matches!(opcode, 1 | 2) { 0x40 } else { 0 };
-        assert_eq!(rsv & !claimed, 0, "reserved bits: {frame:x?}");
+        assert_eq!(rsv & !claimed, 0, "undefined reserved bits: {frame:x?}");
         match opcode {
             0x0 => {
-                assert!(self.in_message, "nothing to continue");
+                assert!(self.in_message, "a continuation frame outside of a message");
                 self.in_message = !fin;
             }
             0x1 | 0x2 => {
-                assert!(!self.in_message, "a message in a message");
+                assert!(!self.in_message, "a message within another");
                 self.in_message = !fin;
             }
-            0x8..=0xa => assert!(fin && payload.len() <= 125, "a control frame: {frame:x?}"),
+            0x8..=0xa => assert!(
+                fin && payload.len() <= 125,
+                "a control frame is fragmented or too long: {frame:x?}"
+            ),
             _ => panic!("a reserved opcode: {frame:x?}"),
         }
         if opcode == 0x8 {
