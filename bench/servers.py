@@ -1,6 +1,6 @@
-"""Servers and loads as `compare`, `memory` and `syscalls` run them.
+"""Starts servers and the load generator for `compare`, `memory` and `syscalls`.
 
-Only what is started here is ended here, by its process id.
+Ends only the processes that it has started, by their process ids.
 """
 
 import json
@@ -18,15 +18,15 @@ BENCH = os.path.dirname(os.path.abspath(__file__))
 
 
 class Scenario(typing.NamedTuple):
-    """What `load` does to a server."""
+    """A scenario: how `load` uses a server."""
 
     description: str
-    options: str  # of `load`
-    mode: str = ""  # `load`'s first word, if any
-    one: str = "message"  # what is counted
+    options: str  # options of `load`
+    mode: str = ""  # the subcommand of `load`, if any
+    one: str = "message"  # the name of the counted unit
     several: str = "messages"
-    path: str | None = None  # where a server does it; else at the path that it names
-    raw_path: str | None = None  # where the floor does it; else as the server
+    path: str | None = None  # the path on a server; `None`: the path that the server reports
+    raw_path: str | None = None  # the path on `floor`; `None`: as on a server
 
 
 # The scenarios of the README.
@@ -53,11 +53,11 @@ LISTENING = re.compile(r"listening on (?:ws://)?((?:127\.\d+\.\d+\.\d+|\[::1\]):
 
 
 class Failure(Exception):
-    """What ends a run: a sentence."""
+    """An error that ends a run; its text is a sentence."""
 
 
 def main(run):
-    """Runs a program, and cleans up also when it is terminated."""
+    """Calls `run` and exits with its result. SIGTERM raises SystemExit, so that processes are cleaned up."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(run())
@@ -68,14 +68,14 @@ def main(run):
 
 
 def programs(parser):
-    """Adds the options that all programs have."""
-    parser.add_argument("--bin", metavar="DIR", help="take `load` and `floor` from here; do not build them")
+    """Adds the options that all programs share."""
+    parser.add_argument("--bin", metavar="DIR", help="use `load` and `floor` in this directory; do not build them")
     parser.add_argument("--server-core", default="0", metavar="N[,N..]", help="default: 0")
     parser.add_argument("--load-core", default="1", metavar="N", help="default: 1")
 
 
 def built(options):
-    """The directory of `load` and `floor`, built unless the options name one."""
+    """Returns the directory of `load` and `floor`. Builds them unless the options name a directory."""
     if options.bin:
         return options.bin
     root = os.path.dirname(BENCH)
@@ -86,12 +86,12 @@ def built(options):
 
 
 def start(core, command, prior=False, **streams):
-    """Starts a command on one core: `prior`, before all else that wants the core, where that is allowed.
+    """Starts a command on one core. `prior`: with a real-time priority, if the user may set it.
 
-    Niceness would not do: a process that wakes waits for the slice of what runs, however nice that is.
+    Niceness is not enough: a process that wakes up waits for the time slice of the running process to end.
     """
     first = ["chrt", "--fifo", "1"] if prior and os.geteuid() == 0 else []
-    # These become the command, so that the process is its own.
+    # `chrt` and `taskset` replace themselves by the command, so the process id is that of the command.
     command = [*first, "taskset", "-c", core, *command]
     try:
         return subprocess.Popen(command, text=True, errors="replace", **streams)
@@ -100,15 +100,15 @@ def start(core, command, prior=False, **streams):
 
 
 def disturbed(figures):
-    """Whether the server or `load` had to wait for its core, a twelfth of the time or more. Linux keeps a
-    twentieth for others, whatever comes before them.
+    """Whether the server or `load` has waited for its core for more than a twelfth of the time. Linux reserves
+    a twentieth of the time for processes without real-time priority.
     """
     waited = max(figures["server_wait_seconds"], figures["load_wait_seconds"])
     return waited > figures["seconds"] / 12
 
 
 def end(process):
-    """Ends a process that was started here."""
+    """Terminates a process of `start`; kills it after three seconds."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -119,7 +119,7 @@ def end(process):
 
 
 class Server:
-    """A server on a core of its own, from its `listening on` until the end of the `with` block."""
+    """A server on its own core: ready after the constructor, terminated at the end of the `with` block."""
 
     def __init__(self, command, core, raw=False, prior=False):
         self.raw, self.prior = raw, prior
@@ -139,12 +139,12 @@ class Server:
         self.known.wait(15)
         if not self.found:
             end(self.process)
-            raise Failure(f"{command}: does not say where it listens\n{''.join(self.said)}")
+            raise Failure(f"{command}: does not report the address that it listens on\n{''.join(self.said)}")
         self.address, path = self.found.groups()
         self.path = path or "/"
 
     def listen(self):
-        """Reads what the server says, to the end, so that it never waits for a reader."""
+        """Reads the output of the server to its end, so that a full pipe never blocks the server."""
         for line in self.process.stdout:
             if not self.found:
                 self.said.append(line)
@@ -160,17 +160,17 @@ class Server:
         end(self.process)
 
     def target(self, path=None):
-        """The arguments of `load` that name this server."""
+        """Returns the arguments of `load` for this server."""
         return [self.address, "--path", path or self.path, *(["--raw"] if self.raw else [])]
 
     def run(self, bin_, core, scenario, options, path=None):
-        """Runs `load` in a scenario, at a path if that is not the scenario's; returns its figures."""
+        """Runs `load` in a scenario. `path` is used if the scenario has none. Returns the results of `load`."""
         own = scenario.raw_path if self.raw and scenario.raw_path else scenario.path
         return self.load(bin_, core, [scenario.mode] if scenario.mode else [], path or own, [
             *scenario.options.split(), *options])
 
     def measure(self, bin_, core, options):
-        """Runs `load`, to have echoes, to its end; returns its figures."""
+        """Runs `load` in its echo mode with these options. Returns its results."""
         return self.load(bin_, core, [], None, options)
 
     def load(self, bin_, core, mode, path, options):
@@ -185,8 +185,8 @@ class Server:
         return json.loads(out)
 
     def anonymous(self):
-        """Bytes of the server's memory that are no file's, once that stands still for three seconds (or after
-        twenty): a server may keep memory for the next message, and let go of it when none comes."""
+        """Returns the bytes of the server's anonymous memory, when they are unchanged for three seconds, or after
+        twenty seconds: a server may keep memory for the next message, and free it later if there is none."""
         last, since = None, time.monotonic()
         end = since + 20
         while True:
@@ -199,12 +199,12 @@ class Server:
             time.sleep(0.2)
 
     def descriptors(self):
-        """How many descriptors the server has open."""
+        """Returns the number of open file descriptors of the server."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
 
 class Idle:
-    """Connections to a server that stay open until the end of the `with` block."""
+    """Idle connections to a server, open until the end of the `with` block."""
 
     def __init__(self, server, bin_, core, connections):
         command = [f"{bin_}/load", "idle", *server.target(), "--connections", str(connections)]
@@ -213,19 +213,19 @@ class Idle:
         self.expect("ready")
 
     def expect(self, answer):
-        """Waits for a line; `load` bounds the time."""
+        """Waits for a line of `load`, which limits the time, and fails if it is not `answer`."""
         line = self.process.stdout.readline().strip()
         if line != answer:
             end(self.process)
-            raise Failure(f"{answer!r} was expected of the idle connections, not {line!r}")
+            raise Failure(f"the idle connections: expected {answer!r}, got {line!r}")
 
     def start_echo(self, messages):
-        """Has every connection send messages, one after the other; `expect("echoed")` waits for that."""
+        """Sends `messages` messages on each connection, one after the other. `expect("echoed")` waits for the end."""
         self.process.stdin.write(f"echo {messages}\n")
         self.process.stdin.flush()
 
     def quit(self):
-        """Closes all; returns how many were open until then, as `load` puts it."""
+        """Closes all connections. Returns the report of `load` on how many were open until then."""
         out, _ = self.process.communicate("quit\n")
         return out.strip()
 

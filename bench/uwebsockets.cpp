@@ -1,6 +1,7 @@
-// A server of µWebSockets: it echoes, and sends to all at /broadcast. bench/uwebsockets builds it.
+// A µWebSockets server: it echoes messages, and at /broadcast it sends them to all connections.
+// bench/uwebsockets builds it.
 //
-// On a free port of 127.0.0.1, one thread, epoll, without TLS and compression.
+// It has one thread, listens on a free port of 127.0.0.1, uses epoll, and has neither TLS nor compression.
 
 #include "App.h"
 
@@ -10,7 +11,7 @@ struct PerConnection {};
 
 using Socket = uWS::WebSocket<false, true, PerConnection>;
 
-// The largest payload, and the most that may wait for a slow client.
+// The maximum payload, and the maximum of data queued for a slow client.
 constexpr unsigned LIMIT = 16 * 1024 * 1024;
 
 static uWS::App::WebSocketBehavior<PerConnection> behavior() {
@@ -38,7 +39,7 @@ int main() {
     };
     auto broadcast = behavior();
     broadcast.open = [](Socket *socket) { socket->subscribe("all"); };
-    // The socket's own `publish` leaves out the sender.
+    // `publish` of the socket would not send to the sender.
     broadcast.message = [&app](Socket *, std::string_view message, uWS::OpCode opcode) {
         app.publish("all", message, opcode);
     };

@@ -1,4 +1,4 @@
-//! The codecs: each receives `reads` batches of messages and sends every message back.
+//! The codecs under measurement: each receives `reads` batches of messages and sends each message back.
 
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -28,7 +28,7 @@ pub(crate) const CODECS: &[Codec] = &[
 
 const BUFFER: usize = 512 << 10;
 
-/// The harness alone: what every other row includes.
+/// The harness alone: its cost is included in all other rows.
 fn copy_in(scenario: &Scenario, reads: usize) {
     let mut socket = Socket::new(scenario);
     let mut buffer = vec![0; BUFFER];
@@ -43,7 +43,7 @@ fn copy_in(scenario: &Scenario, reads: usize) {
     }
 }
 
-/// The least that any server must do: no checks, and the reply built where the frame lies.
+/// A lower bound for a server: it parses and unmasks without checks, and builds the reply in place.
 fn yardstick(scenario: &Scenario, reads: usize) {
     use anyloop_proto::frame::mask;
 
@@ -74,8 +74,8 @@ fn yardstick(scenario: &Scenario, reads: usize) {
                 let (head, payload) = rest[..whole].split_at_mut(header + 4);
                 let key = head[header..].try_into().unwrap_or_default();
                 mask(payload, key);
-                // The reply's header, right before the payload; replies then lie 4 bytes apart,
-                // which a real one would close up or write vectored.
+                // The header of the reply goes right before the payload. So there are 4 unused bytes between replies, which
+                // a real server would remove or skip by a vectored write.
                 head.copy_within(..header, 4);
                 head[5] &= 0x7f;
                 replies += whole - 4;
@@ -86,7 +86,7 @@ fn yardstick(scenario: &Scenario, reads: usize) {
     }
 }
 
-/// What a transport gathers: small frames in a buffer, large ones straight to the socket.
+/// The output of a transport: small frames are collected in a buffer, large ones are written to the socket directly.
 struct Cork<'s> {
     buffer: Vec<u8>,
     socket: &'s mut Socket,
@@ -247,17 +247,17 @@ fn fastwebsockets(scenario: &Scenario, reads: usize) {
             }
         }
     };
-    // At the end of each batch the socket is not ready, and the task is polled again.
+    // At the end of each batch the socket is not ready, so each poll of the task handles one batch.
     let mut echo = std::pin::pin!(echo);
     for _ in 0..reads {
         if echo.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             break;
         }
     }
-    // The task borrows the socket to its end, so what it wrote is not checked here.
+    // The task still borrows the socket, so the number of written bytes is not checked here.
 }
 
-/// A codec that does not answer everything would be fast.
+/// Checks that all messages were answered: a codec that drops messages would seem fast.
 fn check(scenario: &Scenario, reads: usize, socket: &Socket) {
     let least = reads * scenario.per_read * scenario.payload;
     assert!(socket.written > least, "{} of {least} bytes were answered", socket.written);

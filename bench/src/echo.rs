@@ -1,4 +1,4 @@
-//! Echo servers of anyloop with different loops.
+//! Echo servers on different event loops of anyloop.
 //!
 //! ```text
 //! echo              an `EventLoop` that one thread runs
@@ -14,14 +14,14 @@ use std::thread;
 use anyloop::net::{LocalServer, Server};
 use anyloop::prelude::*;
 
-/// Why the program ends.
+/// An error that ends the program.
 type Failure = Box<dyn std::error::Error>;
 
 struct Echo;
 
 impl Handler for Echo {
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
-        let _ = context.send(message); // what a client cannot take is dropped when it is too much
+        let _ = context.send(message); // a message beyond the limit of the write buffer is dropped
     }
 }
 

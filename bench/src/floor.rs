@@ -1,19 +1,20 @@
-//! The least that an echo server can cost: epoll, `recv`, `send` of the same bytes, no WebSocket.
+//! A lower bound for the cost of an echo server: epoll, `recv`, `send` of the same bytes, no WebSocket protocol.
 //!
 //! ```text
 //! floor [PORT|unix:PATH]      on 127.0.0.1; port 0, the default, picks a free one
-//! floor --std                 receives and sends by the standard library, which calls the C library
-//! floor --corrupt             flips a bit of every hundredth read, to prove that `load` notices
+//! floor --std                 receives and sends with the standard library, which calls the C library
+//! floor --corrupt             flips a bit in every hundredth read, to test that `load` detects it
 //! ```
 //!
-//! It answers the first request of a connection with 101 without checking it, so that `load --raw` can use
-//! it as any server. The path of the request selects what happens to the bytes that follow: /broadcast
-//! sends them to all connections of that path, /close returns the first ones and closes the connection, any
-//! other path returns every byte unchanged.
+//! It responds to the request of a connection with 101 and does not check it, so that `load --raw` can use it
+//! like a server. The path of the request selects the handling of the bytes that follow: /broadcast sends them
+//! to all connections with that path, /close returns those of the first read and closes the connection, any
+//! other path returns all bytes unchanged.
 //!
-//! One thread, edge-triggered, 1,024 events, one buffer of 256 KiB for all connections, one `recv` and one
-//! `send` a read. A connection has its own buffer only while its socket is full. The system calls are
-//! inlined, which is worth 8 % on some processors; `--std` calls functions, as most servers do.
+//! It has one thread, uses edge-triggered epoll with up to 1,024 events per call, has one buffer of 256 KiB for
+//! all connections, and makes one `recv` and one `send` per read. A connection has its own buffer only while its
+//! socket is full. The system calls are inlined, which saves 8 % on some processors; `--std` calls the functions
+//! of the C library, as most servers do.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -28,20 +29,20 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send, so
 /// The size of the buffer that all connections share.
 const BUFFER: usize = 256 * 1024;
 
-/// The most events taken at once.
+/// The maximum number of events per call.
 const EVENTS: usize = 1024;
 
-/// The event of the listener; those of connections bear their index.
+/// The event data of the listener. That of a connection is its index.
 const LISTENER: u64 = u64::MAX;
 
-/// With `--corrupt`, how many reads there are to a wrong one.
+/// With `--corrupt`, one of this many reads is corrupted.
 const CORRUPT: u32 = 100;
 
-/// The answer to every request: the accept value is right for the key that `load` sends.
+/// The response to all requests. Its accept value matches the key that `load` sends.
 const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// Why the program ends.
+/// An error that ends the program.
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
@@ -73,7 +74,7 @@ fn main() -> Result<(), Failure> {
     }
 }
 
-/// Receives, by the standard library or by a system call that is made here.
+/// Receives with the standard library, or with an inlined system call.
 #[inline(always)]
 fn receive<const STD: bool>(
     mut socket: &TcpStream,
@@ -85,7 +86,7 @@ fn receive<const STD: bool>(
     }
 }
 
-/// Sends, in the same ways.
+/// Sends with the standard library, or with an inlined system call.
 #[inline(always)]
 fn transmit<const STD: bool>(mut socket: &TcpStream, bytes: &[u8]) -> rustix::io::Result<usize> {
     match STD {
@@ -100,22 +101,22 @@ fn by_std(result: io::Result<usize>) -> rustix::io::Result<usize> {
 
 /// A connection.
 struct Connection {
-    /// Of whatever family: what is called of it is the same for all.
+    /// A TCP or Unix socket: the methods called here work for both.
     socket: TcpStream,
-    /// What it has asked for, once its request has been answered.
+    /// The task that its request selects. `None` until the request has arrived.
     task: Option<Task>,
-    /// What the socket did not take, if anything. Nothing is read meanwhile.
+    /// The bytes that the socket did not accept. While there are any, nothing is read.
     backlog: Option<Box<Backlog>>,
 }
 
-/// What the path of a request asks for.
+/// The task that the path of a request selects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Task {
-    /// Return what comes.
+    /// Return all received bytes.
     Echo,
-    /// Send what comes to all connections of this task.
+    /// Send received bytes to all connections with this task.
     Broadcast,
-    /// Return what comes, once, and close.
+    /// Return the bytes of the first read, and close.
     Close,
 }
 
@@ -131,14 +132,14 @@ impl Task {
     }
 }
 
-/// Bytes to send, of which some are sent.
+/// Bytes to send; the first `sent` bytes are already sent.
 struct Backlog {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 /// What to do with a connection after an event.
-enum Fate {
+enum Outcome {
     Keep,
     Drop,
 }
@@ -182,7 +183,7 @@ impl<const STD: bool> Server<STD> {
                     continue;
                 }
                 let index = event.data.u64() as usize;
-                if let Fate::Drop = self.serve(index).unwrap_or(Fate::Drop) {
+                if let Outcome::Drop = self.serve(index).unwrap_or(Outcome::Drop) {
                     self.connections[index] = None;
                     self.free.push(index);
                 }
@@ -190,7 +191,7 @@ impl<const STD: bool> Server<STD> {
         }
     }
 
-    /// Accepts all connections that wait.
+    /// Accepts all pending connections.
     fn accept(&mut self) -> Result<(), Failure> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         loop {
@@ -211,25 +212,25 @@ impl<const STD: bool> Server<STD> {
         }
     }
 
-    /// Answers a request: `load` sends it in one piece, and nothing before the answer.
-    fn answer(&mut self, index: usize, length: usize) -> rustix::io::Result<Fate> {
-        let Some(connection) = &mut self.connections[index] else { return Ok(Fate::Keep) };
+    /// Responds to a request. `load` sends it in one write, and nothing more before the response.
+    fn answer(&mut self, index: usize, length: usize) -> rustix::io::Result<Outcome> {
+        let Some(connection) = &mut self.connections[index] else { return Ok(Outcome::Keep) };
         let task = Task::of(&self.buffer[..length]);
         connection.task = Some(task);
-        // One that is closed at once needs neither of these.
+        // Not needed for a connection that is closed after one read.
         if task != Task::Close {
-            // A Unix socket has no such option.
+            // This fails for a Unix socket, which has no such option.
             let _ = sockopt::set_tcp_nodelay(&connection.socket, true);
             let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
             let data = EventData::new_u64(index as u64);
             epoll::modify(&self.epoll, connection.socket.as_fd(), data, flags)?;
         }
         transmit::<STD>(&connection.socket, RESPONSE)?;
-        Ok(Fate::Keep)
+        Ok(Outcome::Keep)
     }
 
-    /// Sends what was received to all connections of /broadcast. One that does not take it whole is shut
-    /// down, which `load` notices.
+    /// Sends the received bytes to all connections of /broadcast. A connection that does not accept all of them is
+    /// shut down, which `load` reports.
     fn broadcast(&self, length: usize) {
         let message = &self.buffer[..length];
         for connection in self.connections.iter().flatten() {
@@ -241,25 +242,25 @@ impl<const STD: bool> Server<STD> {
         }
     }
 
-    fn serve(&mut self, index: usize) -> rustix::io::Result<Fate> {
-        // An event may outlive its connection within one call of `epoll_wait`.
-        let Some(connection) = &mut self.connections[index] else { return Ok(Fate::Keep) };
+    fn serve(&mut self, index: usize) -> rustix::io::Result<Outcome> {
+        // The connection may have been closed by an earlier event of the same `epoll_wait`.
+        let Some(connection) = &mut self.connections[index] else { return Ok(Outcome::Keep) };
         loop {
             if let Some(backlog) = &mut connection.backlog {
                 match transmit::<STD>(&connection.socket, &backlog.bytes[backlog.sent..]) {
                     Ok(sent) => backlog.sent += sent,
-                    Err(Errno::AGAIN) => return Ok(Fate::Keep),
+                    Err(Errno::AGAIN) => return Ok(Outcome::Keep),
                     Err(errno) => return Err(errno),
                 }
                 if backlog.sent < backlog.bytes.len() {
-                    return Ok(Fate::Keep);
+                    return Ok(Outcome::Keep);
                 }
                 connection.backlog = None;
             }
             let length = match receive::<STD>(&connection.socket, &mut self.buffer[..]) {
-                Ok(0) => return Ok(Fate::Drop),
+                Ok(0) => return Ok(Outcome::Drop),
                 Ok(length) => length,
-                Err(Errno::AGAIN) => return Ok(Fate::Keep),
+                Err(Errno::AGAIN) => return Ok(Outcome::Keep),
                 Err(errno) => return Err(errno),
             };
             let mut reply = &mut self.buffer[..length];
@@ -272,7 +273,7 @@ impl<const STD: bool> Server<STD> {
             }
             if task == Task::Broadcast {
                 self.broadcast(length);
-                return Ok(Fate::Keep);
+                return Ok(Outcome::Keep);
             }
             let sent = match transmit::<STD>(&connection.socket, reply) {
                 Ok(sent) => sent,
@@ -283,13 +284,13 @@ impl<const STD: bool> Server<STD> {
                 reply = &mut reply[sent..];
                 let backlog = Backlog { bytes: reply.to_vec(), sent: 0 };
                 connection.backlog = Some(Box::new(backlog));
-                return Ok(Fate::Keep);
+                return Ok(Outcome::Keep);
             }
             if task == Task::Close {
-                return Ok(Fate::Drop);
+                return Ok(Outcome::Drop);
             }
             if length < BUFFER {
-                return Ok(Fate::Keep);
+                return Ok(Outcome::Keep);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Codecs in memory, without sockets: the cost of parsing, handling and answering a message.
 //!
 //! ```text
-//! codec                       every scenario and codec, interleaved; medians
-//! codec primitives            masking and UTF-8 beside memcpy
-//! codec check                 runs every codec a few times, and checks its answers
-//! codec one SCENARIO CODEC N  N reads and nothing else, for counting instructions
-//! codec one opening CODEC N   N opening handshakes of a server
+//! codec                       measures all scenarios and codecs, interleaved; prints medians
+//! codec primitives            compares masking and UTF-8 validation with memcpy
+//! codec check                 runs all codecs a few times, and checks their output
+//! codec one SCENARIO CODEC N  runs N reads and nothing else, to count instructions
+//! codec one opening CODEC N   runs N opening handshakes of a server
 //! ```
 
 mod codecs;
@@ -22,10 +22,10 @@ use codecs::CODECS;
 use opening::{ACCEPTORS, OPENINGS};
 use scenario::{SCENARIOS, Scenario};
 
-/// Each figure is the median of this many turns; a turn runs every codec once.
+/// The number of rounds. A round runs each codec once, and each result is the median over all rounds.
 const TURNS: usize = 9;
 
-/// How long a codec runs in a turn.
+/// How long a codec runs in a round.
 const SPAN: Duration = Duration::from_millis(60);
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Nanoseconds a message, for every scenario and codec.
+/// Measures nanoseconds per message, for all scenarios and codecs.
 fn messages() {
     for scenario in SCENARIOS {
         let mut samples = vec![Vec::new(); CODECS.len()];
@@ -57,7 +57,7 @@ fn messages() {
     }
 }
 
-/// Runs one codec for about a `SPAN`, and says how many nanoseconds a message took.
+/// Runs a codec for about [`SPAN`]. Returns nanoseconds per message.
 fn time(scenario: &Scenario, run: fn(&Scenario, usize)) -> f64 {
     let mut reads = 16;
     loop {
@@ -72,7 +72,7 @@ fn time(scenario: &Scenario, run: fn(&Scenario, usize)) -> f64 {
     }
 }
 
-/// Whether everything still works: nothing is timed.
+/// Runs all codecs without measuring.
 fn check() {
     for scenario in SCENARIOS {
         for codec in CODECS {

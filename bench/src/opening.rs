@@ -33,7 +33,7 @@ pub(crate) const OPENINGS: &[Opening] = &[
     },
 ];
 
-/// What is measured: accepts a request so many times.
+/// A codec that accepts a request a number of times.
 pub(crate) struct Acceptor {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&[u8], usize),
@@ -60,7 +60,7 @@ fn anyloop(request: &[u8], times: usize) {
     }
 }
 
-/// One request, and whatever is answered.
+/// A socket in memory that has one request and collects the response.
 struct Stream<'r> {
     request: &'r [u8],
     response: &'r mut Vec<u8>,

@@ -1,16 +1,16 @@
-//! Echo servers of other libraries, to check that `compare` finds their known differences.
+//! Echo servers with other libraries, to check that `compare` measures their known differences.
 //!
 //! ```text
-//! peers fastwebsockets        as its example: a write for each message
-//! peers tokio-tungstenite     as its example: a flush for each message
+//! peers fastwebsockets        as in its example: a write for each message
+//! peers tokio-tungstenite     as in its example: a flush for each message
 //! peers batch                 tokio-tungstenite with one flush for each read
 //! ```
 //!
 //! `peers tokio-tungstenite` also sends to all connections at /broadcast. As in the library's example, each
-//! connection has a channel, and messages are shared, not copied.
+//! connection has a channel, and messages are shared and not copied.
 //!
-//! All run on tokio's current-thread runtime, on a free port of 127.0.0.1. They follow their authors'
-//! examples, but without hyper, which has no part in an open connection.
+//! All use tokio's current-thread runtime and listen on a free port of 127.0.0.1. They follow the examples of the
+//! libraries, but without hyper, which an open connection does not use.
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -26,10 +26,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_async, accept_hdr_async};
 
-/// Why a connection or the server ends.
+/// An error that ends a connection or the server.
 type Failure = Box<dyn std::error::Error>;
 
-/// The answer to the key that `load` sends, and to no other.
+/// The accept value for the key that `load` sends. Other clients refuse it.
 const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Accepts connections for ever, each a task of its own.
+/// Accepts connections without end, each with its own task.
 fn serve<Task>(echo: fn(TcpStream) -> Task) -> Result<(), Failure>
 where
     Task: Future<Output = Result<(), Failure>> + 'static,
@@ -108,7 +108,7 @@ async fn tokio_tungstenite(stream: TcpStream) -> Result<(), Failure> {
 }
 
 thread_local! {
-    /// The channels of those at /broadcast; closed ones go with the next message.
+    /// The channels of the connections at /broadcast. Closed ones are removed at the next message.
     static ALL: RefCell<Vec<UnboundedSender<Message>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -1,4 +1,4 @@
-//! Masking and UTF-8 beside memcpy, in GB/s.
+//! Masking and UTF-8 validation compared with memcpy, in GB/s.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::table::median;
 const SIZES: [(&str, usize); 4] =
     [("64 B", 64), ("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("1 MiB", 1 << 20)];
 
-/// Bytes that one sample goes through.
+/// The number of bytes that one sample processes.
 const BYTES: usize = 64 << 20;
 const SAMPLES: usize = 7;
 
@@ -25,7 +25,7 @@ pub(crate) fn run() {
         sample(size, || black_box(&mut target[..]).copy_from_slice(black_box(&source)))
     });
     line("mask", |size| {
-        // At the offset that a payload has behind its header and key.
+        // At the alignment of a payload, which follows a header and a key.
         let mut bytes = vec![7u8; size + 6];
         sample(size, || mask(black_box(&mut bytes[6..]), black_box([1, 2, 3, 4])))
     });
@@ -41,7 +41,7 @@ pub(crate) fn run() {
     }
 }
 
-/// `text` over and over, `size` bytes of it.
+/// `text` repeated, truncated to `size` bytes.
 fn repeated(text: &str, size: usize) -> Vec<u8> {
     text.bytes().cycle().take(size).collect()
 }

@@ -2,15 +2,15 @@
 
 use anyloop_proto::frame::{FrameHeader, Opcode, mask};
 
-/// A stream of equal messages, masked as a client's are.
+/// A stream of equal messages of a client, masked.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) opcode: Opcode,
-    /// Payload bytes of a message.
+    /// The payload size of a message, in bytes.
     pub(crate) payload: usize,
-    /// Messages that arrive in one read, where more than none.
+    /// The number of messages in a batch, at least one.
     pub(crate) per_read: usize,
-    /// The most that one read returns, in bytes.
+    /// The maximum size of a read, in bytes.
     pub(crate) read_size: usize,
 }
 
@@ -29,7 +29,7 @@ impl Scenario {
         Self { name, opcode, payload, per_read, read_size: usize::MAX }
     }
 
-    /// A *read* here is all that belongs to a batch of whole messages, in however many pieces.
+    /// A *read* here is a batch of complete messages, even if it takes several reads of the socket.
     pub(crate) fn messages_per_read(&self) -> f64 {
         self.per_read as f64
     }
@@ -50,7 +50,7 @@ impl Scenario {
     }
 }
 
-/// A socket in memory: each read copies what comes next, and a write is only counted.
+/// A socket in memory: a read copies the next bytes of the scenario, and a write only counts its bytes.
 pub(crate) struct Socket {
     wire: Vec<u8>,
     read_size: usize,
@@ -63,7 +63,7 @@ impl Socket {
         Self { wire: scenario.wire(), read_size: scenario.read_size, at: 0, written: 0 }
     }
 
-    /// Copies the next bytes of the batch; 0 when it is over, and then it begins anew.
+    /// Copies the next bytes of the batch. Returns 0 once at its end, and then the batch starts again.
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
         let next = self.next(buffer.len());
@@ -71,7 +71,7 @@ impl Socket {
         next.len()
     }
 
-    /// The next bytes of the batch, at most `most`, for callers that copy them.
+    /// The next bytes of the batch, at most `most`, for callers that copy them themselves.
     #[inline]
     pub(crate) fn next(&mut self, most: usize) -> &[u8] {
         let rest = &self.wire[self.at..];

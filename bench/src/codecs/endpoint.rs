@@ -1,4 +1,4 @@
-//! The codec with an endpoint, a handler and a transport, as an application uses it.
+//! The codec with an endpoint, a handler and a transport, as in an application.
 
 use std::io::{self, IoSlice};
 use std::task::Waker;
@@ -11,7 +11,7 @@ use anyloop::{Context, Handler, ServerConfig};
 use super::{BUFFER, check};
 use crate::scenario::{Scenario, Socket};
 
-/// A request, as short as it can be.
+/// A minimal request.
 const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -29,7 +29,7 @@ impl Transport for Socket {
 struct Echo;
 
 impl Handler for Echo {
-    #[inline] // as one that is small is where program and handler are compiled together
+    #[inline] // as the compiler does with a small handler in the same crate
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         let _ = context.send(message);
     }
@@ -48,8 +48,8 @@ pub(super) fn run(scenario: &Scenario, reads: usize) {
     for _ in 0..reads {
         loop {
             let mut received = 0;
-            if let Some(room) = driver.receive_buffer() {
-                let n = socket.read(room);
+            if let Some(memory) = driver.receive_buffer() {
+                let n = socket.read(memory);
                 driver.filled(n);
                 if n == 0 {
                     break;

@@ -1,4 +1,4 @@
-//! The command line: flags, options with one value, and the words that are neither.
+//! Parses the command line: flags, options with one value, and positional words.
 
 use std::collections::VecDeque;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Failure;
 
-/// What is left of the command line; each question takes away what it asks for.
+/// The words of the command line that are not parsed yet. Each method removes the words that it parses.
 pub(crate) struct Arguments {
     words: VecDeque<String>,
 }
@@ -16,7 +16,7 @@ impl Arguments {
         Self { words: words.collect() }
     }
 
-    /// Whether the next word is this one.
+    /// Whether the next word is `word`.
     pub(crate) fn word(&mut self, word: &str) -> bool {
         let is = self.words.front().is_some_and(|front| front == word);
         if is {
@@ -31,7 +31,7 @@ impl Arguments {
         position.and_then(|position| self.words.remove(position)).is_some()
     }
 
-    /// The value after `--name`, if that is given.
+    /// The value after `--name`, if it is given.
     pub(crate) fn option<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Failure> {
         let Some(position) = self.words.iter().position(|word| word == name) else {
             return Ok(None);
@@ -42,7 +42,7 @@ impl Arguments {
         Ok(Some(parsed))
     }
 
-    /// The value after `--name`: a whole number of at least one.
+    /// The value after `--name`, an integer of at least 1. `otherwise` if it is not given.
     pub(crate) fn count(&mut self, name: &str, otherwise: usize) -> Result<usize, Failure> {
         match self.option(name)?.unwrap_or(otherwise) {
             0 => Err(format!("{name} must be at least 1").into()),
@@ -50,7 +50,7 @@ impl Arguments {
         }
     }
 
-    /// The value after `--name`, in seconds: up to an hour.
+    /// The value after `--name`, in seconds, from 0 to 3600. `otherwise` if it is not given.
     pub(crate) fn seconds(&mut self, name: &str, otherwise: f64) -> Result<Duration, Failure> {
         let seconds: f64 = self.option(name)?.unwrap_or(otherwise);
         if (0.0..=3600.0).contains(&seconds) {
@@ -60,7 +60,7 @@ impl Arguments {
         }
     }
 
-    /// The one word that is left, after all flags and options have been taken.
+    /// The only word that is left after all flags and options. `what` names it in an error.
     pub(crate) fn last(&mut self, what: &str) -> Result<String, Failure> {
         let word = self.words.pop_front().ok_or_else(|| format!("{what} is missing"))?;
         match self.words.front() {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn options_may_stand_on_either_side() {
+    fn options_may_precede_or_follow_the_address() {
         let mut arguments = arguments("--size 7 127.0.0.1:1 --json");
         assert!(arguments.flag("--json"));
         assert_eq!(arguments.option("--size").unwrap(), Some(7));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn invalid_arguments_are_refused() {
         assert!(arguments("--size").option::<usize>("--size").is_err());
         assert!(arguments("--size x").option::<usize>("--size").is_err());
         assert!(arguments("--depth 0").count("--depth", 1).is_err());

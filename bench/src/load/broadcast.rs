@@ -1,4 +1,4 @@
-//! Messages that one connection sends, and the server delivers to all.
+//! Measures broadcasts: one connection sends messages, and the server delivers them to all.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -15,13 +15,13 @@ use crate::frames::{Content, Script};
 use crate::handshake::Target;
 use crate::measure::{LOOK, Limit, Measure, Progress, Unit};
 
-/// The size of the buffer that all connections read into.
+/// The size of the read buffer that all connections share.
 const BUFFER: usize = 64 * 1024;
 
-/// The least number of messages before their payloads repeat: one that is lost, or comes twice, is noticed.
+/// The minimum number of messages before payloads repeat, so that a lost or duplicated message is detected.
 const CYCLE: usize = 32;
 
-/// What to do.
+/// The parameters of the measurement.
 pub(crate) struct Plan {
     target: Target,
     path: String,
@@ -46,13 +46,13 @@ impl Plan {
     }
 }
 
-/// Opens the connections, warms up, measures.
+/// Opens the connections, warms up, and measures.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let mut load = Load::open(plan)?;
     plan.measure.run(Unit("delivery", "deliveries"), |limit| load.phase(plan.depth, limit))
 }
 
-/// All connections, of which the first one sends.
+/// All connections. The first one sends.
 struct Load {
     epoll: OwnedFd,
     connections: Vec<Connection>,
@@ -78,8 +78,8 @@ impl Load {
         Ok(Self { epoll, connections, events: Vec::with_capacity(1024), buffer: vec![0; BUFFER] })
     }
 
-    /// Sends `depth` messages in one write, and the next when all connections have received these,
-    /// until the limit is reached. Says how many deliveries came, and how long that took.
+    /// Sends `depth` messages in one write, and the next ones when all connections have received these, until
+    /// the limit is reached. Returns the number of deliveries and the elapsed time.
     fn phase(&mut self, depth: usize, limit: Limit) -> Result<(usize, Duration), Failure> {
         let mut progress = Progress::new(limit);
         let mut complete = 0;
@@ -108,7 +108,7 @@ impl Load {
         }
     }
 
-    /// Has the first connection send messages, and all expect them.
+    /// Sends messages on the first connection. All connections expect them.
     fn send(&mut self, messages: usize) -> Result<(), Failure> {
         let (sender, others) = self.connections.split_first_mut().ok_or("no connection")?;
         for connection in others {
@@ -118,7 +118,7 @@ impl Load {
         Ok(sender.write()?)
     }
 
-    /// Waits once, and says how many deliveries came.
+    /// Waits for events once. Returns the number of deliveries.
     fn receive(&mut self) -> Result<usize, Failure> {
         self.events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&LOOK)) {

@@ -1,4 +1,4 @@
-//! A connection: its unwritten messages, and the replies that it expects.
+//! A connection: the messages that it has to write, and the replies that it expects.
 
 use std::fmt;
 use std::io::IoSlice;
@@ -10,16 +10,16 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::frames::{self, Script};
 
-/// How many parts are written at once: more than a message of 1 MiB has.
+/// The maximum number of parts in one write. It is more than the parts of a message of 1 MiB.
 const PARTS: usize = 48;
 
-/// Why a connection is of no more use.
+/// An error of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A byte of a reply (counted from 0) is wrong.
     Differs { reply: u64, byte: usize, expected: u8, came: u8 },
-    /// More came than was asked for.
-    Unasked,
+    /// There were more replies than messages.
+    Unexpected,
     /// The server has closed the connection.
     Closed,
     /// A system call has failed.
@@ -32,7 +32,7 @@ impl fmt::Display for Fault {
             Self::Differs { reply, byte, expected, came } => {
                 write!(f, "reply {reply}, byte {byte}: {came:#04x} came, not {expected:#04x}")
             }
-            Self::Unasked => f.write_str("more came than was asked for"),
+            Self::Unexpected => f.write_str("more came than was asked for"),
             Self::Closed => f.write_str("closed by the server"),
             Self::System(errno) => errno.fmt(f),
         }
@@ -47,18 +47,18 @@ impl From<Errno> for Fault {
     }
 }
 
-/// A connection whose opening handshake is done, and its script.
+/// A connection after its opening handshake, and the script of its messages.
 ///
 /// [`ask`](Self::ask) and [`write`](Self::write) send messages, [`read`](Self::read) receives replies.
-/// Both stop where the socket would block; edge-triggered epoll reports when to continue.
+/// They stop when the socket would block, and edge-triggered epoll reports when to continue.
 pub(crate) struct Connection {
     socket: OwnedFd,
     script: Rc<Script>,
-    /// Where in the script's frames the next byte to write stands.
+    /// The position of the next byte to write in the script's frames.
     position: usize,
-    /// How many bytes of messages that were asked for are yet to be written.
+    /// The number of bytes of requested messages that are not written yet.
     unwritten: usize,
-    /// Answers to the server's pings, yet to be written.
+    /// Pongs for the server's pings that are not written yet.
     pongs: Vec<u8>,
     checker: Checker,
 }
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Has `messages` more messages written by the next [`write`](Self::write).
+    /// Requests `messages` more messages, for the next [`write`](Self::write).
     pub(crate) fn ask(&mut self, messages: usize) {
         self.unwritten += messages * self.script.frames().frame();
         self.expect(messages);
@@ -86,12 +86,13 @@ impl Connection {
         self.checker.outstanding += messages;
     }
 
-    /// How many replies are yet to come.
+    /// The number of replies that have not arrived yet.
     pub(crate) fn outstanding(&self) -> usize {
         self.checker.outstanding
     }
 
-    /// Writes as much as the socket takes of what was asked for, in one call if it takes all.
+    /// Writes the requested messages, as much as the socket accepts. One system call, if it accepts all of them and
+    /// they have few parts.
     pub(crate) fn write(&mut self) -> Result<(), Fault> {
         if !self.pongs.is_empty() && self.position.is_multiple_of(self.script.frames().frame()) {
             let written =
@@ -133,8 +134,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once, and checks what came. Says how many replies are complete by it, and whether there
-    /// may be more to read.
+    /// Reads once, and checks the bytes. Returns the number of replies that they complete, and whether there may be
+    /// more to read.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<(usize, bool), Fault> {
         match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
             Ok((0, _)) => Err(Fault::Closed),
@@ -148,9 +149,8 @@ impl Connection {
         }
     }
 
-    /// [Reads](Self::read) and [writes](Self::write) as an event of edge-triggered epoll wants it: until
-    /// nothing more can be done. After each read, `next` gets the number of replies that it completed,
-    /// and returns the number of messages to write.
+    /// Handles an event of edge-triggered epoll: [reads](Self::read) and [writes](Self::write) until the socket would
+    /// block. After a read that completes replies, `next` gets their number and returns the number of messages to write.
     pub(crate) fn turn(
         &mut self,
         buffer: &mut [u8],
@@ -183,22 +183,22 @@ fn unless_blocked(outcome: rustix::io::Result<usize>) -> Result<usize, Fault> {
     }
 }
 
-/// Compares what comes with what must come.
+/// Compares the received bytes with the expected replies.
 #[derive(Default)]
 struct Checker {
-    /// Where in the script's replies the next byte to come stands.
+    /// The position of the next expected byte in the script's replies.
     position: usize,
-    /// How many bytes of an incomplete reply have come.
+    /// The number of received bytes of an incomplete reply.
     partial: usize,
-    /// How many replies are yet to come.
+    /// The number of replies that have not arrived yet.
     outstanding: usize,
-    /// How many replies have come.
+    /// The number of complete replies.
     complete: u64,
 }
 
 impl Checker {
-    /// Checks every byte of `data`, and says how many replies are complete by it. Pings may stand
-    /// between replies; the answer is put into `pongs`.
+    /// Checks each byte of `data`. Returns the number of replies that it completes. There may be pings between
+    /// replies; their pongs are appended to `pongs`.
     fn check(
         &mut self,
         script: &Script,
@@ -227,21 +227,21 @@ impl Checker {
         Ok(replies)
     }
 
-    /// Counts bytes that were right, and says how many replies are complete by them.
+    /// Advances by `length` correct bytes. Returns the number of replies that they complete.
     fn advance(&mut self, script: &Script, length: usize) -> Result<usize, Fault> {
         let stream = script.replies();
         let replies = (self.partial + length) / stream.frame();
         self.partial = (self.partial + length) % stream.frame();
         self.position = (self.position + length) % stream.length();
-        self.outstanding = self.outstanding.checked_sub(replies).ok_or(Fault::Unasked)?;
+        self.outstanding = self.outstanding.checked_sub(replies).ok_or(Fault::Unexpected)?;
         self.complete += replies as u64;
         if self.partial > 0 && self.outstanding == 0 {
-            return Err(Fault::Unasked);
+            return Err(Fault::Unexpected);
         }
         Ok(replies)
     }
 
-    /// Answers a ping that stands here, whole, and returns what follows it.
+    /// Answers a complete ping at the start of `data`, and returns the bytes after it. `None` if there is none.
     #[cold]
     fn ping<'a>(&self, script: &Script, data: &'a [u8], pongs: &mut Vec<u8>) -> Option<&'a [u8]> {
         let (&[0x89, length @ 0..=125], rest) = data.split_first_chunk()? else { return None };
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn right_replies_pass_however_they_are_cut() {
+    fn correct_replies_pass_at_any_division_into_reads() {
         for (size, raw) in [(64, false), (64, true), (200, false), (0, false)] {
             let script = Script::new(Content::Binary, size, 3, 1, raw);
             let twice = [script.replies().at(0), script.replies().at(0)].concat();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn any_wrong_bit_of_any_byte_is_found() {
+    fn any_wrong_bit_is_detected() {
         let script = Script::new(Content::Binary, 64, 3, 1, false);
         for at in 0..script.replies().at(0).len() {
             for bit in 0..8 {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_repeated_or_left_out_or_masked_is_found() {
+    fn a_repeated_missing_or_masked_reply_is_detected() {
         let script = Script::new(Content::Binary, 64, 3, 1, false);
         let replies: Vec<&[u8]> = script.replies().at(0).chunks(66).collect();
         assert!(check(&mut checker(3), &script, &[replies[0], replies[0]].concat()).is_err());
@@ -318,20 +318,23 @@ mod tests {
     }
 
     #[test]
-    fn more_than_was_asked_for_is_found() {
+    fn more_replies_than_messages_are_detected() {
         let script = Script::new(Content::Binary, 64, 3, 1, false);
         assert_eq!(
             check(&mut checker(0), &script, &script.replies().at(0)[..1]),
-            Err(Fault::Unasked)
+            Err(Fault::Unexpected)
         );
-        assert_eq!(check(&mut checker(2), &script, script.replies().at(0)), Err(Fault::Unasked));
+        assert_eq!(check(&mut checker(2), &script, script.replies().at(0)), Err(Fault::Unexpected));
         let mut one = checker(1);
         assert_eq!(check(&mut one, &script, &script.replies().at(0)[..66]), Ok(1));
-        assert_eq!(check(&mut one, &script, &script.replies().at(0)[66..67]), Err(Fault::Unasked));
+        assert_eq!(
+            check(&mut one, &script, &script.replies().at(0)[66..67]),
+            Err(Fault::Unexpected)
+        );
     }
 
     #[test]
-    fn pings_are_answered_between_replies_and_wrong_inside_them() {
+    fn pings_are_answered_between_replies_and_refused_within_them() {
         let script = Script::new(Content::Binary, 64, 2, 1, false);
         let (first, second) = script.replies().at(0).split_at(66);
         let ping: &[u8] = &[0x89, 2, b'h', b'i'];

@@ -1,8 +1,8 @@
-//! The messages of a connection, and the replies that must follow.
+//! The messages of a connection, and the replies that they require.
 
 use crate::random::Random;
 
-/// What messages carry.
+/// The content of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Any bytes, as binary messages.
@@ -13,23 +13,23 @@ pub(crate) enum Content {
     Mixed,
 }
 
-/// The largest payload that is kept as it is.
+/// The largest payload that is stored completely. See [`Stream`].
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// After how many bytes a larger payload repeats itself: a multiple of four, as the masking key is, and
-/// of no size that buffers usually have, so that bytes that are moved or lost are noticed.
+/// The period of larger payloads, in bytes: a multiple of the size of a masking key, and not a usual size of
+/// buffers, so that moved or lost bytes are detected.
 const PERIOD: usize = 4 * 8191;
 
-/// A cycle of messages, all of one size, ready to be written, and the replies to them.
+/// A repeated sequence of encoded messages of one size, and the replies to them.
 pub(crate) struct Script {
     frames: Stream,
-    /// `None`: the bytes of the frames themselves are to come back.
+    /// `None`: the server must return the frames unchanged.
     replies: Option<Stream>,
 }
 
 impl Script {
-    /// `messages` messages of `size` bytes, whose payloads and masking keys follow from `seed`. A
-    /// `raw` server is to return the frames as they are, any other to return them unmasked.
+    /// `messages` messages of `size` bytes. `seed` determines their payloads and masking keys. A `raw` server must
+    /// return the frames unchanged, another server unmasked.
     pub(crate) fn new(
         content: Content,
         size: usize,
@@ -64,42 +64,42 @@ impl Script {
         }
     }
 
-    /// The frames of the cycle, one after the other.
+    /// The frames of the sequence.
     pub(crate) fn frames(&self) -> &Stream {
         &self.frames
     }
 
-    /// The replies to them, one after the other.
+    /// The replies to the frames.
     pub(crate) fn replies(&self) -> &Stream {
         self.replies.as_ref().unwrap_or(&self.frames)
     }
 
-    /// Whether the replies are the frames themselves.
+    /// Whether the replies are the unchanged frames.
     pub(crate) fn is_raw(&self) -> bool {
         self.replies.is_none()
     }
 }
 
-/// The bytes of some frames of one length, one after the other.
+/// The bytes of a sequence of frames of the same length.
 ///
-/// Large payloads repeat a part of themselves, and only that is kept: what `load` sends and compares
-/// stays in the nearest cache, so that it is faster than the servers that it measures.
+/// A large payload is periodic, and only the period is stored: so the bytes that `load` sends and compares stay in
+/// the L1 or L2 cache, and `load` is faster than the servers that it measures.
 pub(crate) struct Stream {
     /// The length of a frame.
     frame: usize,
-    /// The length of all.
+    /// The length of all frames.
     length: usize,
     body: Body,
 }
 
 enum Body {
-    /// All the bytes.
+    /// All bytes.
     Flat(Vec<u8>),
-    /// What all the frames start with, and what their payloads repeat; see [`start`].
+    /// The header of all frames, and the period of their payloads; see [`start`].
     Periodic { header: Vec<u8>, period: Vec<u8> },
 }
 
-/// Where in the period the payload of a frame starts: no two frames are alike, up to some thousands.
+/// The offset in the period at which the payload of a frame starts. Up to some thousands of frames all differ.
 fn start(frame: usize, period: usize) -> usize {
     (frame * 4 * 997) % period
 }
@@ -109,7 +109,7 @@ impl Stream {
         Self { frame: bytes.len() / frames, length: bytes.len(), body: Body::Flat(bytes) }
     }
 
-    /// Frames whose payloads of `size` bytes repeat `period`, masked with `key` or not.
+    /// Frames with payloads of `size` bytes that repeat `period`, masked if there is a key.
     fn periodic(
         opcode: u8,
         period: &[u8],
@@ -137,7 +137,7 @@ impl Stream {
         self.length
     }
 
-    /// Bytes from a position, which is less than the length, on: not all of them, but one at least.
+    /// Some bytes from a position on, at least one. The position must be less than the length.
     pub(crate) fn at(&self, position: usize) -> &[u8] {
         match &self.body {
             Body::Flat(bytes) => &bytes[position..],
@@ -153,7 +153,7 @@ impl Stream {
     }
 }
 
-/// Appends a final frame: masked with `key`, as a client's must be, or not masked.
+/// Appends a frame with the FIN bit, masked if there is a key.
 pub(crate) fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8], key: Option<[u8; 4]>) {
     out.extend(header(opcode, payload.len(), key.is_some()));
     out.extend(key.iter().flatten());
@@ -164,7 +164,7 @@ pub(crate) fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8], key: Option<[u8
     }
 }
 
-/// The header of a final frame, without the masking key.
+/// The header of a frame with the FIN bit, without the masking key.
 fn header(opcode: u8, size: usize, masked: bool) -> Vec<u8> {
     let mut header = vec![0x80 | opcode];
     let masked = if masked { 0x80 } else { 0 };
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(frame[..11], [0x82, 0x7f, 0, 0, 0, 0, 0, 1, 0, 0, 7]);
     }
 
-    /// All the bytes of a stream, whose parts must be the same from wherever they are asked for.
+    /// All bytes of a stream. Asserts that [`Stream::at`] is consistent at all positions.
     fn all(stream: &Stream) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < stream.length() {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_utf_8_of_the_size_asked_for() {
+    fn text_is_utf_8_of_the_requested_size() {
         for content in [Content::Ascii, Content::Mixed] {
             for size in 0..200 {
                 let text = payload(content, size, &mut Random::new(size as u64));

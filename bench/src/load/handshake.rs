@@ -12,16 +12,16 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::Failure;
 
-/// The example of RFC 6455, section 1.3: the same key each time, so that nothing is computed.
+/// The key of RFC 6455 §1.3. It is the same for all connections, so that the accept value is a constant.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// The answer to [`KEY`].
+/// The accept value for [`KEY`].
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// How long the server may take to accept a connection and to answer a request.
+/// The limit of time for the server to accept a connection and to respond to a request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest response that is read.
+/// The maximum size of a response.
 const RESPONSE: usize = 8192;
 
 /// A server on this machine.
@@ -46,7 +46,7 @@ impl Target {
         }
     }
 
-    /// Opens a connection, with the opening handshake done, that does not block from then on.
+    /// Opens a connection and completes the opening handshake. Returns a non-blocking socket.
     pub(crate) fn open(&self, path: &str, raw: bool) -> Result<OwnedFd, Failure> {
         match self {
             Self::Tcp(address) => {
@@ -67,7 +67,7 @@ impl Target {
         }
     }
 
-    /// Begins to open a connection, without a handshake; it becomes writable when it is established.
+    /// Starts to connect a non-blocking socket. It becomes writable when it is connected.
     pub(crate) fn connect(&self) -> Result<OwnedFd, Failure> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = |family| net::socket_with(family, SocketType::STREAM, flags, None);
@@ -133,8 +133,8 @@ fn shake(
     }
 }
 
-/// The length of a response that stands at the start of `received` and accepts the connection; `None`
-/// if it is not complete.
+/// The length of the response at the start of `received`, which must accept the connection. `None` if it is not
+/// complete.
 pub(crate) fn head(received: &[u8], raw: bool) -> Result<Option<usize>, Failure> {
     match received.windows(4).position(|four| four == b"\r\n\r\n") {
         Some(end) => check(&received[..end], raw).map(|()| Some(end + 4)),
@@ -143,7 +143,7 @@ pub(crate) fn head(received: &[u8], raw: bool) -> Result<Option<usize>, Failure>
     }
 }
 
-/// Whether a response accepts the connection. Of a `raw` server only the status is read.
+/// Checks that a response accepts the connection. For a `raw` server only the status is checked.
 fn check(response: &[u8], raw: bool) -> Result<(), Failure> {
     let response = str::from_utf8(response)?;
     let mut lines = response.split("\r\n");
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine() {
+    fn only_loopback_addresses_are_accepted() {
         assert!(Target::parse("127.0.0.1:80").is_ok());
         assert!(Target::parse("127.3.2.1:80").is_ok());
         assert!(Target::parse("[::1]:80").is_ok());
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_101_with_the_right_answer() {
+    fn only_101_with_the_correct_accept_value_is_accepted() {
         let good = format!("HTTP/1.1 101 Go\r\nsec-websocket-accept: {ACCEPT}");
         assert!(check(good.as_bytes(), false).is_ok());
         assert!(check(b"HTTP/1.1 101 Go\r\nSec-WebSocket-Accept: no", false).is_err());

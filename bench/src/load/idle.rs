@@ -1,4 +1,4 @@
-//! Connections that are open and do little or nothing.
+//! Keeps connections open that are idle, or send few messages.
 
 use std::io::{BufRead, stdin};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,16 +16,16 @@ use crate::handshake::Target;
 use crate::random::Random;
 use crate::{Failure, STALL};
 
-/// The size of every message.
+/// The payload size of all messages.
 const SIZE: usize = 64;
 
-/// Descriptors beside those of connections: standard streams, epoll, and some to spare.
+/// File descriptors in addition to the connections: standard streams, epoll, and a reserve.
 const OTHER_DESCRIPTORS: usize = 32;
 
-/// The event of standard input; those of connections bear their index.
+/// The event data of standard input. That of a connection is its index.
 const CONTROL: u64 = u64::MAX;
 
-/// What to do.
+/// The parameters of the run.
 pub(crate) struct Plan {
     target: Target,
     path: String,
@@ -50,7 +50,7 @@ impl Plan {
     }
 }
 
-/// Opens the connections, keeps them, reports how many are still open.
+/// Opens the connections, keeps them open, and reports how many are still open.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     allow_descriptors(plan.connections + OTHER_DESCRIPTORS)?;
     let mut idle = Idle::open(plan)?;
@@ -65,7 +65,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Raises the limit of descriptors of this process, as far as that is allowed.
+/// Raises the soft limit of file descriptors of this process, if it is below `wanted`.
 fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let wanted = wanted as u64;
@@ -80,7 +80,7 @@ fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All connections; `None` has ended.
+/// All connections. `None` is one that has ended.
 struct Idle {
     epoll: OwnedFd,
     connections: Vec<Option<Connection>>,
@@ -114,7 +114,7 @@ impl Idle {
         })
     }
 
-    /// Stays until the time is over or standard input says to end.
+    /// Keeps the connections open until the time is over or a command ends the program.
     fn keep(&mut self, plan: &Plan) -> Result<(), Failure> {
         if plan.control {
             let data = epoll::EventData::new_u64(CONTROL);
@@ -136,13 +136,13 @@ impl Idle {
                 }
                 until = until.min(next_touch);
             }
-            if self.wait(until - now)? && !self.obey()? {
+            if self.wait(until - now)? && !self.execute()? {
                 return Ok(());
             }
         }
     }
 
-    /// Sends a message on a connection taken at random, if that waits for nothing.
+    /// Sends a message on a random connection, unless that has outstanding replies.
     fn touch(&mut self) -> Result<(), Failure> {
         let index = self.random.below(self.connections.len());
         if let Some(connection) = &mut self.connections[index]
@@ -150,15 +150,15 @@ impl Idle {
         {
             connection.ask(1);
             let outcome = connection.write();
-            self.settle(index, outcome)?;
+            self.handle_outcome(index, outcome)?;
         }
         Ok(())
     }
 
-    /// Obeys one line of standard input. Says whether to go on.
-    fn obey(&mut self) -> Result<bool, Failure> {
+    /// Executes a command from standard input. Returns whether to continue.
+    fn execute(&mut self) -> Result<bool, Failure> {
         let mut line = String::new();
-        // The controlling program sends whole lines, each after the answer to the last.
+        // The controlling program sends complete lines, each after the output of the previous command.
         stdin().lock().read_line(&mut line)?;
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["echo", messages] => {
@@ -172,14 +172,14 @@ impl Idle {
         }
     }
 
-    /// Has every connection send `messages` messages, each after the reply to the last.
+    /// Sends `messages` messages on each connection, each after the reply to the previous one.
     fn echo(&mut self, messages: usize) -> Result<(), Failure> {
         for _ in 0..messages {
             for index in 0..self.connections.len() {
                 if let Some(connection) = &mut self.connections[index] {
                     connection.ask(1);
                     let outcome = connection.write();
-                    self.settle(index, outcome)?;
+                    self.handle_outcome(index, outcome)?;
                 }
             }
             let start = Instant::now();
@@ -193,7 +193,7 @@ impl Idle {
         Ok(())
     }
 
-    /// Handles what comes within the time. Says whether standard input has something.
+    /// Waits for events once, for at most `time`, and handles them. Returns whether standard input is readable.
     fn wait(&mut self, time: Duration) -> Result<bool, Failure> {
         let time = Timespec::try_from(time)?;
         let mut events = core::mem::take(&mut self.events);
@@ -215,14 +215,14 @@ impl Idle {
                 *replies += complete;
                 0
             });
-            self.settle(index, outcome)?;
+            self.handle_outcome(index, outcome)?;
         }
         self.events = events;
         Ok(control)
     }
 
-    /// Forgets a connection that has ended. What else is wrong ends the program.
-    fn settle(&mut self, index: usize, outcome: Result<(), Fault>) -> Result<(), Failure> {
+    /// Removes a connection that has ended. Another error ends the program.
+    fn handle_outcome(&mut self, index: usize, outcome: Result<(), Fault>) -> Result<(), Failure> {
         match outcome {
             Ok(()) => Ok(()),
             Err(Fault::Closed | Fault::System(_)) => {

@@ -1,13 +1,13 @@
 //! A neutral load generator for WebSocket echo servers, with nothing of anyloop in it.
 //!
 //! ```text
-//! load ADDR:PORT|unix:PATH [options]       messages a second, and the server's CPU time for each
+//! load ADDR:PORT|unix:PATH [options]       messages per second, and the server's CPU time per message
 //!   --path PATH          of the upgrade request (/)
 //!   --connections N      (1)
 //!   --size BYTES         of a payload (64)
 //!   --depth D            messages in flight on a connection (1)
 //!   --text, --mixed      text messages: of ASCII, of characters of one to four bytes
-//!   --raw                the server is `floor`: it sends back the bytes as they came
+//!   --raw                the server is `floor`: it returns the bytes unchanged
 //!   --seconds S          how long to measure (1), or instead
 //!   --messages N         how many messages to measure
 //!   --warmup S           seconds of warm-up before that (0.3)
@@ -17,16 +17,17 @@
 //! load idle ADDR:PORT|unix:PATH [options]  connections that are kept open
 //!   --path, --connections, --raw    as above
 //!   --keep S             seconds to keep them open (10)
-//!   --touch K            messages a second, each on a random connection (0)
-//!   --control            obey standard input: `echo M` has every connection send M messages, one
-//!                        after the other, and prints `echoed`; `quit` and the end of input end it
+//!   --touch K            messages per second, each on a random connection (0)
+//!   --control            execute commands from standard input: `echo M` sends M messages on each
+//!                        connection, one after the other, and prints `echoed`; `quit` and the end
+//!                        of input end the program
 //!
-//! load broadcast ADDR:PORT|unix:PATH [options]  deliveries a second, and CPU time for each
+//! load broadcast ADDR:PORT|unix:PATH [options]  deliveries per second, and CPU time per delivery
 //!   --path (/broadcast), --connections (500), --size (64), --raw    as above
-//!   --depth D            messages in one write (1); the next ones when all have received these
+//!   --depth D            messages in one write (1); the next write is when all have arrived
 //!   --seconds, --messages, --warmup, --server-pid, --json           as above
 //!
-//! load opening ADDR:PORT|unix:PATH [options]    connections a second, and CPU time for each
+//! load opening ADDR:PORT|unix:PATH [options]    connections per second, and CPU time per connection
 //!   --path, --raw        as above
 //!   --connections N      at a time (64)
 //!   --messages N         how many connections to measure
@@ -34,15 +35,14 @@
 //! ```
 //!
 //! In `load broadcast` the first connection sends, and the server must deliver each message to all
-//! connections, the sender too. A delivery is one message to one connection.
+//! connections, including the sender. A delivery is one message to one connection.
 //!
-//! `load opening` connects, sends the request, receives the 101, sends a Close with code 1000, receives
-//! the same, receives the end of the stream, closes its socket, and starts again. The server ends the
-//! stream first, so the sockets in TIME_WAIT are the server's, and the client's ephemeral ports are free at
-//! once.
+//! `load opening` connects, sends the request, receives the 101, sends a Close with code 1000, receives the same
+//! Close and the end of the stream, closes its socket, and starts again. The server ends the stream first, so the
+//! sockets in TIME_WAIT are the server's, and the client's ephemeral ports can be reused immediately.
 //!
-//! One thread and edge-triggered epoll. The frames of a connection are masked once, before the
-//! measurement; every byte of every reply is compared. Payloads above 64 KiB repeat themselves, so that
+//! `load` has one thread and uses edge-triggered epoll. The frames of a connection are masked once, before the
+//! measurement; each byte of each reply is compared. Payloads above 64 KiB are periodic, so that
 //! sending and comparing them is cheap. The first write has all messages that a connection may have in
 //! flight; after that, each read is followed by one write of as many messages as replies arrived. Only
 //! loopback addresses and Unix sockets are accepted. The program ends with an error if nothing progresses for
@@ -69,10 +69,10 @@ use std::time::Duration;
 
 use arguments::Arguments;
 
-/// What ends the program early: a sentence.
+/// An error that ends the program. Its text is a sentence.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// How long the server may let all connections wait.
+/// The maximum time without progress on any connection.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {

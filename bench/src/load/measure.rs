@@ -1,4 +1,4 @@
-//! Shared by all measurements: their duration and their report.
+//! The duration and the report of measurements.
 
 use std::fmt;
 use std::io;
@@ -11,24 +11,24 @@ use crate::arguments::Arguments;
 use crate::process::{self, Times};
 use crate::{Failure, STALL};
 
-/// How much longer than planned a run by time may take, to receive the last replies; and how long a
-/// run by messages.
+/// How much longer than `--seconds` a phase may take to receive the last replies. With `--messages`, the maximum
+/// duration of a phase.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How often to look whether anything moves, when nothing does.
+/// The maximum time of a wait for events, after which progress is checked.
 pub(crate) const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// What is counted: its name, and that of several.
+/// The counted unit: its singular and its plural.
 pub(crate) struct Unit(pub(crate) &'static str, pub(crate) &'static str);
 
-/// When to start no more.
+/// When to start no more units.
 #[derive(Clone, Copy)]
 pub(crate) enum Limit {
     Time(Duration),
     Count(usize),
 }
 
-/// How to measure, by the command line.
+/// The parameters of a measurement, from the command line.
 pub(crate) struct Measure {
     limit: Limit,
     warmup: Duration,
@@ -51,8 +51,8 @@ impl Measure {
         })
     }
 
-    /// Warms up, measures, and prints the figures. `phase` works until its limit is reached, and says
-    /// how many units that were and how long it took.
+    /// Warms up, measures, and prints the results. `phase` runs until its limit is reached, and returns the number of
+    /// units and the elapsed time.
     pub(crate) fn run(
         &self,
         unit: Unit,
@@ -75,7 +75,7 @@ impl Measure {
     }
 }
 
-/// The progress of one phase: when to start no more, and when to give up.
+/// The progress of a phase: decides when to start no more units, and when to fail.
 pub(crate) struct Progress {
     start: Instant,
     end: Option<Instant>,
@@ -94,7 +94,7 @@ impl Progress {
         Self { start, end, budget, moved: start, now: start }
     }
 
-    /// How many of the units wanted may be started.
+    /// Returns how many of the `wanted` units may be started.
     pub(crate) fn take(&mut self, wanted: usize) -> usize {
         if self.end.is_some_and(|end| self.now >= end) {
             return 0;
@@ -104,17 +104,18 @@ impl Progress {
         granted
     }
 
-    /// Reads the clock: once after each wait.
+    /// Reads the clock. To be called once after each wait.
     pub(crate) fn tick(&mut self) {
         self.now = Instant::now();
     }
 
-    /// How long it has taken until the last tick.
+    /// The time from the start to the last tick.
     pub(crate) fn elapsed(&self) -> Duration {
         self.now - self.start
     }
 
-    /// Whether to give up, after a tick and what came by it: nothing moves, or it takes far too long.
+    /// Whether to fail, since there is no progress or the phase takes too long. `moves` is whether there was progress
+    /// in the last wait. To be called after a tick.
     pub(crate) fn is_stuck(&mut self, moves: bool) -> bool {
         if moves {
             self.moved = self.now;
@@ -123,14 +124,14 @@ impl Progress {
     }
 }
 
-/// What was measured.
+/// The results.
 struct Figures {
     unit: Unit,
     count: usize,
     wall: Duration,
-    /// The server's.
+    /// Of the server's process.
     server: Option<Times>,
-    /// This program's own.
+    /// Of this process.
     own: Times,
 }
 
@@ -139,12 +140,12 @@ impl Figures {
         self.count as f64 / self.wall.as_secs_f64()
     }
 
-    /// The server's CPU time for a unit, in microseconds.
+    /// The server's CPU time per unit, in microseconds.
     fn cost(&self) -> Option<f64> {
         self.server.map(|server| server.cpu.as_secs_f64() * 1e6 / self.count as f64)
     }
 
-    /// An object in one line. What was not measured is `null`.
+    /// A JSON object in one line. A value that was not measured is `null`.
     fn json(&self) -> String {
         let Unit(one, several) = self.unit;
         let server = |time: fn(Times) -> Duration| self.server.map(|it| time(it).as_secs_f64());

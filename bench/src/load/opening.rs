@@ -1,4 +1,4 @@
-//! Connections that are opened and closed repeatedly.
+//! Measures the opening and closing of connections.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::frames;
 use crate::handshake::{self, Target};
 use crate::measure::{LOOK, Limit, Measure, Progress, Unit};
 
-/// The longest response, and what may follow it at once.
+/// The maximum size of a response and the bytes that may follow it immediately.
 const BUFFER: usize = 8192;
 
 /// The payload of a Close frame: code 1000.
 const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
 
-/// What to do.
+/// The parameters of the measurement.
 pub(crate) struct Plan {
     target: Target,
     path: String,
@@ -41,13 +41,13 @@ impl Plan {
     }
 }
 
-/// Warms up, measures.
+/// Warms up and measures.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let mut load = Load::new(plan)?;
     plan.measure.run(Unit("connection", "connections"), |limit| load.phase(plan.connections, limit))
 }
 
-/// What each connection sends, and what must come back.
+/// The bytes that each connection sends, and those that it must receive.
 struct Exchange {
     request: String,
     close: Vec<u8>,
@@ -55,28 +55,28 @@ struct Exchange {
     raw: bool,
 }
 
-/// A connection on its way from the request to the end of its stream.
+/// A connection between its start and the end of its stream.
 struct Connection {
     socket: OwnedFd,
     stage: Stage,
-    /// What has come since the stage began.
+    /// The bytes received in this stage.
     received: Vec<u8>,
 }
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// That it is established; then it sends its request.
+    /// The connection is established. Then it sends its request.
     Connecting,
-    /// The response; then it sends its Close.
+    /// The response arrives. Then it sends its Close.
     Upgrading,
-    /// The server's Close.
+    /// The server's Close arrives.
     Closing,
-    /// The end of the stream; then it closes the socket.
+    /// The stream ends. Then it closes its socket.
     Ending,
 }
 
-/// The connections that are open at a time.
+/// The current connections.
 struct Load<'a> {
     target: &'a Target,
     exchange: Exchange,
@@ -106,8 +106,8 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Keeps so many connections under way until the limit is reached, then ends those that are. Says
-    /// how many were opened and closed, and how long that took.
+    /// Keeps `connections` connections active until the limit is reached, and then completes the active ones.
+    /// Returns the number of connections that were opened and closed, and the elapsed time.
     fn phase(&mut self, connections: usize, limit: Limit) -> Result<(usize, Duration), Failure> {
         let mut progress = Progress::new(limit);
         self.slots.clear();
@@ -138,14 +138,14 @@ impl<'a> Load<'a> {
         Ok((complete, progress.elapsed()))
     }
 
-    /// How many connections are at each stage, for a message.
+    /// The number of connections in each stage, for an error.
     fn stages(&self) -> String {
         let at = |stage| self.slots.iter().flatten().filter(|c| c.stage == stage).count();
         let stages = [Stage::Connecting, Stage::Upgrading, Stage::Closing, Stage::Ending];
         stages.map(|stage| format!("{} {stage:?}", at(stage))).join(", ")
     }
 
-    /// Starts a connection in a slot.
+    /// Starts to connect in a slot.
     fn open(&mut self, slot: usize) -> Result<(), Failure> {
         let socket = self.target.connect()?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
@@ -155,7 +155,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// Waits once. Returns the slots whose connections have ended.
+    /// Waits for events once. Returns the slots whose connections have ended.
     fn wait(&mut self) -> Result<Vec<usize>, Failure> {
         self.events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&LOOK)) {
@@ -177,7 +177,7 @@ impl<'a> Load<'a> {
 }
 
 impl Connection {
-    /// Does what an event of edge-triggered epoll allows. Says whether the stream has ended.
+    /// Handles an event of edge-triggered epoll. Returns whether the stream has ended.
     fn turn(&mut self, exchange: &Exchange) -> Result<bool, Failure> {
         if self.stage == Stage::Connecting {
             match rustix::net::send(&self.socket, exchange.request.as_bytes(), SendFlags::NOSIGNAL)
@@ -200,7 +200,7 @@ impl Connection {
         }
     }
 
-    /// Goes as far as what has come allows.
+    /// Advances through the stages for which the bytes have arrived.
     fn advance(&mut self, exchange: &Exchange) -> Result<(), Failure> {
         if self.stage == Stage::Upgrading {
             let Some(head) = handshake::head(&self.received, exchange.raw)? else { return Ok(()) };

@@ -6,12 +6,12 @@ use std::ops::{AddAssign, Sub};
 use std::thread;
 use std::time::Duration;
 
-/// What the threads of a process have used of the processors so far, or within a span.
+/// The scheduling times of all threads of a process, in total or within an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// On a processor, in user space and in the kernel.
+    /// The time on a processor, in user space and in the kernel.
     pub(crate) cpu: Duration,
-    /// Ready to run, while something else ran.
+    /// The time in which they were ready to run but did not run.
     pub(crate) wait: Duration,
 }
 
@@ -33,15 +33,15 @@ impl Sub for Times {
     }
 }
 
-/// The times of all threads of a process.
+/// The times of all threads of a process so far.
 ///
-/// They are the first two fields of `/proc/PID/task/*/schedstat`, in nanoseconds. While a thread runs,
-/// the kernel brings them up to date at each tick only (some milliseconds); when the thread sleeps,
-/// they are exact. Threads that have ended are not in it.
+/// They are the first two fields of `/proc/PID/task/*/schedstat`, in nanoseconds. While a thread runs, the kernel
+/// updates them only at each tick (some milliseconds); while it sleeps, they are exact. Threads that have ended are
+/// not included.
 pub(crate) fn times(pid: u32) -> io::Result<Times> {
     let mut times = Times::default();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end meanwhile.
+        // The thread may have ended.
         let Ok(schedstat) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
         times += parse(&schedstat)
             .ok_or_else(|| io::Error::other(format!("schedstat of {pid}: {schedstat:?}")))?;
@@ -49,8 +49,8 @@ pub(crate) fn times(pid: u32) -> io::Result<Times> {
     Ok(times)
 }
 
-/// [`times`], once they stand still: when the server has gone to sleep. After 50 ms they are taken as
-/// they are, for a server that never sleeps.
+/// [`times`] when they no longer change, since the server sleeps. After 50 ms the current times are returned, for a
+/// server that never sleeps.
 pub(crate) fn times_at_rest(pid: u32) -> io::Result<Times> {
     let mut before = times(pid)?;
     for _ in 0..10 {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_computes_takes_time() {
+    fn a_busy_process_uses_cpu_time() {
         let pid = std::process::id();
         let before = times(pid).unwrap();
         let start = std::time::Instant::now();

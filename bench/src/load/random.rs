@@ -1,4 +1,4 @@
-//! Pseudo-random numbers that are the same in every run.
+//! Deterministic pseudo-random numbers.
 
 /// SplitMix64.
 pub(crate) struct Random(u64);
@@ -16,7 +16,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Less than `bound`, which is not zero.
+    /// A number less than `bound`, which must not be zero.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }

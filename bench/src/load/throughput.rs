@@ -1,4 +1,4 @@
-//! Messages as fast as the server returns them.
+//! Measures the throughput of an echo server.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::frames::{Content, SMALL, Script};
 use crate::handshake::Target;
 use crate::measure::{LOOK, Limit, Measure, Progress, Unit};
 
-/// The size of the buffer that all connections read into.
+/// The size of the read buffer that all connections share.
 const BUFFER: usize = 256 * 1024;
 
-/// What to do.
+/// The parameters of the measurement.
 pub(crate) struct Plan {
     target: Target,
     path: String,
@@ -48,14 +48,14 @@ impl Plan {
         })
     }
 
-    /// How many messages the cycle of a connection has: at least those that may be in flight, so that
-    /// none of them is like another; of small ones at least two, so that a stale reply is noticed.
+    /// The number of messages in the script of a connection: at least as many as may be in flight, so that these all
+    /// differ, and for small messages at least two, so that a stale reply is detected.
     fn cycle(&self) -> usize {
         if self.size <= SMALL { self.depth.max(2) } else { self.depth }
     }
 }
 
-/// Opens the connections, warms up, measures.
+/// Opens the connections, warms up, and measures.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let mut load = Load::open(plan)?;
     plan.measure.run(Unit("message", "messages"), |limit| load.phase(plan.depth, limit))
@@ -86,8 +86,8 @@ impl Load {
         Ok(Self { epoll, connections, events: Vec::with_capacity(1024), buffer: vec![0; BUFFER] })
     }
 
-    /// Keeps `depth` messages in flight on every connection until the limit is reached, then receives
-    /// what is still to come. Says how many replies came, and how long that took.
+    /// Keeps `depth` messages in flight on each connection until the limit is reached, and then receives the
+    /// outstanding replies. Returns the number of replies and the elapsed time.
     fn phase(&mut self, depth: usize, limit: Limit) -> Result<(usize, Duration), Failure> {
         let mut progress = Progress::new(limit);
         let mut outstanding = 0;

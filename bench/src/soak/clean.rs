@@ -1,4 +1,4 @@
-//! Connections that close cleanly, and must not lose a message.
+//! Scenarios in which a connection closes cleanly and must not lose a message.
 
 use anyloop_testkit::frames::{BINARY, PONG, TEXT};
 
@@ -8,11 +8,11 @@ use crate::numbered::STREAMS;
 use crate::random::Random;
 use crate::wire::{Incoming, Wire};
 
-/// Checks the numbers of what is pushed on a connection.
+/// Checks the numbered messages that the server sends on a connection.
 pub(crate) struct Checker<'w> {
     world: &'w World,
     connection: u64,
-    /// The number that must be next: so many have come.
+    /// For each stream, the number of the next message, which is also the count of received ones.
     pub(crate) next: [u64; STREAMS],
 }
 
@@ -38,7 +38,7 @@ impl<'w> Checker<'w> {
         self.next.iter().sum()
     }
 
-    /// All that the server has sent must have come.
+    /// Checks that the connection has closed cleanly and that all sent messages were received.
     pub(crate) fn compare(&self, record: &Record) -> Result<(), Failure> {
         if !record.is_clean {
             return Err("for the server it has not closed cleanly".into());
@@ -50,7 +50,7 @@ impl<'w> Checker<'w> {
     }
 }
 
-/// Random bytes: any, or some that are text.
+/// A random payload of less than `most` bytes, and its opcode: binary, or printable ASCII as text.
 pub(crate) fn payload(random: &mut Random, most: usize) -> (u8, Vec<u8>) {
     let length = random.below(most);
     match random.below(2) {
@@ -59,7 +59,7 @@ pub(crate) fn payload(random: &mut Random, most: usize) -> (u8, Vec<u8>) {
     }
 }
 
-/// Sends messages in one piece; returns them.
+/// Sends random messages, and the bytes that `behind` appends, in one write. Returns the messages.
 pub(crate) fn send_some(
     wire: &mut Wire,
     random: &mut Random,
@@ -78,7 +78,7 @@ pub(crate) fn send_some(
     Ok(sent)
 }
 
-/// The record of a connection that has echoed so much and closed cleanly.
+/// Checks that the server has echoed `messages` messages on a connection and closed it cleanly.
 fn expect_echoed(actor: &mut Actor<'_>, number: u64, messages: u64) -> Result<(), Failure> {
     let record = actor.record(number)?;
     if !record.is_clean || record.echoed != messages {
@@ -92,7 +92,7 @@ fn expect_echoed(actor: &mut Actor<'_>, number: u64, messages: u64) -> Result<()
     Ok(())
 }
 
-/// A connection, a few messages, and a close by either side.
+/// A few messages, and a close by either side.
 pub(crate) fn short(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let messages = actor.random.below(6);
     if actor.random.below(3) == 0 {
@@ -124,7 +124,7 @@ pub(crate) fn short(actor: &mut Actor<'_>) -> Result<(), Failure> {
     expect_echoed(actor, number, messages as u64)
 }
 
-/// A connection that the server pushes some messages to, and closes.
+/// The server sends some messages, and closes.
 fn pushed(actor: &mut Actor<'_>, messages: u64) -> Result<(), Failure> {
     let path = |number| format!("/push/{number}/{messages}");
     let (mut wire, number) = actor.open(actor.world.patient, path)?;
@@ -145,7 +145,7 @@ fn pushed(actor: &mut Actor<'_>, messages: u64) -> Result<(), Failure> {
     checker.compare(&actor.record(number)?)
 }
 
-/// A connection that is pushed to for a while, and closed by the client.
+/// The server sends messages for a while, and the client closes.
 pub(crate) fn flow(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let (mut wire, number) = actor.open(actor.world.patient, |number| format!("/flow/{number}"))?;
     let mut checker = Checker::new(actor.world, number);
@@ -164,7 +164,7 @@ pub(crate) fn flow(actor: &mut Actor<'_>) -> Result<(), Failure> {
     close_and_compare(actor, wire, checker)
 }
 
-/// Closes while the server pushes, and takes what is on its way.
+/// Closes while the server sends, and checks the messages up to its Close.
 pub(crate) fn close_and_compare(
     actor: &mut Actor<'_>,
     mut wire: Wire,
@@ -175,7 +175,7 @@ pub(crate) fn close_and_compare(
     checker.compare(&actor.record(checker.connection)?)
 }
 
-/// Takes what is pushed, the Close and the end.
+/// Receives and checks messages, the Close with `code`, and the end of the stream.
 pub(crate) fn read_to_close(
     wire: &mut Wire,
     checker: &mut Checker<'_>,
@@ -191,7 +191,7 @@ pub(crate) fn read_to_close(
     wire.expect_eof()
 }
 
-/// A connection that stays open all the time.
+/// A connection that stays open in all phases.
 pub(crate) struct Lasting {
     wire: Wire,
     number: u64,
@@ -206,7 +206,7 @@ impl Lasting {
         Ok(Self { wire, number, random: Random::new(seed), messages: 0 })
     }
 
-    /// Messages that are to be echoed, and a ping among them.
+    /// Sends messages that the server must echo, and a ping before the last one. Returns the messages.
     fn ask(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
         let messages = 1 + self.random.below(32);
         let mut sent = send_some(&mut self.wire, &mut self.random, messages, |wire, bytes| {
@@ -231,7 +231,7 @@ impl Lasting {
         self.wire.expect_message(last)
     }
 
-    /// Closes it.
+    /// Closes the connection, and checks the server's record of it.
     pub(crate) fn end(mut self, actor: &mut Actor<'_>) -> Result<(), Failure> {
         self.wire.send_close(1000)?;
         self.wire.expect_close(1000)?;
@@ -240,7 +240,7 @@ impl Lasting {
     }
 }
 
-/// A round of messages on all connections at a time.
+/// Sends messages on all connections, and then checks all echoes.
 pub(crate) fn echo(world: &World, lasting: &mut [Lasting]) -> Result<(), Failure> {
     let sent = lasting.iter_mut().map(Lasting::ask).collect::<Result<Vec<_>, _>>()?;
     for (connection, sent) in lasting.iter_mut().zip(&sent) {

@@ -1,4 +1,4 @@
-//! The messages that the server sends to a connection from threads outside of the loop.
+//! The messages that the server sends to a connection from pushers: threads that do not run the event loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -12,60 +12,61 @@ use crate::numbered::STREAMS;
 use crate::peer::Peer;
 use crate::serve::{Fault, Shared};
 
-/// So many threads push, each a stream of its own.
+/// The number of pusher threads. Each has its own stream of messages.
 pub(crate) const PUSHERS: usize = 2;
 
-/// The code of a Close by the last pusher that is done.
+/// The code of the Close that the last pusher to finish sends.
 const DONE: u16 = 4001;
 
-/// So many messages a connection gets at a time.
+/// The maximum number of messages that a pusher sends to a connection in a turn.
 const BURST: usize = 16;
 
-/// A fault that is done once is done with the message of this number; see [`Fault`].
+/// The number of the message at which a fault that occurs once is made; see [`Fault`].
 const FAULTY: u64 = 5;
 
-/// How much is pushed.
+/// How many messages the pushers send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Much {
-    /// This many messages of each pusher. The last pusher closes, with the number of accepted messages.
+    /// This many messages from each pusher. The last pusher to finish closes; the reason has the numbers of accepted
+    /// messages.
     Exactly(u64),
-    /// As much as the peer reads, until it closes.
+    /// Messages as fast as the peer reads, until it closes.
     AsRead,
-    /// The same, but it ignores back-pressure until it is reported.
+    /// As `AsRead`, but up to the size at which back-pressure is reported.
     ToPressure,
-    /// More than that: until a message is refused since the backlog is full, and again whenever it is not.
+    /// Messages regardless of back-pressure, until one is refused; then again in the next turn.
     Beyond,
 }
 
-/// A connection that gets messages from pushers.
+/// The state of a connection that gets messages from pushers.
 pub(crate) struct Feed {
     pub(crate) connection: u64,
     shared: Arc<Shared>,
     much: Much,
     handle: Handle<Peer>,
     streams: [Stream; STREAMS],
-    /// How many pushers are not done.
+    /// The number of pushers that have not finished.
     busy: AtomicUsize,
     over: AtomicBool,
     pressed: AtomicBool,
 }
 
-/// What has become of the messages of a stream.
+/// The counts of a stream's messages.
 #[derive(Default)]
 pub(crate) struct Stream {
-    /// The number of the next one: so many were accepted.
+    /// The number of the next message, which is also the count of accepted ones.
     pub(crate) next: AtomicU64,
-    /// So many were refused at once.
+    /// The count of messages that `send` refused.
     pub(crate) refused: AtomicU64,
-    /// So many the transport has taken.
+    /// The count of messages that were completed as sent.
     pub(crate) sent: AtomicU64,
-    /// So many it has not, with those that were refused.
+    /// The count of messages that were completed as not sent, including the refused ones.
     pub(crate) unsent: AtomicU64,
     is_done: AtomicBool,
 }
 
 impl Stream {
-    /// The completion of a message.
+    /// The completion handler of a message, which counts it.
     fn completion(
         feed: &Arc<Feed>,
         stream: usize,
@@ -99,12 +100,12 @@ impl Feed {
         })
     }
 
-    /// Has the pushers leave it alone.
+    /// Stops the pushers for this connection.
     pub(crate) fn end(&self) {
         self.over.store(true, SeqCst);
     }
 
-    /// Whether the backlog is as full as intended: a message was refused, or nearly.
+    /// Whether the backlog was as full as intended: back-pressure was reached, or a message was refused.
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressed.load(SeqCst)
     }
@@ -113,12 +114,12 @@ impl Feed {
         &self.streams[stream]
     }
 
-    /// One number of each stream.
+    /// One count of each stream.
     pub(crate) fn each(&self, number: impl Fn(&Stream) -> u64) -> [u64; STREAMS] {
         self.streams.each_ref().map(number)
     }
 
-    /// Sends the next message of a stream, by `send`. Returns whether to go on.
+    /// Sends the next message of a stream by calling `send`. Returns whether to send more in this turn.
     pub(crate) fn send(
         self: &Arc<Self>,
         stream: usize,
@@ -146,20 +147,20 @@ impl Feed {
         }
     }
 
-    /// A turn of a pusher. Returns whether anything was sent.
+    /// A turn of a pusher. Returns whether it has sent a message or finished.
     fn push(self: &Arc<Self>, pusher: usize, payload: &mut Vec<u8>) -> bool {
         let shared = &self.shared;
         let of = self.stream(pusher);
-        let room = match self.much {
+        let limit = match self.much {
             Much::Beyond => usize::MAX,
             Much::ToPressure => shared.high,
             Much::AsRead | Much::Exactly(_) => shared.high / 2,
         };
         let mut pushed = false;
         for _ in 0..BURST {
-            let waits = self.handle.buffered_amount() > room;
+            let waits = self.handle.buffered_amount() > limit;
             if waits && self.much == Much::ToPressure {
-                // Frame heads count towards the backlog, but are not reported to the sender.
+                // Frame headers count towards the backlog, so it can exceed the limit without a report to the sender.
                 self.pressed.store(true, SeqCst);
             }
             if waits || self.over.load(SeqCst) || of.is_done.load(SeqCst) {
@@ -188,7 +189,7 @@ impl Feed {
             }
             pushed = true;
             if number.is_multiple_of(64) {
-                // Not done any more where the connection ends before.
+                // These have no effect if the connection ends before.
                 let _ = self.handle.post(|peer, _| peer.shared.called());
                 let _ = self.handle.ping(b"soak");
             }
@@ -201,13 +202,13 @@ impl Feed {
         if self.busy.fetch_sub(1, SeqCst) == 1 {
             let accepted = self.each(|stream| stream.next.load(SeqCst));
             let reason = accepted.map(|n| n.to_string()).join(" ");
-            // Where the connection is gone already, its record says so.
-            let _ = self.handle.close(CloseCode::new(DONE).expect("a code of ours"), &reason);
+            // If the connection has already ended, its record reports that.
+            let _ = self.handle.close(CloseCode::new(DONE).expect("4001 may be sent"), &reason);
         }
     }
 }
 
-/// Counts the feed as finished: no pusher uses it any more.
+/// Adds the counts to the sums of the server, when no pusher and no completion handler uses the feed any more.
 impl Drop for Feed {
     fn drop(&mut self) {
         let sum = |number: fn(&Stream) -> &AtomicU64| -> u64 {
@@ -228,7 +229,7 @@ impl Drop for Feed {
     }
 }
 
-/// A thread that pushes, until the server stops.
+/// The main function of a pusher thread: sends messages to all feeds until the server stops.
 pub(crate) fn run_pusher(shared: &Shared, pusher: usize) {
     let mut payload = Vec::new();
     while !shared.is_stopping() {

@@ -1,4 +1,4 @@
-//! The client: its connections at a time, and its phases.
+//! The client: its threads and phases.
 
 use std::io::stdin;
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use crate::random::Random;
 use crate::wire::{Incoming, Wire};
 use crate::{Failure, rough, slow};
 
-/// After so many failures it is given up.
-const HOPELESS: usize = 20;
+/// The number of failures after which the run ends.
+const MAX_FAILURES: usize = 20;
 
-/// How often to ask the server for what it does not know yet, once a millisecond: time itself goes on
-/// where the processes are stopped.
+/// How often to repeat a question that the server cannot answer yet, once per millisecond. Questions are counted
+/// instead of time, since time also passes while the processes are stopped.
 const QUESTIONS: usize = 60_000;
 
-/// How many connections stay open all the time.
+/// The number of connections that stay open in all phases.
 pub(crate) const LASTING: usize = 8;
 
-/// What to do.
+/// The parameters of the client.
 pub(crate) struct Plan {
     patient: SocketAddr,
     strict: SocketAddr,
@@ -37,12 +37,12 @@ pub(crate) struct Plan {
     spared: Spared,
 }
 
-/// What is left out.
+/// Behavior to leave out.
 #[derive(Clone, Copy)]
 pub(crate) struct Spared {
-    /// Pongs behind the client's own Close.
+    /// Pongs after the client's own Close.
     pub(crate) pongs: bool,
-    /// That messages are refused for want of room, on connections that are to close cleanly.
+    /// Filling the backlog until messages are refused, on connections that must close cleanly.
     pub(crate) cap: bool,
 }
 
@@ -63,11 +63,11 @@ impl Plan {
     }
 }
 
-/// What all threads of the client share.
+/// The state that all threads of the client share.
 pub(crate) struct World {
-    /// Lets slow readers take their time.
+    /// The address at which slow readers stay connected.
     pub(crate) patient: SocketAddr,
-    /// Closes them.
+    /// The address at which slow readers are disconnected.
     pub(crate) strict: SocketAddr,
     pub(crate) numbered: Numbered,
     seed: u64,
@@ -88,7 +88,7 @@ impl World {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// So many messages were checked.
+    /// Adds to the number of checked messages.
     pub(crate) fn count(&self, messages: u64) {
         self.messages.fetch_add(messages, SeqCst);
     }
@@ -99,14 +99,14 @@ impl World {
     }
 }
 
-/// A thread of the client, which has one conversation after the other.
+/// A thread of the client, which runs a scenario repeatedly.
 pub(crate) struct Actor<'w> {
     pub(crate) world: &'w World,
     pub(crate) random: Random,
     control: Wire,
 }
 
-/// What the server says of a connection that is over.
+/// The server's record of a connection that has ended.
 pub(crate) struct Record {
     pub(crate) is_clean: bool,
     pub(crate) received: u64,
@@ -122,13 +122,13 @@ impl<'w> Actor<'w> {
         Ok(Self { world, random: Random::new(seed), control })
     }
 
-    /// A connection without a handshake.
+    /// Opens a connection without a handshake.
     pub(crate) fn connect(&mut self, address: SocketAddr) -> Result<Wire, Failure> {
         self.world.connections.fetch_add(1, SeqCst);
         Wire::connect(address, self.random.next())
     }
 
-    /// A connection with this path, and its number: no other has it.
+    /// Opens a connection with this path. Also returns its unique number.
     pub(crate) fn open(
         &mut self,
         address: SocketAddr,
@@ -140,7 +140,7 @@ impl<'w> Actor<'w> {
         Ok((wire, number))
     }
 
-    /// A connection for which the server writes no record.
+    /// Opens a connection for which the server keeps no record.
     pub(crate) fn open_unrecorded(&mut self, path: &str) -> Result<Wire, Failure> {
         self.open(self.world.patient, |_| path.to_owned()).map(|(wire, _)| wire)
     }
@@ -153,7 +153,7 @@ impl<'w> Actor<'w> {
         }
     }
 
-    /// Asks until the answer is there.
+    /// Repeats a question until the answer is not `not_yet`.
     fn wait(&mut self, question: &str, not_yet: &str) -> Result<String, Failure> {
         for _ in 0..QUESTIONS {
             let answer = self.ask(question)?;
@@ -165,12 +165,12 @@ impl<'w> Actor<'w> {
         Err(format!("{question}: still {not_yet}").into())
     }
 
-    /// Waits until as much waits for this connection as is to.
+    /// Waits until the server's backlog for this connection is as full as intended.
     pub(crate) fn wait_until_pressed(&mut self, number: u64) -> Result<(), Failure> {
         self.wait(&format!("pressed {number}"), "no").map(|_| ())
     }
 
-    /// What the server says of this connection, once it is over.
+    /// Waits for the end of this connection in the server. Returns its record.
     pub(crate) fn record(&mut self, number: u64) -> Result<Record, Failure> {
         let answer = self.wait(&format!("take {number}"), "wait")?;
         let words = answer.strip_prefix("over ").ok_or_else(|| format!("a record: {answer}"))?;
@@ -187,10 +187,10 @@ impl<'w> Actor<'w> {
     }
 }
 
-/// A kind of conversation.
+/// A scenario: opens a connection, uses it, and checks its end.
 type Scene = fn(&mut Actor<'_>) -> Result<(), Failure>;
 
-/// What is there in each phase: a thread for each.
+/// The scenarios of each phase. Each runs repeatedly on its own thread.
 const SCENES: [(&str, Scene); 10] = [
     ("short", clean::short),
     ("short", clean::short),
@@ -204,7 +204,7 @@ const SCENES: [(&str, Scene); 10] = [
     ("garbage", rough::garbage),
 ];
 
-/// Runs all the phases.
+/// Runs all phases.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let world = World {
         patient: plan.patient,
@@ -223,12 +223,12 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     let begun = Instant::now();
-    // Rests are not counted.
+    // Rests between phases do not count towards the duration.
     let mut rested = Duration::ZERO;
     for phase in 0..plan.phases {
         let end = begun + rested + plan.time * (phase as u32 + 1) / plan.phases as u32;
         run_phase(&world, phase as u64, end, &mut lasting);
-        if world.failures() >= HOPELESS {
+        if world.failures() >= MAX_FAILURES {
             break;
         }
         println!("rest {LASTING}");
@@ -250,9 +250,9 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Has everything go on at a time until then, and then come to an end but for what lasts.
+/// Runs all scenarios concurrently until `end`. The connections in `lasting` stay open.
 fn run_phase(world: &World, phase: u64, end: Instant, lasting: &mut [Lasting]) {
-    let is_over = || Instant::now() >= end || world.failures() >= HOPELESS;
+    let is_over = || Instant::now() >= end || world.failures() >= MAX_FAILURES;
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over() {

@@ -13,8 +13,8 @@
 //!   --spare-cap          fill connections that are to close cleanly up to back-pressure only
 //! ```
 //!
-//! Both end with an error that names a violated condition. A fault is an error that the server makes on
-//! purpose, to show that it is noticed: see [`serve::Fault`].
+//! Both report a violated condition and then end with an error. A fault is an error that the server makes on
+//! purpose, to test that it is detected: see [`serve::Fault`].
 
 #[path = "../load/arguments.rs"]
 mod arguments;
@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 use arguments::Arguments;
 
-/// What ends the program early, or a conversation: a sentence.
+/// An error that ends the program or a scenario. Its text is a sentence.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use crate::random::Random;
 
-/// So many sequences of numbers a connection may have: one from each pusher thread, and one from a timer.
+/// The number of streams of a connection: one from each pusher thread, and one from a timer.
 pub(crate) const STREAMS: usize = 3;
 
-/// The connection's number, the stream's, the message's.
+/// The size of the numbers of the connection, the stream and the message.
 const HEAD: usize = 8 + 1 + 8;
 
-/// The payloads of messages, which follow from their numbers.
+/// Computes the payloads of messages from their numbers.
 pub(crate) struct Numbered {
     block: Vec<u8>,
 }
@@ -21,7 +21,7 @@ impl Numbered {
         Self { block: (0..128 * 1024).map(|_| random.next() as u8).collect() }
     }
 
-    /// Makes `out` the payload of a message.
+    /// Replaces `out` by the payload of a message.
     pub(crate) fn put(&self, out: &mut Vec<u8>, connection: u64, stream: usize, number: u64) {
         out.clear();
         out.extend(connection.to_le_bytes());
@@ -30,7 +30,7 @@ impl Numbered {
         out.extend(&self.block[body(connection, number)]);
     }
 
-    /// Which stream's message this is, and its number, if every byte is as it must be.
+    /// The stream and the number of a message. `None` if a byte is wrong.
     pub(crate) fn read(&self, payload: &[u8], connection: u64) -> Option<(usize, u64)> {
         let (head, rest) = payload.split_at_checked(HEAD)?;
         let stream = usize::from(head[8]);
@@ -42,7 +42,8 @@ impl Numbered {
     }
 }
 
-/// Most messages are short, and some are of the sizes at which a header grows or memory is not copied.
+/// The part of the block that a message has after its numbers. Most messages are short. Some need a longer form of
+/// the header, or are large enough not to be copied.
 fn body(connection: u64, number: u64) -> Range<usize> {
     let length = match number % 64 {
         10 => 9_000,
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_put_is_read() {
+    fn a_changed_payload_is_refused() {
         let (numbered, mut payload) = (Numbered::new(), Vec::new());
         for number in 0..200 {
             numbered.put(&mut payload, 7, 2, number);

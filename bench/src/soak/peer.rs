@@ -1,4 +1,4 @@
-//! The server's side of one connection.
+//! The server's handler of a connection.
 
 use std::fs::File;
 use std::os::fd::IntoRawFd;
@@ -15,16 +15,16 @@ use anyloop::proto::{CloseCode, Ending, Failure, Message, State};
 use crate::feed::{Feed, Much, PUSHERS};
 use crate::serve::{Fault, Record, Shared};
 
-/// The code of a Close that the client has asked for by a message.
+/// The code of a Close that the client requests by a message.
 const ASKED: u16 = 4000;
 
-/// How often a connection that is pushed to has a message from a timer.
+/// The period of the timer that sends a message.
 const TICK: Duration = Duration::from_millis(3);
 
-/// How often handlers were called, by what for.
+/// The number of handler calls, by kind.
 #[derive(Default)]
 pub(crate) struct Calls {
-    /// All of them.
+    /// The number of all calls.
     pub(crate) all: AtomicU64,
     pub(crate) opens: AtomicU64,
     pub(crate) messages: AtomicU64,
@@ -32,14 +32,14 @@ pub(crate) struct Calls {
     pub(crate) fails: AtomicU64,
 }
 
-/// What a client wants, by its path: `/echo/ID`, `/push/ID/N`, `/flow/ID`, `/brim/ID`, `/flood/ID`
+/// The job of a connection, from its path: `/echo/ID`, `/push/ID/N`, `/flow/ID`, `/brim/ID`, `/flood/ID`
 /// or `/control/0`.
 ///
-/// Its number is the client's own, for it to ask for the [record](Record) once the connection is over;
-/// nothing is recorded for 0.
+/// The client chooses the number `ID`. It uses it to query the [record](Record) of the connection after its end.
+/// There is no record for 0.
 #[derive(Clone, Copy)]
 enum Job {
-    /// Messages come back; `bye` has the connection closed.
+    /// Echoes messages. At the message `bye`, closes the connection.
     Echo,
     Feed(Much),
     /// Answers questions about other connections.
@@ -76,7 +76,7 @@ impl Peer {
         words.next().is_none().then_some(())
     }
 
-    /// A timer's message, and the next timer.
+    /// Sends a message from a timer, and sets the next timer.
     fn tick(&mut self, context: &mut Context<'_, Self>) {
         self.shared.called();
         let Some(feed) = &self.feed else { return };
@@ -89,7 +89,7 @@ impl Peer {
             };
             feed.send(PUSHERS, &mut Vec::new(), send);
         }
-        // One that never runs, beside the one that does.
+        // A timer that is canceled at once, besides the one that runs.
         let cancelled =
             context.set_timer(TICK, |peer, _| peer.shared.fail("a cancelled timer ran"));
         context.set_timer(TICK, Self::tick);
@@ -102,12 +102,12 @@ impl Peer {
         let (verb, number) = question.split_once(' ')?;
         let number = number.parse().ok()?;
         match verb {
-            // The record of a connection that is over, once.
+            // The record of a connection that has ended, once.
             "take" => Some(match self.shared.take_record(number) {
                 Some(record) => record.to_string(),
                 None => "wait".to_owned(),
             }),
-            // Whether as much waits for it as is to.
+            // Whether its backlog is as full as intended.
             "pressed" => {
                 let feeds = self.shared.feeds();
                 let feed = feeds.iter().find(|feed| feed.connection == number);
@@ -140,7 +140,7 @@ impl Handler for Peer {
             && self.shared.commits(Fault::Descriptor)
             && let Ok(file) = File::open("/dev/null")
         {
-            let _ = file.into_raw_fd(); // and it is never closed
+            let _ = file.into_raw_fd(); // never closed
         }
         let Job::Feed(much) = self.job else { return };
         let feed = Feed::new(self.number, self.shared.clone(), much, context.handle());
@@ -163,7 +163,7 @@ impl Handler for Peer {
                 context.send(answer.as_deref().unwrap_or("what?")).map(|_| ())
             }
             Job::Echo if message.as_bytes() == b"bye" => {
-                let code = CloseCode::new(ASKED).expect("a code of ours");
+                let code = CloseCode::new(ASKED).expect("4000 may be sent");
                 context.close(code, &self.echoed.to_string())
             }
             Job::Echo => {

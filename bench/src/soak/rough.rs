@@ -1,4 +1,4 @@
-//! Connections that end by resets, half-closes and protocol violations.
+//! Scenarios in which a connection ends by a reset, a half-close or a protocol violation.
 
 use anyloop_proto::Role;
 use anyloop_testkit::frames::{BINARY, TEXT, declare, text};
@@ -9,21 +9,21 @@ use crate::clean::{Checker, payload, read_to_close, send_some};
 use crate::load::Actor;
 use crate::wire::{End, Incoming, Wire};
 
-/// Part of a message of 1,000 bytes.
+/// The first part of a message of 1,000 bytes.
 fn half_a_message() -> Vec<u8> {
     [declare(0x82, 1000, Role::Client), vec![7; 300]].concat()
 }
 
-/// The beginning of some bytes: not nothing, and not all.
+/// A random prefix of `bytes`: at least one byte, and not all.
 fn beginning<'b>(actor: &mut Actor<'_>, bytes: &'b [u8]) -> &'b [u8] {
     &bytes[..1 + actor.random.below(bytes.len() - 1)]
 }
 
-/// A connection that is reset.
+/// The client resets the connection.
 pub(crate) fn abort(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let address = actor.world.patient;
     let wire = match actor.random.below(7) {
-        // In the opening handshake, before, in the midst of, and after the request.
+        // In the opening handshake: before, within and after the request.
         0 => actor.connect(address)?,
         1 => {
             let mut wire = actor.connect(address)?;
@@ -35,7 +35,7 @@ pub(crate) fn abort(actor: &mut Actor<'_>) -> Result<(), Failure> {
             wire.send_raw(request("/echo/0").as_bytes())?;
             wire
         }
-        // In the midst of a frame.
+        // Within a frame.
         3 => {
             let mut wire = actor.open_unrecorded("/echo/0")?;
             wire.send_raw(beginning(actor, &half_a_message()))?;
@@ -48,7 +48,7 @@ pub(crate) fn abort(actor: &mut Actor<'_>) -> Result<(), Failure> {
             send_some(&mut wire, &mut actor.random, messages, |_, _| ())?;
             wire
         }
-        // While the server pushes.
+        // While the server sends.
         5 => {
             let mut wire = actor.open_unrecorded("/flow/0")?;
             for _ in 0..actor.random.below(50) {
@@ -56,7 +56,7 @@ pub(crate) fn abort(actor: &mut Actor<'_>) -> Result<(), Failure> {
             }
             wire
         }
-        // After a Close, without waiting for the answer.
+        // After a Close, without waiting for the server's.
         _ => {
             let mut wire = actor.open_unrecorded("/flow/0")?;
             wire.send_close(1000)?;
@@ -67,7 +67,7 @@ pub(crate) fn abort(actor: &mut Actor<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A connection of which the client ends its direction early.
+/// The client ends its sending direction early.
 pub(crate) fn half_close(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let address = actor.world.patient;
     let variant = actor.random.below(6);
@@ -81,7 +81,7 @@ pub(crate) fn half_close(actor: &mut Actor<'_>) -> Result<(), Failure> {
         return wire.exhaust();
     }
     if variant == 2 {
-        // After a Close, while the server pushes.
+        // After a Close, while the server sends.
         let (mut wire, number) = actor.open(address, |number| format!("/flow/{number}"))?;
         let mut checker = Checker::new(actor.world, number);
         wire.send_close(1000)?;
@@ -97,7 +97,7 @@ pub(crate) fn half_close(actor: &mut Actor<'_>) -> Result<(), Failure> {
         _ => {}
     })?;
     wire.finish();
-    // What has arrived before the end is served.
+    // Messages that arrive before the end of the stream are echoed.
     sent.iter().try_for_each(|payload| wire.expect_message(payload))?;
     if variant == 3 {
         wire.expect_close(1000)?;
@@ -112,11 +112,11 @@ pub(crate) fn half_close(actor: &mut Actor<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A connection that breaks the rules.
+/// The client violates HTTP or the WebSocket protocol.
 pub(crate) fn garbage(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let address = actor.world.patient;
     match actor.random.below(8) {
-        // No request at all.
+        // Not an HTTP request.
         0 => {
             let mut wire = actor.connect(address)?;
             wire.send_raw(&payload(&mut actor.random, 2000).1)?;
@@ -134,17 +134,16 @@ pub(crate) fn garbage(actor: &mut Actor<'_>) -> Result<(), Failure> {
             wire.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
             wire.exhaust()
         }
-        // Frames that are, each in its way, none: not masked, with a bit that is reserved, with bytes
-        // that are no text, and too long.
+        // Invalid frames: not masked, with a reserved bit, with text that is not UTF-8, and too long.
         3 => refused(actor, &text("hi").bytes(Role::Server), 1002),
         4 => refused(actor, &text("").rsv(0x40).bytes(Role::Client), 1002),
         5 => refused(actor, &text(b"\xc3\x28").bytes(Role::Client), 1007),
         6 => refused(actor, &declare(0x82, 1 << 40, Role::Client), 1009),
-        // Whatever these may be.
+        // Random bytes.
         _ => {
             let mut wire = actor.open_unrecorded("/echo/0")?;
             let bytes = payload(&mut actor.random, 3000).1;
-            // It may be closed before all of it is sent.
+            // The server may close before all bytes are sent.
             let _ = wire.send_raw(&bytes);
             wire.finish();
             wire.exhaust()
@@ -152,7 +151,7 @@ pub(crate) fn garbage(actor: &mut Actor<'_>) -> Result<(), Failure> {
     }
 }
 
-/// Messages, and then bytes for which the server must close with this code, after it has served these.
+/// Sends messages, and then bytes for which the server must close with this code. It must echo the messages before.
 fn refused(actor: &mut Actor<'_>, bytes: &[u8], code: u16) -> Result<(), Failure> {
     let mut wire: Wire = actor.open_unrecorded("/echo/0")?;
     let messages = actor.random.below(4);
@@ -163,7 +162,7 @@ fn refused(actor: &mut Actor<'_>, bytes: &[u8], code: u16) -> Result<(), Failure
     sent.iter().try_for_each(|payload| wire.expect_message(payload))?;
     wire.expect_message(b"one more")?;
     wire.expect_close(code)?;
-    // Not answered, to see that the server does not wait for that.
+    // The Close is not answered: the server must not wait for that.
     let _ = wire.send(BINARY, b"whatever");
     match wire.next()? {
         Incoming::End(End::Eof | End::Reset) => Ok(()),

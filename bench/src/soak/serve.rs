@@ -24,20 +24,20 @@ use crate::heap;
 use crate::numbered::Numbered;
 use crate::peer::{Calls, Peer};
 
-/// The most that may wait for a peer that reads slowly, and from where on that is back-pressure.
+/// The limit of the backlog of a connection, and the size at which it reports back-pressure, in bytes.
 const CAP: usize = 1 << 20;
 const HIGH: usize = CAP / 4;
 
-/// Longer than the process may be stopped in the midst of a handshake.
+/// A timeout that does not expire, even if the process is stopped during a handshake.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// How long a peer that never reads may take to answer a Close.
+/// The close timeout for peers that never read.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// How often the program's own timer is due.
+/// The period of the timer that does not belong to a connection.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What to do.
+/// The parameters of the server.
 pub(crate) struct Plan {
     threads: usize,
     fault: Option<Fault>,
@@ -49,27 +49,27 @@ impl Plan {
     }
 }
 
-/// What the server does wrong on purpose.
+/// An error that the server makes on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A numbered message is accepted, and not sent.
     Gap,
-    /// The last message of a connection is not sent: only the sums show it.
+    /// The last message of a connection is not sent: no message after it reveals the gap.
     Tail,
     /// A numbered message is sent twice.
     Twice,
     /// An echo lacks a byte.
     Byte,
-    /// A descriptor is left open, for every 64th connection.
+    /// A file descriptor is leaked, for every 64th connection.
     Descriptor,
-    /// 100 bytes are not let go of, for every connection.
+    /// 100 bytes are leaked, for each connection.
     Memory,
-    /// A call is not counted.
+    /// A handler call is not counted.
     Count,
 }
 
 impl Fault {
-    /// Whether it is done again and again.
+    /// Whether the fault is repeated.
     fn is_constant(self) -> bool {
         matches!(self, Self::Descriptor | Self::Memory)
     }
@@ -92,7 +92,7 @@ impl FromStr for Fault {
     }
 }
 
-/// What has become of a connection, for its client to ask for.
+/// The record of a connection that has ended, which its client can query.
 pub(crate) struct Record {
     pub(crate) is_clean: bool,
     pub(crate) received: u64,
@@ -108,7 +108,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// What all connections share with the threads that push, and with the one that asks.
+/// The state that all connections and threads of the server share.
 pub(crate) struct Shared {
     pub(crate) numbered: Numbered,
     pub(crate) calls: Calls,
@@ -117,20 +117,20 @@ pub(crate) struct Shared {
     committed: AtomicBool,
     stopping: AtomicBool,
     feeds: Mutex<Vec<Arc<Feed>>>,
-    /// Of connections that are over, until they are asked for.
+    /// The records that were not queried yet.
     records: Mutex<HashMap<u64, Record>>,
     failures: Mutex<Vec<String>>,
     pub(crate) pushed: Totals,
 }
 
-/// Sums over connections that are pushed to.
+/// Sums over all feeds.
 #[derive(Default)]
 pub(crate) struct Totals {
     /// The number of feeds that were started.
     pub(crate) begun: AtomicU64,
-    /// The number of feeds that are finished and unused.
+    /// The number of feeds that were dropped.
     pub(crate) over: AtomicU64,
-    /// Messages on those.
+    /// The number of messages sent on those.
     pub(crate) sent: AtomicU64,
 }
 
@@ -150,7 +150,7 @@ impl Shared {
         }
     }
 
-    /// A handler was called.
+    /// Counts a handler call.
     pub(crate) fn called(&self) {
         let calls = self.calls.all.fetch_add(1, SeqCst);
         if calls > 1000 && self.commits(Fault::Count) {
@@ -158,7 +158,7 @@ impl Shared {
         }
     }
 
-    /// Whether this fault is to be done now.
+    /// Whether the caller must make this fault now.
     pub(crate) fn commits(&self, fault: Fault) -> bool {
         self.fault == Some(fault) && (fault.is_constant() || !self.committed.swap(true, SeqCst))
     }
@@ -167,7 +167,7 @@ impl Shared {
         self.stopping.load(SeqCst)
     }
 
-    /// Something is wrong: the program will say so, and fail.
+    /// Records a violated condition. The program reports it at its end, and fails.
     pub(crate) fn fail(&self, what: &str) {
         let mut failures = lock(&self.failures);
         if failures.len() < 20 {
@@ -199,7 +199,7 @@ impl Shared {
     }
 }
 
-/// Runs the server until a command ends it.
+/// Runs the server until a command ends it, and checks the sums.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let event_loop = EventLoop::new()?;
     let shared = Arc::new(Shared::new(plan.fault));
@@ -248,7 +248,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     if failures.is_empty() { Ok(()) } else { Err("the server is not content".into()) }
 }
 
-/// A server whose peers are closed when they read too slowly, or not, and its address.
+/// A server, and its address. `overflow` determines whether peers that read too slowly are disconnected.
 fn server(
     event_loop: &EventLoop,
     shared: &Arc<Shared>,
@@ -272,7 +272,7 @@ fn server(
     Ok((server, address))
 }
 
-/// The program's own timer, and one beside it that is cancelled.
+/// A timer that does not belong to a connection, and another one that is canceled.
 struct Ticks {
     shared: Arc<Shared>,
     event_loop: LoopHandle,
@@ -302,7 +302,7 @@ impl Ticks {
     }
 }
 
-/// How things are, in one line of JSON.
+/// The current counters, as one line of JSON.
 fn status<F: HandlerFactory<Handler = Peer>>(servers: &[Server<F>], shared: &Shared) -> String {
     let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
@@ -323,7 +323,7 @@ fn status<F: HandlerFactory<Handler = Peer>>(servers: &[Server<F>], shared: &Sha
     .to_string()
 }
 
-/// Whether the sums are right when all is over, and the run calls have made so many calls.
+/// Checks the sums when all connections have ended. `ran` is the number of handlers that the run calls report.
 fn check<F: HandlerFactory<Handler = Peer>>(servers: &[Server<F>], shared: &Shared, ran: u64) {
     let counters: Vec<Counters> = servers.iter().map(Server::counters).collect();
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();

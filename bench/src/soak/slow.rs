@@ -1,11 +1,11 @@
-//! Clients that read too slowly, or never.
+//! Scenarios in which the client reads too slowly, or never.
 
 use crate::Failure;
 use crate::clean::{Checker, close_and_compare};
 use crate::load::Actor;
 use crate::wire::{End, Incoming};
 
-/// Reads nothing until the server has no room left, then everything.
+/// Reads nothing until the server's backlog is full, and then all messages.
 pub(crate) fn slow(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let job = if actor.world.spared.cap { "brim" } else { "flood" };
     let (mut wire, number) =
@@ -22,7 +22,7 @@ pub(crate) fn slow(actor: &mut Actor<'_>) -> Result<(), Failure> {
     close_and_compare(actor, wire, checker)
 }
 
-/// Reads nothing until the server has dropped it.
+/// Reads nothing until the server has closed the connection.
 pub(crate) fn never(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let (mut wire, number) = actor.open(actor.world.strict, |number| format!("/flood/{number}"))?;
     let record = actor.record(number)?;

@@ -1,4 +1,4 @@
-//! A blocking socket, with WebSocket frames written by hand (RFC 6455 §5.2).
+//! A client over a blocking socket that encodes and parses frames without the library (RFC 6455 §5.2).
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -14,7 +14,8 @@ use crate::Failure;
 use crate::frames;
 use crate::random::Random;
 
-/// How long to wait for what must come; and how often, since the time goes on where a process is stopped.
+/// The timeout of a read or write, and the number of attempts: there are several, since time also passes while the
+/// processes are stopped.
 const PATIENCE: Duration = Duration::from_secs(15);
 const TRIES: usize = 3;
 
@@ -22,7 +23,7 @@ const TRIES: usize = 3;
 pub(crate) struct Wire {
     stream: TcpStream,
     input: Vec<u8>,
-    /// Where in the input the next frame starts.
+    /// The position of the next frame in the input.
     at: usize,
     random: Random,
     has_closed: bool,
@@ -31,7 +32,7 @@ pub(crate) struct Wire {
     pub(crate) spares_pongs: bool,
 }
 
-/// What has come.
+/// A received message, control frame or end of the stream.
 pub(crate) enum Incoming<'w> {
     Message(&'w [u8]),
     Close(u16, &'w str),
@@ -54,18 +55,18 @@ impl fmt::Debug for Incoming<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Eof,
-    /// In the midst of a frame, or of the handshake.
+    /// Within a frame or the handshake.
     Cut,
     Reset,
 }
 
 impl Wire {
-    /// A connection without a handshake.
+    /// Opens a connection without a handshake.
     pub(crate) fn connect(address: SocketAddr, seed: u64) -> Result<Self, Failure> {
         let mut tries = 0;
         let stream = loop {
             match TcpStream::connect(address) {
-                // All ports are taken by connections that were just closed.
+                // Connections that were just closed still use all ephemeral ports.
                 Err(error) if error.kind() == ErrorKind::AddrNotAvailable && tries < 2000 => {
                     tries += 1;
                     let_time_pass(Duration::from_millis(5), "the system frees ports");
@@ -87,7 +88,7 @@ impl Wire {
         })
     }
 
-    /// The same with the opening handshake done.
+    /// Opens a connection and completes the opening handshake.
     pub(crate) fn open(address: SocketAddr, path: &str, seed: u64) -> Result<Self, Failure> {
         let mut wire = Self::connect(address, seed)?;
         wire.send_raw(request(path).as_bytes())?;
@@ -99,7 +100,7 @@ impl Wire {
         }
     }
 
-    /// The head of a response.
+    /// Reads the head of a response.
     fn head(&mut self) -> Result<String, Failure> {
         loop {
             if let Some(end) = head_end(&self.input) {
@@ -112,7 +113,7 @@ impl Wire {
         }
     }
 
-    /// Sends bytes as they are, all of them.
+    /// Sends all bytes.
     pub(crate) fn send_raw(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
         let mut tries = 0;
         while !bytes.is_empty() {
@@ -144,17 +145,18 @@ impl Wire {
         self.send(CLOSE, &code.to_be_bytes())
     }
 
-    /// Ends the sending direction.
+    /// Shuts down the sending direction.
     pub(crate) fn finish(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write); // the other end may have ended both
+        let _ = self.stream.shutdown(Shutdown::Write); // fails if the connection has ended
     }
 
-    /// Closes it so that the other end finds it reset.
+    /// Closes the socket with a reset.
     pub(crate) fn reset(self) {
-        set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("it is a socket");
+        set_socket_linger(&self.stream, Some(Duration::ZERO))
+            .expect("the linger time of a socket can be set");
     }
 
-    /// Reads once. Says how the stream has ended, if it has.
+    /// Reads once. Returns how the stream has ended, if it has.
     fn read(&mut self) -> Result<Option<End>, Failure> {
         self.input.drain(..self.at);
         self.at = 0;
@@ -178,10 +180,10 @@ impl Wire {
         Err("nothing comes".into())
     }
 
-    /// What comes next. Pings are answered.
+    /// Receives the next message, Close, pong or end of the stream. Answers pings.
     pub(crate) fn next(&mut self) -> Result<Incoming<'_>, Failure> {
         loop {
-            let Some((opcode, start, end)) = self.whole()? else {
+            let Some((opcode, start, end)) = self.complete_frame()? else {
                 if let Some(end) = self.read()? {
                     return Ok(Incoming::End(end));
                 }
@@ -191,7 +193,7 @@ impl Wire {
             if opcode == PING {
                 if !(self.has_closed && self.spares_pongs) {
                     let payload = self.input[start..end].to_vec();
-                    let _ = self.send(PONG, &payload); // the other end may have closed meanwhile
+                    let _ = self.send(PONG, &payload); // fails if the server has closed meanwhile
                 }
                 continue;
             }
@@ -209,8 +211,8 @@ impl Wire {
         }
     }
 
-    /// The next frame, if it is whole: its opcode, and where its payload lies.
-    fn whole(&self) -> Result<Option<(u8, usize, usize)>, Failure> {
+    /// The next frame, if it is complete: its opcode, and the start and end of its payload in the input.
+    fn complete_frame(&self) -> Result<Option<(u8, usize, usize)>, Failure> {
         let frame = &self.input[self.at..];
         let Some(header) = Header::parse(frame) else { return Ok(None) };
         let Header { fin, rsv, opcode, key, payload_len, size } = header;
@@ -222,7 +224,7 @@ impl Wire {
         Ok((frame.len() - size >= length).then_some((opcode, start, start + length)))
     }
 
-    /// A pong with this payload must be next.
+    /// Receives a pong, which must have this payload.
     pub(crate) fn expect_pong(&mut self, payload: &[u8]) -> Result<(), Failure> {
         match self.next()? {
             Incoming::Pong(came) if came == payload => Ok(()),
@@ -230,7 +232,7 @@ impl Wire {
         }
     }
 
-    /// This message must be next.
+    /// Receives a message, which must have this payload.
     pub(crate) fn expect_message(&mut self, payload: &[u8]) -> Result<(), Failure> {
         match self.next()? {
             Incoming::Message(came) if came == payload => Ok(()),
@@ -243,7 +245,7 @@ impl Wire {
         }
     }
 
-    /// A Close with this code must be next. Returns its reason.
+    /// Receives a Close, which must have this code. Returns its reason.
     pub(crate) fn expect_close(&mut self, code: u16) -> Result<String, Failure> {
         match self.next()? {
             Incoming::Close(came, reason) if came == code => Ok(reason.to_owned()),
@@ -251,18 +253,18 @@ impl Wire {
         }
     }
 
-    /// The end must be next, and a proper one.
+    /// Receives the end of the stream, which must be an EOF between frames. Ends the sending direction.
     pub(crate) fn expect_eof(&mut self) -> Result<(), Failure> {
         match self.next()? {
             Incoming::End(End::Eof) => {
-                self.finish(); // which the server waits for
+                self.finish(); // the server waits for it
                 Ok(())
             }
             other => Err(format!("{other:?} came for the end").into()),
         }
     }
 
-    /// Reads whatever comes, to the end, which must come.
+    /// Discards all input up to the end of the stream.
     pub(crate) fn exhaust(&mut self) -> Result<(), Failure> {
         loop {
             self.at = self.input.len();
