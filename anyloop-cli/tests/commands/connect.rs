@@ -17,13 +17,13 @@ use rustix::process::Signal;
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, field};
 use crate::program::{Ended, Folder, Running, Server, anyloop, connect, output};
 
-/// Lets the command talk to `host`, which is given the connection when it is open.
+/// Runs the command against a server that calls `host` with the open connection.
 fn against(arguments: &[&str], input: &[u8], host: impl FnOnce(Peer) + Send + 'static) -> Ended {
     let server = Host::new();
     let url = server.url();
     let host = thread::spawn(move || host(server.open().0));
     let ended = connect(&[&[&*url], arguments].concat(), input);
-    host.join().expect("no panic");
+    host.join().expect("the thread does not panic");
     ended
 }
 
@@ -38,7 +38,7 @@ fn each_line_is_a_message_and_each_message_a_line() {
 }
 
 #[test]
-fn at_the_end_of_the_input_it_closes_and_goes_on_printing() {
+fn at_the_end_of_input_it_closes_and_still_prints_messages() {
     let ended = against(&[], b"one\ntwo\n", |mut peer| {
         peer.expect(TEXT, b"one");
         peer.expect(TEXT, b"two");
@@ -54,7 +54,8 @@ fn at_the_end_of_the_input_it_closes_and_goes_on_printing() {
 fn pings_are_answered_and_not_printed() {
     let ended = against(&[], b"", |mut peer| {
         peer.send(PING, b"there?");
-        let mut received = [peer.receive(), peer.receive()].map(|frame| frame.expect("a frame"));
+        let mut received =
+            [peer.receive(), peer.receive()].map(|frame| frame.expect("a frame before the end"));
         received.sort();
         assert_eq!(received, [(CLOSE, b"\x03\xe8".to_vec()), (PONG, b"there?".to_vec())]);
         peer.send(CLOSE, b"\x03\xe8");
@@ -63,7 +64,7 @@ fn pings_are_answered_and_not_printed() {
 }
 
 #[test]
-fn bytes_are_printed_with_escapes_and_text_as_it_is() {
+fn binary_messages_are_escaped_and_text_is_not() {
     let ended = against(&[], b"", |mut peer| {
         peer.send(BINARY, b"a\0\xff\\\n");
         peer.send(TEXT, b"\x1b[1mtwo\nlines");
@@ -75,7 +76,7 @@ fn bytes_are_printed_with_escapes_and_text_as_it_is() {
 }
 
 #[test]
-fn input_that_is_not_text_is_refused() {
+fn input_that_is_not_utf8_is_refused() {
     let ended = against(&[], b"good\n\xff\nnever\n", |mut peer| {
         peer.expect(TEXT, b"good");
         peer.expect_close(1001);
@@ -84,17 +85,17 @@ fn input_that_is_not_text_is_refused() {
     ended.expect(1, "line 2 of standard input is not UTF-8");
 
     let server = Server::start(&[]);
-    let folder = File::open("/").expect("it is there");
+    let folder = File::open("/").expect("the root directory exists");
     let mut command = anyloop(["connect", &server.url("/")]);
     let ended = Running::start(command.stdin(OwnedFd::from(folder))).end();
     ended.expect(1, "cannot read standard input: Is a directory");
 }
 
 #[test]
-fn the_request_has_what_it_is_told() {
+fn the_request_has_the_fields_of_the_arguments() {
     let host = Host::new();
     let url = host.url();
-    let asked = thread::spawn(move || {
+    let request_thread = thread::spawn(move || {
         let (mut peer, request) = host.open();
         peer.expect_close(1000);
         peer.send(CLOSE, b"\x03\xe8");
@@ -105,7 +106,7 @@ fn the_request_has_what_it_is_told() {
     let subprotocols = ["--subprotocol", "chat.v2", "--subprotocol", "chat.v1"];
     let ended = connect(&[&[&*url], &arguments[..], &subprotocols].concat(), b"");
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    let request = asked.join().expect("no panic");
+    let request = request_thread.join().expect("the thread does not panic");
     assert!(request.starts_with("GET /path?query HTTP/1.1\r\n"), "{request}");
     for (name, value) in [
         ("x-room", "lobby"),
@@ -118,7 +119,7 @@ fn the_request_has_what_it_is_told() {
 }
 
 #[test]
-fn it_echoes_where_it_is_told_to() {
+fn with_echo_it_returns_messages() {
     let ended = against(&["--echo"], b"not read\n", |mut peer| {
         for (opcode, message) in [(TEXT, "κόσμε".as_bytes()), (BINARY, b"\0\xff"), (TEXT, b"")]
         {
@@ -131,7 +132,7 @@ fn it_echoes_where_it_is_told_to() {
 }
 
 #[test]
-fn an_echo_waits_for_one_who_does_not_read_and_loses_nothing() {
+fn an_echo_to_a_slow_reader_loses_no_message() {
     let count = 400;
     let ended = against(&["--echo"], b"", move |peer| {
         let (mut reader, mut writer) = peer.split();
@@ -143,36 +144,36 @@ fn an_echo_waits_for_one_who_does_not_read_and_loses_nothing() {
         });
         (0..count).for_each(|_| reader.expect(TEXT, &message));
         drop(reader);
-        writer.join().expect("no panic").close(1000);
+        writer.join().expect("the thread does not panic").close(1000);
     });
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
 }
 
 #[test]
-fn who_sends_on_broadcast_is_heard_by_another() {
+fn a_broadcast_message_reaches_another_client() {
     let server = Server::start(&[]);
     let url = server.url("/broadcast");
     let mut command = anyloop(["connect", &url]);
     let mut listener = Running::start(command.stdin(Stdio::piped()));
     let mut stdin = listener.stdin();
-    stdin.write_all(b"I am here\n").expect("it reads");
-    let mut heard = BufReader::new(listener.stdout()).lines();
-    assert_eq!(heard.next().expect("a line").expect("of text"), "I am here");
+    stdin.write_all(b"I am here\n").expect("the program reads its input");
+    let mut lines = BufReader::new(listener.stdout()).lines();
+    assert_eq!(lines.next().expect("a line").expect("the output is UTF-8"), "I am here");
     assert_eq!(connect(&[&url], b"hello\nthere\n").code(), Some(0));
-    assert_eq!(heard.next().expect("a line").expect("of text"), "hello");
-    assert_eq!(heard.next().expect("a line").expect("of text"), "there");
+    assert_eq!(lines.next().expect("a line").expect("the output is UTF-8"), "hello");
+    assert_eq!(lines.next().expect("a line").expect("the output is UTF-8"), "there");
     drop(stdin);
-    assert!(heard.next().is_none());
+    assert!(lines.next().is_none());
     assert_eq!(listener.end().code(), Some(0));
 }
 
 #[test]
-fn a_unix_socket_can_be_connected_to() {
+fn it_connects_to_a_unix_socket() {
     let folder = Folder::new("connect");
     let path = folder.join("socket");
     let mut command = anyloop(["serve", "--unix"]);
     let _server = Server::listening(command.arg(&path), 1);
-    let path = path.to_str().expect("it is UTF-8");
+    let path = path.to_str().expect("the path is UTF-8");
     let ended = connect(&["--unix", path, "ws://anyone/echo"], b"hello\n");
     assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
     let ended = connect(&["--unix", "/no/such/socket", "ws://anyone/"], b"");
@@ -180,9 +181,9 @@ fn a_unix_socket_can_be_connected_to() {
 }
 
 #[test]
-fn what_cannot_be_connected_to_is_said_with_its_address() {
-    let unused = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = unused.local_addr().expect("it has one");
+fn a_failure_to_connect_is_reported_with_the_address() {
+    let unused = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let address = unused.local_addr().expect("the socket has an address");
     drop(unused);
     connect(&[&format!("ws://{address}/")], b"")
         .expect(3, &format!("cannot connect to 127.0.0.1: {address}: Connection refused"));
@@ -191,7 +192,7 @@ fn what_cannot_be_connected_to_is_said_with_its_address() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_told_from_a_server_that_is_not_there() {
+fn a_failed_handshake_and_a_failed_connection_have_different_statuses() {
     let server = Server::start(&["--origin", "https://a.example"]);
     connect(&[&server.url("/nowhere")], b"")
         .expect(4, "the server refused: 404 Not Found: there is nothing here");
@@ -207,7 +208,7 @@ fn a_handshake_that_fails_is_told_from_a_server_that_is_not_there() {
     answer(b"").expect(4, "ended");
 }
 
-/// Connects to a server that answers the request with this.
+/// Runs the command against a server that sends `response` to its request.
 fn answer(response: &'static [u8]) -> Ended {
     let host = Host::new();
     let url = host.url();
@@ -217,15 +218,15 @@ fn answer(response: &'static [u8]) -> Ended {
         peer.write(response);
     });
     let ended = connect(&[&url], b"");
-    host.join().expect("no panic");
+    host.join().expect("the thread does not panic");
     ended
 }
 
 #[test]
-fn what_a_server_says_about_a_refusal_is_shown() {
+fn the_body_of_a_refusal_is_printed() {
     answer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nbad token")
         .expect(4, "the server refused: 400 Bad Request: bad token");
-    // By a server of plain HTTP, whose body ends with the stream.
+    // A plain HTTP server, with a body that ends with the stream.
     let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<!doctype html>\n<p>Welcome\n";
     let ended = answer(page);
     assert_eq!(ended.code(), Some(4));
@@ -239,7 +240,7 @@ fn what_a_server_says_about_a_refusal_is_shown() {
 }
 
 #[test]
-fn what_a_server_says_cannot_control_the_terminal_of_who_reads_the_errors() {
+fn text_from_the_server_is_escaped_in_errors() {
     answer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 6\r\n\r\n\x1b[2J\r\n")
         .expect(4, "the server refused: 400 Bad Request: \\u{1b}[2J");
     answer(b"HTTP/1.1 301 Moved\r\nLocation: \xc2\x9b2J\r\nContent-Length: 0\r\n\r\n")
@@ -256,18 +257,18 @@ fn what_a_server_says_cannot_control_the_terminal_of_who_reads_the_errors() {
 }
 
 #[test]
-fn an_answer_to_the_last_line_is_waited_for() {
+fn it_waits_for_an_answer_to_the_last_line() {
     let ended = against(&[], b"hi\n", |mut peer| {
         peer.expect(TEXT, b"hi");
         let begun = Instant::now();
         peer.send(TEXT, b"hello");
         peer.expect_close(1000);
-        assert!(begun.elapsed() >= Duration::from_secs(1), "the default");
+        assert!(begun.elapsed() >= Duration::from_secs(1), "the default is 1 s");
         peer.send(CLOSE, b"\x03\xe8");
     });
     assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
 
-    // As long as it is told to; and what comes meanwhile begins the wait anew.
+    // `--wait` sets the time, and each received message restarts it.
     let ended = against(&["--wait", "0.5"], b"hi\n", |mut peer| {
         peer.expect(TEXT, b"hi");
         let mut begun = Instant::now();
@@ -283,7 +284,7 @@ fn an_answer_to_the_last_line_is_waited_for() {
 }
 
 #[test]
-fn it_stays_where_it_is_told_to_and_where_there_is_no_input() {
+fn it_stays_connected_if_it_must_wait_forever_or_has_no_input() {
     let stays = |arguments: &[&str], input: Stdio| {
         let server = Host::new();
         let url = server.url();
@@ -294,7 +295,7 @@ fn it_stays_where_it_is_told_to_and_where_there_is_no_input() {
         for message in ["one", "two"] {
             peer.send(TEXT, message.as_bytes());
             peer.send(PING, b"there?");
-            peer.expect(PONG, b"there?"); // and no Close
+            peer.expect(PONG, b"there?"); // and no Close before it
         }
         peer.close(1000);
         let ended = program.end();
@@ -302,7 +303,7 @@ fn it_stays_where_it_is_told_to_and_where_there_is_no_input() {
     };
     stays(&[], Stdio::null());
     stays(&["--wait", "forever"], Stdio::piped());
-    // What is said counts for more.
+    // An explicit `--wait` overrides the default for a command without input.
     let server = Host::new();
     let mut command = anyloop(["connect", &server.url(), "--wait", "0"]);
     let program = Running::start(command.stdin(Stdio::null()));
@@ -313,14 +314,14 @@ fn it_stays_where_it_is_told_to_and_where_there_is_no_input() {
 }
 
 #[test]
-fn a_line_without_end_is_refused() {
+fn a_line_beyond_the_limit_is_refused() {
     let server = Host::new();
     let mut command = anyloop(["connect", &server.url(), "--max-message", "100000"]);
     let mut program = Running::start(command.stdin(Stdio::piped()));
     let mut stdin = program.stdin();
     let writer = thread::spawn(move || {
         let good = [vec![b'x'; 100_000], b"\r\n".to_vec()].concat();
-        stdin.write_all(&good).expect("it reads");
+        stdin.write_all(&good).expect("the program reads its input");
         let mut written = 0;
         while stdin.write_all(&[b'x'; 1000]).is_ok() {
             written += 1000;
@@ -333,8 +334,8 @@ fn a_line_without_end_is_refused() {
     peer.send(CLOSE, b"\x03\xe9");
     let words = "line 2 of standard input is longer than 100000 bytes (--max-message)";
     program.end().expect(1, words);
-    let written = writer.join().expect("no panic");
-    assert!(written < 1_000_000, "{written} bytes of it were read");
+    let written = writer.join().expect("the thread does not panic");
+    assert!(written < 1_000_000, "{written} bytes of the line were read");
 }
 
 #[test]
@@ -362,7 +363,7 @@ fn a_signal_closes_the_connection() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_terminates_it() {
     let server = Host::new();
     let mut command = anyloop(["connect", &server.url(), "--close-timeout", "0"]);
     let mut program = Running::start(command.stdin(Stdio::piped()));
@@ -377,7 +378,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn wrong_calls_end_with_2() {
+fn invalid_arguments_exit_with_2() {
     for (arguments, words) in [
         (&["http://a.example/"][..], "scheme is neither ws nor wss"),
         (&["a.example"], "scheme is neither ws nor wss"),
@@ -395,14 +396,14 @@ fn wrong_calls_end_with_2() {
     ] {
         let output = output(anyloop(["connect"]).args(arguments));
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains(words), "{said}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains(words), "{errors}");
         assert!(output.stdout.is_empty());
     }
 }
 
 #[test]
-fn an_ending_that_is_not_as_it_should_be_ends_it_with_1() {
+fn it_exits_with_1_if_the_connection_does_not_end_cleanly() {
     let ended = against(&[], b"", |mut peer| {
         peer.expect_close(1000);
         peer.send(CLOSE, b"\x03\xf3out of paper");
@@ -431,26 +432,26 @@ fn an_ending_that_is_not_as_it_should_be_ends_it_with_1() {
         while let Ok(Some(_)) = peer.try_receive() {}
     });
     ended.expect(1, "closing handshake timed out");
-    assert!(begun.elapsed() < Duration::from_secs(4), "5 s are the default");
+    assert!(begun.elapsed() < Duration::from_secs(4), "the timeout is not the default of 5 s");
 }
 
 #[test]
-fn a_server_that_closes_first_with_1000_ends_it_well() {
+fn it_exits_with_0_if_the_server_closes_with_1000() {
     let server = Host::new();
     let url = server.url();
     let host = thread::spawn(move || server.open().0.close(1000));
-    // Its input does not end.
+    // The input of the command does not end.
     let mut command = anyloop(["connect", &url]);
     let mut program = Running::start(command.stdin(Stdio::piped()));
     let stdin = program.stdin();
-    host.join().expect("no panic");
+    host.join().expect("the thread does not panic");
     assert_eq!(program.end().code(), Some(0));
     drop(stdin);
 }
 
 #[test]
-fn lines_that_are_not_sent_any_more_are_told() {
-    // More than fits between the two, and the peer reads none of it before it closes.
+fn it_reports_that_input_was_not_sent() {
+    // More than the buffers between the two hold; the peer reads nothing before it closes.
     let input = [b"x".repeat(1 << 20), b"\n".to_vec()].concat().repeat(30);
     let ended = against(&[], &input, |mut peer| {
         peer.send(CLOSE, b"\x03\xe8");
@@ -460,7 +461,7 @@ fn lines_that_are_not_sent_any_more_are_told() {
 }
 
 #[test]
-fn it_reads_no_more_than_the_peer_takes() {
+fn it_reads_its_input_only_as_fast_as_the_peer_reads() {
     let server = Host::new();
     let mut command = anyloop(["connect", &server.url()]);
     let mut program = Running::start(command.stdin(Stdio::piped()));
@@ -472,45 +473,45 @@ fn it_reads_no_more_than_the_peer_takes() {
         let read = read.clone();
         move || {
             for _ in 0..count {
-                stdin.write_all(&line).expect("it reads");
+                stdin.write_all(&line).expect("the program reads its input");
                 read.fetch_add(1, Ordering::Relaxed);
             }
         }
     });
-    // Until it has stopped for a while.
+    // Waits until the command has stopped reading.
     let mut before = usize::MAX;
     while before != read.load(Ordering::Relaxed) {
         before = read.load(Ordering::Relaxed);
         anyloop_testkit::wait::let_time_pass(
             Duration::from_millis(500),
-            "a command that can goes on reading in this time",
+            "a command that is not blocked reads a line in this time",
         );
     }
-    assert!(before < count / 2, "{before} lines of 100,000 bytes");
+    assert!(before < count / 2, "{before} lines of 100,000 bytes were read");
     for _ in 0..count {
         let (opcode, payload) = peer.receive().expect("a message");
         assert_eq!((opcode, payload.len()), (TEXT, 99_999));
     }
-    writer.join().expect("no panic");
+    writer.join().expect("the thread does not panic");
     peer.expect_close(1000);
     peer.send(CLOSE, b"\x03\xe8");
     assert_eq!(program.end().code(), Some(0));
 }
 
 #[test]
-fn output_that_nobody_reads_ends_it() {
+fn it_exits_with_1_if_its_output_is_closed() {
     let server = Server::start(&[]);
     let mut command = anyloop(["connect", &server.url("/")]);
     let mut program = Running::start(command.stdin(Stdio::piped()));
     drop(program.stdout());
     let mut stdin = program.stdin();
-    stdin.write_all(b"hello\n").expect("it reads");
+    stdin.write_all(b"hello\n").expect("the program reads its input");
     program.end().expect(1, "cannot write to standard output: Broken pipe");
     drop(stdin);
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_not_waited_for_without_end() {
+fn a_server_that_does_not_answer_fails_the_handshake_at_its_timeout() {
     let begun = Instant::now();
     let host = Host::new();
     let url = host.url();
@@ -519,9 +520,9 @@ fn a_server_that_does_not_answer_is_not_waited_for_without_end() {
 
     let folder = Folder::new("mute");
     let path = folder.join("socket");
-    let _listener = UnixListener::bind(&path).expect("there is room");
-    let path = path.to_str().expect("it is UTF-8");
+    let _listener = UnixListener::bind(&path).expect("the socket can be created");
+    let path = path.to_str().expect("the path is UTF-8");
     let arguments = ["--unix", path, "--handshake-timeout", "0.1", "ws://anyone/"];
     connect(&arguments, b"").expect(4, "opening handshake timed out");
-    assert!(begun.elapsed() < Duration::from_secs(4), "5 s are the default");
+    assert!(begun.elapsed() < Duration::from_secs(4), "the timeout is not the default of 5 s");
 }

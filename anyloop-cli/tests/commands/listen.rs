@@ -1,4 +1,4 @@
-//! Addresses that `anyloop serve` listens on, where they share ports or are not there.
+//! Addresses of `anyloop serve` that share a port, or that no interface has.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
@@ -7,25 +7,25 @@ use crate::peer::Peer;
 use crate::program::{Ended, Folder, PROGRAM, Running, Server, anyloop};
 
 #[test]
-fn ipv6_and_ipv4_share_a_port_where_both_are_asked_for() {
+fn ipv6_and_ipv4_can_share_a_port() {
     let Some(port) = free_port() else {
-        eprintln!("left out: there is no IPv6 here");
+        eprintln!("skipped: this machine has no IPv6");
         return;
     };
     let (v4, v6) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
     let (own, all) = (format!("127.0.0.1:{port}"), port.to_string());
-    for asked in [[&v6, &v4], [&v4, &v6], [&v6, &own], [&own, &v6], [&all, &v4], [&v4, &all]] {
-        let mut command = anyloop(["serve", "--listen", asked[0], "--listen", asked[1]]);
+    for addresses in [[&v6, &v4], [&v4, &v6], [&v6, &own], [&own, &v6], [&all, &v4], [&v4, &all]] {
+        let mut command = anyloop(["serve", "--listen", addresses[0], "--listen", addresses[1]]);
         let server = Server::listening(&mut command, 2);
         Peer::client((Ipv4Addr::LOCALHOST, port).into(), "/").close(1000);
         Peer::client((Ipv6Addr::LOCALHOST, port).into(), "/").close(1000);
-        assert_eq!(server.stop().code(), Some(0), "{asked:?}");
+        assert_eq!(server.stop().code(), Some(0), "{addresses:?}");
     }
 }
 
 #[test]
-fn an_address_of_a_name_that_is_not_there_is_left_out() {
-    // As in a container: /etc/hosts has ::1, and no interface has it.
+fn an_unavailable_address_of_a_name_is_skipped() {
+    // As in some containers: /etc/hosts has ::1 for localhost, but no interface has that address.
     let script = "\
         echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6 &&
         printf '::1 localhost\\n127.0.0.1 localhost\\n' > \"$1\" &&
@@ -37,21 +37,23 @@ fn an_address_of_a_name_that_is_not_there_is_left_out() {
         kill $serve; wait $serve";
     let folder = Folder::new("hosts");
     let hosts = folder.join("hosts");
-    let Some(ended) = alone(script, hosts.to_str().expect("it is UTF-8")) else { return };
+    let Some(ended) = in_namespace(script, hosts.to_str().expect("the path is UTF-8")) else {
+        return;
+    };
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert_eq!(ended.lines(), ["listening on ws://127.0.0.1:9002"]);
     let said = "anyloop: localhost:9002: not listening on [::1]:9002: ";
     assert!(ended.stderr.starts_with(said), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
 
-    // Where none is there, there is nothing to serve.
+    // If no address of the name is available, the server fails.
     let script = "exec \"$0\" serve --listen 192.0.2.1:9002";
-    let Some(ended) = alone(script, "") else { return };
+    let Some(ended) = in_namespace(script, "") else { return };
     ended.expect(1, "cannot listen on 192.0.2.1:9002: ");
 }
 
 #[test]
-fn a_zone_is_given_by_name_or_by_number() {
+fn a_zone_is_an_interface_name_or_index() {
     let script = "\
         ip address add fe80::1/64 dev lo nodad || exit 77
         \"$0\" serve --listen '[fe80::1%lo]:9002' --listen '[fe80::1%1]:9003' >\"$1\" & serve=$!
@@ -59,7 +61,9 @@ fn a_zone_is_given_by_name_or_by_number() {
         cat \"$1\"; kill $serve; wait $serve";
     let folder = Folder::new("zones");
     let said = folder.join("said");
-    let Some(ended) = alone(script, said.to_str().expect("it is UTF-8")) else { return };
+    let Some(ended) = in_namespace(script, said.to_str().expect("the path is UTF-8")) else {
+        return;
+    };
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     let expected = ["listening on ws://[fe80::1%1]:9002", "listening on ws://[fe80::1%1]:9003"];
     assert_eq!(ended.lines(), expected, "{}", ended.stderr);
@@ -69,9 +73,9 @@ fn a_zone_is_given_by_name_or_by_number() {
     ended.expect(1, "cannot look up fe80::1%nosuchzone:9002: ");
 }
 
-/// Runs a shell's script in a network of its own, in which `$0` is the command. `None` where that is
-/// not permitted.
-fn alone(script: &str, argument: &str) -> Option<Ended> {
+/// Runs a shell script in its own network namespace, with `anyloop` as `$0`. Returns `None` if the system does not
+/// permit that.
+fn in_namespace(script: &str, argument: &str) -> Option<Ended> {
     let script = format!("ip link set lo up || exit 77\n{script}");
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
@@ -81,18 +85,18 @@ fn alone(script: &str, argument: &str) -> Option<Ended> {
         .stderr(Stdio::null())
         .status();
     if !permitted.is_ok_and(|status| status.success()) {
-        eprintln!("left out: no network of its own can be made here (unshare)");
+        eprintln!("skipped: this system does not permit a network namespace (unshare)");
         return None;
     }
     let ended = Running::start(&mut command).end();
     if ended.code() == Some(77) {
-        eprintln!("left out: the network cannot be set up here: {}", ended.stderr);
+        eprintln!("skipped: the network cannot be configured: {}", ended.stderr);
         return None;
     }
     Some(ended)
 }
 
-/// A port that neither IPv4 nor IPv6 uses; `None` where there is no IPv6.
+/// A port that is free for IPv4 and IPv6. `None` if the machine has no IPv6.
 fn free_port() -> Option<u16> {
     (0..100).find_map(|_| {
         let v6 = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;

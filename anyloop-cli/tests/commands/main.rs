@@ -1,4 +1,4 @@
-//! `anyloop serve` and `anyloop connect`, as programs that are run.
+//! Runs the programs `anyloop serve` and `anyloop connect`.
 #![cfg(unix)]
 
 mod connect;

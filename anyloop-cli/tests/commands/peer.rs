@@ -1,4 +1,4 @@
-//! Peers that speak RFC 6455 byte by byte, and break its rules where a test wants it.
+//! Peers that encode frames without the library, and can violate the protocol.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,27 +13,27 @@ pub(crate) use anyloop_testkit::requests::field;
 
 use crate::program::DEADLINE;
 
-/// One end of a connection, of which tests see opcodes and payloads.
+/// One end of a connection. Tests see frames as opcode and payload.
 pub(crate) struct Peer(peer::Peer);
 
-/// A server that takes one connection.
+/// A server that accepts one connection.
 pub(crate) struct Host(TcpListener);
 
 impl Host {
     pub(crate) fn new() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").expect("there is a port"))
+        Self(TcpListener::bind("127.0.0.1:0").expect("the system has a free port"))
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/path?query", self.0.local_addr().expect("it has one"))
+        format!("ws://{}/path?query", self.0.local_addr().expect("the socket has an address"))
     }
 
-    /// Accepts a connection, and nothing else.
+    /// Accepts a connection without a handshake.
     pub(crate) fn accept(self) -> Peer {
         Peer::new(peer::Peer::accept(&self.0))
     }
 
-    /// Accepts a connection and its handshake; also returns the request.
+    /// Accepts a connection and its opening handshake. Also returns the request.
     pub(crate) fn open(self) -> (Peer, String) {
         let mut peer = self.accept();
         let request = peer.head();
@@ -41,66 +41,68 @@ impl Host {
         let (now, mut response) = (Instant::from_nanos(0), Vec::new());
         let mut handshake = ServerHandshake::new(options.into(), now);
         let mut bytes = request.clone().into_bytes();
-        let asked = handshake.next(&mut Input::new(&mut bytes), now, &mut response);
-        assert!(matches!(asked, Ok(Some(_))), "{asked:?}");
-        handshake.accept(Accept::new(), now, &mut response).expect("it is a WebSocket's");
+        let incoming = handshake.next(&mut Input::new(&mut bytes), now, &mut response);
+        assert!(matches!(incoming, Ok(Some(_))), "{incoming:?}");
+        handshake
+            .accept(Accept::new(), now, &mut response)
+            .expect("the request is a WebSocket request");
         peer.write(&response);
         (peer, request)
     }
 }
 
 impl Peer {
-    /// A client's end that has said nothing yet.
+    /// A client that is connected and has not sent its request.
     pub(crate) fn dial(address: SocketAddr) -> Self {
         Self::new(peer::Peer::connect(address))
     }
 
-    /// The client's end of a connection that is open.
+    /// A client that has completed its opening handshake.
     pub(crate) fn client(address: SocketAddr, path: &str) -> Self {
         let mut peer = Self::dial(address);
         peer.ask(path);
         peer
     }
 
-    /// The same over a Unix socket.
+    /// As `client`, over a Unix domain socket.
     pub(crate) fn unix(path: &std::path::Path) -> Self {
         let mut peer = Self::new(peer::Peer::connect_unix(path));
         peer.ask("/");
         peer
     }
 
-    /// The same end twice: one to read, and one to write.
+    /// Two handles of the connection: one to read, and one to write.
     pub(crate) fn split(self) -> (Self, Self) {
         let (stream, role) = (self.0.writer(), self.0.role);
         (self, Self::new(peer::Peer::over(stream, role)))
     }
 
-    /// A client's end of a stream that is there.
+    /// A client over a connected stream.
     pub(crate) fn over(stream: TcpStream) -> Self {
         Self::new(peer::Peer::over(Stream::from(stream), Role::Client))
     }
 
     fn new(peer: peer::Peer) -> Self {
-        peer.stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
+        peer.stream.set_read_timeout(Some(DEADLINE)).expect("the timeout is not zero");
         Self(peer)
     }
 
-    /// Asks for a WebSocket, and gets it.
+    /// Sends a WebSocket request, and asserts that it is accepted.
     pub(crate) fn ask(&mut self, path: &str) {
         assert_eq!(self.request(path, ""), StatusCode::SWITCHING_PROTOCOLS);
     }
 
-    /// Asks for a WebSocket, with these lines in the request. Returns the status of the answer.
+    /// Sends a WebSocket request with these additional lines. Returns the status of the response.
     pub(crate) fn request(&mut self, path: &str, lines: &str) -> StatusCode {
         self.0.write(requests::with_lines(&requests::request(path), lines));
         let head = self.head();
         let accepted =
             field(&head, "Sec-WebSocket-Accept").is_none_or(|key| key == requests::ACCEPT);
         assert!(accepted, "{head}");
-        StatusCode::from_u16(requests::status(&head)).expect("a status")
+        StatusCode::from_u16(requests::status(&head)).expect("the status is valid")
     }
 
-    /// A request or a response, up to its empty line.
+    /// Reads the head of a request or response.
     pub(crate) fn head(&mut self) -> String {
         self.0.read_head()
     }
@@ -114,45 +116,49 @@ impl Peer {
         self.0.send(&[anyloop_testkit::frames::frame(opcode, payload)]);
     }
 
-    /// The next frame: opcode and payload. `None` at the end of the stream.
+    /// Receives the next frame: opcode and payload. `None` at the end of the stream.
     pub(crate) fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
-        self.try_receive().expect("a whole frame")
+        self.try_receive().expect("a complete frame, or the end of the stream")
     }
 
-    /// The same of a stream that may be cut anywhere.
+    /// As `receive`, but returns errors of the stream.
     pub(crate) fn try_receive(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
         let frame = self.0.next_frame()?;
         if let Some(frame) = &frame {
-            assert_eq!((frame.fin, frame.rsv), (true, 0), "one frame, without extensions");
+            assert_eq!(
+                (frame.fin, frame.rsv),
+                (true, 0),
+                "the frame is not fragmented and has no reserved bits"
+            );
         }
         Ok(frame.map(|frame| (frame.opcode, frame.payload)))
     }
 
-    /// The next frame is this one.
+    /// Receives a frame, and asserts that it is this one.
     #[track_caller]
     pub(crate) fn expect(&mut self, opcode: u8, payload: &[u8]) {
-        let (received, bytes) = self.receive().expect("a frame");
+        let (received, bytes) = self.receive().expect("a frame before the end of the stream");
         assert_eq!(
             (received, &*bytes.escape_ascii().to_string()),
             (opcode, &*payload.escape_ascii().to_string())
         );
     }
 
-    /// The next frame is a Close with this code. Returns the reason.
+    /// Receives a frame, and asserts that it is a Close with this code. Returns the reason.
     #[track_caller]
     pub(crate) fn expect_close(&mut self, code: u16) -> String {
-        let (opcode, payload) = self.receive().expect("a frame");
+        let (opcode, payload) = self.receive().expect("a frame before the end of the stream");
         assert_eq!((opcode, &payload[..2]), (CLOSE, &code.to_be_bytes()[..]));
-        String::from_utf8(payload[2..].to_vec()).expect("it is UTF-8")
+        String::from_utf8(payload[2..].to_vec()).expect("the reason is UTF-8")
     }
 
-    /// The stream ends.
+    /// Asserts that the stream ends.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
         assert_eq!(self.receive(), None);
     }
 
-    /// Closes with this code, and waits for the answer and the end of the stream.
+    /// Sends a Close with this code, and asserts that the same Close and the end of the stream follow.
     #[track_caller]
     pub(crate) fn close(mut self, code: u16) {
         self.send(CLOSE, &code.to_be_bytes());
@@ -162,15 +168,15 @@ impl Peer {
         }
     }
 
-    /// All that comes, up to the end.
+    /// Reads all bytes up to the end of the stream.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        Read::read_to_end(&mut self.0, &mut bytes).expect("it ends");
+        Read::read_to_end(&mut self.0, &mut bytes).expect("the stream ends");
         bytes
     }
 }
 
-/// A frame (RFC 6455 §5.2), masked or not.
+/// The bytes of a frame with the FIN bit (RFC 6455 §5.2).
 pub(crate) fn frame(opcode: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     let from = if masked { Role::Client } else { Role::Server };
     anyloop_testkit::frames::frame(opcode, payload).bytes(from)

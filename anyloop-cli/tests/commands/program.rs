@@ -1,4 +1,4 @@
-//! The programs.
+//! Starts the programs, and waits for their end.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,23 +14,23 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_anyloop");
 
-/// Nothing here takes so long, on however slow a machine.
+/// The limit of time for anything that a test waits for, long enough for a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// `anyloop`, with these arguments.
+/// A command that runs `anyloop` with these arguments.
 pub(crate) fn anyloop<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
     command
 }
 
-/// A program that runs, and is killed when it is dropped.
+/// A running program. It is killed when this is dropped.
 pub(crate) struct Running {
     child: Child,
     errors: Option<thread::JoinHandle<String>>,
 }
 
-/// What has become of it.
+/// The exit status and the output of a program that has ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
@@ -42,16 +42,16 @@ impl Ended {
         self.status.code()
     }
 
-    /// The lines of its output.
+    /// The lines of its standard output.
     pub(crate) fn lines(&self) -> Vec<&str> {
-        std::str::from_utf8(&self.stdout).expect("it prints UTF-8").lines().collect()
+        std::str::from_utf8(&self.stdout).expect("the output is UTF-8").lines().collect()
     }
 
-    /// It ended with this status, and has said one line, with these words in it.
+    /// Asserts that the program has exited with this code, and that standard error is one line that contains `words`.
     #[track_caller]
     pub(crate) fn expect(&self, code: i32, words: &str) {
         assert_eq!(self.code(), Some(code), "{}", self.stderr);
-        let line = self.stderr.strip_suffix('\n').expect("it says something");
+        let line = self.stderr.strip_suffix('\n').expect("standard error is a line");
         assert!(line.starts_with("anyloop: ") && !line.contains('\n'), "{line}");
         assert!(line.contains(words), "{line}");
     }
@@ -62,43 +62,43 @@ impl Running {
         Self::start_with(command, Stdio::piped())
     }
 
-    /// The same with an output that is given.
+    /// As `start`, with this standard output.
     pub(crate) fn start_with(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
         command.stdout(stdout).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
-        let mut stderr = child.stderr.take().expect("it is piped");
+        let mut child = command.spawn().expect("the program starts");
+        let mut stderr = child.stderr.take().expect("the stream is a pipe and not taken yet");
         let errors = thread::spawn(move || {
-            let mut said = String::new();
-            stderr.read_to_string(&mut said).expect("it says UTF-8");
-            said
+            let mut printed = String::new();
+            stderr.read_to_string(&mut printed).expect("standard error is UTF-8");
+            printed
         });
         Self { child, errors: Some(errors) }
     }
 
     pub(crate) fn stdin(&mut self) -> ChildStdin {
-        self.child.stdin.take().expect("it is piped")
+        self.child.stdin.take().expect("the stream is a pipe and not taken yet")
     }
 
-    /// The same, if it has an input that is piped.
+    /// The standard input, if it is a pipe.
     pub(crate) fn try_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
 
     pub(crate) fn stdout(&mut self) -> ChildStdout {
-        self.child.stdout.take().expect("it is piped")
+        self.child.stdout.take().expect("the stream is a pipe and not taken yet")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("it runs");
+        kill_process(pid, signal).expect("the process exists");
     }
 
-    /// Stops it while it waits, until [`resume`](Self::resume).
+    /// Waits until the program sleeps, and stops it until [`resume`](Self::resume).
     pub(crate) fn suspend(&self) {
         ThreadProbe::main_of(self.child.id()).until_asleep();
         self.signal(Signal::STOP);
         let seen = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED);
-        let (_, status) = seen.expect("it is a child").expect("it was waited for");
+        let (_, status) = seen.expect("the process is a child").expect("it has changed its state");
         assert!(status.stopped(), "{status:?}");
     }
 
@@ -106,7 +106,7 @@ impl Running {
         self.signal(Signal::CONT);
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the program ends. Kills it and panics after [`DEADLINE`].
     pub(crate) fn end(mut self) -> Ended {
         let stdout = self.child.stdout.take();
         let printed = thread::spawn(move || {
@@ -115,40 +115,47 @@ impl Running {
             printed
         });
         let status = self.wait();
-        let errors = self.errors.take().expect("it is taken once");
+        let errors = self.errors.take().expect("end is called once");
         let (stdout, stderr) = (printed.join(), errors.join());
-        Ended { status, stdout: stdout.expect("no panic"), stderr: stderr.expect("no panic") }
+        Ended {
+            status,
+            stdout: stdout.expect("the thread does not panic"),
+            stderr: stderr.expect("the thread does not panic"),
+        }
     }
 
     fn wait(&mut self) -> ExitStatus {
         let pid = Pid::from_child(&self.child);
-        let (tell, told) = mpsc::channel::<()>();
-        // Ends it when it has taken too long, so that the wait below ends in any case.
+        let (sender, receiver) = mpsc::channel::<()>();
+        // Kills the program at the deadline, so that the wait below always ends.
         let watchdog = thread::spawn(move || {
-            let late = told.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout);
+            let late = receiver.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout);
             if late {
                 let _ = kill_process(pid, Signal::KILL);
             }
             late
         });
-        let status = self.child.wait().expect("it is a child");
-        drop(tell);
-        assert!(!watchdog.join().expect("no panic"), "it took too long");
+        let status = self.child.wait().expect("the process is a child");
+        drop(sender);
+        assert!(
+            !watchdog.join().expect("the thread does not panic"),
+            "the program did not end within {DEADLINE:?}"
+        );
         status
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.kill(); // fails if the program has ended
         let _ = self.child.wait();
     }
 }
 
-/// `anyloop serve`, from when it has said where it listens.
+/// A running `anyloop serve` that has printed its addresses.
 pub(crate) struct Server {
     pub(crate) program: Running,
-    /// In the order in which it has said them, without `listening on `.
+    /// The addresses in the order of its output, without `listening on `.
     pub(crate) addresses: Vec<String>,
 }
 
@@ -158,12 +165,12 @@ impl Server {
         Self::listening(anyloop(["serve", "--listen", "127.0.0.1:0"]).args(options), 1)
     }
 
-    /// A server that is to listen on so many addresses.
+    /// Starts a server, and reads the `count` addresses that it listens on.
     pub(crate) fn listening(command: &mut Command, count: usize) -> Self {
         let mut program = Running::start(command);
         let mut lines = BufReader::new(program.stdout()).lines();
         let mut address = || {
-            let line = lines.next().expect("it says where it listens").expect("in UTF-8");
+            let line = lines.next().expect("a line for each address").expect("the output is UTF-8");
             line.strip_prefix("listening on ").expect(&line).to_string()
         };
         let addresses = (0..count).map(|_| address()).collect();
@@ -172,16 +179,16 @@ impl Server {
 
     /// The first address.
     pub(crate) fn address(&self) -> SocketAddr {
-        let address = self.addresses[0].strip_prefix("ws://").expect("it is TCP");
-        address.parse().expect("it is an address")
+        let address = self.addresses[0].strip_prefix("ws://").expect("the first address is TCP");
+        address.parse().expect("the address is valid")
     }
 
-    /// A URL of this path.
+    /// The URL with this path at the first address.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("ws://{}{path}", self.address())
     }
 
-    /// Stops it while it waits, until [`resume`](Self::resume).
+    /// Waits until the program sleeps, and stops it until [`resume`](Self::resume).
     pub(crate) fn suspend(&self) {
         self.program.suspend();
     }
@@ -190,38 +197,38 @@ impl Server {
         self.program.resume();
     }
 
-    /// Has it end.
+    /// Sends SIGTERM, and waits for the end of the program.
     pub(crate) fn stop(self) -> Ended {
         self.program.signal(Signal::TERM);
         self.program.end()
     }
 }
 
-/// `anyloop connect` with these arguments and this input.
+/// Runs `anyloop connect` with these arguments and this input.
 pub(crate) fn connect(arguments: &[&str], input: &[u8]) -> Ended {
     let mut program = Running::start(anyloop(["connect"]).args(arguments).stdin(Stdio::piped()));
     let mut stdin = program.stdin();
     let input = input.to_vec();
-    let writer = thread::spawn(move || stdin.write_all(&input)); // it may not read it
+    let writer = thread::spawn(move || stdin.write_all(&input)); // fails if the program does not read all of it
     let ended = program.end();
-    let _ = writer.join().expect("no panic");
+    let _ = writer.join().expect("the thread does not panic");
     ended
 }
 
-/// Runs a shell's script, in which `$0` is the command.
+/// A command that runs a shell script, with `anyloop` as `$0`.
 pub(crate) fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script, PROGRAM]).env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
     command
 }
 
-/// A folder of this test's own, removed in the end.
+/// A temporary directory. It is removed when this is dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("anyloop-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("there is room");
+        std::fs::create_dir_all(&path).expect("the directory can be created");
         Self(path)
     }
 
@@ -236,7 +243,7 @@ impl Drop for Folder {
     }
 }
 
-/// What a command says that ends by itself.
+/// Runs a command without input. Returns its output.
 pub(crate) fn output(command: &mut Command) -> Output {
-    command.stdin(Stdio::null()).output().expect("it starts")
+    command.stdin(Stdio::null()).output().expect("the program starts")
 }

@@ -1,4 +1,4 @@
-//! A terminal, and what is seen on it.
+//! A pseudoterminal, and an emulation of its screen.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -10,31 +10,32 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::program::{DEADLINE, Running};
 
-/// So few rows that the screen scrolls.
+/// The number of rows: few, so that the screen scrolls in a test.
 const ROWS: usize = 6;
 
-/// A screen of a few long rows, that knows the control sequences of a VT220 that are used here.
+/// A screen that supports the control sequences of a VT220 that the command uses. Rows have no maximum length.
 pub(crate) struct Screen {
     terminal: File,
     rows: Vec<Vec<char>>,
     row: usize,
     column: usize,
     saved: (usize, usize),
-    /// What has come of a control sequence.
+    /// The received part of a control sequence.
     sequence: String,
 }
 
 impl Screen {
-    /// Starts a program that is typed to, and that shows what it prints. Its errors are elsewhere.
+    /// Starts a program with the terminal as standard input and output. Standard error is a pipe.
     pub(crate) fn start(mut command: Command) -> (Self, Running) {
-        let controller =
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
-        grantpt(&controller).expect("it is ours");
-        unlockpt(&controller).expect("it is ours");
-        let name = ptsname(&controller, Vec::new()).expect("it has one").into_string();
-        let name = name.expect("it is ASCII");
-        let terminal = File::options().read(true).write(true).open(name).expect("it is there");
-        command.stdin(terminal.try_clone().expect("there are descriptors"));
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)
+            .expect("the system has a pseudoterminal left");
+        grantpt(&controller).expect("the terminal can be unlocked");
+        unlockpt(&controller).expect("the terminal can be unlocked");
+        let name = ptsname(&controller, Vec::new()).expect("the terminal has a name").into_string();
+        let name = name.expect("the text is UTF-8");
+        let terminal =
+            File::options().read(true).write(true).open(name).expect("the terminal can be opened");
+        command.stdin(terminal.try_clone().expect("the process has a file descriptor left"));
         let program = Running::start_with(&mut command, terminal);
         let screen = Self {
             terminal: File::from(controller),
@@ -48,39 +49,43 @@ impl Screen {
     }
 
     pub(crate) fn type_in(&mut self, keys: &[u8]) {
-        self.terminal.write_all(keys).expect("it takes it");
+        self.terminal.write_all(keys).expect("the terminal accepts input");
     }
 
-    /// Waits until these are the last rows with anything in them, and the cursor is behind them.
+    /// Waits until the last non-empty rows are these, and the cursor is at their end.
     #[track_caller]
     pub(crate) fn expect(&mut self, rows: &[&str]) {
         let mut bytes = [0; 1024];
         while !self.shows(rows) {
             let mut waiting = [PollFd::new(&self.terminal, PollFlags::IN)];
-            let seconds = DEADLINE.try_into().expect("it is a minute");
+            let seconds = DEADLINE.try_into().expect("the deadline is a valid time");
             match poll(&mut waiting, Some(&seconds)) {
                 Err(Errno::INTR) => continue,
-                ready => assert!(ready.is_ok_and(|n| n > 0), "not {rows:?}, but {:?}", self.text()),
+                ready => assert!(
+                    ready.is_ok_and(|n| n > 0),
+                    "expected {rows:?}, the screen has {:?}",
+                    self.text()
+                ),
             }
             match self.terminal.read(&mut bytes) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(n @ 1..) => {
-                    let text = std::str::from_utf8(&bytes[..n]).expect("it is ASCII");
+                    let text = std::str::from_utf8(&bytes[..n]).expect("the text is UTF-8");
                     text.chars().for_each(|c| self.show(c));
                 }
-                _ => panic!("not {rows:?}, but {:?}", self.text()),
+                _ => panic!("expected {rows:?}, the screen has {:?}", self.text()),
             }
         }
     }
 
     fn shows(&self, rows: &[&str]) -> bool {
         let text = self.text();
-        let last = rows.last().expect("something is waited for");
+        let last = rows.last().expect("at least one row is expected");
         text.ends_with(&rows.iter().map(ToString::to_string).collect::<Vec<_>>())
             && (self.row + 1, self.column) == (text.len(), last.chars().count())
     }
 
-    /// The rows, but for empty ones at the end.
+    /// The rows without empty ones at the end.
     fn text(&self) -> Vec<String> {
         let mut rows: Vec<String> = self.rows.iter().map(|row| row.iter().collect()).collect();
         while rows.last().is_some_and(String::is_empty) {

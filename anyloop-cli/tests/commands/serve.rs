@@ -16,11 +16,11 @@ use serde_json::{Map, Value, json};
 use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, field, frame};
 use crate::program::{Folder, Running, Server, anyloop, output, shell};
 
-/// What a peer sends that is not listened to any more.
+/// A number of bytes that exceeds all buffers between two peers.
 const MANY: usize = 20 << 20;
 
 #[test]
-fn slash_and_echo_send_every_message_back() {
+fn slash_and_echo_return_all_messages() {
     let server = Server::start(&[]);
     for path in ["/", "/echo", "/echo?who=me"] {
         let mut client = Peer::client(server.address(), path);
@@ -37,11 +37,15 @@ fn slash_and_echo_send_every_message_back() {
     }
     let ended = server.stop();
     assert_eq!(ended.code(), Some(0));
-    assert_eq!((&*ended.stdout, &*ended.stderr), (&b""[..], ""), "nothing but where it listens");
+    assert_eq!(
+        (&*ended.stdout, &*ended.stderr),
+        (&b""[..], ""),
+        "it prints only the address that it listens on"
+    );
 }
 
 #[test]
-fn an_echo_waits_for_one_who_does_not_read_and_loses_nothing() {
+fn an_echo_to_a_slow_reader_loses_no_message() {
     let server = Server::start(&[]);
     let (mut reader, mut writer) = Peer::client(server.address(), "/echo").split();
     let message = vec![b'x'; 100_000];
@@ -51,35 +55,35 @@ fn an_echo_waits_for_one_who_does_not_read_and_loses_nothing() {
     for _ in 0..count {
         reader.expect(TEXT, &message);
     }
-    writer.join().expect("no panic");
+    writer.join().expect("the thread does not panic");
     reader.close(1000);
 }
 
 #[test]
-fn what_one_says_on_broadcast_all_hear_in_the_same_order() {
+fn all_subscribers_receive_broadcasts_in_the_same_order() {
     let server = Server::start(&[]);
     let mut clients: Vec<_> =
         (0..3).map(|_| Peer::client(server.address(), "/broadcast")).collect();
     let mut other = Peer::client(server.address(), "/echo");
-    // Each is there when it hears itself.
-    for place in 0..3 {
-        clients[place].send(TEXT, b"here");
+    // A client is subscribed when it receives its own message.
+    for index in 0..3 {
+        clients[index].send(TEXT, b"here");
         for client in &mut clients {
             client.expect(TEXT, b"here");
         }
     }
-    for (place, client) in clients.iter_mut().enumerate() {
+    for (index, client) in clients.iter_mut().enumerate() {
         for number in 0..50 {
-            client.send(BINARY, &[place as u8, number]);
+            client.send(BINARY, &[index as u8, number]);
         }
     }
-    let heard: Vec<Vec<_>> = clients
+    let received: Vec<Vec<_>> = clients
         .iter_mut()
         .map(|client| (0..150).map(|_| client.receive().expect("a message")).collect())
         .collect();
-    assert!(heard.iter().all(|each| *each == heard[0]));
-    // One who has left is not missed, and another path hears nothing of it.
-    clients.pop().expect("there are three").close(1000);
+    assert!(received.iter().all(|each| *each == received[0]));
+    // Broadcasts continue after a client has left, and do not reach other paths.
+    clients.pop().expect("there are three clients").close(1000);
     clients[0].send(TEXT, b"there");
     for client in &mut clients {
         client.expect(TEXT, b"there");
@@ -89,16 +93,16 @@ fn what_one_says_on_broadcast_all_hear_in_the_same_order() {
 }
 
 #[test]
-fn one_who_is_too_slow_to_read_a_broadcast_does_not_hold_up_the_others() {
+fn a_slow_reader_of_broadcasts_does_not_delay_the_others() {
     let server = Server::start(&["--max-message", "100000"]);
     let mut slow = Peer::client(server.address(), "/broadcast");
-    let mut speaker = Peer::client(server.address(), "/broadcast");
+    let mut publisher = Peer::client(server.address(), "/broadcast");
     let message = vec![b'x'; 100_000];
     for _ in 0..MANY / message.len() {
-        speaker.send(TEXT, &message);
-        speaker.expect(TEXT, &message);
+        publisher.send(TEXT, &message);
+        publisher.expect(TEXT, &message);
     }
-    // It gets what was on its way, if that, and is closed.
+    // The slow client may receive messages that were in flight, and then it is closed.
     let mut last = None;
     while let Ok(Some((opcode, payload))) = slow.try_receive() {
         last = Some((opcode, payload));
@@ -106,17 +110,17 @@ fn one_who_is_too_slow_to_read_a_broadcast_does_not_hold_up_the_others() {
             break;
         }
     }
-    let (opcode, payload) = last.expect("something has come");
+    let (opcode, payload) = last.expect("the slow client has received a frame");
     if opcode == CLOSE {
         assert_eq!(payload, b"\x03\xf0too slow to read");
     }
-    speaker.send(TEXT, b"still here");
-    speaker.expect(TEXT, b"still here");
-    speaker.close(1000);
+    publisher.send(TEXT, b"still here");
+    publisher.expect(TEXT, b"still here");
+    publisher.close(1000);
 }
 
 #[test]
-fn however_many_publish_nobody_is_closed_who_reads() {
+fn no_reader_is_closed_with_many_publishers() {
     for threads in ["1", "3"] {
         all_publish_and_read(threads);
     }
@@ -124,23 +128,23 @@ fn however_many_publish_nobody_is_closed_who_reads() {
 
 fn all_publish_and_read(threads: &str) {
     const PUBLISHERS: usize = 16;
-    // Far more than may wait for one who is slow.
+    // The messages exceed the limit of the write buffer of a slow client many times.
     let server = Server::start(&["--max-message", "8192", "--threads", threads]);
     let (message, each) = (vec![b'x'; 8192], 128);
-    // One who only listens, and the publishers; each is there when it hears itself.
+    // One client that only reads, and the publishers. A client is subscribed when it receives its own message.
     let mut subscribers: Vec<_> =
         (0..=PUBLISHERS).map(|_| Peer::client(server.address(), "/broadcast")).collect();
-    for place in 0..subscribers.len() {
-        subscribers[place].send(TEXT, b"here");
+    for index in 0..subscribers.len() {
+        subscribers[index].send(TEXT, b"here");
         for subscriber in &mut subscribers {
             subscriber.expect(TEXT, b"here");
         }
     }
-    let subscribers = subscribers.into_iter().enumerate().map(|(place, subscriber)| {
+    let subscribers = subscribers.into_iter().enumerate().map(|(index, subscriber)| {
         let message = message.clone();
         thread::spawn(move || {
             let (mut reader, mut writer) = subscriber.split();
-            let count = if place == 0 { 0 } else { each };
+            let count = if index == 0 { 0 } else { each };
             let sent = message.clone();
             let writer = thread::spawn(move || {
                 (0..count).for_each(|_| writer.send(TEXT, &sent));
@@ -149,17 +153,19 @@ fn all_publish_and_read(threads: &str) {
             for _ in 0..PUBLISHERS * each {
                 reader.expect(TEXT, &message);
             }
-            let _open = writer.join().expect("no panic");
+            let _open = writer.join().expect("the thread does not panic");
             reader.close(1000);
         })
     });
     let subscribers: Vec<_> = subscribers.collect();
-    subscribers.into_iter().for_each(|subscriber| subscriber.join().expect("it hears all"));
+    subscribers
+        .into_iter()
+        .for_each(|subscriber| subscriber.join().expect("the subscriber receives all messages"));
     assert_eq!(server.stop().code(), Some(0));
 }
 
 #[test]
-fn stats_tells_the_counters_each_second() {
+fn stats_sends_the_counters_each_second() {
     let server = Server::start(&[]);
     let mut echo = Peer::client(server.address(), "/");
     echo.send(TEXT, b"hello");
@@ -175,14 +181,15 @@ fn stats_tells_the_counters_each_second() {
     let mut line = || {
         let (opcode, line) = client.receive().expect("a line");
         assert_eq!(opcode, TEXT);
-        let mut numbers: Map<String, Value> = serde_json::from_slice(&line).expect("it is JSON");
+        let mut numbers: Map<String, Value> =
+            serde_json::from_slice(&line).expect("the line is JSON");
         let uptime = numbers.remove("uptime").and_then(|uptime| uptime.as_f64()).expect("a number");
-        // In milliseconds, which can be counted.
+        // Converted to an integer number of milliseconds.
         ((uptime * 1000.0).round() as u64, Value::from(numbers))
     };
-    // The server may not have seen all of it yet.
-    let settled = (0..30).map(|_| line()).find(|(_, numbers)| numbers["failed"] == 1);
-    let (first, numbers) = settled.expect("it tells of what has failed");
+    // The server may not have handled all events yet.
+    let counted = (0..30).map(|_| line()).find(|(_, numbers)| numbers["failed"] == 1);
+    let (first, numbers) = counted.expect("the failed connection is counted");
     let expected = json!({
         "connections": 1, "open": 1, "made": 3, "opened": 2, "failed": 1, "closed": 1, "http": 0,
         "messages_received": 1, "bytes_received": 5, "messages_sent": 1, "bytes_sent": 5,
@@ -204,7 +211,7 @@ fn other_paths_and_plain_requests_are_answered() {
         let mut client = Peer::dial(server.address());
         client.write(format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         let head = client.head();
-        (head, String::from_utf8(client.rest()).expect("it is UTF-8"))
+        (head, String::from_utf8(client.rest()).expect("the body is UTF-8"))
     };
     let (head, body) = plain("GET /");
     assert!(head.starts_with("HTTP/1.1 200 ") && body.contains("WebSocket"), "{head}{body}");
@@ -228,16 +235,16 @@ fn larger_messages_than_the_limit_are_refused() {
 }
 
 #[test]
-fn who_does_not_ask_in_time_is_not_waited_for() {
+fn an_incomplete_request_ends_at_the_handshake_timeout() {
     let server = Server::start(&["--handshake-timeout", "0.1"]);
     let mut client = Peer::dial(server.address());
     client.write(b"GET / HTTP/1.1\r\n");
-    let answer = String::from_utf8(client.rest()).expect("it is ASCII");
+    let answer = String::from_utf8(client.rest()).expect("the response is UTF-8");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
 #[test]
-fn clients_are_pinged_and_one_who_does_not_answer_is_cut_off() {
+fn clients_are_pinged_and_disconnected_if_they_do_not_answer() {
     let server = Server::start(&["--ping-interval", "0.1", "--ping-timeout", "60"]);
     let mut client = Peer::client(server.address(), "/");
     for _ in 0..3 {
@@ -254,7 +261,7 @@ fn clients_are_pinged_and_one_who_does_not_answer_is_cut_off() {
 }
 
 #[test]
-fn pitfall_a_pong_that_came_while_the_server_was_stopped_counts() {
+fn pitfall_a_pong_that_arrived_while_the_server_was_stopped_counts() {
     let options = ["--ping-interval", "0.1", "--ping-timeout", "0.5"];
     let server = Server::start(&options);
     let mut client = Peer::client(server.address(), "/");
@@ -262,7 +269,7 @@ fn pitfall_a_pong_that_came_while_the_server_was_stopped_counts() {
     assert_eq!(opcode, PING);
     server.suspend();
     client.send(PONG, &payload);
-    let_time_pass(Duration::from_secs(1), "the time for the pong must be over in the server");
+    let_time_pass(Duration::from_secs(1), "the pong timeout must pass while the server is stopped");
     server.resume();
     client.send(TEXT, b"still here");
     let answer = std::iter::from_fn(|| client.receive()).find(|(opcode, _)| *opcode != PING);
@@ -270,7 +277,7 @@ fn pitfall_a_pong_that_came_while_the_server_was_stopped_counts() {
 }
 
 #[test]
-fn one_who_says_nothing_is_closed_after_the_idle_timeout() {
+fn a_silent_client_is_closed_after_the_idle_timeout() {
     let server = Server::start(&["--idle-timeout", "0.2", "--ping-interval", "0"]);
     Peer::client(server.address(), "/").expect_close(1001);
 }
@@ -285,7 +292,7 @@ fn pages_of_other_origins_are_refused() {
     }
     assert_eq!(ask("Origin: https://b.example\r\n"), StatusCode::FORBIDDEN);
 
-    // Of programs with a browser in them.
+    // Origins of applications that embed a browser.
     let origins = ["--origin", "file://", "--origin", "null", "--origin", "app://."];
     let server = Server::start(&origins);
     let ask = |lines| Peer::dial(server.address()).request("/", lines);
@@ -300,7 +307,7 @@ fn pages_of_other_origins_are_refused() {
 }
 
 #[test]
-fn a_signal_closes_all_connections_and_ends_it_well() {
+fn a_signal_closes_all_connections_and_it_exits_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::start(&[]);
         let mut clients: Vec<_> = ["/", "/echo", "/broadcast"]
@@ -312,7 +319,7 @@ fn a_signal_closes_all_connections_and_ends_it_well() {
             assert_eq!(client.expect_close(1001), "shutting down");
         }
         let address = server.address();
-        assert!(TcpStream::connect(address).is_err(), "it does not listen any more");
+        assert!(TcpStream::connect(address).is_err(), "the server has stopped listening");
         for mut client in clients {
             client.send(CLOSE, &1001u16.to_be_bytes());
             client.expect_end();
@@ -322,38 +329,38 @@ fn a_signal_closes_all_connections_and_ends_it_well() {
 }
 
 #[test]
-fn without_connections_a_signal_ends_it_at_once() {
+fn without_connections_a_signal_ends_it_immediately() {
     assert_eq!(Server::start(&["--close-timeout", "0"]).stop().code(), Some(0));
 }
 
 #[test]
-fn who_does_not_answer_a_close_is_waited_for_no_longer_than_the_close_timeout() {
+fn it_waits_for_the_peers_close_at_most_the_close_timeout() {
     let server = Server::start(&["--close-timeout", "0.2"]);
     let mut silent = Peer::client(server.address(), "/");
-    // Neither does one who has said nothing at all, or half a request.
+    // Connections without a request, or with part of one, do not delay the end either.
     let _mute = Peer::dial(server.address());
     let mut half = Peer::dial(server.address());
     half.write(b"GET /");
     let begun = Instant::now();
     assert_eq!(server.stop().code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(4), "5 s are the default");
+    assert!(begun.elapsed() < Duration::from_secs(4), "the timeout is not the default of 5 s");
     silent.expect_close(1001);
 }
 
 #[test]
-fn a_stuck_reader_does_not_keep_it_from_ending() {
+fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
     let server = Server::start(&["--close-timeout", "0.2"]);
-    let client = TcpStream::connect(server.address()).expect("it listens");
-    Peer::over(client.try_clone().expect("there are descriptors")).ask("/");
-    client.set_write_timeout(Some(Duration::from_millis(500))).expect("it is not zero");
+    let client = TcpStream::connect(server.address()).expect("the server listens");
+    Peer::over(client.try_clone().expect("the process has a file descriptor left")).ask("/");
+    client.set_write_timeout(Some(Duration::from_millis(500))).expect("the timeout is not zero");
     let message = frame(BINARY, &vec![0; 1 << 20], true);
-    // Until it stops reading, and neither side can write.
+    // Until the server stops reading, and neither side can write.
     while std::io::Write::write_all(&mut &client, &message).is_ok() {}
     assert_eq!(server.stop().code(), Some(0));
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_terminates_it() {
     let server = Server::start(&["--close-timeout", "0"]);
     let mut client = Peer::client(server.address(), "/");
     server.program.signal(Signal::TERM);
@@ -363,7 +370,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn it_listens_on_all_that_it_is_told_to() {
+fn it_listens_on_all_addresses_of_its_arguments() {
     let folder = Folder::new("listen");
     let path = folder.join("socket");
     let mut command =
@@ -372,7 +379,8 @@ fn it_listens_on_all_that_it_is_told_to() {
     let server = Server::listening(command, 4);
     Peer::client(server.address(), "/").close(1000);
     for address in &server.addresses[1..3] {
-        let port = address.rsplit_once(':').expect("there is a port").1.parse().expect("a number");
+        let port =
+            address.rsplit_once(':').expect("an address has a port").1.parse().expect("a number");
         Peer::client((Ipv4Addr::LOCALHOST, port).into(), "/").close(1000);
         if has_v6() {
             Peer::client((Ipv6Addr::LOCALHOST, port).into(), "/").close(1000);
@@ -381,7 +389,7 @@ fn it_listens_on_all_that_it_is_told_to() {
     assert_eq!(server.addresses[3], format!("ws+unix:{}", path.display()));
     Peer::unix(&path).close(1000);
     assert_eq!(server.stop().code(), Some(0));
-    assert!(!path.exists(), "it has removed its socket");
+    assert!(!path.exists(), "the server removes its socket");
 }
 
 #[test]
@@ -397,22 +405,22 @@ fn it_listens_on_ipv6_and_on_names() {
 }
 
 #[test]
-fn by_default_it_listens_on_9002_of_this_machine() {
+fn by_default_it_listens_on_port_9002_of_127_0_0_1() {
     let mut program = Running::start(&mut anyloop(["serve"]));
     let mut line = String::new();
     let mut stdout = std::io::BufReader::new(program.stdout());
-    std::io::BufRead::read_line(&mut stdout, &mut line).expect("it says UTF-8");
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("the output is UTF-8");
     match line.as_str() {
-        "" => program.end().expect(1, "cannot listen on 127.0.0.1:9002: "), // another has it
+        "" => program.end().expect(1, "cannot listen on 127.0.0.1:9002: "), // another program uses the port
         line => assert_eq!(line, "listening on ws://127.0.0.1:9002\n"),
     }
 }
 
 #[test]
-fn a_unix_socket_that_nobody_listens_on_is_replaced_and_another_is_not() {
+fn a_stale_unix_socket_is_replaced_and_one_in_use_is_not() {
     let folder = Folder::new("stale");
     let path = folder.join("socket");
-    drop(UnixListener::bind(&path).expect("there is room"));
+    drop(UnixListener::bind(&path).expect("the socket can be created"));
     let command = || {
         let mut command = anyloop(["serve", "--unix"]);
         command.arg(&path);
@@ -428,7 +436,7 @@ fn a_unix_socket_that_nobody_listens_on_is_replaced_and_another_is_not() {
 }
 
 #[test]
-fn what_cannot_be_listened_on_is_said_in_one_line() {
+fn a_failure_to_listen_is_reported_in_one_line() {
     let server = Server::start(&[]);
     let taken = server.address().to_string();
     let serve = |address: &str| Running::start(&mut anyloop(["serve", "--listen", address])).end();
@@ -438,7 +446,7 @@ fn what_cannot_be_listened_on_is_said_in_one_line() {
     serve("no.such.host.invalid:0").expect(1, "cannot look up no.such.host.invalid:0: ");
     let ended = Running::start(&mut anyloop(["serve", "--unix", "/no/such/folder/socket"])).end();
     ended.expect(1, "cannot listen on unix:/no/such/folder/socket: No such file");
-    // All or none: it does not go on with what it could have.
+    // If one address fails, the server does not listen on the others.
     let both = ["serve", "--listen", "127.0.0.1:0", "--listen", &taken];
     let ended = Running::start(&mut anyloop(both)).end();
     ended.expect(1, "in use");
@@ -447,34 +455,34 @@ fn what_cannot_be_listened_on_is_said_in_one_line() {
 
 #[test]
 fn inherited_sockets_are_served() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = listener.local_addr().expect("it has one");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let address = listener.local_addr().expect("the listener has an address");
     let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";
     let server = Server::listening(shell(script).stdin(OwnedFd::from(listener)), 1);
     assert_eq!(server.address(), address);
     Peer::client(address, "/").close(1000);
     assert_eq!(server.stop().code(), Some(0));
 
-    // A Unix socket, beside one that it is told of.
+    // An inherited Unix socket, in addition to an address of the arguments.
     let folder = Folder::new("inherited");
     let path = folder.join("socket");
-    let listener = UnixListener::bind(&path).expect("there is room");
+    let listener = UnixListener::bind(&path).expect("the socket can be created");
     let script = format!("{script} --listen 127.0.0.1:0");
     let server = Server::listening(shell(&script).stdin(OwnedFd::from(listener)), 2);
     assert_eq!(server.addresses[1], format!("ws+unix:{}", path.display()));
     Peer::client(server.address(), "/").close(1000);
     Peer::unix(&path).close(1000);
     assert_eq!(server.stop().code(), Some(0));
-    assert!(path.exists(), "it belongs to another");
+    assert!(path.exists(), "an inherited socket is not removed");
 }
 
 #[test]
-fn what_was_inherited_by_mistake_is_not_served() {
+fn other_inherited_descriptors_are_not_served() {
     let script = "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";
     let ended = Running::start(&mut shell(script)).end();
     ended.expect(1, "cannot listen on inherited descriptor 3: ");
 
-    // They are another process's.
+    // LISTEN_PID is the id of another process, so the sockets are not for this one.
     let script = "LISTEN_FDS=1 LISTEN_PID=1 exec \"$0\" serve --listen 127.0.0.1:0";
     let server = Server::listening(&mut shell(script), 1);
     Peer::client(server.address(), "/").close(1000);
@@ -492,7 +500,7 @@ fn the_soft_limit_of_descriptors_is_raised() {
 }
 
 #[test]
-fn without_descriptors_it_goes_on_with_what_it_has() {
+fn without_free_descriptors_it_serves_the_existing_connections() {
     let script = "ulimit -n 40; exec \"$0\" serve --listen 127.0.0.1:0 --close-timeout 0.2";
     let server = Server::listening(&mut shell(script), 1);
     let mut first = Peer::client(server.address(), "/");
@@ -508,7 +516,7 @@ fn without_descriptors_it_goes_on_with_what_it_has() {
 }
 
 #[test]
-fn wrong_calls_end_with_2_and_help_with_0() {
+fn invalid_arguments_exit_with_2_and_help_with_0() {
     for arguments in [
         &["--listen"][..],
         &["--listen", "nonsense"],
@@ -528,13 +536,13 @@ fn wrong_calls_end_with_2_and_help_with_0() {
 }
 
 #[test]
-fn it_serves_also_where_nobody_hears_where() {
+fn it_serves_if_its_output_is_closed() {
     let path = Folder::new("deaf");
     let socket = path.join("socket");
     let mut command = shell("exec \"$0\" serve --unix \"$1\" >&-");
     let program = Running::start(command.arg(&socket).stdin(Stdio::null()));
-    // The socket may be there before it is listened on.
-    anyloop_testkit::wait::eventually("it listens", || {
+    // The file of the socket may exist before the server listens.
+    anyloop_testkit::wait::eventually("the server listens", || {
         std::os::unix::net::UnixStream::connect(&socket).is_ok()
     });
     Peer::unix(&socket).close(1000);
@@ -547,7 +555,7 @@ fn has_v6() -> bool {
 }
 
 #[test]
-fn several_threads_serve_as_one_does() {
+fn several_threads_serve_connections() {
     let server = Server::start(&["--threads", "3"]);
     let clients = (0..8).map(|n| {
         let address = server.address();
@@ -562,6 +570,6 @@ fn several_threads_serve_as_one_does() {
         })
     });
     let clients: Vec<_> = clients.collect();
-    clients.into_iter().for_each(|client| client.join().expect("no panic"));
+    clients.into_iter().for_each(|client| client.join().expect("the thread does not panic"));
     assert_eq!(server.stop().code(), Some(0));
 }
