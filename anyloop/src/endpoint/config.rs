@@ -364,6 +364,10 @@ macro_rules! common {
             /// [`overflow`](Self::overflow) says, unless nothing waits. What a [`Handle`](crate::Handle) has accepted
             /// is not refused any more, and a handler's own messages are judged without it: at worst twice as much
             /// waits.
+            ///
+            /// A peer that reads at once is not slow, however fast others publish to it: in an event loop, what was sent
+            /// to a connection is written before another connection's next read, which is about 600 KB at most. So
+            /// leave room for that much, and for one message more.
             pub fn max_backlog(mut self, bytes: usize) -> Self {
                 self.backlog.cap = bytes;
                 self

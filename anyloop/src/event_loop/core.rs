@@ -24,6 +24,12 @@ pub(super) struct Core<K: Types> {
     /// The ready queue: the slots of sources that are ready, and [`TASK`]s. It outlives run calls, since an edge is
     /// reported once.
     pub(super) ready: VecDeque<u32>,
+    /// The slots of sources that were woken by a command: mostly connections that have output to send.
+    woken: VecDeque<u32>,
+    /// So many entries of `woken` are served before the next one of `ready`.
+    woken_first: usize,
+    /// The last entry that was served is one of `ready`.
+    served_ready: bool,
     /// A task for each [`TASK`] in the ready queue, in the same order.
     pub(super) tasks: VecDeque<Task<K>>,
     /// Slots that enter the ready queue after the next poll.
@@ -57,6 +63,9 @@ impl<K: Types> Core<K> {
         Self {
             slots: Slots::new(),
             ready: VecDeque::new(),
+            woken: VecDeque::new(),
+            woken_first: 0,
+            served_ready: false,
             tasks: VecDeque::new(),
             deferred: Vec::new(),
             until_poll: 0,
@@ -78,12 +87,24 @@ impl<K: Types> Core<K> {
 
     /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
+    ///
+    /// Sources that were woken are served before the next one that was not: their output, which waits in memory, is sent
+    /// before more input is received.
     #[inline]
     pub(super) fn pop_ready(&mut self, may_poll: bool) -> Option<u32> {
         if self.until_poll == 0 && may_poll {
             return None;
         }
-        let entry = self.ready.pop_front()?;
+        if std::mem::take(&mut self.served_ready) {
+            self.woken_first = self.woken.len();
+        }
+        let entry = if self.woken_first > 0 || self.ready.is_empty() {
+            self.woken_first = self.woken_first.saturating_sub(1);
+            self.woken.pop_front()
+        } else {
+            self.served_ready = true;
+            self.ready.pop_front()
+        }?;
         self.until_poll = self.until_poll.saturating_sub(1);
         Some(entry)
     }
@@ -103,10 +124,8 @@ impl<K: Types> Core<K> {
         for command in commands.drain(..) {
             match command {
                 Command::Run(task) => self.queue(Task::Posted(K::task(task))),
-                Command::Wake(token) => self.add_events(token, Events::WOKEN),
-                Command::WakeAll(tokens) => {
-                    tokens.into_iter().for_each(|token| self.add_events(token, Events::WOKEN));
-                }
+                Command::Wake(token) => self.wake(token),
+                Command::WakeAll(tokens) => tokens.into_iter().for_each(|token| self.wake(token)),
                 Command::Ready(token, events) => self.add_events(token, events),
                 Command::SetTimer(key, f) => self.timers.set(key, K::on_timer(f)),
                 Command::CancelTimer(key) => {
@@ -117,6 +136,18 @@ impl<K: Types> Core<K> {
             }
         }
         self.commands = commands;
+    }
+
+    fn wake(&mut self, token: Token) {
+        if self.slots.notify(token, Events::WOKEN) {
+            self.woken.push_back(token.index);
+        }
+    }
+
+    /// Whether no entry of the ready queue is left.
+    #[inline]
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.ready.is_empty() && self.woken.is_empty()
     }
 
     /// Adds events to a source, which becomes ready.
@@ -151,19 +182,25 @@ impl<K: Types> Core<K> {
         if !self.deferred.is_empty() {
             self.ready.extend(self.deferred.drain(..));
         }
-        self.until_poll = self.ready.len();
+        self.serve_queue_before_poll();
+    }
+
+    /// All entries that are in the ready queue now are served before the next poll.
+    pub(super) fn serve_queue_before_poll(&mut self) {
+        self.until_poll = self.ready.len() + self.woken.len();
     }
 
     /// Whether there is something to do now.
     pub(super) fn is_ready(&self, remote: &Remote) -> bool {
-        let is_queued = !self.ready.is_empty() || !self.deferred.is_empty();
+        let is_queued = !self.is_queue_empty() || !self.deferred.is_empty();
         is_queued || self.wakeups.is_poll_needed() || remote.has_commands()
     }
 
     /// Returns memory that very many deadlines at once have needed.
     pub(super) fn shrink(&mut self) {
-        if self.ready.is_empty() && self.ready.capacity() > KEPT {
+        if self.is_queue_empty() {
             self.ready.shrink_to(KEPT);
+            self.woken.shrink_to(KEPT);
             self.expired.shrink_to(KEPT);
         }
         self.deadlines.shrink();
@@ -228,7 +265,7 @@ impl<K: Types> Core<K> {
     /// Wakes a follower if there is something for it to do while this runner is busy.
     #[inline]
     pub(super) fn wake_follower(&self, followers: &Condvar) {
-        if self.wakeups.needs_follower(!self.ready.is_empty()) {
+        if self.wakeups.needs_follower(!self.is_queue_empty()) {
             followers.notify_one();
         }
     }

@@ -441,7 +441,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         'e: 'g,
     {
         // What the leader has not received is not ready.
-        core.until_poll = core.ready.len();
+        core.serve_queue_before_poll();
         if core.until_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
             core.wakeups.skip_poll();

@@ -9,12 +9,14 @@ use anyloop_proto::{Instant, TransportError};
 use super::buffers::Buffers;
 use super::events::Events;
 use super::socket::{Socket, SocketTransport};
+use super::remote::Remote;
 use super::source::{FastPath, Next, Source, Turn};
 use super::types::Types;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
-/// A turn reads about this many bytes at most; then the others have theirs.
+/// A turn reads about this many bytes at most; then the others have theirs. Where a source was woken, a turn is one read,
+/// so that what the handlers have sent to other connections is written before more is received.
 const READ_PER_TURN: usize = 1 << 20;
 
 /// What happens to sockets.
@@ -78,15 +80,17 @@ struct Stream<'t, S> {
     driver: &'t mut Driver<S>,
     transport: SocketTransport<'t>,
     buffers: &'t mut Buffers,
+    remote: &'t Remote,
     now: Instant,
 }
 
 impl<'t, S: StreamProtocol> Stream<'t, S> {
     fn new<K: Types>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
-        let Turn { visit, buffers, .. } = turn;
+        let Turn { engine, visit, buffers, .. } = turn;
         let StreamSource { driver, socket } = source;
         let now = visit.now;
-        Self { driver, transport: SocketTransport { socket, visit }, buffers, now }
+        let transport = SocketTransport { socket, visit };
+        Self { driver, transport, buffers, remote: engine.remote(), now }
     }
 
     /// Does everything that there is to do. The loop has made the `first` read, or none.
@@ -172,7 +176,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         let now = self.now;
         let mut total = 0;
         while first.is_some() || self.driver.wants_input() {
-            if total >= READ_PER_TURN {
+            if total >= READ_PER_TURN || (total > 0 && self.remote.has_commands()) {
                 return true;
             }
             let (found, lent) = match first.take() {

@@ -4,4 +4,5 @@
 mod adopting;
 mod endpoint_handles;
 mod payloads;
+mod prompt_readers;
 mod waiting;
