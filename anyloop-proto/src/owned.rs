@@ -145,6 +145,12 @@ impl From<message::Event<'_>> for Event {
     }
 }
 
+impl core::fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("WebSocket").finish_non_exhaustive()
+    }
+}
+
 impl WebSocket {
     /// The server's end of a byte stream that begins at `now`.
     #[must_use]

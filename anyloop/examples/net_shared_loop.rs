@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ControlFlow::Break(())
     })?;
 
-    event_loop.set_timer(Duration::from_millis(10), |_| println!("timer: ten milliseconds"));
+    event_loop.set_timer(Duration::from_millis(10), || println!("timer: ten milliseconds"));
 
     while event_loop.run_one() > 0 {
         if server.counters().closed == 1 {

@@ -174,7 +174,7 @@ impl Course {
         }
         let it = self.clone();
         self.event_loop
-            .set_timer(Duration::ZERO, move |_| it.be_busy(connection))
+            .set_timer(Duration::ZERO, move || it.be_busy(connection))
             .expect("the loop calls this");
     }
 

@@ -186,6 +186,15 @@ impl Statistics {
     }
 }
 
+impl core::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Connection")
+            .field("role", &self.role())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connection {
     /// An open connection, right after the opening handshake.
     #[must_use]

@@ -82,6 +82,12 @@ enum RawEvent<'b> {
     Control(Opcode, Option<&'b [u8]>),
 }
 
+impl core::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
 impl Receiver {
     pub(super) fn new(streaming: bool, now: Instant) -> Self {
         Self {

@@ -96,6 +96,12 @@ pub(super) struct Closing {
     pub(super) failure: Option<Failure>,
 }
 
+impl core::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Sender").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
 impl Sender {
     pub(super) fn new(role: Role, config: Arc<Config>, now: Instant) -> Self {
         Self {

@@ -79,6 +79,14 @@ enum Step {
     Ended,
 }
 
+impl core::fmt::Debug for ClientHandshake {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ClientHandshake")
+            .field("shutdown", &self.shutdown())
+            .finish_non_exhaustive()
+    }
+}
+
 impl ClientHandshake {
     /// Writes the request for `target`.
     ///

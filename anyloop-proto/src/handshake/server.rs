@@ -100,6 +100,14 @@ enum Step {
     Ended,
 }
 
+impl core::fmt::Debug for ServerHandshake {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ServerHandshake")
+            .field("shutdown", &self.shutdown())
+            .finish_non_exhaustive()
+    }
+}
+
 impl ServerHandshake {
     /// A handshake for a byte stream that begins at `now`. Owns no memory before the first byte.
     #[must_use]

@@ -9,7 +9,7 @@ use super::events::{Events, Token};
 use super::reactor;
 use super::remote::{Command, Remote};
 use super::slots::Slots;
-use super::timers::Timers;
+use super::timers::{OnCancel, Timers};
 use super::types::Types;
 use super::wakeup::{Action, Left, Remaining, WakeupState};
 use crate::sync::Condvar;
@@ -56,6 +56,8 @@ pub(super) enum Task<K: Types> {
     Posted(Box<K::Task>),
     Due(Box<K::OnTimer>),
     Cancelled(Box<K::OnTimer>),
+    /// It is only dropped, where no lock is held.
+    Dropped(Box<K::OnTimer>),
 }
 
 impl<K: Types> Core<K> {
@@ -128,9 +130,12 @@ impl<K: Types> Core<K> {
                 Command::WakeAll(tokens) => tokens.into_iter().for_each(|token| self.wake(token)),
                 Command::Ready(token, events) => self.add_events(token, events),
                 Command::SetTimer(key, f) => self.timers.set(key, K::on_timer(f)),
-                Command::CancelTimer(key) => {
+                Command::CancelTimer(key, on_cancel) => {
                     if let Some(f) = self.timers.take(key) {
-                        self.queue(Task::Cancelled(f));
+                        self.queue(match on_cancel {
+                            OnCancel::Call => Task::Cancelled(f),
+                            OnCancel::Drop => Task::Dropped(f),
+                        });
                     }
                 }
             }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock::now;
 use super::remote::{Command, Remote};
-use super::timers::{Aborted, Key};
+use super::timer::{Repeating, Timer};
+use super::timers::{Aborted, OnCancel};
 
 /// A handle of a loop for handlers and other threads. It is cheap to clone, and does not keep the loop alive.
 ///
@@ -78,11 +78,49 @@ impl LoopHandle {
     pub fn set_timer(
         &self,
         delay: Duration,
+        f: impl FnOnce() + Send + 'static,
+    ) -> Result<Timer, LoopGone> {
+        self.timer(delay, OnCancel::Drop, Box::new(|_| f()))
+    }
+
+    /// Sets a timer, like [`EventLoop::set_timer_then`](super::EventLoop::set_timer_then).
+    ///
+    /// # Errors
+    ///
+    /// The loop is gone; the function is dropped.
+    pub fn set_timer_then(
+        &self,
+        delay: Duration,
         f: impl FnOnce(Result<(), Aborted>) + Send + 'static,
     ) -> Result<Timer, LoopGone> {
+        self.timer(delay, OnCancel::Call, Box::new(f))
+    }
+
+    fn timer(
+        &self,
+        delay: Duration,
+        on_cancel: OnCancel,
+        f: Box<dyn FnOnce(Result<(), Aborted>) + Send>,
+    ) -> Result<Timer, LoopGone> {
         let key = (now() + delay, self.remote.next_timer_number());
-        self.remote.send(Command::SetTimer(key, Box::new(f))).map_err(|_| LoopGone)?;
-        Ok(Timer::new(self.remote.clone(), key))
+        self.remote.send(Command::SetTimer(key, f)).map_err(|_| LoopGone)?;
+        Ok(Timer::new(self.remote.clone(), key, on_cancel))
+    }
+
+    /// Calls a function again and again, like [`EventLoop::every`](super::EventLoop::every).
+    ///
+    /// # Errors
+    ///
+    /// The loop is gone; the function is dropped.
+    pub fn every(
+        &self,
+        period: Duration,
+        f: impl FnMut() + Send + 'static,
+    ) -> Result<Timer, LoopGone> {
+        let repeating = Repeating::new(self.remote.clone(), period);
+        let timer = repeating.timer();
+        repeat(&self.remote, repeating, f).map_err(|_| LoopGone)?;
+        Ok(timer)
     }
 
     /// Stops the loop, like [`EventLoop::stop`](super::EventLoop::stop).
@@ -115,6 +153,27 @@ impl LoopHandle {
     pub fn is_gone(&self) -> bool {
         self.remote.is_closed()
     }
+}
+
+fn repeat(
+    remote: &Arc<Remote>,
+    mut repeating: Repeating,
+    mut f: impl FnMut() + Send + 'static,
+) -> Result<(), Command> {
+    let (key, timer) = (repeating.next(), repeating.timer());
+    let again = Arc::downgrade(remote);
+    let call = move |_| {
+        if repeating.is_cancelled() {
+            return;
+        }
+        f();
+        if let Some(remote) = again.upgrade().filter(|_| !repeating.is_cancelled()) {
+            let _ = repeat(&remote, repeating, f); // a loop that is gone calls nothing
+        }
+    };
+    remote.send(Command::SetTimer(key, Box::new(call)))?;
+    timer.cancel_if_late();
+    Ok(())
 }
 
 impl fmt::Debug for LoopHandle {
@@ -158,46 +217,5 @@ impl Drop for KeepAlive {
 impl fmt::Debug for KeepAlive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeepAlive").finish_non_exhaustive()
-    }
-}
-
-/// A timer of a loop. Dropping it does not cancel the timer.
-///
-/// ```
-/// use anyloop::EventLoop;
-/// use anyloop::event_loop::Aborted;
-/// use std::time::Duration;
-///
-/// let event_loop = EventLoop::new()?;
-/// let hour = Duration::from_secs(3600);
-/// let timer = event_loop.set_timer(hour, |result| assert_eq!(result, Err(Aborted)));
-/// timer.cancel();
-/// assert_eq!(event_loop.run(), 1); // at once
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Clone)]
-pub struct Timer {
-    remote: Arc<Remote>,
-    key: Key,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl Timer {
-    pub(super) fn new(remote: Arc<Remote>, key: Key) -> Self {
-        Self { remote, key, cancelled: Arc::default() }
-    }
-
-    /// Cancels the timer: the loop calls its function as soon as possible, with [`Aborted`]. Does nothing if the
-    /// function was called, or is about to be, so the function may get `Ok(())` after this.
-    pub fn cancel(&self) {
-        if !self.cancelled.swap(true, Ordering::Relaxed) {
-            let _ = self.remote.send(Command::CancelTimer(self.key)); // a timer of a loop that is gone is cancelled
-        }
-    }
-}
-
-impl fmt::Debug for Timer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").finish_non_exhaustive()
     }
 }

@@ -26,6 +26,7 @@ mod slots;
 mod socket;
 mod source;
 mod stream_source;
+mod timer;
 mod timers;
 mod types;
 mod visit;
@@ -46,14 +47,17 @@ use std::time::{Duration, Instant};
 pub(crate) use clock::now;
 pub(crate) use engine::Engine;
 pub(crate) use events::{Events, Token};
-pub use handle::{KeepAlive, LoopGone, LoopHandle, Timer};
+pub use handle::{KeepAlive, LoopGone, LoopHandle};
 pub use kind::{Kind, Local, Threads};
 pub(crate) use reactor::Registry;
 pub(crate) use remote::{Remote, waker};
 pub(crate) use socket::{Socket, SocketTransport, tcp_peer};
 pub(crate) use source::{Next, Source, Turn};
 pub(crate) use stream_source::StreamSource;
+use timer::Repeating;
+pub use timer::Timer;
 pub use timers::Aborted;
+use timers::OnCancel;
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};
 
@@ -129,7 +133,7 @@ pub use watch::{Readiness, Watch, WatchMode};
 ///
 /// let event_loop = EventLoop::new()?;
 /// event_loop.post(|| println!("first"));
-/// event_loop.set_timer(Duration::from_millis(5), |result| println!("last: {result:?}"));
+/// event_loop.set_timer(Duration::from_millis(5), || println!("last"));
 /// assert_eq!(event_loop.run(), 2);
 /// assert!(event_loop.stopped()); // there was no more work
 /// # Ok::<(), std::io::Error>(())
@@ -179,7 +183,7 @@ pub struct Running;
 
 /// The loop's methods, for both types.
 macro_rules! methods {
-    ($type:ident $(, $send:ident)?) => {
+    ($type:ident, $kind:ident $(, $send:ident)?) => {
         impl $type {
         /// A loop with nothing to do.
             ///
@@ -311,10 +315,15 @@ macro_rules! methods {
                 self.engine.next_timeout()
             }
 
-            fn timer(&self, delay: Duration, set: impl FnOnce(timers::Key)) -> Timer {
+            fn timer(
+                &self,
+                delay: Duration,
+                on_cancel: OnCancel,
+                set: impl FnOnce(timers::Key),
+            ) -> Timer {
                 let key = (now() + delay, self.engine.remote().next_timer_number());
                 set(key);
-                Timer::new(self.engine.remote().clone(), key)
+                Timer::new(self.engine.remote().clone(), key, on_cancel)
             }
 
             /// Queues a function. A run call calls it; this call never does. Functions are called in the order in
@@ -331,14 +340,67 @@ macro_rules! methods {
                 }
             }
 
+            /// Calls a function after `delay`, unless the timer is [cancelled](Timer::cancel) before: then the
+            /// function is dropped. Timers that are due at the same time are called in the order in which they were
+            /// set.
+            pub fn set_timer(&self, delay: Duration, f: impl FnOnce() $(+ $send)? + 'static) -> Timer {
+                self.timer(delay, OnCancel::Drop, |key| self.engine.set_timer(key, Box::new(|_| f())))
+            }
+
             /// Calls a function after `delay`, with `Ok`; or when the timer is [cancelled](Timer::cancel), with
-            /// [`Aborted`]. Timers that are due at the same time are called in the order in which they were set.
-            pub fn set_timer(
+            /// [`Aborted`].
+            pub fn set_timer_then(
                 &self,
                 delay: Duration,
                 f: impl FnOnce(Result<(), Aborted>) $(+ $send)? + 'static,
             ) -> Timer {
-                self.timer(delay, |key| self.engine.set_timer(key, Box::new(f)))
+                self.timer(delay, OnCancel::Call, |key| self.engine.set_timer(key, Box::new(f)))
+            }
+
+            /// Calls a function after each `period`, until the timer is [cancelled](Timer::cancel) or the function
+            /// panics. Calls that are missed, because the loop was busy or not run, are skipped. A period of less than
+            /// a millisecond counts as one.
+            ///
+            /// ```
+            /// # use anyloop::EventLoop;
+            /// use std::time::Duration;
+            ///
+            /// let event_loop = EventLoop::new()?;
+            /// let stop = event_loop.handle();
+            /// let mut ticks = 0;
+            /// event_loop.every(Duration::from_millis(2), move || {
+            ///     ticks += 1;
+            ///     if ticks == 3 {
+            ///         let _ = stop.stop();
+            ///     }
+            /// });
+            /// assert_eq!(event_loop.run(), 3);
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
+            pub fn every(&self, period: Duration, f: impl FnMut() $(+ $send)? + 'static) -> Timer {
+                let repeating = Repeating::new(self.engine.remote().clone(), period);
+                let timer = repeating.timer();
+                Self::repeat(&self.engine, repeating, f);
+                timer
+            }
+
+            fn repeat(
+                engine: &Arc<Engine<$kind>>,
+                mut repeating: Repeating,
+                mut f: impl FnMut() $(+ $send)? + 'static,
+            ) {
+                let (key, timer) = (repeating.next(), repeating.timer());
+                let weak = Arc::downgrade(engine);
+                engine.set_timer(key, Box::new(move |_| {
+                    if repeating.is_cancelled() {
+                        return;
+                    }
+                    f();
+                    if let Some(engine) = weak.upgrade().filter(|_| !repeating.is_cancelled()) {
+                        Self::repeat(&engine, repeating, f);
+                    }
+                }));
+                timer.cancel_if_late();
             }
 
             /// Calls `f` as long as `source` is ready (level-triggered): `f` need not read or write all that it can.
@@ -397,5 +459,5 @@ macro_rules! methods {
     };
 }
 
-methods!(EventLoop, Send);
-methods!(LocalEventLoop);
+methods!(EventLoop, Threads, Send);
+methods!(LocalEventLoop, Local);

@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 
 use super::events::{Events, Token};
 use super::reactor::Interrupt;
-use super::timers::{Aborted, Key};
+use super::timers::{Aborted, Key, OnCancel};
 use super::wakeup::Notifier;
 #[cfg(loom)]
 use crate::sync::WithBorrow as _;
@@ -22,7 +22,7 @@ pub(super) enum Command {
     /// An event that the wake-up thread has received.
     Ready(Token, Events),
     SetTimer(Key, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
-    CancelTimer(Key),
+    CancelTimer(Key, OnCancel),
 }
 
 /// The part of a loop that any thread may use: a queue of commands, the count of work, and flags.

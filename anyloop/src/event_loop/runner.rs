@@ -334,11 +334,14 @@ impl<'e, K: Sealed> Runner<'e, K> {
     {
         let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
         drop(core);
-        buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
+        if !matches!(task, Task::Dropped(_)) {
+            buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
+        }
         let panicked = caught(|| match task {
             Task::Posted(f) => f(),
             Task::Due(f) => f(Ok(())),
             Task::Cancelled(f) => f(Err(Aborted)),
+            Task::Dropped(f) => drop(f),
         });
         self.turns = TURNS_PER_CLOCK_READ; // it may have taken any time
         // Only now, so that what it has begun keeps the loop running.

@@ -8,8 +8,8 @@ use anyloop_proto::{Instant, TransportError};
 
 use super::buffers::Buffers;
 use super::events::Events;
-use super::socket::{Socket, SocketTransport};
 use super::remote::Remote;
+use super::socket::{Socket, SocketTransport};
 use super::source::{FastPath, Next, Source, Turn};
 use super::types::Types;
 use crate::cold::cold_path;

@@ -6,11 +6,19 @@ use anyloop_proto::Instant;
 
 /// The timer was cancelled.
 ///
-/// See [`EventLoop::set_timer`](super::EventLoop::set_timer).
+/// See [`EventLoop::set_timer_then`](super::EventLoop::set_timer_then).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the timer was cancelled")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct Aborted;
+
+/// What becomes of the function of a timer that is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnCancel {
+    /// It is called with [`Aborted`].
+    Call,
+    Drop,
+}
 
 /// Identifies a timer: the time when it is due, and a number that no other timer of its loop has.
 pub(super) type Key = (Instant, u64);

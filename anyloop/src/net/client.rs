@@ -1,5 +1,6 @@
 //! Clients in the loop.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 #[cfg(unix)]
@@ -76,6 +77,15 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
     {
         let target = parse(uri)?;
         Ok(ConnectRequest { client: self, target, config: None, handler: None, destination: None })
+    }
+}
+
+impl<K: Serves<F>, F: HandlerFactory> fmt::Debug for ConnectRequest<'_, K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectRequest")
+            .field("target", &self.target)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -255,7 +265,7 @@ impl<H: Handler + 'static> EndpointHandle<H> {
     /// let event_loop = client.event_loop().handle();
     /// client.on_close(move |_, _| {
     ///     let handle = handle.clone();
-    ///     let again = move |_| _ = handle.connect(URI);
+    ///     let again = move || _ = handle.connect(URI);
     ///     let _ = event_loop.set_timer(Duration::from_secs(1), again);
     /// });
     /// client.connect(URI)?;

@@ -53,6 +53,12 @@ macro_rules! constructors {
                 $prepare(&endpoint);
                 endpoint
             }
+
+            /// The loop that the endpoint uses.
+            #[must_use]
+            pub const fn event_loop(&self) -> &$event_loop {
+                &self.transport.event_loop
+            }
         }
     };
 }
@@ -94,12 +100,6 @@ where
 macro_rules! run_family {
     ($endpoint:ident) => {
         impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
-            /// The loop that the endpoint uses.
-            #[must_use]
-            pub const fn event_loop(&self) -> &K::Loop {
-                &self.transport.event_loop
-            }
-
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run): this is over everything that
             /// is in it, other endpoints too.
             pub fn run(&self) -> usize {

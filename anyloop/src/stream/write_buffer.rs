@@ -117,6 +117,12 @@ pub struct WriteBuffer<'w> {
     transport: &'w mut (dyn Transport + 'w),
 }
 
+impl std::fmt::Debug for WriteBuffer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteBuffer").field("cork", &self.cork).finish_non_exhaustive()
+    }
+}
+
 impl WriteBuffer<'_> {
     /// Bytes that wait for the transport. What is in the cork does not wait yet.
     #[inline]

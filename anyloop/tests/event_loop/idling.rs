@@ -47,7 +47,7 @@ fn a_loop_rests_that_waits_for_a_guard_a_timer_or_a_watch() {
         let guard = event_loop.keep_alive();
         rests(&event_loop);
         drop(guard);
-        event_loop.set_timer(FAR, |_| ());
+        event_loop.set_timer(FAR, || ());
         rests(&event_loop);
         let (near, _far) = UnixStream::pair().unwrap();
         let watch = event_loop.watch(near, WatchMode::Read, |_, _| ControlFlow::Continue(()));

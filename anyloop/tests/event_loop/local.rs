@@ -99,7 +99,7 @@ fn local_functions_timers_and_watches_hold_what_is_not_send() {
         let it = reported.clone();
         event_loop.post(move || it.borrow_mut().push("posted"));
         let it = reported.clone();
-        let timer = event_loop.set_timer(FAR, move |result| {
+        let timer = event_loop.set_timer_then(FAR, move |result| {
             assert_eq!(result, Err(Aborted));
             it.borrow_mut().push("timer");
         });
@@ -153,7 +153,8 @@ fn the_handle_of_a_local_loop_reaches_it_from_another_thread() {
         let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {
             handle.post(move || assert_eq!(thread::current().id(), here)).unwrap();
-            let timer = handle.set_timer(FAR, |result| assert_eq!(result, Err(Aborted))).unwrap();
+            let timer =
+                handle.set_timer_then(FAR, |result| assert_eq!(result, Err(Aborted))).unwrap();
             timer.cancel();
             runner.until_asleep();
             handle.post(move || drop(guard)).unwrap();
@@ -223,7 +224,7 @@ fn with_its_last_owner_a_local_loop_drops_what_is_queued_un_run() {
         let one = held.clone();
         event_loop.post(move || panic!("{one:?} was run"));
         let one = held.clone();
-        event_loop.set_timer(Duration::ZERO, move |_| panic!("{one:?} was run"));
+        event_loop.set_timer(Duration::ZERO, move || panic!("{one:?} was run"));
         let (near, _far) = UnixStream::pair().unwrap();
         let one = held.clone();
         let f = move |_: &mut UnixStream, _| panic!("{one:?} was run");

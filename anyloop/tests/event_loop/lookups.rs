@@ -113,7 +113,7 @@ fn pitfall_a_look_up_that_blocks_holds_up_neither_the_loop_nor_other_look_ups() 
         client.connect("ws://slow/").unwrap();
         drive(&event_loop, "the question", || asked.try_recv().is_ok());
         let it = log.clone();
-        event_loop.set_timer(Duration::ZERO, move |_| it.add("timer"));
+        event_loop.set_timer(Duration::ZERO, move || it.add("timer"));
         drive(&event_loop, "the timer", || log.has("timer"));
         client.connect("ws://fast/").unwrap();
         drive(&event_loop, "the other", || log.has("resolve: AddrNotAvailable"));

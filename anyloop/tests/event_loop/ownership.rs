@@ -39,13 +39,13 @@ fn with_its_last_owner_a_loop_drops_what_is_queued_un_run() {
             event_loop.handle().post(f).unwrap();
             for delay in [Duration::ZERO, FAR] {
                 let (one, it) = (drops.one(), log.clone());
-                let f = move |_| {
+                let f = move || {
                     let _one = &one;
                     it.add("timer");
                 };
                 event_loop.set_timer(delay, f);
                 let (one, it) = (drops.one(), log.clone());
-                let f = move |_| {
+                let f = move || {
                     let _one = &one;
                     it.add("timer of the handle");
                 };
@@ -81,7 +81,7 @@ fn the_calls_of_a_handle_fail_when_the_loop_is_gone() {
         let event_loop = EventLoop::new().unwrap();
         let (handle, drops) = (event_loop.handle(), Drops::default());
         let guard = event_loop.keep_alive();
-        let timer = event_loop.set_timer(FAR, |_| unreachable!());
+        let timer = event_loop.set_timer(FAR, || unreachable!());
         let (near, _far) = UnixStream::pair().unwrap();
         let watch = event_loop.watch(near, WatchMode::Read, |_, _| unreachable!()).unwrap();
         assert!(!handle.is_gone());
@@ -95,7 +95,7 @@ fn the_calls_of_a_handle_fail_when_the_loop_is_gone() {
         assert_eq!(handle.post(dropped), Err(LoopGone));
         assert_eq!(handle.dispatch(one()), Err(LoopGone));
         let dropped = one();
-        assert_eq!(handle.set_timer(FAR, move |_| dropped()).map(|_| ()), Err(LoopGone));
+        assert_eq!(handle.set_timer(FAR, dropped).map(|_| ()), Err(LoopGone));
         assert_eq!(drops.count(), 3);
         assert_eq!(handle.stop(), Err(LoopGone));
         assert_eq!(handle.keep_alive().map(|_| ()), Err(LoopGone));
@@ -171,7 +171,7 @@ fn what_is_dropped_with_the_loop_may_call_its_handle() {
     impl Drop for Calls {
         fn drop(&mut self) {
             self.1.add(format!("{:?}", self.0.post(|| ())));
-            self.1.add(format!("{:?}", self.0.set_timer(FAR, |_| ()).map(|_| ())));
+            self.1.add(format!("{:?}", self.0.set_timer(FAR, || ()).map(|_| ())));
         }
     }
     within_time(|| {
@@ -179,7 +179,7 @@ fn what_is_dropped_with_the_loop_may_call_its_handle() {
         let calls = || Calls(event_loop.handle(), log.clone());
         let (one, other, third) = (calls(), calls(), calls());
         event_loop.post(move || _ = &one);
-        event_loop.set_timer(FAR, move |_| _ = &other);
+        event_loop.set_timer(FAR, move || _ = &other);
         event_loop.handle().post(move || _ = &third).unwrap();
         drop(event_loop);
         assert_eq!(log.all(), ["Err(LoopGone)"; 6]);

@@ -344,8 +344,8 @@ fn a_panic_in_a_posted_function_or_a_timer_leaves_the_others_for_the_next_run() 
         post("a");
         event_loop.post(|| panic!("in a handler"));
         post("b");
-        event_loop.set_timer(Duration::ZERO, |_| panic!("in a timer"));
-        event_loop.set_timer(Duration::from_millis(1), |_| ());
+        event_loop.set_timer(Duration::ZERO, || panic!("in a timer"));
+        event_loop.set_timer(Duration::from_millis(1), || ());
         let mut panicked = 0;
         let mut ran = 0;
         while !event_loop.stopped() {

@@ -121,7 +121,7 @@ fn dispatch_on_a_loop_thread_runs_inline_and_is_part_of_the_handler() {
         assert_eq!(log.take(), ["inline", "posted"]);
 
         let (inside, it) = (event_loop.clone(), log.clone());
-        event_loop.set_timer(Duration::ZERO, move |_| {
+        event_loop.set_timer(Duration::ZERO, move || {
             let inner = it.clone();
             inside.dispatch(move || inner.add("inline"));
             it.add("timer");

@@ -300,7 +300,7 @@ fn a_flood(bytes: Vec<u8>) {
             for i in 1..=ROUNDS {
                 let (it, timer) = (log.clone(), log.clone());
                 posts.post(move || it.add("posted")).unwrap();
-                posts.set_timer(Duration::from_millis(1), move |_| timer.add("timer")).unwrap();
+                posts.set_timer(Duration::from_millis(1), move || timer.add("timer")).unwrap();
                 let others = || log.count("posted").min(log.count("timer"));
                 eventually("the others", || others() == i);
                 writer.write_all(&text("quiet")).unwrap();

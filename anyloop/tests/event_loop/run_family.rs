@@ -77,7 +77,7 @@ fn run_one_waits_for_one_handler_and_runs_no_second() {
         let begun = Instant::now();
         for (delay, name) in [(20, "first"), (21, "second")] {
             let it = log.clone();
-            event_loop.set_timer(Duration::from_millis(delay), move |_| it.add(name));
+            event_loop.set_timer(Duration::from_millis(delay), move || it.add(name));
         }
         let_time_pass(Duration::from_millis(5), "a part of the delay is over before the call");
         assert_eq!(event_loop.run_one(), 1);
@@ -120,7 +120,7 @@ fn run_for_and_run_until_wait_so_long_and_no_longer() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let _guard = event_loop.keep_alive();
-        event_loop.set_timer(FAR, |_| unreachable!());
+        event_loop.set_timer(FAR, || unreachable!());
         let time = Duration::from_millis(30);
         let begun = Instant::now();
         assert_eq!(event_loop.run_for(time), 0);
@@ -139,12 +139,12 @@ fn run_for_runs_all_that_comes_in_its_time_and_returns_early_without_work() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         for delay in [0, 5, 10] {
-            event_loop.set_timer(Duration::from_millis(delay), |_| ());
+            event_loop.set_timer(Duration::from_millis(delay), || ());
         }
         assert_eq!(event_loop.run_for(FAR), 3);
         assert!(event_loop.stopped());
         event_loop.reset().unwrap();
-        event_loop.set_timer(Duration::ZERO, |_| ());
+        event_loop.set_timer(Duration::ZERO, || ());
         assert_eq!(event_loop.run_for(Duration::MAX), 1); // no overflow
     });
 }
@@ -153,7 +153,7 @@ fn run_for_runs_all_that_comes_in_its_time_and_returns_early_without_work() {
 fn poll_does_not_wait_and_is_not_out_of_work() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
-        event_loop.set_timer(FAR, |_| ());
+        event_loop.set_timer(FAR, || ());
         assert_eq!((event_loop.poll(), event_loop.poll_one()), (0, 0));
         assert_eq!(event_loop.poll_budget(5, None), 0);
         assert!(!event_loop.stopped());

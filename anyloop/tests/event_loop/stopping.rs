@@ -71,7 +71,7 @@ fn posts_and_timers_survive_a_stop() {
             };
             match i % 2 {
                 0 => event_loop.post(f),
-                _ => _ = event_loop.set_timer(Duration::ZERO, move |_| f()),
+                _ => _ = event_loop.set_timer(Duration::ZERO, f),
             }
         }
         for ran in 1..=10 {

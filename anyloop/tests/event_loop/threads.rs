@@ -91,7 +91,7 @@ fn to_run_out_of_work_ends_every_run() {
             match last {
                 "guard" => drop(guard),
                 "handler" => event_loop.post(move || drop(guard)),
-                _ => _ = event_loop.set_timer(Duration::from_millis(5), move |_| drop(guard)),
+                _ => _ = event_loop.set_timer(Duration::from_millis(5), move || drop(guard)),
             }
             let ran: usize = all.into_iter().map(|it| it.join().unwrap()).sum();
             assert_eq!(ran, if last == "guard" { 3 } else { 4 }, "{last}");
@@ -112,7 +112,7 @@ fn what_is_posted_from_outside_runs_once_and_is_counted_once() {
             match i % 3 {
                 0 => event_loop.post(move || _ = it.add()),
                 1 => event_loop.handle().post(move || _ = it.add()).unwrap(),
-                _ => _ = event_loop.set_timer(Duration::ZERO, move |_| _ = it.add()),
+                _ => _ = event_loop.set_timer(Duration::ZERO, move || _ = it.add()),
             }
         }
         eventually("all of them", || counts.iter().all(|count| count.get() > 0));
@@ -142,7 +142,7 @@ fn a_handler_that_blocks_does_not_keep_the_other_thread_from_what_comes() {
                 0 => event_loop.post(move || sender.send(()).unwrap()),
                 1 => event_loop.handle().post(move || sender.send(()).unwrap()).unwrap(),
                 _ => {
-                    let f = move |_| sender.send(()).unwrap();
+                    let f = move || sender.send(()).unwrap();
                     event_loop.set_timer(Duration::from_millis(1), f);
                 }
             }
@@ -155,7 +155,7 @@ fn a_handler_that_blocks_does_not_keep_the_other_thread_from_what_comes() {
 
 /// Two threads inside `run`, which has a timer to wait for.
 fn runners_of_a_guarded(event_loop: &EventLoop) -> Vec<Spawned<usize>> {
-    event_loop.set_timer(crate::harness::FAR, |_| ());
+    event_loop.set_timer(crate::harness::FAR, || ());
     let all = runners(event_loop, 2);
     await_inside(event_loop, &all);
     all
@@ -197,7 +197,7 @@ fn as_many_timers_as_threads_run_at_a_time() {
         let (meeting, (sender, receiver)) = (Meeting::of(3), mpsc::channel());
         for _ in 0..3 {
             let (meeting, sender) = (meeting.clone(), sender.clone());
-            let f = move |_| sender.send(meeting.join()).unwrap();
+            let f = move || sender.send(meeting.join()).unwrap();
             event_loop.set_timer(Duration::from_millis(20), f);
         }
         for _ in 0..3 {
@@ -357,7 +357,7 @@ fn pitfall_no_wake_up_is_lost_whenever_it_comes() {
                 2 => (Box::new(move || handle.post(move || drop(guard)).unwrap()), 1),
                 3 => (Box::new(move || connection.post(move || drop(guard))), 1),
                 _ => {
-                    let f = move |_| drop(guard);
+                    let f = move || drop(guard);
                     (Box::new(move || _ = handle.set_timer(Duration::ZERO, f).unwrap()), 1)
                 }
             };

@@ -21,7 +21,7 @@ const fn ms(ms: u64) -> Duration {
 /// Sets a timer that logs its name, or that it was cancelled.
 fn set(event_loop: &EventLoop, log: &Log, delay: Duration, name: impl Into<String>) -> Timer {
     let (it, name) = (log.clone(), name.into());
-    event_loop.set_timer(delay, move |result| match result {
+    event_loop.set_timer_then(delay, move |result| match result {
         Ok(()) => it.add(name),
         Err(Aborted) => it.add(format!("{name} aborted")),
     })
@@ -35,7 +35,7 @@ fn timers_fire_in_the_order_in_which_they_are_due() {
             set(&event_loop, &log, ms(delay), delay.to_string());
         }
         let it = log.clone();
-        event_loop.handle().set_timer(ms(25), move |_| it.add("25")).unwrap();
+        event_loop.handle().set_timer(ms(25), move || it.add("25")).unwrap();
         // Their order is then that of their deadlines, and not that of the clock readings.
         let_time_pass(ms(40), "all timers become due");
         assert_eq!(event_loop.run(), 6);
@@ -64,7 +64,7 @@ fn a_timer_never_fires_early() {
         let late = Arc::new(Mutex::new(Vec::new()));
         for delay in (0..60).map(|i| Duration::from_micros(i * 333)) {
             let (due, it) = (Instant::now() + delay, late.clone());
-            event_loop.set_timer(delay, move |_| it.lock().unwrap().push(Instant::now() >= due));
+            event_loop.set_timer(delay, move || it.lock().unwrap().push(Instant::now() >= due));
         }
         assert_eq!(event_loop.run(), 60);
         assert_eq!(*late.lock().unwrap(), [true; 60]);
@@ -147,7 +147,7 @@ fn a_timer_can_be_cancelled_in_a_handler_and_from_another_thread() {
     within_time(|| {
         let (event_loop, log) = (EventLoop::new().unwrap(), Log::default());
         let timer = set(&event_loop, &log, FAR, "inside");
-        event_loop.set_timer(ms(1), move |_| timer.cancel());
+        event_loop.set_timer(ms(1), move || timer.cancel());
         assert_eq!(event_loop.run(), 2);
         event_loop.reset().unwrap();
         let timer = set(&event_loop, &log, FAR, "elsewhere");
@@ -196,22 +196,22 @@ fn a_timer_without_delay_is_not_called_inline() {
 fn an_earlier_timer_of_another_thread_wakes_a_run_that_waits_for_a_later_one() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
-        let far = event_loop.set_timer(FAR, |_| ());
+        let far = event_loop.set_timer(FAR, || ());
         for by_handle in [false, true] {
             let (sets, handle) = (event_loop.clone(), event_loop.handle());
             let runner = ThreadProbe::current();
             let thread = thread::spawn(move || {
                 runner.until_asleep();
                 match by_handle {
-                    false => sets.set_timer(ms(5), |_| ()),
-                    true => handle.set_timer(ms(5), |_| ()).unwrap(),
+                    false => sets.set_timer(ms(5), || ()),
+                    true => handle.set_timer(ms(5), || ()).unwrap(),
                 }
             });
             assert_eq!(event_loop.run_one(), 1);
             thread.join().unwrap();
         }
         far.cancel();
-        assert_eq!(event_loop.run(), 1);
+        assert_eq!(event_loop.run(), 0, "the timer is only dropped");
     });
 }
 
@@ -219,7 +219,7 @@ fn an_earlier_timer_of_another_thread_wakes_a_run_that_waits_for_a_later_one() {
 fn a_timer_may_set_itself_anew() {
     fn tick(ticks: &LoopHandle, count: Count) {
         let next = ticks.clone();
-        let timer = ticks.set_timer(ms(2), move |_| {
+        let timer = ticks.set_timer(ms(2), move || {
             if count.add() < 5 {
                 tick(&next, count);
             }
@@ -243,10 +243,84 @@ fn a_timer_set_through_a_handle_can_be_cancelled() {
         let reported = Arc::new(Mutex::new(None));
         let it = reported.clone();
         let set = move |result| *it.lock().unwrap() = Some(result);
-        let timer = event_loop.handle().set_timer(FAR, set).unwrap();
+        let timer = event_loop.handle().set_timer_then(FAR, set).unwrap();
         timer.cancel();
         assert_eq!(event_loop.run(), 1);
         assert_eq!(*reported.lock().unwrap(), Some(Err(Aborted)));
+    });
+}
+
+/// Sets in each way a timer that is not due for long, with something that it owns.
+fn set_far(event_loop: &EventLoop, owned: &Arc<()>) -> [Timer; 4] {
+    let handle = event_loop.handle();
+    [0; 4].map(|_| owned.clone()).map({
+        let mut way = 0;
+        move |owned| {
+            way += 1;
+            match way {
+                1 => event_loop.set_timer(FAR, move || drop(owned)),
+                2 => handle.set_timer(FAR, move || drop(owned)).unwrap(),
+                3 => event_loop.every(FAR, move || _ = &owned),
+                _ => handle.every(FAR, move || _ = &owned).unwrap(),
+            }
+        }
+    })
+}
+
+#[test]
+fn a_cancelled_timer_drops_its_function_and_calls_nothing() {
+    within_time(|| {
+        let (event_loop, owned) = (EventLoop::new().unwrap(), Arc::new(()));
+        let timers = set_far(&event_loop, &owned);
+        assert_eq!(event_loop.poll(), 0);
+        assert_eq!(Arc::strong_count(&owned), 5);
+        timers.iter().for_each(Timer::cancel);
+        assert_eq!(event_loop.run(), 0);
+        assert_eq!(Arc::strong_count(&owned), 1);
+    });
+}
+
+#[test]
+fn a_repeating_timer_is_called_until_it_is_cancelled() {
+    within_time(|| {
+        let (event_loop, count) = (EventLoop::new().unwrap(), Count::default());
+        let begun = Instant::now();
+        let (it, timer) = (count.clone(), Arc::new(Mutex::new(None::<Timer>)));
+        let own = timer.clone();
+        let by_handle = event_loop.handle().every(ms(3), move || {
+            if it.add() == 4 {
+                own.lock().unwrap().take().unwrap().cancel(); // from within
+            }
+        });
+        *timer.lock().unwrap() = Some(by_handle.unwrap());
+        assert_eq!(event_loop.run(), 4);
+        assert!(begun.elapsed() >= ms(12));
+        assert_eq!(count.get(), 4);
+    });
+}
+
+#[test]
+fn calls_of_a_repeating_timer_that_were_missed_are_skipped() {
+    within_time(|| {
+        let (event_loop, count) = (EventLoop::new().unwrap(), Count::default());
+        let it = count.clone();
+        let timer = event_loop.every(ms(10), move || _ = it.add());
+        let_time_pass(ms(100), "many calls are missed");
+        assert_eq!(event_loop.poll(), 1);
+        timer.cancel();
+        assert_eq!(event_loop.run(), 0);
+        assert_eq!(count.get(), 1);
+    });
+}
+
+#[test]
+fn a_repeating_timer_ends_when_its_function_panics() {
+    within_time(|| {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.every(ms(1), || panic!("deliberate"));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event_loop.run()));
+        assert!(panicked.is_err());
+        assert_eq!(event_loop.run(), 0, "it is no work any more");
     });
 }
 
@@ -263,7 +337,7 @@ fn timers_fire_while_something_is_always_ready() {
         drive(&event_loop, "the timer", || log.has("timer"));
         // And within one call.
         let stops = event_loop.handle();
-        event_loop.set_timer(ms(10), move |_| stops.stop().unwrap());
+        event_loop.set_timer(ms(10), move || stops.stop().unwrap());
         assert!(event_loop.run() > 1);
     });
 }
@@ -286,7 +360,7 @@ fn handlers_that_take_their_time_hold_up_a_timer_by_a_few_of_them() {
         for _ in 0..5 {
             let (before, seen) = (calls.get(), Arc::new(Mutex::new(None)));
             let (its, count, stops) = (seen.clone(), calls.clone(), event_loop.handle());
-            event_loop.set_timer(ms(10), move |_| {
+            event_loop.set_timer(ms(10), move || {
                 *its.lock().unwrap() = Some(count.get());
                 stops.stop().unwrap();
             });

@@ -87,12 +87,12 @@ fn timers_wake_the_host_also_when_they_move_to_an_earlier_time() {
         let event_loop = EventLoop::new().unwrap();
         let events = events_of(&event_loop);
         let (sender, receiver) = mpsc::channel();
-        let far = event_loop.set_timer(FAR, |_| {});
+        let far = event_loop.set_timer(FAR, || {});
         event_loop.poll(); // it waits for an hour now
         let sooner = sender.clone();
         let elsewhere = event_loop.handle();
         thread::spawn(move || {
-            elsewhere.set_timer(Duration::from_millis(5), move |_| _ = sender.send(1)).unwrap();
+            elsewhere.set_timer(Duration::from_millis(5), move || _ = sender.send(1)).unwrap();
         });
         let mut first = None;
         host(&event_loop, &events, "a timer of another thread", || {
@@ -101,7 +101,7 @@ fn timers_wake_the_host_also_when_they_move_to_an_earlier_time() {
         });
         let inner = event_loop.clone();
         event_loop.post(move || {
-            inner.set_timer(Duration::from_millis(5), move |_| _ = sooner.send(2));
+            inner.set_timer(Duration::from_millis(5), move || _ = sooner.send(2));
         });
         let mut second = None;
         host(&event_loop, &events, "a timer of a handler", || {
@@ -129,7 +129,7 @@ fn pitfall_a_host_is_not_called_again_and_again_where_another_thread_has_asked()
                 assert_eq!(ask().unwrap(), None);
             }
             let inner = event_loop.clone();
-            event_loop.post(move || _ = inner.set_timer(Duration::from_millis(50), |_| {}));
+            event_loop.post(move || _ = inner.set_timer(Duration::from_millis(50), || {}));
             let calls = host(&event_loop, &events, "the timer", || event_loop.stopped());
             assert!(calls < 10, "{calls} calls, for a function and a timer");
         }
@@ -212,7 +212,7 @@ fn pitfall_a_run_call_that_waits_notices_what_the_wakeup_thread_would() {
             let posted = sender.clone();
             event_loop.post(move || posted.send("post").unwrap());
             assert_eq!(receiver.recv_timeout(PATIENCE), Ok("post"));
-            event_loop.set_timer(Duration::from_millis(2), move |_| sender.send("timer").unwrap());
+            event_loop.set_timer(Duration::from_millis(2), move || sender.send("timer").unwrap());
             assert_eq!(receiver.recv_timeout(PATIENCE), Ok("timer"));
             event_loop.stop();
             assert_eq!(runner.join().unwrap(), 2);
@@ -226,7 +226,7 @@ fn pitfall_a_bounded_run_call_keeps_to_its_bound_beside_the_wakeup_thread() {
     within_time(|| {
         let event_loop = EventLoop::new().unwrap();
         let _events = events_of(&event_loop);
-        event_loop.set_timer(FAR, |_| {});
+        event_loop.set_timer(FAR, || {});
         for _ in 0..5 {
             event_loop.run_for(Duration::from_millis(2)); // and not until the timer
         }

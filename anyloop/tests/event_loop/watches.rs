@@ -70,12 +70,12 @@ fn a_watch_that_reads_nothing_is_called_for_ever() {
         for name in ["timer", "posted"] {
             let it = log.clone();
             match name {
-                "timer" => _ = event_loop.set_timer(Duration::ZERO, move |_| it.add(name)),
+                "timer" => _ = event_loop.set_timer(Duration::ZERO, move || it.add(name)),
                 _ => event_loop.post(move || it.add(name)),
             }
         }
         let stops = event_loop.handle();
-        event_loop.set_timer(Duration::from_millis(20), move |_| stops.stop().unwrap());
+        event_loop.set_timer(Duration::from_millis(20), move || stops.stop().unwrap());
         event_loop.run();
         assert!(log.has("timer") && log.has("posted"));
     });
@@ -101,7 +101,7 @@ fn sources_that_are_always_ready_hold_up_neither_timers_nor_posts_nor_the_end_of
             let (log, stops) = (Log::default(), event_loop.handle());
             for i in 0..3 {
                 let (it, stops) = (log.clone(), stops.clone());
-                event_loop.set_timer(Duration::from_millis(i), move |_| {
+                event_loop.set_timer(Duration::from_millis(i), move || {
                     it.add("timer");
                     if i == 2 {
                         let _ = thread::spawn(move || stops.post(move || it.add("posted")));

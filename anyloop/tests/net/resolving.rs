@@ -67,8 +67,8 @@ fn the_loop_goes_on_meanwhile() {
     client.connect(running.url().as_str()).unwrap();
     let event_loop = client.event_loop();
     let (ticks, stop) = (log.clone(), event_loop.handle());
-    event_loop.set_timer(millis(50), move |_| ticks.push("tick"));
-    event_loop.set_timer(millis(300), move |_| stop.stop().unwrap());
+    event_loop.set_timer(millis(50), move || ticks.push("tick"));
+    event_loop.set_timer(millis(300), move || stop.stop().unwrap());
     client.run();
     let mut lines = log.take();
     lines.sort();

@@ -67,7 +67,7 @@ fn hosted() {
                     0 => on_loop.post(|| _ = done.add(1)).unwrap(),
                     1 => {
                         let soon = std::time::Duration::from_micros(dice.roll(3000) as u64);
-                        on_loop.set_timer(soon, |_| _ = done.add(1)).unwrap();
+                        on_loop.set_timer(soon, || _ = done.add(1)).unwrap();
                     }
                     2 => handles[dice.roll(TALKERS)].post(|_, _| _ = done.add(1)).unwrap(),
                     _ => {

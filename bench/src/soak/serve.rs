@@ -210,7 +210,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let ticks = Arc::new(Ticks { shared: shared.clone(), event_loop: event_loop.handle() });
     event_loop.set_timer(TICK, {
         let ticks = ticks.clone();
-        move |_| ticks.tick()
+        move || ticks.tick()
     });
     let runners: Vec<_> = (0..plan.threads)
         .map(|_| {
@@ -285,7 +285,7 @@ impl Ticks {
             return;
         }
         let shared = self.shared.clone();
-        let cancelled = self.event_loop.set_timer(LONG, move |result| {
+        let cancelled = self.event_loop.set_timer_then(LONG, move |result| {
             shared.called();
             if result.is_ok() {
                 shared.fail("a cancelled timer ran");
@@ -296,7 +296,7 @@ impl Ticks {
             Err(error) => self.shared.fail(&format!("no timer: {error}")),
         }
         let next = self.clone();
-        if let Err(error) = self.event_loop.set_timer(TICK, move |_| next.tick()) {
+        if let Err(error) = self.event_loop.set_timer(TICK, move || next.tick()) {
             self.shared.fail(&format!("no timer: {error}"));
         }
     }

@@ -66,10 +66,10 @@ fn a_host_is_woken_once_before_it_polls() {
 fn a_host_is_woken_for_an_earlier_timer() {
     check(|| {
         let event_loop = new_loop();
-        event_loop.set_timer(FAR, |_| unreachable!());
+        event_loop.set_timer(FAR, || unreachable!());
         let setter = spawn(&event_loop, |event_loop| {
-            event_loop.handle().set_timer(SOON, |result| result.unwrap()).unwrap();
-            event_loop.set_timer(SOON, |result| result.unwrap());
+            event_loop.handle().set_timer_then(SOON, |result| result.unwrap()).unwrap();
+            event_loop.set_timer_then(SOON, |result| result.unwrap());
         });
         let mut ran = 0;
         while ran < 2 {
@@ -135,7 +135,7 @@ fn a_host_is_woken_for_a_timer_that_another_runner_leaves() {
         let _guard = event_loop.keep_alive();
         let (inside, handle) = (event_loop.clone(), event_loop.handle());
         let other = spawn(&event_loop, |event_loop| {
-            event_loop.post(move || drop(inside.set_timer(SOON, move |_| handle.stop().unwrap())));
+            event_loop.post(move || drop(inside.set_timer(SOON, move || handle.stop().unwrap())));
             event_loop.poll();
         });
         host_to_the_end(&event_loop);
@@ -151,7 +151,7 @@ fn a_host_is_woken_for_a_timer_that_is_set_beside_another_runner() {
         let other = spawn(&event_loop, |event_loop| event_loop.poll());
         let setter = spawn(&event_loop, |event_loop| {
             let handle = event_loop.handle();
-            event_loop.set_timer(SOON, move |_| handle.stop().unwrap());
+            event_loop.set_timer(SOON, move || handle.stop().unwrap());
         });
         host_to_the_end(&event_loop);
         other.join().unwrap();
@@ -163,7 +163,7 @@ fn a_host_is_woken_for_a_timer_that_is_set_beside_another_runner() {
 fn a_host_is_woken_for_a_timer_by_a_reset() {
     check(|| {
         let event_loop = new_loop();
-        event_loop.set_timer(SOON, |result| result.unwrap());
+        event_loop.set_timer_then(SOON, |result| result.unwrap());
         event_loop.stop();
         event_loop.poll();
         let other = spawn(&event_loop, |event_loop| event_loop.reset().unwrap());
@@ -183,7 +183,7 @@ fn a_host_is_woken_for_a_timer_that_the_first_of_two_polls_has_left() {
         let _guard = event_loop.keep_alive();
         let (inside, handle) = (event_loop.clone(), event_loop.handle());
         let other = spawn(&event_loop, |event_loop| {
-            event_loop.post(move || drop(inside.set_timer(SOON, move |_| handle.stop().unwrap())));
+            event_loop.post(move || drop(inside.set_timer(SOON, move || handle.stop().unwrap())));
             event_loop.poll();
             event_loop.poll();
         });

@@ -10,11 +10,11 @@ use crate::event_loop::source::Next;
 fn an_earlier_timer_wakes_the_leader() {
     check(|| {
         let event_loop = new_loop();
-        event_loop.set_timer(FAR, |_| unreachable!());
+        event_loop.set_timer(FAR, || unreachable!());
         let inside = event_loop.clone();
         event_loop.post(move || {
             let handle = inside.handle();
-            inside.set_timer(SOON, move |_| handle.stop().unwrap());
+            inside.set_timer(SOON, move || handle.stop().unwrap());
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());
         let ran = event_loop.run() + other.join().unwrap();
@@ -26,7 +26,7 @@ fn an_earlier_timer_wakes_the_leader() {
 fn an_earlier_deadline_wakes_the_leader() {
     check(|| {
         let event_loop = new_loop();
-        event_loop.set_timer(FAR, |_| unreachable!());
+        event_loop.set_timer(FAR, || unreachable!());
         let handle = event_loop.handle();
         insert(&event_loop, move |turn| match turn.visit.events.contains(Events::DEADLINE) {
             true => {
@@ -50,7 +50,7 @@ fn a_timer_that_is_cancelled_as_it_comes_is_called_once() {
         let event_loop = new_loop();
         let called = Count::default();
         let counted = called.clone();
-        let timer = event_loop.set_timer(SOON, move |_| assert_eq!(counted.add(), 1));
+        let timer = event_loop.set_timer(SOON, move || assert_eq!(counted.add(), 1));
         let canceller = thread::spawn(move || timer.cancel());
         assert_eq!(event_loop.run(), 1);
         canceller.join().unwrap();

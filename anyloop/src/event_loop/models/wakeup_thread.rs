@@ -111,12 +111,12 @@ fn the_wakeup_thread_hands_over_what_it_has_seen() {
 fn the_wakeup_thread_calls_the_host_for_an_earlier_timer() {
     check(|| {
         let event_loop = new_loop();
-        event_loop.set_timer(FAR, |_| unreachable!());
+        event_loop.set_timer(FAR, || unreachable!());
         let called = Called::default();
         called.set(&event_loop);
         let handle = event_loop.handle();
         let setter = thread::spawn(move || {
-            handle.set_timer(SOON, |result| result.unwrap()).unwrap();
+            handle.set_timer_then(SOON, |result| result.unwrap()).unwrap();
         });
         while called.poll(&event_loop) == 0 {}
         setter.join().unwrap();
@@ -129,7 +129,7 @@ fn the_wakeup_thread_calls_the_host_for_a_timer_that_a_poll_has_set() {
         let event_loop = new_loop();
         let signal = set_signal(&event_loop);
         let inside = event_loop.clone();
-        event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
+        event_loop.post(move || drop(inside.set_timer_then(SOON, |result| result.unwrap())));
         let ran = event_loop.poll(); // before the first call
         host(&event_loop, &signal, 2 - ran);
     });
@@ -159,8 +159,8 @@ fn the_wakeup_thread_that_a_job_sets_leaves_the_sockets_to_the_runner() {
             inside.set_wakeup(|| ()).unwrap();
             // Timers that the wake-up thread does not know.
             let again = inside.clone();
-            inside.set_timer(SOON, move |_| {
-                again.set_timer(SOON, |result| result.unwrap());
+            inside.set_timer(SOON, move || {
+                again.set_timer_then(SOON, |result| result.unwrap());
             });
         });
         assert_eq!(event_loop.run(), 3);
@@ -233,7 +233,7 @@ fn the_wakeup_thread_that_is_set_beside_a_poll_knows_its_timers() {
     check(|| {
         let event_loop = new_loop();
         let inside = event_loop.clone();
-        event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
+        event_loop.post(move || drop(inside.set_timer_then(SOON, |result| result.unwrap())));
         let signal = Signal::default();
         let called = signal.clone();
         let setter = spawn(&event_loop, move |event_loop| {
@@ -254,7 +254,7 @@ fn the_wakeup_thread_knows_the_timer_of_the_other_of_two_polls() {
         let signal = set_signal(&event_loop);
         let inside = event_loop.clone();
         let other = spawn(&event_loop, |event_loop| {
-            event_loop.post(move || drop(inside.set_timer(SOON, |result| result.unwrap())));
+            event_loop.post(move || drop(inside.set_timer_then(SOON, |result| result.unwrap())));
             event_loop.poll()
         });
         let ran = event_loop.poll() + other.join().unwrap();
@@ -272,7 +272,7 @@ fn the_wakeup_thread_leaves_the_sockets_to_a_runner_that_came_as_a_poll_ended() 
         let inside = event_loop.clone();
         let other = spawn(&event_loop, |event_loop| {
             event_loop.post(move || {
-                inside.set_timer(SOON, |result| result.unwrap());
+                inside.set_timer_then(SOON, |result| result.unwrap());
                 drop(guard);
             });
             event_loop.run()

@@ -1,6 +1,7 @@
 //! What a handler may do.
 
 use std::error::Error;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -64,6 +65,12 @@ pub struct Context<'c, H: Handler> {
     pub(in crate::session) out: WriteBuffer<'c>,
     pub(in crate::session) state: &'c mut SessionState<H>,
     pub(in crate::session) now: Instant,
+}
+
+impl<H: Handler> fmt::Debug for Context<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("state", &self.state()).finish_non_exhaustive()
+    }
 }
 
 impl<H: Handler> Context<'_, H> {

@@ -1,0 +1,119 @@
+//! Timers, as the program has them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyloop_proto::Instant;
+
+use super::clock::now;
+use super::remote::{Command, Remote};
+use super::timers::{Key, OnCancel};
+use crate::sync::unmodelled::Mutex;
+
+/// A timer of a loop. Dropping it does not cancel the timer.
+///
+/// ```
+/// use anyloop::EventLoop;
+/// use anyloop::event_loop::Aborted;
+/// use std::time::Duration;
+///
+/// let event_loop = EventLoop::new()?;
+/// let hour = Duration::from_secs(3600);
+/// let timer = event_loop.set_timer_then(hour, |result| assert_eq!(result, Err(Aborted)));
+/// timer.cancel();
+/// assert_eq!(event_loop.run(), 1); // at once
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Timer {
+    remote: Arc<Remote>,
+    state: Arc<TimerState>,
+}
+
+struct TimerState {
+    /// Where the loop has it. That of a repeating timer changes with each call.
+    key: Mutex<Key>,
+    on_cancel: OnCancel,
+    cancelled: AtomicBool,
+}
+
+impl Timer {
+    pub(super) fn new(remote: Arc<Remote>, key: Key, on_cancel: OnCancel) -> Self {
+        let (key, cancelled) = (Mutex::new(key), AtomicBool::new(false));
+        let state = TimerState { key, on_cancel, cancelled };
+        Self { remote, state: Arc::new(state) }
+    }
+
+    /// Cancels the timer: the loop drops its function as soon as possible. (One of `set_timer_then` is called with
+    /// [`Aborted`](super::Aborted) first.) Does nothing if the function was called, or is about to be: it may be called
+    /// once after this.
+    pub fn cancel(&self) {
+        if !self.state.cancelled.swap(true, Ordering::Relaxed) {
+            self.remove();
+        }
+    }
+
+    /// The timer was set again: it may have been cancelled meanwhile.
+    pub(super) fn cancel_if_late(&self) {
+        if self.state.cancelled.load(Ordering::Relaxed) {
+            self.remove();
+        }
+    }
+
+    fn remove(&self) {
+        let command = Command::CancelTimer(self.key(), self.state.on_cancel);
+        let _ = self.remote.send(command); // a loop that was dropped has no timers
+    }
+
+    fn key(&self) -> Key {
+        *self.state.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").finish_non_exhaustive()
+    }
+}
+
+/// The shortest period of a repeating timer.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
+
+/// The times of a function that is called again and again.
+pub(super) struct Repeating {
+    timer: Timer,
+    due: Instant,
+    period: Duration,
+}
+
+impl Repeating {
+    pub(super) fn new(remote: Arc<Remote>, period: Duration) -> Self {
+        let due = now();
+        let timer = Timer::new(remote, (due, 0), OnCancel::Drop);
+        Self { timer, due, period: period.max(SHORTEST_PERIOD) }
+    }
+
+    pub(super) fn timer(&self) -> Timer {
+        self.timer.clone()
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.timer.state.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The next call. Calls that were missed are skipped.
+    pub(super) fn next(&mut self) -> Key {
+        let now = now();
+        self.due = self.due + self.period;
+        if self.due < now {
+            let missed = (now - self.due).as_nanos() / self.period.as_nanos() + 1;
+            let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+            self.due = self.due + self.period.saturating_mul(missed);
+        }
+        let key = (self.due, self.timer.remote.next_timer_number());
+        *self.timer.state.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        key
+    }
+}
