@@ -71,3 +71,8 @@ struct Readme;
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;
+
+/// Compiles and runs what the page for programs that use WebSocket++ shows.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../docs/migration.md")]
+struct Migration;
