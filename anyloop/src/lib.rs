@@ -76,3 +76,8 @@ struct IoStrategy;
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../docs/migration.md")]
 struct Migration;
+
+/// Compiles and runs what the page for programs that use tungstenite shows.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../docs/from-tungstenite.md")]
+struct FromTungstenite;
