@@ -39,13 +39,15 @@ impl Chunk {
     }
 }
 
-/// Called once for a message: when the transport has taken all of it, or the connection has ended
-/// before that.
+/// Called once for a message: with `Ok` when the transport has taken all of it, and with [`Unsent`] if it is not sent.
 ///
 /// The example of [`Unsent`] sends a message with one.
 pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 
-/// The connection ended before the transport took the message.
+/// The message was not sent: it was dropped or refused, or the connection ended before the transport took all of it.
+///
+/// The connection may still be open: the message was dropped by [`Overflow::Drop`](crate::endpoint::Overflow::Drop),
+/// for example.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -68,7 +70,7 @@ pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection ended before the message was sent")]
+#[error("the message was not sent: it was dropped or refused, or the connection ended")]
 pub struct Unsent;
 
 impl Backlog {

@@ -88,8 +88,8 @@ impl<H: Handler> Context<'_, H> {
         Ok(self.sent())
     }
 
-    /// Sends a message, and calls `completion` when the transport has taken all of it, or the
-    /// connection has ended before that. On an error `completion` is dropped.
+    /// Sends a message, and calls `completion`: with `Ok` when the transport has taken all of it, and with [`Unsent`]
+    /// if the message was dropped or the connection has ended before that. On an error `completion` is dropped.
     ///
     /// # Errors
     ///
