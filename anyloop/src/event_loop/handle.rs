@@ -191,7 +191,7 @@ impl Timer {
     /// function was called, or is about to be, so the function may get `Ok(())` after this.
     pub fn cancel(&self) {
         if !self.cancelled.swap(true, Ordering::Relaxed) {
-            let _ = self.remote.send(Command::CancelTimer(self.key)); // a timer of a loop that is gone is cancelled
+            let _ = self.remote.send(Command::CancelTimer(self.key)); // a loop that is gone has dropped the function
         }
     }
 }

@@ -15,8 +15,7 @@ pub(crate) struct Visit {
     /// The reply: the time of the next turn if there are no events before. It is not set on the fast path, where
     /// deadlines only move to later times.
     pub(crate) deadline: Option<Instant>,
-    /// The time of the last poll, or of up to some milliseconds before it. The turns of other sources since then are
-    /// not counted.
+    /// The clock as the runner has last read it. It is behind by the time of at most 16 turns of sources.
     pub(crate) now: Instant,
 }
 

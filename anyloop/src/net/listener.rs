@@ -84,7 +84,7 @@ pub(super) struct Listener {
 struct State {
     /// Absent when the listener is closed.
     socket: Option<ListenSocket>,
-    /// Wakes the acceptor. Absent until connections are accepted.
+    /// Wakes the acceptor. Present from [`register`](Listener::register) until the listener is closed.
     wake_acceptor: Option<Box<dyn Fn() + Send>>,
     /// The file of a Unix socket. It is removed with the listener, unless it was replaced.
     #[cfg(unix)]
@@ -335,7 +335,7 @@ fn is_stale(address: &socket2::SockAddr) -> bool {
 fn check_listens(socket: &SockRef<'_>) -> io::Result<()> {
     match socket.is_listener()? && socket.r#type()? == Type::STREAM {
         true => Ok(()),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "the socket does not listen")),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "not a listening stream socket")),
     }
 }
 
