@@ -194,7 +194,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         result
     }
 
-    /// What a source is told in its turn.
+    /// Sets the inputs of a source's turn.
     #[inline(always)]
     fn prepare_visit(&mut self, visit: &mut Visit, token: Token, events: Events) {
         self.turns += 1;
@@ -281,7 +281,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     where
         'e: 'g,
     {
-        let &Visit { token, kept, deadline, .. } = visit;
+        let &Visit { token, unconsumed, deadline, .. } = visit;
         let mut panicked = Ok(());
         let queue = match next {
             Ok(Next::Wait) => None,
@@ -299,7 +299,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
             }
         };
         let mut core = self.engine.lock();
-        if core.slots.check_in(token.index, source, kept, queue.is_some()) {
+        if core.slots.check_in(token.index, source, unconsumed, queue.is_some()) {
             match queue {
                 Some(Queue::Deferred) => core.defer(token.index, &self.engine.remote),
                 _ => core.ready.push_back(token.index),

@@ -101,19 +101,19 @@ impl<K: Types> Slots<K> {
         Some((Token { index, generation: slot.generation }, source, events))
     }
 
-    /// Puts a source back, with the events that it keeps. Returns whether the source is ready, and must be queued:
+    /// Puts a source back, with the events that it has not consumed. Returns whether the source is ready, and must be queued:
     /// because it has more to do (`again`), or because there were events meanwhile.
     #[inline]
     pub(super) fn check_in(
         &mut self,
         index: u32,
         source: Box<K::Source>,
-        kept: Events,
+        unconsumed: Events,
         again: bool,
     ) -> bool {
         let slot = &mut self.all[index as usize];
         slot.source = Some(source);
-        slot.events |= kept;
+        slot.events |= unconsumed;
         let notified = slot.strand == Strand::RunningNotified;
         slot.strand = if notified || again { Strand::Queued } else { Strand::Idle };
         notified || again

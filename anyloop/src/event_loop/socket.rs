@@ -133,7 +133,7 @@ pub(crate) fn tcp_peer(address: SocketAddr) -> Peer {
 /// A socket as the transport of its connection, during one turn.
 pub(crate) struct SocketTransport<'t> {
     pub(super) socket: &'t mut Socket,
-    /// What the socket is known to be ready for is kept in it.
+    /// Its unconsumed events are what the socket is known to be ready for.
     pub(super) visit: &'t mut Visit,
 }
 
@@ -146,7 +146,7 @@ impl<'t> SocketTransport<'t> {
     pub(super) fn judge_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.visit.kept = self.visit.kept.without(Events::WRITABLE); // an edge will come
+                self.visit.unconsumed = self.visit.unconsumed.without(Events::WRITABLE); // an edge will come
                 Ok(0)
             }
             result => result,

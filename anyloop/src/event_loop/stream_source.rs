@@ -47,7 +47,7 @@ impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::in_connection(turn.visit.token.index);
-        turn.visit.kept = turn.visit.events; // each is taken off when it is served
+        turn.visit.unconsumed = turn.visit.events; // each is consumed when it is served
         let first = turn.read.take();
         Stream::new(self, turn).serve(first)
     }
@@ -93,11 +93,11 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     fn serve<K: Types>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
         let first = first.map(|read| self.judge_read(self.buffers.read.len(), read));
         if !self.driver.is_idle()
-            || self.transport.visit.kept.without(SOCKET_EVENTS) != Events::NONE
+            || self.transport.visit.unconsumed.without(SOCKET_EVENTS) != Events::NONE
         {
             self.serve_others();
         }
-        let reads = first.is_some() || self.transport.visit.kept.contains(Events::READABLE);
+        let reads = first.is_some() || self.transport.visit.unconsumed.contains(Events::READABLE);
         let more = reads && self.read(first);
         self.finish(more)
     }
@@ -116,13 +116,13 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
     fn finish<K: Types>(mut self, more: bool) -> Next<K> {
-        if self.transport.visit.kept.contains(Events::CLOSED)
+        if self.transport.visit.unconsumed.contains(Events::CLOSED)
             && !(self.driver.wants_input() || self.driver.wants_resume() || self.driver.is_closed())
         {
             self.look_for_reset();
         }
         let visit = &mut *self.transport.visit;
-        visit.kept = visit.kept.only(Events::READABLE | Events::CLOSED);
+        visit.unconsumed = visit.unconsumed.only(Events::READABLE | Events::CLOSED);
         visit.deadline = self.driver.next_timeout();
         match () {
             () if self.driver.is_closed() => Next::Done,
@@ -132,17 +132,17 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
     }
 
-    /// Serves everything but what has arrived. Each event is taken off before it is served, so that a
+    /// Serves everything but what has arrived. Each event is consumed before it is served, so that a
     /// panic loses none of the others.
     #[cold]
     fn serve_others(&mut self) {
-        let events = self.transport.visit.kept;
+        let events = self.transport.visit.unconsumed;
         let now = self.now;
         if !self.driver.is_started() {
             self.driver.start(&mut self.transport, &mut self.buffers.stream, now);
         }
         if events.contains(Events::WOKEN) {
-            self.take_off(Events::WOKEN);
+            self.consume_events(Events::WOKEN);
             self.driver.handle_wake(&mut self.transport, &mut self.buffers.stream, now);
         }
         if self.driver.wants_resume() {
@@ -150,20 +150,21 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
         if events.contains(Events::DEADLINE) {
             // What has arrived in time counts, so it is read first.
-            if self.transport.visit.kept.contains(Events::READABLE) {
+            if self.transport.visit.unconsumed.contains(Events::READABLE) {
                 self.read(None);
             }
-            self.take_off(Events::DEADLINE);
+            self.consume_events(Events::DEADLINE);
             self.driver.handle_timeout(&mut self.transport, &mut self.buffers.stream, now);
         }
-        if self.driver.buffered_amount() > 0 && self.transport.visit.kept.contains(Events::WRITABLE)
+        if self.driver.buffered_amount() > 0
+            && self.transport.visit.unconsumed.contains(Events::WRITABLE)
         {
             self.driver.handle_writable(&mut self.transport, &mut self.buffers.stream, now);
         }
     }
 
-    fn take_off(&mut self, events: Events) {
-        self.transport.visit.kept = self.transport.visit.kept.without(events);
+    fn consume_events(&mut self, events: Events) {
+        self.transport.visit.unconsumed = self.transport.visit.unconsumed.without(events);
     }
 
     /// Reads what there is, of which this is the `first`, if there was one. Returns whether there may be
@@ -232,28 +233,28 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         match result {
             Ok(0) => {
                 cold_path();
-                visit.kept = visit.kept.without(input);
+                visit.unconsumed = visit.unconsumed.without(input);
                 Ok(Found::End)
             }
             // Where the stream has ended as well, that will not be reported again.
             Ok(n)
                 if n < len
                     && socket.short_read_is_all()
-                    && !visit.kept.contains(Events::CLOSED) =>
+                    && !visit.unconsumed.contains(Events::CLOSED) =>
             {
-                visit.kept = visit.kept.without(Events::READABLE);
+                visit.unconsumed = visit.unconsumed.without(Events::READABLE);
                 Ok(Found::All(n))
             }
             Ok(n) => Ok(Found::Some(n)),
             // Then it has not ended, whatever was reported.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 cold_path();
-                visit.kept = visit.kept.without(input);
+                visit.unconsumed = visit.unconsumed.without(input);
                 Ok(Found::Nothing)
             }
             Err(error) => {
                 cold_path();
-                visit.kept = visit.kept.without(input);
+                visit.unconsumed = visit.unconsumed.without(input);
                 Err(error)
             }
         }
@@ -264,7 +265,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     #[cold]
     fn look_for_reset(&mut self) {
         if let Some(error) = self.transport.socket.peek_error() {
-            self.take_off(Events::READABLE | Events::CLOSED);
+            self.consume_events(Events::READABLE | Events::CLOSED);
             let kind = TransportError::from(&error);
             let Self { driver, transport, buffers, now, .. } = self;
             driver.handle_error_with(transport, &mut buffers.stream, kind, Box::new(error), *now);

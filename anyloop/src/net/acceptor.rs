@@ -29,10 +29,10 @@ impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
         if self.backoff.is_active() && turn.visit.events == Events::READABLE {
             return Next::Wait; // for the deadline
         }
-        turn.visit.kept = Events::READABLE; // until the socket has reported `WouldBlock`
+        turn.visit.unconsumed = Events::READABLE; // until the socket has reported `WouldBlock`
         for _ in 0..MAX_PER_TURN {
             if turn.buffers.stream.budget.is_spent() {
-                turn.visit.kept = turn.visit.events | Events::READABLE; // also the end of a back-off
+                turn.visit.unconsumed = turn.visit.events | Events::READABLE; // also the end of a back-off
                 return Next::Again;
             }
             let Some(accepted) = self.accept() else { return Next::Done };
@@ -45,7 +45,7 @@ impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
-                        turn.visit.kept = Events::NONE;
+                        turn.visit.unconsumed = Events::NONE;
                         return Next::Wait;
                     }
                     // Only this connection is gone.

@@ -182,7 +182,7 @@ impl<F: HandlerFactory> Connecting<F> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
         // The edges that came with the end of connecting are not reported again.
-        turn.visit.kept = Events::READABLE | turn.visit.events.only(Events::CLOSED);
+        turn.visit.unconsumed = Events::READABLE | turn.visit.events.only(Events::CLOSED);
         Next::Become(K::connection(StreamSource::new(driver, socket)))
     }
 
