@@ -115,7 +115,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.started = true;
         let secure = transport.is_secure();
         self.call(transport, buffers, |session, out, _| session.start(secure, out, now));
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     /// Bytes were received. What the connection does not take yet is kept, and taken by
@@ -134,7 +134,7 @@ impl<S: StreamProtocol> Driver<S> {
             let left = self.pass(transport, buffers, bytes, now);
             self.keep(&bytes[bytes.len() - left..]);
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     /// Bytes were received, for owners who keep themselves what is not taken. Returns how many bytes
@@ -152,7 +152,7 @@ impl<S: StreamProtocol> Driver<S> {
             return 0;
         }
         let left = self.pass(transport, buffers, bytes, now);
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
         bytes.len() - left
     }
 
@@ -192,7 +192,7 @@ impl<S: StreamProtocol> Driver<S> {
         } else {
             self.session.handle_eof();
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     /// The stream has failed.
@@ -232,7 +232,7 @@ impl<S: StreamProtocol> Driver<S> {
                 session.handle_writable(out, now);
             }
         });
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     /// A deadline has passed, or may have: does what is due.
@@ -243,7 +243,7 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.run_timers(transport, buffers, now);
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     /// The waker was woken: does what [handles](crate::endpoint::Handle) have asked for.
@@ -254,9 +254,9 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.call(transport, buffers, |session, out, budget| {
-            let _ = session.run_commands(out, budget, now); // `settle` asks what has changed
+            let _ = session.run_commands(out, budget, now); // `finish_call` asks what has changed
         });
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     /// Continues with what the budget held back, and with input that could not be taken before.
@@ -277,7 +277,7 @@ impl<S: StreamProtocol> Driver<S> {
                 break;
             }
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     // What to do next.
@@ -371,7 +371,7 @@ impl<S: StreamProtocol> Driver<S> {
             self.call(transport, buffers, |_, out, _| _ = out.flush_backlog());
         }
         self.keep(left);
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     // How it is done.
@@ -380,7 +380,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.queued.get_or_insert_default()
     }
 
-    /// Calls into the protocol, and writes what it appends. A panic is kept for `settle`.
+    /// Calls into the protocol, and writes what it appends. A panic is kept for `finish_call`.
     fn call(
         &mut self,
         mut transport: &mut dyn Transport,
@@ -418,7 +418,7 @@ impl<S: StreamProtocol> Driver<S> {
         let mut input = Input::with_pool(bytes, pool);
         let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            // `settle` asks what has changed.
+            // `finish_call` asks what has changed.
             let _ = self.session.receive(&mut input, &mut out.buffer(), budget, now);
         }));
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
@@ -452,7 +452,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         match step {
             Step::Commands => self.call(transport, buffers, |session, out, budget| {
-                let _ = session.run_commands(out, budget, now); // `settle` asks what has changed
+                let _ = session.run_commands(out, budget, now); // `finish_call` asks what has changed
             }),
             Step::Input => self.pass_unread(transport, buffers, now),
             Step::Timers => {
@@ -494,7 +494,7 @@ impl<S: StreamProtocol> Driver<S> {
         } else {
             self.session.handle_error(kind, error);
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     /// A handler has panicked. The first panic is passed on.
@@ -507,7 +507,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     /// Does what the protocol wants: every call ends here.
-    fn settle(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
+    fn finish_call(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         if self.closed {
             return;
         }
