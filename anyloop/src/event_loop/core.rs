@@ -243,7 +243,7 @@ impl<K: Types> Core<K> {
                 next_due: self.next_due(), // the host asks for the time of the next trim
                 thread: thread::current().id(),
             };
-            let action = self.wakeups.settle(left);
+            let action = self.wakeups.become_unattended(left);
             self.perform(action, remote);
         } else if remote.is_stopped() {
             followers.notify_all();

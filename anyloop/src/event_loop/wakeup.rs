@@ -31,7 +31,7 @@
 //! | any | [`skip_poll`]: a run call ends without a poll, or leaves the poll to the leader | same | *poll needed* is set; if there is a leader, at the end of its poll |
 //! | any | [`notify`]: a command, a stop, the end of the last work | same | if a wake-up is needed: send it, and it is not needed any more |
 //! | running, waiting | [`leave`], and other runners remain | same | stopped: wake all followers, and notify; else wake a follower if needed, and notify if something is ready |
-//! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`settle`]: notify if something is ready, the loop is over, or the reported deadline is too late; arm the wake-up thread |
+//! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is over, or the reported deadline is too late; arm the wake-up thread |
 //! | unattended | [`report`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
 //! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify a host that is not |
 //! | unattended | [`reset`] | unattended | nobody is informed; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
@@ -62,7 +62,7 @@
 //! [`defer`]: WakeupState::defer
 //! [`notify`]: Notifier::notify
 //! [`leave`]: WakeupState::leave
-//! [`settle`]: WakeupState::settle
+//! [`become_unattended`]: WakeupState::become_unattended
 //! [`report`]: WakeupState::report
 //! [`find_stopped`]: WakeupState::find_stopped
 //! [`reset`]: WakeupState::reset
@@ -171,7 +171,7 @@ struct Report {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// No runner: the loop is unattended, and is to be [settled](WakeupState::settle).
+    /// No runner: the loop [becomes unattended](WakeupState::become_unattended).
     Nobody,
     Runners,
 }
@@ -290,7 +290,7 @@ impl WakeupState {
 
     /// The last runner has left. `left` was read after that. The host knows nothing of it if its own calls have not
     /// done it, and is notified in any case.
-    pub(super) fn settle(&mut self, left: Left) -> Action {
+    pub(super) fn become_unattended(&mut self, left: Left) -> Action {
         let is_outdated = self.reports_too_late(left.next_due);
         if is_outdated && self.reported_to(left.thread) {
             // This thread may be the host, which has just polled and does not ask: it is notified once.
@@ -505,13 +505,19 @@ mod tests {
     #[test]
     fn the_host_is_notified_of_what_is_left() {
         let mut state = WakeupState::default();
-        assert_eq!(state.settle(nothing_left()), Action::Nothing);
-        assert_eq!(state.settle(Left { is_over: true, ..nothing_left() }), Action::Notify);
-        assert_eq!(state.settle(Left { is_ready: true, ..nothing_left() }), Action::Notify);
+        assert_eq!(state.become_unattended(nothing_left()), Action::Nothing);
+        assert_eq!(
+            state.become_unattended(Left { is_over: true, ..nothing_left() }),
+            Action::Notify
+        );
+        assert_eq!(
+            state.become_unattended(Left { is_ready: true, ..nothing_left() }),
+            Action::Notify
+        );
         let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Nothing, "nobody waits for it");
+        assert_eq!(state.become_unattended(due), Action::Nothing, "nobody waits for it");
         state.skip_poll();
-        assert_eq!(state.settle(nothing_left()), Action::Notify);
+        assert_eq!(state.become_unattended(nothing_left()), Action::Notify);
     }
 
     #[test]
@@ -519,10 +525,10 @@ mod tests {
         let (mut state, host) = (WakeupState::default(), another_thread());
         assert_eq!(state.report(Some(LATER), host, false, false), Action::Nothing);
         let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Notify);
-        assert_eq!(state.settle(due), Action::Notify);
+        assert_eq!(state.become_unattended(due), Action::Notify);
+        assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.report(Some(SOON), host, false, false), Action::Nothing);
-        assert_eq!(state.settle(due), Action::Nothing);
+        assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
     #[test]
@@ -530,8 +536,8 @@ mod tests {
         let mut state = WakeupState::default();
         assert_eq!(state.report(None, this_thread(), false, false), Action::Nothing);
         let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Notify);
-        assert_eq!(state.settle(due), Action::Nothing);
+        assert_eq!(state.become_unattended(due), Action::Notify);
+        assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
     #[test]
@@ -539,7 +545,7 @@ mod tests {
         let mut state = WakeupState::default();
         assert_eq!(state.report(None, another_thread(), false, true), Action::Nothing);
         let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Nothing);
+        assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
     #[test]
