@@ -11,7 +11,7 @@ use super::remote::{Command, Remote};
 use super::slots::Slots;
 use super::timers::Timers;
 use super::types::Types;
-use super::wakeup::{Action, Left, Remaining, WakeupState};
+use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
 use crate::sync::Condvar;
 use crate::sync::thread;
 
@@ -237,13 +237,13 @@ impl<K: Types> Core<K> {
     pub(super) fn leave(&mut self, remote: &Remote, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(remote.notifier());
         if remaining == Remaining::Nobody {
-            let left = Left {
+            let state = UnattendedState {
                 is_over: remote.is_over(),
                 is_ready: self.is_ready(remote),
                 next_due: self.next_due(), // the host asks for the time of the next trim
                 thread: thread::current().id(),
             };
-            let action = self.wakeups.become_unattended(left);
+            let action = self.wakeups.become_unattended(state);
             self.perform(action, remote);
         } else if remote.is_stopped() {
             followers.notify_all();

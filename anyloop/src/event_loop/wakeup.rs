@@ -178,7 +178,7 @@ pub(super) enum Remaining {
 
 /// The state of the loop that the last runner leaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
+pub(super) struct UnattendedState {
     /// It is stopped, or out of work.
     pub(super) is_over: bool,
     pub(super) is_ready: bool,
@@ -288,15 +288,15 @@ impl WakeupState {
         Remaining::Nobody
     }
 
-    /// The last runner has left. `left` was read after that. The host knows nothing of it if its own calls have not
-    /// done it, and is notified in any case.
-    pub(super) fn become_unattended(&mut self, left: Left) -> Action {
-        let is_outdated = self.reports_too_late(left.next_due);
-        if is_outdated && self.reported_to(left.thread) {
+    /// The last runner has left; `state` was read after that. The host is also notified of changes that its own run
+    /// call has made, since it cannot be known which thread is the host.
+    pub(super) fn become_unattended(&mut self, state: UnattendedState) -> Action {
+        let is_outdated = self.reports_too_late(state.next_due);
+        if is_outdated && self.reported_to(state.thread) {
             // This thread may be the host, which has just polled and does not ask: it is notified once.
             self.reported = None;
         }
-        Action::notify_if(is_outdated || left.is_over || left.is_ready || self.poll_needed)
+        Action::notify_if(is_outdated || state.is_over || state.is_ready || self.poll_needed)
     }
 
     /// Whether the host would sleep beyond this time.
@@ -432,8 +432,8 @@ mod tests {
     }
 
     /// Nothing to do for the runner that leaves on this thread.
-    fn nothing_left() -> Left {
-        Left { is_over: false, is_ready: false, next_due: None, thread: this_thread() }
+    fn nothing_to_do() -> UnattendedState {
+        UnattendedState { is_over: false, is_ready: false, next_due: None, thread: this_thread() }
     }
 
     #[test]
@@ -505,26 +505,26 @@ mod tests {
     #[test]
     fn the_host_is_notified_of_what_is_left() {
         let mut state = WakeupState::default();
-        assert_eq!(state.become_unattended(nothing_left()), Action::Nothing);
+        assert_eq!(state.become_unattended(nothing_to_do()), Action::Nothing);
         assert_eq!(
-            state.become_unattended(Left { is_over: true, ..nothing_left() }),
+            state.become_unattended(UnattendedState { is_over: true, ..nothing_to_do() }),
             Action::Notify
         );
         assert_eq!(
-            state.become_unattended(Left { is_ready: true, ..nothing_left() }),
+            state.become_unattended(UnattendedState { is_ready: true, ..nothing_to_do() }),
             Action::Notify
         );
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Nothing, "nobody waits for it");
         state.skip_poll();
-        assert_eq!(state.become_unattended(nothing_left()), Action::Notify);
+        assert_eq!(state.become_unattended(nothing_to_do()), Action::Notify);
     }
 
     #[test]
     fn a_host_on_another_thread_is_notified_until_it_asks_again() {
         let (mut state, host) = (WakeupState::default(), another_thread());
         assert_eq!(state.report(Some(LATER), host, false, false), Action::Nothing);
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.report(Some(SOON), host, false, false), Action::Nothing);
@@ -535,7 +535,7 @@ mod tests {
     fn a_host_on_the_same_thread_is_notified_once() {
         let mut state = WakeupState::default();
         assert_eq!(state.report(None, this_thread(), false, false), Action::Nothing);
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
@@ -544,7 +544,7 @@ mod tests {
     fn a_host_with_a_wakeup_thread_does_not_wait_by_itself() {
         let mut state = WakeupState::default();
         assert_eq!(state.report(None, another_thread(), false, true), Action::Nothing);
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
