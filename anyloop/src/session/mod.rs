@@ -331,7 +331,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
     }
 
-    fn settled(&mut self, now: Instant) {
+    fn end_call(&mut self, now: Instant) {
         let reading = self.reads() || self.protocol.discards_input();
         if let Protocol::Open(connection) = &mut self.protocol {
             connection.set_reading(reading, now);

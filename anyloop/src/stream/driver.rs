@@ -525,7 +525,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
         if !self.closed {
             self.session.handle_written(self.buffered_amount());
-            self.session.settled(now);
+            self.session.end_call(now);
             let wants = self.session.wants();
             self.idle = self.queued.is_none()
                 && wants.shutdown == Shutdown::Open

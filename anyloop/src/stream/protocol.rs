@@ -103,8 +103,8 @@ pub trait StreamProtocol {
     /// [`Progress::Idle`] the deadline only moves to later times.
     fn deadline(&self) -> Option<Instant>;
 
-    /// The driver has done what the protocol wants. The protocol may free what it does not need now.
-    fn settled(&mut self, now: Instant);
+    /// Ends a call of the driver, which has done what the protocol wants. The protocol may free unused memory.
+    fn end_call(&mut self, now: Instant);
 }
 
 /// What a driver has to do, when the output is written.
