@@ -336,7 +336,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         if let Protocol::Open(connection) = &mut self.protocol {
             connection.set_reading(reading, now);
         }
-        self.state.tidy();
+        self.state.free_unused();
         self.state.pending.set(Pending::CHANGED, false);
     }
 }

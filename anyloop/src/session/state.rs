@@ -267,7 +267,7 @@ impl<H: Handler> SessionState<H> {
     }
 
     /// Frees memory that nothing needs.
-    pub(super) fn tidy(&mut self) {
+    pub(super) fn free_unused(&mut self) {
         if self.rare.as_deref().is_some_and(Rare::is_empty) {
             self.rare = None;
         }
