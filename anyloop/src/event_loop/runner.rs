@@ -247,7 +247,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 return None;
             }
             cold_path();
-            let written = out.transport.judge_write(written);
+            let written = out.transport.classify_write(written);
             out.wrote(written);
         } else {
             cold_path();

@@ -142,8 +142,8 @@ impl<'t> SocketTransport<'t> {
         Self { socket, visit }
     }
 
-    /// What a write says of the socket: not to have room is not to fail.
-    pub(super) fn judge_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
+    /// Classifies the result of a write: a full send buffer is not an error.
+    pub(super) fn classify_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.visit.unconsumed = self.visit.unconsumed.without(Events::WRITABLE); // an edge will come
@@ -160,7 +160,7 @@ impl Transport for SocketTransport<'_> {
             [slice] => self.socket.write(slice),
             slices => self.socket.write_vectored(slices),
         };
-        self.judge_write(written)
+        self.classify_write(written)
     }
 
     fn shutdown(&mut self, how: anyloop_proto::Shutdown) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! A stream in the loop: a socket, and the driver of what is spoken over it.
+//! A stream in the loop: a socket, and the driver of its protocol.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -14,26 +14,26 @@ use super::types::Types;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
-/// A turn reads about this many bytes at most; then the others have theirs.
+/// A turn ends after about this many bytes, so that other sources have theirs.
 const READ_PER_TURN: usize = 1 << 20;
 
-/// What happens to sockets.
+/// The events of sockets.
 const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
-/// A stream in the loop. An idle one is this and its slot.
+/// A stream in the loop. An idle connection has this, its slot, and nothing else.
 #[expect(unnameable_types, reason = "of `Admits`")]
 pub struct StreamSource<S> {
     driver: Driver<S>,
     socket: Socket,
 }
 
-/// What a read has found.
-enum Found {
-    /// So many bytes, and perhaps there are more.
+/// The outcome of a read.
+enum ReadOutcome {
+    /// This number of bytes; there may be more.
     Some(usize),
-    /// So many bytes, and there were no more.
+    /// This number of bytes, and there were no more.
     All(usize),
-    Nothing,
+    WouldBlock,
     End,
 }
 
@@ -89,9 +89,9 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         Self { driver, transport: SocketTransport { socket, visit }, buffers, now }
     }
 
-    /// Does everything that there is to do. The loop has made the `first` read, or none.
+    /// Serves all events. `first` is the result of a read that the loop has already made.
     fn serve<K: Types>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
-        let first = first.map(|read| self.judge_read(self.buffers.read.len(), read));
+        let first = first.map(|read| self.classify_read(self.buffers.read.len(), read));
         if !self.driver.is_idle()
             || self.transport.visit.unconsumed.without(SOCKET_EVENTS) != Events::NONE
         {
@@ -132,7 +132,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
     }
 
-    /// Serves everything but what has arrived. Each event is consumed before it is served, so that a
+    /// Serves all events but input. Each event is consumed before it is served, so that a
     /// panic loses none of the others.
     #[cold]
     fn serve_others(&mut self) {
@@ -149,7 +149,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
             self.driver.resume(&mut self.transport, &mut self.buffers.stream, now);
         }
         if events.contains(Events::DEADLINE) {
-            // What has arrived in time counts, so it is read first.
+            // Input that has arrived before the deadline counts, so it is read first.
             if self.transport.visit.unconsumed.contains(Events::READABLE) {
                 self.read(None);
             }
@@ -167,34 +167,34 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         self.transport.visit.unconsumed = self.transport.visit.unconsumed.without(events);
     }
 
-    /// Reads what there is, of which this is the `first`, if there was one. Returns whether there may be
-    /// more, for another turn.
-    fn read(&mut self, mut first: Option<io::Result<Found>>) -> bool {
+    /// Reads until nothing is available or wanted, or the turn has read enough. `first` is the outcome of a read that
+    /// was already made. Returns whether there may be more, for another turn.
+    fn read(&mut self, mut first: Option<io::Result<ReadOutcome>>) -> bool {
         let now = self.now;
         let mut total = 0;
         while first.is_some() || self.driver.wants_input() {
             if total >= READ_PER_TURN {
                 return true;
             }
-            let (found, lent) = match first.take() {
-                Some(found) => (found, 0),
+            let (outcome, lent) = match first.take() {
+                Some(outcome) => (outcome, 0),
                 None => self.read_once(),
             };
             let Self { driver, transport, buffers, .. } = self;
             let Buffers { read, stream } = &mut **buffers;
-            match found {
-                Ok(Found::Some(n) | Found::All(n)) => {
+            match outcome {
+                Ok(ReadOutcome::Some(n) | ReadOutcome::All(n)) => {
                     total += n;
                     if lent > 0 {
                         driver.filled(n.min(lent));
                     }
                     driver.receive(transport, stream, &mut read[..n.saturating_sub(lent)], now);
-                    if matches!(found, Ok(Found::All(_))) {
+                    if matches!(outcome, Ok(ReadOutcome::All(_))) {
                         return false;
                     }
                 }
-                Ok(Found::Nothing) => return false,
-                Ok(Found::End) => {
+                Ok(ReadOutcome::WouldBlock) => return false,
+                Ok(ReadOutcome::End) => {
                     driver.handle_eof(transport, stream, now);
                     return false;
                 }
@@ -208,49 +208,49 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         false
     }
 
-    /// Reads once. The rest of a large message goes to where it will lie, and only what follows it goes
-    /// to the buffer of the thread. Returns how much room the message had.
-    fn read_once(&mut self) -> (io::Result<Found>, usize) {
+    /// Reads once. The rest of a large message is received into the message's own buffer, and only the bytes after
+    /// it into the buffer of the thread. Returns the outcome, and the size of the message's buffer.
+    fn read_once(&mut self) -> (io::Result<ReadOutcome>, usize) {
         let outstanding = self.driver.outstanding();
         let read = &mut self.buffers.read;
         let (lent, len, result) = match self.driver.receive_buffer() {
             None => (0, read.len(), self.transport.socket.read(read)),
-            Some(room) => {
-                let lent = room.len();
-                let behind = if lent as u64 == outstanding { &mut read[..] } else { &mut [] };
-                let len = lent + behind.len();
-                let mut slices = [IoSliceMut::new(room), IoSliceMut::new(behind)];
+            Some(buffer) => {
+                let lent = buffer.len();
+                let rest = if lent as u64 == outstanding { &mut read[..] } else { &mut [] };
+                let len = lent + rest.len();
+                let mut slices = [IoSliceMut::new(buffer), IoSliceMut::new(rest)];
                 (lent, len, self.transport.socket.read_vectored(&mut slices))
             }
         };
-        (self.judge_read(len, result), lent)
+        (self.classify_read(len, result), lent)
     }
 
-    /// What a read of at most `len` bytes says of the stream.
-    fn judge_read(&mut self, len: usize, result: io::Result<usize>) -> io::Result<Found> {
+    /// Classifies the result of a read of at most `len` bytes, and consumes the events that it has served.
+    fn classify_read(&mut self, len: usize, result: io::Result<usize>) -> io::Result<ReadOutcome> {
         let SocketTransport { socket, visit } = &mut self.transport;
         let input = Events::READABLE | Events::CLOSED;
         match result {
             Ok(0) => {
                 cold_path();
                 visit.unconsumed = visit.unconsumed.without(input);
-                Ok(Found::End)
+                Ok(ReadOutcome::End)
             }
-            // Where the stream has ended as well, that will not be reported again.
+            // If the end of the stream was reported as well, no further event comes: read on to find it.
             Ok(n)
                 if n < len
                     && socket.short_read_is_all()
                     && !visit.unconsumed.contains(Events::CLOSED) =>
             {
                 visit.unconsumed = visit.unconsumed.without(Events::READABLE);
-                Ok(Found::All(n))
+                Ok(ReadOutcome::All(n))
             }
-            Ok(n) => Ok(Found::Some(n)),
-            // Then it has not ended, whatever was reported.
+            Ok(n) => Ok(ReadOutcome::Some(n)),
+            // The stream has not ended, although CLOSED may have been reported.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 cold_path();
                 visit.unconsumed = visit.unconsumed.without(input);
-                Ok(Found::Nothing)
+                Ok(ReadOutcome::WouldBlock)
             }
             Err(error) => {
                 cold_path();
@@ -260,8 +260,8 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
     }
 
-    /// The stream is not read, and has ended in one way or another. What arrived before waits, and so
-    /// does an end of input; a reset does not.
+    /// Handles CLOSED of a stream that is not being read. Unread input and an end of input wait until it is read
+    /// again; a reset is reported now.
     #[cold]
     fn look_for_reset(&mut self) {
         if let Some(error) = self.transport.socket.peek_error() {
