@@ -231,7 +231,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let mut input = Input::with_pool(&mut read[..received], pool);
         let mut transport = SocketTransport { socket, visit: &mut turn.visit };
         let mut out = WriteGuard::new(cork, queued, &mut transport);
-        let progress = caught(|| match woken {
+        let progress = catch_panic(|| match woken {
             false => protocol.receive(&mut input, &mut out.buffer(), budget, now),
             true => protocol.run_commands(&mut out.buffer(), budget, now),
         });
@@ -251,11 +251,11 @@ impl<'e, K: Sealed> Runner<'e, K> {
             out.wrote(written);
         } else {
             cold_path();
-            let flushed = caught(|| out.flush()); // completions may panic as well
+            let flushed = catch_panic(|| out.flush()); // completions may panic as well
             panic = progress.err().or_else(|| flushed.err());
         }
         drop(out);
-        Some(caught(|| source.end_fast_path(turn, received - left..received, panic)))
+        Some(catch_panic(|| source.end_fast_path(turn, received - left..received, panic)))
     }
 
     /// The turn of a source that is not on the fast path, or for which the loop has read this.
@@ -266,10 +266,10 @@ impl<'e, K: Sealed> Runner<'e, K> {
         read: Option<io::Result<usize>>,
     ) -> Result<Next<K>, Panic> {
         turn.read = read;
-        caught(|| source.run(turn))
+        catch_panic(|| source.run(turn))
     }
 
-    /// Puts a source back, and sees to what its turn has left.
+    /// Puts a source back after its turn, queues it if it has more to do, and sets its deadline.
     #[cold]
     #[inline(never)]
     fn finish_visit<'g>(
@@ -288,10 +288,10 @@ impl<'e, K: Sealed> Runner<'e, K> {
             Ok(Next::Again) => Some(Queue::Ready),
             Ok(Next::Later) => Some(Queue::Deferred),
             Ok(Next::Become(other)) => {
-                panicked = drop_caught(std::mem::replace(&mut source, other));
+                panicked = drop_catching_panic(std::mem::replace(&mut source, other));
                 Some(Queue::Ready)
             }
-            Ok(Next::Done) => return self.bury(token.index, source),
+            Ok(Next::Done) => return self.remove_source(token.index, source),
             // It has a turn to find out what the panic has made of it.
             Err(panic) => {
                 panicked = Err(panic);
@@ -311,12 +311,16 @@ impl<'e, K: Sealed> Runner<'e, K> {
         (core, panicked)
     }
 
-    /// A source is over: closes it, and drops what belongs to the program.
-    fn bury<'g>(&self, index: u32, source: Box<K::Source>) -> (Guard<'g, K>, Result<(), Panic>)
+    /// Drops a source that is done, which closes it, and frees its slot.
+    fn remove_source<'g>(
+        &self,
+        index: u32,
+        source: Box<K::Source>,
+    ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
     {
-        let panicked = drop_caught(source);
+        let panicked = drop_catching_panic(source);
         let mut core = self.engine.lock();
         core.release(index);
         self.engine.remote.finish_work();
@@ -335,7 +339,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
         drop(core);
         buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
-        let panicked = caught(|| match task {
+        let panicked = catch_panic(|| match task {
             Task::Posted(f) => f(),
             Task::Due(f) => f(Ok(())),
             Task::Cancelled(f) => f(Err(Aborted)),
@@ -587,13 +591,13 @@ fn time_until(most: Option<Duration>, end: Option<Instant>, now: Instant) -> Opt
     most.into_iter().chain(end.map(|end| end - now)).min()
 }
 
-/// Drops what belongs to the program.
-fn drop_caught<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
-    caught(|| drop(source))
+/// Drops a source, whose destructor may be program code.
+fn drop_catching_panic<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
+    catch_panic(|| drop(source))
 }
 
-/// Calls what may be the program's code. What a panic leaves half done is dropped, or has another turn.
+/// Calls a function that may run program code. A source whose turn panics has another turn or is dropped.
 #[inline(always)]
-fn caught<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
+fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f))
 }
