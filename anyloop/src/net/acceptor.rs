@@ -86,9 +86,9 @@ impl<F: HandlerFactory> Acceptor<F> {
             socket.register(engine.registry(), token)?;
             let mut session = self.core.session(handler, now);
             session.set_peer(peer);
-            session.enter(key(token));
+            session.register(key(token));
             if self.core.state.is_shutting_down() {
-                session.give_up(now); // it may have entered after the shutdown went through the registry
+                session.give_up(now); // the shutdown may have read the registry before
             }
             Ok(K::connection(StreamSource::new(Driver::new(session), socket)))
         });

@@ -164,7 +164,7 @@ where
     let inserted = engine.insert(|token| {
         set_up(&socket, &net.functions.hooks(), Nodelay::Set(nodelay))?;
         socket.register(engine.registry(), token)?;
-        session.enter(key(token));
+        session.register(key(token));
         let mut driver = Driver::new(session);
         driver.keep(received);
         Ok(K::connection(StreamSource::new(driver, socket)))

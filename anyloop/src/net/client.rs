@@ -197,7 +197,7 @@ fn connect<K: Serves<F>, F: HandlerFactory>(
         marker: PhantomData,
     };
     let token = engine.insert(|token| {
-        session.enter(key(token));
+        session.register(key(token));
         Ok::<_, Error>(K::connecting(connecting(Driver::new(session))))
     })?;
     // If another thread has run it to its end meanwhile, the handle says so.

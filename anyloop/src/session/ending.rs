@@ -43,10 +43,10 @@ impl<H: Handler> Session<H> {
         }
         // Completions of messages in the mailbox are called. A panic of one must not keep the handler
         // from being notified.
-        let left = catch_unwind(AssertUnwindSafe(|| self.state.leave()));
+        let ended = catch_unwind(AssertUnwindSafe(|| self.state.end()));
         let notified = catch_unwind(AssertUnwindSafe(|| self.notify(protocol, out, now)));
         self.state.free();
-        if let Err(panic) = left.and(notified) {
+        if let Err(panic) = ended.and(notified) {
             resume_unwind(panic);
         }
     }

@@ -95,15 +95,15 @@ impl<H: Handler> Session<H> {
         Ok(Self { protocol, handler, state })
     }
 
-    /// Enters the connection into the registry of its endpoint, which names it by a slot of the loop.
-    pub(crate) fn enter(&mut self, key: Key) {
-        self.state.endpoint.registry.enter(key);
+    /// Adds the connection to the registry of its endpoint, which identifies it by its slot in the loop.
+    pub(crate) fn register(&mut self, key: Key) {
+        self.state.endpoint.registry.register(key);
         self.state.index = key.index;
     }
 
-    /// The same for a connection that this wakes. It has a handle from the beginning.
-    pub(crate) fn enter_with_waker(&mut self, waker: &Waker) {
-        let (index, shared) = self.state.endpoint.registry.enter_with_waker(waker);
+    /// Like [`register`](Self::register), for a connection that `waker` wakes. Its shared state is made at once.
+    pub(crate) fn register_with_waker(&mut self, waker: &Waker) {
+        let (index, shared) = self.state.endpoint.registry.register_with_waker(waker);
         self.state.index = index;
         self.state.rare().shared = Some(shared);
     }

@@ -147,7 +147,7 @@ fn what_is_sent_at_the_end_is_taken_or_gone() {
             })
         });
         let taken = shared.take().0.map(drop).count();
-        shared.leave();
+        shared.close();
         assert!(shared.state() == State::Ended);
         for sender in senders {
             sender.join().unwrap();

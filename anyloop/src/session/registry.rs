@@ -109,8 +109,8 @@ impl<H: Handler> Registry<H> {
 
     // For connections.
 
-    /// A connection begins, in this slot of the loop.
-    pub(super) fn enter(&self, key: Key) {
+    /// Adds a connection, in this slot of the loop.
+    pub(super) fn register(&self, key: Key) {
         let mut members = self.members();
         let index = key.index as usize;
         if members.all.len() <= index {
@@ -119,8 +119,8 @@ impl<H: Handler> Registry<H> {
         members.all[index] = Some(Member::new(key.generation));
     }
 
-    /// A connection begins that this wakes. Returns its number.
-    pub(super) fn enter_with_waker(&self, waker: &Waker) -> (u32, Arc<Shared<H>>) {
+    /// Adds a connection that `waker` wakes. Returns its number, and its shared state.
+    pub(super) fn register_with_waker(&self, waker: &Waker) -> (u32, Arc<Shared<H>>) {
         let mut members = self.members();
         let index = members.free.pop().unwrap_or_else(|| {
             members.all.push(None);
@@ -132,7 +132,7 @@ impl<H: Handler> Registry<H> {
         (index, shared)
     }
 
-    /// A connection has come to this state.
+    /// Sets the state of a connection.
     pub(super) fn publish(&self, index: u32, state: State) {
         let mut freed = Vec::new(); // dropped when the lock is released: filters are program code
         let mut members = self.members();
@@ -144,8 +144,8 @@ impl<H: Handler> Registry<H> {
         }
     }
 
-    /// A connection is over. Returns what handles share that it may not know of.
-    pub(super) fn leave(&self, index: u32) -> Option<Arc<Shared<H>>> {
+    /// Removes a connection that is over. Returns its shared state, which another thread may just have made.
+    pub(super) fn deregister(&self, index: u32) -> Option<Arc<Shared<H>>> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         members.set_takes(index, false, &mut freed);

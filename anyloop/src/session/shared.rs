@@ -266,7 +266,7 @@ impl<H: Handler> Shared<H> {
     }
 
     /// The connection is over: commands are refused from now on, and those in the mailbox dropped.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn close(&self) {
         self.publish(0, State::Ended);
         self.mailbox().gone = true;
         drop(self.take());

@@ -326,19 +326,19 @@ impl<H: Handler> SessionState<H> {
         }
     }
 
-    /// The connection is over: nothing can be asked of it any more.
-    pub(super) fn leave(&mut self) {
+    /// The connection is over: removes it from the registry, and refuses further commands.
+    pub(super) fn end(&mut self) {
         self.phase = State::Ended;
         if let Some(rare) = &mut self.rare {
             drop(std::mem::take(&mut rare.deferred)); // calls completions
         }
         let index = std::mem::replace(&mut self.index, UNLISTED);
         if index != UNLISTED {
-            let left = self.endpoint.registry.leave(index);
-            match (self.present_shared(), left) {
-                (Some(shared), _) => shared.leave(),
+            let registered = self.endpoint.registry.deregister(index);
+            match (self.present_shared(), registered) {
+                (Some(shared), _) => shared.close(),
                 (None, Some(shared)) => {
-                    shared.leave(); // another thread has just made it
+                    shared.close(); // another thread has just made it
                     self.rare().shared = Some(shared);
                 }
                 (None, None) => {}
@@ -384,8 +384,8 @@ impl<H: Handler> SessionState<H> {
 }
 
 impl<H: Handler> Drop for SessionState<H> {
-    /// A driver that is dropped takes its connection along. Handles must learn of it.
+    /// A driver may be dropped before its connection is over. Its handles must report that.
     fn drop(&mut self) {
-        self.leave();
+        self.end();
     }
 }

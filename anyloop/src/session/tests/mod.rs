@@ -224,7 +224,7 @@ impl Subject {
     fn at(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let mut session = server.core().session(recorder.clone(), now);
-        session.enter(Key { index, generation: 0 });
+        session.register(Key { index, generation: 0 });
         Self::of(session, recorder, now)
     }
 
@@ -266,7 +266,7 @@ impl Subject {
         let now = Instant::from_nanos(1_000_000_000);
         let target = "ws://a/".parse().unwrap();
         let mut session = client.core().session(recorder.clone(), &target, now).unwrap();
-        session.enter(Key { index: 0, generation: 0 });
+        session.register(Key { index: 0, generation: 0 });
         Self::of(session, &recorder, now)
     }
 
