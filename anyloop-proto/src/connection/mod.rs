@@ -242,7 +242,7 @@ impl Connection {
     }
 
     /// Reports that a part of the appended output will never be written, because the byte stream is
-    /// closed, has failed, or was given up. A transport calls this before it reads the
+    /// closed, has failed, or was aborted. A transport calls this before it reads the
     /// [`ending`](Self::ending), so that a closing handshake with an unwritten Close is not
     /// reported as clean. [`handle_timeout`](Self::handle_timeout) does the same if the close
     /// timeout passes while the output [is blocked](Output::is_blocked).

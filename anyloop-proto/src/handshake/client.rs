@@ -210,14 +210,14 @@ impl ClientHandshake {
     /// handshake was already over.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let _ = (now, out); // as in `next`
-        self.give_up(HandshakeError::Abandoned)
+        self.fail_handshake(HandshakeError::Abandoned)
     }
 
     /// Reports that the target needs TLS and the byte stream has none. A transport calls this and
     /// does not write the request. Returns the failure, [`HandshakeError::NotSecure`]; `None` if
     /// the handshake was already over.
     pub fn handle_insecure(&mut self) -> Option<Failure> {
-        self.give_up(HandshakeError::NotSecure)
+        self.fail_handshake(HandshakeError::NotSecure)
     }
 
     /// What the transport does with the byte stream.
@@ -254,7 +254,7 @@ impl ClientHandshake {
         self.failure
     }
 
-    fn give_up(&mut self, error: HandshakeError) -> Option<Failure> {
+    fn fail_handshake(&mut self, error: HandshakeError) -> Option<Failure> {
         match self.step {
             Step::Head(_) | Step::Body(..) => Some(self.fail(Cause::Handshake(error))),
             Step::Opened | Step::Failed | Step::Ended => None,

@@ -260,7 +260,7 @@ impl ServerHandshake {
             }
             Step::Opened | Step::Ended => return Ok(None),
         };
-        Err(self.give_up(cause, status, now, out))
+        Err(self.fail_handshake(cause, status, now, out))
     }
 
     /// Abandons the handshake; answers 503 if any part of a request has arrived. Returns the
@@ -269,7 +269,7 @@ impl ServerHandshake {
         let cause = Cause::Handshake(HandshakeError::Abandoned);
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Awaiting => {
-                Some(self.give_up(cause, StatusCode::SERVICE_UNAVAILABLE, now, out))
+                Some(self.fail_handshake(cause, StatusCode::SERVICE_UNAVAILABLE, now, out))
             }
             Step::Closing { .. } | Step::Opened | Step::Ended => None,
         }
@@ -376,8 +376,8 @@ impl ServerHandshake {
         }
     }
 
-    /// Ends the exchange with a status of the server, if any part of a request has arrived.
-    fn give_up(
+    /// Fails the handshake, and responds with `status` if any part of a request has arrived.
+    fn fail_handshake(
         &mut self,
         cause: Cause,
         status: StatusCode,

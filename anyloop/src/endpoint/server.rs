@@ -81,7 +81,7 @@ impl<T, F: HandlerFactory> Server<T, F> {
         let mut session = self.core.session(handler, now);
         session.register_with_waker(waker);
         if self.core.state.is_shutting_down() {
-            session.give_up(now); // since it was made, perhaps
+            session.abandon(now); // the shutdown may have begun after the session was made
         }
         Driver::new(session)
     }

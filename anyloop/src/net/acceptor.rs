@@ -88,7 +88,7 @@ impl<F: HandlerFactory> Acceptor<F> {
             session.set_peer(peer);
             session.register(key(token));
             if self.core.state.is_shutting_down() {
-                session.give_up(now); // the shutdown may have read the registry before
+                session.abandon(now); // the shutdown may have read the registry before
             }
             Ok(K::connection(StreamSource::new(Driver::new(session), socket)))
         });

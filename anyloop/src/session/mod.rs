@@ -113,8 +113,8 @@ impl<H: Handler> Session<H> {
         self.state.rare().peer = Some(Box::new(peer));
     }
 
-    /// Gives the handshake up before it has begun. The stream ends when it is started.
-    pub(crate) fn give_up(&mut self, now: Instant) {
+    /// Abandons the handshake before it has begun. The driver ends the stream when it is started.
+    pub(crate) fn abandon(&mut self, now: Instant) {
         if let Protocol::Server(handshake) = &mut self.protocol {
             handshake.abandon(now, &mut Vec::new()); // there is nothing to answer yet
         }

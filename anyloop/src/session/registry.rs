@@ -343,8 +343,8 @@ impl<H: Handler> Members<H> {
         self.all.get_mut(index as usize)?.as_mut()
     }
 
-    /// From now on a connection takes broadcasts from the queue, or does not; those that were due to it
-    /// are given up.
+    /// Sets whether a connection takes broadcasts from the queue. If it no longer does, the broadcasts that were due
+    /// to it are dropped.
     fn set_takes(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast<H>>) {
         let Self { all, broadcasts, .. } = self;
         let Some(Some(member)) = all.get_mut(index as usize) else { return };

@@ -34,8 +34,8 @@ over_each_transport! {
     facts_are_kept,
     facts_are_forgotten_where_it_is_set_so,
     nothing_can_be_sent_before_it_is_open,
-    a_server_can_give_up_a_handshake,
-    a_client_can_give_up_a_handshake,
+    a_server_can_abandon_a_handshake,
+    a_client_can_abandon_a_handshake,
     a_client_that_is_given_up_before_it_starts_says_nothing;
     not over sockets:
     a_deferred_verdict_has_a_deadline,
@@ -404,7 +404,7 @@ fn nothing_can_be_sent_before_it_is_open<C: TestTransport>() {
     assert!(head.starts_with(wire::SWITCHING) && frames.is_empty());
 }
 
-fn a_server_can_give_up_a_handshake<C: TestTransport>() {
+fn a_server_can_abandon_a_handshake<C: TestTransport>() {
     for request in [&wire::REQUEST[..20], wire::REQUEST, PLAIN] {
         let log = Log::default();
         let mut subject = server::<C>(&deferring(&log));
@@ -423,7 +423,7 @@ fn a_server_can_give_up_a_handshake<C: TestTransport>() {
     subject.end.assert_shut_down(&[Shutdown::Close]);
 }
 
-fn a_client_can_give_up_a_handshake<C: TestTransport>() {
+fn a_client_can_abandon_a_handshake<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.end.start();
