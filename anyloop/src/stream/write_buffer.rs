@@ -100,7 +100,7 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
             let Cork { bytes, completions } = self.cork;
             move_to_backlog(self.queued, [bytes, &[], &[]], 0);
             for (end, completion) in completions.drain(..) {
-                queue(self.queued).output.complete(bytes.len() - end, completion);
+                queue(self.queued).output.push_completion(bytes.len() - end, completion);
             }
             bytes.clear();
         }
@@ -142,7 +142,9 @@ impl WriteBuffer<'_> {
             _ if !self.cork.bytes.is_empty() => {
                 self.cork.completions.push((self.cork.bytes.len(), completion));
             }
-            Some(queued) if queued.output.is_blocked() => queued.output.complete(0, completion),
+            Some(queued) if queued.output.is_blocked() => {
+                queued.output.push_completion(0, completion)
+            }
             _ => completion(Ok(())),
         }
     }
@@ -227,7 +229,9 @@ impl WriteBuffer<'_> {
     fn call_completions(&mut self, mut completions: Completions, written: usize, len: usize) {
         for (end, completion) in std::mem::take(&mut completions.0) {
             match self.queued.as_deref_mut() {
-                Some(queued) if end > written => queued.output.complete(len - end, completion),
+                Some(queued) if end > written => {
+                    queued.output.push_completion(len - end, completion)
+                }
                 _ => completion(Ok(())),
             }
         }
