@@ -11,7 +11,7 @@ use crate::config::Role;
 use crate::error::{Cause, ExtensionError, Failure, State};
 use crate::extension::Part;
 use crate::frame::{
-    FrameHeader, Head, HeaderRules, MAX_HEADER_SIZE, Opcode, Rsv, mask, mask_small,
+    DecodedHeader, FrameHeader, HeaderRules, MAX_HEADER_SIZE, Opcode, Rsv, mask, mask_small,
 };
 use crate::input::Input;
 use crate::message::{Chunk, Event, Kind, Message, Text};
@@ -378,7 +378,9 @@ impl Receiver {
             _ => ([0; MAX_HEADER_SIZE], 0),
         };
         if len == 0 {
-            if let Head::Complete { header, size } = FrameHeader::decode(input.rest(), rules)? {
+            if let DecodedHeader::Complete { header, size } =
+                FrameHeader::decode(input.rest(), rules)?
+            {
                 input.take(size);
                 return Ok(Some(header));
             }
@@ -387,7 +389,9 @@ impl Receiver {
             bytes[len] = byte;
             len += 1;
             // A header of 14 bytes is complete, so the index stays in range.
-            if let Head::Complete { header, .. } = FrameHeader::decode(&bytes[..len], rules)? {
+            if let DecodedHeader::Complete { header, .. } =
+                FrameHeader::decode(&bytes[..len], rules)?
+            {
                 self.partial(input).position = Position::BETWEEN;
                 return Ok(Some(header));
             }

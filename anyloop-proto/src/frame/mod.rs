@@ -6,8 +6,8 @@
 mod header;
 mod mask;
 
+pub(crate) use header::{DecodedHeader, HeaderRules};
 pub use header::{FrameHeader, MAX_HEADER_SIZE, Opcode, Rsv};
-pub(crate) use header::{Head, HeaderRules};
 pub(crate) use mask::mask_small;
 pub use mask::{mask, rotate_key};
 
