@@ -198,7 +198,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match &mut self.protocol {
             Protocol::Open(connection) if !self.state.pending.has(Pending::PAUSED) => {
-                connection.receiver.want()
+                connection.receiver.receive_buffer()
             }
             _ => None,
         }
