@@ -497,6 +497,8 @@ pub enum HandshakeError {
     /// The `OriginPolicy` does not allow the origin (RFC 6455
     /// §10.2).
     OriginRefused,
+    /// The application refused the request with this status (servers only).
+    Refused(u16),
     /// The server answered with a status other than 101; the response can be read.
     Rejected(u16),
     /// The form of the request target does not fit the method (RFC 9112 §3.2).
@@ -507,8 +509,6 @@ pub enum HandshakeError {
     TooManyFields,
     /// More than 16 interim responses (1xx).
     TooManyInterim,
-    /// The application refused the request with this status.
-    TurnedDown(u16),
     /// A feature of HTTP that is not supported, such as an unknown transfer coding.
     Unsupported(Field),
     /// A WebSocket version other than 13.
@@ -520,7 +520,7 @@ impl HandshakeError {
     #[must_use]
     pub const fn party(self) -> Party {
         match self {
-            Self::Abandoned | Self::NotSecure | Self::TurnedDown(_) => Party::Local,
+            Self::Abandoned | Self::NotSecure | Self::Refused(_) => Party::Local,
             _ => Party::Peer,
         }
     }
@@ -540,12 +540,12 @@ impl HandshakeError {
             Self::Missing(_) => "missing header field",
             Self::NotSecure => "byte stream is not secure, as the URI would have it",
             Self::OriginRefused => "origin not allowed",
+            Self::Refused(_) => "request refused with status",
             Self::Rejected(_) => "handshake rejected with status",
             Self::Target => "invalid request target",
             Self::TargetTooLong => "request line too long",
             Self::TooManyFields => "too many header fields",
             Self::TooManyInterim => "too many interim responses",
-            Self::TurnedDown(_) => "request turned down with status",
             Self::Unsupported(_) => "unsupported value of header field",
             Self::Version => "unsupported WebSocket version",
         }
@@ -557,7 +557,7 @@ impl HandshakeError {
             | Self::Invalid(field)
             | Self::Missing(field)
             | Self::Unsupported(field) => write!(f, " {field}"),
-            Self::Rejected(status) | Self::TurnedDown(status) => write!(f, " {status}"),
+            Self::Rejected(status) | Self::Refused(status) => write!(f, " {status}"),
             _ => Ok(()),
         }
     }

@@ -154,7 +154,7 @@ impl ServerHandshake {
 
     /// Answers the request with a response of any status from 200 to 599, and ends the byte stream.
     /// This serves a plain request or refuses a WebSocket request; then
-    /// [`HandshakeError::TurnedDown`] is the [`failure`](Self::failure).
+    /// [`HandshakeError::Refused`] is the [`failure`](Self::failure).
     ///
     /// Connection, Content-Length and Transfer-Encoding are written by the handshake. The body is
     /// omitted where HTTP allows none: after HEAD, and for 204, 205 and 304. There is no Date,
@@ -174,7 +174,7 @@ impl ServerHandshake {
         response::respond(request.method(), response, out.buffer())?;
         self.close(now);
         if turned_down {
-            let error = HandshakeError::TurnedDown(response.status().as_u16());
+            let error = HandshakeError::Refused(response.status().as_u16());
             self.fail(Cause::Handshake(error));
         }
         Ok(())

@@ -117,7 +117,7 @@ fn a_refusal_reaches_the_client<C: TestTransport>() {
     let mut pair = Pair::<C>::new(client, (server_config(), handlers));
     pair.run();
     assert_eq!(log.0.take(), ["fail by peer: handshake rejected with status 403"]);
-    assert_eq!(log.1.take(), ["fail by local: request turned down with status 403"]);
+    assert_eq!(log.1.take(), ["fail by local: request refused with status 403"]);
     assert!(pair.client.end.is_over() && pair.server.end.is_over());
 }
 
@@ -184,7 +184,7 @@ fn a_verdict_can_be_deferred_and_refuse<C: TestTransport>() {
     let answer = subject.sent_response();
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.ends_with("\r\n\r\nlater"), "{answer}");
     subject.end.eof();
-    assert_eq!(log.take(), ["validate", "fail by local: request turned down with status 429"]);
+    assert_eq!(log.take(), ["validate", "fail by local: request refused with status 429"]);
 }
 
 fn a_deferred_verdict_has_a_deadline<C: TestTransport>() {
@@ -232,7 +232,7 @@ fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
         subject.receive_bytes(wire::REQUEST);
         assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
         subject.end.eof();
-        assert_eq!(log.take(), ["fail by local: request turned down with status 500"]);
+        assert_eq!(log.take(), ["fail by local: request refused with status 500"]);
     }
     let mut subject = server::<C>(&deferring(&Log::default()));
     subject.receive_bytes(wire::REQUEST);
