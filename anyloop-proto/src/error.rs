@@ -465,12 +465,12 @@ impl From<&std::io::Error> for TransportError {
 /// let error = HandshakeError::Missing(Field::Host);
 /// assert_eq!(failure.cause(), Cause::Handshake(error));
 /// assert_eq!(error.to_string(), "missing header field Host");
-/// assert!(out.starts_with(b"HTTP/1.1 400 Bad Request\r\n")); // the client is told so
+/// assert!(out.starts_with(b"HTTP/1.1 400 Bad Request\r\n")); // the response to the client
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The application gave up before the handshake was done.
+    /// The application abandoned the handshake before it was complete.
     Abandoned,
     /// Sec-WebSocket-Accept in the response does not match the key.
     AcceptMismatch,
@@ -516,7 +516,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whose doing it was.
+    /// Which side caused the failure.
     #[must_use]
     pub const fn party(self) -> Party {
         match self {
@@ -538,7 +538,7 @@ impl HandshakeError {
             Self::MalformedBody => "malformed body",
             Self::Method => "method not allowed for an upgrade",
             Self::Missing(_) => "missing header field",
-            Self::NotSecure => "byte stream is not secure, as the URI would have it",
+            Self::NotSecure => "wss:// needs TLS, and this byte stream has none",
             Self::OriginRefused => "origin not allowed",
             Self::Refused(_) => "request refused with status",
             Self::Rejected(_) => "handshake rejected with status",
