@@ -349,7 +349,7 @@ impl Connection {
     }
 
     /// Reports how much output the transport holds, if a pong is late at `now`: call it before
-    /// [`handle_timeout`](Self::handle_timeout), where the transport can tell. `unsent` is called only then. It
+    /// [`handle_timeout`](Self::handle_timeout), if the transport knows. `unsent` is called only then. It
     /// returns the bytes that were sent and have not left this machine.
     ///
     /// A ping behind a large message leaves late, so the pong timeout starts anew as long as what was in front of
