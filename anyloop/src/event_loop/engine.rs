@@ -18,7 +18,7 @@ use super::events::{Events, Token};
 use super::lock::Lock;
 use super::reactor::{Reactor, Registry};
 use super::remote::Remote;
-use super::timers::Key;
+use super::timers::TimerKey;
 use super::types::Types;
 use super::wakeup_thread::WakeupThread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
@@ -106,7 +106,7 @@ impl<K: Types> Engine<K> {
         self.remote.notify();
     }
 
-    pub(super) fn set_timer(&self, key: Key, f: Box<K::OnTimer>) {
+    pub(super) fn set_timer(&self, key: TimerKey, f: Box<K::OnTimer>) {
         self.remote.add_work();
         self.lock().timers.set(key, f);
         self.remote.notify();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::clock::now;
 use super::remote::{Command, Remote};
-use super::timers::{Aborted, Key};
+use super::timers::{Aborted, TimerKey};
 
 /// A handle of a loop for handlers and other threads. It is cheap to clone, and does not keep the loop alive.
 ///
@@ -178,12 +178,12 @@ impl fmt::Debug for KeepAlive {
 #[derive(Clone)]
 pub struct Timer {
     remote: Arc<Remote>,
-    key: Key,
+    key: TimerKey,
     cancelled: Arc<AtomicBool>,
 }
 
 impl Timer {
-    pub(super) fn new(remote: Arc<Remote>, key: Key) -> Self {
+    pub(super) fn new(remote: Arc<Remote>, key: TimerKey) -> Self {
         Self { remote, key, cancelled: Arc::default() }
     }
 

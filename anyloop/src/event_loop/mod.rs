@@ -311,7 +311,7 @@ macro_rules! methods {
                 self.engine.next_timeout()
             }
 
-            fn timer(&self, delay: Duration, set: impl FnOnce(timers::Key)) -> Timer {
+            fn timer(&self, delay: Duration, set: impl FnOnce(timers::TimerKey)) -> Timer {
                 let key = (now() + delay, self.engine.remote().next_timer_number());
                 set(key);
                 Timer::new(self.engine.remote().clone(), key)

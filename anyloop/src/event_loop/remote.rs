@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 
 use super::events::{Events, Token};
 use super::reactor::Interrupt;
-use super::timers::{Aborted, Key};
+use super::timers::{Aborted, TimerKey};
 use super::wakeup::Notifier;
 #[cfg(loom)]
 use crate::sync::WithBorrow as _;
@@ -21,8 +21,8 @@ pub(super) enum Command {
     WakeAll(Vec<Token>),
     /// An event that the wake-up thread has received.
     Ready(Token, Events),
-    SetTimer(Key, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
-    CancelTimer(Key),
+    SetTimer(TimerKey, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
+    CancelTimer(TimerKey),
 }
 
 /// The part of a loop that any thread may use: a queue of commands, the count of work, and flags.
