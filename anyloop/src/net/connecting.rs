@@ -261,8 +261,8 @@ impl<F: HandlerFactory> Connecting<F> {
         }
         let result = Arc::<Mutex<Option<LookupResult>>>::default();
         let (shared, waker) = (result.clone(), waker(turn.engine.remote(), turn.visit.token));
-        let callback = Box::new(move |found| {
-            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let callback = Box::new(move |addresses| {
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
             waker.wake();
         });
         let _lookup = (resolver.resolve(&self.host, self.port, callback), resolver);
