@@ -302,8 +302,8 @@ impl ClientHandshake {
         if self.interim > MAX_INTERIM {
             return Err(HandshakeError::TooManyInterim);
         }
-        let room = self.options.max_head_size.saturating_sub(self.head_size);
-        self.step = Step::Head(Head::new(Message::Response, room, self.options.max_fields));
+        let rest = self.options.max_head_size.saturating_sub(self.head_size);
+        self.step = Step::Head(Head::new(Message::Response, rest, self.options.max_fields));
         Ok(())
     }
 

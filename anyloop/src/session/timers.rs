@@ -42,14 +42,14 @@ impl<F> Timers<F> {
     pub(super) fn set(&mut self, at: Instant, f: F) -> TimerId {
         let id = TimerId(self.next);
         self.next += 1;
-        let place = self.due.partition_point(|(other, ..)| *other <= at);
-        self.due.insert(place, (at, id, f));
+        let index = self.due.partition_point(|(other, ..)| *other <= at);
+        self.due.insert(index, (at, id, f));
         id
     }
 
     pub(super) fn cancel(&mut self, timer: TimerId) -> bool {
-        let place = self.due.iter().position(|(_, id, _)| *id == timer);
-        place.map(|place| self.due.remove(place)).is_some()
+        let index = self.due.iter().position(|(_, id, _)| *id == timer);
+        index.map(|index| self.due.remove(index)).is_some()
     }
 
     /// Whether no timer was ever set: no number was given out.
@@ -69,7 +69,7 @@ impl<F> Timers<F> {
     /// Takes the first timer that is due at `now`, of those before `end`: one that is set meanwhile
     /// waits for its turn.
     pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<F> {
-        let place = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
-        Some(self.due.remove(place).2)
+        let index = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
+        Some(self.due.remove(index).2)
     }
 }

@@ -72,11 +72,11 @@ impl Transport for Memory {
         }
         let before = self.written.len();
         for slice in slices {
-            let room = match self.window {
+            let free = match self.window {
                 0 => usize::MAX,
                 window => window.saturating_sub(self.written.len()),
             };
-            self.written.extend_from_slice(&slice[..slice.len().min(room)]);
+            self.written.extend_from_slice(&slice[..slice.len().min(free)]);
         }
         Ok(self.written.len() - before)
     }
