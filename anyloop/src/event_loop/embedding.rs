@@ -94,7 +94,7 @@ impl<K: Types> Engine<K> {
     pub(super) fn run_stopped(&self) {
         let mut core = self.lock();
         if core.wakeups.has_runners() || !self.remote.is_stopped() {
-            return; // the runners do this; or `reset` has woken somebody
+            return; // the runners do this, or `reset` has sent a wake-up
         }
         if let Some(mut reactor) = self.free_reactor() {
             let mut buffer = EventBuffer::new();
@@ -120,7 +120,7 @@ impl<K: Types> Engine<K> {
         if self.remote.is_stopped() {
             self.remote.clear_stopped();
             core.wakeups.reset(self.remote.notifier());
-            // The host was last reported that there is no deadline.
+            // The host last got `None`, no deadline, from `next_timeout`.
             if core.is_ready(&self.remote) || core.next_deadline().is_some() {
                 self.remote.notify();
             }

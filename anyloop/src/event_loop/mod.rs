@@ -181,7 +181,7 @@ pub struct Running;
 macro_rules! methods {
     ($type:ident $(, $send:ident)?) => {
         impl $type {
-        /// A loop with nothing to do.
+            /// Creates a loop without work.
             ///
             /// # Errors
             ///

@@ -61,7 +61,7 @@ struct State {
 }
 
 impl Reactor {
-    /// Also where a model's time begins.
+    /// Creates the reactor, and resets the clock of the model.
     pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
         CLOCK.set(Instant::from_nanos(1 << 62));
         let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new() });

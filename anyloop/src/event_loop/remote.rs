@@ -14,7 +14,7 @@ use crate::sync::WithBorrow as _;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
 
-/// What another thread, or a handler, asks the loop to do.
+/// A request of another thread, or of a handler, to the loop.
 pub(super) enum Command {
     Run(Box<dyn FnOnce() + Send>),
     Wake(Token),
@@ -103,7 +103,7 @@ impl Remote {
         let _ = self.send(Command::WakeAll(tokens));
     }
 
-    /// Wakes whoever would otherwise not notice a change: see [`wakeup`](super::wakeup).
+    /// Wakes the thread that would otherwise not notice a change: see [`wakeup`](super::wakeup).
     pub(super) fn notify(&self) {
         self.notifier.notify();
     }

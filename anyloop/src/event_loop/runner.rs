@@ -27,18 +27,17 @@ use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// The size of the read buffer: half a mebibyte, and more than the 14 bytes of the longest header. So a message of
-/// half a mebibyte is received in one read, is not copied, and the read is known to be short. Memory that no read
-/// has filled takes no pages.
+/// The size of the read buffer: 512 KiB, and more than the 14 bytes of the longest header. So a message of 512 KiB
+/// arrives in one short read, and is not copied. Pages of the buffer that were never written take no memory.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
-/// A poll that took less time than this has hardly waited. A debug build is slower.
+/// A poll that took less time than this counts as one that did not wait. A debug build is slower.
 const BRIEF: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
 
-/// The clock is read after so many turns of sources.
+/// The clock is read again after this number of turns.
 const TURNS_PER_CLOCK_READ: u32 = 16;
 
-/// Where a source goes that has more to do.
+/// The queue for a source that has more to do.
 enum Queue {
     Ready,
     Deferred,
@@ -46,11 +45,11 @@ enum Queue {
 
 /// What a runner does when the ready queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: Sealed> {
-    /// It does not poll: there is a leader, or there was something else to do first. Whether the call goes on.
+    /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
     None(Guard<'g, K>, bool),
-    /// It polls, and may wait for so long. There is no reactor if the wake-up thread has it.
+    /// Poll, and wait for at most `timeout`. `reactor` is `None` while the wake-up thread uses it.
     Wait { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
-    /// It polls, and does not wait.
+    /// Poll without waiting.
     NonBlocking(Option<TryMutexGuard<'g, Reactor>>),
 }
 
@@ -73,7 +72,7 @@ pub(super) enum Wait {
 }
 
 impl Wait {
-    /// The time for which the call may wait now; `None`: without end.
+    /// The time that is left to wait; `None`: no limit.
     fn rest(self) -> Option<Duration> {
         match self {
             Self::No => Some(Duration::ZERO),
@@ -95,11 +94,11 @@ pub(super) struct Runner<'e, K: Sealed> {
     coarse_time: CoarseTime,
     /// The number of turns since then.
     turns: u32,
-    /// What is due at `now` is not queued yet.
+    /// Timers and deadlines that are due at `now` are still to be queued.
     must_expire: bool,
     /// This call has polled the reactor, or has left that to the leader.
     has_polled: bool,
-    /// The last poll returned events at once, so the next one probably does, and need not be prepared to wait.
+    /// The last poll returned events at once, so the next one probably does too, and is non-blocking.
     is_busy: bool,
     _inside: Inside,
 }
@@ -130,9 +129,9 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// Runs what is ready, within these bounds.
     ///
     /// The system calls of a busy loop (to wait, to receive and to send) are made in this function, and not in one
-    /// that it calls. After a system call the processor has lost its prediction of where functions return to. On
-    /// some processors, with what kernels do there against speculation, one wrong prediction for each message costs
-    /// 7 % of an echo, and two hardly more.
+    /// that it calls. A system call discards the processor's predictions of return addresses. On some processors,
+    /// with the kernel's mitigations against speculation, one misprediction for each message costs an echo 7 % of its
+    /// throughput, and a second one hardly more.
     #[inline(always)]
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
@@ -205,8 +204,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
         *visit = Visit::new(token, events, self.now);
     }
 
-    /// Gives a source its turn. Returns `None` if it only waits for what happens next, as it nearly always
-    /// does.
+    /// Runs a source. Returns `None`, as is usual, if the fast path has completed the turn and the source waits for
+    /// the next event.
     #[inline(always)] // for the sake of its system calls
     fn visit(
         source: &mut Box<K::Source>,
@@ -258,7 +257,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         Some(catch_panic(|| source.end_fast_path(turn, received - left..received, panic)))
     }
 
-    /// The turn of a source that is not on the fast path, or for which the loop has read this.
+    /// Runs a source that is not on the fast path, or whose fast path ended with this result of a read.
     #[inline(never)]
     fn run_source(
         source: &mut Box<K::Source>,
@@ -292,7 +291,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 Some(Queue::Ready)
             }
             Ok(Next::Done) => return self.remove_source(token.index, source),
-            // It has a turn to find out what the panic has made of it.
+            // It has another turn, in which it handles the state that the panic has left.
             Err(panic) => {
                 panicked = Err(panic);
                 Some(Queue::Ready)
@@ -338,14 +337,14 @@ impl<'e, K: Sealed> Runner<'e, K> {
     {
         let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
         drop(core);
-        buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
+        buffers.stream.budget.spend(); // it was checked before, and may have run out since
         let panicked = catch_panic(|| match task {
             Task::Posted(f) => f(),
             Task::Due(f) => f(Ok(())),
             Task::Cancelled(f) => f(Err(Aborted)),
         });
-        self.turns = TURNS_PER_CLOCK_READ; // it may have taken any time
-        // Only now, so that what it has begun keeps the loop running.
+        self.turns = TURNS_PER_CLOCK_READ; // so that the clock is read: the function may have taken any time
+        // After the call, so that work which the function has begun keeps the loop running.
         self.engine.remote.finish_work();
         (self.engine.lock(), panicked)
     }
@@ -376,8 +375,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
         }
     }
 
-    /// Decides who polls the reactor, and how long that may take. In a busy loop this thread does, and does not
-    /// wait.
+    /// Decides which thread polls the reactor, and how long it may wait. In a busy loop this thread polls without
+    /// waiting.
     #[inline(always)]
     fn plan_poll<'g>(
         &mut self,
@@ -444,7 +443,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     where
         'e: 'g,
     {
-        // What the leader has not received is not ready.
+        // Events that the leader has not received yet are not ready.
         core.until_poll = core.ready.len();
         if core.until_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
@@ -515,8 +514,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
         (core, goes_on)
     }
 
-    /// The leader has polled without waiting. If there was nothing, the next poll may wait. The clock is read only
-    /// if it is time to, or handlers have taken some.
+    /// The leader has polled without waiting. If there were no events, the next poll may wait. The clock is read
+    /// only after enough turns, or if the coarse clock has advanced.
     #[inline(never)]
     fn finish_nonblocking_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
@@ -530,7 +529,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         core
     }
 
-    /// Queues what has arrived, and then what is due. This thread is not the leader any more.
+    /// Queues sources with events, and then what is due. This thread is not the leader any more.
     ///
     /// After a signal, nothing expires before the next poll: the process may have been stopped for long, and what
     /// arrived meanwhile was in time.
@@ -557,7 +556,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         (self.turns, self.must_expire) = (0, true);
     }
 
-    /// Gives the buffers back, for the next runner. Returns when to trim them.
+    /// Returns the buffers to the loop, for the next runner. The result is the time to trim them.
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
         if self.engine.remote.is_stopped() {

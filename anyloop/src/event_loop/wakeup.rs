@@ -1,9 +1,9 @@
-//! Wake-ups: who is woken when something changes, as one state machine.
+//! Wake-ups: a state machine that decides which thread is woken when something changes.
 //!
 //! A loop has *runners* (threads in run calls), and a *host* if it is embedded in another loop. One of the runners,
-//! the *leader*, polls the reactor; while it does, the others (*followers*) wait on a condition variable. Whoever
-//! changes something (a command, a deadline, a stop) must wake the one that would otherwise notice it too late, and
-//! nobody else. Three types hold the state:
+//! the *leader*, polls the reactor; while it does, the others (*followers*) wait on a condition variable. A thread
+//! that changes something (a command, a deadline, a stop) must wake the thread that would otherwise notice it too late,
+//! and no other. Three types hold the state:
 //!
 //! - [`Notifier`]: the flag *wake-up needed*, and the descriptor that ends a poll. Any thread uses it.
 //! - [`WakeupState`]: runners, the leader, and what the host knows. It lies under the lock of the loop's core.
@@ -11,7 +11,7 @@
 //!
 //! # States of a loop
 //!
-//! | state | runners | who notices a change | wake-up needed |
+//! | state | runners | a change is noticed by | wake-up needed |
 //! |---|---|---|---|
 //! | unattended | none | the host, by the loop's descriptor, or the wake-up thread | yes, until one is sent |
 //! | running | some; no leader, or it makes a non-blocking poll | a runner, before it next waits | no |
@@ -37,8 +37,8 @@
 //! | unattended | [`reset`] | unattended | nobody is informed; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
 //!
 //! The order of two steps matters. *Wake-up needed* is set first, and then the loop's flags are read (stopped,
-//! commands, work). Whoever changes such a flag does so first, and then reads *wake-up needed*. So at least one of
-//! the two sees the other.
+//! commands, work). A thread that changes such a flag does so first, and then reads *wake-up needed*. So at
+//! least one of the two sees the other's change.
 //!
 //! A host that waits for edges of the loop's descriptor has consumed the edge when it calls [`poll`]. Therefore a
 //! call that does not poll the reactor sets *poll needed*, which counts as something that is ready.
@@ -77,9 +77,9 @@ use crate::sync::thread::ThreadId;
 /// The number of threads that are known to be informed of a stop. If there are more, some are notified again.
 const MAX_INFORMED: usize = 64;
 
-/// Sends wake-ups to whoever waits in the reactor, or for its descriptor.
+/// Sends wake-ups to the thread that waits in the reactor, or for its descriptor.
 pub(super) struct Notifier {
-    /// Nobody would notice a change without a wake-up.
+    /// No thread would notice a change without a wake-up.
     needed: AtomicBool,
     interrupt: Interrupt,
 }
@@ -320,7 +320,7 @@ impl WakeupState {
         has_wakeup_thread: bool,
     ) -> Action {
         self.reported = (!has_wakeup_thread).then_some(Report { deadline, thread });
-        // That there is no deadline does not tell the host that the loop is stopped.
+        // `None` does not distinguish a stopped loop from one without a deadline.
         Action::notify_if(is_stopped && !self.informed.contains(&thread))
     }
 
@@ -342,7 +342,7 @@ impl WakeupState {
         Action::notify_if(host.is_some_and(|host| is_new || !self.informed.contains(&host)))
     }
 
-    /// The loop is not stopped any more. The host was told that there is no deadline.
+    /// The loop is not stopped any more. The host still waits without a deadline.
     pub(super) fn reset(&mut self, notifier: &Notifier) {
         self.informed.clear();
         notifier.set_needed(true);

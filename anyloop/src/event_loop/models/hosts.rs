@@ -24,7 +24,7 @@ fn host_to_the_end(event_loop: &EventLoop) {
     while !event_loop.stopped() {
         reactor(event_loop).await_readable(event_loop.next_timeout());
         event_loop.poll();
-        thread::yield_now(); // to another runner, which has what is due
+        thread::yield_now(); // to another runner, which has taken the timer
     }
 }
 
