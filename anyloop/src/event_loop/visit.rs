@@ -12,8 +12,8 @@ pub(crate) struct Visit {
     pub(crate) events: Events,
     /// A result: the events that the source has not consumed. Its next turn has them again.
     pub(crate) unconsumed: Events,
-    /// A result: the latest time of the next turn, which comes earlier if there is an event. Not set on the fast path, where
-    /// deadlines only move to later times.
+    /// A result: the time of the next turn, unless an event comes before. Not set on the fast path, where deadlines
+    /// only move to later times.
     pub(crate) deadline: Option<Instant>,
     /// The clock as the runner has last read it. It is behind by the time of at most 16 turns of sources.
     pub(crate) now: Instant,
