@@ -101,8 +101,8 @@ impl<K: Types> Slots<K> {
         Some((Token { index, generation: slot.generation }, source, events))
     }
 
-    /// Puts a source back, with the events that it has not consumed. Returns whether the source is ready, and must be queued:
-    /// because it has more to do (`again`), or because there were events meanwhile.
+    /// Puts a source back, with the events that it has not consumed. Returns whether the source is ready, and must be
+    /// queued: because it has more to do (`again`), or because there were events meanwhile.
     #[inline]
     pub(super) fn check_in(
         &mut self,
