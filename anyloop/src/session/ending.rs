@@ -10,8 +10,8 @@ use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Whether the handler may be notified of the end: not before what the budget has held back, and only
-    /// if the budget allows it.
+    /// Whether the handler may be notified of the end now: not while earlier calls are held back, and only if the
+    /// budget allows it.
     pub(super) fn may_notify_end(&mut self, budget: &mut Budget) -> bool {
         if self.state.is_interrupted() {
             return false;

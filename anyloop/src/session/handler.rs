@@ -84,8 +84,8 @@ pub trait Handler: Sized + 'static {
         let _ = context;
     }
 
-    /// A message has arrived. It is borrowed: copy what must outlive the call. It can be sent, on this or another
-    /// connection, without a copy of your own.
+    /// A message has arrived. It is borrowed: copy what must outlive the call. To send it back, pass it to
+    /// [`Context::send`].
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         let _ = (message, context);
     }
