@@ -463,9 +463,9 @@ mod tests {
             let bytes = part(whole.len(), whole.len() / 3 + 1000);
             assembly.append(&bytes);
             whole.extend(bytes);
-            let room = assembly.receive_buffer(usize::MAX, false);
-            let bytes = part(whole.len(), room.len() - 5);
-            room[..bytes.len()].copy_from_slice(&bytes);
+            let buffer = assembly.receive_buffer(usize::MAX, false);
+            let bytes = part(whole.len(), buffer.len() - 5);
+            buffer[..bytes.len()].copy_from_slice(&bytes);
             assembly.filled(bytes.len());
             assert_eq!(assembly.take_raw(), bytes);
             whole.extend(bytes);

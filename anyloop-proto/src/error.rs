@@ -465,12 +465,12 @@ impl From<&std::io::Error> for TransportError {
 /// let error = HandshakeError::Missing(Field::Host);
 /// assert_eq!(failure.cause(), Cause::Handshake(error));
 /// assert_eq!(error.to_string(), "missing header field Host");
-/// assert!(out.starts_with(b"HTTP/1.1 400 Bad Request\r\n")); // the client is told so
+/// assert!(out.starts_with(b"HTTP/1.1 400 Bad Request\r\n")); // the response to the client
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The application gave up before the handshake was done.
+    /// The application abandoned the handshake before it was complete.
     Abandoned,
     /// Sec-WebSocket-Accept in the response does not match the key.
     AcceptMismatch,
@@ -497,6 +497,8 @@ pub enum HandshakeError {
     /// The `OriginPolicy` does not allow the origin (RFC 6455
     /// §10.2).
     OriginRefused,
+    /// The application refused the request with this status (servers only).
+    Refused(u16),
     /// The server answered with a status other than 101; the response can be read.
     Rejected(u16),
     /// The form of the request target does not fit the method (RFC 9112 §3.2).
@@ -507,8 +509,6 @@ pub enum HandshakeError {
     TooManyFields,
     /// More than 16 interim responses (1xx).
     TooManyInterim,
-    /// The application refused the request with this status.
-    TurnedDown(u16),
     /// A feature of HTTP that is not supported, such as an unknown transfer coding.
     Unsupported(Field),
     /// A WebSocket version other than 13.
@@ -516,11 +516,11 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whose doing it was.
+    /// Which side caused the failure.
     #[must_use]
     pub const fn party(self) -> Party {
         match self {
-            Self::Abandoned | Self::NotSecure | Self::TurnedDown(_) => Party::Local,
+            Self::Abandoned | Self::NotSecure | Self::Refused(_) => Party::Local,
             _ => Party::Peer,
         }
     }
@@ -538,14 +538,14 @@ impl HandshakeError {
             Self::MalformedBody => "malformed body",
             Self::Method => "method not allowed for an upgrade",
             Self::Missing(_) => "missing header field",
-            Self::NotSecure => "byte stream is not secure, as the URI would have it",
+            Self::NotSecure => "wss:// needs TLS, and this byte stream has none",
             Self::OriginRefused => "origin not allowed",
+            Self::Refused(_) => "request refused with status",
             Self::Rejected(_) => "handshake rejected with status",
             Self::Target => "invalid request target",
             Self::TargetTooLong => "request line too long",
             Self::TooManyFields => "too many header fields",
             Self::TooManyInterim => "too many interim responses",
-            Self::TurnedDown(_) => "request turned down with status",
             Self::Unsupported(_) => "unsupported value of header field",
             Self::Version => "unsupported WebSocket version",
         }
@@ -557,7 +557,7 @@ impl HandshakeError {
             | Self::Invalid(field)
             | Self::Missing(field)
             | Self::Unsupported(field) => write!(f, " {field}"),
-            Self::Rejected(status) | Self::TurnedDown(status) => write!(f, " {status}"),
+            Self::Rejected(status) | Self::Refused(status) => write!(f, " {status}"),
             _ => Ok(()),
         }
     }

@@ -21,16 +21,16 @@ use crate::frame::{FrameHeader, Opcode};
 /// // A ping in the middle of a fragmented message, and a pong that nobody asked for.
 /// let mut bytes = *b"\x01\x03Hel\x89\x01?\x80\x02lo\x8a\x01!";
 /// let mut input = Input::new(&mut bytes);
-/// let mut told = Vec::new();
+/// let mut events = Vec::new();
 /// while let Some(event) = receiver.next(sender, &mut input, now, &mut out)? {
-///     told.push(match event {
+///     events.push(match event {
 ///         Event::Message(message) => format!("{message:?}"),
 ///         Event::Ping(payload) => format!("ping {payload:?}"),
 ///         Event::Pong { payload, round_trip: None } => format!("pong {payload:?}"),
 ///         other => panic!("{other:?}"),
 ///     });
 /// }
-/// assert_eq!(told, ["ping [63]", "Text(\"Hello\")", "pong [33]"]);
+/// assert_eq!(events, ["ping [63]", "Text(\"Hello\")", "pong [33]"]);
 /// assert_eq!(out.len(), 2 + 4 + 1); // the ping is answered already
 /// # Ok::<(), Failure>(())
 /// ```

@@ -2,7 +2,7 @@
 
 use crate::assembly::Assembly;
 use crate::error::Cause;
-use crate::frame::{MAX_HEADER_SIZE, Opcode, rotated};
+use crate::frame::{MAX_HEADER_SIZE, Opcode, rotate_key};
 use crate::message::Kind;
 use crate::utf8::Utf8;
 
@@ -78,7 +78,7 @@ impl Position {
         if remaining == 0 {
             return Self::BETWEEN;
         }
-        Self::Payload { remaining, key: rotated(key, taken), opcode, fin }
+        Self::Payload { remaining, key: rotate_key(key, taken), opcode, fin }
     }
 }
 

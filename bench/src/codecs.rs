@@ -126,8 +126,8 @@ fn anyloop(scenario: &Scenario, reads: usize) {
     for _ in 0..reads {
         loop {
             let mut received = 0;
-            if let Some(room) = connection.receiver.want() {
-                let n = cork.socket.read(room);
+            if let Some(buffer) = connection.receiver.receive_buffer() {
+                let n = cork.socket.read(buffer);
                 connection.receiver.filled(n);
                 if n == 0 {
                     break;

@@ -111,7 +111,7 @@ impl Subject {
         let mut rest = bytes;
         if matches!(self.reading, Reading::InPlace | Reading::InPlacePooled) {
             while !rest.is_empty()
-                && let Some(memory) = self.connection.receiver.want()
+                && let Some(memory) = self.connection.receiver.receive_buffer()
             {
                 let pooled = self.reading == Reading::InPlacePooled;
                 assert!(

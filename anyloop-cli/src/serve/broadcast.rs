@@ -2,11 +2,11 @@
 //!
 //! Two rules keep publishers from filling the backlogs of subscribers that read:
 //!
-//! - Publishing is divided into rounds of [`ROUND`] bytes. A publisher that fills a round pauses until the
-//!   subscribers have had their turn.
+//! - Publishing is divided into rounds of [`ROUND`] bytes. A publisher whose message exceeds the round pauses until
+//!   its next turn. The subscribers, which the message has woken, usually have theirs before.
 //! - While a subscriber is above the high-water mark, every publisher pauses after its next message.
 //!
-//! Publishers wait for a subscriber for at most [`PATIENCE`]. After that it is closed with 1008 when its
+//! Publishers wait for a subscriber for at most [`MAX_WAIT`]. After that it is closed with 1008 when its
 //! backlog reaches the cap.
 
 use std::collections::HashMap;
@@ -18,10 +18,10 @@ use anyloop::proto::{Message, Prepared};
 
 use super::route::{RouteHandler, RouteServer};
 
-/// Publishers wait this long for a subscriber that is behind.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Publishers wait at most this long for a subscriber that is behind.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// Bytes that are published before the subscribers have their turn.
+/// The size of a round: payload bytes, and 64 for each message.
 const ROUND: usize = 256 * 1024;
 
 /// The state that the connections of `/broadcast` share.
@@ -34,7 +34,7 @@ struct State {
     behind: HashMap<ConnectionId, Instant>,
     /// Paused publishers.
     waiting: Vec<Handle<RouteHandler>>,
-    /// Bytes published in this round.
+    /// Payload bytes published in this round, and 64 for each message.
     published: usize,
     /// The first publisher that filled this round. Its next turn begins another.
     filled_by: Option<ConnectionId>,
@@ -58,7 +58,7 @@ impl Broadcast {
             state.waiting.push(context.handle());
             context.pause_reading();
         } else if state.published > ROUND {
-            // The broadcast has woken the subscribers, so their turns come before the posted function.
+            // The subscribers were woken first, so their turns usually come before the posted function.
             let handle = context.handle();
             state.filled_by.get_or_insert_with(|| handle.id());
             context.pause_reading();
@@ -80,14 +80,14 @@ impl Broadcast {
     /// Handles a subscriber that has risen above the high-water mark.
     pub(super) fn fall_behind(&self, context: &mut Context<'_, RouteHandler>) {
         self.state().behind.insert(context.handle().id(), Instant::now());
-        context.set_timer(PATIENCE, |handler, context| handler.stop_waiting(context));
+        context.set_timer(MAX_WAIT, |handler, context| handler.stop_waiting(context));
     }
 
     /// Stops waiting for a subscriber that is still behind when its time is up. The timer of an earlier
     /// wait does nothing.
     pub(super) fn stop_waiting(&self, id: ConnectionId) {
         let mut state = self.state();
-        if state.behind.get(&id).is_some_and(|since| since.elapsed() >= PATIENCE) {
+        if state.behind.get(&id).is_some_and(|since| since.elapsed() >= MAX_WAIT) {
             state.stop_waiting_for(id);
         }
     }
@@ -120,7 +120,7 @@ impl State {
         self.behind.remove(&id);
         if self.behind.is_empty() {
             for publisher in self.waiting.drain(..) {
-                let _ = publisher.resume_reading(); // it may have gone
+                let _ = publisher.resume_reading(); // it may have ended
             }
         }
     }

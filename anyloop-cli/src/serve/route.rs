@@ -14,8 +14,8 @@ use crate::stdio;
 
 pub(super) type RouteServer = Server<RouteFactory>;
 
-/// How often the counters are sent.
-const PERIOD: Duration = Duration::from_secs(1);
+/// The time between two messages with the counters.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 const PAGE: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Anyloop</title>\n\
     <p>This is a WebSocket server: connect to it by ws://. It echoes at /echo, sends to all at \
@@ -25,13 +25,13 @@ const PAGE: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Anyloop</t
 pub(super) enum RouteHandler {
     /// `/` and `/echo`.
     Echo,
-    /// A route whose state its connections share.
+    /// A route with shared state, or none yet.
     Shared(Arc<Route>),
 }
 
-/// A route with state.
+/// What connections with this handler share: the state of a route, or the routes to select from.
 pub(super) enum Route {
-    /// The request has not arrived. It selects the echo or one of these.
+    /// The request has not arrived. It selects the echo or one of these routes.
     Unselected { broadcast: Arc<Self>, stats: Arc<Self> },
     /// `/broadcast`: each message is sent to all connections of the route.
     Broadcast { server: Weak<RouteServer>, state: Broadcast },
@@ -147,7 +147,7 @@ impl RouteHandler {
         self.broadcast().is_some()
     }
 
-    /// The subscribers have sent what was published; see [`Broadcast::end_round`].
+    /// Handles the next turn of a publisher that has paused; see [`Broadcast::end_round`].
     pub(super) fn end_round(&self, context: &mut Context<'_, Self>) {
         if let Some(broadcast) = self.broadcast() {
             broadcast.end_round(context);
@@ -194,7 +194,7 @@ impl Route {
         }
     }
 
-    /// Sends the counters, now and after each period.
+    /// Sends the counters, now and after each interval.
     fn send_counters(&self, context: &mut Context<'_, RouteHandler>) {
         let Self::Stats { server, since } = self else { return };
         let Some(server) = server.upgrade() else { return };
@@ -203,7 +203,7 @@ impl Route {
             let stats = Stats::new(&server.counters(), since.elapsed());
             let _ = context.send(stats.line().as_str());
         }
-        context.set_timer(PERIOD, |handler, context| {
+        context.set_timer(STATS_INTERVAL, |handler, context| {
             if let RouteHandler::Shared(route) = handler {
                 route.send_counters(context);
             }
@@ -211,7 +211,7 @@ impl Route {
     }
 }
 
-/// The counters as `/stats` sends them, with a few sums.
+/// The counters as `/stats` sends them, with values that are derived from them.
 #[derive(Serialize)]
 struct Stats {
     /// In seconds.
@@ -231,10 +231,10 @@ struct Stats {
 
 impl Stats {
     fn new(counters: &Counters, uptime: Duration) -> Self {
-        let over = counters.failed + counters.closed + counters.http;
+        let ended = counters.failed + counters.closed + counters.http;
         Self {
             uptime: uptime.as_millis() as f64 / 1000.0,
-            connections: counters.made.saturating_sub(over),
+            connections: counters.made.saturating_sub(ended),
             open: counters.opened.saturating_sub(counters.closed),
             made: counters.made,
             opened: counters.opened,

@@ -147,7 +147,7 @@ pub(crate) fn drive(
 
         // Wait for input, at most until a timeout is due.
         let deadline = connection.poll_timeout();
-        let happened = match carrier.wait(deadline, connection.receiver.want()) {
+        let happened = match carrier.wait(deadline, connection.receiver.receive_buffer()) {
             Arrival::Bytes(n) => {
                 connection.receiver.filled(n); // does nothing without lent memory
                 Ok(())

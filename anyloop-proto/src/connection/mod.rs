@@ -251,7 +251,7 @@ impl Connection {
     }
 
     /// Reports that a part of the appended output will never be written, because the byte stream is
-    /// closed, has failed, or was given up. A transport calls this before it reads the
+    /// closed, has failed, or was aborted. A transport calls this before it reads the
     /// [`ending`](Self::ending), so that a closing handshake with an unwritten Close is not
     /// reported as clean. [`handle_timeout`](Self::handle_timeout) does the same if the close
     /// timeout passes while the output [is blocked](Output::is_blocked).
@@ -358,7 +358,7 @@ impl Connection {
     }
 
     /// Reports how much output the transport holds, if a pong is late at `now`: call it before
-    /// [`handle_timeout`](Self::handle_timeout), where the transport can tell. `unsent` is called only then. It
+    /// [`handle_timeout`](Self::handle_timeout), if the transport knows. `unsent` is called only then. It
     /// returns the bytes that were sent and have not left this machine.
     ///
     /// A ping behind a large message leaves late, so the pong timeout starts anew as long as what was in front of

@@ -11,7 +11,7 @@ use crate::config::Role;
 use crate::error::{Cause, ExtensionError, Failure, State};
 use crate::extension::Part;
 use crate::frame::{
-    FrameHeader, Head, HeaderRules, MAX_HEADER_SIZE, Opcode, Rsv, mask, mask_small,
+    DecodedHeader, FrameHeader, HeaderRules, MAX_HEADER_SIZE, Opcode, Rsv, mask, mask_small,
 };
 use crate::input::Input;
 use crate::message::{Chunk, Event, Kind, Message, Text};
@@ -34,9 +34,9 @@ use crate::utf8::Utf8;
 /// assert!(receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?.is_none());
 ///
 /// assert_eq!(receiver.outstanding(), 6_000);
-/// let room = receiver.want().expect("much is still to come");
-/// assert_eq!(room.len(), 6_000); // no more than that
-/// room.fill(8); // as a socket would
+/// let buffer = receiver.receive_buffer().expect("half of the message is outstanding");
+/// assert_eq!(buffer.len(), 6_000); // no more than is outstanding
+/// buffer.fill(8); // as a socket would
 /// receiver.filled(6_000);
 /// assert_eq!(receiver.outstanding(), 0);
 /// match receiver.next(sender, &mut Input::new(&mut []), now, &mut out)? {
@@ -108,7 +108,7 @@ impl Receiver {
     /// pong, the answer to a Close, or the Close that fails the connection) to `out`.
     ///
     /// `Ok(None)` means that all input was taken, or that the peer's Close was received; input
-    /// after a Close is left in place. Call [`want`](Self::want) only after `Ok(None)`.
+    /// after a Close is left in place. Call [`receive_buffer`](Self::receive_buffer) only after `Ok(None)`.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl Receiver {
         self.release_event(input);
     }
 
-    /// Whether the next byte begins a message and nothing is buffered, so that [`want`](Self::want)
+    /// Whether the next byte begins a message and nothing is buffered, so that [`receive_buffer`](Self::receive_buffer)
     /// returns `None`. After a message that arrived in parts this is `false` until
     /// [`next`](Self::next) or [`release`](Self::release) is called. In streaming mode it is always
     /// `false`.
@@ -384,7 +384,9 @@ impl Receiver {
             _ => ([0; MAX_HEADER_SIZE], 0),
         };
         if len == 0 {
-            if let Head::Complete { header, size } = FrameHeader::decode(input.rest(), rules)? {
+            if let DecodedHeader::Complete { header, size } =
+                FrameHeader::decode(input.rest(), rules)?
+            {
                 input.take(size);
                 return Ok(Some(header));
             }
@@ -393,7 +395,9 @@ impl Receiver {
             bytes[len] = byte;
             len += 1;
             // A header of 14 bytes is complete, so the index stays in range.
-            if let Head::Complete { header, .. } = FrameHeader::decode(&bytes[..len], rules)? {
+            if let DecodedHeader::Complete { header, .. } =
+                FrameHeader::decode(&bytes[..len], rules)?
+            {
                 self.partial(input).position = Position::BETWEEN;
                 return Ok(Some(header));
             }
@@ -630,7 +634,7 @@ impl Receiver {
     /// message so far, unless earlier messages left more memory ([`BufferPool`]). `None` means to
     /// receive into the usual buffer.
     #[inline]
-    pub fn want(&mut self) -> Option<&mut [u8]> {
+    pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match self.path {
             Path::General if !self.streaming => self.partial.as_deref_mut()?.receive_buffer(),
             _ => None,
@@ -638,15 +642,15 @@ impl Receiver {
     }
 
     /// The number of payload bytes of the current frame that are still to come; 0 between two
-    /// frames. If [`want`](Self::want) returns less memory than this, receive into that memory
+    /// frames. If [`receive_buffer`](Self::receive_buffer) returns less memory than this, receive into that memory
     /// alone: bytes received behind it must be copied.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
         self.partial.as_deref().map_or(0, Partial::outstanding)
     }
 
-    /// Reports that the first `n` bytes of the memory that [`want`](Self::want) returned were
-    /// filled. A larger `n` counts as all of it. Does nothing if `want` returned no memory since
+    /// Reports that the first `n` bytes of the memory that [`receive_buffer`](Self::receive_buffer) returned were
+    /// filled. A larger `n` counts as all of it. Does nothing if it returned no memory since
     /// the last call of [`next`](Self::next).
     pub fn filled(&mut self, n: usize) {
         if let Some(partial) = self.partial.as_deref_mut() {

@@ -498,12 +498,13 @@ impl Sender {
         let key = self.masking_key();
         let buffer = out.buffer();
         let start = buffer.len();
-        let room = FrameHeader { mask: key, ..FrameHeader::new(opcode, fin, u64::MAX) }.size();
-        buffer.resize(start + room, 0);
+        let header_size =
+            FrameHeader { mask: key, ..FrameHeader::new(opcode, fin, u64::MAX) }.size();
+        buffer.resize(start + header_size, 0);
         if let Some(encoder) = self.encoder() {
             encoder.encode(payload, fin, buffer);
         }
-        let body = start + room;
+        let body = start + header_size;
         let len = buffer.len() - body;
         if let Some(key) = key {
             mask(&mut buffer[body..], key);

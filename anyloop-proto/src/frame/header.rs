@@ -204,9 +204,9 @@ pub(crate) struct HeaderRules {
     pub(crate) in_message: bool,
 }
 
-/// The result of decoding a header.
+/// The result of decoding a frame header.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Head {
+pub(crate) enum DecodedHeader {
     /// More bytes are needed; the bytes so far break no rule.
     Incomplete,
     /// A whole header, `size` bytes long.
@@ -216,11 +216,11 @@ pub(crate) enum Head {
 impl FrameHeader {
     /// Decodes a header. Fails at the first byte that breaks a rule, so that a bad frame from a
     /// slow peer is refused before its length has arrived.
-    pub(crate) fn decode(bytes: &[u8], rules: HeaderRules) -> Result<Head, Cause> {
-        let Some(&first) = bytes.first() else { return Ok(Head::Incomplete) };
+    pub(crate) fn decode(bytes: &[u8], rules: HeaderRules) -> Result<DecodedHeader, Cause> {
+        let Some(&first) = bytes.first() else { return Ok(DecodedHeader::Incomplete) };
         let (fin, rsv, opcode) = decode_first(first, rules)?;
 
-        let Some(&second) = bytes.get(1) else { return Ok(Head::Incomplete) };
+        let Some(&second) = bytes.get(1) else { return Ok(DecodedHeader::Incomplete) };
         match (second & MASKED != 0, rules.masked) {
             (false, true) => return Err(Cause::UnmaskedFrame),
             (true, false) => return Err(Cause::MaskedFrame),
@@ -233,11 +233,11 @@ impl FrameHeader {
         let (len, end) = match short {
             LENGTH_16 => match bytes.get(2..4) {
                 Some(length) => (u64::from(u16::from_be_bytes([length[0], length[1]])), 4),
-                None => return Ok(Head::Incomplete),
+                None => return Ok(DecodedHeader::Incomplete),
             },
             LENGTH_64 => match bytes.get(2..10).and_then(|length| length.try_into().ok()) {
                 Some(length) => (u64::from_be_bytes(length), 10),
-                None => return Ok(Head::Incomplete),
+                None => return Ok(DecodedHeader::Incomplete),
             },
             _ => (u64::from(short), 2),
         };
@@ -251,14 +251,14 @@ impl FrameHeader {
         }
         let mut header = Self { opcode, fin, rsv, mask: None, len };
         if !rules.masked {
-            return Ok(Head::Complete { header, size: end });
+            return Ok(DecodedHeader::Complete { header, size: end });
         }
         match bytes.get(end..end + 4).and_then(|key| key.try_into().ok()) {
             Some(key) => {
                 header.mask = Some(key);
-                Ok(Head::Complete { header, size: end + 4 })
+                Ok(DecodedHeader::Complete { header, size: end + 4 })
             }
-            None => Ok(Head::Incomplete),
+            None => Ok(DecodedHeader::Incomplete),
         }
     }
 }

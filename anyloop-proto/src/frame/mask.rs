@@ -6,16 +6,16 @@ const WORD: usize = 8;
 /// Masks or unmasks `payload` in place; the transformation is its own inverse.
 ///
 /// `key` applies to the first byte of `payload`. For the part of a payload that begins after `n`
-/// bytes, the key is [`rotated`]`(key, n)`.
+/// bytes, the key is [`rotate_key`]`(key, n)`.
 ///
 /// ```
-/// use anyloop_proto::frame::{mask, rotated};
+/// use anyloop_proto::frame::{mask, rotate_key};
 ///
 /// let key = [0x37, 0xfa, 0x21, 0x3d];
 /// let mut payload = *b"\x7f\x9f\x4d\x51\x58"; // RFC 6455 §5.7
 /// let (first, second) = payload.split_at_mut(3);
 /// mask(first, key);
-/// mask(second, rotated(key, 3));
+/// mask(second, rotate_key(key, 3));
 /// assert_eq!(&payload, b"Hello");
 /// ```
 #[inline]
@@ -87,10 +87,10 @@ fn xor<const N: usize>(block: &mut [u8; N], word: u64) {
     }
 }
 
-/// The masking key for the byte `offset` bytes after the one that `key` applies to.
+/// Rotates a masking key, so that it applies to a payload from byte `offset` on.
 #[inline]
 #[must_use]
-pub const fn rotated(key: [u8; 4], offset: usize) -> [u8; 4] {
+pub const fn rotate_key(key: [u8; 4], offset: usize) -> [u8; 4] {
     let shift = (offset as u32 % 4) * 8;
     u32::from_le_bytes(key).rotate_right(shift).to_le_bytes()
 }
@@ -127,7 +127,7 @@ mod tests {
             let mut masked = payload.clone();
             let (first, second) = masked.split_at_mut(cut);
             mask(first, KEY);
-            mask(second, rotated(KEY, cut));
+            mask(second, rotate_key(KEY, cut));
             assert_eq!(masked, by_the_book(&payload), "cut at {cut}");
         }
     }

@@ -163,9 +163,9 @@ impl Body {
     /// Collects the available part of the next `rest` bytes. Returns how many are still to come.
     fn gather(&mut self, rest: u64, input: &mut Input<'_>) -> Result<u64, HandshakeError> {
         let here = usize::try_from(rest).unwrap_or(usize::MAX).min(input.len());
-        let room = self.limit.saturating_sub(self.bytes.len());
-        self.bytes.extend_from_slice(input.take(here.min(room)));
-        if here > room {
+        let free = self.limit.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(input.take(here.min(free)));
+        if here > free {
             return Err(HandshakeError::BodyTooBig);
         }
         Ok(rest - here as u64)

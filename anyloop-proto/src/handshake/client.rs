@@ -218,14 +218,14 @@ impl ClientHandshake {
     /// handshake was already over.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let _ = (now, out); // as in `next`
-        self.give_up(HandshakeError::Abandoned)
+        self.fail_handshake(HandshakeError::Abandoned)
     }
 
     /// Reports that the target needs TLS and the byte stream has none. A transport calls this and
     /// does not write the request. Returns the failure, [`HandshakeError::NotSecure`]; `None` if
     /// the handshake was already over.
     pub fn handle_insecure(&mut self) -> Option<Failure> {
-        self.give_up(HandshakeError::NotSecure)
+        self.fail_handshake(HandshakeError::NotSecure)
     }
 
     /// What the transport does with the byte stream.
@@ -262,7 +262,7 @@ impl ClientHandshake {
         self.failure
     }
 
-    fn give_up(&mut self, error: HandshakeError) -> Option<Failure> {
+    fn fail_handshake(&mut self, error: HandshakeError) -> Option<Failure> {
         match self.step {
             Step::Head(_) | Step::Body(..) => Some(self.fail(Cause::Handshake(error))),
             Step::Opened | Step::Failed | Step::Ended => None,
@@ -310,8 +310,8 @@ impl ClientHandshake {
         if self.interim > MAX_INTERIM {
             return Err(HandshakeError::TooManyInterim);
         }
-        let room = self.options.max_head_size.saturating_sub(self.head_size);
-        self.step = Step::Head(Head::new(Message::Response, room, self.options.max_fields));
+        let rest = self.options.max_head_size.saturating_sub(self.head_size);
+        self.step = Step::Head(Head::new(Message::Response, rest, self.options.max_fields));
         Ok(())
     }
 

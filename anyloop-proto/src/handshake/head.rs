@@ -223,9 +223,9 @@ fn before_control(bytes: &[u8]) -> usize {
         // The high bit of a byte is set if it is below 0x20 or DEL. A borrow can set it only in
         // later bytes, and only the first one matters.
         let below = word.wrapping_sub(ONES * 0x20) & !word;
-        let found = (below | (delete.wrapping_sub(ONES) & !delete)) & HIGH;
-        if found != 0 {
-            return bytes.len() - rest.len() + (found.trailing_zeros() / 8) as usize;
+        let stops = (below | (delete.wrapping_sub(ONES) & !delete)) & HIGH;
+        if stops != 0 {
+            return bytes.len() - rest.len() + (stops.trailing_zeros() / 8) as usize;
         }
         rest = after;
     }

@@ -162,7 +162,7 @@ impl ServerHandshake {
 
     /// Answers the request with a response of any status from 200 to 599, and ends the byte stream.
     /// This serves a plain request or refuses a WebSocket request; then
-    /// [`HandshakeError::TurnedDown`] is the [`failure`](Self::failure).
+    /// [`HandshakeError::Refused`] is the [`failure`](Self::failure).
     ///
     /// Connection, Content-Length and Transfer-Encoding are written by the handshake. The body is
     /// omitted where HTTP allows none: after HEAD, and for 204, 205 and 304. There is no Date,
@@ -182,7 +182,7 @@ impl ServerHandshake {
         response::respond(request.method(), response, out.buffer())?;
         self.close(now);
         if turned_down {
-            let error = HandshakeError::TurnedDown(response.status().as_u16());
+            let error = HandshakeError::Refused(response.status().as_u16());
             self.fail(Cause::Handshake(error));
         }
         Ok(())
@@ -268,7 +268,7 @@ impl ServerHandshake {
             }
             Step::Opened | Step::Ended => return Ok(None),
         };
-        Err(self.give_up(cause, status, now, out))
+        Err(self.fail_handshake(cause, status, now, out))
     }
 
     /// Abandons the handshake; answers 503 if any part of a request has arrived. Returns the
@@ -277,7 +277,7 @@ impl ServerHandshake {
         let cause = Cause::Handshake(HandshakeError::Abandoned);
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Awaiting => {
-                Some(self.give_up(cause, StatusCode::SERVICE_UNAVAILABLE, now, out))
+                Some(self.fail_handshake(cause, StatusCode::SERVICE_UNAVAILABLE, now, out))
             }
             Step::Closing { .. } | Step::Opened | Step::Ended => None,
         }
@@ -384,8 +384,8 @@ impl ServerHandshake {
         }
     }
 
-    /// Ends the exchange with a status of the server, if any part of a request has arrived.
-    fn give_up(
+    /// Fails the handshake, and responds with `status` if any part of a request has arrived.
+    fn fail_handshake(
         &mut self,
         cause: Cause,
         status: StatusCode,

@@ -192,7 +192,7 @@ fn a_refused_upgrade_is_a_failure_of_the_local_party() {
     assert!(out.ends_with("\r\nContent-Length: 12\r\n\r\nwho are you\n"), "{out}");
     assert_eq!(server.shutdown(), Shutdown::HalfClose);
     let failure = server.failure().unwrap();
-    assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::TurnedDown(401)));
+    assert_eq!(failure.cause(), Cause::Handshake(HandshakeError::Refused(401)));
     assert_eq!(failure.party(), Party::Local);
 }
 

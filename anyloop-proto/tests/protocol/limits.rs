@@ -208,7 +208,7 @@ fn pitfall_no_memory_is_reserved_for_a_length_that_was_only_declared() {
         let usage = fed(&mut server, &mut header);
         assert!(usage.peak < 200, "{} bytes are allocated for a header", usage.peak);
         assert!(
-            server.connection.receiver.want().is_none(),
+            server.connection.receiver.receive_buffer().is_none(),
             "memory is lent before any payload has arrived"
         );
 
@@ -216,7 +216,7 @@ fn pitfall_no_memory_is_reserved_for_a_length_that_was_only_declared() {
         let peak = usage.kept + fed(&mut server, ten).peak;
         assert!(peak < 400, "{peak} bytes are allocated for ten bytes");
         let (memory, usage) =
-            measure(|| server.connection.receiver.want().map(|memory| memory.len()));
+            measure(|| server.connection.receiver.receive_buffer().map(|memory| memory.len()));
         assert_eq!(memory, None);
         assert_eq!(usage, Usage::default());
     }
@@ -235,7 +235,8 @@ fn pitfall_memory_grows_with_the_received_bytes() {
             let mut part = [0; 1000];
             let (mut arrived, mut held) = (0, 0);
             while arrived < 1 << 19 {
-                let memory = in_place.then(|| measure(|| server.connection.receiver.want()));
+                let memory =
+                    in_place.then(|| measure(|| server.connection.receiver.receive_buffer()));
                 let usage = if let Some((Some(memory), lending)) = memory {
                     assert!(
                         memory.len() <= arrived,
@@ -408,7 +409,7 @@ fn pitfall_reassembly_cost_is_linear_in_fragments_received_in_place() {
             let input = &mut Input::new(&mut header);
             assert!(receiver.next(sender, input, now, &mut out).unwrap().is_none());
             let mut rest = vec![0; FRAGMENT];
-            if let Some(memory) = receiver.want() {
+            if let Some(memory) = receiver.receive_buffer() {
                 lent += memory.len();
                 let n = memory.len();
                 receiver.filled(n);

@@ -189,7 +189,7 @@ fn large_messages_in_place_allocate_nothing_with_a_filled_pool() {
             let (lent, usage) = measure(|| {
                 warm.echo(first, usize::MAX, true).unwrap();
                 let mut lent = 0;
-                while let Some(memory) = warm.connection.receiver.want() {
+                while let Some(memory) = warm.connection.receiver.receive_buffer() {
                     let n = memory.len().min(rest.len());
                     memory[..n].copy_from_slice(&rest[..n]);
                     warm.connection.receiver.filled(n);

@@ -32,7 +32,7 @@ fn inside(role: Role, frame: &Frame, arrived: usize) -> (Subject, Vec<u8>) {
 
 /// Receives `bytes` into the lent memory, at most `most` at a time, until none is lent or none are left.
 fn fill(subject: &mut Subject, bytes: &mut &[u8], most: usize) {
-    while let Some(memory) = subject.connection.receiver.want() {
+    while let Some(memory) = subject.connection.receiver.receive_buffer() {
         let n = memory.len().min(bytes.len()).min(most);
         if n == 0 {
             break;
@@ -139,7 +139,7 @@ fn a_large_payload_is_received_in_place() {
                 assert_eq!(subject.seen(), [expected]);
                 assert_eq!(subject.connection.statistics().bytes_received, 200_000);
                 assert_eq!(subject.connection.statistics().messages_received, 1);
-                assert!(subject.connection.receiver.want().is_none());
+                assert!(subject.connection.receiver.receive_buffer().is_none());
             }
         }
     }
@@ -153,7 +153,7 @@ fn lent_memory_ends_where_the_frame_ends() {
             let whole = payload(9000);
             let frame = if fin { binary(&whole) } else { binary(&whole).more() };
             let (mut subject, rest) = inside(role, &frame, 4500);
-            let memory = subject.connection.receiver.want().unwrap();
+            let memory = subject.connection.receiver.receive_buffer().unwrap();
             assert_eq!(memory.len(), 4500, "at most the rest of the payload");
             memory.copy_from_slice(&rest);
             subject.connection.receiver.filled(4500);
@@ -179,7 +179,7 @@ fn memory_may_be_filled_in_several_parts() {
         let (mut subject, rest) = inside(role, &binary(&whole), 5000);
         let mut at = 0;
         for n in [1, 2, 3, 0, 500, 4000] {
-            let memory = subject.connection.receiver.want().unwrap();
+            let memory = subject.connection.receiver.receive_buffer().unwrap();
             assert!(memory.len() <= 45_000 - at);
             memory[..n].copy_from_slice(&rest[at..at + n]);
             subject.connection.receiver.filled(n);
@@ -195,7 +195,7 @@ fn filling_more_than_was_lent_counts_as_all_of_it() {
     for role in ROLES {
         let whole = payload(9000);
         let (mut subject, rest) = inside(role, &binary(&whole), 4500);
-        subject.connection.receiver.want().unwrap().copy_from_slice(&rest);
+        subject.connection.receiver.receive_buffer().unwrap().copy_from_slice(&rest);
         subject.connection.receiver.filled(usize::MAX);
         subject.receive(&[text("next")]);
         assert_eq!(subject.seen(), [Seen::binary(&whole), Seen::text("next")]);
@@ -224,7 +224,7 @@ fn filling_without_lent_memory_has_no_effect() {
         let mut bytes = stream(&frames, Role::Server);
         let (first, second) = bytes.split_at_mut(cut);
         feed(&mut client, first, &mut pool);
-        assert!(client.connection.receiver.want().is_none());
+        assert!(client.connection.receiver.receive_buffer().is_none());
         client.connection.receiver.filled(20);
         feed(&mut client, second, &mut pool);
         for seen in client.seen() {
@@ -239,7 +239,7 @@ fn filling_without_lent_memory_has_no_effect() {
 fn memory_is_lent_only_inside_a_large_payload_of_which_some_has_arrived() {
     for role in ROLES {
         let mut idle = Subject::new(role, config(|_| ()));
-        assert!(idle.connection.receiver.want().is_none());
+        assert!(idle.connection.receiver.receive_buffer().is_none());
         idle.connection.receiver.filled(100);
         idle.receive(&[text("as before")]);
         assert_eq!(idle.seen(), [Seen::text("as before")]);
@@ -249,24 +249,28 @@ fn memory_is_lent_only_inside_a_large_payload_of_which_some_has_arrived() {
             [(0, false), (1, false), (4095, false), (4096, true), (15_904, true), (15_905, false)]
         {
             let (mut subject, _) = inside(role, &frame, arrived);
-            assert_eq!(subject.connection.receiver.want().is_some(), lent, "after {arrived}");
+            assert_eq!(
+                subject.connection.receiver.receive_buffer().is_some(),
+                lent,
+                "after {arrived}"
+            );
         }
 
         // Between two fragments no payload is outstanding.
         let (mut subject, rest) = inside(role, &frame.clone().more(), 0);
         subject.feed(&rest);
-        assert!(subject.connection.receiver.want().is_none());
+        assert!(subject.connection.receiver.receive_buffer().is_none());
         // Nor within a control frame between them.
         let bytes = ping([7; 125]).bytes(other(role));
         subject.feed(&bytes[..50]);
-        assert!(subject.connection.receiver.want().is_none());
+        assert!(subject.connection.receiver.receive_buffer().is_none());
         subject.feed(&bytes[50..]);
         assert_eq!(subject.seen(), [Seen::ping([7; 125])]);
 
         // Nor after the end of the message.
         let (mut subject, _) = inside(role, &frame, 10_000);
         subject.eof();
-        assert!(subject.connection.receiver.want().is_none());
+        assert!(subject.connection.receiver.receive_buffer().is_none());
     }
 }
 
@@ -281,12 +285,12 @@ fn memory_from_a_pool_is_lent_for_the_whole_payload() {
         let (first, second) = rest.split_at(16 * 1024);
         feed(&mut server, &mut first.to_vec(), &mut pool);
         let (memory, usage) =
-            measure(|| server.connection.receiver.want().map(|memory| memory.len()));
+            measure(|| server.connection.receiver.receive_buffer().map(|memory| memory.len()));
         if round > 0 {
             assert_eq!(memory, Some(second.len()), "the rest of the payload");
             assert_eq!(usage.allocations, 0);
         }
-        let memory = server.connection.receiver.want().unwrap();
+        let memory = server.connection.receiver.receive_buffer().unwrap();
         let n = memory.len();
         memory.copy_from_slice(&second[..n]);
         server.connection.receiver.filled(n);
@@ -346,13 +350,13 @@ fn a_message_that_a_close_interrupts_returns_its_memory() {
     assert!(pool.held() >= 5000, "{}", pool.held());
 }
 
-/// `want` without `filled` receives nothing.
+/// `receive_buffer` without `filled` receives nothing.
 #[test]
 fn want_changes_nothing() {
     let whole = payload(20_000);
     let (mut server, rest) = inside(Role::Server, &binary(&whole), 5000);
-    let first = server.connection.receiver.want().unwrap().len();
-    assert_eq!(server.connection.receiver.want().unwrap().len(), first);
+    let first = server.connection.receiver.receive_buffer().unwrap().len();
+    assert_eq!(server.connection.receiver.receive_buffer().unwrap().len(), first);
     server.feed(&rest);
     assert_eq!(server.seen(), [Seen::binary(&whole)]);
 }

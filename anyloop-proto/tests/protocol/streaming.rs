@@ -148,7 +148,7 @@ fn streaming_does_not_collect_the_message() {
             let mut lent = 0;
             let run = || {
                 for part in bytes.chunks_mut(1000) {
-                    assert!(receiver.want().is_none());
+                    assert!(receiver.receive_buffer().is_none());
                     let range = part.as_ptr_range();
                     let mut input =
                         if pooled { Input::with_pool(part, &mut pool) } else { Input::new(part) };

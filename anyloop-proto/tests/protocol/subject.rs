@@ -195,7 +195,7 @@ impl Subject {
         let mut bytes = bytes.to_vec();
         let mut rest = &mut bytes[..];
         while matches!(self.reading, Reading::InPlace(_)) && !rest.is_empty() {
-            let Some(memory) = self.connection.receiver.want() else { break };
+            let Some(memory) = self.connection.receiver.receive_buffer() else { break };
             let n = memory.len().min(rest.len());
             memory[..n].copy_from_slice(&rest[..n]);
             self.connection.receiver.filled(n);

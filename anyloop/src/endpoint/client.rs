@@ -77,7 +77,7 @@ impl<T, F: HandlerFactory> Client<T, F> {
         now: Instant,
     ) -> Result<Driver<Session<F::Handler>>, RequestError> {
         let mut session = self.core.session(handler, target, now)?;
-        session.enter_with_waker(waker);
+        session.register_with_waker(waker);
         Ok(Driver::new(session))
     }
 }

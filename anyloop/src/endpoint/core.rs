@@ -62,13 +62,13 @@ impl<F: HandlerFactory> ServerCore<F> {
         Self::with_state(config, factory, state)
     }
 
-    /// The server's end of a byte stream that begins at `now`. It is not in the registry yet. While the
-    /// server shuts down it is given up; the caller asks again when it has entered it.
+    /// The server's end of a byte stream that begins at `now`. It is not in the registry yet. It is abandoned if the
+    /// server shuts down; the caller checks that again after it has registered the session.
     pub(crate) fn session(&self, handler: F::Handler, now: Instant) -> Session<F::Handler> {
         let (options, state) = (self.config.handshake.clone(), self.state.clone());
         let mut session = Session::server(handler, options, state, now);
         if self.state.is_shutting_down() {
-            session.give_up(now);
+            session.abandon(now);
         }
         session
     }

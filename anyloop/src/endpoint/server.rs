@@ -79,9 +79,9 @@ impl<T, F: HandlerFactory> Server<T, F> {
         now: Instant,
     ) -> Driver<Session<F::Handler>> {
         let mut session = self.core.session(handler, now);
-        session.enter_with_waker(waker);
+        session.register_with_waker(waker);
         if self.core.state.is_shutting_down() {
-            session.give_up(now); // since it was made, perhaps
+            session.abandon(now); // the shutdown may have begun after the session was made
         }
         Driver::new(session)
     }

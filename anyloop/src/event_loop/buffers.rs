@@ -9,12 +9,12 @@ pub(crate) struct Buffers {
     pub(crate) stream: crate::stream::Buffers,
 }
 
-/// A read buffer that does not begin near the beginning of a page. If it does, some processors take several times as
-/// long to copy between it and a buffer of the kernel's that begins near the beginning of a page as well.
+/// A read buffer that does not begin near the beginning of a page. Between two buffers that both
+/// do, as the kernel's do, copying takes several times as long on some processors.
 pub(crate) struct ReadBuffer(Vec<u8>);
 
 impl ReadBuffer {
-    /// The offset of the buffer in its allocation. A large allocation begins at a page, or a little behind.
+    /// The offset of the buffer in its allocation. A large allocation begins at a page, or a few bytes after it.
     const START: usize = 256;
 
     pub(super) fn new(size: usize) -> Self {

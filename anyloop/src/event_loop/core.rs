@@ -11,7 +11,7 @@ use super::remote::{Command, Remote};
 use super::slots::Slots;
 use super::timers::{OnCancel, Timers};
 use super::types::Types;
-use super::wakeup::{Action, Left, Remaining, WakeupState};
+use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
 use crate::sync::Condvar;
 use crate::sync::thread;
 
@@ -51,7 +51,7 @@ pub(super) struct Core<K: Types> {
 /// The entry of the ready queue that stands for the next task. No slot has this index.
 pub(super) const TASK: u32 = u32::MAX;
 
-/// A function of the program's to call.
+/// A function of the program that is to be called.
 pub(super) enum Task<K: Types> {
     Posted(Box<K::Task>),
     Due(Box<K::OnTimer>),
@@ -111,7 +111,7 @@ impl<K: Types> Core<K> {
         Some(entry)
     }
 
-    /// Does what the queued commands ask for.
+    /// Runs the queued commands.
     #[inline]
     pub(super) fn take_commands(&mut self, remote: &Remote) {
         if remote.has_commands() {
@@ -182,7 +182,7 @@ impl<K: Types> Core<K> {
         self.perform(self.wakeups.defer(), remote);
     }
 
-    /// Moves to the ready queue what was deferred until after the poll that has just ended.
+    /// A poll has ended: moves the deferred sources to the ready queue.
     pub(super) fn queue_deferred(&mut self) {
         if !self.deferred.is_empty() {
             self.ready.extend(self.deferred.drain(..));
@@ -201,7 +201,7 @@ impl<K: Types> Core<K> {
         is_queued || self.wakeups.is_poll_needed() || remote.has_commands()
     }
 
-    /// Returns memory that very many deadlines at once have needed.
+    /// Frees memory that a large number of simultaneous deadlines has needed.
     pub(super) fn shrink(&mut self) {
         if self.is_queue_empty() {
             self.ready.shrink_to(KEPT);
@@ -225,7 +225,7 @@ impl<K: Types> Core<K> {
         self.perform(self.wakeups.set_deadline(deadline), remote);
     }
 
-    /// Buffers that no runner uses are to be trimmed at this time.
+    /// Schedules a trim of the buffers that no runner uses.
     pub(super) fn add_trim(&mut self, at: Instant, remote: &Remote) {
         self.trim_at = Some(self.trim_at.map_or(at, |other| other.min(at)));
         self.perform(self.wakeups.set_deadline(at), remote);
@@ -250,7 +250,7 @@ impl<K: Types> Core<K> {
         [self.timers.next_due(), self.deadlines.next()].into_iter().flatten().min()
     }
 
-    /// Queues what is due. It comes behind what has arrived, so a pong that came in time counts.
+    /// Queues what is due, after the events of the poll: a pong that arrived in time is handled before its timeout.
     #[inline(never)]
     pub(super) fn expire(&mut self, now: Instant) {
         let Self { slots, deadlines, expired, ready, .. } = self;
@@ -265,7 +265,7 @@ impl<K: Types> Core<K> {
         }
     }
 
-    // Who is woken.
+    // Waking threads.
 
     /// Wakes a follower if there is something for it to do while this runner is busy.
     #[inline]
@@ -275,17 +275,17 @@ impl<K: Types> Core<K> {
         }
     }
 
-    /// A runner leaves. Wakes whoever takes its place.
+    /// A run call ends. Wakes another runner, or the host, if it has to continue.
     pub(super) fn leave(&mut self, remote: &Remote, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(remote.notifier());
         if remaining == Remaining::Nobody {
-            let left = Left {
+            let state = UnattendedState {
                 is_over: remote.is_over(),
                 is_ready: self.is_ready(remote),
                 next_due: self.next_due(), // the host asks for the time of the next trim
                 thread: thread::current().id(),
             };
-            let action = self.wakeups.settle(left);
+            let action = self.wakeups.become_unattended(state);
             self.perform(action, remote);
         } else if remote.is_stopped() {
             followers.notify_all();

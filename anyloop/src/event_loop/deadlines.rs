@@ -4,8 +4,8 @@
 //! nearer one is in a heap, which is exact. A slot's [`Links`] say where its deadline is. While it is in the
 //! heap, they store the deadline itself, so an entry of the heap that differs from it is known to be stale.
 //!
-//! A deadline may come early, and never comes late. Whoever is called for it compares its own deadline with the
-//! time, and sets it again.
+//! A deadline may come early, and never comes late. The source that is called for it compares its own deadline
+//! with the time, and sets it again if it is still ahead.
 
 mod wheel;
 
@@ -96,7 +96,7 @@ impl Deadlines {
         self.drop_stale(slots);
     }
 
-    /// Returns memory that very many deadlines within one tick have needed.
+    /// Frees memory that a large number of deadlines within one tick has needed.
     pub(super) fn shrink(&mut self) {
         if self.heap.len() < KEPT && self.heap.capacity() > 4 * KEPT {
             self.heap.shrink_to(KEPT);

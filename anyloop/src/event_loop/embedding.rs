@@ -35,8 +35,8 @@ impl<K: Types> Engine<K> {
 
     /// Starts a thread that calls `wake` when there is something to do, in place of the former one.
     pub(super) fn set_wakeup(&self, wake: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
-        // Locked until the new thread is in place: a runner that leaves meanwhile arms that.
-        let mut place = self.wakeup_thread();
+        // Locked until the new thread is stored: a runner that leaves meanwhile arms the new thread.
+        let mut current = self.wakeup_thread();
         let mut core = self.lock();
         core.wakeups.forget_report();
         let state = match core.wakeups.has_runners() {
@@ -50,10 +50,10 @@ impl<K: Types> Engine<K> {
         let thread = WakeupThread::new(state, self.remote.clone(), wake);
         let result = thread.clone().start(self.reactor.clone());
         let former = match result {
-            Ok(()) => place.replace(thread),
+            Ok(()) => current.replace(thread),
             Err(_) => Some(thread),
         };
-        drop(place);
+        drop(current);
         if let Some(former) = former {
             former.end();
         }
@@ -71,14 +71,14 @@ impl<K: Types> Engine<K> {
     /// A run call has returned, or the loop was reset: if there are no runners, the wake-up thread waits for the
     /// host.
     pub(super) fn arm_wakeup(&self) {
-        let place = self.wakeup_thread();
-        let Some(thread) = &*place else { return };
+        let current = self.wakeup_thread();
+        let Some(thread) = &*current else { return };
         let core = self.lock();
         if core.wakeups.has_runners() {
             return; // the last of them arms it
         }
         let deadline = self.timeout_of(&core).map(|timeout| now() + timeout);
-        drop(core); // a runner that enters now locks the place to disarm it
+        drop(core); // a runner that enters now locks `current` to disarm the thread
         thread.arm(deadline);
     }
 
@@ -94,7 +94,7 @@ impl<K: Types> Engine<K> {
     pub(super) fn run_stopped(&self) {
         let mut core = self.lock();
         if core.wakeups.has_runners() || !self.remote.is_stopped() {
-            return; // the runners do this; or `reset` has woken somebody
+            return; // the runners do this, or `reset` has sent a wake-up
         }
         if let Some(mut reactor) = self.free_reactor() {
             let mut buffer = EventBuffer::new();
@@ -120,7 +120,7 @@ impl<K: Types> Engine<K> {
         if self.remote.is_stopped() {
             self.remote.clear_stopped();
             core.wakeups.reset(self.remote.notifier());
-            // The host was told that there is no deadline.
+            // The host last got `None`, no deadline, from `next_timeout`.
             if core.is_ready(&self.remote) || core.next_deadline().is_some() {
                 self.remote.notify();
             }

@@ -1,9 +1,9 @@
-//! A loop without its run calls: its state, and what can be put into it.
+//! The engine: a loop without its run calls.
 //!
 //! One lock guards what runners share. No program code runs under it. A runner takes a source out of its slot, runs
-//! it, and puts it back: whoever has the source may run it. When the ready queue is empty, one runner, the leader,
-//! polls the reactor and may wait there. The others wait until there is more to do than the leader can, or until
-//! there is no leader. [`wakeup`](super::wakeup) says who is woken when.
+//! it, and puts it back: the thread that has the source may run it. When the ready queue is empty, one runner, the
+//! leader, polls the reactor and may wait there. The others wait until there is more work than the leader can do, or
+//! until there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
 
 use std::io;
 use std::panic::RefUnwindSafe;
@@ -18,7 +18,7 @@ use super::events::{Events, Token};
 use super::lock::Lock;
 use super::reactor::{Reactor, Registry};
 use super::remote::Remote;
-use super::timers::Key;
+use super::timers::TimerKey;
 use super::types::Types;
 use super::wakeup_thread::WakeupThread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
@@ -65,8 +65,8 @@ impl<K: Types> Engine<K> {
         &self.registry
     }
 
-    /// Puts the source that `make` returns into the loop, and gives it a first turn. `make` is given the token to
-    /// register the source with. The source is work until it is over.
+    /// Adds the source that `make` returns, and queues its first turn. `make` is passed the token, with which it
+    /// registers the source. The source is work until it is over.
     pub(crate) fn insert<E>(
         &self,
         make: impl FnOnce(Token) -> Result<Box<K::Source>, E>,
@@ -96,17 +96,17 @@ impl<K: Types> Engine<K> {
         self.lock().slots.forget(token.index, events);
     }
 
-    /// Queues a function of the program's, behind those that are queued.
+    /// Queues a function of the program, after those that were posted before.
     pub(super) fn post(&self, task: Box<K::Task>) {
         self.remote.add_work();
         let mut core = self.lock();
-        core.take_commands(&self.remote); // what was posted before comes before
+        core.take_commands(&self.remote); // functions that other threads have posted come first
         core.queue(Task::Posted(task));
         drop(core);
         self.remote.notify();
     }
 
-    pub(super) fn set_timer(&self, key: Key, f: Box<K::OnTimer>) {
+    pub(super) fn set_timer(&self, key: TimerKey, f: Box<K::OnTimer>) {
         self.remote.add_work();
         self.lock().timers.set(key, f);
         self.remote.notify();
@@ -117,7 +117,7 @@ impl<K: Types> Engine<K> {
         let mut buffers = self.free_buffers();
         buffers.iter_mut().for_each(|buffers| buffers.stream.trim(now));
         buffers.retain(|buffers| buffers.stream.next_trim().is_some());
-        // Under the lock of the buffers: whoever adds some then sets an earlier time after this.
+        // Under the lock of the buffers: a runner that returns buffers sets an earlier time only after this.
         self.lock().set_trim(buffers.iter().filter_map(|it| it.stream.next_trim()).min());
     }
 
@@ -152,7 +152,7 @@ impl<K: Types> Engine<K> {
 impl<K: Types> RefUnwindSafe for Engine<K> {}
 
 impl<K: Types> Drop for Engine<K> {
-    /// Drops what is queued where no lock is held, since it may call the loop's handles.
+    /// Drops functions and sources while no lock is held, since their destructors may use handles of the loop.
     fn drop(&mut self) {
         let wakeup_thread = self.wakeup_thread().take();
         if let Some(thread) = wakeup_thread {

@@ -17,14 +17,14 @@ pub trait Kind: Sealed {}
 ///
 /// See [`EventLoop`](super::EventLoop).
 #[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "a name for types, of which no value is made")]
+#[expect(clippy::exhaustive_structs, reason = "a marker type, of which no value is created")]
 pub struct Threads;
 
 /// One thread runs the loop, and what it calls need not be [`Send`].
 ///
 /// See [`LocalEventLoop`](super::LocalEventLoop).
 #[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "a name for types, of which no value is made")]
+#[expect(clippy::exhaustive_structs, reason = "a marker type, of which no value is created")]
 pub struct Local;
 
 /// The loop's [`Types`], and the type that programs use for the loop.

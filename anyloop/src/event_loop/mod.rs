@@ -185,7 +185,7 @@ pub struct Running;
 macro_rules! methods {
     ($type:ident, $kind:ident $(, $send:ident)?) => {
         impl $type {
-        /// A loop with nothing to do.
+            /// Creates a loop without work.
             ///
             /// # Errors
             ///
@@ -319,7 +319,7 @@ macro_rules! methods {
                 &self,
                 delay: Duration,
                 on_cancel: OnCancel,
-                set: impl FnOnce(timers::Key),
+                set: impl FnOnce(timers::TimerKey),
             ) -> Timer {
                 let key = (now() + delay, self.engine.remote().next_timer_number());
                 set(key);

@@ -1,5 +1,4 @@
-//! The reactor: it waits for events of sockets, by mio. Elsewhere in the loop, only `stream.rs` uses mio, for its
-//! sockets.
+//! The reactor: it waits for events of sockets, by mio. Elsewhere only the sockets themselves are mio's.
 
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
@@ -81,7 +80,7 @@ impl EventBuffer {
 }
 
 impl PolledEvents<'_> {
-    /// Whether a signal ended the poll, so that events may be there.
+    /// Whether a signal ended the poll. There may be events that it did not return.
     pub(super) const fn was_interrupted(&self) -> bool {
         self.0.is_none()
     }

@@ -1,7 +1,7 @@
 //! The reactor: it waits for events of sockets, by epoll.
 //!
-//! `reactor.rs` does the same by mio, and `cfg(anyloop_mio)` puts it in place of this one. This one exists since its
-//! system call can be inlined into the loop: see [`Runner::run`](super::runner::Runner::run).
+//! `reactor.rs` does the same by mio, and `cfg(anyloop_mio)` selects it instead. This one exists because its system
+//! call can be inlined into the loop: see [`Runner::run`](super::runner::Runner::run).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -79,7 +79,7 @@ impl EventBuffer {
 }
 
 impl PolledEvents<'_> {
-    /// Whether a signal ended the poll, so that events may be there.
+    /// Whether a signal ended the poll. There may be events that it did not return.
     pub(super) const fn was_interrupted(&self) -> bool {
         self.0.is_none()
     }

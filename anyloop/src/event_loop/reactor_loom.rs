@@ -61,7 +61,7 @@ struct State {
 }
 
 impl Reactor {
-    /// Also where a model's time begins.
+    /// Creates the reactor, and resets the clock of the model.
     pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
         CLOCK.set(Instant::from_nanos(1 << 62));
         let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new() });
@@ -128,7 +128,8 @@ impl Interrupt {
 }
 
 impl Queue {
-    /// Waits until the reactor's descriptor is readable, which it is until the next poll, as with epoll.
+    /// Waits until the reactor's descriptor is readable: level-triggered, as with epoll. A timeout below [`SOON`]
+    /// ends the wait at once, and advances the clock.
     fn await_readable(&self, timeout: Option<Duration>) -> MutexGuard<'_, State> {
         let mut state = self.state();
         while !state.is_readable() {
@@ -157,7 +158,7 @@ impl State {
 /// What models call.
 #[cfg(test)]
 impl Interrupt {
-    /// Requeue an event of a socket.
+    /// Queues an event of a socket.
     pub(super) fn report(&self, token: Token, events: Events) {
         let mut state = self.0.state();
         state.has_edge = true;

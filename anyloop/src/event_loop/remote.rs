@@ -7,22 +7,22 @@ use std::task::{Wake, Waker};
 
 use super::events::{Events, Token};
 use super::reactor::Interrupt;
-use super::timers::{Aborted, Key, OnCancel};
+use super::timers::{Aborted, OnCancel, TimerKey};
 use super::wakeup::Notifier;
 #[cfg(loom)]
 use crate::sync::WithBorrow as _;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
 
-/// What another thread, or a handler, asks the loop to do.
+/// A request of another thread, or of a handler, to the loop.
 pub(super) enum Command {
     Run(Box<dyn FnOnce() + Send>),
     Wake(Token),
     WakeAll(Vec<Token>),
     /// An event that the wake-up thread has received.
     Ready(Token, Events),
-    SetTimer(Key, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
-    CancelTimer(Key, OnCancel),
+    SetTimer(TimerKey, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
+    CancelTimer(TimerKey, OnCancel),
 }
 
 /// The part of a loop that any thread may use: a queue of commands, the count of work, and flags.
@@ -103,7 +103,7 @@ impl Remote {
         let _ = self.send(Command::WakeAll(tokens));
     }
 
-    /// Wakes whoever would otherwise not notice a change: see [`wakeup`](super::wakeup).
+    /// Wakes the thread that would otherwise not notice a change: see [`wakeup`](super::wakeup).
     pub(super) fn notify(&self) {
         self.notifier.notify();
     }

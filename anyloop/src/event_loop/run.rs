@@ -23,7 +23,7 @@ impl<K: Sealed> Engine<K> {
     pub(crate) fn run_for(&self, time: Duration) -> usize {
         match std::time::Instant::now().checked_add(time) {
             Some(end) => self.run_until(end),
-            None => self.run(), // centuries
+            None => self.run(), // an instant cannot represent the end
         }
     }
 

@@ -27,18 +27,17 @@ use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// The size of the read buffer: half a mebibyte, and more than the 14 bytes of the longest header. So a message of
-/// half a mebibyte is received in one read, is not copied, and the read is known to be short. Memory that no read
-/// has filled takes no pages.
+/// The size of the read buffer: 512 KiB, and more than the 14 bytes of the longest header. So a message of 512 KiB
+/// arrives in one short read, and is not copied. Pages of the buffer that were never written take no memory.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
-/// A poll that took less time than this has hardly waited. A debug build is slower.
+/// A poll that took less time than this counts as one that did not wait. A debug build is slower.
 const BRIEF: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
 
-/// The clock is read after so many turns of sources.
+/// The clock is read again after this number of turns.
 const TURNS_PER_CLOCK_READ: u32 = 16;
 
-/// Where a source goes that has more to do.
+/// The queue for a source that has more to do.
 enum Queue {
     Ready,
     Deferred,
@@ -46,11 +45,11 @@ enum Queue {
 
 /// What a runner does when the ready queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: Sealed> {
-    /// It does not poll: there is a leader, or there was something else to do first. Whether the call goes on.
+    /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
     None(Guard<'g, K>, bool),
-    /// It polls, and may wait for so long. There is no reactor if the wake-up thread has it.
+    /// Poll, and wait for at most `timeout`. `reactor` is `None` while the wake-up thread uses it.
     Wait { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
-    /// It polls, and does not wait.
+    /// Poll without waiting.
     NonBlocking(Option<TryMutexGuard<'g, Reactor>>),
 }
 
@@ -73,7 +72,7 @@ pub(super) enum Wait {
 }
 
 impl Wait {
-    /// The time for which the call may wait now; `None`: without end.
+    /// The time that is left to wait; `None`: no limit.
     fn rest(self) -> Option<Duration> {
         match self {
             Self::No => Some(Duration::ZERO),
@@ -95,11 +94,11 @@ pub(super) struct Runner<'e, K: Sealed> {
     coarse_time: CoarseTime,
     /// The number of turns since then.
     turns: u32,
-    /// What is due at `now` is not queued yet.
+    /// Timers and deadlines that are due at `now` are still to be queued.
     must_expire: bool,
     /// This call has polled the reactor, or has left that to the leader.
     has_polled: bool,
-    /// The last poll returned events at once, so the next one probably does, and need not be prepared to wait.
+    /// The last poll returned events at once, so the next one probably does too, and is non-blocking.
     is_busy: bool,
     _inside: Inside,
 }
@@ -130,9 +129,9 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// Runs what is ready, within these bounds.
     ///
     /// The system calls of a busy loop (to wait, to receive and to send) are made in this function, and not in one
-    /// that it calls. After a system call the processor has lost its prediction of where functions return to. On
-    /// some processors, with what kernels do there against speculation, one wrong prediction for each message costs
-    /// 7 % of an echo, and two hardly more.
+    /// that it calls. A system call discards the processor's predictions of return addresses. On some processors,
+    /// with the kernel's mitigations against speculation, one misprediction for each message costs an echo 7 % of its
+    /// throughput, and a second one hardly more.
     #[inline(always)]
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
@@ -194,7 +193,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         result
     }
 
-    /// What a source is told in its turn.
+    /// Sets the inputs of a source's turn.
     #[inline(always)]
     fn prepare_visit(&mut self, visit: &mut Visit, token: Token, events: Events) {
         self.turns += 1;
@@ -205,8 +204,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
         *visit = Visit::new(token, events, self.now);
     }
 
-    /// Gives a source its turn. Returns `None` if it only waits for what happens next, as it nearly always
-    /// does.
+    /// Runs a source. Returns `None`, as is usual, if the fast path has completed the turn and the source waits for
+    /// the next event.
     #[inline(always)] // for the sake of its system calls
     fn visit(
         source: &mut Box<K::Source>,
@@ -231,7 +230,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let mut input = Input::with_pool(&mut read[..received], pool);
         let mut transport = SocketTransport { socket, visit: &mut turn.visit };
         let mut out = WriteGuard::new(cork, queued, &mut transport);
-        let progress = caught(|| match woken {
+        let progress = catch_panic(|| match woken {
             false => protocol.receive(&mut input, &mut out.buffer(), budget, now),
             true => protocol.run_commands(&mut out.buffer(), budget, now),
         });
@@ -247,18 +246,18 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 return None;
             }
             cold_path();
-            let written = out.transport.judge_write(written);
+            let written = out.transport.classify_write(written);
             out.wrote(written);
         } else {
             cold_path();
-            let flushed = caught(|| out.flush()); // completions may panic as well
+            let flushed = catch_panic(|| out.flush()); // completions may panic as well
             panic = progress.err().or_else(|| flushed.err());
         }
         drop(out);
-        Some(caught(|| source.end_fast_path(turn, received - left..received, panic)))
+        Some(catch_panic(|| source.end_fast_path(turn, received - left..received, panic)))
     }
 
-    /// The turn of a source that is not on the fast path, or for which the loop has read this.
+    /// Runs a source that is not on the fast path, or whose fast path ended with this result of a read.
     #[inline(never)]
     fn run_source(
         source: &mut Box<K::Source>,
@@ -266,10 +265,10 @@ impl<'e, K: Sealed> Runner<'e, K> {
         read: Option<io::Result<usize>>,
     ) -> Result<Next<K>, Panic> {
         turn.read = read;
-        caught(|| source.run(turn))
+        catch_panic(|| source.run(turn))
     }
 
-    /// Puts a source back, and sees to what its turn has left.
+    /// Puts a source back after its turn, queues it if it has more to do, and sets its deadline.
     #[cold]
     #[inline(never)]
     fn finish_visit<'g>(
@@ -281,25 +280,25 @@ impl<'e, K: Sealed> Runner<'e, K> {
     where
         'e: 'g,
     {
-        let &Visit { token, kept, deadline, .. } = visit;
+        let &Visit { token, unconsumed, deadline, .. } = visit;
         let mut panicked = Ok(());
         let queue = match next {
             Ok(Next::Wait) => None,
             Ok(Next::Again) => Some(Queue::Ready),
             Ok(Next::Later) => Some(Queue::Deferred),
             Ok(Next::Become(other)) => {
-                panicked = drop_caught(std::mem::replace(&mut source, other));
+                panicked = drop_catching_panic(std::mem::replace(&mut source, other));
                 Some(Queue::Ready)
             }
-            Ok(Next::Done) => return self.bury(token.index, source),
-            // It has a turn to find out what the panic has made of it.
+            Ok(Next::Done) => return self.remove_source(token.index, source),
+            // It has another turn, in which it handles the state that the panic has left.
             Err(panic) => {
                 panicked = Err(panic);
                 Some(Queue::Ready)
             }
         };
         let mut core = self.engine.lock();
-        if core.slots.check_in(token.index, source, kept, queue.is_some()) {
+        if core.slots.check_in(token.index, source, unconsumed, queue.is_some()) {
             match queue {
                 Some(Queue::Deferred) => core.defer(token.index, &self.engine.remote),
                 _ => core.ready.push_back(token.index),
@@ -311,12 +310,16 @@ impl<'e, K: Sealed> Runner<'e, K> {
         (core, panicked)
     }
 
-    /// A source is over: closes it, and drops what belongs to the program.
-    fn bury<'g>(&self, index: u32, source: Box<K::Source>) -> (Guard<'g, K>, Result<(), Panic>)
+    /// Drops a source that is done, which closes it, and frees its slot.
+    fn remove_source<'g>(
+        &self,
+        index: u32,
+        source: Box<K::Source>,
+    ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
     {
-        let panicked = drop_caught(source);
+        let panicked = drop_catching_panic(source);
         let mut core = self.engine.lock();
         core.release(index);
         self.engine.remote.finish_work();
@@ -337,14 +340,14 @@ impl<'e, K: Sealed> Runner<'e, K> {
         if !matches!(task, Task::Dropped(_)) {
             buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
         }
-        let panicked = caught(|| match task {
+        let panicked = catch_panic(|| match task {
             Task::Posted(f) => f(),
             Task::Due(f) => f(Ok(())),
             Task::Cancelled(f) => f(Err(Aborted)),
             Task::Dropped(f) => drop(f),
         });
-        self.turns = TURNS_PER_CLOCK_READ; // it may have taken any time
-        // Only now, so that what it has begun keeps the loop running.
+        self.turns = TURNS_PER_CLOCK_READ; // so that the clock is read: the function may have taken any time
+        // After the call, so that work which the function has begun keeps the loop running.
         self.engine.remote.finish_work();
         (self.engine.lock(), panicked)
     }
@@ -375,8 +378,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
         }
     }
 
-    /// Decides who polls the reactor, and how long that may take. In a busy loop this thread does, and does not
-    /// wait.
+    /// Decides which thread polls the reactor, and how long it may wait. In a busy loop this thread polls without
+    /// waiting.
     #[inline(always)]
     fn plan_poll<'g>(
         &mut self,
@@ -514,8 +517,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
         (core, goes_on)
     }
 
-    /// The leader has polled without waiting. If there was nothing, the next poll may wait. The clock is read only
-    /// if it is time to, or handlers have taken some.
+    /// The leader has polled without waiting. If there were no events, the next poll may wait. The clock is read
+    /// only after enough turns, or if the coarse clock has advanced.
     #[inline(never)]
     fn finish_nonblocking_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
@@ -529,7 +532,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         core
     }
 
-    /// Queues what has arrived, and then what is due. This thread is not the leader any more.
+    /// Queues sources with events, and then what is due. This thread is not the leader any more.
     ///
     /// After a signal, nothing expires before the next poll: the process may have been stopped for long, and what
     /// arrived meanwhile was in time.
@@ -556,7 +559,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         (self.turns, self.must_expire) = (0, true);
     }
 
-    /// Gives the buffers back, for the next runner. Returns when to trim them.
+    /// Returns the buffers to the loop, for the next runner. The result is the time to trim them.
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
         if self.engine.remote.is_stopped() {
@@ -590,13 +593,13 @@ fn time_until(most: Option<Duration>, end: Option<Instant>, now: Instant) -> Opt
     most.into_iter().chain(end.map(|end| end - now)).min()
 }
 
-/// Drops what belongs to the program.
-fn drop_caught<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
-    caught(|| drop(source))
+/// Drops a source, whose destructor may be program code.
+fn drop_catching_panic<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
+    catch_panic(|| drop(source))
 }
 
-/// Calls what may be the program's code. What a panic leaves half done is dropped, or has another turn.
+/// Calls a function that may run program code. A source whose turn panics has another turn or is dropped.
 #[inline(always)]
-fn caught<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
+fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f))
 }

@@ -46,7 +46,7 @@ impl<K: Types> Slots<K> {
     pub(super) fn reserve(&mut self) -> Token {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = self.all.len();
-            assert!((index as u64) < Token::INDICES, "a loop has no room for more sources");
+            assert!((index as u64) < Token::INDICES, "the loop has the maximum number of sources");
             let index = index as u32;
             self.all.push(Slot {
                 source: None,
@@ -58,7 +58,7 @@ impl<K: Types> Slots<K> {
             index
         });
         let slot = &mut self.all[index as usize];
-        // It counts as running until it is there, so events that come first are kept.
+        // The slot counts as running until it has its source, so earlier events are kept.
         slot.strand = Strand::Running;
         slot.events = Events::NONE;
         Token { index, generation: slot.generation }
@@ -84,8 +84,8 @@ impl<K: Types> Slots<K> {
     /// Removes events of the source in this slot.
     #[cfg(unix)]
     pub(super) fn forget(&mut self, index: u32, events: Events) {
-        let noted = &mut self.all[index as usize].events;
-        *noted = noted.without(events);
+        let pending = &mut self.all[index as usize].events;
+        *pending = pending.without(events);
     }
 
     /// Takes a source that was in the ready queue, with its events. The caller runs it.
@@ -101,19 +101,19 @@ impl<K: Types> Slots<K> {
         Some((Token { index, generation: slot.generation }, source, events))
     }
 
-    /// Puts a source back, with the events that it keeps. Returns whether the source is ready, and must be queued:
-    /// because it has more to do (`again`), or because there were events meanwhile.
+    /// Puts a source back, with the events that it has not consumed. Returns whether the source is ready, and must be
+    /// queued: because it has more to do (`again`), or because there were events meanwhile.
     #[inline]
     pub(super) fn check_in(
         &mut self,
         index: u32,
         source: Box<K::Source>,
-        kept: Events,
+        unconsumed: Events,
         again: bool,
     ) -> bool {
         let slot = &mut self.all[index as usize];
         slot.source = Some(source);
-        slot.events |= kept;
+        slot.events |= unconsumed;
         let notified = slot.strand == Strand::RunningNotified;
         slot.strand = if notified || again { Strand::Queued } else { Strand::Idle };
         notified || again

@@ -16,7 +16,7 @@ use super::visit::Visit;
 use crate::cold::cold_path;
 use crate::stream::{Peer, Transport};
 
-/// A stream socket, or none any more.
+/// A stream socket; `Closed` after it was closed.
 #[derive(Debug, Default)]
 pub(crate) enum Socket {
     #[default]
@@ -27,14 +27,14 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Has the loop told of everything that happens to it, once and for all.
+    /// Registers the socket, once, for all events.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        // A read ends at urgent data (RFC 6093), and what lies behind it is not told.
-        let asked = Events::READABLE | Events::WRITABLE | Events::CLOSED;
+        // CLOSED includes urgent data: a read ends there (RFC 6093), and no event reports the data after it.
+        let interest = Events::READABLE | Events::WRITABLE | Events::CLOSED;
         match self {
-            Self::Tcp(stream) => registry.add(stream, token, asked),
+            Self::Tcp(stream) => registry.add(stream, token, interest),
             #[cfg(unix)]
-            Self::Unix(stream) => registry.add(stream, token, asked),
+            Self::Unix(stream) => registry.add(stream, token, interest),
             Self::Closed => Err(closed()),
         }
     }
@@ -102,13 +102,13 @@ impl Socket {
         }
     }
 
-    /// Whether a read that did not fill its buffer has taken all there was, so that an edge will tell
-    /// of more. For TCP on epoll and kqueue it is so.
+    /// Whether a short read has taken all that was available, so that an edge reports more. True for TCP on epoll and
+    /// kqueue.
     pub(crate) const fn short_read_is_all(&self) -> bool {
         cfg!(unix) && matches!(self, Self::Tcp(_))
     }
 
-    /// Who is at the other end.
+    /// The peer.
     pub(crate) fn peer(&self) -> Peer {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map_or(Peer::Unknown, tcp_peer),
@@ -122,7 +122,7 @@ impl Socket {
     }
 }
 
-/// An IPv4 client of a socket that serves both families has an IPv4 address.
+/// The peer with this address. An IPv4-mapped address, as a dual-stack socket reports it, becomes an IPv4 address.
 pub(crate) fn tcp_peer(address: SocketAddr) -> Peer {
     Peer::Tcp(match address.ip().to_canonical() {
         ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
@@ -130,10 +130,10 @@ pub(crate) fn tcp_peer(address: SocketAddr) -> Peer {
     })
 }
 
-/// A socket as the transport of its connection, during one turn.
+/// A socket as the transport of its connection during one turn.
 pub(crate) struct SocketTransport<'t> {
     pub(super) socket: &'t mut Socket,
-    /// What the socket is known to be ready for is kept in it.
+    /// Its unconsumed events are what the socket is known to be ready for.
     pub(super) visit: &'t mut Visit,
 }
 
@@ -142,11 +142,11 @@ impl<'t> SocketTransport<'t> {
         Self { socket, visit }
     }
 
-    /// What a write says of the socket: not to have room is not to fail.
-    pub(super) fn judge_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
+    /// Classifies the result of a write: a full send buffer is not an error.
+    pub(super) fn classify_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.visit.kept = self.visit.kept.without(Events::WRITABLE); // an edge will come
+                self.visit.unconsumed = self.visit.unconsumed.without(Events::WRITABLE); // an edge will come
                 Ok(0)
             }
             result => result,
@@ -160,7 +160,7 @@ impl Transport for SocketTransport<'_> {
             [slice] => self.socket.write(slice),
             slices => self.socket.write_vectored(slices),
         };
-        self.judge_write(written)
+        self.classify_write(written)
     }
 
     fn shutdown(&mut self, how: anyloop_proto::Shutdown) -> io::Result<()> {
@@ -193,7 +193,7 @@ impl Transport for SocketTransport<'_> {
     }
 }
 
-/// A signal is no answer.
+/// Repeats a system call that a signal has interrupted.
 #[inline(always)]
 fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {

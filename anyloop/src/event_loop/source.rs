@@ -1,4 +1,4 @@
-//! What the loop serves.
+//! The sources that a loop serves.
 
 use std::any::Any;
 use std::io;
@@ -20,14 +20,14 @@ pub trait Source<K: Types> {
     /// Handles the events of [`Visit::events`].
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
-    /// What the loop needs to serve these events itself, on its fast path: it receives, has the protocol
-    /// take the input, and sends what that appends. `None` if there may be anything else to do.
+    /// Lends the loop what it needs to serve these events on its fast path, where it receives, passes the input to the
+    /// protocol, and sends the output itself. `None` if anything else may have to be done.
     fn fast_path(&mut self, _events: Events) -> Option<FastPath<'_>> {
         None
     }
 
-    /// Completes a turn that began on the fast path: of what the loop received, the protocol did not
-    /// take the bytes `left`; or there is more to do than to receive; or a handler has panicked.
+    /// Completes a turn that the fast path could not complete: the protocol did not take the bytes `left` of the read
+    /// buffer, or something else has to be done, or a handler has panicked.
     #[cold]
     fn end_fast_path(
         &mut self,
@@ -47,18 +47,18 @@ pub struct FastPath<'s> {
     pub(crate) protocol: &'s mut dyn StreamProtocol,
 }
 
-/// What becomes of a source after its turn.
+/// What the loop does with a source after its turn.
 #[expect(unnameable_types, reason = "of `Sealed`")]
 pub enum Next<K: Types> {
-    /// It waits for what happens next.
+    /// It waits for the next event.
     Wait,
-    /// It has more to do, when the others have had their turn.
+    /// It has more to do, after the other sources that are ready.
     Again,
     /// It has more to do, after the next poll.
     Later,
-    /// Another takes its place, and has its first turn.
+    /// It is replaced by this source, which has its first turn.
     Become(Box<K::Source>),
-    /// It is over.
+    /// It is over, and is dropped.
     Done,
 }
 
@@ -68,6 +68,6 @@ pub struct Turn<'t, K: Types> {
     pub(crate) engine: &'t Engine<K>,
     pub(crate) visit: Visit,
     pub(crate) buffers: &'t mut Buffers,
-    /// What the loop has read for it, on the [fast path](Source::fast_path).
+    /// The result of a read that the loop has made on the [fast path](Source::fast_path).
     pub(crate) read: Option<io::Result<usize>>,
 }

@@ -1,4 +1,4 @@
-//! A stream in the loop: a socket, and the driver of what is spoken over it.
+//! A stream in the loop: a socket, and the driver of its protocol.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -19,23 +19,23 @@ use crate::stream::{Driver, StreamProtocol};
 /// so that what the handlers have sent to other connections is written before more is received.
 const READ_PER_TURN: usize = 1 << 20;
 
-/// What happens to sockets.
+/// The events of sockets.
 const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
-/// A stream in the loop. An idle one is this and its slot.
+/// A stream in the loop. An idle connection has this, its slot, and nothing else.
 #[expect(unnameable_types, reason = "of `Admits`")]
 pub struct StreamSource<S> {
     driver: Driver<S>,
     socket: Socket,
 }
 
-/// What a read has found.
-enum Found {
-    /// So many bytes, and perhaps there are more.
+/// The outcome of a read.
+enum ReadOutcome {
+    /// This number of bytes; there may be more.
     Some(usize),
-    /// So many bytes, and there were no more.
+    /// This number of bytes, and there were no more.
     All(usize),
-    Nothing,
+    WouldBlock,
     End,
 }
 
@@ -49,7 +49,7 @@ impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::in_connection(turn.visit.token.index);
-        turn.visit.kept = turn.visit.events; // each is taken off when it is served
+        turn.visit.unconsumed = turn.visit.events; // each is consumed when it is served
         let first = turn.read.take();
         Stream::new(self, turn).serve(first)
     }
@@ -93,15 +93,15 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         Self { driver, transport, buffers, remote: engine.remote(), now }
     }
 
-    /// Does everything that there is to do. The loop has made the `first` read, or none.
+    /// Serves all events. `first` is the result of a read that the loop has already made.
     fn serve<K: Types>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
-        let first = first.map(|read| self.judge_read(self.buffers.read.len(), read));
+        let first = first.map(|read| self.classify_read(self.buffers.read.len(), read));
         if !self.driver.is_idle()
-            || self.transport.visit.kept.without(SOCKET_EVENTS) != Events::NONE
+            || self.transport.visit.unconsumed.without(SOCKET_EVENTS) != Events::NONE
         {
             self.serve_others();
         }
-        let reads = first.is_some() || self.transport.visit.kept.contains(Events::READABLE);
+        let reads = first.is_some() || self.transport.visit.unconsumed.contains(Events::READABLE);
         let more = reads && self.read(first);
         self.finish(more)
     }
@@ -120,13 +120,13 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
     fn finish<K: Types>(mut self, more: bool) -> Next<K> {
-        if self.transport.visit.kept.contains(Events::CLOSED)
+        if self.transport.visit.unconsumed.contains(Events::CLOSED)
             && !(self.driver.wants_input() || self.driver.wants_resume() || self.driver.is_closed())
         {
             self.look_for_reset();
         }
         let visit = &mut *self.transport.visit;
-        visit.kept = visit.kept.only(Events::READABLE | Events::CLOSED);
+        visit.unconsumed = visit.unconsumed.only(Events::READABLE | Events::CLOSED);
         visit.deadline = self.driver.next_timeout();
         match () {
             () if self.driver.is_closed() => Next::Done,
@@ -136,68 +136,69 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
     }
 
-    /// Serves everything but what has arrived. Each event is taken off before it is served, so that a
+    /// Serves all events but input. Each event is consumed before it is served, so that a
     /// panic loses none of the others.
     #[cold]
     fn serve_others(&mut self) {
-        let events = self.transport.visit.kept;
+        let events = self.transport.visit.unconsumed;
         let now = self.now;
         if !self.driver.is_started() {
             self.driver.start(&mut self.transport, &mut self.buffers.stream, now);
         }
         if events.contains(Events::WOKEN) {
-            self.take_off(Events::WOKEN);
+            self.consume_events(Events::WOKEN);
             self.driver.handle_wake(&mut self.transport, &mut self.buffers.stream, now);
         }
         if self.driver.wants_resume() {
             self.driver.resume(&mut self.transport, &mut self.buffers.stream, now);
         }
         if events.contains(Events::DEADLINE) {
-            // What has arrived in time counts, so it is read first.
-            if self.transport.visit.kept.contains(Events::READABLE) {
+            // Input that has arrived before the deadline counts, so it is read first.
+            if self.transport.visit.unconsumed.contains(Events::READABLE) {
                 self.read(None);
             }
-            self.take_off(Events::DEADLINE);
+            self.consume_events(Events::DEADLINE);
             self.driver.handle_timeout(&mut self.transport, &mut self.buffers.stream, now);
         }
-        if self.driver.buffered_amount() > 0 && self.transport.visit.kept.contains(Events::WRITABLE)
+        if self.driver.buffered_amount() > 0
+            && self.transport.visit.unconsumed.contains(Events::WRITABLE)
         {
             self.driver.handle_writable(&mut self.transport, &mut self.buffers.stream, now);
         }
     }
 
-    fn take_off(&mut self, events: Events) {
-        self.transport.visit.kept = self.transport.visit.kept.without(events);
+    fn consume_events(&mut self, events: Events) {
+        self.transport.visit.unconsumed = self.transport.visit.unconsumed.without(events);
     }
 
-    /// Reads what there is, of which this is the `first`, if there was one. Returns whether there may be
-    /// more, for another turn.
-    fn read(&mut self, mut first: Option<io::Result<Found>>) -> bool {
+    /// Reads until nothing is available or wanted, or the turn has read enough. `first` is the outcome of a read that
+    /// was already made. Returns whether there may be more, for another turn.
+    fn read(&mut self, mut first: Option<io::Result<ReadOutcome>>) -> bool {
         let now = self.now;
         let mut total = 0;
         while first.is_some() || self.driver.wants_input() {
             if total >= READ_PER_TURN || (total > 0 && self.remote.has_commands()) {
                 return true;
             }
-            let (found, lent) = match first.take() {
-                Some(found) => (found, 0),
+            let (outcome, lent) = match first.take() {
+                Some(outcome) => (outcome, 0),
                 None => self.read_once(),
             };
             let Self { driver, transport, buffers, .. } = self;
             let Buffers { read, stream } = &mut **buffers;
-            match found {
-                Ok(Found::Some(n) | Found::All(n)) => {
+            match outcome {
+                Ok(ReadOutcome::Some(n) | ReadOutcome::All(n)) => {
                     total += n;
                     if lent > 0 {
                         driver.filled(n.min(lent));
                     }
                     driver.receive(transport, stream, &mut read[..n.saturating_sub(lent)], now);
-                    if matches!(found, Ok(Found::All(_))) {
+                    if matches!(outcome, Ok(ReadOutcome::All(_))) {
                         return false;
                     }
                 }
-                Ok(Found::Nothing) => return false,
-                Ok(Found::End) => {
+                Ok(ReadOutcome::WouldBlock) => return false,
+                Ok(ReadOutcome::End) => {
                     driver.handle_eof(transport, stream, now);
                     return false;
                 }
@@ -211,64 +212,64 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         false
     }
 
-    /// Reads once. The rest of a large message goes to where it will lie, and only what follows it goes
-    /// to the buffer of the thread. Returns how much room the message had.
-    fn read_once(&mut self) -> (io::Result<Found>, usize) {
+    /// Reads once. The rest of a large message is received into the message's own buffer, and only the bytes after
+    /// it into the buffer of the thread. Returns the outcome, and the size of the message's buffer.
+    fn read_once(&mut self) -> (io::Result<ReadOutcome>, usize) {
         let outstanding = self.driver.outstanding();
         let read = &mut self.buffers.read;
         let (lent, len, result) = match self.driver.receive_buffer() {
             None => (0, read.len(), self.transport.socket.read(read)),
-            Some(room) => {
-                let lent = room.len();
-                let behind = if lent as u64 == outstanding { &mut read[..] } else { &mut [] };
-                let len = lent + behind.len();
-                let mut slices = [IoSliceMut::new(room), IoSliceMut::new(behind)];
+            Some(buffer) => {
+                let lent = buffer.len();
+                let rest = if lent as u64 == outstanding { &mut read[..] } else { &mut [] };
+                let len = lent + rest.len();
+                let mut slices = [IoSliceMut::new(buffer), IoSliceMut::new(rest)];
                 (lent, len, self.transport.socket.read_vectored(&mut slices))
             }
         };
-        (self.judge_read(len, result), lent)
+        (self.classify_read(len, result), lent)
     }
 
-    /// What a read of at most `len` bytes says of the stream.
-    fn judge_read(&mut self, len: usize, result: io::Result<usize>) -> io::Result<Found> {
+    /// Classifies the result of a read of at most `len` bytes, and consumes the events that it has served.
+    fn classify_read(&mut self, len: usize, result: io::Result<usize>) -> io::Result<ReadOutcome> {
         let SocketTransport { socket, visit } = &mut self.transport;
         let input = Events::READABLE | Events::CLOSED;
         match result {
             Ok(0) => {
                 cold_path();
-                visit.kept = visit.kept.without(input);
-                Ok(Found::End)
+                visit.unconsumed = visit.unconsumed.without(input);
+                Ok(ReadOutcome::End)
             }
-            // Where the stream has ended as well, that will not be reported again.
+            // If the end of the stream was reported as well, no further event comes: read on to find it.
             Ok(n)
                 if n < len
                     && socket.short_read_is_all()
-                    && !visit.kept.contains(Events::CLOSED) =>
+                    && !visit.unconsumed.contains(Events::CLOSED) =>
             {
-                visit.kept = visit.kept.without(Events::READABLE);
-                Ok(Found::All(n))
+                visit.unconsumed = visit.unconsumed.without(Events::READABLE);
+                Ok(ReadOutcome::All(n))
             }
-            Ok(n) => Ok(Found::Some(n)),
-            // Then it has not ended, whatever was reported.
+            Ok(n) => Ok(ReadOutcome::Some(n)),
+            // The stream has not ended, although CLOSED may have been reported.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 cold_path();
-                visit.kept = visit.kept.without(input);
-                Ok(Found::Nothing)
+                visit.unconsumed = visit.unconsumed.without(input);
+                Ok(ReadOutcome::WouldBlock)
             }
             Err(error) => {
                 cold_path();
-                visit.kept = visit.kept.without(input);
+                visit.unconsumed = visit.unconsumed.without(input);
                 Err(error)
             }
         }
     }
 
-    /// The stream is not read, and has ended in one way or another. What arrived before waits, and so
-    /// does an end of input; a reset does not.
+    /// Handles CLOSED of a stream that is not being read. Unread input and an end of input wait until it is read
+    /// again; a reset is reported now.
     #[cold]
     fn look_for_reset(&mut self) {
         if let Some(error) = self.transport.socket.peek_error() {
-            self.take_off(Events::READABLE | Events::CLOSED);
+            self.consume_events(Events::READABLE | Events::CLOSED);
             let kind = TransportError::from(&error);
             let Self { driver, transport, buffers, now, .. } = self;
             driver.handle_error_with(transport, &mut buffers.stream, kind, Box::new(error), *now);

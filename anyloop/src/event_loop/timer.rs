@@ -9,7 +9,7 @@ use anyloop_proto::Instant;
 
 use super::clock::now;
 use super::remote::{Command, Remote};
-use super::timers::{Key, OnCancel};
+use super::timers::{OnCancel, TimerKey};
 use crate::sync::unmodelled::Mutex;
 
 /// A timer of a loop. Dropping it does not cancel the timer.
@@ -34,13 +34,13 @@ pub struct Timer {
 
 struct TimerState {
     /// Where the loop has it. That of a repeating timer changes with each call.
-    key: Mutex<Key>,
+    key: Mutex<TimerKey>,
     on_cancel: OnCancel,
     cancelled: AtomicBool,
 }
 
 impl Timer {
-    pub(super) fn new(remote: Arc<Remote>, key: Key, on_cancel: OnCancel) -> Self {
+    pub(super) fn new(remote: Arc<Remote>, key: TimerKey, on_cancel: OnCancel) -> Self {
         let (key, cancelled) = (Mutex::new(key), AtomicBool::new(false));
         let state = TimerState { key, on_cancel, cancelled };
         Self { remote, state: Arc::new(state) }
@@ -67,7 +67,7 @@ impl Timer {
         let _ = self.remote.send(command); // a loop that was dropped has no timers
     }
 
-    fn key(&self) -> Key {
+    fn key(&self) -> TimerKey {
         *self.state.key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +104,7 @@ impl Repeating {
     }
 
     /// The next call. Calls that were missed are skipped.
-    pub(super) fn next(&mut self) -> Key {
+    pub(super) fn next(&mut self) -> TimerKey {
         let now = now();
         self.due = self.due + self.period;
         if self.due < now {

@@ -21,21 +21,21 @@ pub(super) enum OnCancel {
 }
 
 /// Identifies a timer: the time when it is due, and a number that no other timer of its loop has.
-pub(super) type Key = (Instant, u64);
+pub(super) type TimerKey = (Instant, u64);
 
 /// The timers of a loop, ordered by the time when they are due, and then as they were set.
-pub(super) struct Timers<F: ?Sized>(BTreeMap<Key, Box<F>>);
+pub(super) struct Timers<F: ?Sized>(BTreeMap<TimerKey, Box<F>>);
 
 impl<F: ?Sized> Timers<F> {
     pub(super) const fn new() -> Self {
         Self(BTreeMap::new())
     }
 
-    pub(super) fn set(&mut self, key: Key, f: Box<F>) {
+    pub(super) fn set(&mut self, key: TimerKey, f: Box<F>) {
         self.0.insert(key, f);
     }
 
-    pub(super) fn take(&mut self, key: Key) -> Option<Box<F>> {
+    pub(super) fn take(&mut self, key: TimerKey) -> Option<Box<F>> {
         self.0.remove(&key)
     }
 

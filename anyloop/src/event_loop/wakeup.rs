@@ -1,9 +1,9 @@
-//! Wake-ups: who is woken when something changes, as one state machine.
+//! Wake-ups: a state machine that decides which thread is woken when something changes.
 //!
 //! A loop has *runners* (threads in run calls), and a *host* if it is embedded in another loop. One of the runners,
-//! the *leader*, polls the reactor; while it does, the others (*followers*) wait on a condition variable. Whoever
-//! changes something (a command, a deadline, a stop) must wake the one that would otherwise notice it too late, and
-//! nobody else. Three types hold the state:
+//! the *leader*, polls the reactor; while it does, the others (*followers*) wait on a condition variable. A thread
+//! that changes something (a command, a deadline, a stop) must wake the thread that would otherwise notice it too late,
+//! and no other. Three types hold the state:
 //!
 //! - [`Notifier`]: the flag *wake-up needed*, and the descriptor that ends a poll. Any thread uses it.
 //! - [`WakeupState`]: runners, the leader, and what the host knows. It lies under the lock of the loop's core.
@@ -11,7 +11,7 @@
 //!
 //! # States of a loop
 //!
-//! | state | runners | who notices a change | wake-up needed |
+//! | state | runners | a change is noticed by | wake-up needed |
 //! |---|---|---|---|
 //! | unattended | none | the host, by the loop's descriptor, or the wake-up thread | yes, until one is sent |
 //! | running | some; no leader, or it makes a non-blocking poll | a runner, before it next waits | no |
@@ -31,14 +31,14 @@
 //! | any | [`skip_poll`]: a run call ends without a poll, or leaves the poll to the leader | same | *poll needed* is set; if there is a leader, at the end of its poll |
 //! | any | [`notify`]: a command, a stop, the end of the last work | same | if a wake-up is needed: send it, and it is not needed any more |
 //! | running, waiting | [`leave`], and other runners remain | same | stopped: wake all followers, and notify; else wake a follower if needed, and notify if something is ready |
-//! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`settle`]: notify if something is ready, the loop is over, or the reported deadline is too late; arm the wake-up thread |
+//! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is over, or the reported deadline is too late; arm the wake-up thread |
 //! | unattended | [`report`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
 //! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify a host that is not |
 //! | unattended | [`reset`] | unattended | nobody is informed; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
 //!
 //! The order of two steps matters. *Wake-up needed* is set first, and then the loop's flags are read (stopped,
-//! commands, work). Whoever changes such a flag does so first, and then reads *wake-up needed*. So at least one of
-//! the two sees the other.
+//! commands, work). A thread that changes such a flag does so first, and then reads *wake-up needed*. So at
+//! least one of the two sees the other's change.
 //!
 //! A host that waits for edges of the loop's descriptor has consumed the edge when it calls [`poll`]. Therefore a
 //! call that does not poll the reactor sets *poll needed*, which counts as something that is ready.
@@ -62,7 +62,7 @@
 //! [`defer`]: WakeupState::defer
 //! [`notify`]: Notifier::notify
 //! [`leave`]: WakeupState::leave
-//! [`settle`]: WakeupState::settle
+//! [`become_unattended`]: WakeupState::become_unattended
 //! [`report`]: WakeupState::report
 //! [`find_stopped`]: WakeupState::find_stopped
 //! [`reset`]: WakeupState::reset
@@ -77,9 +77,9 @@ use crate::sync::thread::ThreadId;
 /// The number of threads that are known to be informed of a stop. If there are more, some are notified again.
 const MAX_INFORMED: usize = 64;
 
-/// Sends wake-ups to whoever waits in the reactor, or for its descriptor.
+/// Sends wake-ups to the thread that waits in the reactor, or for its descriptor.
 pub(super) struct Notifier {
-    /// Nobody would notice a change without a wake-up.
+    /// No thread would notice a change without a wake-up.
     needed: AtomicBool,
     interrupt: Interrupt,
 }
@@ -171,14 +171,14 @@ struct Report {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// No runner: the loop is unattended, and is to be [settled](WakeupState::settle).
+    /// No runner: the loop [becomes unattended](WakeupState::become_unattended).
     Nobody,
     Runners,
 }
 
 /// The state of the loop that the last runner leaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
+pub(super) struct UnattendedState {
     /// It is stopped, or out of work.
     pub(super) is_over: bool,
     pub(super) is_ready: bool,
@@ -288,15 +288,15 @@ impl WakeupState {
         Remaining::Nobody
     }
 
-    /// The last runner has left. `left` was read after that. The host knows nothing of it if its own calls have not
-    /// done it, and is notified in any case.
-    pub(super) fn settle(&mut self, left: Left) -> Action {
-        let is_outdated = self.reports_too_late(left.next_due);
-        if is_outdated && self.reported_to(left.thread) {
+    /// The last runner has left; `state` was read after that. The host is also notified of changes that its own run
+    /// call has made, since it cannot be known which thread is the host.
+    pub(super) fn become_unattended(&mut self, state: UnattendedState) -> Action {
+        let is_outdated = self.reports_too_late(state.next_due);
+        if is_outdated && self.reported_to(state.thread) {
             // This thread may be the host, which has just polled and does not ask: it is notified once.
             self.reported = None;
         }
-        Action::notify_if(is_outdated || left.is_over || left.is_ready || self.poll_needed)
+        Action::notify_if(is_outdated || state.is_over || state.is_ready || self.poll_needed)
     }
 
     /// Whether the host would sleep beyond this time.
@@ -320,7 +320,7 @@ impl WakeupState {
         has_wakeup_thread: bool,
     ) -> Action {
         self.reported = (!has_wakeup_thread).then_some(Report { deadline, thread });
-        // That there is no deadline does not tell the host that the loop is stopped.
+        // `None` does not distinguish a stopped loop from one without a deadline.
         Action::notify_if(is_stopped && !self.informed.contains(&thread))
     }
 
@@ -342,7 +342,7 @@ impl WakeupState {
         Action::notify_if(host.is_some_and(|host| is_new || !self.informed.contains(&host)))
     }
 
-    /// The loop is not stopped any more. The host was told that there is no deadline.
+    /// The loop is not stopped any more. The host still waits without a deadline.
     pub(super) fn reset(&mut self, notifier: &Notifier) {
         self.informed.clear();
         notifier.set_needed(true);
@@ -432,8 +432,8 @@ mod tests {
     }
 
     /// Nothing to do for the runner that leaves on this thread.
-    fn nothing_left() -> Left {
-        Left { is_over: false, is_ready: false, next_due: None, thread: this_thread() }
+    fn nothing_to_do() -> UnattendedState {
+        UnattendedState { is_over: false, is_ready: false, next_due: None, thread: this_thread() }
     }
 
     #[test]
@@ -505,41 +505,47 @@ mod tests {
     #[test]
     fn the_host_is_notified_of_what_is_left() {
         let mut state = WakeupState::default();
-        assert_eq!(state.settle(nothing_left()), Action::Nothing);
-        assert_eq!(state.settle(Left { is_over: true, ..nothing_left() }), Action::Notify);
-        assert_eq!(state.settle(Left { is_ready: true, ..nothing_left() }), Action::Notify);
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Nothing, "nobody waits for it");
+        assert_eq!(state.become_unattended(nothing_to_do()), Action::Nothing);
+        assert_eq!(
+            state.become_unattended(UnattendedState { is_over: true, ..nothing_to_do() }),
+            Action::Notify
+        );
+        assert_eq!(
+            state.become_unattended(UnattendedState { is_ready: true, ..nothing_to_do() }),
+            Action::Notify
+        );
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        assert_eq!(state.become_unattended(due), Action::Nothing, "nobody waits for it");
         state.skip_poll();
-        assert_eq!(state.settle(nothing_left()), Action::Notify);
+        assert_eq!(state.become_unattended(nothing_to_do()), Action::Notify);
     }
 
     #[test]
     fn a_host_on_another_thread_is_notified_until_it_asks_again() {
         let (mut state, host) = (WakeupState::default(), another_thread());
         assert_eq!(state.report(Some(LATER), host, false, false), Action::Nothing);
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Notify);
-        assert_eq!(state.settle(due), Action::Notify);
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        assert_eq!(state.become_unattended(due), Action::Notify);
+        assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.report(Some(SOON), host, false, false), Action::Nothing);
-        assert_eq!(state.settle(due), Action::Nothing);
+        assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
     #[test]
     fn a_host_on_the_same_thread_is_notified_once() {
         let mut state = WakeupState::default();
         assert_eq!(state.report(None, this_thread(), false, false), Action::Nothing);
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Notify);
-        assert_eq!(state.settle(due), Action::Nothing);
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        assert_eq!(state.become_unattended(due), Action::Notify);
+        assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
     #[test]
     fn a_host_with_a_wakeup_thread_does_not_wait_by_itself() {
         let mut state = WakeupState::default();
         assert_eq!(state.report(None, another_thread(), false, true), Action::Nothing);
-        let due = Left { next_due: Some(SOON), ..nothing_left() };
-        assert_eq!(state.settle(due), Action::Nothing);
+        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
         };
         if readiness.readable || readiness.writable || readiness.closed {
             if !turn.buffers.stream.budget.try_spend() {
-                turn.visit.kept = events;
+                turn.visit.unconsumed = events;
                 return Next::Again;
             }
             if (self.f)(&mut self.source, readiness).is_break() {

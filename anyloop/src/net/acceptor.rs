@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use super::carries::Carries;
 use super::hooks::Hooks;
+use super::hosts_connections::HostsConnections;
 use super::listener::{Backoff, Listener, Nodelay, set_up};
 use super::registry::key;
 use crate::endpoint::{HandlerFactory, ServerCore};
@@ -24,15 +24,15 @@ pub struct Acceptor<F: HandlerFactory> {
     pub(super) backoff: Backoff,
 }
 
-impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
+impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         if self.backoff.is_active() && turn.visit.events == Events::READABLE {
             return Next::Wait; // for the deadline
         }
-        turn.visit.kept = Events::READABLE; // until the socket has reported `WouldBlock`
+        turn.visit.unconsumed = Events::READABLE; // until the socket has reported `WouldBlock`
         for _ in 0..MAX_PER_TURN {
             if turn.buffers.stream.budget.is_spent() {
-                turn.visit.kept = turn.visit.events | Events::READABLE; // also the end of a back-off
+                turn.visit.unconsumed = turn.visit.events | Events::READABLE; // also the end of a back-off
                 return Next::Again;
             }
             let Some(accepted) = self.accept() else { return Next::Done };
@@ -45,7 +45,7 @@ impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
-                        turn.visit.kept = Events::NONE;
+                        turn.visit.unconsumed = Events::NONE;
                         return Next::Wait;
                     }
                     // Only this connection is gone.
@@ -74,7 +74,7 @@ impl<F: HandlerFactory> Acceptor<F> {
     }
 
     /// Inserts a connection into the loop.
-    fn insert<K: Carries<F::Handler>>(
+    fn insert<K: HostsConnections<F::Handler>>(
         &self,
         mut socket: Socket,
         peer: Peer,
@@ -86,9 +86,9 @@ impl<F: HandlerFactory> Acceptor<F> {
             socket.register(engine.registry(), token)?;
             let mut session = self.core.session(handler, now);
             session.set_peer(peer);
-            session.enter(key(token));
+            session.register(key(token));
             if self.core.state.is_shutting_down() {
-                session.give_up(now); // it may have entered after the shutdown went through the registry
+                session.abandon(now); // the shutdown may have read the registry before
             }
             Ok(K::connection(StreamSource::new(Driver::new(session), socket)))
         });
@@ -97,7 +97,7 @@ impl<F: HandlerFactory> Acceptor<F> {
 
     /// Reports an error of the system and waits: descriptors or memory may become free when other
     /// connections end.
-    fn back_off<K: Carries<F::Handler>>(
+    fn back_off<K: HostsConnections<F::Handler>>(
         &mut self,
         error: &io::Error,
         turn: &mut Turn<'_, K>,

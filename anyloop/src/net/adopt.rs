@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use anyloop_proto::handshake::http;
 
-use super::carries::Carries;
 use super::client::ConnectRequest;
 use super::error::Error;
+use super::hosts_connections::HostsConnections;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
 use super::serves::Serves;
@@ -156,7 +156,7 @@ fn insert<K, H>(
 ) -> Result<crate::session::Key, Error>
 where
     H: crate::Handler,
-    K: Carries<H>,
+    K: HostsConnections<H>,
 {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
     session.set_peer(socket.peer());
@@ -164,7 +164,7 @@ where
     let inserted = engine.insert(|token| {
         set_up(&socket, &net.functions.hooks(), Nodelay::Set(nodelay))?;
         socket.register(engine.registry(), token)?;
-        session.enter(key(token));
+        session.register(key(token));
         let mut driver = Driver::new(session);
         driver.keep(received);
         Ok(K::connection(StreamSource::new(driver, socket)))

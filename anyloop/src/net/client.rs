@@ -207,7 +207,7 @@ fn connect<K: Serves<F>, F: HandlerFactory>(
         marker: PhantomData,
     };
     let token = engine.insert(|token| {
-        session.enter(key(token));
+        session.register(key(token));
         Ok::<_, Error>(K::connecting(connecting(Driver::new(session))))
     })?;
     // If another thread has run it to its end meanwhile, the handle says so.
@@ -241,9 +241,9 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Connect<F::Handle
     for Connector<F>
 {
     fn connect(&self, target: Target) -> Result<Handle<F::Handler>, Error> {
-        let gone = || Error::EndpointDropped;
-        let core = self.core.upgrade().ok_or_else(gone)?;
-        let engine = self.engine.upgrade().ok_or_else(gone)?;
+        let dropped = || Error::EndpointDropped;
+        let core = self.core.upgrade().ok_or_else(dropped)?;
+        let engine = self.engine.upgrade().ok_or_else(dropped)?;
         let request = Request { target, config: None, handler: None, destination: None };
         connect(&core, &engine, &self.functions, request)
     }

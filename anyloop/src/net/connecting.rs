@@ -13,11 +13,11 @@ use std::time::Duration;
 use anyloop_proto::{Instant, TransportError};
 
 use self::socket::{connect_tcp, connected_peer};
-use super::carries::Carries;
 use super::error::{ConnectError, Stage, readable};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
 use super::host::literal;
+use super::hosts_connections::HostsConnections;
 use super::resolver::{Lookup, Resolver};
 use crate::endpoint::{ConnectOptions, HandlerFactory, Session};
 use crate::event_loop::{
@@ -121,7 +121,7 @@ enum Outcome {
     Failed(TransportError, ConnectError),
 }
 
-impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
+impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         turn.visit.now = now(); // the loop's time is older where others have run
         self.run_driver(turn);
@@ -142,7 +142,7 @@ impl<K: Carries<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
 /// The calls of the driver.
 impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
-    fn run_driver<K: Carries<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
+    fn run_driver<K: HostsConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
         let (events, now) = (turn.visit.events, turn.visit.now);
         let is_first = matches!(self.step, Step::Begin(_)); // the handle exists since before this turn
         self.with_driver(turn, |driver, transport, buffers| {
@@ -159,7 +159,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Reports that there will be no stream.
-    fn fail<K: Carries<F::Handler>>(
+    fn fail<K: HostsConnections<F::Handler>>(
         &mut self,
         kind: TransportError,
         error: ConnectError,
@@ -173,7 +173,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Hands the driver over to the connection.
-    fn become_connection<K: Carries<F::Handler>>(
+    fn become_connection<K: HostsConnections<F::Handler>>(
         &mut self,
         socket: Socket,
         peer: Peer,
@@ -182,12 +182,12 @@ impl<F: HandlerFactory> Connecting<F> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
         // The edges that came with the end of connecting are not reported again.
-        turn.visit.kept = Events::READABLE | turn.visit.events.only(Events::CLOSED);
+        turn.visit.unconsumed = Events::READABLE | turn.visit.events.only(Events::CLOSED);
         Next::Become(K::connection(StreamSource::new(driver, socket)))
     }
 
     /// What follows a turn that did not connect.
-    fn next<K: Carries<F::Handler>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
+    fn next<K: HostsConnections<F::Handler>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Some(driver) = self.driver.as_ref().filter(|driver| !driver.is_closed()) else {
             return Next::Done;
         };
@@ -198,7 +198,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Calls `f` with the driver, and with a socket that is closed.
-    fn with_driver<K: Carries<F::Handler>>(
+    fn with_driver<K: HostsConnections<F::Handler>>(
         &mut self,
         turn: &mut Turn<'_, K>,
         f: impl FnOnce(&mut Driver<Session<F::Handler>>, &mut SocketTransport<'_>, &mut Buffers),
@@ -214,7 +214,7 @@ impl<F: HandlerFactory> Connecting<F> {
 /// The steps.
 impl<F: HandlerFactory> Connecting<F> {
     /// Takes all steps that can be taken now.
-    fn advance<K: Carries<F::Handler>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
+    fn advance<K: HostsConnections<F::Handler>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
         loop {
             let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.visit.now);
             let progress = match std::mem::replace(&mut self.step, Step::Done) {
@@ -241,7 +241,7 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    fn begin<K: Carries<F::Handler>>(
+    fn begin<K: HostsConnections<F::Handler>>(
         &self,
         destination: Destination,
         turn: &Turn<'_, K>,
@@ -261,8 +261,8 @@ impl<F: HandlerFactory> Connecting<F> {
         }
         let result = Arc::<Mutex<Option<LookupResult>>>::default();
         let (shared, waker) = (result.clone(), waker(turn.engine.remote(), turn.visit.token));
-        let callback = Box::new(move |found| {
-            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let callback = Box::new(move |addresses| {
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
             waker.wake();
         });
         let _lookup = (resolver.resolve(&self.host, self.port, callback), resolver);
@@ -288,7 +288,7 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    fn connect_tcp<K: Carries<F::Handler>>(
+    fn connect_tcp<K: HostsConnections<F::Handler>>(
         &self,
         mut tcp: TcpAttempts,
         is_late: bool,
@@ -324,7 +324,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     #[cfg(unix)]
-    fn connect_unix<K: Carries<F::Handler>>(
+    fn connect_unix<K: HostsConnections<F::Handler>>(
         &self,
         mut unix: UnixAttempt,
         is_late: bool,

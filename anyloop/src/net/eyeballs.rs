@@ -58,11 +58,11 @@ impl Attempts {
 
     /// The attempt to connect to `address` failed. If it was the newest, the next is due at `now`.
     pub(crate) fn failed(&mut self, address: SocketAddr, error: io::Error, now: Instant) {
-        let Some(place) = self.under_way.iter().position(|other| *other == address) else {
+        let Some(index) = self.under_way.iter().position(|other| *other == address) else {
             debug_assert!(false, "no attempt to connect to {address} is under way");
             return;
         };
-        self.under_way.remove(place);
+        self.under_way.remove(index);
         self.errors.push((address, error));
         if self.newest == Some(address) {
             self.due = self.due.min(now);

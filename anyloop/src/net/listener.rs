@@ -84,7 +84,7 @@ pub(super) struct Listener {
 struct State {
     /// Absent when the listener is closed.
     socket: Option<ListenSocket>,
-    /// Wakes the acceptor. Absent until connections are accepted.
+    /// Wakes the acceptor. Present from [`register`](Listener::register) until the listener is closed.
     wake_acceptor: Option<Box<dyn Fn() + Send>>,
     /// The file of a Unix socket. It is removed with the listener, unless it was replaced.
     #[cfg(unix)]
@@ -195,7 +195,8 @@ impl Listener {
         if let Err(error) = socket.bind(&address) {
             let is_socket = || {
                 use std::os::unix::fs::FileTypeExt;
-                std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket())
+                std::fs::symlink_metadata(&path)
+                    .is_ok_and(|metadata| metadata.file_type().is_socket())
             };
             if error.kind() != ErrorKind::AddrInUse || !is_socket() || !is_stale(&address) {
                 return Err(error);
@@ -203,13 +204,13 @@ impl Listener {
             std::fs::remove_file(&path)?;
             socket.bind(&address)?;
         }
-        let made = file_id(&path)?;
+        let file_id = file_id(&path)?;
         if let Err(error) = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX)) {
-            remove(&path, made);
+            remove(&path, file_id);
             return Err(error);
         }
         let listener = Self::from_unix(std::os::fd::OwnedFd::from(socket).into())?;
-        listener.state().path = Some((path, made));
+        listener.state().path = Some((path, file_id));
         Ok(listener)
     }
 
@@ -273,8 +274,8 @@ impl Listener {
         let mut state = self.state();
         let (socket, wake_acceptor) = (state.socket.take(), state.wake_acceptor.take());
         #[cfg(unix)]
-        if let Some((path, made)) = state.path.take() {
-            remove(&path, made);
+        if let Some((path, file_id)) = state.path.take() {
+            remove(&path, file_id);
         }
         drop(state);
         drop(socket);
@@ -310,14 +311,14 @@ type FileId = (u64, u64);
 #[cfg(unix)]
 fn file_id(path: &std::path::Path) -> io::Result<FileId> {
     use std::os::unix::fs::MetadataExt;
-    let found = std::fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Removes a file that was made, unless another has replaced it.
+/// Removes a file that this process has created, unless another has replaced it.
 #[cfg(unix)]
-fn remove(path: &std::path::Path, made: FileId) {
-    if file_id(path).is_ok_and(|found| found == made) {
+fn remove(path: &std::path::Path, created: FileId) {
+    if file_id(path).is_ok_and(|current| current == created) {
         let _ = std::fs::remove_file(path); // another process may have removed it
     }
 }
@@ -335,7 +336,7 @@ fn is_stale(address: &socket2::SockAddr) -> bool {
 fn check_listens(socket: &SockRef<'_>) -> io::Result<()> {
     match socket.is_listener()? && socket.r#type()? == Type::STREAM {
         true => Ok(()),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "the socket does not listen")),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "not a listening stream socket")),
     }
 }
 

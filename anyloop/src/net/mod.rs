@@ -34,13 +34,13 @@
 
 mod acceptor;
 mod adopt;
-mod carries;
 mod client;
 mod connecting;
 mod error;
 mod eyeballs;
 mod hooks;
 mod host;
+mod hosts_connections;
 mod listener;
 mod registry;
 mod resolver;

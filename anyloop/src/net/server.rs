@@ -77,10 +77,10 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         self.check_not_shut_down()?;
         let name = address.readable();
         let resolve = |source| Error::Resolve { address: name.clone(), source };
-        let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
+        let resolved: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
         let mut listeners: Vec<Listener> = Vec::new();
         let (mut addresses, mut skipped) = (Vec::<SocketAddr>::new(), Vec::new());
-        for mut address in found {
+        for mut address in resolved {
             // The port that was chosen for the first address is that of all.
             if address.port() == 0 {
                 address.set_port(addresses.first().map_or(0, SocketAddr::port));

@@ -1,14 +1,14 @@
-//! Which loops can serve which handlers.
+//! Which kinds of loops can serve which handlers.
 
 use super::acceptor::Acceptor;
-use super::carries::Carries;
 use super::connecting::Connecting;
+use super::hosts_connections::HostsConnections;
 use crate::endpoint::HandlerFactory;
 use crate::event_loop::{Kind, Local, Threads};
 
 /// Loops of this kind can serve connections whose handlers come from `F`.
 ///
-/// [`Local`] ones can serve any. [`Threads`] can serve those that are [`Send`], made by factories that
+/// [`Local`] loops can serve any handlers. [`Threads`] loops can serve handlers that are [`Send`], from factories that
 /// are [`Send`] and [`Sync`].
 #[diagnostic::on_unimplemented(
     message = "a loop that threads share cannot serve handlers that are not `Send`",
@@ -18,9 +18,9 @@ pub trait Serves<F: HandlerFactory>: Kind + Admits<F> {}
 
 impl<F: HandlerFactory, K: Kind + Admits<F>> Serves<F> for K {}
 
-/// How what makes connections is put into a loop of this kind.
+/// A kind of loop that can have acceptors and connects whose handlers come from `F`.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Admits<F: HandlerFactory>: Carries<F::Handler> {
+pub trait Admits<F: HandlerFactory>: HostsConnections<F::Handler> {
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source>;
     fn connecting(connecting: Connecting<F>) -> Box<Self::Source>;
 }

@@ -3,7 +3,7 @@
 use anyloop_proto::{Message, Payload};
 use bytes::Bytes;
 
-/// A text or bytes that can be sent as a message, from where they lie.
+/// A text or bytes that can be sent as a message without a copy.
 ///
 /// ```
 /// use anyloop::endpoint::AsMessage;

@@ -1,4 +1,4 @@
-//! What handles ask for, and messages to all connections.
+//! Commands of handles, and broadcasts.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::state::Pending;
 use crate::stream::{Budget, Progress, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Sends the messages to all that are due, and runs the commands of handles, in order.
+    /// Sends the broadcasts that are due, and then runs the commands of handles, in order.
     pub(super) fn run_all_commands(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -22,7 +22,7 @@ impl<H: Handler> Session<H> {
         if !self.notify_open(out, budget, now) {
             return Progress::Changed;
         }
-        // Messages that come meanwhile wait for the next turn, so that others have theirs.
+        // Broadcasts that are queued meanwhile wait for the next turn, so that other connections have theirs.
         let mut last = None;
         while let Some(due) = self.state.endpoint.registry.next_broadcast(self.state.index) {
             let Due { message, filter, next, end } = due;
@@ -89,8 +89,8 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Sends the messages that waited, as far as they can be sent now: after each call that may have opened the
-    /// connection or ended a message in pieces.
+    /// Sends deferred messages, if they can be sent now. Called after each call that may have opened the connection or
+    /// ended a message in pieces.
     #[inline]
     pub(super) fn send_deferred_if_any(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         if self.state.pending.has(Pending::DEFERRED) {
@@ -115,7 +115,7 @@ impl<H: Handler> Session<H> {
             Command::Post(f) => self.call(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
             Command::Terminate => self.protocol.terminate(),
-            Command::SendPrepared { filter, .. } if !self.is_meant(filter.as_ref()) => {}
+            Command::SendPrepared { filter, .. } if !self.accepts_broadcast(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| {
                 let sent = match command {
                     Command::Cancel(timer) => {
@@ -142,8 +142,8 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Whether a message to all is meant for this connection.
-    fn is_meant(&self, filter: Option<&Filter<H>>) -> bool {
+    /// Whether the filter of a broadcast accepts this connection.
+    fn accepts_broadcast(&self, filter: Option<&Filter<H>>) -> bool {
         filter.is_none_or(|filter| filter(&self.handler))
     }
 
@@ -156,7 +156,7 @@ impl<H: Handler> Session<H> {
     ) {
         match &mut self.protocol {
             Protocol::Open(connection) => {
-                // One that is closing already need not be closed.
+                // The connection may be closing already.
                 let _: Result<(), SendError> = connection.sender.close(code, reason, now, out);
             }
             Protocol::Server(handshake) => _ = handshake.abandon(now, out),

@@ -1,13 +1,13 @@
-//! What an endpoint has seen, in numbers.
+//! The counters of an endpoint.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyloop_proto::Statistics;
 
-/// What has become of the connections of an endpoint, and what has passed through those that are over.
+/// Counts of the connections of an endpoint, and of the messages on those that have ended.
 ///
-/// The numbers are counted where a connection begins, opens and ends, each for itself: while other
-/// threads are at work, two of them need not be of the same moment.
+/// Each counter is updated on its own when a connection begins, opens or ends. While other threads run, a snapshot is
+/// not consistent across counters.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -50,7 +50,7 @@ pub struct Counters {
     pub bytes_sent: u64,
 }
 
-/// The same, counting.
+/// The counters, as they are updated.
 #[derive(Default)]
 pub(crate) struct Counting {
     pub(super) made: Count,
@@ -64,7 +64,7 @@ pub(crate) struct Counting {
     bytes_sent: Count,
 }
 
-/// One number. Nothing else is read by it, so no order is kept with anything else.
+/// One counter. It orders no other memory, so relaxed access is enough.
 #[derive(Default)]
 pub(crate) struct Count(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! Messages that wait until the connection can send them.
+//! Messages of handles that wait until the connection can send them.
 
 use std::collections::VecDeque;
 

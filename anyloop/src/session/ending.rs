@@ -10,8 +10,8 @@ use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Whether the handler may be notified of the end: not before what the budget has held back, and only
-    /// if the budget allows it.
+    /// Whether the handler may be notified of the end now: not while earlier calls are held back, and only if the
+    /// budget allows it.
     pub(super) fn may_notify_end(&mut self, budget: &mut Budget) -> bool {
         if self.state.is_interrupted() {
             return false;
@@ -43,10 +43,10 @@ impl<H: Handler> Session<H> {
         }
         // Completions of messages in the mailbox are called. A panic of one must not keep the handler
         // from being notified.
-        let left = catch_unwind(AssertUnwindSafe(|| self.state.leave()));
+        let ended = catch_unwind(AssertUnwindSafe(|| self.state.end()));
         let notified = catch_unwind(AssertUnwindSafe(|| self.notify(protocol, out, now)));
         self.state.free();
-        if let Err(panic) = left.and(notified) {
+        if let Err(panic) = ended.and(notified) {
             resume_unwind(panic);
         }
     }

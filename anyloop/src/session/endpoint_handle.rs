@@ -1,4 +1,4 @@
-//! Reaching an endpoint from its handlers and from other threads.
+//! Handles of endpoints, for handlers and other threads.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -12,7 +12,7 @@ use super::handle::Handle;
 use super::handler::{Context, Handler};
 use super::state::EndpointState;
 
-/// An endpoint, seen from its handlers and from other threads: cheap to clone. It does not keep the endpoint alive.
+/// A handle of an endpoint, for handlers and other threads. It is cheap to clone, and does not keep the endpoint alive.
 ///
 /// When the endpoint and all its connections are dropped, the methods do nothing.
 ///
@@ -37,7 +37,7 @@ impl<H: Handler> EndpointHandle<H> {
         Self { state: Arc::downgrade(state) }
     }
 
-    /// The endpoint's state, while it is there.
+    /// The endpoint's state; `None` after it was dropped.
     pub(crate) fn state(&self) -> Option<Arc<EndpointState<H>>> {
         self.state.upgrade()
     }
@@ -69,7 +69,7 @@ impl<H: Handler> EndpointHandle<H> {
         self.state().map_or(0, |state| state.registry.close_all(code.into(), reason))
     }
 
-    /// What has become of the connections so far.
+    /// The counters of the endpoint.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.state().map(|state| state.counters.snapshot()).unwrap_or_default()
@@ -82,18 +82,18 @@ impl<H: Handler> EndpointHandle<H> {
         }
     }
 
-    /// The same; connections that are not over after `time` are [terminated](Handle::terminate). The time does not keep
-    /// run calls alive.
+    /// Like [`shut_down`](Self::shut_down). Connections that are not over after `time` are
+    /// [terminated](Handle::terminate). This timer does not keep run calls alive.
     pub fn shut_down_within(&self, time: Duration) {
         self.shut_down();
         for connection in self.connections() {
-            // One that is over need not be ended.
+            // The connection may already be over.
             let _: Result<(), SendError> =
                 connection.set_timer(time, |_, context| context.terminate());
         }
     }
 
-    /// Whether the endpoint shuts down, or is not there any more.
+    /// Whether the endpoint shuts down, or was dropped.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
         self.state().is_none_or(|state| state.is_shutting_down())

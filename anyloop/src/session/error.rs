@@ -1,22 +1,21 @@
-//! Why something was not sent.
+//! The results of sending.
 
 use anyloop_proto::SendError as Refused;
 
-/// Why something was not sent.
+/// Why a message or another command was refused.
 ///
-/// The example of [`Overflow`](super::Overflow) meets one, that of [`Handle`](super::Handle)
-/// another.
+/// The examples of [`Overflow`](super::Overflow) and [`Handle`](super::Handle) get such errors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// So much is waiting already that the message would exceed the cap.
+    /// With this message, the backlog would exceed its limit.
     #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}")]
     BacklogFull {
-        /// Bytes that wait for the peer.
+        /// The bytes that wait for the peer already.
         waiting: usize,
         /// Bytes of the message.
         message: usize,
-        /// The most that may wait.
+        /// The limit of the backlog.
         cap: usize,
     },
     /// The connection is closing: no message can follow a Close.
@@ -25,25 +24,25 @@ pub enum SendError {
     /// The connection is over.
     #[error("the connection is over")]
     Gone,
-    /// The state machine refuses it.
+    /// The protocol refuses it.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
 
-/// What has become of a message that was given to send.
+/// The result of sending a message.
 ///
-/// The example of [`Overflow`](super::Overflow) meets three of them.
+/// The example of [`Overflow`](super::Overflow) gets three of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "there is no other thing that could become of it")]
+#[expect(clippy::exhaustive_enums, reason = "a message is sent, waits, or is dropped")]
 pub enum Sent {
-    /// Nothing waits: it is written with this batch.
+    /// It is written with this batch: the backlog is empty.
     Sent,
     /// It waits: for the peer to read, for the connection to be open, or for the end of a message in pieces.
     Buffered,
-    /// It waits for the peer to read, and the backlog is above its high-water mark: better wait for
+    /// It waits for the peer to read, and the backlog is above its high-water mark: send no more until
     /// [`drained`](super::Handler::drained).
     Backpressure,
-    /// There was no room for it, and it was [to be dropped](super::Overflow::Drop).
+    /// The backlog was full, and the message was dropped, as [`Overflow::Drop`](super::Overflow::Drop) says.
     Dropped,
 }
 

@@ -1,4 +1,4 @@
-//! Reaching a connection from elsewhere.
+//! Handles of connections, for other threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::shared::{Command, ConnectionId, Filter, Shared};
 use super::timers::TimerId;
 use crate::stream::{Completion, Unsent};
 
-/// A connection, seen from elsewhere: cheap to clone, and usable from any thread.
+/// A handle of a connection: cheap to clone, and usable from any thread.
 ///
-/// What is asked for here is done on the connection's own thread, in order; its transport is woken
-/// for it. Whether a message could still go out is decided there: after a Close it does not. Once the
-/// connection is over, every call says [`SendError::Gone`].
+/// Each call queues a command and wakes the transport. The connection runs its commands in order, on its own strand.
+/// Whether a message can still be sent is decided there: not after a Close. Once the connection is over, every call
+/// returns [`SendError::Gone`].
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -59,7 +59,7 @@ impl<H: Handler> Handle<H> {
 
     /// Sends a message.
     ///
-    /// The answer is judged by [`buffered_amount`](Self::buffered_amount). A payload that is owned (`String`,
+    /// The result depends on [`buffered_amount`](Self::buffered_amount). A payload that is owned (`String`,
     /// `Vec<u8>`, `Bytes`) is not copied.
     ///
     /// Before the connection is open the message waits for the opening, and while a message is being sent
@@ -73,8 +73,8 @@ impl<H: Handler> Handle<H> {
         self.send_owned(message.into(), None)
     }
 
-    /// Sends a message, and calls `completion` with what became of it: on the connection's own
-    /// thread, or on this one if it cannot be sent at all.
+    /// Sends a message, and calls `completion` with its outcome: on the strand of the connection, or within this
+    /// call if the message is dropped or refused at once.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl<H: Handler> Handle<H> {
         )
     }
 
-    /// Sends a ping of the application's own.
+    /// Sends a ping, beside those of the keep-alive.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Terminate)
     }
 
-    /// Has [`Handler::interrupt`] called.
+    /// Calls [`Handler::interrupt`] on the strand of the connection.
     ///
     /// # Errors
     ///
@@ -145,8 +145,8 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Interrupt)
     }
 
-    /// Stops reading: no message is handed out from the next one on, also of those that were
-    /// received already. To pause twice is to pause once.
+    /// Stops reading: no further message is passed to the handler, including those that were received already. A
+    /// second pause has no effect.
     ///
     /// # Errors
     ///
@@ -164,11 +164,11 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Resume)
     }
 
-    /// Runs `f` with the handler, on the connection's own thread, between two of its events.
+    /// Runs `f` with the handler on the strand of the connection, between two of its events.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`]; `f` is dropped. It is also dropped if the connection ends before its turn.
+    /// [`SendError::Gone`]; `f` is dropped. It is also dropped if the connection ends before it runs.
     pub fn post(
         &self,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
@@ -176,8 +176,7 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Post(Box::new(f)))
     }
 
-    /// Runs `f` like [`post`](Self::post), after `delay`. One that is to be cancelled is set with
-    /// [`Context::set_timer`].
+    /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
     ///
     /// # Errors
     ///
@@ -192,8 +191,7 @@ impl<H: Handler> Handle<H> {
         })
     }
 
-    /// Cancels a timer that was set with [`Context::set_timer`]. One that has run already, or does not
-    /// exist, is nothing to cancel.
+    /// Cancels a timer that was set with [`Context::set_timer`]. Does nothing if it has run already.
     ///
     /// # Errors
     ///
@@ -202,8 +200,8 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Cancel(timer))
     }
 
-    /// Accepts a request whose verdict was [deferred](super::Verdict::Defer). If it cannot be accepted
-    /// like this, it is answered with 500.
+    /// Accepts a request whose verdict was [deferred](super::Verdict::Defer). An invalid `accept` is answered with
+    /// 500.
     ///
     /// # Errors
     ///
@@ -212,8 +210,8 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Accept(accept))
     }
 
-    /// Answers a request whose verdict was [deferred](super::Verdict::Defer). If it cannot be answered
-    /// like this, it is answered with 500.
+    /// Answers a request whose verdict was [deferred](super::Verdict::Defer). An invalid `response` is replaced by
+    /// 500.
     ///
     /// # Errors
     ///
@@ -222,8 +220,8 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Respond(response))
     }
 
-    /// Bytes that were given to send and that the transport has not taken, with those that the
-    /// connection itself has not seen yet.
+    /// The number of bytes that were sent and that the transport has not taken, including messages that are still in
+    /// the queue of commands.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.shared.buffered()
@@ -235,7 +233,7 @@ impl<H: Handler> Handle<H> {
         self.shared.id
     }
 
-    /// How far the connection has come, as of its last batch.
+    /// The state of the connection, as of its last batch.
     #[must_use]
     pub fn state(&self) -> State {
         self.shared.state()
@@ -254,7 +252,7 @@ impl<H: Handler> Handle<H> {
         self.shared.push(command, false)
     }
 
-    /// Sends a message to all. Returns whether it was accepted.
+    /// Sends a broadcast message. Returns whether it was accepted.
     pub(super) fn send_filtered(&self, message: &Prepared, filter: Option<Filter<H>>) -> bool {
         let len = message.message().as_bytes().len();
         let command = Command::SendPrepared { message: message.clone(), filter, completion: None };
@@ -263,7 +261,7 @@ impl<H: Handler> Handle<H> {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// The connection, for others to reach it.
+    /// A handle of this connection.
     pub fn handle(&mut self) -> Handle<H> {
         let state = self.state();
         Handle::new(self.state.shared(self.out.waiting(), state))
@@ -271,7 +269,7 @@ impl<H: Handler> Context<'_, H> {
 
     /// Ends the connection at once when the present call is over, as [`Handle::terminate`].
     pub fn terminate(&mut self) {
-        let _: Result<(), SendError> = self.handle().terminate(); // one that is over need not be ended
+        let _: Result<(), SendError> = self.handle().terminate(); // the connection may already be over
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an application says to what happens on a connection.
+//! The application's side of a connection: its handler, and verdicts on requests.
 
 use std::time::Duration;
 
@@ -13,16 +13,17 @@ pub use context::Context;
 /// The application's side of one connection.
 ///
 /// There is one value for each connection, made by a [`HandlerFactory`], and its methods are never called
-/// two at a time: state of a connection belongs in fields, and needs no lock. All methods have a
-/// default.
+/// two at a time. The state of a connection belongs in fields, and needs no lock. All methods have defaults.
 ///
-/// For each connection exactly one of three things happens: [`open`](Self::open), and after it
-/// [`close`](Self::close), once; or [`fail`](Self::fail), once, and nothing after it; or, on a server,
-/// [`http`](Self::http) whose answer was given, and nothing after it. (If the program itself drops a
-/// connection before its end, none of them is called.)
+/// Each connection ends in one of three ways:
 ///
-/// A panic in a method passes on to the caller of the driver or of the loop. The connection fails with
-/// 1011; its
+/// - [`open`](Self::open) is called once, and later [`close`](Self::close), once.
+/// - The opening handshake fails: [`fail`](Self::fail) is called once, and nothing after it.
+/// - On a server, the request is plain HTTP: [`http`](Self::http) is called, and nothing after its answer.
+///
+/// If the program itself drops a connection before its end, `close` and `fail` are not called.
+///
+/// A panic in a method passes on to the caller of the driver or of the loop. The connection fails with 1011, and its
 /// [`close`](Self::close) is still called.
 ///
 /// A handler that adds up what it receives:
@@ -71,25 +72,25 @@ pub trait Handler: Sized + 'static {
         Verdict::Accept(Accept::new())
     }
 
-    /// A client asks for something else (servers only); the request's body is there. By default the
-    /// answer is 426. [`Verdict::Accept`] is no answer to this, and becomes 500.
+    /// A client sends a plain HTTP request (servers only), which includes its body. By default the answer is 426.
+    /// [`Verdict::Accept`] does not apply to it, and is answered with 500.
     fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
         let _ = (request, context);
         Verdict::upgrade_required()
     }
 
-    /// The connection is open. What is sent from here leaves when this returns.
+    /// The connection is open. Messages sent from here are written when the handler returns.
     fn open(&mut self, context: &mut Context<'_, Self>) {
         let _ = context;
     }
 
-    /// A message has arrived. It is lent: what is to outlive the call must be copied. It can be sent
-    /// back, or on, from where it lies.
+    /// A message has arrived. It is borrowed: copy what must outlive the call. To send it back, pass it to
+    /// [`Context::send`].
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         let _ = (message, context);
     }
 
-    /// A part of a message has arrived, on connections that are set to
+    /// A part of a message has arrived. Called instead of [`message`](Self::message) on connections that
     /// [stream](anyloop_proto::Config::streaming).
     fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
         let _ = (chunk, context);
@@ -101,7 +102,7 @@ pub trait Handler: Sized + 'static {
         true
     }
 
-    /// A pong has arrived; with the time since the ping, if it answers one of the keep-alive.
+    /// A pong has arrived. If it answers a keep-alive ping, `round_trip` is the time since that ping.
     fn pong(
         &mut self,
         payload: &[u8],
@@ -116,7 +117,7 @@ pub trait Handler: Sized + 'static {
         let _ = context;
     }
 
-    /// Somebody called [`Handle::interrupt`](super::Handle::interrupt).
+    /// [`Handle::interrupt`](super::Handle::interrupt) was called.
     fn interrupt(&mut self, context: &mut Context<'_, Self>) {
         let _ = context;
     }
@@ -137,7 +138,7 @@ pub trait Handler: Sized + 'static {
         let _ = (ending, context);
     }
 
-    /// There will be no connection: the opening handshake did not come to its end.
+    /// The opening handshake has failed.
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let _ = (failure, context);
     }
@@ -186,10 +187,10 @@ pub trait Handler: Sized + 'static {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait HandlerFactory {
-    /// What it makes.
+    /// The type of the handlers.
     type Handler: Handler;
 
-    /// A handler for a connection that is about to be.
+    /// Makes the handler of a new connection.
     fn make(&self) -> Self::Handler;
 }
 
@@ -229,11 +230,11 @@ impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
 pub enum Verdict {
     /// Opens the connection.
     Accept(Accept),
-    /// Later: by [`Handle::accept`](super::Handle::accept) or
+    /// Answers later, by [`Handle::accept`](super::Handle::accept) or
     /// [`Handle::respond`](super::Handle::respond), from any thread, before the
     /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout).
     Defer,
-    /// Answers with this, and ends the connection.
+    /// Answers with this response, and ends the connection.
     Respond(Response<Vec<u8>>),
 }
 
@@ -254,7 +255,7 @@ impl Verdict {
         Self::Respond(response)
     }
 
-    /// Answers 426: nothing but WebSockets is served here.
+    /// Answers 426: only WebSocket requests are served.
     #[must_use]
     pub fn upgrade_required() -> Self {
         let mut verdict = Self::status(StatusCode::UPGRADE_REQUIRED, "WebSockets only");

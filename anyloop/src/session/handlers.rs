@@ -10,8 +10,7 @@ use anyloop_proto::{Chunk, Ending, Failure, Message};
 
 use super::handler::{Context, Handler, HandlerFactory, Verdict};
 
-/// A handler made of closures, one for each event that matters; the others are answered as
-/// [`Handler`] does.
+/// A handler made of closures, one for each event of interest. For the others, the defaults of [`Handler`] apply.
 ///
 /// It is cheap to clone, and a factory of itself: all connections of an endpoint share the closures
 /// that were set when they were made. For state of a connection, write a [`Handler`] instead.
@@ -27,8 +26,7 @@ use super::handler::{Context, Handler, HandlerFactory, Verdict};
 #[derive(Clone, Default)]
 pub struct Handlers(Arc<Table>);
 
-/// As [`Handlers`], for connections that all stay on one thread: the closures may hold what must not
-/// leave it.
+/// As [`Handlers`], for connections that stay on one thread: the closures need not be [`Send`].
 ///
 /// ```
 /// use std::cell::Cell;

@@ -1,9 +1,9 @@
-//! How much may wait for a peer that reads slowly.
+//! The limits of the backlog of a peer that reads slowly.
 
 /// The reason of a Close for a peer that reads too slowly.
 pub(super) const TOO_SLOW: &str = "too slow to read";
 
-/// How much may wait for a peer that reads slowly, in bytes. The configuration of an endpoint documents each.
+/// The limits of the backlog of a peer that reads slowly, in bytes. The configuration of an endpoint documents each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BacklogLimits {
     pub(crate) low: usize,
@@ -18,7 +18,7 @@ impl Default for BacklogLimits {
     }
 }
 
-/// What becomes of a message for which the [backlog](crate::ServerConfig::max_backlog) has no room.
+/// The policy for a message that would exceed the [limit of the backlog](crate::ServerConfig::max_backlog).
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -61,7 +61,7 @@ impl Default for BacklogLimits {
 /// assert_eq!(results[2..], [Err(full.clone()), Err(full)]); // `Overflow::Error` is the default
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-/// A message that the next one makes worthless may be dropped:
+/// Messages may be dropped if the next one supersedes them:
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -69,7 +69,7 @@ impl Default for BacklogLimits {
 /// let config = ServerConfig::new(OriginPolicy::Any).max_backlog(10).overflow(Overflow::Drop);
 /// let server = Server::new(config);
 ///
-/// let connection = server.connection(); // and nobody drives it, so what is asked for waits
+/// let connection = server.connection(); // not driven, so messages wait
 /// let handle = connection.handle();
 /// assert_ne!(handle.send("twelve bytes")?, Sent::Dropped); // the first may exceed the cap
 /// assert_eq!(handle.send("more")?, Sent::Dropped);
@@ -81,8 +81,8 @@ pub enum Overflow {
     /// It is not sent, and sending returns an error.
     #[default]
     Error,
-    /// It is not sent, and sending returns [`Sent::Dropped`](super::Sent::Dropped): for messages
-    /// that the next one makes worthless.
+    /// It is not sent, and sending returns [`Sent::Dropped`](super::Sent::Dropped): for messages that the next one
+    /// supersedes.
     Drop,
     /// The connection is closed with 1008.
     Close,

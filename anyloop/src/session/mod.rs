@@ -1,8 +1,8 @@
 //! One connection: the protocol, and the application's handler.
 //!
 //! A [`Session`] keeps the contract of [`StreamProtocol`], and knows no transport. `opening` has the
-//! opening handshake, `receive` what arrives on an open connection, `commands` what handles ask for,
-//! and `ending` the end.
+//! opening handshake, `receive` the input and the timers of an open connection, `commands` the commands of handles, and
+//! `ending` the end.
 
 mod as_message;
 mod commands;
@@ -56,7 +56,7 @@ pub use timers::TimerId;
 /// One connection, from the first byte of its handshake to the end of its byte stream: the protocol,
 /// and the application's handler.
 ///
-/// A [`Driver`] connects it to a transport. A program meets it in the type of a driver.
+/// A [`Driver`] connects it to a transport. Programs only name it in the type of a driver.
 pub struct Session<H: Handler> {
     protocol: Protocol,
     handler: H,
@@ -95,45 +95,45 @@ impl<H: Handler> Session<H> {
         Ok(Self { protocol, handler, state })
     }
 
-    /// Enters the connection into the registry of its endpoint, which names it by a slot of the loop.
-    pub(crate) fn enter(&mut self, key: Key) {
-        self.state.endpoint.registry.enter(key);
+    /// Adds the connection to the registry of its endpoint, which identifies it by its slot in the loop.
+    pub(crate) fn register(&mut self, key: Key) {
+        self.state.endpoint.registry.register(key);
         self.state.index = key.index;
     }
 
-    /// The same for a connection that this wakes. It has a handle from the beginning.
-    pub(crate) fn enter_with_waker(&mut self, waker: &Waker) {
-        let (index, shared) = self.state.endpoint.registry.enter_with_waker(waker);
+    /// Like [`register`](Self::register), for a connection that `waker` wakes. Its shared state is made at once.
+    pub(crate) fn register_with_waker(&mut self, waker: &Waker) {
+        let (index, shared) = self.state.endpoint.registry.register_with_waker(waker);
         self.state.index = index;
         self.state.rare().shared = Some(shared);
     }
 
-    /// Notes who the peer is: the transport may not know that any more when the handler asks.
+    /// Stores the peer, since the transport may not know it any more when the handler asks.
     pub(crate) fn set_peer(&mut self, peer: Peer) {
         self.state.rare().peer = Some(Box::new(peer));
     }
 
-    /// Gives the handshake up before it has begun. The stream ends when it is started.
-    pub(crate) fn give_up(&mut self, now: Instant) {
+    /// Abandons the handshake before it has begun. The driver ends the stream when it is started.
+    pub(crate) fn abandon(&mut self, now: Instant) {
         if let Protocol::Server(handshake) = &mut self.protocol {
             handshake.abandon(now, &mut Vec::new()); // there is nothing to answer yet
         }
     }
 
-    /// A client's handshake must be over by then.
+    /// Sets a time at which the handshake of a client times out at the latest.
     pub(crate) fn expire_by(&mut self, latest: Instant) {
         if let Protocol::Client(handshake) = &mut self.protocol {
             handshake.expire_by(latest);
         }
     }
 
-    /// The connection, for others to reach it.
+    /// A handle of this connection.
     pub(crate) fn handle(&mut self) -> Handle<H> {
         let state = self.connection_state();
         Handle::new(self.state.shared(0, state))
     }
 
-    /// How far the connection has come.
+    /// The state of the connection.
     const fn connection_state(&self) -> State {
         match &self.protocol {
             Protocol::Open(connection) => connection.state(),
@@ -159,7 +159,7 @@ impl<H: Handler> Session<H> {
         result
     }
 
-    /// Puts the handler's successor into its place, if it named one.
+    /// Replaces the handler by the successor that it has set, if any.
     fn replace_handler(&mut self) {
         if let Some(successor) = self.state.take_successor() {
             self.handler = successor;
@@ -198,7 +198,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match &mut self.protocol {
             Protocol::Open(connection) if !self.state.pending.has(Pending::PAUSED) => {
-                connection.receiver.want()
+                connection.receiver.receive_buffer()
             }
             _ => None,
         }
@@ -265,7 +265,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let state = self.connection_state();
         let high = self.state.pending.has(Pending::HIGH);
         if waiting > 0 {
-            self.state.shared(waiting, state); // who gets a handle later must see how much waits
+            self.state.shared(waiting, state); // so that a handle that is created later reports how much waits
         }
         self.state.publish(waiting, state);
         let limits = self.state.endpoint.limits;
@@ -320,7 +320,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     #[inline]
     fn deadline(&self) -> Option<Instant> {
-        // Until there is a stream, its coming is the transport's to wait for.
+        // Until the stream exists, the transport has timeouts of its own.
         let protocol = match self.state.pending.has(Pending::NOT_STARTED) {
             true => None,
             false => self.protocol.poll_timeout(),
@@ -331,18 +331,18 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
     }
 
-    fn settled(&mut self, now: Instant) {
+    fn end_call(&mut self, now: Instant) {
         let reading = self.reads() || self.protocol.discards_input();
         if let Protocol::Open(connection) = &mut self.protocol {
             connection.set_reading(reading, now);
         }
-        self.state.tidy();
+        self.state.free_unused();
         self.state.pending.set(Pending::CHANGED, false);
     }
 }
 
 impl<H: Handler> Driver<Session<H>> {
-    /// The connection, for others to reach it from any thread.
+    /// A handle of this connection, for any thread.
     #[must_use]
     pub fn handle(&mut self) -> Handle<H> {
         self.session.handle()
@@ -354,13 +354,13 @@ impl<H: Handler> Driver<Session<H>> {
         &self.session.handler
     }
 
-    /// How far the connection has come.
+    /// The state of the connection.
     #[must_use]
     pub const fn state(&self) -> State {
         self.session.connection_state()
     }
 
-    /// What has passed through the connection; zeros while it is not open.
+    /// The statistics of the connection; zeros while it is not open.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.session.protocol.statistics()

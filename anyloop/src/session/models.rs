@@ -1,5 +1,5 @@
 //! Models of a connection's mailbox for loom: what several threads send is taken once and in order, or refused, and
-//! the bytes that wait are counted right. `tests/loom` runs them.
+//! the bytes that wait are counted correctly. `tests/loom` runs them.
 
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
@@ -17,38 +17,38 @@ struct Quiet;
 
 impl Handler for Quiet {}
 
-/// The transport, which is woken.
+/// The driver of the connection, which is woken.
 #[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
+struct Driver {
+    woken: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Bell {
-    /// Waits until it is rung.
-    fn await_rung(&self) {
-        let mut rung = self.rung.lock().unwrap();
-        while !*rung {
-            rung = self.changed.wait(rung).unwrap_or_else(PoisonError::into_inner);
+impl Driver {
+    /// Waits until it is woken.
+    fn await_woken(&self) {
+        let mut woken = self.woken.lock().unwrap();
+        while !*woken {
+            woken = self.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
         }
-        *rung = false;
+        *woken = false;
     }
 }
 
-impl Wake for Bell {
+impl Wake for Driver {
     fn wake(self: Arc<Self>) {
-        *self.rung.lock().unwrap() = true;
+        *self.woken.lock().unwrap() = true;
         self.changed.notify_all();
     }
 }
 
-fn mailbox(limits: BacklogLimits) -> (Arc<Shared<Quiet>>, Arc<Bell>) {
-    let bell = Arc::new(Bell::default());
-    let waker = Waker::from(bell.clone());
-    (Arc::new(Shared::new(waker, limits, State::Open)), bell)
+fn mailbox(limits: BacklogLimits) -> (Arc<Shared<Quiet>>, Arc<Driver>) {
+    let driver = Arc::new(Driver::default());
+    let waker = Waker::from(driver.clone());
+    (Arc::new(Shared::new(waker, limits, State::Open)), driver)
 }
 
-/// A thread that sends these. Returns what it was told.
+/// A thread that sends these messages. Returns the results.
 fn sender(
     shared: &Arc<Shared<Quiet>>,
     messages: &'static [&'static str],
@@ -57,7 +57,7 @@ fn sender(
     thread::spawn(move || messages.iter().map(|message| handle.send(*message)).collect())
 }
 
-/// Takes what there is, as a session does that may call as much as it likes.
+/// Takes all commands, as a session does with an unlimited budget.
 fn drain(shared: &Shared<Quiet>, taken: &mut Vec<String>) {
     taken.extend(shared.take().0.map(|command| text(&command)));
 }
@@ -67,23 +67,23 @@ fn text(command: &Command<Quiet>) -> String {
         Command::Send { message, .. } => {
             String::from_utf8(message.message().as_bytes().to_vec()).unwrap()
         }
-        _ => unreachable!("nothing else was asked for"),
+        _ => unreachable!("only messages are sent"),
     }
 }
 
-/// Those of one sender.
+/// The messages of one sender.
 fn of<'t>(taken: &'t [String], sender: &str) -> Vec<&'t str> {
     taken.iter().map(String::as_str).filter(|text| text.starts_with(sender)).collect()
 }
 
 #[test]
-fn what_is_sent_is_taken_in_order() {
+fn messages_are_taken_in_order() {
     check(|| {
-        let (shared, bell) = mailbox(BacklogLimits::default());
+        let (shared, driver) = mailbox(BacklogLimits::default());
         let senders = [sender(&shared, &["a1", "a2"]), sender(&shared, &["b1", "b2"])];
         let mut taken = Vec::new();
         while taken.len() < 4 {
-            bell.await_rung();
+            driver.await_woken();
             drain(&shared, &mut taken);
         }
         assert_eq!(of(&taken, "a"), ["a1", "a2"]);
@@ -91,7 +91,7 @@ fn what_is_sent_is_taken_in_order() {
         for sender in senders {
             assert!(sender.join().unwrap().iter().all(Result::is_ok));
         }
-        assert_eq!(shared.buffered(), 8, "until it is said what has become of them");
+        assert_eq!(shared.buffered(), 8, "until the backlog is published");
         shared.publish(3, State::Open);
         assert_eq!(shared.buffered(), 3);
         shared.publish(0, State::Open);
@@ -100,13 +100,13 @@ fn what_is_sent_is_taken_in_order() {
 }
 
 #[test]
-fn what_is_put_back_comes_first() {
+fn commands_that_are_put_back_come_first() {
     check(|| {
-        let (shared, bell) = mailbox(BacklogLimits::default());
+        let (shared, driver) = mailbox(BacklogLimits::default());
         let senders = [sender(&shared, &["a1", "a2"]), sender(&shared, &["b1"])];
         let mut taken = Vec::new();
         while taken.len() < 3 {
-            bell.await_rung();
+            driver.await_woken();
             loop {
                 let mut commands = shared.take().0;
                 let Some(command) = commands.next() else { break };
@@ -124,7 +124,7 @@ fn what_is_put_back_comes_first() {
 }
 
 #[test]
-fn what_is_sent_at_the_end_is_taken_or_gone() {
+fn messages_sent_at_the_end_are_taken_or_refused() {
     check(|| {
         let (shared, _) = mailbox(BacklogLimits::default());
         let unsent = Arc::new(Plain::new(0));
@@ -147,7 +147,7 @@ fn what_is_sent_at_the_end_is_taken_or_gone() {
             })
         });
         let taken = shared.take().0.map(drop).count();
-        shared.leave();
+        shared.close();
         assert!(shared.state() == State::Ended);
         for sender in senders {
             sender.join().unwrap();
@@ -159,55 +159,55 @@ fn what_is_sent_at_the_end_is_taken_or_gone() {
 }
 
 #[test]
-fn who_is_told_of_back_pressure_is_told_of_its_end() {
+fn back_pressure_is_followed_by_drained() {
     check(|| {
         let limits = BacklogLimits { low: 0, high: 1, cap: 100, ..BacklogLimits::default() };
-        let (shared, bell) = mailbox(limits);
+        let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let (mut taken, mut pressed) = (0, false);
         while taken < 2 {
-            bell.await_rung();
-            let (commands, told) = shared.take();
+            driver.await_woken();
+            let (commands, is_pressed) = shared.take();
             taken += commands.map(drop).count();
-            pressed |= told;
+            pressed |= is_pressed;
         }
-        let told = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
-        assert_eq!(pressed, told.contains(&Sent::Backpressure));
+        let results = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
+        assert_eq!(pressed, results.contains(&Sent::Backpressure));
         shared.publish(0, State::Open);
         assert_eq!(shared.buffered(), 0);
     });
 }
 
-/// The peer reads nothing: what is taken goes into the backlog.
+/// The peer reads nothing: messages that are taken go into the backlog.
 #[test]
-fn somebody_is_told_when_too_much_waits() {
+fn a_full_backlog_is_reported_to_a_sender() {
     check(|| {
         let limits = BacklogLimits { low: 0, high: 1, cap: 100, ..BacklogLimits::default() };
-        let (shared, bell) = mailbox(limits);
+        let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let (mut backlog, mut pressed) = (0, false);
         while backlog < 2 {
-            bell.await_rung();
-            let (commands, told) = shared.take();
+            driver.await_woken();
+            let (commands, is_pressed) = shared.take();
             backlog += commands.map(drop).count();
             shared.publish(backlog, State::Open);
-            pressed |= told;
+            pressed |= is_pressed;
         }
-        let told = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
-        assert!(pressed && told.contains(&Sent::Backpressure), "{told:?}");
+        let results = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
+        assert!(pressed && results.contains(&Sent::Backpressure), "{results:?}");
         assert_eq!(shared.buffered(), 2);
     });
 }
 
 #[test]
-fn two_senders_do_not_have_the_same_room() {
+fn two_senders_cannot_exceed_the_limit_together() {
     check(|| {
         let limits = BacklogLimits { low: 0, high: 3, cap: 3, ..BacklogLimits::default() };
         let (shared, _) = mailbox(limits);
         shared.publish(2, State::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
-        let told = senders.map(|sender| sender.join().unwrap().remove(0));
-        assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "{told:?}");
+        let results = senders.map(|sender| sender.join().unwrap().remove(0));
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
         assert_eq!(shared.buffered(), 3);
     });
 }

@@ -10,7 +10,7 @@ use super::state::{HandshakeInfo, Pending};
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// The stream exists: a client sends its request, unless it needs a secure stream.
+    /// The stream exists: a client sends its request, or fails if it needs a secure stream and has none.
     pub(super) fn begin_handshake(
         &mut self,
         secure: bool,
@@ -66,7 +66,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Answers the request that the application has judged.
+    /// Answers the request with the application's verdict.
     pub(super) fn answer(&mut self, verdict: Verdict, out: &mut WriteBuffer<'_>, now: Instant) {
         let Protocol::Server(handshake) = &mut self.protocol else { return };
         let answered = match verdict {
@@ -83,9 +83,9 @@ impl<H: Handler> Session<H> {
                 };
                 self.open(opened, request, out);
             }
-            // The request was answered before.
+            // The request was already answered.
             Err(AnswerError::NotAwaiting) => {}
-            // The client must not wait for an answer that cannot be given.
+            // An invalid answer becomes 500, so that the client does not wait.
             Err(error) => {
                 crate::log::error!("the answer to a request was refused: {error}");
                 let mut response = Response::new(b"internal error\n".to_vec());
@@ -110,8 +110,8 @@ impl<H: Handler> Session<H> {
         self.state.pending.set(Pending::OPEN, true);
     }
 
-    /// Notifies the handler that the connection is open, if that was not done yet. Returns whether the
-    /// handler knows.
+    /// Notifies the handler that the connection is open, if that is still to be done. Returns whether the handler was
+    /// notified, now or before.
     pub(super) fn notify_open(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -134,7 +134,7 @@ impl<H: Handler> Session<H> {
         true
     }
 
-    /// Who the peer is, for a line of the log.
+    /// The peer as text, for the log.
     pub(super) fn describe_peer(&self, out: &WriteBuffer<'_>) -> String {
         self.state.peer().map_or_else(|| out.peer().to_string(), ToString::to_string)
     }

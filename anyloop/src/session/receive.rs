@@ -1,4 +1,4 @@
-//! What arrives on an open connection, and what is due on it.
+//! Input and timers of an open connection.
 
 use anyloop_proto::{
     Cause, Connection, Event, Input, Instant, Message, Protocol, Receiver, Shutdown, State, Timer,
@@ -12,9 +12,8 @@ use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 impl<H: Handler> Session<H> {
     /// Takes input until it is used up, the budget is spent, or reading is paused.
     ///
-    /// The fast path is here and nowhere else: messages that arrive whole, in one frame each, on an open
-    /// connection that has nothing else to do. `Handler::message` is called in one place, so that the
-    /// compiler can inline it there.
+    /// This is the only fast path: for messages that arrive whole, in one frame each, on an open connection that has
+    /// nothing else to do. `Handler::message` has a single call site, so that the compiler can inline it.
     #[inline]
     pub(super) fn receive_input(
         &mut self,
@@ -36,11 +35,11 @@ impl<H: Handler> Session<H> {
         let Connection { receiver, sender } = connection;
         let out = out.reborrow();
         let mut context = Context { sender: Some(sender), receiver: None, out, state, now };
-        // The receiver may hold an event without any input, but only before it was asked.
-        let mut asked = false;
+        // The receiver may hold an event without further input, but only before it is polled the first time.
+        let mut polled = false;
         while !context.state.pending.has(Pending::PAUSED) {
             if budget.is_spent() {
-                if !asked || !input.is_empty() {
+                if !polled || !input.is_empty() {
                     context.state.interrupt();
                 }
                 break;
@@ -70,19 +69,19 @@ impl<H: Handler> Session<H> {
                 budget.spend();
                 handler.message(message, &mut context);
             }
-            asked = true;
+            polled = true;
             if let Some(successor) = context.state.take_successor() {
                 *handler = successor;
             }
         }
         if !receiver.is_idle() {
-            receiver.release(input); // it may be long before it is asked again
+            receiver.release(input); // the next poll may come much later
         }
         Progress::Changed
     }
 
-    /// What comes before messages: the opening handshake, and notifying the handler of it. Returns whether
-    /// messages may follow.
+    /// Continues the opening handshake, and notifies the handler when the connection is open. Returns whether messages
+    /// may be received.
     #[cold]
     #[inline(never)]
     fn prepare_receive(
@@ -98,7 +97,7 @@ impl<H: Handler> Session<H> {
         self.notify_open(out, budget, now)
     }
 
-    /// Does what is due.
+    /// Handles the deadlines that are due.
     pub(super) fn run_timers(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -114,12 +113,12 @@ impl<H: Handler> Session<H> {
             return;
         }
         if self.protocol.shutdown() == Shutdown::Abort {
-            return; // the connection has come to its end, and so have its timers
+            return; // the connection has ended, and its timers do not run
         }
         self.run_application_timers(out, budget, now);
     }
 
-    /// Does what is due by the protocol. Returns whether all of it is done, and the connection goes on.
+    /// Handles the protocol's deadlines that are due. Returns whether all were handled, and the connection continues.
     fn run_protocol_timers(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -147,7 +146,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Calls the application's timers that are due. One that is set meanwhile waits for the next call.
+    /// Calls the application's timers that are due. A timer that is set meanwhile waits for the next call.
     fn run_application_timers(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -168,16 +167,16 @@ impl<H: Handler> Session<H> {
     }
 }
 
-/// What was received.
+/// A received event.
 enum Received<'e> {
     /// A message, for the handler.
     Message(Message<'e>),
-    /// Something else, which was handled.
+    /// Another event, which was handled.
     Other,
     Nothing,
 }
 
-/// Receives what is not on the fast path: control frames, and messages that arrive in parts.
+/// Receives events that are not on the fast path: control frames, and messages that arrive in parts.
 #[cold]
 #[inline(never)]
 fn receive_other<'e, 'b: 'e, H: Handler>(

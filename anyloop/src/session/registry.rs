@@ -1,4 +1,4 @@
-//! The connections of an endpoint, and what is sent to all of them.
+//! The registry of the connections of an endpoint, and broadcasts to them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -12,7 +12,7 @@ use super::limits::{BacklogLimits, Overflow};
 use super::shared::{Command, Filter, Shared};
 use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
 
-/// Names a connection in the loop that serves it: its slot, and how often the slot was used before.
+/// Identifies a connection in the loop that serves it: its slot, and how often the slot was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) index: u32,
@@ -21,29 +21,29 @@ pub(crate) struct Key {
 
 /// Wakes connections of a loop, from any thread.
 pub(crate) trait WakeConnections: Send + Sync {
-    /// Wakes these.
+    /// Wakes these connections.
     fn wake(&self, keys: Vec<Key>);
 
-    /// What wakes this one.
+    /// A waker of this connection.
     fn waker(&self, key: Key) -> Waker;
 }
 
-/// Knows the connections of an endpoint: eight bytes for each. What a connection shares with its handles
-/// is made when somebody wants a handle.
+/// The connections of an endpoint, with eight bytes for each. The state that a connection shares with its handles is
+/// created with the first handle.
 ///
-/// A message to all is queued once. Each connection is woken, and takes what is due to it on its own
-/// strand; a message is freed when the last of those has taken it who were open when it was sent.
+/// A broadcast is queued once. Each connection is woken, and takes the broadcasts that are due to it on its own strand.
+/// A broadcast is freed when all connections that were open when it was sent have taken it.
 pub(crate) struct Registry<H: Handler> {
     limits: BacklogLimits,
-    /// Absent where the transport wakes each connection by a waker of its own.
+    /// Absent if each connection has a waker of its own.
     wakes: OnceLock<Arc<dyn WakeConnections>>,
     members: Mutex<Members<H>>,
 }
 
 struct Members<H: Handler> {
-    /// By the slot in the loop; or by numbers that are given out here, where there is no loop.
+    /// By the slot in the loop; without a loop, by numbers that are assigned here.
     all: Vec<Option<Member>>,
-    /// Numbers given out here that are free again.
+    /// Assigned numbers that are free again.
     free: Vec<u32>,
     shared: HashMap<u32, Arc<Shared<H>>>,
     broadcasts: Broadcasts<H>,
@@ -55,7 +55,7 @@ struct Member {
     /// The number of the first broadcast that it has not taken, while it takes them.
     next: u32,
     state: State,
-    /// It takes broadcasts from the queue: it is open, and shares nothing with a handle.
+    /// It takes broadcasts from the queue: it is open, and has no shared state.
     takes: bool,
 }
 
@@ -65,32 +65,32 @@ impl Member {
     }
 }
 
-/// Messages to all, in order, of which at least one connection has not taken each.
+/// The queue of broadcasts, in order. At least one connection has not taken each.
 struct Broadcasts<H: Handler> {
     queue: VecDeque<Broadcast<H>>,
     /// The number of the first in the queue. Numbers wrap around.
     first: u32,
-    /// What the messages in the queue are charged, in bytes.
+    /// The total [`cost`] of the messages in the queue.
     bytes: usize,
 }
 
 struct Broadcast<H: Handler> {
     message: Prepared,
     filter: Option<Filter<H>>,
-    /// Connections that have not taken it.
-    left: u32,
+    /// The number of connections that have not taken it.
+    remaining: u32,
 }
 
-/// A message in the queue is charged this much beside its payload, so that empty ones are bounded too.
+/// The cost of a message in the queue beside its payload, in bytes, so that the number of empty ones is bounded too.
 const MESSAGE_COST: usize = 64;
 
-/// A message to all that is due to one connection.
+/// A broadcast that is due to one connection.
 pub(super) struct Due<H: Handler> {
     pub(super) message: Prepared,
     pub(super) filter: Option<Filter<H>>,
-    /// The number of the message after it.
+    /// The number of the broadcast after it.
     pub(super) next: u32,
-    /// The number that the next message to all will have.
+    /// The number that the next broadcast will have.
     pub(super) end: u32,
 }
 
@@ -102,15 +102,15 @@ impl<H: Handler> Registry<H> {
         Self { limits, wakes: OnceLock::new(), members: Mutex::new(members) }
     }
 
-    /// Connections are served by a loop, and named by its slots. The first call counts.
+    /// From now on connections are served by a loop, and identified by its slots. Only the first call has an effect.
     pub(crate) fn use_loop(&self, make: impl FnOnce() -> Arc<dyn WakeConnections>) {
         self.wakes.get_or_init(make);
     }
 
     // For connections.
 
-    /// A connection begins, in this slot of the loop.
-    pub(super) fn enter(&self, key: Key) {
+    /// Adds a connection, in this slot of the loop.
+    pub(super) fn register(&self, key: Key) {
         let mut members = self.members();
         let index = key.index as usize;
         if members.all.len() <= index {
@@ -119,8 +119,8 @@ impl<H: Handler> Registry<H> {
         members.all[index] = Some(Member::new(key.generation));
     }
 
-    /// A connection begins that this wakes. Returns its number.
-    pub(super) fn enter_with_waker(&self, waker: &Waker) -> (u32, Arc<Shared<H>>) {
+    /// Adds a connection that `waker` wakes. Returns its number, and its shared state.
+    pub(super) fn register_with_waker(&self, waker: &Waker) -> (u32, Arc<Shared<H>>) {
         let mut members = self.members();
         let index = members.free.pop().unwrap_or_else(|| {
             members.all.push(None);
@@ -132,7 +132,7 @@ impl<H: Handler> Registry<H> {
         (index, shared)
     }
 
-    /// A connection has come to this state.
+    /// Sets the state of a connection.
     pub(super) fn publish(&self, index: u32, state: State) {
         let mut freed = Vec::new(); // dropped when the lock is released: filters are program code
         let mut members = self.members();
@@ -144,8 +144,8 @@ impl<H: Handler> Registry<H> {
         }
     }
 
-    /// A connection is over. Returns what handles share that it may not know of.
-    pub(super) fn leave(&self, index: u32) -> Option<Arc<Shared<H>>> {
+    /// Removes a connection that is over. Returns its shared state, which another thread may just have made.
+    pub(super) fn deregister(&self, index: u32) -> Option<Arc<Shared<H>>> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         members.set_takes(index, false, &mut freed);
@@ -157,7 +157,7 @@ impl<H: Handler> Registry<H> {
         members.shared.remove(&index)
     }
 
-    /// What a connection shares with its handles, made now if there is none.
+    /// The shared state of a connection, created now if there is none.
     pub(super) fn shared(&self, index: u32) -> Arc<Shared<H>> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
@@ -167,12 +167,12 @@ impl<H: Handler> Registry<H> {
         }
     }
 
-    /// The same, if there is one.
+    /// The shared state of a connection, if there is one.
     pub(super) fn present_shared(&self, index: u32) -> Option<Arc<Shared<H>>> {
         self.members().shared.get(&index).cloned()
     }
 
-    /// The next message to all that this connection has not taken.
+    /// Takes the next broadcast that is due to this connection.
     pub(super) fn next_broadcast(&self, index: u32) -> Option<Due<H>> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
@@ -217,7 +217,7 @@ impl<H: Handler> Registry<H> {
         for (index, member) in present {
             let (shared, is_new) = self.make_shared(&mut members, index, member, &mut freed);
             if is_new {
-                // The connection adopts it, and says from there how much waits.
+                // The connection adopts the shared state, and publishes how much waits.
                 woken.push(Key { index, generation: member.generation });
             }
             handles.push(Handle::new(shared));
@@ -227,8 +227,8 @@ impl<H: Handler> Registry<H> {
         handles
     }
 
-    /// Sends to all that are open and whose handler `filter` accepts. Returns how many are open and have
-    /// room; the filter is asked when the message is sent.
+    /// Sends a message to all open connections whose handler `filter` accepts. Returns the number of open connections
+    /// whose backlog is not full; the filter is applied later, when the message is sent.
     pub(crate) fn broadcast(&self, message: &Prepared, filter: Option<Filter<H>>) -> usize {
         let mut members = self.members();
         let shared: Vec<_> = members
@@ -251,7 +251,7 @@ impl<H: Handler> Registry<H> {
         self.handles().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
     }
 
-    /// Payload bytes of messages to all that some connection has not taken.
+    /// The total cost of broadcasts that some connection has not taken.
     #[cfg(test)]
     pub(super) fn broadcast_backlog(&self) -> usize {
         self.members().broadcasts.bytes
@@ -259,8 +259,8 @@ impl<H: Handler> Registry<H> {
 
     // How it is done.
 
-    /// Queues a message for the connections that share nothing with a handle. Returns how many these are,
-    /// and those that have to be woken.
+    /// Queues a message for the open connections without shared state. Returns the number of these, and those that
+    /// have to be woken.
     fn queue_broadcast(
         &self,
         members: &mut Members<H>,
@@ -289,13 +289,13 @@ impl<H: Handler> Registry<H> {
         if reached > 0 {
             let message = message.clone();
             broadcasts.bytes += len;
-            broadcasts.queue.push_back(Broadcast { message, filter, left: reached });
+            broadcasts.queue.push_back(Broadcast { message, filter, remaining: reached });
         }
         (reached as usize, woken)
     }
 
-    /// What a connection shares with its handles, and whether that was made now. The messages to all
-    /// that it has not taken come first in it.
+    /// The shared state of a connection, and whether it was created now. A new one begins with the broadcasts that the
+    /// connection has not taken.
     fn make_shared(
         &self,
         members: &mut Members<H>,
@@ -332,7 +332,7 @@ impl<H: Handler> Registry<H> {
         }
     }
 
-    /// A panic elsewhere leaves the members as they were.
+    /// A panic elsewhere leaves the members consistent, so poisoning is ignored.
     fn members(&self) -> MutexGuard<'_, Members<H>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -343,8 +343,8 @@ impl<H: Handler> Members<H> {
         self.all.get_mut(index as usize)?.as_mut()
     }
 
-    /// From now on a connection takes broadcasts from the queue, or does not; those that were due to it
-    /// are given up.
+    /// Sets whether a connection takes broadcasts from the queue. If it no longer does, the broadcasts that were due
+    /// to it are dropped.
     fn set_takes(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast<H>>) {
         let Self { all, broadcasts, .. } = self;
         let Some(Some(member)) = all.get_mut(index as usize) else { return };
@@ -365,24 +365,25 @@ impl<H: Handler> Broadcasts<H> {
         self.first.wrapping_add(self.queue.len() as u32)
     }
 
-    /// Whether there is no room for a message of `len` bytes.
+    /// Whether a message of `len` bytes would exceed the limit.
     fn is_full(&self, len: usize, cap: usize) -> bool {
         self.bytes.saturating_add(len) > cap && !self.queue.is_empty()
     }
 
-    /// Those from number `next` on.
+    /// The broadcasts from number `next` on.
     fn from(&self, next: u32) -> impl Iterator<Item = &Broadcast<H>> {
         self.queue.iter().skip(next.wrapping_sub(self.first) as usize)
     }
 
-    /// One connection has taken those from `from` up to `to`. Messages that all have taken go to `freed`.
+    /// One connection has taken the broadcasts from number `from` up to `to`. Those that all connections have taken
+    /// are moved to `freed`.
     fn take(&mut self, from: u32, to: u32, freed: &mut Vec<Broadcast<H>>) {
         let start = from.wrapping_sub(self.first) as usize;
         let end = (to.wrapping_sub(self.first) as usize).min(self.queue.len());
         for broadcast in self.queue.range_mut(start.min(end)..end) {
-            broadcast.left = broadcast.left.saturating_sub(1);
+            broadcast.remaining = broadcast.remaining.saturating_sub(1);
         }
-        while self.queue.front().is_some_and(|first| first.left == 0) {
+        while self.queue.front().is_some_and(|first| first.remaining == 0) {
             if let Some(first) = self.queue.pop_front() {
                 self.bytes -= cost(&first.message);
                 self.first = self.first.wrapping_add(1);
@@ -392,7 +393,7 @@ impl<H: Handler> Broadcasts<H> {
     }
 }
 
-/// What a message in the queue is charged, in bytes.
+/// The cost of a message in the queue, in bytes.
 fn cost(message: &Prepared) -> usize {
     message.message().as_bytes().len() + MESSAGE_COST
 }

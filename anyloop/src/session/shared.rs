@@ -1,4 +1,4 @@
-//! What a connection and its handles share.
+//! The state that a connection and its handles share.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::stream::{Completion, Unsent};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
-/// The number of a connection: no other of this process has it, nor will have.
+/// The number of a connection, unique in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 
@@ -28,16 +28,17 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// The state that a connection and its handles share: a queue of commands, and how things are.
+/// The state that a connection and its handles share: a queue of commands, the backlog, and the state of the
+/// connection.
 pub(crate) struct Shared<H: Handler> {
     pub(super) id: ConnectionId,
     mailbox: Mutex<Mailbox<H>>,
     waker: Waker,
     limits: BacklogLimits,
-    /// Bytes that wait: in the backlog as of the last call, and of messages that were accepted since.
-    /// One number, so that a message on its way from the mailbox to the backlog is always counted.
+    /// Bytes that wait: the backlog as of the last call, and messages that were accepted since. This is one number, so
+    /// that a message that moves from the mailbox to the backlog is always counted.
     waiting: AtomicUsize,
-    /// How many of these the connection has: in the backlog as of the last call, or taken from the
+    /// The part of `waiting` that the connection holds: the backlog as of the last call, and messages taken from the
     /// mailbox in the present one. Only the connection changes it.
     held: AtomicUsize,
     /// Whether there was a backlog as of the last call.
@@ -48,7 +49,7 @@ pub(crate) struct Shared<H: Handler> {
 /// Commands that were not run yet.
 struct Mailbox<H: Handler> {
     commands: VecDeque<Command<H>>,
-    /// A send has returned back-pressure, and `drained` is to follow.
+    /// A send has returned back-pressure, so `drained` must follow.
     pressed: bool,
     /// The connection is over.
     gone: bool,
@@ -66,7 +67,7 @@ impl<H: Handler> Commands<'_, H> {
         matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
     }
 
-    /// Puts the commands that were not run back, before those that came meanwhile. It wakes nobody.
+    /// Puts back the commands that were not run, before those that were queued meanwhile. Does not wake the driver.
     pub(super) fn put_back(mut self) {
         let mut mailbox = self.shared.mailbox();
         if !mailbox.gone {
@@ -81,7 +82,7 @@ impl<H: Handler> Iterator for Commands<'_, H> {
 
     fn next(&mut self) -> Option<Command<H>> {
         let command = self.queue.pop_front()?;
-        // It counts as waiting until it is known what became of it.
+        // Counted as waiting until the connection publishes its backlog.
         self.shared.held.fetch_add(command.len(), Ordering::Relaxed);
         Some(command)
     }
@@ -93,7 +94,7 @@ impl<H: Handler> Drop for Commands<'_, H> {
     }
 }
 
-/// Something to be done on the strand of the connection.
+/// A command, which runs on the strand of the connection.
 pub(super) enum Command<H: Handler> {
     Accept(Accept),
     Cancel(TimerId),
@@ -109,11 +110,11 @@ pub(super) enum Command<H: Handler> {
     Terminate,
 }
 
-/// Which handlers a message to all is for.
+/// Selects the handlers that receive a broadcast.
 pub(crate) type Filter<H> = Arc<dyn Fn(&H) -> bool + Send + Sync>;
 
 impl<H: Handler> Command<H> {
-    /// Bytes of the message in it.
+    /// Payload bytes of the message, or 0.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Send { message, .. } => message.message().as_bytes().len(),
@@ -122,7 +123,7 @@ impl<H: Handler> Command<H> {
         }
     }
 
-    /// It will not be done: calls its completion.
+    /// Drops the command, and calls its completion with [`Unsent`].
     pub(super) fn unsent(self) {
         if let Self::Send { completion: Some(completion), .. }
         | Self::SendPrepared { completion: Some(completion), .. } = self
@@ -148,15 +149,15 @@ impl<H: Handler> Shared<H> {
         }
     }
 
-    /// What handles share of a connection that is over.
+    /// The shared state of a connection that is over.
     pub(super) fn gone(limits: BacklogLimits) -> Self {
         let shared = Self::new(Waker::noop().clone(), limits, State::Ended);
         shared.mailbox().gone = true;
         shared
     }
 
-    /// Queues a message, if the backlog has room for it.
-    /// `reports` says that the sender uses the result, so `drained` must follow back-pressure.
+    /// Queues a message, unless the backlog is full. With `reports`, the sender sees the result, so `drained` must
+    /// follow back-pressure.
     pub(super) fn send(
         &self,
         len: usize,
@@ -168,7 +169,7 @@ impl<H: Handler> Shared<H> {
             command.unsent();
             return Err(SendError::Closing);
         }
-        // Counted before it can be seen, and only if it fits: two senders cannot use the same room.
+        // Checked and counted in one step, so that two senders cannot exceed the limit together.
         let charge = |waiting: usize| {
             let sum = waiting.saturating_add(len);
             (waiting == 0 || sum <= limits.cap).then_some(sum)
@@ -192,7 +193,7 @@ impl<H: Handler> Shared<H> {
         Ok(sent)
     }
 
-    /// There is no room for a message.
+    /// Applies the overflow policy to a message that would exceed the limit.
     fn refuse(&self, waiting: usize, message: usize) -> Result<Sent, SendError> {
         match self.limits.overflow {
             Overflow::Drop => return Ok(Sent::Dropped),
@@ -225,13 +226,13 @@ impl<H: Handler> Shared<H> {
         Ok(())
     }
 
-    /// Queues a message that was accepted before anybody had a handle. It wakes nobody.
+    /// Queues a message that was accepted before there was a shared state. Does not wake the driver.
     pub(super) fn queue(&self, command: Command<H>) {
         self.waiting.fetch_add(command.len(), Ordering::Relaxed);
         self.mailbox().commands.push_back(command);
     }
 
-    /// Takes the commands, and whether a sender waits for back-pressure to be over.
+    /// Takes the commands, and the flag whether a send has returned back-pressure.
     pub(super) fn take(&self) -> (Commands<'_, H>, bool) {
         let mut mailbox = self.mailbox();
         let queue = std::mem::take(&mut mailbox.commands);
@@ -240,9 +241,9 @@ impl<H: Handler> Shared<H> {
         (Commands { shared: self, queue }, pressed)
     }
 
-    /// Publishes how things are. Only the connection does, so an equal state need not be written again.
+    /// Publishes the backlog and the state. Only the connection does, so values that have not changed are not written.
     pub(crate) fn publish(&self, backlog: usize, state: State) {
-        if !self.says(backlog, state) {
+        if !self.is_published(backlog, state) {
             let before = self.held.swap(backlog, Ordering::Relaxed);
             match backlog.checked_sub(before) {
                 Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
@@ -253,20 +254,20 @@ impl<H: Handler> Shared<H> {
         }
     }
 
-    /// The same for a connection that does not know of this yet.
+    /// Publishes the state for a connection that has not adopted this shared state yet.
     pub(crate) fn publish_state(&self, state: State) {
         self.state.store(encode(state), Ordering::Release);
     }
 
-    /// Whether this is what was published.
-    fn says(&self, backlog: usize, state: State) -> bool {
+    /// Whether these values were published last.
+    fn is_published(&self, backlog: usize, state: State) -> bool {
         self.held.load(Ordering::Relaxed) == backlog
             && self.backlogged.load(Ordering::Relaxed) == (backlog > 0)
             && self.state.load(Ordering::Relaxed) == encode(state)
     }
 
-    /// The connection is over: commands are refused from now on, and those in the mailbox dropped.
-    pub(crate) fn leave(&self) {
+    /// Closes the mailbox when the connection is over: its commands are dropped, and further ones refused.
+    pub(crate) fn close(&self) {
         self.publish(0, State::Ended);
         self.mailbox().gone = true;
         drop(self.take());
@@ -281,7 +282,7 @@ impl<H: Handler> Shared<H> {
         decode(self.state.load(Ordering::Acquire))
     }
 
-    /// A panic elsewhere leaves the mailbox whole: each change is one push or one swap.
+    /// A panic elsewhere leaves the mailbox consistent, since each change is one push or one swap.
     fn mailbox(&self) -> MutexGuard<'_, Mailbox<H>> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }

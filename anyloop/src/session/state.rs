@@ -1,4 +1,4 @@
-//! What a session has beside its protocol and its handler.
+//! The state of a session beside its protocol and its handler.
 
 use std::any::Any;
 use std::error::Error;
@@ -23,7 +23,7 @@ use crate::sync::unmodelled::OnceLock;
 /// The reason of a Close when the endpoint shuts down.
 const SHUTTING_DOWN: &str = "shutting down";
 
-/// What all sessions of an endpoint look up.
+/// The state that all sessions of an endpoint share.
 pub(crate) struct EndpointState<H: Handler> {
     pub(crate) limits: BacklogLimits,
     /// Whether connections remember their handshake.
@@ -33,7 +33,7 @@ pub(crate) struct EndpointState<H: Handler> {
     shutting_down: AtomicBool,
     /// Closes the listeners of a server.
     stop_listening: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// What the transport of a client needs to connect; it knows the type.
+    /// Data with which the transport of a client connects. Only the transport knows its type.
     connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -53,12 +53,12 @@ impl<H: Handler> EndpointState<H> {
         })
     }
 
-    /// What closes the listeners when the endpoint shuts down. The first call counts.
+    /// Sets the function that closes the listeners at shutdown. Only the first call has an effect.
     pub(crate) fn on_shut_down(&self, stop_listening: impl Fn() + Send + Sync + 'static) {
         self.stop_listening.get_or_init(|| Box::new(stop_listening));
     }
 
-    /// What the transport needs to connect. The first call counts.
+    /// Sets the data with which the transport connects. Only the first call has an effect.
     pub(crate) fn set_connector(&self, connector: Box<dyn Any + Send + Sync>) {
         self.connector.get_or_init(|| connector);
     }
@@ -69,7 +69,7 @@ impl<H: Handler> EndpointState<H> {
 
     pub(crate) fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::Release);
-        // Then nobody can listen anew.
+        // After the flag is set, so that no listener can be added.
         if let Some(stop_listening) = self.stop_listening.get() {
             stop_listening();
         }
@@ -81,22 +81,21 @@ impl<H: Handler> EndpointState<H> {
     }
 }
 
-/// What a session has beside its protocol and its handler: 24 bytes, and a box for what few
-/// connections have.
+/// The state of a session beside its protocol and its handler: 24 bytes, and a box for rare data.
 pub(super) struct SessionState<H: Handler> {
     pub(super) endpoint: Arc<EndpointState<H>>,
     pub(super) rare: Option<Box<Rare<H>>>,
-    /// Where the registry has the connection; `UNLISTED` before and after that.
+    /// The index of the connection in the registry; `UNREGISTERED` before and after that.
     pub(super) index: u32,
     pub(super) pending: Pending,
-    /// How far the connection has come, as the registry knows it.
+    /// The state that the registry knows.
     pub(super) phase: State,
 }
 
-const UNLISTED: u32 = u32::MAX;
+const UNREGISTERED: u32 = u32::MAX;
 
-/// What keeps a session from only receiving messages: a set of flags. The fast path is open while
-/// there is none.
+/// A set of flags for everything that a session has to do besides receiving messages. The fast path requires that none
+/// is set.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pending(u8);
 
@@ -104,13 +103,13 @@ impl Pending {
     pub(super) const NONE: Self = Self(0);
     /// The application has paused reading.
     pub(super) const PAUSED: Self = Self(1);
-    /// The budget has stopped something, which is to go on.
+    /// The budget was spent before all was done, which is to be resumed.
     pub(super) const AGAIN: Self = Self(2);
-    /// The connection is open, and the handler was not notified.
+    /// The connection is open, and the handler was not notified yet.
     pub(super) const OPEN: Self = Self(4);
-    /// The backlog was above the high-water mark, and not at the low-water mark since.
+    /// The backlog has been above the high-water mark, and has not fallen to the low-water mark since.
     pub(super) const HIGH: Self = Self(8);
-    /// Something has changed that a driver asks for.
+    /// Something has changed that [`Wants`](crate::stream::Wants) reports to the driver.
     pub(super) const CHANGED: Self = Self(16);
     /// A client's request was not sent: there is no stream yet.
     pub(super) const NOT_STARTED: Self = Self(32);
@@ -128,27 +127,27 @@ impl Pending {
     }
 }
 
-/// What few connections have.
+/// The data that only few connections have.
 pub(super) struct Rare<H: Handler> {
-    /// What the connection shares with its handles.
+    /// The state that the connection shares with its handles.
     pub(super) shared: Option<Arc<Shared<H>>>,
     pub(super) handshake: Option<Box<HandshakeInfo>>,
-    /// Who the peer is, once the transport was asked.
+    /// The peer, as the transport has reported it.
     pub(super) peer: Option<Box<Peer>>,
-    /// What the transport failed with.
+    /// The error of the transport.
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
     pub(super) timers: Timers<Box<Posted<H>>>,
-    /// The handler that is to take the place of the present one.
+    /// The handler that replaces the present one after its call.
     pub(super) successor: Option<H>,
-    /// A client's request, which is sent when there is a stream.
+    /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
     pub(super) deferred: Deferred<H>,
 }
 
-/// What a client sends first.
+/// The request of a client.
 pub(super) struct ClientRequest {
     pub(super) bytes: Vec<u8>,
-    /// It is sent over a secure stream only.
+    /// Whether it may only be sent over a secure stream.
     pub(super) secure: bool,
 }
 
@@ -221,13 +220,13 @@ impl<H: Handler> SessionState<H> {
         Self {
             endpoint,
             rare: None,
-            index: UNLISTED,
+            index: UNREGISTERED,
             pending: Pending::NONE,
             phase: State::Connecting,
         }
     }
 
-    /// The budget has stopped something.
+    /// The budget is spent, and there is more to do: requests [`resume`](crate::stream::StreamProtocol::resume).
     #[cold]
     pub(super) const fn interrupt(&mut self) {
         self.pending.set(Pending::AGAIN, true);
@@ -242,38 +241,38 @@ impl<H: Handler> SessionState<H> {
         self.pending.set(Pending::CHANGED, true);
     }
 
-    /// What few connections have, to change.
+    /// The rare data, which is created if there is none.
     pub(super) fn rare(&mut self) -> &mut Rare<H> {
         self.pending.set(Pending::CHANGED, true);
         self.rare.get_or_insert_default()
     }
 
-    /// Has a message wait until it can be sent.
+    /// Defers a message until it can be sent.
     pub(super) fn defer(&mut self, command: Command<H>) {
         self.pending.set(Pending::DEFERRED, true);
         self.rare().deferred.push(command);
     }
 
-    /// The next message that waited.
+    /// Takes the next deferred message.
     pub(super) fn take_deferred(&mut self) -> Option<Command<H>> {
         let next = self.rare().deferred.pop();
         self.pending.set(Pending::DEFERRED, next.is_some());
         next
     }
 
-    /// Payload bytes of messages that wait until they can be sent.
+    /// The payload bytes of deferred messages.
     pub(super) fn deferred(&self) -> usize {
         self.rare.as_deref().map_or(0, |rare| rare.deferred.bytes())
     }
 
-    /// Frees memory that nothing needs.
-    pub(super) fn tidy(&mut self) {
+    /// Frees the rare data if all of it is unused.
+    pub(super) fn free_unused(&mut self) {
         if self.rare.as_deref().is_some_and(Rare::is_empty) {
             self.rare = None;
         }
     }
 
-    /// The connection is over, and the handler was notified: only handles still need what they share.
+    /// Frees the rare data of a connection that is over, except for the state that handles share.
     pub(super) fn free(&mut self) {
         let shared = self.rare.take().and_then(|rare| rare.shared);
         if shared.is_some() {
@@ -283,13 +282,13 @@ impl<H: Handler> SessionState<H> {
 
     // Handles.
 
-    /// What the connection shares with its handles, if anybody has one.
+    /// The state that the connection shares with its handles, if there is one.
     #[inline]
     pub(super) fn present_shared(&self) -> Option<&Arc<Shared<H>>> {
         self.rare.as_deref()?.shared.as_ref()
     }
 
-    /// What the connection shares with its handles, made if there is none.
+    /// The state that the connection shares with its handles, created if there is none.
     pub(super) fn shared(&mut self, waiting: usize, state: State) -> Arc<Shared<H>> {
         if let Some(shared) = self.present_shared() {
             return shared.clone();
@@ -302,7 +301,8 @@ impl<H: Handler> SessionState<H> {
         shared
     }
 
-    /// Has it, if another thread has made it: then there may be commands.
+    /// Adopts a shared state that another thread may have created. Returns whether there is one, which may have
+    /// commands.
     pub(super) fn adopt_shared(&mut self, waiting: usize, state: State) -> bool {
         if self.present_shared().is_some() {
             return true;
@@ -315,7 +315,7 @@ impl<H: Handler> SessionState<H> {
         true
     }
 
-    /// Tells the handles and the registry what has changed.
+    /// Publishes changes to the handles and the registry.
     pub(super) fn publish(&mut self, waiting: usize, state: State) {
         if let Some(shared) = self.present_shared() {
             shared.publish(waiting, state);
@@ -326,19 +326,19 @@ impl<H: Handler> SessionState<H> {
         }
     }
 
-    /// The connection is over: nothing can be asked of it any more.
-    pub(super) fn leave(&mut self) {
+    /// The connection is over: removes it from the registry, and refuses further commands.
+    pub(super) fn end(&mut self) {
         self.phase = State::Ended;
         if let Some(rare) = &mut self.rare {
             drop(std::mem::take(&mut rare.deferred)); // calls completions
         }
-        let index = std::mem::replace(&mut self.index, UNLISTED);
-        if index != UNLISTED {
-            let left = self.endpoint.registry.leave(index);
-            match (self.present_shared(), left) {
-                (Some(shared), _) => shared.leave(),
+        let index = std::mem::replace(&mut self.index, UNREGISTERED);
+        if index != UNREGISTERED {
+            let registered = self.endpoint.registry.deregister(index);
+            match (self.present_shared(), registered) {
+                (Some(shared), _) => shared.close(),
                 (None, Some(shared)) => {
-                    shared.leave(); // another thread has just made it
+                    shared.close(); // another thread has just created it
                     self.rare().shared = Some(shared);
                 }
                 (None, None) => {}
@@ -346,9 +346,9 @@ impl<H: Handler> SessionState<H> {
         }
     }
 
-    // What else is rare.
+    // Other rare data.
 
-    /// The target of a client's connection, on its way into other information.
+    /// Takes the target of a client's connection out of the handshake information.
     pub(super) fn take_target(&mut self) -> Option<Target> {
         self.rare.as_deref_mut()?.handshake.as_deref_mut()?.target.take()
     }
@@ -369,7 +369,7 @@ impl<H: Handler> SessionState<H> {
         &mut self.rare().timers
     }
 
-    /// When the first of the application's timers is due.
+    /// The time when the first of the application's timers is due.
     #[inline]
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.rare.as_deref()?.timers.next_due()
@@ -384,8 +384,8 @@ impl<H: Handler> SessionState<H> {
 }
 
 impl<H: Handler> Drop for SessionState<H> {
-    /// A driver that is dropped takes its connection along. Handles must learn of it.
+    /// A driver may be dropped before its connection is over. Its handles must report that.
     fn drop(&mut self) {
-        self.leave();
+        self.end();
     }
 }

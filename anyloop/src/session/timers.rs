@@ -14,7 +14,7 @@ use anyloop_proto::Instant;
 /// server.on_open(|context| {
 ///     let timer = context.set_timer(Duration::ZERO, |_, _| panic!("it was cancelled"));
 ///     assert!(context.cancel_timer(timer));
-///     assert!(!context.cancel_timer(timer)); // there is nothing left to cancel
+///     assert!(!context.cancel_timer(timer)); // it is already cancelled
 /// });
 /// let connection = server.connection();
 /// connection.register_output(std::io::sink());
@@ -25,8 +25,8 @@ use anyloop_proto::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId(u64);
 
-/// The timers of one connection with what each calls, by when they are due; those due together in the order in
-/// which they were set. A connection has few.
+/// The timers of one connection, each with its function, ordered by due time and then by the order in which they were
+/// set. A connection has few.
 pub(super) struct Timers<F> {
     due: Vec<(Instant, TimerId, F)>,
     next: u64,
@@ -42,17 +42,17 @@ impl<F> Timers<F> {
     pub(super) fn set(&mut self, at: Instant, f: F) -> TimerId {
         let id = TimerId(self.next);
         self.next += 1;
-        let place = self.due.partition_point(|(other, ..)| *other <= at);
-        self.due.insert(place, (at, id, f));
+        let index = self.due.partition_point(|(other, ..)| *other <= at);
+        self.due.insert(index, (at, id, f));
         id
     }
 
     pub(super) fn cancel(&mut self, timer: TimerId) -> bool {
-        let place = self.due.iter().position(|(_, id, _)| *id == timer);
-        place.map(|place| self.due.remove(place)).is_some()
+        let index = self.due.iter().position(|(_, id, _)| *id == timer);
+        index.map(|index| self.due.remove(index)).is_some()
     }
 
-    /// Whether no timer was ever set: no number was given out.
+    /// Whether no timer was ever set.
     pub(super) const fn are_unused(&self) -> bool {
         self.next == 0
     }
@@ -61,15 +61,15 @@ impl<F> Timers<F> {
         self.due.first().map(|(at, ..)| *at)
     }
 
-    /// The timer that will be set next: those before it are there now.
+    /// The id that the next timer will get.
     pub(super) const fn next_id(&self) -> TimerId {
         TimerId(self.next)
     }
 
-    /// Takes the first timer that is due at `now`, of those before `end`: one that is set meanwhile
-    /// waits for its turn.
+    /// Takes the first timer that is due at `now` and has an id before `end`, so that timers that are set meanwhile wait
+    /// for the next call.
     pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<F> {
-        let place = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
-        Some(self.due.remove(place).2)
+        let index = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
+        Some(self.due.remove(index).2)
     }
 }

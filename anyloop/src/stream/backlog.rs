@@ -1,24 +1,25 @@
-//! Output that the transport did not take.
+//! The backlog: output that the transport did not take.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-/// A chunk of this many bytes is not appended to.
+/// Nothing is appended to a chunk of at least this many bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// The most slices in one write.
 const SLICES: usize = 32;
 
-/// Bytes that wait for the transport, in order, and what the transport failed with.
+/// Bytes that wait for the transport, in order, and the error with which the transport failed.
 #[derive(Default)]
 pub(super) struct Backlog {
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that were written.
-    gone: usize,
+    head_written: usize,
     len: usize,
-    /// Bytes that were written since the backlog was made.
+    /// The number of bytes that were written since the backlog was created.
     written: u64,
+    /// Completions, each with the value of `written` at which it is called.
     completions: VecDeque<(u64, Completion)>,
     error: Option<io::Error>,
     /// The transport has failed, and is not written to any more.
@@ -39,13 +40,15 @@ impl Chunk {
     }
 }
 
-/// Called once for a message: when the transport has taken all of it, or the connection has ended
-/// before that.
+/// Called once for a message: with `Ok` when the transport has taken all of it, and with [`Unsent`] if it is not sent.
 ///
 /// The example of [`Unsent`] sends a message with one.
 pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 
-/// The connection ended before the transport took the message.
+/// The message was not sent: it was dropped or refused, or the connection ended before the transport took all of it.
+///
+/// The connection may still be open: the message was dropped by [`Overflow::Drop`](crate::endpoint::Overflow::Drop),
+/// for example.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -56,19 +59,19 @@ pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 /// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
-/// let (tell, told) = mpsc::channel();
+/// let (result_sender, results) = mpsc::channel();
 /// server.on_open(move |context| {
-///     let tell = tell.clone();
-///     let _ = context.send_then("hello", move |result| tell.send(result).unwrap());
+///     let sender = result_sender.clone();
+///     let _ = context.send_then("hello", move |result| sender.send(result).unwrap());
 /// });
 /// let connection = server.connection();
 /// connection.set_write_handler(|_| Err(Error::from(ErrorKind::BrokenPipe)));
 /// connection.read_all(REQUEST)?; // of a client that does not stay for the answer
-/// assert_eq!(told.try_recv(), Ok(Err(Unsent)));
+/// assert_eq!(results.try_recv(), Ok(Err(Unsent)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection ended before the message was sent")]
+#[error("the message was not sent: it was dropped or refused, or the connection ended")]
 pub struct Unsent;
 
 impl Backlog {
@@ -113,31 +116,31 @@ impl Backlog {
         }
     }
 
-    /// Keeps a reference to `bytes`, of which the first `gone` were written.
-    pub(super) fn push_shared(&mut self, bytes: &Arc<[u8]>, gone: usize) {
+    /// Keeps a reference to `bytes`, of which the first `written` were written.
+    pub(super) fn push_shared(&mut self, bytes: &Arc<[u8]>, written: usize) {
         if self.chunks.is_empty() {
-            self.gone = gone;
-            self.len += bytes.len() - gone;
+            self.head_written = written;
+            self.len += bytes.len() - written;
             self.chunks.push_back(Chunk::Shared(bytes.clone()));
         } else {
-            debug_assert_eq!(gone, 0, "a frame that was written in part is first");
+            debug_assert_eq!(written, 0, "only the first frame can be written in part");
             self.len += bytes.len();
             self.chunks.push_back(Chunk::Shared(bytes.clone()));
         }
     }
 
-    /// Calls `completion` when all but the last `behind` bytes of the present ones were written.
-    pub(super) fn complete(&mut self, behind: usize, completion: Completion) {
-        let at = self.written + (self.len - behind.min(self.len)) as u64;
+    /// Calls `completion` when all bytes but the last `trailing` of the present ones were written.
+    pub(super) fn push_completion(&mut self, trailing: usize, completion: Completion) {
+        let at = self.written + (self.len - trailing.min(self.len)) as u64;
         self.completions.push_back((at, completion));
     }
 
-    /// Offers the bytes to `write` until all are written or not all of an offer is taken.
+    /// Calls `write` until all bytes are written or a write is short, and then the completions that are due.
     pub(super) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> usize) {
         while self.len > 0 && !self.has_failed() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut offered = 0;
-            let mut skip = self.gone;
+            let mut skip = self.head_written;
             let mut count = 0;
             for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
                 let bytes = &chunk.bytes()[skip..];
@@ -162,12 +165,12 @@ impl Backlog {
     fn consume(&mut self, taken: usize) {
         self.len -= taken;
         self.written += taken as u64;
-        self.gone += taken;
+        self.head_written += taken;
         while let Some(first) = self.chunks.front().map(|chunk| chunk.bytes().len()) {
-            if self.gone < first {
+            if self.head_written < first {
                 break;
             }
-            self.gone -= first;
+            self.head_written -= first;
             self.chunks.pop_front();
         }
     }
@@ -185,7 +188,7 @@ impl Drop for Backlog {
 mod tests {
     use super::*;
 
-    fn taken(backlog: &mut Backlog, mut most: usize) -> Vec<u8> {
+    fn take(backlog: &mut Backlog, mut most: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         backlog.write(|slices| {
             let mut taken = 0;
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_go_in_order_whatever_is_taken_at_a_time() {
+    fn bytes_are_written_in_order_with_writes_of_any_size() {
         for most in 1..20 {
             let mut backlog = Backlog::default();
             backlog.push_shared(&Arc::from(&b"0123"[..]), 2);
@@ -211,20 +214,20 @@ mod tests {
             assert_eq!(backlog.len(), 10);
             let mut bytes = Vec::new();
             while !backlog.is_empty() {
-                bytes.extend(taken(&mut backlog, most));
+                bytes.extend(take(&mut backlog, most));
             }
             assert_eq!(bytes, b"23456789ab", "{most} at a time");
         }
     }
 
-    /// The peer keeps up, but there is always something that waits.
+    /// The peer keeps up, but the backlog is never empty.
     #[test]
-    fn what_was_written_is_freed_while_something_waits() {
+    fn written_chunks_are_freed_while_bytes_wait() {
         let mut backlog = Backlog::default();
         backlog.push(&[0; 1000]);
         for _ in 0..10_000 {
             backlog.push(&[0; 1000]);
-            taken(&mut backlog, 1000);
+            take(&mut backlog, 1000);
         }
         assert_eq!(backlog.len(), 1000);
         let kept: usize = backlog.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
@@ -233,22 +236,22 @@ mod tests {
 
     #[test]
     fn completions_are_called_when_their_bytes_were_written() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (result_sender, results) = std::sync::mpsc::channel();
         let completion = |name: &'static str| -> Completion {
-            let tell = tell.clone();
-            Box::new(move |result| tell.send((name, result)).expect("the test listens"))
+            let sender = result_sender.clone();
+            Box::new(move |result| sender.send((name, result)).expect("the test listens"))
         };
         let mut backlog = Backlog::default();
         backlog.push(b"one");
-        backlog.complete(0, completion("one"));
+        backlog.push_completion(0, completion("one"));
         backlog.push(b"two");
-        backlog.complete(0, completion("two"));
-        taken(&mut backlog, 2);
-        assert!(told.try_recv().is_err());
-        taken(&mut backlog, 2);
-        assert_eq!(told.try_recv(), Ok(("one", Ok(()))));
-        assert!(told.try_recv().is_err());
+        backlog.push_completion(0, completion("two"));
+        take(&mut backlog, 2);
+        assert!(results.try_recv().is_err());
+        take(&mut backlog, 2);
+        assert_eq!(results.try_recv(), Ok(("one", Ok(()))));
+        assert!(results.try_recv().is_err());
         drop(backlog);
-        assert_eq!(told.try_recv(), Ok(("two", Err(Unsent))));
+        assert_eq!(results.try_recv(), Ok(("two", Err(Unsent))));
     }
 }

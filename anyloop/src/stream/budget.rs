@@ -1,15 +1,13 @@
-//! How many handlers may be called before a call returns.
+//! The budget of handler calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// How many handlers may still be called before a call returns, until when, and whether it was
-/// stopped.
+/// The number of handlers that may still run before a call returns, with an optional end time and stop flag.
 ///
-/// A session asks before each call of a handler. A handler that the budget does not allow is called
-/// later, when the driver [resumes](super::Driver::resume). Completions of messages are not counted:
-/// they are part of writing.
+/// A session checks it before each call of a handler. A handler that the budget does not allow is called later, when
+/// the driver [resumes](super::Driver::resume). Completions of messages are not counted: they are part of writing.
 ///
 /// ```
 /// use anyloop::transport::Budget;
@@ -25,7 +23,7 @@ pub struct Budget {
     left: u64,
     stop: Option<Arc<AtomicBool>>,
     until: Option<Instant>,
-    /// What `left` was at first.
+    /// The initial value of `left`.
     granted: u64,
 }
 
@@ -42,18 +40,18 @@ impl Budget {
         Self { left: u64::MAX, stop: Some(stop), until: None, granted: u64::MAX }
     }
 
-    /// Allows `handlers` calls from now on, none of which begins after `until`.
+    /// Allows `handlers` calls from now on, of which none begins after `until`.
     pub const fn set(&mut self, handlers: u64, until: Option<Instant>) {
         (self.left, self.granted, self.until) = (handlers, handlers, until);
     }
 
-    /// How many calls there were since [`set`](Self::set).
+    /// The number of calls since [`set`](Self::set).
     #[must_use]
     pub const fn spent(&self) -> u64 {
         self.granted - self.left
     }
 
-    /// Allows one call, if there is one left. Returns whether it did.
+    /// Counts one call if the budget allows it. Returns whether it does.
     #[inline]
     pub fn try_spend(&mut self) -> bool {
         let allowed = !self.is_spent();
@@ -63,8 +61,7 @@ impl Budget {
         allowed
     }
 
-    /// Whether no handler may be called any more. The clock is read only where there is a bound in
-    /// time.
+    /// Whether no handler may be called any more. The clock is read only if there is an end time.
     #[inline]
     #[must_use]
     pub fn is_spent(&self) -> bool {
@@ -73,8 +70,8 @@ impl Budget {
             || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
-    /// Counts one call, which [`is_spent`](Self::is_spent) has allowed: what has arrived is known only
-    /// once it was taken, and then its handler must be called.
+    /// Counts one call that [`is_spent`](Self::is_spent) has allowed before. An event is known only after it was taken,
+    /// and then its handler must be called.
     #[inline]
     pub const fn spend(&mut self) {
         self.left = self.left.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! Memory that connections use in turn.
+//! Buffers that connections use in turn.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use anyloop_proto::{BufferPool, Instant};
 use super::budget::Budget;
 use super::write_buffer::Cork;
 
-/// A pool is trimmed at most this often: what is needed again within this time is kept.
+/// The least time between two trims of a pool: memory that is used again within it is kept.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// It is not worth waking up to free less than this, in bytes.
+/// A smaller amount of memory, in bytes, is not worth a wake-up to free it.
 const WORTH_WAKING: usize = 64 * 1024;
 
 /// Memory that a thread lends to one connection at a time, and the [`Budget`] of the present call.
 ///
-/// One for each thread is enough for any number of connections. The example of
+/// A thread needs one, for any number of connections. The example of
 /// [`Transport`](super::Transport) has one.
 #[derive(Debug)]
 pub struct Buffers {
     pub(crate) cork: Cork,
     pub(crate) pool: BufferPool,
-    /// How many handlers may be called. By default there is no bound.
+    /// The budget of handler calls. By default unlimited.
     pub budget: Budget,
     trimmed: Instant,
 }
@@ -35,11 +35,11 @@ impl Buffers {
         Self { cork: Cork::default(), pool, budget: Budget::unlimited(), trimmed }
     }
 
-    /// Frees memory for messages in parts that no message has needed since the last call. Within a
-    /// second of that it does nothing.
+    /// Frees memory for messages in parts that no message has used since the last call. Does nothing within a second of
+    /// that call.
     ///
-    /// A loop calls this before it waits, and wakes for it at [`next_trim`](Self::next_trim). Memory
-    /// that is not needed any more is then kept for two seconds at most.
+    /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
+    /// two seconds.
     pub fn trim(&mut self, now: Instant) {
         if self.needs_trim(now) {
             self.pool.trim();
@@ -47,12 +47,11 @@ impl Buffers {
         }
     }
 
-    /// When to call [`trim`](Self::trim) though nothing else happens; `None` if no more than 64 KiB
-    /// are kept, for which it is not worth waking up.
+    /// The time to call [`trim`](Self::trim) if nothing else happens; `None` if no more than 64 KiB are kept.
     ///
     /// ```
     /// # use anyloop::transport::Buffers;
-    /// assert_eq!(Buffers::default().next_trim(), None); // they hold nothing
+    /// assert_eq!(Buffers::default().next_trim(), None); // they are empty
     /// ```
     #[must_use]
     pub fn next_trim(&self) -> Option<Instant> {

@@ -1,4 +1,4 @@
-//! Runs a protocol over a transport.
+//! The driver: it runs a protocol over a transport.
 
 use std::any::Any;
 use std::error::Error;
@@ -14,11 +14,11 @@ use super::transport::Transport;
 use super::write_buffer::{WriteBuffer, WriteGuard};
 use crate::cold::cold_path;
 
-/// Runs the protocol of one connection over a [`Transport`], which is passed to each call: writes the
-/// output, keeps what the transport does not take, and ends the stream when it is time to.
+/// Runs the protocol of one connection over a [`Transport`], which is passed to each call. It writes the output, keeps
+/// what the transport does not take, and ends the stream when the protocol requires that.
 ///
-/// Report what happens by the methods that the table in [`Transport`] names. Handlers are called from
-/// within, and what they send is written before the call returns.
+/// Report events by the methods that the table in [`Transport`] lists. These call handlers, and write what the handlers
+/// send before they return.
 ///
 /// # What to do next
 ///
@@ -27,13 +27,13 @@ use crate::cold::cold_path;
 /// | if | then |
 /// |---|---|
 /// | [`wants_input`](Self::wants_input) | receive; otherwise do not |
-/// | [`wants_resume`](Self::wants_resume) | call [`resume`](Self::resume) when others have had their turn |
+/// | [`wants_resume`](Self::wants_resume) | call [`resume`](Self::resume) after other connections were served |
 /// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) then |
 /// | [`buffered_amount`](Self::buffered_amount) is not 0 | call [`handle_writable`](Self::handle_writable) when the stream takes more |
 ///
 /// # Bounded handlers
 ///
-/// An owner with other things to do sets a [`budget`](Buffers::budget) before each call. A call returns when
+/// An owner with other work sets a [`budget`](Buffers::budget) before each call. A call returns when
 /// the budget is spent. The driver keeps what it has received until then, and `wants_resume` holds. `resume`
 /// serves input, commands of handles and timers in turn. The end of the stream is reported last.
 ///
@@ -75,22 +75,22 @@ use crate::cold::cold_path;
 ///
 /// # Panics
 ///
-/// A panic of a handler fails the connection with 1011 and passes on to the caller. The connection
-/// goes on from there: its handler is still notified of the end.
+/// A panic of a handler fails the connection with 1011 and passes on to the caller. The driver remains usable, and its
+/// handler is still notified of the end.
 ///
-/// The example of [`Transport`] has a driver.
+/// The example of [`Transport`] uses a driver.
 pub struct Driver<S> {
     pub(crate) session: S,
-    /// What waits in either direction.
+    /// The queues of either direction.
     pub(crate) queued: Option<Box<Queued>>,
-    /// Nothing is to be done but to receive, into any memory.
+    /// The driver only has to receive, into any memory.
     idle: bool,
     started: bool,
     half_closed: bool,
     closed: bool,
 }
 
-/// What a budget can hold back, in turn.
+/// The steps that a budget can hold back, which take turns.
 const STEPS: [Step; 3] = [Step::Commands, Step::Input, Step::Timers];
 
 #[derive(Clone, Copy)]
@@ -109,16 +109,16 @@ impl<S: StreamProtocol> Driver<S> {
 
     // What happens.
 
-    /// The stream exists: a client sends its request. Where the target is a `wss` URI and the
-    /// transport is not [secure](Transport::is_secure), it sends nothing and fails.
+    /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is not
+    /// [secure](Transport::is_secure), the client sends nothing and fails.
     pub fn start(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.started = true;
         let secure = transport.is_secure();
         self.call(transport, buffers, |session, out, _| session.start(secure, out, now));
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    /// Bytes were received. What the connection does not take yet is kept, and taken by
+    /// Reports received bytes. Those that the connection does not take yet are kept, and taken by
     /// [`resume`](Self::resume) or a later call.
     pub fn receive(
         &mut self,
@@ -134,13 +134,12 @@ impl<S: StreamProtocol> Driver<S> {
             let left = self.pass(transport, buffers, bytes, now);
             self.keep(&bytes[bytes.len() - left..]);
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    /// Bytes were received, for owners who keep themselves what is not taken. Returns how many bytes
-    /// were taken: all, unless reading is paused, a verdict is awaited, the budget is spent, or the
-    /// peer's Close was among them. Pass the rest again when [`wants_input`](Self::wants_input) holds;
-    /// drop it when [`discards_input`](Self::discards_input) does.
+    /// Reports received bytes, without keeping any. Returns the number of bytes that were taken: all, unless reading is
+    /// paused, a verdict is awaited, the budget is spent, or the peer's Close was among them. Pass the rest again when
+    /// [`wants_input`](Self::wants_input) holds; drop it when [`discards_input`](Self::discards_input) does.
     pub fn receive_some(
         &mut self,
         transport: &mut dyn Transport,
@@ -152,13 +151,12 @@ impl<S: StreamProtocol> Driver<S> {
             return 0;
         }
         let left = self.pass(transport, buffers, bytes, now);
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
         bytes.len() - left
     }
 
-    /// Lends memory to receive the rest of a large message into. Follow it with
-    /// [`filled`](Self::filled), and [`receive`](Self::receive) with the bytes that came behind, or
-    /// none.
+    /// Lends memory to receive the rest of a large message into. Then call [`filled`](Self::filled), and
+    /// [`receive`](Self::receive) with the bytes that follow, or with none.
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match self.has_unread() {
             true => None,
@@ -166,18 +164,18 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// The first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
+    /// Reports that the first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
     pub fn filled(&mut self, n: usize) {
         self.session.filled(n);
     }
 
-    /// Bytes of the present frame that are still to come; 0 between frames.
+    /// The number of bytes of the present frame that are still to come; 0 between frames.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
         self.session.outstanding()
     }
 
-    /// The peer has ended its direction of the stream.
+    /// Reports that the peer has ended its direction of the stream.
     pub fn handle_eof(
         &mut self,
         transport: &mut dyn Transport,
@@ -188,14 +186,14 @@ impl<S: StreamProtocol> Driver<S> {
             return;
         }
         if self.session.wants().again || self.has_unread() {
-            self.queue().end.get_or_insert(End::Eof); // behind what came before it
+            self.queue().end.get_or_insert(End::Eof); // reported after the unread input
         } else {
             self.session.handle_eof();
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    /// The stream has failed.
+    /// Reports that the stream has failed.
     pub fn handle_error(
         &mut self,
         transport: &mut dyn Transport,
@@ -206,8 +204,8 @@ impl<S: StreamProtocol> Driver<S> {
         self.fail(transport, buffers, kind, None, now);
     }
 
-    /// The stream has failed with `error`, which the handler can
-    /// [ask for](crate::endpoint::Context::error) when it is notified of the end.
+    /// Reports that the stream has failed with `error`, which the handler [gets](crate::endpoint::Context::error) when
+    /// it is notified of the end.
     pub fn handle_error_with(
         &mut self,
         transport: &mut dyn Transport,
@@ -219,7 +217,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.fail(transport, buffers, kind, Some(error), now);
     }
 
-    /// The stream takes more output.
+    /// Reports that the stream takes more output.
     pub fn handle_writable(
         &mut self,
         transport: &mut dyn Transport,
@@ -227,15 +225,15 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.call(transport, buffers, |session, out, _| {
-            // Only a peer that has read something has a claim to more time.
+            // The timeouts are extended only if the peer has read something.
             if out.waiting() == 0 || out.flush_backlog() {
                 session.handle_writable(out, now);
             }
         });
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    /// A deadline has passed, or may have: does what is due.
+    /// Reports that a deadline may have passed: handles what is due.
     pub fn handle_timeout(
         &mut self,
         transport: &mut dyn Transport,
@@ -243,10 +241,10 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.run_timers(transport, buffers, now);
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    /// The waker was woken: does what [handles](crate::endpoint::Handle) have asked for.
+    /// Reports that the waker was woken: runs the commands of [handles](crate::endpoint::Handle).
     pub fn handle_wake(
         &mut self,
         transport: &mut dyn Transport,
@@ -254,12 +252,12 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.call(transport, buffers, |session, out, budget| {
-            let _ = session.run_commands(out, budget, now); // `settle` asks what has changed
+            let _ = session.run_commands(out, budget, now); // `finish_call` asks what has changed
         });
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    /// Continues with what the budget held back, and with input that could not be taken before.
+    /// Resumes what the budget has held back, and passes on input that could not be taken before.
     pub fn resume(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.call(transport, buffers, |session, out, budget| session.resume(out, budget, now));
         let first = self.queued.as_deref().map_or(0, |queued| queued.next_step);
@@ -271,18 +269,18 @@ impl<S: StreamProtocol> Driver<S> {
             }
             self.run_step(STEPS[usize::from(step)], transport, buffers, now);
             if self.session.wants().again {
-                // The step that was served comes last the next time, so that none of them starves.
+                // The step that was served comes last the next time, so that no step starves.
                 let served = buffers.budget.spent() > before;
                 self.queue().next_step = if served { (step + 1) % 3 } else { step };
                 break;
             }
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
     // What to do next.
 
-    /// Whether to receive.
+    /// Whether to receive now.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         let wants = self.session.wants();
@@ -290,7 +288,7 @@ impl<S: StreamProtocol> Driver<S> {
         (wants.read || wants.discard) && !self.has_unread() && !ended && !self.closed
     }
 
-    /// Whether input is thrown away: only the end of the stream is still to come.
+    /// Whether input is discarded: only the end of the stream still matters.
     #[must_use]
     pub fn discards_input(&self) -> bool {
         self.closed || self.session.wants().discard
@@ -309,20 +307,20 @@ impl<S: StreamProtocol> Driver<S> {
         !self.closed && (wants.again || (self.has_unread() && wants.read))
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); `None` if no deadline is set. Input
-    /// moves deadlines to later times: an owner who calls it too early does no harm.
+    /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if there is no deadline. Input moves deadlines
+    /// to later times; a call that is too early does nothing.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         if self.closed { None } else { self.session.deadline() }
     }
 
-    /// Whether all is over: the stream is closed, and the handler was notified.
+    /// Whether the stream is closed, and the handler was notified of it.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Bytes that were sent and that the transport has not taken.
+    /// The number of bytes that were sent and that the transport has not taken.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
@@ -334,7 +332,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.started
     }
 
-    /// Whether nothing is to be done but to receive, into any memory.
+    /// Whether the driver only has to receive, into any memory.
     #[inline]
     pub(crate) const fn is_idle(&self) -> bool {
         self.idle
@@ -345,7 +343,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.queued.as_deref().is_some_and(|queued| !queued.input.is_empty())
     }
 
-    /// Where the unread input lies, and how much of it was taken.
+    /// The address of the unread input, and the number of bytes of it that were taken.
     #[cfg(test)]
     pub(crate) fn unread_position(&self) -> Option<(*const u8, usize)> {
         self.queued.as_deref().map(|queued| queued.input.position())
@@ -353,8 +351,8 @@ impl<S: StreamProtocol> Driver<S> {
 
     // For the event loop, which receives and sends by itself.
 
-    /// Completes a `receive` that the loop began with a [`WriteGuard`] of its own: `left` are the bytes
-    /// that were not taken, `panic` is what a handler panicked with.
+    /// Completes a `receive` that the loop began with a [`WriteGuard`] of its own. `left` are the bytes that were not
+    /// taken; `panic` is the panic of a handler.
     #[cold]
     #[inline(never)]
     pub(crate) fn end_receive(
@@ -367,20 +365,20 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         if let Some(panic) = panic {
             self.put_panic(panic);
-            // The stream was never full, so nothing will say that it takes more.
+            // The stream was never full, so no event will report that it takes more.
             self.call(transport, buffers, |_, out, _| _ = out.flush_backlog());
         }
         self.keep(left);
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    // How it is done.
+    // Implementation.
 
     fn queue(&mut self) -> &mut Queued {
         self.queued.get_or_insert_default()
     }
 
-    /// Calls into the protocol, and writes what it appends. A panic is kept for `settle`.
+    /// Calls the protocol, and writes its output. A panic is kept for `finish_call`.
     fn call(
         &mut self,
         mut transport: &mut dyn Transport,
@@ -403,7 +401,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Passes input on. Returns how many bytes were not taken.
+    /// Passes input to the protocol. Returns the number of bytes that were not taken.
     fn pass(
         &mut self,
         mut transport: &mut dyn Transport,
@@ -418,7 +416,7 @@ impl<S: StreamProtocol> Driver<S> {
         let mut input = Input::with_pool(bytes, pool);
         let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            // `settle` asks what has changed.
+            // `finish_call` asks what has changed.
             let _ = self.session.receive(&mut input, &mut out.buffer(), budget, now);
         }));
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
@@ -430,7 +428,7 @@ impl<S: StreamProtocol> Driver<S> {
         left
     }
 
-    /// Passes on what was kept, and what the protocol itself still holds.
+    /// Passes unread input to the protocol, which may also hold an event without further input.
     fn pass_unread(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         let mut unread = match self.queued.as_deref_mut() {
             Some(queued) => std::mem::take(&mut queued.input),
@@ -452,7 +450,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         match step {
             Step::Commands => self.call(transport, buffers, |session, out, budget| {
-                let _ = session.run_commands(out, budget, now); // `settle` asks what has changed
+                let _ = session.run_commands(out, budget, now); // `finish_call` asks what has changed
             }),
             Step::Input => self.pass_unread(transport, buffers, now),
             Step::Timers => {
@@ -490,14 +488,14 @@ impl<S: StreamProtocol> Driver<S> {
             return;
         }
         if self.wants_resume() {
-            self.queue().end = Some(End::Error(kind, error)); // behind what came before it
+            self.queue().end = Some(End::Error(kind, error)); // reported after the unread input
         } else {
             self.session.handle_error(kind, error);
         }
-        self.settle(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
     }
 
-    /// A handler has panicked. The first panic is passed on.
+    /// Keeps the panic of a handler. The first one is resumed.
     fn put_panic(&mut self, panic: Box<dyn Any + Send>) {
         self.queue().panic.get_or_insert(panic);
     }
@@ -506,8 +504,8 @@ impl<S: StreamProtocol> Driver<S> {
         self.queued.as_deref_mut()?.panic.take()
     }
 
-    /// Does what the protocol wants: every call ends here.
-    fn settle(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
+    /// Ends each call: reports the results of writing, and ends the stream if the protocol wants that.
+    fn finish_call(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         if self.closed {
             return;
         }
@@ -525,7 +523,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
         if !self.closed {
             self.session.handle_written(self.buffered_amount());
-            self.session.settled(now);
+            self.session.end_call(now);
             let wants = self.session.wants();
             self.idle = self.queued.is_none()
                 && wants.shutdown == Shutdown::Open
@@ -537,7 +535,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Reports what became of the output, until no handler has to be notified of it.
+    /// Reports the backlog, until no handler has to be notified of it.
     fn report_output(
         &mut self,
         transport: &mut dyn Transport,
@@ -559,7 +557,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Reports what the transport failed with, if it did.
+    /// Reports the error of a failed write, if there is one.
     fn report_error(&mut self) {
         let error = self.queued.as_deref_mut().and_then(|queued| queued.output.take_error());
         if let Some(error) = error {
@@ -568,7 +566,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Drops input that leads to nothing, and reports the end of the stream that waited behind it.
+    /// Drops input that is to be discarded, and reports the end of the stream if no input waits before it.
     fn end_input(&mut self) {
         let Wants { read, discard, again, .. } = self.session.wants();
         let Some(queued) = self.queued.as_deref_mut() else { return };
@@ -594,8 +592,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Ends the stream, in part or whole, if it is time to. Returns what the handler panicked
-    /// with.
+    /// Half-closes or closes the stream, if the protocol wants that. Returns a panic of the handler.
     fn end_stream(
         &mut self,
         transport: &mut dyn Transport,
@@ -622,7 +619,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.close(transport, buffers, now)
     }
 
-    /// The stream is closed: notifies the handler, and frees what waits.
+    /// The stream is closed: notifies the handler, and frees the queues.
     fn close(
         &mut self,
         mut transport: &mut dyn Transport,
@@ -648,7 +645,7 @@ impl<S> fmt::Debug for Driver<S> {
     }
 }
 
-/// The stream is over, whatever this says.
+/// Logs an error of ending the stream, which has no other effect.
 fn report(result: std::io::Result<()>) {
     if let Err(error) = result {
         crate::log::debug!("ending the stream: {error}");

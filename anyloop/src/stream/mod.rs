@@ -1,11 +1,11 @@
-//! Byte streams, and the contract between them and what speaks a protocol over them.
+//! Byte streams, and the contract between them and the protocols over them.
 //!
-//! Nothing here knows what the protocol is, and only a [`Transport`] knows what carries the bytes.
+//! Nothing here depends on the protocol, and only a [`Transport`] depends on the kind of the byte stream.
 //!
 //! ```text
 //!   StreamProtocol    takes input, calls handlers, appends output; no I/O    (session::Session)
 //!        ^ v
-//!   Driver            writes the output, ends the stream, keeps what waits
+//!   Driver            writes the output, ends the stream, keeps the queues
 //!        ^ v
 //!   Transport         writes and shuts down, without blocking                (sockets, iostream, yours)
 //! ```

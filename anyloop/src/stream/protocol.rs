@@ -1,4 +1,4 @@
-//! The contract of what speaks a protocol over a byte stream.
+//! The contract between a protocol and the driver of its byte stream.
 
 use std::error::Error;
 
@@ -8,15 +8,15 @@ use super::budget::Budget;
 use super::transport::Peer;
 use super::write_buffer::WriteBuffer;
 
-/// Speaks a protocol over a byte stream, and does no I/O.
+/// A protocol over a byte stream, without I/O.
 ///
 /// A *driver* (the event loop, [`Driver`](super::Driver)) repeats three steps:
 ///
-/// 1. It reports what happened: input, the end of the input, an error, room for output, a deadline,
-///    a wake-up. The protocol calls handlers, and appends what is to be sent to `out`.
+/// 1. It reports what happened: input, the end of the input, an error, a stream that takes more output, a deadline,
+///    a wake-up. The protocol calls handlers, and appends its output to `out`.
 /// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
 /// 3. It asks [`wants`](Self::wants), and does that. After [`Progress::Idle`] the answer is the same
-///    as before, except for a later deadline, so it need not ask.
+///    as before, except for a later deadline, so the driver need not ask.
 ///
 /// A call stops early when the budget is spent. [`Wants::again`] then holds until
 /// [`resume`](Self::resume).
@@ -36,29 +36,29 @@ pub trait StreamProtocol {
         now: Instant,
     ) -> Progress;
 
-    /// Memory to receive the rest of a large message into. Report with [`filled`](Self::filled) how
-    /// much was received there, then call [`receive`](Self::receive).
+    /// Lends memory to receive the rest of a large message into. Report with [`filled`](Self::filled) how much was
+    /// received there, then call [`receive`](Self::receive).
     fn receive_buffer(&mut self) -> Option<&mut [u8]>;
 
-    /// The first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
+    /// Reports that the first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
     fn filled(&mut self, n: usize);
 
-    /// Bytes of the present frame that are still to come; 0 between frames.
+    /// The number of bytes of the present frame that are still to come; 0 between frames.
     fn outstanding(&self) -> u64;
 
     /// The peer has ended its direction of the stream, and all input before that was taken.
     fn handle_eof(&mut self);
 
-    /// The stream has failed; `error` says with what, where that is known.
+    /// The stream has failed, with `error` if that is known.
     fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>);
 
-    /// The stream took some of what waited.
+    /// The stream took some bytes of the backlog.
     fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
     /// A deadline has passed, or may have.
     fn handle_timeout(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
-    /// Runs what was asked for from elsewhere.
+    /// Runs broadcasts and the commands of handles.
     fn run_commands(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -73,48 +73,48 @@ pub trait StreamProtocol {
     /// A handler panicked: fails the connection.
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// The output was written, except for `waiting` bytes. Returns whether the handler has to be
-    /// notified that the backlog has crossed a mark: by [`report_backlog`](Self::report_backlog).
+    /// The output was written, except for `waiting` bytes. Returns whether the backlog has crossed a mark: then call
+    /// [`report_backlog`](Self::report_backlog).
     fn handle_written(&mut self, waiting: usize) -> bool;
 
     /// Notifies the handler that the backlog has risen above its high-water mark, or fallen to its
     /// low-water mark.
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
-    /// Notes who the peer is, unless that is known. Called before the stream is ended, after which
-    /// the transport may not know it.
+    /// Stores the peer, if it is not stored yet. Called before the stream is ended, since the transport may not know the
+    /// peer after that.
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
-    /// Notes how many bytes of the output have not left this machine, if it needs to know: before
-    /// [`handle_timeout`](Self::handle_timeout).
+    /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `unsent` is called for the number of
+    /// output bytes that have not left this machine.
     fn note_unsent(&mut self, unsent: &mut dyn FnMut() -> usize, now: Instant);
 
-    /// Whether the stream may be closed now. It may not while a handler is held back, or while the
-    /// budget does not allow the handler to be notified; [`Wants::again`] holds then.
+    /// Whether the stream may be closed now. False while a call of a handler is held back, or if the budget does not
+    /// allow the call that reports the end; [`Wants::again`] holds then.
     fn may_close(&mut self, budget: &mut Budget) -> bool;
 
     /// The stream is closed: notifies the handler, once. A panic of the handler passes on.
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// What the driver has to do now.
+    /// What the driver must do now.
     fn wants(&self) -> Wants;
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); `None` if no timer runs. While the protocol reports
+    /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if no timer runs. While the protocol reports
     /// [`Progress::Idle`] the deadline only moves to later times.
     fn deadline(&self) -> Option<Instant>;
 
-    /// The driver has done what the protocol wants. The protocol may free what it does not need now.
-    fn settled(&mut self, now: Instant);
+    /// Ends a call of the driver, which has done what the protocol wants. The protocol may free unused memory.
+    fn end_call(&mut self, now: Instant);
 }
 
-/// What a driver has to do, when the output is written.
+/// What a driver must do after it has written the output.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 #[non_exhaustive]
 pub struct Wants {
     /// Receive, and pass the input on.
     pub read: bool,
-    /// Receive, and throw the input away: only the end of the stream is still of interest.
+    /// Receive, and discard the input: only the end of the stream still matters.
     pub discard: bool,
     /// Call [`resume`](StreamProtocol::resume): the budget was spent.
     pub again: bool,
@@ -130,13 +130,13 @@ impl Wants {
     }
 }
 
-/// What came of a call.
+/// Whether a call has changed what the driver must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "either something has changed or not")]
 pub enum Progress {
-    /// All input was taken, there is nothing to do but to receive more, and nothing that
-    /// [`StreamProtocol::wants`] says has changed, except that the deadline may be later.
+    /// All input was taken, the driver only has to receive more, and [`StreamProtocol::wants`] has not changed. The
+    /// deadline may be later.
     Idle,
     /// Ask [`StreamProtocol::wants`].
     Changed,

@@ -1,4 +1,4 @@
-//! What waits on a stream, in either direction.
+//! Queues of a stream: output, input, and its end.
 
 use std::any::Any;
 use std::error::Error;
@@ -7,18 +7,18 @@ use anyloop_proto::TransportError;
 
 use super::backlog::Backlog;
 
-/// What waits on one stream. A stream on which nothing waits has none.
+/// The queues of one stream, which are allocated only while something waits.
 #[derive(Default)]
 pub(crate) struct Queued {
     /// Output that the transport did not take.
     pub(super) output: Backlog,
     /// Input that the protocol did not take.
     pub(super) input: Unread,
-    /// The end of the input, which is reported behind `input`.
+    /// The end of the input, which is reported after `input`.
     pub(super) end: Option<End>,
-    /// What program code panicked with, until the call passes it on.
+    /// A panic of program code, until the end of the call resumes it.
     pub(super) panic: Option<Box<dyn Any + Send>>,
-    /// Which of those that the budget held back comes first the next time.
+    /// The step that comes first in the next call, of those that the budget held back.
     pub(super) next_step: u8,
 }
 
@@ -39,8 +39,7 @@ impl Queued {
     }
 }
 
-/// Received bytes behind a cursor, so that many small steps over one read cost as much as one large
-/// step.
+/// Received bytes with a cursor, so that many small steps through one read cost as much as one large step.
 #[derive(Default)]
 pub(super) struct Unread {
     bytes: Vec<u8>,
@@ -53,7 +52,7 @@ impl Unread {
         self.cursor >= self.bytes.len()
     }
 
-    /// What was not taken.
+    /// The bytes that were not taken.
     pub(super) fn rest(&mut self) -> &mut [u8] {
         &mut self.bytes[self.cursor..]
     }
@@ -63,8 +62,8 @@ impl Unread {
         (self.bytes.as_ptr(), self.cursor)
     }
 
-    /// Adds what was received next. What was taken is dropped only when it is most of the memory, so
-    /// that each byte moves once or twice.
+    /// Appends received bytes. Taken bytes are removed only when they are more than half of all, so that each byte moves
+    /// once or twice.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.cursor > self.bytes.len() / 2 {
             self.bytes.drain(..self.cursor);

@@ -1,4 +1,4 @@
-//! What carries the bytes of one stream.
+//! Transports: the byte streams under connections.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use anyloop_proto::{Instant, Shutdown};
 
-/// What carries the bytes of one connection: all that a [`Driver`](super::Driver) asks of it.
+/// The byte stream of one connection, as a [`Driver`](super::Driver) uses it.
 ///
-/// Reading is up to the transport's owner, who reports what happens to the driver:
+/// The owner of the transport reads from it, and reports events to the driver:
 ///
 /// | event | method of the driver |
 /// |---|---|
@@ -21,12 +21,12 @@ use anyloop_proto::{Instant, Shutdown};
 /// | the deadline has passed | [`handle_timeout`](super::Driver::handle_timeout) |
 /// | the waker was woken | [`handle_wake`](super::Driver::handle_wake) |
 ///
-/// and after each of these asks what the driver [waits for](super::Driver#what-to-do-next).
+/// After each of these calls it asks the driver [what to do next](super::Driver#what-to-do-next).
 ///
-/// No method may block, or call the driver. The source of [`stub`](crate::transport::stub) is a
-/// transport with everything left out, and the place to begin one's own.
+/// No method may block, or call the driver. The source of [`stub`](crate::transport::stub) is a template for
+/// transports.
 ///
-/// A transport to a peer that is a `Vec`, as in a test:
+/// A transport that writes to a `Vec`, for a test:
 ///
 /// ```
 /// use std::io::{self, IoSlice};
@@ -74,16 +74,16 @@ use anyloop_proto::{Instant, Shutdown};
 /// ```
 pub trait Transport {
     /// Writes as much of `slices`, in order, as can be written without blocking, and returns how many
-    /// bytes that was. If it was not all, the driver keeps the rest, and writes nothing more until
-    /// [`handle_writable`](super::Driver::handle_writable), which the transport's owner then owes it.
+    /// bytes that was. After a short write the driver keeps the rest, and writes nothing more until the owner of the
+    /// transport calls [`handle_writable`](super::Driver::handle_writable).
     ///
     /// # Errors
     ///
-    /// The stream is broken, and the connection ends. Only [`shutdown`](Self::shutdown) is called
-    /// after this. An error of the kind `WouldBlock` is not one: return 0.
+    /// The stream is broken, and the connection ends. Only [`shutdown`](Self::shutdown) is called after this. If the
+    /// write would block, return `Ok(0)`.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ends the stream, in part or whole; all that was written before has been taken.
+    /// Ends one direction of the stream, or the stream. All output has been written before.
     ///
     /// - [`Shutdown::HalfClose`]: shuts down the sending direction. The driver still waits for input.
     /// - [`Shutdown::Close`]: closes the stream. Nothing else is called after this.
@@ -92,28 +92,28 @@ pub trait Transport {
     ///
     /// # Errors
     ///
-    /// They are logged, and change nothing: the stream is over.
+    /// Errors are logged, and have no other effect: the stream is over.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
 
-    /// Whether the sending direction can be shut down alone. A stream without that is closed where it
-    /// would be [half-closed](Shutdown::HalfClose). By default true.
+    /// Whether the sending direction can be shut down alone. If not, the stream is closed instead of
+    /// [half-closed](Shutdown::HalfClose). By default true.
     fn can_half_close(&self) -> bool {
         true
     }
 
-    /// Whether nobody can read along: TLS, or a stream that does not leave the machine. A client of a
-    /// `wss` URI sends nothing over any other. By default false.
+    /// Whether the stream is confidential: TLS, or a stream that does not leave the machine. A client of a `wss` URI
+    /// fails over any other, and sends nothing. By default false.
     fn is_secure(&self) -> bool {
         false
     }
 
-    /// Who is at the other end. By default [`Peer::Unknown`].
+    /// The peer. By default [`Peer::Unknown`].
     fn peer(&self) -> Peer {
         Peer::Unknown
     }
 
-    /// How many of the bytes that were written have not left this machine, if the transport knows. Asked only when a
-    /// pong is late: a ping behind a large message leaves late. By default 0.
+    /// The number of written bytes that have not left this machine, if the transport knows. Called only when a pong is
+    /// late, since a ping after a large message leaves late. By default 0.
     fn unsent(&self) -> usize {
         0
     }
@@ -155,7 +155,7 @@ impl<T: Transport + ?Sized> Transport for &mut T {
     }
 }
 
-/// Who is at the other end of a stream. Its `Display` is for people to read.
+/// The peer of a stream. Its `Display` is for logs.
 ///
 /// ```
 /// use anyloop::transport::Peer;
@@ -172,9 +172,9 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A Unix socket; without a path if it has none.
     Unix(Option<PathBuf>),
-    /// Something else, by a name for people to read.
+    /// Another kind of peer, with a name for logs.
     Named(String),
-    /// Nothing is known; the stream was reset before anybody asked, for example.
+    /// Not known: the stream was reset before the peer was queried, for example.
     #[default]
     Unknown,
 }

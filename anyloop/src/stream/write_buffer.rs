@@ -1,4 +1,4 @@
-//! The way out of a connection during one call.
+//! The write buffer: the output of a connection during one call.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,10 +11,10 @@ use super::queued::Queued;
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
 
-/// The cork is written when it holds this many bytes, or when the call is over.
+/// The cork is written when it holds this many bytes, and at the end of each call.
 const CORK_LIMIT: usize = 64 * 1024;
 
-/// Output that was not written yet. It belongs to a thread, and is empty between two calls.
+/// Output that was not written yet. It belongs to a thread, and is empty between calls.
 #[derive(Default)]
 pub(crate) struct Cork {
     bytes: Vec<u8>,
@@ -30,9 +30,8 @@ impl std::fmt::Debug for Cork {
 
 /// Owns the output of one connection during one call.
 ///
-/// The cork belongs to the thread, and is empty before and after. What was not written when the guard
-/// is dropped moves to the backlog of this connection, so it can neither reach another peer nor be
-/// lost, also when a handler panics.
+/// The cork belongs to the thread, and is empty before and after. Output that is not written when the guard is dropped
+/// moves to the backlog of this connection. So it cannot reach another peer or be lost, even if a handler panics.
 pub(crate) struct WriteGuard<'w, T: Transport + ?Sized> {
     cork: &'w mut Cork,
     queued: &'w mut Option<Box<Queued>>,
@@ -49,32 +48,32 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
         Self { cork, queued, transport }
     }
 
-    /// What a protocol appends its output to.
+    /// The buffer to which a protocol appends its output.
     #[inline]
     pub(crate) fn buffer(&mut self) -> WriteBuffer<'_> {
         let Self { cork, queued, transport } = self;
         WriteBuffer { cork, queued, transport: &mut **transport }
     }
 
-    /// Whether all output is in the cork, and nobody waits for its completion.
+    /// Whether all output is in the cork, and has no completions.
     #[inline]
     pub(crate) fn is_simple(&self) -> bool {
         self.queued.is_none() && self.cork.completions.is_empty()
     }
 
-    /// The output, if the [output is simple](Self::is_simple).
+    /// The output, if [`is_simple`](Self::is_simple).
     #[inline]
     pub(crate) fn corked(&self) -> &[u8] {
         &self.cork.bytes
     }
 
-    /// [`corked`](Self::corked) was written whole.
+    /// All of [`corked`](Self::corked) was written.
     #[inline]
     pub(crate) fn wrote_all(&mut self) {
         self.cork.bytes.clear();
     }
 
-    /// What came of writing [`corked`](Self::corked). The rest moves to the backlog.
+    /// [`corked`](Self::corked) was written with this result. The rest moves to the backlog.
     #[cold]
     pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
         let written = result.unwrap_or_else(|error| {
@@ -85,7 +84,7 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
         self.cork.bytes.clear();
     }
 
-    /// Writes what the cork holds, as the call is over.
+    /// Writes the cork at the end of a call.
     pub(crate) fn flush(&mut self) {
         self.buffer().flush();
     }
@@ -94,13 +93,13 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
 impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // A completion waits only for bytes that are in the cork.
+        // Completions are in the cork only together with bytes.
         if !self.cork.bytes.is_empty() {
             cold_path();
             let Cork { bytes, completions } = self.cork;
             move_to_backlog(self.queued, [bytes, &[], &[]], 0);
             for (end, completion) in completions.drain(..) {
-                queue(self.queued).output.complete(bytes.len() - end, completion);
+                queue(self.queued).output.push_completion(bytes.len() - end, completion);
             }
             bytes.clear();
         }
@@ -109,8 +108,8 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
 
 /// The output of one connection, while a protocol or a handler works on it.
 ///
-/// What is appended is written in one piece when the call is over, or when 64 KiB have gathered.
-/// Large payloads are written at once, from where they lie.
+/// Appended output is written at once when the call is over, or when 64 KiB have gathered. Large payloads are written
+/// immediately, without a copy.
 pub struct WriteBuffer<'w> {
     cork: &'w mut Cork,
     queued: &'w mut Option<Box<Queued>>,
@@ -124,13 +123,13 @@ impl std::fmt::Debug for WriteBuffer<'_> {
 }
 
 impl WriteBuffer<'_> {
-    /// Bytes that wait for the transport. What is in the cork does not wait yet.
+    /// The number of bytes in the backlog, without those in the cork.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
     }
 
-    /// Bytes that the transport has not taken.
+    /// The number of bytes that the transport has not taken.
     pub(crate) fn buffered(&self) -> usize {
         self.waiting() + self.cork.bytes.len()
     }
@@ -142,13 +141,15 @@ impl WriteBuffer<'_> {
         WriteBuffer { cork, queued, transport: &mut **transport }
     }
 
-    /// Calls `completion` when the transport has taken everything so far.
+    /// Calls `completion` when the transport has taken all output up to here.
     pub(crate) fn complete(&mut self, completion: Completion) {
         match self.queued {
             _ if !self.cork.bytes.is_empty() => {
                 self.cork.completions.push((self.cork.bytes.len(), completion));
             }
-            Some(queued) if queued.output.is_blocked() => queued.output.complete(0, completion),
+            Some(queued) if queued.output.is_blocked() => {
+                queued.output.push_completion(0, completion)
+            }
             _ => completion(Ok(())),
         }
     }
@@ -169,7 +170,7 @@ impl WriteBuffer<'_> {
         }
     }
 
-    /// Writes the backlog, as far as the transport takes it. Returns whether any of it was written.
+    /// Writes as much of the backlog as the transport takes. Returns whether any of it was written.
     pub(crate) fn flush_backlog(&mut self) -> bool {
         let Self { queued, transport, .. } = self;
         let Some(queued) = queued.as_deref_mut() else { return false };
@@ -198,9 +199,9 @@ impl WriteBuffer<'_> {
         self.queued.as_deref().is_some_and(|queued| queued.output.is_blocked())
     }
 
-    /// Writes the cork, and one frame behind it.
+    /// Writes the cork, and one frame after it.
     fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
-        // If the transport panics, nobody knows how much it wrote: nothing is tried again.
+        // If the transport panics, it is unknown how much it wrote, so nothing is written again.
         let mut cork = std::mem::take(&mut self.cork.bytes);
         let completions = Completions(std::mem::take(&mut self.cork.completions));
         let parts = [&cork[..], header, payload];
@@ -233,7 +234,9 @@ impl WriteBuffer<'_> {
     fn call_completions(&mut self, mut completions: Completions, written: usize, len: usize) {
         for (end, completion) in std::mem::take(&mut completions.0) {
             match self.queued.as_deref_mut() {
-                Some(queued) if end > written => queued.output.complete(len - end, completion),
+                Some(queued) if end > written => {
+                    queued.output.push_completion(len - end, completion)
+                }
                 _ => completion(Ok(())),
             }
         }
@@ -251,8 +254,7 @@ impl Output for WriteBuffer<'_> {
         true
     }
 
-    /// A frame that many connections send is kept by reference where it has to wait, and written from
-    /// where it lies where it is large.
+    /// A frame that many connections send. It waits in the backlog by reference; a large one is written without a copy.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         if self.waiting() == 0 && frame.len() < LARGE_PAYLOAD {
             return false;
@@ -274,8 +276,7 @@ impl Output for WriteBuffer<'_> {
     }
 }
 
-/// Completions of messages that are being written. If the transport panics they learn that the messages
-/// were not sent.
+/// Completions of messages that are being written. If the transport panics, they are called with [`Unsent`].
 struct Completions(Vec<(usize, Completion)>);
 
 impl Drop for Completions {
@@ -287,7 +288,7 @@ impl Drop for Completions {
     }
 }
 
-/// Writes what can be written. Not to have room is not to fail.
+/// Writes what can be written. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
 fn write(
     transport: &mut (dyn Transport + '_),
     failed: &mut Option<io::Error>,

@@ -11,16 +11,16 @@ use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult, Wait
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What one thread has done before it left here, another sees that has come here after it.
+/// A happens-before edge: what a thread did before `release` is visible to a thread that calls `acquire` after it.
 #[derive(Debug, Default)]
 struct Edge(AtomicBool);
 
 impl Edge {
-    fn leave(&self) {
+    fn release(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    fn come(&self) {
+    fn acquire(&self) {
         self.0.load(Ordering::Acquire);
     }
 }
@@ -76,13 +76,13 @@ fn guard<'l, T>(
 impl<'l, T> MutexGuard<'l, T> {
     /// The lock was just taken.
     fn new(edge: &'l Edge, inner: sync::MutexGuard<'l, T>) -> Self {
-        edge.come();
+        edge.acquire();
         Self { edge, inner: Some(inner) }
     }
 
     /// The lock is about to be given back, by a wait.
     fn into_inner(mut self) -> (&'l Edge, sync::MutexGuard<'l, T>) {
-        self.edge.leave();
+        self.edge.release();
         (self.edge, self.inner.take().expect("it is there until it is dropped"))
     }
 }
@@ -90,7 +90,7 @@ impl<'l, T> MutexGuard<'l, T> {
 impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         if self.inner.is_some() {
-            self.edge.leave();
+            self.edge.release();
         }
     }
 }
@@ -133,7 +133,7 @@ impl Condvar {
         waited(edge, self.0.wait_timeout(inner, timeout))
     }
 
-    /// The standard library's looks at the value itself, where nothing is traced.
+    /// Not the standard library's, which evaluates the condition where nothing is traced.
     pub(crate) fn wait_timeout_while<'l, T>(
         &self,
         mut lock: MutexGuard<'l, T>,
@@ -187,7 +187,7 @@ fn waited<'l, T>(
 /// As [`std::sync::OnceLock`].
 #[derive(Debug, Default)]
 pub(crate) struct OnceLock<T> {
-    /// The value is there, for those who ask here first.
+    /// The value is set. Read before `inner`, which ThreadSanitizer cannot trace.
     is_set: AtomicBool,
     inner: sync::OnceLock<T>,
 }
@@ -210,12 +210,12 @@ impl<T> OnceLock<T> {
             is_mine = true;
             f()
         });
-        self.settle(is_mine);
+        self.publish_and_wait(is_mine);
         value
     }
 
-    /// Whoever has set the value says so; the others wait until they are told.
-    fn settle(&self, is_mine: bool) {
+    /// The thread that has set the value publishes that; the others wait for it.
+    fn publish_and_wait(&self, is_mine: bool) {
         if is_mine {
             self.is_set.store(true, Ordering::Release);
         }

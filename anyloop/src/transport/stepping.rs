@@ -73,8 +73,8 @@ use crate::stream::{Buffers, Driver, Peer, Transport};
 /// Does what a test asks for.
 struct Wire {
     written: Vec<u8>,
-    /// How many bytes more are taken.
-    room: usize,
+    /// The number of bytes that writes still take.
+    free: usize,
     write_error: Option<TransportError>,
     /// Not all of what was offered last was taken.
     waited_for: bool,
@@ -253,7 +253,7 @@ impl<H: Handler> Connection<H> {
     fn new(driver: Driver<Session<H>>, endpoint: &Stepping, record: Arc<Record>) -> Self {
         let stream = Wire {
             written: Vec::new(),
-            room: 0,
+            free: 0,
             write_error: None,
             waited_for: false,
             deadline: None,
@@ -360,8 +360,8 @@ impl<H: Handler> Connection<H> {
     /// Makes room for `bytes` more to be taken: of what waits, and of what is written later. With
     /// `usize::MAX` there is no end to it.
     pub fn accept(&mut self, bytes: usize) {
-        self.stream.room = self.stream.room.saturating_add(bytes);
-        if self.stream.waited_for && self.stream.room > 0 {
+        self.stream.free = self.stream.free.saturating_add(bytes);
+        if self.stream.waited_for && self.stream.free > 0 {
             self.report(|driver, stream, buffers, now| {
                 driver.handle_writable(stream, buffers, now)
             });
@@ -370,7 +370,7 @@ impl<H: Handler> Connection<H> {
 
     /// Leaves no room: nothing is taken until [`accept`](Self::accept).
     pub const fn refuse(&mut self) {
-        self.stream.room = 0;
+        self.stream.free = 0;
     }
 
     /// Has the next write fail.
@@ -556,15 +556,15 @@ impl Transport for Wire {
             return Err(io::Error::new(kind_of(error), WriteError(error)));
         }
         let offered = slices.iter().map(|slice| slice.len()).sum();
-        let taken = self.room.min(offered);
+        let taken = self.free.min(offered);
         let mut left = taken;
         for slice in slices {
             let n = left.min(slice.len());
             self.written.extend_from_slice(&slice[..n]);
             left -= n;
         }
-        if self.room < usize::MAX {
-            self.room -= taken;
+        if self.free < usize::MAX {
+            self.free -= taken;
         }
         self.waited_for = taken < offered;
         self.record.add(Operation::Write { offered, taken });

@@ -34,8 +34,8 @@ over_each_transport! {
     facts_are_kept,
     facts_are_forgotten_where_it_is_set_so,
     nothing_can_be_sent_before_it_is_open,
-    a_server_can_give_up_a_handshake,
-    a_client_can_give_up_a_handshake,
+    a_server_can_abandon_a_handshake,
+    a_client_can_abandon_a_handshake,
     a_client_that_is_given_up_before_it_starts_says_nothing;
     not over sockets:
     a_deferred_verdict_has_a_deadline,
@@ -117,7 +117,7 @@ fn a_refusal_reaches_the_client<C: TestTransport>() {
     let mut pair = Pair::<C>::new(client, (server_config(), handlers));
     pair.run();
     assert_eq!(log.0.take(), ["fail by peer: handshake rejected with status 403"]);
-    assert_eq!(log.1.take(), ["fail by local: request turned down with status 403"]);
+    assert_eq!(log.1.take(), ["fail by local: request refused with status 403"]);
     assert!(pair.client.end.is_over() && pair.server.end.is_over());
 }
 
@@ -184,7 +184,7 @@ fn a_verdict_can_be_deferred_and_refuse<C: TestTransport>() {
     let answer = subject.sent_response();
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.ends_with("\r\n\r\nlater"), "{answer}");
     subject.end.eof();
-    assert_eq!(log.take(), ["validate", "fail by local: request turned down with status 429"]);
+    assert_eq!(log.take(), ["validate", "fail by local: request refused with status 429"]);
 }
 
 fn a_deferred_verdict_has_a_deadline<C: TestTransport>() {
@@ -232,7 +232,7 @@ fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
         subject.receive_bytes(wire::REQUEST);
         assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
         subject.end.eof();
-        assert_eq!(log.take(), ["fail by local: request turned down with status 500"]);
+        assert_eq!(log.take(), ["fail by local: request refused with status 500"]);
     }
     let mut subject = server::<C>(&deferring(&Log::default()));
     subject.receive_bytes(wire::REQUEST);
@@ -404,7 +404,7 @@ fn nothing_can_be_sent_before_it_is_open<C: TestTransport>() {
     assert!(head.starts_with(wire::SWITCHING) && frames.is_empty());
 }
 
-fn a_server_can_give_up_a_handshake<C: TestTransport>() {
+fn a_server_can_abandon_a_handshake<C: TestTransport>() {
     for request in [&wire::REQUEST[..20], wire::REQUEST, PLAIN] {
         let log = Log::default();
         let mut subject = server::<C>(&deferring(&log));
@@ -423,7 +423,7 @@ fn a_server_can_give_up_a_handshake<C: TestTransport>() {
     subject.end.assert_shut_down(&[Shutdown::Close]);
 }
 
-fn a_client_can_give_up_a_handshake<C: TestTransport>() {
+fn a_client_can_abandon_a_handshake<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.end.start();

@@ -128,7 +128,7 @@ const LIVES: &[Life] = &[
         &["fail"],
     ),
     (
-        "is given up while its verdict is awaited",
+        "is abandoned while its verdict is awaited",
         |address| Some(say(address, &[&request("/give-up")])),
         &["fail"],
     ),

@@ -221,7 +221,7 @@ fn round(server: SocketAddr, hasty: SocketAddr, closed: SocketAddr, blackhole: S
     let counters = client.counters();
     assert_eq!((counters.closed, counters.failed), (0, 4));
 
-    // At a client with long timeouts: rejected, given up, and closed.
+    // At a client with long timeouts: rejected, abandoned, and closed.
     let config = ClientConfig::new().open_timeout(PATIENCE).connect_timeout(PATIENCE);
     let mut client = client_with(config);
     client.on_open(|context| context.close(CloseCode::NORMAL, "").unwrap());

@@ -222,7 +222,7 @@ impl Drop for Feed {
         if accepted + refused != sent + unsent {
             self.shared.fail(&format!(
                 "connection {}: {accepted} messages accepted and {refused} refused, but {sent} \
-                 completed and {unsent} given up",
+                 completed and {unsent} unsent",
                 self.connection
             ));
         }

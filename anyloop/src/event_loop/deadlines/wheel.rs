@@ -291,7 +291,7 @@ mod tests {
         }
 
         fn check(&mut self) {
-            let mut found = Vec::new();
+            let mut linked_slots = Vec::new();
             for bucket in 0..LEVELS * BUCKETS {
                 let (level, digit) = (bucket / BUCKETS, bucket % BUCKETS);
                 let occupied = self.wheel.occupied[level] >> digit & 1 != 0;
@@ -300,14 +300,14 @@ mod tests {
                 while index != NONE {
                     let links = self.slots.links(index);
                     assert_eq!((links.prev, usize::from(links.bucket)), (prev, bucket));
-                    found.push(index);
+                    linked_slots.push(index);
                     (prev, index) = (index, links.next);
                 }
             }
-            found.sort_unstable();
-            assert!(found.iter().eq(self.inserted.keys()));
+            linked_slots.sort_unstable();
+            assert!(linked_slots.iter().eq(self.inserted.keys()));
             let linked = self.slots.iter().filter(|links| links.bucket != UNSET).count();
-            assert_eq!(linked, found.len());
+            assert_eq!(linked, linked_slots.len());
             self.check_next();
         }
 

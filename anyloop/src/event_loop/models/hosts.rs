@@ -1,4 +1,4 @@
-//! Inside another loop, whose host watches the descriptor.
+//! A loop embedded in a host that watches its descriptor.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ fn host(event_loop: &EventLoop, count: usize) {
     assert_eq!(ran, count);
 }
 
-/// Polls each time the descriptor is readable, until the loop is stopped.
+/// Polls when the descriptor is readable and when the timeout is over, until the loop is stopped.
 fn host_to_the_end(event_loop: &EventLoop) {
     while !event_loop.stopped() {
         reactor(event_loop).await_readable(event_loop.next_timeout());
         event_loop.poll();
-        thread::yield_now(); // to another runner, which has what is due
+        thread::yield_now(); // to another runner, which has taken the timer
     }
 }
 

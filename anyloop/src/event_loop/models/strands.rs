@@ -81,7 +81,7 @@ fn an_edge_that_is_kept_comes_again() {
             if seen.get() > 0 && turn.visit.events.contains(Events::READABLE) {
                 return Next::Done;
             }
-            turn.visit.kept = turn.visit.events.only(Events::READABLE); // paused
+            turn.visit.unconsumed = turn.visit.events.only(Events::READABLE); // paused
             Next::Wait
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());

@@ -1,4 +1,4 @@
-//! What a handler may do.
+//! The context of a call of a handler.
 
 use std::error::Error;
 use std::fmt;
@@ -20,9 +20,9 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
 ///
-/// What is sent here leaves in one write when the batch of input is done, or when much has gathered.
+/// Messages sent here are written together, after the present batch of input, or when 64 KiB have gathered.
 ///
-/// A message that is sent twice: at once, and after a second of a clock that the program holds.
+/// A message that is sent at once, and another after a second, by a clock that the program controls:
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -60,7 +60,7 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 pub struct Context<'c, H: Handler> {
     /// Absent before the connection is open and after it is over.
     pub(in crate::session) sender: Option<&'c mut Sender>,
-    /// Absent, too, while it lends what has arrived.
+    /// Absent also while an event borrows from it.
     pub(in crate::session) receiver: Option<&'c Receiver>,
     pub(in crate::session) out: WriteBuffer<'c>,
     pub(in crate::session) state: &'c mut SessionState<H>,
@@ -84,7 +84,7 @@ impl<H: Handler> Context<'_, H> {
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
         let message = message.as_message();
         if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_room(message.as_bytes().len())? {
+            if let Some(dropped) = self.check_backlog(message.as_bytes().len())? {
                 return Ok(dropped);
             }
         }
@@ -95,8 +95,8 @@ impl<H: Handler> Context<'_, H> {
         Ok(self.sent())
     }
 
-    /// Sends a message, and calls `completion` when the transport has taken all of it, or the
-    /// connection has ended before that. On an error `completion` is dropped.
+    /// Sends a message, and calls `completion`: with `Ok` when the transport has taken all of it, and with [`Unsent`]
+    /// if the message was dropped or the connection has ended before that. On an error `completion` is dropped.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl<H: Handler> Context<'_, H> {
     /// As [`send`](Self::send).
     pub fn send_prepared(&mut self, message: &Prepared) -> Result<Sent, SendError> {
         if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_room(message.message().as_bytes().len())? {
+            if let Some(dropped) = self.check_backlog(message.message().as_bytes().len())? {
                 return Ok(dropped);
             }
         }
@@ -145,10 +145,10 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send). Where a piece has no room the message stays begun, so with
-    /// [`Overflow::Drop`] a piece is refused by [`SendError::BacklogFull`] too.
+    /// As [`send`](Self::send). The message remains begun if the backlog is full for a piece, so with
+    /// [`Overflow::Drop`] too the error is [`SendError::BacklogFull`].
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
-        if self.out.waiting() > 0 && self.check_room(payload.len())?.is_some() {
+        if self.out.waiting() > 0 && self.check_backlog(payload.len())?.is_some() {
             return Err(self.full(payload.len()));
         }
         match &mut self.sender {
@@ -158,7 +158,7 @@ impl<H: Handler> Context<'_, H> {
         Ok(self.sent())
     }
 
-    /// Sends a ping of the application's own, of at most 125 bytes.
+    /// Sends a ping of at most 125 bytes, beside those of the keep-alive.
     ///
     /// # Errors
     ///
@@ -170,8 +170,8 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Sends a pong: one that nobody asked for, or the late answer to a ping for which
-    /// [`Handler::ping`] has returned `false`. At most 125 bytes.
+    /// Sends a pong of at most 125 bytes: an unsolicited one, or the later answer to a ping for which
+    /// [`Handler::ping`] has returned `false`.
     ///
     /// # Errors
     ///
@@ -188,8 +188,8 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`], also before the connection is open: there a
-    /// [verdict](super::Verdict) does it, or a [`Handle`](crate::endpoint::Handle).
+    /// [`SendError::Refused`], also before the connection is open. End a handshake by a
+    /// [verdict](super::Verdict) or a [`Handle`](crate::endpoint::Handle).
     pub fn close(
         &mut self,
         code: impl Into<Option<CloseCode>>,
@@ -197,7 +197,7 @@ impl<H: Handler> Context<'_, H> {
     ) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => {
-                // Its time begins now, however long the handlers before have taken.
+                // The close timeout begins now, not at the start of the batch.
                 let now = self.out.now().unwrap_or(self.now);
                 Ok(sender.close(code, reason, now, &mut self.out)?)
             }
@@ -205,7 +205,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Stops reading: no further message is handed out, also of those that were received already.
+    /// Stops reading: no further message is passed to the handler, including those that were received already.
     pub const fn pause_reading(&mut self) {
         self.state.set_paused(true);
     }
@@ -215,8 +215,7 @@ impl<H: Handler> Context<'_, H> {
         self.state.set_paused(false);
     }
 
-    /// Runs `f` after `delay`, unless the connection ends before. It is dropped then, and when it is
-    /// cancelled.
+    /// Runs `f` after `delay`. `f` is dropped uncalled if the connection ends before, or if the timer is cancelled.
     pub fn set_timer(
         &mut self,
         delay: Duration,
@@ -226,83 +225,83 @@ impl<H: Handler> Context<'_, H> {
         self.state.timers().set(now + delay, Box::new(f))
     }
 
-    /// Cancels a timer. Returns whether it was still to run.
+    /// Cancels a timer. Returns false if it has already run, or was cancelled before.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.state.timers().cancel(timer)
     }
 
-    /// Puts another handler in the place of this one, when the present call is over.
+    /// Replaces the handler when the present call is over.
     pub fn set_handler(&mut self, handler: H) {
         self.state.rare().successor = Some(handler);
     }
 
-    /// What was said in the opening handshake, where it is
-    /// [kept](crate::ServerConfig::keep_handshake). In [`open`](Handler::open) and
-    /// [`fail`](Handler::fail) it is there as far as it came.
+    /// The request and response of the opening handshake. Always available in [`open`](Handler::open) and
+    /// [`fail`](Handler::fail), as far as the handshake has come; later only if it is
+    /// [kept](crate::ServerConfig::keep_handshake).
     #[must_use]
     pub fn handshake_info(&self) -> Option<&HandshakeInfo> {
         self.state.handshake_info()
     }
 
-    /// What the transport failed with, where it says. It is there in [`close`](Handler::close) and
-    /// [`fail`](Handler::fail), whose failure has its kind.
+    /// The error with which the transport failed, if it has reported one: for [`close`](Handler::close) and
+    /// [`fail`](Handler::fail), whose failure has only its kind.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.state.error()
     }
 
-    /// Who is at the other end, for people to read.
+    /// The peer as text, for logs.
     #[must_use]
     pub fn remote_endpoint(&self) -> String {
         self.peer().to_string()
     }
 
-    /// The address of the other end, where the transport has one.
+    /// The address of the peer, if the transport has addresses.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer().addr()
     }
 
-    /// Who is at the other end.
+    /// The peer.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.state.peer().map_or_else(|| self.out.peer(), Peer::clone)
     }
 
-    /// What has passed through the connection, while it is open; but `None` in what is called for
-    /// something that has arrived ([`message`](Handler::message), `chunk`, `ping`, `pong`). Ask in a
-    /// timer or a posted function, or wait for the [ending](anyloop_proto::Ending), which says it.
+    /// The statistics of an open connection. `None` in handlers that borrow received data
+    /// ([`message`](Handler::message), `chunk`, `ping`, `pong`): ask in a timer or a posted function. The
+    /// [ending](anyloop_proto::Ending) has the final ones.
     #[must_use]
     pub fn statistics(&self) -> Option<Statistics> {
         Some(Statistics::of(self.receiver?, self.sender.as_deref()?))
     }
 
-    /// Whether nobody can read along.
+    /// Whether the transport is [secure](crate::transport::Transport::is_secure).
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.out.is_secure()
     }
 
-    /// Bytes that were sent and that the transport has not taken.
+    /// The number of bytes that were sent and that the transport has not taken.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.out.buffered()
     }
 
-    /// How far the connection has come.
+    /// The state of the connection.
     #[must_use]
     pub fn state(&self) -> State {
         self.sender.as_ref().map_or(self.state.phase, |sender| sender.state())
     }
 
-    /// The present, as the transport sees it.
+    /// The time of the present batch, by the clock of the transport.
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
     }
 
-    /// Sends a message that a handle has accepted, and calls `completion` in any case. There was room for
-    /// it when it was accepted.
+    /// Sends a message that a handle has accepted, and calls `completion` in any case. The backlog's limit was
+    /// checked when it was accepted.
     pub(in crate::session) fn send_accepted(
         &mut self,
         send: impl FnOnce(&mut Sender, &mut WriteBuffer<'_>) -> Result<(), Refused>,
@@ -329,19 +328,19 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Whether the backlog has room for `len` bytes more.
+    /// Checks whether the backlog can take `len` more bytes. Returns `Some` if the message is to be dropped.
     #[cold]
-    fn check_room(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
+    fn check_backlog(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.state.endpoint.limits;
         if self.state() != State::Open {
-            return Ok(None); // that it is not sent will be said for this reason
+            return Ok(None); // the sender reports that it cannot be sent
         }
         if self.out.buffered().saturating_add(len) <= limits.cap {
             return Ok(None);
         }
         match limits.overflow {
             Overflow::Drop => return Ok(Some(Sent::Dropped)),
-            // If it is closing already, that is as well.
+            // If the connection is closing already, nothing is to be done.
             Overflow::Close => _ = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW),
             Overflow::Error => {}
         }

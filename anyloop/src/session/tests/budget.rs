@@ -1,4 +1,4 @@
-//! How many handlers are called, and that what is stopped is not lost.
+//! The budget bounds the number of handlers that a call runs, and nothing that it holds back is lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -10,17 +10,17 @@ use anyloop_proto::{CloseCode, Instant, Shutdown, State, TransportError};
 use super::*;
 
 #[test]
-fn everything_in_one_read_is_told_one_by_one() {
+fn events_of_one_read_are_delivered_one_by_one() {
     let mut subject = Subject::new();
     subject.allow(1);
     subject.feed([REQUEST.as_bytes(), &texts(b"abc"), CLOSE].concat());
     assert_eq!(subject.log(), ["validate"]);
     assert!(subject.driver.wants_resume());
-    for told in ["open", "a", "b", "c"] {
+    for event in ["open", "a", "b", "c"] {
         assert!(subject.driver.wants_resume());
         subject.allow(1);
         subject.resume();
-        assert_eq!(subject.log(), [told]);
+        assert_eq!(subject.log(), [event]);
         assert_eq!(subject.buffers.budget.spent(), 1);
     }
     assert!(subject.memory.shutdowns.is_empty());
@@ -51,7 +51,7 @@ fn a_spent_budget_stops_everything() {
 }
 
 #[test]
-fn a_client_opens_and_goes_on() {
+fn a_client_opens_and_continues_with_the_events_after_that() {
     let mut subject = Subject::client();
     subject.allow(1);
     subject.feed(
@@ -67,7 +67,7 @@ fn a_client_opens_and_goes_on() {
 }
 
 #[test]
-fn one_means_one_of_a_thousand() {
+fn a_budget_of_one_delivers_one_of_a_thousand_messages() {
     let mut subject = Subject::open();
     subject.allow(1);
     subject.feed(texts(&[b'x'; 1000]));
@@ -76,7 +76,7 @@ fn one_means_one_of_a_thousand() {
 }
 
 #[test]
-fn a_stop_within_a_handler_holds_from_there() {
+fn a_stop_within_a_handler_takes_effect_after_it() {
     let mut subject = Subject::open();
     subject.feed(texts(b"abScd"));
     assert_eq!(subject.log(), ["a", "b", "S"]);
@@ -110,8 +110,8 @@ fn commands_that_were_not_reached_stay_in_order() {
     subject.wake();
     assert_eq!(subject.log(), ["post 0"]);
     assert_eq!(subject.memory.written, b"\x81\x010");
-    assert_eq!(handle.buffered_amount(), 4); // what was put back is there still
-    handle.interrupt().unwrap(); // behind those
+    assert_eq!(handle.buffered_amount(), 4); // commands that were put back are still counted
+    handle.interrupt().unwrap(); // runs after those
     let rest = subject.the_rest_one_by_one();
     assert_eq!(rest, ["post 1", "post 2", "post 3", "post 4", "interrupt"]);
     assert_eq!(subject.memory.written, b"\x81\x010\x81\x011\x81\x012\x81\x013\x81\x014");
@@ -119,7 +119,7 @@ fn commands_that_were_not_reached_stay_in_order() {
 }
 
 #[test]
-fn commands_wait_for_the_connection_to_be_told_open() {
+fn commands_wait_until_the_handler_is_notified_of_the_opening() {
     let mut recorder = Recorder::new();
     recorder.verdict = Verdict::Defer;
     let mut subject = Subject::over(recorder, config());
@@ -132,14 +132,14 @@ fn commands_wait_for_the_connection_to_be_told_open() {
     handle.post(|recorder, _| recorder.log.push("post")).unwrap();
     subject.allow(0);
     subject.wake();
-    assert!(subject.memory.written.ends_with(b"\r\n\r\n")); // open, but nobody knows
+    assert!(subject.memory.written.ends_with(b"\r\n\r\n")); // open, but the handler is not notified yet
     assert_eq!(subject.the_rest_one_by_one(), ["open", "post", "a"]);
     assert!(subject.memory.written.ends_with(b"\r\n\r\n\x81\x01b"));
 }
 
-/// Each post makes another, for ever.
+/// Each posted function posts another, without end.
 #[test]
-fn nobody_starves() {
+fn commands_timers_and_input_do_not_starve_each_other() {
     fn again(recorder: &mut Recorder, context: &mut Context<'_, Recorder>) {
         recorder.log.push("post");
         context.handle().post(again).unwrap();
@@ -155,9 +155,9 @@ fn nobody_starves() {
         subject.resume();
     }
     let log = subject.log();
-    for who in ["post", "timer", "a"] {
-        let turns = log.iter().filter(|told| *told == who).count();
-        assert!(turns >= 9, "{turns} of {who}: {log:?}");
+    for kind in ["post", "timer", "a"] {
+        let turns = log.iter().filter(|event| *event == kind).count();
+        assert!(turns >= 9, "{turns} of {kind}: {log:?}");
     }
 }
 
@@ -189,7 +189,7 @@ fn timers_that_are_due_stay_due() {
 }
 
 #[test]
-fn a_pong_that_does_not_come_is_told_when_it_may() {
+fn a_pong_timeout_is_reported_when_the_budget_allows_it() {
     let mut subject = Subject::open();
     let due = |subject: &mut Subject| {
         subject.now = subject.driver.next_timeout().unwrap();
@@ -209,7 +209,7 @@ fn a_pong_that_does_not_come_is_told_when_it_may() {
 }
 
 #[test]
-fn room_is_told_when_it_may() {
+fn a_drained_backlog_is_reported_when_the_budget_allows_it() {
     let mut subject = Subject::open();
     subject.memory.window = 1;
     let _ = subject.handle().send(vec![0; 2 << 20]).unwrap();
@@ -249,7 +249,7 @@ fn plain_http_takes_one_call_and_its_end_none() {
 }
 
 #[test]
-fn a_failure_is_told_when_it_may() {
+fn a_failure_is_reported_when_the_budget_allows_it() {
     let mut subject = Subject::new();
     subject.allow(0);
     subject.eof();
@@ -258,9 +258,9 @@ fn a_failure_is_told_when_it_may() {
     assert_eq!(subject.memory.shutdowns, [Shutdown::Abort]);
 }
 
-/// The end of the stream comes behind all that came before it, however that was stopped.
+/// The end of the stream is reported after all earlier events, however they were held back.
 #[test]
-fn the_end_is_told_last() {
+fn the_end_is_reported_last() {
     for error in [None, Some(TransportError::Reset)] {
         let mut subject = Subject::new();
         subject.allow(1);
@@ -285,9 +285,9 @@ fn the_end_is_told_last() {
     }
 }
 
-/// What was left in the mailbox is done before the end, also where the peer's Close came meanwhile.
+/// Commands that are left in the mailbox run before the end is reported, even if the peer's Close arrives meanwhile.
 #[test]
-fn a_close_does_not_overtake_what_was_left() {
+fn a_close_does_not_overtake_commands() {
     let mut subject = Subject::open();
     let handle = subject.handle();
     for number in 0..3 {
@@ -304,7 +304,7 @@ fn a_close_does_not_overtake_what_was_left() {
 }
 
 #[test]
-fn a_connection_that_ends_before_it_was_told_open_is_told_both() {
+fn open_and_close_are_both_reported_if_the_end_comes_before_open_was_reported() {
     let mut subject = Subject::new();
     subject.allow(1);
     subject.feed(REQUEST);
@@ -314,7 +314,7 @@ fn a_connection_that_ends_before_it_was_told_open_is_told_both() {
 }
 
 #[test]
-fn a_panic_passes_on_and_what_came_behind_it_is_dropped() {
+fn a_panic_passes_on_and_input_after_it_is_dropped() {
     let mut subject = Subject::open();
     subject.allow(1);
     subject.feed(texts(b"a!b"));
@@ -327,7 +327,7 @@ fn a_panic_passes_on_and_what_came_behind_it_is_dropped() {
     assert_eq!(subject.the_rest_one_by_one(), ["close"]);
 }
 
-/// Nobody knows how much the transport has written, so the message counts as not sent.
+/// It is unknown how much the transport has written, so the message counts as not sent.
 #[test]
 fn a_panic_of_the_transport_calls_completions() {
     let mut subject = Subject::open();
@@ -340,9 +340,9 @@ fn a_panic_of_the_transport_calls_completions() {
     assert_eq!(subject.memory.written[2..4], 1011_u16.to_be_bytes());
 }
 
-/// Whoever waits for a message is told, and the handler as well, whoever of them panics.
+/// If one completion panics, the handler is still notified of the end.
 #[test]
-fn a_panic_of_a_completion_keeps_nobody_from_being_told() {
+fn a_panic_of_a_completion_does_not_suppress_other_notifications() {
     let mut subject = Subject::open();
     subject.memory.window = 1;
     let handle = subject.handle();
@@ -354,8 +354,8 @@ fn a_panic_of_a_completion_keeps_nobody_from_being_told() {
 }
 
 #[test]
-fn a_bound_changes_when_something_is_told_and_nothing_else() {
-    let told = |most: u64| {
+fn a_budget_changes_only_when_events_are_reported() {
+    let run_within = |most: u64| {
         let mut subject = Subject::new();
         let handle = subject.handle();
         let mut log = Vec::new();
@@ -386,15 +386,15 @@ fn a_bound_changes_when_something_is_told_and_nothing_else() {
         run(&mut subject, &mut log);
         (log, subject.memory.written, subject.memory.shutdowns)
     };
-    let all = told(u64::MAX);
+    let all = run_within(u64::MAX);
     assert_eq!(all.0.last().unwrap(), "close clean");
     for most in 1..8 {
-        assert_eq!(told(most), all, "{most} at a time");
+        assert_eq!(run_within(most), all, "{most} at a time");
     }
 }
 
 #[test]
-fn timers_count_from_the_present_of_the_transport() {
+fn timers_count_from_the_time_of_the_transport() {
     let mut subject = Subject::open();
     subject.memory.now = Some(Instant::from_nanos(1_500_000_000));
     let set = |_: &mut Recorder, context: &mut Context<'_, Recorder>| {
@@ -405,9 +405,9 @@ fn timers_count_from_the_present_of_the_transport() {
     assert_eq!(subject.driver.next_timeout(), Some(Instant::from_nanos(2_500_000_000)));
 }
 
-/// However long the handler has taken before it panicked.
+/// The handler may have taken any time before it panicked.
 #[test]
-fn an_end_by_a_panic_has_its_time_from_then_on() {
+fn the_close_timeout_after_a_panic_counts_from_the_panic() {
     let mut subject = Subject::open();
     let present = subject.now + Duration::from_secs(60);
     subject.memory.now = Some(present);

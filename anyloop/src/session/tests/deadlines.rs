@@ -1,4 +1,4 @@
-//! When a driver is to be called.
+//! The deadlines of a driver.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::stream::{Progress, StreamProtocol as _, WriteGuard};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Has the protocol take input, as the fast path of a loop does.
+/// Passes input to the protocol, as the fast path of a loop does.
 fn receive(subject: &mut Subject, bytes: &[u8]) -> Progress {
     let Subject { driver, memory, buffers, now, .. } = subject;
     let Buffers { cork, pool, budget, .. } = buffers;
@@ -33,7 +33,7 @@ fn messages_move_the_idle_timeout() {
     }
 }
 
-/// A driver that only learns of earlier deadlines need not ask after a message.
+/// So a driver that knows an earlier deadline need not ask again after a message.
 #[test]
 fn a_message_moves_deadlines_to_later_times_only() {
     let mut subject = Subject::open();
@@ -52,9 +52,9 @@ fn a_timer_is_a_change() {
     assert_eq!(subject.driver.next_timeout(), Some(subject.now + SECOND));
 }
 
-/// The next ping may be due before the pong of the last would have been.
+/// The next ping may be due before the timeout of the last pong.
 #[test]
-fn a_pong_brings_a_deadline_forward() {
+fn a_pong_may_make_the_deadline_earlier() {
     let config = config().ping_interval(SECOND).pong_timeout(60 * SECOND);
     let mut subject = Subject::over(Recorder::new(), config).opened();
     subject.advance(20 * SECOND);

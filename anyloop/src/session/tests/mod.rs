@@ -23,7 +23,7 @@ use crate::transport::{Client, Server};
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// To the nonce that consists of zeros.
+/// The response to the nonce that consists of zeros.
 const RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\r\n";
 
@@ -48,11 +48,11 @@ impl Random for Zeros {
     }
 }
 
-/// Bytes in memory.
+/// A transport in memory.
 #[derive(Default)]
 struct Memory {
     written: Vec<u8>,
-    /// So many bytes wait before nothing more is taken; 0 is no bound.
+    /// The number of bytes in `written` above which writes take nothing; 0 is no bound.
     window: usize,
     breaks: bool,
     panics: bool,
@@ -72,11 +72,11 @@ impl Transport for Memory {
         }
         let before = self.written.len();
         for slice in slices {
-            let room = match self.window {
+            let free = match self.window {
                 0 => usize::MAX,
                 window => window.saturating_sub(self.written.len()),
             };
-            self.written.extend_from_slice(&slice[..slice.len().min(room)]);
+            self.written.extend_from_slice(&slice[..slice.len().min(free)]);
         }
         Ok(self.written.len() - before)
     }
@@ -91,7 +91,7 @@ impl Transport for Memory {
     }
 }
 
-/// What was called, in order. Clones are the same.
+/// The events, in order. Clones share them.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -109,7 +109,7 @@ impl Log {
     }
 }
 
-/// Writes down all that it is told, and does what some messages ask for.
+/// A handler that records its events, and runs the commands that some messages contain.
 #[derive(Clone)]
 struct Recorder {
     log: Log,
@@ -201,7 +201,7 @@ impl Handler for Recorder {
     }
 }
 
-/// A driver, and all that it needs.
+/// A driver, and everything that it needs.
 struct Subject {
     driver: Driver<Session<Recorder>>,
     memory: Memory,
@@ -220,11 +220,11 @@ impl Subject {
         Self::at(0, server, recorder)
     }
 
-    /// The same in another slot.
+    /// A server's end in this slot.
     fn at(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let mut session = server.core().session(recorder.clone(), now);
-        session.enter(Key { index, generation: 0 });
+        session.register(Key { index, generation: 0 });
         Self::of(session, recorder, now)
     }
 
@@ -247,7 +247,7 @@ impl Subject {
         Self::over(Recorder::new(), config())
     }
 
-    /// The same, open.
+    /// Opens the connection.
     fn open() -> Self {
         Self::new().opened()
     }
@@ -266,11 +266,11 @@ impl Subject {
         let now = Instant::from_nanos(1_000_000_000);
         let target = "ws://a/".parse().unwrap();
         let mut session = client.core().session(recorder.clone(), &target, now).unwrap();
-        session.enter(Key { index: 0, generation: 0 });
+        session.register(Key { index: 0, generation: 0 });
         Self::of(session, &recorder, now)
     }
 
-    /// From the next call on, so many handlers may be called.
+    /// Sets the number of handlers that the next calls may run.
     fn allow(&mut self, left: u64) {
         self.buffers.budget.set(left, None);
     }
@@ -313,7 +313,7 @@ impl Subject {
         self.recorder.log.take()
     }
 
-    /// Does the rest of what is to be done, one handler at a time, and says what that was.
+    /// Resumes with one handler at a time until nothing is held back. Returns the events.
     fn the_rest_one_by_one(&mut self) -> Vec<String> {
         for _ in 0..10_000 {
             if !self.driver.wants_resume() {

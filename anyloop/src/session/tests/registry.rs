@@ -1,4 +1,4 @@
-//! The connections of an endpoint, and messages to all of them.
+//! The registry of an endpoint, and broadcasts.
 
 use std::sync::Weak;
 
@@ -19,7 +19,7 @@ fn has_shared(subject: &Subject) -> bool {
     subject.driver.session.state.present_shared().is_some()
 }
 
-/// The text messages that were written since this was called last.
+/// The text messages that were written since the last call.
 fn written(subject: &mut Subject) -> String {
     let bytes = std::mem::take(&mut subject.memory.written);
     let mut rest = &bytes[..];
@@ -34,7 +34,7 @@ fn written(subject: &mut Subject) -> String {
 }
 
 #[test]
-fn a_connection_shares_nothing_before_somebody_asks() {
+fn a_connection_has_no_shared_state_before_a_handle_is_created() {
     let (server, recorder) = server();
     let mut subject = open(0, &server, &recorder);
     assert!(!has_shared(&subject));
@@ -55,7 +55,7 @@ fn a_connection_shares_nothing_before_somebody_asks() {
 }
 
 #[test]
-fn a_message_to_all_reaches_those_that_are_open_in_order() {
+fn broadcasts_reach_open_connections_in_order() {
     let (server, recorder) = server();
     let mut first = open(0, &server, &recorder);
     let mut second = open(7, &server, &recorder);
@@ -77,7 +77,7 @@ fn a_message_to_all_reaches_those_that_are_open_in_order() {
 }
 
 #[test]
-fn a_message_to_all_is_not_for_those_that_come_later() {
+fn a_broadcast_does_not_reach_connections_that_open_later() {
     let (server, recorder) = server();
     let mut old = open(0, &server, &recorder);
     assert_eq!(server.broadcast(&Prepared::new("past")), 1);
@@ -88,13 +88,13 @@ fn a_message_to_all_is_not_for_those_that_come_later() {
     assert_eq!((written(&mut old), written(&mut new)), ("past present".into(), "present".into()));
 }
 
-/// Who sends by a handle what comes behind a message to all has that order kept, and the reverse.
+/// A broadcast and a message that is sent by a handle arrive in the order in which they were sent.
 #[test]
-fn messages_to_all_and_to_one_keep_their_order() {
+fn broadcasts_and_messages_to_one_keep_their_order() {
     let (server, recorder) = server();
     let mut subject = open(0, &server, &recorder);
     server.broadcast(&Prepared::new("a"));
-    let handle = server.connections().remove(0); // made while that one waits
+    let handle = server.connections().remove(0); // created while the broadcast waits
     let _ = handle.send("b").unwrap();
     server.broadcast(&Prepared::new("c"));
     let _ = handle.send("d").unwrap();
@@ -105,7 +105,7 @@ fn messages_to_all_and_to_one_keep_their_order() {
 }
 
 #[test]
-fn a_filter_chooses_by_the_handler() {
+fn a_filter_selects_by_the_handler() {
     let (server, recorder) = server();
     let mut other = recorder.clone();
     other.log = Log::default();
@@ -119,9 +119,9 @@ fn a_filter_chooses_by_the_handler() {
     assert_eq!((written(&mut one), written(&mut two)), ("for one".into(), String::new()));
 }
 
-/// One that never takes what is due to it, and leaves, does not keep it for ever.
+/// Also if a connection ends without having taken the broadcasts that are due to it.
 #[test]
-fn messages_that_all_have_taken_are_freed() {
+fn broadcasts_that_all_connections_have_taken_are_freed() {
     let (server, recorder) = server();
     let message = Prepared::new(&[7; 1000][..]);
     let mut subjects: Vec<_> = (0..3).map(|index| open(index, &server, &recorder)).collect();
@@ -129,24 +129,24 @@ fn messages_that_all_have_taken_are_freed() {
         server.broadcast(&message);
     }
     subjects[0].wake();
-    let _handle = subjects[1].handle(); // takes them from the queue
+    let _handle = subjects[1].handle(); // moves its broadcasts from the queue to the shared state
     assert_eq!(server.core().state.registry.broadcast_backlog(), 3 * 1064);
     drop(subjects.pop());
     assert_eq!(server.core().state.registry.broadcast_backlog(), 0);
 }
 
 #[test]
-fn any_number_of_messages_is_counted() {
+fn more_than_65536_broadcasts_are_numbered() {
     let (server, recorder) = server();
     let mut subject = open(0, &server, &recorder);
-    let mut behind = open(1, &server, &recorder);
+    let mut slow = open(1, &server, &recorder);
     for round in 0..70_000_u32 {
         assert_eq!(server.broadcast(&Prepared::new(format!("{round}").as_str())), 2);
         subject.wake();
         assert_eq!(written(&mut subject), round.to_string());
         if round % 1000 == 999 {
-            behind.wake();
-            assert!(written(&mut behind).ends_with(&format!(" {round}")));
+            slow.wake();
+            assert!(written(&mut slow).ends_with(&format!(" {round}")));
         }
     }
 }
@@ -162,7 +162,7 @@ fn a_burst_of_any_size_is_sent() {
     assert_eq!(subject.memory.written.len(), 2 * 70_000);
 }
 
-/// A filter is program code, and so is what it owns.
+/// A filter is program code, and so are the destructors of its captures.
 #[test]
 fn a_filter_may_use_its_server_when_it_is_dropped() {
     struct Asks(Arc<Server<Recorder>>);
@@ -183,7 +183,7 @@ fn a_filter_may_use_its_server_when_it_is_dropped() {
 }
 
 #[test]
-fn a_queue_that_is_full_reaches_nobody() {
+fn a_broadcast_to_a_full_queue_reaches_no_connection() {
     let recorder = Recorder::new();
     let server = Server::with_factory(config().max_backlog(1500), recorder.clone());
     let mut subject = open(0, &server, &recorder);
@@ -195,7 +195,7 @@ fn a_queue_that_is_full_reaches_nobody() {
 }
 
 #[test]
-fn a_server_that_shuts_down_gives_up_new_connections() {
+fn a_server_that_shuts_down_abandons_new_connections() {
     let (server, recorder) = server();
     server.shut_down();
     let subject = Subject::with(&server, &recorder);
@@ -203,9 +203,9 @@ fn a_server_that_shuts_down_gives_up_new_connections() {
     assert_eq!(subject.log(), ["fail"]);
 }
 
-/// A handler may hold its own handle, and the registry what that shares: nobody holds the session.
+/// A handler may own its own handle, and the registry the shared state of it: neither keeps the session alive.
 #[test]
-fn an_endpoint_that_is_dropped_leaves_nothing() {
+fn a_dropped_endpoint_frees_everything() {
     let (server, recorder) = server();
     let weak = Arc::downgrade(&server.core().state);
     let mut subject = open(0, &server, &recorder);

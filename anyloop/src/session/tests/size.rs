@@ -1,4 +1,4 @@
-//! What an idle connection costs.
+//! The memory of an idle connection.
 
 use std::mem::size_of;
 
@@ -16,7 +16,7 @@ fn a_session_is_its_connection_and_four_words() {
     assert!(size_of::<Rare<Handlers>>() <= 144, "{}", size_of::<Rare<Handlers>>());
 }
 
-/// With the handshake forgotten, and while nobody has a handle, it owns nothing.
+/// If the handshake is not kept, and there is no handle.
 #[test]
 fn an_idle_session_has_no_heap_memory() {
     let recorder = Recorder::new();
@@ -26,7 +26,7 @@ fn an_idle_session_has_no_heap_memory() {
         subject.driver.session.state.rare.is_none() && subject.driver.queued.is_none()
     };
     assert!(idle(&subject) && subject.driver.is_idle());
-    // Nor does anything rare leave anything behind.
+    // Rare data is freed after use.
     subject.allow(1);
     subject.feed(texts(b"ab"));
     assert!(!idle(&subject));

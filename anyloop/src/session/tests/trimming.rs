@@ -1,4 +1,4 @@
-//! Memory that messages in parts have needed.
+//! Memory of messages that arrive in parts.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::Subject;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Receives a message in two parts of so many bytes each.
+/// Receives a message in two parts of `size` bytes each.
 fn receive(subject: &mut Subject, size: u16) {
     for first in [0x02, 0x80] {
         let head = [first, 0x80 | 126, size.to_be_bytes()[0], size.to_be_bytes()[1], 0, 0, 0, 0];
@@ -19,7 +19,7 @@ fn held(subject: &Subject) -> usize {
 }
 
 #[test]
-fn what_was_not_needed_for_a_second_is_let_go_of() {
+fn memory_that_was_unused_for_a_second_is_freed() {
     let mut subject = Subject::open();
     receive(&mut subject, 50_000);
     let kept = held(&subject);
@@ -39,7 +39,7 @@ fn what_was_not_needed_for_a_second_is_let_go_of() {
 }
 
 #[test]
-fn nobody_wakes_up_for_little_memory() {
+fn little_memory_sets_no_deadline() {
     let mut subject = Subject::open();
     receive(&mut subject, 20_000);
     assert!(held(&subject) >= 40_000);
@@ -51,7 +51,7 @@ fn nobody_wakes_up_for_little_memory() {
 }
 
 #[test]
-fn a_message_that_was_told_needs_no_memory_though_the_next_is_not_asked_for() {
+fn a_delivered_message_holds_no_memory_before_the_next_is_polled() {
     let mut stopped = Subject::open();
     stopped.allow(1);
     receive(&mut stopped, 50_000);

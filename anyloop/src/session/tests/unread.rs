@@ -1,9 +1,9 @@
-//! Input that is kept until it can be taken in.
+//! Input that is kept until it can be taken.
 
 use super::*;
 
 #[test]
-fn a_pause_keeps_what_comes_behind_it() {
+fn a_pause_keeps_the_input_after_it() {
     let mut subject = Subject::open();
     subject.feed(texts(b"aPb"));
     assert_eq!(subject.log(), ["a", "P"]);
@@ -11,7 +11,7 @@ fn a_pause_keeps_what_comes_behind_it() {
     subject.feed(texts(b"c"));
     subject.resume(); // finds nothing to do
     assert!(subject.log().is_empty());
-    subject.eof(); // comes behind it
+    subject.eof(); // reported after the unread input
     assert!(!subject.driver.is_closed());
 
     subject.handle().resume_reading().unwrap();
@@ -32,9 +32,9 @@ fn an_error_does_not_wait_for_a_pause_to_end() {
 }
 
 #[test]
-fn nothing_is_kept_of_what_comes_after_the_end() {
+fn input_after_the_close_is_dropped() {
     let mut subject = Subject::open();
-    subject.memory.window = 1; // so that the end cannot be written
+    subject.memory.window = 1; // so that the Close cannot be written
     subject.allow(1);
     subject.feed([&texts(b"ab"), CLOSE, b"garbage"].concat());
     subject.allow(1);
@@ -50,7 +50,7 @@ fn nothing_is_kept_of_what_comes_after_the_end() {
 
 /// Each step moves a cursor, and nothing else.
 #[test]
-fn what_is_left_of_a_read_is_not_moved_by_each_step() {
+fn unread_input_is_not_moved_by_each_step() {
     let mut subject = Subject::open();
     let message = |number: u16| {
         let [high, low] = number.to_be_bytes();
@@ -58,12 +58,12 @@ fn what_is_left_of_a_read_is_not_moved_by_each_step() {
     };
     subject.allow(0);
     subject.feed((0..1000).flat_map(message).collect::<Vec<_>>());
-    let place = |subject: &Subject| subject.driver.unread_position().expect("something was left");
-    let (begin, _) = place(&subject);
+    let position = |subject: &Subject| subject.driver.unread_position().expect("input is unread");
+    let (begin, _) = position(&subject);
     for step in 1..1000 {
         subject.allow(1);
         subject.resume();
-        assert_eq!(place(&subject), (begin, 8 * step));
+        assert_eq!(position(&subject), (begin, 8 * step));
     }
     subject.resume();
     assert!(subject.driver.has_unread());
@@ -73,9 +73,9 @@ fn what_is_left_of_a_read_is_not_moved_by_each_step() {
     assert_eq!(subject.log(), vec!["2 bytes"; 1000]);
 }
 
-/// One message goes while two come: what has gone is let go of, but not at each step.
+/// One message is taken while two arrive: taken bytes are freed, but not at each step.
 #[test]
-fn what_was_taken_in_is_let_go_of_while_more_comes() {
+fn taken_input_is_freed_while_more_arrives() {
     let mut subject = Subject::open();
     let mut moves = 0;
     let mut sent = Vec::new();
@@ -103,15 +103,15 @@ fn what_was_taken_in_is_let_go_of_while_more_comes() {
 }
 
 #[test]
-fn a_lent_payload_is_an_event_without_input() {
+fn a_payload_in_the_receive_buffer_is_delivered_without_further_input() {
     let mut subject = Subject::open();
     let payload = [7; 20_000];
     let head = [&[0x82, 0xfe, 0x4e, 0x20, 0, 0, 0, 0][..], &payload[..10_000]].concat();
     subject.feed(head);
     let mut left = &payload[10_000..];
-    while let Some(room) = subject.driver.receive_buffer() {
-        let n = room.len().min(left.len());
-        room[..n].copy_from_slice(&left[..n]);
+    while let Some(buffer) = subject.driver.receive_buffer() {
+        let n = buffer.len().min(left.len());
+        buffer[..n].copy_from_slice(&left[..n]);
         subject.driver.filled(n);
         left = &left[n..];
         if left.is_empty() {

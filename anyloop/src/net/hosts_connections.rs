@@ -1,21 +1,22 @@
-//! Which loops can carry connections of which handlers.
+//! Which kinds of loops can have connections with which handlers.
 
 use crate::endpoint::{Handler, Session};
 use crate::event_loop::{Kind, Local, StreamSource, Threads};
 
-/// How a connection is put into a loop of this kind.
+/// A kind of loop that can have connections with handlers `H`.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Carries<H: Handler>: Kind {
+pub trait HostsConnections<H: Handler>: Kind {
+    /// The source for a connection.
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source>;
 }
 
-impl<H: Handler + Send + 'static> Carries<H> for Threads {
+impl<H: Handler + Send + 'static> HostsConnections<H> for Threads {
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source> {
         Box::new(connection)
     }
 }
 
-impl<H: Handler + 'static> Carries<H> for Local {
+impl<H: Handler + 'static> HostsConnections<H> for Local {
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source> {
         Box::new(connection)
     }
