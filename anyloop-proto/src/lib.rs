@@ -35,7 +35,9 @@ pub use close::{
     CloseCode, CloseFrame, InvalidCloseCode, MAX_REASON, check_close, truncate_reason,
 };
 pub use config::{Config, Role};
-pub use connection::{Connection, Ending, Receiver, Sender, Shutdown, Statistics, Timer};
+pub use connection::{
+    Connection, Ending, Receiver, SendQueue, Sender, Shutdown, Statistics, Timer,
+};
 pub use error::{
     Cause, ExtensionError, Failure, Field, HandshakeError, Party, SendError, State, TransportError,
 };

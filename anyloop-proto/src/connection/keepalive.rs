@@ -23,13 +23,27 @@ pub(super) enum Ping {
     Suspended,
 }
 
-/// The output in front of an outstanding ping, in bytes since the connection was opened.
+/// The output that a transport has written.
+///
+/// The example of [`Connection::note_send_queue`](crate::Connection::note_send_queue) has some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "transports make it")]
+pub struct SendQueue {
+    /// Bytes that the peer's machine has acknowledged, counted from any point in time.
+    pub acknowledged: u64,
+    /// Bytes that it has not acknowledged.
+    pub waiting: usize,
+}
+
+/// An outstanding ping that waits behind other output.
 #[derive(Clone, Copy)]
 pub(super) struct PingDelay {
-    /// So much had left this machine when the transport was last asked.
-    left: i64,
-    /// So much must leave before the ping has.
-    ahead: i64,
+    /// When the ping was sent.
+    since: Instant,
+    /// What was acknowledged when the transport was last asked.
+    acknowledged: u64,
+    /// When so much is acknowledged, the ping has left.
+    ahead: u64,
 }
 
 /// The largest keep-alive ping: header, masking key and payload.
@@ -57,26 +71,25 @@ impl Sender {
         self.control(crate::frame::Opcode::Ping, &payload, out);
     }
 
-    /// The pong is late and `unsent` bytes have not left this machine. If they were in front of the ping, the pong
-    /// timeout starts anew whenever some of them have left since the last call, and once more after the last.
-    ///
-    /// Positions are counted in payload bytes. The headers in `unsent` make the position too small, never too large.
-    pub(super) fn delay_pong(&mut self, unsent: usize, now: Instant) {
+    /// The pong is late. If output waits in front of the ping, the pong timeout starts anew whenever some of it was
+    /// acknowledged since the last call, and once more after the last of it.
+    pub(super) fn delay_pong(&mut self, queue: SendQueue, now: Instant) {
         if self.ping != Ping::Sent {
             return;
         }
-        let sent = i64::try_from(self.sent().1).unwrap_or(i64::MAX);
-        let left = sent - i64::try_from(unsent).unwrap_or(i64::MAX);
-        let delay = self.cold.as_deref().and_then(|cold| cold.ping_delay);
-        let ahead = delay.map_or(sent, |delay| delay.ahead);
-        let progress = match delay {
-            None => unsent > PING_SIZE,
-            Some(delay) => delay.left < ahead.min(left),
+        let SendQueue { acknowledged, waiting } = queue;
+        let end = acknowledged.saturating_add(waiting as u64);
+        let next = match self.cold.as_deref().and_then(|cold| cold.ping_delay) {
+            None if waiting > PING_SIZE => {
+                PingDelay { since: self.ping_since, acknowledged, ahead: end }
+            }
+            Some(delay) if delay.acknowledged < delay.ahead.min(acknowledged) => {
+                PingDelay { acknowledged, ..delay }
+            }
+            _ => return,
         };
-        if progress {
-            self.cold().ping_delay = Some(PingDelay { left, ahead });
-            self.ping_since = now;
-        }
+        self.cold().ping_delay = Some(next);
+        self.ping_since = now;
     }
 
     /// Suspends the keep-alive, or starts it anew.
@@ -103,7 +116,8 @@ impl Sender {
         if self.ping != Ping::Sent || payload != self.ping_payload() {
             return None;
         }
-        let round_trip = now - self.ping_since;
+        let delay = self.cold.as_deref().and_then(|cold| cold.ping_delay);
+        let round_trip = now - delay.map_or(self.ping_since, |delay| delay.since);
         (self.ping, self.ping_since) = (Ping::Idle, now);
         self.forget_ping_delay();
         Some(round_trip)

@@ -8,6 +8,7 @@ mod timer;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+pub use keepalive::SendQueue;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use timer::Timer;
@@ -357,12 +358,11 @@ impl Connection {
         earlier(earlier(ping, pong), earlier(idle, data_idle))
     }
 
-    /// Reports how much output the transport holds, if a pong is late at `now`: call it before
-    /// [`handle_timeout`](Self::handle_timeout), if the transport knows. `unsent` is called only then. It
-    /// returns the bytes that were sent and have not left this machine.
+    /// Reports the output that the transport has written. Call it before [`handle_timeout`](Self::handle_timeout), if
+    /// the transport knows. `queue` is called only if a pong is late at `now`.
     ///
-    /// A ping behind a large message leaves late, so the pong timeout starts anew as long as what was in front of
-    /// the ping gets less, and when the last of it has left.
+    /// A ping behind a large message leaves late. So the pong timeout starts anew while what is in front of the ping is
+    /// acknowledged bit by bit, and when the last of it is.
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -375,18 +375,21 @@ impl Connection {
     /// connection.handle_timeout(ping, &mut out)?;
     ///
     /// let mut late = ping + Duration::from_secs(20);
-    /// for unsent in [700, 300, 0] {
-    ///     connection.note_unsent(|| unsent, late);
+    /// for acknowledged in [300, 700, 1010] {
+    ///     let queue = SendQueue { acknowledged, waiting: 1010 - acknowledged as usize };
+    ///     connection.note_send_queue(|| Some(queue), late);
     ///     assert_eq!(connection.handle_timeout(late, &mut out)?, None);
     ///     late = late + Duration::from_secs(20);
     /// }
-    /// connection.note_unsent(|| 0, late);
+    /// connection.note_send_queue(|| Some(SendQueue { acknowledged: 1010, waiting: 0 }), late);
     /// assert!(connection.handle_timeout(late, &mut out).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn note_unsent(&mut self, unsent: impl FnOnce() -> usize, now: Instant) {
+    pub fn note_send_queue(&mut self, queue: impl FnOnce() -> Option<SendQueue>, now: Instant) {
         if self.deadline(Timer::Pong).is_some_and(|deadline| deadline <= now) {
-            self.sender.delay_pong(unsent(), now);
+            if let Some(queue) = queue() {
+                self.sender.delay_pong(queue, now);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyloop_proto::{
     BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Instant, Kind, Message,
-    Output, Random, Role, SendError, State, Timer, TransportError,
+    Output, Random, Role, SendError, SendQueue, State, Timer, TransportError,
 };
 use anyloop_testkit::frames::{self, Frame, other};
 
@@ -268,10 +268,11 @@ impl Subject {
         self.serve_timers()
     }
 
-    /// As [`at`](Self::at), and the transport reports `unsent` bytes that have not left the machine.
-    pub(crate) fn at_with_unsent(&mut self, at: f64, unsent: usize) -> Vec<Timer> {
+    /// The same, with this output of the transport.
+    pub(crate) fn at_with(&mut self, at: f64, acknowledged: u64, waiting: usize) -> Vec<Timer> {
         self.now = Instant::from_nanos(1_000_000_000) + Duration::from_secs_f64(at);
-        self.connection.note_unsent(|| unsent, self.now);
+        let queue = SendQueue { acknowledged, waiting };
+        self.connection.note_send_queue(|| Some(queue), self.now);
         self.serve_timers()
     }
 

@@ -226,7 +226,8 @@ fn fails_at(sent: usize, unsent: impl Fn(f64) -> usize) -> f64 {
     server.at(20.0);
     loop {
         let due = server.due().expect("a pong is awaited");
-        server.at_with_unsent(due, unsent(due));
+        let waiting = unsent(due);
+        server.at_with(due, (sent + 10 - waiting) as u64, waiting);
         if !server.failures.is_empty() {
             assert_eq!(server.failure().cause(), Cause::PongTimeout);
             return due;
@@ -263,13 +264,23 @@ fn the_pong_timer_does_not_restart_for_data_after_the_ping() {
     let mut server = keepalive();
     server.send(&[0; 1000][..]).unwrap();
     server.at(20.0);
-    for (late, unsent) in [(40.0, 900), (60.0, 2500), (80.0, 2500)] {
-        server.at_with_unsent(late, unsent);
+    for (late, acknowledged, waiting) in [(40.0, 100, 910), (60.0, 500, 2500), (80.0, 3000, 2000)] {
+        server.at_with(late, acknowledged, waiting);
         assert_eq!(server.failures, [], "at {late}");
-        server.send(&[0; 2000][..]).unwrap();
     }
-    server.at_with_unsent(100.0, 1000);
+    server.at_with(100.0, 5000, 2000);
     assert_eq!(server.failure().cause(), Cause::PongTimeout);
+}
+
+/// A peer that reads is alive, however much is sent meanwhile.
+#[test]
+fn the_pong_timer_restarts_while_more_is_sent_than_is_read() {
+    let mut server = keepalive();
+    server.at(20.0);
+    for round in 1..10_u32 {
+        server.at_with(20.0 + 20.0 * f64::from(round), u64::from(round) * 15_000, 1_000_000);
+        assert_eq!(server.failures, [], "in round {round}");
+    }
 }
 
 #[test]
@@ -278,10 +289,12 @@ fn a_pong_ends_the_extension_of_its_deadline() {
     server.send(&[0; 1000][..]).unwrap();
     server.at(20.0);
     let payload = server.sent().pop().unwrap().payload;
-    server.at_with_unsent(40.0, 900);
+    server.at_with(40.0, 100, 910);
+    server.pass(seconds(5));
     server.receive(&[pong(&payload)]);
-    assert_eq!(server.at(60.0), [Timer::Ping]);
-    server.at_with_unsent(80.0, 0);
+    assert_eq!(server.seen(), [Seen::Pong(payload, Some(seconds(25)))], "since the ping");
+    assert_eq!(server.at(65.0), [Timer::Ping]);
+    server.at_with(85.0, 1020, 0);
     assert_eq!(
         server.failure().cause(),
         Cause::PongTimeout,

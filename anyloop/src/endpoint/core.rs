@@ -89,8 +89,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         target: &Target,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        let (options, state) = (self.config.handshake.clone(), self.state.clone());
-        Session::client(handler, target, options, state, now)
+        self.client_session(handler, target, self.config.handshake.clone(), now)
     }
 
     /// The same with a configuration of its own, except for the backlog.
@@ -103,8 +102,21 @@ impl<F: HandlerFactory> ClientCore<F> {
     ) -> Result<Session<F::Handler>, RequestError> {
         let mut options = ClientOptions::clone(&config.handshake);
         options.connection = handlers_answer_pings(&options.connection);
-        let state = self.state.clone();
-        Session::client(handler, target, Arc::new(options), state, now)
+        self.client_session(handler, target, Arc::new(options), now)
+    }
+
+    fn client_session(
+        &self,
+        handler: F::Handler,
+        target: &Target,
+        options: Arc<ClientOptions>,
+        now: Instant,
+    ) -> Result<Session<F::Handler>, RequestError> {
+        let mut session = Session::client(handler, target, options, self.state.clone(), now)?;
+        if self.state.is_shutting_down() {
+            session.abandon(now);
+        }
+        Ok(session)
     }
 }
 
@@ -144,12 +156,17 @@ macro_rules! endpoint {
             }
 
             /// Begins to close all connections, or abandons their handshakes. Returns how many.
+            ///
+            /// # Errors
+            ///
+            /// [`SendError::Refused`](super::SendError::Refused) for a reason of more than 123 bytes, or one without a
+            /// code.
             pub fn close_all(
                 &self,
                 code: impl Into<Option<anyloop_proto::CloseCode>>,
                 reason: &str,
-            ) -> usize {
-                self.core.state.registry.close_all(code.into(), reason)
+            ) -> Result<usize, super::SendError> {
+                self.handle().close_all(code, reason)
             }
 
             /// The endpoint, for handlers and other threads to reach it. It does not keep the endpoint alive.

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
+use anyloop_proto::SendQueue;
 use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
@@ -179,12 +180,10 @@ impl Transport for SocketTransport<'_> {
         self.socket.peer()
     }
 
-    fn unsent(&self) -> usize {
+    fn send_queue(&self) -> Option<SendQueue> {
         match &*self.socket {
-            Socket::Tcp(stream) => send_queue::len(stream),
-            #[cfg(unix)]
-            Socket::Unix(stream) => send_queue::len(stream),
-            Socket::Closed => 0,
+            Socket::Tcp(stream) => send_queue::of(stream),
+            _ => None, // a peer on this machine is not far away
         }
     }
 

@@ -486,18 +486,20 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Collects the output for [`take_output`](Self::take_output), for programs that fetch it instead of being called.
+    /// If another output is set later, what was collected and not taken is written there first.
     pub fn collect_output(&self) {
-        self.set_output(Output::Collected(Vec::new()));
+        self.set_output(Output::Collected);
     }
 
     /// Whether there is [collected](Self::collect_output) output to take.
     #[must_use]
     pub fn wants_output(&self) -> bool {
-        matches!(&self.setup().output, Output::Collected(bytes) if !bytes.is_empty())
+        !self.setup().collected.is_empty()
     }
 
     /// Appends all [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. Until it is
-    /// taken, more than 64 KiB count as waiting for a slow peer.
+    /// taken, more than 64 KiB count as waiting for a slow peer. A connection that [is over](Self::is_over) may have
+    /// output left, such as its Close.
     ///
     /// ```
     /// use anyloop::iostream::{Client, Server};
@@ -540,15 +542,16 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Feeds the request that another HTTP server has read, of which `request` is the head, and then what came
-    /// behind it.
+    /// behind it. What cannot be taken yet is kept.
     ///
     /// # Errors
     ///
     /// As [`read_all`](Self::read_all).
     pub fn upgrade<B>(&self, request: &http::Request<B>, received: &[u8]) -> Result<(), CallError> {
-        self.read_all(&request_head(request))?;
-        self.read_all(received)?;
-        Ok(())
+        self.ready_to_read()?;
+        let mut bytes = request_head(request);
+        bytes.extend_from_slice(received);
+        self.work(|core, _| core.left.append(&mut bytes))
     }
 
     /// Calls `f` when the stream is to be ended, in part or whole. For [`Shutdown::HalfClose`] only the
@@ -704,6 +707,7 @@ impl<H: Handler> Core<H> {
     fn use_new_output(&mut self, now: Instant) {
         let Self { driver, stream, buffers, .. } = self;
         if std::mem::take(&mut stream.setup().output_is_new) {
+            stream.flush();
             driver.handle_writable(stream, buffers, now);
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Stream {
 /// What the program sets, at any time, also from a handler.
 pub(super) struct Setup {
     pub(super) output: Output,
+    /// Bytes that were collected and not taken.
+    pub(super) collected: Vec<u8>,
     /// The output is another one than at the last write.
     pub(super) output_is_new: bool,
     pub(super) on_shutdown: Option<Box<dyn FnMut(Shutdown) + Send>>,
@@ -36,7 +38,7 @@ pub(super) enum Output {
     Handler(Box<WriteHandler>),
     Vectored(Box<VectoredWriteHandler>),
     /// The program takes the bytes when it likes.
-    Collected(Vec<u8>),
+    Collected,
 }
 
 /// So many bytes are collected; more wait in the backlog of the connection, which has a limit.
@@ -49,6 +51,7 @@ impl Setup {
     pub(super) fn new(endpoint: &IoStream) -> Self {
         Self {
             output: Output::None,
+            collected: Vec::new(),
             output_is_new: false,
             on_shutdown: None,
             secure: endpoint.secure,
@@ -64,7 +67,11 @@ impl Stream {
 
     /// Tries again to flush what could not be flushed.
     pub(super) fn flush(&self) {
-        self.take_output().output.flush();
+        let mut taken = self.take_output();
+        if !matches!(taken.output, Output::None | Output::Collected) {
+            let _ = self.write_collected(&mut taken.output); // if that fails, so will the next write
+        }
+        taken.output.flush();
     }
 
     /// Takes the output out while it is at work: it may be what sets another.
@@ -75,13 +82,33 @@ impl Stream {
 
     /// Moves what was collected to the end of `bytes`. Returns whether there was something.
     pub(super) fn take_collected(&self, bytes: &mut Vec<u8>) -> bool {
-        match &mut self.setup().output {
-            Output::Collected(collected) if !collected.is_empty() => {
-                bytes.append(collected);
-                true
-            }
-            _ => false,
+        let collected = &mut self.setup().collected;
+        let some = !collected.is_empty();
+        bytes.append(collected);
+        some
+    }
+
+    /// Writes what was collected before `output` was set. Returns whether all of it is written.
+    fn write_collected(&self, output: &mut Output) -> io::Result<bool> {
+        let mut collected = std::mem::take(&mut self.setup().collected);
+        if collected.is_empty() {
+            return Ok(true);
         }
+        let written = output.write(&[IoSlice::new(&collected)]);
+        collected.drain(..*written.as_ref().unwrap_or(&0));
+        let all = collected.is_empty();
+        self.setup().collected = collected;
+        written.map(|_| all)
+    }
+
+    fn collect(&self, slices: &[IoSlice<'_>]) -> usize {
+        let collected = &mut self.setup().collected;
+        let before = collected.len();
+        for slice in slices {
+            let free = COLLECT.saturating_sub(collected.len());
+            collected.extend_from_slice(&slice[..slice.len().min(free)]);
+        }
+        collected.len() - before
     }
 
     pub(super) fn setup(&self) -> MutexGuard<'_, Setup> {
@@ -118,7 +145,15 @@ impl Transport for Stream {
             self.output_missing = true;
             return Ok(0);
         }
-        taken.output.write(slices).map_err(|error| {
+        if matches!(taken.output, Output::Collected) {
+            return Ok(self.collect(slices));
+        }
+        let written = match self.write_collected(&mut taken.output) {
+            Ok(true) => taken.output.write(slices),
+            Ok(false) => Ok(0),
+            Err(error) => Err(error),
+        };
+        written.map_err(|error| {
             io::Error::new(error.kind(), format!("cannot write the output: {error}"))
         })
     }
@@ -167,14 +202,7 @@ impl Output {
                 }
             }
             Self::Vectored(f) => f(slices)?,
-            Self::Collected(bytes) => {
-                let before = bytes.len();
-                for slice in slices {
-                    let free = COLLECT.saturating_sub(bytes.len());
-                    bytes.extend_from_slice(&slice[..slice.len().min(free)]);
-                }
-                return Ok(bytes.len() - before);
-            }
+            Self::Collected => return Ok(0), // `Stream::write` does it
         }
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }

@@ -14,8 +14,9 @@ use super::listener::{Nodelay, set_up};
 use super::registry::key;
 use super::serves::Serves;
 use super::transport::Net;
-use crate::endpoint::{Handle, HandlerFactory, Server, Session, request_head};
+use crate::endpoint::{Handle, Handler, HandlerFactory, Server, Session, request_head};
 use crate::event_loop::{Engine, Socket, StreamSource, now};
+use crate::session::EndpointState;
 use crate::transport::Driver;
 
 /// A connected socket of the program's own.
@@ -106,9 +107,8 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         }
         let core = self.core();
         let session = core.session(core.make_handler(), now());
-        let nodelay = self.config().nodelay;
-        insert(&self.transport, session, stream.into(), nodelay, received)
-            .map(|token| core.state.registry.handle(token))
+        let options = (self.config().nodelay, received);
+        insert(&self.transport, &core.state, session, stream.into(), options)
     }
 
     /// Serves a connection whose request another HTTP server has read: `request` is its head, and `received` what
@@ -141,33 +141,31 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<F::Handler>, Error> {
         let (client, nodelay) = (self.client, self.nodelay());
         let session = self.into_session()?;
-        insert(&client.transport, session, stream.into(), nodelay, &[])
-            .map(|token| client.core().state.registry.handle(token))
+        insert(&client.transport, &client.core().state, session, stream.into(), (nodelay, &[]))
     }
 }
 
-/// Puts a connection over a stream into the loop.
-fn insert<K, H>(
+/// Puts a connection over a stream into the loop. `options` are `TCP_NODELAY` and what was received already.
+fn insert<K: HostsConnections<H>, H: Handler>(
     net: &Net<K>,
+    endpoint: &EndpointState<H>,
     mut session: Session<H>,
     stream: Stream,
-    nodelay: bool,
-    received: &[u8],
-) -> Result<crate::session::Key, Error>
-where
-    H: crate::Handler,
-    K: HostsConnections<H>,
-{
+    (nodelay, received): (bool, &[u8]),
+) -> Result<Handle<H>, Error> {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
+    set_up(&socket, &net.functions.hooks(), Nodelay::Set(nodelay)).map_err(Error::Adopt)?;
     session.set_peer(socket.peer());
     let engine: &Engine<K> = net.engine();
     let inserted = engine.insert(|token| {
-        set_up(&socket, &net.functions.hooks(), Nodelay::Set(nodelay))?;
-        socket.register(engine.registry(), token)?;
+        socket.register(engine.registry(), token).map_err(Error::Adopt)?;
         session.register(key(token));
+        if endpoint.is_shutting_down() {
+            return Err(Error::ShutDown); // the shutdown may have read the registry before
+        }
         let mut driver = Driver::new(session);
         driver.keep(received);
         Ok(K::connection(StreamSource::new(driver, socket)))
     });
-    inserted.map(key).map_err(Error::Adopt)
+    inserted.map(|token| endpoint.registry.handle(key(token)))
 }

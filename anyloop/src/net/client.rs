@@ -90,8 +90,9 @@ impl<K: Serves<F>, F: HandlerFactory> fmt::Debug for ConnectRequest<'_, K, F> {
 }
 
 impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
-    /// Changes the configuration of this connection, which is at first that of the client. What concerns the backlog
-    /// and [`keep_handshake`](ClientConfig::keep_handshake) stays as the client has it.
+    /// Changes the configuration of this connection, which is at first that of the client. The backlog and
+    /// [`keep_handshake`](ClientConfig::keep_handshake) are the same for all connections of a client: to change them here
+    /// is an error when connecting ([`Error::NotPerConnection`]).
     pub fn configure(mut self, change: impl FnOnce(ClientConfig) -> ClientConfig) -> Self {
         let config = self.config.take().unwrap_or_else(|| self.client.config().clone());
         self.config = Some(change(config));
@@ -162,6 +163,12 @@ impl<H: Handler> Request<H> {
         if core.state.is_shutting_down() {
             return Err(Error::ShutDown);
         }
+        if let Some(config) = &self.config {
+            let one_for_all = (core.config.backlog, core.config.keep_handshake);
+            if (config.backlog, config.keep_handshake) != one_for_all {
+                return Err(Error::NotPerConnection);
+            }
+        }
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
             Some(config) => core.session_with(handler, &self.target, config, now),
@@ -208,7 +215,10 @@ fn connect<K: Serves<F>, F: HandlerFactory>(
     };
     let token = engine.insert(|token| {
         session.register(key(token));
-        Ok::<_, Error>(K::connecting(connecting(Driver::new(session))))
+        if core.state.is_shutting_down() {
+            return Err(Error::ShutDown); // the shutdown may have read the registry before
+        }
+        Ok(K::connecting(connecting(Driver::new(session))))
     })?;
     // If another thread has run it to its end meanwhile, the handle says so.
     Ok(core.state.registry.handle(key(token)))

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use anyloop_proto::{CloseCode, Connection, Instant, Protocol, SendError, Shutdown, State};
+use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown};
 
 use super::Session;
+use super::deferred::{Accepted, Outgoing};
 use super::handler::{Handler, Verdict};
 use super::registry::Due;
 use super::shared::{Command, Filter};
@@ -26,7 +27,8 @@ impl<H: Handler> Session<H> {
         let mut last = None;
         while let Some(due) = self.state.endpoint.registry.next_broadcast(self.state.index) {
             let Due { message, filter, next, end } = due;
-            self.run(Command::SendPrepared { message, filter, completion: None }, out, now);
+            let message = Outgoing::Prepared(message);
+            self.run(Command::Send(Accepted { message, completion: None }, filter), out, now);
             if next == *last.get_or_insert(end) {
                 if next != end {
                     self.state.interrupt();
@@ -62,52 +64,17 @@ impl<H: Handler> Session<H> {
             }
             let Some(command) = commands.next() else { return };
             self.run(command, out, now);
+            if self.protocol.shutdown() == Shutdown::Abort {
+                return; // what is left cannot be done any more
+            }
             if !self.notify_open(out, budget, now) {
                 return commands.put_back();
             }
         }
     }
 
-    /// Runs a command, unless it is a message that must wait.
+    /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
     fn run(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
-        let sends = matches!(command, Command::Send { .. } | Command::SendPrepared { .. });
-        if sends && (self.state.pending.has(Pending::DEFERRED) || !self.can_send()) {
-            self.state.defer(command);
-        } else {
-            self.run_now(command, out, now);
-        }
-    }
-
-    /// Whether messages of handles need not wait. If the connection has ended, they fail.
-    fn can_send(&self) -> bool {
-        match &self.protocol {
-            Protocol::Open(Connection { sender, .. }) => {
-                let in_pieces = sender.state() == State::Open && sender.is_message_begun();
-                !in_pieces && !self.state.pending.has(Pending::OPEN)
-            }
-            _ => self.protocol.shutdown() != Shutdown::Open,
-        }
-    }
-
-    /// Sends deferred messages, if they can be sent now. Called after each call that may have opened the connection or
-    /// ended a message in pieces.
-    #[inline]
-    pub(super) fn send_deferred_if_any(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
-        if self.state.pending.has(Pending::DEFERRED) {
-            self.send_deferred(out, now);
-        }
-    }
-
-    #[cold]
-    fn send_deferred(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
-        while self.can_send() {
-            let Some(command) = self.state.take_deferred() else { return };
-            self.run_now(command, out, now);
-        }
-    }
-
-    /// Runs a command. A command that has become impossible is dropped, as `Handle` documents.
-    fn run_now(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
             Command::Accept(accept) => self.answer(Verdict::Accept(accept), out, now),
             Command::Respond(response) => self.answer(Verdict::Respond(response), out, now),
@@ -115,29 +82,18 @@ impl<H: Handler> Session<H> {
             Command::Post(f) => self.call(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
             Command::Terminate => self.protocol.terminate(),
-            Command::SendPrepared { filter, .. } if !self.accepts_broadcast(filter.as_ref()) => {}
-            command => self.call(out, now, |_, context| {
-                let sent = match command {
-                    Command::Cancel(timer) => {
-                        context.cancel_timer(timer);
-                        return;
+            Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
+            command => self.call(out, now, |_, context| match command {
+                Command::Cancel(timer) => _ = context.cancel_timer(timer),
+                Command::Pause => context.pause_reading(),
+                Command::Resume => context.resume_reading(),
+                Command::Ping(payload) => {
+                    if let Err(error) = context.ping(&payload) {
+                        crate::log::debug!("ping not sent: {error}");
                     }
-                    Command::Pause => return context.pause_reading(),
-                    Command::Resume => return context.resume_reading(),
-                    Command::Ping(payload) => context.ping(&payload),
-                    Command::Send { message, completion } => context.send_accepted(
-                        |sender, out| sender.send(message.message(), out),
-                        completion,
-                    ),
-                    Command::SendPrepared { message, completion, .. } => context.send_accepted(
-                        |sender, out| sender.send_prepared(&message, out),
-                        completion,
-                    ),
-                    _ => return,
-                };
-                if let Err(error) = sent {
-                    crate::log::debug!("not sent: {error}");
                 }
+                Command::Send(accepted, _) => context.send_or_defer(accepted),
+                _ => {}
             }),
         }
     }
@@ -158,6 +114,9 @@ impl<H: Handler> Session<H> {
             Protocol::Open(connection) => {
                 // The connection may be closing already.
                 let _: Result<(), SendError> = connection.sender.close(code, reason, now, out);
+                if self.state.pending.has(Pending::DEFERRED) {
+                    self.call(out, now, |_, context| context.send_deferred()); // which fails
+                }
             }
             Protocol::Server(handshake) => _ = handshake.abandon(now, out),
             Protocol::Client(handshake) => _ = handshake.abandon(now, out),

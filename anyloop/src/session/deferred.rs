@@ -1,20 +1,50 @@
-//! Messages of handles that wait until the connection can send them.
+//! Messages that wait until the connection can send them.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 
-use super::handler::Handler;
-use super::shared::Command;
+use anyloop_proto::{Payload, Prepared};
+
+use crate::stream::{Completion, Unsent};
+
+/// A message that a handle has accepted.
+pub(super) struct Accepted {
+    pub(super) message: Outgoing,
+    pub(super) completion: Option<Completion>,
+}
+
+pub(super) enum Outgoing {
+    Payload(Payload),
+    Prepared(Prepared),
+}
+
+impl Outgoing {
+    /// Bytes of the payload.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Payload(payload) => payload.message().as_bytes().len(),
+            Self::Prepared(prepared) => prepared.message().as_bytes().len(),
+        }
+    }
+}
 
 /// Messages of handles that wait until the connection is open, or until the message that is being sent in pieces is
 /// complete. Completions of messages that are dropped are called with an error.
-pub(super) struct Deferred<H: Handler> {
-    queue: VecDeque<Command<H>>,
+#[derive(Default)]
+pub(super) struct Deferred {
+    queue: VecDeque<Accepted>,
     bytes: usize,
 }
 
-impl<H: Handler> Deferred<H> {
+impl Deferred {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// The number of messages.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
     }
 
     /// Payload bytes of the messages.
@@ -22,28 +52,34 @@ impl<H: Handler> Deferred<H> {
         self.bytes
     }
 
-    pub(super) fn push(&mut self, command: Command<H>) {
-        self.bytes += command.len();
-        self.queue.push_back(command);
+    pub(super) fn push(&mut self, accepted: Accepted) {
+        self.bytes += accepted.message.len();
+        self.queue.push_back(accepted);
     }
 
-    pub(super) fn pop(&mut self) -> Option<Command<H>> {
-        let command = self.queue.pop_front()?;
-        self.bytes -= command.len();
-        Some(command)
-    }
-}
-
-impl<H: Handler> Default for Deferred<H> {
-    fn default() -> Self {
-        Self { queue: VecDeque::new(), bytes: 0 }
+    pub(super) fn pop(&mut self) -> Option<Accepted> {
+        let accepted = self.queue.pop_front()?;
+        self.bytes -= accepted.message.len();
+        Some(accepted)
     }
 }
 
-impl<H: Handler> Drop for Deferred<H> {
+impl Drop for Deferred {
     fn drop(&mut self) {
-        while let Some(command) = self.pop() {
-            command.unsent();
+        report_unsent(self.queue.drain(..).filter_map(|accepted| accepted.completion));
+    }
+}
+
+/// Calls the completions of messages that will not be sent. A panic of one does not keep the others from being called.
+pub(super) fn report_unsent(completions: impl Iterator<Item = Completion>) {
+    let mut panic = None;
+    for completion in completions {
+        let called = catch_unwind(AssertUnwindSafe(|| completion(Err(Unsent))));
+        if let Err(first) = called {
+            panic.get_or_insert(first);
         }
+    }
+    if let Some(panic) = panic.filter(|_| !thread::panicking()) {
+        resume_unwind(panic);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anyloop_proto::{CloseCode, Prepared};
+use anyloop_proto::{CloseCode, Prepared, check_close};
 
 use super::counters::Counters;
 use super::error::SendError;
@@ -65,8 +65,18 @@ impl<H: Handler> EndpointHandle<H> {
     }
 
     /// Begins to close all connections, or abandons their handshakes. Returns how many.
-    pub fn close_all(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> usize {
-        self.state().map_or(0, |state| state.registry.close_all(code.into(), reason))
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Refused`] for a reason of more than 123 bytes, or one without a code.
+    pub fn close_all(
+        &self,
+        code: impl Into<Option<CloseCode>>,
+        reason: &str,
+    ) -> Result<usize, SendError> {
+        let code = code.into();
+        check_close(code, reason)?;
+        Ok(self.state().map_or(0, |state| state.registry.close_all(code, reason)))
     }
 
     /// The counters of the endpoint.

@@ -1,6 +1,6 @@
 //! The results of sending.
 
-use anyloop_proto::SendError as Refused;
+use anyloop_proto::{SendError as Refused, State};
 
 /// Why a message or another command was refused.
 ///
@@ -24,9 +24,23 @@ pub enum SendError {
     /// The connection is over.
     #[error("the connection is over")]
     Gone,
+    /// The connection is not open yet.
+    #[error("the connection is not open yet")]
+    NotOpen,
     /// The protocol refuses it.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(Refused),
+}
+
+impl From<Refused> for SendError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotOpen(State::Connecting) => Self::NotOpen,
+            Refused::NotOpen(State::Ended) => Self::Gone,
+            Refused::NotOpen(_) => Self::Closing,
+            refused => Self::Refused(refused),
+        }
+    }
 }
 
 /// The result of sending a message.

@@ -8,6 +8,7 @@ use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
 
+use super::deferred::{Accepted, Outgoing};
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};
 use super::shared::{Command, ConnectionId, Filter, Shared};
@@ -93,13 +94,8 @@ impl<H: Handler> Handle<H> {
     ///
     /// As [`send`](Self::send).
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
-        let len = message.message().as_bytes().len();
-        let message = message.clone();
-        self.shared.send(
-            len,
-            Command::SendPrepared { message, filter: None, completion: None },
-            true,
-        )
+        let message = Outgoing::Prepared(message.clone());
+        self.shared.send(Accepted { message, completion: None }, None, true)
     }
 
     /// Sends a ping, beside those of the keep-alive.
@@ -244,19 +240,19 @@ impl<H: Handler> Handle<H> {
         message: Payload,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        let command = Command::Send { message, completion };
-        self.shared.send(command.len(), command, true)
+        let accepted = Accepted { message: Outgoing::Payload(message), completion };
+        self.shared.send(accepted, None, true)
     }
 
     fn command(&self, command: Command<H>) -> Result<(), SendError> {
-        self.shared.push(command, false)
+        self.shared.push(command)
     }
 
     /// Sends a broadcast message. Returns whether it was accepted.
     pub(super) fn send_filtered(&self, message: &Prepared, filter: Option<Filter<H>>) -> bool {
-        let len = message.message().as_bytes().len();
-        let command = Command::SendPrepared { message: message.clone(), filter, completion: None };
-        self.shared.send(len, command, false).is_ok_and(Sent::is_on_its_way)
+        let message = Outgoing::Prepared(message.clone());
+        let accepted = Accepted { message, completion: None };
+        self.shared.send(accepted, filter, false).is_ok_and(Sent::is_on_its_way)
     }
 }
 
@@ -265,11 +261,6 @@ impl<H: Handler> Context<'_, H> {
     pub fn handle(&mut self) -> Handle<H> {
         let state = self.state();
         Handle::new(self.state.shared(self.out.waiting(), state))
-    }
-
-    /// Ends the connection at once when the present call is over, as [`Handle::terminate`].
-    pub fn terminate(&mut self) {
-        let _: Result<(), SendError> = self.handle().terminate(); // the connection may already be over
     }
 }
 

@@ -4,7 +4,7 @@
 pub(super) const TOO_SLOW: &str = "too slow to read";
 
 /// The limits of the backlog of a peer that reads slowly, in bytes. The configuration of an endpoint documents each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BacklogLimits {
     pub(crate) low: usize,
     pub(crate) high: usize,

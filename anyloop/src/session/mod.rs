@@ -32,8 +32,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use anyloop_proto::handshake::{ClientOptions, RequestError, ServerOptions, Target};
-use anyloop_proto::{Connection, Input, Instant, Protocol, State, Statistics, TransportError};
+use anyloop_proto::{
+    Connection, Input, Instant, Protocol, SendQueue, State, Statistics, TransportError,
+};
 
+use crate::cold::cold_path;
 use crate::stream::{Budget, Driver, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
 
 pub use as_message::AsMessage;
@@ -115,8 +118,11 @@ impl<H: Handler> Session<H> {
 
     /// Abandons the handshake before it has begun. The driver ends the stream when it is started.
     pub(crate) fn abandon(&mut self, now: Instant) {
-        if let Protocol::Server(handshake) = &mut self.protocol {
-            handshake.abandon(now, &mut Vec::new()); // there is nothing to answer yet
+        let mut nothing = Vec::new(); // there is nothing to answer yet
+        match &mut self.protocol {
+            Protocol::Server(handshake) => _ = handshake.abandon(now, &mut nothing),
+            Protocol::Client(handshake) => _ = handshake.abandon(now, &mut nothing),
+            Protocol::Open(_) | Protocol::Closed => {}
         }
     }
 
@@ -156,7 +162,17 @@ impl<H: Handler> Session<H> {
         let out = out.reborrow();
         let result = f(handler, &mut Context { sender, receiver, out, state, now });
         self.replace_handler();
+        self.terminate_if_asked();
         result
+    }
+
+    /// Ends the connection, if its handler has asked for that.
+    fn terminate_if_asked(&mut self) {
+        if self.state.pending.has(Pending::TERMINATED) {
+            cold_path();
+            self.state.pending.set(Pending::TERMINATED, false);
+            self.protocol.terminate();
+        }
     }
 
     /// Replaces the handler by the successor that it has set, if any.
@@ -191,7 +207,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         now: Instant,
     ) -> Progress {
         let progress = self.receive_input(input, out, budget, now);
-        self.send_deferred_if_any(out, now);
+        self.terminate_if_asked();
         progress
     }
 
@@ -236,7 +252,6 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn handle_timeout(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         self.run_timers(out, budget, now);
-        self.send_deferred_if_any(out, now);
     }
 
     fn run_commands(
@@ -245,15 +260,12 @@ impl<H: Handler> StreamProtocol for Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        let progress = self.run_all_commands(out, budget, now);
-        self.send_deferred_if_any(out, now);
-        progress
+        self.run_all_commands(out, budget, now)
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         self.state.pending.set(Pending::AGAIN, false);
         self.notify_open(out, budget, now);
-        self.send_deferred_if_any(out, now);
     }
 
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
@@ -261,13 +273,14 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn handle_written(&mut self, waiting: usize) -> bool {
-        let waiting = waiting + self.state.deferred();
         let state = self.connection_state();
         let high = self.state.pending.has(Pending::HIGH);
-        if waiting > 0 {
-            self.state.shared(waiting, state); // so that a handle that is created later reports how much waits
+        let deferred = self.state.deferred();
+        if waiting + deferred > 0 {
+            // So that a handle that is created later reports how much waits.
+            self.state.shared(waiting + deferred, state);
         }
-        self.state.publish(waiting, state);
+        self.state.publish(waiting + deferred, state);
         let limits = self.state.endpoint.limits;
         // A low-water mark above the high one counts as equal to it.
         let low = limits.low.min(limits.high);
@@ -282,7 +295,6 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let high = self.state.pending.has(Pending::HIGH);
         self.state.pending.set(Pending::HIGH, !high);
         self.call(out, now, if high { Handler::drained } else { Handler::backpressure });
-        self.send_deferred_if_any(out, now);
     }
 
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer) {
@@ -291,9 +303,9 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
     }
 
-    fn note_unsent(&mut self, unsent: &mut dyn FnMut() -> usize, now: Instant) {
+    fn note_send_queue(&mut self, queue: &mut dyn FnMut() -> Option<SendQueue>, now: Instant) {
         if let Protocol::Open(connection) = &mut self.protocol {
-            connection.note_unsent(unsent, now);
+            connection.note_send_queue(queue, now);
         }
     }
 

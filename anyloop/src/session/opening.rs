@@ -55,6 +55,9 @@ impl<H: Handler> Session<H> {
                     Incoming::Http(request) => handler.http(request, &mut context),
                 };
                 self.replace_handler();
+                if self.state.pending.has(Pending::TERMINATED) {
+                    return self.terminate_if_asked();
+                }
                 self.answer(verdict, out, now);
             }
             Protocol::Client(handshake) => {
@@ -127,6 +130,9 @@ impl<H: Handler> Session<H> {
         }
         self.state.pending.set(Pending::OPEN, false);
         self.call(out, now, Handler::open);
+        if self.state.pending.has(Pending::DEFERRED) {
+            self.call(out, now, |_, context| context.send_deferred());
+        }
         if !self.state.endpoint.keep_handshake {
             let rare = self.state.rare();
             (rare.handshake, rare.peer) = (None, None);

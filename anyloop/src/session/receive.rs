@@ -37,7 +37,7 @@ impl<H: Handler> Session<H> {
         let mut context = Context { sender: Some(sender), receiver: None, out, state, now };
         // The receiver may hold an event without further input, but only before it is polled the first time.
         let mut polled = false;
-        while !context.state.pending.has(Pending::PAUSED) {
+        while !context.state.pending.has_any(Pending::PAUSED, Pending::TERMINATED) {
             if budget.is_spent() {
                 if !polled || !input.is_empty() {
                     context.state.interrupt();

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use anyloop_proto::{CloseCode, Prepared, State};
 
+use super::deferred::{Accepted, Outgoing};
 use super::handle::Handle;
 use super::handler::Handler;
 use super::limits::{BacklogLimits, Overflow};
@@ -312,11 +313,9 @@ impl<H: Handler> Registry<H> {
         let shared = Arc::new(Shared::new(waker, self.limits, member.state));
         let due = member.takes.then(|| members.broadcasts.from(member.next));
         for broadcast in due.into_iter().flatten() {
-            shared.queue(Command::SendPrepared {
-                message: broadcast.message.clone(),
-                filter: broadcast.filter.clone(),
-                completion: None,
-            });
+            let message = Outgoing::Prepared(broadcast.message.clone());
+            let accepted = Accepted { message, completion: None };
+            shared.queue(Command::Send(accepted, broadcast.filter.clone()));
         }
         members.set_takes(index, false, freed);
         members.shared.insert(index, shared.clone());

@@ -8,13 +8,14 @@ use std::task::Waker;
 
 use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{CloseCode, Payload, Prepared, State};
+use anyloop_proto::{CloseCode, State};
 
+use super::deferred::{Accepted, report_unsent};
 use super::error::{SendError, Sent};
 use super::handler::{Handler, Posted};
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
 use super::timers::TimerId;
-use crate::stream::{Completion, Unsent};
+use crate::stream::Completion;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -43,6 +44,8 @@ pub(crate) struct Shared<H: Handler> {
     held: AtomicUsize,
     /// Whether there was a backlog as of the last call.
     backlogged: AtomicBool,
+    /// The number of messages that the connection has deferred.
+    deferred: AtomicUsize,
     state: AtomicU8,
 }
 
@@ -51,6 +54,8 @@ struct Mailbox<H: Handler> {
     commands: VecDeque<Command<H>>,
     /// A send has returned back-pressure, so `drained` must follow.
     pressed: bool,
+    /// A handle has asked to close the connection: messages that follow cannot be sent.
+    closing: bool,
     /// The connection is over.
     gone: bool,
 }
@@ -90,7 +95,7 @@ impl<H: Handler> Iterator for Commands<'_, H> {
 
 impl<H: Handler> Drop for Commands<'_, H> {
     fn drop(&mut self) {
-        self.for_each(Command::unsent);
+        report_unsent(self.filter_map(Command::into_completion));
     }
 }
 
@@ -105,8 +110,8 @@ pub(super) enum Command<H: Handler> {
     Post(Box<Posted<H>>),
     Respond(Response<Vec<u8>>),
     Resume,
-    Send { message: Payload, completion: Option<Completion> },
-    SendPrepared { message: Prepared, filter: Option<Filter<H>>, completion: Option<Completion> },
+    /// The message of a broadcast is for handlers that the filter accepts.
+    Send(Accepted, Option<Filter<H>>),
     Terminate,
 }
 
@@ -115,23 +120,32 @@ pub(crate) type Filter<H> = Arc<dyn Fn(&H) -> bool + Send + Sync>;
 
 impl<H: Handler> Command<H> {
     /// Payload bytes of the message, or 0.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
-            Self::Send { message, .. } => message.message().as_bytes().len(),
-            Self::SendPrepared { message, .. } => message.message().as_bytes().len(),
+            Self::Send(accepted, _) => accepted.message.len(),
             _ => 0,
         }
     }
 
-    /// Drops the command, and calls its completion with [`Unsent`].
-    pub(super) fn unsent(self) {
-        if let Self::Send { completion: Some(completion), .. }
-        | Self::SendPrepared { completion: Some(completion), .. } = self
-        {
-            completion(Err(Unsent));
+    /// The completion of a message that will not be sent.
+    fn into_completion(self) -> Option<Completion> {
+        match self {
+            Self::Send(accepted, _) => accepted.completion,
+            _ => None,
         }
     }
+
+    /// Drops the command, and calls its completion with [`Unsent`](crate::stream::Unsent).
+    fn unsent(self) {
+        report_unsent(self.into_completion().into_iter());
+    }
 }
+
+/// So many messages may wait for a connection, whatever their size, if its limit in bytes is small.
+const MIN_MESSAGES: usize = 1024;
+
+/// A message that waits takes about this much memory beside its payload.
+const MESSAGE_COST: usize = 64;
 
 impl<H: Handler> Shared<H> {
     /// `waker` wakes the driver of the connection.
@@ -139,12 +153,18 @@ impl<H: Handler> Shared<H> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
-            mailbox: Mutex::new(Mailbox { commands: VecDeque::new(), pressed: false, gone: false }),
+            mailbox: Mutex::new(Mailbox {
+                commands: VecDeque::new(),
+                pressed: false,
+                closing: false,
+                gone: false,
+            }),
             waker,
             limits,
             waiting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             backlogged: AtomicBool::new(false),
+            deferred: AtomicUsize::new(0),
             state: AtomicU8::new(encode(state)),
         }
     }
@@ -160,11 +180,12 @@ impl<H: Handler> Shared<H> {
     /// follow back-pressure.
     pub(super) fn send(
         &self,
-        len: usize,
-        command: Command<H>,
+        accepted: Accepted,
+        filter: Option<Filter<H>>,
         reports: bool,
     ) -> Result<Sent, SendError> {
-        let limits = self.limits;
+        let (limits, len) = (self.limits, accepted.message.len());
+        let command = Command::Send(accepted, filter);
         if matches!(self.state(), State::CloseSent | State::Closed | State::Failed) {
             command.unsent();
             return Err(SendError::Closing);
@@ -187,10 +208,13 @@ impl<H: Handler> Shared<H> {
             State::Open if !self.backlogged.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
         };
-        self.push(command, reports && sent == Sent::Backpressure).inspect_err(|_| {
-            self.waiting.fetch_sub(len, Ordering::Relaxed);
-        })?;
-        Ok(sent)
+        let pushed = self.try_push(command, reports && sent == Sent::Backpressure);
+        let Err(error) = pushed else { return Ok(sent) };
+        let waiting = self.waiting.fetch_sub(len, Ordering::Relaxed) - len;
+        match error {
+            Some(error) => Err(error),
+            None => self.refuse(waiting, len),
+        }
     }
 
     /// Applies the overflow policy to a message that would exceed the limit.
@@ -199,23 +223,34 @@ impl<H: Handler> Shared<H> {
             Overflow::Drop => return Ok(Sent::Dropped),
             Overflow::Error => {}
             Overflow::Close => {
-                self.push(
-                    Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()),
-                    false,
-                )?;
+                self.push(Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()))?;
             }
         }
         Err(SendError::BacklogFull { waiting, message, cap: self.limits.cap })
     }
 
-    /// Queues a command. `pressed` says that sending it returns back-pressure.
-    pub(super) fn push(&self, command: Command<H>, pressed: bool) -> Result<(), SendError> {
+    /// Queues a command that is no message.
+    pub(super) fn push(&self, command: Command<H>) -> Result<(), SendError> {
+        self.try_push(command, false).map_err(|error| error.unwrap_or(SendError::Gone))
+    }
+
+    /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why; `None`
+    /// if too many messages wait.
+    fn try_push(&self, command: Command<H>, pressed: bool) -> Result<(), Option<SendError>> {
         let mut mailbox = self.mailbox();
-        if mailbox.gone {
+        let is_message = matches!(command, Command::Send(..));
+        let refused = match () {
+            () if mailbox.gone => Some(Some(SendError::Gone)),
+            () if is_message && mailbox.closing => Some(Some(SendError::Closing)),
+            () if is_message && mailbox.commands.len() >= self.free_messages() => Some(None),
+            () => None,
+        };
+        if let Some(error) = refused {
             drop(mailbox);
             command.unsent();
-            return Err(SendError::Gone);
+            return Err(error);
         }
+        mailbox.closing |= matches!(command, Command::Close(..) | Command::Terminate);
         mailbox.pressed |= pressed;
         mailbox.commands.push_back(command);
         let first = mailbox.commands.len() == 1;
@@ -224,6 +259,17 @@ impl<H: Handler> Shared<H> {
             self.waker.wake_by_ref();
         }
         Ok(())
+    }
+
+    /// So many commands may wait in the mailbox before a message is refused.
+    fn free_messages(&self) -> usize {
+        let most = (self.limits.cap / MESSAGE_COST).max(MIN_MESSAGES);
+        most.saturating_sub(self.deferred.load(Ordering::Relaxed))
+    }
+
+    /// Publishes how many messages the connection has deferred.
+    pub(super) fn publish_deferred(&self, messages: usize) {
+        self.deferred.store(messages, Ordering::Relaxed);
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.

@@ -10,11 +10,11 @@ use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::{CloseCode, Instant, State};
 
 use super::counters::Counting;
-use super::deferred::Deferred;
+use super::deferred::{Accepted, Deferred};
 use super::handler::{Handler, Posted};
 use super::limits::BacklogLimits;
 use super::registry::Registry;
-use super::shared::{Command, Shared};
+use super::shared::Shared;
 use super::timers::Timers;
 use crate::cold::cold_path;
 use crate::stream::Peer;
@@ -115,10 +115,17 @@ impl Pending {
     pub(super) const NOT_STARTED: Self = Self(32);
     /// Messages of handles wait until they can be sent.
     pub(super) const DEFERRED: Self = Self(64);
+    /// The handler terminates the connection.
+    pub(super) const TERMINATED: Self = Self(128);
 
     #[inline]
     pub(super) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
+    }
+
+    #[inline]
+    pub(super) const fn has_any(self, one: Self, other: Self) -> bool {
+        self.0 & (one.0 | other.0) != 0
     }
 
     #[inline]
@@ -141,7 +148,7 @@ pub(super) struct Rare<H: Handler> {
     pub(super) successor: Option<H>,
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
-    pub(super) deferred: Deferred<H>,
+    pub(super) deferred: Deferred,
 }
 
 /// The request of a client.
@@ -248,16 +255,24 @@ impl<H: Handler> SessionState<H> {
     }
 
     /// Defers a message until it can be sent.
-    pub(super) fn defer(&mut self, command: Command<H>) {
+    pub(super) fn defer(&mut self, accepted: Accepted) {
         self.pending.set(Pending::DEFERRED, true);
-        self.rare().deferred.push(command);
+        self.rare().deferred.push(accepted);
+        self.publish_deferred();
     }
 
     /// Takes the next deferred message.
-    pub(super) fn take_deferred(&mut self) -> Option<Command<H>> {
+    pub(super) fn take_deferred(&mut self) -> Option<Accepted> {
         let next = self.rare().deferred.pop();
         self.pending.set(Pending::DEFERRED, next.is_some());
+        self.publish_deferred();
         next
+    }
+
+    fn publish_deferred(&self) {
+        if let Some(Rare { shared: Some(shared), deferred, .. }) = self.rare.as_deref() {
+            shared.publish_deferred(deferred.len());
+        }
     }
 
     /// The payload bytes of deferred messages.
@@ -329,9 +344,7 @@ impl<H: Handler> SessionState<H> {
     /// The connection is over: removes it from the registry, and refuses further commands.
     pub(super) fn end(&mut self) {
         self.phase = State::Ended;
-        if let Some(rare) = &mut self.rare {
-            drop(std::mem::take(&mut rare.deferred)); // calls completions
-        }
+        let deferred = self.rare.as_deref_mut().map(|rare| std::mem::take(&mut rare.deferred));
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);
@@ -344,6 +357,7 @@ impl<H: Handler> SessionState<H> {
                 (None, None) => {}
             }
         }
+        drop(deferred); // calls completions
     }
 
     // Other rare data.

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use anyloop_proto::{Input, Instant, Shutdown, TransportError};
+use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
 
 use super::buffers::Buffers;
 use super::protocol::{StreamProtocol, Wants};
@@ -463,7 +463,11 @@ impl<S: StreamProtocol> Driver<S> {
 
     fn run_timers(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         let backlog = self.buffered_amount();
-        self.session.note_unsent(&mut || backlog.saturating_add(transport.unsent()), now);
+        let mut queue = || {
+            let SendQueue { acknowledged, waiting } = transport.send_queue()?;
+            Some(SendQueue { acknowledged, waiting: waiting.saturating_add(backlog) })
+        };
+        self.session.note_send_queue(&mut queue, now);
         self.call(transport, buffers, |session, out, budget| {
             session.handle_timeout(out, budget, now);
         });

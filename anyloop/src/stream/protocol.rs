@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use anyloop_proto::{Input, Instant, Shutdown, TransportError};
+use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
 
 use super::budget::Budget;
 use super::transport::Peer;
@@ -85,9 +85,9 @@ pub trait StreamProtocol {
     /// peer after that.
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
-    /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `unsent` is called for the number of
-    /// output bytes that have not left this machine.
-    fn note_unsent(&mut self, unsent: &mut dyn FnMut() -> usize, now: Instant);
+    /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `queue` is called for the output that
+    /// was written.
+    fn note_send_queue(&mut self, queue: &mut dyn FnMut() -> Option<SendQueue>, now: Instant);
 
     /// Whether the stream may be closed now. False while a call of a handler is held back, or if the budget does not
     /// allow the call that reports the end; [`Wants::again`] holds then.

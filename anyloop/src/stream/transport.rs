@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyloop_proto::{Instant, Shutdown};
+use anyloop_proto::{Instant, SendQueue, Shutdown};
 
 /// The byte stream of one connection, as a [`Driver`](super::Driver) uses it.
 ///
@@ -112,10 +112,10 @@ pub trait Transport {
         Peer::Unknown
     }
 
-    /// The number of written bytes that have not left this machine, if the transport knows. Called only when a pong is
-    /// late, since a ping after a large message leaves late. By default 0.
-    fn unsent(&self) -> usize {
-        0
+    /// How much of what was written the peer's machine has acknowledged, if the transport knows. Asked only when a pong
+    /// is late: a ping behind a large message leaves late. By default `None`.
+    fn send_queue(&self) -> Option<SendQueue> {
+        None
     }
 
     /// The present time, if the transport knows it more exactly than the instant that was passed to
@@ -146,8 +146,8 @@ impl<T: Transport + ?Sized> Transport for &mut T {
         (**self).peer()
     }
 
-    fn unsent(&self) -> usize {
-        (**self).unsent()
+    fn send_queue(&self) -> Option<SendQueue> {
+        (**self).send_queue()
     }
 
     fn now(&self) -> Option<Instant> {

@@ -170,3 +170,38 @@ fn a_server_that_was_shut_down_adopts_nothing() {
     accepted.shutdown(Shutdown::Both).unwrap();
     assert!(matches!(server.adopt(accepted, b""), Err(Error::ShutDown)));
 }
+
+#[test]
+fn what_came_behind_a_request_waits_for_the_verdict() {
+    let mut server = iostream::Server::new(ServerConfig::new(OriginPolicy::Any));
+    server.on_validate(|_, _| Verdict::Defer);
+    server.on_message(|message, context| _ = context.send(message));
+    let connection = server.connection();
+    connection.collect_output();
+    connection.upgrade(&request(), &text("hi").bytes(Role::Client)).unwrap();
+    connection.handle().accept(Accept::new()).unwrap();
+    connection.drive().unwrap();
+    let mut output = Vec::new();
+    connection.take_output(&mut output).unwrap();
+    assert!(output.starts_with(b"HTTP/1.1 101 ") && output.ends_with(b"\x81\x02hi"));
+}
+
+#[test]
+fn collected_output_is_written_to_an_output_that_is_set_later() {
+    let mut server = iostream::Server::new(ServerConfig::new(OriginPolicy::Any));
+    server.on_message(|message, context| _ = context.send(message));
+    let connection = server.connection();
+    connection.collect_output();
+    connection.read_all(REQUEST.as_bytes()).unwrap();
+    connection.collect_output(); // changes nothing
+    assert!(connection.wants_output());
+    let (sender, written) = channel();
+    connection.set_write_handler(move |bytes| {
+        sender.send(bytes.to_vec()).unwrap();
+        Ok(())
+    });
+    connection.read_all(&text("hi").bytes(Role::Client)).unwrap();
+    let written: Vec<u8> = written.try_iter().flatten().collect();
+    assert!(written.starts_with(b"HTTP/1.1 101 ") && written.ends_with(b"\x81\x02hi"));
+    assert!(!connection.wants_output());
+}

@@ -64,7 +64,7 @@ fn a_handle_does_not_keep_its_endpoint() {
     assert!(handle.is_shutting_down());
     assert!(handle.connections().is_empty());
     assert_eq!(handle.broadcast(&Prepared::new("to nobody")), 0);
-    assert_eq!(handle.close_all(CloseCode::NORMAL, ""), 0);
+    assert_eq!(handle.close_all(CloseCode::NORMAL, ""), Ok(0));
     assert!(matches!(handle.connect("ws://127.0.0.1:1/"), Err(Error::EndpointDropped)));
     handle.shut_down_within(Duration::ZERO);
 }
@@ -196,4 +196,98 @@ fn rfc6455_5_5_1_a_close_can_be_empty() {
     drop(peer);
     handle.shut_down();
     running.join().unwrap();
+}
+
+/// The messages that have arrived behind it are not handled any more.
+#[test]
+fn a_handler_that_terminates_its_connection_is_not_called_again() {
+    let mut server = anyloop::iostream::Server::new(config());
+    let (sender, calls) = channel();
+    let closed = sender.clone();
+    server.on_message(move |_, context| {
+        sender.send("message").unwrap();
+        context.terminate();
+    });
+    server.on_close(move |_, _| closed.send("close").unwrap());
+    let connection = server.connection();
+    connection.collect_output();
+    connection.read_all(anyloop_testkit::requests::REQUEST.as_bytes()).unwrap();
+    connection.read_all(&b"\x81\x80\0\0\0\0".repeat(3)).unwrap();
+    assert!(connection.is_over());
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["message", "close"]);
+}
+
+#[test]
+fn a_request_whose_handler_terminates_it_is_not_accepted() {
+    let mut server = anyloop::iostream::Server::new(config());
+    server.on_validate(|_, context| {
+        context.terminate();
+        Verdict::accept()
+    });
+    server.on_open(|_| unreachable!("it was terminated"));
+    let connection = server.connection();
+    connection.collect_output();
+    connection.read_all(anyloop_testkit::requests::REQUEST.as_bytes()).unwrap();
+    assert!(connection.is_over() && !connection.wants_output());
+}
+
+/// A shutdown that happens while a connection is being made is not missed.
+#[test]
+fn a_connection_that_is_made_during_a_shutdown_is_refused() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    let handle = server.handle();
+    server.on_socket_init(move |_| {
+        handle.shut_down();
+        Ok(())
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let adopted = server.adopt(listener.accept().unwrap().0, b"");
+    assert!(matches!(adopted, Err(Error::ShutDown)));
+
+    let shut_down = std::sync::Arc::new(std::sync::OnceLock::<EndpointHandle<Handlers>>::new());
+    let by_factory = shut_down.clone();
+    let factory = MakeHandlers(move || by_factory.get().unwrap().shut_down());
+    let client = Client::with_factory(ClientConfig::new(), factory).unwrap();
+    shut_down.set(client.handle()).unwrap();
+    assert!(matches!(client.connect("ws://127.0.0.1:1/"), Err(Error::ShutDown)));
+    assert_eq!(client.run(), 0);
+}
+
+/// Calls a function for each handler that it makes.
+struct MakeHandlers<F>(F);
+
+impl<F: Fn()> HandlerFactory for MakeHandlers<F> {
+    type Handler = Handlers;
+
+    fn make(&self) -> Handlers {
+        (self.0)();
+        Handlers::new()
+    }
+}
+
+#[test]
+fn a_client_without_sockets_makes_no_connection_after_its_shutdown() {
+    let mut client = anyloop::iostream::Client::new(ClientConfig::new());
+    let (sender, causes) = channel();
+    client.on_fail(move |failure, _| sender.send(failure.cause()).unwrap());
+    client.shut_down();
+    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    connection.collect_output();
+    connection.start().unwrap();
+    assert!(connection.is_over() && !connection.wants_output());
+    assert!(causes.try_recv().is_ok());
+}
+
+#[test]
+fn what_is_the_same_for_all_connections_cannot_be_configured_for_one() {
+    let client = Client::new(ClientConfig::new()).unwrap();
+    type Change = fn(ClientConfig) -> ClientConfig;
+    let changes: [Change; 2] =
+        [|config| config.max_backlog(1), |config| config.keep_handshake(false)];
+    for change in changes {
+        let request = client.request("ws://127.0.0.1:1/").unwrap().configure(change);
+        assert!(matches!(request.connect(), Err(Error::NotPerConnection)));
+    }
 }

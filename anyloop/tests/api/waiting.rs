@@ -144,3 +144,85 @@ fn a_message_that_waits_when_the_connection_closes_is_reported_as_unsent() {
     assert_eq!(handle.send("too late"), Err(SendError::Closing));
     assert_eq!(output(&connection), [text("first").more(), frames::close(1000, "")]);
 }
+
+/// A waiting message is sent between two messages in pieces, even if one call ends the first and begins the second.
+#[test]
+fn messages_wait_for_one_message_in_pieces_and_not_for_the_next() {
+    let server = server();
+    let connection = opened(&server);
+    connection.read_all(BEGIN).unwrap();
+    connection.handle().send("between").unwrap();
+    connection.drive().unwrap();
+    connection.read_all(&[END, BEGIN].concat()).unwrap();
+    let expected =
+        [text("first").more(), continuation("last"), text("between"), text("first").more()];
+    assert_eq!(output(&connection), expected);
+}
+
+/// What waits for the end of a message in pieces cannot be written, so it must not keep `drained` from being called,
+/// which may be what the next piece waits for.
+#[test]
+fn pitfall_a_message_that_waits_does_not_stop_the_message_it_waits_for() {
+    let config = ServerConfig::new(OriginPolicy::Any).low_water_mark(0).high_water_mark(10);
+    let mut server = Server::new(config);
+    server.on_message(|_, context| {
+        context.begin(Kind::Text).unwrap();
+        context.piece(&[b'a'; 100_000], false).unwrap();
+    });
+    server.on_drained(|context| _ = context.piece(b"last", true).unwrap());
+    let connection = opened(&server);
+    connection.read_all(BEGIN).unwrap();
+    connection.handle().send("waits").unwrap();
+    connection.drive().unwrap();
+    let frames = output(&connection);
+    assert_eq!(frames[1..], [continuation("last"), text("waits")]);
+}
+
+#[test]
+fn a_message_that_follows_a_close_of_a_handle_is_refused() {
+    let server = server();
+    for end in [0, 1] {
+        let connection = opened(&server);
+        let handle = connection.handle();
+        match end {
+            0 => handle.close(CloseCode::NORMAL, "").unwrap(),
+            _ => handle.terminate().unwrap(),
+        }
+        assert_eq!(handle.send("too late"), Err(SendError::Closing));
+        let expected = SendError::Refused(anyloop::proto::SendError::ReasonWithoutCode);
+        assert_eq!(server.close_all(None, "why"), Err(expected));
+    }
+}
+
+#[test]
+fn empty_messages_are_bounded_too() {
+    let server = server();
+    for drives in [false, true] {
+        let connection = connection(&server);
+        let handle = connection.handle();
+        let accepted = (0..10_000)
+            .take_while(|_| {
+                let accepted = handle.send("").is_ok();
+                if drives {
+                    connection.drive().unwrap();
+                }
+                accepted
+            })
+            .count();
+        assert_eq!(accepted, 1024);
+    }
+}
+
+#[test]
+fn a_completion_that_panics_does_not_keep_others_from_being_called() {
+    let server = server();
+    let connection = connection(&server);
+    let handle = connection.handle();
+    handle.send_then("first", |_| panic!("deliberate")).unwrap();
+    let second = send_then(&handle, "second");
+    connection.drive().unwrap();
+    let end = std::panic::AssertUnwindSafe(|| connection.fatal_error());
+    assert!(std::panic::catch_unwind(end).is_err());
+    assert_eq!(second.try_recv(), Ok(Err(Unsent)));
+    assert_eq!(handle.send("too late"), Err(SendError::Gone));
+}

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyloop::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use anyloop::prelude::*;
-use anyloop::proto::{SendError as Refused, Shutdown, State};
+use anyloop::proto::{Shutdown, State};
 
 use crate::record::{Log, recording};
 use crate::subject::{
@@ -389,7 +389,7 @@ fn facts_are_forgotten_where_it_is_set_so<C: TestTransport>() {
 fn nothing_can_be_sent_before_it_is_open<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, context| {
-        let refused = SendError::Refused(Refused::NotOpen(State::Connecting));
+        let refused = SendError::NotOpen;
         assert_eq!(context.send("a"), Err(refused.clone()));
         assert_eq!(context.ping(b"a"), Err(refused.clone()));
         assert_eq!(context.close(CloseCode::NORMAL, ""), Err(refused));

@@ -271,7 +271,7 @@ fn a_client_closes_all() {
     }
     let event_loop = client.event_loop();
     run_until(event_loop, "all are open", || client.counters().opened == 10);
-    assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), 10);
+    assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), Ok(10));
     client.run();
     assert_eq!(client.counters().closed, 10);
     eventually("the server has closed all", || running.server.counters().closed == 10);

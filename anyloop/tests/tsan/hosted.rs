@@ -87,7 +87,7 @@ fn hosted() {
     outsiders.into_iter().for_each(|it| it.join().unwrap());
     assert_eq!(begun.get(), done.get());
     host(&|| talked.numbers.get() == TALKERS * crate::steps(200));
-    client.close_all(CloseCode::NORMAL, "the end");
+    client.close_all(CloseCode::NORMAL, "the end").unwrap();
     host(&|| talked.closed.get() == TALKERS && served.closed.get() == TALKERS);
     server.stop_listening();
     host(&|| event_loop.stopped());

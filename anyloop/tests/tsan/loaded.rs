@@ -146,10 +146,10 @@ fn loaded() {
     }
 
     let Crowd { event_loop, steady, fleeting, client, talkers: handles, .. } = crowd;
-    let asked_to_close = client.close_all(CloseCode::NORMAL, "the end");
+    let asked_to_close = client.close_all(CloseCode::NORMAL, "the end").unwrap();
     let left = client.connections().len(); // others end by themselves, at any time
     assert!(left <= asked_to_close, "{left} are left of {asked_to_close}");
-    assert_eq!(talkers.close_all(CloseCode::NORMAL, "the end"), TALKERS);
+    assert_eq!(talkers.close_all(CloseCode::NORMAL, "the end"), Ok(TALKERS));
     fleeting.shut_down();
     wait("the ends", || talked.closed.get() == TALKERS && served.closed.get() == TALKERS);
     steady.stop_listening();

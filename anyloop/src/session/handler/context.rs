@@ -12,9 +12,10 @@ use anyloop_proto::{
 use super::Handler;
 use crate::cold::cold_path;
 use crate::session::as_message::AsMessage;
+use crate::session::deferred::{Accepted, Outgoing};
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
-use crate::session::state::{HandshakeInfo, SessionState};
+use crate::session::state::{HandshakeInfo, Pending, SessionState};
 use crate::session::timers::TimerId;
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
@@ -155,6 +156,9 @@ impl<H: Handler> Context<'_, H> {
             Some(sender) => sender.piece(payload, last, &mut self.out)?,
             None => return Err(self.not_open()),
         }
+        if last && self.state.pending.has(Pending::DEFERRED) {
+            self.send_deferred();
+        }
         Ok(self.sent())
     }
 
@@ -199,10 +203,14 @@ impl<H: Handler> Context<'_, H> {
             Some(sender) => {
                 // The close timeout begins now, not at the start of the batch.
                 let now = self.out.now().unwrap_or(self.now);
-                Ok(sender.close(code, reason, now, &mut self.out)?)
+                sender.close(code, reason, now, &mut self.out)?;
             }
-            None => Err(self.not_open()),
+            None => return Err(self.not_open()),
         }
+        if self.state.pending.has(Pending::DEFERRED) {
+            self.send_deferred(); // which fails: nothing follows a Close
+        }
+        Ok(())
     }
 
     /// Stops reading: no further message is passed to the handler, including those that were received already.
@@ -228,6 +236,12 @@ impl<H: Handler> Context<'_, H> {
     /// Cancels a timer. Returns false if it has already run, or was cancelled before.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.state.timers().cancel(timer)
+    }
+
+    /// Ends the connection when the present call is over, as [`Handle::terminate`](crate::Handle::terminate). No other
+    /// method is called before [`close`](Handler::close) or [`fail`](Handler::fail).
+    pub const fn terminate(&mut self) {
+        self.state.pending.set(Pending::TERMINATED, true);
     }
 
     /// Replaces the handler when the present call is over.
@@ -300,24 +314,55 @@ impl<H: Handler> Context<'_, H> {
         self.now
     }
 
-    /// Sends a message that a handle has accepted, and calls `completion` in any case. The backlog's limit was
-    /// checked when it was accepted.
-    pub(in crate::session) fn send_accepted(
-        &mut self,
-        send: impl FnOnce(&mut Sender, &mut WriteBuffer<'_>) -> Result<(), Refused>,
-        completion: Option<Completion>,
-    ) -> Result<(), SendError> {
-        let result = match &mut self.sender {
-            Some(sender) => send(sender, &mut self.out).map_err(SendError::from),
-            None => Err(self.not_open()),
+    /// Sends a message that a handle has accepted, or defers it until the connection is open and no message in pieces
+    /// is under way.
+    pub(in crate::session) fn send_or_defer(&mut self, accepted: Accepted) {
+        if self.state.pending.has(Pending::DEFERRED) || !self.can_send() {
+            self.state.defer(accepted);
+        } else {
+            self.send_accepted(accepted);
+        }
+    }
+
+    /// Sends the messages that were deferred.
+    #[cold]
+    pub(in crate::session) fn send_deferred(&mut self) {
+        while self.can_send() {
+            let Some(accepted) = self.state.take_deferred() else { return };
+            self.send_accepted(accepted);
+        }
+    }
+
+    /// Whether messages of handles need not wait. On a connection that is closing, they fail.
+    fn can_send(&self) -> bool {
+        match &self.sender {
+            Some(sender) => sender.state() != State::Open || !sender.is_message_begun(),
+            None => self.state.phase != State::Connecting,
+        }
+    }
+
+    /// Sends a message that a handle has accepted, and calls its completion in any case. The backlog had room for it
+    /// when it was accepted.
+    fn send_accepted(&mut self, accepted: Accepted) {
+        let Accepted { message, completion } = accepted;
+        let result = match (&mut self.sender, &message) {
+            (Some(sender), Outgoing::Payload(payload)) => {
+                sender.send(payload.message(), &mut self.out).map_err(SendError::from)
+            }
+            (Some(sender), Outgoing::Prepared(prepared)) => {
+                sender.send_prepared(prepared, &mut self.out).map_err(SendError::from)
+            }
+            (None, _) => Err(self.not_open()),
         };
         self.out.flush_if_large();
+        if let Err(error) = &result {
+            crate::log::debug!("not sent: {error}");
+        }
         match completion {
             Some(completion) if result.is_ok() => self.out.complete(completion),
             Some(completion) => completion(Err(Unsent)),
             None => {}
         }
-        result
     }
 
     /// Registers the completion of what was just sent.
@@ -368,7 +413,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     #[cold]
-    const fn not_open(&self) -> SendError {
-        SendError::Refused(Refused::NotOpen(self.state.phase))
+    fn not_open(&self) -> SendError {
+        SendError::from(Refused::NotOpen(self.state.phase))
     }
 }

@@ -46,7 +46,7 @@ fn a_connection_has_no_shared_state_before_a_handle_is_created() {
     assert!(has_shared(&subject));
     assert_eq!(subject.log(), ["post"]);
 
-    assert_eq!(server.close_all(CloseCode::NORMAL, ""), 1);
+    assert_eq!(server.close_all(CloseCode::NORMAL, ""), Ok(1));
     subject.wake();
     subject.feed(CLOSE);
     subject.eof();
