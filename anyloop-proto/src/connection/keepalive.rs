@@ -23,12 +23,12 @@ pub(super) enum Ping {
     Suspended,
 }
 
-/// The output in front of an outstanding ping, in bytes since the connection was opened.
+/// The progress of the output before an outstanding ping, in bytes since the connection was opened.
 #[derive(Clone, Copy)]
 pub(super) struct PingDelay {
-    /// So much had left this machine when the transport was last asked.
+    /// The number of bytes that had left this machine at the last query of the transport.
     left: i64,
-    /// So much must leave before the ping has.
+    /// The number of bytes that must leave before the ping does.
     ahead: i64,
 }
 
@@ -57,8 +57,8 @@ impl Sender {
         self.control(crate::frame::Opcode::Ping, &payload, out);
     }
 
-    /// The pong is late and `unsent` bytes have not left this machine. If they were in front of the ping, the pong
-    /// timeout starts anew whenever some of them have left since the last call, and once more after the last.
+    /// The pong is late and `unsent` bytes have not left this machine. If they precede the ping, the pong timeout
+    /// restarts whenever some of them have left since the last call, and once more after the last.
     ///
     /// Positions are counted in payload bytes. The headers in `unsent` make the position too small, never too large.
     pub(super) fn delay_pong(&mut self, unsent: usize, now: Instant) {

@@ -361,8 +361,8 @@ impl Connection {
     /// [`handle_timeout`](Self::handle_timeout), if the transport knows. `unsent` is called only then. It
     /// returns the bytes that were sent and have not left this machine.
     ///
-    /// A ping behind a large message leaves late, so the pong timeout starts anew as long as what was in front of
-    /// the ping gets less, and when the last of it has left.
+    /// A ping after a large message leaves late. Therefore the pong timeout restarts as long as the output before the
+    /// ping decreases, and once more when the last of it has left.
     ///
     /// ```
     /// # use anyloop_proto::*;

@@ -643,7 +643,7 @@ impl Receiver {
 
     /// The number of payload bytes of the current frame that are still to come; 0 between two
     /// frames. If [`receive_buffer`](Self::receive_buffer) returns less memory than this, receive into that memory
-    /// alone: bytes received behind it must be copied.
+    /// alone: bytes received elsewhere after it must be copied.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
         self.partial.as_deref().map_or(0, Partial::outstanding)
