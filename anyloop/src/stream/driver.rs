@@ -109,8 +109,8 @@ impl<S: StreamProtocol> Driver<S> {
 
     // What happens.
 
-    /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is not
-    /// [secure](Transport::is_secure), the client sends nothing and fails.
+    /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is
+    /// not [secure](Transport::is_secure), the client sends nothing and fails.
     pub fn start(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.started = true;
         let secure = transport.is_secure();

@@ -81,8 +81,8 @@ pub trait StreamProtocol {
     /// low-water mark.
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
-    /// Stores the peer, if it is not stored yet. Called before the stream is ended, since the transport may not know the
-    /// peer after that.
+    /// Stores the peer, if it is not stored yet. Called before the stream is ended, since the transport may not know
+    /// the peer after that.
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
     /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `unsent` is called for the number of
