@@ -90,8 +90,8 @@ impl<K: Types> Core<K> {
     /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
-    /// Sources that were woken are served before the next one that was not: their output, which waits in memory, is sent
-    /// before more input is received.
+    /// Sources that were woken are served before the next one that was not: their output, which waits in memory, is
+    /// sent before more input is received.
     #[inline]
     pub(super) fn pop_ready(&mut self, may_poll: bool) -> Option<u32> {
         if self.until_poll == 0 && may_poll {
