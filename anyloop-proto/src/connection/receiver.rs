@@ -72,8 +72,7 @@ enum Path {
     Closed,
 }
 
-/// An event whose payload is not borrowed yet. `None` in place of a payload means that it lies in
-/// the assembly.
+/// An event whose payload is not borrowed yet. If the payload is `None`, it is in the assembly.
 enum RawEvent<'b> {
     None,
     InPlace(Kind, &'b [u8]),

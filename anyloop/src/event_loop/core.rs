@@ -282,7 +282,7 @@ impl<K: Types> Core<K> {
             let state = UnattendedState {
                 is_over: remote.is_over(),
                 is_ready: self.is_ready(remote),
-                next_due: self.next_due(), // the host asks for the time of the next trim
+                next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
                 thread: thread::current().id(),
             };
             let action = self.wakeups.become_unattended(state);

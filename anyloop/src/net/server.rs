@@ -41,7 +41,7 @@ pub struct Listening {
 /// Listening and accepting.
 impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Listens on an address, or on each address of a host name. Returns the first address that the
-    /// server listens on, with the port that was chosen where 0 was asked for.
+    /// server listens on, with the port that was chosen if 0 was given.
     ///
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
@@ -108,7 +108,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Listens on a port of all addresses of this machine, by IPv6 and IPv4 on one socket; by IPv4 alone
-    /// where there is no IPv6. Returns the port, which was chosen where 0 was asked for.
+    /// where there is no IPv6. Returns the port, which was chosen if 0 was given.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Listens on one IPv6 address, and not on the IPv4 addresses that it may stand for. Returns the
-    /// address, with the port that was chosen where 0 was asked for.
+    /// address, with the port that was chosen if 0 was given.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         Ok(bound)
     }
 
-    /// Listens on a Unix socket. A socket file at `path` that nobody listens on is replaced. The file is
+    /// Listens on a Unix socket. A socket file at `path` is replaced if no process listens on it. The file is
     /// removed when the server stops listening.
     ///
     /// # Errors

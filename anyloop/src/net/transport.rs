@@ -138,8 +138,8 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         self
     }
 
-    /// Looks up hosts with `f`, which may block: it is called on the client's own threads, on several at
-    /// once. By default the operating system is asked. Call it before the first connection.
+    /// Looks up hosts with `f`, which may block: it is called on threads of the client, on several at once. By default
+    /// the operating system's resolver is used. Call this before the first connection.
     ///
     /// After a fork, a child process looks up on threads of its own. Look-ups that were under way at the
     /// fork do not end in the child: they fail there after

@@ -210,7 +210,7 @@ impl Wake for Record {
 /// | the deadline comes | [`expire`](Self::expire) |
 /// | commands of handles run | [`drain`](Self::drain) |
 ///
-/// A connection starts at the [`now`](Stepping::now) of its endpoint. At first writes take nothing.
+/// A connection starts at the time that its endpoint has set. At first writes take nothing.
 pub struct Connection<H: Handler> {
     driver: Driver<Session<H>>,
     stream: Wire,
