@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(&assembly.message()[110..], [9; 3]);
     }
 
-    /// What a message takes from the pool when `arrived` bytes of it are here.
+    /// The state of a message of which `arrived` bytes have arrived, with a buffer from the pool.
     fn take(pool: &mut BufferPool, arrived: usize) -> Box<Partial> {
         let mut partial = pool.get();
         partial.assembly.provide(Some(pool), arrived);
@@ -441,7 +441,7 @@ mod tests {
         assembly.append(&[7; 100]);
         assert!(assembly.start > 0);
         assert_eq!(offset(&assembly), PADDING);
-        // It may be decoded into the same memory later, where it begins at the very beginning.
+        // Decoding into the same memory may come later, and begins at offset 0.
         assembly.clear_message();
         assembly.append_with(|text| text.extend_from_slice(b"decoded"));
         assert_eq!(assembly.message(), b"decoded");
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_moves_stays_what_it_is() {
+    fn a_message_is_unchanged_when_its_buffer_moves() {
         let mut assembly = Assembly::default();
         let part = |from: usize, size: usize| -> Vec<u8> {
             let byte = |i: usize| (i as u32).wrapping_mul(0x9e37_79b1).to_le_bytes()[3];
@@ -457,7 +457,7 @@ mod tests {
         };
         let mut whole: Vec<u8> = Vec::new();
         while whole.len() < 1 << 20 {
-            // Where it lies now it would not begin by itself.
+            // A new buffer would not have this offset.
             let buffer = [&[0; PADDING - 1], assembly.message()].concat();
             (assembly.buffer, assembly.start) = (buffer, PADDING - 1);
             let bytes = part(whole.len(), whole.len() / 3 + 1000);
@@ -477,12 +477,12 @@ mod tests {
         }
     }
 
-    /// How far into its page the message begins.
+    /// The offset of the message in its page.
     fn offset(assembly: &Assembly) -> usize {
         assembly.message().as_ptr().addr() % PAGE
     }
 
-    /// A large buffer at such an address as allocators like to give, but not always.
+    /// A large buffer near the beginning of a page, where allocators usually place it, but not always.
     fn near_the_beginning_of_a_page() -> Vec<u8> {
         let mut others = Vec::new();
         for i in 0..10_000 {
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_buffer_is_for_messages_of_which_something_has_arrived() {
+    fn a_large_buffer_requires_that_a_part_of_the_message_has_arrived() {
         let mut pool = BufferPool::new(usize::MAX);
         let mut large = take(&mut pool, 1);
         large.assembly.append(&[0; 1 << 20]);

@@ -126,7 +126,7 @@ impl fmt::Display for CloseCode {
 /// let Some(Event::Close(frame)) = event else { panic!("a Close frame was received") };
 /// assert_eq!((frame.code, frame.reason), (Some(CloseCode::GOING_AWAY), "done"));
 ///
-/// let kept: CloseFrame = frame.to_owned(); // it was lent
+/// let kept: CloseFrame = frame.to_owned(); // it was borrowed
 /// assert_eq!(connection.ending().and_then(|ending| ending.received), Some(&kept));
 /// # Ok::<(), Failure>(())
 /// ```
@@ -135,7 +135,7 @@ impl fmt::Display for CloseCode {
 pub struct CloseFrame<R = String> {
     /// The code; `None` if the frame was empty (code 1005 in other libraries).
     pub code: Option<CloseCode>,
-    /// The reason, for people who read logs.
+    /// The reason, for logs.
     pub reason: R,
 }
 

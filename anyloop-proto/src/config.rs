@@ -43,8 +43,7 @@ pub enum Role {
 /// | `data_idle_timeout` | none | `None` |
 /// | `close_timeout` | 5 s | `None` |
 ///
-/// While the transport [does not read](crate::Connection::set_reading), the times of ping, pong and idle
-/// stand still.
+/// While the transport [does not read](crate::Connection::set_reading), the ping, pong and idle timeouts are suspended.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};

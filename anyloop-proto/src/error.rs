@@ -173,9 +173,9 @@ impl fmt::Display for State {
 ///
 /// let cause = Cause::InvalidUtf8 { at: 17 };
 /// assert_eq!(cause.close_code(), Some(CloseCode::INVALID_PAYLOAD));
-/// assert_eq!(cause.reason(), "text is not UTF-8"); // what the Close frame says
-/// assert_eq!(cause.to_string(), "text is not UTF-8 at byte 17"); // what a log says
-/// assert_eq!(Cause::EndOfStream.close_code(), None); // there is nobody to send one to
+/// assert_eq!(cause.reason(), "text is not UTF-8"); // in the Close frame
+/// assert_eq!(cause.to_string(), "text is not UTF-8 at byte 17"); // in a log
+/// assert_eq!(Cause::EndOfStream.close_code(), None); // the stream is gone, so none can be sent
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -404,7 +404,7 @@ pub enum TransportError {
     Refused,
     /// The peer, or something on the way to it, reset the stream.
     Reset,
-    /// The transport gave up waiting for the peer.
+    /// The peer did not respond before the timeout of the transport.
     TimedOut,
     /// There is no route to the peer.
     Unreachable,

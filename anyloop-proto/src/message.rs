@@ -18,7 +18,7 @@ use crate::frame::{FrameHeader, Opcode};
 /// # let mut out = Vec::new();
 /// # let mut connection = Connection::new(Role::Client, Config::default().into(), now);
 /// let Connection { receiver, sender } = &mut connection;
-/// // A ping in the middle of a fragmented message, and a pong that nobody asked for.
+/// // A ping in the middle of a fragmented message, and an unsolicited pong.
 /// let mut bytes = *b"\x01\x03Hel\x89\x01?\x80\x02lo\x8a\x01!";
 /// let mut input = Input::new(&mut bytes);
 /// let mut events = Vec::new();

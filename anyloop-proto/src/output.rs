@@ -33,7 +33,7 @@ pub const LARGE_PAYLOAD: usize = 16 * 1024;
 ///     }
 ///
 ///     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
-///         self.large.push(std::mem::take(&mut self.buffer)); // what was before it goes first
+///         self.large.push(std::mem::take(&mut self.buffer)); // earlier frames come first
 ///         self.large.push([header, payload].concat());
 ///         true
 ///     }

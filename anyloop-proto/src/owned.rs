@@ -411,7 +411,7 @@ impl WebSocket {
                     match handshake.next(&mut input, now, &mut self.output) {
                         Ok(Some(opened)) => {
                             self.open(opened);
-                            continue; // what follows the response is frames
+                            continue; // the bytes after the response are frames
                         }
                         Ok(None) => Ok(()),
                         Err(failure) => Err(failure),

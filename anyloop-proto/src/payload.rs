@@ -10,7 +10,7 @@ use crate::message::{Kind, Message, Text};
 
 /// A message that owns its payload. Clones share it.
 ///
-/// It is made from whatever holds a text or bytes. What is owned (`String`, `Vec<u8>`, `Bytes`) is not copied.
+/// It is created from text or bytes. Owned values (`String`, `Vec<u8>`, `Bytes`) are not copied.
 ///
 /// ```
 /// use anyloop_proto::{Message, Payload};

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    /// The index of the first byte that no continuation can mend, found by the slowest means.
+    /// The index of the first byte after which no continuation is valid, found by a simple reference algorithm.
     fn offending(text: &[u8]) -> Option<usize> {
         (0..text.len()).find(
             |&end| matches!(core::str::from_utf8(&text[..=end]), Err(e) if e.error_len().is_some()),

@@ -1,8 +1,8 @@
-//! Logging: `tracing` where the feature is on, and nothing at all where it is off.
+//! Logging by `tracing`, if the feature is enabled.
 //!
-//! Connections that open, end or fail are told at the level of debug; what the program did wrong, such
-//! as an answer that cannot be given, at that of error. What the loop does for a connection is in a span
-//! at the level of debug, `connection`, with the number of its slot.
+//! Connections that open, end or fail are logged at the debug level; mistakes of the program, such as an invalid
+//! response, at the error level. The turns of a connection in a loop are in a debug span `connection` with the index of
+//! its slot.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::{describe, in_connection};
@@ -14,12 +14,12 @@ pub(crate) use off::{debug, describe, error, in_connection, warn};
 
 #[cfg(feature = "tracing")]
 mod on {
-    /// The subject of a log line, if the line is enabled.
-    pub(crate) fn describe(who: impl FnOnce() -> String) -> String {
-        if tracing::enabled!(tracing::Level::DEBUG) { who() } else { String::new() }
+    /// The text that `subject` returns, if the debug level is enabled.
+    pub(crate) fn describe(subject: impl FnOnce() -> String) -> String {
+        if tracing::enabled!(tracing::Level::DEBUG) { subject() } else { String::new() }
     }
 
-    /// Everything is about the connection in this slot until what is returned is dropped.
+    /// Enters the span of the connection in this slot, until the result is dropped.
     pub(crate) fn in_connection(slot: u32) -> tracing::span::EnteredSpan {
         tracing::debug_span!("connection", slot).entered()
     }
@@ -27,7 +27,7 @@ mod on {
 
 #[cfg(not(feature = "tracing"))]
 mod off {
-    /// Says nothing, but keeps what it is given in use.
+    /// Logs nothing, but counts as a use of its arguments.
     macro_rules! silent {
         ($($words:tt)*) => {
             if false {
@@ -39,12 +39,12 @@ mod off {
     pub(crate) use silent as error;
     pub(crate) use silent as warn;
 
-    /// As long as nobody hears of it, it need not be said.
+    /// Does nothing.
     pub(crate) const fn in_connection(slot: u32) {
         let _ = slot;
     }
 
-    /// Nobody is asked.
+    /// Does not call the function.
     pub(crate) fn describe(_: impl FnOnce() -> String) -> &'static str {
         ""
     }

@@ -1,13 +1,13 @@
-//! What threads share: the standard library's. Under `cfg(loom)` it is loom's, which runs a model under
-//! every schedule that matters. Under `cfg(anyloop_tsan)` the locks are [`traced`].
+//! Locks, atomics and threads: the standard library's. Under `cfg(loom)` they are loom's, which runs a model under
+//! every relevant schedule. Under `cfg(anyloop_tsan)` the locks are [`traced`].
 //!
-//! [`Arc`](std::sync::Arc) is the standard library's in both, for the sake of `Weak` and `Wake`.
+//! [`Arc`](std::sync::Arc) is always the standard library's, since loom's lacks `Weak` and `Wake`.
 
 #[cfg(anyloop_tsan)]
 #[expect(unnameable_types, reason = "of `Lock`")]
 mod traced;
 
-/// What no model of loom's shares between threads.
+/// Locks that no loom model shares between threads.
 pub(crate) mod unmodelled {
     #[cfg(anyloop_tsan)]
     pub(crate) use super::traced::{Condvar, Mutex, MutexGuard, OnceLock};
@@ -19,7 +19,7 @@ pub(crate) mod unmodelled {
 pub(crate) use std::{thread, thread_local};
 #[cfg(not(loom))]
 pub(crate) use unmodelled::{Condvar, Mutex, MutexGuard};
-/// Those that are also tried.
+/// Mutexes with `try_lock`.
 #[cfg(not(loom))]
 pub(crate) use unmodelled::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
 
@@ -42,16 +42,16 @@ pub(crate) mod atomic {
     pub(crate) use loom::sync::atomic::AtomicU8;
 }
 
-/// What those have of a flag who know nothing of loom.
+/// A flag of the standard library, for code that is not modelled.
 pub(crate) type SharedBool = std::sync::Arc<std::sync::atomic::AtomicBool>;
 
-/// A flag that is given to them as well.
+/// A flag that modelled code and other code share.
 #[cfg(not(loom))]
 pub(crate) type Flag = SharedBool;
 #[cfg(loom)]
 pub(crate) use modelled::Flag;
 
-/// What loom lacks.
+/// Types that loom lacks.
 #[cfg(loom)]
 mod modelled {
     use std::cell::RefCell;
@@ -63,9 +63,8 @@ mod modelled {
     use loom::sync::{Condvar, Mutex, atomic};
     use loom::thread::LocalKey;
 
-    /// As loom's, but for `SeqCst`. Loom takes such loads and stores for acquire and release, under which
-    /// two threads may each miss what the other has just stored. It keeps one order of all
-    /// read-modify-writes, so that is what they are here.
+    /// Loom's, with support for `SeqCst`. Loom treats `SeqCst` loads and stores as acquire and release, under which two
+    /// threads may each miss the other's store. It keeps one order of all read-modify-writes, so these are used here.
     #[derive(Debug, Default)]
     pub(crate) struct AtomicBool(atomic::AtomicBool);
 
@@ -93,7 +92,7 @@ mod modelled {
         }
     }
 
-    /// The same for a number.
+    /// Like [`AtomicBool`], for a number.
     #[derive(Debug, Default)]
     pub(crate) struct AtomicUsize(atomic::AtomicUsize);
 
@@ -131,7 +130,7 @@ mod modelled {
         }
     }
 
-    /// The standard library's flag, with a number that loom watches: each access here goes to both.
+    /// The standard library's flag, and a number that loom watches. Each access goes to both.
     #[derive(Debug, Default)]
     pub(crate) struct Flag {
         watched: atomic::AtomicUsize,
@@ -158,7 +157,7 @@ mod modelled {
         }
     }
 
-    /// A lock that can be tried: in loom's own, who tries may have to wait.
+    /// A mutex with `try_lock`. In loom's own, `try_lock` may have to wait.
     pub(crate) struct TryMutex<T> {
         held: Mutex<bool>,
         freed: Condvar,
@@ -203,13 +202,13 @@ mod modelled {
         type Target = T;
 
         fn deref(&self) -> &T {
-            self.value.as_ref().expect("it is there until it is dropped")
+            self.value.as_ref().expect("the guard is present until it is dropped")
         }
     }
 
     impl<T> DerefMut for TryMutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.value.as_mut().expect("it is there until it is dropped")
+            self.value.as_mut().expect("the guard is present until it is dropped")
         }
     }
 
@@ -224,7 +223,7 @@ mod modelled {
         }
     }
 
-    /// A thread of loom's is not one of the operating system's.
+    /// Thread-locals of loom's threads, which are not threads of the operating system.
     macro_rules! modelled_thread_local {
         ($(#[$attr:meta])* static $name:ident: $type:ty = const { $init:expr };) => {
             loom::thread_local! {
@@ -235,7 +234,7 @@ mod modelled {
     }
     pub(crate) use modelled_thread_local as thread_local;
 
-    /// What the standard library's keys can do.
+    /// Methods of the standard library's keys.
     pub(crate) trait WithBorrow<T> {
         fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R;
         fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R;

@@ -93,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         error => error.into(),
     })?;
     client.run();
-    input.failure()?; // the cause, if the connection ended for it
+    input.failure()?; // the cause, if it has ended the connection
     let closed = outcome.try_recv();
     let closed = closed
         .unwrap_or_else(|_| Err(Stop::failed("the connection ended without being reported")))?;

@@ -110,7 +110,7 @@ fn config(options: &Options) -> ServerConfig {
         .idle_timeout(options.idle_timeout.0)
         .keep_handshake(false)
         // An echo stops reading above the high-water mark, so it never reaches the maximum. A subscriber
-        // of a broadcast needs room for the largest message on top of a backlog below that mark.
+        // of a broadcast needs space for the largest message on top of a backlog below that mark.
         .high_water_mark(HIGH_WATER_MARK)
         .max_backlog(largest.saturating_add(2 * HIGH_WATER_MARK))
         .overflow(Overflow::Close)

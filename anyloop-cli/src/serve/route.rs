@@ -39,10 +39,10 @@ pub(super) enum Route {
     Stats { server: Weak<RouteServer>, since: Instant },
 }
 
-/// Makes the handlers, with no route selected.
+/// Creates the handlers, with no route selected yet.
 pub(super) struct RouteFactory(Arc<Route>);
 
-/// Makes the server in this loop.
+/// Creates the server in this loop.
 pub(super) fn server(event_loop: &EventLoop, config: ServerConfig) -> Arc<RouteServer> {
     Arc::new_cyclic(|server| {
         let stats = Route::Stats { server: server.clone(), since: Instant::now() };

@@ -94,9 +94,9 @@ pub struct Connection {
 #[must_use]
 #[non_exhaustive]
 pub enum Shutdown {
-    /// Nothing: the transport goes on reading and writing.
+    /// Nothing: the transport continues to read and write.
     Open,
-    /// The transport goes on reading, because the peer ends the stream first (RFC 6455 §7.1.1: the
+    /// The transport continues to read, because the peer ends the stream first (RFC 6455 §7.1.1: the
     /// server does). Input is still passed in, or discarded. The close timeout bounds this state.
     Linger,
     /// The transport shuts down the sending direction, then reads and discards until the peer ends

@@ -72,8 +72,7 @@ enum Path {
     Closed,
 }
 
-/// An event whose payload is not borrowed yet. `None` in place of a payload means that it lies in
-/// the assembly.
+/// An event whose payload is not borrowed yet. If the payload is `None`, it is in the assembly.
 enum RawEvent<'b> {
     None,
     InPlace(Kind, &'b [u8]),
@@ -643,7 +642,7 @@ impl Receiver {
 
     /// The number of payload bytes of the current frame that are still to come; 0 between two
     /// frames. If [`receive_buffer`](Self::receive_buffer) returns less memory than this, receive into that memory
-    /// alone: bytes received behind it must be copied.
+    /// alone: bytes received elsewhere after it must be copied.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
         self.partial.as_deref().map_or(0, Partial::outstanding)

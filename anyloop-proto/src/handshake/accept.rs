@@ -57,7 +57,7 @@ impl Accept {
     }
 }
 
-/// Appends the response that opens a connection (RFC 6455 §4.2.2), and makes the connection.
+/// Appends the response that opens a connection (RFC 6455 §4.2.2), and creates the connection.
 pub(super) fn open(
     options: &ServerOptions,
     upgrade: &Upgrade,

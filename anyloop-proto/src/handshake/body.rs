@@ -69,10 +69,10 @@ pub(super) struct Body {
     bytes: Vec<u8>,
 }
 
-/// What comes next.
+/// The state of the parser: what it expects next.
 #[derive(Clone, Copy)]
 enum Step {
-    /// So many bytes, then the end.
+    /// This number of bytes, then the end.
     Sized(u64),
     /// Bytes, until the byte stream ends.
     ToEnd,
@@ -84,7 +84,7 @@ enum Step {
     Extension(u64),
     /// The LF after a chunk size.
     SizeEnd(u64),
-    /// So many bytes of a chunk.
+    /// This number of bytes of a chunk.
     Chunk(u64),
     /// The CR after a chunk.
     ChunkCr,

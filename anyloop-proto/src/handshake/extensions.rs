@@ -17,7 +17,7 @@ const INVALID: HandshakeError = HandshakeError::Invalid(Field::SecWebSocketExten
 /// A connection has at most one extension: the server takes the first offer, in the client's order,
 /// that one of its negotiators accepts.
 ///
-/// An extension that agrees on a level and, for brevity, changes nothing:
+/// An extension that negotiates a level and, for brevity, does not transform messages:
 ///
 /// ```
 /// use anyloop_proto::extension::{Decoder, Encoder, Part};
@@ -123,7 +123,7 @@ pub trait Negotiator: Send + Sync {
 
 /// A negotiated extension of one connection.
 ///
-/// The example of [`Negotiator`] makes one.
+/// The example of [`Negotiator`] creates one.
 #[expect(clippy::exhaustive_structs, reason = "made by extensions; a connection has two ways")]
 pub struct Codec {
     /// Decodes received messages.

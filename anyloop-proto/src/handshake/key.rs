@@ -28,8 +28,8 @@ pub(super) fn generate(random: &dyn Random) -> String {
 
 /// Whether the key is the base64 of sixteen bytes.
 pub(super) fn is_valid(key: &[u8]) -> bool {
-    // The key has 24 characters including padding; the decoder needs room for all they could
-    // encode.
+    // The key has 24 characters including padding; the decoder needs space for all bytes that
+    // they could encode.
     let mut nonce = [0; 18];
     LENIENT.decode_slice(key, &mut nonce) == Ok(16)
 }

@@ -12,7 +12,7 @@ use super::write::HeadWriter;
 use crate::error::{Field, HandshakeError};
 
 /// Why a response was not sent. Nothing was appended to the output, and another response can be
-/// given.
+/// sent.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -24,12 +24,12 @@ use crate::error::{Field, HandshakeError};
 /// # let mut handshake = ServerHandshake::new(options.into(), now);
 /// # let mut out = Vec::new();
 /// # handshake.next(&mut Input::new(&mut request), now, &mut out)?;
-/// // A WebSocket request has come, and asks for no subprotocol.
+/// // A WebSocket request has arrived that requests no subprotocol.
 /// let error = handshake.accept(Accept::new().with_subprotocol("chat"), now, &mut out).unwrap_err();
 /// assert_eq!(error, AnswerError::SubprotocolNotOffered);
 /// assert_eq!(out, b"");
 ///
-/// handshake.accept(Accept::new(), now, &mut out)?; // it still waited
+/// handshake.accept(Accept::new(), now, &mut out)?; // it still waits for an answer
 /// let error = handshake.accept(Accept::new(), now, &mut out).unwrap_err();
 /// assert_eq!(error, AnswerError::NotAwaiting);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

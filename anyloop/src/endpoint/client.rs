@@ -11,7 +11,7 @@ use super::core::{ClientCore, endpoint};
 use crate::session::{HandlerFactory, Handlers, Session};
 use crate::stream::Driver;
 
-/// Makes the client's ends of connections over a transport `T`, each with a handler from `F`.
+/// A client: it creates connections over a transport `T`, each with a handler from `F`.
 ///
 /// ```
 /// use anyloop::transport::Client;
@@ -28,7 +28,7 @@ pub struct Client<T, F: HandlerFactory = Handlers> {
 endpoint!(Client, ClientCore, ClientConfig, "Client");
 
 impl<T: Default> Client<T> {
-    /// A client whose handlers are closures, to be set.
+    /// A client whose handlers are closures, which are set afterwards.
     #[must_use]
     pub fn new(config: ClientConfig) -> Self {
         Self::with_factory(config, Handlers::new())
@@ -50,11 +50,11 @@ impl<T, F: HandlerFactory> Client<T, F> {
     }
 
     /// The client's end of a byte stream to `target` that begins at `now`. `waker` is woken, from any
-    /// thread, when a [handle](super::Handle) asks for something; then call [`Driver::handle_wake`].
+    /// thread, when a [handle](super::Handle) queues a command; then call [`Driver::handle_wake`].
     ///
     /// # Errors
     ///
-    /// The options would make an invalid request.
+    /// The options make an invalid request.
     pub fn driver(
         &self,
         target: &Target,
@@ -64,7 +64,7 @@ impl<T, F: HandlerFactory> Client<T, F> {
         self.driver_with(self.core.make_handler(), target, waker, now)
     }
 
-    /// The same with a handler of its own.
+    /// Like [`driver`](Self::driver), with this handler.
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@ use anyloop_proto::{Chunk, Ending, Failure, Message};
 use super::{Client, Server};
 use crate::session::{Context, Handlers, LocalHandlers, Verdict, with_closures};
 
-/// The same on an endpoint.
+/// The setter of one closure, on an endpoint.
 macro_rules! endpoint_setter {
     ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
         #[doc = concat!("As [`", stringify!($handlers), "::", stringify!($setter), "`].")]

@@ -1,4 +1,4 @@
-//! The configuration of an endpoint: what its connections have in common.
+//! The configurations of servers and clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::session::{BacklogLimits, Overflow};
 
 /// The configuration of a server and of its connections.
 ///
-/// Each method sets one thing and returns the configuration. What is not set has its default:
+/// Each method changes one setting and returns the configuration. The defaults are:
 ///
 /// | setting | default | turned off by |
 /// |---|---|---|
@@ -39,7 +39,7 @@ use crate::session::{BacklogLimits, Overflow};
 /// |---|---|
 /// | [`tcp_nodelay`](Self::tcp_nodelay) | `true` |
 /// | [`listen_backlog`](Self::listen_backlog) | 4096 connections |
-/// | [`reuse_address`](Self::reuse_address) | `true`, but for Windows |
+/// | [`reuse_address`](Self::reuse_address) | `true`, except on Windows |
 /// | [`reuse_port`](Self::reuse_port) | `false` |
 ///
 /// ```
@@ -65,7 +65,7 @@ pub struct ServerConfig {
 
 /// The configuration of a client and of its connections.
 ///
-/// Each method sets one thing and returns the configuration. What is not set has its default:
+/// Each method changes one setting and returns the configuration. The defaults are:
 ///
 /// | setting | default | turned off by |
 /// |---|---|---|
@@ -155,20 +155,20 @@ impl ServerConfig {
 
 #[cfg(feature = "net")]
 impl ServerConfig {
-    /// How many connections may wait to be accepted. The operating system has a limit of its own.
+    /// The number of connections that may wait to be accepted. The operating system has a limit of its own.
     pub fn listen_backlog(mut self, connections: u32) -> Self {
         self.listen.backlog = connections;
         self
     }
 
-    /// Listens on an address of which a former process still has connections (`SO_REUSEADDR`).
+    /// Whether to listen on an address that connections of an earlier process still use (`SO_REUSEADDR`).
     pub fn reuse_address(mut self, reuse: bool) -> Self {
         self.listen.reuse_address = reuse;
         self
     }
 
-    /// Listens on an address together with other sockets that also have this set, among which the operating system
-    /// distributes connections (`SO_REUSEPORT`; Unix).
+    /// Whether to share an address with other sockets that also have this option. The operating system distributes
+    /// connections among them (`SO_REUSEPORT`; Unix).
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.listen.reuse_port = reuse;
         self
@@ -189,20 +189,19 @@ impl ClientConfig {
         }
     }
 
-    /// Adds a subprotocol to ask for, behind those that are preferred to it: distinct tokens. The server chooses one
-    /// or none.
+    /// Adds a subprotocol to request, in order of preference: distinct tokens. The server chooses one or none.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.handshake().subprotocols.push(name.into());
         self
     }
 
-    /// Replaces the subprotocols to ask for, in order of preference.
+    /// Replaces the subprotocols to request, in order of preference.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.handshake().subprotocols = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Adds an extension to offer, behind those that are preferred to it.
+    /// Adds an extension to offer, in order of preference.
     pub fn extension(mut self, extension: Arc<dyn Negotiator>) -> Self {
         self.handshake().extensions.push(extension);
         self
@@ -227,7 +226,8 @@ impl ClientConfig {
         self
     }
 
-    /// How much of the body of a response other than 101 is kept, in bytes. The rest is cut off without an error.
+    /// The largest part of the body of a response other than 101 that is kept, in bytes. The rest is discarded without
+    /// an error.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
         self.handshake().max_body_size = bytes;
         self
@@ -254,13 +254,13 @@ impl ClientConfig {
         self
     }
 
-    /// The time for everything up to the open connection, beside the times of the stages.
+    /// The time for all stages up to the open connection, in addition to the timeouts of the stages.
     pub fn total_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.connect.total_timeout = timeout.into();
         self
     }
 
-    /// After this time another address is tried beside those that have not answered (RFC 8305 §5).
+    /// The time after which the next address is tried, while earlier attempts continue (RFC 8305 §5).
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         self.connect.attempt_delay = delay;
         self
@@ -278,7 +278,7 @@ macro_rules! common {
                 self
             }
 
-            /// Whether messages are passed on in parts as they arrive, to [`chunk`](crate::Handler::chunk) instead of
+            /// Whether messages are passed to [`chunk`](crate::Handler::chunk) in parts as they arrive, instead of to
             /// [`message`](crate::Handler::message). They are never gathered then, and may have any size up to
             /// [`max_message_size`](Self::max_message_size).
             pub fn streaming(mut self, streaming: bool) -> Self {
@@ -293,8 +293,8 @@ macro_rules! common {
             }
 
             /// The time in which the peer must answer a keep-alive ping; then the connection fails with 1011. Data
-            /// that arrives meanwhile restarts it, since a pong cannot overtake data, and so does output in front of
-            /// the ping that has not left this machine. `None`: answers are not awaited.
+            /// that arrives meanwhile restarts it, since a pong cannot overtake data. So does output before the ping
+            /// that has not left this machine. `None`: answers are not awaited.
             pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
                 self.connection().pong_timeout = timeout.into();
                 self
@@ -339,13 +339,13 @@ macro_rules! common {
                 self
             }
 
-            /// The most header fields of the peer's head.
+            /// The largest number of header fields in the head of the peer.
             pub fn max_fields(mut self, fields: usize) -> Self {
                 self.handshake().max_fields = fields;
                 self
             }
 
-            /// Above so many bytes that wait for a slow peer, sending reports
+            /// The high-water mark. When more bytes wait for a slow peer, sending returns
             /// [`Sent::Backpressure`](crate::endpoint::Sent::Backpressure), and
             /// [`backpressure`](crate::Handler::backpressure) is called.
             pub fn high_water_mark(mut self, bytes: usize) -> Self {
@@ -353,34 +353,34 @@ macro_rules! common {
                 self
             }
 
-            /// When no more than so many bytes wait for a slow peer after more than the high-water mark did,
+            /// The low-water mark. When the backlog falls to it after it was above the high-water mark,
             /// [`drained`](crate::Handler::drained) is called. A mark above the high-water mark counts as equal to it.
             pub fn low_water_mark(mut self, bytes: usize) -> Self {
                 self.backlog.low = bytes;
                 self
             }
 
-            /// The most bytes that may wait for a slow peer. A message that would make it more is treated as
-            /// [`overflow`](Self::overflow) says, unless nothing waits. What a [`Handle`](crate::Handle) has accepted
-            /// is not refused any more, and a handler's own messages are judged without it: at worst twice as much
-            /// waits.
+            /// The limit of the backlog: the largest number of bytes that may wait for a slow peer. If a message would
+            /// exceed it, [`overflow`](Self::overflow) applies, unless nothing waits. Messages that a
+            /// [`Handle`](crate::Handle) has accepted are not refused later, and do not count for messages of the
+            /// handler: at worst twice as much waits.
             ///
-            /// A peer that reads at once is not slow, however fast others publish to it: in an event loop, what was sent
-            /// to a connection is written before another connection's next read, which is about 600 KB at most. So
+            /// A peer that reads at once is not slow, however fast others publish to it: in an event loop, what was
+            /// sent to a connection is written before another connection's next read, which is about 600 KB at most. So
             /// leave room for that much, and for one message more.
             pub fn max_backlog(mut self, bytes: usize) -> Self {
                 self.backlog.cap = bytes;
                 self
             }
 
-            /// What becomes of a message for which the backlog has no room.
+            /// The policy for a message that would exceed the limit of the backlog.
             pub fn overflow(mut self, overflow: Overflow) -> Self {
                 self.backlog.overflow = overflow;
                 self
             }
 
-            /// Whether connections remember their request and response while they are open. `open` and `fail` can ask
-            /// for them in any case.
+            /// Whether connections keep their request and response while they are open. They are available in `open`
+            /// and `fail` in any case.
             pub fn keep_handshake(mut self, keep: bool) -> Self {
                 self.keep_handshake = keep;
                 self

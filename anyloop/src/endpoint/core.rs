@@ -1,4 +1,4 @@
-//! What an endpoint shares with its sessions, and with whatever makes them for it.
+//! The core of an endpoint, without its transport.
 
 use std::sync::{Arc, PoisonError};
 
@@ -9,7 +9,7 @@ use super::config::{ClientConfig, ServerConfig};
 use crate::session::{EndpointState, HandlerFactory, Session};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
-/// An endpoint without its transport: all that it takes to make a session, from any thread.
+/// An endpoint without its transport. Any thread can create sessions with it.
 pub(crate) struct Core<C, F: HandlerFactory> {
     pub(crate) config: C,
     factory: Mutex<Arc<F>>,
@@ -24,14 +24,13 @@ impl<C, F: HandlerFactory> Core<C, F> {
         Arc::new(Self { config, factory: Mutex::new(Arc::new(factory)), state })
     }
 
-    /// A handler for a connection that is about to be. The factory is program code, so it is not asked
-    /// under the lock.
+    /// Creates the handler of a new connection. The factory is program code, so it is not called under the lock.
     pub(crate) fn make_handler(&self) -> F::Handler {
         let factory = self.factory().clone();
         factory.make()
     }
 
-    /// For connections made afterwards.
+    /// Sets the factory of connections that are created afterwards.
     pub(super) fn set_factory(&self, factory: F) {
         let replaced = std::mem::replace(&mut *self.factory(), Arc::new(factory));
         drop(replaced); // program code, so not under the lock
@@ -48,7 +47,7 @@ impl<C, F: HandlerFactory> Core<C, F> {
         self.set_factory(factory);
     }
 
-    /// A panic elsewhere leaves it as it was.
+    /// A panic elsewhere leaves the factory consistent, so poisoning is ignored.
     fn factory(&self) -> MutexGuard<'_, Arc<F>> {
         self.factory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +91,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         self.client_session(handler, target, self.config.handshake.clone(), now)
     }
 
-    /// The same with a configuration of its own, except for the backlog.
+    /// Like [`session`](Self::session), with another configuration, except for the backlog.
     pub(crate) fn session_with(
         &self,
         handler: F::Handler,
@@ -120,14 +119,14 @@ impl<F: HandlerFactory> ClientCore<F> {
     }
 }
 
-/// The same settings, with pings left to the handler.
+/// The same settings, but handlers decide whether pings are answered.
 fn handlers_answer_pings(config: &Arc<Config>) -> Arc<Config> {
     let mut config = Config::clone(config);
     config.auto_pong = false;
     Arc::new(config)
 }
 
-/// What servers and clients have in common: an endpoint over a transport, beside its core.
+/// The methods that servers and clients have in common.
 macro_rules! endpoint {
     ($endpoint:ident, $core:ident, $config:ident, $name:literal) => {
         impl<T, F: crate::session::HandlerFactory> $endpoint<T, F> {
@@ -137,16 +136,16 @@ macro_rules! endpoint {
                 self.core.state.registry.handles()
             }
 
-            /// Sends a message to all open connections, encoded once. Returns how many these are, without
-            /// those whose backlog is full. It is queued once; each connection takes it on its own
-            /// strand. A queue of more than [`max_backlog`](super::$config::max_backlog) bytes takes no
-            /// further message, unless the policy is [`Overflow::Close`](super::Overflow::Close).
+            /// Sends a message to all open connections. Returns the number of these, without those whose backlog is
+            /// full. The message is encoded once and queued once, and each connection takes it on its own strand. The
+            /// queue takes no message that would make it exceed [`max_backlog`](super::$config::max_backlog) bytes,
+            /// unless the policy is [`Overflow::Close`](super::Overflow::Close).
             pub fn broadcast(&self, message: &anyloop_proto::Prepared) -> usize {
                 self.core.state.registry.broadcast(message, None)
             }
 
-            /// The same, to those connections whose handler `filter` accepts. It is asked when the message is
-            /// sent, on the strand of each connection; the number that is returned is as without it.
+            /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter is
+            /// applied later, on the strand of each connection, so the result is the number without it.
             pub fn broadcast_where(
                 &self,
                 message: &anyloop_proto::Prepared,
@@ -169,26 +168,25 @@ macro_rules! endpoint {
                 self.handle().close_all(code, reason)
             }
 
-            /// The endpoint, for handlers and other threads to reach it. It does not keep the endpoint alive.
+            /// A handle of the endpoint, for handlers and other threads. It does not keep the endpoint alive.
             #[must_use]
             pub fn handle(&self) -> super::EndpointHandle<F::Handler> {
                 super::EndpointHandle::new(&self.core.state)
             }
 
             /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, and
-            /// handshakes are abandoned. So are those of connections that are made from now on, which are over
-            /// when they are [started](crate::transport::Driver::start). It is done when
-            /// [`connections`](Self::connections) is empty, which takes no longer than the
-            /// [`close_timeout`](super::$config::close_timeout) where the transports are driven meanwhile. It is
-            /// final: over the network the endpoint neither listens nor accepts nor connects any more
-            /// (`net::Error::ShutDown`).
+            /// handshakes are abandoned. Handshakes of connections that are created later are abandoned when they are
+            /// [started](crate::transport::Driver::start). The shutdown is complete when
+            /// [`connections`](Self::connections) is empty. If the transports are driven meanwhile, this takes no
+            /// longer than the [`close_timeout`](super::$config::close_timeout). It is final: over the network the
+            /// endpoint does not listen, accept or connect any more (`net::Error::ShutDown`).
             pub fn shut_down(&self) {
                 self.core.state.shut_down();
             }
 
-            /// The same; connections that are not over after `time` are
-            /// [terminated](super::Handle::terminate). The time counts on each connection's own strand, and does not
-            /// keep run calls alive.
+            /// Like [`shut_down`](Self::shut_down). Connections that are not over after `time` are
+            /// [terminated](super::Handle::terminate). Each connection has its own timer for this, which does not keep
+            /// run calls alive.
             pub fn shut_down_within(&self, time: std::time::Duration) {
                 self.handle().shut_down_within(time);
             }
@@ -199,7 +197,7 @@ macro_rules! endpoint {
                 self.core.state.is_shutting_down()
             }
 
-            /// What has become of the connections so far.
+            /// The counters of the endpoint.
             #[must_use]
             pub fn counters(&self) -> super::Counters {
                 self.core.state.counters.snapshot()
@@ -210,12 +208,12 @@ macro_rules! endpoint {
                 &self.core.config
             }
 
-            /// Sets what makes the handlers of connections that are made afterwards.
+            /// Sets the factory of the handlers of connections that are created afterwards.
             pub fn set_factory(&mut self, factory: F) {
                 self.core.set_factory(factory);
             }
 
-            /// All but the transport, for others to make sessions.
+            /// The endpoint without its transport, which creates sessions.
             pub(crate) const fn core(&self) -> &std::sync::Arc<super::core::$core<F>> {
                 &self.core
             }

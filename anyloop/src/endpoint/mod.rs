@@ -1,4 +1,4 @@
-//! Endpoints: servers and clients, whatever carries the bytes.
+//! Endpoints: servers and clients, over any transport.
 
 mod client;
 mod closures;
@@ -13,7 +13,7 @@ pub use client::Client;
 pub use config::{ClientConfig, ServerConfig};
 pub use server::Server;
 
-// What an endpoint's connections are made of.
+// The parts of connections.
 pub use crate::session::{
     AsMessage, ConnectionId, Context, Counters, EndpointHandle, Handle, Handler, HandlerFactory,
     Handlers, HandshakeInfo, LocalHandlers, Overflow, SendError, Sent, Session, TimerId, Verdict,

@@ -10,7 +10,7 @@ use super::core::{ServerCore, endpoint};
 use crate::session::{HandlerFactory, Handlers, Session};
 use crate::stream::Driver;
 
-/// Makes the server's ends of connections over a transport `T`, each with a handler from `F`.
+/// A server: it creates connections over a transport `T`, each with a handler from `F`.
 ///
 /// ```
 /// use anyloop::transport::Server;
@@ -40,7 +40,7 @@ pub struct Server<T, F: HandlerFactory = Handlers> {
 endpoint!(Server, ServerCore, ServerConfig, "Server");
 
 impl<T: Default> Server<T> {
-    /// A server whose handlers are closures, to be set.
+    /// A server whose handlers are closures, which are set afterwards.
     #[must_use]
     pub fn new(config: ServerConfig) -> Self {
         Self::with_factory(config, Handlers::new())
@@ -62,7 +62,7 @@ impl<T, F: HandlerFactory> Server<T, F> {
     }
 
     /// The server's end of a byte stream that begins at `now`. `waker` is woken, from any thread, when a
-    /// [handle](super::Handle) asks for something; then call [`Driver::handle_wake`].
+    /// [handle](super::Handle) queues a command; then call [`Driver::handle_wake`].
     ///
     /// The example of [`Transport`](crate::transport::Transport) drives one.
     #[must_use]
@@ -70,7 +70,7 @@ impl<T, F: HandlerFactory> Server<T, F> {
         self.driver_with(self.core.make_handler(), waker, now)
     }
 
-    /// The same with a handler of its own.
+    /// Like [`driver`](Self::driver), with this handler.
     #[must_use]
     pub fn driver_with(
         &self,

@@ -1,8 +1,8 @@
-//! How the sockets of an endpoint are made, as its configuration says. The settings are documented there.
+//! The socket settings of an endpoint. Its configuration documents them.
 
 use std::time::Duration;
 
-/// How listeners are made.
+/// The settings of listeners.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenOptions {
     pub(crate) backlog: u32,
@@ -17,7 +17,7 @@ impl Default for ListenOptions {
     }
 }
 
-/// The time that each stage of connecting may take.
+/// The timeouts of the stages of connecting.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectOptions {
     pub(crate) resolve_timeout: Option<Duration>,

@@ -90,8 +90,8 @@ impl<K: Types> Core<K> {
     /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
-    /// Sources that were woken are served before the next one that was not: their output, which waits in memory, is sent
-    /// before more input is received.
+    /// Sources that were woken are served before the next one that was not: their output, which waits in memory, is
+    /// sent before more input is received.
     #[inline]
     pub(super) fn pop_ready(&mut self, may_poll: bool) -> Option<u32> {
         if self.until_poll == 0 && may_poll {
@@ -282,7 +282,7 @@ impl<K: Types> Core<K> {
             let state = UnattendedState {
                 is_over: remote.is_over(),
                 is_ready: self.is_ready(remote),
-                next_due: self.next_due(), // the host asks for the time of the next trim
+                next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
                 thread: thread::current().id(),
             };
             let action = self.wakeups.become_unattended(state);

@@ -50,7 +50,7 @@ impl Events {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const READABLE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(2);
-    /// The peer has ended its direction, the stream has failed, or there is urgent data: a read says which. A
+    /// The peer has ended its direction, the stream has failed, or there is urgent data: a read returns which. A
     /// short read does not mean that there is no more.
     pub(crate) const CLOSED: Self = Self(4);
     /// The deadline may have come.

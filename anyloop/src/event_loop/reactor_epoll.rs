@@ -146,7 +146,7 @@ impl Interrupt {
     pub(super) fn send(&self) {
         let one = 1_u64.to_ne_bytes();
         if write(&self.0, &one) == Err(Errno::AGAIN) {
-            // The counter is full, since nobody else reads it. A change of it is an edge.
+            // The counter is full, since nothing else reads it. Any change of it is an edge.
             let _ = read(&self.0, &mut [0; 8]);
             let _ = write(&self.0, &one);
         }

@@ -352,7 +352,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         (self.engine.lock(), panicked)
     }
 
-    /// Polls the reactor, or lets the leader do that. Returns whether the call goes on.
+    /// Polls the reactor, or lets the leader do that. Returns whether the call continues.
     #[inline(always)] // its system call is to be a part of `run`
     fn poll<'g>(
         &mut self,
@@ -497,7 +497,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         PollPlan::Wait { reactor: Some(reactor), timeout }
     }
 
-    /// The leader has polled, and may have waited. Returns whether the call goes on.
+    /// The leader has polled, and may have waited. Returns whether the call continues.
     #[inline(never)]
     fn finish_wait<'g>(
         &mut self,

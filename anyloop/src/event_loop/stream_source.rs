@@ -15,8 +15,8 @@ use super::types::Types;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
-/// A turn reads about this many bytes at most; then the others have theirs. Where a source was woken, a turn is one read,
-/// so that what the handlers have sent to other connections is written before more is received.
+/// A turn reads about this many bytes at most; then the others have theirs. Where a source was woken, a turn is one
+/// read, so that what the handlers have sent to other connections is written before more is received.
 const READ_PER_TURN: usize = 1 << 20;
 
 /// The events of sockets.

@@ -15,7 +15,7 @@ pub(crate) struct Visit {
     /// A result: the time of the next turn, unless an event comes before. Not set on the fast path, where deadlines
     /// only move to later times.
     pub(crate) deadline: Option<Instant>,
-    /// The clock as the runner has last read it. It is behind by the time of at most 16 turns of sources.
+    /// The runner's last reading of the clock. It lags by the time of at most 16 turns of sources.
     pub(crate) now: Instant,
 }
 

@@ -6,7 +6,7 @@
 //! and no other. Three types hold the state:
 //!
 //! - [`Notifier`]: the flag *wake-up needed*, and the descriptor that ends a poll. Any thread uses it.
-//! - [`WakeupState`]: runners, the leader, and what the host knows. It lies under the lock of the loop's core.
+//! - [`WakeupState`]: runners, the leader, and what the host knows. The lock of the loop's core guards it.
 //! - [`CallbackState`]: whether the wake-up thread (see [`wakeup_thread`](super::wakeup_thread)) is to call the host.
 //!
 //! # States of a loop
@@ -160,10 +160,10 @@ enum Leader {
     },
 }
 
-/// The answer that the host was given when it last asked for the next deadline.
+/// The last result of `next_timeout`.
 struct Report {
     deadline: Option<Instant>,
-    /// The thread that has asked.
+    /// The thread that has called `next_timeout`.
     thread: ThreadId,
 }
 

@@ -82,7 +82,7 @@ impl WakeupThread {
             let mut state = self.state();
             let is_notified = !self.remote.notifier().is_needed();
             if *state == CallbackState::Ended && is_notified {
-                // This thread has consumed the wake-up of whoever waits now.
+                // This thread has consumed the wake-up of the thread that waits now.
                 self.remote.notifier().interrupt();
             }
             if state.fire(has_event || is_notified, now()) {

@@ -1,5 +1,4 @@
-//! A transport that the program carries by hand: it feeds what it received, and is given what is to be
-//! sent. No sockets, no loop, no threads.
+//! A transport without sockets, loop or threads: the program passes in received bytes, and gets the bytes to send.
 //!
 //! ```
 //! use anyloop::iostream::{Client, Server};
@@ -44,15 +43,15 @@ use crate::stream::{Buffers, Driver};
 
 use stream::{Output, Setup, Stream, lock_setup};
 
-/// The most that [`Connection::read_some`] and [`Connection::read_from`] take at a time, in bytes.
+/// The most bytes that [`Connection::read_some`] and [`Connection::read_from`] take in one call.
 pub const CHUNK: usize = 16 * 1024;
 
 /// The most bytes that a connection keeps for messages that arrive in parts.
 const POOL: usize = 1 << 20;
 
-/// The transport that the program carries by hand, and what all connections of an endpoint begin with.
+/// The transport whose bytes the program moves, with the initial settings of all connections of an endpoint.
 ///
-/// What it does is in [`Connection`].
+/// See [`Connection`].
 ///
 /// ```
 /// # use anyloop::iostream::Client;
@@ -60,11 +59,11 @@ const POOL: usize = 1 << 20;
 /// # use anyloop::proto::Instant;
 /// let mut client = Client::new(ClientConfig::new());
 /// client.set_secure(true); // a pipe to a child process, for example
-/// client.set_clock(|| Instant::from_nanos(17)); // time stands still
+/// client.set_clock(|| Instant::from_nanos(17)); // the time does not advance
 ///
 /// let connection = client.connection(&"wss://localhost/".parse()?)?;
 /// connection.register_output(std::io::sink());
-/// connection.start()?; // without `secure` it would send nothing, and be over
+/// connection.start()?; // without `secure` it would fail, and send nothing
 /// assert!(!connection.is_over());
 /// let timeout = connection.next_timeout().expect("the response must come in time");
 /// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
@@ -82,18 +81,18 @@ pub type Server<F = Handlers> = endpoint::Server<IoStream, F>;
 /// A client whose connections the program drives by hand.
 pub type Client<F = Handlers> = endpoint::Client<IoStream, F>;
 
-/// What all connections of an endpoint begin with.
+/// The initial settings of all connections of an endpoint.
 macro_rules! setters {
     ($endpoint:ident) => {
         impl<F: HandlerFactory> $endpoint<F> {
-            /// Whether nobody can read along: a pipe to a child process, or TLS around the bytes. A client of a `wss`
-            /// URI sends nothing otherwise. By default false. Applies to connections made afterwards.
+            /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
+            /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
                 self.transport.secure = secure;
                 self
             }
 
-            /// Names the other end, for people to read. By default "iostream transport". Applies to connections made
+            /// The name of the peer, for logs. By default "iostream transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
                 self.transport.remote_endpoint = name.into();
@@ -134,20 +133,24 @@ impl fmt::Debug for IoStream {
     }
 }
 
-/// A connection that the program carries by hand. Clones are the same connection.
+/// A connection whose bytes the program moves. Clones are the same connection.
 ///
-/// Tell it what happens: bytes were received ([`read_some`](Self::read_some) and its relatives), the
-/// peer has ended its direction ([`eof`](Self::eof)), the stream broke
-/// ([`fatal_error`](Self::fatal_error)), the time of [`next_timeout`](Self::next_timeout) has come
-/// ([`handle_timeout`](Self::handle_timeout)), or what did not fit into the output now may
-/// ([`drive`](Self::drive)). Handlers are called from within; what they send is written before the
-/// call returns. The output is one of a writer, a write handler, or a vectored write handler: the one
-/// that was set last.
+/// The program reports events:
 ///
-/// From other threads, use a [`handle`](Self::handle): what is asked for there is queued, and the wake
-/// function called; the thread that carries the connection then calls [`drive`](Self::drive). A
-/// connection is at work for one caller at a time. A call from one of its own handlers, or from a
-/// second thread, is refused with [`CallError::Busy`], and takes nothing.
+/// | event | method |
+/// |---|---|
+/// | bytes were received | [`read_some`](Self::read_some), [`read_all`](Self::read_all), [`read_from`](Self::read_from) |
+/// | the peer has ended its direction | [`eof`](Self::eof) |
+/// | the stream has failed | [`fatal_error`](Self::fatal_error) |
+/// | the time of [`next_timeout`](Self::next_timeout) has come | [`handle_timeout`](Self::handle_timeout) |
+/// | the output takes more | [`drive`](Self::drive) |
+///
+/// These calls run handlers, and write what the handlers send before they return. The output is a writer, a write
+/// handler, a vectored write handler, or [collected](Self::collect_output): whichever was set last.
+///
+/// From other threads, use a [`handle`](Self::handle). It queues its command and calls the wake function; then the
+/// thread of the connection calls [`drive`](Self::drive). Only one call can be under way at a time. A call from one of
+/// the connection's own handlers, or from a second thread, is refused with [`CallError::Busy`], and takes nothing.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -185,11 +188,11 @@ struct Core<H: Handler> {
     stream: Stream,
     buffers: Buffers,
     chunk: Vec<u8>,
-    /// What was read from a reader and could not be taken.
+    /// Bytes that were read from a reader and could not be taken.
     left: Vec<u8>,
 }
 
-/// Rings when another thread has asked for something.
+/// The waker of the connection: handles wake it.
 #[derive(Default)]
 struct WakeFlag {
     on_wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
@@ -203,7 +206,7 @@ impl Wake for WakeFlag {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        // Called without the lock: it may set another.
+        // Called without the lock, since it may set another function.
         let on_wake = self.on_wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(on_wake) = on_wake {
             on_wake();
@@ -211,7 +214,7 @@ impl Wake for WakeFlag {
     }
 }
 
-/// Why a call did nothing, or not all.
+/// Why a call did nothing, or only a part.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -229,14 +232,14 @@ impl Wake for WakeFlag {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The connection is at work already: the call comes from one of its own handlers, or from a
-    /// second thread. Nothing was taken.
+    /// Another call is under way: this one comes from a handler of the connection, or from a second thread. Nothing was
+    /// taken.
     #[error("the connection is at work already")]
     Busy,
-    /// There is something to write, and no output was set. It waits until one is.
+    /// There is output to write, and no destination was set. The output waits until one is set.
     #[error("no output is set: register a writer or a write handler")]
     NoOutput,
-    /// Reading from the program's reader failed. The connection does not know of it.
+    /// Reading from the program's reader failed. This was not reported to the connection.
     #[error("cannot read the input: {0}")]
     Read(#[source] io::Error),
 }
@@ -255,7 +258,7 @@ impl<F: HandlerFactory> Server<F> {
         let now = (self.transport.clock)();
         let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
         let connection = Connection::new(driver, &self.transport, wake_flag);
-        // It has nothing to say yet, but a deadline. Nobody else has it.
+        // It has no output yet, but a deadline. No other thread has access to it yet.
         let _ = connection.start();
         connection
     }
@@ -302,20 +305,18 @@ impl<H: Handler> Connection<H> {
 
     // Input.
 
-    /// Begins: a client sends its request, and the deadline of the handshake is set. A server's end has
-    /// begun when it is made.
+    /// Starts the connection: a client sends its request, and the handshake timeout begins. A server's end is started
+    /// when it is created.
     ///
     /// # Errors
     ///
-    /// [`CallError::Busy`]; [`CallError::NoOutput`], and then what was to be sent is sent as soon as
-    /// there is one.
+    /// [`CallError::Busy`]; [`CallError::NoOutput`]: the request is sent when an output is set.
     pub fn start(&self) -> Result<(), CallError> {
         self.work(|core, now| core.driver.start(&mut core.stream, &mut core.buffers, now))
     }
 
-    /// Takes received bytes, at most [`CHUNK`] of them, which are copied. Returns how many the protocol
-    /// took: fewer than it was given where a chunk was full, reading is paused, a verdict is awaited,
-    /// or the connection has come to its end.
+    /// Takes a copy of received bytes, at most [`CHUNK`] of them. Returns the number of bytes that were taken: fewer if
+    /// there are more than a chunk, reading is paused, a verdict is awaited, or the connection has ended.
     ///
     /// # Errors
     ///
@@ -332,8 +333,7 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// As [`read_some`](Self::read_some), from where the bytes lie: they are unmasked in place, and
-    /// there is no bound but their number.
+    /// As [`read_some`](Self::read_some), without a copy and without a limit. The bytes are unmasked in place.
     ///
     /// # Errors
     ///
@@ -349,8 +349,8 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// Takes received bytes until all are taken, or no more are: reading is paused, a verdict is
-    /// awaited, or the connection has come to its end. Returns how many were taken.
+    /// Takes received bytes until all are taken, reading is paused, a verdict is awaited, or the connection has ended.
+    /// Returns the number of bytes that were taken.
     ///
     /// # Errors
     ///
@@ -368,10 +368,10 @@ impl<H: Handler> Connection<H> {
         Ok(taken)
     }
 
-    /// Reads once from `reader`, and takes what it gives; what a pause leaves of it is kept for the
-    /// next call. Its end is reported as [`eof`](Self::eof). Where it would block, reading is paused, or a
-    /// verdict is awaited, nothing is read. When only the end of the stream is still to come, what is
-    /// read is thrown away. Returns how many bytes were read.
+    /// Reads once from `reader`, and takes the bytes. Bytes that cannot be taken because of a pause are kept for the
+    /// next call. The end of the reader is reported as [`eof`](Self::eof). Nothing is read if the reader would block,
+    /// reading is paused, or a verdict is awaited. After the closing handshake, input is discarded. Returns the number
+    /// of bytes that were read.
     ///
     /// # Errors
     ///
@@ -406,8 +406,8 @@ impl<H: Handler> Connection<H> {
         })?
     }
 
-    /// The peer has ended its direction of the stream. What a pause has left unread is not read any more:
-    /// to hear it out, resume first.
+    /// Reports that the peer has ended its direction of the stream. Input that is unread because of a pause is dropped:
+    /// resume first to receive it.
     ///
     /// # Errors
     ///
@@ -416,7 +416,7 @@ impl<H: Handler> Connection<H> {
         self.work(|core, now| core.driver.handle_eof(&mut core.stream, &mut core.buffers, now))
     }
 
-    /// The stream is broken.
+    /// Reports that the stream has failed.
     ///
     /// # Errors
     ///
@@ -428,16 +428,16 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called, by the endpoint's clock; `None`:
-    /// not before another call. Also `None` from within a handler.
+    /// The time to call [`handle_timeout`](Self::handle_timeout), by the endpoint's clock; `None` if there is no
+    /// deadline. Also `None` within a handler.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let core = self.lock().ok()?;
         core.driver.next_timeout().into_iter().chain(core.buffers.next_trim()).min()
     }
 
-    /// Does what is due, and lets go of memory for messages in parts that is not needed any more. A call
-    /// before anything is due does nothing.
+    /// Handles what is due, and frees memory for messages in parts that is not used any more. A call before anything is
+    /// due does nothing.
     ///
     /// # Errors
     ///
@@ -448,8 +448,8 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// Does what [handles](Self::handle) have asked for, writes what waits, if the output takes it now,
-    /// and takes in what a pause has left of an earlier [`read_from`](Self::read_from).
+    /// Runs the commands of [handles](Self::handle), writes the backlog as far as the output takes it, and takes bytes
+    /// that an earlier [`read_from`](Self::read_from) has kept.
     ///
     /// # Errors
     ///
@@ -466,18 +466,18 @@ impl<H: Handler> Connection<H> {
 
     // Output.
 
-    /// Writes to `output`, and flushes it after each batch. Where it would block, the rest waits for
+    /// Writes to `output`, and flushes it after each batch. If it would block, the rest waits for
     /// [`drive`](Self::drive).
     pub fn register_output(&self, output: impl Write + Send + 'static) {
         self.set_output(Output::Writer { writer: Box::new(output), unflushed: false });
     }
 
-    /// Calls `f` with each buffer that is to be written; it takes all of it, or fails.
+    /// Calls `f` with each buffer to write. `f` takes all of it, or fails.
     pub fn set_write_handler(&self, f: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) {
         self.set_output(Output::Handler(Box::new(f)));
     }
 
-    /// Calls `f` with the buffers of each batch, in order; it takes all of them, or fails.
+    /// Calls `f` with the buffers of each batch, in order. `f` takes all of them, or fails.
     pub fn set_vectored_write_handler(
         &self,
         f: impl FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send + 'static,
@@ -554,19 +554,19 @@ impl<H: Handler> Connection<H> {
         self.work(|core, _| core.left.append(&mut bytes))
     }
 
-    /// Calls `f` when the stream is to be ended, in part or whole. For [`Shutdown::HalfClose`] only the
-    /// sending direction is to be shut down, and [`eof`](Self::eof) awaited; the connection is over then,
-    /// or at the close timeout.
+    /// Calls `f` to end the stream, or one direction of it. For [`Shutdown::HalfClose`], `f` shuts down the sending
+    /// direction, and the program reports [`eof`](Self::eof) when the peer has ended its own; the connection is over
+    /// then, or at the close timeout.
     ///
-    /// Without such a function nothing could be half-closed: the connection is over as soon as all is
-    /// written, and the stream is to be closed once it [`is_over`](Self::is_over).
+    /// Without such a function the stream cannot be half-closed: the connection is over as soon as all output is
+    /// written. Close the stream when the connection [`is_over`](Self::is_over).
     pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) + Send + 'static) {
         let replaced = self.setup().on_shutdown.replace(Box::new(f));
         drop(replaced); // program code, so not under the lock
     }
 
-    /// Calls `f`, from whatever thread it is, when a handle has asked for something and
-    /// [`drive`](Self::drive) is to be called; at once, if that is so already.
+    /// Calls `f`, on any thread, when a handle has queued a command, so that the program calls [`drive`](Self::drive).
+    /// If there is a command already, `f` is called at once.
     pub fn set_wake(&self, f: impl Fn() + Send + Sync + 'static) {
         let wake_flag = &self.shared.wake_flag;
         let f: Arc<dyn Fn() + Send + Sync> = Arc::new(f);
@@ -579,56 +579,56 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether a handle has asked for something since [`drive`](Self::drive) was called last.
+    /// Whether a handle has queued a command since the last call of [`drive`](Self::drive).
     #[must_use]
     pub fn wants_drive(&self) -> bool {
         self.shared.wake_flag.woken.load(Ordering::Acquire)
     }
 
-    /// Says whether nobody can read along.
+    /// Sets whether the bytes are confidential.
     pub fn set_secure(&self, secure: bool) {
         self.setup().secure = secure;
     }
 
-    /// Says who is at the other end.
+    /// Sets the name of the peer.
     pub fn set_remote_endpoint(&self, remote_endpoint: impl Into<String>) {
         self.setup().remote_endpoint = remote_endpoint.into();
     }
 
-    // What it is.
+    // Getters.
 
-    /// The connection, for other threads to reach it.
+    /// A handle of the connection, for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle<H> {
         self.shared.handle.clone()
     }
 
-    /// Whether input would be taken now. From within a handler it would not.
+    /// Whether input would be taken now. False within a handler.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         self.lock().is_ok_and(|core| core.driver.takes_input())
     }
 
-    /// Whether all is over. From within a handler it is not yet.
+    /// Whether the connection is over, and its handler was notified. False within a handler.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.lock().is_ok_and(|core| core.driver.is_closed())
     }
 
-    /// How far the connection has come; `None` from within a handler, where
-    /// [`Context::state`](crate::endpoint::Context::state) says it.
+    /// The state of the connection; `None` within a handler, where
+    /// [`Context::state`](crate::endpoint::Context::state) returns it.
     #[must_use]
     pub fn state(&self) -> Option<State> {
         self.lock().ok().map(|core| core.driver.state())
     }
 
-    /// What has passed through; `None` from within a handler.
+    /// The statistics of the connection; `None` within a handler.
     #[must_use]
     pub fn statistics(&self) -> Option<Statistics> {
         self.lock().ok().map(|core| core.driver.statistics())
     }
 
-    // How it is done.
+    // Implementation.
 
     fn now(&self) -> Instant {
         (self.shared.clock)()
@@ -637,14 +637,14 @@ impl<H: Handler> Connection<H> {
     fn work<R>(&self, f: impl FnOnce(&mut Core<H>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
-        core.feed_left(self.now()); // if a pause is over now
+        core.feed_left(self.now()); // if reading was resumed
         core.use_new_output(self.now());
         core.buffers.trim(self.now());
         core.check_output()?;
         Ok(result)
     }
 
-    /// Input is an obligation to answer, so there must be a way to.
+    /// Checks that there is an output, since input may have to be answered.
     fn ready_to_read(&self) -> Result<(), CallError> {
         let core = self.lock()?;
         match self.setup().output {
@@ -656,13 +656,13 @@ impl<H: Handler> Connection<H> {
     fn lock(&self) -> Result<MutexGuard<'_, Core<H>>, CallError> {
         match self.shared.core.try_lock() {
             Ok(core) => Ok(core),
-            // A handler has panicked; the session has seen to it.
+            // A handler has panicked; the session has already failed the connection.
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(CallError::Busy),
         }
     }
 
-    /// Nobody holds this while program code runs.
+    /// No program code runs under this lock.
     fn setup(&self) -> MutexGuard<'_, Setup> {
         lock_setup(&self.shared.setup)
     }
@@ -678,7 +678,7 @@ impl<H: Handler> Connection<H> {
                 core.stream.output_missing = false;
                 core.use_new_output(self.now());
             }
-            // The call that is at work may have looked before.
+            // The call that is under way may have checked for an output before.
             Err(_) => self.shared.wake_flag.wake_by_ref(),
         }
     }
@@ -690,7 +690,7 @@ impl<H: Handler> Core<H> {
         driver.receive_some(stream, buffers, chunk, now)
     }
 
-    /// Feeds what was left; returns whether nothing is left now.
+    /// Takes bytes that were kept. Returns whether none are kept now.
     fn feed_left(&mut self, now: Instant) -> bool {
         if !self.left.is_empty() {
             let Self { driver, stream, buffers, left, .. } = self;
@@ -703,7 +703,7 @@ impl<H: Handler> Core<H> {
         self.left.is_empty()
     }
 
-    /// Writes what waits to an output that was set meanwhile.
+    /// Writes the backlog to an output that was set meanwhile.
     fn use_new_output(&mut self, now: Instant) {
         let Self { driver, stream, buffers, .. } = self;
         if std::mem::take(&mut stream.setup().output_is_new) {

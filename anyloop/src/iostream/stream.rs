@@ -1,4 +1,4 @@
-//! The transport itself: where bytes go.
+//! The transport: the output of a connection.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,14 +8,14 @@ use anyloop_proto::Shutdown;
 use super::IoStream;
 use crate::stream::{Peer, Transport};
 
-/// Writes to what the program has registered.
+/// Writes to the output that the program has set.
 pub(super) struct Stream {
     setup: Arc<Mutex<Setup>>,
-    /// There was something to write, and no output.
+    /// A write failed because no output was set.
     pub(super) output_missing: bool,
 }
 
-/// What the program sets, at any time, also from a handler.
+/// The settings that the program can change at any time, also from a handler.
 pub(super) struct Setup {
     pub(super) output: Output,
     /// Bytes that were collected and not taken.
@@ -27,12 +27,12 @@ pub(super) struct Setup {
     pub(super) remote_endpoint: String,
 }
 
-/// Where bytes go.
+/// The output.
 pub(super) enum Output {
     None,
     Writer {
         writer: Box<dyn Write + Send>,
-        /// Flushing it would have blocked.
+        /// The last flush would have blocked.
         unflushed: bool,
     },
     Handler(Box<WriteHandler>),
@@ -41,7 +41,7 @@ pub(super) enum Output {
     Collected,
 }
 
-/// So many bytes are collected; more wait in the backlog of the connection, which has a limit.
+/// The most bytes that are collected. More bytes wait in the backlog of the connection, which has a limit.
 const COLLECT: usize = 64 * 1024;
 
 pub(super) type WriteHandler = dyn FnMut(&[u8]) -> io::Result<()> + Send;
@@ -65,7 +65,7 @@ impl Stream {
         Self { setup, output_missing: false }
     }
 
-    /// Tries again to flush what could not be flushed.
+    /// Repeats a flush that would have blocked.
     pub(super) fn flush(&self) {
         let mut taken = self.take_output();
         if !matches!(taken.output, Output::None | Output::Collected) {
@@ -74,13 +74,13 @@ impl Stream {
         taken.output.flush();
     }
 
-    /// Takes the output out while it is at work: it may be what sets another.
+    /// Takes the output out for a call of it, which may set another output.
     fn take_output(&self) -> Taken<'_> {
         let output = std::mem::replace(&mut self.setup().output, Output::None);
         Taken { stream: self, output }
     }
 
-    /// Moves what was collected to the end of `bytes`. Returns whether there was something.
+    /// Moves the collected bytes to the end of `bytes`. Returns false if there were none.
     pub(super) fn take_collected(&self, bytes: &mut Vec<u8>) -> bool {
         let collected = &mut self.setup().collected;
         let some = !collected.is_empty();
@@ -116,8 +116,7 @@ impl Stream {
     }
 }
 
-/// An output that is at work. It is put back afterwards, also when it panics, unless another was set
-/// meanwhile.
+/// An output that is being called. It is put back afterwards, also after a panic, unless another was set meanwhile.
 struct Taken<'s> {
     stream: &'s Stream,
     output: Output,
@@ -132,7 +131,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// A panic of program code does not happen under this lock.
+/// No program code runs under this lock, so poisoning is ignored.
 pub(super) fn lock_setup(setup: &Mutex<Setup>) -> MutexGuard<'_, Setup> {
     setup.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -181,7 +180,7 @@ impl Transport for Stream {
 }
 
 impl Output {
-    /// Tries again to flush what could not be flushed. If that fails, so will the next write.
+    /// Repeats a flush that would have blocked. An error is ignored here, and reported by the next write.
     fn flush(&mut self) {
         if let Self::Writer { writer, unflushed: unflushed @ true } = self {
             *unflushed = matches!(flush(&mut **writer), Ok(false));
@@ -208,8 +207,8 @@ impl Output {
     }
 }
 
-/// Writes what `writer` takes without blocking, if it is one that would say so, and flushes it.
-/// Returns how much it took, and whether it was flushed.
+/// Writes to `writer` until it would block, and flushes it. Returns the number of bytes written, and whether it was
+/// flushed.
 fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
     let mut written = 0;
     for slice in slices {
@@ -229,7 +228,7 @@ fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<(usize
     Ok((written, flush(writer)?))
 }
 
-/// Returns whether it did not have to block.
+/// Flushes `writer`. Returns false if it would block.
 fn flush(writer: &mut dyn Write) -> io::Result<bool> {
     loop {
         match writer.flush() {

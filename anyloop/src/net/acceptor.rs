@@ -48,7 +48,7 @@ impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<
                         turn.visit.unconsumed = Events::NONE;
                         return Next::Wait;
                     }
-                    // Only this connection is gone.
+                    // Only this connection has failed.
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => return self.back_off(&error, turn),
                 },

@@ -21,7 +21,7 @@ use crate::transport::Driver;
 
 /// A connected socket of the program's own.
 ///
-/// It is made from a [`TcpStream`] or a [`UnixStream`], or by `into` from either.
+/// Created from a [`TcpStream`] or a [`UnixStream`], also by `into`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stream {
@@ -82,7 +82,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// let (mut stream, _) = listener.accept()?;
     /// let mut received = vec![0; 10];
-    /// stream.read_exact(&mut received)?; // to see what it is
+    /// stream.read_exact(&mut received)?; // to detect the protocol
     /// assert!(received.starts_with(b"GET / HTTP"));
     /// server.adopt(stream, &received)?;
     /// # client.write_all(b"\x88\x80\0\0\0\0")?;
@@ -96,7 +96,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Adopt`]: the socket is none that can be served. [`Error::ShutDown`].
+    /// [`Error::Adopt`]: the socket cannot be served. [`Error::ShutDown`].
     pub fn adopt(
         &self,
         stream: impl Into<Stream>,
@@ -111,8 +111,8 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         insert(&self.transport, &core.state, session, stream.into(), options)
     }
 
-    /// Serves a connection whose request another HTTP server has read: `request` is its head, and `received` what
-    /// came behind it.
+    /// Serves a connection whose request another HTTP server has read: `request` is its head, and `received` the bytes
+    /// after it.
     ///
     /// The answer, a 101 or a refusal, is written to the stream; the other server must not have answered.
     ///
@@ -137,7 +137,7 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Adopt`]: the socket is none that can be used. [`Error::Request`], [`Error::ShutDown`].
+    /// [`Error::Adopt`]: the socket cannot be used. [`Error::Request`], [`Error::ShutDown`].
     pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<F::Handler>, Error> {
         let (client, nodelay) = (self.client, self.nodelay());
         let session = self.into_session()?;

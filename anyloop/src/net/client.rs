@@ -21,7 +21,7 @@ use crate::endpoint::{
 use crate::event_loop::{Engine, Threads, now};
 use crate::transport::Driver;
 
-/// A connection that is about to be made: what it is to be is set first.
+/// A request for a connection, with its settings.
 ///
 /// ```
 /// use anyloop::net::Client;
@@ -32,7 +32,7 @@ use crate::transport::Driver;
 /// let request = client.request("ws://chat.example/room")?;
 /// let request = request.configure(|config| config.subprotocol("chat"));
 /// # let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-/// let handle = request.to_addresses([unused]).connect()?; // not to those of the host
+/// let handle = request.to_addresses([unused]).connect()?; // instead of those of the host
 /// client.run();
 /// assert!(handle.send("hello").is_err()); // it has failed
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -48,11 +48,11 @@ pub struct ConnectRequest<'c, K: Serves<F>, F: HandlerFactory> {
 
 /// Connecting.
 impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
-    /// Connects to a URI: looks up the host, connects to the first of its addresses that answers
-    /// (RFC 8305), and shakes hands; all of it in run calls. What comes of it is told to the handler:
-    /// [`open`](crate::Handler::open) or [`fail`](crate::Handler::fail), where
-    /// [`Context::error`](crate::endpoint::Context::error) says what a byte stream has failed for. The
-    /// handle can close the connection at any time.
+    /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
+    /// performs the opening handshake, all in run calls. The result is reported to the handler: by
+    /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
+    /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
+    /// close the connection at any time.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
         self.request(uri)?.connect()
     }
 
-    /// A connection to a URI, to be made when everything about it is set.
+    /// A request for a connection to a URI. Change its settings, and then call [`connect`](ConnectRequest::connect).
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
         self
     }
 
-    /// Gives the connection a handler of its own.
+    /// Sets the handler of this connection.
     pub fn with_handler(mut self, handler: F::Handler) -> Self {
         self.handler = Some(handler);
         self
@@ -130,7 +130,7 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
         connect(client.core(), net.engine(), &net.functions, request)
     }
 
-    /// Whether the socket of the connection is to have `TCP_NODELAY`.
+    /// Whether the socket of the connection gets `TCP_NODELAY`.
     pub(super) fn nodelay(&self) -> bool {
         self.config.as_ref().unwrap_or_else(|| self.client.config()).nodelay
     }
@@ -142,7 +142,7 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     }
 }
 
-/// What to connect to, and how.
+/// The target and the settings of a connection.
 struct Request<H> {
     target: Target,
     /// By default the client's.
@@ -220,7 +220,7 @@ fn connect<K: Serves<F>, F: HandlerFactory>(
         }
         Ok(K::connecting(connecting(Driver::new(session))))
     })?;
-    // If another thread has run it to its end meanwhile, the handle says so.
+    // Another thread may already have run the connection to its end: then the handle reports that.
     Ok(core.state.registry.handle(key(token)))
 }
 
@@ -232,7 +232,7 @@ struct Connector<F: HandlerFactory> {
 }
 
 impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
-    /// Has handles of the client connect.
+    /// Lets handles of the client connect.
     pub(super) fn set_connector(&self) {
         let net = &self.transport;
         let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
@@ -242,7 +242,7 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Thread
     }
 }
 
-/// The same for handlers of this type, whatever their factory is.
+/// A [`Connector`] for handlers of this type, with any factory.
 trait Connect<H: Handler>: Send + Sync {
     fn connect(&self, target: Target) -> Result<Handle<H>, Error>;
 }

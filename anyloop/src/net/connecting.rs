@@ -61,7 +61,7 @@ pub struct Connecting<F: HandlerFactory> {
     pub(super) marker: PhantomData<fn() -> F>,
 }
 
-/// What connecting waits for.
+/// The step that connecting is at.
 pub(super) enum Step {
     /// Nothing was done yet.
     Begin(Destination),
@@ -98,7 +98,7 @@ pub(super) struct TcpAttempts {
 pub(super) struct UnixAttempt {
     since: Instant,
     path: PathBuf,
-    /// The stream, or why there is none. Absent until there is room in the listener's queue.
+    /// The stream, or the error. Absent while the listener's queue is full.
     stream: Option<io::Result<Socket>>,
 }
 
@@ -123,7 +123,7 @@ enum Outcome {
 
 impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        turn.visit.now = now(); // the loop's time is older where others have run
+        turn.visit.now = now(); // the loop's reading of the clock may be older
         self.run_driver(turn);
         let is_open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
         if is_open && !matches!(self.step, Step::Done) {
@@ -186,7 +186,7 @@ impl<F: HandlerFactory> Connecting<F> {
         Next::Become(K::connection(StreamSource::new(driver, socket)))
     }
 
-    /// What follows a turn that did not connect.
+    /// The result of a turn that did not connect.
     fn next<K: HostsConnections<F::Handler>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Some(driver) = self.driver.as_ref().filter(|driver| !driver.is_closed()) else {
             return Next::Done;
@@ -367,7 +367,7 @@ impl<F: HandlerFactory> Connecting<F> {
 
 /// Deadlines.
 impl<F: HandlerFactory> Connecting<F> {
-    /// When there is something to do if no event comes.
+    /// The time of the next turn if no event comes.
     fn deadline(&self) -> Option<Instant> {
         let step = match &self.step {
             Step::ConnectTcp(tcp) => tcp.attempts.deadline(),
@@ -378,7 +378,7 @@ impl<F: HandlerFactory> Connecting<F> {
         [self.expiry(), step].into_iter().flatten().min()
     }
 
-    /// When the current step times out.
+    /// The timeout of the current step.
     fn expiry(&self) -> Option<Instant> {
         let (stage, since) = match &self.step {
             Step::Begin(_) | Step::Done => return None,
@@ -391,7 +391,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// The timeout that expires first for a stage that has begun at `since`: its own or the total one.
-    /// Returns when it expires, and its duration.
+    /// Returns the time when it expires, and its duration.
     fn timeout(&self, stage: Stage, since: Instant) -> Option<(Instant, Duration)> {
         let own = match stage {
             Stage::Resolve => self.options.resolve_timeout,

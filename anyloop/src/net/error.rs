@@ -1,4 +1,4 @@
-//! What can go wrong with the network, and where.
+//! Errors of the network.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyloop_proto::handshake::{RequestError, UriError};
 
-/// Why a call of an endpoint did nothing.
+/// The error of a call of an endpoint, which had no effect.
 ///
 /// ```
 /// use anyloop::net::{Error, Server};
@@ -23,15 +23,15 @@ use anyloop_proto::handshake::{RequestError, UriError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No event loop could be made.
+    /// The event loop could not be created.
     #[error("cannot make an event loop: {0}")]
     EventLoop(#[source] io::Error),
-    /// An address to listen on has no meaning.
+    /// The host of an address to listen on could not be looked up.
     #[error("cannot look up {address}: {source}")]
     Resolve {
-        /// As it was given.
+        /// The text as given.
         address: String,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// An address cannot be listened on: it is in use, for example.
@@ -39,7 +39,7 @@ pub enum Error {
     Listen {
         /// The address.
         address: String,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// A socket of the program's own cannot be used.
@@ -63,21 +63,20 @@ pub enum Error {
     /// Only a client in an [`EventLoop`](crate::EventLoop) connects by its handle.
     #[error("only a client in an EventLoop connects by its handle")]
     NotAClient,
-    /// What is to be connected to is no WebSocket URI.
+    /// The target is not a WebSocket URI.
     #[error("not a WebSocket URI: {uri}: {source}")]
     Uri {
-        /// As it was given.
+        /// The text as given.
         uri: String,
-        /// What is wrong with it.
+        /// The error in it.
         source: UriError,
     },
-    /// The options would make an invalid request.
+    /// The options make an invalid request.
     #[error("cannot make the request: {0}")]
     Request(#[from] RequestError),
 }
 
-/// Why no byte stream to the server came about. It is what [`Context::error`] says in
-/// [`Handler::fail`].
+/// The reason why a client got no byte stream to the server. [`Context::error`] returns it in [`Handler::fail`].
 ///
 /// ```
 /// use anyloop::net::{Client, ConnectError};
@@ -103,7 +102,7 @@ pub enum ConnectError {
     Resolve {
         /// The host.
         host: String,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// None of the host's addresses could be connected to.
@@ -113,20 +112,20 @@ pub enum ConnectError {
         /// Each address that was tried, and why it failed.
         attempts: Vec<(String, io::Error)>,
     },
-    /// The time was up.
+    /// A timeout expired.
     TimedOut {
         /// The host, or the path of a Unix socket.
         host: String,
-        /// What had not been done.
+        /// The stage that was not complete.
         stage: Stage,
-        /// After this time.
+        /// The timeout.
         after: Duration,
-        /// What had failed before.
+        /// The attempts that had failed before.
         attempts: Vec<(String, io::Error)>,
     },
 }
 
-/// How far connecting has come.
+/// A stage of connecting.
 ///
 /// See [`ConnectError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +179,7 @@ impl std::error::Error for ConnectError {
     }
 }
 
-/// Attempts, for people to read.
+/// Attempts as text, for logs.
 pub(super) fn readable(attempts: Vec<(SocketAddr, io::Error)>) -> Vec<(String, io::Error)> {
     attempts.into_iter().map(|(address, error)| (address.to_string(), error)).collect()
 }

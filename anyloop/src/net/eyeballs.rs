@@ -1,14 +1,14 @@
-//! Which address of a host to connect to, and when: Happy Eyeballs, RFC 8305.
+//! The order and the times of connection attempts to the addresses of a host: Happy Eyeballs (RFC 8305).
 
 use anyloop_proto::Instant;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The delay must not be less (RFC 8305, section 5).
+/// The least delay (RFC 8305, section 5).
 const LEAST_DELAY: Duration = Duration::from_millis(10);
 
-/// A host with a great many dead addresses is not to cost a socket for each.
+/// The largest number of attempts at a time, so that a host with many dead addresses does not take a socket for each.
 const MOST_UNDER_WAY: usize = 6;
 
 /// The attempts to connect to one of the addresses of a host.
@@ -80,21 +80,20 @@ impl Attempts {
         self.waiting.is_empty() && self.under_way.is_empty()
     }
 
-    /// How many attempts have neither failed nor connected.
+    /// The number of attempts that have neither failed nor connected.
     #[cfg(test)]
     pub(crate) fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Why the attempts failed, in the order in which they did.
+    /// The errors of the failed attempts, in the order in which they failed.
     pub(crate) fn into_errors(self) -> Vec<(SocketAddr, io::Error)> {
         self.errors
     }
 }
 
 /// Alternates between the families, beginning with that of the first address (RFC 8305, section 4),
-/// and leaves out what is there twice. Within a family the order stays: it is the resolver that
-/// knows RFC 6724.
+/// and removes duplicates. Within a family the order is that of the resolver, which applies RFC 6724.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut unique = Vec::with_capacity(addresses.len());
     for address in addresses {

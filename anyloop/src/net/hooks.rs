@@ -1,4 +1,4 @@
-//! What the program does with the sockets of an endpoint.
+//! The program's hooks for the sockets of an endpoint.
 
 use std::io;
 use std::sync::Arc;

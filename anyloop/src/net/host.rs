@@ -1,4 +1,4 @@
-//! Hosts that are addresses already.
+//! Hosts that are IP addresses.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ pub(super) fn literal(host: &str, port: u16) -> Option<SocketAddr> {
     ip.ok().map(|ip| SocketAddr::new(ip, port))
 }
 
-/// The host as a look-up takes it: an address with a zone has no brackets there.
+/// The host for a look-up: an address with a zone, without brackets.
 pub(super) fn without_brackets(host: &str) -> &str {
     let zoned = bracketed(host).and_then(|inner| Some((inner, inner.split_once('%')?.0)));
     match zoned {

@@ -187,7 +187,7 @@ impl Listener {
         Ok(Self::new(LocalAddress::Unix(path), socket))
     }
 
-    /// Listens on a path. Replaces a socket file there if nobody listens on it.
+    /// Listens on a path. Replaces a socket file there if no process listens on it.
     #[cfg(unix)]
     pub(super) fn bind_unix(path: PathBuf, options: &ListenOptions) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -323,7 +323,7 @@ fn remove(path: &std::path::Path, created: FileId) {
     }
 }
 
-/// Whether nobody listens on a path. A listener whose queue is full counts as listening.
+/// Whether no process listens on a path. A listener whose queue is full counts as listening.
 #[cfg(unix)]
 fn is_stale(address: &socket2::SockAddr) -> bool {
     let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {

@@ -1,4 +1,4 @@
-//! How the registry of an endpoint reaches connections in the loop.
+//! The registry's access to connections in the loop.
 
 use std::sync::Arc;
 use std::task::Waker;

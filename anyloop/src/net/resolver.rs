@@ -35,7 +35,7 @@ pub(crate) type Callback = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 /// A fork copies the pool without its threads, so a child process starts a pool of its own. Look-ups that
 /// are under way at the fork do not end in the child.
 pub(crate) struct Resolver {
-    /// Locked only by those who look up, so no thread of the pool holds the lock during a fork.
+    /// Locked only by callers, so no thread of the pool holds the lock during a fork.
     pool: Mutex<Arc<Pool>>,
 }
 

@@ -1,4 +1,4 @@
-//! The loop of an endpoint: how it is given, and how it is run.
+//! The loop of an endpoint: constructors and run calls.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ macro_rules! constructors {
         [$($bounds:tt)*]
     ) => {
         impl $endpoint<Net<$kind>, $handlers> {
-            /// An endpoint with an event loop of its own. Its handlers are closures, to be set.
+            /// An endpoint with an event loop of its own. Its handlers are closures, which are set afterwards.
             ///
             /// # Errors
             ///
@@ -25,7 +25,7 @@ macro_rules! constructors {
                 Self::with_factory(config, $handlers::new())
             }
 
-            /// An endpoint in this loop, which others may use as well. Its handlers are closures, to be set.
+            /// An endpoint in this loop, which may have others. Its handlers are closures, which are set afterwards.
             #[must_use]
             pub fn on(event_loop: &$event_loop, config: $config) -> Self {
                 Self::with_factory_on(event_loop, config, $handlers::new())
@@ -45,7 +45,7 @@ macro_rules! constructors {
                 Ok(endpoint)
             }
 
-            /// An endpoint in this loop, which others may use as well. Its connections get their handlers from
+            /// An endpoint in this loop, which may have others. Its connections get their handlers from
             /// `factory`.
             #[must_use]
             pub fn with_factory_on(event_loop: &$event_loop, config: $config, factory: F) -> Self {
@@ -100,8 +100,8 @@ where
 macro_rules! run_family {
     ($endpoint:ident) => {
         impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
-            /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run): this is over everything that
-            /// is in it, other endpoints too.
+            /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
+            /// endpoints.
             pub fn run(&self) -> usize {
                 self.transport.engine().run()
             }
@@ -156,13 +156,13 @@ macro_rules! run_family {
                 if self.transport.engine().reset() { Ok(()) } else { Err(Running) }
             }
 
-            /// From now on run calls do not end for want of work. To call it twice is to call it once.
+            /// Keeps run calls from ending when the loop is out of work. A second call has no effect.
             pub fn start_perpetual(&self) {
                 self.transport.set_perpetual(true);
             }
 
-            /// From now on run calls end for want of work. Without
-            /// [`start_perpetual`](Self::start_perpetual) it does nothing.
+            /// Lets run calls end again when the loop is out of work. Does nothing without
+            /// [`start_perpetual`](Self::start_perpetual).
             pub fn stop_perpetual(&self) {
                 self.transport.set_perpetual(false);
             }

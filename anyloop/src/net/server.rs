@@ -12,7 +12,7 @@ use super::serves::Serves;
 use super::transport::Net;
 use crate::endpoint::{HandlerFactory, Server};
 
-/// The addresses that [`Server::listen_each`] has found for a host name.
+/// The result of [`Server::listen_each`].
 ///
 /// ```
 /// use anyloop::net::Server;
@@ -41,7 +41,7 @@ pub struct Listening {
 /// Listening and accepting.
 impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Listens on an address, or on each address of a host name. Returns the first address that the
-    /// server listens on, with the port that was chosen where 0 was asked for.
+    /// server listens on, with the port that was chosen if 0 was given.
     ///
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
@@ -81,7 +81,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         let mut listeners: Vec<Listener> = Vec::new();
         let (mut addresses, mut skipped) = (Vec::<SocketAddr>::new(), Vec::new());
         for mut address in resolved {
-            // The port that was chosen for the first address is that of all.
+            // All addresses get the port that was chosen for the first.
             if address.port() == 0 {
                 address.set_port(addresses.first().map_or(0, SocketAddr::port));
             }
@@ -108,7 +108,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Listens on a port of all addresses of this machine, by IPv6 and IPv4 on one socket; by IPv4 alone
-    /// where there is no IPv6. Returns the port, which was chosen where 0 was asked for.
+    /// where there is no IPv6. Returns the port, which was chosen if 0 was given.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Listens on one IPv6 address, and not on the IPv4 addresses that it may stand for. Returns the
-    /// address, with the port that was chosen where 0 was asked for.
+    /// address, with the port that was chosen if 0 was given.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         Ok(bound)
     }
 
-    /// Listens on a Unix socket. A socket file at `path` that nobody listens on is replaced. The file is
+    /// Listens on a Unix socket. A socket file at `path` is replaced if no process listens on it. The file is
     /// removed when the server stops listening.
     ///
     /// # Errors
@@ -217,8 +217,8 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         Ok(())
     }
 
-    /// Closes all listeners. Connections are not affected, nor are those whose opening handshake is not
-    /// done. Run calls return when the last connection has ended and there is no other work.
+    /// Closes all listeners. Accepted connections are not affected. Run calls return when the last connection has ended
+    /// and there is no other work.
     pub fn stop_listening(&self) {
         self.transport.listeners.close();
     }
@@ -251,7 +251,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         })
     }
 
-    /// A listener on an address, and the address with the port that it has got.
+    /// A listener on an address, and the address with its actual port.
     fn bind(
         &self,
         address: SocketAddr,
@@ -293,7 +293,7 @@ fn listen_error(address: SocketAddr, source: io::Error) -> Error {
     Error::Listen { address: address.to_string(), source }
 }
 
-/// Whether a socket for this address is to accept IPv6 alone. The system's default differs.
+/// Whether a socket for this address accepts IPv6 alone. The default depends on the system.
 fn is_only_v6(address: SocketAddr) -> bool {
     // An IPv4-mapped address needs a socket that accepts IPv4.
     matches!(address, SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none())

@@ -1,4 +1,4 @@
-//! What an endpoint on sockets has beside its handlers: its loop, its listeners, and the program's functions.
+//! The transport of endpoints with sockets: the loop, the listeners, and the program's functions.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use crate::event_loop::{Engine, KeepAlive, Kind, Threads};
 use crate::session::WakeConnections;
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
-/// The transport of endpoints that have an event loop of this kind. It does its own networking.
+/// The transport of endpoints in an event loop of this kind.
 pub struct Net<K: Kind = Threads> {
     pub(super) event_loop: K::Loop,
     pub(super) functions: Arc<Functions>,
@@ -28,7 +28,7 @@ pub struct Net<K: Kind = Threads> {
 #[derive(Default)]
 pub(super) struct Functions {
     hooks: Mutex<Arc<Hooks>>,
-    /// Made for the first look-up.
+    /// Created for the first look-up.
     resolver: Mutex<Option<Arc<Resolver>>>,
 }
 
@@ -72,7 +72,7 @@ impl<K: Kind> Net<K> {
         K::engine(&self.event_loop)
     }
 
-    /// How the registry of the endpoint wakes connections in the loop.
+    /// The means by which the registry of the endpoint wakes connections in the loop.
     pub(super) fn wakes(&self) -> Arc<dyn WakeConnections> {
         Arc::new(WakeSources(self.engine().remote().clone()))
     }
@@ -108,8 +108,8 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
         self
     }
 
-    /// Calls `f` with the socket of each connection when it was accepted, to set options. If it fails, there will
-    /// be no connection.
+    /// Calls `f` with the socket of each connection after it was accepted, to set options. If `f` fails, the
+    /// connection is closed.
     pub fn on_socket_init(
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
@@ -119,7 +119,7 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Calls `f` when a connection cannot be accepted: there are no descriptors left, for example. The
-    /// server goes on with the connections that it has, and tries again after a while.
+    /// server continues with its connections, and tries again after a delay.
     pub fn on_accept_error(&mut self, f: impl Fn(&io::Error) + Send + Sync + 'static) -> &mut Self {
         self.transport.functions.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
         self
@@ -128,8 +128,8 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
 
 /// The program's functions for sockets and look-ups.
 impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
-    /// Calls `f` with the socket of each connection before it is connected, to set options. If it fails, there will
-    /// be no connection.
+    /// Calls `f` with the socket of each connection before it is connected, to set options. If `f` fails, so
+    /// does the attempt.
     pub fn on_socket_init(
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
@@ -138,8 +138,8 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         self
     }
 
-    /// Looks up hosts with `f`, which may block: it is called on the client's own threads, on several at
-    /// once. By default the operating system is asked. Call it before the first connection.
+    /// Looks up hosts with `f`, which may block: it is called on threads of the client, on several at once. By default
+    /// the operating system's resolver is used. Call this before the first connection.
     ///
     /// After a fork, a child process looks up on threads of its own. Look-ups that were under way at the
     /// fork do not end in the child: they fail there after
@@ -154,7 +154,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
 }
 
 impl<K: Kind> Drop for Net<K> {
-    /// An endpoint that is gone accepts nothing. Its connections go on, if another has the loop.
+    /// A dropped endpoint stops accepting. Its connections continue, if its loop has another owner.
     fn drop(&mut self) {
         self.listeners.close();
     }

@@ -65,8 +65,7 @@ pub use context::Context;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Handler: Sized + 'static {
-    /// A client asks for a WebSocket (servers only). By default it is accepted, without a
-    /// subprotocol.
+    /// A client has sent a WebSocket request (servers only). By default it is accepted, without a subprotocol.
     fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
         let _ = (request, context);
         Verdict::Accept(Accept::new())

@@ -66,8 +66,8 @@ impl<F> Timers<F> {
         TimerId(self.next)
     }
 
-    /// Takes the first timer that is due at `now` and has an id before `end`, so that timers that are set meanwhile wait
-    /// for the next call.
+    /// Takes the first timer that is due at `now` and has an id before `end`, so that timers that are set meanwhile
+    /// wait for the next call.
     pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<F> {
         let index = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
         Some(self.due.remove(index).2)

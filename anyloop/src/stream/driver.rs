@@ -109,8 +109,8 @@ impl<S: StreamProtocol> Driver<S> {
 
     // What happens.
 
-    /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is not
-    /// [secure](Transport::is_secure), the client sends nothing and fails.
+    /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is
+    /// not [secure](Transport::is_secure), the client sends nothing and fails.
     pub fn start(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.started = true;
         let secure = transport.is_secure();
@@ -252,7 +252,7 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.call(transport, buffers, |session, out, budget| {
-            let _ = session.run_commands(out, budget, now); // `finish_call` asks what has changed
+            let _ = session.run_commands(out, budget, now); // `finish_call` checks what has changed
         });
         self.finish_call(transport, buffers, now);
     }
@@ -416,7 +416,7 @@ impl<S: StreamProtocol> Driver<S> {
         let mut input = Input::with_pool(bytes, pool);
         let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            // `finish_call` asks what has changed.
+            // `finish_call` checks what has changed.
             let _ = self.session.receive(&mut input, &mut out.buffer(), budget, now);
         }));
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
@@ -450,7 +450,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         match step {
             Step::Commands => self.call(transport, buffers, |session, out, budget| {
-                let _ = session.run_commands(out, budget, now); // `finish_call` asks what has changed
+                let _ = session.run_commands(out, budget, now); // `finish_call` checks what has changed
             }),
             Step::Input => self.pass_unread(transport, buffers, now),
             Step::Timers => {

@@ -15,8 +15,8 @@ use super::write_buffer::WriteBuffer;
 /// 1. It reports what happened: input, the end of the input, an error, a stream that takes more output, a deadline,
 ///    a wake-up. The protocol calls handlers, and appends its output to `out`.
 /// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
-/// 3. It asks [`wants`](Self::wants), and does that. After [`Progress::Idle`] the answer is the same
-///    as before, except for a later deadline, so the driver need not ask.
+/// 3. It calls [`wants`](Self::wants), and does what the result requires. After [`Progress::Idle`] the result is the
+///    same as before, except for a later deadline, so the driver need not call it.
 ///
 /// A call stops early when the budget is spent. [`Wants::again`] then holds until
 /// [`resume`](Self::resume).
@@ -81,8 +81,8 @@ pub trait StreamProtocol {
     /// low-water mark.
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
-    /// Stores the peer, if it is not stored yet. Called before the stream is ended, since the transport may not know the
-    /// peer after that.
+    /// Stores the peer, if it is not stored yet. Called before the stream is ended, since the transport may not know
+    /// the peer after that.
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
     /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `queue` is called for the output that

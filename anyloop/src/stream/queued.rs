@@ -62,8 +62,8 @@ impl Unread {
         (self.bytes.as_ptr(), self.cursor)
     }
 
-    /// Appends received bytes. Taken bytes are removed only when they are more than half of all, so that each byte moves
-    /// once or twice.
+    /// Appends received bytes. Taken bytes are removed only when they are more than half of all, so that each byte
+    /// moves once or twice.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.cursor > self.bytes.len() / 2 {
             self.bytes.drain(..self.cursor);

@@ -108,7 +108,7 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
 
 /// The output of one connection, while a protocol or a handler works on it.
 ///
-/// Appended output is written at once when the call is over, or when 64 KiB have gathered. Large payloads are written
+/// Appended output is written together when the call is over, or when 64 KiB have gathered. Large payloads are written
 /// immediately, without a copy.
 pub struct WriteBuffer<'w> {
     cork: &'w mut Cork,

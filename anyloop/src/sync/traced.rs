@@ -1,9 +1,8 @@
 //! The standard library's locks, where ThreadSanitizer sees what they order.
 //!
-//! The standard library comes without the sanitizer's instrumentation, which is blind to what its locks
-//! do once a thread has had to wait. So each lock here has an atomic beside it: stored to before the lock is
-//! given back, and loaded from after it was taken. That orders what the lock orders anyway, and nothing
-//! else.
+//! The standard library is not instrumented, so the sanitizer does not see what its locks order once a thread has had
+//! to wait. So each lock here has an atomic, which is stored to before the lock is released, and loaded from after it
+//! was acquired. That orders exactly what the lock orders.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +33,7 @@ pub struct Mutex<T> {
 
 pub struct MutexGuard<'l, T> {
     edge: &'l Edge,
-    /// It is there until it is dropped, or waits.
+    /// Present until the guard is dropped, or waits.
     inner: Option<sync::MutexGuard<'l, T>>,
 }
 
@@ -74,16 +73,16 @@ fn guard<'l, T>(
 }
 
 impl<'l, T> MutexGuard<'l, T> {
-    /// The lock was just taken.
+    /// The lock was just acquired.
     fn new(edge: &'l Edge, inner: sync::MutexGuard<'l, T>) -> Self {
         edge.acquire();
         Self { edge, inner: Some(inner) }
     }
 
-    /// The lock is about to be given back, by a wait.
+    /// The lock is about to be released by a wait.
     fn into_inner(mut self) -> (&'l Edge, sync::MutexGuard<'l, T>) {
         self.edge.release();
-        (self.edge, self.inner.take().expect("it is there until it is dropped"))
+        (self.edge, self.inner.take().expect("the guard is present until it is dropped"))
     }
 }
 
@@ -99,18 +98,17 @@ impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.inner.as_ref().expect("it is there until it is dropped")
+        self.inner.as_ref().expect("the guard is present until it is dropped")
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.inner.as_mut().expect("it is there until it is dropped")
+        self.inner.as_mut().expect("the guard is present until it is dropped")
     }
 }
 
-/// As [`std::sync::Condvar`]: it orders nothing by itself, but a wait gives back its lock and takes it
-/// again.
+/// As [`std::sync::Condvar`]. It orders nothing by itself, but a wait releases its lock and acquires it again.
 #[derive(Debug, Default)]
 pub struct Condvar(sync::Condvar);
 
@@ -160,7 +158,7 @@ impl Condvar {
     }
 }
 
-/// As [`WaitTimeoutResult`], which only the standard library makes.
+/// As [`WaitTimeoutResult`], which only the standard library can create.
 pub(crate) struct TimedOut(bool);
 
 impl TimedOut {
@@ -205,18 +203,18 @@ impl<T> OnceLock<T> {
     }
 
     pub(crate) fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
-        let mut is_mine = false;
+        let mut has_set = false;
         let value = self.inner.get_or_init(|| {
-            is_mine = true;
+            has_set = true;
             f()
         });
-        self.publish_and_wait(is_mine);
+        self.publish_and_wait(has_set);
         value
     }
 
     /// The thread that has set the value publishes that; the others wait for it.
-    fn publish_and_wait(&self, is_mine: bool) {
-        if is_mine {
+    fn publish_and_wait(&self, has_set: bool) {
+        if has_set {
             self.is_set.store(true, Ordering::Release);
         }
         while !self.is_set.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! What carries a connection's bytes: the [`Transport`] trait and its [`Driver`], for transports of the program's own.
+//! The [`Transport`] trait and its [`Driver`], for transports of the program's own.
 
 use crate::endpoint;
 use crate::session::Handlers;
@@ -10,8 +10,8 @@ pub use crate::stream::{
     Budget, Buffers, Driver, Peer, Progress, StreamProtocol, Transport, Wants, WriteBuffer,
 };
 
-/// A server that makes [drivers](endpoint::Server::driver) for transports of the program's own.
+/// A server that creates [drivers](endpoint::Server::driver) for transports of the program's own.
 pub type Server<F = Handlers> = endpoint::Server<(), F>;
 
-/// A client that makes [drivers](endpoint::Client::driver) for transports of the program's own.
+/// A client that creates [drivers](endpoint::Client::driver) for transports of the program's own.
 pub type Client<F = Handlers> = endpoint::Client<(), F>;

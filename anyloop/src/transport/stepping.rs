@@ -1,11 +1,11 @@
-//! A transport for tests: every operation completes when the test says so, and time is a number.
+//! A transport for tests, in which each operation completes in a step of the test, and the clock is a number.
 //!
-//! Nothing arrives before [`step_read`](Connection::step_read), nothing is taken before
-//! [`accept`](Connection::accept), and no deadline passes before [`expire`](Connection::expire), so a
-//! test chooses what comes first, every time anew in the same order. What the connection asked of its
-//! transport is on [record](Connection::operations).
+//! Nothing arrives before [`step_read`](Connection::step_read), nothing is written before
+//! [`accept`](Connection::accept), and no deadline passes before [`expire`](Connection::expire). So a test determines
+//! the order of events, which is the same in each run. The [operations](Connection::operations) of the transport are
+//! recorded.
 //!
-//! To test a handler of your own, join it to a client:
+//! To test a handler of your own, connect it to a client:
 //!
 //! ```
 //! use anyloop::prelude::*;
@@ -13,21 +13,21 @@
 //! use std::sync::mpsc;
 //! use std::time::Duration;
 //!
-//! /// What is to be tested: says once a minute how often it was greeted.
+//! /// The handler under test: once a minute it sends the number of greetings.
 //! struct Counter(u32);
 //!
 //! const MINUTE: Duration = Duration::from_secs(60);
 //!
 //! impl Counter {
-//!     fn tell(&mut self, context: &mut Context<'_, Self>) {
+//!     fn report(&mut self, context: &mut Context<'_, Self>) {
 //!         let _ = context.send(format!("{} greetings", self.0).as_str());
-//!         context.set_timer(MINUTE, Self::tell);
+//!         context.set_timer(MINUTE, Self::report);
 //!     }
 //! }
 //!
 //! impl Handler for Counter {
 //!     fn open(&mut self, context: &mut Context<'_, Self>) {
-//!         context.set_timer(MINUTE, Self::tell);
+//!         context.set_timer(MINUTE, Self::report);
 //!     }
 //!
 //!     fn message(&mut self, _: Message<'_>, _: &mut Context<'_, Self>) {
@@ -38,9 +38,9 @@
 //! let config = ServerConfig::new(OriginPolicy::Any);
 //! let mut server = Server::with_factory(config, || Counter(0)).connection();
 //!
-//! let (heard, hears) = mpsc::channel();
+//! let (sender, received) = mpsc::channel();
 //! let mut client = Client::new(ClientConfig::new());
-//! client.on_message(move |message, _| heard.send(message.as_bytes().to_vec()).unwrap());
+//! client.on_message(move |message, _| sender.send(message.as_bytes().to_vec()).unwrap());
 //! let mut client = client.connection(&"ws://localhost/".parse()?)?;
 //! client.start();
 //! stepping::exchange(&mut client, &mut server);
@@ -51,7 +51,7 @@
 //! assert_eq!(server.handler().0, 2);
 //!
 //! stepping::exchange_for(&mut client, &mut server, MINUTE); // takes no time
-//! assert_eq!(hears.try_recv()?, b"2 greetings");
+//! assert_eq!(received.try_recv()?, b"2 greetings");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -70,13 +70,13 @@ use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 use crate::endpoint::{self, Handle, Handler, HandlerFactory, Handlers, Session};
 use crate::stream::{Buffers, Driver, Peer, Transport};
 
-/// Does what a test asks for.
+/// The transport of one connection.
 struct Wire {
     written: Vec<u8>,
     /// The number of bytes that writes still take.
     free: usize,
     write_error: Option<TransportError>,
-    /// Not all of what was offered last was taken.
+    /// The last write was short.
     waited_for: bool,
     deadline: Option<Instant>,
     reading: bool,
@@ -86,9 +86,9 @@ struct Wire {
     remote_endpoint: String,
 }
 
-/// The transport that does what a test asks for, and what all connections of an endpoint begin with.
+/// The transport of tests, with the initial settings of all connections of an endpoint.
 ///
-/// What can be asked for is in [`Connection`].
+/// See [`Connection`].
 #[derive(Clone, Debug)]
 pub struct Stepping {
     secure: bool,
@@ -102,24 +102,24 @@ pub type Server<F = Handlers> = endpoint::Server<Stepping, F>;
 /// A client whose connections a test drives.
 pub type Client<F = Handlers> = endpoint::Client<Stepping, F>;
 
-/// What all connections of an endpoint begin with.
+/// The initial settings of all connections of an endpoint.
 macro_rules! setters {
     ($endpoint:ident) => {
         impl<F: HandlerFactory> $endpoint<F> {
-            /// Whether nobody can read along. By default false. Applies to connections made afterwards.
+            /// Whether the connections are secure. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
                 self.transport.secure = secure;
                 self
             }
 
-            /// Names the other end, for people to read. By default "stepping transport". Applies to connections made
+            /// The name of the peer, for logs. By default "stepping transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
                 self.transport.remote_endpoint = name.into();
                 self
             }
 
-            /// The time at which connections made afterwards begin. By default zero.
+            /// The start time of connections made afterwards. By default zero.
             pub fn set_now(&mut self, now: Instant) -> &mut Self {
                 self.transport.now = now;
                 self
@@ -141,35 +141,35 @@ impl Default for Stepping {
     }
 }
 
-/// What a connection asked of its transport.
+/// An operation of the transport of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
     /// A write.
     Write {
-        /// How many bytes were offered.
+        /// The number of bytes offered.
         offered: usize,
-        /// How many of them were taken.
+        /// The number of bytes taken.
         taken: usize,
     },
-    /// A write that failed, as it [had to](Connection::fail_write).
+    /// A write that failed, as [`fail_write`](Connection::fail_write) requires.
     FailedWrite,
-    /// The stream was ended, in part or whole.
+    /// The stream, or one direction of it, was ended.
     Shutdown(Shutdown),
-    /// The deadline was set, or taken away.
+    /// The deadline was set or removed.
     Deadline(Option<Instant>),
-    /// Reading was resumed (`true`) or stopped.
+    /// Reading was resumed (`true`) or paused.
     Reading(bool),
-    /// The transport was woken, from whatever thread it was.
+    /// The transport was woken, by any thread.
     Wake,
 }
 
-/// A write failed because the test [said so](Connection::fail_write).
+/// The error of a write that a test [lets fail](Connection::fail_write).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot write: {0}")]
 pub struct WriteError(pub TransportError);
 
-/// The record, and what rings when the transport is woken.
+/// The recorded operations. It is the waker of the transport.
 #[derive(Default)]
 struct Record {
     operations: Mutex<Vec<Operation>>,
@@ -177,7 +177,7 @@ struct Record {
 }
 
 impl Record {
-    /// A panic elsewhere leaves the record as it was: each change is one push.
+    /// A panic elsewhere leaves the record consistent, since each change is one push.
     fn operations(&self) -> MutexGuard<'_, Vec<Operation>> {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,25 +198,24 @@ impl Wake for Record {
     }
 }
 
-/// A connection that does everything in steps, each when the test asks for it.
+/// A connection that a test drives in steps.
 ///
-/// | it is to happen | say |
+/// | event | method |
 /// |---|---|
 /// | bytes arrive | [`receive`](Self::receive), and then [`step_read`](Self::step_read) or [`read_all`](Self::read_all) |
 /// | the peer ends its direction | [`eof`](Self::eof) |
 /// | the stream breaks | [`fail`](Self::fail), or [`fail_write`](Self::fail_write) at the next write |
 /// | the peer reads | [`accept`](Self::accept) |
-/// | time passes | [`advance`](Self::advance); or [`set_now`](Self::set_now), and nobody looks at the clock |
+/// | time passes | [`advance`](Self::advance); or [`set_now`](Self::set_now), which handles no deadline |
 /// | the deadline comes | [`expire`](Self::expire) |
-/// | what handles have asked for is done | [`drain`](Self::drain) |
+/// | commands of handles run | [`drain`](Self::drain) |
 ///
-/// A connection begins at the [`now`](Stepping::now) of its endpoint, with no room for anything to be
-/// written.
+/// A connection starts at the time that its endpoint has set. At first writes take nothing.
 pub struct Connection<H: Handler> {
     driver: Driver<Session<H>>,
     stream: Wire,
     buffers: Buffers,
-    /// What has arrived and was not taken, as it arrived.
+    /// Input that was not taken, one entry for each [`receive`](Connection::receive).
     unread: VecDeque<Vec<u8>>,
     /// The peer has ended its direction.
     eof: bool,
@@ -230,7 +229,7 @@ impl<F: HandlerFactory> Server<F> {
         let record = Arc::new(Record::default());
         let driver = self.driver(&record.clone().into(), self.transport.now);
         let mut connection = Connection::new(driver, &self.transport, record);
-        connection.start(); // it has nothing to say, but a deadline
+        connection.start(); // it has no output yet, but a deadline
         connection
     }
 }
@@ -267,7 +266,7 @@ impl<H: Handler> Connection<H> {
         Self { driver, stream, buffers, unread, eof: false, now: endpoint.now }
     }
 
-    /// Reports something to the driver, and records what it waits for then.
+    /// Reports an event to the driver, and records what the driver wants afterwards.
     fn report<R>(
         &mut self,
         f: impl FnOnce(&mut Driver<Session<H>>, &mut Wire, &mut Buffers, Instant) -> R,
@@ -287,8 +286,8 @@ impl<H: Handler> Connection<H> {
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Begins: a client writes its request, as far as there is room. A server's end has begun when it
-    /// is made.
+    /// Starts the connection: a client writes its request, as far as writes take it. A server's end is started when it
+    /// is created.
     pub fn start(&mut self) {
         self.report(|driver, stream, buffers, now| driver.start(stream, buffers, now));
     }
@@ -300,8 +299,8 @@ impl<H: Handler> Connection<H> {
         self.unread.push_back(bytes.into());
     }
 
-    /// Reads the bytes of one [`receive`](Self::receive), and returns how many of them were taken. The
-    /// rest stays unread, unless nothing more will be made of it.
+    /// Reads the bytes of one [`receive`](Self::receive), and returns the number of bytes taken. The rest stays unread,
+    /// unless input is discarded.
     pub fn step_read(&mut self) -> usize {
         let Some(mut bytes) = self.unread.pop_front() else { return 0 };
         let taken = self.report(|driver, stream, buffers, now| {
@@ -317,7 +316,7 @@ impl<H: Handler> Connection<H> {
         taken
     }
 
-    /// Reads on until nothing is left, or no more is taken. Returns how many bytes were.
+    /// Reads until nothing is unread, or nothing more is taken. Returns the number of bytes taken.
     pub fn read_all(&mut self) -> usize {
         let mut taken = 0;
         while let Some(next) = self.unread.front() {
@@ -330,13 +329,13 @@ impl<H: Handler> Connection<H> {
         taken
     }
 
-    /// Bytes that have arrived and were not taken.
+    /// The number of bytes that have arrived and were not taken.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.unread.iter().map(Vec::len).sum()
     }
 
-    /// Whether the connection wants to be read; if not, it has paused, or awaits a verdict.
+    /// Whether the connection wants input. If not, reading is paused, or a verdict is awaited.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
         self.stream.reading
@@ -357,8 +356,7 @@ impl<H: Handler> Connection<H> {
 
     // Output.
 
-    /// Makes room for `bytes` more to be taken: of what waits, and of what is written later. With
-    /// `usize::MAX` there is no end to it.
+    /// Lets writes take `bytes` more, of the backlog and of later output. With `usize::MAX` there is no limit.
     pub fn accept(&mut self, bytes: usize) {
         self.stream.free = self.stream.free.saturating_add(bytes);
         if self.stream.waited_for && self.stream.free > 0 {
@@ -368,28 +366,28 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Leaves no room: nothing is taken until [`accept`](Self::accept).
+    /// Lets writes take nothing until [`accept`](Self::accept).
     pub const fn refuse(&mut self) {
         self.stream.free = 0;
     }
 
-    /// Has the next write fail.
+    /// Lets the next write fail.
     pub const fn fail_write(&mut self, error: TransportError) {
         self.stream.write_error = Some(error);
     }
 
-    /// What was taken so far.
+    /// The bytes written so far.
     #[must_use]
     pub fn written(&self) -> &[u8] {
         &self.stream.written
     }
 
-    /// What was taken since this was called last.
+    /// The bytes written since the last call.
     pub fn take_written(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.stream.written)
     }
 
-    /// How the stream was ended, if it was; the last of it.
+    /// The last shutdown of the stream, if any.
     #[must_use]
     pub const fn ended(&self) -> Option<Shutdown> {
         self.stream.ended
@@ -397,25 +395,25 @@ impl<H: Handler> Connection<H> {
 
     // Time.
 
-    /// What time it is here.
+    /// The time of this connection.
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
     }
 
-    /// Moves the clock, and looks at no deadline.
+    /// Sets the clock, without handling deadlines.
     pub const fn set_now(&mut self, now: Instant) {
         self.now = now;
     }
 
-    /// The deadline, as it was set.
+    /// The deadline, if there is one.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.stream.deadline
     }
 
-    /// The deadline comes: moves the clock there, unless it is later already. Returns whether there was
-    /// one.
+    /// Moves the clock to the deadline, unless it is later already, and handles the deadline. Returns false if there is
+    /// none.
     pub fn expire(&mut self) -> bool {
         let Some(deadline) = self.stream.deadline else { return false };
         self.now = self.now.max(deadline);
@@ -423,7 +421,7 @@ impl<H: Handler> Connection<H> {
         true
     }
 
-    /// Time passes; the deadlines on the way come, each when it is due.
+    /// Advances the clock, and handles each deadline when it is due.
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time;
         while self.stream.deadline.is_some_and(|deadline| deadline <= end) {
@@ -432,39 +430,39 @@ impl<H: Handler> Connection<H> {
         self.now = end;
     }
 
-    // Others.
+    // Handles.
 
-    /// Whether the connection was woken since it was [drained](Self::drain) last.
+    /// Whether the connection was woken since the last call of [`drain`](Self::drain).
     #[must_use]
     pub fn is_woken(&self) -> bool {
         self.stream.record.woken.load(Ordering::Acquire)
     }
 
-    /// Does what handles have asked for.
+    /// Runs the commands of handles.
     pub fn drain(&mut self) {
         self.stream.record.woken.store(false, Ordering::Release);
         self.report(|driver, stream, buffers, now| driver.handle_wake(stream, buffers, now));
     }
 
-    /// The connection, for others to reach it.
+    /// A handle of the connection.
     pub fn handle(&mut self) -> Handle<H> {
         self.driver.handle()
     }
 
-    // What it is.
+    // Getters.
 
-    /// What was asked of the transport so far.
+    /// The operations of the transport so far.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
         self.stream.record.operations().clone()
     }
 
-    /// What was asked of the transport since this was called last.
+    /// The operations of the transport since the last call.
     pub fn take_operations(&mut self) -> Vec<Operation> {
         std::mem::take(&mut self.stream.record.operations())
     }
 
-    /// Bytes that were sent and not taken.
+    /// The number of bytes that were sent and not taken by a write.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.driver.buffered_amount()
@@ -476,32 +474,32 @@ impl<H: Handler> Connection<H> {
         self.driver.handler()
     }
 
-    /// Whether all is over.
+    /// Whether the connection is over, and its handler was notified.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.driver.is_closed()
     }
 
-    /// How far the connection has come.
+    /// The state of the connection.
     #[must_use]
     pub const fn state(&self) -> State {
         self.driver.state()
     }
 
-    /// What has passed through; zeros when it is not open yet or over.
+    /// The statistics of the connection; zeros before it is open and after it is over.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.driver.statistics()
     }
 }
 
-/// Joins two connections until nothing moves any more: all that each writes is taken and read by the
-/// other, the end of its stream included, and what handles have asked for is done. No time passes.
+/// Connects two connections until both are idle: each reads what the other writes, including the end of its stream, and
+/// commands of handles run. No time passes.
 pub fn exchange<A: Handler, B: Handler>(a: &mut Connection<A>, b: &mut Connection<B>) {
     while carry(a, b) | carry(b, a) {}
 }
 
-/// The same while time passes for both: deadlines come when they are due, and keep-alive pings are
+/// Like [`exchange`], while time passes for both: deadlines are handled when they are due, and keep-alive pings are
 /// answered.
 pub fn exchange_for<A: Handler, B: Handler>(
     a: &mut Connection<A>,
@@ -522,7 +520,7 @@ pub fn exchange_for<A: Handler, B: Handler>(
     }
 }
 
-/// One way. Returns whether anything has moved.
+/// Moves bytes in one direction. Returns whether anything has happened.
 fn carry<A: Handler, B: Handler>(from: &mut Connection<A>, to: &mut Connection<B>) -> bool {
     let woken = from.is_woken();
     if woken {
@@ -535,7 +533,7 @@ fn carry<A: Handler, B: Handler>(from: &mut Connection<A>, to: &mut Connection<B
         to.receive(bytes);
     }
     let read = to.read_all() > 0;
-    // What a pause leaves unread comes before the end.
+    // The end is reported only after all input was read.
     let ended = from.ended().is_some() && to.unread() == 0 && !to.eof;
     if ended {
         to.eof();
@@ -589,7 +587,7 @@ impl Transport for Wire {
     }
 }
 
-/// The kind of an error that is classified as this.
+/// A kind of error that is classified as `error`.
 fn kind_of(error: TransportError) -> ErrorKind {
     match error {
         TransportError::NotFound => ErrorKind::NotFound,

@@ -1,18 +1,16 @@
-//! A transport with everything left out: the place to begin one's own.
+//! A template for transports.
 //!
-//! Every operation fails, so a connection over it can be made, and ends as soon as it has something to
-//! say. To write a transport:
+//! Every operation fails, so a connection over it can be created, and ends with its first output. To write a transport:
 //!
-//! 1. Copy this file. Put what carries the bytes into the struct.
-//! 2. Give both methods of [`Transport`] their meaning. Begin with [`write`](Transport::write): write
-//!    what can be written at once, return how much that was, and remember that the driver waits if it
-//!    was not all. Override the others where the defaults are wrong.
-//! 3. Where a stream comes to exist, make a driver ([`Server::driver`](crate::Server::driver),
-//!    [`Client::driver`](crate::Client::driver)), and call its [`start`](super::Driver::start).
-//! 4. When something happens, call what the table in [`Transport`] says, each time with the present
-//!    instant, and then ask the driver what to do [next](super::Driver#what-to-do-next). To bound how many
-//!    handlers are called before other connections are served, set a
-//!    [budget](super::Driver#bounded-handlers) first.
+//! 1. Copy this file. Put the byte stream into the struct.
+//! 2. Implement both methods of [`Transport`]. Begin with [`write`](Transport::write): write what can be written
+//!    without blocking, and return its length. After a short write, remember that the driver waits. Override the other
+//!    methods where the defaults are wrong.
+//! 3. When a stream is connected, create a driver ([`Server::driver`](crate::endpoint::Server::driver),
+//!    [`Client::driver`](crate::endpoint::Client::driver)), and call its [`start`](super::Driver::start).
+//! 4. Report each event by the method in the table of [`Transport`], with the current instant, and then ask the driver
+//!    what to do [next](super::Driver#what-to-do-next). To bound the number of handlers that run before other
+//!    connections are served, set a [budget](super::Driver#bounded-handlers) first.
 //!
 //! `tests/endpoints/toy.rs` in the repository is a transport that was written by these steps.
 
@@ -22,7 +20,7 @@ use anyloop_proto::Shutdown;
 
 use super::Transport;
 
-/// The transport that carries nothing.
+/// A transport that fails.
 ///
 /// ```
 /// use std::io::{ErrorKind, IoSlice};
@@ -35,7 +33,7 @@ use super::Transport;
 pub struct Stub;
 
 impl Transport for Stub {
-    // Write what can be written at once. A socket would be non-blocking, and "would block" Ok(0).
+    // Write what can be written without blocking. If a non-blocking socket would block, return Ok(0).
     fn write(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
         Err(io::Error::new(ErrorKind::Unsupported, "write is not implemented"))
     }

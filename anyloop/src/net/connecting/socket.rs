@@ -30,7 +30,7 @@ pub(super) fn connect_tcp(
 }
 
 /// Starts to connect to a Unix socket. Fails with [`ErrorKind::WouldBlock`] if the listener's queue is
-/// full; nothing reports when it has room again.
+/// full; nothing reports when it is not full any more.
 #[cfg(unix)]
 pub(super) fn connect_unix(
     path: &Path,
@@ -51,8 +51,7 @@ pub(super) fn connect_unix(
     Ok(stream)
 }
 
-/// The peer of a socket that is connected, `None` while it is connecting, or the error if connecting has
-/// failed.
+/// The peer of a connected socket; `None` while it is connecting; the error if connecting has failed.
 pub(super) fn connected_peer(socket: &Socket) -> io::Result<Option<Peer>> {
     let (error, peer) = match socket {
         Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(tcp_peer)),
