@@ -153,6 +153,20 @@ async def telemetry_client():
 
 
 async def poll_loop():
+    inputs = asyncio.Queue()
+
+    async def collect(client):
+        await inputs.put([message async for message in client])
+
+    # The whole input is there before the connection is open.
+    async with serve(collect, "127.0.0.1", 0) as server:
+        async with run("poll_loop", url_of(server)) as program:
+            program.write("one\ntwo\n")
+            program.process.stdin.close()
+            await program.line("^closed cleanly: true")
+            await program.rest()
+        assert await inputs.get() == ["one", "two"]
+
     async def echo(client):
         async for message in client:
             await client.send(message.upper())

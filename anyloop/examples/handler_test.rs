@@ -28,7 +28,7 @@ impl Handler for Quiz {
 
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         if message.as_text() == Some("42") {
-            let _ = context.send(format!("right, after {} wrong answers", self.wrong).as_str());
+            let _ = context.send(format!("right, after {} wrong answers", self.wrong));
             let _ = context.close(CloseCode::NORMAL, "");
         } else {
             self.wrong += 1;

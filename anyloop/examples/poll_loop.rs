@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 use std::{fs::File, io::Read, os::fd::AsFd};
 
-use anyloop::{net::Client, prelude::*};
+use anyloop::{net::Client, prelude::*, proto::State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -50,9 +50,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let _ = connection.send(String::from_utf8_lossy(&text[..end]).as_ref());
             }
             stdin_ended = n == 0;
-            if stdin_ended {
-                let _ = connection.close(CloseCode::NORMAL, "");
-            }
+        }
+        // Not before it is open: that would abandon the handshake, and the messages that wait for it.
+        if stdin_ended && connection.state() == State::Open {
+            let _ = connection.close(CloseCode::NORMAL, "");
         }
         if Instant::now() >= next_beat {
             next_beat += HEARTBEAT;

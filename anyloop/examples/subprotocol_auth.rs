@@ -48,7 +48,7 @@ impl Handler for User {
     }
 
     fn open(&mut self, context: &mut Context<'_, Self>) {
-        let _ = context.send(format!("welcome, {}", self.name).as_str());
+        let _ = context.send(format!("welcome, {}", self.name));
     }
 }
 

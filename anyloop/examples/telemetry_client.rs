@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         while count < counts {
             thread::sleep(period);
             // It goes to the connection that is open now, and is not counted if there is none.
-            count += client.broadcast(&Prepared::new(format!("count {count}").as_str())) as u64;
+            count += client.broadcast(&Prepared::new(&format!("count {count}"))) as u64;
         }
         client.shut_down(); // it connects no more
         client.stop_perpetual();

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Sends the count, and sets the timer for the next one. Handles keep neither the loop nor the server alive, so this
 /// ends with them.
 fn tick(event_loop: LoopHandle, server: EndpointHandle<Handlers>, period: Duration, count: u64) {
-    server.broadcast(&Prepared::new(format!("count {count}").as_str()));
+    server.broadcast(&Prepared::new(&format!("count {count}")));
     let again = event_loop.clone();
     let _ = event_loop.set_timer(period, move |_| tick(again, server, period, count + 1));
 }
