@@ -346,6 +346,44 @@ impl Prepared {
     }
 }
 
+/// What can be sent can be prepared.
+macro_rules! prepared_from {
+    ($($message:ty),*) => {
+        $(impl From<$message> for Prepared {
+            fn from(message: $message) -> Self {
+                Self::new(message)
+            }
+        })*
+    };
+}
+
+prepared_from!(Message<'_>, &str, &String, &[u8], &Vec<u8>);
+
+impl<const N: usize> From<&[u8; N]> for Prepared {
+    fn from(message: &[u8; N]) -> Self {
+        Self::new(message)
+    }
+}
+
+impl From<String> for Prepared {
+    fn from(text: String) -> Self {
+        Self::new(&text)
+    }
+}
+
+impl From<Vec<u8>> for Prepared {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(&bytes)
+    }
+}
+
+/// Shares the frame.
+impl From<&Self> for Prepared {
+    fn from(prepared: &Self) -> Self {
+        prepared.clone()
+    }
+}
+
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Prepared").field(&self.message()).finish()

@@ -6,7 +6,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use crate::message::{Kind, Message, Text};
+use crate::message::{Kind, Message, Prepared, Text};
 
 /// A message that owns its payload. Clones share it.
 ///
@@ -111,6 +111,24 @@ impl From<Bytes> for Payload {
 impl From<&Self> for Payload {
     fn from(payload: &Self) -> Self {
         payload.clone()
+    }
+}
+
+impl From<&Bytes> for Payload {
+    fn from(bytes: &Bytes) -> Self {
+        bytes.clone().into()
+    }
+}
+
+impl From<&Payload> for Prepared {
+    fn from(payload: &Payload) -> Self {
+        Self::new(payload.message())
+    }
+}
+
+impl From<Payload> for Prepared {
+    fn from(payload: Payload) -> Self {
+        Self::from(&payload)
     }
 }
 

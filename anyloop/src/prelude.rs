@@ -6,7 +6,9 @@
 //! ```
 
 pub use anyloop_proto::handshake::{Accept, OriginPolicy, Request, Target};
-pub use anyloop_proto::{Chunk, CloseCode, Ending, Failure, Message, Payload, Prepared};
+pub use anyloop_proto::{
+    Chunk, CloseCode, Ending, Failure, Kind, Message, Payload, Prepared, State,
+};
 
 pub use crate::endpoint::{
     ClientConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory, Handlers,

@@ -140,18 +140,21 @@ macro_rules! endpoint {
             /// full. The message is encoded once and queued once, and each connection takes it on its own strand. The
             /// queue takes no message that would make it exceed [`max_backlog`](super::$config::max_backlog) bytes,
             /// unless the policy is [`Overflow::Close`](super::Overflow::Close).
-            pub fn broadcast(&self, message: &anyloop_proto::Prepared) -> usize {
-                self.core.state.registry.broadcast(message, None)
+            pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
+                self.core.state.registry.broadcast(&message.into(), None)
             }
 
             /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter is
             /// applied later, on the strand of each connection, so the result is the number without it.
             pub fn broadcast_where(
                 &self,
-                message: &anyloop_proto::Prepared,
+                message: impl Into<anyloop_proto::Prepared>,
                 filter: impl Fn(&F::Handler) -> bool + Send + Sync + 'static,
             ) -> usize {
-                self.core.state.registry.broadcast(message, Some(std::sync::Arc::new(filter)))
+                self.core
+                    .state
+                    .registry
+                    .broadcast(&message.into(), Some(std::sync::Arc::new(filter)))
             }
 
             /// Begins to close all connections, or abandons their handshakes. Returns how many.

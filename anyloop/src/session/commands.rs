@@ -103,7 +103,7 @@ impl<H: Handler> Session<H> {
         filter.is_none_or(|filter| filter(&self.handler))
     }
 
-    fn close(
+    pub(super) fn close(
         &mut self,
         code: Option<CloseCode>,
         reason: &str,
@@ -119,6 +119,10 @@ impl<H: Handler> Session<H> {
                 }
             }
             Protocol::Server(handshake) => _ = handshake.abandon(now, out),
+            // What was accepted is sent first.
+            Protocol::Client(_) if self.state.pending.has(Pending::DEFERRED) => {
+                self.state.rare().close = Some(Box::new((code, reason.to_string())));
+            }
             Protocol::Client(handshake) => _ = handshake.abandon(now, out),
             Protocol::Closed => {}
         }

@@ -24,7 +24,7 @@ use super::state::EndpointState;
 ///
 /// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
 /// server.on_message(|message, context| {
-///     context.endpoint().broadcast(&Prepared::new(message));
+///     context.endpoint().broadcast(message);
 /// });
 /// # Ok::<(), anyloop::net::Error>(())
 /// ```
@@ -49,19 +49,19 @@ impl<H: Handler> EndpointHandle<H> {
     }
 
     /// Sends a message to all open connections, as [`Server::broadcast`](crate::endpoint::Server::broadcast).
-    pub fn broadcast(&self, message: &Prepared) -> usize {
-        self.state().map_or(0, |state| state.registry.broadcast(message, None))
+    pub fn broadcast(&self, message: impl Into<Prepared>) -> usize {
+        self.state().map_or(0, |state| state.registry.broadcast(&message.into(), None))
     }
 
     /// Sends a message to the open connections whose handler `filter` accepts, as
     /// [`Server::broadcast_where`](crate::endpoint::Server::broadcast_where).
     pub fn broadcast_where(
         &self,
-        message: &Prepared,
+        message: impl Into<Prepared>,
         filter: impl Fn(&H) -> bool + Send + Sync + 'static,
     ) -> usize {
         let filter = Arc::new(filter);
-        self.state().map_or(0, |state| state.registry.broadcast(message, Some(filter)))
+        self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
     /// Begins to close all connections, or abandons their handshakes. Returns how many.

@@ -110,7 +110,8 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Ping(payload.to_vec()))
     }
 
-    /// Begins the closing handshake, or abandons the opening one. Without a code (`None`) the Close frame is empty.
+    /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they and
+    /// the Close are sent when it is open. Without a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///

@@ -94,6 +94,7 @@ impl<H: Handler> Session<H> {
                 let mut response = Response::new(b"internal error\n".to_vec());
                 *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 let _ = handshake.respond(&response, now, out);
+                self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
             }
         }
     }
@@ -132,6 +133,10 @@ impl<H: Handler> Session<H> {
         self.call(out, now, Handler::open);
         if self.state.pending.has(Pending::DEFERRED) {
             self.call(out, now, |_, context| context.send_deferred());
+            let close = self.state.rare().close.take();
+            if let Some((code, reason)) = close.map(|close| *close) {
+                self.close(code, &reason, out, now);
+            }
         }
         if !self.state.endpoint.keep_handshake {
             let rare = self.state.rare();

@@ -149,6 +149,8 @@ pub(super) struct Rare<H: Handler> {
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
     pub(super) deferred: Deferred,
+    /// The Close that follows the deferred messages of a client that is connecting.
+    pub(super) close: Option<Box<(Option<CloseCode>, String)>>,
 }
 
 /// The request of a client.
@@ -169,6 +171,7 @@ impl<H: Handler> Default for Rare<H> {
             successor: None,
             request: None,
             deferred: Deferred::default(),
+            close: None,
         }
     }
 }
@@ -183,6 +186,7 @@ impl<H: Handler> Rare<H> {
             && self.successor.is_none()
             && self.request.is_none()
             && self.deferred.is_empty()
+            && self.close.is_none()
     }
 }
 

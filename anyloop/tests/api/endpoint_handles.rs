@@ -35,7 +35,7 @@ fn a_handler_sends_to_all_connections_of_its_endpoint() {
     let _watchdog = watchdog();
     let mut server = Server::new(config()).unwrap();
     server.on_message(|message, context| {
-        let reached = context.endpoint().broadcast(&Prepared::new(message));
+        let reached = context.endpoint().broadcast(Prepared::new(message));
         assert_eq!(reached, 2);
         assert_eq!(context.endpoint().connections().len(), 2);
     });
@@ -63,7 +63,7 @@ fn a_handle_does_not_keep_its_endpoint() {
     };
     assert!(handle.is_shutting_down());
     assert!(handle.connections().is_empty());
-    assert_eq!(handle.broadcast(&Prepared::new("to nobody")), 0);
+    assert_eq!(handle.broadcast(Prepared::new("to nobody")), 0);
     assert_eq!(handle.close_all(CloseCode::NORMAL, ""), Ok(0));
     assert!(matches!(handle.connect("ws://127.0.0.1:1/"), Err(Error::EndpointDropped)));
     handle.shut_down_within(Duration::ZERO);

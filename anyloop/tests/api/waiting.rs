@@ -1,13 +1,15 @@
 //! What becomes of messages that a handle sends when the connection cannot send them at once.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use anyloop::endpoint::Unsent;
 use anyloop::iostream::{Connection, Server};
 use anyloop::prelude::*;
-use anyloop::proto::{Kind, Role};
+use anyloop::proto::handshake::AnswerError;
+use anyloop::proto::{Random, Role};
 use anyloop_testkit::frames::{self, Frame, continuation, text};
-use anyloop_testkit::requests::REQUEST;
+use anyloop_testkit::requests::{REQUEST, RESPONSE};
 
 /// A server that begins a message in pieces for every text message, and ends it for every binary one.
 fn server() -> Server {
@@ -121,7 +123,7 @@ fn a_broadcast_waits_for_the_last_piece_of_a_message() {
     let server = server();
     let connections = [opened(&server), opened(&server)];
     connections[0].read_all(BEGIN).unwrap();
-    assert_eq!(server.broadcast(&Prepared::new("to all")), 2);
+    assert_eq!(server.broadcast(Prepared::new("to all")), 2);
     for connection in &connections {
         connection.drive().unwrap();
     }
@@ -225,4 +227,62 @@ fn a_completion_that_panics_does_not_keep_others_from_being_called() {
     assert!(std::panic::catch_unwind(end).is_err());
     assert_eq!(second.try_recv(), Ok(Err(Unsent)));
     assert_eq!(handle.send("too late"), Err(SendError::Gone));
+}
+
+#[test]
+fn a_close_before_the_opening_follows_the_messages_before_it() {
+    let mut client = anyloop::iostream::Client::new(ClientConfig::new().random(Arc::new(Zeros)));
+    let (sender, calls) = channel();
+    client.on_close(move |ending, _| sender.send(ending.clean).unwrap());
+    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    connection.collect_output();
+    let handle = connection.handle();
+    handle.send("hello").unwrap();
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(handle.send("too late"), Err(SendError::Closing));
+    connection.start().unwrap();
+    connection.drive().unwrap();
+    connection.take_output(&mut Vec::new()).unwrap(); // the request
+    connection.read_all(RESPONSE.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    connection.take_output(&mut bytes).unwrap();
+    assert_eq!(frames::read_all(&bytes, Role::Client), [text("hello"), frames::close(1000, "")]);
+    connection.read_all(&frames::close(1000, "").bytes(Role::Server)).unwrap();
+    connection.eof().unwrap();
+    assert_eq!(calls.try_recv(), Ok(true));
+}
+
+/// Makes the nonce to which `RESPONSE` is the answer.
+struct Zeros;
+
+impl Random for Zeros {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
+
+/// A request that cannot be accepted as the handler says is answered with 500, and `fail` can ask why.
+#[test]
+fn the_reason_of_a_500_is_in_the_failure() {
+    for deferred in [false, true] {
+        let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+        let wrong = || Accept::new().with_subprotocol("nobody asked for it");
+        server.on_validate(move |_, _| if deferred { Verdict::Defer } else { wrong().into() });
+        let (sender, errors) = channel();
+        server.on_fail(move |_, context| {
+            let error = context.error().and_then(|error| error.downcast_ref::<AnswerError>());
+            sender.send(error.cloned()).unwrap();
+        });
+        let connection = connection(&server);
+        connection.read_all(REQUEST.as_bytes()).unwrap();
+        if deferred {
+            connection.handle().accept(wrong()).unwrap();
+            connection.drive().unwrap();
+        }
+        let mut bytes = Vec::new();
+        connection.take_output(&mut bytes).unwrap();
+        assert!(bytes.starts_with(b"HTTP/1.1 500 "));
+        connection.eof().unwrap();
+        assert_eq!(errors.try_recv(), Ok(Some(AnswerError::SubprotocolNotOffered)));
+    }
 }

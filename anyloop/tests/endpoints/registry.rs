@@ -57,7 +57,7 @@ fn a_broadcast_reaches_all_that_are_open<C: TestTransport>() {
         (0..3).map(|_| Subject::<C>::of_server(&server, &clock).open()).collect();
     subjects[0].close_by_peer();
     subjects[0].sent();
-    assert_eq!(server.broadcast(&Prepared::new("news")), 2);
+    assert_eq!(server.broadcast(Prepared::new("news")), 2);
     for (subject, expected) in subjects.iter_mut().zip([&[][..], &[text("news")], &[text("news")]])
     {
         subject.drain();
@@ -65,7 +65,7 @@ fn a_broadcast_reaches_all_that_are_open<C: TestTransport>() {
     }
 
     let mut connecting = Subject::<C>::of_server(&server, &clock);
-    assert_eq!(server.broadcast(&Prepared::new("news")), 2, "nobody can read it in a handshake");
+    assert_eq!(server.broadcast(Prepared::new("news")), 2, "nobody can read it in a handshake");
     connecting.drain();
 }
 
@@ -78,7 +78,7 @@ fn a_broadcast_skips_connections_with_a_full_backlog<C: TestTransport>() {
         let mut quick = Subject::<C>::of_server(&server, &clock).open();
         slow.end.block();
         for expected in [2, 1] {
-            assert_eq!(server.broadcast(&Prepared::new("12345678")), expected, "{overflow:?}");
+            assert_eq!(server.broadcast(Prepared::new("12345678")), expected, "{overflow:?}");
             slow.drain();
             quick.drain();
         }
@@ -147,7 +147,7 @@ fn a_client_endpoint_knows_its_connections<C: TestTransport>() {
     let mut first = Subject::<C>::of_client(&client, &clock).open();
     let mut second = Subject::<C>::of_client(&client, &clock).open();
     assert_eq!(client.connections().len(), 2);
-    assert_eq!(client.broadcast(&Prepared::new("news")), 2);
+    assert_eq!(client.broadcast(Prepared::new("news")), 2);
     assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), Ok(2));
     for subject in [&mut first, &mut second] {
         subject.drain();
@@ -224,7 +224,7 @@ fn a_broadcast_to_slow_readers_is_kept_once() {
                 connection
             })
             .collect();
-        assert_eq!(server.broadcast(&Prepared::new(&payload[..])), 3);
+        assert_eq!(server.broadcast(Prepared::new(&payload[..])), 3);
         for connection in &connections {
             connection.drive().unwrap();
         }

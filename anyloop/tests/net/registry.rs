@@ -129,7 +129,7 @@ fn other_threads_list_all_connections() {
                         let _ = handle.buffered_amount();
                         let _ = handle.state();
                     }
-                    server.broadcast(&Prepared::new("all"));
+                    server.broadcast(Prepared::new("all"));
                     thread::yield_now();
                 }
                 sent
@@ -167,9 +167,9 @@ fn a_broadcast_reaches_all() {
     });
     for number in 0..5 {
         let news = format!("news {number}");
-        assert_eq!(running.server.broadcast(&Prepared::new(news.as_str())), 50);
+        assert_eq!(running.server.broadcast(Prepared::new(news.as_str())), 50);
         let large = vec![number; 100_000];
-        assert_eq!(running.server.broadcast(&Prepared::new(&large[..])), 50);
+        assert_eq!(running.server.broadcast(Prepared::new(&large[..])), 50);
     }
     for peer in &mut peers {
         for number in 0..5 {
@@ -281,7 +281,7 @@ fn a_client_knows_its_connections() {
     run_until(event_loop, "all are open", || {
         handles.iter().all(|handle| handle.state() == State::Open)
     });
-    assert_eq!(client.broadcast(&Prepared::new("hello")), 5);
+    assert_eq!(client.broadcast(Prepared::new("hello")), 5);
     for handle in &handles {
         assert!(client.connections().contains(handle));
         handle.close(CloseCode::NORMAL, "").unwrap();

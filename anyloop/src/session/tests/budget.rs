@@ -229,7 +229,7 @@ fn marks_in_the_wrong_order_report_each_crossing_once() {
     let server = Server::with_factory(config, recorder.clone());
     let mut subject = Subject::with(&server, &recorder).opened();
     subject.memory.window = 1;
-    server.broadcast(&anyloop_proto::Prepared::new(&[0; 5000][..]));
+    server.broadcast(anyloop_proto::Prepared::new(&[0; 5000][..]));
     subject.wake();
     assert_eq!(subject.log(), ["backpressure"]);
     subject.memory.window = 0;

@@ -60,11 +60,11 @@ fn broadcasts_reach_open_connections_in_order() {
     let mut first = open(0, &server, &recorder);
     let mut second = open(7, &server, &recorder);
     let _connecting = Subject::at(3, &server, &recorder);
-    assert_eq!(server.broadcast(&Prepared::new("one")), 2);
-    assert_eq!(server.broadcast(&Prepared::new("two")), 2);
+    assert_eq!(server.broadcast(Prepared::new("one")), 2);
+    assert_eq!(server.broadcast(Prepared::new("two")), 2);
     first.wake();
     assert_eq!(written(&mut first), "one two");
-    assert_eq!(server.broadcast(&Prepared::new("three")), 2);
+    assert_eq!(server.broadcast(Prepared::new("three")), 2);
     first.wake();
     second.wake();
     assert_eq!(
@@ -80,9 +80,9 @@ fn broadcasts_reach_open_connections_in_order() {
 fn a_broadcast_does_not_reach_connections_that_open_later() {
     let (server, recorder) = server();
     let mut old = open(0, &server, &recorder);
-    assert_eq!(server.broadcast(&Prepared::new("past")), 1);
+    assert_eq!(server.broadcast(Prepared::new("past")), 1);
     let mut new = open(1, &server, &recorder);
-    assert_eq!(server.broadcast(&Prepared::new("present")), 2);
+    assert_eq!(server.broadcast(Prepared::new("present")), 2);
     old.wake();
     new.wake();
     assert_eq!((written(&mut old), written(&mut new)), ("past present".into(), "present".into()));
@@ -93,10 +93,10 @@ fn a_broadcast_does_not_reach_connections_that_open_later() {
 fn broadcasts_and_messages_to_one_keep_their_order() {
     let (server, recorder) = server();
     let mut subject = open(0, &server, &recorder);
-    server.broadcast(&Prepared::new("a"));
+    server.broadcast(Prepared::new("a"));
     let handle = server.connections().remove(0); // created while the broadcast waits
     let _ = handle.send("b").unwrap();
-    server.broadcast(&Prepared::new("c"));
+    server.broadcast(Prepared::new("c"));
     let _ = handle.send("d").unwrap();
     assert_eq!(handle.buffered_amount(), 4);
     subject.wake();
@@ -113,7 +113,7 @@ fn a_filter_selects_by_the_handler() {
     let _with_handle = two.handle();
     let log = recorder.log.clone();
     let is_one = move |handler: &Recorder| Arc::ptr_eq(&handler.log.0, &log.0);
-    server.broadcast_where(&Prepared::new("for one"), is_one);
+    server.broadcast_where(Prepared::new("for one"), is_one);
     one.wake();
     two.wake();
     assert_eq!((written(&mut one), written(&mut two)), ("for one".into(), String::new()));
@@ -141,7 +141,7 @@ fn more_than_65536_broadcasts_are_numbered() {
     let mut subject = open(0, &server, &recorder);
     let mut slow = open(1, &server, &recorder);
     for round in 0..70_000_u32 {
-        assert_eq!(server.broadcast(&Prepared::new(format!("{round}").as_str())), 2);
+        assert_eq!(server.broadcast(Prepared::new(format!("{round}").as_str())), 2);
         subject.wake();
         assert_eq!(written(&mut subject), round.to_string());
         if round % 1000 == 999 {
@@ -156,7 +156,7 @@ fn a_burst_of_any_size_is_sent() {
     let (server, recorder) = server();
     let mut subject = open(0, &server, &recorder);
     for _ in 0..70_000 {
-        assert_eq!(server.broadcast(&Prepared::new("")), 1);
+        assert_eq!(server.broadcast(Prepared::new("")), 1);
     }
     subject.wake();
     assert_eq!(subject.memory.written.len(), 2 * 70_000);
@@ -177,7 +177,7 @@ fn a_filter_may_use_its_server_when_it_is_dropped() {
     let server = Arc::new(server);
     let subject = open(0, &server, &recorder);
     let asks = Asks(server.clone());
-    server.broadcast_where(&Prepared::new("news"), move |_| std::ptr::eq(&asks, &asks));
+    server.broadcast_where(Prepared::new("news"), move |_| std::ptr::eq(&asks, &asks));
     drop(subject); // the last connection that the message is due to
     assert!(server.connections().is_empty());
 }

@@ -34,7 +34,7 @@ fn an_idle_session_has_no_heap_memory() {
     subject.allow(10);
     subject.resume();
     assert!(idle(&subject) && subject.driver.is_idle());
-    assert_eq!(server.broadcast(&anyloop_proto::Prepared::new("news")), 1);
+    assert_eq!(server.broadcast(anyloop_proto::Prepared::new("news")), 1);
     subject.wake();
     assert!(subject.memory.written.ends_with(b"news"));
     assert!(idle(&subject) && subject.driver.is_idle());
