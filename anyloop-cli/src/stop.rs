@@ -42,6 +42,17 @@ impl Stop {
 
 impl<E: Error> From<E> for Stop {
     fn from(error: E) -> Self {
-        Self::failed(error.to_string())
+        Self::failed(chain(&error))
     }
+}
+
+/// An error and its sources.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
 }

@@ -5,13 +5,14 @@
 //!
 //! | module | who does the input and output |
 //! |---|---|
-//! | [`net`] | an [`EventLoop`]: it listens, looks up, connects, receives and sends. The program runs it, or embeds it in a loop of its own |
+//! | `net` | an `EventLoop`: it listens, looks up, connects, receives and sends. The program runs it, or embeds it in a loop of its own |
 //! | [`iostream`] | the program, which passes bytes in and gets bytes out |
 //! | [`transport`] | a transport that the program writes |
 //!
 //! An echo server:
 //!
-//! ```no_run
+#![cfg_attr(feature = "net", doc = "```no_run")]
+#![cfg_attr(not(feature = "net"), doc = "```ignore")]
 //! use anyloop::net::Server;
 //! use anyloop::prelude::*;
 //!

@@ -1,7 +1,7 @@
 //! What most programs need, beside the server and client of their transport.
 //!
 //! ```
-//! use anyloop::net::{Client, Server};
+//! use anyloop::iostream::{Client, Server}; // or `anyloop::net`
 //! use anyloop::prelude::*;
 //! ```
 

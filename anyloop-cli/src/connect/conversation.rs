@@ -17,7 +17,7 @@ use super::input::Input;
 use super::print::Printer;
 use super::refusal;
 use crate::escape;
-use crate::stop::Stop;
+use crate::stop::{Stop, chain};
 use crate::values::Wait;
 
 /// Why a connection closed that ended without a failure.
@@ -90,7 +90,7 @@ impl Handler for Conversation {
         }
         let outcome = judge(ending, self.interrupted);
         let outcome = outcome.map_err(|why| match context.error() {
-            Some(error) => Stop::failed(format!("{why}: {error}")),
+            Some(error) => Stop::failed(format!("{why}: {}", chain(error))),
             None => Stop::failed(why),
         });
         let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
@@ -98,12 +98,12 @@ impl Handler for Conversation {
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let stop = match (context.error(), failure.cause()) {
-            (Some(error), _) if error.is::<ConnectError>() => Stop::unreachable(error.to_string()),
+            (Some(error), _) if error.is::<ConnectError>() => Stop::unreachable(chain(error)),
             (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
                 let response = context.handshake_info().and_then(|info| info.response.as_ref());
                 Stop::refused(refusal::describe(status, response))
             }
-            (Some(error), _) => Stop::refused(format!("{failure}: {error}")),
+            (Some(error), _) => Stop::refused(format!("{failure}: {}", chain(error))),
             (None, _) => Stop::refused(failure.to_string()),
         };
         let _ = self.outcome.send(Err(stop));

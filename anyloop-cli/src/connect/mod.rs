@@ -17,7 +17,7 @@ use anyloop::{ClientConfig, EventLoop};
 use self::conversation::{Closed, Conversation};
 use self::input::Input;
 use self::print::Printer;
-use crate::stop::Stop;
+use crate::stop::{Stop, chain};
 use crate::values::{Header, Origin, Timeout, Url, Wait};
 
 /// The default of `--wait`.
@@ -89,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         None => request,
     };
     request.connect().map_err(|error| match error {
-        Error::Request(_) => Stop::usage(error.to_string()),
+        Error::Request(_) => Stop::usage(chain(&error)),
         error => error.into(),
     })?;
     client.run();

@@ -50,6 +50,11 @@ pub enum AnswerError {
     ReservedHeader(HeaderName),
     /// The client did not request this subprotocol (RFC 6455 §4.2.2).
     SubprotocolNotOffered,
+    /// The response has a Content-Length that is not the length of its body, in bytes. It need not have one.
+    WrongContentLength {
+        /// The length of the body.
+        body: usize,
+    },
 }
 
 impl fmt::Display for AnswerError {
@@ -63,6 +68,9 @@ impl fmt::Display for AnswerError {
             Self::NotAwaiting => f.write_str("no request waits for an answer"),
             Self::ReservedHeader(name) => write!(f, "header field {name} is not for the caller"),
             Self::SubprotocolNotOffered => f.write_str("the client did not offer this subprotocol"),
+            Self::WrongContentLength { body } => {
+                write!(f, "the Content-Length is not that of the body, which has {body} bytes")
+            }
         }
     }
 }
@@ -80,7 +88,14 @@ pub(super) fn respond(
     if !(200..=599).contains(&status.as_u16()) || tunnel {
         return Err(AnswerError::InvalidStatus(status));
     }
-    if let Some(name) = response.headers().keys().find(|name| is_framing(name)) {
+    let has_body = !matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT
+    );
+    let own_length = has_body && check_length(response)?;
+    let is_reserved =
+        |name: &&HeaderName| is_framing(name) && !(own_length && **name == header::CONTENT_LENGTH);
+    if let Some(name) = response.headers().keys().find(is_reserved) {
         return Err(AnswerError::ReservedHeader(name.clone()));
     }
 
@@ -98,9 +113,27 @@ pub(super) fn respond(
         StatusCode::RESET_CONTENT => {
             head.content_length(0).end();
         }
-        _ => write_body(head, response.body(), *method != Method::HEAD),
+        _ => {
+            let head = if own_length { head } else { head.content_length(response.body().len()) };
+            let out = head.end();
+            if *method != Method::HEAD {
+                out.extend_from_slice(response.body());
+            }
+        }
     }
     Ok(())
+}
+
+/// Whether the response has a Content-Length, which must be that of its body.
+fn check_length(response: &http::Response<Vec<u8>>) -> Result<bool, AnswerError> {
+    let body = response.body().len();
+    let mut lengths = response.headers().get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(false) };
+    let is_right = length.to_str().ok().and_then(|length| length.parse().ok()) == Some(body);
+    match is_right && lengths.next().is_none() {
+        true => Ok(true),
+        false => Err(AnswerError::WrongContentLength { body }),
+    }
 }
 
 /// Appends the response to an invalid request, with the error in plain text. `with_body` is false

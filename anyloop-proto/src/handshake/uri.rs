@@ -87,6 +87,31 @@ impl Target {
     }
 }
 
+impl Target {
+    /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, or where there is
+    /// no scheme.
+    ///
+    /// ```
+    /// use anyloop_proto::handshake::Target;
+    ///
+    /// let suggestion = Target::suggestion("https://example.com/chat");
+    /// assert_eq!(suggestion.as_deref(), Some("wss://example.com/chat"));
+    /// assert_eq!(Target::suggestion("localhost:9002").as_deref(), Some("ws://localhost:9002"));
+    /// assert_eq!(Target::suggestion("ftp://example.com/"), None);
+    /// ```
+    #[must_use]
+    pub fn suggestion(text: &str) -> Option<String> {
+        let (scheme, rest) = match text.split_once("://") {
+            None => ("ws", text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("ws", rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("wss", rest),
+            Some(_) => return None,
+        };
+        let suggestion = alloc::format!("{scheme}://{rest}");
+        suggestion.parse::<Self>().is_ok().then_some(suggestion)
+    }
+}
+
 impl FromStr for Target {
     type Err = UriError;
 

@@ -99,14 +99,38 @@ fn an_invalid_answer_appends_nothing_and_a_valid_one_may_follow() {
         let error = server.respond(&response(status, ""), at(0), &mut out).unwrap_err();
         assert_eq!(error, AnswerError::InvalidStatus(StatusCode::from_u16(status).unwrap()));
     }
-    for name in [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
         let mut response = response(403, "");
         response.headers_mut().insert(name.clone(), HeaderValue::from_static("1"));
         let error = server.respond(&response, at(0), &mut out).unwrap_err();
         assert_eq!(error, AnswerError::ReservedHeader(name));
     }
+    for length in ["1", "-0", "five", ""] {
+        let mut response = response(403, "");
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
+        let error = server.respond(&response, at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::WrongContentLength { body: 0 });
+    }
     assert_eq!(out, b"");
     assert!(server.accept(Accept::new(), at(0), &mut out).is_ok());
+}
+
+/// RFC 9110 §8.6: it is the length of the body, whoever writes it. For HEAD it is that of the body of a GET.
+#[test]
+fn rfc9110_8_6_a_content_length_of_the_applications_own_is_written_once() {
+    for method in ["GET", "HEAD"] {
+        let (mut server, mut out) = (plain(method), Vec::new());
+        let mut response = response(200, "hello");
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        let mut twice = response.clone();
+        twice.headers_mut().append(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        let error = server.respond(&twice, at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::WrongContentLength { body: 5 });
+        server.respond(&response, at(0), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap().to_ascii_lowercase();
+        assert_eq!(text.matches("content-length: 5\r\n").count(), 1, "{text}");
+        assert_eq!(text.ends_with("hello"), method == "GET");
+    }
 }
 
 #[test]

@@ -32,15 +32,16 @@ use crate::session::{BacklogLimits, Overflow};
 /// | [`overflow`](Self::overflow) | [`Overflow::Error`] | |
 /// | [`keep_handshake`](Self::keep_handshake) | `true` | `false` |
 /// | [`extension`](Self::extension) | none | |
+/// | [`random`](Self::random) | the operating system's | |
 ///
 /// and with the feature `net`, for servers that have sockets:
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`tcp_nodelay`](Self::tcp_nodelay) | `true` |
-/// | [`listen_backlog`](Self::listen_backlog) | 4096 connections |
-/// | [`reuse_address`](Self::reuse_address) | `true`, except on Windows |
-/// | [`reuse_port`](Self::reuse_port) | `false` |
+/// | `tcp_nodelay` | `true` |
+/// | `listen_backlog` | 4096 connections |
+/// | `reuse_address` | `true`, except on Windows |
+/// | `reuse_port` | `false` |
 ///
 /// ```
 /// use anyloop::prelude::*;
@@ -83,16 +84,17 @@ pub struct ServerConfig {
 /// | [`max_backlog`](Self::max_backlog) | 16 MiB | `usize::MAX` |
 /// | [`overflow`](Self::overflow) | [`Overflow::Error`] | |
 /// | [`keep_handshake`](Self::keep_handshake) | `true` | `false` |
+/// | [`random`](Self::random) | the operating system's | |
 ///
 /// and with the feature `net`, for clients that connect sockets:
 ///
 /// | setting | default | turned off by |
 /// |---|---|---|
-/// | [`tcp_nodelay`](Self::tcp_nodelay) | `true` | `false` |
-/// | [`resolve_timeout`](Self::resolve_timeout) | 10 s | `None` |
-/// | [`connect_timeout`](Self::connect_timeout) | 10 s | `None` |
-/// | [`total_timeout`](Self::total_timeout) | none | `None` |
-/// | [`attempt_delay`](Self::attempt_delay) | 250 ms | |
+/// | `tcp_nodelay` | `true` | `false` |
+/// | `resolve_timeout` | 10 s | `None` |
+/// | `connect_timeout` | 10 s | `None` |
+/// | `total_timeout` | none | `None` |
+/// | `attempt_delay` | 250 ms | |
 ///
 /// ```
 /// use anyloop::prelude::*;

@@ -240,7 +240,7 @@ pub enum CallError {
     #[error("no output is set: register a writer or a write handler")]
     NoOutput,
     /// Reading from the program's reader failed. This was not reported to the connection.
-    #[error("cannot read the input: {0}")]
+    #[error("cannot read the input")]
     Read(#[source] io::Error),
 }
 

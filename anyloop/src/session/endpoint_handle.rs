@@ -19,14 +19,13 @@ use super::state::EndpointState;
 /// A server that sends each message to all its connections:
 ///
 /// ```no_run
-/// use anyloop::net::Server;
+/// use anyloop::iostream::Server;
 /// use anyloop::prelude::*;
 ///
-/// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
+/// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
 /// server.on_message(|message, context| {
 ///     context.endpoint().broadcast(message);
 /// });
-/// # Ok::<(), anyloop::net::Error>(())
 /// ```
 pub struct EndpointHandle<H: Handler> {
     state: Weak<EndpointState<H>>,

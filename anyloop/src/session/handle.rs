@@ -54,6 +54,10 @@ pub struct Handle<H: Handler> {
 }
 
 impl<H: Handler> Handle<H> {
+    pub(super) const fn shared(&self) -> &Arc<Shared<H>> {
+        &self.shared
+    }
+
     pub(crate) const fn new(shared: Arc<Shared<H>>) -> Self {
         Self { shared }
     }

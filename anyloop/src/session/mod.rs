@@ -4,6 +4,7 @@
 //! opening handshake, `receive` the input and the timers of an open connection, `commands` the commands of handles, and
 //! `ending` the end.
 
+mod any_handle;
 mod as_message;
 mod commands;
 mod counters;
@@ -39,6 +40,7 @@ use anyloop_proto::{
 use crate::cold::cold_path;
 use crate::stream::{Budget, Driver, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
 
+pub use any_handle::AnyHandle;
 pub use as_message::AsMessage;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;

@@ -8,6 +8,7 @@ use std::task::{Wake, Waker};
 use anyloop_proto::State;
 use loom::thread::{self, JoinHandle};
 
+use super::deferred::{Accepted, Outgoing};
 use super::shared::{Command, Shared};
 use super::{BacklogLimits, Handle, Handler, SendError, Sent};
 use crate::event_loop::models::check;
@@ -64,8 +65,8 @@ fn drain(shared: &Shared<Quiet>, taken: &mut Vec<String>) {
 
 fn text(command: &Command<Quiet>) -> String {
     match command {
-        Command::Send { message, .. } => {
-            String::from_utf8(message.message().as_bytes().to_vec()).unwrap()
+        Command::Send(Accepted { message: Outgoing::Payload(payload), .. }, _) => {
+            payload.message().as_text().unwrap().to_string()
         }
         _ => unreachable!("only messages are sent"),
     }

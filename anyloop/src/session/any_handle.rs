@@ -1,0 +1,227 @@
+//! Handles of connections whose handlers have different types.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
+use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
+
+use super::deferred::{Accepted, Outgoing};
+use super::error::{SendError, Sent};
+use super::handle::Handle;
+use super::handler::Handler;
+use super::shared::{Command, ConnectionId, Shared};
+use crate::stream::{Completion, Unsent};
+
+/// A [`Handle`] without the type of the handler: connections of different servers and clients fit in one list.
+///
+/// ```
+/// use anyloop::endpoint::AnyHandle;
+/// use anyloop::iostream;
+/// use anyloop::prelude::*;
+///
+/// struct Quiet;
+///
+/// impl Handler for Quiet {}
+///
+/// let config = || ServerConfig::new(OriginPolicy::Any);
+/// let with_closures = iostream::Server::new(config()).connection();
+/// let with_handler = iostream::Server::with_factory(config(), || Quiet).connection();
+///
+/// let handles: [AnyHandle; 2] = [with_closures.handle().erase(), with_handler.handle().erase()];
+/// for handle in &handles {
+///     handle.send("to all")?;
+/// }
+/// # Ok::<(), SendError>(())
+/// ```
+#[derive(Clone)]
+pub struct AnyHandle(Arc<dyn AnyShared>);
+
+/// What the handles of a connection share, whatever its handler is.
+trait AnyShared: Send + Sync {
+    fn id(&self) -> ConnectionId;
+    fn state(&self) -> State;
+    fn buffered(&self) -> usize;
+    fn send(&self, accepted: Accepted) -> Result<Sent, SendError>;
+    fn run(&self, command: AnyCommand) -> Result<(), SendError>;
+}
+
+/// The commands that do not call a handler, or only `interrupt`.
+enum AnyCommand {
+    Close(Option<CloseCode>, String),
+    Interrupt,
+    Pause,
+    Ping(Vec<u8>),
+    Resume,
+    Terminate,
+}
+
+impl<H: Handler> AnyShared for Shared<H> {
+    fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    fn state(&self) -> State {
+        self.state()
+    }
+
+    fn buffered(&self) -> usize {
+        self.buffered()
+    }
+
+    fn send(&self, accepted: Accepted) -> Result<Sent, SendError> {
+        self.send(accepted, None, true)
+    }
+
+    fn run(&self, command: AnyCommand) -> Result<(), SendError> {
+        self.push(match command {
+            AnyCommand::Close(code, reason) => Command::Close(code, reason),
+            AnyCommand::Interrupt => Command::Interrupt,
+            AnyCommand::Pause => Command::Pause,
+            AnyCommand::Ping(payload) => Command::Ping(payload),
+            AnyCommand::Resume => Command::Resume,
+            AnyCommand::Terminate => Command::Terminate,
+        })
+    }
+}
+
+impl<H: Handler + 'static> Handle<H> {
+    /// The same connection, without the type of its handler.
+    #[must_use]
+    pub fn erase(&self) -> AnyHandle {
+        AnyHandle(self.shared().clone())
+    }
+}
+
+impl AnyHandle {
+    /// Sends a message, as [`Handle::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::send`].
+    pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
+        self.send_accepted(Outgoing::Payload(message.into()), None)
+    }
+
+    /// Sends a message, and calls `completion` with what became of it, as [`Handle::send_then`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::send`].
+    pub fn send_then(
+        &self,
+        message: impl Into<Payload>,
+        completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        self.send_accepted(Outgoing::Payload(message.into()), Some(Box::new(completion)))
+    }
+
+    /// Sends a message that was encoded for many connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::send`].
+    pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
+        self.send_accepted(Outgoing::Prepared(message.clone()), None)
+    }
+
+    /// Sends a ping of at most 125 bytes, as [`Handle::ping`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::ping`].
+    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(Refused::ControlTooLong(payload.len()).into());
+        }
+        self.0.run(AnyCommand::Ping(payload.to_vec()))
+    }
+
+    /// Begins the closing handshake, as [`Handle::close`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::close`].
+    pub fn close(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> Result<(), SendError> {
+        let code = code.into();
+        check_close(code, reason)?;
+        self.0.run(AnyCommand::Close(code, reason.to_string()))
+    }
+
+    /// Ends the connection without a closing handshake, as [`Handle::terminate`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn terminate(&self) -> Result<(), SendError> {
+        self.0.run(AnyCommand::Terminate)
+    }
+
+    /// Has [`Handler::interrupt`] called.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn interrupt(&self) -> Result<(), SendError> {
+        self.0.run(AnyCommand::Interrupt)
+    }
+
+    /// Stops reading, as [`Handle::pause_reading`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn pause_reading(&self) -> Result<(), SendError> {
+        self.0.run(AnyCommand::Pause)
+    }
+
+    /// Resumes reading.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn resume_reading(&self) -> Result<(), SendError> {
+        self.0.run(AnyCommand::Resume)
+    }
+
+    /// Bytes that wait, as [`Handle::buffered_amount`].
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.0.buffered()
+    }
+
+    /// The number of the connection.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.0.id()
+    }
+
+    /// The state of the connection after its last batch.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.0.state()
+    }
+
+    fn send_accepted(
+        &self,
+        message: Outgoing,
+        completion: Option<Completion>,
+    ) -> Result<Sent, SendError> {
+        self.0.send(Accepted { message, completion })
+    }
+}
+
+/// Handles of the same connection are equal.
+impl PartialEq for AnyHandle {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for AnyHandle {}
+
+impl fmt::Debug for AnyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
