@@ -242,8 +242,8 @@ impl Crowd {
         let delay = if dice.roll(2) == 0 { FAR } else { soon };
         begun.add(1);
         let timer = match dice.roll(2) {
-            0 => self.event_loop.set_timer(delay, || _ = done.add(1)),
-            _ => self.handle.set_timer(delay, || _ = done.add(1)).unwrap(),
+            0 => self.event_loop.set_timer_then(delay, |_| _ = done.add(1)),
+            _ => self.handle.set_timer_then(delay, |_| _ = done.add(1)).unwrap(),
         };
         put(&self.timers, timer);
         if let Some(timer) = take(&self.timers, dice) {
