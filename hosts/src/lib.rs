@@ -181,7 +181,7 @@ impl Course {
     /// The quiet phase, and then the end.
     fn rest(self: &Arc<Self>, connection: Handle<Handlers>) {
         let (it, before) = (self.clone(), processor_time());
-        let end = move |_| {
+        let end = move || {
             let busy = processor_time() - before;
             assert!(busy < AT_REST, "the host does not sleep: it was busy for {busy:?}");
             lock(&it.report).push(format!("at rest for {QUIET:?}"));
