@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use anyloop_proto::{Input, Instant};
+use anyloop_proto::{Input, Instant, Shutdown};
 
 use super::buffers::{Buffers, ReadBuffer};
 use super::clock::{CoarseTime, coarse_time, now};
@@ -24,7 +24,7 @@ use super::visit::Visit;
 use super::wakeup::Remaining;
 use crate::cold::cold_path;
 use crate::stream::Buffers as StreamBuffers;
-use crate::stream::{Budget, Progress, WriteGuard};
+use crate::stream::{Budget, Progress, Transport, WriteGuard};
 use crate::sync::TryMutexGuard;
 
 /// The size of the read buffer: 512 KiB, and more than the 14 bytes of the longest header. So a message of 512 KiB
@@ -228,7 +228,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         }
         let StreamBuffers { cork, pool, budget, .. } = stream;
         let mut input = Input::with_pool(&mut read[..received], pool);
-        let mut transport = SocketTransport { socket, visit: &mut turn.visit };
+        let mut transport = SocketTransport::new(socket, &mut turn.visit);
         let mut out = WriteGuard::new(cork, queued, &mut transport);
         let progress = catch_panic(|| match woken {
             false => protocol.receive(&mut input, &mut out.buffer(), budget, now),
@@ -250,6 +250,9 @@ impl<'e, K: Sealed> Runner<'e, K> {
             out.wrote(written);
         } else {
             cold_path();
+            if protocol.wants().shutdown == Shutdown::HalfClose {
+                out.transport.expect_half_close();
+            }
             let flushed = catch_panic(|| out.flush()); // completions may panic as well
             panic = progress.err().or_else(|| flushed.err());
         }

@@ -62,6 +62,14 @@ impl Socket {
         })
     }
 
+    /// Writes bytes that leave with the end of the stream, in one packet where the system can do that.
+    fn write_before_half_close(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => retry(|| system::send_more(stream, bytes)),
+            _ => self.write(bytes),
+        }
+    }
+
     pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         retry(|| match self {
             Self::Tcp(stream) => stream.read_vectored(buffers),
@@ -136,11 +144,13 @@ pub(crate) struct SocketTransport<'t> {
     pub(super) socket: &'t mut Socket,
     /// Its unconsumed events are what the socket is known to be ready for.
     pub(super) visit: &'t mut Visit,
+    /// A half-close follows the next write.
+    expects_half_close: bool,
 }
 
 impl<'t> SocketTransport<'t> {
     pub(crate) const fn new(socket: &'t mut Socket, visit: &'t mut Visit) -> Self {
-        Self { socket, visit }
+        Self { socket, visit, expects_half_close: false }
     }
 
     /// Classifies the result of a write: a full send buffer is not an error.
@@ -158,6 +168,7 @@ impl<'t> SocketTransport<'t> {
 impl Transport for SocketTransport<'_> {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = match slices {
+            [slice] if self.expects_half_close => self.socket.write_before_half_close(slice),
             [slice] => self.socket.write(slice),
             slices => self.socket.write_vectored(slices),
         };
@@ -174,6 +185,10 @@ impl Transport for SocketTransport<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn expect_half_close(&mut self) {
+        self.expects_half_close = true;
     }
 
     fn peer(&self) -> Peer {
@@ -236,6 +251,11 @@ mod system {
         Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?)
     }
 
+    /// The system keeps a small packet back, for 200 ms at most, until more follows.
+    pub(super) fn send_more(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?)
+    }
+
     pub(super) fn send_vectored(stream: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let slices = &slices[..slices.len().min(MOST_SLICES)];
         let mut nothing = SendAncillaryBuffer::default();
@@ -260,6 +280,13 @@ mod system {
         for<'s> &'s S: Write,
     {
         stream.write(bytes)
+    }
+
+    pub(super) fn send_more<S>(stream: &S, bytes: &[u8]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write,
+    {
+        send(stream, bytes)
     }
 
     pub(super) fn send_vectored<S>(mut stream: &S, slices: &[IoSlice<'_>]) -> io::Result<usize>

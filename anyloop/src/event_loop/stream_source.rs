@@ -89,7 +89,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         let Turn { engine, visit, buffers, .. } = turn;
         let StreamSource { driver, socket } = source;
         let now = visit.now;
-        let transport = SocketTransport { socket, visit };
+        let transport = SocketTransport::new(socket, visit);
         Self { driver, transport, buffers, remote: engine.remote(), now }
     }
 
@@ -232,7 +232,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
 
     /// Classifies the result of a read of at most `len` bytes, and consumes the events that it has served.
     fn classify_read(&mut self, len: usize, result: io::Result<usize>) -> io::Result<ReadOutcome> {
-        let SocketTransport { socket, visit } = &mut self.transport;
+        let SocketTransport { socket, visit, .. } = &mut self.transport;
         let input = Events::READABLE | Events::CLOSED;
         match result {
             Ok(0) => {

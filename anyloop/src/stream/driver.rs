@@ -394,6 +394,9 @@ impl<S: StreamProtocol> Driver<S> {
             f(&mut self.session, &mut out.buffer(), budget);
         }));
         // Completions are program code as well.
+        if self.session.wants().shutdown == Shutdown::HalfClose {
+            out.transport.expect_half_close();
+        }
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
         drop(out);
         for panic in [called, flushed].into_iter().filter_map(Result::err) {
@@ -419,6 +422,9 @@ impl<S: StreamProtocol> Driver<S> {
             // `finish_call` checks what has changed.
             let _ = self.session.receive(&mut input, &mut out.buffer(), budget, now);
         }));
+        if self.session.wants().shutdown == Shutdown::HalfClose {
+            out.transport.expect_half_close();
+        }
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
         drop(out);
         let left = input.len();

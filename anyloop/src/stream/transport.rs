@@ -95,6 +95,10 @@ pub trait Transport {
     /// Errors are logged, and have no other effect: the stream is over.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
 
+    /// Announces that [`Shutdown::HalfClose`] follows the next write, if that writes everything. The transport may hold the
+    /// bytes back until then, so that they leave together with the end of the stream. By default it does nothing.
+    fn expect_half_close(&mut self) {}
+
     /// Whether the sending direction can be shut down alone. If not, the stream is closed instead of
     /// [half-closed](Shutdown::HalfClose). By default true.
     fn can_half_close(&self) -> bool {
@@ -132,6 +136,10 @@ impl<T: Transport + ?Sized> Transport for &mut T {
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         (**self).shutdown(how)
+    }
+
+    fn expect_half_close(&mut self) {
+        (**self).expect_half_close();
     }
 
     fn can_half_close(&self) -> bool {
