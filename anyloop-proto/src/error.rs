@@ -6,7 +6,7 @@ use crate::close::CloseCode;
 
 /// Why a connection failed. `Copy`, 32 bytes.
 ///
-/// After a failure nothing is sent but the Close frame that has already been appended;
+/// After a failure nothing is sent but what has already been appended: a Close frame, or the response to a request;
 /// [`Connection::shutdown`](crate::Connection::shutdown) says what to do with the byte stream.
 ///
 /// ```
@@ -232,7 +232,8 @@ pub enum Cause {
     OutputLost,
     /// The peer did not answer a keep-alive ping in time.
     PongTimeout,
-    /// Reserved bits that no extension uses (RFC 6455 §5.2), as in the first byte of the frame.
+    /// Reserved bits that no extension uses (RFC 6455 §5.2), where the first byte of the frame has them: 0x40, 0x20 and
+    /// 0x10.
     ReservedBits(u8),
     /// A reserved opcode (RFC 6455 §5.2).
     ReservedOpcode(u8),
@@ -266,7 +267,8 @@ impl Cause {
         }
     }
 
-    /// The code of the Close frame for this cause; `None` if no Close frame is sent.
+    /// The code of the Close frame for this cause, if one is sent: that is so unless we have sent a Close before. `None`
+    /// if no Close frame is sent for it.
     #[must_use]
     pub const fn close_code(self) -> Option<CloseCode> {
         Some(match self {
@@ -287,7 +289,7 @@ impl Cause {
         })
     }
 
-    /// A short description, which the Close frame carries as its reason.
+    /// A short description. The Close frame, if one is sent, has it as its reason.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -638,8 +640,7 @@ pub enum SendError {
     MessageUnfinished,
     /// A piece was sent without a message begun.
     NoMessageBegun,
-    /// The connection is not open: a Close frame was sent (RFC 6455 §5.5.1), or it is in this state
-    /// for another reason.
+    /// The connection is not open; the state says why. After a Close nothing may be sent (RFC 6455 §5.5.1).
     NotOpen(State),
     /// A close reason of this many bytes; the limit is 123 (RFC 6455 §5.5).
     ReasonTooLong(usize),

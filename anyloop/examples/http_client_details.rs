@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let received = cookie.clone();
     client.on_open(move |context| {
         // It is there because `keep_handshake` is on by default.
-        if let Some(response) = context.handshake_info().and_then(|info| info.response.as_ref()) {
+        if let Some(response) = context.response() {
             println!("{}", response.status());
             for (name, value) in response.headers() {
                 println!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     client.on_fail(|failure, context| {
         println!("{failure}");
         // What another HTTP server would say: an error page, a redirection, a request to log in.
-        if let Some(response) = context.handshake_info().and_then(|info| info.response.as_ref()) {
+        if let Some(response) = context.response() {
             println!("{}: {}", response.status(), String::from_utf8_lossy(response.body()));
         }
     });

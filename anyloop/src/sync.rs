@@ -108,10 +108,6 @@ mod modelled {
             }
         }
 
-        pub(crate) fn store(&self, value: usize, order: Ordering) {
-            self.0.store(value, order);
-        }
-
         pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
             self.0.fetch_add(value, order)
         }

@@ -100,7 +100,7 @@ impl Handler for Conversation {
         let stop = match (context.error(), failure.cause()) {
             (Some(error), _) if error.is::<ConnectError>() => Stop::unreachable(chain(error)),
             (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
-                let response = context.handshake_info().and_then(|info| info.response.as_ref());
+                let response = context.response();
                 Stop::refused(refusal::describe(status, response))
             }
             (Some(error), _) => Stop::refused(format!("{failure}: {}", chain(error))),

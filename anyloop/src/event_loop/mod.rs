@@ -189,7 +189,7 @@ macro_rules! methods {
             ///
             /// # Errors
             ///
-            /// The operating system cannot create its three descriptors.
+            /// The operating system cannot create its descriptors.
             pub fn new() -> io::Result<Self> {
                 Ok(Self { engine: Arc::new(Engine::new()?) })
             }

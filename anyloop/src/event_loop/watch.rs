@@ -37,7 +37,7 @@ pub struct Readiness {
     pub readable: bool,
     /// A write would not block.
     pub writable: bool,
-    /// The other end is closed, or the source has failed: a read or a write says which.
+    /// The other end is closed or sends nothing more, or the source has failed: a read or a write says which.
     pub closed: bool,
 }
 
@@ -73,7 +73,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Ends the watch: the loop drops the source and the function without another call. A call that is under way is
+    /// Ends the watch: the loop drops the source and the function. At most one call follows, in a thread that had just
+    /// checked. A call that is under way is
     /// the last one.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);

@@ -56,7 +56,7 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`], [`Error::Request`]: connecting was not started.
+    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
     where
         U: TryInto<Target> + ToString,
@@ -122,7 +122,7 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
+    /// [`Error::Request`], [`Error::ShutDown`], [`Error::NotPerConnection`]: connecting was not started.
     pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
         let Self { client, target, config, handler, destination } = self;
         let net = &client.transport;
@@ -154,7 +154,7 @@ struct Request<H> {
 }
 
 impl<H: Handler> Request<H> {
-    /// The session of the connection, which begins now. It has the request's handler.
+    /// The session of the connection, which begins now, with the request's handler or one of the factory.
     fn session<F: HandlerFactory<Handler = H>>(
         &mut self,
         core: &ClientCore<F>,

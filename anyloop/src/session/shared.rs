@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
@@ -44,8 +44,9 @@ pub(crate) struct Shared<H: Handler> {
     held: AtomicUsize,
     /// Whether there was a backlog as of the last call.
     backlogged: AtomicBool,
-    /// The number of messages that the connection has deferred.
-    deferred: AtomicUsize,
+    /// The number of messages that the connection has deferred. It only bounds memory: an old number does no harm, so it is
+    /// not modelled.
+    deferred: UnmodelledUsize,
     state: AtomicU8,
 }
 
@@ -164,7 +165,7 @@ impl<H: Handler> Shared<H> {
             waiting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             backlogged: AtomicBool::new(false),
-            deferred: AtomicUsize::new(0),
+            deferred: UnmodelledUsize::new(0),
             state: AtomicU8::new(encode(state)),
         }
     }

@@ -79,20 +79,23 @@ pub trait Transport {
     ///
     /// # Errors
     ///
-    /// The stream is broken, and the connection ends. Only [`shutdown`](Self::shutdown) is called after this. If the
-    /// write would block, return `Ok(0)`.
+    /// The stream is broken, and the connection ends: nothing is written any more. If the write would block, return
+    /// `Ok(0)`.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ends one direction of the stream, or the stream. All output has been written before.
+    /// Ends one direction of the stream, or the stream.
     ///
-    /// - [`Shutdown::HalfClose`]: shuts down the sending direction. The driver still waits for input.
-    /// - [`Shutdown::Close`]: closes the stream. Nothing else is called after this.
+    /// - [`Shutdown::HalfClose`]: shuts down the sending direction. All output was written before. The driver still
+    ///   waits for input.
+    /// - [`Shutdown::Close`]: closes the stream. All output was written before.
     /// - [`Shutdown::Abort`]: closes the stream, and drops what the transport itself still holds.
-    ///   Nothing else is called after this.
+    ///
+    /// After `Close` and `Abort` nothing is written. The handler may still ask who the peer was, what time it is, and
+    /// whether the stream was secure.
     ///
     /// # Errors
     ///
-    /// Errors are logged, and have no other effect: the stream is over.
+    /// Errors are logged, and have no other effect.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
 
     /// Announces that [`Shutdown::HalfClose`] follows the next write, if that writes everything. The transport may hold the

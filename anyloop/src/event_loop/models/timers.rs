@@ -50,7 +50,7 @@ fn a_timer_that_is_cancelled_as_it_comes_is_called_once() {
         let event_loop = new_loop();
         let called = Count::default();
         let counted = called.clone();
-        let timer = event_loop.set_timer(SOON, move || assert_eq!(counted.add(), 1));
+        let timer = event_loop.set_timer_then(SOON, move |_| assert_eq!(counted.add(), 1));
         let canceller = thread::spawn(move || timer.cancel());
         assert_eq!(event_loop.run(), 1);
         canceller.join().unwrap();

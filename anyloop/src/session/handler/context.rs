@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyloop_proto::handshake::Request;
+use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{
     CloseCode, Instant, Kind, Prepared, Receiver, SendError as Refused, Sender, State, Statistics,
 };
@@ -255,6 +257,25 @@ impl<H: Handler> Context<'_, H> {
     #[must_use]
     pub fn handshake_info(&self) -> Option<&HandshakeInfo> {
         self.state.handshake_info()
+    }
+
+    /// The request, on a server: part of the [`handshake_info`](Self::handshake_info).
+    #[must_use]
+    pub fn request(&self) -> Option<&Request> {
+        self.handshake_info()?.request.as_ref()
+    }
+
+    /// The response, as a server sent it or a client received it: part of the
+    /// [`handshake_info`](Self::handshake_info).
+    #[must_use]
+    pub fn response(&self) -> Option<&Response<Vec<u8>>> {
+        self.handshake_info()?.response.as_ref()
+    }
+
+    /// The subprotocol that was agreed on: part of the [`handshake_info`](Self::handshake_info).
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.handshake_info()?.subprotocol.as_deref()
     }
 
     /// The error with which the transport failed, if it has reported one: for [`close`](Handler::close) and
