@@ -187,7 +187,8 @@ impl<H: Handler> Shared<H> {
     ) -> Result<Sent, SendError> {
         let (limits, len) = (self.limits, accepted.message.len());
         let command = Command::Send(accepted, filter);
-        if matches!(self.state(), State::CloseSent | State::Closed | State::Failed) {
+        let state = self.state();
+        if matches!(state, State::CloseSent | State::Closed | State::Failed) {
             command.unsent();
             return Err(SendError::Closing);
         }
@@ -204,7 +205,7 @@ impl<H: Handler> Shared<H> {
                 return self.refuse(waiting, len);
             }
         };
-        let sent = match self.state() {
+        let sent = match state {
             _ if waiting > limits.high => Sent::Backpressure,
             State::Open if !self.backlogged.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
