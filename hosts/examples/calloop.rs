@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK};
+use anyloop_hosts::{Workload, TICK};
 use calloop::generic::Generic;
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventSource, Interest, Mode, Poll, PostAction, Readiness, Token, TokenFactory};
@@ -65,17 +65,17 @@ impl EventSource for Anyloop {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let mut conversation = Conversation::begin(&event_loop)?;
+    let mut workload = Workload::begin(&event_loop)?;
 
-    let mut host = calloop::EventLoop::<Conversation>::try_new()?;
+    let mut host = calloop::EventLoop::<Workload>::try_new()?;
     let signal = host.get_signal();
     let sources = host.handle();
     sources.insert_source(Anyloop::new(&event_loop), move |(), (), _| signal.stop())?;
-    sources.insert_source(Timer::from_duration(TICK), |_, (), conversation| {
-        conversation.tick();
+    sources.insert_source(Timer::from_duration(TICK), |_, (), workload| {
+        workload.tick();
         TimeoutAction::ToDuration(TICK)
     })?;
 
-    host.run(None, &mut conversation, |_| ())?;
-    conversation.report()
+    host.run(None, &mut workload, |_| ())?;
+    workload.report()
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, ticker};
+use anyloop_hosts::{Workload, ticker};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ const TICKER: u64 = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
     let mut ticker = ticker()?;
 
     let host = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 ANYLOOP => _ = event_loop.poll(),
                 _ => {
                     ticker.read_exact(&mut [0; 8])?;
-                    conversation.tick();
+                    workload.tick();
                 }
             }
         }
@@ -46,5 +46,5 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     epoll::delete(&host, &event_loop)?;
-    conversation.report()
+    workload.report()
 }

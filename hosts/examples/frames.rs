@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
-use anyloop_hosts::Conversation;
+use anyloop_hosts::Workload;
 
 /// The duration of a frame.
 const FRAME: Duration = Duration::from_millis(16);
@@ -18,17 +18,17 @@ const HANDLERS: u64 = 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
 
     let mut begin = Instant::now();
     while !event_loop.stopped() {
         let handlers = event_loop.poll_budget(HANDLERS, Some(begin + BUDGET));
         assert!(handlers as u64 <= HANDLERS, "more handlers than the frame has room for");
         // ... update and draw the world
-        conversation.tick();
+        workload.tick();
 
         begin = (begin + FRAME).max(Instant::now());
         thread::sleep(begin.saturating_duration_since(Instant::now()));
     }
-    conversation.report()
+    workload.report()
 }

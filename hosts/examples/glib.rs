@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK, in_millis};
+use anyloop_hosts::{Workload, TICK, in_millis};
 use glib::{ControlFlow, IOCondition, MainLoop, SourceId};
 
 /// Anyloop's loop in the default main context.
@@ -61,16 +61,16 @@ impl Anyloop {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Rc::new(Conversation::begin(&event_loop)?);
+    let workload = Rc::new(Workload::begin(&event_loop)?);
 
     let host = MainLoop::new(None, false);
     Anyloop::attach(event_loop, host.clone());
-    let ticking = conversation.clone();
+    let ticking = workload.clone();
     glib::timeout_add_local(TICK, move || {
         ticking.tick();
         ControlFlow::Continue
     });
 
     host.run();
-    conversation.report()
+    workload.report()
 }

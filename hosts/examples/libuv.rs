@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::os::fd::AsRawFd;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK, in_millis};
+use anyloop_hosts::{Workload, TICK, in_millis};
 
 /// Memory for a `uv_poll_t` or a `uv_timer_t`, at least as large as either.
 #[repr(C, align(16))]
@@ -37,7 +37,7 @@ type OnTimer = extern "C" fn(*mut Handle);
 
 struct Program {
     event_loop: EventLoop,
-    conversation: Conversation,
+    workload: Workload,
     host: *mut c_void,
     descriptor: *mut Handle,
     timer: *mut Handle,
@@ -70,7 +70,7 @@ extern "C" fn on_timer(handle: *mut Handle) {
 }
 
 extern "C" fn on_tick(handle: *mut Handle) {
-    program(handle).conversation.tick();
+    program(handle).workload.tick();
 }
 
 /// The data of the handle that libuv passes to a callback.
@@ -81,7 +81,7 @@ fn program<'p>(handle: *mut Handle) -> &'p Program {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
 
     let mut handles = [const { Handle([0; 256]) }; 3];
     let [descriptor, timer, ticker] = handles.each_mut().map(|handle| &raw mut *handle);
@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (host, size) =
         unsafe { (uv_default_loop(), uv_handle_size(UV_POLL).max(uv_handle_size(UV_TIMER))) };
     assert!(size <= size_of::<Handle>());
-    let it = Program { event_loop, conversation, host, descriptor, timer, ticker };
+    let it = Program { event_loop, workload, host, descriptor, timer, ticker };
     // SAFETY: the handles and `it` do not move until `uv_run` returns, which is after all handles are
     // closed. The descriptor is open as long as the loop exists.
     unsafe {
@@ -106,5 +106,5 @@ fn main() -> Result<(), Box<dyn Error>> {
         uv_timer_start(ticker, on_tick, in_millis(TICK), in_millis(TICK));
         assert_eq!(uv_run(host, UV_RUN_DEFAULT), 0); // no handle is left
     }
-    it.conversation.report()
+    it.workload.report()
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK};
+use anyloop_hosts::{Workload, TICK};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -14,7 +14,7 @@ const ANYLOOP: Token = Token(0);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
 
     let (mut host, mut events) = (Poll::new()?, Events::with_capacity(64));
     let descriptor = event_loop.as_raw_fd();
@@ -37,9 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         if Instant::now() >= next_tick {
             next_tick += TICK;
-            conversation.tick();
+            workload.tick();
         }
     }
     host.registry().deregister(&mut SourceFd(&descriptor))?;
-    conversation.report()
+    workload.report()
 }

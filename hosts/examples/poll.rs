@@ -5,12 +5,12 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, ticker};
+use anyloop_hosts::{Workload, ticker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
     let mut ticker = ticker()?;
 
     while !event_loop.stopped() {
@@ -29,8 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         if is_ready[1] {
             ticker.read_exact(&mut [0; 8])?;
-            conversation.tick();
+            workload.tick();
         }
     }
-    conversation.report()
+    workload.report()
 }

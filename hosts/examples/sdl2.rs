@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK, in_millis};
+use anyloop_hosts::{Workload, TICK, in_millis};
 
 /// The loop has work.
 struct Wake;
@@ -13,7 +13,7 @@ struct Tick;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
 
     let sdl = sdl2::init()?;
     let (_video, timers, events) = (sdl.video()?, sdl.timer()?, sdl.event()?);
@@ -41,9 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 break;
             }
         } else if event.as_user_event_type::<Tick>().is_some() {
-            conversation.tick();
+            workload.tick();
         }
     }
     event_loop.clear_wakeup();
-    conversation.report()
+    workload.report()
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK};
+use anyloop_hosts::{Workload, TICK};
 use smol::future::{or, yield_now};
 use smol::stream::StreamExt;
 use smol::{Async, Timer};
@@ -34,12 +34,12 @@ async fn drive(event_loop: EventLoop) -> io::Result<()> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
 
     let host = smol::LocalExecutor::new();
     smol::block_on(host.run(async {
-        let _ticks = host.spawn(Timer::interval(TICK).for_each(|_| conversation.tick()));
+        let _ticks = host.spawn(Timer::interval(TICK).for_each(|_| workload.tick()));
         drive(event_loop).await
     }))?;
-    conversation.report()
+    workload.report()
 }

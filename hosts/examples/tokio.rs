@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK};
+use anyloop_hosts::{Workload, TICK};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
@@ -48,15 +48,15 @@ async fn drive(event_loop: EventLoop) -> io::Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
 
     let mut driver = tokio::spawn(drive(event_loop));
     let mut ticks = interval(TICK);
     loop {
         tokio::select! {
-            _ = ticks.tick() => conversation.tick(),
+            _ = ticks.tick() => workload.tick(),
             ended = &mut driver => break ended??,
         }
     }
-    conversation.report()
+    workload.report()
 }

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use anyloop::EventLoop;
-use anyloop_hosts::{Conversation, TICK};
+use anyloop_hosts::{Workload, TICK};
 use winit::application::ApplicationHandler;
 use winit::event::WindowEvent;
 use winit::event_loop::{ActiveEventLoop, ControlFlow};
@@ -17,7 +17,7 @@ struct Wake;
 
 struct App {
     event_loop: EventLoop,
-    conversation: Conversation,
+    workload: Workload,
     next_tick: Instant,
 }
 
@@ -33,7 +33,7 @@ impl ApplicationHandler<Wake> for App {
     fn about_to_wait(&mut self, host: &ActiveEventLoop) {
         if Instant::now() >= self.next_tick {
             self.next_tick += TICK;
-            self.conversation.tick();
+            self.workload.tick();
         }
         host.set_control_flow(ControlFlow::WaitUntil(self.next_tick));
     }
@@ -45,15 +45,15 @@ impl ApplicationHandler<Wake> for App {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation::begin(&event_loop)?;
+    let workload = Workload::begin(&event_loop)?;
 
     let host = winit::event_loop::EventLoop::<Wake>::with_user_event().build()?;
     let proxy = host.create_proxy();
     // A thread of Anyloop's calls this. An error means that the host has ended.
     event_loop.set_wakeup(move || _ = proxy.send_event(Wake))?;
 
-    let mut app = App { event_loop, conversation, next_tick: Instant::now() + TICK };
+    let mut app = App { event_loop, workload, next_tick: Instant::now() + TICK };
     host.run_app(&mut app)?;
     app.event_loop.clear_wakeup();
-    app.conversation.report()
+    app.workload.report()
 }

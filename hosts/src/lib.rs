@@ -1,4 +1,4 @@
-//! Shared by the hosts: a [`Conversation`] in Anyloop's loop, for every loop that embeds it.
+//! Shared by the hosts: a [`Workload`] in Anyloop's loop, for every loop that embeds it.
 //!
 //! A server echoes the messages of its client. The client sends some at once, some by a timer of its
 //! connection, and some when the host's own timer ticks, which must keep ticking while the loop always has
@@ -22,14 +22,14 @@ use rustix::time::{
     timerfd_create, timerfd_settime,
 };
 
-/// The interval at which the host calls [`Conversation::tick`].
+/// The interval at which the host calls [`Workload::tick`].
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// The number of messages of each kind.
 const SAID: [(&str, usize); 5] =
     [("at once", 50), ("by a timer", 10), ("by the host", 10), ("long", 1), ("while busy", 10)];
 
-const AT_ONCE: usize = 0;
+const IMMEDIATE: usize = 0;
 const BY_TIMER: usize = 1;
 const BY_HOST: usize = 2;
 const LONG: usize = 3;
@@ -48,7 +48,7 @@ const QUIET: Duration = Duration::from_millis(200);
 const AT_REST: Duration = Duration::from_millis(60);
 
 /// A server and a client that exchange messages in one loop.
-pub struct Conversation {
+pub struct Workload {
     connection: Handle<Handlers>,
     course: Arc<Course>,
 }
@@ -63,8 +63,8 @@ struct Course {
     report: Mutex<Vec<String>>,
 }
 
-impl Conversation {
-    /// Starts a conversation in this loop. The loop is out of work when the conversation is over.
+impl Workload {
+    /// Starts a workload in this loop. The loop is out of work when the workload is over.
     ///
     /// # Errors
     ///
@@ -113,12 +113,12 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// The conversation is not over.
+    /// The workload is not over.
     pub fn report(&self) -> Result<(), Box<dyn Error>> {
         let report = lock(&self.course.report);
         report.iter().for_each(|line| println!("{line}"));
         if report.len() < 3 {
-            return Err("the host has ended before the conversation".into());
+            return Err("the host has ended before the workload".into());
         }
         println!("out of work");
         Ok(())
@@ -132,7 +132,7 @@ fn text(kind: usize, number: usize) -> String {
 }
 
 fn open(context: &mut Context<'_, Handlers>) {
-    for kind in [AT_ONCE, LONG] {
+    for kind in [IMMEDIATE, LONG] {
         for number in 0..SAID[kind].1 {
             context.send(&*text(kind, number)).expect("it is open");
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyloop::endpoint::Handle;
 use anyloop::proto::CloseCode;
 
-use super::conversation::Conversation;
+use super::handler::ConnectHandler;
 use super::print::Printer;
 use crate::stdio;
 use crate::stop::Stop;
@@ -16,7 +16,7 @@ use crate::stop::Stop;
 const WINDOW: usize = 1 << 20;
 
 /// A line that is available is read within this time.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const LAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The state of the input.
 pub(super) struct Input {
@@ -46,7 +46,7 @@ impl Input {
 
     /// Sends each line of standard input, and reports its end to the handler. Blocks while it waits for
     /// the user or the peer, so it runs on a thread of its own that is never joined.
-    pub(super) fn send_all(self: &Arc<Self>, handle: &Handle<Conversation>, printer: &Printer) {
+    pub(super) fn send_all(self: &Arc<Self>, handle: &Handle<ConnectHandler>, printer: &Printer) {
         let sent = self.send_lines(handle, printer);
         if sent.is_ok() {
             // Otherwise the close timeout would include the time for sending what is queued.
@@ -56,7 +56,7 @@ impl Input {
         self.changed.notify_all();
         // This fails if the connection has ended, and then nothing is left to do.
         let _ = match sent {
-            Ok(()) => handle.post(|conversation, context| conversation.end_of_input(context)),
+            Ok(()) => handle.post(|handler, context| handler.end_of_input(context)),
             Err(why) => {
                 self.fail(why);
                 handle.close(CloseCode::GOING_AWAY, "")
@@ -66,7 +66,7 @@ impl Input {
 
     fn send_lines(
         self: &Arc<Self>,
-        handle: &Handle<Conversation>,
+        handle: &Handle<ConnectHandler>,
         printer: &Printer,
     ) -> Result<(), String> {
         let stdin = stdio::input().map_err(|error| unreadable(&error))?;
@@ -96,7 +96,7 @@ impl Input {
         Ok(())
     }
 
-    fn send(self: &Arc<Self>, handle: &Handle<Conversation>, text: &str) {
+    fn send(self: &Arc<Self>, handle: &Handle<ConnectHandler>, text: &str) {
         let (input, len) = (self.clone(), text.len() + 1); // so that an empty line counts
         self.progress().waiting += len;
         let sent = handle.send_then(text, move |result| {
@@ -122,11 +122,11 @@ impl Input {
         self.progress().failure.take().map_or(Ok(()), |failure| Err(Stop::failed(failure)))
     }
 
-    /// Fails if a line was not sent because the peer closed. Waits up to [`AT_ONCE`] for a line that is
+    /// Fails if a line was not sent because the peer closed. Waits up to [`LAST_READ_TIMEOUT`] for a line that is
     /// available but not read yet.
     pub(super) fn loss(&self) -> Result<(), Stop> {
         let more = |progress: &mut Progress| !progress.ended && !progress.lost;
-        let waited = self.changed.wait_timeout_while(self.progress(), AT_ONCE, more);
+        let waited = self.changed.wait_timeout_while(self.progress(), LAST_READ_TIMEOUT, more);
         match waited.unwrap_or_else(PoisonError::into_inner).0.lost {
             false => Ok(()),
             true => Err(Stop::failed("the peer closed before all of the input was sent")),

@@ -1,6 +1,6 @@
 //! `anyloop connect`: a WebSocket client.
 
-mod conversation;
+mod handler;
 mod input;
 mod print;
 mod refusal;
@@ -14,7 +14,7 @@ use anyloop::http::HeaderValue;
 use anyloop::net::{Client, Error};
 use anyloop::{ClientConfig, EventLoop};
 
-use self::conversation::{Closed, Conversation};
+use self::handler::{Closed, ConnectHandler};
 use self::input::Input;
 use self::print::Printer;
 use crate::stop::{Stop, chain};
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     let typed = io::stdin().is_terminal();
     let printer = Printer::new(typed && io::stdout().is_terminal() && !options.echo);
     let event_loop = EventLoop::new()?;
-    let conversation = Conversation {
+    let handler = ConnectHandler {
         input: (!options.echo).then(|| input.clone()),
         printer: printer
             .map_err(|e| Stop::failed(format!("cannot write to standard output: {e}")))?,
@@ -80,8 +80,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         signals: None,
         interrupted: false,
     };
-    let handler = move || conversation.clone();
-    let client = Client::with_factory_on(&event_loop, config(options)?, handler);
+    let factory = move || handler.clone();
+    let client = Client::with_factory_on(&event_loop, config(options)?, factory);
     let request = client.request(options.url.0.clone())?;
     #[cfg(unix)]
     let request = match &options.unix {

@@ -141,11 +141,11 @@ impl LoopHandle {
     /// # Errors
     ///
     /// The loop is gone.
-    pub fn keep_alive(&self) -> Result<KeepAlive, LoopGone> {
+    pub fn keep_alive(&self) -> Result<WorkGuard, LoopGone> {
         if self.is_gone() {
             return Err(LoopGone);
         }
-        Ok(KeepAlive::new(self.remote.clone()))
+        Ok(WorkGuard::new(self.remote.clone()))
     }
 
     /// Whether the last owner of the loop was dropped.
@@ -197,25 +197,25 @@ impl fmt::Debug for LoopHandle {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[must_use = "it has no effect once it is dropped"]
-pub struct KeepAlive {
+pub struct WorkGuard {
     remote: Arc<Remote>,
 }
 
-impl KeepAlive {
+impl WorkGuard {
     pub(crate) fn new(remote: Arc<Remote>) -> Self {
         remote.add_work();
         Self { remote }
     }
 }
 
-impl Drop for KeepAlive {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.remote.finish_work();
     }
 }
 
-impl fmt::Debug for KeepAlive {
+impl fmt::Debug for WorkGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeepAlive").finish_non_exhaustive()
+        f.debug_struct("WorkGuard").finish_non_exhaustive()
     }
 }

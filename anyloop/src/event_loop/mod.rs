@@ -28,8 +28,8 @@ mod source;
 mod stream_source;
 mod timer;
 mod timers;
+mod turn_state;
 mod types;
-mod visit;
 mod wakeup;
 mod wakeup_thread;
 #[cfg(unix)]
@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 pub(crate) use clock::now;
 pub(crate) use engine::Engine;
 pub(crate) use events::{Events, Token};
-pub use handle::{KeepAlive, LoopGone, LoopHandle};
+pub use handle::{LoopGone, LoopHandle, WorkGuard};
 pub use kind::{Kind, Local, Threads};
 pub(crate) use reactor::Registry;
 pub(crate) use remote::{Remote, waker};
@@ -270,8 +270,8 @@ macro_rules! methods {
             }
 
             /// Returns a guard: until it is dropped, the loop is not out of work.
-            pub fn keep_alive(&self) -> KeepAlive {
-                KeepAlive::new(self.engine.remote().clone())
+            pub fn keep_alive(&self) -> WorkGuard {
+                WorkGuard::new(self.engine.remote().clone())
             }
 
             /// A handle for handlers and other threads, which does not keep the loop alive.

@@ -20,7 +20,7 @@ use super::remote::Inside;
 use super::socket::SocketTransport;
 use super::source::{FastPath, Next, Source, Turn};
 use super::timers::Aborted;
-use super::visit::Visit;
+use super::turn_state::TurnState;
 use super::wakeup::Remaining;
 use crate::cold::cold_path;
 use crate::stream::Buffers as StreamBuffers;
@@ -137,8 +137,8 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         buffers.stream.budget.set(bounds.handlers, bounds.until);
-        let visit = Visit::new(Token::NOBODY, Events::NONE, self.now);
-        let mut turn = Turn { engine, visit, buffers: &mut buffers, read: None };
+        let state = TurnState::new(Token::NOBODY, Events::NONE, self.now);
+        let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
         let result = loop {
             if !engine.remote.has_work() {
@@ -171,15 +171,15 @@ impl<'e, K: Sealed> Runner<'e, K> {
                     continue;
                 };
                 drop(core);
-                self.prepare_visit(&mut turn.visit, token, events);
-                let Some(next) = Self::visit(&mut source, &mut turn) else {
+                self.begin_turn(&mut turn.state, token, events);
+                let Some(next) = Self::take_turn(&mut source, &mut turn) else {
                     core = engine.lock();
                     if core.slots.check_in(index, source, Events::NONE, false) {
                         core.ready.push_back(index);
                     }
                     continue;
                 };
-                (core, panicked) = self.finish_visit(source, &turn.visit, next);
+                (core, panicked) = self.finish_turn(source, &turn.state, next);
             }
             if let Err(panic) = panicked {
                 break Err(panic);
@@ -195,30 +195,30 @@ impl<'e, K: Sealed> Runner<'e, K> {
 
     /// Sets the inputs of a source's turn.
     #[inline(always)]
-    fn prepare_visit(&mut self, visit: &mut Visit, token: Token, events: Events) {
+    fn begin_turn(&mut self, state: &mut TurnState, token: Token, events: Events) {
         self.turns += 1;
         let socket = Events::READABLE | Events::WRITABLE;
         if self.turns >= TURNS_PER_CLOCK_READ || events.without(socket) != Events::NONE {
             self.read_clock();
         }
-        *visit = Visit::new(token, events, self.now);
+        *state = TurnState::new(token, events, self.now);
     }
 
     /// Runs a source. Returns `None`, as is usual, if the fast path has completed the turn and the source waits for
     /// the next event.
     #[inline(always)] // for the sake of its system calls
-    fn visit(
+    fn take_turn(
         source: &mut Box<K::Source>,
         turn: &mut Turn<'_, K>,
     ) -> Option<Result<Next<K>, Panic>> {
-        let Some(fast_path) = source.fast_path(turn.visit.events) else {
+        let Some(fast_path) = source.fast_path(turn.state.events) else {
             return Some(Self::run_source(source, turn, None));
         };
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::in_connection(turn.visit.token.index);
+        let _span = crate::log::in_connection(turn.state.token.index);
         let FastPath { socket, queued, protocol } = fast_path;
         let Buffers { read, stream } = &mut *turn.buffers;
-        let (now, woken) = (turn.visit.now, turn.visit.events.contains(Events::WOKEN));
+        let (now, woken) = (turn.state.now, turn.state.events.contains(Events::WOKEN));
         let mut received = 0;
         if !woken {
             match socket.read(read) {
@@ -228,7 +228,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         }
         let StreamBuffers { cork, pool, budget, .. } = stream;
         let mut input = Input::with_pool(&mut read[..received], pool);
-        let mut transport = SocketTransport::new(socket, &mut turn.visit);
+        let mut transport = SocketTransport::new(socket, &mut turn.state);
         let mut out = WriteGuard::new(cork, queued, &mut transport);
         let progress = catch_panic(|| match woken {
             false => protocol.receive(&mut input, &mut out.buffer(), budget, now),
@@ -274,16 +274,16 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// Puts a source back after its turn, queues it if it has more to do, and sets its deadline.
     #[cold]
     #[inline(never)]
-    fn finish_visit<'g>(
+    fn finish_turn<'g>(
         &self,
         mut source: Box<K::Source>,
-        visit: &Visit,
+        state: &TurnState,
         next: Result<Next<K>, Panic>,
     ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
     {
-        let &Visit { token, unconsumed, deadline, .. } = visit;
+        let &TurnState { token, unconsumed, deadline, .. } = state;
         let mut panicked = Ok(());
         let queue = match next {
             Ok(Next::Wait) => None,

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use super::events::{Events, Token};
 use super::reactor::Registry;
 use super::send_queue;
-use super::visit::Visit;
+use super::turn_state::TurnState;
 use crate::cold::cold_path;
 use crate::stream::{Peer, Transport};
 
@@ -143,21 +143,21 @@ pub(crate) fn tcp_peer(address: SocketAddr) -> Peer {
 pub(crate) struct SocketTransport<'t> {
     pub(super) socket: &'t mut Socket,
     /// Its unconsumed events are what the socket is known to be ready for.
-    pub(super) visit: &'t mut Visit,
+    pub(super) state: &'t mut TurnState,
     /// A half-close follows the next write.
     expects_half_close: bool,
 }
 
 impl<'t> SocketTransport<'t> {
-    pub(crate) const fn new(socket: &'t mut Socket, visit: &'t mut Visit) -> Self {
-        Self { socket, visit, expects_half_close: false }
+    pub(crate) const fn new(socket: &'t mut Socket, state: &'t mut TurnState) -> Self {
+        Self { socket, state, expects_half_close: false }
     }
 
     /// Classifies the result of a write: a full send buffer is not an error.
     pub(super) fn classify_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.visit.unconsumed = self.visit.unconsumed.without(Events::WRITABLE); // an edge will come
+                self.state.unconsumed = self.state.unconsumed.without(Events::WRITABLE); // an edge will come
                 Ok(0)
             }
             result => result,

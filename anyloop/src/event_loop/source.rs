@@ -7,8 +7,8 @@ use super::buffers::Buffers;
 use super::engine::Engine;
 use super::events::Events;
 use super::socket::Socket;
+use super::turn_state::TurnState;
 use super::types::Types;
-use super::visit::Visit;
 use crate::stream::{Queued, StreamProtocol};
 
 /// Something that the loop serves when it is ready: a connection, a listener, a watch.
@@ -17,7 +17,7 @@ use crate::stream::{Queued, StreamProtocol};
 /// come meanwhile are added to the slot, and it runs again.
 #[expect(unnameable_types, reason = "of `Sealed`")]
 pub trait Source<K: Types> {
-    /// Handles the events of [`Visit::events`].
+    /// Handles the events of [`TurnState::events`].
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
     /// Lends the loop what it needs to serve these events on its fast path, where it receives, passes the input to the
@@ -66,7 +66,7 @@ pub enum Next<K: Types> {
 #[expect(unnameable_types, reason = "of `Sealed`")]
 pub struct Turn<'t, K: Types> {
     pub(crate) engine: &'t Engine<K>,
-    pub(crate) visit: Visit,
+    pub(crate) state: TurnState,
     pub(crate) buffers: &'t mut Buffers,
     /// The result of a read that the loop has made on the [fast path](Source::fast_path).
     pub(crate) read: Option<io::Result<usize>>,

@@ -23,7 +23,7 @@ const READ_PER_TURN: usize = 1 << 20;
 const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
 /// A stream in the loop. An idle connection has this, its slot, and nothing else.
-#[expect(unnameable_types, reason = "of `Admits`")]
+#[expect(unnameable_types, reason = "of `MakeSources`")]
 pub struct StreamSource<S> {
     driver: Driver<S>,
     socket: Socket,
@@ -48,8 +48,8 @@ impl<S: StreamProtocol> StreamSource<S> {
 impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::in_connection(turn.visit.token.index);
-        turn.visit.unconsumed = turn.visit.events; // each is consumed when it is served
+        let _span = crate::log::in_connection(turn.state.token.index);
+        turn.state.unconsumed = turn.state.events; // each is consumed when it is served
         let first = turn.read.take();
         Stream::new(self, turn).serve(first)
     }
@@ -86,10 +86,10 @@ struct Stream<'t, S> {
 
 impl<'t, S: StreamProtocol> Stream<'t, S> {
     fn new<K: Types>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
-        let Turn { engine, visit, buffers, .. } = turn;
+        let Turn { engine, state, buffers, .. } = turn;
         let StreamSource { driver, socket } = source;
-        let now = visit.now;
-        let transport = SocketTransport::new(socket, visit);
+        let now = state.now;
+        let transport = SocketTransport::new(socket, state);
         Self { driver, transport, buffers, remote: engine.remote(), now }
     }
 
@@ -97,11 +97,11 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     fn serve<K: Types>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
         let first = first.map(|read| self.classify_read(self.buffers.read.len(), read));
         if !self.driver.is_idle()
-            || self.transport.visit.unconsumed.without(SOCKET_EVENTS) != Events::NONE
+            || self.transport.state.unconsumed.without(SOCKET_EVENTS) != Events::NONE
         {
             self.serve_others();
         }
-        let reads = first.is_some() || self.transport.visit.unconsumed.contains(Events::READABLE);
+        let reads = first.is_some() || self.transport.state.unconsumed.contains(Events::READABLE);
         let more = reads && self.read(first);
         self.finish(more)
     }
@@ -120,14 +120,14 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
     fn finish<K: Types>(mut self, more: bool) -> Next<K> {
-        if self.transport.visit.unconsumed.contains(Events::CLOSED)
+        if self.transport.state.unconsumed.contains(Events::CLOSED)
             && !(self.driver.wants_input() || self.driver.wants_resume() || self.driver.is_closed())
         {
             self.look_for_reset();
         }
-        let visit = &mut *self.transport.visit;
-        visit.unconsumed = visit.unconsumed.only(Events::READABLE | Events::CLOSED);
-        visit.deadline = self.driver.next_timeout();
+        let state = &mut *self.transport.state;
+        state.unconsumed = state.unconsumed.only(Events::READABLE | Events::CLOSED);
+        state.deadline = self.driver.next_timeout();
         match () {
             () if self.driver.is_closed() => Next::Done,
             () if self.driver.wants_resume() => Next::Again,
@@ -140,7 +140,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     /// panic loses none of the others.
     #[cold]
     fn serve_others(&mut self) {
-        let events = self.transport.visit.unconsumed;
+        let events = self.transport.state.unconsumed;
         let now = self.now;
         if !self.driver.is_started() {
             self.driver.start(&mut self.transport, &mut self.buffers.stream, now);
@@ -154,21 +154,21 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
         if events.contains(Events::DEADLINE) {
             // Input that has arrived before the deadline counts, so it is read first.
-            if self.transport.visit.unconsumed.contains(Events::READABLE) {
+            if self.transport.state.unconsumed.contains(Events::READABLE) {
                 self.read(None);
             }
             self.consume_events(Events::DEADLINE);
             self.driver.handle_timeout(&mut self.transport, &mut self.buffers.stream, now);
         }
         if self.driver.buffered_amount() > 0
-            && self.transport.visit.unconsumed.contains(Events::WRITABLE)
+            && self.transport.state.unconsumed.contains(Events::WRITABLE)
         {
             self.driver.handle_writable(&mut self.transport, &mut self.buffers.stream, now);
         }
     }
 
     fn consume_events(&mut self, events: Events) {
-        self.transport.visit.unconsumed = self.transport.visit.unconsumed.without(events);
+        self.transport.state.unconsumed = self.transport.state.unconsumed.without(events);
     }
 
     /// Reads until nothing is available or wanted, or the turn has read enough. `first` is the outcome of a read that
@@ -232,33 +232,33 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
 
     /// Classifies the result of a read of at most `len` bytes, and consumes the events that it has served.
     fn classify_read(&mut self, len: usize, result: io::Result<usize>) -> io::Result<ReadOutcome> {
-        let SocketTransport { socket, visit, .. } = &mut self.transport;
+        let SocketTransport { socket, state, .. } = &mut self.transport;
         let input = Events::READABLE | Events::CLOSED;
         match result {
             Ok(0) => {
                 cold_path();
-                visit.unconsumed = visit.unconsumed.without(input);
+                state.unconsumed = state.unconsumed.without(input);
                 Ok(ReadOutcome::End)
             }
             // If the end of the stream was reported as well, no further event comes: read on to find it.
             Ok(n)
                 if n < len
                     && socket.short_read_is_all()
-                    && !visit.unconsumed.contains(Events::CLOSED) =>
+                    && !state.unconsumed.contains(Events::CLOSED) =>
             {
-                visit.unconsumed = visit.unconsumed.without(Events::READABLE);
+                state.unconsumed = state.unconsumed.without(Events::READABLE);
                 Ok(ReadOutcome::All(n))
             }
             Ok(n) => Ok(ReadOutcome::Some(n)),
             // The stream has not ended, although CLOSED may have been reported.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 cold_path();
-                visit.unconsumed = visit.unconsumed.without(input);
+                state.unconsumed = state.unconsumed.without(input);
                 Ok(ReadOutcome::WouldBlock)
             }
             Err(error) => {
                 cold_path();
-                visit.unconsumed = visit.unconsumed.without(input);
+                state.unconsumed = state.unconsumed.without(input);
                 Err(error)
             }
         }

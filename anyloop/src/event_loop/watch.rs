@@ -128,7 +128,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
             let _ = registry.remove(&mut self.source);
             return Next::Done;
         }
-        let events = turn.visit.events;
+        let events = turn.state.events;
         let readiness = Readiness {
             readable: events.contains(Events::READABLE),
             writable: events.contains(Events::WRITABLE),
@@ -136,7 +136,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
         };
         if readiness.readable || readiness.writable || readiness.closed {
             if !turn.buffers.stream.budget.try_spend() {
-                turn.visit.unconsumed = events;
+                turn.state.unconsumed = events;
                 return Next::Again;
             }
             if (self.f)(&mut self.source, readiness).is_break() {
@@ -146,8 +146,8 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
         }
         // The registration is renewed, so that events that are still present are reported again, also after a panic.
         // Events that came meanwhile may be outdated.
-        turn.engine.forget(turn.visit.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
-        match registry.renew(&mut self.source, turn.visit.token, self.mode.interest()) {
+        turn.engine.forget(turn.state.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
+        match registry.renew(&mut self.source, turn.state.token, self.mode.interest()) {
             Ok(()) => Next::Wait,
             Err(_) => Next::Done, // the function has closed the source
         }

@@ -15,7 +15,7 @@ use crate::transport::{Driver, Peer};
 const MAX_PER_TURN: usize = 128;
 
 /// Accepts connections from a listener and inserts them into the loop.
-#[expect(unnameable_types, reason = "of `Admits`")]
+#[expect(unnameable_types, reason = "of `MakeSources`")]
 pub struct Acceptor<F: HandlerFactory> {
     pub(super) core: Arc<ServerCore<F>>,
     pub(super) listener: Arc<Listener>,
@@ -26,13 +26,13 @@ pub struct Acceptor<F: HandlerFactory> {
 
 impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        if self.backoff.is_active() && turn.visit.events == Events::READABLE {
+        if self.backoff.is_active() && turn.state.events == Events::READABLE {
             return Next::Wait; // for the deadline
         }
-        turn.visit.unconsumed = Events::READABLE; // until the socket has reported `WouldBlock`
+        turn.state.unconsumed = Events::READABLE; // until the socket has reported `WouldBlock`
         for _ in 0..MAX_PER_TURN {
             if turn.buffers.stream.budget.is_spent() {
-                turn.visit.unconsumed = turn.visit.events | Events::READABLE; // also the end of a back-off
+                turn.state.unconsumed = turn.state.events | Events::READABLE; // also the end of a back-off
                 return Next::Again;
             }
             let Some(accepted) = self.accept() else { return Next::Done };
@@ -45,7 +45,7 @@ impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
-                        turn.visit.unconsumed = Events::NONE;
+                        turn.state.unconsumed = Events::NONE;
                         return Next::Wait;
                     }
                     // Only this connection has failed.
@@ -103,7 +103,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         turn: &mut Turn<'_, K>,
     ) -> Next<K> {
         crate::log::error!("cannot accept on {}: {error}", self.listener.address());
-        turn.visit.deadline = Some(turn.visit.now + self.backoff.next_delay());
+        turn.state.deadline = Some(turn.state.now + self.backoff.next_delay());
         if let Some(report) = &self.hooks.accept_error {
             turn.buffers.stream.budget.spend();
             report(error);

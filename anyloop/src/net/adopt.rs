@@ -12,7 +12,7 @@ use super::error::Error;
 use super::hosts_connections::HostsConnections;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
-use super::serves::Serves;
+use super::supports::Supports;
 use super::transport::Net;
 use crate::endpoint::{Handle, Handler, HandlerFactory, Server, Session, request_head};
 use crate::event_loop::{Engine, Socket, StreamSource, now};
@@ -62,7 +62,7 @@ impl Stream {
 }
 
 /// Connections over sockets of the program's own.
-impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
+impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Serves a connection that the program has accepted. `received` is what it has read from the socket already,
     /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted ones.
     ///
@@ -131,7 +131,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 }
 
-impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
+impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
     /// pass the bytes on.
     ///
@@ -154,7 +154,7 @@ fn insert<K: HostsConnections<H>, H: Handler>(
     (nodelay, received): (bool, &[u8]),
 ) -> Result<Handle<H>, Error> {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
-    set_up(&socket, &net.functions.hooks(), Nodelay::Set(nodelay)).map_err(Error::Adopt)?;
+    set_up(&socket, &net.hooks.current(), Nodelay::Set(nodelay)).map_err(Error::Adopt)?;
     session.set_peer(socket.peer());
     let engine: &Engine<K> = net.engine();
     let inserted = engine.insert(|token| {

@@ -13,8 +13,8 @@ use anyloop_proto::handshake::{Target, UriError};
 use super::connecting::{Connecting, Destination, Step};
 use super::error::Error;
 use super::registry::key;
-use super::serves::Serves;
-use super::transport::{Functions, Net};
+use super::supports::Supports;
+use super::transport::{Net, SharedHooks};
 use crate::endpoint::{
     Client, ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory, Session,
 };
@@ -38,7 +38,7 @@ use crate::transport::Driver;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "it does nothing before `connect`"]
-pub struct ConnectRequest<'c, K: Serves<F>, F: HandlerFactory> {
+pub struct ConnectRequest<'c, K: Supports<F>, F: HandlerFactory> {
     pub(super) client: &'c Client<Net<K>, F>,
     target: Target,
     config: Option<ClientConfig>,
@@ -47,7 +47,7 @@ pub struct ConnectRequest<'c, K: Serves<F>, F: HandlerFactory> {
 }
 
 /// Connecting.
-impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
+impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
     /// performs the opening handshake, all in run calls. The result is reported to the handler: by
     /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
@@ -80,7 +80,7 @@ impl<K: Serves<F>, F: HandlerFactory> Client<Net<K>, F> {
     }
 }
 
-impl<K: Serves<F>, F: HandlerFactory> fmt::Debug for ConnectRequest<'_, K, F> {
+impl<K: Supports<F>, F: HandlerFactory> fmt::Debug for ConnectRequest<'_, K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectRequest")
             .field("target", &self.target)
@@ -89,7 +89,7 @@ impl<K: Serves<F>, F: HandlerFactory> fmt::Debug for ConnectRequest<'_, K, F> {
     }
 }
 
-impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
+impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// Changes the configuration of this connection, which is at first that of the client. The backlog and
     /// [`keep_handshake`](ClientConfig::keep_handshake) are the same for all connections of a client: to change them here
     /// is an error when connecting ([`Error::NotPerConnection`]).
@@ -126,8 +126,8 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
         let Self { client, target, config, handler, destination } = self;
         let net = &client.transport;
-        let request = Request { target, config, handler, destination };
-        connect(client.core(), net.engine(), &net.functions, request)
+        let settings = ConnectSettings { target, config, handler, destination };
+        connect(client.core(), net.engine(), &net.hooks, settings)
     }
 
     /// Whether the socket of the connection gets `TCP_NODELAY`.
@@ -138,12 +138,12 @@ impl<K: Serves<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// The session of the connection.
     pub(super) fn into_session(self) -> Result<Session<F::Handler>, Error> {
         let Self { client, target, config, handler, destination } = self;
-        Request { target, config, handler, destination }.session(client.core(), now())
+        ConnectSettings { target, config, handler, destination }.session(client.core(), now())
     }
 }
 
 /// The target and the settings of a connection.
-struct Request<H> {
+struct ConnectSettings<H> {
     target: Target,
     /// By default the client's.
     config: Option<ClientConfig>,
@@ -153,7 +153,7 @@ struct Request<H> {
     destination: Option<Destination>,
 }
 
-impl<H: Handler> Request<H> {
+impl<H: Handler> ConnectSettings<H> {
     /// The session of the connection, which begins now, with the request's handler or one of the factory.
     fn session<F: HandlerFactory<Handler = H>>(
         &mut self,
@@ -183,15 +183,15 @@ impl<H: Handler> Request<H> {
 }
 
 /// Begins to connect.
-fn connect<K: Serves<F>, F: HandlerFactory>(
+fn connect<K: Supports<F>, F: HandlerFactory>(
     core: &Arc<ClientCore<F>>,
     engine: &Arc<Engine<K>>,
-    functions: &Functions,
-    mut request: Request<F::Handler>,
+    hooks: &SharedHooks,
+    mut settings: ConnectSettings<F::Handler>,
 ) -> Result<Handle<F::Handler>, Error> {
     let started = now();
-    let mut session = request.session(core, started)?;
-    let Request { target, config, destination, .. } = request;
+    let mut session = settings.session(core, started)?;
+    let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
     let host = match &destination {
         #[cfg(unix)]
@@ -201,13 +201,13 @@ fn connect<K: Serves<F>, F: HandlerFactory>(
             None => target.host().to_string(),
         },
     };
-    let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(functions.resolver())));
+    let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(hooks.resolver())));
     let connecting = |driver| Connecting {
         driver: Some(driver),
         host,
         port: target.port(),
         options: config.connect.clone(),
-        hooks: functions.hooks(),
+        hooks: hooks.current(),
         nodelay: config.nodelay,
         started,
         step,
@@ -228,7 +228,7 @@ fn connect<K: Serves<F>, F: HandlerFactory>(
 struct Connector<F: HandlerFactory> {
     core: Weak<ClientCore<F>>,
     engine: Weak<Engine<Threads>>,
-    functions: Arc<Functions>,
+    hooks: Arc<SharedHooks>,
 }
 
 impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
@@ -237,7 +237,7 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Thread
         let net = &self.transport;
         let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
         let connector: Box<dyn Connect<F::Handler>> =
-            Box::new(Connector { core, engine, functions: net.functions.clone() });
+            Box::new(Connector { core, engine, hooks: net.hooks.clone() });
         self.core().state.set_connector(Box::new(connector));
     }
 }
@@ -254,8 +254,8 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Connect<F::Handle
         let dropped = || Error::EndpointDropped;
         let core = self.core.upgrade().ok_or_else(dropped)?;
         let engine = self.engine.upgrade().ok_or_else(dropped)?;
-        let request = Request { target, config: None, handler: None, destination: None };
-        connect(&core, &engine, &self.functions, request)
+        let settings = ConnectSettings { target, config: None, handler: None, destination: None };
+        connect(&core, &engine, &self.hooks, settings)
     }
 }
 

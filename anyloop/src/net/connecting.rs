@@ -47,7 +47,7 @@ pub(super) enum Destination {
 }
 
 /// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
-#[expect(unnameable_types, reason = "of `Admits`")]
+#[expect(unnameable_types, reason = "of `MakeSources`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     /// The host, or the path of the Unix socket, for errors.
@@ -123,7 +123,7 @@ enum Outcome {
 
 impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
-        turn.visit.now = now(); // the loop's reading of the clock may be older
+        turn.state.now = now(); // the loop's reading of the clock may be older
         self.run_driver(turn);
         let is_open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
         if is_open && !matches!(self.step, Step::Done) {
@@ -143,7 +143,7 @@ impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connectin
 impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
     fn run_driver<K: HostsConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
-        let (events, now) = (turn.visit.events, turn.visit.now);
+        let (events, now) = (turn.state.events, turn.state.now);
         let is_first = matches!(self.step, Step::Begin(_)); // the handle exists since before this turn
         self.with_driver(turn, |driver, transport, buffers| {
             if is_first || events.contains(Events::WOKEN) {
@@ -166,7 +166,7 @@ impl<F: HandlerFactory> Connecting<F> {
         turn: &mut Turn<'_, K>,
     ) {
         self.step = Step::Done;
-        let now = turn.visit.now;
+        let now = turn.state.now;
         self.with_driver(turn, |driver, transport, buffers| {
             driver.handle_error_with(transport, buffers, kind, Box::new(error), now);
         });
@@ -182,7 +182,7 @@ impl<F: HandlerFactory> Connecting<F> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
         // The edges that came with the end of connecting are not reported again.
-        turn.visit.unconsumed = Events::READABLE | turn.visit.events.only(Events::CLOSED);
+        turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
         Next::Become(K::connection(StreamSource::new(driver, socket)))
     }
 
@@ -192,7 +192,7 @@ impl<F: HandlerFactory> Connecting<F> {
             return Next::Done;
         };
         let deadlines = [driver.next_timeout(), self.deadline()];
-        turn.visit.deadline = deadlines.into_iter().flatten().min();
+        turn.state.deadline = deadlines.into_iter().flatten().min();
         // Calls that the budget has stopped: posted functions, or the failure.
         if driver.wants_resume() { Next::Again } else { Next::Wait }
     }
@@ -204,8 +204,8 @@ impl<F: HandlerFactory> Connecting<F> {
         f: impl FnOnce(&mut Driver<Session<F::Handler>>, &mut SocketTransport<'_>, &mut Buffers),
     ) {
         if let Some(driver) = &mut self.driver {
-            let (mut socket, mut visit) = (Socket::Closed, turn.visit);
-            let mut transport = SocketTransport::new(&mut socket, &mut visit);
+            let (mut socket, mut state) = (Socket::Closed, turn.state);
+            let mut transport = SocketTransport::new(&mut socket, &mut state);
             f(driver, &mut transport, &mut turn.buffers.stream);
         }
     }
@@ -216,10 +216,10 @@ impl<F: HandlerFactory> Connecting<F> {
     /// Takes all steps that can be taken now.
     fn advance<K: HostsConnections<F::Handler>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
         loop {
-            let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.visit.now);
+            let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.state.now);
             let progress = match std::mem::replace(&mut self.step, Step::Done) {
                 Step::Begin(destination) => self.begin(destination, turn),
-                Step::Resolve(resolution) => self.resolve(resolution, is_late, turn.visit.now),
+                Step::Resolve(resolution) => self.resolve(resolution, is_late, turn.state.now),
                 Step::ConnectTcp(attempts) => self.connect_tcp(attempts, is_late, turn),
                 #[cfg(unix)]
                 Step::ConnectUnix(attempt) => self.connect_unix(attempt, is_late, turn),
@@ -246,7 +246,7 @@ impl<F: HandlerFactory> Connecting<F> {
         destination: Destination,
         turn: &Turn<'_, K>,
     ) -> Progress {
-        let since = turn.visit.now;
+        let since = turn.state.now;
         let resolver = match destination {
             Destination::Host(resolver) => resolver,
             Destination::Addresses(addresses) => return self.try_addresses(addresses, since),
@@ -260,7 +260,7 @@ impl<F: HandlerFactory> Connecting<F> {
             return self.try_addresses(vec![address], since);
         }
         let result = Arc::<Mutex<Option<LookupResult>>>::default();
-        let (shared, waker) = (result.clone(), waker(turn.engine.remote(), turn.visit.token));
+        let (shared, waker) = (result.clone(), waker(turn.engine.remote(), turn.state.token));
         let callback = Box::new(move |addresses| {
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
             waker.wake();
@@ -294,12 +294,12 @@ impl<F: HandlerFactory> Connecting<F> {
         is_late: bool,
         turn: &Turn<'_, K>,
     ) -> Progress {
-        let now = turn.visit.now;
+        let now = turn.state.now;
         if let Some((socket, peer)) = tcp.take_connected(now) {
             return Progress::Connected(socket, peer);
         }
         while let Some(address) = tcp.attempts.next(now) {
-            let (registry, token) = (turn.engine.registry(), turn.visit.token);
+            let (registry, token) = (turn.engine.registry(), turn.state.token);
             let connect = || connect_tcp(address, &self.hooks, self.nodelay, registry, token);
             match catch_unwind(AssertUnwindSafe(connect)) {
                 Ok(Ok(stream)) => tcp.sockets.push((address, stream)),
@@ -333,7 +333,7 @@ impl<F: HandlerFactory> Connecting<F> {
         let stream = match unix.stream.take() {
             Some(result) => result,
             None => {
-                let (registry, token) = (turn.engine.registry(), turn.visit.token);
+                let (registry, token) = (turn.engine.registry(), turn.state.token);
                 let connect = || socket::connect_unix(&unix.path, &self.hooks, registry, token);
                 match catch_unwind(AssertUnwindSafe(connect)) {
                     Ok(result) => result,

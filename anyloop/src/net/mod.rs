@@ -46,7 +46,7 @@ mod registry;
 mod resolver;
 mod run;
 mod server;
-mod serves;
+mod supports;
 mod transport;
 
 use crate::endpoint;
@@ -58,7 +58,7 @@ pub use client::ConnectRequest;
 pub use error::{ConnectError, Error, Stage};
 pub use listener::LocalAddress;
 pub use server::{AsAddress, Listening};
-pub use serves::Serves;
+pub use supports::Supports;
 pub use transport::Net;
 
 /// A server with sockets, in an [`EventLoop`](crate::EventLoop).

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::acceptor::Acceptor;
 use super::error::Error;
 use super::listener::{Backoff, Listener, LocalAddress};
-use super::serves::Serves;
+use super::supports::Supports;
 use super::transport::Net;
 use crate::endpoint::{HandlerFactory, Server};
 
@@ -39,7 +39,7 @@ pub struct Listening {
 }
 
 /// Listening and accepting.
-impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
+impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Listens on an address, or on each address of a host name. Returns the first address that the
     /// server listens on, with the port that was chosen if 0 was given.
     ///
@@ -199,7 +199,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         let engine = net.engine();
         for listener in net.listeners.idle() {
             let nodelay = listener.set_nodelay(self.config().nodelay);
-            let hooks = net.functions.hooks();
+            let hooks = net.hooks.current();
             let (core, backoff) = (self.core().clone(), Backoff::default());
             let address = listener.address().to_string();
             let inserted = engine.insert(|token| {
@@ -258,7 +258,7 @@ impl<K: Serves<F>, F: HandlerFactory> Server<Net<K>, F> {
         only_v6: Option<bool>,
     ) -> io::Result<(Listener, SocketAddr)> {
         let config = self.config();
-        let hooks = self.transport.functions.hooks();
+        let hooks = self.transport.hooks.current();
         let listener = Listener::bind(address, only_v6, &config.listen, config.nodelay, &hooks)?;
         let bound = match listener.address() {
             LocalAddress::Tcp(bound) => *bound,

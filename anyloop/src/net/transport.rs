@@ -1,4 +1,4 @@
-//! The transport of endpoints with sockets: the loop, the listeners, and the program's functions.
+//! The transport of endpoints with sockets: the loop, the listeners, and the program's hooks.
 
 use std::fmt;
 use std::io;
@@ -12,28 +12,28 @@ use super::listener::Listeners;
 use super::registry::WakeSources;
 use super::resolver::{LookUpFn, Resolver};
 use crate::endpoint::{Client, HandlerFactory, Server};
-use crate::event_loop::{Engine, KeepAlive, Kind, Threads};
+use crate::event_loop::{Engine, Kind, Threads, WorkGuard};
 use crate::session::WakeConnections;
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// The transport of endpoints in an event loop of this kind.
 pub struct Net<K: Kind = Threads> {
     pub(super) event_loop: K::Loop,
-    pub(super) functions: Arc<Functions>,
+    pub(super) hooks: Arc<SharedHooks>,
     pub(super) listeners: Arc<Listeners>,
-    perpetual: Mutex<Option<KeepAlive>>,
+    perpetual: Mutex<Option<WorkGuard>>,
 }
 
-/// The program's functions for sockets and look-ups. They may change between two connections.
+/// The program's hooks for sockets and look-ups. They may change between two connections.
 #[derive(Default)]
-pub(super) struct Functions {
+pub(super) struct SharedHooks {
     hooks: Mutex<Arc<Hooks>>,
     /// Created for the first look-up.
     resolver: Mutex<Option<Arc<Resolver>>>,
 }
 
-impl Functions {
-    pub(super) fn hooks(&self) -> Arc<Hooks> {
+impl SharedHooks {
+    pub(super) fn current(&self) -> Arc<Hooks> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -57,7 +57,7 @@ impl<K: Kind> Net<K> {
     pub(super) fn new(event_loop: K::Loop) -> Self {
         Self {
             event_loop,
-            functions: Arc::default(),
+            hooks: Arc::default(),
             listeners: Arc::default(),
             perpetual: Mutex::default(),
         }
@@ -81,7 +81,7 @@ impl<K: Kind> Net<K> {
         let remote = self.engine().remote();
         let mut guard = self.perpetual();
         match perpetual {
-            true if guard.is_none() => *guard = Some(KeepAlive::new(remote.clone())),
+            true if guard.is_none() => *guard = Some(WorkGuard::new(remote.clone())),
             true => {}
             false => {
                 let ended = guard.take();
@@ -91,12 +91,12 @@ impl<K: Kind> Net<K> {
         }
     }
 
-    fn perpetual(&self) -> MutexGuard<'_, Option<KeepAlive>> {
+    fn perpetual(&self) -> MutexGuard<'_, Option<WorkGuard>> {
         self.perpetual.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The program's functions for sockets.
+/// The program's hooks for sockets.
 impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
     /// Calls `f` with each socket before it is bound to an address to listen on. If it fails, so does
     /// listening.
@@ -104,7 +104,7 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
         &mut self,
         f: impl Fn(&Socket) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.functions.change_hooks(|hooks| hooks.tcp_pre_bind = Some(Arc::new(f)));
+        self.transport.hooks.change_hooks(|hooks| hooks.tcp_pre_bind = Some(Arc::new(f)));
         self
     }
 
@@ -114,19 +114,19 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.functions.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self.transport.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
         self
     }
 
     /// Calls `f` when a connection cannot be accepted: there are no descriptors left, for example. The
     /// server continues with its connections, and tries again after a delay.
     pub fn on_accept_error(&mut self, f: impl Fn(&io::Error) + Send + Sync + 'static) -> &mut Self {
-        self.transport.functions.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
+        self.transport.hooks.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
         self
     }
 }
 
-/// The program's functions for sockets and look-ups.
+/// The program's hooks for sockets and look-ups.
 impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
     /// Calls `f` with the socket of each connection before it is connected, to set options. If `f` fails, so
     /// does the attempt.
@@ -134,7 +134,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.functions.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self.transport.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
         self
     }
 
@@ -148,7 +148,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         &mut self,
         f: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.functions.set_look_up(Arc::new(f));
+        self.transport.hooks.set_look_up(Arc::new(f));
         self
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
 use anyloop::endpoint::HandlerFactory;
-use anyloop::event_loop::{KeepAlive, Local};
+use anyloop::event_loop::{Local, WorkGuard};
 use anyloop::net::{Error, LocalClient, LocalServer, Net};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
@@ -41,7 +41,7 @@ pub(crate) type Unix = Sockets<true>;
 
 pub(crate) struct SocketEnd<H: Handler> {
     event_loop: LocalEventLoop,
-    _work: KeepAlive,
+    _work: WorkGuard,
     /// Absent where the connection was over before it could be asked for.
     handle: Option<Handle<H>>,
     far: Far,
@@ -159,7 +159,7 @@ impl<const UNIX: bool> TestTransport for Sockets<UNIX> {
 impl<H: Handler> SocketEnd<H> {
     fn new(
         event_loop: LocalEventLoop,
-        _work: KeepAlive,
+        _work: WorkGuard,
         handle: Option<Handle<H>>,
         far: Far,
     ) -> Self {

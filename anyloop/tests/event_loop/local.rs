@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use anyloop::event_loop::{Aborted, KeepAlive, LoopGone, LoopHandle, Timer, Watch, WatchMode};
+use anyloop::event_loop::{Aborted, LoopGone, LoopHandle, Timer, Watch, WatchMode, WorkGuard};
 use anyloop::net::{LocalClient, LocalServer};
 use anyloop::prelude::*;
 use anyloop_testkit::peer::Peer;
@@ -27,7 +27,7 @@ fn what_is_shared_can_be_sent_to_threads() {
     fn any_thread<T: Send + Sync>() {}
     any_thread::<EventLoop>();
     any_thread::<LoopHandle>();
-    any_thread::<KeepAlive>();
+    any_thread::<WorkGuard>();
     any_thread::<Timer>();
     any_thread::<Watch>();
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyloop::endpoint::HandlerFactory;
 use anyloop::event_loop::Threads;
-use anyloop::net::{Client, Server, Serves};
+use anyloop::net::{Client, Server, Supports};
 use anyloop::prelude::*;
 use anyloop::proto::Role;
 use anyloop_testkit::peer::Peer;
@@ -87,7 +87,7 @@ pub(crate) fn url(address: SocketAddr) -> String {
 /// A server whose loop a thread runs.
 pub(crate) struct Running<F: HandlerFactory = Handlers>
 where
-    Threads: Serves<F>,
+    Threads: Supports<F>,
 {
     pub(crate) server: Arc<Server<F>>,
     pub(crate) address: SocketAddr,
@@ -97,7 +97,7 @@ where
 
 impl<F: HandlerFactory + Send + Sync + 'static> Running<F>
 where
-    Threads: Serves<F>,
+    Threads: Supports<F>,
     F::Handler: Send,
 {
     /// Listens on a port of 127.0.0.1, unless it listens already.
@@ -118,7 +118,7 @@ where
 
 impl<F: HandlerFactory> Running<F>
 where
-    Threads: Serves<F>,
+    Threads: Supports<F>,
 {
     pub(crate) fn url(&self) -> String {
         url(self.address)
@@ -136,7 +136,7 @@ where
 
 impl<F: HandlerFactory> Drop for Running<F>
 where
-    Threads: Serves<F>,
+    Threads: Supports<F>,
 {
     fn drop(&mut self) {
         self.server.stop();

@@ -227,7 +227,7 @@ fn an_edge_is_not_forgotten_beside_another_poll() {
     check(|| {
         let event_loop = new_loop();
         let token =
-            insert(&event_loop, |turn| match turn.visit.events.contains(Events::READABLE) {
+            insert(&event_loop, |turn| match turn.state.events.contains(Events::READABLE) {
                 true => Next::Done,
                 false => Next::Wait,
             });

@@ -48,7 +48,7 @@ fn a_job_may_wait_for_a_source() {
         let ran = Signal::default();
         let awaited = ran.clone();
         let token = insert(&event_loop, move |turn| {
-            if !turn.visit.events.contains(Events::READABLE) {
+            if !turn.state.events.contains(Events::READABLE) {
                 return Next::Wait;
             }
             ran.set();

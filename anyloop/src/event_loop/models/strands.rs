@@ -52,7 +52,7 @@ fn no_edge_is_lost_on_a_source_that_runs() {
         let event_loop = new_loop();
         let mut seen = Events::NONE;
         let token = insert(&event_loop, move |turn| {
-            seen |= turn.visit.events;
+            seen |= turn.state.events;
             match seen.contains(Events::READABLE | Events::WRITABLE) {
                 true => Next::Done,
                 false => Next::Wait,
@@ -78,10 +78,10 @@ fn an_edge_that_is_kept_comes_again() {
         let asked = Count::default();
         let seen = asked.clone();
         let token = insert(&event_loop, move |turn| {
-            if seen.get() > 0 && turn.visit.events.contains(Events::READABLE) {
+            if seen.get() > 0 && turn.state.events.contains(Events::READABLE) {
                 return Next::Done;
             }
-            turn.visit.unconsumed = turn.visit.events.only(Events::READABLE); // paused
+            turn.state.unconsumed = turn.state.events.only(Events::READABLE); // paused
             Next::Wait
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());
@@ -112,7 +112,7 @@ fn a_token_of_a_source_that_is_over_wakes_nobody() {
         let other = spawn(&event_loop, |event_loop| {
             // In the same slot, or in another.
             insert(&event_loop, |turn| {
-                assert_eq!(turn.visit.events, Events::NONE);
+                assert_eq!(turn.state.events, Events::NONE);
                 Next::Done
             });
             event_loop.run()

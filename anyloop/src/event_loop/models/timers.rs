@@ -28,13 +28,13 @@ fn an_earlier_deadline_wakes_the_leader() {
         let event_loop = new_loop();
         event_loop.set_timer(FAR, || unreachable!());
         let handle = event_loop.handle();
-        insert(&event_loop, move |turn| match turn.visit.events.contains(Events::DEADLINE) {
+        insert(&event_loop, move |turn| match turn.state.events.contains(Events::DEADLINE) {
             true => {
                 handle.stop().unwrap();
                 Next::Done
             }
             false => {
-                turn.visit.deadline = Some(turn.visit.now + SOON);
+                turn.state.deadline = Some(turn.state.now + SOON);
                 Next::Wait
             }
         });

@@ -87,7 +87,7 @@ fn the_wakeup_thread_hands_over_what_it_has_seen() {
         let event_loop = new_loop();
         let mut seen = Events::NONE;
         let token = insert(&event_loop, move |turn| {
-            seen |= turn.visit.events;
+            seen |= turn.state.events;
             match seen.contains(Events::READABLE | Events::WRITABLE) {
                 true => Next::Done,
                 false => Next::Wait,

@@ -6,7 +6,7 @@ use super::events::{Events, Token};
 
 /// The inputs of one turn of a source, and the results that it leaves here for the loop.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Visit {
+pub(crate) struct TurnState {
     pub(crate) token: Token,
     /// The events since the last turn.
     pub(crate) events: Events,
@@ -19,7 +19,7 @@ pub(crate) struct Visit {
     pub(crate) now: Instant,
 }
 
-impl Visit {
+impl TurnState {
     /// The inputs, without results.
     #[inline]
     pub(super) const fn new(token: Token, events: Events, now: Instant) -> Self {

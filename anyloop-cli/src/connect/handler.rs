@@ -30,7 +30,7 @@ pub(super) enum Closed {
 }
 
 #[derive(Clone)]
-pub(super) struct Conversation {
+pub(super) struct ConnectHandler {
     /// The input to send; `None` for an echo.
     pub(super) input: Option<Arc<Input>>,
     pub(super) printer: Printer,
@@ -49,7 +49,7 @@ pub(super) struct Conversation {
     pub(super) interrupted: bool,
 }
 
-impl Handler for Conversation {
+impl Handler for ConnectHandler {
     fn open(&mut self, context: &mut Context<'_, Self>) {
         #[cfg(unix)]
         self.watch_signals(context);
@@ -110,7 +110,7 @@ impl Handler for Conversation {
     }
 }
 
-impl Conversation {
+impl ConnectHandler {
     /// Handles the end of the input. Answers may still be on their way.
     pub(super) fn end_of_input(&mut self, context: &mut Context<'_, Self>) {
         if let Wait::For(_) = self.wait {
@@ -134,13 +134,13 @@ impl Conversation {
             let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
             return;
         }
-        context.set_timer(due - now, move |conversation, context| {
-            let last = conversation.last_message.map_or(since, |last| last.max(since));
+        context.set_timer(due - now, move |handler, context| {
+            let last = handler.last_message.map_or(since, |last| last.max(since));
             let received = context.statistics();
             // A part of a large message counts as well.
             let part = last == since && received != before;
             let since = if part { context.now() } else { last };
-            conversation.close_when_quiet(since, received, context);
+            handler.close_when_quiet(since, received, context);
         });
     }
 
@@ -149,8 +149,8 @@ impl Conversation {
     fn watch_signals(&mut self, context: &mut Context<'_, Self>) {
         let handle = context.handle();
         let signals = crate::signals::on_signal(&self.event_loop, move || {
-            let _ = handle.post(|conversation, context| {
-                conversation.interrupted = true;
+            let _ = handle.post(|handler, context| {
+                handler.interrupted = true;
                 let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
             });
         });

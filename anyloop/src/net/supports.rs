@@ -14,18 +14,18 @@ use crate::event_loop::{Kind, Local, Threads};
     message = "a loop that threads share cannot serve handlers that are not `Send`",
     note = "`net::LocalServer`, `net::LocalClient` and `LocalEventLoop` can"
 )]
-pub trait Serves<F: HandlerFactory>: Kind + Admits<F> {}
+pub trait Supports<F: HandlerFactory>: Kind + MakeSources<F> {}
 
-impl<F: HandlerFactory, K: Kind + Admits<F>> Serves<F> for K {}
+impl<F: HandlerFactory, K: Kind + MakeSources<F>> Supports<F> for K {}
 
 /// A kind of loop that can have acceptors and connects whose handlers come from `F`.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Admits<F: HandlerFactory>: HostsConnections<F::Handler> {
+pub trait MakeSources<F: HandlerFactory>: HostsConnections<F::Handler> {
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source>;
     fn connecting(connecting: Connecting<F>) -> Box<Self::Source>;
 }
 
-impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Admits<F> for Threads {
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> MakeSources<F> for Threads {
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
         Box::new(acceptor)
     }
@@ -35,7 +35,7 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Admits<F> for Thr
     }
 }
 
-impl<F: HandlerFactory + 'static> Admits<F> for Local {
+impl<F: HandlerFactory + 'static> MakeSources<F> for Local {
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
         Box::new(acceptor)
     }
