@@ -252,6 +252,25 @@ fn a_close_before_the_opening_follows_the_messages_before_it() {
     assert_eq!(calls.try_recv(), Ok(true));
 }
 
+/// The program keeps what `read_some` has not taken, so the end of the stream does not wait for it.
+#[test]
+fn the_end_of_the_stream_does_not_wait_for_a_paused_reader() {
+    let (sender, calls) = channel();
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    let messages = sender.clone();
+    server.on_message(move |message, context| {
+        messages.send(message.as_text().unwrap_or_default().to_owned()).unwrap();
+        context.pause_reading();
+    });
+    server.on_close(move |_, _| sender.send("close".into()).unwrap());
+    let connection = opened(&server);
+    let bytes = [text("first"), text("second")].map(|frame| frame.bytes(Role::Client));
+    assert_eq!(connection.read_all(&bytes.concat()).unwrap(), bytes[0].len());
+    connection.eof().unwrap();
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["first", "close"]);
+    assert_eq!(connection.read_all(&bytes[1]).unwrap(), 0);
+}
+
 /// Makes the nonce to which `RESPONSE` is the answer.
 struct Zeros;
 
