@@ -8,7 +8,7 @@ use super::deadlines::Deadlines;
 use super::events::{Events, Token};
 use super::reactor;
 use super::remote::{Command, Remote};
-use super::slots::Slots;
+use super::slots::{QueueEntry, Slots};
 use super::timers::{OnCancel, Timers};
 use super::types::Types;
 use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
@@ -23,8 +23,10 @@ pub(super) struct Core<K: Types> {
     pub(super) slots: Slots<K>,
     /// The ready queue: the slots of sources that are ready, and [`TASK`]s. It outlives run calls, since an edge is
     /// reported once.
-    pub(super) ready: VecDeque<u32>,
-    /// The slots of sources that were woken by a command: mostly connections that have output to send.
+    ready: VecDeque<u32>,
+    /// The slots of sources that were woken by a command: mostly connections that have output to send. A source that is
+    /// woken while it is in the ready queue gets an entry here as well. The queue that comes first serves it, and the
+    /// other entry is outdated. A slot has at most one entry in each queue.
     woken: VecDeque<u32>,
     /// So many entries of `woken` are served before the next one of `ready`.
     woken_first: usize,
@@ -87,6 +89,27 @@ impl<K: Types> Core<K> {
         self.ready.push_back(TASK);
     }
 
+    /// Queues the source in slot `index`, which has become ready.
+    #[inline]
+    pub(super) fn queue_source(&mut self, index: u32) {
+        match self.slots.is_woken(index) {
+            true => self.queue_woken(index),
+            false => self.queue_ready(index),
+        }
+    }
+
+    fn queue_ready(&mut self, index: u32) {
+        if self.slots.enter(index, QueueEntry::Ready) {
+            self.ready.push_back(index);
+        }
+    }
+
+    fn queue_woken(&mut self, index: u32) {
+        if self.slots.enter(index, QueueEntry::Woken) {
+            self.woken.push_back(index);
+        }
+    }
+
     /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
@@ -102,11 +125,17 @@ impl<K: Types> Core<K> {
         }
         let entry = if self.woken_first > 0 || self.ready.is_empty() {
             self.woken_first = self.woken_first.saturating_sub(1);
-            self.woken.pop_front()
+            let index = self.woken.pop_front()?;
+            self.slots.leave(index, QueueEntry::Woken);
+            index
         } else {
             self.served_ready = true;
-            self.ready.pop_front()
-        }?;
+            let entry = self.ready.pop_front()?;
+            if entry != TASK {
+                self.slots.leave(entry, QueueEntry::Ready);
+            }
+            entry
+        };
         self.until_poll = self.until_poll.saturating_sub(1);
         Some(entry)
     }
@@ -144,8 +173,8 @@ impl<K: Types> Core<K> {
     }
 
     fn wake(&mut self, token: Token) {
-        if self.slots.notify(token, Events::WOKEN) {
-            self.woken.push_back(token.index);
+        if self.slots.notify(token, Events::WOKEN) || self.slots.is_queued(token) {
+            self.queue_woken(token.index);
         }
     }
 
@@ -159,7 +188,7 @@ impl<K: Types> Core<K> {
     #[inline]
     fn add_events(&mut self, token: Token, events: Events) {
         if self.slots.notify(token, events) {
-            self.ready.push_back(token.index);
+            self.queue_ready(token.index);
         }
     }
 
@@ -178,15 +207,19 @@ impl<K: Types> Core<K> {
 
     /// Queues a source to run after the next poll.
     pub(super) fn defer(&mut self, index: u32, remote: &Remote) {
+        self.slots.defer(index);
         self.deferred.push(index);
         self.perform(self.wakeups.defer(), remote);
     }
 
     /// A poll has ended: moves the deferred sources to the ready queue.
     pub(super) fn queue_deferred(&mut self) {
-        if !self.deferred.is_empty() {
-            self.ready.extend(self.deferred.drain(..));
+        let mut deferred = std::mem::take(&mut self.deferred);
+        for index in deferred.drain(..) {
+            self.slots.end_defer(index);
+            self.queue_source(index);
         }
+        self.deferred = deferred;
         self.serve_queue_before_poll();
     }
 
@@ -253,13 +286,14 @@ impl<K: Types> Core<K> {
     /// Queues what is due, after the events of the poll: a pong that arrived in time is handled before its timeout.
     #[inline(never)]
     pub(super) fn expire(&mut self, now: Instant) {
-        let Self { slots, deadlines, expired, ready, .. } = self;
-        deadlines.expire(slots, now, expired);
+        let mut expired = std::mem::take(&mut self.expired);
+        self.deadlines.expire(&mut self.slots, now, &mut expired);
         for index in expired.drain(..) {
-            if slots.notify_slot(index, Events::DEADLINE) {
-                ready.push_back(index);
+            if self.slots.notify_slot(index, Events::DEADLINE) {
+                self.queue_ready(index);
             }
         }
+        self.expired = expired;
         while let Some(f) = self.timers.take_due(now) {
             self.queue(Task::Due(f));
         }
@@ -312,5 +346,103 @@ impl<K: Types> Core<K> {
         if action == Action::Notify {
             remote.notify();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::event_loop::Threads;
+    use crate::event_loop::source::{Next, Source, Turn};
+
+    struct Waits;
+
+    impl Source<Threads> for Waits {
+        fn run(&mut self, _: &mut Turn<'_, Threads>) -> Next<Threads> {
+            Next::Wait
+        }
+    }
+
+    /// A loop with sources that wait.
+    fn with_sources<const N: usize>() -> (Core<Threads>, [Token; N]) {
+        let mut core = Core::new(Instant::from_nanos(0));
+        let tokens = [(); N].map(|()| {
+            let token = core.slots.reserve();
+            let source: Box<<Threads as Types>::Source> = Box::new(Waits);
+            core.slots.check_in(token.index, source, Events::NONE, false);
+            token
+        });
+        (core, tokens)
+    }
+
+    /// Serves the source that is next. Returns `None` if none is queued.
+    fn serve(core: &mut Core<Threads>) -> Option<Token> {
+        loop {
+            let index = core.pop_ready(false)?;
+            if let Some((token, source, _)) = core.slots.check_out(index) {
+                core.slots.check_in(index, source, Events::NONE, false);
+                return Some(token);
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_woken_while_it_is_ready_is_served_as_one_that_was_woken() {
+        let (mut core, [a, b, c]) = with_sources();
+        for token in [a, b, c] {
+            core.add_events(token, Events::READABLE);
+        }
+        core.wake(c);
+        let served: Vec<_> = std::iter::from_fn(|| serve(&mut core)).collect();
+        assert_eq!(served, [a, c, b]);
+    }
+
+    #[test]
+    fn a_source_that_was_woken_in_its_turn_is_served_as_one_that_was_woken() {
+        let (mut core, [a, b, c]) = with_sources();
+        for token in [a, b, c] {
+            core.add_events(token, Events::READABLE);
+        }
+        let index = core.pop_ready(false).unwrap();
+        let (token, source, _) = core.slots.check_out(index).unwrap();
+        assert_eq!(token, a);
+        core.wake(a);
+        assert!(core.slots.check_in(index, source, Events::NONE, false));
+        core.queue_source(index);
+        let served: Vec<_> = std::iter::from_fn(|| serve(&mut core)).collect();
+        assert_eq!(served, [a, b, c]);
+    }
+
+    #[test]
+    fn a_source_that_is_woken_while_it_is_deferred_waits_for_the_poll() {
+        let (mut core, [a, b]) = with_sources();
+        core.add_events(a, Events::READABLE);
+        core.wake(a); // so that an entry is left in the ready queue
+        let index = core.woken.pop_front().unwrap();
+        core.slots.leave(index, QueueEntry::Woken);
+        let (_, source, _) = core.slots.check_out(index).unwrap();
+        assert!(core.slots.check_in(index, source, Events::NONE, true));
+        core.slots.defer(index);
+        core.deferred.push(index);
+        core.add_events(b, Events::READABLE);
+        core.wake(a);
+        assert_eq!(serve(&mut core), Some(b));
+        assert_eq!(serve(&mut core), None);
+        core.queue_deferred();
+        assert_eq!(serve(&mut core), Some(a));
+        assert_eq!(serve(&mut core), None);
+    }
+
+    #[test]
+    fn the_queues_do_not_grow_with_the_number_of_events() {
+        let (mut core, [a, b]) = with_sources();
+        for _ in 0..100 {
+            for token in [a, b] {
+                core.add_events(token, Events::READABLE);
+                core.wake(token);
+            }
+            serve(&mut core).unwrap();
+        }
+        assert!(core.ready.len() <= 2 && core.woken.len() <= 2);
     }
 }

@@ -77,7 +77,7 @@ impl<K: Types> Engine<K> {
                 self.remote.add_work();
                 let mut core = self.lock();
                 if core.slots.check_in(token.index, source, Events::NONE, true) {
-                    core.ready.push_back(token.index);
+                    core.queue_source(token.index);
                 }
                 drop(core);
                 self.remote.notify();

@@ -175,7 +175,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
                 let Some(next) = Self::take_turn(&mut source, &mut turn) else {
                     core = engine.lock();
                     if core.slots.check_in(index, source, Events::NONE, false) {
-                        core.ready.push_back(index);
+                        core.queue_source(index);
                     }
                     continue;
                 };
@@ -304,7 +304,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         if core.slots.check_in(token.index, source, unconsumed, queue.is_some()) {
             match queue {
                 Some(Queue::Deferred) => core.defer(token.index, &self.engine.remote),
-                _ => core.ready.push_back(token.index),
+                _ => core.queue_source(token.index),
             }
         }
         if let Some(deadline) = deadline {

@@ -19,18 +19,33 @@ struct Slot<K: Types> {
     /// How often the slot was used before. A token of another generation is outdated.
     generation: u16,
     events: Events,
-    strand: Strand,
+    status: Status,
+}
+
+/// The state of a source, and which queues of the loop have an entry for its slot: one byte.
+#[derive(Clone, Copy)]
+struct Status(u8);
+
+/// An entry of a slot in a queue of the loop, as a bit of [`Status`].
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(super) enum QueueEntry {
+    Ready = 1 << 3,
+    Woken = 1 << 4,
 }
 
 /// The state of a source. At most one thread runs it: the one that has set `Running`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum Strand {
     /// There is no source.
     Free,
     /// It is not ready.
     Idle,
-    /// It is in the ready queue.
+    /// It is in the queue of ready sources, or that of woken ones.
     Queued,
+    /// It is queued after the next poll.
+    Deferred,
     /// A thread runs it.
     Running,
     /// A thread runs it, and there were events since.
@@ -53,13 +68,13 @@ impl<K: Types> Slots<K> {
                 links: Links::default(),
                 generation: 0,
                 events: Events::NONE,
-                strand: Strand::Free,
+                status: Status(Strand::Free as u8),
             });
             index
         });
         let slot = &mut self.all[index as usize];
         // The slot counts as running until it has its source, so earlier events are kept.
-        slot.strand = Strand::Running;
+        slot.status.set_strand(Strand::Running);
         slot.events = Events::NONE;
         Token { index, generation: slot.generation }
     }
@@ -68,7 +83,7 @@ impl<K: Types> Slots<K> {
     #[inline]
     pub(super) fn notify(&mut self, token: Token, events: Events) -> bool {
         let Some(slot) = self.all.get_mut(token.index as usize) else { return false };
-        if slot.generation != token.generation || slot.strand == Strand::Free {
+        if slot.generation != token.generation || slot.status.strand() == Strand::Free {
             return false;
         }
         slot.events |= events;
@@ -88,15 +103,51 @@ impl<K: Types> Slots<K> {
         *pending = pending.without(events);
     }
 
-    /// Takes a source that was in the ready queue, with its events. The caller runs it.
+    /// Whether the source is queued.
+    pub(super) fn is_queued(&self, token: Token) -> bool {
+        let slot = self.all.get(token.index as usize);
+        slot.is_some_and(|slot| {
+            slot.generation == token.generation && slot.status.strand() == Strand::Queued
+        })
+    }
+
+    /// Defers a queued source until the next poll. It does not run before, even if it is woken.
+    pub(super) fn defer(&mut self, index: u32) {
+        self.all[index as usize].status.set_strand(Strand::Deferred);
+    }
+
+    /// Queues a deferred source again.
+    pub(super) fn end_defer(&mut self, index: u32) {
+        self.all[index as usize].status.set_strand(Strand::Queued);
+    }
+
+    /// Whether the source in this slot was woken since its last turn.
+    #[inline]
+    pub(super) fn is_woken(&self, index: u32) -> bool {
+        self.all[index as usize].events.contains(Events::WOKEN)
+    }
+
+    /// Notes that the slot gets this entry. Returns false if it has it already.
+    #[inline]
+    pub(super) fn enter(&mut self, index: u32, entry: QueueEntry) -> bool {
+        self.all[index as usize].status.enter(entry)
+    }
+
+    /// Notes that this entry was taken from its queue.
+    #[inline]
+    pub(super) fn leave(&mut self, index: u32, entry: QueueEntry) {
+        self.all[index as usize].status.leave(entry);
+    }
+
+    /// Takes a queued source, with its events. The caller runs it. Returns `None` for an outdated entry of a queue.
     #[inline]
     pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::Source>, Events)> {
         let slot = &mut self.all[index as usize];
-        if slot.strand != Strand::Queued {
+        if slot.status.strand() != Strand::Queued {
             return None;
         }
         let source = slot.source.take()?;
-        slot.strand = Strand::Running;
+        slot.status.set_strand(Strand::Running);
         let events = core::mem::take(&mut slot.events);
         Some((Token { index, generation: slot.generation }, source, events))
     }
@@ -114,8 +165,8 @@ impl<K: Types> Slots<K> {
         let slot = &mut self.all[index as usize];
         slot.source = Some(source);
         slot.events |= unconsumed;
-        let notified = slot.strand == Strand::RunningNotified;
-        slot.strand = if notified || again { Strand::Queued } else { Strand::Idle };
+        let notified = slot.status.strand() == Strand::RunningNotified;
+        slot.status.set_strand(if notified || again { Strand::Queued } else { Strand::Idle });
         notified || again
     }
 
@@ -123,7 +174,7 @@ impl<K: Types> Slots<K> {
     pub(super) fn release(&mut self, index: u32) {
         let slot = &mut self.all[index as usize];
         slot.source = None;
-        slot.strand = Strand::Free;
+        slot.status.set_strand(Strand::Free);
         slot.generation = Token::next_generation(slot.generation);
         self.free.push(index);
     }
@@ -134,15 +185,44 @@ impl<K: Types> Slots<K> {
     }
 }
 
+impl Status {
+    const STRAND: u8 = 0b111;
+
+    const fn strand(self) -> Strand {
+        match self.0 & Self::STRAND {
+            0 => Strand::Free,
+            1 => Strand::Idle,
+            2 => Strand::Queued,
+            3 => Strand::Deferred,
+            4 => Strand::Running,
+            _ => Strand::RunningNotified,
+        }
+    }
+
+    const fn set_strand(&mut self, strand: Strand) {
+        self.0 = self.0 & !Self::STRAND | strand as u8;
+    }
+
+    const fn enter(&mut self, entry: QueueEntry) -> bool {
+        let enters = self.0 & entry as u8 == 0;
+        self.0 |= entry as u8;
+        enters
+    }
+
+    const fn leave(&mut self, entry: QueueEntry) {
+        self.0 &= !(entry as u8);
+    }
+}
+
 impl<K: Types> Slot<K> {
     fn notify(&mut self) -> bool {
-        match self.strand {
+        match self.status.strand() {
             Strand::Idle => {
-                self.strand = Strand::Queued;
+                self.status.set_strand(Strand::Queued);
                 return true;
             }
-            Strand::Running => self.strand = Strand::RunningNotified,
-            Strand::Free | Strand::Queued | Strand::RunningNotified => {}
+            Strand::Running => self.status.set_strand(Strand::RunningNotified),
+            Strand::Free | Strand::Queued | Strand::Deferred | Strand::RunningNotified => {}
         }
         false
     }
