@@ -119,9 +119,13 @@ impl<H: Handler> Session<H> {
                 }
             }
             Protocol::Server(handshake) => _ = handshake.abandon(now, out),
-            // What was accepted is sent first.
-            Protocol::Client(_) if self.state.pending.has(Pending::DEFERRED) => {
-                self.state.rare().close = Some(Box::new((code, reason.to_string())));
+            // What was accepted is sent first, but a shutdown does not wait for a server that says nothing.
+            Protocol::Client(_)
+                if self.state.pending.has(Pending::DEFERRED)
+                    && !self.state.endpoint.is_shutting_down() =>
+            {
+                let close = &mut self.state.rare().close;
+                close.get_or_insert_with(|| Box::new((code, reason.to_string())));
             }
             Protocol::Client(handshake) => _ = handshake.abandon(now, out),
             Protocol::Closed => {}

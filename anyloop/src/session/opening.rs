@@ -133,10 +133,6 @@ impl<H: Handler> Session<H> {
         self.call(out, now, Handler::open);
         if self.state.pending.has(Pending::DEFERRED) {
             self.call(out, now, |_, context| context.send_deferred());
-            let close = self.state.rare().close.take();
-            if let Some((code, reason)) = close.map(|close| *close) {
-                self.close(code, &reason, out, now);
-            }
         }
         if !self.state.endpoint.keep_handshake {
             let rare = self.state.rare();

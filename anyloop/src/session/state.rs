@@ -273,6 +273,11 @@ impl<H: Handler> SessionState<H> {
         next
     }
 
+    /// Takes the Close that follows the deferred messages.
+    pub(super) fn take_deferred_close(&mut self) -> Option<(Option<CloseCode>, String)> {
+        self.rare.as_deref_mut()?.close.take().map(|close| *close)
+    }
+
     fn publish_deferred(&self) {
         if let Some(Rare { shared: Some(shared), deferred, .. }) = self.rare.as_deref() {
             shared.publish_deferred(deferred.len());

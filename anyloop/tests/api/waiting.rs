@@ -271,6 +271,68 @@ fn the_end_of_the_stream_does_not_wait_for_a_paused_reader() {
     assert_eq!(connection.read_all(&bytes[1]).unwrap(), 0);
 }
 
+/// A client whose handle sends and closes before it is open, and whose `open` sends a message in pieces, the last of
+/// them `at_once` or later.
+fn closes_before_open(at_once: bool) {
+    let mut client = anyloop::iostream::Client::new(ClientConfig::new().random(Arc::new(Zeros)));
+    client.on_open(move |context| {
+        context.begin(Kind::Text).unwrap();
+        context.piece(b"in", false).unwrap();
+        if at_once {
+            context.piece(b"pieces", true).unwrap();
+        }
+    });
+    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    connection.collect_output();
+    let handle = connection.handle();
+    handle.send("hello").unwrap();
+    handle.close(CloseCode::NORMAL, "the first").unwrap();
+    handle.close(CloseCode::GOING_AWAY, "the second").unwrap();
+    connection.start().unwrap();
+    connection.drive().unwrap();
+    connection.take_output(&mut Vec::new()).unwrap(); // the request
+    connection.read_all(RESPONSE.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    if !at_once {
+        connection.take_output(&mut bytes).unwrap();
+        assert_eq!(frames::read_all(&bytes, Role::Client), [text("in").more()]);
+        handle.post(|_, context| _ = context.piece(b"pieces", true).unwrap()).unwrap();
+        connection.drive().unwrap();
+    }
+    connection.take_output(&mut bytes).unwrap();
+    let last = continuation("pieces");
+    let expected = [text("in").more(), last, text("hello"), frames::close(1000, "the first")];
+    assert_eq!(frames::read_all(&bytes, Role::Client), expected);
+}
+
+#[test]
+fn a_close_before_the_opening_follows_what_open_sends_in_pieces() {
+    closes_before_open(true);
+    closes_before_open(false);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_messages_that_wait_for_the_opening() {
+    for closes in [false, true] {
+        let mut client = anyloop::iostream::Client::new(ClientConfig::new());
+        let (sender, calls) = channel();
+        client.on_fail(move |_, _| sender.send(()).unwrap());
+        let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+        connection.collect_output();
+        let handle = connection.handle();
+        let result = send_then(&handle, "never");
+        if closes {
+            handle.close(CloseCode::NORMAL, "").unwrap();
+        }
+        connection.start().unwrap();
+        connection.drive().unwrap();
+        client.shut_down();
+        connection.drive().unwrap();
+        assert_eq!(calls.try_recv(), Ok(()));
+        assert_eq!(result.try_recv(), Ok(Err(Unsent)));
+    }
+}
+
 /// Makes the nonce to which `RESPONSE` is the answer.
 struct Zeros;
 

@@ -81,7 +81,8 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`] before the connection is open and after a Close;
+    /// [`SendError::NotOpen`] before the connection is open, [`SendError::Closing`] after a Close,
+    /// [`SendError::Gone`] after the end; [`SendError::Refused`] while a message in pieces is begun;
     /// [`SendError::BacklogFull`].
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
@@ -136,7 +137,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`].
+    /// As [`send`](Self::send), but for the backlog.
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => Ok(sender.begin(kind)?),
@@ -168,7 +169,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`].
+    /// [`SendError::Refused`] for a longer one; [`SendError::NotOpen`], [`SendError::Closing`], [`SendError::Gone`].
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => Ok(sender.ping(payload, &mut self.out)?),
@@ -181,7 +182,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`].
+    /// As [`ping`](Self::ping).
     pub fn pong(&mut self, payload: &[u8]) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => Ok(sender.pong(payload, &mut self.out)?),
@@ -194,8 +195,9 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`], also before the connection is open. End a handshake by a
-    /// [verdict](super::Verdict) or a [`Handle`](crate::endpoint::Handle).
+    /// [`SendError::Refused`] for a reason of more than 123 bytes, or one without a code;
+    /// [`SendError::NotOpen`] before the connection is open: end a handshake by a [verdict](super::Verdict) or a
+    /// [`Handle`](crate::endpoint::Handle); [`SendError::Closing`], [`SendError::Gone`].
     pub fn close(
         &mut self,
         code: impl Into<Option<CloseCode>>,
@@ -349,9 +351,18 @@ impl<H: Handler> Context<'_, H> {
     #[cold]
     pub(in crate::session) fn send_deferred(&mut self) {
         while self.can_send() {
-            let Some(accepted) = self.state.take_deferred() else { return };
-            self.send_accepted(accepted);
+            match self.state.take_deferred() {
+                Some(accepted) => self.send_accepted(accepted),
+                None => return self.send_deferred_close(),
+            }
         }
+    }
+
+    /// Begins the closing handshake that was requested before the connection was open, after the messages before it.
+    fn send_deferred_close(&mut self) {
+        let Some((code, reason)) = self.state.take_deferred_close() else { return };
+        // The connection may be closing already.
+        let _: Result<(), SendError> = self.close(code, &reason);
     }
 
     /// Whether messages of handles need not wait. On a connection that is closing, they fail.
