@@ -1,7 +1,7 @@
 //! Logging by `tracing`, if the feature is enabled.
 //!
 //! Connections that open, end or fail are logged at the debug level; mistakes of the program, such as an invalid
-//! response, at the error level. The turns of a connection in a loop are in a debug span `connection` with the index of
+//! response, and listeners that cannot accept at the error level; addresses that are left out at the warn level. The turns of a connection in a loop are in a debug span `connection` with the index of
 //! its slot.
 
 #[cfg(feature = "tracing")]

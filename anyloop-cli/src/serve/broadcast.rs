@@ -33,7 +33,7 @@ struct State {
     /// Subscribers above the high-water mark for which publishers wait, and since when.
     behind: HashMap<ConnectionId, Instant>,
     /// Paused publishers.
-    waiting: Vec<Handle<RouteHandler>>,
+    waiting: HashMap<ConnectionId, Handle<RouteHandler>>,
     /// Payload bytes published in this round, and 64 for each message.
     published: usize,
     /// The first publisher that filled this round. Its next turn begins another.
@@ -55,7 +55,8 @@ impl Broadcast {
         let mut state = self.state();
         state.published += message.message().as_bytes().len() + 64; // empty messages are work as well
         if !state.behind.is_empty() {
-            state.waiting.push(context.handle());
+            let handle = context.handle();
+            state.waiting.insert(handle.id(), handle);
             context.pause_reading();
         } else if state.published > ROUND {
             // The subscribers were woken first, so their turns usually come before the posted function.
@@ -92,7 +93,13 @@ impl Broadcast {
         }
     }
 
-    /// Handles a subscriber that has fallen to the low-water mark, or whose connection has ended.
+    /// Handles the end of a connection.
+    pub(super) fn leave(&self, id: ConnectionId) {
+        self.state().waiting.remove(&id);
+        self.catch_up(id);
+    }
+
+    /// Handles a subscriber that has fallen to the low-water mark.
     pub(super) fn catch_up(&self, id: ConnectionId) {
         let mut state = self.state();
         state.stop_waiting_for(id);
@@ -119,7 +126,7 @@ impl State {
     fn stop_waiting_for(&mut self, id: ConnectionId) {
         self.behind.remove(&id);
         if self.behind.is_empty() {
-            for publisher in self.waiting.drain(..) {
+            for (_, publisher) in self.waiting.drain() {
                 let _ = publisher.resume_reading(); // it may have ended
             }
         }

@@ -136,7 +136,7 @@ impl Handler for RouteHandler {
 
     fn close(&mut self, _: &Ending<'_>, context: &mut Context<'_, Self>) {
         if let Self::Shared(route) = self {
-            route.catch_up(context);
+            route.leave(context);
         }
     }
 }
@@ -191,6 +191,13 @@ impl Route {
     fn catch_up(&self, context: &mut Context<'_, RouteHandler>) {
         if let Self::Broadcast { state, .. } = self {
             state.catch_up(context.handle().id());
+        }
+    }
+
+    /// The connection has ended.
+    fn leave(&self, context: &mut Context<'_, RouteHandler>) {
+        if let Self::Broadcast { state, .. } = self {
+            state.leave(context.handle().id());
         }
     }
 

@@ -250,7 +250,7 @@ impl ClientConfig {
         self
     }
 
-    /// The time for connecting to one of the addresses of the host. `None`: as long as the operating system takes.
+    /// The time in which one of the addresses of the host must connect, for all together. `None`: as long as the operating system takes.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.connect.connect_timeout = timeout.into();
         self

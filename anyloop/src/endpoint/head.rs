@@ -2,9 +2,14 @@
 
 use anyloop_proto::handshake::http::Request;
 
-/// The head of a request, as it was received.
+/// The head of a request. Its target is absolute if it was received so: then its host is that of the request, and not
+/// that of the field `Host` (RFC 9112 §3.2.2).
 pub(crate) fn request_head<B>(request: &Request<B>) -> Vec<u8> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let uri = request.uri();
+    let target = match (uri.authority(), uri.path_and_query()) {
+        (None, Some(target)) => target.to_string(),
+        _ => uri.to_string(),
+    };
     let mut head =
         format!("{} {target} {:?}\r\n", request.method(), request.version()).into_bytes();
     for (name, value) in request.headers() {

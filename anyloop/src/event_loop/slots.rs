@@ -240,6 +240,20 @@ mod tests {
     use crate::event_loop::Threads;
 
     #[test]
+    fn a_status_keeps_its_strand_and_its_entries() {
+        use Strand::{Deferred, Free, Idle, Queued, Running, RunningNotified};
+        for strand in [Free, Idle, Queued, Deferred, Running, RunningNotified] {
+            let mut status = Status(Free as u8);
+            assert!(status.enter(QueueEntry::Woken));
+            status.set_strand(strand);
+            assert!(status.enter(QueueEntry::Ready) && !status.enter(QueueEntry::Woken));
+            assert_eq!(status.strand(), strand);
+            status.leave(QueueEntry::Woken);
+            assert!(status.enter(QueueEntry::Woken) && !status.enter(QueueEntry::Ready));
+        }
+    }
+
+    #[test]
     fn a_slot_is_small() {
         assert!(size_of::<Slot<Threads>>() <= 32, "{}", size_of::<Slot<Threads>>());
     }

@@ -133,11 +133,12 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
 
 impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
-    /// pass the bytes on.
+    /// pass the bytes on. What [`to_addresses`](Self::to_addresses) and [`to_unix`](Self::to_unix) say is ignored.
     ///
     /// # Errors
     ///
-    /// [`Error::Adopt`]: the socket cannot be used. [`Error::Request`], [`Error::ShutDown`].
+    /// [`Error::Adopt`]: the socket cannot be used. [`Error::Request`], [`Error::ShutDown`],
+    /// [`Error::NotPerConnection`].
     pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<F::Handler>, Error> {
         let (client, nodelay) = (self.client, self.nodelay());
         let session = self.into_session()?;

@@ -37,7 +37,7 @@ use crate::transport::Driver;
 /// assert!(handle.send("hello").is_err()); // it has failed
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "it does nothing before `connect`"]
+#[must_use = "it does nothing before `connect` or `adopt`"]
 pub struct ConnectRequest<'c, K: Supports<F>, F: HandlerFactory> {
     pub(super) client: &'c Client<Net<K>, F>,
     target: Target,

@@ -108,8 +108,8 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
         self
     }
 
-    /// Calls `f` with the socket of each connection after it was accepted, to set options. If `f` fails, the
-    /// connection is closed.
+    /// Calls `f` with the socket of each connection after it was accepted, or by `adopt` and `upgrade`, to set options.
+    /// If `f` fails, the connection is closed, and adopting fails with [`Error::Adopt`](super::Error::Adopt).
     pub fn on_socket_init(
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
@@ -128,8 +128,9 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
 
 /// The program's hooks for sockets and look-ups.
 impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
-    /// Calls `f` with the socket of each connection before it is connected, to set options. If `f` fails, so
-    /// does the attempt.
+    /// Calls `f` with the socket of each connection before it is connected, or when it is
+    /// [adopted](super::ConnectRequest::adopt), to set options. If `f` fails, so does the attempt, or adopting with
+    /// [`Error::Adopt`](super::Error::Adopt).
     pub fn on_socket_init(
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,

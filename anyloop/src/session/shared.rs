@@ -145,9 +145,6 @@ impl<H: Handler> Command<H> {
 /// So many messages may wait for a connection, whatever their size, if its limit in bytes is small.
 const MIN_MESSAGES: usize = 1024;
 
-/// A message that waits takes about this much memory beside its payload.
-const MESSAGE_COST: usize = 64;
-
 impl<H: Handler> Shared<H> {
     /// `waker` wakes the driver of the connection.
     pub(crate) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
@@ -224,6 +221,8 @@ impl<H: Handler> Shared<H> {
         match self.limits.overflow {
             Overflow::Drop => return Ok(Sent::Dropped),
             Overflow::Error => {}
+            // One Close suffices, however many messages are refused.
+            Overflow::Close if self.mailbox().closing => {}
             Overflow::Close => {
                 self.push(Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()))?;
             }
@@ -263,9 +262,9 @@ impl<H: Handler> Shared<H> {
         Ok(())
     }
 
-    /// So many commands may wait in the mailbox before a message is refused.
+    /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
     fn free_messages(&self) -> usize {
-        let most = (self.limits.cap / MESSAGE_COST).max(MIN_MESSAGES);
+        let most = (self.limits.cap / size_of::<Command<H>>()).max(MIN_MESSAGES);
         most.saturating_sub(self.deferred.load(Ordering::Relaxed))
     }
 

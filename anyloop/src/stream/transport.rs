@@ -205,7 +205,10 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(Some(path)) => {
+                // The peer has chosen the path: it must not forge a line of a log.
+                write!(f, "unix:{}", path.display().to_string().escape_debug())
+            }
             Self::Unix(None) => f.write_str("unix socket"),
             Self::Named(name) => f.write_str(name),
             Self::Unknown => f.write_str("unknown peer"),

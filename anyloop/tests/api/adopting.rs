@@ -205,3 +205,20 @@ fn collected_output_is_written_to_an_output_that_is_set_later() {
     assert!(written.starts_with(b"HTTP/1.1 101 ") && written.ends_with(b"\x81\x02hi"));
     assert!(!connection.wants_output());
 }
+
+/// RFC 9112 §3.2.2: an absolute target names the host, and not the field `Host`.
+#[test]
+fn the_host_of_an_absolute_target_is_that_of_the_request() {
+    let mut server = iostream::Server::new(ServerConfig::new(OriginPolicy::Any));
+    let (sender, hosts) = channel();
+    server.on_validate(move |request, _| {
+        sender.send(request.host().map(str::to_string)).unwrap();
+        Accept::new().into()
+    });
+    let connection = server.connection();
+    connection.collect_output();
+    let mut request = request();
+    *request.uri_mut() = "http://internal:81/x?y".parse().unwrap();
+    connection.upgrade(&request, b"").unwrap();
+    assert_eq!(hosts.try_recv().unwrap().as_deref(), Some("internal:81"));
+}
