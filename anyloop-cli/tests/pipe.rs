@@ -189,7 +189,21 @@ mod without_blocking {
     fn it_exits_with_1_if_its_output_fails() {
         let (reader, writer) = unblocked(false, true);
         drop(reader);
-        let output = run_with_input(pipe_over(&[], Stdio::piped(), writer), REQUEST, usize::MAX);
+        assert_output_fails(REQUEST, writer);
+    }
+
+    /// Also if the peer's Close comes with what cannot be answered any more.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn it_exits_with_1_if_its_output_is_full_when_the_peer_closes() {
+        for input in [[REQUEST, CLOSE].concat(), [REQUEST, HELLO, CLOSE].concat()] {
+            let full = File::options().write(true).open("/dev/full").expect("Linux has this file");
+            assert_output_fails(&input, full);
+        }
+    }
+
+    fn assert_output_fails(input: &[u8], output: impl Into<Stdio>) {
+        let output = run_with_input(pipe_over(&[], Stdio::piped(), output), input, usize::MAX);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(errors.starts_with("anyloop: ") && errors.lines().count() == 1, "{errors}");

@@ -165,6 +165,14 @@ impl Protocol {
         };
     }
 
+    /// Reports that output of the connection will never be written: see [`Connection::handle_lost_output`].
+    /// [`failure`](Self::failure) returns a failure that results. A handshake has no use for it.
+    pub fn handle_lost_output(&mut self) {
+        if let Self::Open(connection) = self {
+            let _: Result<(), Failure> = connection.handle_lost_output();
+        }
+    }
+
     /// Ends the connection or the handshake at once; the transport aborts the byte stream. [`failure`](Self::failure)
     /// returns the failure.
     pub fn terminate(&mut self) {

@@ -34,7 +34,8 @@ use std::task::Waker;
 
 use anyloop_proto::handshake::{ClientOptions, RequestError, ServerOptions, Target};
 use anyloop_proto::{
-    Connection, Input, Instant, Protocol, SendQueue, State, Statistics, TransportError,
+    CloseFrame, Connection, Input, Instant, Protocol, Role, SendQueue, State, Statistics,
+    TransportError,
 };
 
 use crate::cold::cold_path;
@@ -246,6 +247,18 @@ impl<H: Handler> StreamProtocol for Session<H> {
         self.protocol.handle_error(kind);
     }
 
+    fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>) {
+        let Protocol::Open(connection) = &self.protocol else { return };
+        let ending = connection.ending();
+        let answer = ending.and_then(|ending| ending.received.and(ending.sent));
+        // A peer that is gone after its Close has no use for our answer to it, but had one for the messages before.
+        let is_unwanted = error == Some(TransportError::Reset)
+            && answer.is_some_and(|close| bytes <= frame_len(close, connection.role()));
+        if !is_unwanted {
+            self.protocol.handle_lost_output();
+        }
+    }
+
     fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         if let Protocol::Open(connection) = &mut self.protocol {
             connection.handle_writable(now, out);
@@ -385,4 +398,10 @@ impl<H: Handler> fmt::Debug for Session<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("state", &self.connection_state()).finish_non_exhaustive()
     }
+}
+
+/// The length of the frame of a Close, in bytes (RFC 6455 §5.2).
+fn frame_len(close: &CloseFrame, sender: Role) -> usize {
+    let key = if sender == Role::Client { 4 } else { 0 };
+    2 + key + close.code.map_or(0, |_| 2 + close.reason.len())
 }

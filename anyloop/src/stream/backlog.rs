@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use anyloop_proto::TransportError;
+
 /// Nothing is appended to a chunk of at least this many bytes.
 const CHUNK: usize = 64 * 1024;
 
@@ -22,8 +24,8 @@ pub(super) struct Backlog {
     /// Completions, each with the value of `written` at which it is called.
     completions: VecDeque<(u64, Completion)>,
     error: Option<io::Error>,
-    /// The transport has failed, and is not written to any more.
-    failed: bool,
+    /// What the transport has failed with. It is not written to any more.
+    failure: Option<TransportError>,
 }
 
 enum Chunk {
@@ -81,7 +83,7 @@ impl Backlog {
 
     /// Whether nothing waits, and the transport has not failed.
     pub(super) const fn is_empty(&self) -> bool {
-        self.len == 0 && !self.failed
+        self.len == 0 && self.failure.is_none()
     }
 
     /// Whether nothing can be written now: bytes wait, or the transport has failed.
@@ -91,15 +93,20 @@ impl Backlog {
 
     /// The transport has failed: nothing is written any more. The first error is kept.
     pub(super) fn fail(&mut self, error: io::Error) {
-        self.failed = true;
+        self.failure.get_or_insert_with(|| TransportError::from(&error));
         self.error.get_or_insert(error);
     }
 
     pub(super) const fn has_failed(&self) -> bool {
-        self.failed
+        self.failure.is_some()
     }
 
-    /// What the transport failed with.
+    /// What the transport has failed with.
+    pub(super) const fn failure(&self) -> Option<TransportError> {
+        self.failure
+    }
+
+    /// The error with which the transport has failed, once.
     pub(super) const fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }

@@ -637,6 +637,10 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
         (self.closed, self.idle) = (true, false);
+        if let Some(Queued { output, .. }) = self.queued.as_deref().filter(|q| !q.output.is_empty())
+        {
+            self.session.handle_lost_output(output.len(), output.failure());
+        }
         // Completions are called now. A panic of one must not keep the handler from being notified.
         let queued = self.queued.take();
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(queued)));

@@ -52,6 +52,9 @@ pub trait StreamProtocol {
     /// The stream has failed, with `error` if that is known.
     fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>);
 
+    /// The stream is closed, and `bytes` of output were not written, because of `error` if writing has failed.
+    fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>);
+
     /// The stream took some bytes of the backlog.
     fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 

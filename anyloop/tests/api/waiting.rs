@@ -1,5 +1,6 @@
 //! What becomes of messages that a handle sends when the connection cannot send them at once.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -7,7 +8,7 @@ use anyloop::endpoint::Unsent;
 use anyloop::iostream::{Connection, Server};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
-use anyloop::proto::{Random, Role};
+use anyloop::proto::{Cause, Random, Role};
 use anyloop_testkit::frames::{self, Frame, continuation, text};
 use anyloop_testkit::requests::{REQUEST, RESPONSE};
 
@@ -269,6 +270,33 @@ fn the_end_of_the_stream_does_not_wait_for_a_paused_reader() {
     connection.eof().unwrap();
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["first", "close"]);
     assert_eq!(connection.read_all(&bytes[1]).unwrap(), 0);
+}
+
+/// RFC 6455 §7.1.4: what was accepted and not written makes an ending unclean, even if the peer's Close has arrived. A
+/// peer that is gone after its Close had no use for our answer alone.
+#[test]
+fn pitfall_an_ending_is_not_clean_if_messages_or_our_close_are_lost() {
+    let echo = [text("hi").bytes(Role::Client), frames::close(1000, "bye").bytes(Role::Client)];
+    let [_, close] = &echo;
+    for (input, error, clean) in [
+        (echo.concat(), ErrorKind::BrokenPipe, false),
+        (echo.concat(), ErrorKind::StorageFull, false),
+        (close.clone(), ErrorKind::BrokenPipe, true),
+        (close.clone(), ErrorKind::StorageFull, false),
+    ] {
+        let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+        server.on_message(|message, context| _ = context.send(message).unwrap());
+        let (sender, endings) = channel();
+        server.on_close(move |ending, _| {
+            let cause = ending.failure.map(|failure| failure.cause());
+            sender.send((ending.clean, cause)).unwrap();
+        });
+        let connection = opened(&server);
+        connection.set_write_handler(move |_| Err(error.into()));
+        connection.read_all(&input).unwrap();
+        let cause = (!clean).then_some(Cause::OutputLost);
+        assert_eq!(endings.try_recv(), Ok((clean, cause)), "{error}");
+    }
 }
 
 /// A client whose handle sends and closes before it is open, and whose `open` sends a message in pieces, the last of
