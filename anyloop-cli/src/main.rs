@@ -3,6 +3,7 @@
 mod connect;
 mod escape;
 mod pipe;
+mod refusal;
 mod serve;
 #[cfg(unix)]
 mod signals;

@@ -5,13 +5,15 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
+use anyloop::endpoint::Context;
 use anyloop::iostream::{CHUNK, Client, Connection, Server};
 use anyloop::proto::handshake::{OriginPolicy, Target};
-use anyloop::proto::{Ending, Failure, Instant};
+use anyloop::proto::{Cause, Ending, Failure, HandshakeError, Instant};
 use anyloop::{ClientConfig, Handlers, ServerConfig};
 
+use crate::refusal;
 use crate::stdio;
-use crate::stop::Stop;
+use crate::stop::{Stop, chain};
 
 /// Echoes over standard input and output until the connection is over.
 pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
@@ -31,16 +33,13 @@ pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
     connection.start()?;
     carry(&connection)?;
     match outcome.try_recv() {
-        Ok(None) => Ok(()),
-        Ok(Some(failure)) => Err(failure.into()),
-        Err(_) => Err(Stop::failed(
-            "no WebSocket was opened: the peer sent a plain HTTP request, and was answered",
-        )),
+        Ok(result) => result,
+        Err(_) => Err(Stop::failed("no WebSocket was opened: the peer sent a plain HTTP request")),
     }
 }
 
-/// Handlers that echo, and a channel that receives the failure of the connection, or `None` if it had none.
-fn echo() -> (Handlers, Receiver<Option<Failure>>) {
+/// Handlers that echo, and a channel that receives how the connection ended.
+fn echo() -> (Handlers, Receiver<Result<(), Stop>>) {
     let (sender, outcome) = mpsc::channel();
     let failed = sender.clone();
     let mut handlers = Handlers::new();
@@ -48,9 +47,23 @@ fn echo() -> (Handlers, Receiver<Option<Failure>>) {
         .on_message(|message, context| {
             let _ = context.send(message); // refused once the connection is closing
         })
-        .on_fail(move |failure, _| _ = failed.send(Some(*failure)))
-        .on_close(move |ending: &Ending<'_>, _| _ = sender.send(ending.failure));
+        .on_fail(move |failure, context| _ = failed.send(Err(describe(failure, context))))
+        .on_close(move |ending: &Ending<'_>, context| {
+            let failure = ending.failure;
+            let result = failure.map_or(Ok(()), |failure| Err(describe(&failure, context)));
+            let _ = sender.send(result);
+        });
     (handlers, outcome)
+}
+
+fn describe(failure: &Failure, context: &Context<'_, Handlers>) -> Stop {
+    Stop::failed(match (failure.cause(), context.error()) {
+        (Cause::Handshake(HandshakeError::Rejected(status)), _) => {
+            refusal::describe(status, context.response())
+        }
+        (_, Some(error)) => format!("{failure}: {}", chain(error)),
+        (_, None) => failure.to_string(),
+    })
 }
 
 /// Passes standard input to the connection. Another thread reads it, since reading blocks.

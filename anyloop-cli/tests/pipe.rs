@@ -88,6 +88,15 @@ fn plain_http_is_answered_and_reported() {
 }
 
 #[test]
+fn a_refusal_is_reported_with_its_body() {
+    let response = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 7\r\n\r\nno \x1b[2J";
+    let output = run_with_input(pipe(&["--client", "ws://a/"]), response, usize::MAX);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors, "anyloop: the server refused: 400 Bad Request: no \\u{1b}[2J\n");
+}
+
+#[test]
 fn a_client_sends_its_request_and_echoes() {
     let mut child = pipe(&["--client", "ws://example.com:8080/chat?room=1"]);
     let mut stdout = child.stdout.take().expect("the stream is a pipe");

@@ -15,8 +15,8 @@ use anyloop::{EventLoop, Handler};
 
 use super::input::Input;
 use super::print::Printer;
-use super::refusal;
 use crate::escape;
+use crate::refusal;
 use crate::stop::{Stop, chain};
 use crate::values::Wait;
 

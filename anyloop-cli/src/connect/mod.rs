@@ -3,7 +3,6 @@
 mod handler;
 mod input;
 mod print;
-mod refusal;
 mod terminal;
 
 use std::io::{self, IsTerminal};

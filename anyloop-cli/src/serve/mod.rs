@@ -5,7 +5,6 @@ mod listen;
 mod route;
 
 use std::io::Write;
-use std::num::NonZero;
 #[cfg(unix)]
 use std::sync::Arc;
 use std::thread;
@@ -57,9 +56,10 @@ pub(crate) struct Options {
     /// Close a connection after this long without a frame. Answers to pings do not count.
     #[arg(long, value_name = "S", default_value = "0")]
     idle_timeout: Timeout,
-    /// Number of threads that serve. One serves some hundred thousand messages a second.
+    /// Number of threads that serve, 1 to 1024. One serves some hundred thousand messages a second.
     #[arg(long, value_name = "N", default_value = "1")]
-    threads: NonZero<usize>,
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
     /// Accept web pages of this origin only (repeatable). Without this option, pages of every site may
     /// connect.
     #[arg(long, value_name = "ORIGIN")]
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     server.start_accept()?;
     announce(&server.local_addresses());
     thread::scope(|scope| {
-        for n in 1..options.threads.get() {
+        for n in 1..options.threads {
             let thread = thread::Builder::new().name(format!("serve {n}"));
             thread.spawn_scoped(scope, || event_loop.run())?;
         }

@@ -573,3 +573,13 @@ fn several_threads_serve_connections() {
     clients.into_iter().for_each(|client| client.join().expect("the thread does not panic"));
     assert_eq!(server.stop().code(), Some(0));
 }
+
+#[test]
+fn the_number_of_threads_is_bounded() {
+    for threads in ["0", "1025", "100000"] {
+        let refused = output(&mut anyloop(["serve", "--threads", threads]));
+        assert_eq!(refused.status.code(), Some(2));
+        let errors = String::from_utf8_lossy(&refused.stderr);
+        assert!(errors.contains("'--threads <N>'") && errors.contains("1..=1024"), "{errors}");
+    }
+}

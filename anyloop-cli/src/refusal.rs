@@ -10,7 +10,7 @@ const LINES: usize = 5;
 const CHARACTERS: usize = 200;
 
 /// Describes a refusal: its status, the target of a redirect, and the first lines of its body.
-pub(super) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> String {
+pub(crate) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> String {
     let mut words = match status {
         200..300 => format!("the server answered {}, not as a WebSocket server", name(status)),
         _ => format!("the server refused: {}", name(status)),
