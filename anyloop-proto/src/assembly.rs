@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::{fmt, mem};
 
+use crate::contexts::Contexts;
 use crate::partial::Partial;
 
 /// Gathers one message, and separately one control frame that arrives in parts.
@@ -176,6 +177,7 @@ pub struct BufferPool {
     large: FreeList<Vec<u8>>,
     held: usize,
     most: usize,
+    contexts: Contexts,
 }
 
 /// Buffers of more bytes than this are large.
@@ -219,13 +221,19 @@ impl BufferPool {
             large: FreeList::new(),
             held: 0,
             most,
+            contexts: Contexts::new(),
         }
     }
 
-    /// The number of bytes that the pool keeps now.
+    /// The number of bytes that the pool keeps now, without those of its [contexts](Self::contexts).
     #[must_use]
     pub const fn held(&self) -> usize {
         self.held
+    }
+
+    /// The contexts for the decoders of extensions.
+    pub const fn contexts(&mut self) -> &mut Contexts {
+        &mut self.contexts
     }
 
     /// State for a message or frame that arrives in parts.
@@ -279,6 +287,7 @@ impl BufferPool {
         self.held -= self.partials.trim(heap_size);
         self.held -= self.small.trim(Vec::capacity);
         self.held -= self.large.trim(Vec::capacity);
+        self.contexts.trim();
     }
 }
 
@@ -333,6 +342,7 @@ impl fmt::Debug for BufferPool {
             .field("large", &self.large.items.len())
             .field("held", &self.held)
             .field("most", &self.most)
+            .field("contexts", &self.contexts)
             .finish()
     }
 }

@@ -4,7 +4,9 @@
 //! agree on it in the opening handshake.
 
 use alloc::vec::Vec;
+use core::any::{Any, TypeId};
 
+pub use crate::contexts::Contexts;
 use crate::error::ExtensionError;
 use crate::frame::Rsv;
 use crate::message::Kind;
@@ -16,7 +18,7 @@ use crate::message::Kind;
 /// An extension that negates every byte, in both directions:
 ///
 /// ```
-/// use anyloop_proto::extension::{Decoder, Encoder, Part};
+/// use anyloop_proto::extension::{Contexts, Decoder, Encoder, Part};
 /// use anyloop_proto::frame::Rsv;
 /// use anyloop_proto::{ExtensionError, Kind};
 /// # use anyloop_proto::{Config, Connection, Event, Input, Instant, Message, Role};
@@ -33,6 +35,7 @@ use crate::message::Kind;
 ///         part: Part<'_>,
 ///         limit: usize,
 ///         message: &mut Vec<u8>,
+///         _: &mut Contexts,
 ///     ) -> Result<(), ExtensionError> {
 ///         if part.payload.len() > limit - message.len() {
 ///             return Err(ExtensionError::TooBig);
@@ -47,7 +50,7 @@ use crate::message::Kind;
 ///         (kind == Kind::Binary).then_some(Rsv::RSV2) // texts are not encoded
 ///     }
 ///
-///     fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>) {
+///     fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>, _: &mut Contexts) {
 ///         out.extend(payload.iter().map(|byte| !byte));
 ///     }
 /// }
@@ -76,7 +79,10 @@ pub trait Decoder: Send {
     /// allocates memory.
     ///
     /// Part boundaries are arbitrary and may lie inside a frame. Bytes decoded before an error are
-    /// appended.
+    /// appended. A message that arrives whole is one part. A decoder may hold parts back and decode them later, at the
+    /// last one at the latest.
+    ///
+    /// `contexts` are those of the thread; see [`Contexts`].
     ///
     /// # Errors
     ///
@@ -86,6 +92,7 @@ pub trait Decoder: Send {
         part: Part<'_>,
         limit: usize,
         message: &mut Vec<u8>,
+        contexts: &mut Contexts,
     ) -> Result<(), ExtensionError>;
 }
 
@@ -93,12 +100,64 @@ pub trait Decoder: Send {
 ///
 /// The example of [`Decoder`] implements both.
 pub trait Encoder: Send {
+    /// The size in bytes from which messages may be encoded: shorter messages are sent without a call of
+    /// [`begin`](Self::begin). Constant for the connection. By default 0.
+    fn threshold(&self) -> usize {
+        0
+    }
+
     /// Called at the start of each message. Returns the reserved bits to set, or `None` to send the
     /// message unencoded. `len` is the size of the message in bytes, if known.
     fn begin(&mut self, kind: Kind, len: Option<usize>) -> Option<Rsv>;
 
-    /// Encodes the next part of the message and appends the result to `out`.
-    fn encode(&mut self, payload: &[u8], last: bool, out: &mut Vec<u8>);
+    /// Encodes the next part of the message and appends the result to `out`. `contexts` are those of the thread; see
+    /// [`Contexts`].
+    fn encode(&mut self, payload: &[u8], last: bool, out: &mut Vec<u8>, contexts: &mut Contexts);
+
+    /// The key under which encoded [`Prepared`](crate::Prepared) messages are shared with other connections. `None`,
+    /// the default, if each connection encodes its own copy.
+    ///
+    /// Connections with the same key send the same bytes, which [`encode_shared`](Self::encode_shared) creates once.
+    fn share_key(&self) -> Option<ShareKey> {
+        None
+    }
+
+    /// Encodes a whole message for all connections with this [`share_key`](Self::share_key): the result depends on no
+    /// earlier message. Called after `begin` has returned bits, with `out` empty. By default it appends nothing.
+    fn encode_shared(&self, payload: &[u8], out: &mut Vec<u8>, contexts: &mut Contexts) {
+        let _ = (payload, out, contexts);
+    }
+
+    /// A message was sent as [`encode_shared`](Self::encode_shared) has encoded it. Later messages may depend on it.
+    /// By default this does nothing.
+    fn shared_sent(&mut self, payload: &[u8]) {
+        let _ = payload;
+    }
+}
+
+/// What two encoders have in common if the same encoded message serves both: their type, and a number for their
+/// parameters.
+///
+/// ```
+/// use anyloop_proto::extension::ShareKey;
+///
+/// struct Zip;
+/// struct Zap;
+/// assert_eq!(ShareKey::new::<Zip>(6), ShareKey::new::<Zip>(6));
+/// assert_ne!(ShareKey::new::<Zip>(6), ShareKey::new::<Zap>(6));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareKey {
+    encoder: TypeId,
+    parameters: u64,
+}
+
+impl ShareKey {
+    /// The key of encoders of type `E` with these parameters.
+    #[must_use]
+    pub fn new<E: Any>(parameters: u64) -> Self {
+        Self { encoder: TypeId::of::<E>(), parameters }
+    }
 }
 
 /// A part of a message for a [`Decoder`].

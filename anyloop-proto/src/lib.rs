@@ -11,6 +11,9 @@ mod close;
 mod cold;
 mod config;
 mod connection;
+mod contexts;
+#[cfg(feature = "deflate")]
+pub mod deflate;
 mod error;
 pub mod extension;
 pub mod frame;
@@ -42,7 +45,7 @@ pub use error::{
     Cause, ExtensionError, Failure, Field, HandshakeError, Party, SendError, State, TransportError,
 };
 pub use input::Input;
-pub use message::{Chunk, Event, Kind, Message, Prepared, Text};
+pub use message::{Chunk, Event, Kind, Message, Prepared, Text, Uncompressed};
 pub use output::{LARGE_PAYLOAD, Output};
 #[cfg(feature = "std")]
 pub use payload::Payload;

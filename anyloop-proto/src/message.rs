@@ -5,8 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
+#[cfg(feature = "std")]
+use std::sync::OnceLock;
 
 use crate::close::CloseFrame;
+#[cfg(feature = "std")]
+use crate::extension::ShareKey;
 use crate::frame::{FrameHeader, Opcode};
 
 /// An event of a connection. It borrows the caller's input, or memory of the connection, until the
@@ -295,8 +299,9 @@ pub struct Chunk<'e> {
 /// A message that is encoded once and sent to many connections.
 ///
 /// Cloning is cheap. Server connections send the same bytes, by reference if the output [supports
-/// it](crate::Output::write_shared). A client masks each copy anew (RFC 6455 §5.3), and a
-/// connection with an encoder encodes its own copy.
+/// it](crate::Output::write_shared). A client masks each copy anew (RFC 6455 §5.3). An encoder whose messages [can be
+/// shared](crate::extension::Encoder::share_key) encodes once for all connections with its parameters, for up to four
+/// sets of parameters; any other connection with an encoder encodes its own copy.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -313,10 +318,23 @@ pub struct Chunk<'e> {
 /// ```
 #[derive(Clone)]
 pub struct Prepared {
-    frame: Arc<[u8]>,
+    frames: Arc<Frames>,
     header: u8,
     kind: Kind,
+    compressible: bool,
 }
+
+/// The frames of a prepared message. All are shared by its clones.
+struct Frames {
+    plain: Arc<[u8]>,
+    /// The frames as encoders have encoded them, each under the key of its encoder.
+    #[cfg(feature = "std")]
+    encoded: [OnceLock<(ShareKey, Arc<[u8]>)>; MAX_ENCODED],
+}
+
+/// The number of encoders, with different keys, for which a prepared message keeps a frame.
+#[cfg(feature = "std")]
+const MAX_ENCODED: usize = 4;
 
 impl Prepared {
     /// Encodes `message` as one unmasked frame.
@@ -328,13 +346,25 @@ impl Prepared {
         let mut frame = Vec::with_capacity(header.size() + payload.len());
         header.encode(&mut frame);
         frame.extend_from_slice(payload);
-        Self { frame: frame.into(), header: header.size() as u8, kind: message.kind() }
+        let frames = Frames {
+            plain: frame.into(),
+            #[cfg(feature = "std")]
+            encoded: Default::default(),
+        };
+        let (header, kind) = (header.size() as u8, message.kind());
+        Self { frames: Arc::new(frames), header, kind, compressible: true }
+    }
+
+    /// Whether an extension may encode the message. See [`Uncompressed`].
+    #[must_use]
+    pub const fn is_compressible(&self) -> bool {
+        self.compressible
     }
 
     /// The message.
     #[must_use]
     pub fn message(&self) -> Message<'_> {
-        let payload = &self.frame[usize::from(self.header)..];
+        let payload = &self.frames.plain[usize::from(self.header)..];
         match self.kind {
             Kind::Binary => Message::Binary(payload),
             Kind::Text => Message::Text(Text::checked(payload)),
@@ -342,7 +372,54 @@ impl Prepared {
     }
 
     pub(crate) fn frame(&self) -> &Arc<[u8]> {
-        &self.frame
+        &self.frames.plain
+    }
+
+    /// The frame that was encoded under this key. If there is none yet, `encode` creates it. `None` if the message
+    /// keeps no further frame.
+    #[cfg(feature = "std")]
+    pub(crate) fn encoded_frame(
+        &self,
+        key: ShareKey,
+        encode: impl FnOnce() -> Vec<u8>,
+    ) -> Option<&Arc<[u8]>> {
+        let mut encode = Some(encode);
+        for slot in &self.frames.encoded {
+            // Another thread may fill the slot first, under this key or another one.
+            let frame = match slot.get() {
+                Some(frame) => frame,
+                None => {
+                    let encode = encode.take()?;
+                    slot.get_or_init(|| (key, encode().into()))
+                }
+            };
+            if frame.0 == key {
+                return Some(&frame.1);
+            }
+        }
+        None
+    }
+}
+
+/// A message that extensions do not compress: it is compressed already, or contains a secret beside text that others
+/// have chosen (the attacks CRIME and BREACH).
+///
+/// It can be sent wherever a message can.
+///
+/// ```
+/// use anyloop_proto::{Payload, Prepared, Uncompressed};
+///
+/// assert!(!Payload::from(Uncompressed(vec![0xff, 0xd8])).is_compressible());
+/// assert!(!Prepared::from(Uncompressed("token")).is_compressible());
+/// assert!(Prepared::from("text").is_compressible());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a wrapper")]
+pub struct Uncompressed<M>(pub M);
+
+impl<M: Into<Self>> From<Uncompressed<M>> for Prepared {
+    fn from(message: Uncompressed<M>) -> Self {
+        Self { compressible: false, ..message.0.into() }
     }
 }
 

@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::contexts::Contexts;
+
 /// Frames with at least this many bytes of payload are offered to [`Output::write_vectored`] first.
 pub const LARGE_PAYLOAD: usize = 16 * 1024;
 
@@ -64,6 +66,12 @@ pub trait Output {
     /// The buffer that frames are appended to. Its existing content is not changed.
     fn buffer(&mut self) -> &mut Vec<u8>;
 
+    /// The [buffer](Self::buffer), and the contexts for the encoders of extensions. Without contexts (`None`, the
+    /// default) an encoder creates one for each call.
+    fn parts(&mut self) -> (&mut Vec<u8>, Option<&mut Contexts>) {
+        (self.buffer(), None)
+    }
+
     /// Offers a whole frame as header and payload. The payload has at least [`LARGE_PAYLOAD`] bytes
     /// and is neither masked nor encoded. Returns whether the output took both, by writing them or
     /// by keeping what it could not write. The default returns `false`.
@@ -99,6 +107,10 @@ impl<O: Output + ?Sized> Output for &mut O {
     #[inline]
     fn buffer(&mut self) -> &mut Vec<u8> {
         (**self).buffer()
+    }
+
+    fn parts(&mut self) -> (&mut Vec<u8>, Option<&mut Contexts>) {
+        (**self).parts()
     }
 
     #[inline]

@@ -6,7 +6,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use crate::message::{Kind, Message, Prepared, Text};
+use crate::message::{Kind, Message, Prepared, Text, Uncompressed};
 
 /// A message that owns its payload. Clones share it.
 ///
@@ -27,6 +27,7 @@ pub struct Payload {
     /// UTF-8 if `kind` is text.
     bytes: Bytes,
     kind: Kind,
+    compressible: bool,
 }
 
 impl Payload {
@@ -45,18 +46,31 @@ impl Payload {
         self.bytes
     }
 
+    /// Whether an extension may encode the message. See [`Uncompressed`].
+    #[must_use]
+    pub const fn is_compressible(&self) -> bool {
+        self.compressible
+    }
+
     const fn binary(bytes: Bytes) -> Self {
-        Self { bytes, kind: Kind::Binary }
+        Self { bytes, kind: Kind::Binary, compressible: true }
     }
 
     const fn text(bytes: Bytes) -> Self {
-        Self { bytes, kind: Kind::Text }
+        Self { bytes, kind: Kind::Text, compressible: true }
     }
 }
 
 impl From<Message<'_>> for Payload {
     fn from(message: Message<'_>) -> Self {
-        Self { bytes: Bytes::copy_from_slice(message.as_bytes()), kind: message.kind() }
+        let bytes = Bytes::copy_from_slice(message.as_bytes());
+        Self { bytes, kind: message.kind(), compressible: true }
+    }
+}
+
+impl<M: Into<Self>> From<Uncompressed<M>> for Payload {
+    fn from(message: Uncompressed<M>) -> Self {
+        Self { compressible: false, ..message.0.into() }
     }
 }
 
@@ -122,7 +136,10 @@ impl From<&Bytes> for Payload {
 
 impl From<&Payload> for Prepared {
     fn from(payload: &Payload) -> Self {
-        Self::new(payload.message())
+        match payload.compressible {
+            true => Self::new(payload.message()),
+            false => Uncompressed(payload.message()).into(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! An extension for tests, `toy`: run-length coding of text messages, as pairs of a count and a byte.
 
-use anyloop_proto::extension::{Decoder, Encoder, Part};
+use anyloop_proto::extension::{Contexts, Decoder, Encoder, Part};
 use anyloop_proto::frame::Rsv;
 use anyloop_proto::handshake::{Codec, Negotiator, Params};
 use anyloop_proto::{ExtensionError, Field, HandshakeError, Kind};
@@ -22,6 +22,7 @@ impl Decoder for Runs {
         part: Part<'_>,
         limit: usize,
         message: &mut Vec<u8>,
+        _: &mut Contexts,
     ) -> Result<(), ExtensionError> {
         assert_eq!(
             part.first, !self.inside,
@@ -58,7 +59,7 @@ impl Encoder for ToRuns {
         (kind == Kind::Text).then_some(Rsv::RSV1)
     }
 
-    fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>) {
+    fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>, _: &mut Contexts) {
         for run in payload.chunk_by(|a, b| a == b) {
             for part in run.chunks(255) {
                 out.extend([part.len() as u8, part[0]]);

@@ -8,6 +8,7 @@ use crate::assembly::{Assembly, BufferPool};
 use crate::close::CloseFrame;
 use crate::cold::cold_path;
 use crate::config::Role;
+use crate::contexts::Contexts;
 use crate::error::{Cause, ExtensionError, Failure, State};
 use crate::extension::Part;
 use crate::frame::{
@@ -511,7 +512,9 @@ impl Receiver {
         let mut payload = None;
         if message.encoded {
             partial.assembly.provide(input.pool(), bytes.len());
-            decode(bytes, last, message, &mut partial.assembly, sender)?;
+            let mut none = Contexts::new();
+            let contexts = input.pool().map_or(&mut none, BufferPool::contexts);
+            decode(bytes, last, message, &mut partial.assembly, sender, contexts)?;
         } else {
             message.check_part(bytes, last)?;
             if self.streaming || (last && starts) {
@@ -703,6 +706,7 @@ fn decode(
     message: &mut MessageState,
     assembly: &mut Assembly,
     sender: &mut Sender,
+    contexts: &mut Contexts,
 ) -> Result<(), Cause> {
     let limit = sender.config.max_message_size;
     let Some(decoding) = sender.decoding() else {
@@ -714,7 +718,7 @@ fn decode(
     // In streaming mode the assembly restarts with each chunk.
     let most = (limit - decoding.size).saturating_add(start as u64);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let result = assembly.append_with(|text| decoding.decoder.decode(part, most, text));
+    let result = assembly.append_with(|text| decoding.decoder.decode(part, most, text, contexts));
     let too_big = assembly.message().len() > most;
     let before = decoding.size;
     let decoded = assembly.message().get(start..).unwrap_or_default();

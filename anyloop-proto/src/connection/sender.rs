@@ -8,6 +8,7 @@ use super::keepalive::{Ping, PingDelay};
 use crate::close::{CloseCode, CloseFrame, check_close, truncate_reason};
 use crate::cold::cold_path;
 use crate::config::{Config, Role};
+use crate::contexts::Contexts;
 use crate::error::{Failure, SendError, State};
 use crate::extension::{Decoder, Encoder};
 use crate::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, Rsv, mask};
@@ -51,9 +52,9 @@ pub struct Sender {
     pub(super) role: Role,
     state: State,
     piece: Piece,
-    /// Whether the fast path applies, derived from the fields above by `update_fast_path`. A cached
-    /// flag saves instructions per message.
-    fast_path: bool,
+    /// Messages of fewer bytes take the fast path; 0 if none does. Derived from the fields above by
+    /// `update_fast_path`: caching it saves instructions per message.
+    fast_below: u16,
 }
 
 /// The progress of a message that is sent in pieces.
@@ -105,7 +106,7 @@ impl core::fmt::Debug for Sender {
 impl Sender {
     pub(super) fn new(role: Role, config: Arc<Config>, now: Instant) -> Self {
         Self {
-            fast_path: role == Role::Server,
+            fast_below: if role == Role::Server { LARGE_PAYLOAD as u16 } else { 0 },
             config,
             cold: None,
             messages: 0,
@@ -149,11 +150,11 @@ impl Sender {
     ) -> Result<(), SendError> {
         let message = message.into();
         let (kind, payload) = (message.kind(), message.as_bytes());
-        if !self.fast_path || payload.len() >= LARGE_PAYLOAD {
+        if payload.len() >= usize::from(self.fast_below) {
             cold_path();
-            return self.send_general(kind, payload, out);
+            return self.send_general(message, true, out);
         }
-        // The fast path: an unmasked message that is not large.
+        // The fast path: an unmasked message that is neither large nor encoded.
         self.messages += 1;
         self.bytes += payload.len() as u64;
         let first = 0x80 | kind.opcode() as u8;
@@ -166,6 +167,19 @@ impl Sender {
         Ok(())
     }
 
+    /// Sends a whole message in one frame, without the encoder of an extension.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_uncompressed<'m, O: Output>(
+        &mut self,
+        message: impl Into<Message<'m>>,
+        out: &mut O,
+    ) -> Result<(), SendError> {
+        self.send_general(message.into(), false, out)
+    }
+
     /// Sends a message that was encoded once for many connections.
     ///
     /// # Errors
@@ -173,16 +187,29 @@ impl Sender {
     /// As [`send`](Self::send).
     pub fn send_prepared<O: Output>(
         &mut self,
-        message: &Prepared,
+        prepared: &Prepared,
         out: &mut O,
     ) -> Result<(), SendError> {
-        if self.role == Role::Client || self.has_encoder() {
-            return self.send(message.message(), out);
+        let (message, compress) = (prepared.message(), prepared.is_compressible());
+        if self.role == Role::Client {
+            return self.send_general(message, compress, out);
         }
         self.ready_for_message()?;
-        self.count(message.message().as_bytes());
-        if !out.write_shared(message.frame()) {
-            out.buffer().extend_from_slice(message.frame());
+        let payload = message.as_bytes();
+        let frame = match self.begin_encoding(message.kind(), Some(payload.len()), compress) {
+            None => prepared.frame(),
+            Some(rsv) => match self.shared_frame(prepared, rsv, out) {
+                Some(frame) => frame,
+                None => {
+                    self.count(payload);
+                    self.encoded_frame(message.kind().opcode(), true, rsv, payload, out);
+                    return Ok(());
+                }
+            },
+        };
+        self.count(payload);
+        if !out.write_shared(frame) {
+            out.buffer().extend_from_slice(frame);
         }
         Ok(())
     }
@@ -194,14 +221,16 @@ impl Sender {
     ///
     /// As [`send`](Self::send).
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
-        self.ready_for_message()?;
-        if let Some(cold) = self.cold.as_deref_mut() {
-            if let Some(encoder) = &mut cold.encoder {
-                cold.encoding = encoder.begin(kind, None);
-            }
-        }
-        self.set_piece(Piece::First(kind));
-        Ok(())
+        self.begin_general(kind, true)
+    }
+
+    /// Begins a message that is sent in pieces, without the encoder of an extension.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn begin_uncompressed(&mut self, kind: Kind) -> Result<(), SendError> {
+        self.begin_general(kind, false)
     }
 
     /// Sends the next piece of the message; `last` ends the message. A piece may be empty.
@@ -335,12 +364,12 @@ impl Sender {
         self.update_fast_path();
     }
 
-    /// Recomputes whether a small whole message can be sent without further checks.
+    /// Recomputes which whole messages can be sent without further checks.
     fn update_fast_path(&mut self) {
-        self.fast_path = self.role == Role::Server
-            && self.state == State::Open
-            && self.piece == Piece::None
-            && !self.has_encoder();
+        let fast =
+            self.role == Role::Server && self.state == State::Open && self.piece == Piece::None;
+        let threshold = self.encoder().map_or(LARGE_PAYLOAD, |encoder| encoder.threshold());
+        self.fast_below = if fast { threshold.min(LARGE_PAYLOAD) as u16 } else { 0 };
     }
 
     pub(super) fn cold(&mut self) -> &mut ColdState {
@@ -450,18 +479,77 @@ impl Sender {
     #[inline(never)]
     fn send_general(
         &mut self,
-        kind: Kind,
-        payload: &[u8],
+        message: Message<'_>,
+        compress: bool,
         out: &mut dyn Output,
     ) -> Result<(), SendError> {
         self.ready_for_message()?;
+        let (kind, payload) = (message.kind(), message.as_bytes());
         self.count(payload);
-        let rsv = self.encoder().and_then(|encoder| encoder.begin(kind, Some(payload.len())));
-        match rsv {
+        match self.begin_encoding(kind, Some(payload.len()), compress) {
             Some(rsv) => self.encoded_frame(kind.opcode(), true, rsv, payload, out),
             None => self.frame(kind.opcode(), true, payload, out),
         }
         Ok(())
+    }
+
+    fn begin_general(&mut self, kind: Kind, compress: bool) -> Result<(), SendError> {
+        self.ready_for_message()?;
+        let encoding = self.begin_encoding(kind, None, compress);
+        if self.has_encoder() {
+            self.cold().encoding = encoding;
+        }
+        self.set_piece(Piece::First(kind));
+        Ok(())
+    }
+
+    /// The reserved bits for a message that the encoder encodes; `None` if the message is sent as it is.
+    fn begin_encoding(&mut self, kind: Kind, len: Option<usize>, compress: bool) -> Option<Rsv> {
+        let encoder = self.encoder().filter(|_| compress)?;
+        if len.is_some_and(|len| len < encoder.threshold()) {
+            return None;
+        }
+        encoder.begin(kind, len)
+    }
+
+    /// The frame of a prepared message that all connections with the parameters of this encoder send. `None` if the
+    /// encoder shares no frames.
+    #[cfg(feature = "std")]
+    fn shared_frame<'p>(
+        &mut self,
+        prepared: &'p Prepared,
+        rsv: Rsv,
+        out: &mut dyn Output,
+    ) -> Option<&'p Arc<[u8]>> {
+        let encoder = self.encoder()?;
+        let key = encoder.share_key()?;
+        let message = prepared.message();
+        let encode = || {
+            let mut none = Contexts::new();
+            let contexts = out.parts().1.unwrap_or(&mut none);
+            let mut payload = Vec::new();
+            encoder.encode_shared(message.as_bytes(), &mut payload, contexts);
+            let opcode = message.kind().opcode();
+            let header =
+                FrameHeader { rsv, ..FrameHeader::new(opcode, true, payload.len() as u64) };
+            let mut frame = Vec::with_capacity(header.size() + payload.len());
+            header.encode(&mut frame);
+            frame.extend_from_slice(&payload);
+            frame
+        };
+        let frame = prepared.encoded_frame(key, encode)?;
+        encoder.shared_sent(message.as_bytes());
+        Some(frame)
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn shared_frame<'p>(
+        &mut self,
+        _: &'p Prepared,
+        _: Rsv,
+        _: &mut dyn Output,
+    ) -> Option<&'p Arc<[u8]>> {
+        None
     }
 
     fn frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8], out: &mut dyn Output) {
@@ -496,13 +584,15 @@ impl Sender {
         out: &mut dyn Output,
     ) {
         let key = self.masking_key();
-        let buffer = out.buffer();
+        let (buffer, lent) = out.parts();
+        let mut none = Contexts::new();
+        let contexts = lent.unwrap_or(&mut none);
         let start = buffer.len();
         let header_size =
             FrameHeader { mask: key, ..FrameHeader::new(opcode, fin, u64::MAX) }.size();
         buffer.resize(start + header_size, 0);
         if let Some(encoder) = self.encoder() {
-            encoder.encode(payload, fin, buffer);
+            encoder.encode(payload, fin, buffer, contexts);
         }
         let body = start + header_size;
         let len = buffer.len() - body;

@@ -20,7 +20,7 @@ const INVALID: HandshakeError = HandshakeError::Invalid(Field::SecWebSocketExten
 /// An extension that negotiates a level and, for brevity, does not transform messages:
 ///
 /// ```
-/// use anyloop_proto::extension::{Decoder, Encoder, Part};
+/// use anyloop_proto::extension::{Contexts, Decoder, Encoder, Part};
 /// use anyloop_proto::frame::Rsv;
 /// use anyloop_proto::handshake::{Codec, Negotiator, Params};
 /// use anyloop_proto::{ExtensionError, Field, HandshakeError, Kind};
@@ -34,7 +34,9 @@ const INVALID: HandshakeError = HandshakeError::Invalid(Field::SecWebSocketExten
 /// #     fn claims(&self) -> Rsv {
 /// #         Rsv::NONE
 /// #     }
-/// #     fn decode(&mut self, _: Part<'_>, _: usize, _: &mut Vec<u8>) -> Result<(), ExtensionError> {
+/// #     fn decode(
+/// #         &mut self, _: Part<'_>, _: usize, _: &mut Vec<u8>, _: &mut Contexts,
+/// #     ) -> Result<(), ExtensionError> {
 /// #         Ok(())
 /// #     }
 /// # }
@@ -42,7 +44,7 @@ const INVALID: HandshakeError = HandshakeError::Invalid(Field::SecWebSocketExten
 /// #     fn begin(&mut self, _: Kind, _: Option<usize>) -> Option<Rsv> {
 /// #         None
 /// #     }
-/// #     fn encode(&mut self, _: &[u8], _: bool, _: &mut Vec<u8>) {}
+/// #     fn encode(&mut self, _: &[u8], _: bool, _: &mut Vec<u8>, _: &mut Contexts) {}
 /// # }
 ///
 /// fn level(params: &Params) -> Option<u8> {

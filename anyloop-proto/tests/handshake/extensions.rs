@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use anyloop_proto::extension::{Decoder, Encoder, Part};
+use anyloop_proto::extension::{Contexts, Decoder, Encoder, Part};
 use anyloop_proto::frame::Rsv;
 use anyloop_proto::handshake::{
     Accept, AnswerError, ClientHandshake, Codec, Negotiator, Params, RequestError, ServerHandshake,
@@ -29,6 +29,7 @@ impl Decoder for Idle {
         part: Part<'_>,
         _: usize,
         out: &mut Vec<u8>,
+        _: &mut Contexts,
     ) -> Result<(), ExtensionError> {
         out.extend_from_slice(part.payload);
         Ok(())
@@ -40,7 +41,7 @@ impl Encoder for Idle {
         None
     }
 
-    fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>) {
+    fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>, _: &mut Contexts) {
         out.extend_from_slice(payload);
     }
 }

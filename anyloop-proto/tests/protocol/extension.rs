@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use anyloop_proto::extension::{Decoder, Encoder, Part};
+use anyloop_proto::extension::{Contexts, Decoder, Encoder, Part};
 use anyloop_proto::frame::Rsv;
 use anyloop_proto::{
     Cause, Config, Connection, ExtensionError, Instant, Kind, Party, Prepared, Role, State,
@@ -41,6 +41,7 @@ impl Decoder for RunLengths {
         part: Part<'_>,
         limit: usize,
         message: &mut Vec<u8>,
+        _: &mut Contexts,
     ) -> Result<(), ExtensionError> {
         self.parts.lock().unwrap().push((part.payload.len(), part.first, part.last));
         if part.first && self.count.is_some() {
@@ -72,7 +73,7 @@ impl Encoder for RunLengths {
         len.is_none_or(|len| len >= 4).then_some(Rsv::RSV1)
     }
 
-    fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>) {
+    fn encode(&mut self, payload: &[u8], _: bool, out: &mut Vec<u8>, _: &mut Contexts) {
         out.extend(runs(payload));
     }
 }

@@ -1,0 +1,101 @@
+//! Codec contexts that connections use in turn.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+
+/// The number of free contexts that are kept.
+const MOST: usize = 16;
+
+/// Memory that the codecs of many connections use in turn: compressors and decompressors, for example.
+///
+/// A thread lends one to each call of its connections, beside a [`BufferPool`](crate::BufferPool) and an
+/// [`Output`](crate::Output), which have one each. A codec [takes](Self::take) a context, or creates it if there is
+/// none, and [puts](Self::put) it back when the call ends. So an idle connection holds no context, and a thread holds
+/// one for any number of connections.
+///
+/// At most 16 free contexts are kept. An empty value allocates nothing.
+///
+/// ```
+/// use anyloop_proto::extension::Contexts;
+///
+/// struct Table([u8; 4096]);
+///
+/// let mut contexts = Contexts::new();
+/// let mut encode = |byte: u8| {
+///     let mut table = contexts.take(|_: &Table| true).unwrap_or_else(|| Box::new(Table([0; 4096])));
+///     table.0[0] += byte;
+///     let sum = table.0[0];
+///     contexts.put(table, 4096);
+///     sum
+/// };
+/// assert_eq!((encode(2), encode(3)), (2, 5)); // the same table
+/// assert_eq!(contexts.held(), 4096);
+/// ```
+#[derive(Default)]
+pub struct Contexts {
+    free: Vec<Context>,
+}
+
+struct Context {
+    memory: Box<dyn Any + Send>,
+    /// The size of the memory in bytes.
+    size: usize,
+    /// Whether it was used since the last trim.
+    used: bool,
+}
+
+impl Contexts {
+    /// No contexts.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { free: Vec::new() }
+    }
+
+    /// Takes a free context of type `C` that `fits`. `None` if there is none.
+    pub fn take<C: Any + Send>(&mut self, fits: impl Fn(&C) -> bool) -> Option<Box<C>> {
+        let matches = |context: &Context| context.memory.downcast_ref().is_some_and(&fits);
+        let index = self.free.iter().rposition(matches)?;
+        self.free.swap_remove(index).memory.downcast().ok()
+    }
+
+    /// Puts a context back. `size` is the number of bytes that it holds, for [`held`](Self::held). The context is
+    /// dropped if 16 others are free.
+    pub fn put<C: Any + Send>(&mut self, context: Box<C>, size: usize) {
+        if self.free.len() < MOST {
+            self.free.push(Context { memory: context, size, used: true });
+        }
+    }
+
+    /// The number of bytes that the free contexts hold.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.free.iter().map(|context| context.size).sum()
+    }
+
+    /// Frees the contexts that were not used since the last call.
+    ///
+    /// ```
+    /// # use anyloop_proto::extension::Contexts;
+    /// let mut contexts = Contexts::new();
+    /// contexts.put(Box::new([0u8; 100]), 100);
+    /// contexts.trim();
+    /// assert_eq!(contexts.held(), 100); // it was used before this call
+    /// contexts.trim();
+    /// assert_eq!(contexts.held(), 0);
+    /// ```
+    pub fn trim(&mut self) {
+        self.free.retain_mut(|context| core::mem::take(&mut context.used));
+        if self.free.is_empty() {
+            self.free = Vec::new();
+        }
+    }
+}
+
+impl fmt::Debug for Contexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { free } = self;
+        f.debug_struct("Contexts").field("free", &free.len()).field("held", &self.held()).finish()
+    }
+}

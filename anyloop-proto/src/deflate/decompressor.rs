@@ -1,0 +1,218 @@
+//! Decompressing received messages.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use zlib_rs::{Inflate, InflateError, InflateFlush, Status};
+
+use super::history::History;
+use super::{FLUSH_MARKER, MAX_WINDOW_BITS};
+use crate::error::ExtensionError;
+use crate::extension::{Contexts, Decoder, Part};
+use crate::frame::Rsv;
+
+/// A message that arrives in parts waits compressed up to this many bytes. So peers that send it slowly occupy no
+/// decompressor.
+const GATHER_LIMIT: usize = 64 * 1024;
+
+/// What a message must be able to end with: the marker that its sender has removed, and an empty final block, which is
+/// valid only if the message did not end inside of a block.
+const END: [u8; 9] = {
+    let [a, b, c, d] = FLUSH_MARKER;
+    [a, b, c, d, 1, 0, 0, 0xff, 0xff]
+};
+
+/// Each final block lets zlib start anew, and costs as much as about this many bytes of input.
+const FINAL_BLOCK_COST: u64 = 1024;
+
+/// The number of final blocks that is allowed in a message of any size.
+const MIN_FINAL_BLOCKS: u64 = 16;
+
+/// The least and the most memory, in bytes, that zlib is given at once. In pieces of 4 KiB it is 5 % slower.
+const MIN_ROOM: usize = 256;
+const MAX_ROOM: usize = 64 * 1024;
+
+/// The size of zlib's state, which has a window of 32 KiB.
+const CONTEXT_SIZE: usize = 48 * 1024;
+
+/// The decoder of one connection.
+pub(super) struct Decompressor {
+    /// What messages may refer to. Empty without context takeover.
+    history: History,
+    message: Message,
+}
+
+/// The message that is being received.
+#[derive(Default)]
+struct Message {
+    /// Compressed bytes that wait for the end of the message.
+    gathered: Option<Box<Gathered>>,
+    /// The context, once more than that has arrived.
+    context: Option<Box<Context>>,
+    /// The number of compressed bytes that were read.
+    size: u64,
+    final_blocks: u64,
+}
+
+#[derive(Default)]
+struct Gathered(Vec<u8>);
+
+/// The state of zlib for one stream.
+struct Context {
+    inflate: Inflate,
+    /// Nothing was read since the stream has begun.
+    fresh: bool,
+}
+
+impl Decompressor {
+    /// A decoder of messages that refer to the last `window` bytes before them.
+    pub(super) fn new(window: usize) -> Self {
+        Self { history: History::new(window), message: Message::default() }
+    }
+
+    /// Decompresses the next part of the message.
+    fn inflate(
+        &mut self,
+        mut input: &[u8],
+        last: bool,
+        limit: usize,
+        out: &mut Vec<u8>,
+        contexts: &mut Contexts,
+    ) -> Result<(), ExtensionError> {
+        let Self { history, message } = self;
+        let mut context = match message.context.take() {
+            Some(context) => context,
+            None => Context::borrow(contexts, history.bytes())?,
+        };
+        message.size += input.len() as u64;
+        while !input.is_empty() {
+            let start = out.len();
+            let stream_ended = context.inflate(&mut input, limit, out)?;
+            history.push(&out[start..]);
+            if stream_ended {
+                message.count_final_block()?;
+                context.restart(history.bytes())?;
+            }
+        }
+        if !last {
+            message.context = Some(context);
+            return Ok(());
+        }
+        // Some peers end a message with a final block, or send an empty message as nothing.
+        if !context.fresh {
+            let mut end = &END[..];
+            if !context.inflate(&mut end, limit, out)? || !end.is_empty() {
+                return Err(ExtensionError::Corrupt);
+            }
+        }
+        contexts.put(context, CONTEXT_SIZE);
+        Ok(())
+    }
+}
+
+impl Decoder for Decompressor {
+    fn claims(&self) -> Rsv {
+        Rsv::RSV1
+    }
+
+    fn decode(
+        &mut self,
+        part: Part<'_>,
+        limit: usize,
+        message: &mut Vec<u8>,
+        contexts: &mut Contexts,
+    ) -> Result<(), ExtensionError> {
+        if part.first {
+            self.message = Message::default();
+        }
+        if !part.last && self.message.gather(part.payload, contexts) {
+            return Ok(());
+        }
+        if let Some(mut gathered) = self.message.gathered.take() {
+            self.inflate(&gathered.0, false, limit, message, contexts)?;
+            gathered.0.clear();
+            let size = gathered.0.capacity();
+            contexts.put(gathered, size);
+        }
+        self.inflate(part.payload, part.last, limit, message, contexts)
+    }
+}
+
+impl Message {
+    /// Keeps a part for later, if it and the parts before it are not too large. Returns whether it was kept.
+    fn gather(&mut self, part: &[u8], contexts: &mut Contexts) -> bool {
+        let gathered = self.gathered.as_ref().map_or(0, |gathered| gathered.0.len());
+        if self.context.is_some() || gathered + part.len() > GATHER_LIMIT {
+            return false;
+        }
+        let create = || contexts.take(|_: &Gathered| true).unwrap_or_default();
+        self.gathered.get_or_insert_with(create).0.extend_from_slice(part);
+        true
+    }
+
+    fn count_final_block(&mut self) -> Result<(), ExtensionError> {
+        self.final_blocks += 1;
+        match self.final_blocks <= MIN_FINAL_BLOCKS + self.size / FINAL_BLOCK_COST {
+            true => Ok(()),
+            false => Err(ExtensionError::Corrupt),
+        }
+    }
+}
+
+impl Context {
+    /// A context at the beginning of a stream that may refer to `dictionary`.
+    fn borrow(contexts: &mut Contexts, dictionary: &[u8]) -> Result<Box<Self>, ExtensionError> {
+        let mut context = contexts.take(|_: &Self| true).unwrap_or_else(|| {
+            Box::new(Self { inflate: Inflate::new(false, MAX_WINDOW_BITS), fresh: true })
+        });
+        context.restart(dictionary)?;
+        Ok(context)
+    }
+
+    fn restart(&mut self, dictionary: &[u8]) -> Result<(), ExtensionError> {
+        self.inflate.reset(false);
+        self.fresh = true;
+        if !dictionary.is_empty() {
+            self.inflate.set_dictionary(dictionary).map_err(|_| ExtensionError::Internal)?;
+        }
+        Ok(())
+    }
+
+    /// Decompresses `input`, up to its end or the end of the stream. Returns whether the stream has ended.
+    fn inflate(
+        &mut self,
+        input: &mut &[u8],
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ExtensionError> {
+        self.fresh = false;
+        loop {
+            let end = out.len();
+            let room = (input.len() * 8).clamp(MIN_ROOM, MAX_ROOM);
+            // One byte more than is allowed shows that the message is too big.
+            let room = room.min(limit.saturating_sub(end).saturating_add(1));
+            out.resize(end + room, 0);
+            let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
+            let result = self.inflate.decompress(input, &mut out[end..], InflateFlush::NoFlush);
+            let read = (self.inflate.total_in() - read) as usize;
+            let written = (self.inflate.total_out() - written) as usize;
+            out.truncate((end + written).min(limit.max(end)));
+            *input = &input[read..];
+            if end + written > limit {
+                return Err(ExtensionError::TooBig);
+            }
+            match result {
+                Ok(Status::StreamEnd) => return Ok(true),
+                Ok(_) if written == room => {}
+                Ok(_) if input.is_empty() => return Ok(false),
+                Ok(_) if read > 0 || written > 0 => {}
+                Ok(_) | Err(InflateError::DataError | InflateError::NeedDict { .. }) => {
+                    return Err(ExtensionError::Corrupt);
+                }
+                Err(InflateError::StreamError | InflateError::MemError) => {
+                    return Err(ExtensionError::Internal);
+                }
+            }
+        }
+    }
+}
