@@ -1,5 +1,6 @@
 //! The `anyloop` command.
 
+mod compression;
 mod connect;
 mod escape;
 mod pipe;
@@ -15,6 +16,8 @@ use std::process::ExitCode;
 
 use anyloop::proto::handshake::Target;
 use clap::{Parser, Subcommand};
+
+use self::compression::Compression;
 
 /// WebSockets on the command line.
 #[derive(Parser)]
@@ -87,6 +90,8 @@ enum Command {
         /// Take the client's role, and request this ws:// URL.
         #[arg(long, value_name = "URL")]
         client: Option<Target>,
+        #[command(flatten)]
+        compression: Compression,
     },
 }
 
@@ -95,7 +100,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(options) => serve::run(&options),
         Command::Connect(options) => connect::run(&options),
-        Command::Pipe { client } => pipe::run(client.as_ref()),
+        Command::Pipe { client, compression } => pipe::run(client.as_ref(), &compression),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

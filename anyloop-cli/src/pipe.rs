@@ -11,20 +11,24 @@ use anyloop::proto::handshake::{OriginPolicy, Target};
 use anyloop::proto::{Cause, Ending, Failure, HandshakeError, Instant};
 use anyloop::{ClientConfig, Handlers, ServerConfig};
 
+use crate::compression::Compression;
 use crate::refusal;
 use crate::stdio;
 use crate::stop::{Stop, chain};
 
 /// Echoes over standard input and output until the connection is over.
-pub(crate) fn run(target: Option<&Target>) -> Result<(), Stop> {
+pub(crate) fn run(target: Option<&Target>, compression: &Compression) -> Result<(), Stop> {
     let (handlers, outcome) = echo();
     let connection = match target {
         // The creator of the pipe chose its peer, so the origin needs no check.
         None => {
-            let config = ServerConfig::new(OriginPolicy::Any);
+            let config = compression.of_server(ServerConfig::new(OriginPolicy::Any));
             Server::with_factory(config, handlers).connection()
         }
-        Some(target) => Client::with_factory(ClientConfig::new(), handlers).connection(target)?,
+        Some(target) => {
+            let config = compression.of_client(ClientConfig::new());
+            Client::with_factory(config, handlers).connection(target)?
+        }
     };
     connection.set_remote_endpoint("standard input and output");
     let output = stdio::output();

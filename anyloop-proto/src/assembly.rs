@@ -232,7 +232,12 @@ impl BufferPool {
     }
 
     /// The contexts for the decoders of extensions.
-    pub const fn contexts(&mut self) -> &mut Contexts {
+    #[must_use]
+    pub const fn contexts(&self) -> &Contexts {
+        &self.contexts
+    }
+
+    pub(crate) const fn contexts_mut(&mut self) -> &mut Contexts {
         &mut self.contexts
     }
 

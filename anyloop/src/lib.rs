@@ -31,6 +31,7 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio` and `socket2`, on Unix `libc`, and on Linux `rustix` |
+//! | `deflate` | no | permessage-deflate (RFC 7692): compressed messages. It needs `zlib-rs` |
 //! | `tracing` | no | logging to [`tracing`](https://docs.rs/tracing): connections and errors |
 //!
 //! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with

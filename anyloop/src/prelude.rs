@@ -5,9 +5,11 @@
 //! use anyloop::prelude::*;
 //! ```
 
+#[cfg(feature = "deflate")]
+pub use anyloop_proto::deflate::Deflate;
 pub use anyloop_proto::handshake::{Accept, OriginPolicy, Request, Target};
 pub use anyloop_proto::{
-    Chunk, CloseCode, Ending, Failure, Kind, Message, Payload, Prepared, State,
+    Chunk, CloseCode, Ending, Failure, Kind, Message, Payload, Prepared, State, Uncompressed,
 };
 
 pub use crate::endpoint::{

@@ -54,7 +54,8 @@ impl Handler for ConnectHandler {
         #[cfg(unix)]
         self.watch_signals(context);
         if let Some(input) = &self.input {
-            self.printer.begin();
+            let info = context.handshake_info();
+            self.printer.begin(info.and_then(|info| info.extension.as_deref()));
             let (input, printer, handle) = (input.clone(), self.printer.clone(), context.handle());
             thread::spawn(move || input.send_all(&handle, &printer));
         }

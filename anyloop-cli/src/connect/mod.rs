@@ -16,6 +16,7 @@ use anyloop::{ClientConfig, EventLoop};
 use self::handler::{Closed, ConnectHandler};
 use self::input::Input;
 use self::print::Printer;
+use crate::compression::Compression;
 use crate::stop::{Stop, chain};
 use crate::values::{Header, Origin, Timeout, Url, Wait};
 
@@ -58,6 +59,8 @@ pub(crate) struct Options {
     /// Time limit for the closing handshake.
     #[arg(long, value_name = "S", default_value = "5")]
     close_timeout: Timeout,
+    #[command(flatten)]
+    compression: Compression,
 }
 
 /// Runs the client until the connection has ended.
@@ -143,5 +146,5 @@ fn config(options: &Options) -> Result<ClientConfig, Stop> {
         let origin = HeaderValue::from_str(origin);
         config = config.origin(origin.map_err(|error| Stop::usage(error.to_string()))?);
     }
-    Ok(config)
+    Ok(options.compression.of_client(config))
 }

@@ -29,10 +29,13 @@ impl Printer {
         Ok(Self { output, typing, escapes, line: Vec::new() })
     }
 
-    /// Prints a greeting and the prompt, if the input is typed.
-    pub(super) fn begin(&self) {
+    /// Prints a greeting with the agreed extension, and the prompt, if the input is typed.
+    pub(super) fn begin(&self, extension: Option<&str>) {
         if self.typing.is_some() {
-            stdio::say("connected; Ctrl-D closes");
+            match extension {
+                Some(extension) => stdio::say(&format!("connected ({extension}); Ctrl-D closes")),
+                None => stdio::say("connected; Ctrl-D closes"),
+            }
             self.prompt();
         }
     }

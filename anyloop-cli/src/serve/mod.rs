@@ -14,6 +14,7 @@ use anyloop::prelude::*;
 
 use self::listen::Listen;
 use self::route::RouteServer;
+use crate::compression::Compression;
 #[cfg(unix)]
 use crate::signals;
 use crate::stdio;
@@ -64,6 +65,8 @@ pub(crate) struct Options {
     /// connect.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<Origin>,
+    #[command(flatten)]
+    compression: Compression,
 }
 
 /// Serves until a signal arrives.
@@ -101,7 +104,7 @@ fn config(options: &Options) -> ServerConfig {
         origins => OriginPolicy::only(origins.iter().map(|Origin(origin)| origin)),
     };
     let largest = usize::try_from(options.max_message).unwrap_or(usize::MAX);
-    ServerConfig::new(origins)
+    let config = ServerConfig::new(origins)
         .max_message_size(options.max_message)
         .open_timeout(options.handshake_timeout.0)
         .close_timeout(options.close_timeout.0)
@@ -113,7 +116,8 @@ fn config(options: &Options) -> ServerConfig {
         // of a broadcast needs space for the largest message on top of a backlog below that mark.
         .high_water_mark(HIGH_WATER_MARK)
         .max_backlog(largest.saturating_add(2 * HIGH_WATER_MARK))
-        .overflow(Overflow::Close)
+        .overflow(Overflow::Close);
+    options.compression.of_server(config)
 }
 
 /// Listens on the addresses of the options and on inherited sockets; without any, on 127.0.0.1:9002.
@@ -174,13 +178,14 @@ mod tests {
         config(&Arguments::try_parse_from(words).expect("they are right").options)
     }
 
-    /// The library's defaults, except for the largest message, the backlog and `keep_handshake`.
+    /// The library's defaults, except for the largest message, the backlog, `keep_handshake` and compression.
     fn expected(max_message: usize) -> ServerConfig {
         ServerConfig::new(OriginPolicy::Any)
             .max_message_size(max_message as u64)
             .keep_handshake(false)
             .max_backlog(max_message + 2 * HIGH_WATER_MARK)
             .overflow(Overflow::Close)
+            .deflate(Deflate::pooled())
     }
 
     /// A configuration has no getters and no `PartialEq`, so the debug output is compared.

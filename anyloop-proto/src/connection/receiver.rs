@@ -513,7 +513,7 @@ impl Receiver {
         if message.encoded {
             partial.assembly.provide(input.pool(), bytes.len());
             let mut none = Contexts::new();
-            let contexts = input.pool().map_or(&mut none, BufferPool::contexts);
+            let contexts = input.pool().map_or(&mut none, BufferPool::contexts_mut);
             decode(bytes, last, message, &mut partial.assembly, sender, contexts)?;
         } else {
             message.check_part(bytes, last)?;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "deflate")]
+use anyloop_proto::deflate::Deflate;
 use anyloop_proto::handshake::http::{HeaderMap, HeaderName, HeaderValue};
 use anyloop_proto::handshake::{ClientOptions, Negotiator, OriginPolicy, ServerOptions};
 use anyloop_proto::{Config, Random};
@@ -31,7 +33,7 @@ use crate::session::{BacklogLimits, Overflow};
 /// | [`max_backlog`](Self::max_backlog) | 16 MiB | `usize::MAX` |
 /// | [`overflow`](Self::overflow) | [`Overflow::Error`] | |
 /// | [`keep_handshake`](Self::keep_handshake) | `true` | `false` |
-/// | [`extension`](Self::extension) | none | |
+/// | [`extension`](Self::extension), `deflate` | none | |
 /// | [`random`](Self::random) | the operating system's | |
 ///
 /// and with the feature `net`, for servers that have sockets:
@@ -77,7 +79,7 @@ pub struct ServerConfig {
 /// | [`close_timeout`](Self::close_timeout) | 5 s | `None` |
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
 /// | [`subprotocol`](Self::subprotocol), [`header`](Self::header), [`origin`](Self::origin) | none | |
-/// | [`extension`](Self::extension) | none | |
+/// | [`extension`](Self::extension), `deflate` | none | |
 /// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
 /// | [`max_body_size`](Self::max_body_size) | 64 KiB | |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
@@ -393,6 +395,22 @@ macro_rules! common {
             pub fn tcp_nodelay(mut self, nodelay: bool) -> Self {
                 self.nodelay = nodelay;
                 self
+            }
+
+            /// Compresses messages by permessage-deflate (RFC 7692), if the peer does so too.
+            ///
+            /// Off by default: it costs memory and time, and can leak secrets; see
+            /// [`deflate`](crate::proto::deflate). A message is exempt by [`Uncompressed`](crate::proto::Uncompressed).
+            ///
+            /// ```
+            /// use anyloop::prelude::*;
+            ///
+            /// let server = ServerConfig::new(OriginPolicy::Any).deflate(Deflate::pooled());
+            /// let client = ClientConfig::new().deflate(Deflate::pooled().level(1));
+            /// ```
+            #[cfg(feature = "deflate")]
+            pub fn deflate(self, deflate: Deflate) -> Self {
+                self.extension(Arc::new(deflate))
             }
 
             fn handshake(&mut self) -> &mut $options {

@@ -1,6 +1,6 @@
 //! What a handler can send.
 
-use anyloop_proto::{Message, Payload};
+use anyloop_proto::{Message, Payload, Uncompressed};
 use bytes::Bytes;
 
 /// A text or bytes that can be sent as a message without a copy.
@@ -22,6 +22,12 @@ use bytes::Bytes;
 pub trait AsMessage {
     /// The message, borrowed.
     fn as_message(&self) -> Message<'_>;
+
+    /// Whether an extension may compress the message. By default `true`; see [`Uncompressed`].
+    #[inline(always)]
+    fn is_compressible(&self) -> bool {
+        true
+    }
 }
 
 impl AsMessage for Message<'_> {
@@ -78,11 +84,32 @@ impl AsMessage for Payload {
     fn as_message(&self) -> Message<'_> {
         self.message()
     }
+
+    fn is_compressible(&self) -> bool {
+        self.is_compressible()
+    }
+}
+
+impl<M: AsMessage> AsMessage for Uncompressed<M> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        self.0.as_message()
+    }
+
+    #[inline]
+    fn is_compressible(&self) -> bool {
+        false
+    }
 }
 
 impl<M: AsMessage + ?Sized> AsMessage for &M {
     #[inline(always)]
     fn as_message(&self) -> Message<'_> {
         (**self).as_message()
+    }
+
+    #[inline(always)]
+    fn is_compressible(&self) -> bool {
+        (**self).is_compressible()
     }
 }

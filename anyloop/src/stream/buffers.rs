@@ -35,7 +35,7 @@ impl Buffers {
         Self { cork: Cork::default(), pool, budget: Budget::unlimited(), trimmed }
     }
 
-    /// Frees memory for messages in parts that no message has used since the last call. Does nothing within a second of
+    /// Frees memory for messages in parts, and for codecs of extensions, that no message has used since the last call. Does nothing within a second of
     /// that call.
     ///
     /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
@@ -43,6 +43,7 @@ impl Buffers {
     pub fn trim(&mut self, now: Instant) {
         if self.needs_trim(now) {
             self.pool.trim();
+            self.cork.contexts.trim();
             self.trimmed = now;
         }
     }
@@ -55,13 +56,18 @@ impl Buffers {
     /// ```
     #[must_use]
     pub fn next_trim(&self) -> Option<Instant> {
-        (self.pool.held() > WORTH_WAKING).then(|| self.trimmed + TRIM_INTERVAL)
+        (self.held() > WORTH_WAKING).then(|| self.trimmed + TRIM_INTERVAL)
     }
 
     /// Whether a trim would free anything now.
     #[inline]
     pub(crate) fn needs_trim(&self, now: Instant) -> bool {
-        self.pool.held() > 0 && now - self.trimmed >= TRIM_INTERVAL
+        now - self.trimmed >= TRIM_INTERVAL && self.held() > 0
+    }
+
+    /// The bytes that are kept for messages in parts, and for codecs.
+    fn held(&self) -> usize {
+        self.pool.held() + self.pool.contexts().held() + self.cork.contexts.held()
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use anyloop_proto::extension::Contexts;
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
 use super::backlog::{Backlog, Completion, Unsent};
@@ -20,6 +21,8 @@ pub(crate) struct Cork {
     bytes: Vec<u8>,
     /// Completions of messages in `bytes`, by where each message ends.
     completions: Vec<(usize, Completion)>,
+    /// The contexts for the encoders of extensions.
+    pub(super) contexts: Contexts,
 }
 
 impl std::fmt::Debug for Cork {
@@ -96,7 +99,7 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
         // Completions are in the cork only together with bytes.
         if !self.cork.bytes.is_empty() {
             cold_path();
-            let Cork { bytes, completions } = self.cork;
+            let Cork { bytes, completions, .. } = self.cork;
             move_to_backlog(self.queued, [bytes, &[], &[]], 0);
             for (end, completion) in completions.drain(..) {
                 queue(self.queued).output.push_completion(bytes.len() - end, completion);
@@ -247,6 +250,10 @@ impl Output for WriteBuffer<'_> {
     #[inline]
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.cork.bytes
+    }
+
+    fn parts(&mut self) -> (&mut Vec<u8>, Option<&mut Contexts>) {
+        (&mut self.cork.bytes, Some(&mut self.cork.contexts))
     }
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {

@@ -86,14 +86,15 @@ impl<H: Handler> Context<'_, H> {
     /// [`SendError::BacklogFull`].
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
-        let message = message.as_message();
+        let (compressible, message) = (message.is_compressible(), message.as_message());
         if self.out.waiting() > 0 {
             if let Some(dropped) = self.check_backlog(message.as_bytes().len())? {
                 return Ok(dropped);
             }
         }
         match &mut self.sender {
-            Some(sender) => sender.send(message, &mut self.out)?,
+            Some(sender) if compressible => sender.send(message, &mut self.out)?,
+            Some(sender) => sender.send_uncompressed(message, &mut self.out)?,
             None => return Err(self.not_open()),
         }
         Ok(self.sent())
@@ -141,6 +142,18 @@ impl<H: Handler> Context<'_, H> {
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => Ok(sender.begin(kind)?),
+            None => Err(self.not_open()),
+        }
+    }
+
+    /// Begins a message that is sent in pieces, and that extensions do not compress.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn begin_uncompressed(&mut self, kind: Kind) -> Result<(), SendError> {
+        match &mut self.sender {
+            Some(sender) => Ok(sender.begin_uncompressed(kind)?),
             None => Err(self.not_open()),
         }
     }
@@ -379,7 +392,12 @@ impl<H: Handler> Context<'_, H> {
         let Accepted { message, completion } = accepted;
         let result = match (&mut self.sender, &message) {
             (Some(sender), Outgoing::Payload(payload)) => {
-                sender.send(payload.message(), &mut self.out).map_err(SendError::from)
+                let message = payload.message();
+                let sent = match payload.is_compressible() {
+                    true => sender.send(message, &mut self.out),
+                    false => sender.send_uncompressed(message, &mut self.out),
+                };
+                sent.map_err(SendError::from)
             }
             (Some(sender), Outgoing::Prepared(prepared)) => {
                 sender.send_prepared(prepared, &mut self.out).map_err(SendError::from)
