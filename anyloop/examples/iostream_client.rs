@@ -38,7 +38,10 @@ fn echo(url: &str) -> Result<(), Box<dyn Error>> {
     if target.secure() {
         return Err("wss:// needs TLS, which this example does not have".into());
     }
-    let mut client = Client::new(ClientConfig::new().max_message_size(32 << 20));
+    let config = ClientConfig::new().max_message_size(32 << 20);
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(Deflate::pooled());
+    let mut client = Client::new(config);
     client.on_message(|message, context| {
         let _ = context.send(message); // refused if the connection is closing
     });

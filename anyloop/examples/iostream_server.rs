@@ -38,6 +38,8 @@ fn main() -> ExitCode {
 
     // An echo server has no secrets, so pages of every site may use it.
     let config = ServerConfig::new(OriginPolicy::Any).max_message_size(32 << 20);
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(Deflate::pooled());
     let mut server = Server::new(config);
     server.on_message(|message, context| {
         let _ = context.send(message); // refused if the connection is closing

@@ -3,6 +3,7 @@
 //! The state is three fields of [`Sender`], where they fit into the padding of other fields. A
 //! separate struct would make each connection larger.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::sender::Sender;
@@ -79,7 +80,7 @@ impl Sender {
         }
         let SendQueue { acknowledged, waiting } = queue;
         let end = acknowledged.saturating_add(waiting as u64);
-        let next = match self.cold.as_deref().and_then(|cold| cold.ping_delay) {
+        let next = match self.ping_delay() {
             None if waiting > PING_SIZE => {
                 PingDelay { since: self.ping_since, acknowledged, ahead: end }
             }
@@ -88,7 +89,7 @@ impl Sender {
             }
             _ => return,
         };
-        self.cold().ping_delay = Some(next);
+        self.cold().ping_delay = Some(Box::new(next));
         self.ping_since = now;
     }
 
@@ -116,7 +117,7 @@ impl Sender {
         if self.ping != Ping::Sent || payload != self.ping_payload() {
             return None;
         }
-        let delay = self.cold.as_deref().and_then(|cold| cold.ping_delay);
+        let delay = self.ping_delay();
         let round_trip = now - delay.map_or(self.ping_since, |delay| delay.since);
         (self.ping, self.ping_since) = (Ping::Idle, now);
         self.forget_ping_delay();

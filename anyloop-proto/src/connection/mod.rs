@@ -224,7 +224,7 @@ impl Connection {
     /// [`Cause::EndOfStream`] if the closing handshake was not complete; reported once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         if matches!(self.sender.state(), State::Closed | State::Failed) {
-            self.sender.cold().closing.eof = true;
+            self.sender.closing_mut().eof = true;
             return Ok(());
         }
         self.end(Cause::EndOfStream)
@@ -284,7 +284,7 @@ impl Connection {
         self.receiver.finish();
         self.sender.set_state(State::Ended);
         let failure = self.receiver.failure(Cause::OutputLost, state);
-        match &mut self.sender.cold().closing.failure {
+        match &mut self.sender.closing_mut().failure {
             Some(_) => Ok(()),
             none => Err(*none.insert(failure)),
         }
@@ -437,7 +437,7 @@ impl Connection {
                     // Idle timers run only while the connection is open, so `close` succeeds.
                     let _ = self.sender.close(code, cause.reason(), now, out);
                 }
-                self.sender.cold().closing.failure.get_or_insert(failure);
+                self.sender.closing_mut().failure.get_or_insert(failure);
             }
             _ => self.sender.keepalive_ping(now, out),
         }
@@ -528,7 +528,7 @@ impl Connection {
             State::Closed | State::Failed | State::Ended => Ok(()),
             State::Connecting | State::Open | State::CloseSent => {
                 let failure = self.receiver.failure(cause, state);
-                self.sender.cold().closing.failure.get_or_insert(failure);
+                self.sender.closing_mut().failure.get_or_insert(failure);
                 Err(failure)
             }
         }

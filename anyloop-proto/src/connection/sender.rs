@@ -72,9 +72,11 @@ pub(super) struct ColdState {
     /// The reserved bits of the message being sent in pieces, if it is encoded.
     encoding: Option<Rsv>,
     pub(super) decoding: Option<Decoding>,
-    pub(super) closing: Closing,
+    /// Present from the first Close or failure on.
+    closing: Option<Box<Closing>>,
     held_pong: Option<Box<[u8]>>,
-    pub(super) ping_delay: Option<PingDelay>,
+    /// Boxed, like `closing`, since connections with an extension keep this state while they are idle.
+    pub(super) ping_delay: Option<Box<PingDelay>>,
 }
 
 pub(super) struct Decoding {
@@ -377,7 +379,11 @@ impl Sender {
     }
 
     pub(super) fn closing(&self) -> Option<&Closing> {
-        self.cold.as_deref().map(|cold| &cold.closing)
+        self.cold.as_deref()?.closing.as_deref()
+    }
+
+    pub(super) fn closing_mut(&mut self) -> &mut Closing {
+        self.cold().closing.get_or_insert_default()
     }
 
     pub(super) fn decoding(&mut self) -> Option<&mut Decoding> {
@@ -416,6 +422,10 @@ impl Sender {
         self.drop_cold();
     }
 
+    pub(super) fn ping_delay(&self) -> Option<PingDelay> {
+        self.cold.as_deref()?.ping_delay.as_deref().copied()
+    }
+
     pub(super) fn forget_ping_delay(&mut self) {
         let Some(cold) = self.cold.as_deref_mut() else { return };
         cold.ping_delay = None;
@@ -446,7 +456,7 @@ impl Sender {
         if first {
             self.send_close(frame.code, frame.reason, now, out);
         }
-        let closing = &mut self.cold().closing;
+        let closing = self.closing_mut();
         closing.received = Some(frame.to_owned());
         closing.received_first = first;
         self.set_state(State::Closed);
@@ -462,7 +472,7 @@ impl Sender {
         }
         self.set_state(State::Failed);
         let timeout = self.config.close_timeout;
-        let closing = &mut self.cold().closing;
+        let closing = self.closing_mut();
         closing.failure.get_or_insert(failure);
         if closing.deadline.is_none() {
             closing.deadline = timeout.map(|timeout| now + timeout);
@@ -624,9 +634,9 @@ impl Sender {
         }
         self.frame(Opcode::Close, true, &payload[..len], out);
         let deadline = self.config.close_timeout.map(|timeout| now + timeout);
-        let cold = self.cold();
-        cold.closing.sent = Some(CloseFrame { code, reason: reason.into() });
-        cold.closing.deadline = deadline;
+        let closing = self.closing_mut();
+        closing.sent = Some(CloseFrame { code, reason: reason.into() });
+        closing.deadline = deadline;
     }
 
     fn masking_key(&self) -> Option<[u8; 4]> {

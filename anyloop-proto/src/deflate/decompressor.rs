@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use zlib_rs::{Inflate, InflateError, InflateFlush, Status};
 
@@ -39,23 +40,21 @@ const CONTEXT_SIZE: usize = 48 * 1024;
 pub(super) struct Decompressor {
     /// What messages may refer to. Empty without context takeover.
     history: History,
-    message: Message,
+    /// The message of which some parts have arrived.
+    partial: Option<Box<Message>>,
 }
 
-/// The message that is being received.
+/// A message that is being received. Its memory is lent by the thread.
 #[derive(Default)]
 struct Message {
     /// Compressed bytes that wait for the end of the message.
-    gathered: Option<Box<Gathered>>,
+    gathered: Vec<u8>,
     /// The context, once more than that has arrived.
     context: Option<Box<Context>>,
     /// The number of compressed bytes that were read.
     size: u64,
     final_blocks: u64,
 }
-
-#[derive(Default)]
-struct Gathered(Vec<u8>);
 
 /// The state of zlib for one stream.
 struct Context {
@@ -66,47 +65,8 @@ struct Context {
 
 impl Decompressor {
     /// A decoder of messages that refer to the last `window` bytes before them.
-    pub(super) fn new(window: usize) -> Self {
-        Self { history: History::new(window), message: Message::default() }
-    }
-
-    /// Decompresses the next part of the message.
-    fn inflate(
-        &mut self,
-        mut input: &[u8],
-        last: bool,
-        limit: usize,
-        out: &mut Vec<u8>,
-        contexts: &mut Contexts,
-    ) -> Result<(), ExtensionError> {
-        let Self { history, message } = self;
-        let mut context = match message.context.take() {
-            Some(context) => context,
-            None => Context::borrow(contexts, history.bytes())?,
-        };
-        message.size += input.len() as u64;
-        while !input.is_empty() {
-            let start = out.len();
-            let stream_ended = context.inflate(&mut input, limit, out)?;
-            history.push(&out[start..]);
-            if stream_ended {
-                message.count_final_block()?;
-                context.restart(history.bytes())?;
-            }
-        }
-        if !last {
-            message.context = Some(context);
-            return Ok(());
-        }
-        // Some peers end a message with a final block, or send an empty message as nothing.
-        if !context.fresh {
-            let mut end = &END[..];
-            if !context.inflate(&mut end, limit, out)? || !end.is_empty() {
-                return Err(ExtensionError::Corrupt);
-            }
-        }
-        contexts.put(context, CONTEXT_SIZE);
-        Ok(())
+    pub(super) const fn new(window: usize) -> Self {
+        Self { history: History::new(window), partial: None }
     }
 }
 
@@ -119,35 +79,81 @@ impl Decoder for Decompressor {
         &mut self,
         part: Part<'_>,
         limit: usize,
-        message: &mut Vec<u8>,
+        out: &mut Vec<u8>,
         contexts: &mut Contexts,
     ) -> Result<(), ExtensionError> {
-        if part.first {
-            self.message = Message::default();
+        let Self { history, partial } = self;
+        if part.first && part.last {
+            return Message::default().inflate(part.payload, true, history, limit, out, contexts);
         }
-        if !part.last && self.message.gather(part.payload, contexts) {
+        let borrow = || contexts.take(|_: &Message| true).unwrap_or_default();
+        let mut message = partial.take().unwrap_or_else(borrow);
+        if !part.last && message.gather(part.payload) {
+            *partial = Some(message);
             return Ok(());
         }
-        if let Some(mut gathered) = self.message.gathered.take() {
-            self.inflate(&gathered.0, false, limit, message, contexts)?;
-            gathered.0.clear();
-            let size = gathered.0.capacity();
-            contexts.put(gathered, size);
+        let mut gathered = mem::take(&mut message.gathered);
+        message.inflate(&gathered, false, history, limit, out, contexts)?;
+        message.inflate(part.payload, part.last, history, limit, out, contexts)?;
+        gathered.clear();
+        if part.last {
+            *message = Message { gathered, ..Message::default() };
+            let size = message.gathered.capacity();
+            contexts.put(message, size);
+        } else {
+            *partial = Some(message);
         }
-        self.inflate(part.payload, part.last, limit, message, contexts)
+        Ok(())
     }
 }
 
 impl Message {
     /// Keeps a part for later, if it and the parts before it are not too large. Returns whether it was kept.
-    fn gather(&mut self, part: &[u8], contexts: &mut Contexts) -> bool {
-        let gathered = self.gathered.as_ref().map_or(0, |gathered| gathered.0.len());
-        if self.context.is_some() || gathered + part.len() > GATHER_LIMIT {
-            return false;
+    fn gather(&mut self, part: &[u8]) -> bool {
+        let gathers = self.context.is_none() && self.gathered.len() + part.len() <= GATHER_LIMIT;
+        if gathers {
+            self.gathered.extend_from_slice(part);
         }
-        let create = || contexts.take(|_: &Gathered| true).unwrap_or_default();
-        self.gathered.get_or_insert_with(create).0.extend_from_slice(part);
-        true
+        gathers
+    }
+
+    /// Decompresses the next part.
+    fn inflate(
+        &mut self,
+        mut input: &[u8],
+        last: bool,
+        history: &mut History,
+        limit: usize,
+        out: &mut Vec<u8>,
+        contexts: &mut Contexts,
+    ) -> Result<(), ExtensionError> {
+        let mut context = match self.context.take() {
+            Some(context) => context,
+            None => Context::borrow(contexts, history.bytes())?,
+        };
+        self.size += input.len() as u64;
+        while !input.is_empty() {
+            let start = out.len();
+            let stream_ended = context.inflate(&mut input, limit, out)?;
+            history.push(&out[start..]);
+            if stream_ended {
+                self.count_final_block()?;
+                context.restart(history.bytes())?;
+            }
+        }
+        if !last {
+            self.context = Some(context);
+            return Ok(());
+        }
+        // Some peers end a message with a final block, or send an empty message as nothing.
+        if !context.fresh {
+            let mut end = &END[..];
+            if !context.inflate(&mut end, limit, out)? || !end.is_empty() {
+                return Err(ExtensionError::Corrupt);
+            }
+        }
+        contexts.put(context, CONTEXT_SIZE);
+        Ok(())
     }
 
     fn count_final_block(&mut self) -> Result<(), ExtensionError> {

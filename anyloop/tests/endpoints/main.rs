@@ -15,6 +15,8 @@ mod transports;
 mod wire;
 
 mod backlog;
+#[cfg(feature = "deflate")]
+mod compression;
 mod endings;
 mod events;
 mod factories;

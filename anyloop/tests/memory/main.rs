@@ -2,6 +2,8 @@
 //!
 //! The memory in use is counted for the whole process, so these tests run one after the other.
 
+#[cfg(feature = "deflate")]
+mod compression;
 mod heap;
 #[path = "../endpoints/record.rs"]
 #[allow(dead_code, reason = "shared")]
