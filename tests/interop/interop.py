@@ -8,9 +8,17 @@ import sys
 import websockets
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    ServerPerMessageDeflateFactory,
+)
 
 SECONDS = 60
 SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
+# Messages that resemble each other, so that a context which is taken over matters.
+TICKS = [json.dumps({"symbol": "ANY", "price": i * 1.25, "volume": 100 + i}) for i in range(200)]
+# The extension that Node's ws and `anyloop serve` agree on.
+AGREED = "permessage-deflate"
 MESSAGES = ["hello", "", "κόσμε 🌍", "x" * 126, "y" * 70000]
 
 
@@ -41,8 +49,62 @@ async def python_client(url):
     assert socket.close_code == 4003, socket.close_code
 
 
-async def node_client(url, node):
-    process = await asyncio.create_subprocess_exec(*node, "client", url)
+async def python_clients_that_compress(url, mode):
+    """Compression with each set of parameters, which is agreed on and does what it should."""
+    for offer, no_takeover in [
+        ({}, False),
+        ({"client_max_window_bits": True}, False),
+        ({"server_max_window_bits": 9, "client_max_window_bits": 9}, False),
+        ({"server_max_window_bits": 15, "client_max_window_bits": 15}, False),
+        ({"server_no_context_takeover": True}, True),
+        ({"client_no_context_takeover": True, "client_max_window_bits": 12}, False),
+    ]:
+        extensions = [ClientPerMessageDeflateFactory(**offer)]
+        async with connect(url, extensions=extensions, compression=None, max_size=None) as socket:
+            assert len(socket.protocol.extensions) == 1, (mode, offer)
+            for tick in TICKS:
+                await socket.send(tick)
+                assert await socket.recv() == tick, (mode, offer)
+            for size in (100, 70_000, 1 << 20):
+                for message in (os.urandom(size), "no news; " * (size // 9)):
+                    await socket.send(message)
+                    assert await socket.recv() == message, (mode, offer, size)
+            await socket.send([message := "in ", "three ", "pieces " * 1000])
+            assert await socket.recv() == message + "three " + "pieces " * 1000
+            received = socket.protocol.extensions[0]
+            assert received.remote_no_context_takeover == (no_takeover or mode == "no-takeover")
+
+
+async def compression(anyloop, node):
+    """`anyloop serve` and `anyloop connect` in each mode."""
+    for mode in ("pooled", "no-takeover", "dedicated"):
+        server, port = await start(
+            anyloop, "serve", "--listen", "127.0.0.1:0", "--deflate", mode, "--deflate-level", "1"
+        )
+        try:
+            await python_clients_that_compress(f"ws://127.0.0.1:{port}/", mode)
+        finally:
+            await stop(server)
+        for parameters in (
+            {},
+            {"server_max_window_bits": 9},
+            {"client_max_window_bits": 9, "require_client_max_window_bits": True},
+            {"server_no_context_takeover": True, "client_no_context_takeover": True},
+        ):
+            extensions = [ServerPerMessageDeflateFactory(**parameters)]
+            async with serve(echo, "127.0.0.1", 0, extensions=extensions, compression=None) as peer:
+                port = peer.sockets[0].getsockname()[1]
+                await our_connect(anyloop, f"ws://127.0.0.1:{port}/", "--deflate", mode)
+    server, port = await start(anyloop, "serve", "--listen", "127.0.0.1:0", "--no-deflate")
+    try:
+        await python_client(f"ws://127.0.0.1:{port}/")
+        await node_client(f"ws://127.0.0.1:{port}/", node)
+    finally:
+        await stop(server)
+
+
+async def node_client(url, node, extension=""):
+    process = await asyncio.create_subprocess_exec(*node, "client", url, extension)
     assert await process.wait() == 0, "node's client failed"
 
 
@@ -62,16 +124,16 @@ async def our_client(program, url):
     assert b"4002" in err and b"as you wish" in err, err
 
 
-async def our_connect(anyloop, url):
+async def our_connect(anyloop, url, *options):
     """`anyloop connect` sends its input and prints what comes back; then is closed by the server."""
 
     async def run():
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            anyloop, "connect", url, stdin=pipe, stdout=pipe, stderr=pipe
+            anyloop, "connect", *options, url, stdin=pipe, stdout=pipe, stderr=pipe
         )
 
-    lines = "".join(f"{line}\n" for line in MESSAGES + list(range(1000))).encode()
+    lines = "".join(f"{line}\n" for line in MESSAGES + TICKS + list(range(1000))).encode()
     process = await run()
     process.stdin.write(lines)  # and does not end before all has come back, for that closes
     assert await process.stdout.readexactly(len(lines)) == lines, "the lines come back"
@@ -140,7 +202,7 @@ async def pipe_server(anyloop, node):
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         await python_client(url)
         assert await codes.get() == 0
-        await node_client(url, node)
+        await node_client(url, node, AGREED)
         assert await codes.get() == 0
     async with await asyncio.start_server(connected_slowly, "127.0.0.1", 0) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -170,11 +232,12 @@ async def pipe_client(anyloop):
         assert code == 0, code
 
 
-async def our_servers(url, node):
+async def our_servers(url, node, extension=""):
     """Python's and Node's clients, one after the other and at once."""
     for _ in range(3):
         await python_client(url)
-    await asyncio.gather(*(python_client(url) for _ in range(5)), node_client(url, node))
+    clients = (python_client(url) for _ in range(5))
+    await asyncio.gather(*clients, node_client(url, node, extension))
 
 
 async def anyloop_serve(anyloop, node):
@@ -182,7 +245,7 @@ async def anyloop_serve(anyloop, node):
     server, port = await start(anyloop, "serve", "--listen", "127.0.0.1:0")
     try:
         base = f"ws://127.0.0.1:{port}"
-        await our_servers(f"{base}/echo", node)
+        await our_servers(f"{base}/echo", node, AGREED)
         async with connect(f"{base}/broadcast") as one, connect(f"{base}/broadcast") as other:
             for message in ("hello", b"\x00\xff"):
                 await one.send(message)
@@ -226,6 +289,8 @@ async def main(our_server, our_client_program, anyloop, *node):
     await pipe_server(anyloop, node)
     await pipe_client(anyloop)
     print("anyloop pipe: python websockets and node ws agree")
+    await compression(anyloop, node)
+    print("anyloop serve, connect: python websockets and node ws agree on compression")
 
 
 print(f"python websockets {websockets.__version__}")

@@ -1,7 +1,9 @@
 // Node's ws as a peer.
 //
-//   node peer.mjs client URL    sends messages, expects each back, closes with 4001
-//   node peer.mjs server        echoes; prints its port; closes with 4002 on the text "close"
+//   node peer.mjs client URL [EXTENSION]   sends messages, expects each back, closes with 4001; the
+//                                          extension that the server must agree on, by default none
+//   node peer.mjs server        echoes; prints its port; closes with 4002 on the text "close". Compresses
+//                               if the client offers to
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { randomBytes } from "node:crypto";
@@ -9,10 +11,13 @@ import { WebSocket, WebSocketServer } from "ws";
 
 const sizes = [0, 1, 125, 126, 65535, 65536, 1 << 20];
 
-async function client(url) {
+// Messages that resemble each other, so that a context which is taken over matters.
+const ticks = Array.from({ length: 200 }, (_, i) => JSON.stringify({ symbol: "ANY", price: i * 1.25, volume: 100 + i }));
+
+async function client(url, extension = "") {
   const socket = new WebSocket(url);
   await once(socket, "open");
-  assert.equal(socket.extensions, "");
+  assert.equal(socket.extensions, extension);
   const echoed = async (message, send) => {
     const answer = once(socket, "message");
     send();
@@ -26,6 +31,7 @@ async function client(url) {
     const text = "é".repeat(size >> 1);
     await echoed(text, () => socket.send(text));
   }
+  for (const tick of ticks) await echoed(tick, () => socket.send(tick));
   const [head, tail] = ["frag", "mented"];
   await echoed(head + tail, () => {
     socket.send(head, { fin: false });
@@ -42,7 +48,7 @@ async function client(url) {
 }
 
 async function server() {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: { threshold: 0 } });
   server.on("connection", (socket) => {
     socket.on("message", (data, binary) => {
       if (String(data) === "close") return socket.close(4002, "as you wish");
@@ -56,5 +62,5 @@ async function server() {
   console.log(server.address().port);
 }
 
-const [role, url] = process.argv.slice(2);
-await (role === "server" ? server() : client(url));
+const [role, ...rest] = process.argv.slice(2);
+await (role === "server" ? server() : client(...rest));
