@@ -132,10 +132,13 @@ impl Deflate {
     }
 
     /// The number of bytes of earlier messages that a [pooled](Self::pooled) compressor refers to: 0 (no takeover) to
-    /// 32,506, and no more than 262 less than the window. Each connection holds as many.
+    /// 32,506, and no more than 262 less than the window. Each connection holds as many. A dedicated compressor has its window
+    /// instead.
     #[must_use]
     pub const fn history(mut self, bytes: usize) -> Self {
-        self.mode = Mode::Pooled { history: bytes };
+        if let Mode::Pooled { history } = &mut self.mode {
+            *history = bytes;
+        }
         self
     }
 
