@@ -43,7 +43,8 @@ pub enum Role {
 /// | `data_idle_timeout` | none | `None` |
 /// | `close_timeout` | 5 s | `None` |
 ///
-/// While the transport [does not read](crate::Connection::set_reading), the ping, pong and idle timeouts are suspended.
+/// While the transport [does not read](crate::Connection::set_reading), the ping, pong and idle timeouts are suspended;
+/// then the first two apply to the time in which the peer reads nothing.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};

@@ -22,6 +22,8 @@ pub(super) enum Ping {
     Sent,
     /// The transport does not read input, so pongs cannot be seen.
     Suspended,
+    /// As `Suspended`, and the output is blocked. `ping_since` is updated each time the peer reads.
+    Stalled,
 }
 
 /// The output that a transport has written.
@@ -59,8 +61,14 @@ const PAYLOAD_PREFIX: [u8; 2] = *b"ka";
 impl Sender {
     /// Sends a keep-alive ping, or holds it while the output is blocked. The pong timeout counts
     /// from when the ping is sent; while the ping is held, from when the peer last read anything.
+    ///
+    /// While the keep-alive is suspended, it sends no ping, and watches only whether the peer reads.
     pub(super) fn keepalive_ping(&mut self, now: Instant, out: &mut dyn Output) {
         self.ping_since = now;
+        if self.is_suspended() {
+            self.ping = if out.is_blocked() { Ping::Stalled } else { Ping::Suspended };
+            return;
+        }
         if out.is_blocked() {
             self.ping = Ping::Held;
             return;
@@ -101,13 +109,13 @@ impl Sender {
 
     #[inline]
     pub(super) fn is_suspended(&self) -> bool {
-        self.ping == Ping::Suspended
+        matches!(self.ping, Ping::Suspended | Ping::Stalled)
     }
 
     /// Sends the held ping, if the output is no longer blocked. Called when the peer has read
     /// something.
     pub(super) fn release_ping(&mut self, now: Instant, out: &mut dyn Output) {
-        if self.ping == Ping::Held && self.state() == State::Open {
+        if matches!(self.ping, Ping::Held | Ping::Stalled) && self.state() == State::Open {
             self.keepalive_ping(now, out);
         }
     }
@@ -133,14 +141,15 @@ impl Sender {
             && self.config.data_idle_timeout.is_none()
     }
 
-    /// The instant of the next ping.
+    /// The instant of the next ping; while the keep-alive is suspended, of the next look at the output.
     #[inline]
     pub(super) fn ping_due(&self, last_frame: Instant) -> Option<Instant> {
         let idle_since = match self.ping {
             Ping::Idle => last_frame.max(self.ping_since),
             // Without a pong timeout, an unanswered ping does not delay the next one.
             Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
-            Ping::Sent | Ping::Held | Ping::Suspended => return None,
+            Ping::Suspended => self.ping_since,
+            Ping::Sent | Ping::Held | Ping::Stalled => return None,
         };
         let due = idle_since + self.config.ping_interval?;
         Some(due.max(idle_since + SHORTEST_INTERVAL))
@@ -151,7 +160,7 @@ impl Sender {
     pub(super) fn pong_due(&self, last_data: Instant) -> Option<Instant> {
         match self.ping {
             Ping::Idle | Ping::Suspended => None,
-            Ping::Held | Ping::Sent => {
+            Ping::Held | Ping::Sent | Ping::Stalled => {
                 Some(self.ping_since.max(last_data) + self.config.pong_timeout?)
             }
         }

@@ -319,7 +319,8 @@ impl Connection {
     ///
     /// While it does not read, it cannot see frames that show the peer to be alive. Keep-alive and
     /// idle timeouts therefore stop, and start anew when reading resumes. The close timeout keeps
-    /// running.
+    /// running. A peer that itself reads nothing of the output that waits for it, for the ping interval and the pong
+    /// timeout, fails with [`Cause::PongTimeout`].
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading == self.sender.is_suspended() {
             self.sender.suspend_ping(!reading, now);
@@ -348,11 +349,11 @@ impl Connection {
         if sender.state() != State::Open {
             return self.deadline(Timer::Close);
         }
-        if sender.is_suspended() {
-            return None;
-        }
         let ping = sender.ping_due(receiver.last_frame);
         let pong = sender.pong_due(receiver.last_data);
+        if sender.is_suspended() {
+            return earlier(ping, pong);
+        }
         let idle = sender.config.idle_timeout.map(|timeout| receiver.last_frame + timeout);
         let data_idle = sender.config.data_idle_timeout.map(|timeout| receiver.last_data + timeout);
         earlier(earlier(ping, pong), earlier(idle, data_idle))
@@ -396,7 +397,8 @@ impl Connection {
     /// Performs one action that is due at `now` and returns its timer; `None` if nothing is due.
     /// Call it until it returns `None`.
     ///
-    /// After [`Timer::Ping`] a ping was sent, or is held because the output is blocked. After
+    /// After [`Timer::Ping`] a ping was sent, or is held because the output is blocked; while the transport does not
+    /// read, none is sent. After
     /// [`Timer::Idle`] and [`Timer::DataIdle`] the closing handshake has begun. After
     /// [`Timer::Close`] the time for ending the byte stream has passed. A call before the first
     /// deadline does nothing.

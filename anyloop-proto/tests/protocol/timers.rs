@@ -609,8 +609,9 @@ fn keep_alive_and_idle_timers_stop_while_reading_is_paused() {
     let ping = the_ping(&mut server);
     server.connection.set_reading(false, server.now);
     server.connection.set_reading(false, server.now);
-    assert_eq!(server.due(), None);
-    assert_eq!(server.at(1000.0), []);
+    assert_eq!(server.due(), Some(40.0), "then it is looked whether output waits");
+    server.at(1000.0);
+    assert_eq!(server.sent(), [], "no ping is sent");
     server.connection.set_reading(true, server.now);
     server.connection.set_reading(true, server.now);
     assert_eq!(server.due(), Some(1020.0), "the timers restart");
@@ -622,4 +623,27 @@ fn keep_alive_and_idle_timers_stop_while_reading_is_paused() {
     server.connection.set_reading(false, server.now);
     server.close(1000, "").unwrap();
     assert_eq!(server.due(), Some(1025.0));
+}
+
+/// A peer that reads nothing cannot keep a connection by making the other end pause.
+#[test]
+fn a_peer_that_reads_nothing_fails_while_reading_is_paused() {
+    let mut server = Subject::new(Role::Server, config(|_| ()));
+    server.connection.set_reading(false, server.now);
+    server.out.blocked = true;
+    assert_eq!(server.at(20.0), [Timer::Ping]);
+    assert_eq!(server.due(), Some(40.0));
+    server.now = Instant::from_nanos(1_000_000_000) + seconds(39);
+    server.connection.handle_writable(server.now, &mut server.out);
+    assert_eq!(server.due(), Some(59.0), "it has read something");
+    server.out.blocked = false;
+    server.connection.handle_writable(server.now, &mut server.out);
+    assert_eq!(server.due(), Some(59.0), "it has read everything, and is looked at again");
+    assert_eq!(server.at(59.0), [Timer::Ping]);
+    assert_eq!(server.at(79.0), [Timer::Ping], "nothing waits, so there is nothing to read");
+    server.out.blocked = true;
+    assert_eq!(server.at(99.0), [Timer::Ping]);
+    assert_eq!(server.sent(), []);
+    server.at(119.0);
+    assert_eq!(server.failure().cause(), Cause::PongTimeout);
 }

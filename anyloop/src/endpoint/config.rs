@@ -299,6 +299,9 @@ macro_rules! common {
             /// The time in which the peer must answer a keep-alive ping; then the connection fails with 1011. Data
             /// that arrives meanwhile restarts it, since a pong cannot overtake data. So does output before the ping
             /// that has not left this machine. `None`: answers are not awaited.
+            ///
+            /// While reading is paused, answers cannot be seen. Then a peer fails that reads nothing of the output
+            /// that waits for it, for the ping interval and this time.
             pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
                 self.connection().pong_timeout = timeout.into();
                 self

@@ -36,6 +36,7 @@ over_each_transport! {
     a_timer_that_sets_itself_again_waits_for_its_turn,
     a_timer_does_not_run_after_the_end,
     a_paused_connection_waits_for_no_pong,
+    a_peer_that_reads_nothing_ends_a_paused_connection,
 }
 
 /// Sets a timer of so many seconds that logs its name.
@@ -375,6 +376,20 @@ fn a_timer_does_not_run_after_the_end<C: TestTransport>() {
     subject.end.handle_timeout();
     let reported = "close unclean by timer: 1000/none, closing handshake timed out";
     assert_eq!(log.take(), [reported]);
+}
+
+/// An echo that pauses for a slow reader does not wait for ever.
+fn a_peer_that_reads_nothing_ends_a_paused_connection<C: TestTransport>() {
+    let log = Log::default();
+    let mut subject = open_server::<C>(&recording(&log));
+    log.take();
+    subject.with_handle(|handle| handle.pause_reading()).unwrap();
+    subject.end.block();
+    subject.with_handle(|handle| handle.send("a")).unwrap();
+    subject.advance(seconds(39));
+    assert!(log.take().is_empty());
+    subject.advance(seconds(1));
+    assert_eq!(log.take()[0], "pong_timeout");
 }
 
 /// It does not read the answer because it does not want to.
