@@ -81,16 +81,23 @@ impl Sender {
     }
 
     /// The pong is late. If output waits in front of the ping, the pong timeout starts anew whenever some of it was
-    /// acknowledged since the last call, and once more after the last of it.
+    /// acknowledged since the last call, and once more after the last of it. The system reports that a socket takes
+    /// more only after a large part of its buffer was acknowledged, so this applies to a held ping as well.
     pub(super) fn delay_pong(&mut self, queue: SendQueue, now: Instant) {
-        if self.ping != Ping::Sent {
-            return;
-        }
         let SendQueue { acknowledged, waiting } = queue;
-        let end = acknowledged.saturating_add(waiting as u64);
+        let held = match self.ping {
+            Ping::Idle | Ping::Suspended => return,
+            Ping::Held | Ping::Stalled => true,
+            Ping::Sent => false,
+        };
+        let ahead = acknowledged.saturating_add(waiting as u64);
         let next = match self.ping_delay() {
             None if waiting > PING_SIZE => {
-                PingDelay { since: self.ping_since, acknowledged, ahead: end }
+                PingDelay { since: self.ping_since, acknowledged, ahead }
+            }
+            // Nothing changes while output is blocked, unless the peer takes some of it.
+            Some(delay) if held && (delay.acknowledged, delay.ahead) != (acknowledged, ahead) => {
+                PingDelay { acknowledged, ahead, ..delay }
             }
             Some(delay) if delay.acknowledged < delay.ahead.min(acknowledged) => {
                 PingDelay { acknowledged, ..delay }
@@ -105,6 +112,7 @@ impl Sender {
     pub(super) fn suspend_ping(&mut self, suspended: bool, now: Instant) {
         self.ping = if suspended { Ping::Suspended } else { Ping::Idle };
         self.ping_since = now;
+        self.forget_ping_delay();
     }
 
     #[inline]

@@ -647,3 +647,22 @@ fn a_peer_that_reads_nothing_fails_while_reading_is_paused() {
     server.at(119.0);
     assert_eq!(server.failure().cause(), Cause::PongTimeout);
 }
+
+/// A socket takes more only after a large part of its buffer has left, which can take longer than the timeout.
+#[test]
+fn a_held_ping_waits_while_the_peer_takes_output() {
+    for reading in [true, false] {
+        let mut server = Subject::new(Role::Server, config(|_| ()));
+        server.connection.set_reading(reading, server.now);
+        server.out.blocked = true;
+        assert_eq!(server.at(20.0), [Timer::Ping]);
+        // The peer takes output, and as much follows: it can be the one number or the other that changes.
+        for (at, acknowledged, waiting) in [(40.0, 100, 900), (60.0, 300, 700), (80.0, 300, 600)] {
+            assert_eq!(server.at_with(at, acknowledged, waiting), []);
+            assert_eq!(server.due(), Some(at + 20.0));
+            assert_eq!(server.failures, []);
+        }
+        server.at_with(100.0, 300, 600);
+        assert_eq!(server.failure().cause(), Cause::PongTimeout);
+    }
+}

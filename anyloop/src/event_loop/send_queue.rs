@@ -1,4 +1,4 @@
-//! How much of a socket's output was acknowledged. `unsafe` is allowed here, and nowhere else.
+//! How much of a socket's output its peer has taken. `unsafe` is allowed here, and nowhere else.
 #![allow(unsafe_code)]
 
 use anyloop_proto::SendQueue;
@@ -6,13 +6,8 @@ use anyloop_proto::SendQueue;
 /// What the peer of a TCP socket has acknowledged, and what it has not; `None` where the system does not say.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn of(socket: &mio::net::TcpStream) -> Option<SendQueue> {
-    use std::ffi::c_int;
     use std::os::fd::AsRawFd;
 
-    use rustix::ioctl::{Getter, Opcode, ioctl};
-
-    /// `SIOCOUTQ`, by its other name: tcp(7).
-    const OUTPUT_QUEUE: Opcode = libc::TIOCOUTQ as Opcode;
     /// The size of `struct tcp_info` up to and with `tcpi_bytes_acked`, which is at its end (linux/tcp.h, since 4.1).
     const SIZE: usize = 128;
 
@@ -27,13 +22,34 @@ pub(super) fn of(socket: &mio::net::TcpStream) -> Option<SendQueue> {
     if result != 0 || len as usize != SIZE {
         return None;
     }
+    let (_, acknowledged) = info.split_last_chunk()?;
+    Some(SendQueue { acknowledged: u64::from_ne_bytes(*acknowledged), waiting: unread(socket)? })
+}
+
+/// What the peer of a Unix socket has not read, with the overhead of the system. The system does not count what it has
+/// read, so that appears to grow only while nothing more is written.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn of_unix(socket: &mio::net::UnixStream) -> Option<SendQueue> {
+    /// More than ever waits.
+    const WRITTEN: u64 = 1 << 62;
+
+    let waiting = unread(socket)?;
+    Some(SendQueue { acknowledged: WRITTEN - waiting as u64, waiting })
+}
+
+/// The number of bytes that wait in the system.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn unread(socket: &impl std::os::fd::AsFd) -> Option<usize> {
+    use std::ffi::c_int;
+
+    use rustix::ioctl::{Getter, Opcode, ioctl};
+
+    /// `SIOCOUTQ`, by its other name: tcp(7), unix(7).
+    const OUTPUT_QUEUE: Opcode = libc::TIOCOUTQ as Opcode;
+
     // SAFETY: this request stores one `int` at the address that is passed, and `Getter` passes that of its own `c_int`.
     let waiting = unsafe { ioctl(socket, Getter::<OUTPUT_QUEUE, c_int>::new()) };
-    let (_, acknowledged) = info.split_last_chunk()?;
-    Some(SendQueue {
-        acknowledged: u64::from_ne_bytes(*acknowledged),
-        waiting: usize::try_from(waiting.ok()?).ok()?,
-    })
+    usize::try_from(waiting.ok()?).ok()
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -41,10 +57,16 @@ pub(super) fn of(_: &mio::net::TcpStream) -> Option<SendQueue> {
     None
 }
 
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+pub(super) fn of_unix(_: &mio::net::UnixStream) -> Option<SendQueue> {
+    None
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
 
     use anyloop_testkit::wait::eventually;
 
@@ -62,5 +84,23 @@ mod tests {
         reader.read_exact(&mut [0; 1000]).unwrap();
         let end = SendQueue { acknowledged: begin.acknowledged + 1000, waiting: 0 };
         eventually("all is acknowledged", || of(&socket) == Some(end));
+    }
+
+    #[test]
+    fn what_the_peer_of_a_unix_socket_reads_is_acknowledged() {
+        let (mut writer, mut reader) = UnixStream::pair().unwrap();
+        let socket = mio::net::UnixStream::from_std(writer.try_clone().unwrap());
+        let begin = of_unix(&socket).unwrap();
+        assert_eq!(begin.waiting, 0);
+        for _ in 0..2 {
+            writer.write_all(&[0; 10_000]).unwrap();
+        }
+        let full = of_unix(&socket).unwrap();
+        assert!(full.waiting >= 20_000);
+        reader.read_exact(&mut [0; 10_000]).unwrap();
+        let half = of_unix(&socket).unwrap();
+        assert!(half.waiting < full.waiting && half.acknowledged > full.acknowledged);
+        reader.read_exact(&mut [0; 10_000]).unwrap();
+        assert_eq!(of_unix(&socket), Some(begin));
     }
 }

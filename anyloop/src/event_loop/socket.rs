@@ -198,7 +198,9 @@ impl Transport for SocketTransport<'_> {
     fn send_queue(&self) -> Option<SendQueue> {
         match &*self.socket {
             Socket::Tcp(stream) => send_queue::of(stream),
-            _ => None, // a peer on this machine is not far away
+            #[cfg(unix)]
+            Socket::Unix(stream) => send_queue::of_unix(stream),
+            Socket::Closed => None,
         }
     }
 
