@@ -31,7 +31,9 @@ impl FromStr for Wait {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "forever" => Ok(Self::Forever),
-            _ => seconds(text).map(Self::For),
+            _ => seconds(text)
+                .map(Self::For)
+                .map_err(|_| "neither a number of seconds nor \"forever\""),
         }
     }
 }

@@ -31,6 +31,9 @@ impl FromStr for Listen {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains("://") {
+            return Err("this is a URL; an address is written as in 127.0.0.1:9002");
+        }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         // A sign is not a digit, and `parse` would take it.
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -146,8 +149,18 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
-        let wrong =
-            ["", ":", "localhost", "localhost:", "a:65536", "a:+1", "::1:9002", "[::1]", "a:b:1"];
+        let wrong = [
+            "ws://127.0.0.1:9002",
+            "",
+            ":",
+            "localhost",
+            "localhost:",
+            "a:65536",
+            "a:+1",
+            "::1:9002",
+            "[::1]",
+            "a:b:1",
+        ];
         let zones = [
             "fe80::1%eth0:1",
             "[fe80::1%]:1",

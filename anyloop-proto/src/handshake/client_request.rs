@@ -52,7 +52,12 @@ impl fmt::Display for RequestError {
             }
             Self::InvalidHost => f.write_str("invalid Host"),
             Self::InvalidSubprotocol(name) => write!(f, "subprotocol {name:?} is not a token"),
-            Self::ReservedHeader(name) => write!(f, "header field {name} is not for the caller"),
+            Self::ReservedHeader(name) => match name.as_str() {
+                "origin" | "sec-websocket-protocol" => {
+                    write!(f, "header field {name} has an option of its own")
+                }
+                name => write!(f, "header field {name} is written by the handshake itself"),
+            },
         }
     }
 }

@@ -66,7 +66,9 @@ impl fmt::Display for AnswerError {
             Self::InvalidStatus(status) => write!(f, "status {status} does not answer the request"),
             Self::NotAnUpgrade => f.write_str("the request is not for a WebSocket"),
             Self::NotAwaiting => f.write_str("no request waits for an answer"),
-            Self::ReservedHeader(name) => write!(f, "header field {name} is not for the caller"),
+            Self::ReservedHeader(name) => {
+                write!(f, "header field {name} is written by the handshake itself")
+            }
             Self::SubprotocolNotOffered => f.write_str("the client did not offer this subprotocol"),
             Self::WrongContentLength { body } => {
                 write!(f, "the Content-Length is not that of the body, which has {body} bytes")

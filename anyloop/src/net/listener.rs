@@ -198,7 +198,14 @@ impl Listener {
                 std::fs::symlink_metadata(&path)
                     .is_ok_and(|metadata| metadata.file_type().is_socket())
             };
-            if error.kind() != ErrorKind::AddrInUse || !is_socket() || !is_stale(&address) {
+            if error.kind() != ErrorKind::AddrInUse {
+                return Err(error);
+            }
+            if !is_socket() {
+                let why = "the path exists, and is not a socket";
+                return Err(io::Error::new(ErrorKind::AlreadyExists, why));
+            }
+            if !is_stale(&address) {
                 return Err(error);
             }
             std::fs::remove_file(&path)?;

@@ -121,7 +121,10 @@ fn a_file_that_is_no_socket_is_left_alone() {
     let path = new_path();
     fs::write(&path, "precious").unwrap();
     let server = server();
-    assert!(matches!(server.listen_unix(&path), Err(Error::Listen { .. })));
+    let Err(Error::Listen { source, .. }) = server.listen_unix(&path) else {
+        panic!("it is a file");
+    };
+    assert_eq!(source.to_string(), "the path exists, and is not a socket");
     drop(server);
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     fs::remove_file(path).unwrap();
