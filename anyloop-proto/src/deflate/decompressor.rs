@@ -15,12 +15,8 @@ use crate::frame::Rsv;
 /// decompressor.
 const GATHER_LIMIT: usize = 64 * 1024;
 
-/// What a message must be able to end with: the marker that its sender has removed, and an empty final block, which is
-/// valid only if the message did not end inside of a block.
-const END: [u8; 9] = {
-    let [a, b, c, d] = FLUSH_MARKER;
-    [a, b, c, d, 1, 0, 0, 0xff, 0xff]
-};
+/// An empty final block. It is valid only behind a message that did not end inside of a block.
+const FINAL_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 
 /// Each final block lets zlib start anew, and costs as much as about this many bytes of input.
 const FINAL_BLOCK_COST: u64 = 1024;
@@ -100,10 +96,7 @@ impl Decompressor {
         }
         // Some peers end a message with a final block, or send an empty message as nothing.
         if !context.fresh {
-            let mut end = &END[..];
-            if !context.inflate(&mut end, limit, out)? || !end.is_empty() {
-                return Err(ExtensionError::Corrupt);
-            }
+            context.finish(limit, out)?;
         }
         contexts.put(context, CONTEXT_SIZE);
         Ok(())
@@ -176,6 +169,22 @@ impl Context {
             self.inflate.set_dictionary(dictionary).map_err(|_| ExtensionError::Internal)?;
         }
         Ok(())
+    }
+
+    /// Decompresses the end that the sender has removed (RFC 7692 §7.2.2), and checks that no block is unfinished. The
+    /// marker may be data: that of a stored block.
+    fn finish(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<(), ExtensionError> {
+        let mut end = &FLUSH_MARKER[..];
+        let mut ended = self.inflate(&mut end, limit, out)?;
+        if !ended {
+            let size = out.len();
+            end = &FINAL_BLOCK;
+            ended = self.inflate(&mut end, limit, out) == Ok(true) && out.len() == size;
+        }
+        match ended && end.is_empty() {
+            true => Ok(()),
+            false => Err(ExtensionError::Corrupt),
+        }
     }
 
     /// Decompresses `input`, up to its end or the end of the stream. Returns whether the stream has ended.

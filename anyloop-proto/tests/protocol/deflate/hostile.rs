@@ -157,3 +157,13 @@ fn messages_that_do_not_end_occupy_little_memory() {
         assert!(usage.kept < most, "{} bytes for {arrived}", usage.kept);
     }
 }
+
+/// The end that receivers append does not decompress to anything that is reported before the error.
+#[test]
+fn nothing_is_lent_of_a_message_that_ends_too_early() {
+    for streaming in [false, true] {
+        let mut server = receiver(10, |config| config.streaming = streaming);
+        server.receive(&[compressed(b"\x01\x09\x00\xf6\xff")]);
+        assert_failed(&mut server, CORRUPT, 1007);
+    }
+}

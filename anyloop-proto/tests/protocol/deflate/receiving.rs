@@ -221,6 +221,30 @@ fn pitfall_an_empty_compressed_message() {
     }
 }
 
+/// A message that ends inside of a block is not complete, even if the bytes that receivers append could complete it.
+#[test]
+fn pitfall_a_truncated_message_is_refused() {
+    let mut peer = Peer::new();
+    let text = "a text with some repetition, some repetition, some more repetition; ".repeat(3);
+    let dynamic = peer.deflate(&[text.as_bytes(), &noise(500, 7)].concat());
+    let stored = [&b"\x00\x64\x00\x9b\xff"[..], &[7; 100], &[0]].concat();
+    let last = [&b"\x01\x64\x00\x9b\xff"[..], &[7; 100]].concat();
+    for message in [&HELLO[..], &dynamic, &stored, &last] {
+        assert!(outcome(&[message]).is_ok());
+        // One byte may be an empty block.
+        for len in 2..message.len() {
+            let result = outcome(&[&message[..len]]);
+            // Of a stored block the last four bytes may be those that the sender has removed.
+            let missing = 105_usize.checked_sub(len);
+            let marker = message.len() > 104 && missing == Some(4) && message != dynamic;
+            match marker {
+                true => assert_eq!(result, Ok(vec![[&[7; 96][..], &MARKER].concat()])),
+                false => assert_eq!(result, Err(CORRUPT), "{len} bytes of {message:x?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_distance_too_far_back_is_refused() {
     assert_eq!(outcome(&[&[0xf2, 0x00, 0x11, 0x00, 0x00]]), Err(CORRUPT));
