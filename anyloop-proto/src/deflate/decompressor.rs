@@ -96,7 +96,9 @@ impl Decompressor {
         }
         // Some peers end a message with a final block, or send an empty message as nothing.
         if !context.fresh {
+            let start = out.len();
             context.finish(limit, out)?;
+            history.push(&out[start..]);
         }
         contexts.put(context, CONTEXT_SIZE);
         Ok(())

@@ -245,6 +245,20 @@ fn pitfall_a_truncated_message_is_refused() {
     }
 }
 
+/// The bytes that a sender has removed from the end may be data. Later messages may refer to it.
+#[test]
+fn data_that_looks_like_the_removed_end_is_remembered() {
+    let cut = [&b"\x00\x08\x00\xf7\xff"[..], b"data"].concat();
+    let refers = {
+        let mut peer = Peer::new();
+        peer.deflate(b"data\x00\x00\xff\xff");
+        peer.deflate(b"data\x00\x00\xff\xff")
+    };
+    assert!(refers.len() < 9, "it refers to the first message");
+    let expected = vec![b"data\x00\x00\xff\xff".to_vec(); 2];
+    assert_eq!(outcome(&[&cut, &refers]), Ok(expected));
+}
+
 #[test]
 fn a_distance_too_far_back_is_refused() {
     assert_eq!(outcome(&[&[0xf2, 0x00, 0x11, 0x00, 0x00]]), Err(CORRUPT));
