@@ -45,7 +45,7 @@ struct Message {
     gathered: Option<Box<Gathered>>,
     /// The context, once more than that has arrived.
     context: Option<Box<Context>>,
-    /// The number of compressed bytes that were read.
+    /// The number of compressed bytes that were decompressed.
     size: u64,
     final_blocks: u64,
 }
@@ -80,11 +80,11 @@ impl Decompressor {
             Some(context) => context,
             None => Context::borrow(contexts, history.bytes())?,
         };
-        message.size += input.len() as u64;
         while !input.is_empty() {
-            let start = out.len();
+            let (start, before) = (out.len(), input.len());
             let stream_ended = context.inflate(&mut input, limit, out)?;
             history.push(&out[start..]);
+            message.size += (before - input.len()) as u64;
             if stream_ended {
                 message.count_final_block()?;
                 context.restart(history.bytes())?;

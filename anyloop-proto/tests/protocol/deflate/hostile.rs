@@ -118,6 +118,21 @@ fn empty_final_blocks_by_the_thousand_are_refused() {
     assert_eq!(server.seen(), [Seen::binary(""), Seen::binary("")]);
 }
 
+/// A large message may have more of them. Whether it has too many does not depend on how it arrives.
+#[test]
+fn the_limit_of_final_blocks_is_for_what_was_decompressed() {
+    let mut peer = Peer::new();
+    let honest: Vec<u8> = (0..200).flat_map(|i| peer.deflate_final(&noise(2000, i))).collect();
+    let early = [[0x03, 0x00].repeat(100), peer.deflate(&noise(400_000, 1))].concat();
+    for (message, passes) in [(&honest, true), (&early, false)] {
+        for size in [1000, 30_000, 70_000, usize::MAX] {
+            let mut server = receiver(15, |_| ());
+            server.receive(&fragments(&compressed(message), size));
+            assert_eq!(server.failures.is_empty(), passes, "in fragments of {size}");
+        }
+    }
+}
+
 #[test]
 fn empty_blocks_without_compression_cost_no_memory() {
     let empty = [0, 0, 0, 0xff, 0xff];
