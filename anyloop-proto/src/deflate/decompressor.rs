@@ -56,8 +56,6 @@ struct Gathered(Vec<u8>);
 /// The state of zlib for one stream.
 struct Context {
     inflate: Inflate,
-    /// Nothing was read since the stream has begun.
-    fresh: bool,
 }
 
 impl Decompressor {
@@ -95,7 +93,7 @@ impl Decompressor {
             return Ok(());
         }
         // Some peers end a message with a final block, or send an empty message as nothing.
-        if !context.fresh {
+        if !context.is_fresh() {
             let start = out.len();
             context.finish(limit, out)?;
             history.push(&out[start..]);
@@ -157,20 +155,24 @@ impl Message {
 impl Context {
     /// A context at the beginning of a stream that may refer to `dictionary`.
     fn borrow(contexts: &mut Contexts, dictionary: &[u8]) -> Result<Box<Self>, ExtensionError> {
-        let mut context = contexts.take(|_: &Self| true).unwrap_or_else(|| {
-            Box::new(Self { inflate: Inflate::new(false, MAX_WINDOW_BITS), fresh: true })
-        });
+        let mut context = contexts
+            .take(|_: &Self| true)
+            .unwrap_or_else(|| Box::new(Self { inflate: Inflate::new(false, MAX_WINDOW_BITS) }));
         context.restart(dictionary)?;
         Ok(context)
     }
 
     fn restart(&mut self, dictionary: &[u8]) -> Result<(), ExtensionError> {
         self.inflate.reset(false);
-        self.fresh = true;
         if !dictionary.is_empty() {
             self.inflate.set_dictionary(dictionary).map_err(|_| ExtensionError::Internal)?;
         }
         Ok(())
+    }
+
+    /// Whether nothing was read since the stream has begun.
+    fn is_fresh(&self) -> bool {
+        self.inflate.total_in() == 0
     }
 
     /// Decompresses the end that the sender has removed (RFC 7692 §7.2.2), and checks that no block is unfinished. The
@@ -196,7 +198,6 @@ impl Context {
         limit: usize,
         out: &mut Vec<u8>,
     ) -> Result<bool, ExtensionError> {
-        self.fresh = false;
         loop {
             let end = out.len();
             let room = (input.len() * 8).clamp(MIN_ROOM, MAX_ROOM);
