@@ -262,6 +262,10 @@ impl Negotiator for Deflate {
             Some(bits) => bits,
             None => None,
         };
+        // RFC 7692 §7.1.1.1: who accepts an offer with this parameter includes it in the answer, and all offers have it.
+        if self.is_without_takeover() && !answer.server_no_takeover {
+            return Err(invalid);
+        }
         let send = Terms::new(answer.client_no_takeover, client_window_bits);
         let receive = Terms::new(answer.server_no_takeover, answer.server_window_bits);
         Ok(self.codec(send, receive))

@@ -235,6 +235,30 @@ fn what_a_client_offers() {
     assert_eq!(offers(pooled.history(0)), [small(none, 10), any(none)]);
 }
 
+#[test]
+fn rfc7692_7_1_what_a_client_confirms() {
+    for deflate in [Deflate::pooled(), Deflate::no_takeover(), Deflate::dedicated()] {
+        for bits in 8..=15 {
+            for params in [
+                "client_no_context_takeover".to_owned(),
+                format!("client_max_window_bits={bits}"),
+                // A server may limit its own window without being asked (RFC 7692 §7.1.2.1).
+                format!("server_max_window_bits={bits}"),
+                format!("server_max_window_bits=\"{bits}\"; client_max_window_bits={bits}"),
+                format!("client_no_context_takeover; server_max_window_bits={bits}"),
+            ] {
+                let without = format!("server_no_context_takeover; {params}");
+                assert!(confirmed(deflate, &without), "{without}");
+                let is_offered = deflate != Deflate::no_takeover();
+                assert_eq!(confirmed(deflate, &params), is_offered, "{params}");
+            }
+        }
+        assert!(confirmed(deflate, "server_no_context_takeover"));
+    }
+    assert!(confirmed(Deflate::pooled(), ""));
+    assert!(confirmed(Deflate::dedicated(), ""));
+}
+
 /// RFC 7692 §7.1.2.2: in an answer the parameter has a value.
 #[test]
 fn pitfall_client_max_window_bits_without_a_value_in_an_answer() {
@@ -244,6 +268,17 @@ fn pitfall_client_max_window_bits_without_a_value_in_an_answer() {
         {
             assert!(!confirmed(deflate, params));
         }
+    }
+}
+
+/// A server that accepts the offer of a stream without takeover says so. Otherwise the client would have to hold its
+/// window.
+#[test]
+fn rfc7692_7_1_1_1_an_answer_that_fits_no_offer() {
+    for params in ["", "client_no_context_takeover", "server_max_window_bits=10"] {
+        assert!(!confirmed(Deflate::no_takeover(), params), "{params}");
+        assert!(!confirmed(Deflate::pooled().history(0), params), "{params}");
+        assert!(confirmed(Deflate::pooled(), params), "{params}");
     }
 }
 
