@@ -135,3 +135,35 @@ fn contexts_are_shared_and_freed() {
     }
     assert_eq!((contexts.held(), pool.contexts().held()), (0, 0));
 }
+
+/// A peer's message in fragments waits in memory of the thread. Many of them at once do not displace the decompressor.
+#[test]
+fn messages_that_wait_do_not_displace_a_decompressor() {
+    let mut pool = BufferPool::new(1 << 20);
+    let mut receive = |server: &mut Subject, frames: &[Frame]| {
+        let Subject { connection: Connection { receiver, sender }, now, out, .. } = server;
+        let mut bytes = stream(frames, Role::Client);
+        let mut input = Input::with_pool(&mut bytes, &mut pool);
+        let (messages, usage) = measure(|| {
+            let mut messages = 0;
+            while receiver.next(sender, &mut input, *now, out).unwrap().is_some() {
+                messages += 1;
+            }
+            messages
+        });
+        (messages, usage.peak)
+    };
+    let mut servers: Vec<_> = (0..50).map(|_| super::receiver(10, |_| ())).collect();
+    for round in 0..3 {
+        let fragments = fragments(&compressed(Peer::new().deflate(&noise(100, round))), 60);
+        for server in &mut servers {
+            assert_eq!(receive(server, &fragments[..1]).0, 0);
+        }
+        for server in &mut servers {
+            assert_eq!(receive(server, &fragments[1..]).0, 1);
+        }
+        let (messages, peak) = receive(&mut servers[0], &fragments);
+        assert_eq!(messages, 1);
+        assert!(peak < 10_000, "a decompressor of {peak} bytes is created in round {round}");
+    }
+}
