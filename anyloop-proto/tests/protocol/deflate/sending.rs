@@ -5,7 +5,7 @@ use anyloop_proto::{Kind, Prepared, Role};
 use anyloop_testkit::frames::{Frame, ping, text};
 
 use super::peer::{MARKER, Peer, inflate_alone};
-use super::{RSV1, client, modes, noise, server};
+use super::{RSV1, client, compressed, modes, noise, server};
 use crate::subject::Subject;
 
 const ANY: &str = "client_max_window_bits";
@@ -278,6 +278,33 @@ fn rfc7692_7_1_2_the_window_is_what_was_agreed() {
     }
 }
 
+/// A small window for what is sent, a large one for what is received, and the reverse.
+#[test]
+fn pitfall_each_direction_has_its_own_window() {
+    let [part, between] = [noise(200, 13), noise(2000, 14)];
+    for deflate in [Deflate::pooled().history(usize::MAX), Deflate::dedicated()] {
+        let deflate = deflate.window_bits(15).receive_window_bits(15);
+        let bits = |server: u8, client: u8| {
+            format!("server_max_window_bits={server}; client_max_window_bits={client}")
+        };
+        for (mut subject, sends_far) in [
+            (server(deflate, &bits(9, 15)), false),
+            (server(deflate, &bits(15, 9)), true),
+            (client(deflate, &bits(15, 9)), false),
+            (client(deflate, &bits(9, 15)), true),
+        ] {
+            let sizes = [&part, &between, &part].map(|message| send(&mut subject, message).len());
+            assert_eq!(sizes[2] < 50, sends_far, "{deflate:?}: {sizes:?}");
+            let mut peer = Peer::new();
+            subject.receive(
+                &[&part, &between, &part].map(|message| compressed(peer.deflate(message))),
+            );
+            let received = if sends_far { 2 } else { 3 };
+            assert_eq!(subject.seen().len(), received, "{deflate:?}: {:?}", subject.failures);
+        }
+    }
+}
+
 /// A server may use a smaller window than it was asked for; a client has no say in what it was told.
 #[test]
 fn a_window_of_ones_own_is_kept() {
@@ -311,7 +338,7 @@ fn pitfall_a_client_that_is_told_a_window_of_8_bits_sends_uncompressed() {
         assert_eq!((&frames[0].payload, &frames[1]), (&message, &text("")));
         assert_eq!((&frames[2].payload, frames.len()), (&message, 5));
 
-        client.receive(&[super::compressed(Peer::new().deflate(&message))]);
+        client.receive(&[compressed(Peer::new().deflate(&message))]);
         assert_eq!(client.seen(), [crate::subject::Seen::binary(&message)]);
         assert_eq!(client.role(), Role::Client);
     }
