@@ -61,6 +61,17 @@ fn pitfall_a_bomb_is_refused_in_little_memory() {
     }
 }
 
+/// No more memory is allocated than the limit allows, and one byte.
+#[test]
+fn a_small_limit_needs_little_memory() {
+    let mut server = receiver(15, |config| config.max_message_size = 1000);
+    server.receive(&[compressed(Peer::new().deflate(b"the decompressor is there now"))]);
+    let bytes = stream(&[compressed(bomb(2000))], Role::Client);
+    let ((), usage) = measure(|| feed(&mut server, &bytes, usize::MAX));
+    assert_eq!(server.failure().cause(), TOO_BIG);
+    assert!(usage.peak < 10_000, "{} bytes", usage.peak);
+}
+
 /// What a bomb decompresses to before the limit is only lent in chunks.
 #[test]
 fn a_bomb_is_refused_while_it_is_streamed() {
