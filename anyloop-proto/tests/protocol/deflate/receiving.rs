@@ -168,7 +168,8 @@ fn pitfall_a_final_block_does_not_end_the_connection_or_empty_the_next_message()
     // In the middle of a message, and at several places.
     let twice = [&end(&[])[..], &end(&[])].concat();
     let hello = [&end(&[])[..], &HELLO].concat();
-    for message in [&twice, &hello] {
+    let behind = [&end(&[])[..], &refers].concat();
+    for message in [&twice, &hello, &behind] {
         assert_eq!(outcome(&[message]), Ok(vec![b"HelloHello".to_vec()]));
         for size in 1..message.len() {
             let mut server = receiver(10, |_| ());
