@@ -305,6 +305,25 @@ fn pitfall_each_direction_has_its_own_window() {
     }
 }
 
+/// A compressor of the thread serves connections with the same window and level.
+#[test]
+fn rfc7692_7_1_2_a_borrowed_compressor_has_the_window_that_was_agreed() {
+    let message = [&b"-"[..], &noise(100, 15), &noise(1000, 16), &noise(100, 15)].concat();
+    let deflate = Deflate::no_takeover().window_bits(15);
+    let mut wide = server(deflate, "server_max_window_bits=15");
+    let mut narrow = server(deflate, "server_max_window_bits=9");
+    let mut fast = server(deflate.level(1), "server_max_window_bits=15");
+    let mut alone = server(deflate.level(1), "server_max_window_bits=15");
+    for _ in 0..3 {
+        let size = send(&mut wide, &message).len();
+        std::mem::swap(&mut wide.out.contexts, &mut narrow.out.contexts);
+        assert!(send(&mut narrow, &message).len() > size + 30, "it refers back too far");
+        std::mem::swap(&mut narrow.out.contexts, &mut fast.out.contexts);
+        assert_eq!(send(&mut fast, &message), send(&mut alone, &message));
+        std::mem::swap(&mut fast.out.contexts, &mut wide.out.contexts);
+    }
+}
+
 /// A server may use a smaller window than it was asked for; a client has no say in what it was told.
 #[test]
 fn a_window_of_ones_own_is_kept() {
