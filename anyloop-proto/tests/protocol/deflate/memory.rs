@@ -37,6 +37,7 @@ fn an_idle_connection_holds_no_more_than_its_history() {
         (small, 2 * 1024),
         (small.history(100), 100 + 1024),
         (small.history(8192).window_bits(15), 8192 + 1024),
+        (small.history(usize::MAX), 4096 - 262 + 1024),
         (small.receive_window_bits(12), 1024 + 4096),
         (Deflate::no_takeover(), 0),
     ] {
