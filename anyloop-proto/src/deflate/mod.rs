@@ -13,6 +13,9 @@
 //! agreed: a server asks clients for 1 KiB, and otherwise for none; a client asks for 1 KiB, and has to accept 32 KiB
 //! from a server that does not grant it.
 //!
+//! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In
+//! [streaming](crate::Config::streaming) mode, too, its chunks come only then.
+//!
 //! # Secrets
 //!
 //! Whoever can see the size of messages, and have text of his choice sent in them, can guess a secret in the same
