@@ -62,7 +62,7 @@ pub struct Config {
     /// applies to the decoded message. A header that announces more fails the connection with 1009.
     pub max_message_size: u64,
     /// If `true`, messages are returned in [`Chunk`](crate::Chunk)s as they arrive, even inside a
-    /// frame, and are never gathered.
+    /// frame, and are never gathered. A message that an extension has encoded may arrive in fewer, larger chunks.
     pub streaming: bool,
     /// If `true`, pings are answered before they are reported. If `false`, the application answers
     /// with [`Sender::pong`](crate::Sender::pong).

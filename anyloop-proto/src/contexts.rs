@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
-/// The number of free contexts that are kept.
+/// The number of free contexts of a type that are kept.
 const MOST: usize = 16;
 
 /// Memory that the codecs of many connections use in turn: compressors and decompressors, for example.
@@ -15,7 +15,7 @@ const MOST: usize = 16;
 /// none, and [puts](Self::put) it back when the call ends. So an idle connection holds no context, and a thread holds
 /// one for any number of connections.
 ///
-/// At most 16 free contexts are kept. An empty value allocates nothing.
+/// At most 16 free contexts of each type are kept. An empty value allocates nothing.
 ///
 /// ```
 /// use anyloop_proto::extension::Contexts;
@@ -61,9 +61,9 @@ impl Contexts {
     }
 
     /// Puts a context back. `size` is the number of bytes that it holds, for [`held`](Self::held). The context is
-    /// dropped if 16 others are free.
+    /// dropped if 16 others of its type are free.
     pub fn put<C: Any + Send>(&mut self, context: Box<C>, size: usize) {
-        if self.free.len() < MOST {
+        if self.free.iter().filter(|other| other.memory.is::<C>()).count() < MOST {
             self.free.push(Context { memory: context, size, used: true });
         }
     }
@@ -97,5 +97,29 @@ impl fmt::Debug for Contexts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { free } = self;
         f.debug_struct("Contexts").field("free", &free.len()).field("held", &self.held()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_of_each_type_are_kept() {
+        let mut contexts = Contexts::new();
+        for i in 0..20u8 {
+            contexts.put(Box::new(i), 1);
+            contexts.put(Box::new(u16::from(i)), 100);
+        }
+        assert_eq!(contexts.held(), 16 + 1600);
+        assert_eq!(
+            contexts.take(|_: &u8| true),
+            Some(Box::new(15)),
+            "the one that was put back last"
+        );
+        assert_eq!(contexts.take(|&i: &u16| i == 3), Some(Box::new(3)));
+        assert_eq!(contexts.take(|&i: &u16| i == 3), None);
+        assert_eq!(contexts.take(|_: &u32| true), None);
+        assert_eq!(contexts.held(), 15 + 1500);
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyloop_proto::handshake::Codec;
 use anyloop_proto::{
-    BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Kind, Message, Role,
+    BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Kind, Message, Role, Sender,
     Shutdown, State,
 };
 use anyloop_testkit::frames::Frame;
@@ -83,9 +84,20 @@ impl Subject {
     /// An open connection, with the test extension if `extension`.
     #[must_use]
     pub fn new(role: Role, config: Arc<Config>, reading: Reading, extension: bool) -> Self {
+        Self::with_codec(role, config, reading, extension.then(toy::codec))
+    }
+
+    /// An open connection, with the extension of `codec` if there is one.
+    #[must_use]
+    pub fn with_codec(
+        role: Role,
+        config: Arc<Config>,
+        reading: Reading,
+        codec: Option<Codec>,
+    ) -> Self {
+        let extension = codec.is_some();
         let mut connection = Connection::new(role, config, START);
-        if extension {
-            let codec = toy::codec();
+        if let Some(codec) = codec {
             connection = connection.with_extension(codec.decoder, codec.encoder);
         }
         Self {
@@ -159,6 +171,14 @@ impl Subject {
             }
         }
         self.sent.extend(self.reader.read(&out));
+    }
+
+    /// Sends by `send`. Returns the bytes.
+    pub fn send(&mut self, send: impl FnOnce(&mut Sender, &mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        send(&mut self.connection.sender, &mut out);
+        self.sent.extend(self.reader.read(&out));
+        out
     }
 
     /// Ends the byte stream, and asserts that the connection has ended then.

@@ -16,12 +16,8 @@ use crate::frame::Rsv;
 /// decompressor.
 const GATHER_LIMIT: usize = 64 * 1024;
 
-/// What a message must be able to end with: the marker that its sender has removed, and an empty final block, which is
-/// valid only if the message did not end inside of a block.
-const END: [u8; 9] = {
-    let [a, b, c, d] = FLUSH_MARKER;
-    [a, b, c, d, 1, 0, 0, 0xff, 0xff]
-};
+/// An empty final block. It is valid only behind a message that did not end inside of a block.
+const FINAL_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 
 /// Each final block lets zlib start anew, and costs as much as about this many bytes of input.
 const FINAL_BLOCK_COST: u64 = 1024;
@@ -51,7 +47,7 @@ struct Message {
     gathered: Vec<u8>,
     /// The context, once more than that has arrived.
     context: Option<Box<Context>>,
-    /// The number of compressed bytes that were read.
+    /// The number of compressed bytes that were decompressed.
     size: u64,
     final_blocks: u64,
 }
@@ -59,8 +55,6 @@ struct Message {
 /// The state of zlib for one stream.
 struct Context {
     inflate: Inflate,
-    /// Nothing was read since the stream has begun.
-    fresh: bool,
 }
 
 impl Decompressor {
@@ -131,11 +125,11 @@ impl Message {
             Some(context) => context,
             None => Context::borrow(contexts, history.bytes())?,
         };
-        self.size += input.len() as u64;
         while !input.is_empty() {
-            let start = out.len();
+            let (start, before) = (out.len(), input.len());
             let stream_ended = context.inflate(&mut input, limit, out)?;
             history.push(&out[start..]);
+            self.size += (before - input.len()) as u64;
             if stream_ended {
                 self.count_final_block()?;
                 context.restart(history.bytes())?;
@@ -146,11 +140,10 @@ impl Message {
             return Ok(());
         }
         // Some peers end a message with a final block, or send an empty message as nothing.
-        if !context.fresh {
-            let mut end = &END[..];
-            if !context.inflate(&mut end, limit, out)? || !end.is_empty() {
-                return Err(ExtensionError::Corrupt);
-            }
+        if !context.is_fresh() {
+            let start = out.len();
+            context.finish(limit, out)?;
+            history.push(&out[start..]);
         }
         contexts.put(context, CONTEXT_SIZE);
         Ok(())
@@ -168,20 +161,40 @@ impl Message {
 impl Context {
     /// A context at the beginning of a stream that may refer to `dictionary`.
     fn borrow(contexts: &mut Contexts, dictionary: &[u8]) -> Result<Box<Self>, ExtensionError> {
-        let mut context = contexts.take(|_: &Self| true).unwrap_or_else(|| {
-            Box::new(Self { inflate: Inflate::new(false, MAX_WINDOW_BITS), fresh: true })
-        });
+        let mut context = contexts
+            .take(|_: &Self| true)
+            .unwrap_or_else(|| Box::new(Self { inflate: Inflate::new(false, MAX_WINDOW_BITS) }));
         context.restart(dictionary)?;
         Ok(context)
     }
 
     fn restart(&mut self, dictionary: &[u8]) -> Result<(), ExtensionError> {
         self.inflate.reset(false);
-        self.fresh = true;
         if !dictionary.is_empty() {
             self.inflate.set_dictionary(dictionary).map_err(|_| ExtensionError::Internal)?;
         }
         Ok(())
+    }
+
+    /// Whether nothing was read since the stream has begun.
+    fn is_fresh(&self) -> bool {
+        self.inflate.total_in() == 0
+    }
+
+    /// Decompresses the end that the sender has removed (RFC 7692 §7.2.2), and checks that no block is unfinished. The
+    /// marker may be data: that of a stored block.
+    fn finish(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<(), ExtensionError> {
+        let mut end = &FLUSH_MARKER[..];
+        let mut ended = self.inflate(&mut end, limit, out)?;
+        if !ended {
+            let size = out.len();
+            end = &FINAL_BLOCK;
+            ended = self.inflate(&mut end, limit, out) == Ok(true) && out.len() == size;
+        }
+        match ended && end.is_empty() {
+            true => Ok(()),
+            false => Err(ExtensionError::Corrupt),
+        }
     }
 
     /// Decompresses `input`, up to its end or the end of the stream. Returns whether the stream has ended.
@@ -191,7 +204,6 @@ impl Context {
         limit: usize,
         out: &mut Vec<u8>,
     ) -> Result<bool, ExtensionError> {
-        self.fresh = false;
         loop {
             let end = out.len();
             let room = (input.len() * 8).clamp(MIN_ROOM, MAX_ROOM);

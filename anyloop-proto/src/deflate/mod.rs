@@ -13,6 +13,9 @@
 //! agreed: a server asks clients for 1 KiB, and otherwise for none; a client asks for 1 KiB, and has to accept 32 KiB
 //! from a server that does not grant it.
 //!
+//! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In
+//! [streaming](crate::Config::streaming) mode, too, its chunks come only then.
+//!
 //! # Secrets
 //!
 //! Whoever can see the size of messages, and have text of his choice sent in them, can guess a secret in the same
@@ -265,6 +268,10 @@ impl Negotiator for Deflate {
             Some(bits) => bits,
             None => None,
         };
+        // RFC 7692 §7.1.1.1: who accepts an offer with this parameter includes it in the answer, and all offers have it.
+        if self.is_without_takeover() && !answer.server_no_takeover {
+            return Err(invalid);
+        }
         let send = Terms::new(answer.client_no_takeover, client_window_bits);
         let receive = Terms::new(answer.server_no_takeover, answer.server_window_bits);
         Ok(self.codec(send, receive))

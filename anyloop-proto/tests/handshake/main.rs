@@ -4,6 +4,8 @@
 mod client_refused;
 mod client_request;
 mod client_response;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod drive;
 mod extensions;
 #[path = "../protocol/heap.rs"]

@@ -10,6 +10,8 @@ mod subject;
 
 mod closing;
 mod control;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod extension;
 mod fast_path;
 mod frames;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use anyloop_proto::extension::Contexts;
 use anyloop_proto::{
     BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Instant, Kind, Message,
     Output, Random, Role, SendError, SendQueue, State, Timer, TransportError,
@@ -92,8 +93,8 @@ impl From<&Event<'_>> for Seen {
     }
 }
 
-/// The output of the connection under test: a buffer. A test can set it to report that it is
-/// blocked, and to accept vectored and shared writes.
+/// The output of the connection under test: a buffer, and contexts for encoders. A test can set it to
+/// report that it is blocked, and to accept vectored and shared writes.
 #[derive(Default)]
 pub(crate) struct Sink {
     pub(crate) buffer: Vec<u8>,
@@ -102,11 +103,16 @@ pub(crate) struct Sink {
     /// The number of vectored writes, and of shared writes.
     pub(crate) vectored: usize,
     pub(crate) shared: usize,
+    pub(crate) contexts: Contexts,
 }
 
 impl Output for Sink {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
+    }
+
+    fn parts(&mut self) -> (&mut Vec<u8>, Option<&mut Contexts>) {
+        (&mut self.buffer, Some(&mut self.contexts))
     }
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
