@@ -37,8 +37,8 @@
 //! [`iostream`], or over a [transport](transport::stub) of its own.
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Other layers have items that only the event loop uses. They are not gated one by one.
-#![cfg_attr(not(feature = "net"), allow(dead_code, unused_imports))]
+// Other layers have items that only the event loop or TLS uses. They are not gated one by one.
+#![cfg_attr(not(all(feature = "net", feature = "tls-core")), allow(dead_code, unused_imports))]
 
 mod cold;
 pub mod endpoint;
@@ -52,6 +52,8 @@ pub mod prelude;
 mod session;
 mod stream;
 mod sync;
+#[cfg(feature = "tls-core")]
+pub mod tls;
 pub mod transport;
 
 pub use anyloop_proto as proto;
