@@ -113,16 +113,18 @@ impl Clock {
 
 /// Generates for each transport a module with these tests, which are generic functions beside it. Those
 /// behind `not over sockets:` need a clock that they can move, or steps that a socket does not show. Those behind
-/// `not over TLS:` count bytes, and a record has more of them than its content.
+/// `not over TLS:` count bytes, and a record has more of them than its content. `neither:` are both.
 macro_rules! over_each_transport {
     (
         $($test:ident),* $(,)?
         $(; not over sockets: $($by_hand:ident),* $(,)?)?
         $(; not over TLS: $($plain:ident),* $(,)?)?
+        $(; neither: $($neither:ident),* $(,)?)?
     ) => {
-        over_each_transport!(@ by_hand: $($test)* $($($by_hand)*)? $($($plain)*)?);
+        over_each_transport!(@ by_hand: $($test)* $($($by_hand)*)? $($($plain)*)? $($($neither)*)?);
         over_each_transport!(@ sockets: $($test)* $($($plain)*)?);
-        over_each_transport!(@ tls: $($test)*);
+        over_each_transport!(@ tls: $($test)* $($($by_hand)*)?);
+        over_each_transport!(@ tls_sockets: $($test)*);
     };
     (@ by_hand: $($test:ident)*) => {
         over_each_transport!(@ iostream $crate::transports::ByHand: $($test)*);
@@ -141,6 +143,8 @@ macro_rules! over_each_transport {
         over_each_transport!(@ tls $crate::tls::OverTls<$crate::transports::ByHand>: $($test)*);
         #[cfg(feature = "tls")]
         over_each_transport!(@ tls_in_turns $crate::tls::OverTls<$crate::toy::OneByOne>: $($test)*);
+    };
+    (@ tls_sockets: $($test:ident)*) => {
         #[cfg(all(feature = "net", feature = "tls"))]
         over_each_transport!(@ tls_over_tcp $crate::tls::OverTls<$crate::net::Tcp>: $($test)*);
     };
