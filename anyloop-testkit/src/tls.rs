@@ -9,13 +9,15 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::cipher::{MessageEncrypter, OutboundPlainMessage};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
-    StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, Connection, ConnectionTrafficSecrets, ContentType,
+    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
 };
 
 use crate::wait::PATIENCE;
@@ -128,14 +130,23 @@ fn leaf(names: &[&str], validity: Validity) -> (CertificateParams, KeyPair) {
     (params, KeyPair::generate().expect("random numbers"))
 }
 
+/// The certificate in DER.
+///
+/// # Panics
+///
+/// If it is not PEM.
+#[must_use]
+pub fn der(identity: &Identity) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("a certificate")
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
 fn chain_and_key(identity: &Identity) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes());
-    (vec![certificate.expect("a certificate")], key.expect("a key"))
+    (vec![der(identity)], key.expect("a key"))
 }
 
 fn roots(authority: &Authority) -> Arc<RootCertStore> {
@@ -313,10 +324,65 @@ impl Far {
         self.send(&[])
     }
 
+    /// What seals records of any type from now on. The configuration must allow it (`enable_secret_extraction`).
+    ///
+    /// # Panics
+    ///
+    /// If it does not, or the version is not 1.3.
+    #[must_use]
+    pub fn into_raw(self) -> Raw {
+        let suite = self.connection.negotiated_cipher_suite().expect("the handshake is complete");
+        let suite = suite.tls13().expect("TLS 1.3");
+        let secrets =
+            self.connection.dangerous_extract_secrets().expect("the configuration allows it");
+        let (sequence, secrets) = secrets.tx;
+        let (key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+            _ => panic!("another cipher suite"),
+        };
+        let mut raw = Raw { encrypter: suite.aead_alg.encrypter(key, iv), sequence: 0 };
+        for _ in 0..sequence {
+            let _ = raw.seal(ContentType::ApplicationData, &[]); // the cipher must count from 0
+        }
+        raw
+    }
+
     fn take(&mut self, records: &mut Vec<u8>) {
         while self.connection.wants_write() {
             let written: io::Result<usize> = self.connection.write_tls(records);
             let _ = written.expect("memory can be written");
         }
+    }
+}
+
+/// Seals records of any type.
+pub struct Raw {
+    encrypter: Box<dyn MessageEncrypter>,
+    sequence: u64,
+}
+
+impl std::fmt::Debug for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raw").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}
+
+impl Raw {
+    /// A record with this content.
+    ///
+    /// # Panics
+    ///
+    /// If it is longer than a record can be.
+    pub fn seal(&mut self, typ: ContentType, content: &[u8]) -> Vec<u8> {
+        let message = OutboundPlainMessage {
+            typ,
+            version: ProtocolVersion::TLSv1_2,
+            payload: content.into(),
+        };
+        let sealed = self.encrypter.encrypt(message, self.sequence).expect("not too long");
+        self.sequence += 1;
+        sealed.encode()
     }
 }

@@ -14,6 +14,7 @@ use super::error::TlsConfigError;
 use super::pem::Source;
 use super::provider;
 use super::records::Records;
+use super::self_signed::TellsSelfSigned;
 use super::server::{ALPN, certified_key, roots};
 
 /// What a client trusts, and who it says it is, when it connects to a `wss` URI.
@@ -186,7 +187,7 @@ impl ClientTlsBuilder {
 
     fn config(&self) -> Result<Arc<ClientConfig>, TlsConfigError> {
         let provider = provider::provider()?;
-        let verifier = self.verifier(&provider)?;
+        let verifier = Arc::new(TellsSelfSigned(self.verifier(&provider)?));
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder =
             builder.with_safe_default_protocol_versions().map_err(TlsConfigError::Rustls)?;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
+use super::self_signed::SelfSigned;
+
 /// Why the TLS of a connection failed. [`Context::error`] returns it in [`Handler::fail`] and [`Handler::close`]; the
 /// failure itself has the cause [`TransportError::Tls`](crate::proto::TransportError::Tls).
 ///
@@ -17,7 +19,7 @@ pub enum TlsError {
     #[error("the peer has refused TLS with the alert {}{}", name_of(*.0), advice_on_alert(*.0))]
     Alert(AlertDescription),
     /// The certificate of a client was refused.
-    #[error("the client's certificate was refused: {}{}", .0, advice(.0))]
+    #[error("the client's certificate was refused: {}{}", words(.0), advice(.0))]
     ClientCertificate(CertificateError),
     /// The peer has ended the stream inside the handshake.
     #[error("the peer has ended the stream inside the TLS handshake")]
@@ -35,7 +37,7 @@ pub enum TlsError {
     #[error("TLS failed: {0}")]
     Protocol(Error),
     /// The certificate of the server was refused.
-    #[error("the server's certificate was refused: {}{}", .0, advice(.0))]
+    #[error("the server's certificate was refused: {}{}", words(.0), advice(.0))]
     ServerCertificate(CertificateError),
     /// The stream has ended without a close_notify: what the peer has sent last may be lost, or was cut off on the way
     /// (RFC 8446 §6.1).
@@ -56,8 +58,16 @@ impl TlsError {
     }
 }
 
+/// What is wrong with a certificate, in the words of what has verified it.
+fn words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Other(error) => error.0.to_string(),
+        error => error.to_string(),
+    }
+}
+
 /// What can be done about a certificate that was refused.
-const fn advice(error: &CertificateError) -> &'static str {
+fn advice(error: &CertificateError) -> &'static str {
     use CertificateError as E;
     match error {
         E::Expired | E::ExpiredContext { .. } => {
@@ -68,9 +78,10 @@ const fn advice(error: &CertificateError) -> &'static str {
             "; connect by a name that it has, or issue it for this one"
         }
         E::UnknownIssuer => {
-            "; it is self-signed, or its authority is not trusted here: to trust it, add it as a CA"
+            "; its authority is not trusted here: add the certificate of that authority to trust it"
         }
         E::Revoked => "; its owner must replace it",
+        E::Other(other) if other.0.is::<SelfSigned>() => "; add it as an authority to trust it",
         _ => "",
     }
 }

@@ -7,6 +7,7 @@ mod optional;
 mod pem;
 mod provider;
 mod records;
+mod self_signed;
 mod server;
 mod server_name;
 mod stream;

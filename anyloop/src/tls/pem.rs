@@ -64,7 +64,8 @@ impl Source {
     fn invalid(&self, error: &PemError) -> TlsConfigError {
         let reason = match error {
             PemError::MissingSectionEnd { end_marker } => {
-                format!("the line {:?} is missing", String::from_utf8_lossy(end_marker))
+                let kind = String::from_utf8_lossy(end_marker);
+                format!("the line \"-----END {}-----\" is missing", kind.trim())
             }
             PemError::IllegalSectionStart { line } => {
                 format!("the line {:?} is no beginning", String::from_utf8_lossy(line))

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use anyloop_proto::Input;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -15,12 +16,21 @@ use crate::stream::{RECORD, Seal};
 /// What a record has beside its content, at most: header, nonce, content type and tag.
 const OVERHEAD: usize = 64;
 
+/// The most bytes of one message of the handshake that are kept until all of it has arrived.
+const MAX_HELD: usize = 128 * 1024;
+
 /// Opening stops when this much plaintext has gathered.
 const PLAIN_LIMIT: usize = 64 * 1024;
 
-/// The TLS protocol of one connection. It keeps neither input nor output.
+/// The TLS protocol of one connection. It keeps no output, and of the input an incomplete record.
 pub(crate) struct Records {
     side: Side,
+    /// An incomplete record, or the records of an incomplete message of the handshake.
+    ///
+    /// rustls must get it with each call: it has ranges of it, and panics if they are missing.
+    cipher: Vec<u8>,
+    /// So many bytes of it rustls has looked at, and may have moved.
+    looked_at: usize,
     /// The host that a client has asked for (RFC 6066 §3), as the server has got it.
     server_name: Option<Box<str>>,
     /// Output that the handshake must precede.
@@ -40,15 +50,13 @@ enum Side {
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// What [`Records::open`] has done.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Opened {
-    /// The input that was used, in bytes. The rest begins a record, or was not looked at because enough was opened.
-    pub(super) used: usize,
+/// What [`Records::receive`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// All input was used, or enough was opened.
+    Some,
     /// The peer sends nothing more: its close_notify has arrived.
-    pub(super) closed: bool,
-    /// Enough was opened, and there may be more.
-    pub(super) more: bool,
+    Closed,
 }
 
 /// What one call of rustls has done.
@@ -77,6 +85,8 @@ impl Records {
     const fn new(side: Side) -> Self {
         Self {
             side,
+            cipher: Vec::new(),
+            looked_at: 0,
             server_name: None,
             early: Vec::new(),
             failed: None,
@@ -86,41 +96,111 @@ impl Records {
         }
     }
 
-    /// Opens the records in `cipher`, and appends their content to `plain`. Output of TLS itself is appended to `out`.
-    ///
-    /// The bytes that were not used may have changed: pass them again, with more after them.
-    pub(super) fn open(
+    /// A client appends its first message to `out`; a server does nothing.
+    pub(super) fn start(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.open(&mut [], &mut Vec::new(), out).map(|_| ())
+    }
+
+    /// Opens the records in `input`, and appends their content to `plain`. Output of TLS itself is appended to `out`.
+    /// `spare` is free memory, for an incomplete record.
+    pub(super) fn receive(
+        &mut self,
+        input: &mut Input<'_>,
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        spare: &mut Vec<u8>,
+    ) -> Result<Received, Error> {
+        if !self.cipher.is_empty() && !self.complete(input, plain, out, spare)? {
+            return Ok(Received::Some);
+        }
+        if self.cipher.is_empty() && !self.closed {
+            let bytes = input.take_all();
+            let whole = bytes.len() - Tail::of(bytes).len; // rustls may move what it has looked at
+            let (used, more) = self.open(bytes, plain, out)?;
+            let rest = &mut bytes[used..];
+            if more {
+                input.put_back(rest);
+            } else if !rest.is_empty() && !self.closed {
+                self.cipher = std::mem::take(spare);
+                self.cipher.extend_from_slice(rest);
+                self.looked_at = whole.saturating_sub(used);
+            }
+        }
+        Ok(if self.closed { Received::Closed } else { Received::Some })
+    }
+
+    /// Adds what the incomplete record lacks, so that the records after it need no copy, and opens it. Returns false if
+    /// there is not enough input.
+    fn complete(
+        &mut self,
+        input: &mut Input<'_>,
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        spare: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        loop {
+            let lacks = match self.tail().lacks {
+                0 => HEADER, // a message of the handshake continues in another record
+                lacks => lacks,
+            };
+            let bytes = input.take_all();
+            let (first, rest) = bytes.split_at_mut(lacks.min(bytes.len()));
+            self.cipher.extend_from_slice(first);
+            let is_enough = first.len() == lacks;
+            input.put_back(rest);
+            if self.cipher.len() > MAX_HELD {
+                self.broken = true;
+                return Err(Error::PeerSentOversizedRecord);
+            }
+            if !is_enough {
+                return Ok(false);
+            }
+            if self.tail().lacks == 0 {
+                let mut cipher = std::mem::take(&mut self.cipher);
+                let opened = self.open(&mut cipher, plain, out);
+                let (used, _) = opened?;
+                cipher.drain(..used);
+                match cipher.is_empty() {
+                    true => *spare = cipher,
+                    false => (self.looked_at, self.cipher) = (cipher.len(), cipher),
+                }
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The incomplete record at the end of what is kept.
+    fn tail(&self) -> Tail {
+        Tail::of(&self.cipher[self.looked_at..])
+    }
+
+    /// Opens the records in `cipher`. Returns the number of bytes that were used, and whether it has stopped because
+    /// enough was opened.
+    fn open(
         &mut self,
         cipher: &mut [u8],
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<Opened, Error> {
-        let mut opened = Opened { used: 0, closed: self.closed, more: false };
-        if self.is_over() {
-            opened.used = cipher.len();
-            return Ok(opened);
-        }
+    ) -> Result<(usize, bool), Error> {
+        let mut used = 0;
         loop {
-            let (used, step) = self.process(&mut cipher[opened.used..], plain, out);
-            opened.used += used;
+            let (now_used, step) = self.process(&mut cipher[used..], plain, out);
+            used += now_used;
             match step.inspect_err(|_| self.broken = true)? {
-                Step::Done if plain.len() >= PLAIN_LIMIT => opened.more = true,
-                Step::Done => continue,
-                Step::Closed => {
-                    self.closed = true;
-                    continue;
-                }
-                Step::Idle => {}
+                Step::Done if plain.len() >= PLAIN_LIMIT => return Ok((used, true)),
+                Step::Done => {}
+                Step::Closed => self.closed = true,
+                Step::Idle => return Ok((used, false)),
             }
-            opened.closed = self.closed;
-            return Ok(opened);
         }
     }
 
     /// Appends the alert that tells the peer of an error, if there is one (RFC 8446 §6.2).
     pub(super) fn alert(&mut self, out: &mut Vec<u8>) {
-        let mut nothing = Vec::new();
-        while let (_, Ok(Step::Done)) = self.process(&mut [], &mut nothing, out) {}
+        // rustls must not look at input after an error, and does not while it has output.
+        while self.common().wants_write() {
+            let _ = self.process(&mut [], &mut Vec::new(), out);
+        }
     }
 
     /// Appends a close_notify. Nothing can be sealed after it.
@@ -131,8 +211,9 @@ impl Records {
     }
 
     /// TLS is over: nothing is sealed any more.
-    pub(super) const fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.stopped = true;
+        self.cipher = Vec::new();
     }
 
     /// Whether no more input can be opened: the peer has closed, or TLS has failed.
@@ -191,6 +272,33 @@ impl Records {
     }
 }
 
+/// The length of the header of a record (RFC 8446 §5.1).
+const HEADER: usize = 5;
+
+/// An incomplete record at the end of some records.
+#[derive(Debug, PartialEq, Eq)]
+struct Tail {
+    /// Its length so far.
+    len: usize,
+    /// The number of bytes that its header or its body lacks; 0 if there is no such record.
+    lacks: usize,
+}
+
+impl Tail {
+    fn of(records: &[u8]) -> Self {
+        let mut rest = records;
+        while let Some((header, body)) = rest.split_first_chunk::<HEADER>() {
+            let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+            match body.get(len..) {
+                Some(behind) => rest = behind,
+                None => return Self { len: rest.len(), lacks: len - body.len() },
+            }
+        }
+        let lacks = if rest.is_empty() { 0 } else { HEADER - rest.len() };
+        Self { len: rest.len(), lacks }
+    }
+}
+
 /// What is sealed.
 #[derive(Clone, Copy)]
 enum Content<'b> {
@@ -202,12 +310,13 @@ impl Records {
     /// Appends a record with `content` to `out`, after what TLS itself has to send.
     fn write(&mut self, content: Content<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         loop {
+            let cipher = &mut self.cipher;
             let step = match &mut self.side {
                 Side::Client(connection) => {
-                    write(connection.process_tls_records(&mut []), content, out)
+                    write(connection.process_tls_records(cipher), content, out)
                 }
                 Side::Server(connection) => {
-                    write(connection.process_tls_records(&mut []), content, out)
+                    write(connection.process_tls_records(cipher), content, out)
                 }
             };
             match step? {

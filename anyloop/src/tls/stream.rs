@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
 
 use super::error::TlsError;
-use super::records::{Opened, Records};
+use super::records::{Received, Records};
 use crate::cold::cold_path;
 use crate::stream::{
     Budget, LayerGuard, Peer, Progress, RECORD, Scratch, Seal, StreamProtocol, Unread, Wants,
@@ -15,9 +15,6 @@ use crate::stream::{
 
 /// The time in which the peer can read why it was refused. Closing at once would turn that into a reset.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// The most bytes of one message of the handshake that are kept until all of it has arrived.
-const MAX_HELD: usize = 128 * 1024;
 
 /// The answer to a request without TLS.
 const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
@@ -33,8 +30,6 @@ pub struct TlsStream<S> {
     phase: Phase,
     /// The length of our close_notify, in bytes; 0 until it is sent.
     notified: u8,
-    /// An incomplete record, or the records of an incomplete message of the handshake.
-    cipher: Vec<u8>,
     held: Option<Box<Held>>,
 }
 
@@ -68,7 +63,7 @@ enum End {
 impl<S> TlsStream<S> {
     pub(crate) const fn new(inner: S, records: Records) -> Self {
         let phase = Phase::Handshake { begun: false };
-        Self { inner, records, phase, notified: 0, cipher: Vec::new(), held: None }
+        Self { inner, records, phase, notified: 0, held: None }
     }
 
     /// The protocol.
@@ -158,7 +153,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         let answered = out.bytes().len() > before;
         self.phase = if answered { Phase::Lingering(now + LINGER) } else { Phase::Over };
         self.records.stop();
-        (self.cipher, self.held) = (Vec::new(), None);
+        self.held = None;
         self.inner.handle_error(TransportError::Tls, Some(Box::new(error)));
     }
 
@@ -207,8 +202,8 @@ impl<S: StreamProtocol> TlsStream<S> {
             plain.clear();
             scratch.plain = plain;
             match opened {
-                Ok(Opened { closed: false, .. }) => continue,
-                Ok(_) => self.keep_end(End::Closed),
+                Ok(Received::Some) => continue,
+                Ok(Received::Closed) => self.keep_end(End::Closed),
                 Err(error) => self.keep_end(End::Failed(error)),
             }
             input.discard();
@@ -222,54 +217,16 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.has_unread() || self.inner.wants().again
     }
 
-    /// Opens records. Without an error, all input is used, or enough was opened.
+    /// Opens records.
     fn open(
         &mut self,
         input: &mut Input<'_>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
-    ) -> Result<Opened, TlsError> {
+    ) -> Result<Received, TlsError> {
         self.check_first(input)?;
-        if self.cipher.is_empty() {
-            let bytes = input.take_all();
-            let opened = self.records.open(bytes, &mut scratch.plain, out);
-            let opened = opened.map_err(|error| self.error(error))?;
-            let rest = &mut bytes[opened.used..];
-            if opened.more {
-                input.put_back(rest);
-            } else if !rest.is_empty() && !opened.closed {
-                self.cipher = std::mem::take(&mut scratch.cipher);
-                self.cipher.extend_from_slice(rest);
-            }
-            return Ok(opened);
-        }
-        // An incomplete record gets what it lacks, so that the records after it need no copy.
-        loop {
-            let lacks = match missing(&self.cipher) {
-                0 => HEADER, // a message of the handshake continues in another record
-                lacks => lacks,
-            };
-            let bytes = input.take_all();
-            let (first, rest) = bytes.split_at_mut(lacks.min(bytes.len()));
-            self.cipher.extend_from_slice(first);
-            input.put_back(rest);
-            if first.len() < lacks || self.cipher.len() > MAX_HELD {
-                break;
-            }
-            if missing(&self.cipher) == 0 {
-                let opened = self.records.open(&mut self.cipher, &mut scratch.plain, out);
-                let opened = opened.map_err(|error| self.error(error))?;
-                self.cipher.drain(..opened.used);
-                if self.cipher.is_empty() {
-                    scratch.cipher = std::mem::take(&mut self.cipher);
-                }
-                return Ok(opened);
-            }
-        }
-        match self.cipher.len() > MAX_HELD {
-            true => Err(self.error(rustls::Error::PeerSentOversizedRecord)),
-            false => Ok(Opened { used: 0, closed: false, more: false }),
-        }
+        let Scratch { plain, cipher, .. } = scratch;
+        self.records.receive(input, plain, out, cipher).map_err(|error| self.error(error))
     }
 
     /// Recognizes a peer that does not speak TLS by its first byte (RFC 8446 §5.1).
@@ -359,22 +316,6 @@ impl<S: StreamProtocol> TlsStream<S> {
     }
 }
 
-/// The length of the header of a record.
-const HEADER: usize = 5;
-
-/// The number of bytes that the header or the body of the last record in `cipher` lacks; 0 if it is complete.
-fn missing(cipher: &[u8]) -> usize {
-    let mut rest = cipher;
-    while let Some((header, body)) = rest.split_first_chunk::<HEADER>() {
-        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        match body.get(len..) {
-            Some(behind) => rest = behind,
-            None => return len - body.len(),
-        }
-    }
-    if rest.is_empty() { 0 } else { HEADER - rest.len() }
-}
-
 impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     /// A client's request waits for the handshake, so that the timeout of the protocol is one for both.
     fn start(&mut self, _: bool, out: &mut WriteBuffer<'_>, now: Instant) {
@@ -383,9 +324,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
             return; // it was abandoned
         }
         // A client sends its first message; a server does nothing.
-        match self.records.open(&mut [], &mut Vec::new(), out.bytes()) {
-            Ok(_) => {}
-            Err(error) => self.fail(self.error(error), out, now),
+        if let Err(error) = self.records.start(out.bytes()) {
+            self.fail(self.error(error), out, now);
         }
     }
 
