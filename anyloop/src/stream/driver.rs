@@ -345,6 +345,11 @@ impl<S: StreamProtocol> Driver<S> {
         self.idle
     }
 
+    /// Whether the next input takes much time.
+    pub(crate) fn is_costly(&self) -> bool {
+        !self.closed && self.session.is_costly()
+    }
+
     /// Whether input was received that could not be taken yet.
     pub(crate) fn has_unread(&self) -> bool {
         self.queued.as_deref().is_some_and(|queued| !queued.input.is_empty())

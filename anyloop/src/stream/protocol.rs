@@ -52,6 +52,12 @@ pub trait StreamProtocol {
         false
     }
 
+    /// Whether the next input takes much time, as a handshake of TLS does. An event loop takes little of such input
+    /// before it serves others. By default false.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
     /// The peer has ended its direction of the stream, and all input before that was taken.
     fn handle_eof(&mut self);
 

@@ -71,6 +71,10 @@ impl<S: StreamProtocol> StreamProtocol for OptionalTls<S> {
         either!(self.has_unread())
     }
 
+    fn is_costly(&self) -> bool {
+        either!(self.is_costly())
+    }
+
     fn handle_eof(&mut self) {
         either!(self.handle_eof());
     }

@@ -360,6 +360,10 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         self.held.as_deref().is_some_and(|held| !held.plain.is_empty())
     }
 
+    fn is_costly(&self) -> bool {
+        matches!(self.phase, Phase::Handshake { .. })
+    }
+
     fn handle_eof(&mut self) {
         match self.phase {
             Phase::Lingering(_) => self.phase = Phase::Over,

@@ -242,6 +242,39 @@ fn a_shutdown_closes_connections_and_handshakes() {
     assert!(causes.iter().any(|cause| matches!(cause, Some(Cause::Handshake(_)))), "{causes:?}");
 }
 
+/// A storm of handshakes does not hold up open connections: there is a poll after every few of them.
+#[test]
+fn handshakes_are_served_a_few_at_a_time() {
+    const COUNT: usize = 100;
+    let _watchdog = watchdog();
+    let server = server();
+    let address = server.over_tls(&server_tls()).listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let mut peers: Vec<_> =
+        (0..COUNT).map(|_| TlsPeer::connect(address, trusting_config())).collect();
+    eventually("all are accepted", || {
+        server.poll();
+        server.counters().made == COUNT as u64
+    });
+    for peer in &mut peers {
+        let hello = peer.far.send(&[]);
+        peer.peer.write(hello);
+    }
+    let (mut answered, mut polls) = (0, 0);
+    eventually("all are answered", || {
+        server.poll();
+        let before = std::mem::replace(&mut answered, 0);
+        for peer in &mut peers {
+            peer.peer.poll_end();
+            answered += usize::from(!peer.peer.input.is_empty());
+        }
+        assert!(answered - before <= 40, "{} in one call of poll", answered - before);
+        polls += 1;
+        answered == COUNT
+    });
+    assert!(polls >= 3, "{polls}");
+}
+
 /// A second connection resumes the session of the first.
 #[test]
 fn sessions_are_resumed() {
