@@ -1,10 +1,14 @@
 // Node's ws as a peer.
 //
 //   node peer.mjs client URL    sends messages, expects each back, closes with 4001
-//   node peer.mjs server        echoes; prints its port; closes with 4002 on the text "close"
+//   node peer.mjs server [CERT KEY]
+//                               echoes, over TLS if there is a certificate; prints its port; closes with
+//                               4002 on the text "close"
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:https";
 import { WebSocket, WebSocketServer } from "ws";
 
 const sizes = [0, 1, 125, 126, 65535, 65536, 1 << 20];
@@ -41,8 +45,14 @@ async function client(url) {
   assert.equal(code, 4001);
 }
 
-async function server() {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
+async function server(cert, key) {
+  let carrier;
+  if (cert) {
+    carrier = createServer({ cert: readFileSync(cert), key: readFileSync(key) });
+    carrier.listen(0, "127.0.0.1");
+  }
+  const options = carrier ? { server: carrier } : { host: "127.0.0.1", port: 0 };
+  const server = new WebSocketServer(options);
   server.on("connection", (socket) => {
     socket.on("message", (data, binary) => {
       if (String(data) === "close") return socket.close(4002, "as you wish");
@@ -56,5 +66,5 @@ async function server() {
   console.log(server.address().port);
 }
 
-const [role, url] = process.argv.slice(2);
-await (role === "server" ? server() : client(url));
+const [role, ...rest] = process.argv.slice(2);
+await (role === "server" ? server(...rest) : client(rest[0]));
