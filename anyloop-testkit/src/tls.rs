@@ -336,11 +336,11 @@ impl Far {
         let secrets =
             self.connection.dangerous_extract_secrets().expect("the configuration allows it");
         let (sequence, secrets) = secrets.tx;
-        let (key, iv) = match secrets {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv }
-            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
-            _ => panic!("another cipher suite"),
+        let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+        else {
+            panic!("another cipher suite");
         };
         let mut raw = Raw { encrypter: suite.aead_alg.encrypter(key, iv), sequence: 0 };
         for _ in 0..sequence {

@@ -31,6 +31,7 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio` and `socket2`, on Unix `libc`, and on Linux `rustix` |
+//! | `tls` | no | TLS in both roles, with rustls and aws-lc-rs; clients trust what the operating system trusts. The module `tls` lists the features that it consists of, and those to choose others: `tls-core`, `tls-aws-lc-rs`, `tls-ring`, `tls-platform-verifier`, `tls-webpki-roots` |
 //! | `tracing` | no | logging to [`tracing`](https://docs.rs/tracing): connections and errors |
 //!
 //! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with
@@ -74,6 +75,11 @@ struct Readme;
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;
+
+/// Compiles what the page about TLS shows.
+#[cfg(all(doctest, feature = "net", feature = "tls"))]
+#[doc = include_str!("../docs/tls.md")]
+struct Tls;
 
 /// Compiles and runs what the page for programs that use WebSocket++ shows.
 #[cfg(all(doctest, feature = "net"))]

@@ -50,7 +50,7 @@ impl Options {
     }
 
     /// The first of these options that was given.
-    const fn first(&self) -> Option<&'static str> {
+    fn first(&self) -> Option<&'static str> {
         match self {
             Self { ca, .. } if !ca.is_empty() => Some("--ca"),
             Self { insecure: true, .. } => Some("--insecure"),

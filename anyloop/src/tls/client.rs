@@ -57,7 +57,6 @@ impl ClientTls {
     }
 
     /// For other roots, a client certificate, or no verification.
-    #[must_use]
     pub fn builder() -> ClientTlsBuilder {
         ClientTlsBuilder::default()
     }

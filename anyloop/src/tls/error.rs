@@ -9,6 +9,28 @@ use super::self_signed::SelfSigned;
 /// Why the TLS of a connection failed. [`Context::error`] returns it in [`Handler::fail`] and [`Handler::close`]; the
 /// failure itself has the cause [`TransportError::Tls`](crate::proto::TransportError::Tls).
 ///
+/// ```
+/// # use anyloop::iostream::Client;
+/// # use anyloop::prelude::*;
+/// # use anyloop::tls::ClientTls;
+/// use anyloop::tls::TlsError;
+///
+/// # let mut client = Client::new(ClientConfig::new());
+/// # let (sender, errors) = std::sync::mpsc::channel();
+/// client.on_fail(move |_, context| {
+///     let error = context.error().and_then(|error| error.downcast_ref::<TlsError>());
+///     assert!(matches!(error, Some(TlsError::NotTls)));
+/// #   sender.send(error.unwrap().to_string()).unwrap();
+/// });
+/// # let tls = ClientTls::builder().danger_accept_any_certificate().build()?;
+/// let connection = client.over_tls(&tls).connection(&"wss://localhost/".parse()?)?;
+/// # connection.register_output(std::io::sink());
+/// connection.start()?;
+/// connection.read_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?; // of a server without TLS
+/// # assert_eq!(errors.try_recv()?, "the peer does not speak TLS: is it a plain port? Then use ws://");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// [`Context::error`]: crate::endpoint::Context::error
 /// [`Handler::fail`]: crate::Handler::fail
 /// [`Handler::close`]: crate::Handler::close

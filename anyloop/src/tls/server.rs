@@ -92,7 +92,6 @@ impl ServerTls {
     }
 
     /// For several certificates, and for client certificates.
-    #[must_use]
     pub fn builder() -> ServerTlsBuilder {
         ServerTlsBuilder::default()
     }
@@ -282,7 +281,7 @@ impl ServerTlsBuilder {
             keys.push((identity.name.clone(), Arc::new(key)));
         }
         let unnamed = keys.iter().find(|(name, _)| name.is_none());
-        let default = unnamed.or(keys.first()).map(|(_, key)| key.clone());
+        let default = unnamed.or_else(|| keys.first()).map(|(_, key)| key.clone());
         let default = default.ok_or(TlsConfigError::NoServerCertificate)?;
         let named = keys.into_iter().filter_map(|(name, key)| Some((name?, key))).collect();
         Ok(ByName { default, named })

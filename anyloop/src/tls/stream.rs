@@ -113,11 +113,11 @@ impl<S: StreamProtocol> TlsStream<S> {
             held.plain = Unread::default();
         }
         let unread = !held.plain.is_empty();
-        let end = match &held.end {
-            Some(End::Closed) if !again && !unread => held.end.take(),
-            Some(End::Failed(_)) if !again && !(unread && read) => held.end.take(),
-            _ => None,
+        let waits = match &held.end {
+            Some(End::Failed(_)) => again || (unread && read),
+            _ => again || unread,
         };
+        let end = if waits { None } else { held.end.take() };
         if held.plain.is_empty() && held.end.is_none() {
             self.held = None;
         }
