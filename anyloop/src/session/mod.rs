@@ -408,8 +408,21 @@ macro_rules! session_methods {
 session_methods!(Session<H>, driver => &driver.session, &mut driver.session);
 #[cfg(feature = "tls-core")]
 session_methods!(TlsStream<Session<H>>, driver => driver.session.inner(), driver.session.inner_mut());
+/// For iostream.
 #[cfg(feature = "tls-core")]
-session_methods!(OptionalTls<Session<H>>, driver => driver.session.inner(), driver.session.inner_mut());
+impl<H: Handler> Driver<OptionalTls<Session<H>>> {
+    pub(crate) fn handle(&mut self) -> Handle<H> {
+        self.session.inner_mut().handle()
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        self.session.inner().connection_state()
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.session.inner().protocol.statistics()
+    }
+}
 
 impl<H: Handler> fmt::Debug for Session<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,8 +8,7 @@ use super::stream::TlsStream;
 use crate::stream::{Budget, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
 
 /// A protocol over TLS, or immediately over its byte stream.
-#[expect(unnameable_types, reason = "of a private field")]
-pub enum OptionalTls<S> {
+pub(crate) enum OptionalTls<S> {
     Plain(S),
     Tls(Box<TlsStream<S>>),
 }
