@@ -367,7 +367,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn handle_eof(&mut self) {
         match self.phase {
             Phase::Lingering(_) => self.phase = Phase::Over,
-            Phase::Handshake { begun: true } => {
+            // Without any input it may be a probe, which has nothing to do with TLS.
+            Phase::Handshake { begun } if begun || self.records.is_client() => {
                 self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Cut)));
             }
             // Unless the protocol has got everything, or what has arrived was not looked at.

@@ -159,20 +159,21 @@ fn a_handshake_that_stalls_times_out_at_the_client() {
 #[test]
 fn a_handshake_that_is_cut_is_told_from_one_that_is_refused() {
     let _watchdog = watchdog();
-    let (address, server) = serve(|mut peer| {
-        let mut record = [0; 16];
-        std::io::Read::read_exact(&mut peer, &mut record).unwrap();
-        peer.write([22, 3, 3]); // the beginning of a record
-        peer.finish();
-        peer.read_to_end();
-    });
-    let mut client = tls_client();
-    let outcomes = client_outcomes(&mut client);
-    client.connect(format!("wss://localhost:{}/", address.port()).as_str()).unwrap();
-    client.run();
-    let outcome = outcomes.next();
-    assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Cut)));
-    server.join().unwrap();
+    for answer in [&[][..], &[22, 3, 3]] {
+        let (address, server) = serve(move |mut peer| {
+            let mut record = [0; 16];
+            std::io::Read::read_exact(&mut peer, &mut record).unwrap();
+            peer.write_last(answer); // nothing, or the beginning of a record
+            peer.read_to_end();
+        });
+        let mut client = tls_client();
+        let outcomes = client_outcomes(&mut client);
+        client.connect(format!("wss://localhost:{}/", address.port()).as_str()).unwrap();
+        client.run();
+        let outcome = outcomes.next();
+        assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Cut)));
+        server.join().unwrap();
+    }
 }
 
 /// RFC 8446 §6.1: a stream that ends without close_notify was cut off.
