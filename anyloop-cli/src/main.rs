@@ -38,7 +38,7 @@ Exit status:
      input was sent; or a signal ended the command, and the server closed too
   1  the connection opened and ended otherwise, or input or output failed
   2  wrong arguments
-  3  no connection to the server
+  3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example
 
 Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does not wait.";
@@ -60,7 +60,7 @@ enum Command {
     /// that the subscriber is closed with 1008 when its backlog reaches the limit.
     ///
     /// Prints a line for each address that it listens on: "listening on ws://ADDR:PORT", or
-    /// "listening on ws+unix:PATH". It always serves the sockets that it has inherited (LISTEN_FDS, as
+    /// "listening on ws+unix:PATH"; with TLS, wss:// and wss+unix:. It always serves the sockets that it has inherited (LISTEN_FDS, as
     /// in systemd's socket activation). Without --listen, --unix and inherited sockets it listens on
     /// 127.0.0.1:9002.
     ///

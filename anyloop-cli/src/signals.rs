@@ -1,4 +1,4 @@
-//! Reacts to SIGINT and SIGTERM.
+//! Reacts to SIGINT, SIGTERM and SIGHUP.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyloop::EventLoop;
 use anyloop::event_loop::{Watch, WatchMode};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
 /// Calls `f` in the loop at the first SIGINT or SIGTERM, unless the watch is cancelled first. The second
@@ -37,5 +37,21 @@ pub(crate) fn on_signal(
             }
             _ => ControlFlow::Continue(()),
         }
+    })
+}
+
+/// Calls `f` in the loop after each SIGHUP, until the watch is cancelled.
+pub(crate) fn on_hang_up(
+    event_loop: &EventLoop,
+    f: impl Fn() + Send + 'static,
+) -> io::Result<Watch> {
+    let (receiver, sender) = UnixStream::pair()?;
+    receiver.set_nonblocking(true)?;
+    low_level::pipe::register(SIGHUP, sender)?;
+    event_loop.watch(receiver, WatchMode::Read, move |receiver, _| {
+        if let Ok(1..) = receiver.read(&mut [0; 16]) {
+            f();
+        }
+        ControlFlow::Continue(())
     })
 }

@@ -93,17 +93,11 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let target: Target = text.parse().map_err(|error| match Target::suggestion(text) {
+        let target = text.parse().map_err(|error| match Target::suggestion(text) {
             Some(suggestion) => format!("{error}; did you mean {suggestion}?"),
             None => format!("{error}"),
         })?;
-        match target.secure() {
-            true => {
-                Err("wss:// needs TLS, which this command does not support yet; use ws://"
-                    .to_string())
-            }
-            false => Ok(Self(target)),
-        }
+        Ok(Self(target))
     }
 }
 

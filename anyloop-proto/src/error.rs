@@ -408,6 +408,8 @@ pub enum TransportError {
     Reset,
     /// The peer did not respond before the timeout of the transport.
     TimedOut,
+    /// TLS failed: the certificate of the peer was refused, for example, or a record was not authentic.
+    Tls,
     /// There is no route to the peer.
     Unreachable,
 }
@@ -420,6 +422,7 @@ impl TransportError {
             Self::Refused => "connection refused",
             Self::Reset => "connection reset",
             Self::TimedOut => "transport timed out",
+            Self::Tls => "TLS failed",
             Self::Unreachable => "host unreachable",
         }
     }

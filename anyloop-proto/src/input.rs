@@ -71,6 +71,34 @@ impl<'b> Input<'b> {
         let _ = self.take(self.len());
     }
 
+    /// Takes all remaining bytes, for a layer between the byte stream and the protocol, such as TLS.
+    ///
+    /// ```
+    /// use anyloop_proto::Input;
+    ///
+    /// let mut received = *b"ifmmp"; // a cipher that is older than TLS
+    /// let mut input = Input::new(&mut received);
+    /// let bytes = input.take_all();
+    /// bytes.iter_mut().for_each(|byte| *byte -= 1);
+    /// assert!(input.is_empty());
+    /// assert_eq!(input.over(bytes).rest(), b"hello");
+    /// ```
+    #[must_use]
+    pub fn take_all(&mut self) -> &'b mut [u8] {
+        self.take(self.len())
+    }
+
+    /// Replaces the remaining bytes: by those that [`take_all`](Self::take_all) has taken and that are not used.
+    pub fn put_back(&mut self, bytes: &'b mut [u8]) {
+        self.rest = bytes;
+    }
+
+    /// Input over other bytes, with the same pool.
+    #[must_use]
+    pub fn over<'i>(&'i mut self, bytes: &'i mut [u8]) -> Input<'i> {
+        Input { rest: bytes, pool: self.pool.as_deref_mut() }
+    }
+
     /// Takes the next `n` bytes, or all if there are fewer.
     #[inline]
     pub(crate) fn take(&mut self, n: usize) -> &'b mut [u8] {

@@ -3,6 +3,7 @@
 //! - [`frames`] builds frames and parses them.
 //! - [`requests`] has requests and responses of an opening handshake, and modifies them.
 //! - [`peer`] is the other end of a connection: a blocking TCP or Unix socket.
+//! - `tls` issues certificates, and is the other end of TLS (feature `tls`).
 //! - [`wait`] waits for a condition, for a thread that sleeps, or for time to pass.
 //! - [`watchdog`] fails a test that hangs.
 //!
@@ -13,5 +14,7 @@
 pub mod frames;
 pub mod peer;
 pub mod requests;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod wait;
 pub mod watchdog;

@@ -32,14 +32,15 @@
 //! |---|---|---|
 //! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio` and `socket2`, on Unix `libc`, and on Linux `rustix` |
 //! | `deflate` | no | permessage-deflate (RFC 7692): compressed messages. It needs `zlib-rs` |
+//! | `tls` | no | TLS in both roles, with rustls and aws-lc-rs; clients trust what the operating system trusts. The module `tls` lists the features that it consists of, and those to choose others: `tls-core`, `tls-aws-lc-rs`, `tls-ring`, `tls-platform-verifier`, `tls-webpki-roots` |
 //! | `tracing` | no | logging to [`tracing`](https://docs.rs/tracing): connections and errors |
 //!
 //! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with
 //! [`iostream`], or over a [transport](transport::stub) of its own.
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Other layers have items that only the event loop uses. They are not gated one by one.
-#![cfg_attr(not(feature = "net"), allow(dead_code, unused_imports))]
+// Other layers have items that only the event loop or TLS uses. They are not gated one by one.
+#![cfg_attr(not(all(feature = "net", feature = "tls-core")), allow(dead_code, unused_imports))]
 
 mod cold;
 pub mod endpoint;
@@ -53,6 +54,8 @@ pub mod prelude;
 mod session;
 mod stream;
 mod sync;
+#[cfg(feature = "tls-core")]
+pub mod tls;
 pub mod transport;
 
 pub use anyloop_proto as proto;
@@ -73,6 +76,11 @@ struct Readme;
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;
+
+/// Compiles what the page about TLS shows.
+#[cfg(all(doctest, feature = "net", feature = "tls"))]
+#[doc = include_str!("../docs/tls.md")]
+struct Tls;
 
 /// Compiles and runs what the page for programs that use WebSocket++ shows.
 #[cfg(all(doctest, feature = "net"))]

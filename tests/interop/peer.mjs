@@ -2,11 +2,14 @@
 //
 //   node peer.mjs client URL [EXTENSION]   sends messages, expects each back, closes with 4001; the
 //                                          extension that the server must agree on, by default none
-//   node peer.mjs server        echoes; prints its port; closes with 4002 on the text "close". Compresses
-//                               if the client offers to
+//   node peer.mjs server [CERT KEY]
+//                               echoes, over TLS if there is a certificate; prints its port; closes with
+//                               4002 on the text "close". Compresses if the client offers to
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:https";
 import { WebSocket, WebSocketServer } from "ws";
 
 const sizes = [0, 1, 125, 126, 65535, 65536, 1 << 20];
@@ -47,8 +50,14 @@ async function client(url, extension = "") {
   assert.equal(code, 4001);
 }
 
-async function server() {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: { threshold: 0 } });
+async function server(cert, key) {
+  let carrier;
+  if (cert) {
+    carrier = createServer({ cert: readFileSync(cert), key: readFileSync(key) });
+    carrier.listen(0, "127.0.0.1");
+  }
+  const options = carrier ? { server: carrier } : { host: "127.0.0.1", port: 0 };
+  const server = new WebSocketServer({ ...options, perMessageDeflate: { threshold: 0 } });
   server.on("connection", (socket) => {
     socket.on("message", (data, binary) => {
       if (String(data) === "close") return socket.close(4002, "as you wish");
@@ -63,4 +72,4 @@ async function server() {
 }
 
 const [role, ...rest] = process.argv.slice(2);
-await (role === "server" ? server() : client(...rest));
+await (role === "server" ? server(...rest) : client(...rest));

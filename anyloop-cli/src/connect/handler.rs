@@ -11,6 +11,7 @@ use anyloop::net::ConnectError;
 use anyloop::proto::{
     Cause, CloseCode, Ending, Failure, HandshakeError, Instant, Message, Statistics,
 };
+use anyloop::tls::TlsError;
 use anyloop::{EventLoop, Handler};
 
 use super::input::Input;
@@ -99,7 +100,9 @@ impl Handler for ConnectHandler {
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let stop = match (context.error(), failure.cause()) {
-            (Some(error), _) if error.is::<ConnectError>() => Stop::unreachable(chain(error)),
+            (Some(error), _) if error.is::<ConnectError>() || error.is::<TlsError>() => {
+                Stop::unreachable(chain(error))
+            }
             (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
                 let response = context.response();
                 Stop::refused(refusal::describe(status, response))

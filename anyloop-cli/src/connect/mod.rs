@@ -4,6 +4,7 @@ mod handler;
 mod input;
 mod print;
 mod terminal;
+mod tls;
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, mpsc};
@@ -25,7 +26,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The URL to connect to: ws://HOST[:PORT][/PATH].
+    /// The URL to connect to: ws://HOST[:PORT][/PATH], or wss:// for TLS.
     url: Url,
     /// Send every message back, and read no input. For conformance suites.
     #[arg(long)]
@@ -61,6 +62,8 @@ pub(crate) struct Options {
     close_timeout: Timeout,
     #[command(flatten)]
     compression: Compression,
+    #[command(flatten)]
+    tls: tls::Options,
 }
 
 /// Runs the client until the connection has ended.
@@ -145,6 +148,9 @@ fn config(options: &Options) -> Result<ClientConfig, Stop> {
     if let Some(Origin(origin)) = &options.origin {
         let origin = HeaderValue::from_str(origin);
         config = config.origin(origin.map_err(|error| Stop::usage(error.to_string()))?);
+    }
+    if let Some(tls) = options.tls.tls(options.url.0.secure())? {
+        config = config.tls(tls);
     }
     Ok(options.compression.of_client(config))
 }

@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
-use anyloop::net::Error;
+use anyloop::net::{Error, Listening};
+use anyloop::tls::ServerTls;
 
 use super::route::RouteServer;
 use crate::stdio;
@@ -55,6 +56,45 @@ impl FromStr for Listen {
     }
 }
 
+impl Listen {
+    /// The host, without brackets; `None` for all addresses.
+    pub(super) fn host(&self) -> Option<String> {
+        match self {
+            Self::Port(_) => None,
+            Self::Address(address) => Some(address.ip().to_string()),
+            Self::Host(host, _) => Some(host.clone()),
+        }
+    }
+}
+
+/// A server, and the TLS that its sockets speak, if any.
+#[derive(Clone, Copy)]
+pub(super) struct Listener<'s> {
+    pub(super) server: &'s RouteServer,
+    pub(super) tls: Option<&'s ServerTls>,
+}
+
+/// Calls the method of the server that listens, over TLS if there is any.
+macro_rules! listen {
+    ($listener:expr, $method:ident($($argument:expr),*)) => {
+        match $listener.tls {
+            Some(tls) => $listener.server.over_tls(tls).$method($($argument),*),
+            None => $listener.server.$method($($argument),*),
+        }
+    };
+}
+
+impl Listener<'_> {
+    #[cfg(unix)]
+    pub(super) fn listen_unix(self, path: &std::path::Path) -> Result<(), Error> {
+        listen!(self, listen_unix(path))
+    }
+
+    fn listen_each(self, host: &str, port: u16) -> Result<Listening, Error> {
+        listen!(self, listen_each((host, port)))
+    }
+}
+
 /// Whether the host is an IPv6 address with a zone (RFC 4007 §11).
 fn is_zoned(host: &str) -> bool {
     host.split_once('%').is_some_and(|(address, zone)| {
@@ -63,24 +103,25 @@ fn is_zoned(host: &str) -> bool {
 }
 
 /// Makes the server listen on all of these.
-pub(super) fn listen(all: &[Listen], server: &RouteServer) -> Result<(), Stop> {
+pub(super) fn listen(all: &[Listen], listener: Listener<'_>) -> Result<(), Stop> {
     for listen in all {
         match listen {
-            Listen::Port(port) => listen_port(*port, all, server)?,
-            Listen::Address(address) => _ = server.listen(*address)?,
-            Listen::Host(host, port) => listen_host(host, *port, server)?,
+            Listen::Port(port) => listen_port(*port, all, listener)?,
+            Listen::Address(address) => _ = listen!(listener, listen(*address))?,
+            Listen::Host(host, port) => listen_host(host, *port, listener)?,
         }
     }
     Ok(())
 }
 
 /// Listens on a port of all addresses: of IPv6 alone if 0.0.0.0 is listed with the same port.
-fn listen_port(port: u16, all: &[Listen], server: &RouteServer) -> Result<(), Error> {
+fn listen_port(port: u16, all: &[Listen], listener: Listener<'_>) -> Result<(), Error> {
     let all_of_v4 = Listen::Address((Ipv4Addr::UNSPECIFIED, port).into());
     if port == 0 || !all.contains(&all_of_v4) {
-        return server.listen_port(port).map(|_| ());
+        return listen!(listener, listen_port(port)).map(|_| ());
     }
-    match server.listen_only_v6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)) {
+    let address = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    match listen!(listener, listen_only_v6(address)) {
         Err(error) if is_unavailable(&error) => Ok(()), // the machine has IPv4 only
         listening => listening.map(|_| ()),
     }
@@ -88,8 +129,8 @@ fn listen_port(port: u16, all: &[Listen], server: &RouteServer) -> Result<(), Er
 
 /// Listens on the addresses of a host, and reports those that this machine does not have: /etc/hosts
 /// may name ::1 on a machine without IPv6.
-fn listen_host(host: &str, port: u16, server: &RouteServer) -> Result<(), Error> {
-    let listening = server.listen_each((host, port))?;
+fn listen_host(host: &str, port: u16, listener: Listener<'_>) -> Result<(), Error> {
+    let listening = listener.listen_each(host, port)?;
     for (address, error) in listening.skipped {
         stdio::report(&format!("{host}:{port}: not listening on {address}: {error}"));
     }
@@ -109,15 +150,15 @@ fn is_unavailable(error: &Error) -> bool {
 /// Makes the server listen on the sockets that this process has inherited by systemd's socket
 /// activation protocol.
 #[cfg(unix)]
-pub(super) fn inherit(server: &RouteServer) -> Result<(), Stop> {
+pub(super) fn inherit(listener: Listener<'_>) -> Result<(), Stop> {
     let mut inherited = listenfd::ListenFd::from_env();
     for index in 0..inherited.len() {
         if let Ok(Some(socket)) = inherited.take_tcp_listener(index) {
-            server.listen_on(socket)?;
+            listen!(listener, listen_on(socket))?;
             continue;
         }
         match inherited.take_unix_listener(index) {
-            Ok(Some(socket)) => _ = server.listen_on_unix(socket)?,
+            Ok(Some(socket)) => _ = listen!(listener, listen_on_unix(socket))?,
             Ok(None) => {}
             Err(_) => {
                 let fd = 3 + index; // SD_LISTEN_FDS_START

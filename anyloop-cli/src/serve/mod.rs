@@ -3,6 +3,7 @@
 mod broadcast;
 mod listen;
 mod route;
+mod tls;
 
 use std::io::Write;
 #[cfg(unix)]
@@ -12,8 +13,7 @@ use std::thread;
 use anyloop::net::{Error, LocalAddress};
 use anyloop::prelude::*;
 
-use self::listen::Listen;
-use self::route::RouteServer;
+use self::listen::{Listen, Listener};
 use crate::compression::Compression;
 #[cfg(unix)]
 use crate::signals;
@@ -67,6 +67,8 @@ pub(crate) struct Options {
     origin: Vec<Origin>,
     #[command(flatten)]
     compression: Compression,
+    #[command(flatten)]
+    tls: tls::Options,
 }
 
 /// Serves until a signal arrives.
@@ -75,11 +77,23 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     raise_descriptor_limit();
     let event_loop = EventLoop::new().map_err(Error::EventLoop)?;
     let server = route::server(&event_loop, config(options));
-    listen(options, &server)?;
+    let tls = options.tls.tls(&options.listen)?;
+    listen(options, Listener { server: &server, tls: tls.as_ref() })?;
+    #[cfg(unix)]
+    let hang_ups = match &tls {
+        Some(tls) => {
+            let tls = tls.clone();
+            Some(signals::on_hang_up(&event_loop, move || tls::reload(&tls))?)
+        }
+        None => None,
+    };
     #[cfg(unix)]
     let _watch = signals::on_signal(&event_loop, {
         let server = Arc::downgrade(&server);
         move || {
+            if let Some(hang_ups) = hang_ups {
+                hang_ups.cancel(); // it would keep the loop running
+            }
             if let Some(server) = server.upgrade() {
                 server.stop_listening();
                 server.shut_down();
@@ -87,7 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         }
     })?;
     server.start_accept()?;
-    announce(&server.local_addresses());
+    announce(&server.local_addresses(), tls.is_some());
     thread::scope(|scope| {
         for n in 1..options.threads {
             let thread = thread::Builder::new().name(format!("serve {n}"));
@@ -121,29 +135,30 @@ fn config(options: &Options) -> ServerConfig {
 }
 
 /// Listens on the addresses of the options and on inherited sockets; without any, on 127.0.0.1:9002.
-fn listen(options: &Options, server: &RouteServer) -> Result<(), Stop> {
-    listen::listen(&options.listen, server)?;
+fn listen(options: &Options, listener: Listener<'_>) -> Result<(), Stop> {
+    listen::listen(&options.listen, listener)?;
     #[cfg(unix)]
     {
         for path in &options.unix {
-            server.listen_unix(path)?;
+            listener.listen_unix(path)?;
         }
-        listen::inherit(server)?;
+        listen::inherit(listener)?;
     }
-    if !server.is_listening() {
-        listen::listen(&[Listen::default()], server)?;
+    if !listener.server.is_listening() {
+        listen::listen(&[Listen::default()], listener)?;
     }
     Ok(())
 }
 
 /// Prints the addresses. Output that cannot be written is not an error.
-fn announce(addresses: &[LocalAddress]) {
+fn announce(addresses: &[LocalAddress], secure: bool) {
     let Ok(mut stdout) = stdio::output() else { return };
+    let scheme = if secure { "wss" } else { "ws" };
     for address in addresses {
         let address = match address {
-            LocalAddress::Tcp(address) => format!("ws://{address}"),
+            LocalAddress::Tcp(address) => format!("{scheme}://{address}"),
             #[cfg(unix)]
-            LocalAddress::Unix(Some(path)) => format!("ws+unix:{}", path.display()),
+            LocalAddress::Unix(Some(path)) => format!("{scheme}+unix:{}", path.display()),
             other => other.to_string(),
         };
         let _ = stdout.write_all(format!("listening on {address}\n").as_bytes());

@@ -9,4 +9,5 @@ mod program;
 mod screen;
 mod serve;
 mod streams;
+mod tls;
 mod typing;

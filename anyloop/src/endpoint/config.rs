@@ -120,6 +120,8 @@ pub struct ClientConfig {
     pub(crate) nodelay: bool,
     #[cfg(feature = "net")]
     pub(crate) connect: ConnectOptions,
+    #[cfg(all(feature = "net", feature = "tls-core"))]
+    pub(crate) tls: crate::tls::ClientTls,
 }
 
 impl ServerConfig {
@@ -190,6 +192,8 @@ impl ClientConfig {
             nodelay: true,
             #[cfg(feature = "net")]
             connect: ConnectOptions::default(),
+            #[cfg(all(feature = "net", feature = "tls-core"))]
+            tls: crate::tls::ClientTls::new(),
         }
     }
 
@@ -267,6 +271,16 @@ impl ClientConfig {
     /// The time after which the next address is tried, while earlier attempts continue (RFC 8305 §5).
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         self.connect.attempt_delay = delay;
+        self
+    }
+}
+
+#[cfg(all(feature = "net", feature = "tls-core"))]
+impl ClientConfig {
+    /// What is trusted, and which certificate is presented, on connections to `wss` URIs. By default servers are
+    /// verified by the [default roots](crate::tls::ClientTls), and no certificate is presented.
+    pub fn tls(mut self, tls: crate::tls::ClientTls) -> Self {
+        self.tls = tls;
         self
     }
 }

@@ -5,12 +5,16 @@ mod closures;
 mod config;
 mod core;
 mod head;
+#[cfg(feature = "tls-core")]
+mod over_tls;
 mod server;
 #[cfg(feature = "net")]
 mod sockets;
 
 pub use client::Client;
 pub use config::{ClientConfig, ServerConfig};
+#[cfg(feature = "tls-core")]
+pub use over_tls::{ClientOverTls, OverTlsError, ServerOverTls};
 pub use server::Server;
 
 // The parts of connections.

@@ -367,6 +367,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         'e: 'g,
     {
         let mut buffer = EventBuffer::new();
+        buffers.costly_turns = 0;
         match self.plan_poll(core, wait, buffers) {
             PollPlan::NonBlocking(mut reactor) => {
                 let events =

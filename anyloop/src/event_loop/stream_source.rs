@@ -19,6 +19,10 @@ use crate::stream::{Driver, StreamProtocol};
 /// read, so that what the handlers have sent to other connections is written before more is received.
 const READ_PER_TURN: usize = 1 << 20;
 
+/// The most turns of sources with costly input between two polls, so that a storm of handshakes does not hold up open
+/// connections. A handshake of TLS takes about 250 µs, and with RSA four times that.
+const COSTLY_TURNS: u32 = 16;
+
 /// The events of sockets.
 const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
@@ -50,6 +54,12 @@ impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::in_connection(turn.state.token.index);
         turn.state.unconsumed = turn.state.events; // each is consumed when it is served
+        if self.driver.is_costly() {
+            if turn.buffers.stream.costly_turns >= COSTLY_TURNS {
+                return Next::Later;
+            }
+            turn.buffers.stream.costly_turns += 1;
+        }
         let first = turn.read.take();
         Stream::new(self, turn).serve(first)
     }

@@ -27,6 +27,8 @@
 //! ```
 
 mod stream;
+#[cfg(feature = "tls-core")]
+mod tls;
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -184,12 +186,25 @@ struct Shared<H: Handler> {
 }
 
 struct Core<H: Handler> {
-    driver: Driver<Session<H>>,
+    driver: Driver<Protocol<H>>,
     stream: Stream,
     buffers: Buffers,
     chunk: Vec<u8>,
     /// Bytes that were read from a reader and could not be taken.
     left: Vec<u8>,
+}
+
+#[cfg(feature = "tls-core")]
+type Protocol<H> = crate::tls::OptionalTls<Session<H>>;
+#[cfg(not(feature = "tls-core"))]
+type Protocol<H> = Session<H>;
+
+/// The driver of a connection without TLS.
+fn plain<H: Handler>(driver: Driver<Session<H>>) -> Driver<Protocol<H>> {
+    #[cfg(feature = "tls-core")]
+    return driver.map(crate::tls::OptionalTls::Plain);
+    #[cfg(not(feature = "tls-core"))]
+    driver
 }
 
 /// The waker of the connection: handles wake it.
@@ -256,7 +271,7 @@ impl<F: HandlerFactory> Server<F> {
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
-        let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
+        let driver = plain(self.driver_with(handler, &wake_flag.clone().into(), now));
         let connection = Connection::new(driver, &self.transport, wake_flag);
         // It has no output yet, but a deadline. No other thread has access to it yet.
         let _ = connection.start();
@@ -288,12 +303,12 @@ impl<F: HandlerFactory> Client<F> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
         let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(driver, &self.transport, wake_flag))
+        Ok(Connection::new(plain(driver), &self.transport, wake_flag))
     }
 }
 
 impl<H: Handler> Connection<H> {
-    fn new(mut driver: Driver<Session<H>>, endpoint: &IoStream, wake_flag: Arc<WakeFlag>) -> Self {
+    fn new(mut driver: Driver<Protocol<H>>, endpoint: &IoStream, wake_flag: Arc<WakeFlag>) -> Self {
         let setup = Arc::new(Mutex::new(Setup::new(endpoint)));
         let handle = driver.handle();
         let (stream, buffers) = (Stream::new(setup.clone()), Buffers::new(POOL));
@@ -692,6 +707,10 @@ impl<H: Handler> Core<H> {
 
     /// Takes bytes that were kept. Returns whether none are kept now.
     fn feed_left(&mut self, now: Instant) -> bool {
+        // TLS keeps what it has opened and the connection did not take.
+        if self.driver.has_unread() && self.driver.wants_resume() {
+            self.driver.resume(&mut self.stream, &mut self.buffers, now);
+        }
         if !self.left.is_empty() {
             let Self { driver, stream, buffers, left, .. } = self;
             let taken = driver.receive_some(stream, buffers, left, now);

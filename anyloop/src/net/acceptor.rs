@@ -8,7 +8,7 @@ use super::hosts_connections::HostsConnections;
 use super::listener::{Backoff, Listener, Nodelay, set_up};
 use super::registry::key;
 use crate::endpoint::{HandlerFactory, ServerCore};
-use crate::event_loop::{Events, Next, Socket, Source, StreamSource, Turn, now};
+use crate::event_loop::{Events, Next, Socket, Source, Turn, now};
 use crate::transport::{Driver, Peer};
 
 /// The largest number of connections that are accepted in one turn.
@@ -80,6 +80,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         peer: Peer,
         turn: &Turn<'_, K>,
     ) -> io::Result<()> {
+        let layer = self.listener.layer().accept().map_err(io::Error::other)?;
         let handler = self.core.make_handler();
         let (engine, now) = (turn.engine, now()); // the time of the handshake starts here
         let inserted = engine.insert(|token| {
@@ -90,7 +91,7 @@ impl<F: HandlerFactory> Acceptor<F> {
             if self.core.state.is_shutting_down() {
                 session.abandon(now); // the shutdown may have read the registry before
             }
-            Ok(K::connection(StreamSource::new(Driver::new(session), socket)))
+            Ok(layer.source::<K, _>(Driver::new(session), socket))
         });
         inserted.map(|_| ())
     }

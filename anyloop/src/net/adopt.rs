@@ -10,12 +10,13 @@ use anyloop_proto::handshake::http;
 use super::client::ConnectRequest;
 use super::error::Error;
 use super::hosts_connections::HostsConnections;
+use super::layer::Layer;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
 use super::supports::Supports;
 use super::transport::Net;
 use crate::endpoint::{Handle, Handler, HandlerFactory, Server, Session, request_head};
-use crate::event_loop::{Engine, Socket, StreamSource, now};
+use crate::event_loop::{Engine, Socket, now};
 use crate::session::EndpointState;
 use crate::transport::Driver;
 
@@ -102,13 +103,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         stream: impl Into<Stream>,
         received: &[u8],
     ) -> Result<Handle<F::Handler>, Error> {
-        if self.is_shutting_down() {
-            return Err(Error::ShutDown);
-        }
-        let core = self.core();
-        let session = core.session(core.make_handler(), now());
-        let options = (self.config().nodelay, received);
-        insert(&self.transport, &core.state, session, stream.into(), options)
+        self.adopt_with(stream.into(), received, Layer::default())
     }
 
     /// Serves a connection whose request another HTTP server has read: `request` is its head, and `received` the bytes
@@ -129,6 +124,21 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         bytes.extend_from_slice(received);
         self.adopt(stream, &bytes)
     }
+
+    pub(super) fn adopt_with(
+        &self,
+        stream: Stream,
+        received: &[u8],
+        layer: Layer,
+    ) -> Result<Handle<F::Handler>, Error> {
+        if self.is_shutting_down() {
+            return Err(Error::ShutDown);
+        }
+        let core = self.core();
+        let session = core.session(core.make_handler(), now());
+        let options = (self.config().nodelay, received);
+        insert(&self.transport, &core.state, session, stream, options, layer)
+    }
 }
 
 impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
@@ -141,8 +151,9 @@ impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// [`Error::NotPerConnection`].
     pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<F::Handler>, Error> {
         let (client, nodelay) = (self.client, self.nodelay());
-        let session = self.into_session()?;
-        insert(&client.transport, &client.core().state, session, stream.into(), (nodelay, &[]))
+        let (session, layer) = self.into_session()?;
+        let state = &client.core().state;
+        insert(&client.transport, state, session, stream.into(), (nodelay, &[]), layer)
     }
 }
 
@@ -153,6 +164,7 @@ fn insert<K: HostsConnections<H>, H: Handler>(
     mut session: Session<H>,
     stream: Stream,
     (nodelay, received): (bool, &[u8]),
+    layer: Layer,
 ) -> Result<Handle<H>, Error> {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
     set_up(&socket, &net.hooks.current(), Nodelay::Set(nodelay)).map_err(Error::Adopt)?;
@@ -166,7 +178,7 @@ fn insert<K: HostsConnections<H>, H: Handler>(
         }
         let mut driver = Driver::new(session);
         driver.keep(received);
-        Ok(K::connection(StreamSource::new(driver, socket)))
+        Ok(layer.source::<K, _>(driver, socket))
     });
     inserted.map(|token| endpoint.registry.handle(key(token)))
 }

@@ -12,6 +12,7 @@ use anyloop_proto::handshake::{Target, UriError};
 
 use super::connecting::{Connecting, Destination, Step};
 use super::error::Error;
+use super::layer::Layer;
 use super::registry::key;
 use super::supports::Supports;
 use super::transport::{Net, SharedHooks};
@@ -135,8 +136,8 @@ impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
         self.config.as_ref().unwrap_or_else(|| self.client.config()).nodelay
     }
 
-    /// The session of the connection.
-    pub(super) fn into_session(self) -> Result<Session<F::Handler>, Error> {
+    /// The session of the connection, and its TLS.
+    pub(super) fn into_session(self) -> Result<(Session<F::Handler>, Layer), Error> {
         let Self { client, target, config, handler, destination } = self;
         ConnectSettings { target, config, handler, destination }.session(client.core(), now())
     }
@@ -154,12 +155,12 @@ struct ConnectSettings<H> {
 }
 
 impl<H: Handler> ConnectSettings<H> {
-    /// The session of the connection, which begins now, with the request's handler or one of the factory.
+    /// The session of the connection, which begins now, with the request's handler or one of the factory; and its TLS.
     fn session<F: HandlerFactory<Handler = H>>(
         &mut self,
         core: &ClientCore<F>,
         now: Instant,
-    ) -> Result<Session<H>, Error> {
+    ) -> Result<(Session<H>, Layer), Error> {
         if core.state.is_shutting_down() {
             return Err(Error::ShutDown);
         }
@@ -169,6 +170,7 @@ impl<H: Handler> ConnectSettings<H> {
                 return Err(Error::NotPerConnection);
             }
         }
+        let layer = Layer::connect(&self.target, self.config.as_ref().unwrap_or(&core.config))?;
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
             Some(config) => core.session_with(handler, &self.target, config, now),
@@ -178,7 +180,7 @@ impl<H: Handler> ConnectSettings<H> {
         if let Some(total) = config.connect.total_timeout {
             session.expire_by(now + total);
         }
-        Ok(session)
+        Ok((session, layer))
     }
 }
 
@@ -190,7 +192,7 @@ fn connect<K: Supports<F>, F: HandlerFactory>(
     mut settings: ConnectSettings<F::Handler>,
 ) -> Result<Handle<F::Handler>, Error> {
     let started = now();
-    let mut session = settings.session(core, started)?;
+    let (mut session, layer) = settings.session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
     let host = match &destination {
@@ -204,6 +206,7 @@ fn connect<K: Supports<F>, F: HandlerFactory>(
     let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(hooks.resolver())));
     let connecting = |driver| Connecting {
         driver: Some(driver),
+        layer,
         host,
         port: target.port(),
         options: config.connect.clone(),

@@ -18,11 +18,10 @@ use super::eyeballs::Attempts;
 use super::hooks::Hooks;
 use super::host::literal;
 use super::hosts_connections::HostsConnections;
+use super::layer::Layer;
 use super::resolver::{Lookup, Resolver};
 use crate::endpoint::{ConnectOptions, HandlerFactory, Session};
-use crate::event_loop::{
-    Events, Next, Socket, SocketTransport, Source, StreamSource, Turn, now, waker,
-};
+use crate::event_loop::{Events, Next, Socket, SocketTransport, Source, Turn, now, waker};
 use crate::sync::unmodelled::Mutex;
 use crate::transport::{Buffers, Driver, Peer};
 
@@ -50,6 +49,7 @@ pub(super) enum Destination {
 #[expect(unnameable_types, reason = "of `MakeSources`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
+    pub(super) layer: Layer,
     /// The host, or the path of the Unix socket, for errors.
     pub(super) host: String,
     pub(super) port: u16,
@@ -183,7 +183,7 @@ impl<F: HandlerFactory> Connecting<F> {
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
-        Next::Become(K::connection(StreamSource::new(driver, socket)))
+        Next::Become(std::mem::take(&mut self.layer).source::<K, _>(driver, socket))
     }
 
     /// The result of a turn that did not connect.

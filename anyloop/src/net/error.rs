@@ -75,6 +75,10 @@ pub enum Error {
     /// The options make an invalid request.
     #[error("cannot make the request")]
     Request(#[from] RequestError),
+    /// TLS cannot be used: there are no roots to verify servers with, for example.
+    #[cfg(feature = "tls-core")]
+    #[error("cannot use TLS")]
+    Tls(#[from] crate::tls::TlsConfigError),
 }
 
 /// The reason why a client got no byte stream to the server. [`Context::error`] returns it in [`Handler::fail`].

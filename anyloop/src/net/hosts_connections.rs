@@ -2,22 +2,38 @@
 
 use crate::endpoint::{Handler, Session};
 use crate::event_loop::{Kind, Local, StreamSource, Threads};
+#[cfg(feature = "tls-core")]
+use crate::tls::TlsStream;
 
 /// A kind of loop that can have connections with handlers `H`.
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait HostsConnections<H: Handler>: Kind {
     /// The source for a connection.
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source>;
+
+    /// The source for a connection over TLS.
+    #[cfg(feature = "tls-core")]
+    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::Source>;
 }
 
 impl<H: Handler + Send + 'static> HostsConnections<H> for Threads {
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source> {
         Box::new(connection)
     }
+
+    #[cfg(feature = "tls-core")]
+    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::Source> {
+        Box::new(connection)
+    }
 }
 
 impl<H: Handler + 'static> HostsConnections<H> for Local {
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source> {
+        Box::new(connection)
+    }
+
+    #[cfg(feature = "tls-core")]
+    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::Source> {
         Box::new(connection)
     }
 }

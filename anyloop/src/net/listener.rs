@@ -14,6 +14,7 @@ use mio::net::UnixListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::hooks::Hooks;
+use super::layer::ListenerLayer;
 use crate::endpoint::ListenOptions;
 use crate::event_loop::{Events, Registry, Socket as Stream, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
@@ -78,6 +79,7 @@ pub(super) struct Listener {
     address: LocalAddress,
     /// The `TCP_NODELAY` that all connections inherit; `None` if they may differ.
     nodelay: Option<bool>,
+    layer: ListenerLayer,
     state: Mutex<State>,
 }
 
@@ -225,6 +227,16 @@ impl Listener {
         &self.address
     }
 
+    /// Sets whether connections speak TLS.
+    pub(super) fn with_layer(mut self, layer: ListenerLayer) -> Self {
+        self.layer = layer;
+        self
+    }
+
+    pub(super) const fn layer(&self) -> &ListenerLayer {
+        &self.layer
+    }
+
     /// Registers the socket for its acceptor. `wake` is called when the listener is closed.
     pub(super) fn register(
         &self,
@@ -298,7 +310,8 @@ impl Listener {
             #[cfg(unix)]
             path: None,
         };
-        Self { address, nodelay: None, state: Mutex::new(state) }
+        let layer = ListenerLayer::default();
+        Self { address, nodelay: None, layer, state: Mutex::new(state) }
     }
 
     fn has_acceptor(&self) -> bool {

@@ -41,12 +41,15 @@ mod eyeballs;
 mod hooks;
 mod host;
 mod hosts_connections;
+mod layer;
 mod listener;
 mod registry;
 mod resolver;
 mod run;
 mod server;
 mod supports;
+#[cfg(feature = "tls-core")]
+mod tls;
 mod transport;
 
 use crate::endpoint;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::acceptor::Acceptor;
 use super::error::Error;
+use super::layer::ListenerLayer;
 use super::listener::{Backoff, Listener, LocalAddress};
 use super::supports::Supports;
 use super::transport::Net;
@@ -58,13 +59,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// [`Error::Listen`]: an address cannot be listened on, because it is in use, for example, or this
     /// machine has none of them. [`Error::ShutDown`].
     pub fn listen(&self, address: impl ToSocketAddrs + AsAddress) -> Result<SocketAddr, Error> {
-        let name = address.readable();
-        let Listening { addresses, skipped } = self.listen_each(address)?;
-        for (address, error) in &skipped {
-            crate::log::warn!("{name}: not listening on {address}: {error}");
-        }
-        let none = || Error::Resolve { address: name, source: io::ErrorKind::NotFound.into() };
-        addresses.first().copied().ok_or_else(none)
+        self.listen_with(address, &ListenerLayer::default())
     }
 
     /// Does the same as [`listen`](Self::listen). Returns all addresses that the server listens on, and
@@ -74,37 +69,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// As [`listen`](Self::listen).
     pub fn listen_each(&self, address: impl ToSocketAddrs + AsAddress) -> Result<Listening, Error> {
-        self.check_not_shut_down()?;
-        let name = address.readable();
-        let resolve = |source| Error::Resolve { address: name.clone(), source };
-        let resolved: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
-        let mut listeners: Vec<Listener> = Vec::new();
-        let (mut addresses, mut skipped) = (Vec::<SocketAddr>::new(), Vec::new());
-        for mut address in resolved {
-            // All addresses get the port that was chosen for the first.
-            if address.port() == 0 {
-                address.set_port(addresses.first().map_or(0, SocketAddr::port));
-            }
-            if addresses.contains(&address) {
-                continue;
-            }
-            match self.bind(address, Some(is_only_v6(address))) {
-                Ok((listener, address)) => {
-                    listeners.push(listener);
-                    addresses.push(address);
-                }
-                Err(error) if is_unavailable(&error) => skipped.push((address, error)),
-                Err(source) => return Err(listen_error(address, source)),
-            }
-        }
-        if addresses.is_empty() {
-            return Err(match skipped.into_iter().next() {
-                Some((address, source)) => listen_error(address, source),
-                None => resolve(io::ErrorKind::NotFound.into()),
-            });
-        }
-        self.add(listeners)?;
-        Ok(Listening { addresses, skipped })
+        self.listen_each_with(address, &ListenerLayer::default())
     }
 
     /// Listens on a port of all addresses of this machine, by IPv6 and IPv4 on one socket; by IPv4 alone
@@ -114,16 +79,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// [`Error::Listen`], [`Error::ShutDown`].
     pub fn listen_port(&self, port: u16) -> Result<u16, Error> {
-        self.check_not_shut_down()?;
-        let mut address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let mut bound = self.bind(address, Some(false));
-        if bound.as_ref().is_err_and(is_unavailable) {
-            address = (Ipv4Addr::UNSPECIFIED, port).into();
-            bound = self.bind(address, None);
-        }
-        let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
-        self.add([listener])?;
-        Ok(bound.port())
+        self.listen_port_with(port, ListenerLayer::default())
     }
 
     /// Listens on one IPv6 address, and not on the IPv4 addresses that it may stand for. Returns the
@@ -133,12 +89,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// [`Error::Listen`], [`Error::ShutDown`].
     pub fn listen_only_v6(&self, address: SocketAddrV6) -> Result<SocketAddr, Error> {
-        self.check_not_shut_down()?;
-        let address = SocketAddr::from(address);
-        let bound = self.bind(address, Some(true));
-        let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
-        self.add([listener])?;
-        Ok(bound)
+        self.listen_only_v6_with(address, ListenerLayer::default())
     }
 
     /// Listens on a Unix socket. A socket file at `path` is replaced if no process listens on it. The file is
@@ -149,14 +100,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// [`Error::Listen`], [`Error::ShutDown`].
     #[cfg(unix)]
     pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        self.check_not_shut_down()?;
-        let path = path.as_ref();
-        let listener = Listener::bind_unix(path.to_path_buf(), &self.config().listen);
-        let listener = listener.map_err(|source| {
-            let address = format!("unix:{}", path.display());
-            Error::Listen { address, source }
-        })?;
-        self.add([listener])
+        self.listen_unix_with(path.as_ref(), ListenerLayer::default())
     }
 
     /// Takes over a TCP socket that listens already: one that the program has opened, or that it has
@@ -166,7 +110,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// [`Error::Listen`]: it is no such socket. [`Error::ShutDown`].
     pub fn listen_on(&self, socket: std::net::TcpListener) -> Result<LocalAddress, Error> {
-        self.take_over(Listener::from_tcp(socket))
+        self.take_over(Listener::from_tcp(socket), ListenerLayer::default())
     }
 
     /// Takes over a Unix socket that listens already. Its file is not removed.
@@ -179,7 +123,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         &self,
         socket: std::os::unix::net::UnixListener,
     ) -> Result<LocalAddress, Error> {
-        self.take_over(Listener::from_unix(socket))
+        self.take_over(Listener::from_unix(socket), ListenerLayer::default())
     }
 
     /// Accepts connections on all addresses that the server listens on, until it [stops
@@ -250,6 +194,111 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
             LocalAddress::Unix(_) => None,
         })
     }
+}
+
+/// Listening, with TLS or without.
+impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
+    pub(super) fn listen_with(
+        &self,
+        address: impl ToSocketAddrs + AsAddress,
+        layer: &ListenerLayer,
+    ) -> Result<SocketAddr, Error> {
+        let name = address.readable();
+        let Listening { addresses, skipped } = self.listen_each_with(address, layer)?;
+        for (address, error) in &skipped {
+            crate::log::warn!("{name}: not listening on {address}: {error}");
+        }
+        let none = || Error::Resolve { address: name, source: io::ErrorKind::NotFound.into() };
+        addresses.first().copied().ok_or_else(none)
+    }
+
+    pub(super) fn listen_each_with(
+        &self,
+        address: impl ToSocketAddrs + AsAddress,
+        layer: &ListenerLayer,
+    ) -> Result<Listening, Error> {
+        self.check_not_shut_down()?;
+        let name = address.readable();
+        let resolve = |source| Error::Resolve { address: name.clone(), source };
+        let resolved: Vec<SocketAddr> = address.to_socket_addrs().map_err(resolve)?.collect();
+        let mut listeners: Vec<Listener> = Vec::new();
+        let (mut addresses, mut skipped) = (Vec::<SocketAddr>::new(), Vec::new());
+        for mut address in resolved {
+            // All addresses get the port that was chosen for the first.
+            if address.port() == 0 {
+                address.set_port(addresses.first().map_or(0, SocketAddr::port));
+            }
+            if addresses.contains(&address) {
+                continue;
+            }
+            match self.bind(address, Some(is_only_v6(address))) {
+                Ok((listener, address)) => {
+                    listeners.push(listener.with_layer(layer.clone()));
+                    addresses.push(address);
+                }
+                Err(error) if is_unavailable(&error) => skipped.push((address, error)),
+                Err(source) => return Err(listen_error(address, source)),
+            }
+        }
+        if addresses.is_empty() {
+            return Err(match skipped.into_iter().next() {
+                Some((address, source)) => listen_error(address, source),
+                None => resolve(io::ErrorKind::NotFound.into()),
+            });
+        }
+        self.add(listeners)?;
+        Ok(Listening { addresses, skipped })
+    }
+
+    pub(super) fn listen_port_with(&self, port: u16, layer: ListenerLayer) -> Result<u16, Error> {
+        self.check_not_shut_down()?;
+        let mut address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let mut bound = self.bind(address, Some(false));
+        if bound.as_ref().is_err_and(is_unavailable) {
+            address = (Ipv4Addr::UNSPECIFIED, port).into();
+            bound = self.bind(address, None);
+        }
+        let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
+        self.add([listener.with_layer(layer)])?;
+        Ok(bound.port())
+    }
+
+    pub(super) fn listen_only_v6_with(
+        &self,
+        address: SocketAddrV6,
+        layer: ListenerLayer,
+    ) -> Result<SocketAddr, Error> {
+        self.check_not_shut_down()?;
+        let address = SocketAddr::from(address);
+        let bound = self.bind(address, Some(true));
+        let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
+        self.add([listener.with_layer(layer)])?;
+        Ok(bound)
+    }
+
+    #[cfg(unix)]
+    pub(super) fn listen_unix_with(&self, path: &Path, layer: ListenerLayer) -> Result<(), Error> {
+        self.check_not_shut_down()?;
+        let listener = Listener::bind_unix(path.to_path_buf(), &self.config().listen);
+        let listener = listener.map_err(|source| {
+            let address = format!("unix:{}", path.display());
+            Error::Listen { address, source }
+        })?;
+        self.add([listener.with_layer(layer)])
+    }
+
+    pub(super) fn take_over(
+        &self,
+        listener: io::Result<Listener>,
+        layer: ListenerLayer,
+    ) -> Result<LocalAddress, Error> {
+        self.check_not_shut_down()?;
+        let wrap = |source| Error::Listen { address: "an open socket".to_string(), source };
+        let listener = listener.map_err(wrap)?.with_layer(layer);
+        let address = listener.address().clone();
+        self.add([listener])?;
+        Ok(address)
+    }
 
     /// A listener on an address, and the address with its actual port.
     fn bind(
@@ -266,15 +315,6 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
             LocalAddress::Unix(_) => address,
         };
         Ok((listener, bound))
-    }
-
-    fn take_over(&self, listener: io::Result<Listener>) -> Result<LocalAddress, Error> {
-        self.check_not_shut_down()?;
-        let wrap = |source| Error::Listen { address: "an open socket".to_string(), source };
-        let listener = listener.map_err(wrap)?;
-        let address = listener.address().clone();
-        self.add([listener])?;
-        Ok(address)
     }
 
     fn add(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {

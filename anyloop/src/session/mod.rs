@@ -40,6 +40,8 @@ use anyloop_proto::{
 
 use crate::cold::cold_path;
 use crate::stream::{Budget, Driver, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
+#[cfg(feature = "tls-core")]
+use crate::tls::{OptionalTls, TlsStream};
 
 pub use any_handle::AnyHandle;
 pub use as_message::AsMessage;
@@ -368,29 +370,57 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 }
 
-impl<H: Handler> Driver<Session<H>> {
-    /// A handle of this connection, for any thread.
-    #[must_use]
-    pub fn handle(&mut self) -> Handle<H> {
-        self.session.handle()
+/// The methods of a driver that concern its session.
+macro_rules! session_methods {
+    ($protocol:ty, $driver:ident => $session:expr, $session_mut:expr) => {
+        impl<H: Handler> Driver<$protocol> {
+            /// A handle of this connection, for any thread.
+            #[must_use]
+            pub fn handle(&mut self) -> Handle<H> {
+                let $driver = self;
+                $session_mut.handle()
+            }
+
+            /// The handler.
+            #[must_use]
+            pub const fn handler(&self) -> &H {
+                let $driver = self;
+                &$session.handler
+            }
+
+            /// The state of the connection.
+            #[must_use]
+            pub const fn state(&self) -> State {
+                let $driver = self;
+                $session.connection_state()
+            }
+
+            /// The statistics of the connection; zeros while it is not open.
+            #[must_use]
+            pub fn statistics(&self) -> Statistics {
+                let $driver = self;
+                $session.protocol.statistics()
+            }
+        }
+    };
+}
+
+session_methods!(Session<H>, driver => &driver.session, &mut driver.session);
+#[cfg(feature = "tls-core")]
+session_methods!(TlsStream<Session<H>>, driver => driver.session.inner(), driver.session.inner_mut());
+/// For iostream.
+#[cfg(feature = "tls-core")]
+impl<H: Handler> Driver<OptionalTls<Session<H>>> {
+    pub(crate) fn handle(&mut self) -> Handle<H> {
+        self.session.inner_mut().handle()
     }
 
-    /// The handler.
-    #[must_use]
-    pub const fn handler(&self) -> &H {
-        &self.session.handler
+    pub(crate) const fn state(&self) -> State {
+        self.session.inner().connection_state()
     }
 
-    /// The state of the connection.
-    #[must_use]
-    pub const fn state(&self) -> State {
-        self.session.connection_state()
-    }
-
-    /// The statistics of the connection; zeros while it is not open.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        self.session.protocol.statistics()
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.session.inner().protocol.statistics()
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Buffers {
     pub(crate) pool: BufferPool,
     /// The budget of handler calls. By default unlimited.
     pub budget: Budget,
+    /// The turns with [costly](super::StreamProtocol::is_costly) input since the loop has polled.
+    pub(crate) costly_turns: u32,
     trimmed: Instant,
 }
 
@@ -32,7 +34,7 @@ impl Buffers {
     pub fn new(limit: usize) -> Self {
         let trimmed = Instant::from_nanos(0);
         let pool = BufferPool::new(limit);
-        Self { cork: Cork::default(), pool, budget: Budget::unlimited(), trimmed }
+        Self { cork: Cork::default(), pool, budget: Budget::unlimited(), costly_turns: 0, trimmed }
     }
 
     /// Frees memory for messages in parts, and for codecs of extensions, that no message has used since the last call. Does nothing within a second of

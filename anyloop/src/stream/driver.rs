@@ -107,6 +107,13 @@ impl<S: StreamProtocol> Driver<S> {
         Self { session, queued: None, idle, started, half_closed, closed }
     }
 
+    /// The same connection with another protocol around the present one. It was not started yet.
+    #[cfg(feature = "tls-core")]
+    pub(crate) fn map<T: StreamProtocol>(self, layer: impl FnOnce(S) -> T) -> Driver<T> {
+        let Self { session, queued, idle, started, half_closed, closed } = self;
+        Driver { session: layer(session), queued, idle, started, half_closed, closed }
+    }
+
     // What happens.
 
     /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is
@@ -338,9 +345,15 @@ impl<S: StreamProtocol> Driver<S> {
         self.idle
     }
 
+    /// Whether the next input takes much time.
+    pub(crate) fn is_costly(&self) -> bool {
+        !self.closed && self.session.is_costly()
+    }
+
     /// Whether input was received that could not be taken yet.
     pub(crate) fn has_unread(&self) -> bool {
         self.queued.as_deref().is_some_and(|queued| !queued.input.is_empty())
+            || self.session.has_unread()
     }
 
     /// The address of the unread input, and the number of bytes of it that were taken.
@@ -586,7 +599,7 @@ impl<S: StreamProtocol> Driver<S> {
         if !again {
             queued.next_step = 0;
         }
-        let unread = !queued.input.is_empty();
+        let unread = !queued.input.is_empty() || self.session.has_unread();
         let waits = match queued.end {
             None => return,
             Some(End::Eof) => again || unread,
@@ -609,6 +622,10 @@ impl<S: StreamProtocol> Driver<S> {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
+        if matches!(self.session.wants().shutdown, Shutdown::HalfClose | Shutdown::Close) {
+            self.call(transport, buffers, |session, out, _| session.end_output(out));
+            self.report_error();
+        }
         let flushed = self.queued.as_deref().is_none_or(|queued| queued.output.is_empty());
         let mut how = self.session.wants().shutdown;
         if how == Shutdown::HalfClose && flushed && !self.half_closed {

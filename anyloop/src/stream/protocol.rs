@@ -46,6 +46,18 @@ pub trait StreamProtocol {
     /// The number of bytes of the present frame that are still to come; 0 between frames.
     fn outstanding(&self) -> u64;
 
+    /// Whether the protocol holds input that it could not take: call [`receive`](Self::receive) while [`Wants::read`]
+    /// holds, also without new input. By default false.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
+    /// Whether the next input takes much time, as a handshake of TLS does. An event loop takes little of such input
+    /// before it serves others. By default false.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
     /// The peer has ended its direction of the stream, and all input before that was taken.
     fn handle_eof(&mut self);
 
@@ -91,6 +103,12 @@ pub trait StreamProtocol {
     /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `queue` is called for the output that
     /// was written.
     fn note_send_queue(&mut self, queue: &mut dyn FnMut() -> Option<SendQueue>, now: Instant);
+
+    /// Appends what is sent before the stream is ended in the way that [`Wants::shutdown`] requires. By default it does
+    /// nothing.
+    fn end_output(&mut self, out: &mut WriteBuffer<'_>) {
+        let _ = out;
+    }
 
     /// Whether the stream may be closed now. False while a call of a handler is held back, or if the budget does not
     /// allow the call that reports the end; [`Wants::again`] holds then.

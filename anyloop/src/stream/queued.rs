@@ -41,19 +41,19 @@ impl Queued {
 
 /// Received bytes with a cursor, so that many small steps through one read cost as much as one large step.
 #[derive(Default)]
-pub(super) struct Unread {
+pub(crate) struct Unread {
     bytes: Vec<u8>,
     /// The bytes before this were taken.
     cursor: usize,
 }
 
 impl Unread {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.cursor >= self.bytes.len()
     }
 
     /// The bytes that were not taken.
-    pub(super) fn rest(&mut self) -> &mut [u8] {
+    pub(crate) fn rest(&mut self) -> &mut [u8] {
         &mut self.bytes[self.cursor..]
     }
 
@@ -64,7 +64,7 @@ impl Unread {
 
     /// Appends received bytes. Taken bytes are removed only when they are more than half of all, so that each byte
     /// moves once or twice.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.cursor > self.bytes.len() / 2 {
             self.bytes.drain(..self.cursor);
             self.cursor = 0;
@@ -73,7 +73,7 @@ impl Unread {
     }
 
     /// All but the last `left` bytes were taken.
-    pub(super) fn keep(&mut self, left: usize) {
+    pub(crate) fn keep(&mut self, left: usize) {
         self.cursor = self.bytes.len() - left;
         if left == 0 {
             *self = Self::default();

@@ -8,6 +8,7 @@ use anyloop_proto::extension::Contexts;
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
 use super::backlog::{Backlog, Completion, Unsent};
+use super::layer::{Layer, Scratch};
 use super::queued::Queued;
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
@@ -18,11 +19,13 @@ const CORK_LIMIT: usize = 64 * 1024;
 /// Output that was not written yet. It belongs to a thread, and is empty between calls.
 #[derive(Default)]
 pub(crate) struct Cork {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Completions of messages in `bytes`, by where each message ends.
-    completions: Vec<(usize, Completion)>,
+    pub(super) completions: Vec<(usize, Completion)>,
     /// The contexts for the encoders of extensions.
     pub(super) contexts: Contexts,
+    /// Memory for a layer, while no connection uses it.
+    pub(super) scratch: Option<Box<Scratch>>,
 }
 
 impl std::fmt::Debug for Cork {
@@ -55,7 +58,7 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
     #[inline]
     pub(crate) fn buffer(&mut self) -> WriteBuffer<'_> {
         let Self { cork, queued, transport } = self;
-        WriteBuffer { cork, queued, transport: &mut **transport }
+        WriteBuffer { cork, queued, transport: &mut **transport, layer: None }
     }
 
     /// Whether all output is in the cork, and has no completions.
@@ -114,9 +117,11 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
 /// Appended output is written together when the call is over, or when 64 KiB have gathered. Large payloads are written
 /// immediately, without a copy.
 pub struct WriteBuffer<'w> {
-    cork: &'w mut Cork,
-    queued: &'w mut Option<Box<Queued>>,
-    transport: &'w mut (dyn Transport + 'w),
+    pub(super) cork: &'w mut Cork,
+    pub(super) queued: &'w mut Option<Box<Queued>>,
+    pub(super) transport: &'w mut (dyn Transport + 'w),
+    /// The layer below the protocol. The cork has what it has not sealed yet.
+    pub(super) layer: Option<Layer<'w>>,
 }
 
 impl std::fmt::Debug for WriteBuffer<'_> {
@@ -134,22 +139,27 @@ impl WriteBuffer<'_> {
 
     /// The number of bytes that the transport has not taken.
     pub(crate) fn buffered(&self) -> usize {
-        self.waiting() + self.cork.bytes.len()
+        let sealed = self.layer.as_ref().map_or(0, |layer| layer.below.bytes.len());
+        self.waiting() + self.cork.bytes.len() + sealed
     }
 
     /// The same output for a shorter time.
     #[inline]
     pub(crate) fn reborrow(&mut self) -> WriteBuffer<'_> {
-        let Self { cork, queued, transport } = self;
-        WriteBuffer { cork, queued, transport: &mut **transport }
+        let Self { cork, queued, transport, layer } = self;
+        let layer = layer.as_mut().map(Layer::reborrow);
+        WriteBuffer { cork, queued, transport: &mut **transport, layer }
     }
 
     /// Calls `completion` when the transport has taken all output up to here.
     pub(crate) fn complete(&mut self, completion: Completion) {
+        if !self.cork.bytes.is_empty() {
+            return self.cork.completions.push((self.cork.bytes.len(), completion));
+        }
+        if let Some(mut below) = self.below() {
+            return below.complete(completion);
+        }
         match self.queued {
-            _ if !self.cork.bytes.is_empty() => {
-                self.cork.completions.push((self.cork.bytes.len(), completion));
-            }
             Some(queued) if queued.output.is_blocked() => {
                 queued.output.push_completion(0, completion)
             }
@@ -191,7 +201,7 @@ impl WriteBuffer<'_> {
     }
 
     pub(crate) fn is_secure(&self) -> bool {
-        self.transport.is_secure()
+        self.layer.is_some() || self.transport.is_secure()
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {
@@ -204,6 +214,9 @@ impl WriteBuffer<'_> {
 
     /// Writes the cork, and one frame after it.
     fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
+        if self.layer.is_some() {
+            return self.seal_frame(header, payload);
+        }
         // If the transport panics, it is unknown how much it wrote, so nothing is written again.
         let mut cork = std::mem::take(&mut self.cork.bytes);
         let completions = Completions(std::mem::take(&mut self.cork.completions));
@@ -253,7 +266,10 @@ impl Output for WriteBuffer<'_> {
     }
 
     fn parts(&mut self) -> (&mut Vec<u8>, Option<&mut Contexts>) {
-        (&mut self.cork.bytes, Some(&mut self.cork.contexts))
+        match &mut self.layer {
+            None => (&mut self.cork.bytes, Some(&mut self.cork.contexts)),
+            Some(layer) => (&mut self.cork.bytes, Some(&mut layer.below.contexts)),
+        }
     }
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
@@ -263,8 +279,13 @@ impl Output for WriteBuffer<'_> {
 
     /// A frame that many connections send. It waits in the backlog by reference; a large one is written without a copy.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
-        if self.waiting() == 0 && frame.len() < LARGE_PAYLOAD {
+        let is_small = frame.len() < LARGE_PAYLOAD;
+        if is_small && (self.waiting() == 0 || self.layer.is_some()) {
             return false;
+        }
+        if self.layer.is_some() {
+            self.seal_frame(&[], frame);
+            return true;
         }
         self.flush();
         let written = match self.must_wait() {
@@ -284,7 +305,7 @@ impl Output for WriteBuffer<'_> {
 }
 
 /// Completions of messages that are being written. If the transport panics, they are called with [`Unsent`].
-struct Completions(Vec<(usize, Completion)>);
+pub(super) struct Completions(pub(super) Vec<(usize, Completion)>);
 
 impl Drop for Completions {
     fn drop(&mut self) {

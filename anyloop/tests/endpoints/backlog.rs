@@ -11,19 +11,20 @@ use crate::transports::{End, TestTransport, over_each_transport};
 use crate::wire::{self, ping, pong, text};
 
 over_each_transport! {
+    drained_is_not_called_after_the_end,
+    a_piece_without_room_keeps_its_message_begun,
+    what_the_mailbox_holds_counts,
+    pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before;
+    not over TLS:
     sending_says_how_much_waits,
     what_is_not_above_the_high_mark_is_no_pressure,
     handles_say_how_much_waits,
     drained_is_not_called_without_a_high_mark_passed,
-    drained_is_not_called_after_the_end,
     one_message_larger_than_the_cap_may_go,
     a_full_backlog_is_an_error,
     a_full_backlog_drops,
-    a_full_backlog_closes,
-    a_piece_without_room_keeps_its_message_begun,
-    what_the_mailbox_holds_counts,
-    pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before;
-    not over sockets:
+    a_full_backlog_closes;
+    neither:
     drained_is_called_at_the_low_mark_and_not_before,
     drained_may_send_again,
     pongs_are_held_while_it_is_blocked,

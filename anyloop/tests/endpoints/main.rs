@@ -2,7 +2,7 @@
 //!
 //! [`transports`] makes one trait of iostream and the stepping transport; [`toy`] is a third transport,
 //! written for these tests, which can bound how many handlers are called in a turn; [`net`] is the one
-//! with an event loop, over TCP and Unix sockets, where no clock can be moved. [`subject`] is one end
+//! with an event loop, over TCP and Unix sockets, where no clock can be moved; `tls` puts TLS over some of them. [`subject`] is one end
 //! under test, or two joined. [`record`] logs the events that handlers get. [`wire`] builds and reads
 //! frames by hand.
 
@@ -10,6 +10,8 @@
 mod net;
 mod record;
 mod subject;
+#[cfg(feature = "tls")]
+mod tls;
 mod toy;
 mod transports;
 mod wire;

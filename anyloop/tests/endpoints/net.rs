@@ -114,22 +114,7 @@ impl<const UNIX: bool> TestTransport for Sockets<UNIX> {
             }
             server.start_accept().unwrap();
         }
-        let event_loop = server.event_loop().clone();
-        let work = event_loop.keep_alive();
-        let (made, before) = (server.counters().made, server.connections());
-        let stream = match &server.local_addresses()[0] {
-            anyloop::net::LocalAddress::Tcp(address) => connect_tcp(*address),
-            anyloop::net::LocalAddress::Unix(path) => {
-                UnixStream::connect(path.as_ref().unwrap()).unwrap().into()
-            }
-            other => panic!("{other:?}"),
-        };
-        until(|| {
-            event_loop.poll();
-            server.counters().made > made
-        });
-        let handle = server.connections().into_iter().find(|handle| !before.contains(handle));
-        SocketEnd::new(event_loop, work, handle, Far::new(UNIX, None, Some(stream)))
+        Self::accept(server)
     }
 
     fn client<F: HandlerFactory + 'static>(
@@ -153,6 +138,30 @@ impl<const UNIX: bool> TestTransport for Sockets<UNIX> {
             Err(Error::Request(error)) => Err(error),
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+impl<const UNIX: bool> Sockets<UNIX> {
+    /// The next connection of a server that listens.
+    pub(crate) fn accept<F: HandlerFactory + 'static>(
+        server: &LocalServer<F>,
+    ) -> SocketEnd<F::Handler> {
+        let event_loop = server.event_loop().clone();
+        let work = event_loop.keep_alive();
+        let (made, before) = (server.counters().made, server.connections());
+        let stream = match &server.local_addresses()[0] {
+            anyloop::net::LocalAddress::Tcp(address) => connect_tcp(*address),
+            anyloop::net::LocalAddress::Unix(path) => {
+                UnixStream::connect(path.as_ref().unwrap()).unwrap().into()
+            }
+            other => panic!("{other:?}"),
+        };
+        until(|| {
+            event_loop.poll();
+            server.counters().made > made
+        });
+        let handle = server.connections().into_iter().find(|handle| !before.contains(handle));
+        SocketEnd::new(event_loop, work, handle, Far::new(UNIX, None, Some(stream)))
     }
 }
 

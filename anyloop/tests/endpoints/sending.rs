@@ -24,19 +24,20 @@ over_each_transport! {
     a_mailed_message_that_has_no_room_calls_its_completion,
     dropping_the_connection_reports_what_was_not_sent;
     not over sockets:
-    what_open_sends_leaves_with_the_response,
     what_a_client_sends_from_open_leaves_after_it,
     a_batch_is_answered_in_one_write,
-    much_is_written_before_the_batch_is_over,
     pings_of_the_application,
     a_ping_can_be_answered_later,
+    a_failed_write_reports_what_was_not_sent;
+    neither:
     a_close_goes_out_behind_what_was_sent_before,
-    a_completion_waits_for_the_last_byte,
     a_completion_waits_behind_what_waits_already,
-    completions_of_large_and_shared_messages,
+    a_completion_waits_for_the_last_byte,
     a_connection_that_ends_reports_what_was_not_sent,
-    a_failed_write_reports_what_was_not_sent,
     any_short_writes_give_the_same_bytes,
+    completions_of_large_and_shared_messages,
+    much_is_written_before_the_batch_is_over,
+    what_open_sends_leaves_with_the_response,
 }
 
 type Results = Receiver<(u32, Result<(), Unsent>)>;

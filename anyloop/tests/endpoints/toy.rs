@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
-use anyloop::endpoint::{Handler, Session};
 use anyloop::proto::{Instant, Shutdown};
-use anyloop::transport::{Buffers, Driver, Transport};
+use anyloop::transport::{Buffers, Driver, StreamProtocol, Transport};
 
 pub(crate) use self::suite::{OneByOne, Pipes};
 
@@ -71,8 +70,8 @@ impl Wake for Flag {
     }
 }
 
-struct ToyEnd<H: Handler> {
-    driver: Driver<Session<H>>,
+struct ToyEnd<P> {
+    driver: Driver<P>,
     toy: Toy,
     incoming: Arc<Mutex<Pipe>>,
     eof_reported: bool,
@@ -80,12 +79,12 @@ struct ToyEnd<H: Handler> {
     buffers: Buffers,
 }
 
-impl<H: Handler> ToyEnd<H> {
+impl<P: StreamProtocol> ToyEnd<P> {
     // Step 3: where a stream comes to exist. `make` calls `Server::driver` or `Client::driver`.
     fn new<E>(
         incoming: Arc<Mutex<Pipe>>,
         outgoing: Arc<Mutex<Pipe>>,
-        make: impl FnOnce(&Waker) -> Result<Driver<Session<H>>, E>,
+        make: impl FnOnce(&Waker) -> Result<Driver<P>, E>,
     ) -> Result<Self, E> {
         let (flag, buffers) = (Arc::<Flag>::default(), Buffers::new(1 << 16));
         let (driver, toy) = (make(&flag.clone().into())?, Toy { outgoing, full: false });

@@ -112,17 +112,41 @@ impl Clock {
 }
 
 /// Generates for each transport a module with these tests, which are generic functions beside it. Those
-/// behind `not over sockets:` need a clock that they can move, or steps that a socket does not show.
+/// behind `not over sockets:` need a clock that they can move, or steps that a socket does not show. Those behind
+/// `not over TLS:` count bytes, and a record has more of them than its content. `neither:` are both.
 macro_rules! over_each_transport {
-    ($($test:ident),* $(,)? $(; not over sockets: $($by_hand:ident),* $(,)?)?) => {
-        over_each_transport!(@ iostream $crate::transports::ByHand: $($test)* $($($by_hand)*)?);
-        over_each_transport!(@ toy $crate::toy::Pipes: $($test)* $($($by_hand)*)?);
-        over_each_transport!(@ toy_one_by_one $crate::toy::OneByOne: $($test)* $($($by_hand)*)?);
-        over_each_transport!(@ stepping $crate::transports::Steps: $($test)* $($($by_hand)*)?);
+    (
+        $($test:ident),* $(,)?
+        $(; not over sockets: $($by_hand:ident),* $(,)?)?
+        $(; not over TLS: $($plain:ident),* $(,)?)?
+        $(; neither: $($neither:ident),* $(,)?)?
+    ) => {
+        over_each_transport!(@ by_hand: $($test)* $($($by_hand)*)? $($($plain)*)? $($($neither)*)?);
+        over_each_transport!(@ sockets: $($test)* $($($plain)*)?);
+        over_each_transport!(@ tls: $($test)* $($($by_hand)*)?);
+        over_each_transport!(@ tls_sockets: $($test)*);
+    };
+    (@ by_hand: $($test:ident)*) => {
+        over_each_transport!(@ iostream $crate::transports::ByHand: $($test)*);
+        over_each_transport!(@ toy $crate::toy::Pipes: $($test)*);
+        over_each_transport!(@ toy_one_by_one $crate::toy::OneByOne: $($test)*);
+        over_each_transport!(@ stepping $crate::transports::Steps: $($test)*);
+    };
+    (@ sockets: $($test:ident)*) => {
         #[cfg(feature = "net")]
         over_each_transport!(@ tcp $crate::net::Tcp: $($test)*);
         #[cfg(feature = "net")]
         over_each_transport!(@ unix $crate::net::Unix: $($test)*);
+    };
+    (@ tls: $($test:ident)*) => {
+        #[cfg(feature = "tls")]
+        over_each_transport!(@ tls $crate::tls::OverTls<$crate::transports::ByHand>: $($test)*);
+        #[cfg(feature = "tls")]
+        over_each_transport!(@ tls_in_turns $crate::tls::OverTls<$crate::toy::OneByOne>: $($test)*);
+    };
+    (@ tls_sockets: $($test:ident)*) => {
+        #[cfg(all(feature = "net", feature = "tls"))]
+        over_each_transport!(@ tls_over_tcp $crate::tls::OverTls<$crate::net::Tcp>: $($test)*);
     };
     (@ $module:ident $transport:ty: $($test:ident)*) => {
         mod $module {
@@ -241,7 +265,7 @@ impl TestTransport for ByHand {
 }
 
 impl<H: Handler> ByHandEnd<H> {
-    fn new(connection: iostream::Connection<H>) -> Self {
+    pub(crate) fn new(connection: iostream::Connection<H>) -> Self {
         let (sink, shutdowns) = (Sink::default(), Arc::<Mutex<Vec<Shutdown>>>::default());
         connection.register_output(sink.clone());
         let record = shutdowns.clone();

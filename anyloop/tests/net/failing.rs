@@ -206,6 +206,7 @@ fn options_that_make_no_request() {
 }
 
 /// Nothing is sent over a stream without TLS.
+#[cfg(not(feature = "tls-core"))]
 #[test]
 fn a_secure_url_over_plain_tcp() {
     let _watchdog = watchdog();

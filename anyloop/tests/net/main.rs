@@ -21,5 +21,7 @@ mod modes;
 mod plain_http;
 mod registry;
 mod resolving;
+#[cfg(feature = "tls")]
+mod tls;
 mod traffic;
 mod unix;

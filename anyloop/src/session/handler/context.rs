@@ -326,10 +326,27 @@ impl<H: Handler> Context<'_, H> {
         Some(Statistics::of(self.receiver?, self.sender.as_deref()?))
     }
 
-    /// Whether the transport is [secure](crate::transport::Transport::is_secure).
+    /// Whether the stream is confidential: by TLS, or because the transport is
+    /// [secure](crate::transport::Transport::is_secure).
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.out.is_secure()
+    }
+
+    /// What TLS has agreed on; `None` without TLS, and with TLS that the transport does itself.
+    ///
+    /// ```
+    /// # use anyloop::prelude::*;
+    /// # let mut server = anyloop::iostream::Server::new(ServerConfig::new(OriginPolicy::Any));
+    /// server.on_open(|context| {
+    ///     let Some(tls) = context.tls() else { return };
+    ///     println!("{:?}, for {:?}", tls.protocol_version(), tls.server_name());
+    /// });
+    /// ```
+    #[cfg(feature = "tls-core")]
+    #[must_use]
+    pub fn tls(&self) -> Option<crate::tls::TlsInfo<'_>> {
+        self.out.seal()?.downcast_ref().map(crate::tls::TlsInfo::new)
     }
 
     /// The number of bytes that were sent and that the transport has not taken.

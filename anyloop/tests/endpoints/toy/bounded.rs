@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyloop::endpoint::Session;
 use anyloop::prelude::*;
 use anyloop::proto::{Role, Shutdown, TransportError};
 use anyloop::transport::{Client, Server};
@@ -17,7 +18,7 @@ use crate::wire::{self, Frame, text};
 struct Scene {
     log: Log,
     clock: Clock,
-    end: ToyEnd<Handlers>,
+    end: ToyEnd<Session<Handlers>>,
 }
 
 impl Scene {

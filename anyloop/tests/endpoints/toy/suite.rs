@@ -8,7 +8,7 @@ use anyloop::endpoint::{HandlerFactory, Session};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, TransportError};
-use anyloop::transport::{Client, Driver, Server};
+use anyloop::transport::{Client, Driver, Server, StreamProtocol};
 
 use super::{Pipe, ToyEnd};
 use crate::transports::{Clock, End, TestTransport};
@@ -19,14 +19,14 @@ pub(crate) struct Bounded<const HANDLERS: u64>;
 pub(crate) type Pipes = Bounded<{ u64::MAX }>;
 pub(crate) type OneByOne = Bounded<1>;
 
-pub(crate) struct BoundedEnd<H: Handler, const HANDLERS: u64> {
-    end: ToyEnd<H>,
+pub(crate) struct BoundedEnd<P, const HANDLERS: u64> {
+    end: ToyEnd<P>,
     clock: Clock,
 }
 
 impl<const HANDLERS: u64> TestTransport for Bounded<HANDLERS> {
     type Transport = ();
-    type End<H: Handler> = BoundedEnd<H, HANDLERS>;
+    type End<H: Handler> = BoundedEnd<Session<H>, HANDLERS>;
 
     const BATCHES: bool = HANDLERS > 1;
 
@@ -52,7 +52,7 @@ impl<const HANDLERS: u64> TestTransport for Bounded<HANDLERS> {
     fn server<F: HandlerFactory + 'static>(
         server: &Server<F>,
         clock: &Clock,
-    ) -> BoundedEnd<F::Handler, HANDLERS> {
+    ) -> BoundedEnd<Session<F::Handler>, HANDLERS> {
         BoundedEnd::of(ToyEnd::server(server, Arc::default(), Arc::default(), clock.now()), clock)
     }
 
@@ -60,13 +60,13 @@ impl<const HANDLERS: u64> TestTransport for Bounded<HANDLERS> {
         client: &Client<F>,
         target: &Target,
         clock: &Clock,
-    ) -> Result<BoundedEnd<F::Handler, HANDLERS>, RequestError> {
+    ) -> Result<BoundedEnd<Session<F::Handler>, HANDLERS>, RequestError> {
         let end = ToyEnd::client(client, target, Arc::default(), Arc::default(), clock.now())?;
         Ok(BoundedEnd::of(end, clock))
     }
 }
 
-impl<H: Handler> ToyEnd<H> {
+impl<H: Handler> ToyEnd<Session<H>> {
     /// A server's end, started.
     pub(super) fn server<F: HandlerFactory<Handler = H>>(
         server: &Server<F>,
@@ -90,14 +90,16 @@ impl<H: Handler> ToyEnd<H> {
     ) -> Result<Self, RequestError> {
         Self::new(incoming, outgoing, |waker| client.driver(target, waker, now))
     }
+}
 
+impl<P: StreamProtocol> ToyEnd<P> {
     pub(super) fn start(&mut self, now: Instant) {
         self.driver.start(&mut self.toy, &mut self.buffers, now);
     }
 }
 
-impl<H: Handler, const HANDLERS: u64> BoundedEnd<H, HANDLERS> {
-    fn of(end: ToyEnd<H>, clock: &Clock) -> Self {
+impl<P: StreamProtocol, const HANDLERS: u64> BoundedEnd<P, HANDLERS> {
+    fn of(end: ToyEnd<P>, clock: &Clock) -> Self {
         Self { end, clock: clock.clone() }
     }
 
@@ -113,7 +115,7 @@ impl<H: Handler, const HANDLERS: u64> BoundedEnd<H, HANDLERS> {
     /// Reports an event, and continues with what the budget has held back.
     fn report(
         &mut self,
-        event: impl FnOnce(&mut Driver<Session<H>>, &mut super::Toy, &mut super::Buffers, Instant),
+        event: impl FnOnce(&mut Driver<P>, &mut super::Toy, &mut super::Buffers, Instant),
     ) {
         let (now, ToyEnd { driver, toy, buffers, .. }) = (self.clock.now(), &mut self.end);
         buffers.budget.set(HANDLERS, None);
@@ -125,7 +127,18 @@ impl<H: Handler, const HANDLERS: u64> BoundedEnd<H, HANDLERS> {
     }
 }
 
-impl<H: Handler, const HANDLERS: u64> End<H> for BoundedEnd<H, HANDLERS> {
+/// A protocol whose driver has handles.
+pub(crate) trait HasHandle<H: Handler>: StreamProtocol + Sized {
+    fn handle(driver: &mut Driver<Self>) -> Handle<H>;
+}
+
+impl<H: Handler> HasHandle<H> for Session<H> {
+    fn handle(driver: &mut Driver<Self>) -> Handle<H> {
+        driver.handle()
+    }
+}
+
+impl<H: Handler, P: HasHandle<H>, const HANDLERS: u64> End<H> for BoundedEnd<P, HANDLERS> {
     fn start(&mut self) {
         self.report(|driver, toy, buffers, now| driver.start(toy, buffers, now));
     }
@@ -204,10 +217,52 @@ impl<H: Handler, const HANDLERS: u64> End<H> for BoundedEnd<H, HANDLERS> {
     }
 
     fn handle(&mut self) -> Handle<H> {
-        self.end.driver.handle()
+        P::handle(&mut self.end.driver)
     }
 
     fn is_over(&self) -> bool {
         self.end.driver.is_closed()
+    }
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use anyloop::endpoint::OverTlsError;
+    use anyloop::tls::TlsStream;
+
+    use super::*;
+    use crate::tls::{CLIENT, SERVER, TlsTransport};
+
+    impl<H: Handler> HasHandle<H> for TlsStream<Session<H>> {
+        fn handle(driver: &mut Driver<Self>) -> Handle<H> {
+            driver.handle()
+        }
+    }
+
+    impl<const HANDLERS: u64> TlsTransport for Bounded<HANDLERS> {
+        type TlsEnd<H: Handler> = BoundedEnd<TlsStream<Session<H>>, HANDLERS>;
+
+        fn tls_server<F: HandlerFactory + 'static>(
+            server: &Server<F>,
+            clock: &Clock,
+        ) -> Self::TlsEnd<F::Handler> {
+            let make = |waker: &_| server.over_tls(&SERVER).driver(waker, clock.now());
+            let mut end = ToyEnd::new(Arc::default(), Arc::default(), make).unwrap();
+            end.start(clock.now());
+            BoundedEnd::of(end, clock)
+        }
+
+        fn tls_client<F: HandlerFactory + 'static>(
+            client: &Client<F>,
+            target: &Target,
+            clock: &Clock,
+        ) -> Result<Self::TlsEnd<F::Handler>, RequestError> {
+            let make = |waker: &_| client.over_tls(&CLIENT).driver(target, waker, clock.now());
+            match ToyEnd::new(Arc::default(), Arc::default(), make) {
+                Ok(end) => Ok(BoundedEnd::of(end, clock)),
+                Err(OverTlsError::Request(error)) => Err(error),
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }

@@ -1,0 +1,106 @@
+//! Endpoints over TLS.
+
+use std::fmt;
+use std::task::Waker;
+
+use anyloop_proto::Instant;
+use anyloop_proto::handshake::{RequestError, Target};
+
+use super::client::Client;
+use super::server::Server;
+use crate::session::{HandlerFactory, Session};
+use crate::stream::Driver;
+use crate::tls::{ClientTls, Records, ServerTls, TlsConfigError, TlsStream};
+
+/// A server whose connections speak TLS: [`Server::over_tls`] returns it.
+pub struct ServerOverTls<'e, T, F: HandlerFactory> {
+    pub(crate) server: &'e Server<T, F>,
+    pub(crate) tls: &'e ServerTls,
+}
+
+/// A client whose connections speak TLS: [`Client::over_tls`] returns it.
+pub struct ClientOverTls<'e, T, F: HandlerFactory> {
+    pub(crate) client: &'e Client<T, F>,
+    pub(crate) tls: &'e ClientTls,
+}
+
+/// Why a connection of a client over TLS could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverTlsError {
+    /// The options make an invalid request.
+    #[error("cannot make the request")]
+    Request(#[from] RequestError),
+    /// TLS cannot be used: there are no roots, for example, or the host cannot be verified.
+    #[error("cannot use TLS")]
+    Tls(#[from] TlsConfigError),
+}
+
+impl<T, F: HandlerFactory> Server<T, F> {
+    /// The same server for connections that speak TLS, beside those that do not.
+    #[must_use]
+    pub const fn over_tls<'e>(&'e self, tls: &'e ServerTls) -> ServerOverTls<'e, T, F> {
+        ServerOverTls { server: self, tls }
+    }
+}
+
+impl<T, F: HandlerFactory> Client<T, F> {
+    /// The same client for connections that speak TLS over bytes that the program carries. The client of `net` needs
+    /// none of this: it connects to a `wss` URI over TLS.
+    #[must_use]
+    pub const fn over_tls<'e>(&'e self, tls: &'e ClientTls) -> ClientOverTls<'e, T, F> {
+        ClientOverTls { client: self, tls }
+    }
+}
+
+impl<T, F: HandlerFactory> ServerOverTls<'_, T, F> {
+    /// As [`Server::driver`], over TLS.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::Rustls`]: there is no randomness, for example.
+    pub fn driver(
+        &self,
+        waker: &Waker,
+        now: Instant,
+    ) -> Result<Driver<TlsStream<Session<F::Handler>>>, TlsConfigError> {
+        let records = self.tls.records()?;
+        Ok(over(self.server.driver(waker, now), records))
+    }
+}
+
+impl<T, F: HandlerFactory> ClientOverTls<'_, T, F> {
+    /// As [`Client::driver`], over TLS. The server's certificate must be valid for the host of `target`.
+    ///
+    /// # Errors
+    ///
+    /// [`OverTlsError`].
+    pub fn driver(
+        &self,
+        target: &Target,
+        waker: &Waker,
+        now: Instant,
+    ) -> Result<Driver<TlsStream<Session<F::Handler>>>, OverTlsError> {
+        let records = self.tls.records(target.host())?;
+        Ok(over(self.client.driver(target, waker, now)?, records))
+    }
+}
+
+fn over<S: crate::stream::StreamProtocol>(
+    driver: Driver<S>,
+    records: Records,
+) -> Driver<TlsStream<S>> {
+    driver.map(|session| TlsStream::new(session, records))
+}
+
+impl<T, F: HandlerFactory> fmt::Debug for ServerOverTls<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOverTls").field("tls", self.tls).finish_non_exhaustive()
+    }
+}
+
+impl<T, F: HandlerFactory> fmt::Debug for ClientOverTls<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientOverTls").field("tls", self.tls).finish_non_exhaustive()
+    }
+}

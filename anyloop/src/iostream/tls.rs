@@ -1,0 +1,42 @@
+//! Connections over TLS whose bytes the program carries.
+
+use std::sync::Arc;
+
+use anyloop_proto::handshake::Target;
+
+use super::{Connection, IoStream, WakeFlag};
+use crate::endpoint::{ClientOverTls, HandlerFactory, OverTlsError, ServerOverTls};
+use crate::tls::{OptionalTls, TlsConfigError};
+
+impl<F: HandlerFactory> ServerOverTls<'_, IoStream, F> {
+    /// As `connection` of the [server](super::Server), over TLS: the program carries records.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::Rustls`]: there is no randomness, for example.
+    pub fn connection(&self) -> Result<Connection<F::Handler>, TlsConfigError> {
+        let wake_flag = Arc::new(WakeFlag::default());
+        let transport = &self.server.transport;
+        let driver = self.driver(&wake_flag.clone().into(), (transport.clock)())?;
+        let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
+        let connection = Connection::new(driver, transport, wake_flag);
+        let _ = connection.start(); // as without TLS
+        Ok(connection)
+    }
+}
+
+impl<F: HandlerFactory> ClientOverTls<'_, IoStream, F> {
+    /// As `connection` of the [client](super::Client), over TLS: the program carries records. The server's certificate
+    /// must be valid for the host of `target`.
+    ///
+    /// # Errors
+    ///
+    /// [`OverTlsError`].
+    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, OverTlsError> {
+        let wake_flag = Arc::new(WakeFlag::default());
+        let transport = &self.client.transport;
+        let driver = self.driver(target, &wake_flag.clone().into(), (transport.clock)())?;
+        let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
+        Ok(Connection::new(driver, transport, wake_flag))
+    }
+}

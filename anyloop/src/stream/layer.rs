@@ -1,0 +1,149 @@
+//! A layer between a protocol and its byte stream that seals what is sent: TLS.
+
+use std::any::Any;
+
+use super::write_buffer::{Completions, Cork, WriteBuffer};
+
+/// The most bytes that are sealed at once: those of a TLS record (RFC 8446 §5.1).
+pub(crate) const RECORD: usize = 16 * 1024;
+
+/// Seals output.
+pub(crate) trait Seal {
+    /// Appends `bytes`, at most [`RECORD`] of them, to `out` in sealed form. Returns false if they cannot be sent.
+    fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
+
+    /// Itself, with a type that only the layer knows.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// The layer of a [`WriteBuffer`].
+pub(super) struct Layer<'w> {
+    pub(super) seal: &'w mut dyn Seal,
+    /// Sealed output.
+    pub(super) below: &'w mut Cork,
+}
+
+/// Memory that a thread lends to the layer of one connection at a time.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Output that was not sealed yet.
+    cork: Cork,
+    /// Input that was opened.
+    pub(crate) plain: Vec<u8>,
+    /// Free memory for input that cannot be opened yet.
+    pub(crate) cipher: Vec<u8>,
+}
+
+/// Lends a protocol a [`WriteBuffer`] whose output is sealed.
+///
+/// Dropped, it seals what the protocol has appended. So nothing is lost if a handler panics.
+pub(crate) struct LayerGuard<'w, 'o> {
+    out: &'w mut WriteBuffer<'o>,
+    seal: &'w mut dyn Seal,
+    scratch: &'w mut Scratch,
+}
+
+impl<'w, 'o> LayerGuard<'w, 'o> {
+    /// A buffer over `out`, which has no layer itself.
+    pub(crate) fn new(
+        out: &'w mut WriteBuffer<'o>,
+        seal: &'w mut dyn Seal,
+        scratch: &'w mut Scratch,
+    ) -> Self {
+        Self { out, seal, scratch }
+    }
+
+    /// The buffer to which the protocol appends its output.
+    pub(crate) fn buffer(&mut self) -> WriteBuffer<'_> {
+        let Self { out, seal, scratch } = self;
+        let layer = Some(Layer { seal: &mut **seal, below: &mut *out.cork });
+        let (queued, transport) = (&mut *out.queued, &mut *out.transport);
+        WriteBuffer { cork: &mut scratch.cork, queued, transport, layer }
+    }
+}
+
+impl Drop for LayerGuard<'_, '_> {
+    fn drop(&mut self) {
+        self.buffer().seal_cork(&[], false); // the transport might panic as well
+    }
+}
+
+impl Layer<'_> {
+    #[inline]
+    pub(super) fn reborrow(&mut self) -> Layer<'_> {
+        Layer { seal: &mut *self.seal, below: &mut *self.below }
+    }
+}
+
+impl WriteBuffer<'_> {
+    /// Takes the thread's memory for layers. Return it with [`put_scratch`](Self::put_scratch).
+    pub(crate) fn take_scratch(&mut self) -> Box<Scratch> {
+        self.cork.scratch.take().unwrap_or_default()
+    }
+
+    pub(crate) fn put_scratch(&mut self, scratch: Box<Scratch>) {
+        self.cork.scratch = Some(scratch);
+    }
+
+    /// The bytes of the cork, to which a layer appends its own output.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.cork.bytes
+    }
+
+    /// What seals the output, if there is a layer.
+    pub(crate) fn seal(&self) -> Option<&dyn Any> {
+        Some(self.layer.as_ref()?.seal.as_any())
+    }
+
+    /// The buffer below the layer, if that holds output.
+    pub(super) fn below(&mut self) -> Option<WriteBuffer<'_>> {
+        let Self { queued, transport, layer, .. } = self;
+        let below = layer.as_mut().map(|layer| &mut *layer.below)?;
+        if below.bytes.is_empty() {
+            return None;
+        }
+        Some(WriteBuffer { cork: below, queued, transport: &mut **transport, layer: None })
+    }
+
+    /// Seals the cork and one frame after it, and writes what was sealed.
+    pub(super) fn seal_frame(&mut self, header: &[u8], payload: &[u8]) {
+        self.cork.bytes.extend_from_slice(header);
+        // The first record is as full as the payload makes it; the others need no copy.
+        let room = RECORD - self.cork.bytes.len() % RECORD;
+        let (first, rest) = payload.split_at(room.min(payload.len()));
+        self.cork.bytes.extend_from_slice(first);
+        self.seal_cork(rest, true);
+        if let Some(mut below) = self.below() {
+            below.flush();
+        }
+    }
+
+    /// Seals the cork, and `rest` after it. With `write`, much is written at once.
+    fn seal_cork(&mut self, rest: &[u8], write: bool) {
+        let mut cork = std::mem::take(&mut self.cork.bytes);
+        let mut completions = Completions(std::mem::take(&mut self.cork.completions));
+        let mut sealed = 0;
+        for record in cork.chunks(RECORD).chain(rest.chunks(RECORD)) {
+            sealed += record.len();
+            self.seal_record(record, sealed.min(cork.len()), &mut completions);
+            if let Some(mut below) = self.below().filter(|_| write) {
+                below.flush_if_large();
+            }
+        }
+        cork.clear();
+        self.cork.bytes = cork;
+    }
+
+    /// Seals a record, with which the first `sealed` bytes of the cork are sealed.
+    fn seal_record(&mut self, record: &[u8], sealed: usize, completions: &mut Completions) {
+        let Some(Layer { seal, below }) = &mut self.layer else { return };
+        if !seal.seal(record, &mut below.bytes) {
+            return; // the completions are called when they are dropped
+        }
+        let due = completions.0.iter().take_while(|(end, _)| *end <= sealed).count();
+        let at = below.bytes.len();
+        below
+            .completions
+            .extend(completions.0.drain(..due).map(|(_, completion)| (at, completion)));
+    }
+}

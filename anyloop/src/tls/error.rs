@@ -1,0 +1,215 @@
+//! Errors of TLS.
+
+use std::path::{Path, PathBuf};
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+use super::self_signed::SelfSigned;
+
+/// Why the TLS of a connection failed. [`Context::error`] returns it in [`Handler::fail`] and [`Handler::close`]; the
+/// failure itself has the cause [`TransportError::Tls`](crate::proto::TransportError::Tls).
+///
+/// ```
+/// # use anyloop::iostream::Client;
+/// # use anyloop::prelude::*;
+/// # use anyloop::tls::ClientTls;
+/// use anyloop::tls::TlsError;
+///
+/// # let mut client = Client::new(ClientConfig::new());
+/// # let (sender, errors) = std::sync::mpsc::channel();
+/// client.on_fail(move |_, context| {
+///     let error = context.error().and_then(|error| error.downcast_ref::<TlsError>());
+///     assert!(matches!(error, Some(TlsError::NotTls)));
+/// #   sender.send(error.unwrap().to_string()).unwrap();
+/// });
+/// # let tls = ClientTls::builder().danger_accept_any_certificate().build()?;
+/// let connection = client.over_tls(&tls).connection(&"wss://localhost/".parse()?)?;
+/// # connection.register_output(std::io::sink());
+/// connection.start()?;
+/// connection.read_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?; // of a server without TLS
+/// # assert_eq!(errors.try_recv()?, "the peer does not speak TLS: is it a plain port? Then use ws://");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`Context::error`]: crate::endpoint::Context::error
+/// [`Handler::fail`]: crate::Handler::fail
+/// [`Handler::close`]: crate::Handler::close
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The peer has ended TLS with this alert: it refuses our certificate, for example (RFC 8446 §6.2).
+    #[error("the peer has refused TLS with the alert {}{}", name_of(*.0), advice_on_alert(*.0))]
+    Alert(AlertDescription),
+    /// The certificate of a client was refused.
+    #[error("the client's certificate was refused: {}{}", words(.0), advice(.0))]
+    ClientCertificate(CertificateError),
+    /// The peer has ended the stream inside the handshake.
+    #[error("the peer has ended the stream inside the TLS handshake")]
+    Cut,
+    /// The client has sent no certificate, and the server requires one.
+    #[error("the client has sent no certificate, and this server requires one")]
+    NoClientCertificate,
+    /// The peer does not speak TLS.
+    #[error("the peer does not speak TLS: is it a plain port? Then use ws://")]
+    NotTls,
+    /// A client has sent plain HTTP to a server that speaks TLS. It was answered with 400.
+    #[error("the client has sent plain HTTP, and this port speaks TLS: it must use wss://")]
+    PlainHttp,
+    /// Anything else, in the words of rustls.
+    #[error("TLS failed: {0}")]
+    Protocol(Error),
+    /// The certificate of the server was refused.
+    #[error("the server's certificate was refused: {}{}", words(.0), advice(.0))]
+    ServerCertificate(CertificateError),
+    /// The stream has ended without a close_notify: what the peer has sent last may be lost, or was cut off on the way
+    /// (RFC 8446 §6.1).
+    #[error("the stream was cut off: it has ended without TLS's close_notify")]
+    Truncated,
+}
+
+impl TlsError {
+    pub(super) fn new(error: Error, is_client: bool) -> Self {
+        match error {
+            Error::AlertReceived(alert) => Self::Alert(alert),
+            Error::InvalidCertificate(error) if is_client => Self::ServerCertificate(error),
+            Error::InvalidCertificate(error) => Self::ClientCertificate(error),
+            Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            Error::NoCertificatesPresented => Self::NoClientCertificate,
+            error => Self::Protocol(error),
+        }
+    }
+}
+
+/// What is wrong with a certificate, in the words of what has verified it.
+fn words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Other(error) => error.0.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// What can be done about a certificate that was refused.
+fn advice(error: &CertificateError) -> &'static str {
+    use CertificateError as E;
+    match error {
+        E::Expired | E::ExpiredContext { .. } => {
+            "; renew it, unless the clock of this machine is wrong"
+        }
+        E::NotValidYet | E::NotValidYetContext { .. } => "; is the clock of this machine right?",
+        E::NotValidForName | E::NotValidForNameContext { .. } => {
+            "; connect by a name that it has, or issue it for this one"
+        }
+        E::UnknownIssuer => {
+            "; its authority is not trusted here: add the certificate of that authority to trust it"
+        }
+        E::Revoked => "; its owner must replace it",
+        E::Other(other) if other.0.is::<SelfSigned>() => "; add it as an authority to trust it",
+        _ => "",
+    }
+}
+
+/// The name of an alert, for the message.
+fn name_of(alert: AlertDescription) -> String {
+    format!("{alert:?}")
+}
+
+/// What can be done about an alert.
+const fn advice_on_alert(alert: AlertDescription) -> &'static str {
+    use AlertDescription as A;
+    match alert {
+        A::CertificateRequired | A::NoCertificate => {
+            ": it requires a client certificate, and none was given"
+        }
+        A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateRevoked
+        | A::CertificateExpired
+        | A::CertificateUnknown => ": it does not accept our certificate",
+        A::UnknownCA => ": it does not trust the authority of our certificate",
+        A::ProtocolVersion => ": it speaks other versions of TLS",
+        A::HandshakeFailure | A::InsufficientSecurity => ": it speaks other cipher suites",
+        A::UnrecognisedName => ": it has no certificate for this host",
+        A::NoApplicationProtocol => ": it does not speak HTTP/1.1",
+        _ => "",
+    }
+}
+
+/// Why a [`ServerTls`](super::ServerTls) or a [`ClientTls`](super::ClientTls) could not be made.
+///
+/// ```
+/// use anyloop::tls::{ServerTls, TlsConfigError};
+///
+/// let error = ServerTls::from_pem_files("missing.pem", "key.pem").unwrap_err();
+/// assert!(matches!(error, TlsConfigError::Read { .. }));
+/// assert_eq!(error.to_string(), "cannot read missing.pem");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsConfigError {
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A file is not PEM, or its PEM has an error.
+    #[error("{}: not valid PEM: {reason}", name(path.as_deref()))]
+    Pem {
+        /// The file; `None` if the program has passed the bytes.
+        path: Option<PathBuf>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file has no certificate.
+    #[error("{}: there is no certificate in it (BEGIN CERTIFICATE)", name(path.as_deref()))]
+    NoCertificate {
+        /// The file; `None` if the program has passed the bytes.
+        path: Option<PathBuf>,
+    },
+    /// A file has no private key that can be used.
+    #[error("{}: {reason}", name(path.as_deref()))]
+    NoKey {
+        /// The file; `None` if the program has passed the bytes.
+        path: Option<PathBuf>,
+        /// What it has instead.
+        reason: &'static str,
+    },
+    /// The certificate or the key cannot be used.
+    #[error("{}: {reason}", name(path.as_deref()))]
+    Unusable {
+        /// The file; `None` if the program has passed the bytes.
+        path: Option<PathBuf>,
+        /// Why, in the words of rustls.
+        reason: String,
+    },
+    /// No certificate was set for the server.
+    #[error("a TLS server needs a certificate and its key")]
+    NoServerCertificate,
+    /// No cryptography provider is compiled in.
+    #[error("no cryptography provider: enable the feature tls-aws-lc-rs or tls-ring of anyloop")]
+    NoProvider,
+    /// A client has nothing to verify servers with.
+    #[error(
+        "no roots to verify servers with: enable the feature tls-platform-verifier or \
+         tls-webpki-roots of anyloop, or add a CA"
+    )]
+    NoRoots,
+    /// The settings contradict each other.
+    #[error("TLS cannot be configured: {0}")]
+    Rustls(Error),
+    /// The server was not made from files, which alone can be read again.
+    #[error("there are no files to read again")]
+    NotFromFiles,
+    /// The host is neither a DNS name nor an IP address, so that no certificate can be valid for it.
+    #[error("{host:?} is neither a DNS name nor an IP address, so no certificate is valid for it")]
+    Host {
+        /// The host.
+        host: String,
+    },
+}
+
+fn name(path: Option<&Path>) -> String {
+    path.map_or_else(|| "the PEM".to_string(), |path| path.display().to_string())
+}

@@ -1,0 +1,97 @@
+//! Certificates and keys in PEM.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::{Error as PemError, PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::error::TlsConfigError;
+
+/// Where PEM comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl Source {
+    pub(super) fn file(path: impl AsRef<Path>) -> Self {
+        Self::File(path.as_ref().to_path_buf())
+    }
+
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Bytes(_) => None,
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, TlsConfigError> {
+        match self {
+            Self::File(path) => std::fs::read(path)
+                .map_err(|source| TlsConfigError::Read { path: path.clone(), source }),
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+        }
+    }
+
+    /// All certificates, at least one.
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+        let bytes = self.read()?;
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        let certificates = certificates.map_err(|error| self.invalid(&error))?;
+        match certificates.is_empty() {
+            true => Err(TlsConfigError::NoCertificate { path: self.path() }),
+            false => Ok(certificates),
+        }
+    }
+
+    /// The first private key: PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic curves).
+    pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
+        let bytes = self.read()?;
+        match PrivateKeyDer::from_pem_slice(&bytes) {
+            Ok(key) => Ok(key),
+            Err(PemError::NoItemsFound) => {
+                Err(TlsConfigError::NoKey { path: self.path(), reason: instead_of_key(&bytes) })
+            }
+            Err(error) => Err(self.invalid(&error)),
+        }
+    }
+
+    pub(super) fn unusable(&self, error: impl ToString) -> TlsConfigError {
+        TlsConfigError::Unusable { path: self.path(), reason: error.to_string() }
+    }
+
+    fn invalid(&self, error: &PemError) -> TlsConfigError {
+        let reason = match error {
+            PemError::MissingSectionEnd { end_marker } => {
+                let kind = String::from_utf8_lossy(end_marker);
+                format!("the line \"-----END {}-----\" is missing", kind.trim())
+            }
+            PemError::IllegalSectionStart { line } => {
+                format!("the line {:?} is no beginning", String::from_utf8_lossy(line))
+            }
+            PemError::Base64Decode(error) => format!("its base64 is broken: {error}"),
+            error => error.to_string(),
+        };
+        TlsConfigError::Pem { path: self.path(), reason }
+    }
+}
+
+/// What a file has that was to have a private key.
+fn instead_of_key(bytes: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(bytes);
+    let has = |kind: SectionKind| {
+        <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes)
+            .any(|section| section.is_ok_and(|(found, _)| found == kind))
+    };
+    match () {
+        () if text.contains("ENCRYPTED") => {
+            "the private key is encrypted: decrypt it first (openssl pkey -in FILE -out FILE)"
+        }
+        () if has(SectionKind::Certificate) => {
+            "there is a certificate in it, and no private key: were the two files swapped?"
+        }
+        () if text.contains("-----BEGIN") => "there is no private key in it (BEGIN PRIVATE KEY)",
+        () => "it is not PEM: there is no line BEGIN PRIVATE KEY in it",
+    }
+}

@@ -1,0 +1,133 @@
+//! Tells self-signed certificates from those of unknown authorities, which rustls reports alike.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+
+/// The certificate was issued by itself, and is not trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("it is self-signed")]
+pub(super) struct SelfSigned;
+
+/// Refuses self-signed certificates with an error of their own.
+#[derive(Debug)]
+pub(super) struct TellsSelfSigned(pub(super) Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for TellsSelfSigned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        verified.map_err(|error| match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer)
+                if is_self_issued(end_entity) =>
+            {
+                let error = OtherError(Arc::new(SelfSigned));
+                Error::InvalidCertificate(CertificateError::Other(error))
+            }
+            error => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Whether the issuer of a certificate is its subject (RFC 5280 §4.1).
+fn is_self_issued(certificate: &[u8]) -> bool {
+    names(certificate).is_some_and(|(issuer, subject)| issuer == subject)
+}
+
+/// The issuer and the subject, as they are encoded.
+fn names(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (certificate, _) = element(certificate)?;
+    let (fields, _) = element(content(certificate)?)?;
+    let mut rest = content(fields)?;
+    if rest.first() == Some(&0xa0) {
+        rest = element(rest)?.1; // the version
+    }
+    let (_serial_number, rest) = element(rest)?;
+    let (_algorithm, rest) = element(rest)?;
+    let (issuer, rest) = element(rest)?;
+    let (_validity, rest) = element(rest)?;
+    let (subject, _) = element(rest)?;
+    Some((issuer, subject))
+}
+
+/// The first element of DER, with its header, and what follows it.
+fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (header, len) = header(der)?;
+    der.split_at_checked(header.checked_add(len)?)
+}
+
+/// The content of an element.
+fn content(element: &[u8]) -> Option<&[u8]> {
+    element.get(header(element)?.0..)
+}
+
+/// The lengths of the header and of the content of an element (X.690 §8.1.3).
+fn header(der: &[u8]) -> Option<(usize, usize)> {
+    let first = *der.get(1)?;
+    if first < 0x80 {
+        return Some((2, first.into()));
+    }
+    let count = usize::from(first & 0x7f);
+    let bytes = der.get(2..2 + count).filter(|bytes| bytes.len() <= 4)?;
+    let len = bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
+    Some((2 + count, len))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyloop_testkit::tls::{Authority, Identity, self_signed};
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    fn der(identity: &Identity) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn issuer_and_subject_are_compared() {
+        assert!(is_self_issued(&der(&self_signed(&["localhost"]))));
+        assert!(!is_self_issued(&der(&Authority::new("CA").issue(&["localhost"]))));
+    }
+
+    #[test]
+    fn anything_else_is_not_self_issued() {
+        let whole = der(&self_signed(&["localhost"]));
+        for len in 0..whole.len() / 2 {
+            let _ = is_self_issued(&whole[..len]);
+        }
+        assert!(!is_self_issued(&[]));
+        assert!(!is_self_issued(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]));
+        assert!(!is_self_issued(&[0x30, 0xff]));
+    }
+}

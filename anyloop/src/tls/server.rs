@@ -1,0 +1,353 @@
+//! The TLS of servers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
+
+use super::error::TlsConfigError;
+use super::pem::Source;
+use super::provider;
+use super::records::Records;
+use super::server_name::RecordsName;
+
+/// The protocol that runs over TLS (RFC 7301).
+pub(super) const ALPN: &[u8] = b"http/1.1";
+
+/// The certificates and the settings with which a server speaks TLS.
+///
+/// Clones are the same: [`reload`](Self::reload) and [`replace`](Self::replace) have an effect on all listeners that
+/// use it, for the connections that are made afterwards. It can be used from any thread.
+///
+/// ```no_run
+/// use anyloop::net::Server;
+/// use anyloop::prelude::*;
+/// use anyloop::tls::ServerTls;
+///
+/// let tls = ServerTls::from_pem_files("/etc/ssl/chat.example.pem", "/etc/ssl/chat.example.key")?;
+/// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
+/// server.on_message(|message, context| _ = context.send(message));
+/// server.over_tls(&tls).listen("0.0.0.0:443")?; // wss://
+/// server.listen("127.0.0.1:8080")?; // ws://, for this machine
+/// server.start_accept()?;
+/// server.run();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// With [`from_config`](Self::from_config) everything that rustls can do is possible. Whatever makes it, a server
+/// speaks TLS 1.2 and 1.3, and no early data: a request in it could be replayed.
+#[derive(Clone)]
+pub struct ServerTls {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: RwLock<Arc<ServerConfig>>,
+    /// What it was made from.
+    builder: Option<ServerTlsBuilder>,
+}
+
+impl ServerTls {
+    /// With the certificate in one file and its private key in another, or in the same. The certificate comes first,
+    /// and then those of the authorities that lead to a root. The key is PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic
+    /// curves), and is not encrypted.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, is not PEM, or has something else in it; the key does not belong to the certificate;
+    /// [`TlsConfigError::NoProvider`].
+    pub fn from_pem_files(
+        certificate: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<Self, TlsConfigError> {
+        Self::builder().certificate_files(certificate, key).build()
+    }
+
+    /// Like [`from_pem_files`](Self::from_pem_files), with the content of the files.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pem_files`](Self::from_pem_files).
+    pub fn from_pem(
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Result<Self, TlsConfigError> {
+        Self::builder().certificate_pem(certificate, key).build()
+    }
+
+    /// With a configuration of the program's own. Its `max_early_data_size` is ignored. If it has no ALPN protocols,
+    /// none is agreed on.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::Rustls`]: rustls refuses the configuration.
+    pub fn from_config(config: Arc<ServerConfig>) -> Result<Self, TlsConfigError> {
+        let config = adapt(config)?;
+        Ok(Self { shared: Arc::new(Shared { config: RwLock::new(config), builder: None }) })
+    }
+
+    /// For several certificates, and for client certificates.
+    pub fn builder() -> ServerTlsBuilder {
+        ServerTlsBuilder::default()
+    }
+
+    /// Reads the files again. Connections that exist are not affected. On an error nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pem_files`](Self::from_pem_files). [`TlsConfigError::NotFromFiles`]: it was made with
+    /// [`from_config`](Self::from_config).
+    pub fn reload(&self) -> Result<(), TlsConfigError> {
+        let builder = self.shared.builder.as_ref().ok_or(TlsConfigError::NotFromFiles)?;
+        self.set(builder.config()?);
+        Ok(())
+    }
+
+    /// Uses this configuration from now on. Connections that exist are not affected. On an error nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_config`](Self::from_config).
+    pub fn replace(&self, config: Arc<ServerConfig>) -> Result<(), TlsConfigError> {
+        self.set(adapt(config)?);
+        Ok(())
+    }
+
+    fn set(&self, config: Arc<ServerConfig>) {
+        *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// The TLS of a new connection.
+    pub(crate) fn records(&self) -> Result<Records, TlsConfigError> {
+        let config = self.shared.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Records::server(config).map_err(TlsConfigError::Rustls)
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("builder", &self.shared.builder).finish_non_exhaustive()
+    }
+}
+
+/// A configuration of the program's own, with what this crate needs.
+fn adapt(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
+    let mut config = Arc::unwrap_or_clone(config);
+    config.cert_resolver = Arc::new(RecordsName(config.cert_resolver));
+    config.max_early_data_size = 0;
+    check(config)
+}
+
+/// Checks that connections can be made with the configuration.
+fn check(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
+    let config = Arc::new(config);
+    Records::server(config.clone()).map_err(TlsConfigError::Rustls)?;
+    Ok(config)
+}
+
+/// Makes a [`ServerTls`]. Files are read by [`build`](Self::build).
+///
+/// ```no_run
+/// use anyloop::tls::ServerTls;
+///
+/// let tls = ServerTls::builder()
+///     .certificate_files("chat.pem", "chat.key")
+///     .certificate_files_for("*.games.example", "games.pem", "games.key")
+///     .client_ca_file("staff-ca.pem") // only clients with a certificate of that authority
+///     .build()?;
+/// # Ok::<(), anyloop::tls::TlsConfigError>(())
+/// ```
+#[derive(Clone, Default)]
+#[must_use]
+pub struct ServerTlsBuilder {
+    identities: Vec<Identity>,
+    client_cas: Vec<Source>,
+    client_certificates_optional: bool,
+}
+
+#[derive(Clone)]
+struct Identity {
+    /// For clients that ask for this name.
+    name: Option<String>,
+    certificate: Source,
+    key: Source,
+}
+
+impl ServerTlsBuilder {
+    /// Adds a certificate and its key. The first one is for all clients that ask for no name, or for one that has no
+    /// certificate of its own.
+    pub fn certificate_files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.identity(None, Source::file(certificate), Source::file(key))
+    }
+
+    /// Like [`certificate_files`](Self::certificate_files), with the content of the files.
+    pub fn certificate_pem(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.identity(None, Source::Bytes(certificate.into()), Source::Bytes(key.into()))
+    }
+
+    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3). `*.` in front stands for one label.
+    pub fn certificate_files_for(
+        self,
+        name: &str,
+        certificate: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Self {
+        self.identity(Some(name), Source::file(certificate), Source::file(key))
+    }
+
+    /// Like [`certificate_files_for`](Self::certificate_files_for), with the content of the files.
+    pub fn certificate_pem_for(
+        self,
+        name: &str,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.identity(Some(name), Source::Bytes(certificate.into()), Source::Bytes(key.into()))
+    }
+
+    fn identity(mut self, name: Option<&str>, certificate: Source, key: Source) -> Self {
+        let name = name.map(str::to_ascii_lowercase);
+        self.identities.push(Identity { name, certificate, key });
+        self
+    }
+
+    /// Requires a certificate of each client that one of the authorities in this file has issued. By default clients
+    /// are not asked for one.
+    pub fn client_ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.client_cas.push(Source::file(path));
+        self
+    }
+
+    /// Like [`client_ca_file`](Self::client_ca_file), with the content of the file.
+    pub fn client_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.client_cas.push(Source::Bytes(pem.into()));
+        self
+    }
+
+    /// Accepts clients without a certificate as well; [`TlsInfo::peer_certificates`](super::TlsInfo::peer_certificates)
+    /// is `None` for them. A certificate that is not valid is refused in any case.
+    pub fn client_certificates_optional(mut self, optional: bool) -> Self {
+        self.client_certificates_optional = optional;
+        self
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::from_pem_files`]. [`TlsConfigError::NoServerCertificate`].
+    pub fn build(self) -> Result<ServerTls, TlsConfigError> {
+        let config = RwLock::new(self.config()?);
+        Ok(ServerTls { shared: Arc::new(Shared { config, builder: Some(self) }) })
+    }
+
+    fn config(&self) -> Result<Arc<ServerConfig>, TlsConfigError> {
+        let provider = provider::provider()?;
+        let resolver = Arc::new(self.resolver(&provider)?);
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder =
+            builder.with_safe_default_protocol_versions().map_err(TlsConfigError::Rustls)?;
+        let builder = match self.client_cas.is_empty() {
+            true => builder.with_no_client_auth(),
+            false => {
+                let roots = Arc::new(roots(&self.client_cas)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                let verifier = match self.client_certificates_optional {
+                    true => verifier.allow_unauthenticated(),
+                    false => verifier,
+                };
+                let verifier =
+                    verifier.build().map_err(|error| self.client_cas[0].unusable(error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(RecordsName(resolver)));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        if let Some(ticketer) = provider::ticketer() {
+            config.ticketer = ticketer;
+        }
+        check(config)
+    }
+
+    fn resolver(&self, provider: &CryptoProvider) -> Result<ByName, TlsConfigError> {
+        let mut keys = Vec::new();
+        for identity in &self.identities {
+            let key = certified_key(&identity.certificate, &identity.key, provider)?;
+            keys.push((identity.name.clone(), Arc::new(key)));
+        }
+        let unnamed = keys.iter().find(|(name, _)| name.is_none());
+        let default = unnamed.or_else(|| keys.first()).map(|(_, key)| key.clone());
+        let default = default.ok_or(TlsConfigError::NoServerCertificate)?;
+        let named = keys.into_iter().filter_map(|(name, key)| Some((name?, key))).collect();
+        Ok(ByName { default, named })
+    }
+}
+
+impl fmt::Debug for ServerTlsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the keys.
+        let certificates: Vec<_> =
+            self.identities.iter().map(|identity| identity.certificate.path()).collect();
+        f.debug_struct("ServerTlsBuilder")
+            .field("certificates", &certificates)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate with its key, which belongs to it.
+pub(super) fn certified_key(
+    certificate: &Source,
+    key: &Source,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsConfigError> {
+    let chain = certificate.certificates()?;
+    CertifiedKey::from_der(chain, key.key()?, provider).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            key.unusable("the private key does not belong to the certificate")
+        }
+        Error::InvalidCertificate(_) => certificate.unusable(error),
+        error => key.unusable(error),
+    })
+}
+
+/// The authorities in some files.
+pub(super) fn roots(sources: &[Source]) -> Result<RootCertStore, TlsConfigError> {
+    let mut roots = RootCertStore::empty();
+    for source in sources {
+        for certificate in source.certificates()? {
+            roots.add(certificate).map_err(|error| source.unusable(error))?;
+        }
+    }
+    Ok(roots)
+}
+
+/// Chooses the certificate by the name that the client asks for.
+#[derive(Debug)]
+struct ByName {
+    default: Arc<CertifiedKey>,
+    /// In lower case; `*.` in front stands for one label.
+    named: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = client_hello.server_name().and_then(|name| self.find(name));
+        Some(named.unwrap_or(&self.default).clone())
+    }
+}
+
+impl ByName {
+    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        if self.named.is_empty() {
+            return None;
+        }
+        let name = name.to_ascii_lowercase();
+        let wildcard = || Some(format!("*.{}", name.split_once('.')?.1));
+        self.named.get(&name).or_else(|| self.named.get(&wildcard()?))
+    }
+}

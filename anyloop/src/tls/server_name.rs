@@ -1,0 +1,39 @@
+//! The name that a client asks for: rustls reports it to the resolver of certificates only.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+thread_local! {
+    /// The name in the ClientHello that this thread has processed last.
+    static NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+}
+
+/// Calls `f`. Returns the name that a [`RecordsName`] has got meanwhile, too.
+pub(super) fn record<R>(f: impl FnOnce() -> R) -> (R, Option<Box<str>>) {
+    let result = f();
+    (result, NAME.take())
+}
+
+/// Records the name, and lets another resolver choose the certificate.
+pub(super) struct RecordsName(pub(super) Arc<dyn ResolvesServerCert>);
+
+impl ResolvesServerCert for RecordsName {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        NAME.set(client_hello.server_name().map(Box::from));
+        self.0.resolve(client_hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.0.only_raw_public_keys()
+    }
+}
+
+impl fmt::Debug for RecordsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,499 @@
+//! TLS between a protocol and its byte stream.
+
+use std::error::Error;
+use std::time::Duration;
+
+use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
+
+use super::error::TlsError;
+use super::records::{Received, Records};
+use crate::cold::cold_path;
+use crate::stream::{
+    Budget, LayerGuard, Peer, Progress, RECORD, Scratch, Seal, StreamProtocol, Unread, Wants,
+    WriteBuffer,
+};
+
+/// The time in which the peer can read why it was refused. Closing at once would turn that into a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The answer to a request without TLS.
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+    Content-Length: 50\r\n\r\nthis port speaks TLS: use wss:// or https:// URIs\n";
+
+/// A protocol over TLS: it takes records, passes their content on, and seals the output.
+///
+/// Programs only name it in the type of a driver. What is kept of the input is in front of the driver's own queue:
+/// an incomplete record, and content that the protocol does not take yet. The backlog of the driver has records.
+pub struct TlsStream<S> {
+    inner: S,
+    records: Records,
+    phase: Phase,
+    /// The length of our close_notify, in bytes; 0 until it is sent.
+    notified: u8,
+    held: Option<Box<Held>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The handshake; whether any input has arrived.
+    Handshake {
+        begun: bool,
+    },
+    Open,
+    /// TLS has failed, and the peer can read why until then.
+    Lingering(Instant),
+    /// TLS has failed, or the stream has ended.
+    Over,
+}
+
+/// What is kept while the protocol does not take its input.
+#[derive(Default)]
+struct Held {
+    plain: Unread,
+    /// Reported after `plain`.
+    end: Option<End>,
+}
+
+/// How the input ended.
+enum End {
+    Closed,
+    Failed(TlsError),
+}
+
+impl<S> TlsStream<S> {
+    pub(crate) const fn new(inner: S, records: Records) -> Self {
+        let phase = Phase::Handshake { begun: false };
+        Self { inner, records, phase, notified: 0, held: None }
+    }
+
+    /// The protocol.
+    pub(crate) const fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// The protocol.
+    pub(crate) const fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+}
+
+impl<S: StreamProtocol> TlsStream<S> {
+    /// Calls the protocol with a buffer whose output is sealed.
+    fn call<R>(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+        f: impl FnOnce(&mut S, &mut WriteBuffer<'_>) -> R,
+    ) -> R {
+        let mut scratch = out.take_scratch();
+        let mut guard = LayerGuard::new(out, &mut self.records, &mut scratch);
+        let result = f(&mut self.inner, &mut guard.buffer());
+        drop(guard);
+        out.put_scratch(scratch);
+        self.finish(out, now);
+        result
+    }
+
+    /// Ends each call: reports the end of the input if that is due, and sends a close_notify if the stream is to end.
+    fn finish(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        if let Some(error) = self.records.take_failure() {
+            self.fail(TlsError::Protocol(error), out, now);
+        }
+        if self.held.is_some() {
+            self.report_end(out, now);
+        }
+        self.notify_close(out);
+    }
+
+    #[cold]
+    fn report_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        let Wants { read, discard, again, .. } = self.inner.wants();
+        let Some(held) = self.held.as_deref_mut() else { return };
+        if discard {
+            held.plain = Unread::default();
+        }
+        let unread = !held.plain.is_empty();
+        let waits = match &held.end {
+            Some(End::Failed(_)) => again || (unread && read),
+            _ => again || unread,
+        };
+        let end = if waits { None } else { held.end.take() };
+        if held.plain.is_empty() && held.end.is_none() {
+            self.held = None;
+        }
+        match end {
+            Some(End::Closed) => self.inner.handle_eof(),
+            Some(End::Failed(error)) => self.fail(error, out, now),
+            None => {}
+        }
+    }
+
+    fn notify_close(&mut self, out: &mut WriteBuffer<'_>) {
+        let ends = matches!(self.inner.wants().shutdown, Shutdown::HalfClose | Shutdown::Close);
+        if ends && self.phase == Phase::Open && self.notified == 0 {
+            cold_path();
+            let before = out.bytes().len();
+            self.records.close_notify(out.bytes());
+            self.notified = u8::try_from(out.bytes().len() - before).unwrap_or(u8::MAX).max(1);
+        }
+    }
+
+    /// TLS has failed: tells the peer why, and reports it to the protocol.
+    #[cold]
+    fn fail(&mut self, error: TlsError, out: &mut WriteBuffer<'_>, now: Instant) {
+        if !matches!(self.phase, Phase::Handshake { .. } | Phase::Open) {
+            return;
+        }
+        let before = out.bytes().len();
+        match error {
+            TlsError::PlainHttp => out.bytes().extend_from_slice(PLAIN_HTTP.as_bytes()),
+            TlsError::NotTls | TlsError::Alert(_) => {}
+            _ => self.records.alert(out.bytes()),
+        }
+        let answered = out.bytes().len() > before;
+        self.phase = if answered { Phase::Lingering(now + LINGER) } else { Phase::Over };
+        self.records.stop();
+        self.held = None;
+        self.inner.handle_error(TransportError::Tls, Some(Box::new(error)));
+    }
+
+    fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    fn keep_end(&mut self, end: End) {
+        self.held.get_or_insert_default().end.get_or_insert(end);
+    }
+}
+
+/// Input.
+impl<S: StreamProtocol> TlsStream<S> {
+    fn receive_records(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        scratch: &mut Scratch,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        let mut progress = Progress::Idle;
+        if input.is_empty() || self.has_unread() {
+            // The protocol may hold an event without input.
+            progress = self.pass_unread(input, out, scratch, budget, now);
+        }
+        while !input.is_empty() && !self.is_stopped() {
+            if self.records.is_over() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
+                input.discard();
+                return Progress::Changed;
+            }
+            let opened = self.open(input, scratch, out.bytes());
+            self.begin_if_open(out);
+            let mut plain = std::mem::take(&mut scratch.plain);
+            if !plain.is_empty() {
+                let (passed, left) = self.pass(&mut plain, input, out, scratch, budget, now);
+                if left > 0 {
+                    let left = &plain[plain.len() - left..];
+                    self.held.get_or_insert_default().plain.push(left);
+                }
+                if passed == Progress::Changed || left > 0 {
+                    progress = Progress::Changed;
+                }
+            }
+            plain.clear();
+            scratch.plain = plain;
+            match opened {
+                Ok(Received::Some) => continue,
+                Ok(Received::Closed) => self.keep_end(End::Closed),
+                Err(error) => self.keep_end(End::Failed(error)),
+            }
+            input.discard();
+            progress = Progress::Changed;
+        }
+        progress
+    }
+
+    /// Whether the protocol takes no input now, so that it waits here and in the driver.
+    fn is_stopped(&self) -> bool {
+        self.has_unread() || self.inner.wants().again
+    }
+
+    /// Opens records.
+    fn open(
+        &mut self,
+        input: &mut Input<'_>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<Received, TlsError> {
+        self.check_first(input)?;
+        let Scratch { plain, cipher, .. } = scratch;
+        self.records.receive(input, plain, out, cipher).map_err(|error| self.error(error))
+    }
+
+    /// Recognizes a peer that does not speak TLS by its first byte (RFC 8446 §5.1).
+    fn check_first(&mut self, input: &Input<'_>) -> Result<(), TlsError> {
+        if self.phase != (Phase::Handshake { begun: false }) {
+            return Ok(());
+        }
+        self.phase = Phase::Handshake { begun: true };
+        match input.rest().first() {
+            Some(20..=23) | None => Ok(()),
+            Some(letter) if letter.is_ascii_alphabetic() && !self.records.is_client() => {
+                Err(TlsError::PlainHttp)
+            }
+            Some(_) => Err(TlsError::NotTls),
+        }
+    }
+
+    fn error(&self, error: rustls::Error) -> TlsError {
+        TlsError::new(error, self.records.is_client())
+    }
+
+    /// Once the handshake is complete: seals the output that has waited for it.
+    fn begin_if_open(&mut self, out: &mut WriteBuffer<'_>) {
+        if !matches!(self.phase, Phase::Handshake { .. }) || self.records.is_handshaking() {
+            return;
+        }
+        self.phase = Phase::Open;
+        let early = self.records.take_early();
+        early.chunks(RECORD).for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
+    }
+
+    /// Passes input on that was opened before and could not be taken.
+    fn pass_unread(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        scratch: &mut Scratch,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        if !self.is_open() {
+            return Progress::Changed;
+        }
+        let unread = self.held.as_deref_mut().map(|held| std::mem::take(&mut held.plain));
+        let mut unread = unread.unwrap_or_default();
+        let (_, left) = self.pass(unread.rest(), input, out, scratch, budget, now);
+        unread.keep(left);
+        if left > 0 {
+            self.held.get_or_insert_default().plain = unread;
+        }
+        Progress::Changed
+    }
+
+    /// Passes opened input to the protocol. Returns the number of bytes that were not taken.
+    fn pass(
+        &mut self,
+        plain: &mut [u8],
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        scratch: &mut Scratch,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> (Progress, usize) {
+        let Wants { read, discard, .. } = self.inner.wants();
+        if discard || !read {
+            return (Progress::Changed, if discard { 0 } else { plain.len() });
+        }
+        let mut progress = Progress::Idle;
+        let mut rest = plain;
+        // The rest of a large message goes to its own memory, without another copy.
+        if let Some(buffer) = self.inner.receive_buffer() {
+            let n = buffer.len().min(rest.len());
+            let (large, behind) = rest.split_at_mut(n);
+            buffer[..n].copy_from_slice(large);
+            self.inner.filled(n);
+            (rest, progress) = (behind, Progress::Changed);
+        }
+        let mut input = input.over(rest);
+        let mut guard = LayerGuard::new(out, &mut self.records, scratch);
+        let received = self.inner.receive(&mut input, &mut guard.buffer(), budget, now);
+        drop(guard);
+        if received == Progress::Changed {
+            progress = Progress::Changed;
+        }
+        let left = if self.inner.wants().discard { 0 } else { input.len() };
+        (progress, left)
+    }
+}
+
+impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
+    /// A client's request waits for the handshake, so that the timeout of the protocol is one for both.
+    fn start(&mut self, _: bool, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.call(out, now, |inner, out| inner.start(true, out, now));
+        if self.inner.wants().shutdown != Shutdown::Open {
+            return; // it was abandoned
+        }
+        // A client sends its first message; a server does nothing.
+        if let Err(error) = self.records.start(out.bytes()) {
+            self.fail(self.error(error), out, now);
+        }
+    }
+
+    fn receive(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        let mut scratch = out.take_scratch();
+        let mut progress = self.receive_records(input, out, &mut scratch, budget, now);
+        out.put_scratch(scratch);
+        self.finish(out, now);
+        if !self.is_open() || self.held.is_some() {
+            progress = Progress::Changed;
+        }
+        progress
+    }
+
+    fn receive_buffer(&mut self) -> Option<&mut [u8]> {
+        None
+    }
+
+    fn filled(&mut self, _: usize) {}
+
+    fn outstanding(&self) -> u64 {
+        0
+    }
+
+    fn has_unread(&self) -> bool {
+        self.held.as_deref().is_some_and(|held| !held.plain.is_empty())
+    }
+
+    fn is_costly(&self) -> bool {
+        matches!(self.phase, Phase::Handshake { .. })
+    }
+
+    fn handle_eof(&mut self) {
+        match self.phase {
+            Phase::Lingering(_) => self.phase = Phase::Over,
+            // Without any input it may be a probe, which has nothing to do with TLS.
+            Phase::Handshake { begun } if begun || self.records.is_client() => {
+                self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Cut)));
+            }
+            // Unless the protocol has got everything, or what has arrived was not looked at.
+            Phase::Open if !self.records.is_over() && self.inner.wants().read => {
+                self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Truncated)));
+            }
+            Phase::Handshake { .. } | Phase::Open | Phase::Over => self.inner.handle_eof(),
+        }
+    }
+
+    fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>) {
+        match self.phase {
+            Phase::Lingering(_) => self.phase = Phase::Over,
+            _ => self.inner.handle_error(kind, error),
+        }
+    }
+
+    /// Lost are records: the close_notify, and at most one record beside the content that the protocol has sent last.
+    fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>) {
+        let notified = usize::from(self.notified);
+        let overhead = notified.saturating_sub(2); // an alert has two bytes
+        match bytes.checked_sub(notified) {
+            None | Some(0) => {}
+            Some(bytes) => self.inner.handle_lost_output(bytes.saturating_sub(overhead), error),
+        }
+    }
+
+    fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.call(out, now, |inner, out| inner.handle_writable(out, now));
+    }
+
+    fn handle_timeout(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        match self.phase {
+            Phase::Lingering(until) if until <= now => self.phase = Phase::Over,
+            Phase::Lingering(_) => {}
+            _ => self.call(out, now, |inner, out| inner.handle_timeout(out, budget, now)),
+        }
+    }
+
+    fn run_commands(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) -> Progress {
+        let progress = self.call(out, now, |inner, out| inner.run_commands(out, budget, now));
+        if self.is_open() { progress } else { Progress::Changed }
+    }
+
+    fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        self.call(out, now, |inner, out| inner.resume(out, budget, now));
+    }
+
+    fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.call(out, now, |inner, out| inner.handle_panic(out, now));
+    }
+
+    fn handle_written(&mut self, waiting: usize) -> bool {
+        self.inner.handle_written(waiting)
+    }
+
+    fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        self.call(out, now, |inner, out| inner.report_backlog(out, budget, now));
+    }
+
+    fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer) {
+        self.inner.note_peer(peer);
+    }
+
+    fn note_send_queue(&mut self, queue: &mut dyn FnMut() -> Option<SendQueue>, now: Instant) {
+        self.inner.note_send_queue(queue, now);
+    }
+
+    fn end_output(&mut self, out: &mut WriteBuffer<'_>) {
+        self.notify_close(out);
+    }
+
+    fn may_close(&mut self, budget: &mut Budget) -> bool {
+        self.inner.may_close(budget)
+    }
+
+    fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
+        self.phase = Phase::Over;
+        self.call(out, now, |inner, out| inner.handle_closed(out, now));
+    }
+
+    fn wants(&self) -> Wants {
+        let mut wants = self.inner.wants();
+        match self.phase {
+            Phase::Open if self.records.is_over() => {
+                wants.read &= self.has_unread();
+                wants.discard = !wants.read;
+                wants.large = true;
+            }
+            Phase::Open => {
+                // The protocol needs no memory of the driver, and its input is read on for the close_notify.
+                wants.large = false;
+                wants.read |= wants.discard;
+                wants.discard = false;
+            }
+            Phase::Handshake { .. } => {
+                wants.large = true;
+                wants.read = wants.shutdown == Shutdown::Open;
+                wants.discard = !wants.read;
+                if wants.shutdown == Shutdown::HalfClose {
+                    wants.shutdown = Shutdown::Close; // nothing was sent that the peer has to read
+                }
+            }
+            Phase::Lingering(_) => {
+                (wants.read, wants.discard, wants.large) = (false, true, true);
+                wants.shutdown = Shutdown::HalfClose;
+            }
+            Phase::Over => (wants.read, wants.discard) = (false, true),
+        }
+        wants
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Lingering(until) => Some(until),
+            _ => self.inner.deadline(),
+        }
+    }
+
+    fn end_call(&mut self, now: Instant) {
+        self.inner.end_call(now);
+    }
+}

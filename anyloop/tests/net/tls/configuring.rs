@@ -1,0 +1,163 @@
+//! Certificates and keys that can be used, and errors for those that cannot.
+
+use std::path::PathBuf;
+
+use anyloop::net::Error;
+use anyloop::prelude::*;
+use anyloop::tls::{ClientTls, ServerTls, TlsConfigError, rustls};
+use anyloop_testkit::tls::{Authority, Identity, server_config};
+use anyloop_testkit::watchdog::watchdog;
+
+use super::peer::{TlsPeer, trusting_config};
+use super::{IDENTITY, client_tls, start, tls_of};
+use crate::setup::{client_with, echo, new_path};
+
+/// Files that are removed afterwards.
+struct Files(PathBuf);
+
+impl Files {
+    fn new() -> Self {
+        let folder = new_path();
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The error of a server with these files, without the folder.
+fn error(certificate: &str, key: &str) -> String {
+    let files = Files::new();
+    let (certificate, key) = (files.write("a.pem", certificate), files.write("a.key", key));
+    let error = ServerTls::from_pem_files(certificate, key).unwrap_err().to_string();
+    error.replace(&format!("{}/", files.0.display()), "")
+}
+
+#[test]
+fn errors_name_the_file_and_what_is_wrong_with_it() {
+    let Identity { certificate, key } = &*IDENTITY;
+    let other = Authority::shared().issue(&["localhost"]);
+    let (_, body) = certificate.split_once('\n').unwrap();
+    let cases = [
+        (error("", key), "a.pem: there is no certificate in it (BEGIN CERTIFICATE)"),
+        (error("text", key), "a.pem: there is no certificate in it (BEGIN CERTIFICATE)"),
+        (error(key, key), "a.pem: there is no certificate in it (BEGIN CERTIFICATE)"),
+        (
+            error(certificate, certificate),
+            "a.key: there is a certificate in it, and no private key: were the two files swapped?",
+        ),
+        (error(certificate, ""), "a.key: it is not PEM: there is no line BEGIN PRIVATE KEY in it"),
+        (
+            error(certificate, &other.key),
+            "a.key: the private key does not belong to the certificate",
+        ),
+        (
+            error(
+                certificate,
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            ),
+            "a.key: the private key is encrypted: decrypt it first (openssl pkey -in FILE -out FILE)",
+        ),
+        (
+            error(&format!("-----BEGIN CERTIFICATE-----\n!{body}"), key),
+            "a.pem: not valid PEM: its base64 is broken",
+        ),
+        (
+            error(&certificate.replace("-----END CERTIFICATE-----", ""), key),
+            "a.pem: not valid PEM: the line \"-----END CERTIFICATE-----\" is missing",
+        ),
+    ];
+    for (error, expected) in cases {
+        assert!(error.starts_with(expected), "{error}\n{expected}");
+    }
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(error(broken, key).starts_with("a.pem: "), "{}", error(broken, key));
+    let broken = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    assert!(error(certificate, broken).starts_with("a.key: "), "{}", error(certificate, broken));
+}
+
+#[test]
+fn files_that_are_missing() {
+    let error = ServerTls::from_pem_files("/nowhere/a.pem", "/nowhere/a.key").unwrap_err();
+    assert!(matches!(error, TlsConfigError::Read { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "cannot read /nowhere/a.pem");
+    let error = ClientTls::builder().ca_file("/nowhere/ca.pem").build().unwrap_err();
+    assert_eq!(error.to_string(), "cannot read /nowhere/ca.pem");
+    let error = ServerTls::builder().build().unwrap_err();
+    assert!(matches!(error, TlsConfigError::NoServerCertificate), "{error:?}");
+    let error = ClientTls::builder().only_these_cas().build().unwrap_err();
+    assert!(matches!(error, TlsConfigError::NoRoots), "{error:?}");
+    let error = tls_of(&IDENTITY).replace(server_config(&IDENTITY, None));
+    assert!(error.is_ok());
+}
+
+/// Certificate and key in one file, with text around them, and line ends of Windows.
+#[test]
+fn one_file_can_have_both() {
+    let _watchdog = watchdog();
+    let files = Files::new();
+    let Identity { certificate, key } = &*IDENTITY;
+    let both = format!("a comment\n{key}\nmore\n{certificate}\n").replace('\n', "\r\n");
+    let path = files.write("both.pem", &both);
+    let running = start(echo(), &ServerTls::from_pem_files(&path, &path).unwrap());
+    TlsPeer::open(running.address).echo("hello");
+}
+
+#[test]
+fn configurations_of_the_program() {
+    let _watchdog = watchdog();
+    let tls = ServerTls::from_config(server_config(&IDENTITY, None)).unwrap();
+    assert!(matches!(tls.reload(), Err(TlsConfigError::NotFromFiles)));
+    let mut server = echo();
+    server.on_open(|context| {
+        assert_eq!(context.tls().unwrap().server_name(), Some("localhost"));
+    });
+    let running = start(server, &tls);
+    TlsPeer::open(running.address).echo("hello");
+
+    let mut client =
+        client_with(ClientConfig::new().tls(ClientTls::from_config(trusting_config())));
+    let (sender, opened) = std::sync::mpsc::channel();
+    client.on_open(move |context| {
+        sender.send(()).unwrap();
+        let _ = context.close(CloseCode::NORMAL, "");
+    });
+    client.connect(super::tls_url(&running, "localhost").as_str()).unwrap();
+    client.run();
+    assert!(opened.try_recv().is_ok());
+
+    let mut config = rustls::ServerConfig::clone(&server_config(&IDENTITY, None));
+    config.max_fragment_size = Some(1); // less than rustls allows
+    assert!(matches!(ServerTls::from_config(config.into()), Err(TlsConfigError::Rustls(_))));
+}
+
+/// rustls may be told to send smaller records than the largest.
+#[test]
+fn small_records() {
+    let _watchdog = watchdog();
+    let mut config = rustls::ServerConfig::clone(&server_config(&IDENTITY, None));
+    config.max_fragment_size = Some(100);
+    let running = start(echo(), &ServerTls::from_config(config.into()).unwrap());
+    let mut peer = TlsPeer::open(running.address);
+    peer.echo(&"long".repeat(20_000));
+}
+
+#[test]
+fn a_host_that_no_certificate_can_be_for() {
+    let client = client_with(ClientConfig::new().tls(client_tls()));
+    let error = client.connect("wss://no_host..example/").unwrap_err();
+    assert!(
+        matches!(error, Error::Tls(TlsConfigError::Host { .. }) | Error::Uri { .. }),
+        "{error:?}"
+    );
+}
