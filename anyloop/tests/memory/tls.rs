@@ -33,7 +33,7 @@ fn idle_connections_over_tls_keep_no_buffers() {
     let open = || {
         let mut peer = TlsPeer::open(running.address);
         let message = binary(vec![7; 50_000]);
-        peer.send(&[message.clone()]);
+        peer.send(std::slice::from_ref(&message));
         peer.expect(&message);
         peer.peer // what TLS needs at this end is freed
     };
