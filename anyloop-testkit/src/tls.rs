@@ -76,6 +76,12 @@ impl Authority {
         SHARED.get_or_init(|| Self::new("anyloop test CA"))
     }
 
+    /// A certificate of its own and its key, which a server must not use.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { certificate: self.pem(), key: self.issuer.key().serialize_pem() }
+    }
+
     /// Its own certificate, in PEM.
     #[must_use]
     pub fn pem(&self) -> String {

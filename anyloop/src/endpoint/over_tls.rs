@@ -12,13 +12,14 @@ use crate::session::{HandlerFactory, Session};
 use crate::stream::Driver;
 use crate::tls::{ClientTls, Records, ServerTls, TlsConfigError, TlsStream};
 
-/// A server whose connections speak TLS: [`Server::over_tls`] returns it.
+/// A server whose connections speak TLS: [`Server::over_tls`] returns it. The examples of [`tls`](crate::tls) and of
+/// [`ServerTls`] use one.
 pub struct ServerOverTls<'e, T, F: HandlerFactory> {
     pub(crate) server: &'e Server<T, F>,
     pub(crate) tls: &'e ServerTls,
 }
 
-/// A client whose connections speak TLS: [`Client::over_tls`] returns it.
+/// A client whose connections speak TLS: [`Client::over_tls`] returns it. The example of [`tls`](crate::tls) uses one.
 pub struct ClientOverTls<'e, T, F: HandlerFactory> {
     pub(crate) client: &'e Client<T, F>,
     pub(crate) tls: &'e ClientTls,

@@ -104,6 +104,10 @@ fn advice(error: &CertificateError) -> &'static str {
         }
         E::Revoked => "; its owner must replace it",
         E::Other(other) if other.0.is::<SelfSigned>() => "; add it as an authority to trust it",
+        // As `openssl req -x509` makes it. The type is of a crate that rustls does not export.
+        E::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
+            ": it is that of an authority; a server needs one with basicConstraints CA:FALSE"
+        }
         _ => "",
     }
 }

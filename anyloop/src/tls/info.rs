@@ -7,7 +7,8 @@ use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use super::records::Records;
 
-/// What TLS has agreed on for a connection. [`Context::tls`](crate::endpoint::Context::tls) returns it.
+/// What TLS has agreed on for a connection. [`Context::tls`](crate::endpoint::Context::tls) returns it, and has an
+/// example.
 #[derive(Clone, Copy)]
 pub struct TlsInfo<'c> {
     records: &'c Records,

@@ -10,7 +10,7 @@
 mod net;
 mod record;
 mod subject;
-#[cfg(feature = "tls")]
+#[cfg(feature = "tls-core")]
 mod tls;
 mod toy;
 mod transports;

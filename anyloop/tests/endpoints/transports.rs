@@ -139,13 +139,13 @@ macro_rules! over_each_transport {
         over_each_transport!(@ unix $crate::net::Unix: $($test)*);
     };
     (@ tls: $($test:ident)*) => {
-        #[cfg(feature = "tls")]
+        #[cfg(feature = "tls-core")]
         over_each_transport!(@ tls $crate::tls::OverTls<$crate::transports::ByHand>: $($test)*);
-        #[cfg(feature = "tls")]
+        #[cfg(feature = "tls-core")]
         over_each_transport!(@ tls_in_turns $crate::tls::OverTls<$crate::toy::OneByOne>: $($test)*);
     };
     (@ tls_sockets: $($test:ident)*) => {
-        #[cfg(all(feature = "net", feature = "tls"))]
+        #[cfg(all(feature = "net", feature = "tls-core"))]
         over_each_transport!(@ tls_over_tcp $crate::tls::OverTls<$crate::net::Tcp>: $($test)*);
     };
     (@ $module:ident $transport:ty: $($test:ident)*) => {

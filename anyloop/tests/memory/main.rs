@@ -11,6 +11,8 @@ mod record;
 #[path = "../net/setup.rs"]
 #[allow(dead_code, reason = "shared")]
 mod setup;
+#[cfg(feature = "tls-core")]
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};

@@ -21,7 +21,7 @@ mod modes;
 mod plain_http;
 mod registry;
 mod resolving;
-#[cfg(feature = "tls")]
+#[cfg(feature = "tls-core")]
 mod tls;
 mod traffic;
 mod unix;

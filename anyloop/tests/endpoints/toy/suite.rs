@@ -225,7 +225,7 @@ impl<H: Handler, P: HasHandle<H>, const HANDLERS: u64> End<H> for BoundedEnd<P, 
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "tls-core")]
 mod tls {
     use anyloop::endpoint::OverTlsError;
     use anyloop::tls::TlsStream;

@@ -81,6 +81,13 @@ fn a_self_signed_certificate_is_refused() {
     assert_refused(outcomes, "self-signed", "add it as an authority");
 }
 
+/// `openssl req -x509` makes such certificates.
+#[test]
+fn the_certificate_of_an_authority_is_refused() {
+    let outcomes = refused(&Authority::shared().identity(), "localhost");
+    assert_refused(outcomes, "CaUsedAsEndEntity", "basicConstraints CA:FALSE");
+}
+
 #[test]
 fn a_certificate_of_an_unknown_authority_is_refused() {
     let identity = Authority::new("nobody").issue(&["localhost"]);
