@@ -13,14 +13,14 @@ use crate::sync::unmodelled::{Mutex, MutexGuard};
 pub(crate) struct Core<C, F: HandlerFactory> {
     pub(crate) config: C,
     factory: Mutex<Arc<F>>,
-    pub(crate) state: Arc<EndpointState<F::Handler>>,
+    pub(crate) state: Arc<EndpointState>,
 }
 
 pub(crate) type ServerCore<F> = Core<ServerConfig, F>;
 pub(crate) type ClientCore<F> = Core<ClientConfig, F>;
 
 impl<C, F: HandlerFactory> Core<C, F> {
-    fn with_state(config: C, factory: F, state: Arc<EndpointState<F::Handler>>) -> Arc<Self> {
+    fn with_state(config: C, factory: F, state: Arc<EndpointState>) -> Arc<Self> {
         Arc::new(Self { config, factory: Mutex::new(Arc::new(factory)), state })
     }
 
@@ -141,7 +141,7 @@ macro_rules! endpoint {
             /// queue takes no message that would make it exceed [`max_backlog`](super::$config::max_backlog) bytes,
             /// unless the policy is [`Overflow::Close`](super::Overflow::Close).
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
-                self.core.state.registry.broadcast(&message.into(), None)
+                self.handle().broadcast(message)
             }
 
             /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter is
@@ -151,10 +151,7 @@ macro_rules! endpoint {
                 message: impl Into<anyloop_proto::Prepared>,
                 filter: impl Fn(&F::Handler) -> bool + Send + Sync + 'static,
             ) -> usize {
-                self.core
-                    .state
-                    .registry
-                    .broadcast(&message.into(), Some(std::sync::Arc::new(filter)))
+                self.handle().broadcast_where(message, filter)
             }
 
             /// Begins to close all connections, or abandons their handshakes. Returns how many.

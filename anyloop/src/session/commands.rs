@@ -6,9 +6,10 @@ use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown};
 
 use super::Session;
 use super::deferred::{Accepted, Outgoing};
+use super::erased::Filter;
 use super::handler::{Handler, Verdict};
 use super::registry::Due;
-use super::shared::{Command, Filter};
+use super::shared::Command;
 use super::state::Pending;
 use crate::stream::{Budget, Progress, WriteBuffer};
 
@@ -74,12 +75,12 @@ impl<H: Handler> Session<H> {
     }
 
     /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
-    fn run(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
+    fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
             Command::Accept(accept) => self.answer(Verdict::Accept(accept), out, now),
             Command::Respond(response) => self.answer(Verdict::Respond(response), out, now),
             Command::Interrupt => self.call(out, now, Handler::interrupt),
-            Command::Post(f) => self.call(out, now, f),
+            Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
             Command::Terminate => self.protocol.terminate(),
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
@@ -99,7 +100,7 @@ impl<H: Handler> Session<H> {
     }
 
     /// Whether the filter of a broadcast accepts this connection.
-    fn accepts_broadcast(&self, filter: Option<&Filter<H>>) -> bool {
+    fn accepts_broadcast(&self, filter: Option<&Filter>) -> bool {
         filter.is_none_or(|filter| filter(&self.handler))
     }
 

@@ -1,12 +1,14 @@
 //! Handles of endpoints, for handlers and other threads.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyloop_proto::{CloseCode, Prepared, check_close};
 
 use super::counters::Counters;
+use super::erased;
 use super::error::SendError;
 use super::handle::Handle;
 use super::handler::{Context, Handler};
@@ -28,16 +30,17 @@ use super::state::EndpointState;
 /// });
 /// ```
 pub struct EndpointHandle<H: Handler> {
-    state: Weak<EndpointState<H>>,
+    state: Weak<EndpointState>,
+    handler: PhantomData<fn(&mut H)>,
 }
 
 impl<H: Handler> EndpointHandle<H> {
-    pub(crate) fn new(state: &Arc<EndpointState<H>>) -> Self {
-        Self { state: Arc::downgrade(state) }
+    pub(crate) fn new(state: &Arc<EndpointState>) -> Self {
+        Self { state: Arc::downgrade(state), handler: PhantomData }
     }
 
     /// The endpoint's state; `None` after it was dropped.
-    pub(crate) fn state(&self) -> Option<Arc<EndpointState<H>>> {
+    pub(crate) fn state(&self) -> Option<Arc<EndpointState>> {
         self.state.upgrade()
     }
 
@@ -59,7 +62,7 @@ impl<H: Handler> EndpointHandle<H> {
         message: impl Into<Prepared>,
         filter: impl Fn(&H) -> bool + Send + Sync + 'static,
     ) -> usize {
-        let filter = Arc::new(filter);
+        let filter = erased::filter(filter);
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
@@ -119,7 +122,7 @@ impl<H: Handler> Context<'_, H> {
 
 impl<H: Handler> Clone for EndpointHandle<H> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone() }
+        Self { state: self.state.clone(), handler: PhantomData }
     }
 }
 

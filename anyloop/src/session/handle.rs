@@ -1,6 +1,7 @@
 //! Handles of connections, for other threads.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
 
 use super::deferred::{Accepted, Outgoing};
+use super::erased::posted;
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};
-use super::shared::{Command, ConnectionId, Filter, Shared};
+use super::shared::{Command, ConnectionId, Shared};
 use super::timers::TimerId;
 use crate::stream::{Completion, Unsent};
 
@@ -50,16 +52,17 @@ use crate::stream::{Completion, Unsent};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Handle<H: Handler> {
-    shared: Arc<Shared<H>>,
+    shared: Arc<Shared>,
+    handler: PhantomData<fn(&mut H)>,
 }
 
 impl<H: Handler> Handle<H> {
-    pub(super) const fn shared(&self) -> &Arc<Shared<H>> {
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    pub(crate) const fn new(shared: Arc<Shared<H>>) -> Self {
-        Self { shared }
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, handler: PhantomData }
     }
 
     /// Sends a message.
@@ -174,7 +177,7 @@ impl<H: Handler> Handle<H> {
         &self,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> Result<(), SendError> {
-        self.command(Command::Post(Box::new(f)))
+        self.command(Command::Post(posted(f)))
     }
 
     /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
@@ -249,15 +252,8 @@ impl<H: Handler> Handle<H> {
         self.shared.send(accepted, None, true)
     }
 
-    fn command(&self, command: Command<H>) -> Result<(), SendError> {
+    fn command(&self, command: Command) -> Result<(), SendError> {
         self.shared.push(command)
-    }
-
-    /// Sends a broadcast message. Returns whether it was accepted.
-    pub(super) fn send_filtered(&self, message: &Prepared, filter: Option<Filter<H>>) -> bool {
-        let message = Outgoing::Prepared(message.clone());
-        let accepted = Accepted { message, completion: None };
-        self.shared.send(accepted, filter, false).is_ok_and(Sent::is_on_its_way)
     }
 }
 
@@ -271,7 +267,7 @@ impl<H: Handler> Context<'_, H> {
 
 impl<H: Handler> Clone for Handle<H> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self::new(self.shared.clone())
     }
 }
 

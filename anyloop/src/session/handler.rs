@@ -1,5 +1,6 @@
 //! The application's side of a connection: its handler, and verdicts on requests.
 
+use std::any::Any;
 use std::time::Duration;
 
 use anyloop_proto::handshake::http::{Response, StatusCode, header};
@@ -141,6 +142,18 @@ pub trait Handler: Sized + 'static {
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let _ = (failure, context);
     }
+
+    /// The handler that this one delegates to: functions that it has posted are called with it.
+    #[doc(hidden)]
+    fn delegate(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// As [`delegate`](Self::delegate).
+    #[doc(hidden)]
+    fn delegate_mut(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
 }
 
 /// Makes the handler of each connection. Functions that return a handler are factories, and so is
@@ -271,6 +284,3 @@ impl From<Accept> for Verdict {
         Self::Accept(accept)
     }
 }
-
-/// A function to be run on the strand of the connection.
-pub(super) type Posted<H> = dyn FnOnce(&mut H, &mut Context<'_, H>) + Send;

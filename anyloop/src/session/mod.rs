@@ -11,6 +11,7 @@ mod counters;
 mod deferred;
 mod ending;
 mod endpoint_handle;
+mod erased;
 mod error;
 mod handle;
 mod handler;
@@ -45,6 +46,7 @@ pub use any_handle::AnyHandle;
 pub use as_message::AsMessage;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
+use erased::{Posted, Untyped};
 pub use error::{SendError, Sent};
 pub use handle::Handle;
 pub use handler::{Context, Handler, HandlerFactory, Verdict};
@@ -66,7 +68,7 @@ pub use timers::TimerId;
 pub struct Session<H: Handler> {
     protocol: Protocol,
     handler: H,
-    state: SessionState<H>,
+    state: SessionState,
 }
 
 impl<H: Handler> Session<H> {
@@ -74,7 +76,7 @@ impl<H: Handler> Session<H> {
     pub(crate) fn server(
         handler: H,
         options: Arc<ServerOptions>,
-        endpoint: Arc<EndpointState<H>>,
+        endpoint: Arc<EndpointState>,
         now: Instant,
     ) -> Self {
         endpoint.counters.made.add(1);
@@ -87,7 +89,7 @@ impl<H: Handler> Session<H> {
         handler: H,
         target: &Target,
         options: Arc<ClientOptions>,
-        endpoint: Arc<EndpointState<H>>,
+        endpoint: Arc<EndpointState>,
         now: Instant,
     ) -> Result<Self, RequestError> {
         let mut bytes = Vec::new();
@@ -163,10 +165,20 @@ impl<H: Handler> Session<H> {
             _ => (None, None),
         };
         let out = out.reborrow();
-        let result = f(handler, &mut Context { sender, receiver, out, state, now });
-        self.replace_handler();
+        let mut context = Context { sender, receiver, out, state, now, successor: None };
+        let result = f(handler, &mut context);
+        if let Some(successor) = context.successor {
+            *handler = successor;
+        }
         self.terminate_if_asked();
         result
+    }
+
+    /// Calls a function that was stored without the type of the handler.
+    fn call_posted(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<Posted>) {
+        self.call(out, now, |handler, context| {
+            context.call(&mut Untyped, |_, context| f(handler, context))
+        });
     }
 
     /// Ends the connection, if its handler has asked for that.
@@ -175,13 +187,6 @@ impl<H: Handler> Session<H> {
             cold_path();
             self.state.pending.set(Pending::TERMINATED, false);
             self.protocol.terminate();
-        }
-    }
-
-    /// Replaces the handler by the successor that it has set, if any.
-    fn replace_handler(&mut self) {
-        if let Some(successor) = self.state.take_successor() {
-            self.handler = successor;
         }
     }
 

@@ -43,7 +43,7 @@ impl Wake for Driver {
     }
 }
 
-fn mailbox(limits: BacklogLimits) -> (Arc<Shared<Quiet>>, Arc<Driver>) {
+fn mailbox(limits: BacklogLimits) -> (Arc<Shared>, Arc<Driver>) {
     let driver = Arc::new(Driver::default());
     let waker = Waker::from(driver.clone());
     (Arc::new(Shared::new(waker, limits, State::Open)), driver)
@@ -51,7 +51,7 @@ fn mailbox(limits: BacklogLimits) -> (Arc<Shared<Quiet>>, Arc<Driver>) {
 
 /// A thread that sends these messages. Returns the results.
 fn sender(
-    shared: &Arc<Shared<Quiet>>,
+    shared: &Arc<Shared>,
     messages: &'static [&'static str],
 ) -> JoinHandle<Vec<Result<Sent, SendError>>> {
     let handle = Handle::new(shared.clone());
@@ -59,11 +59,11 @@ fn sender(
 }
 
 /// Takes all commands, as a session does with an unlimited budget.
-fn drain(shared: &Shared<Quiet>, taken: &mut Vec<String>) {
+fn drain(shared: &Shared, taken: &mut Vec<String>) {
     taken.extend(shared.take().0.map(|command| text(&command)));
 }
 
-fn text(command: &Command<Quiet>) -> String {
+fn text(command: &Command) -> String {
     match command {
         Command::Send(Accepted { message: Outgoing::Payload(payload), .. }, _) => {
             payload.message().as_text().unwrap().to_string()

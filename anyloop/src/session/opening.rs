@@ -49,12 +49,15 @@ impl<H: Handler> Session<H> {
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 let here = out.reborrow();
-                let mut context = Context { sender: None, receiver: None, out: here, state, now };
+                let (sender, receiver, successor) = (None, None, None);
+                let mut context = Context { sender, receiver, out: here, state, now, successor };
                 let verdict = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),
                 };
-                self.replace_handler();
+                if let Some(successor) = context.successor {
+                    *handler = successor;
+                }
                 if self.state.pending.has(Pending::TERMINATED) {
                     return self.terminate_if_asked();
                 }

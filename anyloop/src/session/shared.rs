@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
-use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use anyloop_proto::handshake::Accept;
@@ -11,8 +11,8 @@ use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, State};
 
 use super::deferred::{Accepted, report_unsent};
+use super::erased::{Filter, Posted};
 use super::error::{SendError, Sent};
-use super::handler::{Handler, Posted};
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
 use super::timers::TimerId;
 use crate::stream::Completion;
@@ -31,9 +31,9 @@ impl fmt::Display for ConnectionId {
 
 /// The state that a connection and its handles share: a queue of commands, the backlog, and the state of the
 /// connection.
-pub(crate) struct Shared<H: Handler> {
+pub(crate) struct Shared {
     pub(super) id: ConnectionId,
-    mailbox: Mutex<Mailbox<H>>,
+    mailbox: Mutex<Mailbox>,
     waker: Waker,
     limits: BacklogLimits,
     /// Bytes that wait: the backlog as of the last call, and messages that were accepted since. This is one number, so
@@ -51,8 +51,8 @@ pub(crate) struct Shared<H: Handler> {
 }
 
 /// Commands that were not run yet.
-struct Mailbox<H: Handler> {
-    commands: VecDeque<Command<H>>,
+struct Mailbox {
+    commands: VecDeque<Command>,
     /// A send has returned back-pressure, so `drained` must follow.
     pressed: bool,
     /// A handle has asked to close the connection: messages that follow cannot be sent.
@@ -62,12 +62,12 @@ struct Mailbox<H: Handler> {
 }
 
 /// Commands that were taken from the mailbox. Completions of commands that are dropped are called with an error.
-pub(super) struct Commands<'s, H: Handler> {
-    shared: &'s Shared<H>,
-    queue: VecDeque<Command<H>>,
+pub(super) struct Commands<'s> {
+    shared: &'s Shared,
+    queue: VecDeque<Command>,
 }
 
-impl<H: Handler> Commands<'_, H> {
+impl Commands<'_> {
     /// Whether the next command calls a handler.
     pub(super) fn next_calls(&self) -> bool {
         matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
@@ -83,10 +83,10 @@ impl<H: Handler> Commands<'_, H> {
     }
 }
 
-impl<H: Handler> Iterator for Commands<'_, H> {
-    type Item = Command<H>;
+impl Iterator for Commands<'_> {
+    type Item = Command;
 
-    fn next(&mut self) -> Option<Command<H>> {
+    fn next(&mut self) -> Option<Command> {
         let command = self.queue.pop_front()?;
         // Counted as waiting until the connection publishes its backlog.
         self.shared.held.fetch_add(command.len(), Ordering::Relaxed);
@@ -94,32 +94,29 @@ impl<H: Handler> Iterator for Commands<'_, H> {
     }
 }
 
-impl<H: Handler> Drop for Commands<'_, H> {
+impl Drop for Commands<'_> {
     fn drop(&mut self) {
         report_unsent(self.filter_map(Command::into_completion));
     }
 }
 
 /// A command, which runs on the strand of the connection.
-pub(super) enum Command<H: Handler> {
+pub(super) enum Command {
     Accept(Accept),
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
     Pause,
     Ping(Vec<u8>),
-    Post(Box<Posted<H>>),
+    Post(Box<Posted>),
     Respond(Response<Vec<u8>>),
     Resume,
     /// The message of a broadcast is for handlers that the filter accepts.
-    Send(Accepted, Option<Filter<H>>),
+    Send(Accepted, Option<Filter>),
     Terminate,
 }
 
-/// Selects the handlers that receive a broadcast.
-pub(crate) type Filter<H> = Arc<dyn Fn(&H) -> bool + Send + Sync>;
-
-impl<H: Handler> Command<H> {
+impl Command {
     /// Payload bytes of the message, or 0.
     fn len(&self) -> usize {
         match self {
@@ -145,7 +142,7 @@ impl<H: Handler> Command<H> {
 /// So many messages may wait for a connection, whatever their size, if its limit in bytes is small.
 const MIN_MESSAGES: usize = 1024;
 
-impl<H: Handler> Shared<H> {
+impl Shared {
     /// `waker` wakes the driver of the connection.
     pub(crate) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -179,7 +176,7 @@ impl<H: Handler> Shared<H> {
     pub(super) fn send(
         &self,
         accepted: Accepted,
-        filter: Option<Filter<H>>,
+        filter: Option<Filter>,
         reports: bool,
     ) -> Result<Sent, SendError> {
         let (limits, len) = (self.limits, accepted.message.len());
@@ -231,13 +228,13 @@ impl<H: Handler> Shared<H> {
     }
 
     /// Queues a command that is no message.
-    pub(super) fn push(&self, command: Command<H>) -> Result<(), SendError> {
+    pub(super) fn push(&self, command: Command) -> Result<(), SendError> {
         self.try_push(command, false).map_err(|error| error.unwrap_or(SendError::Gone))
     }
 
     /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why; `None`
     /// if too many messages wait.
-    fn try_push(&self, command: Command<H>, pressed: bool) -> Result<(), Option<SendError>> {
+    fn try_push(&self, command: Command, pressed: bool) -> Result<(), Option<SendError>> {
         let mut mailbox = self.mailbox();
         let is_message = matches!(command, Command::Send(..));
         let refused = match () {
@@ -264,7 +261,7 @@ impl<H: Handler> Shared<H> {
 
     /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
     fn free_messages(&self) -> usize {
-        let most = (self.limits.cap / size_of::<Command<H>>()).max(MIN_MESSAGES);
+        let most = (self.limits.cap / size_of::<Command>()).max(MIN_MESSAGES);
         most.saturating_sub(self.deferred.load(Ordering::Relaxed))
     }
 
@@ -274,13 +271,13 @@ impl<H: Handler> Shared<H> {
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.
-    pub(super) fn queue(&self, command: Command<H>) {
+    pub(super) fn queue(&self, command: Command) {
         self.waiting.fetch_add(command.len(), Ordering::Relaxed);
         self.mailbox().commands.push_back(command);
     }
 
     /// Takes the commands, and the flag whether a send has returned back-pressure.
-    pub(super) fn take(&self) -> (Commands<'_, H>, bool) {
+    pub(super) fn take(&self) -> (Commands<'_>, bool) {
         let mut mailbox = self.mailbox();
         let queue = std::mem::take(&mut mailbox.commands);
         let pressed = std::mem::take(&mut mailbox.pressed);
@@ -330,7 +327,7 @@ impl<H: Handler> Shared<H> {
     }
 
     /// A panic elsewhere leaves the mailbox consistent, since each change is one push or one swap.
-    fn mailbox(&self) -> MutexGuard<'_, Mailbox<H>> {
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,12 +11,11 @@ use anyloop_proto::{CloseCode, Instant, State};
 
 use super::counters::Counting;
 use super::deferred::{Accepted, Deferred};
-use super::handler::{Handler, Posted};
+use super::erased::Posted;
 use super::limits::BacklogLimits;
 use super::registry::Registry;
 use super::shared::Shared;
 use super::timers::Timers;
-use crate::cold::cold_path;
 use crate::stream::Peer;
 use crate::sync::unmodelled::OnceLock;
 
@@ -24,12 +23,12 @@ use crate::sync::unmodelled::OnceLock;
 const SHUTTING_DOWN: &str = "shutting down";
 
 /// The state that all sessions of an endpoint share.
-pub(crate) struct EndpointState<H: Handler> {
+pub(crate) struct EndpointState {
     pub(crate) limits: BacklogLimits,
     /// Whether connections remember their handshake.
     pub(crate) keep_handshake: bool,
     pub(crate) counters: Counting,
-    pub(crate) registry: Registry<H>,
+    pub(crate) registry: Registry,
     shutting_down: AtomicBool,
     /// Closes the listeners of a server.
     stop_listening: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -37,7 +36,7 @@ pub(crate) struct EndpointState<H: Handler> {
     connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-impl<H: Handler> EndpointState<H> {
+impl EndpointState {
     pub(crate) fn new(limits: BacklogLimits, keep_handshake: bool) -> Arc<Self> {
         let (counters, registry) = (Counting::default(), Registry::new(limits));
         let (stop_listening, connector) = (OnceLock::new(), OnceLock::new());
@@ -82,9 +81,9 @@ impl<H: Handler> EndpointState<H> {
 }
 
 /// The state of a session beside its protocol and its handler: 24 bytes, and a box for rare data.
-pub(super) struct SessionState<H: Handler> {
-    pub(super) endpoint: Arc<EndpointState<H>>,
-    pub(super) rare: Option<Box<Rare<H>>>,
+pub(super) struct SessionState {
+    pub(super) endpoint: Arc<EndpointState>,
+    pub(super) rare: Option<Box<Rare>>,
     /// The index of the connection in the registry; `UNREGISTERED` before and after that.
     pub(super) index: u32,
     pub(super) pending: Pending,
@@ -135,17 +134,15 @@ impl Pending {
 }
 
 /// The data that only few connections have.
-pub(super) struct Rare<H: Handler> {
+pub(super) struct Rare {
     /// The state that the connection shares with its handles.
-    pub(super) shared: Option<Arc<Shared<H>>>,
+    pub(super) shared: Option<Arc<Shared>>,
     pub(super) handshake: Option<Box<HandshakeInfo>>,
     /// The peer, as the transport has reported it.
     pub(super) peer: Option<Box<Peer>>,
     /// The error of the transport.
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
-    pub(super) timers: Timers<Box<Posted<H>>>,
-    /// The handler that replaces the present one after its call.
-    pub(super) successor: Option<H>,
+    pub(super) timers: Timers<Box<Posted>>,
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
     pub(super) deferred: Deferred,
@@ -160,7 +157,7 @@ pub(super) struct ClientRequest {
     pub(super) secure: bool,
 }
 
-impl<H: Handler> Default for Rare<H> {
+impl Default for Rare {
     fn default() -> Self {
         Self {
             shared: None,
@@ -168,7 +165,6 @@ impl<H: Handler> Default for Rare<H> {
             peer: None,
             error: None,
             timers: Timers::default(),
-            successor: None,
             request: None,
             deferred: Deferred::default(),
             close: None,
@@ -176,14 +172,13 @@ impl<H: Handler> Default for Rare<H> {
     }
 }
 
-impl<H: Handler> Rare<H> {
+impl Rare {
     fn is_empty(&self) -> bool {
         self.shared.is_none()
             && self.handshake.is_none()
             && self.peer.is_none()
             && self.error.is_none()
             && self.timers.are_unused()
-            && self.successor.is_none()
             && self.request.is_none()
             && self.deferred.is_empty()
             && self.close.is_none()
@@ -226,8 +221,8 @@ pub struct HandshakeInfo {
     pub extension: Option<String>,
 }
 
-impl<H: Handler> SessionState<H> {
-    pub(super) const fn new(endpoint: Arc<EndpointState<H>>) -> Self {
+impl SessionState {
+    pub(super) const fn new(endpoint: Arc<EndpointState>) -> Self {
         Self {
             endpoint,
             rare: None,
@@ -253,7 +248,7 @@ impl<H: Handler> SessionState<H> {
     }
 
     /// The rare data, which is created if there is none.
-    pub(super) fn rare(&mut self) -> &mut Rare<H> {
+    pub(super) fn rare(&mut self) -> &mut Rare {
         self.pending.set(Pending::CHANGED, true);
         self.rare.get_or_insert_default()
     }
@@ -308,12 +303,12 @@ impl<H: Handler> SessionState<H> {
 
     /// The state that the connection shares with its handles, if there is one.
     #[inline]
-    pub(super) fn present_shared(&self) -> Option<&Arc<Shared<H>>> {
+    pub(super) fn present_shared(&self) -> Option<&Arc<Shared>> {
         self.rare.as_deref()?.shared.as_ref()
     }
 
     /// The state that the connection shares with its handles, created if there is none.
-    pub(super) fn shared(&mut self, waiting: usize, state: State) -> Arc<Shared<H>> {
+    pub(super) fn shared(&mut self, waiting: usize, state: State) -> Arc<Shared> {
         if let Some(shared) = self.present_shared() {
             return shared.clone();
         }
@@ -388,7 +383,7 @@ impl<H: Handler> SessionState<H> {
         self.rare.as_deref()?.error.as_deref()
     }
 
-    pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted<H>>> {
+    pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted>> {
         &mut self.rare().timers
     }
 
@@ -397,16 +392,9 @@ impl<H: Handler> SessionState<H> {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.rare.as_deref()?.timers.next_due()
     }
-
-    #[inline]
-    pub(super) fn take_successor(&mut self) -> Option<H> {
-        let rare = self.rare.as_deref_mut()?;
-        cold_path();
-        rare.successor.take()
-    }
 }
 
-impl<H: Handler> Drop for SessionState<H> {
+impl Drop for SessionState {
     /// A driver may be dropped before its connection is over. Its handles must report that.
     fn drop(&mut self) {
         self.end();

@@ -15,6 +15,7 @@ use super::Handler;
 use crate::cold::cold_path;
 use crate::session::as_message::AsMessage;
 use crate::session::deferred::{Accepted, Outgoing};
+use crate::session::erased::posted;
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
 use crate::session::state::{HandshakeInfo, Pending, SessionState};
@@ -66,8 +67,10 @@ pub struct Context<'c, H: Handler> {
     /// Absent also while an event borrows from it.
     pub(in crate::session) receiver: Option<&'c Receiver>,
     pub(in crate::session) out: WriteBuffer<'c>,
-    pub(in crate::session) state: &'c mut SessionState<H>,
+    pub(in crate::session) state: &'c mut SessionState,
     pub(in crate::session) now: Instant,
+    /// The handler that replaces the present one after its call.
+    pub(in crate::session) successor: Option<H>,
 }
 
 impl<H: Handler> fmt::Debug for Context<'_, H> {
@@ -234,7 +237,7 @@ impl<H: Handler> Context<'_, H> {
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> TimerId {
         let now = self.out.now().unwrap_or(self.now);
-        self.state.timers().set(now + delay, Box::new(f))
+        self.state.timers().set(now + delay, posted(f))
     }
 
     /// Cancels a timer. Returns false if it has already run, or was cancelled before.
@@ -250,7 +253,7 @@ impl<H: Handler> Context<'_, H> {
 
     /// Replaces the handler when the present call is over.
     pub fn set_handler(&mut self, handler: H) {
-        self.state.rare().successor = Some(handler);
+        self.successor = Some(handler);
     }
 
     /// The request and response of the opening handshake. Always available in [`open`](Handler::open) and
@@ -335,6 +338,27 @@ impl<H: Handler> Context<'_, H> {
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Calls a handler of any type with this connection, and replaces it by the successor that it has set, if any.
+    pub(in crate::session) fn call<I: Handler, R>(
+        &mut self,
+        handler: &mut I,
+        f: impl FnOnce(&mut I, &mut Context<'_, I>) -> R,
+    ) -> R {
+        let mut context = Context {
+            sender: self.sender.as_deref_mut(),
+            receiver: self.receiver,
+            out: self.out.reborrow(),
+            state: self.state,
+            now: self.now,
+            successor: None,
+        };
+        let result = f(handler, &mut context);
+        if let Some(successor) = context.successor {
+            *handler = successor;
+        }
+        result
     }
 
     /// Sends a message that a handle has accepted, or defers it until the connection is open and no message in pieces
