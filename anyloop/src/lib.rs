@@ -31,6 +31,7 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio` and `socket2`, on Unix `libc`, and on Linux `rustix` |
+//! | `router` | yes | handlers by the path of the request: `Router`. It needs `matchit` and `percent-encoding` |
 //! | `tracing` | no | logging to [`tracing`](https://docs.rs/tracing): connections and errors |
 //!
 //! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with
@@ -49,6 +50,8 @@ mod log;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod prelude;
+#[cfg(feature = "router")]
+pub mod router;
 mod session;
 mod stream;
 mod sync;
@@ -62,6 +65,8 @@ pub use bytes;
 pub use endpoint::{ClientConfig, Context, Handle, Handler, Handlers, ServerConfig};
 #[cfg(feature = "net")]
 pub use event_loop::{EventLoop, LocalEventLoop};
+#[cfg(feature = "router")]
+pub use router::Router;
 
 /// Compiles and runs what README.md shows.
 #[cfg(all(doctest, feature = "net"))]

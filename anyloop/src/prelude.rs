@@ -16,3 +16,5 @@ pub use crate::endpoint::{
 };
 #[cfg(feature = "net")]
 pub use crate::event_loop::{EventLoop, LocalEventLoop};
+#[cfg(feature = "router")]
+pub use crate::router::Router;

@@ -39,6 +39,12 @@ impl<H: Handler> EndpointHandle<H> {
         Self { state: Arc::downgrade(state), handler: PhantomData }
     }
 
+    /// The same endpoint, for handlers of another type.
+    #[cfg(feature = "router")]
+    pub(crate) fn with_type<I: Handler>(&self) -> EndpointHandle<I> {
+        EndpointHandle { state: self.state.clone(), handler: PhantomData }
+    }
+
     /// The endpoint's state; `None` after it was dropped.
     pub(crate) fn state(&self) -> Option<Arc<EndpointState>> {
         self.state.upgrade()

@@ -279,6 +279,12 @@ impl Verdict {
     }
 }
 
+impl From<Response<Vec<u8>>> for Verdict {
+    fn from(response: Response<Vec<u8>>) -> Self {
+        Self::Respond(response)
+    }
+}
+
 impl From<Accept> for Verdict {
     fn from(accept: Accept) -> Self {
         Self::Accept(accept)

@@ -22,6 +22,8 @@ mod models;
 mod opening;
 mod receive;
 mod registry;
+#[cfg(feature = "router")]
+mod route;
 mod shared;
 mod state;
 #[cfg(test)]
@@ -55,6 +57,8 @@ pub use handlers::{Handlers, LocalHandlers};
 pub(crate) use limits::BacklogLimits;
 pub use limits::Overflow;
 pub(crate) use registry::{Key, WakeConnections};
+#[cfg(feature = "router")]
+pub(crate) use route::MatchedRoute;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;

@@ -138,8 +138,7 @@ impl<H: Handler> Session<H> {
             self.call(out, now, |_, context| context.send_deferred());
         }
         if !self.state.endpoint.keep_handshake {
-            let rare = self.state.rare();
-            (rare.handshake, rare.peer) = (None, None);
+            self.state.rare().forget_handshake();
         }
         true
     }

@@ -14,6 +14,8 @@ use super::deferred::{Accepted, Deferred};
 use super::erased::Posted;
 use super::limits::BacklogLimits;
 use super::registry::Registry;
+#[cfg(feature = "router")]
+use super::route::MatchedRoute;
 use super::shared::Shared;
 use super::timers::Timers;
 use crate::stream::Peer;
@@ -134,10 +136,14 @@ impl Pending {
 }
 
 /// The data that only few connections have.
+#[derive(Default)]
 pub(super) struct Rare {
     /// The state that the connection shares with its handles.
     pub(super) shared: Option<Arc<Shared>>,
     pub(super) handshake: Option<Box<HandshakeInfo>>,
+    /// The route that the path of the request has matched.
+    #[cfg(feature = "router")]
+    pub(super) route: Option<Box<MatchedRoute>>,
     /// The peer, as the transport has reported it.
     pub(super) peer: Option<Box<Peer>>,
     /// The error of the transport.
@@ -157,25 +163,27 @@ pub(super) struct ClientRequest {
     pub(super) secure: bool,
 }
 
-impl Default for Rare {
-    fn default() -> Self {
-        Self {
-            shared: None,
-            handshake: None,
-            peer: None,
-            error: None,
-            timers: Timers::default(),
-            request: None,
-            deferred: Deferred::default(),
-            close: None,
+impl Rare {
+    /// Frees what only connections that keep their handshake have.
+    pub(super) fn forget_handshake(&mut self) {
+        (self.handshake, self.peer) = (None, None);
+        #[cfg(feature = "router")]
+        {
+            self.route = None;
         }
     }
-}
 
-impl Rare {
+    const fn has_route(&self) -> bool {
+        #[cfg(feature = "router")]
+        return self.route.is_some();
+        #[cfg(not(feature = "router"))]
+        false
+    }
+
     fn is_empty(&self) -> bool {
         self.shared.is_none()
             && self.handshake.is_none()
+            && !self.has_route()
             && self.peer.is_none()
             && self.error.is_none()
             && self.timers.are_unused()
@@ -373,6 +381,11 @@ impl SessionState {
 
     pub(super) fn handshake_info(&self) -> Option<&HandshakeInfo> {
         self.rare.as_deref()?.handshake.as_deref()
+    }
+
+    #[cfg(feature = "router")]
+    pub(super) fn route(&self) -> Option<&MatchedRoute> {
+        self.rare.as_deref()?.route.as_deref()
     }
 
     pub(super) fn peer(&self) -> Option<&Peer> {

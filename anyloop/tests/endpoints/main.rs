@@ -25,6 +25,8 @@ mod opening;
 mod races;
 mod reading;
 mod registry;
+#[cfg(feature = "router")]
+mod router;
 mod sending;
 mod stepping;
 mod timers;

@@ -341,7 +341,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Calls a handler of any type with this connection, and replaces it by the successor that it has set, if any.
-    pub(in crate::session) fn call<I: Handler, R>(
+    pub(crate) fn call<I: Handler, R>(
         &mut self,
         handler: &mut I,
         f: impl FnOnce(&mut I, &mut Context<'_, I>) -> R,
