@@ -11,8 +11,8 @@ pub use anyloop_proto::{
 };
 
 pub use crate::endpoint::{
-    ClientConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory, Handlers,
-    LocalHandlers, Overflow, SendError, Sent, ServerConfig, Verdict,
+    ClientConfig, ConnectionConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory,
+    Handlers, LocalHandlers, Overflow, SendError, Sent, ServerConfig, Verdict,
 };
 #[cfg(feature = "net")]
 pub use crate::event_loop::{EventLoop, LocalEventLoop};

@@ -6,7 +6,7 @@ use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
 use anyloop_proto::{Config, Instant};
 
 use super::config::{ClientConfig, ServerConfig};
-use crate::session::{EndpointState, HandlerFactory, Session};
+use crate::session::{BacklogLimits, EndpointState, HandlerFactory, Session};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// An endpoint without its transport. Any thread can create sessions with it.
@@ -88,10 +88,10 @@ impl<F: HandlerFactory> ClientCore<F> {
         target: &Target,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        self.client_session(handler, target, self.config.handshake.clone(), now)
+        self.client_session(handler, target, self.config.handshake.clone(), None, now)
     }
 
-    /// Like [`session`](Self::session), with another configuration, except for the backlog.
+    /// Like [`session`](Self::session), with another configuration.
     pub(crate) fn session_with(
         &self,
         handler: F::Handler,
@@ -101,7 +101,7 @@ impl<F: HandlerFactory> ClientCore<F> {
     ) -> Result<Session<F::Handler>, RequestError> {
         let mut options = ClientOptions::clone(&config.handshake);
         options.connection = handlers_answer_pings(&options.connection);
-        self.client_session(handler, target, Arc::new(options), now)
+        self.client_session(handler, target, Arc::new(options), Some(config.backlog), now)
     }
 
     fn client_session(
@@ -109,9 +109,11 @@ impl<F: HandlerFactory> ClientCore<F> {
         handler: F::Handler,
         target: &Target,
         options: Arc<ClientOptions>,
+        limits: Option<BacklogLimits>,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        let mut session = Session::client(handler, target, options, self.state.clone(), now)?;
+        let state = self.state.clone();
+        let mut session = Session::client(handler, target, options, limits, state, now)?;
         if self.state.is_shutting_down() {
             session.abandon(now);
         }

@@ -15,9 +15,9 @@ pub use server::Server;
 
 // The parts of connections.
 pub use crate::session::{
-    AnyHandle, AsMessage, ConnectionId, Context, Counters, EndpointHandle, Handle, Handler,
-    HandlerFactory, Handlers, HandshakeInfo, LocalHandlers, Overflow, SendError, Sent, Session,
-    TimerId, Verdict,
+    AnyHandle, AsMessage, ConnectionConfig, ConnectionId, Context, Counters, EndpointHandle,
+    Handle, Handler, HandlerFactory, Handlers, HandshakeInfo, LocalHandlers, Overflow, SendError,
+    Sent, Session, TimerId, Verdict,
 };
 pub use crate::stream::{Completion, Unsent};
 

@@ -7,7 +7,7 @@ use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown};
 use super::Session;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::Filter;
-use super::handler::{Handler, Verdict};
+use super::handler::Handler;
 use super::registry::Due;
 use super::shared::Command;
 use super::state::Pending;
@@ -77,8 +77,7 @@ impl<H: Handler> Session<H> {
     /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
     fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
-            Command::Accept(accept) => self.answer(Verdict::Accept(accept), out, now),
-            Command::Respond(response) => self.answer(Verdict::Respond(response), out, now),
+            Command::Answer(verdict) => self.answer(verdict, out, now),
             Command::Interrupt => self.call(out, now, Handler::interrupt),
             Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),

@@ -9,10 +9,11 @@ use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
 
+use super::connection_config::ConnectionConfig;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::posted;
 use super::error::{SendError, Sent};
-use super::handler::{Context, Handler};
+use super::handler::{Context, Handler, Verdict};
 use super::shared::{Command, ConnectionId, Shared};
 use super::timers::TimerId;
 use crate::stream::{Completion, Unsent};
@@ -211,7 +212,16 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn accept(&self, accept: Accept) -> Result<(), SendError> {
-        self.command(Command::Accept(accept))
+        self.command(Command::Answer(Verdict::Accept(accept)))
+    }
+
+    /// Accepts a request as [`accept`](Self::accept), with settings of its own for the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`].
+    pub fn accept_with(&self, accept: Accept, config: ConnectionConfig) -> Result<(), SendError> {
+        self.command(Command::Answer(Verdict::AcceptWith(accept, config)))
     }
 
     /// Answers a request whose verdict was [deferred](super::Verdict::Defer). An invalid `response` is replaced by
@@ -221,7 +231,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn respond(&self, response: Response<Vec<u8>>) -> Result<(), SendError> {
-        self.command(Command::Respond(response))
+        self.command(Command::Answer(Verdict::Respond(response)))
     }
 
     /// The number of bytes that were sent and that the transport has not taken, including messages that are still in

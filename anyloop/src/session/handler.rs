@@ -7,6 +7,8 @@ use anyloop_proto::handshake::http::{Response, StatusCode, header};
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
+use super::connection_config::ConnectionConfig;
+
 mod context;
 
 pub use context::Context;
@@ -242,8 +244,10 @@ impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
 pub enum Verdict {
     /// Opens the connection.
     Accept(Accept),
-    /// Answers later, by [`Handle::accept`](super::Handle::accept) or
-    /// [`Handle::respond`](super::Handle::respond), from any thread, before the
+    /// Opens the connection, with settings of its own.
+    AcceptWith(Accept, ConnectionConfig),
+    /// Answers later, by [`Handle::accept`](super::Handle::accept), [`Handle::accept_with`](super::Handle::accept_with)
+    /// or [`Handle::respond`](super::Handle::respond), from any thread, before the
     /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout).
     Defer,
     /// Answers with this response, and ends the connection.

@@ -7,6 +7,7 @@
 mod any_handle;
 mod as_message;
 mod commands;
+mod connection_config;
 mod counters;
 mod deferred;
 mod ending;
@@ -46,6 +47,7 @@ use crate::stream::{Budget, Driver, Peer, Progress, StreamProtocol, Wants, Write
 
 pub use any_handle::AnyHandle;
 pub use as_message::AsMessage;
+pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
 use erased::{Posted, Untyped};
@@ -93,6 +95,7 @@ impl<H: Handler> Session<H> {
         handler: H,
         target: &Target,
         options: Arc<ClientOptions>,
+        limits: Option<BacklogLimits>,
         endpoint: Arc<EndpointState>,
         now: Instant,
     ) -> Result<Self, RequestError> {
@@ -102,7 +105,8 @@ impl<H: Handler> Session<H> {
         let mut state = SessionState::new(endpoint);
         let info = HandshakeInfo { target: Some(target.clone()), ..HandshakeInfo::default() };
         state.rare().handshake = Some(Box::new(info));
-        state.rare().request = Some(Box::new(ClientRequest { bytes, secure: target.secure() }));
+        state.rare().request =
+            Some(Box::new(ClientRequest { bytes, secure: target.secure(), limits }));
         state.pending.set(Pending::NOT_STARTED, true);
         Ok(Self { protocol, handler, state })
     }
@@ -111,6 +115,7 @@ impl<H: Handler> Session<H> {
     pub(crate) fn register(&mut self, key: Key) {
         self.state.endpoint.registry.register(key);
         self.state.index = key.index;
+        self.apply_limits();
     }
 
     /// Like [`register`](Self::register), for a connection that `waker` wakes. Its shared state is made at once.
@@ -118,6 +123,15 @@ impl<H: Handler> Session<H> {
         let (index, shared) = self.state.endpoint.registry.register_with_waker(waker);
         self.state.index = index;
         self.state.rare().shared = Some(shared);
+        self.apply_limits();
+    }
+
+    /// Applies the limits of a client's connection that has its own.
+    fn apply_limits(&mut self) {
+        let request = self.state.rare.as_deref().and_then(|rare| rare.request.as_deref());
+        if let Some(limits) = request.and_then(|request| request.limits) {
+            self.state.set_limits(limits);
+        }
     }
 
     /// Stores the peer, since the transport may not know it any more when the handler asks.
@@ -305,7 +319,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
             self.state.shared(waiting + deferred, state);
         }
         self.state.publish(waiting + deferred, state);
-        let limits = self.state.endpoint.limits;
+        if waiting == 0 && !high {
+            return false;
+        }
+        let limits = self.state.limits();
         // A low-water mark above the high one counts as equal to it.
         let low = limits.low.min(limits.high);
         let crossed = if high { waiting <= low } else { waiting > limits.high };

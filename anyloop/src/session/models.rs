@@ -54,7 +54,7 @@ fn sender(
     shared: &Arc<Shared>,
     messages: &'static [&'static str],
 ) -> JoinHandle<Vec<Result<Sent, SendError>>> {
-    let handle = Handle::new(shared.clone());
+    let handle = Handle::<Quiet>::new(shared.clone());
     thread::spawn(move || messages.iter().map(|message| handle.send(*message)).collect())
 }
 
@@ -130,7 +130,7 @@ fn messages_sent_at_the_end_are_taken_or_refused() {
         let (shared, _) = mailbox(BacklogLimits::default());
         let unsent = Arc::new(Plain::new(0));
         let senders = [true, false].map(|sends_twice| {
-            let (handle, unsent) = (Handle::new(shared.clone()), unsent.clone());
+            let (handle, unsent) = (Handle::<Quiet>::new(shared.clone()), unsent.clone());
             thread::spawn(move || {
                 let send = || {
                     let unsent = unsent.clone();

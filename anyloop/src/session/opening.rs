@@ -78,6 +78,11 @@ impl<H: Handler> Session<H> {
         let answered = match verdict {
             Verdict::Defer => Ok(None),
             Verdict::Accept(accept) => handshake.accept(accept, now, out).map(Some),
+            Verdict::AcceptWith(accept, config) => {
+                handshake.configure(|connection| config.change_protocol(connection));
+                self.state.set_limits(config.limits(self.state.endpoint.limits));
+                handshake.accept(accept, now, out).map(Some)
+            }
             Verdict::Respond(response) => handshake.respond(&response, now, out).map(|()| None),
         };
         match answered {

@@ -6,17 +6,17 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::task::Waker;
 
-use anyloop_proto::handshake::Accept;
-use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{CloseCode, State};
 
 use super::deferred::{Accepted, report_unsent};
 use super::erased::{Filter, Posted};
 use super::error::{SendError, Sent};
+use super::handler::Verdict;
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
 use super::timers::TimerId;
 use crate::stream::Completion;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use crate::sync::unmodelled::OnceLock;
 use crate::sync::{Mutex, MutexGuard};
 
 /// The number of a connection, unique in this process.
@@ -35,7 +35,10 @@ pub(crate) struct Shared {
     pub(super) id: ConnectionId,
     mailbox: Mutex<Mailbox>,
     waker: Waker,
+    /// The limits of the endpoint.
     limits: BacklogLimits,
+    /// The limits of this connection, if it has its own. They are set before it is open, so they are not modelled.
+    own_limits: OnceLock<BacklogLimits>,
     /// Bytes that wait: the backlog as of the last call, and messages that were accepted since. This is one number, so
     /// that a message that moves from the mailbox to the backlog is always counted.
     waiting: AtomicUsize,
@@ -102,14 +105,14 @@ impl Drop for Commands<'_> {
 
 /// A command, which runs on the strand of the connection.
 pub(super) enum Command {
-    Accept(Accept),
+    /// The verdict on a request that was deferred.
+    Answer(Verdict),
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
     Pause,
     Ping(Vec<u8>),
     Post(Box<Posted>),
-    Respond(Response<Vec<u8>>),
     Resume,
     /// The message of a broadcast is for handlers that the filter accepts.
     Send(Accepted, Option<Filter>),
@@ -156,6 +159,7 @@ impl Shared {
             }),
             waker,
             limits,
+            own_limits: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             backlogged: AtomicBool::new(false),
@@ -171,6 +175,16 @@ impl Shared {
         shared
     }
 
+    /// The limits of the backlog.
+    pub(super) fn limits(&self) -> BacklogLimits {
+        self.own_limits.get().copied().unwrap_or(self.limits)
+    }
+
+    /// Gives the connection limits of its own. Only the first call has an effect.
+    pub(super) fn set_limits(&self, limits: BacklogLimits) {
+        self.own_limits.get_or_init(|| limits);
+    }
+
     /// Queues a message, unless the backlog is full. With `reports`, the sender sees the result, so `drained` must
     /// follow back-pressure.
     pub(super) fn send(
@@ -179,7 +193,7 @@ impl Shared {
         filter: Option<Filter>,
         reports: bool,
     ) -> Result<Sent, SendError> {
-        let (limits, len) = (self.limits, accepted.message.len());
+        let (limits, len) = (self.limits(), accepted.message.len());
         let command = Command::Send(accepted, filter);
         let state = self.state();
         if matches!(state, State::CloseSent | State::Closed | State::Failed) {
@@ -215,7 +229,7 @@ impl Shared {
 
     /// Applies the overflow policy to a message that would exceed the limit.
     fn refuse(&self, waiting: usize, message: usize) -> Result<Sent, SendError> {
-        match self.limits.overflow {
+        match self.limits().overflow {
             Overflow::Drop => return Ok(Sent::Dropped),
             Overflow::Error => {}
             // One Close suffices, however many messages are refused.
@@ -224,7 +238,7 @@ impl Shared {
                 self.push(Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()))?;
             }
         }
-        Err(SendError::BacklogFull { waiting, message, cap: self.limits.cap })
+        Err(SendError::BacklogFull { waiting, message, cap: self.limits().cap })
     }
 
     /// Queues a command that is no message.
@@ -261,7 +275,7 @@ impl Shared {
 
     /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
     fn free_messages(&self) -> usize {
-        let most = (self.limits.cap / size_of::<Command>()).max(MIN_MESSAGES);
+        let most = (self.limits().cap / size_of::<Command>()).max(MIN_MESSAGES);
         most.saturating_sub(self.deferred.load(Ordering::Relaxed))
     }
 

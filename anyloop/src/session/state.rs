@@ -161,6 +161,8 @@ pub(super) struct ClientRequest {
     pub(super) bytes: Vec<u8>,
     /// Whether it may only be sent over a secure stream.
     pub(super) secure: bool,
+    /// The limits of the backlog, if they are not the client's.
+    pub(super) limits: Option<BacklogLimits>,
 }
 
 impl Rare {
@@ -326,6 +328,18 @@ impl SessionState {
         }
         self.rare().shared = Some(shared.clone());
         shared
+    }
+
+    /// The limits of the backlog.
+    pub(super) fn limits(&self) -> BacklogLimits {
+        self.present_shared().map_or(self.endpoint.limits, |shared| shared.limits())
+    }
+
+    /// Gives a connection limits of its own. They are kept in the shared state, since handles apply them too.
+    pub(super) fn set_limits(&mut self, limits: BacklogLimits) {
+        if limits != self.endpoint.limits {
+            self.shared(0, State::Connecting).set_limits(limits);
+        }
     }
 
     /// Adopts a shared state that another thread may have created. Returns whether there is one, which may have

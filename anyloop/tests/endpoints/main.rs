@@ -15,6 +15,7 @@ mod transports;
 mod wire;
 
 mod backlog;
+mod configuring;
 mod endings;
 mod events;
 mod factories;

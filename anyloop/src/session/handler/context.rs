@@ -432,7 +432,7 @@ impl<H: Handler> Context<'_, H> {
     /// Checks whether the backlog can take `len` more bytes. Returns `Some` if the message is to be dropped.
     #[cold]
     fn check_backlog(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
-        let limits = self.state.endpoint.limits;
+        let limits = self.state.limits();
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
         }
@@ -450,7 +450,7 @@ impl<H: Handler> Context<'_, H> {
 
     fn full(&self, message: usize) -> SendError {
         let waiting = self.out.buffered();
-        SendError::BacklogFull { waiting, message, cap: self.state.endpoint.limits.cap }
+        SendError::BacklogFull { waiting, message, cap: self.state.limits().cap }
     }
 
     #[inline]
@@ -460,7 +460,7 @@ impl<H: Handler> Context<'_, H> {
             0 => Sent::Sent,
             waiting => {
                 cold_path();
-                match waiting > self.state.endpoint.limits.high {
+                match waiting > self.state.limits().high {
                     true => Sent::Backpressure,
                     false => Sent::Buffered,
                 }
