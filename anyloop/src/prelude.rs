@@ -12,7 +12,7 @@ pub use anyloop_proto::{
 
 pub use crate::endpoint::{
     ClientConfig, ConnectionConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory,
-    Handlers, LocalHandlers, Overflow, SendError, Sent, ServerConfig, Verdict,
+    Handlers, LocalHandlers, MessageWriter, Overflow, SendError, Sent, ServerConfig, Verdict,
 };
 #[cfg(feature = "net")]
 pub use crate::event_loop::{EventLoop, LocalEventLoop};

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
-use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
+use anyloop_proto::{CloseCode, Kind, Payload, Prepared, SendError as Refused, State, check_close};
 
 use super::deferred::{Accepted, Outgoing};
 use super::error::{SendError, Sent};
 use super::handle::Handle;
 use super::handler::Handler;
 use super::shared::{Command, ConnectionId, Shared};
+use super::writer::MessageWriter;
 use crate::stream::{Completion, Unsent};
 
 /// A [`Handle`] without the type of the handler: connections of different servers and clients fit in one list.
@@ -75,6 +76,11 @@ impl AnyHandle {
     /// As [`Handle::send`].
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
         self.send_accepted(Outgoing::Prepared(message.clone()), None)
+    }
+
+    /// A writer of one message that is sent in pieces, as [`Handle::begin`].
+    pub fn begin(&self, kind: Kind) -> MessageWriter {
+        MessageWriter::new(self.0.clone(), kind)
     }
 
     /// Sends a ping of at most 125 bytes, as [`Handle::ping`].

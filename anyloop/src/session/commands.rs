@@ -93,6 +93,8 @@ impl<H: Handler> Session<H> {
                     }
                 }
                 Command::Send(accepted, _) => context.send_or_defer(accepted),
+                Command::Piece(writer, piece) => context.send_piece_or_defer(&writer, piece),
+                Command::Abandon(writer) => context.abandon(&writer),
                 _ => {}
             }),
         }
@@ -124,8 +126,8 @@ impl<H: Handler> Session<H> {
                 if self.state.pending.has(Pending::DEFERRED)
                     && !self.state.endpoint.is_shutting_down() =>
             {
-                let close = &mut self.state.rare().close;
-                close.get_or_insert_with(|| Box::new((code, reason.to_string())));
+                let close = &mut self.state.deferred_mut().close;
+                close.get_or_insert_with(|| (code, reason.to_string()));
             }
             Protocol::Client(handshake) => _ = handshake.abandon(now, out),
             Protocol::Closed => {}

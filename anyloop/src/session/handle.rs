@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
+use anyloop_proto::{CloseCode, Kind, Payload, Prepared, SendError as Refused, State, check_close};
 
 use super::connection_config::ConnectionConfig;
 use super::deferred::{Accepted, Outgoing};
@@ -16,6 +16,7 @@ use super::error::{SendError, Sent};
 use super::handler::{Context, Handler, Verdict};
 use super::shared::{Command, ConnectionId, Shared};
 use super::timers::TimerId;
+use super::writer::MessageWriter;
 use crate::stream::{Completion, Unsent};
 
 /// A handle of a connection: cheap to clone, and usable from any thread.
@@ -104,6 +105,11 @@ impl<H: Handler> Handle<H> {
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
         let message = Outgoing::Prepared(message.clone());
         self.shared.send(Accepted { message, completion: None }, None, true)
+    }
+
+    /// A writer of one message that is sent in pieces, one frame each. The message begins with its first piece.
+    pub fn begin(&self, kind: Kind) -> MessageWriter {
+        MessageWriter::new(self.shared.clone(), kind)
     }
 
     /// Sends a ping, beside those of the keep-alive.

@@ -30,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod writer;
 
 use std::error::Error;
 use std::fmt;
@@ -66,6 +67,7 @@ pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
 use state::{ClientRequest, Pending, SessionState};
 pub use timers::TimerId;
+pub use writer::MessageWriter;
 
 /// One connection, from the first byte of its handshake to the end of its byte stream: the protocol,
 /// and the application's handler.

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use anyloop_proto::{CloseCode, State};
@@ -14,6 +14,7 @@ use super::error::{SendError, Sent};
 use super::handler::Verdict;
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
 use super::timers::TimerId;
+use super::writer::{Piece, Writer};
 use crate::stream::Completion;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::unmodelled::OnceLock;
@@ -47,9 +48,11 @@ pub(crate) struct Shared {
     held: AtomicUsize,
     /// Whether there was a backlog as of the last call.
     backlogged: AtomicBool,
-    /// The number of messages that the connection has deferred. It only bounds memory: an old number does no harm, so it is
-    /// not modelled.
+    /// The number of messages and pieces that the connection has deferred. It only bounds memory: an old number does no
+    /// harm, so it is not modelled.
     deferred: UnmodelledUsize,
+    /// Their payload bytes.
+    deferred_bytes: UnmodelledUsize,
     state: AtomicU8,
 }
 
@@ -105,12 +108,15 @@ impl Drop for Commands<'_> {
 
 /// A command, which runs on the strand of the connection.
 pub(super) enum Command {
+    /// A writer was dropped before the last piece of its message.
+    Abandon(Arc<Writer>),
     /// The verdict on a request that was deferred.
     Answer(Verdict),
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
     Pause,
+    Piece(Arc<Writer>, Piece),
     Ping(Vec<u8>),
     Post(Box<Posted>),
     Resume,
@@ -120,18 +126,30 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Payload bytes of the message, or 0.
+    /// Payload bytes of the message or piece, or 0.
     fn len(&self) -> usize {
         match self {
             Self::Send(accepted, _) => accepted.message.len(),
+            Self::Piece(_, piece) => piece.payload.len(),
             _ => 0,
         }
+    }
+
+    /// Whether it is a message or a piece of one.
+    const fn is_message(&self) -> bool {
+        matches!(self, Self::Send(..) | Self::Piece(..))
+    }
+
+    /// Whether it is a piece of the message that is under way: what waits for that must not stop it.
+    fn is_awaited(&self) -> bool {
+        matches!(self, Self::Piece(writer, _) if writer.is_under_way())
     }
 
     /// The completion of a message that will not be sent.
     fn into_completion(self) -> Option<Completion> {
         match self {
             Self::Send(accepted, _) => accepted.completion,
+            Self::Piece(_, piece) => piece.completion,
             _ => None,
         }
     }
@@ -164,6 +182,7 @@ impl Shared {
             held: AtomicUsize::new(0),
             backlogged: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
+            deferred_bytes: UnmodelledUsize::new(0),
             state: AtomicU8::new(encode(state)),
         }
     }
@@ -193,8 +212,28 @@ impl Shared {
         filter: Option<Filter>,
         reports: bool,
     ) -> Result<Sent, SendError> {
-        let (limits, len) = (self.limits(), accepted.message.len());
-        let command = Command::Send(accepted, filter);
+        self.submit(Command::Send(accepted, filter), reports)
+    }
+
+    /// Queues a piece of a message, unless the backlog is full.
+    pub(super) fn send_piece(&self, writer: &Arc<Writer>, piece: Piece) -> Result<Sent, SendError> {
+        let message = piece.payload.len();
+        match self.submit(Command::Piece(writer.clone(), piece), true)? {
+            // A message cannot lack a piece.
+            Sent::Dropped => {
+                let (waiting, cap) = (self.buffered(), self.limits().cap);
+                Err(SendError::BacklogFull { waiting, message, cap })
+            }
+            sent => Ok(sent),
+        }
+    }
+
+    fn submit(&self, command: Command, reports: bool) -> Result<Sent, SendError> {
+        let (limits, len) = (self.limits(), command.len());
+        let cap = match command.is_awaited() {
+            true => limits.cap.saturating_add(self.deferred_bytes.load(Ordering::Relaxed)),
+            false => limits.cap,
+        };
         let state = self.state();
         if matches!(state, State::CloseSent | State::Closed | State::Failed) {
             command.unsent();
@@ -203,7 +242,7 @@ impl Shared {
         // Checked and counted in one step, so that two senders cannot exceed the limit together.
         let charge = |waiting: usize| {
             let sum = waiting.saturating_add(len);
-            (waiting == 0 || sum <= limits.cap).then_some(sum)
+            (waiting == 0 || sum <= cap).then_some(sum)
         };
         let charged = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
         let waiting = match charged {
@@ -250,11 +289,13 @@ impl Shared {
     /// if too many messages wait.
     fn try_push(&self, command: Command, pressed: bool) -> Result<(), Option<SendError>> {
         let mut mailbox = self.mailbox();
-        let is_message = matches!(command, Command::Send(..));
+        let is_message = command.is_message();
         let refused = match () {
             () if mailbox.gone => Some(Some(SendError::Gone)),
             () if is_message && mailbox.closing => Some(Some(SendError::Closing)),
-            () if is_message && mailbox.commands.len() >= self.free_messages() => Some(None),
+            () if is_message && mailbox.commands.len() >= self.free_messages(&command) => {
+                Some(None)
+            }
             () => None,
         };
         if let Some(error) = refused {
@@ -274,14 +315,18 @@ impl Shared {
     }
 
     /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
-    fn free_messages(&self) -> usize {
+    fn free_messages(&self, command: &Command) -> usize {
         let most = (self.limits().cap / size_of::<Command>()).max(MIN_MESSAGES);
-        most.saturating_sub(self.deferred.load(Ordering::Relaxed))
+        match command.is_awaited() {
+            true => most,
+            false => most.saturating_sub(self.deferred.load(Ordering::Relaxed)),
+        }
     }
 
-    /// Publishes how many messages the connection has deferred.
-    pub(super) fn publish_deferred(&self, messages: usize) {
+    /// Publishes how many messages and pieces the connection has deferred, and their payload bytes.
+    pub(super) fn publish_deferred(&self, messages: usize, bytes: usize) {
         self.deferred.store(messages, Ordering::Relaxed);
+        self.deferred_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.

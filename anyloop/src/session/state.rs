@@ -1,6 +1,7 @@
 //! The state of a session beside its protocol and its handler.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::{CloseCode, Instant, State};
 
 use super::counters::Counting;
-use super::deferred::{Accepted, Deferred};
+use super::deferred::{Accepted, Deferred, Next};
 use super::erased::Posted;
 use super::limits::BacklogLimits;
 use super::registry::Registry;
@@ -18,6 +19,7 @@ use super::registry::Registry;
 use super::route::MatchedRoute;
 use super::shared::Shared;
 use super::timers::Timers;
+use super::writer::{Piece, Writer};
 use crate::stream::Peer;
 use crate::sync::unmodelled::OnceLock;
 
@@ -151,9 +153,7 @@ pub(super) struct Rare {
     pub(super) timers: Timers<Box<Posted>>,
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
-    pub(super) deferred: Deferred,
-    /// The Close that follows the deferred messages of a client that is connecting.
-    pub(super) close: Option<Box<(Option<CloseCode>, String)>>,
+    pub(super) deferred: Option<Box<Deferred>>,
 }
 
 /// The request of a client.
@@ -190,8 +190,7 @@ impl Rare {
             && self.error.is_none()
             && self.timers.are_unused()
             && self.request.is_none()
-            && self.deferred.is_empty()
-            && self.close.is_none()
+            && self.deferred.as_deref().is_none_or(Deferred::is_unused)
     }
 }
 
@@ -266,32 +265,63 @@ impl SessionState {
     /// Defers a message until it can be sent.
     pub(super) fn defer(&mut self, accepted: Accepted) {
         self.pending.set(Pending::DEFERRED, true);
-        self.rare().deferred.push(accepted);
+        self.deferred_mut().push(accepted);
         self.publish_deferred();
     }
 
-    /// Takes the next deferred message.
-    pub(super) fn take_deferred(&mut self) -> Option<Accepted> {
-        let next = self.rare().deferred.pop();
+    /// Defers a piece until its message is under way.
+    pub(super) fn defer_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
+        self.pending.set(Pending::DEFERRED, true);
+        self.deferred_mut().push_piece(writer, piece);
+        self.publish_deferred();
+    }
+
+    /// Takes the next that is deferred.
+    pub(super) fn take_deferred(&mut self) -> Option<Next> {
+        let next = self.deferred_mut().pop();
         self.pending.set(Pending::DEFERRED, next.is_some());
         self.publish_deferred();
         next
     }
 
+    /// Takes the pieces of a message that waits.
+    pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
+        let pieces = self.deferred_mut().take_pieces(writer);
+        self.publish_deferred();
+        pieces
+    }
+
     /// Takes the Close that follows the deferred messages.
     pub(super) fn take_deferred_close(&mut self) -> Option<(Option<CloseCode>, String)> {
-        self.rare.as_deref_mut()?.close.take().map(|close| *close)
+        self.rare.as_deref_mut()?.deferred.as_deref_mut()?.close.take()
+    }
+
+    /// Sets the writer whose message is under way.
+    pub(super) fn set_writer(&mut self, writer: Option<Arc<Writer>>) {
+        self.deferred_mut().writer = writer;
+    }
+
+    /// Whether the message that is under way is one of a handle, in pieces.
+    pub(super) fn has_writer(&self) -> bool {
+        let rare = self.rare.as_deref();
+        rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer.is_some())
+    }
+
+    pub(super) fn deferred_mut(&mut self) -> &mut Deferred {
+        self.rare().deferred.get_or_insert_default()
     }
 
     fn publish_deferred(&self) {
-        if let Some(Rare { shared: Some(shared), deferred, .. }) = self.rare.as_deref() {
-            shared.publish_deferred(deferred.len());
+        let rare = self.rare.as_deref();
+        if let Some(Rare { shared: Some(shared), deferred: Some(deferred), .. }) = rare {
+            shared.publish_deferred(deferred.len(), deferred.bytes());
         }
     }
 
     /// The payload bytes of deferred messages.
     pub(super) fn deferred(&self) -> usize {
-        self.rare.as_deref().map_or(0, |rare| rare.deferred.bytes())
+        let rare = self.rare.as_deref();
+        rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }
 
     /// Frees the rare data if all of it is unused.
@@ -370,7 +400,7 @@ impl SessionState {
     /// The connection is over: removes it from the registry, and refuses further commands.
     pub(super) fn end(&mut self) {
         self.phase = State::Ended;
-        let deferred = self.rare.as_deref_mut().map(|rare| std::mem::take(&mut rare.deferred));
+        let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);

@@ -23,6 +23,7 @@ mod failures;
 mod handles;
 mod iostream;
 mod opening;
+mod pieces;
 mod races;
 mod reading;
 mod registry;

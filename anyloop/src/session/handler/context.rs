@@ -14,7 +14,7 @@ use anyloop_proto::{
 use super::Handler;
 use crate::cold::cold_path;
 use crate::session::as_message::AsMessage;
-use crate::session::deferred::{Accepted, Outgoing};
+use crate::session::deferred::{Accepted, Next, Outgoing};
 use crate::session::erased::posted;
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
@@ -80,13 +80,14 @@ impl<H: Handler> fmt::Debug for Context<'_, H> {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Sends a message, which may be the one that was passed to the handler.
+    /// Sends a message, which may be the one that was passed to the handler. While a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends a message in pieces, it waits for the last piece.
     ///
     /// # Errors
     ///
     /// [`SendError::NotOpen`] before the connection is open, [`SendError::Closing`] after a Close,
-    /// [`SendError::Gone`] after the end; [`SendError::Refused`] while a message in pieces is begun;
-    /// [`SendError::BacklogFull`].
+    /// [`SendError::Gone`] after the end; [`SendError::Refused`] while the handler has a message in pieces
+    /// [begun](Self::begin); [`SendError::BacklogFull`].
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
         let message = message.as_message();
@@ -96,7 +97,11 @@ impl<H: Handler> Context<'_, H> {
             }
         }
         match &mut self.sender {
-            Some(sender) => sender.send(message, &mut self.out)?,
+            Some(sender) => {
+                if let Err(refused) = sender.send(message, &mut self.out) {
+                    return self.defer_refused(refused, || Outgoing::Payload(message.into()), None);
+                }
+            }
             None => return Err(self.not_open()),
         }
         Ok(self.sent())
@@ -113,6 +118,11 @@ impl<H: Handler> Context<'_, H> {
         message: impl AsMessage,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
+        if self.state.has_writer() && !self.can_send() {
+            let message = || Outgoing::Payload(message.as_message().into());
+            let completion = Some(Box::new(completion) as Completion);
+            return self.defer_refused(Refused::MessageUnfinished, message, completion);
+        }
         let sent = self.send(message)?;
         self.complete(sent, Box::new(completion));
         Ok(sent)
@@ -130,7 +140,15 @@ impl<H: Handler> Context<'_, H> {
             }
         }
         match &mut self.sender {
-            Some(sender) => sender.send_prepared(message, &mut self.out)?,
+            Some(sender) => {
+                if let Err(refused) = sender.send_prepared(message, &mut self.out) {
+                    return self.defer_refused(
+                        refused,
+                        || Outgoing::Prepared(message.clone()),
+                        None,
+                    );
+                }
+            }
             None => return Err(self.not_open()),
         }
         Ok(self.sent())
@@ -140,7 +158,8 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), but for the backlog.
+    /// As [`send`](Self::send), but for the backlog. [`SendError::Refused`] also while a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends a message.
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => Ok(sender.begin(kind)?),
@@ -159,6 +178,8 @@ impl<H: Handler> Context<'_, H> {
             return Err(self.full(payload.len()));
         }
         match &mut self.sender {
+            // The message that is under way is not the handler's.
+            Some(_) if self.state.has_writer() => return Err(Refused::NoMessageBegun.into()),
             Some(sender) => sender.piece(payload, last, &mut self.out)?,
             None => return Err(self.not_open()),
         }
@@ -364,7 +385,7 @@ impl<H: Handler> Context<'_, H> {
     /// Sends a message that a handle has accepted, or defers it until the connection is open and no message in pieces
     /// is under way.
     pub(in crate::session) fn send_or_defer(&mut self, accepted: Accepted) {
-        if self.state.pending.has(Pending::DEFERRED) || !self.can_send() {
+        if self.must_defer() {
             self.state.defer(accepted);
         } else {
             self.send_accepted(accepted);
@@ -376,9 +397,13 @@ impl<H: Handler> Context<'_, H> {
     pub(in crate::session) fn send_deferred(&mut self) {
         while self.can_send() {
             match self.state.take_deferred() {
-                Some(accepted) => self.send_accepted(accepted),
+                Some(Next::Message(accepted)) => self.send_accepted(accepted),
+                Some(Next::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
                 None => return self.send_deferred_close(),
             }
+        }
+        if self.state.has_writer() {
+            self.send_deferred_close(); // no further piece was accepted after it
         }
     }
 
@@ -389,12 +414,42 @@ impl<H: Handler> Context<'_, H> {
         let _: Result<(), SendError> = self.close(code, &reason);
     }
 
+    /// Whether messages of handles must wait.
+    pub(in crate::session) fn must_defer(&self) -> bool {
+        self.state.pending.has(Pending::DEFERRED) || !self.can_send()
+    }
+
     /// Whether messages of handles need not wait. On a connection that is closing, they fail.
     fn can_send(&self) -> bool {
         match &self.sender {
             Some(sender) => sender.state() != State::Open || !sender.is_message_begun(),
             None => self.state.phase != State::Connecting,
         }
+    }
+
+    /// Defers a message that the protocol has refused because the message of a [`MessageWriter`] is under way, of which
+    /// the handler need not know.
+    ///
+    /// [`MessageWriter`]: crate::endpoint::MessageWriter
+    #[cold]
+    fn defer_refused(
+        &mut self,
+        refused: Refused,
+        message: impl FnOnce() -> Outgoing,
+        completion: Option<Completion>,
+    ) -> Result<Sent, SendError> {
+        if refused != Refused::MessageUnfinished || !self.state.has_writer() {
+            return Err(refused.into());
+        }
+        let message = message();
+        if self.out.waiting() + self.state.deferred() > 0 {
+            if let Some(dropped) = self.check_backlog(message.len())? {
+                completion.into_iter().for_each(|completion| completion(Err(Unsent)));
+                return Ok(dropped);
+            }
+        }
+        self.state.defer(Accepted { message, completion });
+        Ok(Sent::Buffered)
     }
 
     /// Sends a message that a handle has accepted, and calls its completion in any case. The backlog had room for it
@@ -436,7 +491,11 @@ impl<H: Handler> Context<'_, H> {
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
         }
-        if self.out.buffered().saturating_add(len) <= limits.cap {
+        let mut waiting = self.out.buffered();
+        if self.state.has_writer() {
+            waiting = waiting.saturating_add(self.state.deferred());
+        }
+        if waiting.saturating_add(len) <= limits.cap {
             return Ok(None);
         }
         match limits.overflow {
