@@ -93,9 +93,10 @@ pub trait Handler: Sized + 'static {
     }
 
     /// A part of a message has arrived. Called instead of [`message`](Self::message) on connections that
-    /// [stream](anyloop_proto::Config::streaming).
+    /// [stream](anyloop_proto::Config::streaming). By default it is dropped, and a warning is logged for each message.
     fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
-        let _ = (chunk, context);
+        let _ = context;
+        warn_of_unhandled(&chunk);
     }
 
     /// A ping has arrived. Returns whether to answer it with a pong; by default it is.
@@ -206,6 +207,15 @@ pub trait HandlerFactory {
 
     /// Makes the handler of a new connection.
     fn make(&self) -> Self::Handler;
+}
+
+/// A program that streams and has `message` alone would see nothing at all.
+pub(super) fn warn_of_unhandled(chunk: &Chunk<'_>) {
+    if chunk.first {
+        crate::log::warn!(
+            "a message is dropped: the connection streams, and no chunk handler is set"
+        );
+    }
 }
 
 impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
