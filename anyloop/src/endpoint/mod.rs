@@ -6,6 +6,7 @@ mod config;
 mod core;
 mod head;
 mod server;
+mod settings;
 #[cfg(feature = "net")]
 mod sockets;
 
