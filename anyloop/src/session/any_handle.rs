@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
-use anyloop_proto::{CloseCode, Kind, Payload, Prepared, SendError as Refused, State, check_close};
+use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
 use super::deferred::{Accepted, Outgoing};
 use super::error::{SendError, Sent};
@@ -89,10 +88,7 @@ impl AnyHandle {
     ///
     /// As [`Handle::ping`].
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        if payload.len() > MAX_CONTROL_PAYLOAD {
-            return Err(Refused::ControlTooLong(payload.len()).into());
-        }
-        self.0.push(Command::Ping(payload.to_vec()))
+        self.0.ping(payload)
     }
 
     /// Begins the closing handshake, as [`Handle::close`].

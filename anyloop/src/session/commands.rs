@@ -41,8 +41,8 @@ impl<H: Handler> Session<H> {
                 return Progress::Changed;
             }
         }
-        let state = self.connection_state();
-        if self.state.adopt_shared(out.waiting(), state) {
+        let phase = self.phase();
+        if self.state.adopt_shared(out.waiting(), phase) {
             self.run_mailbox(out, budget, now);
             return Progress::Changed;
         }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{CloseCode, Kind, Payload, Prepared, SendError as Refused, State, check_close};
+use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
 use super::connection_config::ConnectionConfig;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::posted;
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler, Verdict};
+use super::phase::Phase;
 use super::shared::{Command, ConnectionId, Shared};
 use super::timers::TimerId;
 use super::writer::MessageWriter;
@@ -116,12 +117,10 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`]; [`SendError::Refused`] for more than 125 bytes.
+    /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a ping
+    /// does not wait; [`SendError::Closing`], [`SendError::Gone`].
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        if payload.len() > anyloop_proto::frame::MAX_CONTROL_PAYLOAD {
-            return Err(Refused::ControlTooLong(payload.len()).into());
-        }
-        self.command(Command::Ping(payload.to_vec()))
+        self.shared.ping(payload)
     }
 
     /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they and
@@ -216,18 +215,18 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`].
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
     pub fn accept(&self, accept: Accept) -> Result<(), SendError> {
-        self.command(Command::Answer(Verdict::Accept(accept)))
+        self.shared.answer(Verdict::Accept(accept))
     }
 
     /// Accepts a request as [`accept`](Self::accept), with settings of its own for the connection.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`].
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
     pub fn accept_with(&self, accept: Accept, config: ConnectionConfig) -> Result<(), SendError> {
-        self.command(Command::Answer(Verdict::AcceptWith(accept, config)))
+        self.shared.answer(Verdict::AcceptWith(accept, config))
     }
 
     /// Answers a request whose verdict was [deferred](super::Verdict::Defer). An invalid `response` is replaced by
@@ -235,9 +234,9 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`].
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
     pub fn respond(&self, response: Response<Vec<u8>>) -> Result<(), SendError> {
-        self.command(Command::Answer(Verdict::Respond(response)))
+        self.shared.answer(Verdict::Respond(response))
     }
 
     /// The number of bytes that were sent and that the transport has not taken, including messages that are still in
@@ -276,8 +275,11 @@ impl<H: Handler> Handle<H> {
 impl<H: Handler> Context<'_, H> {
     /// A handle of this connection.
     pub fn handle(&mut self) -> Handle<H> {
-        let state = self.state();
-        Handle::new(self.state.shared(self.out.waiting(), state))
+        let phase = match &self.sender {
+            Some(sender) => Phase::of(sender.state()),
+            None => self.state.phase,
+        };
+        Handle::new(self.state.shared(self.out.waiting(), phase))
     }
 }
 

@@ -21,6 +21,7 @@ mod limits;
 #[cfg(all(test, loom))]
 mod models;
 mod opening;
+mod phase;
 mod receive;
 mod registry;
 #[cfg(feature = "router")]
@@ -59,6 +60,7 @@ pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub(crate) use limits::BacklogLimits;
 pub use limits::Overflow;
+use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
 #[cfg(feature = "router")]
 pub(crate) use route::MatchedRoute;
@@ -160,15 +162,17 @@ impl<H: Handler> Session<H> {
 
     /// A handle of this connection.
     pub(crate) fn handle(&mut self) -> Handle<H> {
-        let state = self.connection_state();
-        Handle::new(self.state.shared(0, state))
+        let phase = self.phase();
+        Handle::new(self.state.shared(0, phase))
     }
 
-    /// The state of the connection.
-    const fn connection_state(&self) -> State {
+    /// The phase of the connection.
+    const fn phase(&self) -> Phase {
         match &self.protocol {
-            Protocol::Open(connection) => connection.state(),
-            _ => self.state.phase,
+            Protocol::Open(connection) => Phase::of(connection.state()),
+            Protocol::Closed => self.state.phase,
+            _ if self.protocol.awaits_verdict() => Phase::Requested,
+            _ => Phase::Connecting,
         }
     }
 
@@ -313,14 +317,14 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn handle_written(&mut self, waiting: usize) -> bool {
-        let state = self.connection_state();
+        let phase = self.phase();
         let high = self.state.pending.has(Pending::HIGH);
         let deferred = self.state.deferred();
         if waiting + deferred > 0 {
             // So that a handle that is created later reports how much waits.
-            self.state.shared(waiting + deferred, state);
+            self.state.shared(waiting + deferred, phase);
         }
-        self.state.publish(waiting + deferred, state);
+        self.state.publish(waiting + deferred, phase);
         if waiting == 0 && !high {
             return false;
         }
@@ -328,7 +332,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         // A low-water mark above the high one counts as equal to it.
         let low = limits.low.min(limits.high);
         let crossed = if high { waiting <= low } else { waiting > limits.high };
-        crossed && state == State::Open && !self.state.pending.has(Pending::OPEN)
+        crossed && phase == Phase::Open && !self.state.pending.has(Pending::OPEN)
     }
 
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
@@ -412,7 +416,7 @@ impl<H: Handler> Driver<Session<H>> {
     /// The state of the connection.
     #[must_use]
     pub const fn state(&self) -> State {
-        self.session.connection_state()
+        self.session.phase().state()
     }
 
     /// The statistics of the connection; zeros while it is not open.
@@ -424,7 +428,7 @@ impl<H: Handler> Driver<Session<H>> {
 
 impl<H: Handler> fmt::Debug for Session<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("state", &self.connection_state()).finish_non_exhaustive()
+        f.debug_struct("Session").field("state", &self.phase().state()).finish_non_exhaustive()
     }
 }
 

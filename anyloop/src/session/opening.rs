@@ -2,10 +2,11 @@
 
 use anyloop_proto::handshake::http::{Response, StatusCode};
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
-use anyloop_proto::{Input, Instant, Output, Protocol, State};
+use anyloop_proto::{Input, Instant, Output, Protocol};
 
 use super::Session;
 use super::handler::{Context, Handler, Verdict};
+use super::phase::Phase;
 use super::state::{HandshakeInfo, Pending};
 use crate::stream::{Budget, WriteBuffer};
 
@@ -48,6 +49,8 @@ impl<H: Handler> Session<H> {
                 // A failure was answered; the handler is notified when the stream has ended.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
+                // So that handles can answer while the handler is called.
+                state.publish(out.waiting() + state.deferred(), Phase::Requested);
                 let here = out.reborrow();
                 let (sender, receiver, successor) = (None, None, None);
                 let mut context = Context { sender, receiver, out: here, state, now, successor };
@@ -114,7 +117,7 @@ impl<H: Handler> Session<H> {
         crate::log::debug!("{peer}: open, subprotocol {subprotocol:?}, extension {extension:?}");
         self.protocol = Protocol::Open(connection);
         self.state.endpoint.counters.opened.add(1);
-        self.state.publish(out.waiting(), State::Open);
+        self.state.publish(out.waiting(), Phase::Open);
         let response = Some(response.map(|()| Vec::new()));
         let target = self.state.take_target();
         let info = HandshakeInfo { target, request, response, subprotocol, extension };

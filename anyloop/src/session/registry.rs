@@ -12,6 +12,7 @@ use super::error::Sent;
 use super::handle::Handle;
 use super::handler::Handler;
 use super::limits::{BacklogLimits, Overflow};
+use super::phase::Phase;
 use super::shared::{Command, Shared};
 use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
 
@@ -57,14 +58,14 @@ struct Member {
     generation: u16,
     /// The number of the first broadcast that it has not taken, while it takes them.
     next: u32,
-    state: State,
+    phase: Phase,
     /// It takes broadcasts from the queue: it is open, and has no shared state.
     takes: bool,
 }
 
 impl Member {
     const fn new(generation: u16) -> Self {
-        Self { generation, next: 0, state: State::Connecting, takes: false }
+        Self { generation, next: 0, phase: Phase::Connecting, takes: false }
     }
 }
 
@@ -130,20 +131,20 @@ impl Registry {
             (members.all.len() - 1) as u32
         });
         members.all[index as usize] = Some(Member::new(0));
-        let shared = Arc::new(Shared::new(waker.clone(), self.limits, State::Connecting));
+        let shared = Arc::new(Shared::new(waker.clone(), self.limits, Phase::Connecting));
         members.shared.insert(index, shared.clone());
         (index, shared)
     }
 
-    /// Sets the state of a connection.
-    pub(super) fn publish(&self, index: u32, state: State) {
+    /// Sets the phase of a connection.
+    pub(super) fn publish(&self, index: u32, phase: Phase) {
         let mut freed = Vec::new(); // dropped when the lock is released: filters are program code
         let mut members = self.members();
         let Some(member) = members.member(index) else { return };
-        member.state = state;
+        member.phase = phase;
         match members.shared.get(&index) {
-            Some(shared) => shared.publish_state(state),
-            None => members.set_takes(index, state == State::Open, &mut freed),
+            Some(shared) => shared.publish_phase(phase),
+            None => members.set_takes(index, phase == Phase::Open, &mut freed),
         }
     }
 
@@ -314,7 +315,7 @@ impl Registry {
         let key = Key { index, generation: member.generation };
         let waker =
             self.wakes.get().map_or_else(|| Waker::noop().clone(), |wakes| wakes.waker(key));
-        let shared = Arc::new(Shared::new(waker, self.limits, member.state));
+        let shared = Arc::new(Shared::new(waker, self.limits, member.phase));
         let due = member.takes.then(|| members.broadcasts.from(member.next));
         for broadcast in due.into_iter().flatten() {
             let message = Outgoing::Prepared(broadcast.message.clone());

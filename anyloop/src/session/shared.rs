@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
-use anyloop_proto::{CloseCode, State};
+use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
+use anyloop_proto::{CloseCode, SendError as Refused, State};
 
 use super::deferred::{Accepted, report_unsent};
 use super::erased::{Filter, Posted};
 use super::error::{SendError, Sent};
 use super::handler::Verdict;
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
+use super::phase::Phase;
 use super::timers::TimerId;
 use super::writer::{Piece, Writer};
 use crate::stream::Completion;
@@ -53,7 +55,7 @@ pub(crate) struct Shared {
     deferred: UnmodelledUsize,
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
-    state: AtomicU8,
+    phase: AtomicU8,
 }
 
 /// Commands that were not run yet.
@@ -63,6 +65,8 @@ struct Mailbox {
     pressed: bool,
     /// A handle has asked to close the connection: messages that follow cannot be sent.
     closing: bool,
+    /// A handle has answered the request.
+    answered: bool,
     /// The connection is over.
     gone: bool,
 }
@@ -140,6 +144,11 @@ impl Command {
         matches!(self, Self::Send(..) | Self::Piece(..))
     }
 
+    /// Whether it cannot be sent after a Close (RFC 6455 §5.5.1).
+    const fn is_data(&self) -> bool {
+        self.is_message() || matches!(self, Self::Ping(_))
+    }
+
     /// Whether it is a piece of the message that is under way: what waits for that must not stop it.
     fn is_awaited(&self) -> bool {
         matches!(self, Self::Piece(writer, _) if writer.is_under_way())
@@ -165,7 +174,7 @@ const MIN_MESSAGES: usize = 1024;
 
 impl Shared {
     /// `waker` wakes the driver of the connection.
-    pub(crate) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
+    pub(crate) fn new(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -173,6 +182,7 @@ impl Shared {
                 commands: VecDeque::new(),
                 pressed: false,
                 closing: false,
+                answered: false,
                 gone: false,
             }),
             waker,
@@ -183,13 +193,13 @@ impl Shared {
             backlogged: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
             deferred_bytes: UnmodelledUsize::new(0),
-            state: AtomicU8::new(encode(state)),
+            phase: AtomicU8::new(phase.encode()),
         }
     }
 
     /// The shared state of a connection that is over.
     pub(super) fn gone(limits: BacklogLimits) -> Self {
-        let shared = Self::new(Waker::noop().clone(), limits, State::Ended);
+        let shared = Self::new(Waker::noop().clone(), limits, Phase::Ended);
         shared.mailbox().gone = true;
         shared
     }
@@ -280,6 +290,26 @@ impl Shared {
         Err(SendError::BacklogFull { waiting, message, cap: self.limits().cap })
     }
 
+    /// Queues the answer to a request, if one waits for an answer.
+    pub(super) fn answer(&self, verdict: Verdict) -> Result<(), SendError> {
+        match self.phase() {
+            Phase::Requested => self.push(Command::Answer(verdict)),
+            Phase::Ended => Err(SendError::Gone),
+            _ => Err(SendError::NotAwaiting),
+        }
+    }
+
+    /// Queues a ping, if the connection is open.
+    pub(super) fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(Refused::ControlTooLong(payload.len()).into());
+        }
+        match self.state() {
+            State::Open => self.push(Command::Ping(payload.to_vec())),
+            state => Err(Refused::NotOpen(state).into()),
+        }
+    }
+
     /// Queues a command that is no message.
     pub(super) fn push(&self, command: Command) -> Result<(), SendError> {
         self.try_push(command, false).map_err(|error| error.unwrap_or(SendError::Gone))
@@ -290,9 +320,11 @@ impl Shared {
     fn try_push(&self, command: Command, pressed: bool) -> Result<(), Option<SendError>> {
         let mut mailbox = self.mailbox();
         let is_message = command.is_message();
+        let is_answer = matches!(command, Command::Answer(_));
         let refused = match () {
             () if mailbox.gone => Some(Some(SendError::Gone)),
-            () if is_message && mailbox.closing => Some(Some(SendError::Closing)),
+            () if command.is_data() && mailbox.closing => Some(Some(SendError::Closing)),
+            () if is_answer && mailbox.answered => Some(Some(SendError::NotAwaiting)),
             () if is_message && mailbox.commands.len() >= self.free_messages(&command) => {
                 Some(None)
             }
@@ -304,6 +336,7 @@ impl Shared {
             return Err(error);
         }
         mailbox.closing |= matches!(command, Command::Close(..) | Command::Terminate);
+        mailbox.answered |= is_answer;
         mailbox.pressed |= pressed;
         mailbox.commands.push_back(command);
         let first = mailbox.commands.len() == 1;
@@ -344,37 +377,37 @@ impl Shared {
         (Commands { shared: self, queue }, pressed)
     }
 
-    /// Publishes the backlog and the state. Only the connection does, so values that have not changed are not written.
-    pub(crate) fn publish(&self, backlog: usize, state: State) {
-        if !self.is_published(backlog, state) {
+    /// Publishes the backlog and the phase. Only the connection does, so values that have not changed are not written.
+    pub(crate) fn publish(&self, backlog: usize, phase: Phase) {
+        if !self.is_published(backlog, phase) {
             let before = self.held.swap(backlog, Ordering::Relaxed);
             match backlog.checked_sub(before) {
                 Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
                 None => self.waiting.fetch_sub(before - backlog, Ordering::Relaxed),
             };
             self.backlogged.store(backlog > 0, Ordering::Relaxed);
-            self.state.store(encode(state), Ordering::Release);
+            self.publish_phase(phase);
         }
     }
 
-    /// Publishes the state for a connection that has not adopted this shared state yet.
-    pub(crate) fn publish_state(&self, state: State) {
-        self.state.store(encode(state), Ordering::Release);
+    /// Publishes the phase of a connection that has not adopted this shared state yet.
+    pub(crate) fn publish_phase(&self, phase: Phase) {
+        self.phase.store(phase.encode(), Ordering::Release);
     }
 
     /// Whether these values were published last.
-    fn is_published(&self, backlog: usize, state: State) -> bool {
+    fn is_published(&self, backlog: usize, phase: Phase) -> bool {
         self.held.load(Ordering::Relaxed) == backlog
             && self.backlogged.load(Ordering::Relaxed) == (backlog > 0)
-            && self.state.load(Ordering::Relaxed) == encode(state)
+            && self.phase.load(Ordering::Relaxed) == phase.encode()
     }
 
     /// Closes the mailbox when the connection is over: its commands are dropped, and further ones refused.
     pub(crate) fn close(&self) {
-        self.publish(0, State::Ended);
+        self.publish(0, Phase::Ended);
         self.mailbox().gone = true;
         drop(self.take());
-        self.publish(0, State::Ended); // what was in the mailbox does not wait any more
+        self.publish(0, Phase::Ended); // what was in the mailbox does not wait any more
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -382,29 +415,15 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> State {
-        decode(self.state.load(Ordering::Acquire))
+        self.phase().state()
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::decode(self.phase.load(Ordering::Acquire))
     }
 
     /// A panic elsewhere leaves the mailbox consistent, since each change is one push or one swap.
     fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-const STATES: [State; 6] =
-    [State::Connecting, State::Open, State::CloseSent, State::Closed, State::Failed, State::Ended];
-
-const fn encode(state: State) -> u8 {
-    match state {
-        State::Connecting => 0,
-        State::Open => 1,
-        State::CloseSent => 2,
-        State::Closed => 3,
-        State::Failed => 4,
-        _ => 5,
-    }
-}
-
-fn decode(state: u8) -> State {
-    STATES.get(usize::from(state)).copied().unwrap_or(State::Ended)
 }

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Request, Target};
-use anyloop_proto::{CloseCode, Instant, State};
+use anyloop_proto::{CloseCode, Instant};
 
 use super::counters::Counting;
 use super::deferred::{Accepted, Deferred, Next};
 use super::erased::Posted;
 use super::limits::BacklogLimits;
+use super::phase::Phase;
 use super::registry::Registry;
 #[cfg(feature = "router")]
 use super::route::MatchedRoute;
@@ -91,8 +92,8 @@ pub(super) struct SessionState {
     /// The index of the connection in the registry; `UNREGISTERED` before and after that.
     pub(super) index: u32,
     pub(super) pending: Pending,
-    /// The state that the registry knows.
-    pub(super) phase: State,
+    /// The phase that the registry knows.
+    pub(super) phase: Phase,
 }
 
 const UNREGISTERED: u32 = u32::MAX;
@@ -237,7 +238,7 @@ impl SessionState {
             rare: None,
             index: UNREGISTERED,
             pending: Pending::NONE,
-            phase: State::Connecting,
+            phase: Phase::Connecting,
         }
     }
 
@@ -348,13 +349,13 @@ impl SessionState {
     }
 
     /// The state that the connection shares with its handles, created if there is none.
-    pub(super) fn shared(&mut self, waiting: usize, state: State) -> Arc<Shared> {
+    pub(super) fn shared(&mut self, waiting: usize, phase: Phase) -> Arc<Shared> {
         if let Some(shared) = self.present_shared() {
             return shared.clone();
         }
         let shared = self.endpoint.registry.shared(self.index);
-        if state != State::Ended {
-            shared.publish(waiting, state);
+        if phase != Phase::Ended {
+            shared.publish(waiting, phase);
         }
         self.rare().shared = Some(shared.clone());
         shared
@@ -368,38 +369,38 @@ impl SessionState {
     /// Gives a connection limits of its own. They are kept in the shared state, since handles apply them too.
     pub(super) fn set_limits(&mut self, limits: BacklogLimits) {
         if limits != self.endpoint.limits {
-            self.shared(0, State::Connecting).set_limits(limits);
+            self.shared(0, self.phase).set_limits(limits);
         }
     }
 
     /// Adopts a shared state that another thread may have created. Returns whether there is one, which may have
     /// commands.
-    pub(super) fn adopt_shared(&mut self, waiting: usize, state: State) -> bool {
+    pub(super) fn adopt_shared(&mut self, waiting: usize, phase: Phase) -> bool {
         if self.present_shared().is_some() {
             return true;
         }
         let Some(shared) = self.endpoint.registry.present_shared(self.index) else {
             return false;
         };
-        shared.publish(waiting, state);
+        shared.publish(waiting, phase);
         self.rare().shared = Some(shared);
         true
     }
 
     /// Publishes changes to the handles and the registry.
-    pub(super) fn publish(&mut self, waiting: usize, state: State) {
+    pub(super) fn publish(&mut self, waiting: usize, phase: Phase) {
         if let Some(shared) = self.present_shared() {
-            shared.publish(waiting, state);
+            shared.publish(waiting, phase);
         }
-        if state != self.phase {
-            self.phase = state;
-            self.endpoint.registry.publish(self.index, state);
+        if phase != self.phase {
+            self.phase = phase;
+            self.endpoint.registry.publish(self.index, phase);
         }
     }
 
     /// The connection is over: removes it from the registry, and refuses further commands.
     pub(super) fn end(&mut self) {
-        self.phase = State::Ended;
+        self.phase = Phase::Ended;
         let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {

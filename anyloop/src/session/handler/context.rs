@@ -352,7 +352,10 @@ impl<H: Handler> Context<'_, H> {
     /// The state of the connection.
     #[must_use]
     pub fn state(&self) -> State {
-        self.sender.as_ref().map_or(self.state.phase, |sender| sender.state())
+        match &self.sender {
+            Some(sender) => sender.state(),
+            None => self.state.phase.state(),
+        }
     }
 
     /// The time of the present batch, by the clock of the transport.
@@ -423,7 +426,7 @@ impl<H: Handler> Context<'_, H> {
     fn can_send(&self) -> bool {
         match &self.sender {
             Some(sender) => sender.state() != State::Open || !sender.is_message_begun(),
-            None => self.state.phase != State::Connecting,
+            None => self.state.phase.state() != State::Connecting,
         }
     }
 
@@ -529,6 +532,6 @@ impl<H: Handler> Context<'_, H> {
 
     #[cold]
     fn not_open(&self) -> SendError {
-        SendError::from(Refused::NotOpen(self.state.phase))
+        SendError::from(Refused::NotOpen(self.state.phase.state()))
     }
 }
