@@ -369,6 +369,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let mut wants = Wants::new(self.protocol.shutdown());
         wants.discard = self.protocol.discards_input();
         wants.read = self.reads();
+        wants.end = self.protocol.awaits_verdict();
         wants.again = pending.has(Pending::AGAIN);
         wants.large = match &self.protocol {
             Protocol::Open(connection) => !connection.receiver.is_idle(),

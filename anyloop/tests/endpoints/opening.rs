@@ -24,6 +24,8 @@ over_each_transport! {
     a_verdict_can_be_deferred_and_refuse,
     only_the_first_verdict_counts,
     a_verdict_needs_a_request,
+    a_client_that_leaves_while_a_verdict_is_deferred_is_noticed,
+    a_client_that_ends_its_direction_still_reads_its_deferred_answer,
     a_verdict_can_come_while_the_handler_is_called,
     a_verdict_can_come_by_a_handle_of_the_endpoint,
     an_answer_that_cannot_be_given_is_500,
@@ -222,6 +224,31 @@ fn only_the_first_verdict_counts<C: TestTransport>() {
     subject.end.reset();
     let answered = subject.with_handle(|handle| handle.accept(Accept::new()));
     assert_eq!(answered, Err(SendError::Gone));
+}
+
+fn a_client_that_leaves_while_a_verdict_is_deferred_is_noticed<C: TestTransport>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(wire::REQUEST);
+    subject.end.eof();
+    assert!(subject.end.is_over());
+    let failed = "fail by peer: stream ended without a closing handshake";
+    assert_eq!(log.take(), ["validate", failed]);
+    let answered = subject.with_handle(|handle| handle.accept(Accept::new()));
+    assert_eq!(answered, Err(SendError::Gone));
+}
+
+/// It is no failure with plain HTTP.
+fn a_client_that_ends_its_direction_still_reads_its_deferred_answer<C: TestTransport>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(PLAIN);
+    subject.end.eof();
+    assert!(!subject.end.is_over());
+    subject.with_handle(|handle| handle.respond(response(200, "here"))).unwrap();
+    assert!(subject.sent_response().ends_with("\r\n\r\nhere"));
+    assert!(subject.end.is_over());
+    assert_eq!(log.take(), ["http"]);
 }
 
 /// One that comes before there is anything to judge does not count, and neither does that of a client.
