@@ -68,7 +68,8 @@ use crate::session::{Context, HandlerFactory, Verdict};
 /// A pattern is a path: `/rooms`, or with parameters, `/rooms/{room}/users/{user}`. A parameter matches one segment or a
 /// part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is not
 /// empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
-/// whatever the order in which they were added. A pattern that would be ambiguous is an error when it is added.
+/// whatever the order in which they were added. Patterns between which the order would decide are an error when the
+/// second is added: `/{a}` beside `/{b}` or `/{*rest}`.
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
 /// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose

@@ -204,6 +204,7 @@ fn an_unknown_path_is_404<C: TestTransport>() {
         assert_status(&fetch::<C>(&router, method, "/b"), 404);
     }
     assert_status(&fetch::<C>(&router, "OPTIONS", "*"), 404);
+    assert_status(&fetch::<C>(&router, "CONNECT", "a:80"), 404);
     assert_status(&refused::<C>(&Router::new(), "/"), 404);
 }
 
@@ -463,6 +464,36 @@ fn a_request_that_fails_has_no_handler<C: TestTransport>() {
     assert_eq!(made.load(Ordering::Relaxed), 1);
 }
 
+/// Whatever a client sends is answered: many segments, braces, and escapes that are none.
+#[test]
+fn odd_paths_are_answered() {
+    let router = Router::new()
+        .http("/a/{b}/{c}/x", page(""))
+        .and_then(|router| router.http("/a/{b}/{c}/{d}/y", page("")))
+        .and_then(|router| router.http("/c/{*rest}", page("")))
+        .and_then(|router| router.http("/{a}/{b}-suffix", page("")))
+        .unwrap();
+    let deep = |first: &str| format!("/{first}{}", "/b".repeat(5000));
+    for (path, status) in [
+        (&*deep("a"), 404),
+        (&*deep("c"), 200),
+        ("/c/%", 200),
+        ("/c/%zz%", 200),
+        ("/a/{b}/{c}/x", 200),
+        ("/a/b/c/x/y", 200),
+        ("/a/b/c/d/e/y", 404),
+        ("/b/-suffix", 404),
+        ("/b/b-suffix", 200),
+        ("/a/", 404),
+        ("//", 404),
+        ("///", 404),
+        ("/{", 404),
+        ("/*", 404),
+    ] {
+        assert_status(&fetch::<crate::transports::ByHand>(&router, "GET", path), status);
+    }
+}
+
 #[test]
 fn patterns_that_cannot_match_are_refused() {
     for (pattern, expected) in [
@@ -495,7 +526,7 @@ fn ambiguous_patterns_are_refused() {
         pattern: pattern.into(),
         other: other.into(),
     };
-    for pattern in ["/a/{id}", "/a/{name}"] {
+    for pattern in ["/a/{id}", "/a/{name}", "/a/{*rest}"] {
         let error = router.clone().route(pattern, echo()).unwrap_err();
         assert_eq!(error, conflict(pattern, "/a/{id}"));
     }
