@@ -5,14 +5,15 @@ mod routed;
 mod table;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Method;
 
 pub use error::RouteError;
-pub use routed::Routed;
-use table::Table;
+use routed::{Delegate, LocalRoutes, Routes, Selected};
+pub use routed::{LocalRouted, Routed};
 
 use crate::session::{Context, HandlerFactory, Verdict};
 
@@ -99,73 +100,119 @@ use crate::session::{Context, HandlerFactory, Verdict};
 /// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all; a
 /// function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
 #[derive(Clone, Default)]
-pub struct Router {
-    table: Arc<Table>,
+pub struct Router(Routes);
+
+/// As [`Router`], for connections that stay on one thread: handlers, factories and functions need not be [`Send`].
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use anyloop::iostream::Server; // or `anyloop::net::LocalServer`
+/// use anyloop::prelude::*;
+/// use anyloop::router::LocalRouter;
+/// # const REQUEST: &[u8] = b"GET /count HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// let received = Rc::new(Cell::new(0));
+/// let counter = received.clone();
+/// let mut count = LocalHandlers::new();
+/// count.on_message(move |_, _| counter.set(counter.get() + 1));
+/// let router = LocalRouter::new().route("/count", count)?;
+/// let server = Server::with_factory(ServerConfig::new(OriginPolicy::Any), router);
+/// let connection = server.connection();
+/// # connection.register_output(std::io::sink());
+/// # connection.read_all(REQUEST)?;
+/// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
+/// assert_eq!(received.get(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct LocalRouter(LocalRoutes);
+
+/// The methods of a router, with the bounds of factories and of functions.
+macro_rules! router {
+    ($router:ident, $routed:ident, $shared:ident, $delegate:ty, [$($factory:tt)*], [$($page:tt)*]) => {
+        impl $router {
+            /// A router without routes: it answers 404.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            /// Adds a path of WebSockets, with the factory of its handlers.
+            ///
+            /// # Errors
+            ///
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            pub fn route<F>(mut self, pattern: &str, factory: F) -> Result<Self, RouteError>
+            where
+                F: $($factory)* + 'static,
+            {
+                let make = $shared::new(move |route: &str| -> Box<$delegate> {
+                    Box::new(Selected { route: route.into(), handler: factory.make() })
+                });
+                $shared::make_mut(&mut self.0).add_route(pattern, make)?;
+                Ok(self)
+            }
+
+            /// Adds a page: a function that answers GET and HEAD. It can [defer](Verdict::Defer) its answer.
+            ///
+            /// # Errors
+            ///
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            pub fn http<V: Into<Verdict>>(
+                self,
+                pattern: &str,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+            ) -> Result<Self, RouteError> {
+                self.http_method(Method::GET, pattern, page)
+            }
+
+            /// Adds a function that answers another method. A path can have a function for each method; one for HEAD
+            /// takes precedence over that for GET.
+            ///
+            /// # Errors
+            ///
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            pub fn http_method<V: Into<Verdict>>(
+                mut self,
+                method: Method,
+                pattern: &str,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+            ) -> Result<Self, RouteError> {
+                let page = $shared::new(
+                    move |request: &Request, context: &mut Context<'_, $routed>| {
+                        page(request, context).into()
+                    },
+                );
+                $shared::make_mut(&mut self.0).add_page(method, pattern, page)?;
+                Ok(self)
+            }
+        }
+
+        impl HandlerFactory for $router {
+            type Handler = $routed;
+
+            fn make(&self) -> $routed {
+                $routed::new(self.0.clone())
+            }
+        }
+
+        impl fmt::Debug for $router {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let patterns = self.0.patterns();
+                f.debug_struct(stringify!($router)).field("patterns", &patterns).finish_non_exhaustive()
+            }
+        }
+    };
 }
 
-impl Router {
-    /// A router without routes: it answers 404.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a path of WebSockets, with the factory of its handlers.
-    ///
-    /// # Errors
-    ///
-    /// [`RouteError::Invalid`], [`RouteError::Conflict`].
-    pub fn route<F>(mut self, pattern: &str, factory: F) -> Result<Self, RouteError>
-    where
-        F: HandlerFactory<Handler: Send> + Send + Sync + 'static,
-    {
-        Arc::make_mut(&mut self.table).add_route(pattern, factory)?;
-        Ok(self)
-    }
-
-    /// Adds a page: a function that answers GET and HEAD. It can [defer](Verdict::Defer) its answer.
-    ///
-    /// # Errors
-    ///
-    /// [`RouteError::Invalid`], [`RouteError::Conflict`].
-    pub fn http<V: Into<Verdict>>(
-        self,
-        pattern: &str,
-        page: impl Fn(&Request, &mut Context<'_, Routed>) -> V + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
-        self.http_method(Method::GET, pattern, page)
-    }
-
-    /// Adds a function that answers another method. A path can have a function for each method; one for HEAD takes
-    /// precedence over that for GET.
-    ///
-    /// # Errors
-    ///
-    /// [`RouteError::Invalid`], [`RouteError::Conflict`].
-    pub fn http_method<V: Into<Verdict>>(
-        mut self,
-        method: Method,
-        pattern: &str,
-        page: impl Fn(&Request, &mut Context<'_, Routed>) -> V + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
-        let page = Arc::new(move |request: &Request, context: &mut Context<'_, Routed>| {
-            page(request, context).into()
-        });
-        Arc::make_mut(&mut self.table).add_page(method, pattern, page)?;
-        Ok(self)
-    }
-}
-
-impl HandlerFactory for Router {
-    type Handler = Routed;
-
-    fn make(&self) -> Routed {
-        Routed::new(self.table.clone())
-    }
-}
-
-impl fmt::Debug for Router {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router").field("patterns", &self.table.patterns()).finish_non_exhaustive()
-    }
-}
+router!(
+    Router,
+    Routed,
+    Arc,
+    dyn Delegate<Routed> + Send,
+    [HandlerFactory<Handler: Send> + Send + Sync],
+    [Send + Sync + 'static]
+);
+router!(LocalRouter, LocalRouted, Rc, dyn Delegate<LocalRouted>, [HandlerFactory], ['static]);

@@ -8,50 +8,44 @@ use matchit::{Match, Router as Tree};
 use percent_encoding::percent_decode_str;
 
 use super::error::{RouteError, check};
-use super::routed::{Delegate, Routed, Selected};
-use crate::session::{Context, HandlerFactory, MatchedRoute, Verdict};
+use crate::session::{MatchedRoute, Verdict};
 
-/// The routes and the pages. A path can have one of each.
-#[derive(Clone, Default)]
-pub(super) struct Table {
-    routes: Vec<Route>,
+/// The routes and the pages. A path can have one of each: `M` makes the handlers of a route, and `A` answers for a page.
+#[derive(Clone)]
+pub(super) struct Table<M, A> {
+    routes: Vec<Route<M>>,
     /// The index of each route.
     route_tree: Tree<usize>,
-    pages: Vec<Page>,
+    pages: Vec<Page<A>>,
     /// The index of each page.
     page_tree: Tree<usize>,
 }
 
 /// A path of WebSockets.
 #[derive(Clone)]
-struct Route {
+struct Route<M> {
     pattern: Arc<str>,
-    make: Make,
+    make: M,
 }
-
-/// Makes the handler of a connection with this pattern.
-type Make = Arc<dyn Fn(&Arc<str>) -> Box<dyn Delegate + Send> + Send + Sync>;
 
 /// A path of pages.
 #[derive(Clone)]
-struct Page {
+struct Page<A> {
     pattern: Arc<str>,
-    methods: Vec<(Method, Answer)>,
+    methods: Vec<(Method, A)>,
 }
 
-/// A function that answers a plain request.
-pub(super) type Answer = Arc<dyn Fn(&Request, &mut Context<'_, Routed>) -> Verdict + Send + Sync>;
+impl<M, A> Default for Table<M, A> {
+    fn default() -> Self {
+        let (route_tree, page_tree) = (Tree::new(), Tree::new());
+        Self { routes: Vec::new(), route_tree, pages: Vec::new(), page_tree }
+    }
+}
 
-impl Table {
-    pub(super) fn add_route<F>(&mut self, pattern: &str, factory: F) -> Result<(), RouteError>
-    where
-        F: HandlerFactory<Handler: Send> + Send + Sync + 'static,
-    {
+impl<M, A> Table<M, A> {
+    pub(super) fn add_route(&mut self, pattern: &str, make: M) -> Result<(), RouteError> {
         check(pattern)?;
         let pattern: Arc<str> = pattern.into();
-        let make = Arc::new(move |pattern: &Arc<str>| -> Box<dyn Delegate + Send> {
-            Box::new(Selected { route: pattern.clone(), handler: factory.make() })
-        });
         let inserted = self.route_tree.insert(&*pattern, self.routes.len());
         inserted.map_err(|error| RouteError::new(&pattern, error))?;
         self.routes.push(Route { pattern, make });
@@ -62,7 +56,7 @@ impl Table {
         &mut self,
         method: Method,
         pattern: &str,
-        answer: Answer,
+        answer: A,
     ) -> Result<(), RouteError> {
         check(pattern)?;
         if let Some(page) = self.pages.iter_mut().find(|page| *page.pattern == *pattern) {
@@ -86,36 +80,26 @@ impl Table {
         routes.chain(self.pages.iter().map(|page| &*page.pattern)).collect()
     }
 
-    /// The handler of a WebSocket request, or why there is none.
-    pub(super) fn select(
-        &self,
-        request: &Request,
-        context: &mut Context<'_, Routed>,
-    ) -> Result<Box<dyn Delegate + Send>, Unmatched> {
+    /// What makes the handler of a WebSocket request.
+    pub(super) fn route(&self, request: &Request) -> Result<(&M, MatchedRoute), Unmatched> {
         let found = self.route_tree.at(request.uri().path()).map_err(|_| Unmatched::NotFound)?;
         let route = self.routes.get(*found.value).ok_or(Unmatched::NotFound)?;
-        context.set_route(matched(&route.pattern, &found)?);
-        Ok((route.make)(&route.pattern))
+        Ok((&route.make, matched(&route.pattern, &found)?))
     }
 
-    /// The page of a plain request, `None` if its path has none, or why it has none.
-    pub(super) fn page(
-        &self,
-        request: &Request,
-        context: &mut Context<'_, Routed>,
-    ) -> Result<Option<&Answer>, Unmatched> {
+    /// What answers a plain request; `None` if its path has no page.
+    pub(super) fn page(&self, request: &Request) -> Result<Option<(&A, MatchedRoute)>, Unmatched> {
         let Ok(found) = self.page_tree.at(request.uri().path()) else { return Ok(None) };
         let Some(page) = self.pages.get(*found.value) else { return Ok(None) };
-        let answer =
-            page.answer(request.method()).ok_or_else(|| Unmatched::Method(page.allowed()))?;
-        context.set_route(matched(&page.pattern, &found)?);
-        Ok(Some(answer))
+        let answer = page.answer(request.method());
+        let answer = answer.ok_or_else(|| Unmatched::Method(page.allowed()))?;
+        Ok(Some((answer, matched(&page.pattern, &found)?)))
     }
 }
 
-impl Page {
+impl<A> Page<A> {
     /// The function for a method; for HEAD that for GET serves as well.
-    fn answer(&self, method: &Method) -> Option<&Answer> {
+    fn answer(&self, method: &Method) -> Option<&A> {
         let of = |wanted: &Method| self.methods.iter().find(|(method, _)| method == wanted);
         let found = of(method).or_else(|| of(&Method::GET).filter(|_| *method == Method::HEAD));
         found.map(|(_, answer)| answer)

@@ -1,12 +1,14 @@
 //! The path of the request selects the handler: which one, with which parameters, and what is answered where there is
 //! none.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyloop::http::{Method, Response, StatusCode};
 use anyloop::prelude::*;
-use anyloop::router::{RouteError, Routed};
+use anyloop::router::{LocalRouted, LocalRouter, RouteError, Routed};
 use anyloop_testkit::requests::request;
 
 use crate::record::{Log, Recorder, recording};
@@ -38,6 +40,7 @@ over_each_transport! {
     a_routed_handler_can_be_replaced,
     parameters_are_forgotten_with_the_handshake,
     a_request_that_fails_has_no_handler,
+    handlers_of_one_thread_are_routed,
 }
 
 /// Sends what it was made with, and its parameter `id`, when it is open; and then counts.
@@ -462,6 +465,49 @@ fn a_request_that_fails_has_no_handler<C: TestTransport>() {
     let mut subject = Subject::<C, _>::of_server(&server, &clock);
     subject.receive_bytes(wire::REQUEST);
     assert_eq!(made.load(Ordering::Relaxed), 1);
+}
+
+/// Counts in a cell that is not `Send`, and is reached by its own type.
+struct Cells(Rc<Cell<usize>>);
+
+impl Handler for Cells {
+    fn message(&mut self, _: Message<'_>, context: &mut Context<'_, Self>) {
+        self.0.set(self.0.get() + 1);
+        context.handle().post(|cells, _| cells.0.set(cells.0.get() + 10)).unwrap();
+        let server = context.endpoint().local_routed();
+        server.broadcast_where("counted", |routed| routed.handler::<Self>().is_some());
+    }
+}
+
+fn handlers_of_one_thread_are_routed<C: TestTransport>() {
+    let clock = Clock::default();
+    let cell = Rc::new(Cell::new(0));
+    let (counter, shown) = (cell.clone(), cell.clone());
+    let router = LocalRouter::new()
+        .route("/count/{id}", move || Cells(counter.clone()))
+        .and_then(|router| router.route("/other", LocalHandlers::new()))
+        .and_then(|router| {
+            router.http("/", move |_, _| Response::new(shown.get().to_string().into_bytes()))
+        })
+        .unwrap();
+    let server = new_server::<C, _>(server_config(), router, &clock);
+    let at = |path: &str| {
+        let mut subject = Subject::<C, LocalRouted>::of_server(&server, &clock);
+        subject.receive_bytes(request(path));
+        assert!(subject.sent_head().0.starts_with(wire::SWITCHING));
+        subject
+    };
+    let (mut counting, mut other) = (at("/count/1"), at("/other"));
+    counting.receive(&[text("a")]);
+    counting.drain();
+    other.drain();
+    assert_eq!(cell.get(), 11);
+    assert_eq!((counting.sent(), other.sent()), (vec![text("counted")], vec![]));
+    assert_eq!(server.broadcast_where("x", |routed| routed.route() == Some("/other")), 2);
+
+    let mut page = Subject::<C, LocalRouted>::of_server(&server, &clock);
+    page.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(page.sent_response().ends_with("\r\n\r\n11"));
 }
 
 /// Whatever a client sends is answered: many segments, braces, and escapes that are none.
