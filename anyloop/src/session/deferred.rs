@@ -1,14 +1,13 @@
 //! Messages that wait until the connection can send them.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::thread;
 
 use anyloop_proto::{CloseCode, Payload, Prepared};
 
-use super::writer::{Piece, Writer};
-use crate::stream::{Completion, Unsent};
+use super::pieces::{Piece, Writer};
+use super::unsent::report_unsent;
+use crate::stream::Completion;
 
 /// A message that a handle has accepted.
 pub(super) struct Accepted {
@@ -129,19 +128,5 @@ impl Drop for Deferred {
             }
         });
         report_unsent(completions);
-    }
-}
-
-/// Calls the completions of messages that will not be sent. A panic of one does not keep the others from being called.
-pub(super) fn report_unsent(completions: impl Iterator<Item = Completion>) {
-    let mut panic = None;
-    for completion in completions {
-        let called = catch_unwind(AssertUnwindSafe(|| completion(Err(Unsent))));
-        if let Err(first) = called {
-            panic.get_or_insert(first);
-        }
-    }
-    if let Some(panic) = panic.filter(|_| !thread::panicking()) {
-        resume_unwind(panic);
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyloop_proto::{CloseCode, Prepared, check_close};
 
 use super::counters::Counters;
-use super::erased;
+use super::erased::{filter, posted_to_any};
 use super::error::SendError;
 use super::handle::Handle;
 use super::handler::{Context, Handler};
+use super::shared::Command;
 use super::state::EndpointState;
 
 /// A handle of an endpoint, for handlers and other threads. It is cheap to clone, and does not keep the endpoint alive.
@@ -68,7 +69,7 @@ impl<H: Handler> EndpointHandle<H> {
         message: impl Into<Prepared>,
         filter: impl Fn(&H) -> bool + Send + Sync + 'static,
     ) -> usize {
-        let filter = erased::filter(filter);
+        let filter = self::filter(filter);
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
@@ -105,9 +106,10 @@ impl<H: Handler> EndpointHandle<H> {
     pub fn shut_down_within(&self, time: Duration) {
         self.shut_down();
         for connection in self.connections() {
+            let terminate = posted_to_any(|context| context.terminate());
+            let later = posted_to_any(move |context| _ = context.set_posted_timer(time, terminate));
             // The connection may already be over.
-            let _: Result<(), SendError> =
-                connection.set_timer(time, |_, context| context.terminate());
+            let _: Result<(), SendError> = connection.shared().push(Command::Post(later));
         }
     }
 

@@ -48,6 +48,13 @@ pub(super) fn posted<H: Handler>(
     })
 }
 
+/// A function that is run with any handler.
+pub(super) fn posted_to_any(
+    f: impl FnOnce(&mut Context<'_, Untyped>) + Send + 'static,
+) -> Box<Posted> {
+    Box::new(move |_, context| f(context))
+}
+
 /// Selects the handlers that receive a broadcast.
 pub(crate) type Filter = Arc<dyn Fn(&dyn AnyHandler) -> bool + Send + Sync>;
 

@@ -22,6 +22,7 @@ mod limits;
 mod models;
 mod opening;
 mod phase;
+mod pieces;
 mod receive;
 mod registry;
 #[cfg(feature = "router")]
@@ -31,6 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unsent;
 mod writer;
 
 use std::error::Error;

@@ -9,14 +9,15 @@ use std::task::Waker;
 use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
 use anyloop_proto::{CloseCode, SendError as Refused, State};
 
-use super::deferred::{Accepted, report_unsent};
+use super::deferred::Accepted;
 use super::erased::{Filter, Posted};
 use super::error::{SendError, Sent};
 use super::handler::Verdict;
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
 use super::phase::Phase;
+use super::pieces::{Piece, Writer};
 use super::timers::TimerId;
-use super::writer::{Piece, Writer};
+use super::unsent::report_unsent;
 use crate::stream::Completion;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::unmodelled::OnceLock;

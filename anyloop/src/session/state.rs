@@ -15,12 +15,12 @@ use super::deferred::{Accepted, Deferred, Next};
 use super::erased::Posted;
 use super::limits::BacklogLimits;
 use super::phase::Phase;
+use super::pieces::{Piece, Writer};
 use super::registry::Registry;
 #[cfg(feature = "router")]
 use super::route::MatchedRoute;
 use super::shared::Shared;
 use super::timers::Timers;
-use super::writer::{Piece, Writer};
 use crate::stream::Peer;
 use crate::sync::unmodelled::OnceLock;
 

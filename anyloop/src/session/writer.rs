@@ -1,20 +1,17 @@
 //! Messages that a handle sends in pieces.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Kind, Payload, SendError as Refused};
-use bytes::Bytes;
 
-use super::deferred::report_unsent;
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};
+use super::pieces::{Piece, Progress, Writer};
 use super::shared::{Command, Shared};
 use super::state::Pending;
+use super::unsent::report_unsent;
 use crate::stream::{Completion, Unsent};
-use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// The reason of a Close when a writer is dropped within its message.
 const UNFINISHED: &str = "a message was not finished";
@@ -67,8 +64,7 @@ pub struct MessageWriter {
 
 impl MessageWriter {
     pub(super) fn new(shared: Arc<Shared>, kind: Kind) -> Self {
-        let progress = Mutex::new(Progress::Waiting(VecDeque::new()));
-        let writer = Arc::new(Writer { kind, progress });
+        let writer = Arc::new(Writer::new(kind));
         Self { shared, writer, begun: false, finished: false }
     }
 
@@ -137,78 +133,6 @@ impl fmt::Debug for MessageWriter {
             .field("kind", &self.writer.kind)
             .field("finished", &self.finished)
             .finish_non_exhaustive()
-    }
-}
-
-/// A piece of a message.
-pub(super) struct Piece {
-    pub(super) payload: Bytes,
-    pub(super) last: bool,
-    pub(super) completion: Option<Completion>,
-}
-
-impl Piece {
-    fn unsent(self) {
-        report_unsent(self.completion.into_iter());
-    }
-}
-
-/// What a [`MessageWriter`] and the connection share. Only the connection changes it.
-pub(super) struct Writer {
-    kind: Kind,
-    progress: Mutex<Progress>,
-}
-
-enum Progress {
-    /// The message waits, with its pieces. Without any, none has reached the connection.
-    Waiting(VecDeque<Piece>),
-    /// The message is under way: its pieces are sent at once.
-    UnderWay,
-    /// The message is complete, or never will be.
-    Over,
-}
-
-impl Writer {
-    pub(super) fn is_under_way(&self) -> bool {
-        matches!(*self.progress(), Progress::UnderWay)
-    }
-
-    fn is_over(&self) -> bool {
-        matches!(*self.progress(), Progress::Over)
-    }
-
-    /// Keeps a piece of a message that is not under way. Returns whether it is the first.
-    pub(super) fn wait(&self, piece: Piece) -> bool {
-        match &mut *self.progress() {
-            Progress::Waiting(pieces) => {
-                pieces.push_back(piece);
-                pieces.len() == 1
-            }
-            Progress::UnderWay | Progress::Over => false,
-        }
-    }
-
-    /// Whether pieces wait.
-    fn is_waiting(&self) -> bool {
-        matches!(&*self.progress(), Progress::Waiting(pieces) if !pieces.is_empty())
-    }
-
-    /// Takes the pieces that wait.
-    pub(super) fn take_waiting(&self) -> VecDeque<Piece> {
-        match &mut *self.progress() {
-            Progress::Waiting(pieces) => mem::take(pieces),
-            Progress::UnderWay | Progress::Over => VecDeque::new(),
-        }
-    }
-
-    fn set(&self, progress: Progress) {
-        let before = mem::replace(&mut *self.progress(), progress);
-        drop(before); // completions are program code, so not under the lock
-    }
-
-    /// A panic elsewhere leaves the progress consistent, so poisoning is ignored.
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

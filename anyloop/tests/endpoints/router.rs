@@ -12,7 +12,7 @@ use anyloop::router::{LocalRouted, LocalRouter, RouteError, Routed};
 use anyloop_testkit::requests::request;
 
 use crate::record::{Log, Recorder, recording};
-use crate::subject::{Subject, new_server, server_config};
+use crate::subject::{Subject, new_server, seconds, server_config};
 use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, ping, text};
 
@@ -40,7 +40,9 @@ over_each_transport! {
     a_routed_handler_can_be_replaced,
     parameters_are_forgotten_with_the_handshake,
     a_request_that_fails_has_no_handler,
-    handlers_of_one_thread_are_routed,
+    handlers_of_one_thread_are_routed;
+    not over sockets:
+    a_routed_handler_shuts_down_all_routes,
 }
 
 /// Sends what it was made with, and its parameter `id`, when it is open; and then counts.
@@ -508,6 +510,34 @@ fn handlers_of_one_thread_are_routed<C: TestTransport>() {
     let mut page = Subject::<C, LocalRouted>::of_server(&server, &clock);
     page.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(page.sent_response().ends_with("\r\n\r\n11"));
+}
+
+/// Its deadline holds for the connections of all routes.
+fn a_routed_handler_shuts_down_all_routes<C: TestTransport>() {
+    struct Stopping;
+    impl Handler for Stopping {
+        fn message(&mut self, _: Message<'_>, context: &mut Context<'_, Self>) {
+            context.endpoint().shut_down_within(seconds(1));
+        }
+    }
+    let clock = Clock::default();
+    let router = Router::new().route("/stop", || Stopping).unwrap().route("/b", echo()).unwrap();
+    let server = new_server::<C, _>(server_config(), router, &clock);
+    let mut subjects = ["/stop", "/b"].map(|path| {
+        let mut subject = Subject::<C, _>::of_server(&server, &clock);
+        subject.receive_bytes(request(path));
+        subject
+    });
+    subjects[0].receive(&[text("stop")]);
+    for subject in &mut subjects {
+        subject.drain();
+        assert!(!subject.end.is_over(), "it waits for the Close of the peer");
+    }
+    clock.pass(seconds(1));
+    for subject in &mut subjects {
+        subject.end.handle_timeout();
+        assert!(subject.end.is_over());
+    }
 }
 
 /// Whatever a client sends is answered: many segments, braces, and escapes that are none.

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Response;
@@ -15,11 +14,9 @@ use super::Handler;
 use crate::cold::cold_path;
 use crate::session::as_message::AsMessage;
 use crate::session::deferred::{Accepted, Next, Outgoing};
-use crate::session::erased::posted;
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
 use crate::session::state::{HandshakeInfo, Pending, SessionState};
-use crate::session::timers::TimerId;
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
@@ -249,21 +246,6 @@ impl<H: Handler> Context<'_, H> {
     /// Resumes reading. Without a pause it does nothing.
     pub const fn resume_reading(&mut self) {
         self.state.set_paused(false);
-    }
-
-    /// Runs `f` after `delay`. `f` is dropped uncalled if the connection ends before, or if the timer is cancelled.
-    pub fn set_timer(
-        &mut self,
-        delay: Duration,
-        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
-    ) -> TimerId {
-        let now = self.out.now().unwrap_or(self.now);
-        self.state.timers().set(now + delay, posted(f))
-    }
-
-    /// Cancels a timer. Returns false if it has already run, or was cancelled before.
-    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.state.timers().cancel(timer)
     }
 
     /// Ends the connection when the present call is over, as [`Handle::terminate`](crate::Handle::terminate). No other
