@@ -242,6 +242,32 @@ async def chat_rooms():
             slow.close()
 
 
+async def router():
+    async with run_server("router") as (_, url):
+        async with connect(f"{url}/echo") as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+        async with connect(f"{url}/rooms/caf%C3%A9") as anna, connect(f"{url}/rooms/tea") as bob:
+            await anna.send("milk?")
+            assert await anna.recv() == "milk?"
+
+            def post(path, body=None):
+                with urlopen(f"http{url[2:]}{path}", body) as response:
+                    return response.status, response.read()
+
+            assert await asyncio.to_thread(post, "/rooms/tea", b"biscuits") == (202, b"sent\n")
+            assert await bob.recv() == "biscuits"  # and nothing of the other room
+            status, page = await asyncio.to_thread(post, "/")
+            assert (status, b"/rooms/NAME" in page) == (200, True), page
+        for path, status in ("/rooms/private", 403), ("/rooms", 404), ("/", 404), ("/echo/", 404):
+            assert (await refused(url + path)).status_code == status, path
+        reader, writer = await asyncio.open_connection("127.0.0.1", url.rpartition(":")[2])
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 405 ") and b"allow: GET, HEAD\r\n" in answer, answer
+        writer.close()
+
+
 async def child_pipes():
     script = os.path.join(os.path.dirname(__file__), "example_child.py")
     async with run("child_pipes", sys.executable, script) as program:
@@ -368,6 +394,7 @@ async def main():
         adopt_upgrade,
         subprotocol_auth,
         chat_rooms,
+        router,
         child_pipes,
         handler_test,
         gigabyte,

@@ -104,10 +104,10 @@ impl Protocol {
 
     /// Whether a request waits for the application's answer. Input is not read meanwhile.
     #[must_use]
-    pub fn awaits_verdict(&self) -> bool {
+    pub const fn awaits_verdict(&self) -> bool {
         match self {
             Self::Server(handshake) => {
-                handshake.request().is_some() && handshake.shutdown() == Shutdown::Open
+                handshake.request().is_some() && matches!(handshake.shutdown(), Shutdown::Open)
             }
             _ => false,
         }

@@ -13,8 +13,10 @@ pub use anyloop_proto::{
 };
 
 pub use crate::endpoint::{
-    ClientConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory, Handlers,
-    LocalHandlers, Overflow, SendError, Sent, ServerConfig, Verdict,
+    ClientConfig, ConnectionConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory,
+    Handlers, LocalHandlers, MessageWriter, Overflow, SendError, Sent, ServerConfig, Verdict,
 };
 #[cfg(feature = "net")]
 pub use crate::event_loop::{EventLoop, LocalEventLoop};
+#[cfg(feature = "router")]
+pub use crate::router::Router;

@@ -10,7 +10,7 @@ use anyloop::iostream;
 use anyloop::net::Server;
 use anyloop::prelude::*;
 use anyloop::proto::Role;
-use anyloop_testkit::frames::{CLOSE, frame, text};
+use anyloop_testkit::frames::{CLOSE, continuation, frame, text};
 use anyloop_testkit::requests::REQUEST;
 use socket2::SockRef;
 use tracing::field::{Field, Visit};
@@ -102,6 +102,45 @@ fn connections_that_open_end_and_fail_are_logged() {
         "DEBUG somebody: local: request refused with status 500 (connection connecting)",
     ];
     assert_eq!(lines[..], expected);
+}
+
+/// Nothing would be seen of either mistake.
+#[test]
+fn mistakes_without_a_sign_are_logged() {
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let config = ServerConfig::new(OriginPolicy::Any).streaming(true);
+        let server = Server::new(config.clone()).unwrap();
+        assert_eq!(server.run(), 0); // it does not listen, which is no mistake
+        server.reset().unwrap();
+        server.listen("127.0.0.1:0").unwrap();
+        assert_eq!(server.run(), 0);
+
+        struct OnlyMessages;
+        impl Handler for OnlyMessages {}
+        let mut closures = Handlers::new();
+        closures.on_message(|_, _| panic!("the connection streams"));
+        let with_closures = iostream::Server::with_factory(config.clone(), closures);
+        let with_handler = iostream::Server::with_factory(config, || OnlyMessages);
+        let (one, other) = (with_closures.connection(), with_handler.connection());
+        one.collect_output();
+        other.collect_output();
+        for read_all in [&|bytes: &[u8]| one.read_all(bytes), &|bytes: &[u8]| other.read_all(bytes)]
+            as [&dyn Fn(&[u8]) -> Result<usize, iostream::CallError>; 2]
+        {
+            read_all(REQUEST.as_bytes()).unwrap();
+            read_all(&text("a").more().bytes(Role::Client)).unwrap();
+            read_all(&continuation("b").bytes(Role::Client)).unwrap();
+        }
+    });
+    let lines = lines.0.lock().unwrap();
+    let warnings: Vec<_> = lines.iter().filter(|line| line.starts_with("WARN")).collect();
+    let expected = [
+        "WARN the server listens and does not accept: call start_accept",
+        "WARN a message is dropped: the connection streams, and no chunk handler is set",
+        "WARN a message is dropped: the connection streams, and no chunk handler is set",
+    ];
+    assert_eq!(warnings, expected);
 }
 
 #[test]

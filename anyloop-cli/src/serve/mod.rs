@@ -203,7 +203,7 @@ mod tests {
             .deflate(Deflate::pooled())
     }
 
-    /// A configuration has no getters and no `PartialEq`, so the debug output is compared.
+    /// A configuration has no `PartialEq`, so the debug output is compared.
     fn assert_same(left: &ServerConfig, right: &ServerConfig) {
         assert_eq!(format!("{left:?}"), format!("{right:?}"));
     }

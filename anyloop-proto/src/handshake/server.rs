@@ -15,6 +15,7 @@ use super::parse;
 use super::request::{self, Checked, Request};
 use super::response::{self, AnswerError};
 use super::write::HeadWriter;
+use crate::config::Config;
 use crate::connection::{Shutdown, Timer};
 use crate::error::{Cause, Failure, HandshakeError, State, TransportError};
 use crate::input::Input;
@@ -141,6 +142,33 @@ impl ServerHandshake {
                 Err(self.fail(Cause::Handshake(error)))
             }
         }
+    }
+
+    /// Changes the settings of this connection alone, which are at first
+    /// [those of the server](ServerOptions::connection). Call it before [`accept`](Self::accept).
+    ///
+    /// ```
+    /// # use anyloop_proto::*;
+    /// # use anyloop_proto::handshake::*;
+    /// # let now = Instant::from_nanos(0);
+    /// # let mut request = *b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    /// # let options = ServerOptions::new(OriginPolicy::Any);
+    /// # let mut handshake = ServerHandshake::new(options.into(), now);
+    /// # let mut out = Vec::new();
+    /// # handshake.next(&mut Input::new(&mut request), now, &mut out)?;
+    /// handshake.configure(|config| config.max_message_size = 4);
+    /// let Connection { mut receiver, mut sender } =
+    ///     handshake.accept(Accept::new(), now, &mut out)?.connection;
+    ///
+    /// let mut bytes = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"; // "Hello"
+    /// let failure = receiver.next(&mut sender, &mut Input::new(&mut bytes), now, &mut out).err();
+    /// assert_eq!(failure.map(|failure| failure.close_code()), Some(Some(CloseCode::MESSAGE_TOO_BIG)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        let options = Arc::make_mut(&mut self.options);
+        change(Arc::make_mut(&mut options.connection));
     }
 
     /// Accepts the WebSocket request: appends the response and returns the connection.

@@ -64,6 +64,26 @@ impl<T, F: HandlerFactory> Client<T, F> {
         self.driver_with(self.core.make_handler(), target, waker, now)
     }
 
+    /// Like [`driver`](Self::driver), with another configuration for this connection: `change` gets that of the client.
+    /// [`keep_handshake`](ClientConfig::keep_handshake) remains that of the client.
+    ///
+    /// # Errors
+    ///
+    /// As [`driver`](Self::driver).
+    pub fn driver_configured(
+        &self,
+        change: impl FnOnce(ClientConfig) -> ClientConfig,
+        target: &Target,
+        waker: &Waker,
+        now: Instant,
+    ) -> Result<Driver<Session<F::Handler>>, RequestError> {
+        let config = change(self.core.config.clone());
+        let handler = self.core.make_handler();
+        let mut session = self.core.session_with(handler, target, &config, now)?;
+        session.register_with_waker(waker);
+        Ok(Driver::new(session))
+    }
+
     /// Like [`driver`](Self::driver), with this handler.
     ///
     /// # Errors

@@ -53,6 +53,7 @@ use crate::session::{BacklogLimits, Overflow};
 ///     .max_message_size(64 << 10)
 ///     .ping_interval(Duration::from_secs(5))
 ///     .idle_timeout(None);
+/// assert_eq!(config.get_max_message_size(), 64 << 10); // each setting can be read
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]

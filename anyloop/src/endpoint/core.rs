@@ -6,21 +6,21 @@ use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
 use anyloop_proto::{Config, Instant};
 
 use super::config::{ClientConfig, ServerConfig};
-use crate::session::{EndpointState, HandlerFactory, Session};
+use crate::session::{BacklogLimits, EndpointState, HandlerFactory, Session};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// An endpoint without its transport. Any thread can create sessions with it.
 pub(crate) struct Core<C, F: HandlerFactory> {
     pub(crate) config: C,
     factory: Mutex<Arc<F>>,
-    pub(crate) state: Arc<EndpointState<F::Handler>>,
+    pub(crate) state: Arc<EndpointState>,
 }
 
 pub(crate) type ServerCore<F> = Core<ServerConfig, F>;
 pub(crate) type ClientCore<F> = Core<ClientConfig, F>;
 
 impl<C, F: HandlerFactory> Core<C, F> {
-    fn with_state(config: C, factory: F, state: Arc<EndpointState<F::Handler>>) -> Arc<Self> {
+    fn with_state(config: C, factory: F, state: Arc<EndpointState>) -> Arc<Self> {
         Arc::new(Self { config, factory: Mutex::new(Arc::new(factory)), state })
     }
 
@@ -88,10 +88,10 @@ impl<F: HandlerFactory> ClientCore<F> {
         target: &Target,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        self.client_session(handler, target, self.config.handshake.clone(), now)
+        self.client_session(handler, target, self.config.handshake.clone(), None, now)
     }
 
-    /// Like [`session`](Self::session), with another configuration, except for the backlog.
+    /// Like [`session`](Self::session), with another configuration.
     pub(crate) fn session_with(
         &self,
         handler: F::Handler,
@@ -101,7 +101,7 @@ impl<F: HandlerFactory> ClientCore<F> {
     ) -> Result<Session<F::Handler>, RequestError> {
         let mut options = ClientOptions::clone(&config.handshake);
         options.connection = handlers_answer_pings(&options.connection);
-        self.client_session(handler, target, Arc::new(options), now)
+        self.client_session(handler, target, Arc::new(options), Some(config.backlog), now)
     }
 
     fn client_session(
@@ -109,9 +109,11 @@ impl<F: HandlerFactory> ClientCore<F> {
         handler: F::Handler,
         target: &Target,
         options: Arc<ClientOptions>,
+        limits: Option<BacklogLimits>,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        let mut session = Session::client(handler, target, options, self.state.clone(), now)?;
+        let state = self.state.clone();
+        let mut session = Session::client(handler, target, options, limits, state, now)?;
         if self.state.is_shutting_down() {
             session.abandon(now);
         }
@@ -141,7 +143,7 @@ macro_rules! endpoint {
             /// queue takes no message that would make it exceed [`max_backlog`](super::$config::max_backlog) bytes,
             /// unless the policy is [`Overflow::Close`](super::Overflow::Close).
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
-                self.core.state.registry.broadcast(&message.into(), None)
+                self.handle().broadcast(message)
             }
 
             /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter is
@@ -151,10 +153,7 @@ macro_rules! endpoint {
                 message: impl Into<anyloop_proto::Prepared>,
                 filter: impl Fn(&F::Handler) -> bool + Send + Sync + 'static,
             ) -> usize {
-                self.core
-                    .state
-                    .registry
-                    .broadcast(&message.into(), Some(std::sync::Arc::new(filter)))
+                self.handle().broadcast_where(message, filter)
             }
 
             /// Begins to close all connections, or abandons their handshakes. Returns how many.

@@ -8,6 +8,7 @@ mod head;
 #[cfg(feature = "tls-core")]
 mod over_tls;
 mod server;
+mod settings;
 #[cfg(feature = "net")]
 mod sockets;
 
@@ -19,9 +20,9 @@ pub use server::Server;
 
 // The parts of connections.
 pub use crate::session::{
-    AnyHandle, AsMessage, ConnectionId, Context, Counters, EndpointHandle, Handle, Handler,
-    HandlerFactory, Handlers, HandshakeInfo, LocalHandlers, Overflow, SendError, Sent, Session,
-    TimerId, Verdict,
+    AnyHandle, AsMessage, ConnectionConfig, ConnectionId, Context, Counters, EndpointHandle,
+    Handle, Handler, HandlerFactory, Handlers, HandshakeInfo, LocalHandlers, MessageWriter,
+    Overflow, SendError, Sent, Session, TimerId, Verdict,
 };
 pub use crate::stream::{Completion, Unsent};
 

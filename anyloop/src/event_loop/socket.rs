@@ -88,8 +88,8 @@ impl Socket {
         })
     }
 
-    /// The error that the next read would return, if any.
-    pub(crate) fn peek_error(&self) -> Option<io::Error> {
+    /// The end of the stream, or the error, that the next read would return; `None` if it would return bytes, or block.
+    pub(crate) fn peek_end(&self) -> Option<io::Result<()>> {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
@@ -97,8 +97,15 @@ impl Socket {
             Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
             Self::Closed => return None,
         };
-        let again = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
-        peeked.err().filter(|error| !again.contains(&error.kind()))
+        match peeked {
+            Ok(0) => Some(Ok(())),
+            Err(error)
+                if ![ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) =>
+            {
+                Some(Err(error))
+            }
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// Ends the sending direction.

@@ -133,7 +133,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         if self.transport.state.unconsumed.contains(Events::CLOSED)
             && !(self.driver.wants_input() || self.driver.wants_resume() || self.driver.is_closed())
         {
-            self.look_for_reset();
+            self.look_for_end();
         }
         let state = &mut *self.transport.state;
         state.unconsumed = state.unconsumed.only(Events::READABLE | Events::CLOSED);
@@ -274,15 +274,21 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
     }
 
-    /// Handles CLOSED of a stream that is not being read. Unread input and an end of input wait until it is read
-    /// again; a reset is reported now.
+    /// Handles CLOSED of a stream that is not being read. Unread input waits until it is read again, and so does an end
+    /// of input unless the protocol asks for it; a reset is reported now.
     #[cold]
-    fn look_for_reset(&mut self) {
-        if let Some(error) = self.transport.socket.peek_error() {
-            self.consume_events(Events::READABLE | Events::CLOSED);
-            let kind = TransportError::from(&error);
-            let Self { driver, transport, buffers, now, .. } = self;
-            driver.handle_error_with(transport, &mut buffers.stream, kind, Box::new(error), *now);
-        }
+    fn look_for_end(&mut self) {
+        let error = match self.transport.socket.peek_end() {
+            Some(Ok(())) if self.driver.wants_end() => None,
+            Some(Err(error)) => Some(error),
+            Some(Ok(())) | None => return,
+        };
+        self.consume_events(Events::READABLE | Events::CLOSED);
+        let Self { driver, transport, buffers, now, .. } = self;
+        let Some(error) = error else {
+            return driver.handle_eof(transport, &mut buffers.stream, *now);
+        };
+        let kind = TransportError::from(&error);
+        driver.handle_error_with(transport, &mut buffers.stream, kind, Box::new(error), *now);
     }
 }

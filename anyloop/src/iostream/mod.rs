@@ -26,6 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod endpoints;
 mod stream;
 #[cfg(feature = "tls-core")]
 mod tls;
@@ -36,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Wake;
 
-use anyloop_proto::handshake::{RequestError, Target, http};
+use anyloop_proto::handshake::http;
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
 use crate::endpoint::request_head;
@@ -257,54 +258,6 @@ pub enum CallError {
     /// Reading from the program's reader failed. This was not reported to the connection.
     #[error("cannot read the input")]
     Read(#[source] io::Error),
-}
-
-impl<F: HandlerFactory> Server<F> {
-    /// The server's end of a byte stream that begins now.
-    #[must_use]
-    pub fn connection(&self) -> Connection<F::Handler> {
-        self.connection_with(self.core().make_handler())
-    }
-
-    /// The same with a handler of its own.
-    #[must_use]
-    pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.transport.clock)();
-        let driver = plain(self.driver_with(handler, &wake_flag.clone().into(), now));
-        let connection = Connection::new(driver, &self.transport, wake_flag);
-        // It has no output yet, but a deadline. No other thread has access to it yet.
-        let _ = connection.start();
-        connection
-    }
-}
-
-impl<F: HandlerFactory> Client<F> {
-    /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
-    /// [started](Connection::start).
-    ///
-    /// # Errors
-    ///
-    /// The options would make an invalid request.
-    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
-        self.connection_with(self.core().make_handler(), target)
-    }
-
-    /// The same with a handler of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`connection`](Self::connection).
-    pub fn connection_with(
-        &self,
-        handler: F::Handler,
-        target: &Target,
-    ) -> Result<Connection<F::Handler>, RequestError> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.transport.clock)();
-        let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(plain(driver), &self.transport, wake_flag))
-    }
 }
 
 impl<H: Handler> Connection<H> {

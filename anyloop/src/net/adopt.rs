@@ -160,7 +160,7 @@ impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
 /// Puts a connection over a stream into the loop. `options` are `TCP_NODELAY` and what was received already.
 fn insert<K: HostsConnections<H>, H: Handler>(
     net: &Net<K>,
-    endpoint: &EndpointState<H>,
+    endpoint: &EndpointState,
     mut session: Session<H>,
     stream: Stream,
     (nodelay, received): (bool, &[u8]),

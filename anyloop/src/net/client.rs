@@ -91,9 +91,9 @@ impl<K: Supports<F>, F: HandlerFactory> fmt::Debug for ConnectRequest<'_, K, F> 
 }
 
 impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
-    /// Changes the configuration of this connection, which is at first that of the client. The backlog and
-    /// [`keep_handshake`](ClientConfig::keep_handshake) are the same for all connections of a client: to change them here
-    /// is an error when connecting ([`Error::NotPerConnection`]).
+    /// Changes the configuration of this connection, which is at first that of the client.
+    /// [`keep_handshake`](ClientConfig::keep_handshake) is the same for all connections of a client: to change it here is
+    /// an error when connecting ([`Error::NotPerConnection`]).
     pub fn configure(mut self, change: impl FnOnce(ClientConfig) -> ClientConfig) -> Self {
         let config = self.config.take().unwrap_or_else(|| self.client.config().clone());
         self.config = Some(change(config));
@@ -165,8 +165,7 @@ impl<H: Handler> ConnectSettings<H> {
             return Err(Error::ShutDown);
         }
         if let Some(config) = &self.config {
-            let one_for_all = (core.config.backlog, core.config.keep_handshake);
-            if (config.backlog, config.keep_handshake) != one_for_all {
+            if config.keep_handshake != core.config.keep_handshake {
                 return Err(Error::NotPerConnection);
             }
         }

@@ -55,11 +55,8 @@ pub enum Error {
     /// The endpoint or its event loop was dropped.
     #[error("the endpoint was dropped")]
     EndpointDropped,
-    /// The configuration of one connection changes the backlog or `keep_handshake`, which are the same for all of a
-    /// client.
-    #[error(
-        "the backlog and keep_handshake cannot be set for one connection: set them for the client"
-    )]
+    /// The configuration of one connection changes `keep_handshake`, which is the same for all of a client.
+    #[error("keep_handshake cannot be set for one connection: set it for the client")]
     NotPerConnection,
     /// Only a client in an [`EventLoop`](crate::EventLoop) connects by its handle.
     #[error("only a client in an EventLoop connects by its handle")]

@@ -98,12 +98,15 @@ where
 
 /// The methods of servers and clients that concern their loop.
 macro_rules! run_family {
-    ($endpoint:ident) => {
+    ($endpoint:ident, $after_run:ident) => {
         impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
-            /// endpoints.
+            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work: then
+            /// this returns 0 at once, and logs a warning.
             pub fn run(&self) -> usize {
-                self.transport.engine().run()
+                let called = self.transport.engine().run();
+                $after_run(self, called);
+                called
             }
 
             /// As [`EventLoop::run_one`](crate::EventLoop::run_one).
@@ -170,5 +173,15 @@ macro_rules! run_family {
     };
 }
 
-run_family!(Server);
-run_family!(Client);
+run_family!(Server, warn_if_not_accepting);
+run_family!(Client, nothing_to_warn_of);
+
+/// Listening alone is no work, so a server that was never told to accept ends without a sign.
+fn warn_if_not_accepting<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>, called: usize) {
+    let listeners = &server.transport.listeners;
+    if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {
+        crate::log::warn!("the server listens and does not accept: call start_accept");
+    }
+}
+
+const fn nothing_to_warn_of<K: Kind, F: HandlerFactory>(_: &Client<Net<K>, F>, _: usize) {}

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
-use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
+use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
 use super::deferred::{Accepted, Outgoing};
 use super::error::{SendError, Sent};
 use super::handle::Handle;
 use super::handler::Handler;
 use super::shared::{Command, ConnectionId, Shared};
+use super::writer::MessageWriter;
 use crate::stream::{Completion, Unsent};
 
 /// A [`Handle`] without the type of the handler: connections of different servers and clients fit in one list.
@@ -35,57 +35,9 @@ use crate::stream::{Completion, Unsent};
 /// # Ok::<(), SendError>(())
 /// ```
 #[derive(Clone)]
-pub struct AnyHandle(Arc<dyn AnyShared>);
+pub struct AnyHandle(Arc<Shared>);
 
-/// What the handles of a connection share, whatever its handler is.
-trait AnyShared: Send + Sync {
-    fn id(&self) -> ConnectionId;
-    fn state(&self) -> State;
-    fn buffered(&self) -> usize;
-    fn send(&self, accepted: Accepted) -> Result<Sent, SendError>;
-    fn run(&self, command: AnyCommand) -> Result<(), SendError>;
-}
-
-/// The commands that do not call a handler, or only `interrupt`.
-enum AnyCommand {
-    Close(Option<CloseCode>, String),
-    Interrupt,
-    Pause,
-    Ping(Vec<u8>),
-    Resume,
-    Terminate,
-}
-
-impl<H: Handler> AnyShared for Shared<H> {
-    fn id(&self) -> ConnectionId {
-        self.id
-    }
-
-    fn state(&self) -> State {
-        self.state()
-    }
-
-    fn buffered(&self) -> usize {
-        self.buffered()
-    }
-
-    fn send(&self, accepted: Accepted) -> Result<Sent, SendError> {
-        self.send(accepted, None, true)
-    }
-
-    fn run(&self, command: AnyCommand) -> Result<(), SendError> {
-        self.push(match command {
-            AnyCommand::Close(code, reason) => Command::Close(code, reason),
-            AnyCommand::Interrupt => Command::Interrupt,
-            AnyCommand::Pause => Command::Pause,
-            AnyCommand::Ping(payload) => Command::Ping(payload),
-            AnyCommand::Resume => Command::Resume,
-            AnyCommand::Terminate => Command::Terminate,
-        })
-    }
-}
-
-impl<H: Handler + 'static> Handle<H> {
+impl<H: Handler> Handle<H> {
     /// The same connection, without the type of its handler.
     #[must_use]
     pub fn erase(&self) -> AnyHandle {
@@ -125,16 +77,18 @@ impl AnyHandle {
         self.send_accepted(Outgoing::Prepared(message.clone()), None)
     }
 
+    /// A writer of one message that is sent in pieces, as [`Handle::begin`].
+    pub fn begin(&self, kind: Kind) -> MessageWriter {
+        MessageWriter::new(self.0.clone(), kind)
+    }
+
     /// Sends a ping of at most 125 bytes, as [`Handle::ping`].
     ///
     /// # Errors
     ///
     /// As [`Handle::ping`].
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        if payload.len() > MAX_CONTROL_PAYLOAD {
-            return Err(Refused::ControlTooLong(payload.len()).into());
-        }
-        self.0.run(AnyCommand::Ping(payload.to_vec()))
+        self.0.ping(payload)
     }
 
     /// Begins the closing handshake, as [`Handle::close`].
@@ -145,7 +99,7 @@ impl AnyHandle {
     pub fn close(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> Result<(), SendError> {
         let code = code.into();
         check_close(code, reason)?;
-        self.0.run(AnyCommand::Close(code, reason.to_string()))
+        self.0.push(Command::Close(code, reason.to_string()))
     }
 
     /// Ends the connection without a closing handshake, as [`Handle::terminate`].
@@ -154,7 +108,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn terminate(&self) -> Result<(), SendError> {
-        self.0.run(AnyCommand::Terminate)
+        self.0.push(Command::Terminate)
     }
 
     /// Has [`Handler::interrupt`] called.
@@ -163,7 +117,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn interrupt(&self) -> Result<(), SendError> {
-        self.0.run(AnyCommand::Interrupt)
+        self.0.push(Command::Interrupt)
     }
 
     /// Stops reading, as [`Handle::pause_reading`].
@@ -172,7 +126,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn pause_reading(&self) -> Result<(), SendError> {
-        self.0.run(AnyCommand::Pause)
+        self.0.push(Command::Pause)
     }
 
     /// Resumes reading.
@@ -181,7 +135,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn resume_reading(&self) -> Result<(), SendError> {
-        self.0.run(AnyCommand::Resume)
+        self.0.push(Command::Resume)
     }
 
     /// Bytes that wait, as [`Handle::buffered_amount`].
@@ -193,7 +147,7 @@ impl AnyHandle {
     /// The number of the connection.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        self.0.id()
+        self.0.id
     }
 
     /// The state of the connection after its last batch.
@@ -207,7 +161,7 @@ impl AnyHandle {
         message: Outgoing,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        self.0.send(Accepted { message, completion })
+        self.0.send(Accepted { message, completion }, None, true)
     }
 }
 

@@ -6,9 +6,10 @@ use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown};
 
 use super::Session;
 use super::deferred::{Accepted, Outgoing};
-use super::handler::{Handler, Verdict};
+use super::erased::Filter;
+use super::handler::Handler;
 use super::registry::Due;
-use super::shared::{Command, Filter};
+use super::shared::Command;
 use super::state::Pending;
 use crate::stream::{Budget, Progress, WriteBuffer};
 
@@ -40,8 +41,8 @@ impl<H: Handler> Session<H> {
                 return Progress::Changed;
             }
         }
-        let state = self.connection_state();
-        if self.state.adopt_shared(out.waiting(), state) {
+        let phase = self.phase();
+        if self.state.adopt_shared(out.waiting(), phase) {
             self.run_mailbox(out, budget, now);
             return Progress::Changed;
         }
@@ -74,12 +75,11 @@ impl<H: Handler> Session<H> {
     }
 
     /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
-    fn run(&mut self, command: Command<H>, out: &mut WriteBuffer<'_>, now: Instant) {
+    fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
-            Command::Accept(accept) => self.answer(Verdict::Accept(accept), out, now),
-            Command::Respond(response) => self.answer(Verdict::Respond(response), out, now),
+            Command::Answer(verdict) => self.answer(verdict, out, now),
             Command::Interrupt => self.call(out, now, Handler::interrupt),
-            Command::Post(f) => self.call(out, now, f),
+            Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
             Command::Terminate => self.protocol.terminate(),
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
@@ -93,13 +93,15 @@ impl<H: Handler> Session<H> {
                     }
                 }
                 Command::Send(accepted, _) => context.send_or_defer(accepted),
+                Command::Piece(writer, piece) => context.send_piece_or_defer(&writer, piece),
+                Command::Abandon(writer) => context.abandon(&writer),
                 _ => {}
             }),
         }
     }
 
     /// Whether the filter of a broadcast accepts this connection.
-    fn accepts_broadcast(&self, filter: Option<&Filter<H>>) -> bool {
+    fn accepts_broadcast(&self, filter: Option<&Filter>) -> bool {
         filter.is_none_or(|filter| filter(&self.handler))
     }
 
@@ -124,8 +126,8 @@ impl<H: Handler> Session<H> {
                 if self.state.pending.has(Pending::DEFERRED)
                     && !self.state.endpoint.is_shutting_down() =>
             {
-                let close = &mut self.state.rare().close;
-                close.get_or_insert_with(|| Box::new((code, reason.to_string())));
+                let close = &mut self.state.deferred_mut().close;
+                close.get_or_insert_with(|| (code, reason.to_string()));
             }
             Protocol::Client(handshake) => _ = handshake.abandon(now, out),
             Protocol::Closed => {}

@@ -1,12 +1,13 @@
 //! Messages that wait until the connection can send them.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use std::sync::Arc;
 
-use anyloop_proto::{Payload, Prepared};
+use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
 
-use crate::stream::{Completion, Unsent};
+use super::pieces::{Piece, Writer};
+use super::unsent::report_unsent;
+use crate::stream::Completion;
 
 /// A message that a handle has accepted.
 pub(super) struct Accepted {
@@ -20,6 +21,14 @@ pub(super) enum Outgoing {
 }
 
 impl Outgoing {
+    /// A copy of the message.
+    pub(super) fn new(message: Message<'_>, compressible: bool) -> Self {
+        Self::Payload(match compressible {
+            true => message.into(),
+            false => Uncompressed(message).into(),
+        })
+    }
+
     /// Bytes of the payload.
     pub(super) fn len(&self) -> usize {
         match self {
@@ -29,57 +38,103 @@ impl Outgoing {
     }
 }
 
-/// Messages of handles that wait until the connection is open, or until the message that is being sent in pieces is
-/// complete. Completions of messages that are dropped are called with an error.
+/// What has been accepted and waits until the connection is open, or until the message that is being sent in pieces is
+/// complete. Completions of what is dropped are called with an error.
 #[derive(Default)]
 pub(super) struct Deferred {
-    queue: VecDeque<Accepted>,
+    queue: VecDeque<Waiting>,
+    /// The number of messages and pieces.
+    len: usize,
     bytes: usize,
+    /// The Close that follows, of a client that is connecting.
+    pub(super) close: Option<(Option<CloseCode>, String)>,
+    /// The writer whose message is under way. It need not wait, and others wait for it.
+    pub(super) writer: Option<Arc<Writer>>,
+}
+
+enum Waiting {
+    Message(Accepted),
+    /// A message in pieces, at the place of its first piece.
+    Pieces(Arc<Writer>),
+}
+
+/// What can be sent next.
+pub(super) enum Next {
+    Message(Accepted),
+    /// A message in pieces, and those of them that have been accepted.
+    Pieces(Arc<Writer>, VecDeque<Piece>),
 }
 
 impl Deferred {
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    pub(super) fn is_unused(&self) -> bool {
+        self.queue.is_empty() && self.close.is_none() && self.writer.is_none()
     }
 
-    /// The number of messages.
-    pub(super) fn len(&self) -> usize {
-        self.queue.len()
+    /// The number of messages and pieces.
+    pub(super) const fn len(&self) -> usize {
+        self.len
     }
 
-    /// Payload bytes of the messages.
+    /// Payload bytes of the messages and pieces.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     pub(super) fn push(&mut self, accepted: Accepted) {
-        self.bytes += accepted.message.len();
-        self.queue.push_back(accepted);
+        self.count(accepted.message.len());
+        self.queue.push_back(Waiting::Message(accepted));
     }
 
-    pub(super) fn pop(&mut self) -> Option<Accepted> {
-        let accepted = self.queue.pop_front()?;
-        self.bytes -= accepted.message.len();
-        Some(accepted)
+    /// Adds a piece of a message that is not under way.
+    pub(super) fn push_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
+        self.count(piece.payload.len());
+        if writer.wait(piece) {
+            self.queue.push_back(Waiting::Pieces(writer.clone()));
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Next> {
+        let next = match self.queue.pop_front()? {
+            Waiting::Message(accepted) => {
+                self.uncount([accepted.message.len()]);
+                Next::Message(accepted)
+            }
+            Waiting::Pieces(writer) => {
+                let pieces = self.take_pieces(&writer);
+                Next::Pieces(writer, pieces)
+            }
+        };
+        Some(next)
+    }
+
+    /// Takes the pieces of a message that is not under way.
+    pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
+        let pieces = writer.take_waiting();
+        self.uncount(pieces.iter().map(|piece| piece.payload.len()));
+        pieces
+    }
+
+    const fn count(&mut self, bytes: usize) {
+        self.len += 1;
+        self.bytes += bytes;
+    }
+
+    fn uncount(&mut self, bytes: impl IntoIterator<Item = usize>) {
+        for bytes in bytes {
+            self.len -= 1;
+            self.bytes -= bytes;
+        }
     }
 }
 
 impl Drop for Deferred {
     fn drop(&mut self) {
-        report_unsent(self.queue.drain(..).filter_map(|accepted| accepted.completion));
-    }
-}
-
-/// Calls the completions of messages that will not be sent. A panic of one does not keep the others from being called.
-pub(super) fn report_unsent(completions: impl Iterator<Item = Completion>) {
-    let mut panic = None;
-    for completion in completions {
-        let called = catch_unwind(AssertUnwindSafe(|| completion(Err(Unsent))));
-        if let Err(first) = called {
-            panic.get_or_insert(first);
-        }
-    }
-    if let Some(panic) = panic.filter(|_| !thread::panicking()) {
-        resume_unwind(panic);
+        let completions = self.queue.drain(..).flat_map(|waiting| match waiting {
+            Waiting::Message(accepted) => Vec::from_iter(accepted.completion),
+            Waiting::Pieces(writer) => {
+                writer.take_waiting().into_iter().filter_map(|piece| piece.completion).collect()
+            }
+        });
+        report_unsent(completions);
     }
 }

@@ -1,15 +1,18 @@
 //! Handles of endpoints, for handlers and other threads.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyloop_proto::{CloseCode, Prepared, check_close};
 
 use super::counters::Counters;
+use super::erased::{filter, posted_to_any};
 use super::error::SendError;
 use super::handle::Handle;
 use super::handler::{Context, Handler};
+use super::shared::Command;
 use super::state::EndpointState;
 
 /// A handle of an endpoint, for handlers and other threads. It is cheap to clone, and does not keep the endpoint alive.
@@ -28,16 +31,23 @@ use super::state::EndpointState;
 /// });
 /// ```
 pub struct EndpointHandle<H: Handler> {
-    state: Weak<EndpointState<H>>,
+    state: Weak<EndpointState>,
+    handler: PhantomData<fn(&mut H)>,
 }
 
 impl<H: Handler> EndpointHandle<H> {
-    pub(crate) fn new(state: &Arc<EndpointState<H>>) -> Self {
-        Self { state: Arc::downgrade(state) }
+    pub(crate) fn new(state: &Arc<EndpointState>) -> Self {
+        Self { state: Arc::downgrade(state), handler: PhantomData }
+    }
+
+    /// The same endpoint, for handlers of another type.
+    #[cfg(feature = "router")]
+    pub(crate) fn with_type<I: Handler>(&self) -> EndpointHandle<I> {
+        EndpointHandle { state: self.state.clone(), handler: PhantomData }
     }
 
     /// The endpoint's state; `None` after it was dropped.
-    pub(crate) fn state(&self) -> Option<Arc<EndpointState<H>>> {
+    pub(crate) fn state(&self) -> Option<Arc<EndpointState>> {
         self.state.upgrade()
     }
 
@@ -59,7 +69,7 @@ impl<H: Handler> EndpointHandle<H> {
         message: impl Into<Prepared>,
         filter: impl Fn(&H) -> bool + Send + Sync + 'static,
     ) -> usize {
-        let filter = Arc::new(filter);
+        let filter = self::filter(filter);
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
@@ -96,9 +106,10 @@ impl<H: Handler> EndpointHandle<H> {
     pub fn shut_down_within(&self, time: Duration) {
         self.shut_down();
         for connection in self.connections() {
+            let terminate = posted_to_any(|context| context.terminate());
+            let later = posted_to_any(move |context| _ = context.set_posted_timer(time, terminate));
             // The connection may already be over.
-            let _: Result<(), SendError> =
-                connection.set_timer(time, |_, context| context.terminate());
+            let _: Result<(), SendError> = connection.shared().push(Command::Post(later));
         }
     }
 
@@ -119,7 +130,7 @@ impl<H: Handler> Context<'_, H> {
 
 impl<H: Handler> Clone for EndpointHandle<H> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone() }
+        Self { state: self.state.clone(), handler: PhantomData }
     }
 }
 

@@ -24,6 +24,9 @@ pub enum SendError {
     /// The connection is over.
     #[error("the connection is over")]
     Gone,
+    /// No request of the connection waits for an answer: none has arrived, it was answered, or its time is over.
+    #[error("no request waits for an answer")]
+    NotAwaiting,
     /// The connection is not open yet.
     #[error("the connection is not open yet")]
     NotOpen,

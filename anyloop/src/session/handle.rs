@@ -1,18 +1,23 @@
 //! Handles of connections, for other threads.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{CloseCode, Payload, Prepared, SendError as Refused, State, check_close};
+use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
+use super::connection_config::ConnectionConfig;
 use super::deferred::{Accepted, Outgoing};
+use super::erased::posted;
 use super::error::{SendError, Sent};
-use super::handler::{Context, Handler};
-use super::shared::{Command, ConnectionId, Filter, Shared};
+use super::handler::{Context, Handler, Verdict};
+use super::phase::Phase;
+use super::shared::{Command, ConnectionId, Shared};
 use super::timers::TimerId;
+use super::writer::MessageWriter;
 use crate::stream::{Completion, Unsent};
 
 /// A handle of a connection: cheap to clone, and usable from any thread.
@@ -50,16 +55,17 @@ use crate::stream::{Completion, Unsent};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Handle<H: Handler> {
-    shared: Arc<Shared<H>>,
+    shared: Arc<Shared>,
+    handler: PhantomData<fn(&mut H)>,
 }
 
 impl<H: Handler> Handle<H> {
-    pub(super) const fn shared(&self) -> &Arc<Shared<H>> {
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    pub(crate) const fn new(shared: Arc<Shared<H>>) -> Self {
-        Self { shared }
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, handler: PhantomData }
     }
 
     /// Sends a message.
@@ -102,16 +108,19 @@ impl<H: Handler> Handle<H> {
         self.shared.send(Accepted { message, completion: None }, None, true)
     }
 
+    /// A writer of one message that is sent in pieces, one frame each. The message begins with its first piece.
+    pub fn begin(&self, kind: Kind) -> MessageWriter {
+        MessageWriter::new(self.shared.clone(), kind)
+    }
+
     /// Sends a ping, beside those of the keep-alive.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`]; [`SendError::Refused`] for more than 125 bytes.
+    /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a ping
+    /// does not wait; [`SendError::Closing`], [`SendError::Gone`].
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        if payload.len() > anyloop_proto::frame::MAX_CONTROL_PAYLOAD {
-            return Err(Refused::ControlTooLong(payload.len()).into());
-        }
-        self.command(Command::Ping(payload.to_vec()))
+        self.shared.ping(payload)
     }
 
     /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they and
@@ -174,7 +183,7 @@ impl<H: Handler> Handle<H> {
         &self,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> Result<(), SendError> {
-        self.command(Command::Post(Box::new(f)))
+        self.command(Command::Post(posted(f)))
     }
 
     /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
@@ -206,9 +215,18 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`].
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
     pub fn accept(&self, accept: Accept) -> Result<(), SendError> {
-        self.command(Command::Accept(accept))
+        self.shared.answer(Verdict::Accept(accept))
+    }
+
+    /// Accepts a request as [`accept`](Self::accept), with settings of its own for the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
+    pub fn accept_with(&self, accept: Accept, config: ConnectionConfig) -> Result<(), SendError> {
+        self.shared.answer(Verdict::AcceptWith(accept, config))
     }
 
     /// Answers a request whose verdict was [deferred](super::Verdict::Defer). An invalid `response` is replaced by
@@ -216,9 +234,9 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`].
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
     pub fn respond(&self, response: Response<Vec<u8>>) -> Result<(), SendError> {
-        self.command(Command::Respond(response))
+        self.shared.answer(Verdict::Respond(response))
     }
 
     /// The number of bytes that were sent and that the transport has not taken, including messages that are still in
@@ -249,29 +267,25 @@ impl<H: Handler> Handle<H> {
         self.shared.send(accepted, None, true)
     }
 
-    fn command(&self, command: Command<H>) -> Result<(), SendError> {
+    fn command(&self, command: Command) -> Result<(), SendError> {
         self.shared.push(command)
-    }
-
-    /// Sends a broadcast message. Returns whether it was accepted.
-    pub(super) fn send_filtered(&self, message: &Prepared, filter: Option<Filter<H>>) -> bool {
-        let message = Outgoing::Prepared(message.clone());
-        let accepted = Accepted { message, completion: None };
-        self.shared.send(accepted, filter, false).is_ok_and(Sent::is_on_its_way)
     }
 }
 
 impl<H: Handler> Context<'_, H> {
     /// A handle of this connection.
     pub fn handle(&mut self) -> Handle<H> {
-        let state = self.state();
-        Handle::new(self.state.shared(self.out.waiting(), state))
+        let phase = match &self.sender {
+            Some(sender) => Phase::of(sender.state()),
+            None => self.state.phase,
+        };
+        Handle::new(self.state.shared(self.out.waiting(), phase))
     }
 }
 
 impl<H: Handler> Clone for Handle<H> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self::new(self.shared.clone())
     }
 }
 

@@ -1,10 +1,13 @@
 //! The application's side of a connection: its handler, and verdicts on requests.
 
+use std::any::Any;
 use std::time::Duration;
 
 use anyloop_proto::handshake::http::{Response, StatusCode, header};
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
+
+use super::connection_config::ConnectionConfig;
 
 mod context;
 
@@ -90,9 +93,10 @@ pub trait Handler: Sized + 'static {
     }
 
     /// A part of a message has arrived. Called instead of [`message`](Self::message) on connections that
-    /// [stream](anyloop_proto::Config::streaming).
+    /// [stream](anyloop_proto::Config::streaming). By default it is dropped, and a warning is logged for each message.
     fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
-        let _ = (chunk, context);
+        let _ = context;
+        warn_of_unhandled(&chunk);
     }
 
     /// A ping has arrived. Returns whether to answer it with a pong; by default it is.
@@ -140,6 +144,18 @@ pub trait Handler: Sized + 'static {
     /// The opening handshake has failed.
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let _ = (failure, context);
+    }
+
+    /// The handler that this one delegates to: functions that it has posted are called with it.
+    #[doc(hidden)]
+    fn delegate(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// As [`delegate`](Self::delegate).
+    #[doc(hidden)]
+    fn delegate_mut(&mut self) -> Option<&mut dyn Any> {
+        None
     }
 }
 
@@ -193,6 +209,15 @@ pub trait HandlerFactory {
     fn make(&self) -> Self::Handler;
 }
 
+/// A program that streams and has `message` alone would see nothing at all.
+pub(super) fn warn_of_unhandled(chunk: &Chunk<'_>) {
+    if chunk.first {
+        crate::log::warn!(
+            "a message is dropped: the connection streams, and no chunk handler is set"
+        );
+    }
+}
+
 impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
     type Handler = H;
 
@@ -229,9 +254,12 @@ impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
 pub enum Verdict {
     /// Opens the connection.
     Accept(Accept),
-    /// Answers later, by [`Handle::accept`](super::Handle::accept) or
-    /// [`Handle::respond`](super::Handle::respond), from any thread, before the
-    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout).
+    /// Opens the connection, with settings of its own.
+    AcceptWith(Accept, ConnectionConfig),
+    /// Answers later, by [`Handle::accept`](super::Handle::accept), [`Handle::accept_with`](super::Handle::accept_with)
+    /// or [`Handle::respond`](super::Handle::respond), from any thread, before the
+    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout). If the client of a WebSocket request leaves before that,
+    /// [`fail`](Handler::fail) is called.
     Defer,
     /// Answers with this response, and ends the connection.
     Respond(Response<Vec<u8>>),
@@ -266,11 +294,14 @@ impl Verdict {
     }
 }
 
+impl From<Response<Vec<u8>>> for Verdict {
+    fn from(response: Response<Vec<u8>>) -> Self {
+        Self::Respond(response)
+    }
+}
+
 impl From<Accept> for Verdict {
     fn from(accept: Accept) -> Self {
         Self::Accept(accept)
     }
 }
-
-/// A function to be run on the strand of the connection.
-pub(super) type Posted<H> = dyn FnOnce(&mut H, &mut Context<'_, H>) + Send;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
-use super::handler::{Context, Handler, HandlerFactory, Verdict};
+use super::handler::{Context, Handler, HandlerFactory, Verdict, warn_of_unhandled};
 
 /// A handler made of closures, one for each event of interest. For the others, the defaults of [`Handler`] apply.
 ///
@@ -130,8 +130,9 @@ macro_rules! handlers {
             }
 
             fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
-                if let Some(f) = &self.0.chunk {
-                    f(chunk, context);
+                match &self.0.chunk {
+                    Some(f) => f(chunk, context),
+                    None => warn_of_unhandled(&chunk),
                 }
             }
 

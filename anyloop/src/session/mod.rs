@@ -7,10 +7,12 @@
 mod any_handle;
 mod as_message;
 mod commands;
+mod connection_config;
 mod counters;
 mod deferred;
 mod ending;
 mod endpoint_handle;
+mod erased;
 mod error;
 mod handle;
 mod handler;
@@ -19,13 +21,19 @@ mod limits;
 #[cfg(all(test, loom))]
 mod models;
 mod opening;
+mod phase;
+mod pieces;
 mod receive;
 mod registry;
+#[cfg(feature = "router")]
+mod route;
 mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unsent;
+mod writer;
 
 use std::error::Error;
 use std::fmt;
@@ -45,8 +53,10 @@ use crate::tls::{OptionalTls, TlsStream};
 
 pub use any_handle::AnyHandle;
 pub use as_message::AsMessage;
+pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
+use erased::{Posted, Untyped};
 pub use error::{SendError, Sent};
 pub use handle::Handle;
 pub use handler::{Context, Handler, HandlerFactory, Verdict};
@@ -54,12 +64,16 @@ pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub(crate) use limits::BacklogLimits;
 pub use limits::Overflow;
+use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
+#[cfg(feature = "router")]
+pub(crate) use route::MatchedRoute;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
 use state::{ClientRequest, Pending, SessionState};
 pub use timers::TimerId;
+pub use writer::MessageWriter;
 
 /// One connection, from the first byte of its handshake to the end of its byte stream: the protocol,
 /// and the application's handler.
@@ -68,7 +82,7 @@ pub use timers::TimerId;
 pub struct Session<H: Handler> {
     protocol: Protocol,
     handler: H,
-    state: SessionState<H>,
+    state: SessionState,
 }
 
 impl<H: Handler> Session<H> {
@@ -76,7 +90,7 @@ impl<H: Handler> Session<H> {
     pub(crate) fn server(
         handler: H,
         options: Arc<ServerOptions>,
-        endpoint: Arc<EndpointState<H>>,
+        endpoint: Arc<EndpointState>,
         now: Instant,
     ) -> Self {
         endpoint.counters.made.add(1);
@@ -89,7 +103,8 @@ impl<H: Handler> Session<H> {
         handler: H,
         target: &Target,
         options: Arc<ClientOptions>,
-        endpoint: Arc<EndpointState<H>>,
+        limits: Option<BacklogLimits>,
+        endpoint: Arc<EndpointState>,
         now: Instant,
     ) -> Result<Self, RequestError> {
         let mut bytes = Vec::new();
@@ -98,7 +113,8 @@ impl<H: Handler> Session<H> {
         let mut state = SessionState::new(endpoint);
         let info = HandshakeInfo { target: Some(target.clone()), ..HandshakeInfo::default() };
         state.rare().handshake = Some(Box::new(info));
-        state.rare().request = Some(Box::new(ClientRequest { bytes, secure: target.secure() }));
+        state.rare().request =
+            Some(Box::new(ClientRequest { bytes, secure: target.secure(), limits }));
         state.pending.set(Pending::NOT_STARTED, true);
         Ok(Self { protocol, handler, state })
     }
@@ -107,6 +123,7 @@ impl<H: Handler> Session<H> {
     pub(crate) fn register(&mut self, key: Key) {
         self.state.endpoint.registry.register(key);
         self.state.index = key.index;
+        self.apply_limits();
     }
 
     /// Like [`register`](Self::register), for a connection that `waker` wakes. Its shared state is made at once.
@@ -114,6 +131,15 @@ impl<H: Handler> Session<H> {
         let (index, shared) = self.state.endpoint.registry.register_with_waker(waker);
         self.state.index = index;
         self.state.rare().shared = Some(shared);
+        self.apply_limits();
+    }
+
+    /// Applies the limits of a client's connection that has its own.
+    fn apply_limits(&mut self) {
+        let request = self.state.rare.as_deref().and_then(|rare| rare.request.as_deref());
+        if let Some(limits) = request.and_then(|request| request.limits) {
+            self.state.set_limits(limits);
+        }
     }
 
     /// Stores the peer, since the transport may not know it any more when the handler asks.
@@ -140,15 +166,17 @@ impl<H: Handler> Session<H> {
 
     /// A handle of this connection.
     pub(crate) fn handle(&mut self) -> Handle<H> {
-        let state = self.connection_state();
-        Handle::new(self.state.shared(0, state))
+        let phase = self.phase();
+        Handle::new(self.state.shared(0, phase))
     }
 
-    /// The state of the connection.
-    const fn connection_state(&self) -> State {
+    /// The phase of the connection.
+    const fn phase(&self) -> Phase {
         match &self.protocol {
-            Protocol::Open(connection) => connection.state(),
-            _ => self.state.phase,
+            Protocol::Open(connection) => Phase::of(connection.state()),
+            Protocol::Closed => self.state.phase,
+            _ if self.protocol.awaits_verdict() => Phase::Requested,
+            _ => Phase::Connecting,
         }
     }
 
@@ -165,10 +193,20 @@ impl<H: Handler> Session<H> {
             _ => (None, None),
         };
         let out = out.reborrow();
-        let result = f(handler, &mut Context { sender, receiver, out, state, now });
-        self.replace_handler();
+        let mut context = Context { sender, receiver, out, state, now, successor: None };
+        let result = f(handler, &mut context);
+        if let Some(successor) = context.successor {
+            *handler = successor;
+        }
         self.terminate_if_asked();
         result
+    }
+
+    /// Calls a function that was stored without the type of the handler.
+    fn call_posted(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<Posted>) {
+        self.call(out, now, |handler, context| {
+            context.call(&mut Untyped, |_, context| f(handler, context))
+        });
     }
 
     /// Ends the connection, if its handler has asked for that.
@@ -177,13 +215,6 @@ impl<H: Handler> Session<H> {
             cold_path();
             self.state.pending.set(Pending::TERMINATED, false);
             self.protocol.terminate();
-        }
-    }
-
-    /// Replaces the handler by the successor that it has set, if any.
-    fn replace_handler(&mut self) {
-        if let Some(successor) = self.state.take_successor() {
-            self.handler = successor;
         }
     }
 
@@ -290,19 +321,22 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn handle_written(&mut self, waiting: usize) -> bool {
-        let state = self.connection_state();
+        let phase = self.phase();
         let high = self.state.pending.has(Pending::HIGH);
         let deferred = self.state.deferred();
         if waiting + deferred > 0 {
             // So that a handle that is created later reports how much waits.
-            self.state.shared(waiting + deferred, state);
+            self.state.shared(waiting + deferred, phase);
         }
-        self.state.publish(waiting + deferred, state);
-        let limits = self.state.endpoint.limits;
+        self.state.publish(waiting + deferred, phase);
+        if waiting == 0 && !high {
+            return false;
+        }
+        let limits = self.state.limits();
         // A low-water mark above the high one counts as equal to it.
         let low = limits.low.min(limits.high);
         let crossed = if high { waiting <= low } else { waiting > limits.high };
-        crossed && state == State::Open && !self.state.pending.has(Pending::OPEN)
+        crossed && phase == Phase::Open && !self.state.pending.has(Pending::OPEN)
     }
 
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
@@ -339,6 +373,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let mut wants = Wants::new(self.protocol.shutdown());
         wants.discard = self.protocol.discards_input();
         wants.read = self.reads();
+        wants.end = self.protocol.awaits_verdict();
         wants.again = pending.has(Pending::AGAIN);
         wants.large = match &self.protocol {
             Protocol::Open(connection) => !connection.receiver.is_idle(),
@@ -392,7 +427,7 @@ macro_rules! session_methods {
             #[must_use]
             pub const fn state(&self) -> State {
                 let $driver = self;
-                $session.connection_state()
+                $session.phase().state()
             }
 
             /// The statistics of the connection; zeros while it is not open.
@@ -416,7 +451,7 @@ impl<H: Handler> Driver<OptionalTls<Session<H>>> {
     }
 
     pub(crate) const fn state(&self) -> State {
-        self.session.inner().connection_state()
+        self.session.inner().phase().state()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -426,7 +461,7 @@ impl<H: Handler> Driver<OptionalTls<Session<H>>> {
 
 impl<H: Handler> fmt::Debug for Session<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("state", &self.connection_state()).finish_non_exhaustive()
+        f.debug_struct("Session").field("state", &self.phase().state()).finish_non_exhaustive()
     }
 }
 

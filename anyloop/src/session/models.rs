@@ -9,6 +9,7 @@ use anyloop_proto::State;
 use loom::thread::{self, JoinHandle};
 
 use super::deferred::{Accepted, Outgoing};
+use super::phase::Phase;
 use super::shared::{Command, Shared};
 use super::{BacklogLimits, Handle, Handler, SendError, Sent};
 use crate::event_loop::models::check;
@@ -43,27 +44,27 @@ impl Wake for Driver {
     }
 }
 
-fn mailbox(limits: BacklogLimits) -> (Arc<Shared<Quiet>>, Arc<Driver>) {
+fn mailbox(limits: BacklogLimits) -> (Arc<Shared>, Arc<Driver>) {
     let driver = Arc::new(Driver::default());
     let waker = Waker::from(driver.clone());
-    (Arc::new(Shared::new(waker, limits, State::Open)), driver)
+    (Arc::new(Shared::new(waker, limits, Phase::Open)), driver)
 }
 
 /// A thread that sends these messages. Returns the results.
 fn sender(
-    shared: &Arc<Shared<Quiet>>,
+    shared: &Arc<Shared>,
     messages: &'static [&'static str],
 ) -> JoinHandle<Vec<Result<Sent, SendError>>> {
-    let handle = Handle::new(shared.clone());
+    let handle = Handle::<Quiet>::new(shared.clone());
     thread::spawn(move || messages.iter().map(|message| handle.send(*message)).collect())
 }
 
 /// Takes all commands, as a session does with an unlimited budget.
-fn drain(shared: &Shared<Quiet>, taken: &mut Vec<String>) {
+fn drain(shared: &Shared, taken: &mut Vec<String>) {
     taken.extend(shared.take().0.map(|command| text(&command)));
 }
 
-fn text(command: &Command<Quiet>) -> String {
+fn text(command: &Command) -> String {
     match command {
         Command::Send(Accepted { message: Outgoing::Payload(payload), .. }, _) => {
             payload.message().as_text().unwrap().to_string()
@@ -93,9 +94,9 @@ fn messages_are_taken_in_order() {
             assert!(sender.join().unwrap().iter().all(Result::is_ok));
         }
         assert_eq!(shared.buffered(), 8, "until the backlog is published");
-        shared.publish(3, State::Open);
+        shared.publish(3, Phase::Open);
         assert_eq!(shared.buffered(), 3);
-        shared.publish(0, State::Open);
+        shared.publish(0, Phase::Open);
         assert_eq!(shared.buffered(), 0);
     });
 }
@@ -119,7 +120,7 @@ fn commands_that_are_put_back_come_first() {
         for sender in senders {
             sender.join().unwrap();
         }
-        shared.publish(0, State::Open);
+        shared.publish(0, Phase::Open);
         assert_eq!(shared.buffered(), 0);
     });
 }
@@ -130,7 +131,7 @@ fn messages_sent_at_the_end_are_taken_or_refused() {
         let (shared, _) = mailbox(BacklogLimits::default());
         let unsent = Arc::new(Plain::new(0));
         let senders = [true, false].map(|sends_twice| {
-            let (handle, unsent) = (Handle::new(shared.clone()), unsent.clone());
+            let (handle, unsent) = (Handle::<Quiet>::new(shared.clone()), unsent.clone());
             thread::spawn(move || {
                 let send = || {
                     let unsent = unsent.clone();
@@ -174,7 +175,7 @@ fn back_pressure_is_followed_by_drained() {
         }
         let results = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
         assert_eq!(pressed, results.contains(&Sent::Backpressure));
-        shared.publish(0, State::Open);
+        shared.publish(0, Phase::Open);
         assert_eq!(shared.buffered(), 0);
     });
 }
@@ -191,7 +192,7 @@ fn a_full_backlog_is_reported_to_a_sender() {
             driver.await_woken();
             let (commands, is_pressed) = shared.take();
             backlog += commands.map(drop).count();
-            shared.publish(backlog, State::Open);
+            shared.publish(backlog, Phase::Open);
             pressed |= is_pressed;
         }
         let results = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
@@ -205,7 +206,7 @@ fn two_senders_cannot_exceed_the_limit_together() {
     check(|| {
         let limits = BacklogLimits { low: 0, high: 3, cap: 3, ..BacklogLimits::default() };
         let (shared, _) = mailbox(limits);
-        shared.publish(2, State::Open);
+        shared.publish(2, Phase::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let results = senders.map(|sender| sender.join().unwrap().remove(0));
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");

@@ -2,10 +2,11 @@
 
 use anyloop_proto::handshake::http::{Response, StatusCode};
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
-use anyloop_proto::{Input, Instant, Output, Protocol, State};
+use anyloop_proto::{Input, Instant, Output, Protocol};
 
 use super::Session;
 use super::handler::{Context, Handler, Verdict};
+use super::phase::Phase;
 use super::state::{HandshakeInfo, Pending};
 use crate::stream::{Budget, WriteBuffer};
 
@@ -48,13 +49,18 @@ impl<H: Handler> Session<H> {
                 // A failure was answered; the handler is notified when the stream has ended.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
+                // So that handles can answer while the handler is called.
+                state.publish(out.waiting() + state.deferred(), Phase::Requested);
                 let here = out.reborrow();
-                let mut context = Context { sender: None, receiver: None, out: here, state, now };
+                let (sender, receiver, successor) = (None, None, None);
+                let mut context = Context { sender, receiver, out: here, state, now, successor };
                 let verdict = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),
                 };
-                self.replace_handler();
+                if let Some(successor) = context.successor {
+                    *handler = successor;
+                }
                 if self.state.pending.has(Pending::TERMINATED) {
                     return self.terminate_if_asked();
                 }
@@ -75,6 +81,11 @@ impl<H: Handler> Session<H> {
         let answered = match verdict {
             Verdict::Defer => Ok(None),
             Verdict::Accept(accept) => handshake.accept(accept, now, out).map(Some),
+            Verdict::AcceptWith(accept, config) => {
+                handshake.configure(|connection| config.change_protocol(connection));
+                self.state.set_limits(config.limits(self.state.endpoint.limits));
+                handshake.accept(accept, now, out).map(Some)
+            }
             Verdict::Respond(response) => handshake.respond(&response, now, out).map(|()| None),
         };
         match answered {
@@ -106,7 +117,7 @@ impl<H: Handler> Session<H> {
         crate::log::debug!("{peer}: open, subprotocol {subprotocol:?}, extension {extension:?}");
         self.protocol = Protocol::Open(connection);
         self.state.endpoint.counters.opened.add(1);
-        self.state.publish(out.waiting(), State::Open);
+        self.state.publish(out.waiting(), Phase::Open);
         let response = Some(response.map(|()| Vec::new()));
         let target = self.state.take_target();
         let info = HandshakeInfo { target, request, response, subprotocol, extension };
@@ -135,8 +146,7 @@ impl<H: Handler> Session<H> {
             self.call(out, now, |_, context| context.send_deferred());
         }
         if !self.state.endpoint.keep_handshake {
-            let rare = self.state.rare();
-            (rare.handshake, rare.peer) = (None, None);
+            self.state.rare().forget_handshake();
         }
         true
     }

@@ -7,6 +7,7 @@ use anyloop_proto::{
 use super::Session;
 use super::handler::{Context, Handler};
 use super::state::Pending;
+use crate::cold::cold_path;
 use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 
 impl<H: Handler> Session<H> {
@@ -34,7 +35,8 @@ impl<H: Handler> Session<H> {
         };
         let Connection { receiver, sender } = connection;
         let out = out.reborrow();
-        let mut context = Context { sender: Some(sender), receiver: None, out, state, now };
+        let mut context =
+            Context { sender: Some(sender), receiver: None, out, state, now, successor: None };
         // The receiver may hold an event without further input, but only before it is polled the first time.
         let mut polled = false;
         while !context.state.pending.has_any(Pending::PAUSED, Pending::TERMINATED) {
@@ -70,7 +72,8 @@ impl<H: Handler> Session<H> {
                 handler.message(message, &mut context);
             }
             polled = true;
-            if let Some(successor) = context.state.take_successor() {
+            if let Some(successor) = context.successor.take() {
+                cold_path();
                 *handler = successor;
             }
         }
@@ -162,7 +165,7 @@ impl<H: Handler> Session<H> {
             }
             let Some(f) = self.state.timers().take_due(now, end) else { return };
             budget.spend();
-            self.call(out, now, f);
+            self.call_posted(out, now, f);
         }
     }
 }

@@ -7,10 +7,13 @@ use std::task::Waker;
 use anyloop_proto::{CloseCode, Prepared, State};
 
 use super::deferred::{Accepted, Outgoing};
+use super::erased::{Filter, Untyped};
+use super::error::Sent;
 use super::handle::Handle;
 use super::handler::Handler;
 use super::limits::{BacklogLimits, Overflow};
-use super::shared::{Command, Filter, Shared};
+use super::phase::Phase;
+use super::shared::{Command, Shared};
 use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
 
 /// Identifies a connection in the loop that serves it: its slot, and how often the slot was used before.
@@ -34,20 +37,20 @@ pub(crate) trait WakeConnections: Send + Sync {
 ///
 /// A broadcast is queued once. Each connection is woken, and takes the broadcasts that are due to it on its own strand.
 /// A broadcast is freed when all connections that were open when it was sent have taken it.
-pub(crate) struct Registry<H: Handler> {
+pub(crate) struct Registry {
     limits: BacklogLimits,
     /// Absent if each connection has a waker of its own.
     wakes: OnceLock<Arc<dyn WakeConnections>>,
-    members: Mutex<Members<H>>,
+    members: Mutex<Members>,
 }
 
-struct Members<H: Handler> {
+struct Members {
     /// By the slot in the loop; without a loop, by numbers that are assigned here.
     all: Vec<Option<Member>>,
     /// Assigned numbers that are free again.
     free: Vec<u32>,
-    shared: HashMap<u32, Arc<Shared<H>>>,
-    broadcasts: Broadcasts<H>,
+    shared: HashMap<u32, Arc<Shared>>,
+    broadcasts: Broadcasts,
 }
 
 #[derive(Clone, Copy)]
@@ -55,29 +58,29 @@ struct Member {
     generation: u16,
     /// The number of the first broadcast that it has not taken, while it takes them.
     next: u32,
-    state: State,
+    phase: Phase,
     /// It takes broadcasts from the queue: it is open, and has no shared state.
     takes: bool,
 }
 
 impl Member {
     const fn new(generation: u16) -> Self {
-        Self { generation, next: 0, state: State::Connecting, takes: false }
+        Self { generation, next: 0, phase: Phase::Connecting, takes: false }
     }
 }
 
 /// The queue of broadcasts, in order. At least one connection has not taken each.
-struct Broadcasts<H: Handler> {
-    queue: VecDeque<Broadcast<H>>,
+struct Broadcasts {
+    queue: VecDeque<Broadcast>,
     /// The number of the first in the queue. Numbers wrap around.
     first: u32,
     /// The total [`cost`] of the messages in the queue.
     bytes: usize,
 }
 
-struct Broadcast<H: Handler> {
+struct Broadcast {
     message: Prepared,
-    filter: Option<Filter<H>>,
+    filter: Option<Filter>,
     /// The number of connections that have not taken it.
     remaining: u32,
 }
@@ -86,16 +89,16 @@ struct Broadcast<H: Handler> {
 const MESSAGE_COST: usize = 64;
 
 /// A broadcast that is due to one connection.
-pub(super) struct Due<H: Handler> {
+pub(super) struct Due {
     pub(super) message: Prepared,
-    pub(super) filter: Option<Filter<H>>,
+    pub(super) filter: Option<Filter>,
     /// The number of the broadcast after it.
     pub(super) next: u32,
     /// The number that the next broadcast will have.
     pub(super) end: u32,
 }
 
-impl<H: Handler> Registry<H> {
+impl Registry {
     pub(super) fn new(limits: BacklogLimits) -> Self {
         let broadcasts = Broadcasts { queue: VecDeque::new(), first: 0, bytes: 0 };
         let members =
@@ -121,32 +124,32 @@ impl<H: Handler> Registry<H> {
     }
 
     /// Adds a connection that `waker` wakes. Returns its number, and its shared state.
-    pub(super) fn register_with_waker(&self, waker: &Waker) -> (u32, Arc<Shared<H>>) {
+    pub(super) fn register_with_waker(&self, waker: &Waker) -> (u32, Arc<Shared>) {
         let mut members = self.members();
         let index = members.free.pop().unwrap_or_else(|| {
             members.all.push(None);
             (members.all.len() - 1) as u32
         });
         members.all[index as usize] = Some(Member::new(0));
-        let shared = Arc::new(Shared::new(waker.clone(), self.limits, State::Connecting));
+        let shared = Arc::new(Shared::new(waker.clone(), self.limits, Phase::Connecting));
         members.shared.insert(index, shared.clone());
         (index, shared)
     }
 
-    /// Sets the state of a connection.
-    pub(super) fn publish(&self, index: u32, state: State) {
+    /// Sets the phase of a connection.
+    pub(super) fn publish(&self, index: u32, phase: Phase) {
         let mut freed = Vec::new(); // dropped when the lock is released: filters are program code
         let mut members = self.members();
         let Some(member) = members.member(index) else { return };
-        member.state = state;
+        member.phase = phase;
         match members.shared.get(&index) {
-            Some(shared) => shared.publish_state(state),
-            None => members.set_takes(index, state == State::Open, &mut freed),
+            Some(shared) => shared.publish_phase(phase),
+            None => members.set_takes(index, phase == Phase::Open, &mut freed),
         }
     }
 
     /// Removes a connection that is over. Returns its shared state, which another thread may just have made.
-    pub(super) fn deregister(&self, index: u32) -> Option<Arc<Shared<H>>> {
+    pub(super) fn deregister(&self, index: u32) -> Option<Arc<Shared>> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         members.set_takes(index, false, &mut freed);
@@ -159,7 +162,7 @@ impl<H: Handler> Registry<H> {
     }
 
     /// The shared state of a connection, created now if there is none.
-    pub(super) fn shared(&self, index: u32) -> Arc<Shared<H>> {
+    pub(super) fn shared(&self, index: u32) -> Arc<Shared> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         match members.member(index).copied() {
@@ -169,12 +172,12 @@ impl<H: Handler> Registry<H> {
     }
 
     /// The shared state of a connection, if there is one.
-    pub(super) fn present_shared(&self, index: u32) -> Option<Arc<Shared<H>>> {
+    pub(super) fn present_shared(&self, index: u32) -> Option<Arc<Shared>> {
         self.members().shared.get(&index).cloned()
     }
 
     /// Takes the next broadcast that is due to this connection.
-    pub(super) fn next_broadcast(&self, index: u32) -> Option<Due<H>> {
+    pub(super) fn next_broadcast(&self, index: u32) -> Option<Due> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         if members.broadcasts.queue.is_empty() {
@@ -194,7 +197,7 @@ impl<H: Handler> Registry<H> {
     // For the endpoint.
 
     /// A handle of this connection, which may be over.
-    pub(crate) fn handle(&self, key: Key) -> Handle<H> {
+    pub(crate) fn handle<H: Handler>(&self, key: Key) -> Handle<H> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         match members.member(key.index).copied() {
@@ -206,7 +209,7 @@ impl<H: Handler> Registry<H> {
     }
 
     /// Handles of all connections that are not over, in no particular order.
-    pub(crate) fn handles(&self) -> Vec<Handle<H>> {
+    pub(crate) fn handles<H: Handler>(&self) -> Vec<Handle<H>> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         let present: Vec<(u32, Member)> = (0..)
@@ -230,7 +233,7 @@ impl<H: Handler> Registry<H> {
 
     /// Sends a message to all open connections whose handler `filter` accepts. Returns the number of open connections
     /// whose backlog is not full; the filter is applied later, when the message is sent.
-    pub(crate) fn broadcast(&self, message: &Prepared, filter: Option<Filter<H>>) -> usize {
+    pub(crate) fn broadcast(&self, message: &Prepared, filter: Option<Filter>) -> usize {
         let mut members = self.members();
         let shared: Vec<_> = members
             .shared
@@ -241,15 +244,17 @@ impl<H: Handler> Registry<H> {
         let (reached, woken) = self.queue_broadcast(&mut members, message, filter.clone());
         drop(members);
         self.wake(woken);
-        let sent = shared
-            .into_iter()
-            .filter(|shared| Handle::new(shared.clone()).send_filtered(message, filter.clone()));
+        let sent = shared.iter().filter(|shared| {
+            let message = Outgoing::Prepared(message.clone());
+            let accepted = Accepted { message, completion: None };
+            shared.send(accepted, filter.clone(), false).is_ok_and(Sent::is_on_its_way)
+        });
         reached + sent.count()
     }
 
     /// Begins to close all connections, or abandons their handshakes. Returns how many.
     pub(crate) fn close_all(&self, code: Option<CloseCode>, reason: &str) -> usize {
-        self.handles().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
+        self.handles::<Untyped>().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
     }
 
     /// The total cost of broadcasts that some connection has not taken.
@@ -264,9 +269,9 @@ impl<H: Handler> Registry<H> {
     /// have to be woken.
     fn queue_broadcast(
         &self,
-        members: &mut Members<H>,
+        members: &mut Members,
         message: &Prepared,
-        filter: Option<Filter<H>>,
+        filter: Option<Filter>,
     ) -> (usize, Vec<Key>) {
         let len = cost(message);
         // A policy that closes slow connections drops no message.
@@ -299,18 +304,18 @@ impl<H: Handler> Registry<H> {
     /// connection has not taken.
     fn make_shared(
         &self,
-        members: &mut Members<H>,
+        members: &mut Members,
         index: u32,
         member: Member,
-        freed: &mut Vec<Broadcast<H>>,
-    ) -> (Arc<Shared<H>>, bool) {
+        freed: &mut Vec<Broadcast>,
+    ) -> (Arc<Shared>, bool) {
         if let Some(shared) = members.shared.get(&index) {
             return (shared.clone(), false);
         }
         let key = Key { index, generation: member.generation };
         let waker =
             self.wakes.get().map_or_else(|| Waker::noop().clone(), |wakes| wakes.waker(key));
-        let shared = Arc::new(Shared::new(waker, self.limits, member.state));
+        let shared = Arc::new(Shared::new(waker, self.limits, member.phase));
         let due = member.takes.then(|| members.broadcasts.from(member.next));
         for broadcast in due.into_iter().flatten() {
             let message = Outgoing::Prepared(broadcast.message.clone());
@@ -332,19 +337,19 @@ impl<H: Handler> Registry<H> {
     }
 
     /// A panic elsewhere leaves the members consistent, so poisoning is ignored.
-    fn members(&self) -> MutexGuard<'_, Members<H>> {
+    fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<H: Handler> Members<H> {
+impl Members {
     fn member(&mut self, index: u32) -> Option<&mut Member> {
         self.all.get_mut(index as usize)?.as_mut()
     }
 
     /// Sets whether a connection takes broadcasts from the queue. If it no longer does, the broadcasts that were due
     /// to it are dropped.
-    fn set_takes(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast<H>>) {
+    fn set_takes(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast>) {
         let Self { all, broadcasts, .. } = self;
         let Some(Some(member)) = all.get_mut(index as usize) else { return };
         let end = broadcasts.end();
@@ -358,7 +363,7 @@ impl<H: Handler> Members<H> {
     }
 }
 
-impl<H: Handler> Broadcasts<H> {
+impl Broadcasts {
     /// The number that the next broadcast will have.
     fn end(&self) -> u32 {
         self.first.wrapping_add(self.queue.len() as u32)
@@ -370,13 +375,13 @@ impl<H: Handler> Broadcasts<H> {
     }
 
     /// The broadcasts from number `next` on.
-    fn from(&self, next: u32) -> impl Iterator<Item = &Broadcast<H>> {
+    fn from(&self, next: u32) -> impl Iterator<Item = &Broadcast> {
         self.queue.iter().skip(next.wrapping_sub(self.first) as usize)
     }
 
     /// One connection has taken the broadcasts from number `from` up to `to`. Those that all connections have taken
     /// are moved to `freed`.
-    fn take(&mut self, from: u32, to: u32, freed: &mut Vec<Broadcast<H>>) {
+    fn take(&mut self, from: u32, to: u32, freed: &mut Vec<Broadcast>) {
         let start = from.wrapping_sub(self.first) as usize;
         let end = (to.wrapping_sub(self.first) as usize).min(self.queue.len());
         for broadcast in self.queue.range_mut(start.min(end)..end) {

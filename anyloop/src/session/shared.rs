@@ -6,17 +6,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
-use anyloop_proto::handshake::Accept;
-use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{CloseCode, State};
+use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
+use anyloop_proto::{CloseCode, SendError as Refused, State};
 
-use super::deferred::{Accepted, report_unsent};
+use super::deferred::Accepted;
+use super::erased::{Filter, Posted};
 use super::error::{SendError, Sent};
-use super::handler::{Handler, Posted};
+use super::handler::Verdict;
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
+use super::phase::Phase;
+use super::pieces::{Piece, Writer};
 use super::timers::TimerId;
+use super::unsent::report_unsent;
 use crate::stream::Completion;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use crate::sync::unmodelled::OnceLock;
 use crate::sync::{Mutex, MutexGuard};
 
 /// The number of a connection, unique in this process.
@@ -31,11 +35,14 @@ impl fmt::Display for ConnectionId {
 
 /// The state that a connection and its handles share: a queue of commands, the backlog, and the state of the
 /// connection.
-pub(crate) struct Shared<H: Handler> {
+pub(crate) struct Shared {
     pub(super) id: ConnectionId,
-    mailbox: Mutex<Mailbox<H>>,
+    mailbox: Mutex<Mailbox>,
     waker: Waker,
+    /// The limits of the endpoint.
     limits: BacklogLimits,
+    /// The limits of this connection, if it has its own. They are set before it is open, so they are not modelled.
+    own_limits: OnceLock<BacklogLimits>,
     /// Bytes that wait: the backlog as of the last call, and messages that were accepted since. This is one number, so
     /// that a message that moves from the mailbox to the backlog is always counted.
     waiting: AtomicUsize,
@@ -44,30 +51,34 @@ pub(crate) struct Shared<H: Handler> {
     held: AtomicUsize,
     /// Whether there was a backlog as of the last call.
     backlogged: AtomicBool,
-    /// The number of messages that the connection has deferred. It only bounds memory: an old number does no harm, so it is
-    /// not modelled.
+    /// The number of messages and pieces that the connection has deferred. It only bounds memory: an old number does no
+    /// harm, so it is not modelled.
     deferred: UnmodelledUsize,
-    state: AtomicU8,
+    /// Their payload bytes.
+    deferred_bytes: UnmodelledUsize,
+    phase: AtomicU8,
 }
 
 /// Commands that were not run yet.
-struct Mailbox<H: Handler> {
-    commands: VecDeque<Command<H>>,
+struct Mailbox {
+    commands: VecDeque<Command>,
     /// A send has returned back-pressure, so `drained` must follow.
     pressed: bool,
     /// A handle has asked to close the connection: messages that follow cannot be sent.
     closing: bool,
+    /// A handle has answered the request.
+    answered: bool,
     /// The connection is over.
     gone: bool,
 }
 
 /// Commands that were taken from the mailbox. Completions of commands that are dropped are called with an error.
-pub(super) struct Commands<'s, H: Handler> {
-    shared: &'s Shared<H>,
-    queue: VecDeque<Command<H>>,
+pub(super) struct Commands<'s> {
+    shared: &'s Shared,
+    queue: VecDeque<Command>,
 }
 
-impl<H: Handler> Commands<'_, H> {
+impl Commands<'_> {
     /// Whether the next command calls a handler.
     pub(super) fn next_calls(&self) -> bool {
         matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
@@ -83,10 +94,10 @@ impl<H: Handler> Commands<'_, H> {
     }
 }
 
-impl<H: Handler> Iterator for Commands<'_, H> {
-    type Item = Command<H>;
+impl Iterator for Commands<'_> {
+    type Item = Command;
 
-    fn next(&mut self) -> Option<Command<H>> {
+    fn next(&mut self) -> Option<Command> {
         let command = self.queue.pop_front()?;
         // Counted as waiting until the connection publishes its backlog.
         self.shared.held.fetch_add(command.len(), Ordering::Relaxed);
@@ -94,44 +105,61 @@ impl<H: Handler> Iterator for Commands<'_, H> {
     }
 }
 
-impl<H: Handler> Drop for Commands<'_, H> {
+impl Drop for Commands<'_> {
     fn drop(&mut self) {
         report_unsent(self.filter_map(Command::into_completion));
     }
 }
 
 /// A command, which runs on the strand of the connection.
-pub(super) enum Command<H: Handler> {
-    Accept(Accept),
+pub(super) enum Command {
+    /// A writer was dropped before the last piece of its message.
+    Abandon(Arc<Writer>),
+    /// The verdict on a request that was deferred.
+    Answer(Verdict),
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
     Pause,
+    Piece(Arc<Writer>, Piece),
     Ping(Vec<u8>),
-    Post(Box<Posted<H>>),
-    Respond(Response<Vec<u8>>),
+    Post(Box<Posted>),
     Resume,
     /// The message of a broadcast is for handlers that the filter accepts.
-    Send(Accepted, Option<Filter<H>>),
+    Send(Accepted, Option<Filter>),
     Terminate,
 }
 
-/// Selects the handlers that receive a broadcast.
-pub(crate) type Filter<H> = Arc<dyn Fn(&H) -> bool + Send + Sync>;
-
-impl<H: Handler> Command<H> {
-    /// Payload bytes of the message, or 0.
+impl Command {
+    /// Payload bytes of the message or piece, or 0.
     fn len(&self) -> usize {
         match self {
             Self::Send(accepted, _) => accepted.message.len(),
+            Self::Piece(_, piece) => piece.payload.len(),
             _ => 0,
         }
+    }
+
+    /// Whether it is a message or a piece of one.
+    const fn is_message(&self) -> bool {
+        matches!(self, Self::Send(..) | Self::Piece(..))
+    }
+
+    /// Whether it cannot be sent after a Close (RFC 6455 §5.5.1).
+    const fn is_data(&self) -> bool {
+        self.is_message() || matches!(self, Self::Ping(_))
+    }
+
+    /// Whether it is a piece of the message that is under way: what waits for that must not stop it.
+    fn is_awaited(&self) -> bool {
+        matches!(self, Self::Piece(writer, _) if writer.is_under_way())
     }
 
     /// The completion of a message that will not be sent.
     fn into_completion(self) -> Option<Completion> {
         match self {
             Self::Send(accepted, _) => accepted.completion,
+            Self::Piece(_, piece) => piece.completion,
             _ => None,
         }
     }
@@ -145,9 +173,9 @@ impl<H: Handler> Command<H> {
 /// So many messages may wait for a connection, whatever their size, if its limit in bytes is small.
 const MIN_MESSAGES: usize = 1024;
 
-impl<H: Handler> Shared<H> {
+impl Shared {
     /// `waker` wakes the driver of the connection.
-    pub(crate) fn new(waker: Waker, limits: BacklogLimits, state: State) -> Self {
+    pub(crate) fn new(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -155,23 +183,36 @@ impl<H: Handler> Shared<H> {
                 commands: VecDeque::new(),
                 pressed: false,
                 closing: false,
+                answered: false,
                 gone: false,
             }),
             waker,
             limits,
+            own_limits: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             backlogged: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
-            state: AtomicU8::new(encode(state)),
+            deferred_bytes: UnmodelledUsize::new(0),
+            phase: AtomicU8::new(phase.encode()),
         }
     }
 
     /// The shared state of a connection that is over.
     pub(super) fn gone(limits: BacklogLimits) -> Self {
-        let shared = Self::new(Waker::noop().clone(), limits, State::Ended);
+        let shared = Self::new(Waker::noop().clone(), limits, Phase::Ended);
         shared.mailbox().gone = true;
         shared
+    }
+
+    /// The limits of the backlog.
+    pub(super) fn limits(&self) -> BacklogLimits {
+        self.own_limits.get().copied().unwrap_or(self.limits)
+    }
+
+    /// Gives the connection limits of its own. Only the first call has an effect.
+    pub(super) fn set_limits(&self, limits: BacklogLimits) {
+        self.own_limits.get_or_init(|| limits);
     }
 
     /// Queues a message, unless the backlog is full. With `reports`, the sender sees the result, so `drained` must
@@ -179,11 +220,31 @@ impl<H: Handler> Shared<H> {
     pub(super) fn send(
         &self,
         accepted: Accepted,
-        filter: Option<Filter<H>>,
+        filter: Option<Filter>,
         reports: bool,
     ) -> Result<Sent, SendError> {
-        let (limits, len) = (self.limits, accepted.message.len());
-        let command = Command::Send(accepted, filter);
+        self.submit(Command::Send(accepted, filter), reports)
+    }
+
+    /// Queues a piece of a message, unless the backlog is full.
+    pub(super) fn send_piece(&self, writer: &Arc<Writer>, piece: Piece) -> Result<Sent, SendError> {
+        let message = piece.payload.len();
+        match self.submit(Command::Piece(writer.clone(), piece), true)? {
+            // A message cannot lack a piece.
+            Sent::Dropped => {
+                let (waiting, cap) = (self.buffered(), self.limits().cap);
+                Err(SendError::BacklogFull { waiting, message, cap })
+            }
+            sent => Ok(sent),
+        }
+    }
+
+    fn submit(&self, command: Command, reports: bool) -> Result<Sent, SendError> {
+        let (limits, len) = (self.limits(), command.len());
+        let cap = match command.is_awaited() {
+            true => limits.cap.saturating_add(self.deferred_bytes.load(Ordering::Relaxed)),
+            false => limits.cap,
+        };
         let state = self.state();
         if matches!(state, State::CloseSent | State::Closed | State::Failed) {
             command.unsent();
@@ -192,7 +253,7 @@ impl<H: Handler> Shared<H> {
         // Checked and counted in one step, so that two senders cannot exceed the limit together.
         let charge = |waiting: usize| {
             let sum = waiting.saturating_add(len);
-            (waiting == 0 || sum <= limits.cap).then_some(sum)
+            (waiting == 0 || sum <= cap).then_some(sum)
         };
         let charged = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
         let waiting = match charged {
@@ -218,7 +279,7 @@ impl<H: Handler> Shared<H> {
 
     /// Applies the overflow policy to a message that would exceed the limit.
     fn refuse(&self, waiting: usize, message: usize) -> Result<Sent, SendError> {
-        match self.limits.overflow {
+        match self.limits().overflow {
             Overflow::Drop => return Ok(Sent::Dropped),
             Overflow::Error => {}
             // One Close suffices, however many messages are refused.
@@ -227,23 +288,47 @@ impl<H: Handler> Shared<H> {
                 self.push(Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()))?;
             }
         }
-        Err(SendError::BacklogFull { waiting, message, cap: self.limits.cap })
+        Err(SendError::BacklogFull { waiting, message, cap: self.limits().cap })
+    }
+
+    /// Queues the answer to a request, if one waits for an answer.
+    pub(super) fn answer(&self, verdict: Verdict) -> Result<(), SendError> {
+        match self.phase() {
+            Phase::Requested => self.push(Command::Answer(verdict)),
+            Phase::Ended => Err(SendError::Gone),
+            _ => Err(SendError::NotAwaiting),
+        }
+    }
+
+    /// Queues a ping, if the connection is open.
+    pub(super) fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(Refused::ControlTooLong(payload.len()).into());
+        }
+        match self.state() {
+            State::Open => self.push(Command::Ping(payload.to_vec())),
+            state => Err(Refused::NotOpen(state).into()),
+        }
     }
 
     /// Queues a command that is no message.
-    pub(super) fn push(&self, command: Command<H>) -> Result<(), SendError> {
+    pub(super) fn push(&self, command: Command) -> Result<(), SendError> {
         self.try_push(command, false).map_err(|error| error.unwrap_or(SendError::Gone))
     }
 
     /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why; `None`
     /// if too many messages wait.
-    fn try_push(&self, command: Command<H>, pressed: bool) -> Result<(), Option<SendError>> {
+    fn try_push(&self, command: Command, pressed: bool) -> Result<(), Option<SendError>> {
         let mut mailbox = self.mailbox();
-        let is_message = matches!(command, Command::Send(..));
+        let is_message = command.is_message();
+        let is_answer = matches!(command, Command::Answer(_));
         let refused = match () {
             () if mailbox.gone => Some(Some(SendError::Gone)),
-            () if is_message && mailbox.closing => Some(Some(SendError::Closing)),
-            () if is_message && mailbox.commands.len() >= self.free_messages() => Some(None),
+            () if command.is_data() && mailbox.closing => Some(Some(SendError::Closing)),
+            () if is_answer && mailbox.answered => Some(Some(SendError::NotAwaiting)),
+            () if is_message && mailbox.commands.len() >= self.free_messages(&command) => {
+                Some(None)
+            }
             () => None,
         };
         if let Some(error) = refused {
@@ -252,6 +337,7 @@ impl<H: Handler> Shared<H> {
             return Err(error);
         }
         mailbox.closing |= matches!(command, Command::Close(..) | Command::Terminate);
+        mailbox.answered |= is_answer;
         mailbox.pressed |= pressed;
         mailbox.commands.push_back(command);
         let first = mailbox.commands.len() == 1;
@@ -263,24 +349,28 @@ impl<H: Handler> Shared<H> {
     }
 
     /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
-    fn free_messages(&self) -> usize {
-        let most = (self.limits.cap / size_of::<Command<H>>()).max(MIN_MESSAGES);
-        most.saturating_sub(self.deferred.load(Ordering::Relaxed))
+    fn free_messages(&self, command: &Command) -> usize {
+        let most = (self.limits().cap / size_of::<Command>()).max(MIN_MESSAGES);
+        match command.is_awaited() {
+            true => most,
+            false => most.saturating_sub(self.deferred.load(Ordering::Relaxed)),
+        }
     }
 
-    /// Publishes how many messages the connection has deferred.
-    pub(super) fn publish_deferred(&self, messages: usize) {
+    /// Publishes how many messages and pieces the connection has deferred, and their payload bytes.
+    pub(super) fn publish_deferred(&self, messages: usize, bytes: usize) {
         self.deferred.store(messages, Ordering::Relaxed);
+        self.deferred_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.
-    pub(super) fn queue(&self, command: Command<H>) {
+    pub(super) fn queue(&self, command: Command) {
         self.waiting.fetch_add(command.len(), Ordering::Relaxed);
         self.mailbox().commands.push_back(command);
     }
 
     /// Takes the commands, and the flag whether a send has returned back-pressure.
-    pub(super) fn take(&self) -> (Commands<'_, H>, bool) {
+    pub(super) fn take(&self) -> (Commands<'_>, bool) {
         let mut mailbox = self.mailbox();
         let queue = std::mem::take(&mut mailbox.commands);
         let pressed = std::mem::take(&mut mailbox.pressed);
@@ -288,37 +378,37 @@ impl<H: Handler> Shared<H> {
         (Commands { shared: self, queue }, pressed)
     }
 
-    /// Publishes the backlog and the state. Only the connection does, so values that have not changed are not written.
-    pub(crate) fn publish(&self, backlog: usize, state: State) {
-        if !self.is_published(backlog, state) {
+    /// Publishes the backlog and the phase. Only the connection does, so values that have not changed are not written.
+    pub(crate) fn publish(&self, backlog: usize, phase: Phase) {
+        if !self.is_published(backlog, phase) {
             let before = self.held.swap(backlog, Ordering::Relaxed);
             match backlog.checked_sub(before) {
                 Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
                 None => self.waiting.fetch_sub(before - backlog, Ordering::Relaxed),
             };
             self.backlogged.store(backlog > 0, Ordering::Relaxed);
-            self.state.store(encode(state), Ordering::Release);
+            self.publish_phase(phase);
         }
     }
 
-    /// Publishes the state for a connection that has not adopted this shared state yet.
-    pub(crate) fn publish_state(&self, state: State) {
-        self.state.store(encode(state), Ordering::Release);
+    /// Publishes the phase of a connection that has not adopted this shared state yet.
+    pub(crate) fn publish_phase(&self, phase: Phase) {
+        self.phase.store(phase.encode(), Ordering::Release);
     }
 
     /// Whether these values were published last.
-    fn is_published(&self, backlog: usize, state: State) -> bool {
+    fn is_published(&self, backlog: usize, phase: Phase) -> bool {
         self.held.load(Ordering::Relaxed) == backlog
             && self.backlogged.load(Ordering::Relaxed) == (backlog > 0)
-            && self.state.load(Ordering::Relaxed) == encode(state)
+            && self.phase.load(Ordering::Relaxed) == phase.encode()
     }
 
     /// Closes the mailbox when the connection is over: its commands are dropped, and further ones refused.
     pub(crate) fn close(&self) {
-        self.publish(0, State::Ended);
+        self.publish(0, Phase::Ended);
         self.mailbox().gone = true;
         drop(self.take());
-        self.publish(0, State::Ended); // what was in the mailbox does not wait any more
+        self.publish(0, Phase::Ended); // what was in the mailbox does not wait any more
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -326,29 +416,15 @@ impl<H: Handler> Shared<H> {
     }
 
     pub(super) fn state(&self) -> State {
-        decode(self.state.load(Ordering::Acquire))
+        self.phase().state()
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::decode(self.phase.load(Ordering::Acquire))
     }
 
     /// A panic elsewhere leaves the mailbox consistent, since each change is one push or one swap.
-    fn mailbox(&self) -> MutexGuard<'_, Mailbox<H>> {
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-const STATES: [State; 6] =
-    [State::Connecting, State::Open, State::CloseSent, State::Closed, State::Failed, State::Ended];
-
-const fn encode(state: State) -> u8 {
-    match state {
-        State::Connecting => 0,
-        State::Open => 1,
-        State::CloseSent => 2,
-        State::Closed => 3,
-        State::Failed => 4,
-        _ => 5,
-    }
-}
-
-fn decode(state: u8) -> State {
-    STATES.get(usize::from(state)).copied().unwrap_or(State::Ended)
 }

@@ -1,22 +1,26 @@
 //! The state of a session beside its protocol and its handler.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Request, Target};
-use anyloop_proto::{CloseCode, Instant, State};
+use anyloop_proto::{CloseCode, Instant};
 
 use super::counters::Counting;
-use super::deferred::{Accepted, Deferred};
-use super::handler::{Handler, Posted};
+use super::deferred::{Accepted, Deferred, Next};
+use super::erased::Posted;
 use super::limits::BacklogLimits;
+use super::phase::Phase;
+use super::pieces::{Piece, Writer};
 use super::registry::Registry;
+#[cfg(feature = "router")]
+use super::route::MatchedRoute;
 use super::shared::Shared;
 use super::timers::Timers;
-use crate::cold::cold_path;
 use crate::stream::Peer;
 use crate::sync::unmodelled::OnceLock;
 
@@ -24,12 +28,12 @@ use crate::sync::unmodelled::OnceLock;
 const SHUTTING_DOWN: &str = "shutting down";
 
 /// The state that all sessions of an endpoint share.
-pub(crate) struct EndpointState<H: Handler> {
+pub(crate) struct EndpointState {
     pub(crate) limits: BacklogLimits,
     /// Whether connections remember their handshake.
     pub(crate) keep_handshake: bool,
     pub(crate) counters: Counting,
-    pub(crate) registry: Registry<H>,
+    pub(crate) registry: Registry,
     shutting_down: AtomicBool,
     /// Closes the listeners of a server.
     stop_listening: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -37,7 +41,7 @@ pub(crate) struct EndpointState<H: Handler> {
     connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-impl<H: Handler> EndpointState<H> {
+impl EndpointState {
     pub(crate) fn new(limits: BacklogLimits, keep_handshake: bool) -> Arc<Self> {
         let (counters, registry) = (Counting::default(), Registry::new(limits));
         let (stop_listening, connector) = (OnceLock::new(), OnceLock::new());
@@ -82,14 +86,14 @@ impl<H: Handler> EndpointState<H> {
 }
 
 /// The state of a session beside its protocol and its handler: 24 bytes, and a box for rare data.
-pub(super) struct SessionState<H: Handler> {
-    pub(super) endpoint: Arc<EndpointState<H>>,
-    pub(super) rare: Option<Box<Rare<H>>>,
+pub(super) struct SessionState {
+    pub(super) endpoint: Arc<EndpointState>,
+    pub(super) rare: Option<Box<Rare>>,
     /// The index of the connection in the registry; `UNREGISTERED` before and after that.
     pub(super) index: u32,
     pub(super) pending: Pending,
-    /// The state that the registry knows.
-    pub(super) phase: State,
+    /// The phase that the registry knows.
+    pub(super) phase: Phase,
 }
 
 const UNREGISTERED: u32 = u32::MAX;
@@ -135,22 +139,22 @@ impl Pending {
 }
 
 /// The data that only few connections have.
-pub(super) struct Rare<H: Handler> {
+#[derive(Default)]
+pub(super) struct Rare {
     /// The state that the connection shares with its handles.
-    pub(super) shared: Option<Arc<Shared<H>>>,
+    pub(super) shared: Option<Arc<Shared>>,
     pub(super) handshake: Option<Box<HandshakeInfo>>,
+    /// The route that the path of the request has matched.
+    #[cfg(feature = "router")]
+    pub(super) route: Option<Box<MatchedRoute>>,
     /// The peer, as the transport has reported it.
     pub(super) peer: Option<Box<Peer>>,
     /// The error of the transport.
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
-    pub(super) timers: Timers<Box<Posted<H>>>,
-    /// The handler that replaces the present one after its call.
-    pub(super) successor: Option<H>,
+    pub(super) timers: Timers<Box<Posted>>,
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
-    pub(super) deferred: Deferred,
-    /// The Close that follows the deferred messages of a client that is connecting.
-    pub(super) close: Option<Box<(Option<CloseCode>, String)>>,
+    pub(super) deferred: Option<Box<Deferred>>,
 }
 
 /// The request of a client.
@@ -158,35 +162,36 @@ pub(super) struct ClientRequest {
     pub(super) bytes: Vec<u8>,
     /// Whether it may only be sent over a secure stream.
     pub(super) secure: bool,
+    /// The limits of the backlog, if they are not the client's.
+    pub(super) limits: Option<BacklogLimits>,
 }
 
-impl<H: Handler> Default for Rare<H> {
-    fn default() -> Self {
-        Self {
-            shared: None,
-            handshake: None,
-            peer: None,
-            error: None,
-            timers: Timers::default(),
-            successor: None,
-            request: None,
-            deferred: Deferred::default(),
-            close: None,
+impl Rare {
+    /// Frees what only connections that keep their handshake have.
+    pub(super) fn forget_handshake(&mut self) {
+        (self.handshake, self.peer) = (None, None);
+        #[cfg(feature = "router")]
+        {
+            self.route = None;
         }
     }
-}
 
-impl<H: Handler> Rare<H> {
+    const fn has_route(&self) -> bool {
+        #[cfg(feature = "router")]
+        return self.route.is_some();
+        #[cfg(not(feature = "router"))]
+        false
+    }
+
     fn is_empty(&self) -> bool {
         self.shared.is_none()
             && self.handshake.is_none()
+            && !self.has_route()
             && self.peer.is_none()
             && self.error.is_none()
             && self.timers.are_unused()
-            && self.successor.is_none()
             && self.request.is_none()
-            && self.deferred.is_empty()
-            && self.close.is_none()
+            && self.deferred.as_deref().is_none_or(Deferred::is_unused)
     }
 }
 
@@ -226,14 +231,14 @@ pub struct HandshakeInfo {
     pub extension: Option<String>,
 }
 
-impl<H: Handler> SessionState<H> {
-    pub(super) const fn new(endpoint: Arc<EndpointState<H>>) -> Self {
+impl SessionState {
+    pub(super) const fn new(endpoint: Arc<EndpointState>) -> Self {
         Self {
             endpoint,
             rare: None,
             index: UNREGISTERED,
             pending: Pending::NONE,
-            phase: State::Connecting,
+            phase: Phase::Connecting,
         }
     }
 
@@ -253,7 +258,7 @@ impl<H: Handler> SessionState<H> {
     }
 
     /// The rare data, which is created if there is none.
-    pub(super) fn rare(&mut self) -> &mut Rare<H> {
+    pub(super) fn rare(&mut self) -> &mut Rare {
         self.pending.set(Pending::CHANGED, true);
         self.rare.get_or_insert_default()
     }
@@ -261,32 +266,63 @@ impl<H: Handler> SessionState<H> {
     /// Defers a message until it can be sent.
     pub(super) fn defer(&mut self, accepted: Accepted) {
         self.pending.set(Pending::DEFERRED, true);
-        self.rare().deferred.push(accepted);
+        self.deferred_mut().push(accepted);
         self.publish_deferred();
     }
 
-    /// Takes the next deferred message.
-    pub(super) fn take_deferred(&mut self) -> Option<Accepted> {
-        let next = self.rare().deferred.pop();
+    /// Defers a piece until its message is under way.
+    pub(super) fn defer_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
+        self.pending.set(Pending::DEFERRED, true);
+        self.deferred_mut().push_piece(writer, piece);
+        self.publish_deferred();
+    }
+
+    /// Takes the next that is deferred.
+    pub(super) fn take_deferred(&mut self) -> Option<Next> {
+        let next = self.deferred_mut().pop();
         self.pending.set(Pending::DEFERRED, next.is_some());
         self.publish_deferred();
         next
     }
 
+    /// Takes the pieces of a message that waits.
+    pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
+        let pieces = self.deferred_mut().take_pieces(writer);
+        self.publish_deferred();
+        pieces
+    }
+
     /// Takes the Close that follows the deferred messages.
     pub(super) fn take_deferred_close(&mut self) -> Option<(Option<CloseCode>, String)> {
-        self.rare.as_deref_mut()?.close.take().map(|close| *close)
+        self.rare.as_deref_mut()?.deferred.as_deref_mut()?.close.take()
+    }
+
+    /// Sets the writer whose message is under way.
+    pub(super) fn set_writer(&mut self, writer: Option<Arc<Writer>>) {
+        self.deferred_mut().writer = writer;
+    }
+
+    /// Whether the message that is under way is one of a handle, in pieces.
+    pub(super) fn has_writer(&self) -> bool {
+        let rare = self.rare.as_deref();
+        rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer.is_some())
+    }
+
+    pub(super) fn deferred_mut(&mut self) -> &mut Deferred {
+        self.rare().deferred.get_or_insert_default()
     }
 
     fn publish_deferred(&self) {
-        if let Some(Rare { shared: Some(shared), deferred, .. }) = self.rare.as_deref() {
-            shared.publish_deferred(deferred.len());
+        let rare = self.rare.as_deref();
+        if let Some(Rare { shared: Some(shared), deferred: Some(deferred), .. }) = rare {
+            shared.publish_deferred(deferred.len(), deferred.bytes());
         }
     }
 
     /// The payload bytes of deferred messages.
     pub(super) fn deferred(&self) -> usize {
-        self.rare.as_deref().map_or(0, |rare| rare.deferred.bytes())
+        let rare = self.rare.as_deref();
+        rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }
 
     /// Frees the rare data if all of it is unused.
@@ -308,52 +344,64 @@ impl<H: Handler> SessionState<H> {
 
     /// The state that the connection shares with its handles, if there is one.
     #[inline]
-    pub(super) fn present_shared(&self) -> Option<&Arc<Shared<H>>> {
+    pub(super) fn present_shared(&self) -> Option<&Arc<Shared>> {
         self.rare.as_deref()?.shared.as_ref()
     }
 
     /// The state that the connection shares with its handles, created if there is none.
-    pub(super) fn shared(&mut self, waiting: usize, state: State) -> Arc<Shared<H>> {
+    pub(super) fn shared(&mut self, waiting: usize, phase: Phase) -> Arc<Shared> {
         if let Some(shared) = self.present_shared() {
             return shared.clone();
         }
         let shared = self.endpoint.registry.shared(self.index);
-        if state != State::Ended {
-            shared.publish(waiting, state);
+        if phase != Phase::Ended {
+            shared.publish(waiting, phase);
         }
         self.rare().shared = Some(shared.clone());
         shared
     }
 
+    /// The limits of the backlog.
+    pub(super) fn limits(&self) -> BacklogLimits {
+        self.present_shared().map_or(self.endpoint.limits, |shared| shared.limits())
+    }
+
+    /// Gives a connection limits of its own. They are kept in the shared state, since handles apply them too.
+    pub(super) fn set_limits(&mut self, limits: BacklogLimits) {
+        if limits != self.endpoint.limits {
+            self.shared(0, self.phase).set_limits(limits);
+        }
+    }
+
     /// Adopts a shared state that another thread may have created. Returns whether there is one, which may have
     /// commands.
-    pub(super) fn adopt_shared(&mut self, waiting: usize, state: State) -> bool {
+    pub(super) fn adopt_shared(&mut self, waiting: usize, phase: Phase) -> bool {
         if self.present_shared().is_some() {
             return true;
         }
         let Some(shared) = self.endpoint.registry.present_shared(self.index) else {
             return false;
         };
-        shared.publish(waiting, state);
+        shared.publish(waiting, phase);
         self.rare().shared = Some(shared);
         true
     }
 
     /// Publishes changes to the handles and the registry.
-    pub(super) fn publish(&mut self, waiting: usize, state: State) {
+    pub(super) fn publish(&mut self, waiting: usize, phase: Phase) {
         if let Some(shared) = self.present_shared() {
-            shared.publish(waiting, state);
+            shared.publish(waiting, phase);
         }
-        if state != self.phase {
-            self.phase = state;
-            self.endpoint.registry.publish(self.index, state);
+        if phase != self.phase {
+            self.phase = phase;
+            self.endpoint.registry.publish(self.index, phase);
         }
     }
 
     /// The connection is over: removes it from the registry, and refuses further commands.
     pub(super) fn end(&mut self) {
-        self.phase = State::Ended;
-        let deferred = self.rare.as_deref_mut().map(|rare| std::mem::take(&mut rare.deferred));
+        self.phase = Phase::Ended;
+        let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);
@@ -380,6 +428,11 @@ impl<H: Handler> SessionState<H> {
         self.rare.as_deref()?.handshake.as_deref()
     }
 
+    #[cfg(feature = "router")]
+    pub(super) fn route(&self) -> Option<&MatchedRoute> {
+        self.rare.as_deref()?.route.as_deref()
+    }
+
     pub(super) fn peer(&self) -> Option<&Peer> {
         self.rare.as_deref()?.peer.as_deref()
     }
@@ -388,7 +441,7 @@ impl<H: Handler> SessionState<H> {
         self.rare.as_deref()?.error.as_deref()
     }
 
-    pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted<H>>> {
+    pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted>> {
         &mut self.rare().timers
     }
 
@@ -397,16 +450,9 @@ impl<H: Handler> SessionState<H> {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.rare.as_deref()?.timers.next_due()
     }
-
-    #[inline]
-    pub(super) fn take_successor(&mut self) -> Option<H> {
-        let rare = self.rare.as_deref_mut()?;
-        cold_path();
-        rare.successor.take()
-    }
 }
 
-impl<H: Handler> Drop for SessionState<H> {
+impl Drop for SessionState {
     /// A driver may be dropped before its connection is over. Its handles must report that.
     fn drop(&mut self) {
         self.end();

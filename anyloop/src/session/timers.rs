@@ -1,6 +1,11 @@
 //! Timers that the application sets on a connection.
 
+use std::time::Duration;
+
 use anyloop_proto::Instant;
+
+use super::erased::{Posted, posted};
+use super::handler::{Context, Handler};
 
 /// A timer of a connection.
 ///
@@ -71,5 +76,26 @@ impl<F> Timers<F> {
     pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<F> {
         let index = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
         Some(self.due.remove(index).2)
+    }
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// Runs `f` after `delay`. `f` is dropped uncalled if the connection ends before, or if the timer is cancelled.
+    pub fn set_timer(
+        &mut self,
+        delay: Duration,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+    ) -> TimerId {
+        self.set_posted_timer(delay, posted(f))
+    }
+
+    pub(super) fn set_posted_timer(&mut self, delay: Duration, f: Box<Posted>) -> TimerId {
+        let now = self.out.now().unwrap_or(self.now);
+        self.state.timers().set(now + delay, f)
+    }
+
+    /// Cancels a timer. Returns false if it has already run, or was cancelled before.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.state.timers().cancel(timer)
     }
 }

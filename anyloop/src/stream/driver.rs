@@ -295,6 +295,14 @@ impl<S: StreamProtocol> Driver<S> {
         (wants.read || wants.discard) && !self.has_unread() && !ended && !self.closed
     }
 
+    /// Whether to report the end of the stream, even if [no input is wanted](Self::wants_input): a client that leaves
+    /// while its request waits for an answer is not kept. A transport that cannot tell without reading need not do so.
+    #[must_use]
+    pub fn wants_end(&self) -> bool {
+        let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
+        self.session.wants().end && !self.has_unread() && !ended && !self.closed
+    }
+
     /// Whether input is discarded: only the end of the stream still matters.
     #[must_use]
     pub fn discards_input(&self) -> bool {

@@ -137,6 +137,8 @@ pub struct Wants {
     pub read: bool,
     /// Receive, and discard the input: only the end of the stream still matters.
     pub discard: bool,
+    /// Report the end of the stream, even while nothing is received, if no input is before it.
+    pub end: bool,
     /// Call [`resume`](StreamProtocol::resume): the budget was spent.
     pub again: bool,
     /// Receive into [`receive_buffer`](StreamProtocol::receive_buffer) if it lends one.
@@ -147,7 +149,7 @@ pub struct Wants {
 
 impl Wants {
     pub(crate) const fn new(shutdown: Shutdown) -> Self {
-        Self { read: false, discard: false, again: false, large: false, shutdown }
+        Self { read: false, discard: false, end: false, again: false, large: false, shutdown }
     }
 }
 

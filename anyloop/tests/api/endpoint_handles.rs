@@ -283,11 +283,23 @@ fn a_client_without_sockets_makes_no_connection_after_its_shutdown() {
 #[test]
 fn what_is_the_same_for_all_connections_cannot_be_configured_for_one() {
     let client = Client::new(ClientConfig::new()).unwrap();
-    type Change = fn(ClientConfig) -> ClientConfig;
-    let changes: [Change; 2] =
-        [|config| config.max_backlog(1), |config| config.keep_handshake(false)];
-    for change in changes {
-        let request = client.request("ws://127.0.0.1:1/").unwrap().configure(change);
-        assert!(matches!(request.connect(), Err(Error::NotPerConnection)));
+    let request = client.request("ws://127.0.0.1:1/").unwrap();
+    let request = request.configure(|config| config.keep_handshake(false));
+    assert!(matches!(request.connect(), Err(Error::NotPerConnection)));
+}
+
+/// Nobody reads, so what one connection may hold back is seen at once.
+#[test]
+fn the_backlog_can_be_limited_for_one_connection() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("ws://{}/", listener.local_addr().unwrap());
+    let client = Client::new(ClientConfig::new()).unwrap();
+    let request = client.request(&uri).unwrap();
+    let request = request.configure(|config| config.max_backlog(10).overflow(Overflow::Drop));
+    let limited = request.connect().unwrap();
+    let other = client.connect(&uri).unwrap();
+    for (handle, expected) in [(&limited, Sent::Dropped), (&other, Sent::Buffered)] {
+        assert_eq!(handle.send("12345678"), Ok(Sent::Buffered));
+        assert_eq!(handle.send("123"), Ok(expected));
     }
 }

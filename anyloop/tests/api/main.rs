@@ -4,5 +4,6 @@
 mod adopting;
 mod endpoint_handles;
 mod payloads;
+mod pieces;
 mod prompt_readers;
 mod waiting;

@@ -395,3 +395,21 @@ fn the_reason_of_a_500_is_in_the_failure() {
         assert_eq!(errors.try_recv(), Ok(Some(AnswerError::SubprotocolNotOffered)));
     }
 }
+
+#[test]
+fn a_ping_does_not_wait() {
+    let server = server();
+    let connection = connection(&server);
+    let handle = connection.handle();
+    assert_eq!(handle.ping(b"early"), Err(SendError::NotOpen));
+    connection.read_all(REQUEST.as_bytes()).unwrap();
+    connection.take_output(&mut Vec::new()).unwrap();
+    handle.ping(b"now").unwrap();
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(handle.ping(b"late"), Err(SendError::Closing));
+    connection.drive().unwrap();
+    assert_eq!(handle.erase().ping(b"late"), Err(SendError::Closing));
+    assert_eq!(output(&connection), [frames::ping("now"), frames::close(1000, "")]);
+    connection.fatal_error().unwrap();
+    assert_eq!(handle.ping(b"too late"), Err(SendError::Gone));
+}

@@ -19,6 +19,7 @@ mod wire;
 mod backlog;
 #[cfg(feature = "deflate")]
 mod compression;
+mod configuring;
 mod endings;
 mod events;
 mod factories;
@@ -26,9 +27,12 @@ mod failures;
 mod handles;
 mod iostream;
 mod opening;
+mod pieces;
 mod races;
 mod reading;
 mod registry;
+#[cfg(feature = "router")]
+mod router;
 mod sending;
 mod stepping;
 mod timers;

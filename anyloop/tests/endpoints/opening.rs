@@ -9,9 +9,9 @@ use anyloop::proto::{Shutdown, State};
 
 use crate::record::{Log, recording};
 use crate::subject::{
-    Pair, Subject, client, client_config, open_client, seconds, server, server_config,
+    Pair, Subject, client, client_config, new_server, open_client, seconds, server, server_config,
 };
-use crate::transports::{End, TestTransport, over_each_transport};
+use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
 
 over_each_transport! {
@@ -23,6 +23,11 @@ over_each_transport! {
     a_verdict_can_be_deferred_and_accept,
     a_verdict_can_be_deferred_and_refuse,
     only_the_first_verdict_counts,
+    a_verdict_needs_a_request,
+    a_client_that_leaves_while_a_verdict_is_deferred_is_noticed,
+    a_client_that_ends_its_direction_still_reads_its_deferred_answer,
+    a_verdict_can_come_while_the_handler_is_called,
+    a_verdict_can_come_by_a_handle_of_the_endpoint,
     an_answer_that_cannot_be_given_is_500,
     plain_http_is_answered,
     plain_http_can_be_answered_later,
@@ -195,7 +200,9 @@ fn a_deferred_verdict_has_a_deadline<C: TestTransport>() {
     assert!(subject.end.take_output().is_empty());
     subject.advance(seconds(1));
     assert!(subject.sent_response().starts_with("HTTP/1.1 503 "));
+    assert_eq!(subject.end.handle().accept(Accept::new()), Err(SendError::NotAwaiting));
     subject.end.eof();
+    assert_eq!(subject.end.handle().accept(Accept::new()), Err(SendError::Gone));
     assert_eq!(log.take(), ["validate", "fail by local: request not answered in time"]);
 }
 
@@ -205,18 +212,85 @@ fn only_the_first_verdict_counts<C: TestTransport>() {
     subject.receive_bytes(wire::REQUEST);
     subject.with_handle(|handle| {
         handle.accept(Accept::new()).unwrap();
-        handle.respond(response(403, "")).unwrap();
-        handle.accept(Accept::new()).unwrap();
+        assert_eq!(handle.respond(response(403, "")), Err(SendError::NotAwaiting));
+        assert_eq!(handle.accept(Accept::new()), Err(SendError::NotAwaiting));
     });
     let (head, frames) = subject.sent_head();
     assert!(head.starts_with(wire::SWITCHING) && frames.is_empty());
     assert_eq!(log.take(), ["validate", "open"]);
 
-    // One that comes before there is anything to judge does not count, either.
+    let answered = subject.with_handle(|handle| handle.respond(response(403, "")));
+    assert_eq!(answered, Err(SendError::NotAwaiting));
+    subject.end.reset();
+    let answered = subject.with_handle(|handle| handle.accept(Accept::new()));
+    assert_eq!(answered, Err(SendError::Gone));
+}
+
+fn a_client_that_leaves_while_a_verdict_is_deferred_is_noticed<C: TestTransport>() {
+    let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
-    subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
+    subject.receive_bytes(wire::REQUEST);
+    subject.end.eof();
+    assert!(subject.end.is_over());
+    let failed = "fail by peer: stream ended without a closing handshake";
+    assert_eq!(log.take(), ["validate", failed]);
+    let answered = subject.with_handle(|handle| handle.accept(Accept::new()));
+    assert_eq!(answered, Err(SendError::Gone));
+}
+
+/// It is no failure with plain HTTP.
+fn a_client_that_ends_its_direction_still_reads_its_deferred_answer<C: TestTransport>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes(PLAIN);
+    subject.end.eof();
+    assert!(!subject.end.is_over());
+    subject.with_handle(|handle| handle.respond(response(200, "here"))).unwrap();
+    assert!(subject.sent_response().ends_with("\r\n\r\nhere"));
+    assert!(subject.end.is_over());
+    assert_eq!(log.take(), ["http"]);
+}
+
+/// One that comes before there is anything to judge does not count, and neither does that of a client.
+fn a_verdict_needs_a_request<C: TestTransport>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    let answered = subject.with_handle(|handle| handle.accept(Accept::new()));
+    assert_eq!(answered, Err(SendError::NotAwaiting));
     subject.receive_bytes(wire::REQUEST);
     assert_eq!(log.take(), ["validate"]);
+    subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
+    assert_eq!(log.take(), ["open"]);
+
+    let mut client = client::<C>(&Handlers::new());
+    let answered = client.with_handle(|handle| handle.respond(response(403, "")));
+    assert_eq!(answered, Err(SendError::NotAwaiting));
+}
+
+/// A thread may answer before the handler returns.
+fn a_verdict_can_come_while_the_handler_is_called<C: TestTransport>() {
+    let mut handlers = Handlers::new();
+    handlers.on_validate(|_, context| {
+        context.handle().accept(Accept::new()).unwrap();
+        Verdict::Defer
+    });
+    let mut subject = server::<C>(&handlers);
+    subject.receive_bytes(wire::REQUEST);
+    subject.drain();
+    assert!(subject.sent_head().0.starts_with(wire::SWITCHING));
+}
+
+/// A handle that another thread has got from the endpoint.
+fn a_verdict_can_come_by_a_handle_of_the_endpoint<C: TestTransport>() {
+    let clock = Clock::default();
+    let server = new_server::<C, _>(server_config(), deferring(&Log::default()), &clock);
+    let mut subject = Subject::<C>::of_server(&server, &clock);
+    subject.receive_bytes(wire::REQUEST);
+    let handle = server.connections().remove(0);
+    handle.respond(response(403, "not you")).unwrap();
+    subject.drain();
+    assert!(subject.sent_response().ends_with("\r\n\r\nnot you"));
+    assert_eq!(handle.accept(Accept::new()), Err(SendError::NotAwaiting));
 }
 
 fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
@@ -263,7 +337,7 @@ fn plain_http_can_be_answered_later<C: TestTransport>() {
     assert!(subject.end.take_output().is_empty());
     subject.with_handle(|handle| {
         handle.respond(response(200, "here")).unwrap();
-        handle.respond(response(200, "again")).unwrap();
+        assert_eq!(handle.respond(response(200, "again")), Err(SendError::NotAwaiting));
     });
     let answer = subject.sent_response();
     assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");

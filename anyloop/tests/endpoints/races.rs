@@ -94,7 +94,8 @@ fn the_verdict_against_its_deadline<C: TestTransport>() {
         let mut subject = server::<C>(&handlers);
         subject.receive_bytes(wire::REQUEST);
         both(&mut subject, deadline_first, |subject| {
-            subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
+            let accepted = subject.with_handle(|handle| handle.accept(Accept::new()));
+            assert_eq!(accepted, if deadline_first { Err(SendError::NotAwaiting) } else { Ok(()) });
         });
         let output = String::from_utf8(subject.end.take_output()).unwrap();
         assert_eq!(output.matches("HTTP/1.1").count(), 1);
@@ -115,7 +116,8 @@ fn the_answer_against_its_deadline<C: TestTransport>() {
         subject.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         both(&mut subject, deadline_first, |subject| {
             let response = Response::new(b"here".to_vec());
-            subject.with_handle(|handle| handle.respond(response)).unwrap();
+            let answered = subject.with_handle(|handle| handle.respond(response));
+            assert_eq!(answered, if deadline_first { Err(SendError::NotAwaiting) } else { Ok(()) });
         });
         let output = String::from_utf8(subject.end.take_output()).unwrap();
         assert_eq!(output.matches("HTTP/1.1").count(), 1);

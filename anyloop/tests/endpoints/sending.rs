@@ -233,7 +233,7 @@ fn nothing_is_sent_after_a_close<C: TestTransport>() {
     subject.with_handle(|handle| {
         assert_eq!(handle.send("later"), Err(SendError::Closing));
         handle.close(CloseCode::GOING_AWAY, "").unwrap();
-        handle.ping(b"later").unwrap();
+        assert_eq!(handle.ping(b"later"), Err(SendError::Closing));
     });
     assert_eq!(subject.sent(), [text("before"), wire::close(1000, "bye")]);
     log.take();

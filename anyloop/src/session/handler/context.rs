@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Response;
@@ -14,11 +13,10 @@ use anyloop_proto::{
 use super::Handler;
 use crate::cold::cold_path;
 use crate::session::as_message::AsMessage;
-use crate::session::deferred::{Accepted, Outgoing};
+use crate::session::deferred::{Accepted, Next, Outgoing};
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
 use crate::session::state::{HandshakeInfo, Pending, SessionState};
-use crate::session::timers::TimerId;
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
@@ -66,8 +64,10 @@ pub struct Context<'c, H: Handler> {
     /// Absent also while an event borrows from it.
     pub(in crate::session) receiver: Option<&'c Receiver>,
     pub(in crate::session) out: WriteBuffer<'c>,
-    pub(in crate::session) state: &'c mut SessionState<H>,
+    pub(in crate::session) state: &'c mut SessionState,
     pub(in crate::session) now: Instant,
+    /// The handler that replaces the present one after its call.
+    pub(in crate::session) successor: Option<H>,
 }
 
 impl<H: Handler> fmt::Debug for Context<'_, H> {
@@ -77,13 +77,14 @@ impl<H: Handler> fmt::Debug for Context<'_, H> {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Sends a message, which may be the one that was passed to the handler.
+    /// Sends a message, which may be the one that was passed to the handler. While a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends a message in pieces, it waits for the last piece.
     ///
     /// # Errors
     ///
     /// [`SendError::NotOpen`] before the connection is open, [`SendError::Closing`] after a Close,
-    /// [`SendError::Gone`] after the end; [`SendError::Refused`] while a message in pieces is begun;
-    /// [`SendError::BacklogFull`].
+    /// [`SendError::Gone`] after the end; [`SendError::Refused`] while the handler has a message in pieces
+    /// [begun](Self::begin); [`SendError::BacklogFull`].
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
         let (compressible, message) = (message.is_compressible(), message.as_message());
@@ -93,8 +94,16 @@ impl<H: Handler> Context<'_, H> {
             }
         }
         match &mut self.sender {
-            Some(sender) if compressible => sender.send(message, &mut self.out)?,
-            Some(sender) => sender.send_uncompressed(message, &mut self.out)?,
+            Some(sender) => {
+                let sent = match compressible {
+                    true => sender.send(message, &mut self.out),
+                    false => sender.send_uncompressed(message, &mut self.out),
+                };
+                if let Err(refused) = sent {
+                    let owned = || Outgoing::new(message, compressible);
+                    return self.defer_refused(refused, owned, None);
+                }
+            }
             None => return Err(self.not_open()),
         }
         Ok(self.sent())
@@ -111,6 +120,11 @@ impl<H: Handler> Context<'_, H> {
         message: impl AsMessage,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
+        if self.state.has_writer() && !self.can_send() {
+            let message = || Outgoing::Payload(message.as_message().into());
+            let completion = Some(Box::new(completion) as Completion);
+            return self.defer_refused(Refused::MessageUnfinished, message, completion);
+        }
         let sent = self.send(message)?;
         self.complete(sent, Box::new(completion));
         Ok(sent)
@@ -128,7 +142,15 @@ impl<H: Handler> Context<'_, H> {
             }
         }
         match &mut self.sender {
-            Some(sender) => sender.send_prepared(message, &mut self.out)?,
+            Some(sender) => {
+                if let Err(refused) = sender.send_prepared(message, &mut self.out) {
+                    return self.defer_refused(
+                        refused,
+                        || Outgoing::Prepared(message.clone()),
+                        None,
+                    );
+                }
+            }
             None => return Err(self.not_open()),
         }
         Ok(self.sent())
@@ -138,7 +160,8 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), but for the backlog.
+    /// As [`send`](Self::send), but for the backlog. [`SendError::Refused`] also while a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends a message.
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => Ok(sender.begin(kind)?),
@@ -169,6 +192,8 @@ impl<H: Handler> Context<'_, H> {
             return Err(self.full(payload.len()));
         }
         match &mut self.sender {
+            // The message that is under way is not the handler's.
+            Some(_) if self.state.has_writer() => return Err(Refused::NoMessageBegun.into()),
             Some(sender) => sender.piece(payload, last, &mut self.out)?,
             None => return Err(self.not_open()),
         }
@@ -240,21 +265,6 @@ impl<H: Handler> Context<'_, H> {
         self.state.set_paused(false);
     }
 
-    /// Runs `f` after `delay`. `f` is dropped uncalled if the connection ends before, or if the timer is cancelled.
-    pub fn set_timer(
-        &mut self,
-        delay: Duration,
-        f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
-    ) -> TimerId {
-        let now = self.out.now().unwrap_or(self.now);
-        self.state.timers().set(now + delay, Box::new(f))
-    }
-
-    /// Cancels a timer. Returns false if it has already run, or was cancelled before.
-    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.state.timers().cancel(timer)
-    }
-
     /// Ends the connection when the present call is over, as [`Handle::terminate`](crate::Handle::terminate). No other
     /// method is called before [`close`](Handler::close) or [`fail`](Handler::fail).
     pub const fn terminate(&mut self) {
@@ -263,7 +273,7 @@ impl<H: Handler> Context<'_, H> {
 
     /// Replaces the handler when the present call is over.
     pub fn set_handler(&mut self, handler: H) {
-        self.state.rare().successor = Some(handler);
+        self.successor = Some(handler);
     }
 
     /// The request and response of the opening handshake. Always available in [`open`](Handler::open) and
@@ -358,7 +368,10 @@ impl<H: Handler> Context<'_, H> {
     /// The state of the connection.
     #[must_use]
     pub fn state(&self) -> State {
-        self.sender.as_ref().map_or(self.state.phase, |sender| sender.state())
+        match &self.sender {
+            Some(sender) => sender.state(),
+            None => self.state.phase.state(),
+        }
     }
 
     /// The time of the present batch, by the clock of the transport.
@@ -367,10 +380,31 @@ impl<H: Handler> Context<'_, H> {
         self.now
     }
 
+    /// Calls a handler of any type with this connection, and replaces it by the successor that it has set, if any.
+    pub(crate) fn call<I: Handler, R>(
+        &mut self,
+        handler: &mut I,
+        f: impl FnOnce(&mut I, &mut Context<'_, I>) -> R,
+    ) -> R {
+        let mut context = Context {
+            sender: self.sender.as_deref_mut(),
+            receiver: self.receiver,
+            out: self.out.reborrow(),
+            state: self.state,
+            now: self.now,
+            successor: None,
+        };
+        let result = f(handler, &mut context);
+        if let Some(successor) = context.successor {
+            *handler = successor;
+        }
+        result
+    }
+
     /// Sends a message that a handle has accepted, or defers it until the connection is open and no message in pieces
     /// is under way.
     pub(in crate::session) fn send_or_defer(&mut self, accepted: Accepted) {
-        if self.state.pending.has(Pending::DEFERRED) || !self.can_send() {
+        if self.must_defer() {
             self.state.defer(accepted);
         } else {
             self.send_accepted(accepted);
@@ -382,9 +416,13 @@ impl<H: Handler> Context<'_, H> {
     pub(in crate::session) fn send_deferred(&mut self) {
         while self.can_send() {
             match self.state.take_deferred() {
-                Some(accepted) => self.send_accepted(accepted),
+                Some(Next::Message(accepted)) => self.send_accepted(accepted),
+                Some(Next::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
                 None => return self.send_deferred_close(),
             }
+        }
+        if self.state.has_writer() {
+            self.send_deferred_close(); // no further piece was accepted after it
         }
     }
 
@@ -395,12 +433,42 @@ impl<H: Handler> Context<'_, H> {
         let _: Result<(), SendError> = self.close(code, &reason);
     }
 
+    /// Whether messages of handles must wait.
+    pub(in crate::session) fn must_defer(&self) -> bool {
+        self.state.pending.has(Pending::DEFERRED) || !self.can_send()
+    }
+
     /// Whether messages of handles need not wait. On a connection that is closing, they fail.
     fn can_send(&self) -> bool {
         match &self.sender {
             Some(sender) => sender.state() != State::Open || !sender.is_message_begun(),
-            None => self.state.phase != State::Connecting,
+            None => self.state.phase.state() != State::Connecting,
         }
+    }
+
+    /// Defers a message that the protocol has refused because the message of a [`MessageWriter`] is under way, of which
+    /// the handler need not know.
+    ///
+    /// [`MessageWriter`]: crate::endpoint::MessageWriter
+    #[cold]
+    fn defer_refused(
+        &mut self,
+        refused: Refused,
+        message: impl FnOnce() -> Outgoing,
+        completion: Option<Completion>,
+    ) -> Result<Sent, SendError> {
+        if refused != Refused::MessageUnfinished || !self.state.has_writer() {
+            return Err(refused.into());
+        }
+        let message = message();
+        if self.out.waiting() + self.state.deferred() > 0 {
+            if let Some(dropped) = self.check_backlog(message.len())? {
+                completion.into_iter().for_each(|completion| completion(Err(Unsent)));
+                return Ok(dropped);
+            }
+        }
+        self.state.defer(Accepted { message, completion });
+        Ok(Sent::Buffered)
     }
 
     /// Sends a message that a handle has accepted, and calls its completion in any case. The backlog had room for it
@@ -443,11 +511,15 @@ impl<H: Handler> Context<'_, H> {
     /// Checks whether the backlog can take `len` more bytes. Returns `Some` if the message is to be dropped.
     #[cold]
     fn check_backlog(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
-        let limits = self.state.endpoint.limits;
+        let limits = self.state.limits();
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
         }
-        if self.out.buffered().saturating_add(len) <= limits.cap {
+        let mut waiting = self.out.buffered();
+        if self.state.has_writer() {
+            waiting = waiting.saturating_add(self.state.deferred());
+        }
+        if waiting.saturating_add(len) <= limits.cap {
             return Ok(None);
         }
         match limits.overflow {
@@ -461,7 +533,7 @@ impl<H: Handler> Context<'_, H> {
 
     fn full(&self, message: usize) -> SendError {
         let waiting = self.out.buffered();
-        SendError::BacklogFull { waiting, message, cap: self.state.endpoint.limits.cap }
+        SendError::BacklogFull { waiting, message, cap: self.state.limits().cap }
     }
 
     #[inline]
@@ -471,7 +543,7 @@ impl<H: Handler> Context<'_, H> {
             0 => Sent::Sent,
             waiting => {
                 cold_path();
-                match waiting > self.state.endpoint.limits.high {
+                match waiting > self.state.limits().high {
                     true => Sent::Backpressure,
                     false => Sent::Buffered,
                 }
@@ -481,6 +553,6 @@ impl<H: Handler> Context<'_, H> {
 
     #[cold]
     fn not_open(&self) -> SendError {
-        SendError::from(Refused::NotOpen(self.state.phase))
+        SendError::from(Refused::NotOpen(self.state.phase.state()))
     }
 }

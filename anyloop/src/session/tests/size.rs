@@ -10,10 +10,10 @@ use crate::Handlers;
 
 #[test]
 fn a_session_is_its_connection_and_four_words() {
-    assert!(size_of::<SessionState<Handlers>>() <= 24);
+    assert!(size_of::<SessionState>() <= 24);
     assert!(size_of::<Session<Handlers>>() <= size_of::<Connection>() + 32);
     assert!(size_of::<Driver<Session<Handlers>>>() <= size_of::<Connection>() + 48);
-    assert!(size_of::<Rare<Handlers>>() <= 144, "{}", size_of::<Rare<Handlers>>());
+    assert!(size_of::<Rare>() <= 96, "{}", size_of::<Rare>());
 }
 
 /// If the handshake is not kept, and there is no handle.

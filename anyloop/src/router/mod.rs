@@ -1,0 +1,218 @@
+//! Handlers that are selected by the path of the request.
+
+mod error;
+mod routed;
+mod table;
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyloop_proto::handshake::Request;
+use anyloop_proto::handshake::http::Method;
+
+pub use error::RouteError;
+use routed::{Delegate, LocalRoutes, Routes, Selected};
+pub use routed::{LocalRouted, Routed};
+
+use crate::session::{Context, HandlerFactory, Verdict};
+
+/// A handler factory for servers: the path of the request selects the handler of the connection.
+///
+/// [`route`](Self::route) adds a path of WebSockets. Each has a handler factory of its own, and the type of its handlers
+/// can be any [`Handler`](crate::Handler). [`http`](Self::http) adds a page.
+///
+/// ```
+/// use anyloop::iostream::Server; // or `anyloop::net`
+/// use anyloop::prelude::*;
+/// # use anyloop::http::Response;
+/// # use std::sync::mpsc;
+///
+/// /// A connection to one of the rooms.
+/// #[derive(Default)]
+/// struct Room(String);
+///
+/// impl Handler for Room {
+///     fn validate(&mut self, _: &Request, context: &mut Context<'_, Self>) -> Verdict {
+///         self.0 = context.param("room").unwrap_or_default().to_string();
+///         Verdict::accept()
+///     }
+///
+///     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
+///         let room = self.0.clone();
+///         context.endpoint().broadcast_where(message, move |other: &Self| other.0 == room);
+///     }
+/// }
+///
+/// let mut echo = Handlers::new();
+/// echo.on_message(|message, context| _ = context.send(message));
+///
+/// let router = Router::new()
+///     .route("/echo", echo)?
+///     .route("/rooms/{room}", Room::default)?
+///     .http("/", |_, _| Response::new(b"Rooms are at /rooms/NAME.\n".to_vec()))?;
+/// let server = Server::with_factory(ServerConfig::new(OriginPolicy::Any), router);
+/// # let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// # connection.read_all(b"GET /rooms/caf%C3%A9 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")?;
+/// # assert!(at_client.try_recv()?.starts_with(b"HTTP/1.1 101 "));
+/// # connection.read_all(b"\x81\x82\0\0\0\0hi")?;
+/// # connection.drive()?;
+/// # assert_eq!(at_client.try_recv()?, b"\x81\x02hi");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Patterns
+///
+/// A pattern is a path: `/rooms`, or with parameters, `/rooms/{room}/users/{user}`. A parameter matches one segment or a
+/// part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is not
+/// empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
+/// whatever the order in which they were added. Patterns between which the order would decide are an error when the
+/// second is added: `/{a}` beside `/{b}` or `/{*rest}`.
+///
+/// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
+/// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose
+/// value is not UTF-8 gets 400. A handler reads them with [`Context::param`], and the query from the
+/// [`Request`].
+///
+/// # Answers
+///
+/// | request | its path has | answer |
+/// |---|---|---|
+/// | WebSocket | a route | that of [`validate`](crate::Handler::validate) of its handler |
+/// | WebSocket | none, or a page only | 404 |
+/// | plain HTTP | a page with this method | that of its function |
+/// | plain HTTP | a page without this method | 405, with the methods in the field `Allow` |
+/// | plain HTTP | a route and no page | that of [`http`](crate::Handler::http) of its handler: 426 by default |
+/// | plain HTTP | nothing | 404 |
+///
+/// HEAD is answered like GET, without the body. OPTIONS is a method like any other.
+///
+/// # Handlers
+///
+/// The handler is made when the request arrives. No handler gets a request that fails before that, or one that gets 404
+/// or 405: the endpoint's [`counters`](crate::endpoint::EndpointHandle::counters) count it. Then the handler gets all
+/// events, as without a router, at the cost of one dynamic call each.
+///
+/// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
+/// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all; a
+/// function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
+#[derive(Clone, Default)]
+pub struct Router(Routes);
+
+/// As [`Router`], for connections that stay on one thread: handlers, factories and functions need not be [`Send`].
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use anyloop::iostream::Server; // or `anyloop::net::LocalServer`
+/// use anyloop::prelude::*;
+/// use anyloop::router::LocalRouter;
+/// # const REQUEST: &[u8] = b"GET /count HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// let received = Rc::new(Cell::new(0));
+/// let counter = received.clone();
+/// let mut count = LocalHandlers::new();
+/// count.on_message(move |_, _| counter.set(counter.get() + 1));
+/// let router = LocalRouter::new().route("/count", count)?;
+/// let server = Server::with_factory(ServerConfig::new(OriginPolicy::Any), router);
+/// let connection = server.connection();
+/// # connection.register_output(std::io::sink());
+/// # connection.read_all(REQUEST)?;
+/// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
+/// assert_eq!(received.get(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct LocalRouter(LocalRoutes);
+
+/// The methods of a router, with the bounds of factories and of functions.
+macro_rules! router {
+    ($router:ident, $routed:ident, $shared:ident, $delegate:ty, [$($factory:tt)*], [$($page:tt)*]) => {
+        impl $router {
+            /// A router without routes: it answers 404.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            /// Adds a path of WebSockets, with the factory of its handlers.
+            ///
+            /// # Errors
+            ///
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            pub fn route<F>(mut self, pattern: &str, factory: F) -> Result<Self, RouteError>
+            where
+                F: $($factory)* + 'static,
+            {
+                let make = $shared::new(move |route: &str| -> Box<$delegate> {
+                    Box::new(Selected { route: route.into(), handler: factory.make() })
+                });
+                $shared::make_mut(&mut self.0).add_route(pattern, make)?;
+                Ok(self)
+            }
+
+            /// Adds a page: a function that answers GET and HEAD. It can [defer](Verdict::Defer) its answer.
+            ///
+            /// # Errors
+            ///
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            pub fn http<V: Into<Verdict>>(
+                self,
+                pattern: &str,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+            ) -> Result<Self, RouteError> {
+                self.http_method(Method::GET, pattern, page)
+            }
+
+            /// Adds a function that answers another method. A path can have a function for each method; one for HEAD
+            /// takes precedence over that for GET.
+            ///
+            /// # Errors
+            ///
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            pub fn http_method<V: Into<Verdict>>(
+                mut self,
+                method: Method,
+                pattern: &str,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+            ) -> Result<Self, RouteError> {
+                let page = $shared::new(
+                    move |request: &Request, context: &mut Context<'_, $routed>| {
+                        page(request, context).into()
+                    },
+                );
+                $shared::make_mut(&mut self.0).add_page(method, pattern, page)?;
+                Ok(self)
+            }
+        }
+
+        impl HandlerFactory for $router {
+            type Handler = $routed;
+
+            fn make(&self) -> $routed {
+                $routed::new(self.0.clone())
+            }
+        }
+
+        impl fmt::Debug for $router {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let patterns = self.0.patterns();
+                f.debug_struct(stringify!($router)).field("patterns", &patterns).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+router!(
+    Router,
+    Routed,
+    Arc,
+    dyn Delegate<Routed> + Send,
+    [HandlerFactory<Handler: Send> + Send + Sync],
+    [Send + Sync + 'static]
+);
+router!(LocalRouter, LocalRouted, Rc, dyn Delegate<LocalRouted>, [HandlerFactory], ['static]);

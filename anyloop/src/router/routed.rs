@@ -1,0 +1,269 @@
+//! The handler of a connection of a router.
+
+use std::any::Any;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyloop_proto::handshake::Request;
+use anyloop_proto::{Chunk, Ending, Failure, Message};
+
+use super::table::{Table, Unmatched};
+use crate::session::{Context, EndpointHandle, Handler, Verdict};
+
+/// The handler of a connection of a server with a [`Router`](super::Router). It passes each event on to the handler of
+/// the route.
+///
+/// The handles of such a server have this type, and so have the filters of its broadcasts:
+///
+/// ```
+/// use anyloop::iostream::Server;
+/// use anyloop::prelude::*;
+///
+/// struct News;
+///
+/// impl Handler for News {}
+///
+/// let router = Router::new().route("/news/{topic}", || News)?.route("/echo", Handlers::new())?;
+/// let server = Server::with_factory(ServerConfig::new(OriginPolicy::Any), router);
+/// server.broadcast_where("rain", |routed| routed.route() == Some("/news/{topic}"));
+/// server.broadcast_where("sun", |routed| routed.handler::<News>().is_some());
+/// # Ok::<(), anyloop::router::RouteError>(())
+/// ```
+pub struct Routed(State<dyn Delegate<Self> + Send, Routes>);
+
+/// As [`Routed`], of a [`LocalRouter`](super::LocalRouter).
+///
+/// ```
+/// use anyloop::iostream::Server;
+/// use anyloop::prelude::*;
+/// use anyloop::router::LocalRouter;
+///
+/// let router = LocalRouter::new().route("/news", LocalHandlers::new())?;
+/// let server = Server::with_factory(ServerConfig::new(OriginPolicy::Any), router);
+/// server.broadcast_where("rain", |routed| routed.route() == Some("/news"));
+/// # Ok::<(), anyloop::router::RouteError>(())
+/// ```
+pub struct LocalRouted(State<dyn Delegate<Self>, LocalRoutes>);
+
+/// The routes of a [`Router`](super::Router).
+pub(super) type Routes = Arc<
+    Table<
+        Arc<dyn Fn(&str) -> Box<dyn Delegate<Routed> + Send> + Send + Sync>,
+        Arc<dyn Fn(&Request, &mut Context<'_, Routed>) -> Verdict + Send + Sync>,
+    >,
+>;
+
+/// The routes of a [`LocalRouter`](super::LocalRouter).
+pub(super) type LocalRoutes = Rc<
+    Table<
+        Rc<dyn Fn(&str) -> Box<dyn Delegate<LocalRouted>>>,
+        Rc<dyn Fn(&Request, &mut Context<'_, LocalRouted>) -> Verdict>,
+    >,
+>;
+
+enum State<D: ?Sized, R> {
+    /// No request has been received, or none that has a route.
+    Unrouted(R),
+    Routed(Box<D>),
+}
+
+impl<H: Handler> EndpointHandle<H> {
+    /// The same endpoint, with the type that the handlers of all routes share. For servers with a
+    /// [`Router`](super::Router):
+    ///
+    /// ```
+    /// use anyloop::prelude::*;
+    ///
+    /// let mut chat = Handlers::new();
+    /// chat.on_message(|message, context| {
+    ///     let server = context.endpoint().routed();
+    ///     server.broadcast_where(message, |routed| routed.route() == Some("/chat"));
+    /// });
+    /// let router = Router::new().route("/chat", chat)?.route("/echo", Handlers::new())?;
+    /// # Ok::<(), anyloop::router::RouteError>(())
+    /// ```
+    #[must_use]
+    pub fn routed(&self) -> EndpointHandle<Routed> {
+        self.with_type()
+    }
+
+    /// As [`routed`](Self::routed), for servers with a [`LocalRouter`](super::LocalRouter).
+    #[must_use]
+    pub fn local_routed(&self) -> EndpointHandle<LocalRouted> {
+        self.with_type()
+    }
+}
+
+/// The handler of a route.
+pub(super) struct Selected<H> {
+    pub(super) route: Box<str>,
+    pub(super) handler: H,
+}
+
+/// Declares [`Delegate`], and implements it. `events` are those that a handler gets after the request.
+macro_rules! delegate {
+    ($($event:ident ($($argument:ident: $type:ty),*) $(-> $result:ty)? { $unrouted:expr })*) => {
+        /// Passes the events of a connection whose handler has the type `R` on to a handler of any type.
+        pub(super) trait Delegate<R: Handler> {
+            fn route(&self) -> &str;
+            fn as_any(&self) -> &dyn Any;
+            fn as_any_mut(&mut self) -> &mut dyn Any;
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict;
+            fn http(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict;
+            $(fn $event(&mut self, $($argument: $type,)* context: &mut Context<'_, R>) $(-> $result)?;)*
+        }
+
+        impl<R: Handler, H: Handler> Delegate<R> for Selected<H> {
+            fn route(&self) -> &str {
+                &self.route
+            }
+
+            fn as_any(&self) -> &dyn Any {
+                &self.handler
+            }
+
+            fn as_any_mut(&mut self) -> &mut dyn Any {
+                &mut self.handler
+            }
+
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict {
+                context.call(&mut self.handler, |handler, context| handler.validate(request, context))
+            }
+
+            fn http(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict {
+                context.call(&mut self.handler, |handler, context| handler.http(request, context))
+            }
+
+            $(fn $event(&mut self, $($argument: $type,)* context: &mut Context<'_, R>) $(-> $result)? {
+                context.call(&mut self.handler, |handler, context| handler.$event($($argument,)* context))
+            })*
+        }
+    };
+}
+
+/// Implements a handler that selects another. Each event has the result for a connection without a route.
+macro_rules! routed {
+    (
+        $routed:ident, $routes:ident, $delegate:ty;
+        $($event:ident ($($argument:ident: $type:ty),*) $(-> $result:ty)? { $unrouted:expr })*
+    ) => {
+        impl $routed {
+            pub(super) const fn new(routes: $routes) -> Self {
+                Self(State::Unrouted(routes))
+            }
+
+            /// The pattern of the route. `None` before the request was received, and for a page.
+            #[must_use]
+            pub fn route(&self) -> Option<&str> {
+                match &self.0 {
+                    State::Routed(delegate) => Some(delegate.route()),
+                    State::Unrouted(_) => None,
+                }
+            }
+
+            /// The handler of the route, if there is one and it has this type.
+            #[must_use]
+            pub fn handler<H: Handler>(&self) -> Option<&H> {
+                self.delegate()?.downcast_ref()
+            }
+
+            /// Selects the handler.
+            fn select(
+                &mut self,
+                request: &Request,
+                context: &mut Context<'_, Self>,
+            ) -> Result<&mut $delegate, Unmatched> {
+                if let State::Unrouted(routes) = &self.0 {
+                    let (make, route) = routes.route(request)?;
+                    let delegate = make(&route.pattern);
+                    context.set_route(route);
+                    self.0 = State::Routed(delegate);
+                }
+                match &mut self.0 {
+                    State::Routed(delegate) => Ok(&mut **delegate),
+                    State::Unrouted(_) => Err(Unmatched::NotFound),
+                }
+            }
+        }
+
+        impl Handler for $routed {
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+                match self.select(request, context) {
+                    Ok(delegate) => delegate.validate(request, context),
+                    Err(unmatched) => unmatched.into(),
+                }
+            }
+
+            fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+                if let State::Unrouted(routes) = &self.0 {
+                    match routes.page(request) {
+                        Ok(Some((page, route))) => {
+                            context.set_route(route);
+                            return page(request, context);
+                        }
+                        Ok(None) => {}
+                        Err(unmatched) => return unmatched.into(),
+                    }
+                }
+                match self.select(request, context) {
+                    Ok(delegate) => delegate.http(request, context),
+                    Err(unmatched) => unmatched.into(),
+                }
+            }
+
+            $(fn $event(&mut self, $($argument: $type,)* context: &mut Context<'_, Self>) $(-> $result)? {
+                match &mut self.0 {
+                    State::Routed(delegate) => delegate.$event($($argument,)* context),
+                    State::Unrouted(_) => $unrouted,
+                }
+            })*
+
+            fn delegate(&self) -> Option<&dyn Any> {
+                match &self.0 {
+                    State::Routed(delegate) => Some(delegate.as_any()),
+                    State::Unrouted(_) => None,
+                }
+            }
+
+            fn delegate_mut(&mut self) -> Option<&mut dyn Any> {
+                match &mut self.0 {
+                    State::Routed(delegate) => Some(delegate.as_any_mut()),
+                    State::Unrouted(_) => None,
+                }
+            }
+        }
+
+        impl fmt::Debug for $routed {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let name = stringify!($routed);
+                f.debug_struct(name).field("route", &self.route()).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+/// Passes the list of events to a macro.
+macro_rules! with_events {
+    ($macro:ident!($($before:tt)*)) => {
+        $macro! {
+            $($before)*
+            open() { () }
+            message(message: Message<'_>) { () }
+            chunk(chunk: Chunk<'_>) { () }
+            ping(payload: &[u8]) -> bool { true }
+            pong(payload: &[u8], round_trip: Option<Duration>) { () }
+            pong_timeout() { () }
+            interrupt() { () }
+            backpressure() { () }
+            drained() { () }
+            close(ending: &Ending<'_>) { () }
+            fail(failure: &Failure) { () }
+        }
+    };
+}
+
+with_events!(delegate!());
+with_events!(routed!(Routed, Routes, (dyn Delegate<Self> + Send);));
+with_events!(routed!(LocalRouted, LocalRoutes, dyn Delegate<Self>;));

@@ -1,0 +1,128 @@
+//! Settings of single connections.
+
+use std::time::Duration;
+
+use anyloop_proto::Config;
+
+use super::limits::{BacklogLimits, Overflow};
+
+/// Settings of one connection of a server, given with the [answer](super::Verdict::AcceptWith) to its request. Those
+/// that are not set are the server's.
+///
+/// Each method changes one setting and returns the configuration, as those of [`ServerConfig`](crate::ServerConfig),
+/// which describes them.
+///
+/// A server that lets clients with a token send larger messages:
+///
+/// ```
+/// use anyloop::iostream::Server;
+/// use anyloop::prelude::*;
+/// # use anyloop::http::header;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+/// #     Authorization: Bearer x\r\n\r\n";
+///
+/// let mut server = Server::new(ServerConfig::new(OriginPolicy::Any).max_message_size(2));
+/// server.on_validate(|request, _| match request.headers().get(header::AUTHORIZATION) {
+///     Some(_) => {
+///         let config = ConnectionConfig::new().max_message_size(16 << 20).ping_interval(None);
+///         Verdict::AcceptWith(Accept::new(), config)
+///     }
+///     None => Verdict::accept(),
+/// });
+/// # server.on_message(|message, context| _ = context.send(message));
+/// # let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// # connection.read_all(REQUEST)?;
+/// # at_client.try_recv()?;
+/// # connection.read_all(b"\x81\x83\0\0\0\0abc")?;
+/// # assert_eq!(at_client.try_recv()?, b"\x81\x03abc");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct ConnectionConfig(Box<Changes>);
+
+#[derive(Clone, Debug, Default)]
+struct Changes {
+    max_message_size: Option<u64>,
+    streaming: Option<bool>,
+    ping_interval: Option<Option<Duration>>,
+    pong_timeout: Option<Option<Duration>>,
+    idle_timeout: Option<Option<Duration>>,
+    data_idle_timeout: Option<Option<Duration>>,
+    close_timeout: Option<Option<Duration>>,
+    high_water_mark: Option<usize>,
+    low_water_mark: Option<usize>,
+    max_backlog: Option<usize>,
+    overflow: Option<Overflow>,
+}
+
+/// The setters, each with the type of its argument.
+macro_rules! setters {
+    ($($setting:ident($argument:ty)),* $(,)?) => {
+        impl ConnectionConfig {
+            /// The settings of the server.
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $(
+                #[doc = concat!(
+                    "As [`ServerConfig::", stringify!($setting), "`](crate::ServerConfig::",
+                    stringify!($setting), ")."
+                )]
+                pub fn $setting(mut self, $setting: $argument) -> Self {
+                    self.0.$setting = Some($setting.into());
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    max_message_size(u64),
+    streaming(bool),
+    ping_interval(impl Into<Option<Duration>>),
+    pong_timeout(impl Into<Option<Duration>>),
+    idle_timeout(impl Into<Option<Duration>>),
+    data_idle_timeout(impl Into<Option<Duration>>),
+    close_timeout(impl Into<Option<Duration>>),
+    high_water_mark(usize),
+    low_water_mark(usize),
+    max_backlog(usize),
+    overflow(Overflow),
+}
+
+impl ConnectionConfig {
+    /// Changes the settings of the protocol.
+    pub(super) fn change_protocol(&self, config: &mut Config) {
+        let changes = &*self.0;
+        set(&mut config.max_message_size, changes.max_message_size);
+        set(&mut config.streaming, changes.streaming);
+        set(&mut config.ping_interval, changes.ping_interval);
+        set(&mut config.pong_timeout, changes.pong_timeout);
+        set(&mut config.idle_timeout, changes.idle_timeout);
+        set(&mut config.data_idle_timeout, changes.data_idle_timeout);
+        set(&mut config.close_timeout, changes.close_timeout);
+    }
+
+    /// The limits of the backlog, which are `limits` for the server.
+    pub(super) fn limits(&self, mut limits: BacklogLimits) -> BacklogLimits {
+        let changes = &*self.0;
+        set(&mut limits.high, changes.high_water_mark);
+        set(&mut limits.low, changes.low_water_mark);
+        set(&mut limits.cap, changes.max_backlog);
+        set(&mut limits.overflow, changes.overflow);
+        limits
+    }
+}
+
+fn set<T>(setting: &mut T, changed: Option<T>) {
+    if let Some(changed) = changed {
+        *setting = changed;
+    }
+}

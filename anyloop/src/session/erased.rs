@@ -1,0 +1,67 @@
+//! Functions for a handler, stored without its type.
+//!
+//! So the state of a session does not depend on the type of its handler, and a handler that delegates to others lends
+//! them its session.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+
+use super::handler::{Context, Handler};
+
+/// The handler of a session, and the one that it delegates to.
+pub(crate) trait AnyHandler {
+    /// The one of this type.
+    fn find(&self, wanted: TypeId) -> Option<&dyn Any>;
+
+    /// The one of this type.
+    fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any>;
+}
+
+impl<H: Handler> AnyHandler for H {
+    fn find(&self, wanted: TypeId) -> Option<&dyn Any> {
+        if TypeId::of::<H>() == wanted { Some(self) } else { self.delegate() }
+    }
+
+    fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
+        if TypeId::of::<H>() == wanted { Some(self) } else { self.delegate_mut() }
+    }
+}
+
+/// The handler type of a context and of a handle that serve handlers of any type.
+pub(super) struct Untyped;
+
+impl Handler for Untyped {}
+
+/// A function to be run on the strand of the connection.
+pub(super) type Posted = dyn FnOnce(&mut dyn AnyHandler, &mut Context<'_, Untyped>) + Send;
+
+/// A function that is run with the handler of type `H`, and dropped uncalled where there is none.
+pub(super) fn posted<H: Handler>(
+    f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
+) -> Box<Posted> {
+    Box::new(move |handler, context| {
+        let found = handler.find_mut(TypeId::of::<H>());
+        match found.and_then(|handler| handler.downcast_mut()) {
+            Some(handler) => context.call(handler, f),
+            None => crate::log::debug!("a posted function is for a handler of another type"),
+        }
+    })
+}
+
+/// A function that is run with any handler.
+pub(super) fn posted_to_any(
+    f: impl FnOnce(&mut Context<'_, Untyped>) + Send + 'static,
+) -> Box<Posted> {
+    Box::new(move |_, context| f(context))
+}
+
+/// Selects the handlers that receive a broadcast.
+pub(crate) type Filter = Arc<dyn Fn(&dyn AnyHandler) -> bool + Send + Sync>;
+
+/// A filter that accepts handlers of type `H` only, and those of them that `accepts` does.
+pub(super) fn filter<H: Handler>(accepts: impl Fn(&H) -> bool + Send + Sync + 'static) -> Filter {
+    Arc::new(move |handler| {
+        let found = handler.find(TypeId::of::<H>());
+        found.and_then(|handler| handler.downcast_ref()).is_some_and(&accepts)
+    })
+}

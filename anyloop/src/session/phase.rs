@@ -1,0 +1,74 @@
+//! The state of a connection, as its handles and the registry know it.
+
+use anyloop_proto::State;
+
+/// The [`State`] of a connection. A handshake has two phases, since a request can only be answered in one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Connecting,
+    /// A request waits for the application's answer.
+    Requested,
+    Open,
+    CloseSent,
+    Closed,
+    Failed,
+    Ended,
+}
+
+impl Phase {
+    const ALL: [Self; 7] = [
+        Self::Connecting,
+        Self::Requested,
+        Self::Open,
+        Self::CloseSent,
+        Self::Closed,
+        Self::Failed,
+        Self::Ended,
+    ];
+
+    pub(super) const fn state(self) -> State {
+        match self {
+            Self::Connecting | Self::Requested => State::Connecting,
+            Self::Open => State::Open,
+            Self::CloseSent => State::CloseSent,
+            Self::Closed => State::Closed,
+            Self::Failed => State::Failed,
+            Self::Ended => State::Ended,
+        }
+    }
+
+    pub(super) const fn of(state: State) -> Self {
+        match state {
+            State::Connecting => Self::Connecting,
+            State::Open => Self::Open,
+            State::CloseSent => Self::CloseSent,
+            State::Closed => Self::Closed,
+            State::Failed => Self::Failed,
+            _ => Self::Ended,
+        }
+    }
+
+    pub(super) const fn encode(self) -> u8 {
+        self as u8
+    }
+
+    pub(super) fn decode(code: u8) -> Self {
+        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_decoded_as_it_was_encoded() {
+        for phase in Phase::ALL {
+            assert_eq!(Phase::decode(phase.encode()), phase);
+            if phase != Phase::Requested {
+                assert_eq!(Phase::of(phase.state()), phase);
+            }
+        }
+    }
+}

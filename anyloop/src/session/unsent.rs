@@ -1,0 +1,20 @@
+//! Messages that will not be sent.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use crate::stream::{Completion, Unsent};
+
+/// Calls the completions of messages that will not be sent. A panic of one does not keep the others from being called.
+pub(super) fn report_unsent(completions: impl Iterator<Item = Completion>) {
+    let mut panic = None;
+    for completion in completions {
+        let called = catch_unwind(AssertUnwindSafe(|| completion(Err(Unsent))));
+        if let Err(first) = called {
+            panic.get_or_insert(first);
+        }
+    }
+    if let Some(panic) = panic.filter(|_| !thread::panicking()) {
+        resume_unwind(panic);
+    }
+}

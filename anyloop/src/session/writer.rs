@@ -1,0 +1,204 @@
+//! Messages that a handle sends in pieces.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyloop_proto::{CloseCode, Kind, Payload, SendError as Refused};
+
+use super::error::{SendError, Sent};
+use super::handler::{Context, Handler};
+use super::pieces::{Piece, Progress, Writer};
+use super::shared::{Command, Shared};
+use super::state::Pending;
+use super::unsent::report_unsent;
+use crate::stream::{Completion, Unsent};
+
+/// The reason of a Close when a writer is dropped within its message.
+const UNFINISHED: &str = "a message was not finished";
+
+/// Sends one message in pieces, from any thread: one frame each (RFC 6455 §5.4). A
+/// [`Handle`](super::Handle::begin) or an [`AnyHandle`](super::AnyHandle::begin) makes it.
+///
+/// The message takes its place among the messages of the connection with its first piece. From then on, messages of
+/// other handles, broadcasts and messages of the handler wait for its last piece, and so do the pieces of other writers;
+/// pings, pongs and a Close do not wait. What waits counts for the [backlog](crate::ServerConfig::max_backlog), but not
+/// for the pieces of the message that it waits for: at worst twice the limit waits.
+///
+/// A writer that is dropped before its last piece leaves a message that the peer waits for. If a part of it has been
+/// sent, the connection is closed with 1011. Otherwise the message is not sent at all.
+///
+/// ```
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
+/// # use std::sync::mpsc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// # let server = Server::new(ServerConfig::new(OriginPolicy::Any));
+/// let connection = server.connection();
+/// # let (to_client, at_client) = mpsc::channel();
+/// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
+/// connection.read_all(REQUEST)?;
+/// # at_client.try_recv()?;
+/// let handle = connection.handle();
+/// std::thread::spawn(move || {
+///     let mut writer = handle.begin(Kind::Text);
+///     writer.piece("one, ", false)?;
+///     handle.send("another message")?;
+///     writer.piece("two", true)
+/// })
+/// .join()
+/// .expect("no panic")?;
+/// connection.drive()?;
+/// assert_eq!(at_client.try_recv()?, b"\x01\x05one, \x80\x03two\x81\x0fanother message");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "nothing is sent before the first piece"]
+pub struct MessageWriter {
+    shared: Arc<Shared>,
+    writer: Arc<Writer>,
+    /// A piece was accepted.
+    begun: bool,
+    /// The last piece was accepted.
+    finished: bool,
+}
+
+impl MessageWriter {
+    pub(super) fn new(shared: Arc<Shared>, kind: Kind) -> Self {
+        let writer = Arc::new(Writer::new(kind));
+        Self { shared, writer, begun: false, finished: false }
+    }
+
+    /// Sends the next piece, and with `last` ends the message. A piece may be empty. A payload that is owned is not
+    /// copied before it is written.
+    ///
+    /// The pieces of a text are not checked. Together they must be UTF-8; a single piece may end inside a character.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BacklogFull`]: the message remains begun, and the piece can be sent again when the peer has read more,
+    /// also with [`Overflow::Drop`](super::Overflow::Drop). [`SendError::Closing`], [`SendError::Gone`].
+    /// [`SendError::Refused`] after the last piece.
+    pub fn piece(&mut self, payload: impl Into<Payload>, last: bool) -> Result<Sent, SendError> {
+        self.send(payload.into(), last, None)
+    }
+
+    /// Sends the next piece, and calls `completion` with its outcome: on the strand of the connection when the transport
+    /// has taken all of it or never will, or within this call if the piece is refused.
+    ///
+    /// A thread that sends more than the backlog can take waits for the completion of an earlier piece. A piece counts for
+    /// the backlog until the end of the batch that has written it, which is shortly after its completion was called: leave
+    /// room for twice as much as is under way at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`piece`](Self::piece).
+    pub fn piece_then(
+        &mut self,
+        payload: impl Into<Payload>,
+        last: bool,
+        completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        self.send(payload.into(), last, Some(Box::new(completion)))
+    }
+
+    fn send(
+        &mut self,
+        payload: Payload,
+        last: bool,
+        completion: Option<Completion>,
+    ) -> Result<Sent, SendError> {
+        let piece = Piece { payload: payload.into_bytes(), last, completion };
+        if self.finished {
+            piece.unsent();
+            return Err(SendError::Refused(Refused::NoMessageBegun));
+        }
+        let sent = self.shared.send_piece(&self.writer, piece)?;
+        (self.begun, self.finished) = (true, last);
+        Ok(sent)
+    }
+}
+
+impl Drop for MessageWriter {
+    fn drop(&mut self) {
+        if self.begun && !self.finished {
+            // A connection that is over needs no Close.
+            let _: Result<(), SendError> = self.shared.push(Command::Abandon(self.writer.clone()));
+        }
+    }
+}
+
+impl fmt::Debug for MessageWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageWriter")
+            .field("kind", &self.writer.kind)
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Context<'_, H> {
+    /// Sends a piece that a handle has accepted, or defers it until its message is under way.
+    pub(super) fn send_piece_or_defer(&mut self, writer: &Arc<Writer>, piece: Piece) {
+        if writer.is_under_way() {
+            self.send_piece(writer, piece);
+            if self.state.pending.has(Pending::DEFERRED) {
+                self.send_deferred();
+            }
+        } else if writer.is_over() {
+            piece.unsent();
+        } else if writer.is_waiting() || self.must_defer() {
+            self.state.defer_piece(writer, piece);
+        } else {
+            self.send_pieces(writer, [piece]);
+        }
+    }
+
+    /// Begins a message in pieces, and sends those that were accepted.
+    pub(super) fn send_pieces(
+        &mut self,
+        writer: &Arc<Writer>,
+        pieces: impl IntoIterator<Item = Piece>,
+    ) {
+        if writer.is_over() {
+            return; // it was abandoned while it waited
+        }
+        let begun = self.sender.as_mut().is_some_and(|sender| sender.begin(writer.kind).is_ok());
+        writer.set(if begun { Progress::UnderWay } else { Progress::Over });
+        self.state.set_writer(begun.then(|| writer.clone()));
+        for piece in pieces {
+            self.send_piece(writer, piece);
+        }
+    }
+
+    /// Sends a piece of the message that is under way, and calls its completion in any case.
+    fn send_piece(&mut self, writer: &Writer, piece: Piece) {
+        let Piece { payload, last, completion } = piece;
+        let sender = self.sender.as_mut().filter(|_| writer.is_under_way());
+        let is_sent = sender.is_some_and(|sender| {
+            let sent = sender.piece(&payload, last, &mut self.out);
+            sent.inspect_err(|error| crate::log::debug!("a piece is not sent: {error}")).is_ok()
+        });
+        self.out.flush_if_large();
+        if last || !is_sent {
+            writer.set(Progress::Over);
+            self.state.set_writer(None);
+        }
+        match completion {
+            Some(completion) if is_sent => self.out.complete(completion),
+            completion => report_unsent(completion.into_iter()),
+        }
+    }
+
+    /// A writer was dropped before its last piece.
+    pub(super) fn abandon(&mut self, writer: &Writer) {
+        let is_under_way = writer.is_under_way();
+        let waiting = self.state.take_pieces(writer);
+        writer.set(Progress::Over);
+        report_unsent(waiting.into_iter().filter_map(|piece| piece.completion));
+        if is_under_way {
+            self.state.set_writer(None);
+            // The connection may be closing already.
+            let _: Result<(), SendError> = self.close(CloseCode::INTERNAL_ERROR, UNFINISHED);
+        }
+    }
+}
