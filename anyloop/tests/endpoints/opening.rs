@@ -24,7 +24,6 @@ over_each_transport! {
     a_verdict_can_be_deferred_and_refuse,
     only_the_first_verdict_counts,
     a_verdict_needs_a_request,
-    a_client_that_leaves_while_a_verdict_is_deferred_is_noticed,
     a_client_that_ends_its_direction_still_reads_its_deferred_answer,
     a_verdict_can_come_while_the_handler_is_called,
     a_verdict_can_come_by_a_handle_of_the_endpoint,
@@ -45,7 +44,9 @@ over_each_transport! {
     not over sockets:
     a_deferred_verdict_has_a_deadline,
     plain_http_that_nobody_answers_fails,
-    a_client_whose_request_is_stuck_gives_up_in_time,
+    a_client_whose_request_is_stuck_gives_up_in_time;
+    not over TLS:
+    a_client_that_leaves_while_a_verdict_is_deferred_is_noticed,
 }
 
 const REQUEST_CHAT: &str = "GET /chat HTTP/1.1\r\n\
