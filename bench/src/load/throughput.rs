@@ -1,7 +1,6 @@
 //! Measures the throughput of an echo server.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -10,9 +9,10 @@ use rustix::io::Errno;
 use crate::Failure;
 use crate::arguments::Arguments;
 use crate::connection::Connection;
+use crate::deflate;
 use crate::frames::{Content, SMALL, Script};
 use crate::handshake::Target;
-use crate::measure::{LOOK, Limit, Measure, Progress, Unit};
+use crate::measure::{LOOK, Limit, Measure, Phase, Progress, Unit};
 
 /// The size of the read buffer that all connections share.
 const BUFFER: usize = 256 * 1024;
@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     size: usize,
     depth: usize,
     content: Content,
+    /// The offered parameters of permessage-deflate.
+    deflate: Option<String>,
     raw: bool,
     measure: Measure,
 }
@@ -42,6 +44,7 @@ impl Plan {
             size: arguments.option("--size")?.unwrap_or(64),
             depth: arguments.count("--depth", 1)?,
             content,
+            deflate: arguments.option("--deflate")?,
             raw: arguments.flag("--raw"),
             measure: Measure::parse(arguments)?,
             target: Target::parse(&arguments.last("the server's address")?)?,
@@ -52,6 +55,18 @@ impl Plan {
     /// differ, and for small messages at least two, so that a stale reply is detected.
     fn cycle(&self) -> usize {
         if self.size <= SMALL { self.depth.max(2) } else { self.depth }
+    }
+
+    fn open(&self, index: usize) -> Result<Connection, Failure> {
+        let Self { path, size, raw, .. } = self;
+        let Some(offer) = &self.deflate else {
+            let socket = self.target.open(path, *raw)?;
+            let script = Script::new(self.content, *size, self.cycle(), index, *raw);
+            return Ok(Connection::new(socket, script));
+        };
+        let (socket, agreed) = self.target.open_compressed(path, *raw, offer)?;
+        let script = deflate::script(agreed, *size, self.cycle(), index, *raw);
+        Ok(Connection::new(socket, script))
     }
 }
 
@@ -74,21 +89,19 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let socket = plan
-                .target
-                .open(&plan.path, plan.raw)
-                .map_err(|failure| format!("connection {index}: {failure}"))?;
+            let connection =
+                plan.open(index).map_err(|failure| format!("connection {index}: {failure}"))?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), flags)?;
-            let script = Script::new(plan.content, plan.size, plan.cycle(), index, plan.raw);
-            connections.push(Connection::new(socket, script));
+            epoll::add(&epoll, &connection, epoll::EventData::new_u64(index as u64), flags)?;
+            connections.push(connection);
         }
         Ok(Self { epoll, connections, events: Vec::with_capacity(1024), buffer: vec![0; BUFFER] })
     }
 
     /// Keeps `depth` messages in flight on each connection until the limit is reached, and then receives the
-    /// outstanding replies. Returns the number of replies and the elapsed time.
-    fn phase(&mut self, depth: usize, limit: Limit) -> Result<(usize, Duration), Failure> {
+    /// outstanding replies. Counts replies and received bytes.
+    fn phase(&mut self, depth: usize, limit: Limit) -> Result<Phase, Failure> {
+        let earlier = self.received();
         let mut progress = Progress::new(limit);
         let mut outstanding = 0;
         for (index, connection) in self.connections.iter_mut().enumerate() {
@@ -127,6 +140,12 @@ impl Load {
                 .into());
             }
         }
-        Ok((complete, progress.elapsed()))
+        let received = Some(self.received() - earlier);
+        Ok(Phase { received, ..Phase::new(complete, progress.elapsed()) })
+    }
+
+    /// The number of bytes that all connections have received.
+    fn received(&self) -> u64 {
+        self.connections.iter().map(Connection::received).sum()
     }
 }
