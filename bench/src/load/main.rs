@@ -10,6 +10,7 @@
 //!   --deflate OFFER      compressed text messages (permessage-deflate); OFFER has the parameters to offer, as
 //!                        client_max_window_bits
 //!   --raw                the server is `floor`: it returns the bytes unchanged
+//!   --spin               do not sleep: else a server that is slower than `load` pays for waking it with each reply
 //!   --seconds S          how long to measure (1), or instead
 //!   --messages N         how many messages to measure
 //!   --warmup S           seconds of warm-up before that (0.3)

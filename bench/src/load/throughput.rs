@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::Failure;
@@ -17,6 +17,9 @@ use crate::measure::{LOOK, Limit, Measure, Phase, Progress, Unit};
 /// The size of the read buffer that all connections share.
 const BUFFER: usize = 256 * 1024;
 
+/// The time of a wait that returns at once.
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// The parameters of the measurement.
 pub(crate) struct Plan {
     target: Target,
@@ -28,6 +31,7 @@ pub(crate) struct Plan {
     /// The offered parameters of permessage-deflate.
     deflate: Option<String>,
     raw: bool,
+    spin: bool,
     measure: Measure,
 }
 
@@ -46,6 +50,7 @@ impl Plan {
             content,
             deflate: arguments.option("--deflate")?,
             raw: arguments.flag("--raw"),
+            spin: arguments.flag("--spin"),
             measure: Measure::parse(arguments)?,
             target: Target::parse(&arguments.last("the server's address")?)?,
         })
@@ -73,7 +78,7 @@ impl Plan {
 /// Opens the connections, warms up, and measures.
 pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let mut load = Load::open(plan)?;
-    plan.measure.run(Unit("message", "messages"), |limit| load.phase(plan.depth, limit))
+    plan.measure.run(Unit("message", "messages"), |limit| load.phase(plan, limit))
 }
 
 /// All connections.
@@ -98,14 +103,15 @@ impl Load {
         Ok(Self { epoll, connections, events: Vec::with_capacity(1024), buffer: vec![0; BUFFER] })
     }
 
-    /// Keeps `depth` messages in flight on each connection until the limit is reached, and then receives the
+    /// Keeps the plan's number of messages in flight on each connection until the limit is reached, and then receives the
     /// outstanding replies. Counts replies and received bytes.
-    fn phase(&mut self, depth: usize, limit: Limit) -> Result<Phase, Failure> {
+    fn phase(&mut self, plan: &Plan, limit: Limit) -> Result<Phase, Failure> {
+        let wait = if plan.spin { NO_TIME } else { LOOK };
         let earlier = self.received();
         let mut progress = Progress::new(limit);
         let mut outstanding = 0;
         for (index, connection) in self.connections.iter_mut().enumerate() {
-            let messages = progress.take(depth);
+            let messages = progress.take(plan.depth);
             outstanding += messages;
             connection.ask(messages);
             connection.write().map_err(|fault| format!("connection {index}: {fault}"))?;
@@ -113,7 +119,7 @@ impl Load {
         let mut complete = 0;
         while outstanding > 0 {
             self.events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&LOOK)) {
+            match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&wait)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
