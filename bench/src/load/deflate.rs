@@ -58,7 +58,7 @@ pub(crate) fn script(
     raw: bool,
 ) -> Script {
     let (mut texts, mut random) = (Texts::new(seed), Random::new(seed as u64));
-    let count = messages.max(CYCLE / size.max(1)).clamp(1, CYCLE);
+    let count = messages.max(CYCLE / size.max(64)).max(1);
     let messages: Vec<_> = (0..count).map(|_| texts.next(size)).collect();
     let frames: Vec<_> = messages
         .iter()
@@ -89,6 +89,9 @@ fn compress(agreed: Agreed, message: &[u8]) -> Vec<u8> {
     assert!(outcome.is_ok() && deflate.total_in() == message.len() as u64, "too little room");
     compressed.truncate(deflate.total_out() as usize);
     assert_eq!(compressed.split_off(compressed.len() - FLUSH_MARKER.len()), FLUSH_MARKER);
+    if message.is_empty() {
+        return vec![0]; // RFC 7692 §7.2.3.6
+    }
     compressed
 }
 
@@ -171,6 +174,15 @@ mod tests {
                 "{number}"
             );
         }
+    }
+
+    #[test]
+    fn empty_messages_have_a_byte() {
+        let script = script(Agreed::ANY, 0, 2, 1, false);
+        let plain = script.plain().unwrap();
+        assert_eq!(plain.message(7), b"");
+        assert!(is_reply(plain, 7, &compress(Agreed::ANY, b"")));
+        assert!(!is_reply(plain, 7, &compress(Agreed::ANY, b"a")));
     }
 
     #[test]

@@ -123,8 +123,10 @@ impl Plain {
     /// At least one message.
     pub(crate) fn new(messages: &[Vec<u8>]) -> Self {
         let all = messages.concat();
-        let mut bytes: Vec<u8> = all.iter().rev().cycle().take(WINDOW).copied().collect();
-        bytes.reverse();
+        let mut bytes = vec![0; WINDOW];
+        for (byte, sent) in bytes.iter_mut().rev().zip(all.iter().rev().cycle()) {
+            *byte = *sent;
+        }
         bytes.extend(&all);
         Self { size: all.len() / messages.len(), count: messages.len() as u64, bytes }
     }
