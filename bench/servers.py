@@ -25,6 +25,7 @@ class Scenario(typing.NamedTuple):
     mode: str = ""  # the subcommand of `load`, if any
     one: str = "message"  # the name of the counted unit
     several: str = "messages"
+    compressed: bool = False  # whether `load` reports how many bytes it has received
     path: str | None = None  # the path on a server; `None`: the path that the server reports
     raw_path: str | None = None  # the path on `floor`; `None`: as on a server
 
@@ -48,6 +49,18 @@ SCENARIOS = {
         "opening", "connection", "connections", raw_path="/close",
     ),
 }
+
+# Messages that are compressed. The window of the client is left to the server, as browsers do. All servers are slower
+# than `load`, which must not sleep.
+DEFLATE = "--deflate client_max_window_bits --spin"
+SCENARIOS["i"] = Scenario(
+    "4 KiB of JSON, compressed, 32 connections, 1 in flight",
+    f"--size 4096 --connections 32 --depth 1 {DEFLATE}", compressed=True,
+)
+SCENARIOS["j"] = Scenario(
+    "219 B of JSON, compressed, 32 connections, 1 in flight",
+    f"--size 219 --connections 32 --depth 1 {DEFLATE}", compressed=True,
+)
 
 LISTENING = re.compile(r"listening on (?:ws://)?((?:127\.\d+\.\d+\.\d+|\[::1\]):\d+|unix:\S+?)(/[\w./-]*)?(?:\s|$)")
 
@@ -206,8 +219,8 @@ class Server:
 class Idle:
     """Idle connections to a server, open until the end of the `with` block."""
 
-    def __init__(self, server, bin_, core, connections):
-        command = [f"{bin_}/load", "idle", *server.target(), "--connections", str(connections)]
+    def __init__(self, server, bin_, core, connections, options=()):
+        command = [f"{bin_}/load", "idle", *server.target(), "--connections", str(connections), *options]
         command += ["--control", "--keep", "600"]
         self.process = start(core, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.expect("ready")

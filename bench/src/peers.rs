@@ -4,6 +4,8 @@
 //! peers fastwebsockets        as in its example: a write for each message
 //! peers tokio-tungstenite     as in its example: a flush for each message
 //! peers batch                 tokio-tungstenite with one flush for each read
+//! peers yawc                  with permessage-deflate by zlib-rs, at the default level; a flush for each message
+//! peers yawc-fast             the same at level 1
 //! ```
 //!
 //! `peers tokio-tungstenite` also sends to all connections at /broadcast. As in the library's example, each
@@ -25,13 +27,14 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_async, accept_hdr_async};
+use yawc::Options;
 
 /// An error that ends a connection or the server.
 type Failure = Box<dyn std::error::Error>;
 
 /// The accept value for the key that `load` sends. Other clients refuse it.
 const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
 fn main() -> ExitCode {
     let peer = std::env::args().nth(1).unwrap_or_default();
@@ -39,7 +42,11 @@ fn main() -> ExitCode {
         "fastwebsockets" => serve(fastwebsockets),
         "tokio-tungstenite" => serve(tokio_tungstenite),
         "batch" => serve(batch),
-        _ => Err("usage: peers fastwebsockets|tokio-tungstenite|batch".into()),
+        "yawc" => serve(|stream| yawc(stream, Options::default().with_balanced_compression())),
+        "yawc-fast" => {
+            serve(|stream| yawc(stream, Options::default().with_low_latency_compression()))
+        }
+        _ => Err("usage: peers fastwebsockets|tokio-tungstenite|batch|yawc|yawc-fast".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,20 +75,45 @@ where
     })
 }
 
-async fn fastwebsockets(mut stream: TcpStream) -> Result<(), Failure> {
+/// Answers any request with a constant, which ends with `fields`.
+async fn accept(stream: &mut TcpStream, fields: &[u8]) -> Result<(), Failure> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         if stream.read_buf(&mut request).await? == 0 {
-            return Ok(());
+            return Err("closed in the opening handshake".into());
         }
     }
-    stream.write_all(RESPONSE).await?;
+    stream.write_all(&[RESPONSE, fields, b"\r\n"].concat()).await?;
+    Ok(())
+}
+
+async fn fastwebsockets(mut stream: TcpStream) -> Result<(), Failure> {
+    accept(&mut stream, b"").await?;
     let mut websocket = FragmentCollector::new(WebSocket::after_handshake(stream, Role::Server));
     loop {
         let frame = websocket.read_frame().await?;
         match frame.opcode {
             OpCode::Close => return Ok(()),
             OpCode::Text | OpCode::Binary => websocket.write_frame(frame).await?,
+            _ => {}
+        }
+    }
+}
+
+/// With the window of 32 KiB, which the library answers if the client leaves the choice.
+async fn yawc(mut stream: TcpStream, options: Options) -> Result<(), Failure> {
+    accept(&mut stream, b"Sec-WebSocket-Extensions: permessage-deflate\r\n").await?;
+    let mut websocket = yawc::WebSocket::from_stream_with_extensions(
+        stream,
+        yawc::Role::Server,
+        Some("permessage-deflate"),
+        options.with_utf8(),
+    )?;
+    loop {
+        let frame = websocket.next_frame().await?;
+        match frame.opcode() {
+            yawc::OpCode::Close => return Ok(()),
+            yawc::OpCode::Text | yawc::OpCode::Binary => websocket.send(frame).await?,
             _ => {}
         }
     }

@@ -164,6 +164,39 @@ fn peers_are_opened_and_closed_and_one_broadcasts() {
 }
 
 #[test]
+fn compressed_messages_are_counted_and_their_replies_compared() {
+    let peer = Server::start(env!("CARGO_BIN_EXE_peers"), &["yawc"]);
+    for offer in ["client_max_window_bits", "client_no_context_takeover;server_no_context_takeover"]
+    {
+        for size in [219, 70_000] {
+            let options = format!("--deflate {offer} --size {size} --connections 3 --depth 5");
+            let output = peer.load(&format!("{options} --json --warmup 0 --messages 43"));
+            assert_counted(&output, "messages", 43);
+            let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(json["received_bytes_per_message"].as_f64().unwrap() < f64::from(size) / 3.0);
+        }
+    }
+}
+
+#[test]
+fn a_raw_server_returns_compressed_messages() {
+    let floor = Server::floor(&[]);
+    let options = "--raw --deflate client_max_window_bits --size 4096 --warmup 0";
+    let output = floor.load(&format!("{options} --connections 3 --depth 5 --messages 1003 --json"));
+    assert_counted(&output, "messages", 1003);
+    let corrupt = Server::floor(&["--corrupt"]).load(&format!("{options} --messages 50000"));
+    assert!(text(&corrupt.stderr).contains(" came, not "), "{corrupt:?}");
+}
+
+#[test]
+fn a_server_that_does_not_compress_is_refused() {
+    let peer = Server::start(env!("CARGO_BIN_EXE_peers"), &["fastwebsockets"]);
+    let output = peer.load("--deflate client_max_window_bits --warmup 0 --messages 1");
+    let error = "the server does not agree to permessage-deflate";
+    assert!(text(&output.stderr).contains(error), "{output:?}");
+}
+
+#[test]
 fn idle_connections_echo_when_told_to() {
     let floor = Server::floor(&[]);
     let mut idle = Command::new(env!("CARGO_BIN_EXE_load"))

@@ -129,7 +129,7 @@ fn a_broadcast_that_is_exempt_is_not_compressed<C: TestTransport>() {
     open(&mut subject);
     server.broadcast(Uncompressed(long("news")));
     subject.drain();
-    assert_eq!(subject.sent(), [wire::text(&long("news"))]);
+    assert_eq!(subject.sent(), [wire::text(long("news"))]);
 }
 
 fn short_messages_are_not_compressed<C: TestTransport>() {
@@ -148,8 +148,8 @@ fn peers_that_do_not_compress_are_served<C: TestTransport>() {
     let mut echo = Handlers::new();
     echo.on_message(|message, context| _ = context.send(message));
     let mut subject = Subject::<C>::server(deflating_server(), echo).open();
-    subject.receive(&[wire::text(&long("a"))]);
-    assert_eq!(subject.sent(), [wire::text(&long("a"))]);
+    subject.receive(&[wire::text(long("a"))]);
+    assert_eq!(subject.sent(), [wire::text(long("a"))]);
 }
 
 /// A message as it could have been compressed: with the bit, and this payload.

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -13,7 +12,7 @@ use crate::arguments::Arguments;
 use crate::connection::Connection;
 use crate::frames::{Content, Script};
 use crate::handshake::Target;
-use crate::measure::{LOOK, Limit, Measure, Progress, Unit};
+use crate::measure::{LOOK, Limit, Measure, Phase, Progress, Unit};
 
 /// The size of the read buffer that all connections share.
 const BUFFER: usize = 64 * 1024;
@@ -79,14 +78,14 @@ impl Load {
     }
 
     /// Sends `depth` messages in one write, and the next ones when all connections have received these, until
-    /// the limit is reached. Returns the number of deliveries and the elapsed time.
-    fn phase(&mut self, depth: usize, limit: Limit) -> Result<(usize, Duration), Failure> {
+    /// the limit is reached. Counts deliveries.
+    fn phase(&mut self, depth: usize, limit: Limit) -> Result<Phase, Failure> {
         let mut progress = Progress::new(limit);
         let mut complete = 0;
         loop {
             let messages = progress.take(depth);
             if messages == 0 {
-                return Ok((complete, progress.elapsed()));
+                return Ok(Phase::new(complete, progress.elapsed()));
             }
             self.send(messages)?;
             let mut outstanding = messages * self.connections.len();

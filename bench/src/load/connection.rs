@@ -8,16 +8,23 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::frames::{self, Script};
+use crate::deflate;
+use crate::frames::{self, Plain, Script};
 
 /// The maximum number of parts in one write. It is more than the parts of a message of 1 MiB.
 const PARTS: usize = 48;
+
+/// The first bytes of a ping, and of a text message that is not compressed.
+const PING: u8 = 0x89;
+const TEXT: u8 = 0x81;
 
 /// An error of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A byte of a reply (counted from 0) is wrong.
     Differs { reply: u64, byte: usize, expected: u8, came: u8 },
+    /// A compressed reply (counted from 0) is wrong.
+    Reply { reply: u64, what: &'static str },
     /// There were more replies than messages.
     Unexpected,
     /// The server has closed the connection.
@@ -32,6 +39,7 @@ impl fmt::Display for Fault {
             Self::Differs { reply, byte, expected, came } => {
                 write!(f, "reply {reply}, byte {byte}: {came:#04x} came, not {expected:#04x}")
             }
+            Self::Reply { reply, what } => write!(f, "reply {reply} {what}"),
             Self::Unexpected => f.write_str("more came than was asked for"),
             Self::Closed => f.write_str("closed by the server"),
             Self::System(errno) => errno.fmt(f),
@@ -61,6 +69,7 @@ pub(crate) struct Connection {
     /// Pongs for the server's pings that are not written yet.
     pongs: Vec<u8>,
     checker: Checker,
+    received: u64,
 }
 
 impl Connection {
@@ -72,12 +81,15 @@ impl Connection {
             unwritten: 0,
             pongs: Vec::new(),
             checker: Checker::default(),
+            received: 0,
         }
     }
 
     /// Requests `messages` more messages, for the next [`write`](Self::write).
     pub(crate) fn ask(&mut self, messages: usize) {
-        self.unwritten += messages * self.script.frames().frame();
+        let frames = self.script.frames();
+        let next = (self.position + self.unwritten) % frames.length();
+        self.unwritten += frames.span(next, messages);
         self.expect(messages);
     }
 
@@ -91,10 +103,15 @@ impl Connection {
         self.checker.outstanding
     }
 
+    /// The number of bytes that have arrived.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Writes the requested messages, as much as the socket accepts. One system call, if it accepts all of them and
     /// they have few parts.
     pub(crate) fn write(&mut self) -> Result<(), Fault> {
-        if !self.pongs.is_empty() && self.position.is_multiple_of(self.script.frames().frame()) {
+        if !self.pongs.is_empty() && self.script.frames().is_start(self.position) {
             let written =
                 unless_blocked(rustix::net::send(&self.socket, &self.pongs, SendFlags::NOSIGNAL))?;
             self.pongs.drain(..written);
@@ -140,6 +157,7 @@ impl Connection {
         match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
             Ok((0, _)) => Err(Fault::Closed),
             Ok((length, _)) => {
+                self.received += length as u64;
                 let replies =
                     self.checker.check(&self.script, &buffer[..length], &mut self.pongs)?;
                 Ok((replies, length == buffer.len()))
@@ -194,6 +212,8 @@ struct Checker {
     outstanding: usize,
     /// The number of complete replies.
     complete: u64,
+    /// The beginning of a compressed reply that is not complete.
+    begun: Vec<u8>,
 }
 
 impl Checker {
@@ -205,6 +225,9 @@ impl Checker {
         mut data: &[u8],
         pongs: &mut Vec<u8>,
     ) -> Result<usize, Fault> {
+        if let Some(plain) = script.plain() {
+            return self.check_compressed(plain, data, pongs);
+        }
         let mut replies = 0;
         while !data.is_empty() {
             let expected = script.replies().at(self.position);
@@ -230,8 +253,8 @@ impl Checker {
     /// Advances by `length` correct bytes. Returns the number of replies that they complete.
     fn advance(&mut self, script: &Script, length: usize) -> Result<usize, Fault> {
         let stream = script.replies();
-        let replies = (self.partial + length) / stream.frame();
-        self.partial = (self.partial + length) % stream.frame();
+        let (replies, partial) = stream.ends(self.position, length);
+        self.partial = partial;
         self.position = (self.position + length) % stream.length();
         self.outstanding = self.outstanding.checked_sub(replies).ok_or(Fault::Unexpected)?;
         self.complete += replies as u64;
@@ -241,10 +264,49 @@ impl Checker {
         Ok(replies)
     }
 
+    /// Checks compressed replies. They may also be uncompressed, and there may be pings between them.
+    fn check_compressed(
+        &mut self,
+        plain: &Plain,
+        data: &[u8],
+        pongs: &mut Vec<u8>,
+    ) -> Result<usize, Fault> {
+        self.begun.extend_from_slice(data);
+        let begun = core::mem::take(&mut self.begun);
+        let (mut at, mut replies) = (0, 0);
+        while let Some((first, payload, length)) = deflate::frame(&begun[at..]) {
+            let fault = |what| Err(Fault::Reply { reply: self.complete, what });
+            let is_right = match first {
+                _ if begun[at + 1] & 0x80 != 0 => return fault("is masked"),
+                PING => {
+                    frames::put(pongs, 0xa, payload, Some([1, 2, 3, 4]));
+                    at += length;
+                    continue;
+                }
+                deflate::COMPRESSED_TEXT => deflate::is_reply(plain, self.complete, payload),
+                TEXT => payload == plain.message(self.complete),
+                _ => return fault("is neither a whole text message nor a ping"),
+            };
+            if !is_right {
+                return fault("is not what was sent");
+            }
+            self.outstanding = self.outstanding.checked_sub(1).ok_or(Fault::Unexpected)?;
+            self.complete += 1;
+            replies += 1;
+            at += length;
+        }
+        self.begun = begun;
+        self.begun.drain(..at);
+        match self.outstanding == 0 && !self.begun.is_empty() && self.begun[0] != PING {
+            true => Err(Fault::Unexpected),
+            false => Ok(replies),
+        }
+    }
+
     /// Answers a complete ping at the start of `data`, and returns the bytes after it. `None` if there is none.
     #[cold]
     fn ping<'a>(&self, script: &Script, data: &'a [u8], pongs: &mut Vec<u8>) -> Option<&'a [u8]> {
-        let (&[0x89, length @ 0..=125], rest) = data.split_first_chunk()? else { return None };
+        let (&[PING, length @ 0..=125], rest) = data.split_first_chunk()? else { return None };
         if script.is_raw() || self.partial > 0 {
             return None;
         }
@@ -257,6 +319,7 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deflate::Agreed;
     use crate::frames::Content;
 
     fn checker(outstanding: usize) -> Checker {
@@ -331,6 +394,48 @@ mod tests {
             check(&mut one, &script, &script.replies().at(0)[66..67]),
             Err(Fault::Unexpected)
         );
+    }
+
+    #[test]
+    fn compressed_replies_pass_at_any_division_into_reads() {
+        let script = deflate::script(Agreed::ANY, 300, 3, 1, false);
+        let plain = script.plain().unwrap();
+        let mut replies = Vec::new();
+        for number in 0..6 {
+            let message = plain.message(number);
+            match number {
+                4 => frames::put(&mut replies, 1, message, None),
+                _ => deflate::put(&mut replies, Agreed::ANY, message, None),
+            }
+            frames::put(&mut replies, 9, b"hi", None);
+        }
+        for cut in 1..=replies.len() {
+            let (mut checker, mut pongs) = (checker(6), Vec::new());
+            let parts = replies.chunks(cut);
+            let sum: usize =
+                parts.map(|part| checker.check(&script, part, &mut pongs).unwrap()).sum();
+            assert_eq!((sum, checker.outstanding, pongs.len()), (6, 0, 6 * 8));
+        }
+        assert_eq!(check(&mut checker(5), &script, &replies), Err(Fault::Unexpected));
+    }
+
+    #[test]
+    fn a_compressed_reply_that_is_not_what_was_sent_is_detected() {
+        let script = deflate::script(Agreed::ANY, 300, 3, 1, false);
+        let plain = script.plain().unwrap();
+        let mut right = Vec::new();
+        deflate::put(&mut right, Agreed::ANY, plain.message(0), None);
+        assert_eq!(check(&mut checker(1), &script, &right), Ok(1));
+        // The last byte has bits without a meaning.
+        for at in 0..right.len() - 1 {
+            let mut wrong = right.clone();
+            wrong[at] ^= 0x10;
+            assert_ne!(check(&mut checker(1), &script, &wrong), Ok(1), "byte {at}");
+        }
+        let mut other = Vec::new();
+        deflate::put(&mut other, Agreed::ANY, plain.message(1), None);
+        assert!(check(&mut checker(1), &script, &other).is_err());
+        assert!(check(&mut checker(2), &script, script.frames().at(0)).is_err());
     }
 
     #[test]

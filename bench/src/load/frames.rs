@@ -20,11 +20,22 @@ pub(crate) const SMALL: usize = 64 * 1024;
 /// buffers, so that moved or lost bytes are detected.
 const PERIOD: usize = 4 * 8191;
 
+/// How far a compressed message may refer back, in bytes.
+const WINDOW: usize = 32 * 1024;
+
 /// A repeated sequence of encoded messages of one size, and the replies to them.
 pub(crate) struct Script {
     frames: Stream,
-    /// `None`: the server must return the frames unchanged.
-    replies: Option<Stream>,
+    replies: Replies,
+}
+
+/// What the server must return.
+enum Replies {
+    /// The frames.
+    Unchanged,
+    Exact(Stream),
+    /// Frames that inflate to the messages.
+    Compressed(Plain),
 }
 
 impl Script {
@@ -46,7 +57,7 @@ impl Script {
             let stream = |key| Stream::periodic(opcode, &period, size, messages, key);
             return Self {
                 frames: stream(Some(key)),
-                replies: if raw { None } else { Some(stream(None)) },
+                replies: if raw { Replies::Unchanged } else { Replies::Exact(stream(None)) },
             };
         }
         let mut frames = Vec::with_capacity(messages * (size + 14));
@@ -60,8 +71,17 @@ impl Script {
         }
         Self {
             frames: Stream::flat(frames, messages),
-            replies: if raw { None } else { Some(Stream::flat(replies, messages)) },
+            replies: match raw {
+                true => Replies::Unchanged,
+                false => Replies::Exact(Stream::flat(replies, messages)),
+            },
         }
+    }
+
+    /// These frames. The replies must inflate to the messages; without any, they must be the frames.
+    pub(crate) fn compressed(frames: &[Vec<u8>], messages: Option<Plain>) -> Self {
+        let replies = messages.map_or(Replies::Unchanged, Replies::Compressed);
+        Self { frames: Stream::uneven(frames), replies }
     }
 
     /// The frames of the sequence.
@@ -69,27 +89,81 @@ impl Script {
         &self.frames
     }
 
-    /// The replies to the frames.
+    /// The replies to the frames, unless they are compressed.
     pub(crate) fn replies(&self) -> &Stream {
-        self.replies.as_ref().unwrap_or(&self.frames)
+        match &self.replies {
+            Replies::Exact(replies) => replies,
+            Replies::Unchanged | Replies::Compressed(_) => &self.frames,
+        }
+    }
+
+    /// What the replies inflate to, if they are compressed.
+    pub(crate) fn plain(&self) -> Option<&Plain> {
+        match &self.replies {
+            Replies::Compressed(plain) => Some(plain),
+            Replies::Unchanged | Replies::Exact(_) => None,
+        }
     }
 
     /// Whether the replies are the unchanged frames.
     pub(crate) fn is_raw(&self) -> bool {
-        self.replies.is_none()
+        matches!(self.replies, Replies::Unchanged)
     }
 }
 
-/// The bytes of a sequence of frames of the same length.
+/// Messages of one size, which are sent again and again.
+pub(crate) struct Plain {
+    size: usize,
+    count: u64,
+    /// The messages, and before them the [`WINDOW`] that precedes them when they are repeated.
+    bytes: Vec<u8>,
+}
+
+impl Plain {
+    /// At least one message.
+    pub(crate) fn new(messages: &[Vec<u8>]) -> Self {
+        let all = messages.concat();
+        let mut bytes = vec![0; WINDOW];
+        for (byte, sent) in bytes.iter_mut().rev().zip(all.iter().rev().cycle()) {
+            *byte = *sent;
+        }
+        bytes.extend(&all);
+        Self { size: all.len() / messages.len(), count: messages.len() as u64, bytes }
+    }
+
+    /// Message `number`, from 0.
+    pub(crate) fn message(&self, number: u64) -> &[u8] {
+        &self.bytes[self.start(number)..][..self.size]
+    }
+
+    /// What was sent before message `number`, as far as the message may refer back.
+    pub(crate) fn before(&self, number: u64) -> &[u8] {
+        let sent = number.saturating_mul(self.size as u64).min(WINDOW as u64) as usize;
+        let end = self.start(number);
+        &self.bytes[end - sent..end]
+    }
+
+    fn start(&self, number: u64) -> usize {
+        WINDOW + (number % self.count) as usize * self.size
+    }
+}
+
+/// The bytes of a sequence of frames.
 ///
 /// A large payload is periodic, and only the period is stored: so the bytes that `load` sends and compares stay in
 /// the L1 or L2 cache, and `load` is faster than the servers that it measures.
 pub(crate) struct Stream {
-    /// The length of a frame.
-    frame: usize,
+    frames: Lengths,
     /// The length of all frames.
     length: usize,
     body: Body,
+}
+
+/// The lengths of frames.
+enum Lengths {
+    Equal(usize),
+    /// Where each frame ends.
+    Uneven(Vec<usize>),
 }
 
 enum Body {
@@ -106,7 +180,21 @@ fn start(frame: usize, period: usize) -> usize {
 
 impl Stream {
     fn flat(bytes: Vec<u8>, frames: usize) -> Self {
-        Self { frame: bytes.len() / frames, length: bytes.len(), body: Body::Flat(bytes) }
+        let frame = bytes.len() / frames;
+        Self { frames: Lengths::Equal(frame), length: bytes.len(), body: Body::Flat(bytes) }
+    }
+
+    fn uneven(frames: &[Vec<u8>]) -> Self {
+        let ends = frames.iter().scan(0, |end, frame| {
+            *end += frame.len();
+            Some(*end)
+        });
+        let bytes = frames.concat();
+        Self {
+            frames: Lengths::Uneven(ends.collect()),
+            length: bytes.len(),
+            body: Body::Flat(bytes),
+        }
     }
 
     /// Frames with payloads of `size` bytes that repeat `period`, masked if there is a key.
@@ -117,19 +205,49 @@ impl Stream {
         frames: usize,
         key: Option<[u8; 4]>,
     ) -> Self {
-        let mut header = header(opcode, size, key.is_some());
+        let mut header = header(0x80 | opcode, size, key.is_some());
         let mut period = period.to_vec();
         if let Some(key) = key {
             header.extend(key);
             mask(&mut period, key);
         }
         let frame = header.len() + size;
-        Self { frame, length: frame * frames, body: Body::Periodic { header, period } }
+        let length = frame * frames;
+        Self { frames: Lengths::Equal(frame), length, body: Body::Periodic { header, period } }
     }
 
-    /// The length of each frame.
-    pub(crate) fn frame(&self) -> usize {
-        self.frame
+    /// The length of the next `frames` frames, the first of which starts at `position`.
+    pub(crate) fn span(&self, position: usize, frames: usize) -> usize {
+        match &self.frames {
+            Lengths::Equal(frame) => frames * frame,
+            Lengths::Uneven(ends) => {
+                let before = ends.partition_point(|&end| end <= position);
+                let rounds = (before + frames) / ends.len() * self.length;
+                let last = (before + frames) % ends.len();
+                rounds + if last == 0 { 0 } else { ends[last - 1] } - position
+            }
+        }
+    }
+
+    /// The number of frames that end in the `length` bytes from `position` on, and how many bytes of the next frame
+    /// follow.
+    pub(crate) fn ends(&self, position: usize, length: usize) -> (usize, usize) {
+        let end = position + length;
+        match &self.frames {
+            Lengths::Equal(frame) => (end / frame - position / frame, end % frame),
+            Lengths::Uneven(ends) => {
+                let before = |position| ends.partition_point(|&end| end <= position);
+                let last = before(end % self.length);
+                let start = if last == 0 { 0 } else { ends[last - 1] };
+                let frames = end / self.length * ends.len() + last - before(position);
+                (frames, end % self.length - start)
+            }
+        }
+    }
+
+    /// Whether a frame starts at `position`.
+    pub(crate) fn is_start(&self, position: usize) -> bool {
+        self.ends(position, 0).1 == 0
     }
 
     /// The length of all frames.
@@ -142,12 +260,13 @@ impl Stream {
         match &self.body {
             Body::Flat(bytes) => &bytes[position..],
             Body::Periodic { header, period } => {
-                let (frame, within) = (position / self.frame, position % self.frame);
+                let whole = self.span(0, 1);
+                let (frame, within) = (position / whole, position % whole);
                 let Some(within_payload) = within.checked_sub(header.len()) else {
                     return &header[within..];
                 };
                 let part = &period[(start(frame, period.len()) + within_payload) % period.len()..];
-                &part[..part.len().min(self.frame - within)]
+                &part[..part.len().min(whole - within)]
             }
         }
     }
@@ -155,7 +274,12 @@ impl Stream {
 
 /// Appends a frame with the FIN bit, masked if there is a key.
 pub(crate) fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8], key: Option<[u8; 4]>) {
-    out.extend(header(opcode, payload.len(), key.is_some()));
+    put_first(out, 0x80 | opcode, payload, key);
+}
+
+/// Appends a frame with this first byte, masked if there is a key.
+pub(crate) fn put_first(out: &mut Vec<u8>, first: u8, payload: &[u8], key: Option<[u8; 4]>) {
+    out.extend(header(first, payload.len(), key.is_some()));
     out.extend(key.iter().flatten());
     let at = out.len();
     out.extend(payload);
@@ -164,9 +288,9 @@ pub(crate) fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8], key: Option<[u8
     }
 }
 
-/// The header of a frame with the FIN bit, without the masking key.
-fn header(opcode: u8, size: usize, masked: bool) -> Vec<u8> {
-    let mut header = vec![0x80 | opcode];
+/// The header of a frame with this first byte, without the masking key.
+fn header(first: u8, size: usize, masked: bool) -> Vec<u8> {
+    let mut header = vec![first];
     let masked = if masked { 0x80 } else { 0 };
     match size {
         0..=125 => header.push(masked | size as u8),
@@ -244,7 +368,7 @@ mod tests {
         for size in [0, 1, 64, 125, 126, 65_535, 65_536, 65_537, 1 << 20] {
             for content in [Content::Binary, Content::Ascii, Content::Mixed] {
                 let script = Script::new(content, size, 3, 1, false);
-                let (frame, reply) = (script.frames().frame(), script.replies().frame());
+                let (frame, reply) = (script.frames().span(0, 1), script.replies().span(0, 1));
                 assert_eq!(frame, reply + 4);
                 let (frames, replies) = (all(script.frames()), all(script.replies()));
                 assert_eq!((frames.len(), replies.len()), (3 * frame, 3 * reply));
@@ -268,6 +392,39 @@ mod tests {
             let script = Script::new(Content::Binary, size, 2, 1, true);
             assert!(all(script.replies()) == all(script.frames()));
             assert!(script.is_raw());
+        }
+    }
+
+    #[test]
+    fn frames_of_different_lengths_are_counted() {
+        let frames = [vec![1; 3], vec![2; 5], vec![3; 1]];
+        let stream = Stream::uneven(&frames);
+        assert_eq!(all(&stream), frames.concat());
+        assert_eq!([0, 3, 8].map(|start| stream.span(start, 1)), [3, 5, 1]);
+        assert_eq!((stream.span(3, 2), stream.span(3, 3), stream.span(8, 7)), (6, 9, 19));
+        let starts: Vec<_> = (0..9).filter(|&position| stream.is_start(position)).collect();
+        assert_eq!(starts, [0, 3, 8]);
+        for position in 0..9 {
+            for length in 0..30 {
+                let passed = position + 1..=position + length;
+                let is_end = |at: &usize| [0, 3, 8].contains(&(at % 9));
+                let frames = passed.clone().filter(is_end).count();
+                let last = (0..=position + length).rfind(is_end).unwrap();
+                assert_eq!(stream.ends(position, length), (frames, position + length - last));
+            }
+        }
+    }
+
+    #[test]
+    fn repeated_messages_are_preceded_by_those_before_them() {
+        let messages = [vec![1; 10_000], vec![2; 10_000], vec![3; 10_000]];
+        let plain = Plain::new(&messages);
+        let sent = messages.concat().repeat(4);
+        for number in 0..12 {
+            let (before, rest) = sent.split_at(number * 10_000);
+            let before = &before[before.len().saturating_sub(WINDOW)..];
+            assert!(plain.before(number as u64) == before, "{number}");
+            assert!(plain.message(number as u64) == &rest[..10_000], "{number}");
         }
     }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::Failure;
+use crate::deflate::Agreed;
 
 /// The key of RFC 6455 §1.3. It is the same for all connections, so that the accept value is a constant.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -48,21 +49,47 @@ impl Target {
 
     /// Opens a connection and completes the opening handshake. Returns a non-blocking socket.
     pub(crate) fn open(&self, path: &str, raw: bool) -> Result<OwnedFd, Failure> {
+        let request = request(&self.host(), path);
+        self.send(&request, raw).map(|(socket, _)| socket)
+    }
+
+    /// The same, with an offer of permessage-deflate, which the server must accept unless it is `raw`.
+    pub(crate) fn open_compressed(
+        &self,
+        path: &str,
+        raw: bool,
+        offer: &str,
+    ) -> Result<(OwnedFd, Agreed), Failure> {
+        let mut request = request(&self.host(), path);
+        let separator = if offer.is_empty() { "" } else { "; " };
+        let field = format!("Sec-WebSocket-Extensions: permessage-deflate{separator}{offer}\r\n");
+        request.insert_str(request.len() - "\r\n".len(), field.as_str());
+        let (socket, response) = self.send(&request, raw)?;
+        let agreed = match extensions(&response) {
+            _ if raw => Agreed::ANY,
+            Some(answer) => Agreed::parse(answer)?,
+            None => return Err("the server does not agree to permessage-deflate".into()),
+        };
+        Ok((socket, agreed))
+    }
+
+    /// Connects and sends a request. Returns a non-blocking socket and the response.
+    fn send(&self, request: &str, raw: bool) -> Result<(OwnedFd, String), Failure> {
         match self {
             Self::Tcp(address) => {
                 let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
-                shake(&mut stream, &self.host(), path, raw)?;
+                let response = shake(&mut stream, request, raw)?;
                 stream.set_nonblocking(true)?;
-                Ok(stream.into())
+                Ok((stream.into(), response))
             }
             Self::Unix(socket) => {
                 let mut stream = UnixStream::connect(socket)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
-                shake(&mut stream, &self.host(), path, raw)?;
+                let response = shake(&mut stream, request, raw)?;
                 stream.set_nonblocking(true)?;
-                Ok(stream.into())
+                Ok((stream.into(), response))
             }
         }
     }
@@ -110,13 +137,9 @@ pub(crate) fn request(host: &str, path: &str) -> String {
     )
 }
 
-fn shake(
-    stream: &mut (impl Read + Write),
-    host: &str,
-    path: &str,
-    raw: bool,
-) -> Result<(), Failure> {
-    stream.write_all(request(host, path).as_bytes())?;
+/// Sends a request. Returns the response, which accepts the connection.
+fn shake(stream: &mut (impl Read + Write), request: &str, raw: bool) -> Result<String, Failure> {
+    stream.write_all(request.as_bytes())?;
     let mut response = Vec::new();
     let mut part = [0; RESPONSE];
     loop {
@@ -128,9 +151,18 @@ fn shake(
             if response.len() > length {
                 return Err("the server sent something before any message".into());
             }
-            return Ok(());
+            return Ok(String::from_utf8(response)?);
         }
     }
+}
+
+/// The extensions that a response names.
+fn extensions(response: &str) -> Option<&str> {
+    response
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("Sec-WebSocket-Extensions"))
+        .map(|(_, value)| value.trim())
 }
 
 /// The length of the response at the start of `received`, which must accept the connection. `None` if it is not
@@ -170,6 +202,13 @@ mod tests {
         for elsewhere in ["10.0.0.1:80", "0.0.0.0:80", "[::]:80", "example.org:80", "80"] {
             assert!(Target::parse(elsewhere).is_err(), "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn the_extensions_of_a_response_are_found() {
+        let response = "HTTP/1.1 101 Go\r\nA: b\r\nsec-websocket-extensions:  x; y=1 \r\n\r\n";
+        assert_eq!(extensions(response), Some("x; y=1"));
+        assert_eq!(extensions("HTTP/1.1 101 Go\r\nA: b\r\n\r\n"), None);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Keeps connections open that are idle, or send few messages.
 
+use std::collections::HashMap;
 use std::io::{BufRead, stdin};
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -11,13 +13,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::Arguments;
 use crate::connection::{Connection, Fault};
+use crate::deflate::{self, Agreed};
 use crate::frames::{Content, Script};
 use crate::handshake::Target;
 use crate::random::Random;
 use crate::{Failure, STALL};
 
-/// The payload size of all messages.
+/// The payload size of all messages, in bytes.
 const SIZE: usize = 64;
+const COMPRESSED_SIZE: usize = 4096;
+
+/// The number of different scripts of compressed messages, which connections share.
+const SCRIPTS: usize = 16;
 
 /// File descriptors in addition to the connections: standard streams, epoll, and a reserve.
 const OTHER_DESCRIPTORS: usize = 32;
@@ -30,6 +37,9 @@ pub(crate) struct Plan {
     target: Target,
     path: String,
     connections: usize,
+    size: usize,
+    /// The offered parameters of permessage-deflate.
+    deflate: Option<String>,
     raw: bool,
     keep: Duration,
     touch: usize,
@@ -38,15 +48,39 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        let deflate: Option<String> = arguments.option("--deflate")?;
+        let usual = if deflate.is_some() { COMPRESSED_SIZE } else { SIZE };
         Ok(Self {
             path: arguments.option("--path")?.unwrap_or_else(|| "/".to_owned()),
             connections: arguments.count("--connections", 1)?,
+            size: arguments.option("--size")?.unwrap_or(usual),
+            deflate,
             raw: arguments.flag("--raw"),
             keep: arguments.seconds("--keep", 10.0)?,
             touch: arguments.option("--touch")?.unwrap_or(0),
             control: arguments.flag("--control"),
             target: Target::parse(&arguments.last("the server's address")?)?,
         })
+    }
+}
+
+/// The scripts of compressed messages, by what was agreed and their seed.
+type Scripts = HashMap<(Agreed, usize), Rc<Script>>;
+
+impl Plan {
+    fn open(&self, index: usize, scripts: &mut Scripts) -> Result<Connection, Failure> {
+        let Self { path, size, raw, .. } = self;
+        let Some(offer) = &self.deflate else {
+            let socket = self.target.open(path, *raw)?;
+            let script = Script::new(Content::Binary, *size, 2, index, *raw);
+            return Ok(Connection::new(socket, script));
+        };
+        let (socket, agreed) = self.target.open_compressed(path, *raw, offer)?;
+        let seed = index % SCRIPTS;
+        let script = scripts
+            .entry((agreed, seed))
+            .or_insert_with(|| deflate::script(agreed, *size, 1, seed, *raw).into());
+        Ok(Connection::new(socket, script.clone()))
     }
 }
 
@@ -94,15 +128,14 @@ impl Idle {
     fn open(plan: &Plan) -> Result<Self, Failure> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(plan.connections);
+        let mut scripts = Scripts::default();
         for index in 0..plan.connections {
-            let socket = plan
-                .target
-                .open(&plan.path, plan.raw)
+            let connection = plan
+                .open(index, &mut scripts)
                 .map_err(|failure| format!("connection {index}: {failure}"))?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), flags)?;
-            let script = Script::new(Content::Binary, SIZE, 2, index, plan.raw);
-            connections.push(Some(Connection::new(socket, script)));
+            epoll::add(&epoll, &connection, epoll::EventData::new_u64(index as u64), flags)?;
+            connections.push(Some(connection));
         }
         Ok(Self {
             epoll,

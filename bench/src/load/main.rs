@@ -7,7 +7,10 @@
 //!   --size BYTES         of a payload (64)
 //!   --depth D            messages in flight on a connection (1)
 //!   --text, --mixed      text messages: of ASCII, of characters of one to four bytes
+//!   --deflate OFFER      compressed text messages (permessage-deflate); OFFER has the parameters to offer, as
+//!                        client_max_window_bits
 //!   --raw                the server is `floor`: it returns the bytes unchanged
+//!   --spin               do not sleep: else a server that is slower than `load` pays for waking it with each reply
 //!   --seconds S          how long to measure (1), or instead
 //!   --messages N         how many messages to measure
 //!   --warmup S           seconds of warm-up before that (0.3)
@@ -15,7 +18,8 @@
 //!   --json               print a line of JSON instead of text
 //!
 //! load idle ADDR:PORT|unix:PATH [options]  connections that are kept open
-//!   --path, --connections, --raw    as above
+//!   --path, --connections, --deflate, --raw    as above
+//!   --size BYTES         of a payload (64; with --deflate 4096)
 //!   --keep S             seconds to keep them open (10)
 //!   --touch K            messages per second, each on a random connection (0)
 //!   --control            execute commands from standard input: `echo M` sends M messages on each
@@ -42,7 +46,8 @@
 //! sockets in TIME_WAIT are the server's, and the client's ephemeral ports can be reused immediately.
 //!
 //! `load` has one thread and uses edge-triggered epoll. The frames of a connection are masked once, before the
-//! measurement; each byte of each reply is compared. Payloads above 64 KiB are periodic, so that
+//! measurement; each byte of each reply is compared. With `--deflate`, messages are compressed before the measurement,
+//! each by itself, and replies are decompressed and then compared. Payloads above 64 KiB are periodic, so that
 //! sending and comparing them is cheap. The first write has all messages that a connection may have in
 //! flight; after that, each read is followed by one write of as many messages as replies arrived. Only
 //! loopback addresses and Unix sockets are accepted. The program ends with an error if nothing progresses for
@@ -55,6 +60,7 @@
 mod arguments;
 mod broadcast;
 mod connection;
+mod deflate;
 mod frames;
 mod handshake;
 mod idle;
@@ -62,6 +68,8 @@ mod measure;
 mod opening;
 mod process;
 mod random;
+#[path = "../text.rs"]
+mod text;
 mod throughput;
 
 use std::process::ExitCode;

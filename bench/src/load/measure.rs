@@ -18,6 +18,22 @@ const GRACE: Duration = Duration::from_secs(60);
 /// The maximum time of a wait for events, after which progress is checked.
 pub(crate) const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
+/// What a phase has done.
+pub(crate) struct Phase {
+    /// The number of units.
+    pub(crate) count: usize,
+    /// The elapsed time.
+    pub(crate) wall: Duration,
+    /// The number of received bytes, if it was counted.
+    pub(crate) received: Option<u64>,
+}
+
+impl Phase {
+    pub(crate) fn new(count: usize, wall: Duration) -> Self {
+        Self { count, wall, received: None }
+    }
+}
+
 /// The counted unit: its singular and its plural.
 pub(crate) struct Unit(pub(crate) &'static str, pub(crate) &'static str);
 
@@ -51,12 +67,11 @@ impl Measure {
         })
     }
 
-    /// Warms up, measures, and prints the results. `phase` runs until its limit is reached, and returns the number of
-    /// units and the elapsed time.
+    /// Warms up, measures, and prints the results. `phase` runs until its limit is reached.
     pub(crate) fn run(
         &self,
         unit: Unit,
-        mut phase: impl FnMut(Limit) -> Result<(usize, Duration), Failure>,
+        mut phase: impl FnMut(Limit) -> Result<Phase, Failure>,
     ) -> Result<(), Failure> {
         if !self.warmup.is_zero() {
             phase(Limit::Time(self.warmup))?;
@@ -66,10 +81,10 @@ impl Measure {
             Ok((server, process::times(std::process::id())?))
         };
         let before = times()?;
-        let (count, wall) = phase(self.limit)?;
+        let phase = phase(self.limit)?;
         let after = times()?;
         let server = after.0.zip(before.0).map(|(after, before)| after - before);
-        let figures = Figures { unit, count, wall, server, own: after.1 - before.1 };
+        let figures = Figures { unit, phase, server, own: after.1 - before.1 };
         println!("{}", if self.json { figures.json() } else { figures.to_string() });
         Ok(())
     }
@@ -127,8 +142,7 @@ impl Progress {
 /// The results.
 struct Figures {
     unit: Unit,
-    count: usize,
-    wall: Duration,
+    phase: Phase,
     /// Of the server's process.
     server: Option<Times>,
     /// Of this process.
@@ -137,12 +151,17 @@ struct Figures {
 
 impl Figures {
     fn rate(&self) -> f64 {
-        self.count as f64 / self.wall.as_secs_f64()
+        self.phase.count as f64 / self.phase.wall.as_secs_f64()
+    }
+
+    /// The number of received bytes per unit.
+    fn received(&self) -> Option<f64> {
+        self.phase.received.map(|bytes| bytes as f64 / self.phase.count as f64)
     }
 
     /// The server's CPU time per unit, in microseconds.
     fn cost(&self) -> Option<f64> {
-        self.server.map(|server| server.cpu.as_secs_f64() * 1e6 / self.count as f64)
+        self.server.map(|server| server.cpu.as_secs_f64() * 1e6 / self.phase.count as f64)
     }
 
     /// A JSON object in one line. A value that was not measured is `null`.
@@ -151,13 +170,16 @@ impl Figures {
         let server = |time: fn(Times) -> Duration| self.server.map(|it| time(it).as_secs_f64());
         let mut object = serde_json::Map::new();
         let mut put = |name: String, value: Value| _ = object.insert(name, value);
-        put(several.to_string(), self.count.into());
-        put("seconds".to_string(), self.wall.as_secs_f64().into());
+        put(several.to_string(), self.phase.count.into());
+        put("seconds".to_string(), self.phase.wall.as_secs_f64().into());
         put(format!("{several}_per_second"), self.rate().into());
         put("server_cpu_seconds".to_string(), server(|times| times.cpu).into());
         put("server_wait_seconds".to_string(), server(|times| times.wait).into());
         put("load_wait_seconds".to_string(), self.own.wait.as_secs_f64().into());
         put(format!("server_cpu_us_per_{one}"), self.cost().into());
+        if let Some(bytes) = self.received() {
+            put(format!("received_bytes_per_{one}"), bytes.into());
+        }
         Value::Object(object).to_string()
     }
 }
@@ -165,8 +187,11 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unit(one, several) = self.unit;
-        let (count, seconds) = (self.count, self.wall.as_secs_f64());
+        let (count, seconds) = (self.phase.count, self.phase.wall.as_secs_f64());
         write!(f, "{count} {several} in {seconds:.3} s, {:.0} {several}/s", self.rate())?;
+        if let Some(bytes) = self.received() {
+            write!(f, ", {bytes:.1} B received a {one}")?;
+        }
         if let (Some(cost), Some(server)) = (self.cost(), self.server) {
             let busy = 100.0 * server.cpu.as_secs_f64() / seconds;
             write!(f, ", server CPU {cost:.4} µs a {one} ({busy:.0} % busy)")?;

@@ -1,7 +1,6 @@
 //! Measures the opening and closing of connections.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -12,7 +11,7 @@ use crate::Failure;
 use crate::arguments::Arguments;
 use crate::frames;
 use crate::handshake::{self, Target};
-use crate::measure::{LOOK, Limit, Measure, Progress, Unit};
+use crate::measure::{LOOK, Limit, Measure, Phase, Progress, Unit};
 
 /// The maximum size of a response and the bytes that may follow it immediately.
 const BUFFER: usize = 8192;
@@ -107,8 +106,8 @@ impl<'a> Load<'a> {
     }
 
     /// Keeps `connections` connections active until the limit is reached, and then completes the active ones.
-    /// Returns the number of connections that were opened and closed, and the elapsed time.
-    fn phase(&mut self, connections: usize, limit: Limit) -> Result<(usize, Duration), Failure> {
+    /// Counts the connections that were opened and closed.
+    fn phase(&mut self, connections: usize, limit: Limit) -> Result<Phase, Failure> {
         let mut progress = Progress::new(limit);
         self.slots.clear();
         self.slots.resize_with(progress.take(connections), || None);
@@ -135,7 +134,7 @@ impl<'a> Load<'a> {
                 .into());
             }
         }
-        Ok((complete, progress.elapsed()))
+        Ok(Phase::new(complete, progress.elapsed()))
     }
 
     /// The number of connections in each stage, for an error.
