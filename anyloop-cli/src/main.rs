@@ -53,8 +53,7 @@ enum Command {
     ///
     /// The path of the request selects the service: / and /echo send every message back. /broadcast
     /// sends every message to all connections of that path, the sender included. /stats sends the
-    /// server's counters once a second, as a line of JSON; its messages and bytes are those of closed
-    /// connections.
+    /// server's counters once a second, as a line of JSON; its messages and bytes are up to a second old.
     ///
     /// On /broadcast, publishers wait up to 2 seconds for a subscriber that reads too slowly. After
     /// that the subscriber is closed with 1008 when its backlog reaches the limit.

@@ -3,6 +3,7 @@
 mod broadcast;
 mod listen;
 mod route;
+mod traffic;
 
 use std::io::Write;
 #[cfg(unix)]

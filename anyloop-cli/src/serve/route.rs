@@ -10,6 +10,7 @@ use anyloop::prelude::*;
 use serde::Serialize;
 
 use super::broadcast::Broadcast;
+use super::traffic::Traffic;
 use crate::stdio;
 
 pub(super) type RouteServer = Server<RouteFactory>;
@@ -36,7 +37,7 @@ pub(super) enum Route {
     /// `/broadcast`: each message is sent to all connections of the route.
     Broadcast { server: Weak<RouteServer>, state: Broadcast },
     /// `/stats`: the counters are sent once a second.
-    Stats { server: Weak<RouteServer>, since: Instant },
+    Stats { server: Weak<RouteServer>, since: Instant, traffic: Traffic },
 }
 
 /// Creates the handlers, with no route selected yet.
@@ -45,7 +46,11 @@ pub(super) struct RouteFactory(Arc<Route>);
 /// Creates the server in this loop.
 pub(super) fn server(event_loop: &EventLoop, config: ServerConfig) -> Arc<RouteServer> {
     Arc::new_cyclic(|server| {
-        let stats = Route::Stats { server: server.clone(), since: Instant::now() };
+        let stats = Route::Stats {
+            server: server.clone(),
+            since: Instant::now(),
+            traffic: Traffic::default(),
+        };
         let broadcast = Route::Broadcast { server: server.clone(), state: Broadcast::default() };
         let unselected =
             Route::Unselected { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
@@ -203,11 +208,11 @@ impl Route {
 
     /// Sends the counters, now and after each interval.
     fn send_counters(&self, context: &mut Context<'_, RouteHandler>) {
-        let Self::Stats { server, since } = self else { return };
+        let Self::Stats { server, since, traffic } = self else { return };
         let Some(server) = server.upgrade() else { return };
         // A peer that has not read the last counters misses these.
         if context.buffered_amount() == 0 {
-            let stats = Stats::new(&server.counters(), since.elapsed());
+            let stats = Stats::new(&traffic.counters(&server), since.elapsed());
             let _ = context.send(stats.line().as_str());
         }
         context.set_timer(STATS_INTERVAL, |handler, context| {
