@@ -55,6 +55,9 @@ enum Command {
     /// sends every message to all connections of that path, the sender included. /stats sends the
     /// server's counters once a second, as a line of JSON; its messages and bytes are up to a second old.
     ///
+    /// A browser that opens / gets a page that uses these services and draws the counters. With --origin,
+    /// it connects only if its own origin, http://ADDR:PORT, is one of those.
+    ///
     /// On /broadcast, publishers wait up to 2 seconds for a subscriber that reads too slowly. After
     /// that the subscriber is closed with 1008 when its backlog reaches the limit.
     ///

@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod listen;
+mod page;
 mod route;
 mod traffic;
 

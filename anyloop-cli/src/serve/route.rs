@@ -4,12 +4,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyloop::endpoint::{Counters, HandlerFactory};
-use anyloop::http::{HeaderValue, Method, Response, StatusCode, header};
+use anyloop::http::{HeaderValue, Method, StatusCode, header};
 use anyloop::net::Server;
 use anyloop::prelude::*;
 use serde::Serialize;
 
 use super::broadcast::Broadcast;
+use super::page;
 use super::traffic::Traffic;
 use crate::stdio;
 
@@ -17,10 +18,6 @@ pub(super) type RouteServer = Server<RouteFactory>;
 
 /// The time between two messages with the counters.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
-
-const PAGE: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Anyloop</title>\n\
-    <p>This is a WebSocket server: connect to it by ws://. It echoes at /echo, sends to all at \
-    /broadcast, and sends its counters at /stats.\n";
 
 /// The handler of one connection, in one word. An echo, which most connections are, has no state.
 pub(super) enum RouteHandler {
@@ -88,12 +85,7 @@ impl Handler for RouteHandler {
 
     fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
         match (request.uri().path(), request.method()) {
-            ("/", &Method::GET | &Method::HEAD) => {
-                let mut response = Response::new(PAGE.as_bytes().to_vec());
-                let html = HeaderValue::from_static("text/html; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, html);
-                Verdict::Respond(response)
-            }
+            ("/", &Method::GET | &Method::HEAD) => Verdict::Respond(page::respond(request)),
             ("/", _) => {
                 let mut verdict = Verdict::status(StatusCode::METHOD_NOT_ALLOWED, "GET it");
                 if let Verdict::Respond(response) = &mut verdict {

@@ -233,27 +233,62 @@ fn stats_counts_the_messages_of_open_connections() {
     }
 }
 
+/// Sends a plain HTTP request without a body. Returns the head of the response, and its body.
+fn plain(server: &Server, request: &str, host: &str) -> (String, String) {
+    let mut client = Peer::dial(server.address());
+    client.write(format!("{request} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+    let head = client.head();
+    (head, String::from_utf8(client.rest()).expect("the body is UTF-8"))
+}
+
 #[test]
 fn other_paths_and_plain_requests_are_answered() {
     let server = Server::start(&[]);
     let upgrade = |path, lines| Peer::dial(server.address()).request(path, lines);
     assert_eq!(upgrade("/nowhere", ""), StatusCode::NOT_FOUND);
     assert_eq!(upgrade("/echo/", ""), StatusCode::NOT_FOUND);
-    let plain = |request: &str| {
-        let mut client = Peer::dial(server.address());
-        client.write(format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
-        let head = client.head();
-        (head, String::from_utf8(client.rest()).expect("the body is UTF-8"))
-    };
-    let (head, body) = plain("GET /");
-    assert!(head.starts_with("HTTP/1.1 200 ") && body.contains("WebSocket"), "{head}{body}");
-    assert_eq!(field(&head, "content-type"), Some("text/html; charset=utf-8"));
-    assert_eq!(plain("HEAD /").1, "");
-    let (head, _) = plain("POST /");
-    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
-    assert_eq!(field(&head, "allow"), Some("GET, HEAD"));
-    assert!(plain("GET /echo").0.starts_with("HTTP/1.1 426 "));
-    assert!(plain("GET /favicon.ico").0.starts_with("HTTP/1.1 404 "));
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let (head, _) = plain(&server, &format!("{method} /"), "a");
+        assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+        assert_eq!(field(&head, "allow"), Some("GET, HEAD"));
+    }
+    for path in ["/echo", "/broadcast", "/stats"] {
+        assert!(plain(&server, &format!("GET {path}"), "a").0.starts_with("HTTP/1.1 426 "));
+    }
+    for path in ["/favicon.ico", "/index.html", "/page/script.js", "//"] {
+        assert!(plain(&server, &format!("GET {path}"), "a").0.starts_with("HTTP/1.1 404 "));
+    }
+}
+
+#[test]
+fn slash_is_a_page_for_browsers() {
+    let server = Server::start(&[]);
+    let (head, page) = plain(&server, "GET /", "a.example:9002");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(page.starts_with("<!doctype html>\n<html lang=\"en\">"), "{page}");
+    assert!(page.len() < 40_000, "{} bytes", page.len());
+    assert_eq!(field(&head, "content-length"), Some(&*page.len().to_string()));
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("cache-control", "no-cache"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert_eq!(field(&head, name), Some(value), "{head}");
+    }
+    let policy = field(&head, "content-security-policy").expect("the page has a policy");
+    assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+    let sources = "connect-src 'self' ws://a.example:9002 wss://a.example:9002";
+    assert!(policy.ends_with(sources), "{policy}");
+    // The query is for the page.
+    assert_eq!(plain(&server, "GET /?theme=dark", "a").1, page);
+    // HEAD has the same fields, and no body.
+    assert_eq!(plain(&server, "HEAD /", "a.example:9002"), (head, String::new()));
+    // A host cannot add to the policy.
+    let (head, _) = plain(&server, "GET /", "a;script-src");
+    let policy = field(&head, "content-security-policy");
+    assert!(policy.is_none_or(|policy| policy.ends_with("connect-src 'self'")), "{head}");
 }
 
 #[test]
