@@ -3,6 +3,7 @@
 mod compression;
 mod connect;
 mod escape;
+mod peer;
 mod pipe;
 mod refusal;
 mod serve;
