@@ -3,6 +3,8 @@
 mod bench;
 mod compression;
 mod connect;
+#[cfg(unix)]
+mod descriptors;
 mod escape;
 mod peer;
 mod pipe;

@@ -79,6 +79,8 @@ enum Pace {
 
 /// Measures, and prints the results.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
+    #[cfg(unix)]
+    crate::descriptors::raise_limit();
     let mut reports: Vec<_> = options.urls.iter().map(|url| Report::new(url, options)).collect();
     let bar = Bar::new();
     for index in order(reports.len()) {

@@ -68,6 +68,11 @@ impl State {
             *end = Instant::now().min(*end);
         }
     }
+
+    /// Ends all connections, since not all of them will open.
+    fn abandon(&self) {
+        self.handles.iter().for_each(|handle| _ = handle.terminate()); // it may have ended
+    }
 }
 
 impl Round {
@@ -114,9 +119,8 @@ impl Round {
             for (number, event_loop) in loops.iter().enumerate().skip(1) {
                 let thread = std::thread::Builder::new().name(format!("bench {number}"));
                 if let Err(error) = thread.spawn_scoped(scope, || self.drive(event_loop)) {
-                    let error = format!("cannot start a thread: {error}");
-                    self.fail(Stop::failed("")); // ends the connections of the other threads
-                    return Err(Stop::failed(error));
+                    self.state().abandon(); // the other threads end
+                    return Err(Stop::failed(format!("cannot start a thread: {error}")));
                 }
             }
             self.drive(&loops[0]);
@@ -190,7 +194,7 @@ impl Round {
         let mut state = self.state();
         state.failure.get_or_insert(failure);
         if state.sending.is_none() {
-            state.handles.iter().for_each(|handle| _ = handle.terminate());
+            state.abandon();
         }
     }
 
@@ -206,7 +210,7 @@ impl Round {
                     let _ = handle.post(|handler, context| handler.finish(context));
                 }
             }
-            None => state.handles.iter().for_each(|handle| _ = handle.terminate()),
+            None => state.abandon(),
         }
     }
 

@@ -93,6 +93,15 @@ fn it_counts_all_messages_of_all_connections_and_threads() {
 }
 
 #[test]
+fn the_soft_limit_of_descriptors_is_raised() {
+    let server = Server::start(&[]);
+    let mut command = shell("ulimit -S -n 40; exec \"$0\" bench \"$1\" -c 100 -d 0.1 --json");
+    let ended = Running::start(command.arg(server.url("/echo"))).end();
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+    assert!(results(&ended)[0]["answered"].as_u64() >= Some(100));
+}
+
+#[test]
 fn messages_have_the_size_and_kind_of_the_options_and_differ() {
     for (options, opcode) in [(&[][..], TEXT), (&["--binary"][..], BINARY)] {
         let host = Host::new();
