@@ -1,8 +1,12 @@
 //! The `anyloop` command.
 
+mod bench;
 mod compression;
 mod connect;
+#[cfg(unix)]
+mod descriptors;
 mod escape;
+mod peer;
 mod pipe;
 mod refusal;
 mod serve;
@@ -47,14 +51,36 @@ const OF_PIPE: &str = "\
 Exit status: 0 if the connection closed without a failure, 1 if it failed or input or output did, 2 for
 wrong arguments.";
 
+const OF_BENCH: &str = "\
+Examples:
+  anyloop bench ws://127.0.0.1:9002/echo
+      One message in flight: the time of a round trip.
+  anyloop bench ws://127.0.0.1:9002/echo -c 100 --depth 16
+      As fast as the server answers on 100 connections: its throughput.
+  anyloop bench ws://127.0.0.1:9002/echo -c 100 --rate 20000 -d 30
+      The latency that users see at 20000 messages a second.
+  anyloop bench ws://127.0.0.1:9002/echo ws://127.0.0.1:9003/ --json
+      Two servers compared, for a program.
+
+Exit status:
+  0  all messages came back; or a signal ended it, and those until then did
+  1  an answer was wrong or is missing, a connection ended before its time, or output failed
+  2  wrong arguments
+  3  no connection to the server
+  4  an opening handshake failed: the server refused it, for example
+
+Times are in seconds and may have fractions.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve WebSockets until SIGINT or SIGTERM.
     ///
     /// The path of the request selects the service: / and /echo send every message back. /broadcast
     /// sends every message to all connections of that path, the sender included. /stats sends the
-    /// server's counters once a second, as a line of JSON; its messages and bytes are those of closed
-    /// connections.
+    /// server's counters once a second, as a line of JSON; its messages and bytes are up to a second old.
+    ///
+    /// A browser that opens / gets a page that uses these services and draws the counters. With --origin,
+    /// it connects only if its own origin, http://ADDR:PORT, is one of those.
     ///
     /// On /broadcast, publishers wait up to 2 seconds for a subscriber that reads too slowly. After
     /// that the subscriber is closed with 1008 when its backlog reaches the limit.
@@ -80,6 +106,21 @@ enum Command {
     /// printed as \xNN. At a terminal, messages appear above the line that is being typed.
     #[command(after_help = OF_CONNECT)]
     Connect(connect::Options),
+    /// Measure the throughput and latency of an echo.
+    ///
+    /// Opens the connections, sends for some time, and prints the messages per second and the latencies
+    /// with their histogram. Each answer is compared with its message. Two URLs take turns in eight rounds,
+    /// so that a change of the machine's speed meets both.
+    ///
+    /// With --depth, a connection sends its next message when an answer arrives, and the latency counts
+    /// from when the message was sent. While such a server stalls, little is sent, so few messages show the
+    /// stall. With --rate, the latency counts from when the message should have been sent, even if an
+    /// earlier one still waits: there is no coordinated omission.
+    ///
+    /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C) or SIGTERM ends it
+    /// early, and prints what was measured; a second one ends the command at once.
+    #[command(after_help = OF_BENCH)]
+    Bench(bench::Options),
     /// Speak WebSocket over standard input and output, and send every message back.
     ///
     /// Standard input and output carry the bytes that a socket would carry: connect them by a pipe, by
@@ -100,6 +141,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(options) => serve::run(&options),
         Command::Connect(options) => connect::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Pipe { client, compression } => pipe::run(client.as_ref(), &compression),
     };
     match result {

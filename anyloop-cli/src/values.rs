@@ -18,6 +18,22 @@ impl FromStr for Timeout {
     }
 }
 
+/// A time in seconds that is not 0, of a day at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl FromStr for Seconds {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match seconds(text)? {
+            Duration::ZERO => Err("it must be more than 0"),
+            time if time > Duration::from_secs(86400) => Err("it must be a day at most (86400)"),
+            time => Ok(Self(time)),
+        }
+    }
+}
+
 /// How long to wait before closing: a time in seconds, or for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {

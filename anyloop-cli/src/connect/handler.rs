@@ -7,17 +7,12 @@ use std::thread;
 use anyloop::endpoint::{Context, Sent};
 #[cfg(unix)]
 use anyloop::event_loop::Watch;
-use anyloop::net::ConnectError;
-use anyloop::proto::{
-    Cause, CloseCode, Ending, Failure, HandshakeError, Instant, Message, Statistics,
-};
-use anyloop::tls::TlsError;
+use anyloop::proto::{CloseCode, Ending, Failure, Instant, Message, Statistics};
 use anyloop::{EventLoop, Handler};
 
 use super::input::Input;
 use super::print::Printer;
-use crate::escape;
-use crate::refusal;
+use crate::peer;
 use crate::stop::{Stop, chain};
 use crate::values::Wait;
 
@@ -99,18 +94,7 @@ impl Handler for ConnectHandler {
     }
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
-        let stop = match (context.error(), failure.cause()) {
-            (Some(error), _) if error.is::<ConnectError>() || error.is::<TlsError>() => {
-                Stop::unreachable(chain(error))
-            }
-            (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
-                let response = context.response();
-                Stop::refused(refusal::describe(status, response))
-            }
-            (Some(error), _) => Stop::refused(format!("{failure}: {}", chain(error))),
-            (None, _) => Stop::refused(failure.to_string()),
-        };
-        let _ = self.outcome.send(Err(stop));
+        let _ = self.outcome.send(Err(peer::not_opened(failure, context)));
     }
 }
 
@@ -176,13 +160,7 @@ fn judge(ending: &Ending<'_>, interrupted: bool) -> Result<Closed, String> {
                 Ok(Closed::BySignal) // a peer may echo our code
             }
             None | Some(CloseCode::NORMAL) => Ok(Closed::Normally),
-            Some(code) if frame.reason.is_empty() => {
-                Err(format!("the peer closed the connection with {code}"))
-            }
-            Some(code) => {
-                let reason = escape::line(&frame.reason);
-                Err(format!("the peer closed the connection with {code}: {reason}"))
-            }
+            Some(_) => Err(peer::closed_with(frame)),
         },
         None => Err("the peer did not close the connection".to_string()),
     }

@@ -2,8 +2,10 @@
 
 mod broadcast;
 mod listen;
+mod page;
 mod route;
 mod tls;
+mod traffic;
 
 use std::io::Write;
 #[cfg(unix)]
@@ -74,7 +76,7 @@ pub(crate) struct Options {
 /// Serves until a signal arrives.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     #[cfg(unix)]
-    raise_descriptor_limit();
+    crate::descriptors::raise_limit();
     let event_loop = EventLoop::new().map_err(Error::EventLoop)?;
     let server = route::server(&event_loop, config(options));
     let tls = options.tls.tls(&options.listen)?;
@@ -164,16 +166,6 @@ fn announce(addresses: &[LocalAddress], secure: bool) {
         let _ = stdout.write_all(format!("listening on {address}\n").as_bytes());
     }
     let _ = stdout.flush();
-}
-
-/// Raises the soft limit of descriptors to the hard one, since each connection is a descriptor. The usual
-/// soft limit of 1024 exists for programs that use `select`.
-#[cfg(unix)]
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // without it, fewer connections fit
 }
 
 #[cfg(test)]

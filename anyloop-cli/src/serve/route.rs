@@ -4,22 +4,20 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyloop::endpoint::{Counters, HandlerFactory};
-use anyloop::http::{HeaderValue, Method, Response, StatusCode, header};
+use anyloop::http::{HeaderValue, Method, StatusCode, header};
 use anyloop::net::Server;
 use anyloop::prelude::*;
 use serde::Serialize;
 
 use super::broadcast::Broadcast;
+use super::page;
+use super::traffic::Traffic;
 use crate::stdio;
 
 pub(super) type RouteServer = Server<RouteFactory>;
 
 /// The time between two messages with the counters.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
-
-const PAGE: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Anyloop</title>\n\
-    <p>This is a WebSocket server: connect to it by ws://. It echoes at /echo, sends to all at \
-    /broadcast, and sends its counters at /stats.\n";
 
 /// The handler of one connection, in one word. An echo, which most connections are, has no state.
 pub(super) enum RouteHandler {
@@ -36,7 +34,7 @@ pub(super) enum Route {
     /// `/broadcast`: each message is sent to all connections of the route.
     Broadcast { server: Weak<RouteServer>, state: Broadcast },
     /// `/stats`: the counters are sent once a second.
-    Stats { server: Weak<RouteServer>, since: Instant },
+    Stats { server: Weak<RouteServer>, since: Instant, traffic: Traffic },
 }
 
 /// Creates the handlers, with no route selected yet.
@@ -45,7 +43,11 @@ pub(super) struct RouteFactory(Arc<Route>);
 /// Creates the server in this loop.
 pub(super) fn server(event_loop: &EventLoop, config: ServerConfig) -> Arc<RouteServer> {
     Arc::new_cyclic(|server| {
-        let stats = Route::Stats { server: server.clone(), since: Instant::now() };
+        let stats = Route::Stats {
+            server: server.clone(),
+            since: Instant::now(),
+            traffic: Traffic::default(),
+        };
         let broadcast = Route::Broadcast { server: server.clone(), state: Broadcast::default() };
         let unselected =
             Route::Unselected { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
@@ -83,12 +85,7 @@ impl Handler for RouteHandler {
 
     fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
         match (request.uri().path(), request.method()) {
-            ("/", &Method::GET | &Method::HEAD) => {
-                let mut response = Response::new(PAGE.as_bytes().to_vec());
-                let html = HeaderValue::from_static("text/html; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, html);
-                Verdict::Respond(response)
-            }
+            ("/", &Method::GET | &Method::HEAD) => Verdict::Respond(page::respond(request)),
             ("/", _) => {
                 let mut verdict = Verdict::status(StatusCode::METHOD_NOT_ALLOWED, "GET it");
                 if let Verdict::Respond(response) = &mut verdict {
@@ -203,11 +200,11 @@ impl Route {
 
     /// Sends the counters, now and after each interval.
     fn send_counters(&self, context: &mut Context<'_, RouteHandler>) {
-        let Self::Stats { server, since } = self else { return };
+        let Self::Stats { server, since, traffic } = self else { return };
         let Some(server) = server.upgrade() else { return };
         // A peer that has not read the last counters misses these.
         if context.buffered_amount() == 0 {
-            let stats = Stats::new(&server.counters(), since.elapsed());
+            let stats = Stats::new(&traffic.counters(&server), since.elapsed());
             let _ = context.send(stats.line().as_str());
         }
         context.set_timer(STATS_INTERVAL, |handler, context| {

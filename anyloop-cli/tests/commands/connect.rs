@@ -203,7 +203,8 @@ fn a_failed_handshake_and_a_failed_connection_have_different_statuses() {
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     answer(wrong).expect(4, "Sec-WebSocket-Accept does not fit the key");
-    answer(b"SSH-2.0-OpenSSH\r\n\r\n").expect(4, "malformed HTTP");
+    answer(b"SSH-2.0-OpenSSH\r\n\r\n")
+        .expect(4, "does not answer as a WebSocket server: malformed HTTP");
     answer(b"HTTP/1.1 101 Sw").expect(4, "ended");
     answer(b"").expect(4, "ended");
 }

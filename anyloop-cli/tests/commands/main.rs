@@ -1,6 +1,7 @@
 //! Runs the programs `anyloop serve` and `anyloop connect`.
 #![cfg(unix)]
 
+mod bench;
 mod compression;
 mod connect;
 mod listen;

@@ -78,6 +78,27 @@ impl Screen {
         }
     }
 
+    /// Waits until these words were written, whatever else is. Control sequences are not interpreted.
+    #[track_caller]
+    pub(crate) fn expect_written(&mut self, words: &str) {
+        let mut written = Vec::new();
+        while !String::from_utf8_lossy(&written).contains(words) {
+            let mut waiting = [PollFd::new(&self.terminal, PollFlags::IN)];
+            let seconds = DEADLINE.try_into().expect("the deadline is a valid time");
+            let ready = poll(&mut waiting, Some(&seconds));
+            assert!(
+                ready == Err(Errno::INTR) || ready.is_ok_and(|n| n > 0),
+                "{words} is not written"
+            );
+            let mut bytes = [0; 1024];
+            match self.terminal.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(n @ 1..) => written.extend_from_slice(&bytes[..n]),
+                _ => panic!("expected {words}, but this was written: {}", written.escape_ascii()),
+            }
+        }
+    }
+
     fn shows(&self, rows: &[&str]) -> bool {
         let text = self.text();
         let last = rows.last().expect("at least one row is expected");

@@ -164,6 +164,15 @@ fn all_publish_and_read(threads: &str) {
     assert_eq!(server.stop().code(), Some(0));
 }
 
+/// The next line of /stats: the uptime in milliseconds, and the counters.
+fn counters(client: &mut Peer) -> (u64, Map<String, Value>) {
+    let (opcode, line) = client.receive().expect("a line");
+    assert_eq!(opcode, TEXT);
+    let mut numbers: Map<String, Value> = serde_json::from_slice(&line).expect("the line is JSON");
+    let uptime = numbers.remove("uptime").and_then(|uptime| uptime.as_f64()).expect("a number");
+    ((uptime * 1000.0).round() as u64, numbers)
+}
+
 #[test]
 fn stats_sends_the_counters_each_second() {
     let server = Server::start(&[]);
@@ -178,27 +187,58 @@ fn stats_sends_the_counters_each_second() {
     drop(refused);
 
     let mut client = Peer::client(server.address(), "/stats");
-    let mut line = || {
-        let (opcode, line) = client.receive().expect("a line");
-        assert_eq!(opcode, TEXT);
-        let mut numbers: Map<String, Value> =
-            serde_json::from_slice(&line).expect("the line is JSON");
-        let uptime = numbers.remove("uptime").and_then(|uptime| uptime.as_f64()).expect("a number");
-        // Converted to an integer number of milliseconds.
-        ((uptime * 1000.0).round() as u64, Value::from(numbers))
+    // Its own messages are counted, too.
+    let mut without_sent = || {
+        let (uptime, mut numbers) = counters(&mut client);
+        let sent = ["messages_sent", "bytes_sent"].map(|name| numbers.remove(name));
+        (uptime, Value::from(numbers), sent.map(|sent| sent.and_then(|sent| sent.as_u64())))
     };
     // The server may not have handled all events yet.
-    let counted = (0..30).map(|_| line()).find(|(_, numbers)| numbers["failed"] == 1);
-    let (first, numbers) = counted.expect("the failed connection is counted");
+    let counted = (0..30).map(|_| without_sent()).find(|(_, numbers, _)| numbers["failed"] == 1);
+    let (first, numbers, sent) = counted.expect("the failed connection is counted");
     let expected = json!({
         "connections": 1, "open": 1, "made": 3, "opened": 2, "failed": 1, "closed": 1, "http": 0,
-        "messages_received": 1, "bytes_received": 5, "messages_sent": 1, "bytes_sent": 5,
+        "messages_received": 1, "bytes_received": 5,
     });
     assert_eq!(numbers, expected);
-    let (second, again) = line();
+    assert!(sent >= [Some(1), Some(5)], "{sent:?}");
+    let (second, again, _) = without_sent();
     assert_eq!(again, numbers);
     assert!(second >= first + 1000, "{first} and {second}");
     client.close(1000);
+}
+
+#[test]
+fn stats_counts_the_messages_of_open_connections() {
+    for threads in ["1", "3"] {
+        let server = Server::start(&["--threads", threads]);
+        let mut open: Vec<_> = (0..5).map(|_| Peer::client(server.address(), "/echo")).collect();
+        for client in &mut open {
+            client.send(TEXT, b"hello");
+            client.expect(TEXT, b"hello");
+        }
+        let mut first = Peer::client(server.address(), "/stats");
+        let mut second = Peer::client(server.address(), "/stats");
+        for watcher in [&mut first, &mut second] {
+            let seen = (0..30).map(|_| counters(watcher).1).find(|n| n["messages_received"] == 5);
+            let seen = seen.expect("the messages of the open connections are counted");
+            assert_eq!(seen["bytes_received"], 25);
+            assert!(seen["messages_sent"].as_u64() >= Some(5), "{seen:?}");
+        }
+        // What is counted stays counted when the connections have closed, once.
+        open.into_iter().for_each(|client| client.close(1000));
+        let closed = (0..30).map(|_| counters(&mut first).1).find(|n| n["closed"] == 5);
+        assert_eq!(closed.expect("they are closed")["messages_received"], 5);
+        assert_eq!(counters(&mut first).1["messages_received"], 5);
+    }
+}
+
+/// Sends a plain HTTP request without a body. Returns the head of the response, and its body.
+fn plain(server: &Server, request: &str, host: &str) -> (String, String) {
+    let mut client = Peer::dial(server.address());
+    client.write(format!("{request} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+    let head = client.head();
+    (head, String::from_utf8(client.rest()).expect("the body is UTF-8"))
 }
 
 #[test]
@@ -207,21 +247,48 @@ fn other_paths_and_plain_requests_are_answered() {
     let upgrade = |path, lines| Peer::dial(server.address()).request(path, lines);
     assert_eq!(upgrade("/nowhere", ""), StatusCode::NOT_FOUND);
     assert_eq!(upgrade("/echo/", ""), StatusCode::NOT_FOUND);
-    let plain = |request: &str| {
-        let mut client = Peer::dial(server.address());
-        client.write(format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
-        let head = client.head();
-        (head, String::from_utf8(client.rest()).expect("the body is UTF-8"))
-    };
-    let (head, body) = plain("GET /");
-    assert!(head.starts_with("HTTP/1.1 200 ") && body.contains("WebSocket"), "{head}{body}");
-    assert_eq!(field(&head, "content-type"), Some("text/html; charset=utf-8"));
-    assert_eq!(plain("HEAD /").1, "");
-    let (head, _) = plain("POST /");
-    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
-    assert_eq!(field(&head, "allow"), Some("GET, HEAD"));
-    assert!(plain("GET /echo").0.starts_with("HTTP/1.1 426 "));
-    assert!(plain("GET /favicon.ico").0.starts_with("HTTP/1.1 404 "));
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let (head, _) = plain(&server, &format!("{method} /"), "a");
+        assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+        assert_eq!(field(&head, "allow"), Some("GET, HEAD"));
+    }
+    for path in ["/echo", "/broadcast", "/stats"] {
+        assert!(plain(&server, &format!("GET {path}"), "a").0.starts_with("HTTP/1.1 426 "));
+    }
+    for path in ["/favicon.ico", "/index.html", "/page/script.js", "//"] {
+        assert!(plain(&server, &format!("GET {path}"), "a").0.starts_with("HTTP/1.1 404 "));
+    }
+}
+
+#[test]
+fn slash_is_a_page_for_browsers() {
+    let server = Server::start(&[]);
+    let (head, page) = plain(&server, "GET /", "a.example:9002");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(page.starts_with("<!doctype html>\n<html lang=\"en\">"), "{page}");
+    assert!(page.len() < 40_000, "{} bytes", page.len());
+    assert_eq!(field(&head, "content-length"), Some(&*page.len().to_string()));
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("cache-control", "no-cache"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert_eq!(field(&head, name), Some(value), "{head}");
+    }
+    let policy = field(&head, "content-security-policy").expect("the page has a policy");
+    assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+    let sources = "connect-src 'self' ws://a.example:9002 wss://a.example:9002";
+    assert!(policy.ends_with(sources), "{policy}");
+    // The query is for the page.
+    assert_eq!(plain(&server, "GET /?theme=dark", "a").1, page);
+    // HEAD has the same fields, and no body.
+    assert_eq!(plain(&server, "HEAD /", "a.example:9002"), (head, String::new()));
+    // A host cannot add to the policy.
+    let (head, _) = plain(&server, "GET /", "a;script-src");
+    let policy = field(&head, "content-security-policy");
+    assert!(policy.is_none_or(|policy| policy.ends_with("connect-src 'self'")), "{head}");
 }
 
 #[test]

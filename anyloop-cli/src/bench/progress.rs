@@ -1,0 +1,74 @@
+//! The progress of a round, on a terminal only.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::round::{Progress, Round};
+use super::units;
+
+/// The time between two drawings.
+const STEP: Duration = Duration::from_millis(100);
+
+/// A line on standard error, if that is a terminal. It is erased when this is dropped.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar)
+    }
+
+    /// Shows how far the round is until `run` returns.
+    pub(super) fn during<T>(
+        &self,
+        round: &Round,
+        url: &str,
+        time: Duration,
+        run: impl FnOnce() -> T,
+    ) -> T {
+        if self.0.is_hidden() {
+            return run();
+        }
+        self.0.set_prefix(url.to_string());
+        let (sender, ends) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                while ends.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+                    self.show(round, time);
+                }
+            });
+            let result = run();
+            drop(sender);
+            result
+        })
+    }
+
+    fn show(&self, round: &Round, time: Duration) {
+        match round.progress() {
+            Progress::Connecting { opened } => {
+                self.0.set_length(round.connections.into());
+                self.0.set_position(opened.into());
+                let of = units::grouped(round.connections.into());
+                self.0.set_message(format!("{} of {of} connected", units::grouped(opened.into())));
+            }
+            Progress::Sending { since, answered } => {
+                let seconds = since.min(time).as_secs_f64().max(1e-3);
+                self.0.set_length(time.as_millis() as u64);
+                self.0.set_position(since.min(time).as_millis() as u64);
+                let rate = units::grouped((answered as f64 / seconds) as u64);
+                self.0.set_message(format!("{rate} messages/s"));
+            }
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
