@@ -73,7 +73,8 @@ fn options_that_contradict_each_other_are_refused() {
         (&["--deflate-level", "10"], "10 is not in 1..=9"),
         (&["--deflate", "best"], "pooled, no-takeover, dedicated"),
     ] {
-        for command in [&["serve"][..], &["connect", "ws://127.0.0.1:1/"], &["pipe"]] {
+        let url = "ws://127.0.0.1:1/";
+        for command in [&["serve"][..], &["connect", url], &["bench", url], &["pipe"]] {
             let output = output(anyloop(command).args(options));
             assert_eq!(output.status.code(), Some(2), "{command:?} {options:?}");
             let errors = String::from_utf8_lossy(&output.stderr);
