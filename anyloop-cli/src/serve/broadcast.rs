@@ -2,15 +2,15 @@
 //!
 //! Two rules keep publishers from filling the backlogs of subscribers that read:
 //!
-//! - Publishing is divided into rounds of [`ROUND`] bytes. A publisher whose message exceeds the round pauses until
-//!   its next turn. The subscribers, which the message has woken, usually have theirs before.
+//! - Publishing is divided into rounds of [`ROUND`] bytes. The publishers of a full round pause until each subscriber
+//!   has taken its last message. So a subscriber whose thread is not running is not flooded by other threads.
 //! - While a subscriber is above the high-water mark, every publisher pauses after its next message.
 //!
 //! Publishers wait for a subscriber for at most [`MAX_WAIT`]. After that it is closed with 1008 when its
 //! backlog reaches the cap.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyloop::endpoint::{ConnectionId, Context, Handle};
@@ -36,46 +36,46 @@ struct State {
     waiting: HashMap<ConnectionId, Handle<RouteHandler>>,
     /// Payload bytes published in this round, and 64 for each message.
     published: usize,
-    /// The first publisher that filled this round. Its next turn begins another.
-    filled_by: Option<ConnectionId>,
+    /// The round is full, and not all subscribers have taken its last message.
+    is_full: bool,
+}
+
+/// Begins another round when it is dropped. The last message of a round holds it until each subscriber has taken the
+/// message, or has left.
+struct RoundEnd(Weak<Broadcast>);
+
+impl Drop for RoundEnd {
+    fn drop(&mut self) {
+        if let Some(broadcast) = self.0.upgrade() {
+            broadcast.state().begin_round();
+        }
+    }
 }
 
 impl Broadcast {
     /// Sends a message to all subscribers, and pauses its publisher if one of them is behind or the round
     /// is full.
     pub(super) fn publish(
-        &self,
+        self: &Arc<Self>,
         message: Message<'_>,
         server: &RouteServer,
         context: &mut Context<'_, RouteHandler>,
     ) {
-        let subscribes = |handler: &RouteHandler| handler.subscribes();
-        let message = Prepared::new(message);
-        server.broadcast_where(&message, subscribes);
         let mut state = self.state();
-        state.published += message.message().as_bytes().len() + 64; // empty messages are work as well
-        if !state.behind.is_empty() {
+        state.published += message.as_bytes().len() + 64; // empty messages are work as well
+        let fills = state.published > ROUND && !state.is_full;
+        state.is_full |= fills;
+        if state.must_wait() {
             let handle = context.handle();
             state.waiting.insert(handle.id(), handle);
             context.pause_reading();
-        } else if state.published > ROUND {
-            // The subscribers were woken first, so their turns usually come before the posted function.
-            let handle = context.handle();
-            state.filled_by.get_or_insert_with(|| handle.id());
-            context.pause_reading();
-            let _ = handle.post(|handler, context| handler.end_round(context)); // it is open
         }
-    }
-
-    /// Handles the next turn of a publisher that was paused by a full round: it resumes reading. The
-    /// publisher that filled the round lets the others go first.
-    pub(super) fn end_round(&self, context: &mut Context<'_, RouteHandler>) {
-        let handle = context.handle();
-        if self.state().begin_round(handle.id()) {
-            let _ = handle.post(|_, context| context.resume_reading()); // it is open
-        } else {
-            context.resume_reading();
-        }
+        drop(state);
+        let end = fills.then(|| RoundEnd(Arc::downgrade(self)));
+        server.broadcast_where(Prepared::new(message), move |handler: &RouteHandler| {
+            let _held = &end;
+            handler.subscribes()
+        });
     }
 
     /// Handles a subscriber that has risen above the high-water mark.
@@ -101,9 +101,7 @@ impl Broadcast {
 
     /// Handles a subscriber that has fallen to the low-water mark.
     pub(super) fn catch_up(&self, id: ConnectionId) {
-        let mut state = self.state();
-        state.stop_waiting_for(id);
-        state.begin_round(id);
+        self.state().stop_waiting_for(id);
     }
 
     /// A panic of another thread leaves the state consistent, so a poisoned lock is used.
@@ -113,19 +111,25 @@ impl Broadcast {
 }
 
 impl State {
-    /// Begins another round if this publisher filled the present one. Returns whether it did.
-    fn begin_round(&mut self, id: ConnectionId) -> bool {
-        let begins = self.filled_by == Some(id);
-        if begins {
-            (self.filled_by, self.published) = (None, 0);
-        }
-        begins
+    /// Whether publishers wait.
+    fn must_wait(&self) -> bool {
+        self.is_full || !self.behind.is_empty()
     }
 
-    /// Removes a subscriber from those behind. When none is left, all publishers resume reading.
+    fn begin_round(&mut self) {
+        (self.is_full, self.published) = (false, 0);
+        self.resume();
+    }
+
+    /// Removes a subscriber from those behind.
     fn stop_waiting_for(&mut self, id: ConnectionId) {
         self.behind.remove(&id);
-        if self.behind.is_empty() {
+        self.resume();
+    }
+
+    /// Lets all publishers read again, unless they have to wait for something else.
+    fn resume(&mut self) {
+        if !self.must_wait() {
             for (_, publisher) in self.waiting.drain() {
                 let _ = publisher.resume_reading(); // it may have ended
             }

@@ -32,7 +32,7 @@ pub(super) enum Route {
     /// The request has not arrived. It selects the echo or one of these routes.
     Unselected { broadcast: Arc<Self>, stats: Arc<Self> },
     /// `/broadcast`: each message is sent to all connections of the route.
-    Broadcast { server: Weak<RouteServer>, state: Broadcast },
+    Broadcast { server: Weak<RouteServer>, state: Arc<Broadcast> },
     /// `/stats`: the counters are sent once a second.
     Stats { server: Weak<RouteServer>, since: Instant, traffic: Traffic },
 }
@@ -48,7 +48,7 @@ pub(super) fn server(event_loop: &EventLoop, config: ServerConfig) -> Arc<RouteS
             since: Instant::now(),
             traffic: Traffic::default(),
         };
-        let broadcast = Route::Broadcast { server: server.clone(), state: Broadcast::default() };
+        let broadcast = Route::Broadcast { server: server.clone(), state: Arc::default() };
         let unselected =
             Route::Unselected { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
         let factory = RouteFactory(Arc::new(unselected));
@@ -142,13 +142,6 @@ impl RouteHandler {
     /// Whether this connection receives broadcasts.
     pub(super) fn subscribes(&self) -> bool {
         self.broadcast().is_some()
-    }
-
-    /// Handles the next turn of a publisher that has paused; see [`Broadcast::end_round`].
-    pub(super) fn end_round(&self, context: &mut Context<'_, Self>) {
-        if let Some(broadcast) = self.broadcast() {
-            broadcast.end_round(context);
-        }
     }
 
     /// The time for this subscriber to catch up is over; see [`Broadcast::stop_waiting`].
