@@ -1,6 +1,7 @@
 //! The `anyloop` command.
 
 mod bench;
+mod client_tls;
 mod compression;
 mod connect;
 #[cfg(unix)]

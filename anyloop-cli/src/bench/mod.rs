@@ -15,10 +15,12 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyloop::ClientConfig;
+use anyloop::tls::ClientTls;
 
 use self::progress::Bar;
 use self::report::Report;
 use self::round::Round;
+use crate::client_tls;
 use crate::compression::Compression;
 use crate::stdio;
 use crate::stop::Stop;
@@ -29,7 +31,7 @@ const ROUNDS: u32 = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The URL of an echo: ws://HOST[:PORT][/PATH]. Two URLs are compared.
+    /// The URL of an echo: ws:// or wss://HOST[:PORT][/PATH]. Two URLs are compared.
     #[arg(required = true, num_args = 1..=2, value_name = "URL")]
     urls: Vec<Url>,
     /// Number of connections, 1 to 100000.
@@ -66,6 +68,8 @@ pub(crate) struct Options {
     handshake_timeout: Timeout,
     #[command(flatten)]
     compression: Compression,
+    #[command(flatten)]
+    tls: client_tls::Options,
 }
 
 /// When the next message is sent.
@@ -81,13 +85,15 @@ enum Pace {
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     #[cfg(unix)]
     crate::descriptors::raise_limit();
+    let tls = options.tls.tls(options.urls.iter().any(|url| url.0.secure()))?;
+    let config = options.config(tls);
     let mut reports: Vec<_> = options.urls.iter().map(|url| Report::new(url, options)).collect();
     let bar = Bar::new();
     for index in order(reports.len()) {
         let report = &mut reports[index];
         let round = Round::new(options, options.time());
         let outcome = bar.during(&round, report.url(), options.time(), || {
-            round.run(&options.urls[index].0, options)
+            round.run(&options.urls[index].0, &config)
         })?;
         let ends = outcome.interrupted || outcome.failure.is_some();
         report.add(outcome);
@@ -132,13 +138,17 @@ impl Options {
         u32::from(self.threads).min(self.connections)
     }
 
-    fn config(&self) -> ClientConfig {
+    fn config(&self, tls: Option<ClientTls>) -> ClientConfig {
         let config = ClientConfig::new()
             .open_timeout(self.handshake_timeout.0)
             .max_message_size(self.size.max(1 << 20) as u64)
             // The number of messages in flight is bounded, or `drained` lets the next ones be sent.
             .max_backlog(usize::MAX);
-        self.compression.of_client(config)
+        let config = self.compression.of_client(config);
+        match tls {
+            Some(tls) => config.tls(tls),
+            None => config,
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyloop::EventLoop;
 use anyloop::endpoint::Handle;
 #[cfg(unix)]
 use anyloop::event_loop::Watch;
 use anyloop::net::Client;
 use anyloop::proto::handshake::Target;
+use anyloop::{ClientConfig, EventLoop};
 
 use super::handler::{BenchFactory, BenchHandler};
 use super::payload::Payload;
@@ -98,14 +98,14 @@ impl Round {
     pub(super) fn run(
         self: &Arc<Self>,
         target: &Target,
-        options: &Options,
+        config: &ClientConfig,
     ) -> Result<Outcome, Stop> {
         let loops = self.tallies.iter().map(|_| EventLoop::new());
         let loops: Vec<_> = loops.collect::<Result<_, _>>()?;
         #[cfg(unix)]
         self.watch_signals(&loops[0])?;
         let client = |event_loop| {
-            Client::with_factory_on(event_loop, options.config(), BenchFactory(self.clone()))
+            Client::with_factory_on(event_loop, config.clone(), BenchFactory(self.clone()))
         };
         let clients: Vec<_> = loops.iter().map(client).collect();
         for number in 0..self.connections {

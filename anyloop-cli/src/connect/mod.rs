@@ -4,7 +4,6 @@ mod handler;
 mod input;
 mod print;
 mod terminal;
-mod tls;
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, mpsc};
@@ -17,6 +16,7 @@ use anyloop::{ClientConfig, EventLoop};
 use self::handler::{Closed, ConnectHandler};
 use self::input::Input;
 use self::print::Printer;
+use crate::client_tls;
 use crate::compression::Compression;
 use crate::stop::{Stop, chain};
 use crate::values::{Header, Origin, Timeout, Url, Wait};
@@ -63,7 +63,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     compression: Compression,
     #[command(flatten)]
-    tls: tls::Options,
+    tls: client_tls::Options,
 }
 
 /// Runs the client until the connection has ended.

@@ -1,4 +1,4 @@
-//! The TLS of `anyloop connect`.
+//! The options of TLS of the commands that connect.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::stop::Stop;
 
 #[derive(clap::Args)]
 #[group(skip)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// For wss://: trust the authorities in this file, too (PEM; repeatable). A self-signed certificate is its own.
     #[arg(long, value_name = "FILE")]
     ca: Vec<PathBuf>,
@@ -26,7 +26,7 @@ pub(super) struct Options {
 
 impl Options {
     /// The TLS of the connection, if it has any.
-    pub(super) fn tls(&self, secure: bool) -> Result<Option<ClientTls>, Stop> {
+    pub(crate) fn tls(&self, secure: bool) -> Result<Option<ClientTls>, Stop> {
         if !secure {
             return match self.first() {
                 Some(option) => Err(Stop::usage(format!("{option} is for wss:// URLs"))),
