@@ -69,6 +69,18 @@ fn messages_over_tls() {
 }
 
 #[test]
+fn an_echo_over_tls_is_measured() {
+    let files = Files::new("an-echo-is-measured");
+    let (_server, url) = files.serve(&[]);
+    let bench = |options: &[&str]| {
+        Running::start(anyloop(["bench", &url, "--duration", "0.2"]).args(options)).end()
+    };
+    let ended = bench(&["--ca", &files.path("ca.pem")]);
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+    bench(&[]).expect(3, "the server's certificate was refused");
+}
+
+#[test]
 fn the_server_is_verified() {
     let files = Files::new("the-server-is-verified");
     let (_server, url) = files.serve(&[]);
