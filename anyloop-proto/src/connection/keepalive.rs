@@ -95,11 +95,11 @@ impl Sender {
             None if waiting > PING_SIZE => {
                 PingDelay { since: self.ping_since, acknowledged, ahead }
             }
-            // Nothing changes while output is blocked, unless the peer takes some of it.
-            Some(delay) if held && (delay.acknowledged, delay.ahead) != (acknowledged, ahead) => {
+            // Blocked output becomes less only if the peer takes some of it. It may become more at any time.
+            Some(delay) if held && (acknowledged > delay.acknowledged || ahead < delay.ahead) => {
                 PingDelay { acknowledged, ahead, ..delay }
             }
-            Some(delay) if delay.acknowledged < delay.ahead.min(acknowledged) => {
+            Some(delay) if !held && delay.acknowledged < delay.ahead.min(acknowledged) => {
                 PingDelay { acknowledged, ..delay }
             }
             _ => return,

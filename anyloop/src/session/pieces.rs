@@ -14,6 +14,8 @@ use crate::sync::unmodelled::{Mutex, MutexGuard};
 /// A piece of a message.
 pub(super) struct Piece {
     pub(super) payload: Bytes,
+    /// Of the first piece: whether the message may be compressed.
+    pub(super) compressible: bool,
     pub(super) last: bool,
     pub(super) completion: Option<Completion>,
 }

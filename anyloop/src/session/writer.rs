@@ -24,6 +24,8 @@ const UNFINISHED: &str = "a message was not finished";
 /// pings, pongs and a Close do not wait. What waits counts for the [backlog](crate::ServerConfig::max_backlog), but not
 /// for the pieces of the message that it waits for: at worst twice the limit waits.
 ///
+/// A message whose first piece is [`Uncompressed`](crate::proto::Uncompressed) is not compressed.
+///
 /// A writer that is dropped before its last piece leaves a message that the peer waits for. If a part of it has been
 /// sent, the connection is closed with 1011. Otherwise the message is not sent at all.
 ///
@@ -107,7 +109,8 @@ impl MessageWriter {
         last: bool,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        let piece = Piece { payload: payload.into_bytes(), last, completion };
+        let compressible = payload.is_compressible();
+        let piece = Piece { payload: payload.into_bytes(), compressible, last, completion };
         if self.finished {
             piece.unsent();
             return Err(SendError::Refused(Refused::NoMessageBegun));
@@ -162,7 +165,12 @@ impl<H: Handler> Context<'_, H> {
         if writer.is_over() {
             return; // it was abandoned while it waited
         }
-        let begun = self.sender.as_mut().is_some_and(|sender| sender.begin(writer.kind).is_ok());
+        let mut pieces = pieces.into_iter().peekable();
+        let compress = pieces.peek().is_none_or(|first| first.compressible);
+        let begun = self.sender.as_mut().is_some_and(|sender| match compress {
+            true => sender.begin(writer.kind).is_ok(),
+            false => sender.begin_uncompressed(writer.kind).is_ok(),
+        });
         writer.set(if begun { Progress::UnderWay } else { Progress::Over });
         self.state.set_writer(begun.then(|| writer.clone()));
         for piece in pieces {
@@ -172,7 +180,7 @@ impl<H: Handler> Context<'_, H> {
 
     /// Sends a piece of the message that is under way, and calls its completion in any case.
     fn send_piece(&mut self, writer: &Writer, piece: Piece) {
-        let Piece { payload, last, completion } = piece;
+        let Piece { payload, last, completion, .. } = piece;
         let sender = self.sender.as_mut().filter(|_| writer.is_under_way());
         let is_sent = sender.is_some_and(|sender| {
             let sent = sender.piece(&payload, last, &mut self.out);

@@ -19,6 +19,7 @@ over_each_transport! {
     rfc7692_8_a_message_that_inflates_beyond_the_limit_fails_with_1009,
     rfc7692_7_2_2_a_message_that_is_corrupt_fails_with_1007;
     not over sockets:
+    pieces_of_a_handle_are_compressed_or_not,
     the_handler_is_told_what_was_agreed,
 }
 
@@ -99,6 +100,29 @@ fn pieces_are_compressed_or_not<C: TestTransport>() {
     let sent: Vec<_> = subject.sent().iter().map(is_compressed).collect();
     // The bit is on the first frame of a message only (RFC 7692 §6.1).
     assert_eq!(sent, [true, false, false, true, false, false, false, true]);
+}
+
+fn pieces_of_a_handle_are_compressed_or_not<C: TestTransport>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|_, context| {
+        // These wait for the last piece of the writer.
+        context.send_then(Uncompressed(long("b")), |_| ()).unwrap();
+        context.send_then(long("c"), |_| ()).unwrap();
+    });
+    let mut subject = open_server::<C>(deflating_server(), &handlers);
+    let mut writer = subject.end.handle().begin(Kind::Text);
+    writer.piece(Uncompressed(long("a")), false).unwrap();
+    subject.drain();
+    subject.receive(&[wire::text("send")]);
+    writer.piece("end", true).unwrap();
+    subject.drain();
+    let sent: Vec<_> = subject.sent().iter().map(is_compressed).collect();
+    assert_eq!(sent, [false, false, false, true]);
+
+    let mut writer = subject.end.handle().begin(Kind::Text);
+    writer.piece(long("a"), true).unwrap();
+    subject.drain();
+    assert!(is_compressed(&subject.sent()[0]));
 }
 
 fn a_broadcast_is_compressed_once_for_all<C: TestTransport>() {

@@ -121,7 +121,7 @@ impl<H: Handler> Context<'_, H> {
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
         if self.state.has_writer() && !self.can_send() {
-            let message = || Outgoing::Payload(message.as_message().into());
+            let message = || Outgoing::new(message.as_message(), message.is_compressible());
             let completion = Some(Box::new(completion) as Completion);
             return self.defer_refused(Refused::MessageUnfinished, message, completion);
         }
