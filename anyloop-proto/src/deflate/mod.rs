@@ -14,7 +14,8 @@
 //! from a server that does not grant it.
 //!
 //! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In
-//! [streaming](crate::Config::streaming) mode, too, its chunks come only then.
+//! [streaming](crate::Config::streaming) mode, too, its chunks come only then. A chunk can be a thousand times as large
+//! as what has arrived: [`max_message_size`](crate::Config::max_message_size) bounds it.
 //!
 //! # Secrets
 //!
