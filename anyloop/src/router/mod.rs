@@ -99,6 +99,9 @@ use crate::session::{Context, HandlerFactory, Verdict};
 /// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
 /// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all; a
 /// function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
+///
+/// A router can be the factory of a route: it selects by the whole path again. Timers, posted functions and filters reach
+/// the handler that it selects. For those of the type [`Routed`], the handler is that of the innermost router.
 #[derive(Clone, Default)]
 pub struct Router(Routes);
 

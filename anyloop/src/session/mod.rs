@@ -56,6 +56,8 @@ pub use as_message::AsMessage;
 pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
+#[cfg(feature = "router")]
+pub(crate) use erased::AnyHandler;
 use erased::{Posted, Untyped};
 pub use error::{SendError, Sent};
 pub use handle::Handle;

@@ -37,6 +37,7 @@ over_each_transport! {
     timers_and_posted_functions_get_the_routed_handler,
     handles_of_a_server_have_the_routed_type,
     a_routed_handler_reaches_the_server,
+    a_router_in_a_router_reaches_its_handler,
     a_routed_handler_can_be_replaced,
     parameters_are_forgotten_with_the_handshake,
     a_request_that_fails_has_no_handler,
@@ -409,6 +410,35 @@ fn a_routed_handler_reaches_the_server<C: TestTransport>() {
         subject.drain();
         assert_eq!(subject.sent(), expected);
     }
+}
+
+/// Timers, posted functions and broadcasts reach a handler two levels down.
+fn a_router_in_a_router_reaches_its_handler<C: TestTransport>() {
+    let log = Log::default();
+    let made = log.clone();
+    let inner = Router::new().route("/a", || Publisher).unwrap();
+    let inner = inner.route("/b", move || Posting(made.clone())).unwrap();
+    let router = Router::new().route("/{*rest}", inner).unwrap();
+    let clock = Clock::default();
+    let server = new_server::<C, _>(server_config(), router, &clock);
+    let [mut a, mut b] = ["/a", "/b"].map(|path| {
+        let mut subject = Subject::<C, _>::of_server(&server, &clock);
+        subject.receive_bytes(request(path));
+        subject.sent_head();
+        subject
+    });
+    b.drain();
+    b.end.handle_timeout();
+    let mut events = log.take();
+    events.sort();
+    assert_eq!(events, ["posted", "timer"]);
+
+    a.receive(&[text("publish")]);
+    server.broadcast_where("found", |routed| routed.handler::<Posting>().is_some());
+    a.drain();
+    b.drain();
+    assert_eq!(a.sent(), [text("by type"), text("posted")]);
+    assert_eq!(b.sent(), [text("by route"), text("found")]);
 }
 
 /// Is replaced by another value of its type with the first message.
