@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::handler::{Context, Handler};
 
 /// The handler of a session, and those that it delegates to: a router may select a router.
+#[expect(unnameable_types, reason = "of hidden methods of `Handler`")]
 pub trait AnyHandler {
     /// The innermost one of this type.
     fn find(&self, wanted: TypeId) -> Option<&dyn Any>;
