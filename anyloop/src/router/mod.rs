@@ -74,7 +74,9 @@ use crate::session::{Context, HandlerFactory, Verdict};
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
 /// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose
-/// value is not UTF-8 gets 400. A handler reads them with [`Context::param`], and the query from the
+/// value is not UTF-8 gets 400. The names of the parameters of a pattern differ. Percent-encoded literal text has
+/// upper-case digits (`/caf%C3%A9`), as clients send them (RFC 3986 §2.1); a request with lower-case ones does not match
+/// it. A handler reads them with [`Context::param`], and the query from the
 /// [`Request`].
 ///
 /// # Answers

@@ -612,6 +612,11 @@ fn patterns_that_cannot_match_are_refused() {
         ("/{*rest}/a", "{*rest} is only allowed as the last segment"),
         ("/{}", "a parameter needs a name in braces"),
         ("/{a", "a parameter needs a name in braces"),
+        ("/}a", "a parameter needs a name in braces"),
+        ("/{a}/{a}", "each parameter needs a name of its own"),
+        ("/{a}.txt/{{b}}/{*a}", "each parameter needs a name of its own"),
+        ("/caf%c3%a9", "percent-encoded bytes need upper-case digits"),
+        ("/{a}/%2f/{b}", "percent-encoded bytes need upper-case digits"),
     ] {
         for error in [
             Router::new().route(pattern, echo()).unwrap_err(),
@@ -622,6 +627,13 @@ fn patterns_that_cannot_match_are_refused() {
             assert!(text.starts_with(&format!("route {pattern}: ")), "{text}");
             assert!(text.contains(expected), "{text}");
         }
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_pattern_that_cannot_match_is_added() {
+    for pattern in ["/{a}/{{a}}", "/{a}/a/{aa}", "/caf%C3%A9", "/%zz", "/%", "/%c", "/{a%2f}"] {
+        Router::new().route(pattern, echo()).unwrap();
     }
 }
 
