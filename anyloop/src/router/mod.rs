@@ -79,6 +79,40 @@ use crate::session::{Context, HandlerFactory, Verdict};
 /// it. A handler reads them with [`Context::param`], and the query from the
 /// [`Request`].
 ///
+/// # Files
+///
+/// The value of `{*rest}` is decoded, and nothing in it is removed: it can have `..` (from `..%2F` as well), be an
+/// absolute path (`/etc`, from `%2Fetc`), and contain NUL. Before it names a file, refuse all but normal components. A
+/// symbolic link inside the folder is followed all the same.
+///
+/// ```
+/// use std::path::{Component, Path, PathBuf};
+/// use anyloop::http::{Response, StatusCode};
+/// use anyloop::prelude::*;
+///
+/// /// The path of a file inside the folder; `None` if it could be outside.
+/// fn inside(folder: &Path, rest: &str) -> Option<PathBuf> {
+///     let is_normal = |part| matches!(part, Component::Normal(_));
+///     let is_safe = Path::new(rest).components().all(is_normal) && !rest.contains('\0');
+///     is_safe.then(|| folder.join(rest))
+/// }
+///
+/// let folder = Path::new("public");
+/// assert_eq!(inside(folder, "css/main.css"), Some(folder.join("css/main.css")));
+/// for outside in ["../secret", "css/../../secret", "/etc/passwd", "main.css\0"] {
+///     assert_eq!(inside(folder, outside), None);
+/// }
+///
+/// let router = Router::new().http("/files/{*rest}", |_, context| {
+///     let path = context.param("rest").and_then(|rest| inside(Path::new("public"), rest));
+///     match path.and_then(|path| std::fs::read(path).ok()) {
+///         Some(bytes) => Response::new(bytes).into(),
+///         None => Verdict::status(StatusCode::NOT_FOUND, "there is no such file"),
+///     }
+/// })?;
+/// # Ok::<(), anyloop::router::RouteError>(())
+/// ```
+///
 /// # Answers
 ///
 /// | request | its path has | answer |

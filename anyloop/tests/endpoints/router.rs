@@ -170,6 +170,12 @@ fn parameters_are_percent_decoded_after_matching<C: TestTransport>() {
     assert_eq!(frames, [text("a café/bar%zz at /a/{id}")]);
     // Literal text is not decoded.
     assert_status(&refused::<C>(&router, "/%61/b"), 404);
+    // Nothing is removed, as the documentation warns.
+    let router = Router::new().route("/{*id}", counter("a")).unwrap();
+    for (path, value) in [("/..%2F../b", "../../b"), ("/%2Fetc", "/etc"), ("/a%00", "a\0")] {
+        let (_, frames) = open::<C>(&router, path);
+        assert_eq!(frames, [text(&*format!("a {value} at /{{*id}}"))]);
+    }
 }
 
 fn a_parameter_that_is_not_utf8_is_400<C: TestTransport>() {
