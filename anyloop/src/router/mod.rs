@@ -187,8 +187,8 @@ macro_rules! router {
             where
                 F: $($factory)* + 'static,
             {
-                let make = $shared::new(move |route: &str| -> Box<$delegate> {
-                    Box::new(Selected { route: route.into(), handler: factory.make() })
+                let make = $shared::new(move |route: &Arc<str>| -> Box<$delegate> {
+                    Box::new(Selected { route: route.clone(), handler: factory.make() })
                 });
                 $shared::make_mut(&mut self.0).add_route(pattern, make)?;
                 Ok(self)

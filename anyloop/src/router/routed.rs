@@ -50,7 +50,7 @@ pub struct LocalRouted(State<dyn Delegate<Self>, LocalRoutes>);
 /// The routes of a [`Router`](super::Router).
 pub(super) type Routes = Arc<
     Table<
-        Arc<dyn Fn(&str) -> Box<dyn Delegate<Routed> + Send> + Send + Sync>,
+        Arc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<Routed> + Send> + Send + Sync>,
         Arc<dyn Fn(&Request, &mut Context<'_, Routed>) -> Verdict + Send + Sync>,
     >,
 >;
@@ -58,7 +58,7 @@ pub(super) type Routes = Arc<
 /// The routes of a [`LocalRouter`](super::LocalRouter).
 pub(super) type LocalRoutes = Rc<
     Table<
-        Rc<dyn Fn(&str) -> Box<dyn Delegate<LocalRouted>>>,
+        Rc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<LocalRouted>>>,
         Rc<dyn Fn(&Request, &mut Context<'_, LocalRouted>) -> Verdict>,
     >,
 >;
@@ -98,7 +98,7 @@ impl<H: Handler> EndpointHandle<H> {
 
 /// The handler of a route.
 pub(super) struct Selected<H> {
-    pub(super) route: Box<str>,
+    pub(super) route: Arc<str>,
     pub(super) handler: H,
 }
 
