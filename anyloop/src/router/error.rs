@@ -49,7 +49,8 @@ impl RouteError {
     }
 }
 
-/// Checks what a path can have. A pattern that no path can match would never be noticed.
+/// Checks what a path can have. A pattern that no path can match, or a parameter that cannot be read, would never be
+/// noticed.
 pub(super) fn check(pattern: &str) -> Result<(), RouteError> {
     let reason = match () {
         () if !pattern.starts_with('/') => "it must begin with a slash",
@@ -57,7 +58,47 @@ pub(super) fn check(pattern: &str) -> Result<(), RouteError> {
         () if !pattern.bytes().all(|byte| byte.is_ascii_graphic()) => {
             "spaces, control characters and those beyond ASCII must be percent-encoded, as they are sent"
         }
-        () => return Ok(()),
+        () => match check_parts(pattern) {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        },
     };
     Err(RouteError::Invalid { pattern: pattern.to_string(), reason })
+}
+
+/// Checks the literal text and the names of parameters. Whether the braces are in order, the tree checks.
+fn check_parts(pattern: &str) -> Result<(), &'static str> {
+    let (mut names, mut rest) = (Vec::new(), pattern);
+    while let Some((literal, after)) = rest.split_once(['{', '}']) {
+        check_literal(literal)?;
+        let brace = &rest[literal.len()..];
+        rest = if brace.starts_with("{{") || brace.starts_with("}}") {
+            &after[1..]
+        } else if let Some((name, after)) = after.split_once('}').filter(|_| brace.starts_with('{'))
+        {
+            let name = name.trim_start_matches('*');
+            if names.contains(&name) {
+                return Err("each parameter needs a name of its own");
+            }
+            names.push(name);
+            after
+        } else {
+            after
+        };
+    }
+    check_literal(rest)
+}
+
+/// Paths are compared as they were sent, and clients send upper-case digits (RFC 3986 §2.1).
+fn check_literal(literal: &str) -> Result<(), &'static str> {
+    let is_lower = literal.as_bytes().windows(3).any(|bytes| {
+        let digits = &bytes[1..];
+        bytes[0] == b'%'
+            && digits.iter().all(u8::is_ascii_hexdigit)
+            && digits.iter().any(u8::is_ascii_lowercase)
+    });
+    match is_lower {
+        true => Err("percent-encoded bytes need upper-case digits, as clients send them"),
+        false => Ok(()),
+    }
 }

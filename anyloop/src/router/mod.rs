@@ -74,8 +74,44 @@ use crate::session::{Context, HandlerFactory, Verdict};
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
 /// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose
-/// value is not UTF-8 gets 400. A handler reads them with [`Context::param`], and the query from the
+/// value is not UTF-8 gets 400. The names of the parameters of a pattern differ. Percent-encoded literal text has
+/// upper-case digits (`/caf%C3%A9`), as clients send them (RFC 3986 §2.1); a request with lower-case ones does not match
+/// it. A handler reads them with [`Context::param`], and the query from the
 /// [`Request`].
+///
+/// # Files
+///
+/// The value of `{*rest}` is decoded, and nothing in it is removed: it can have `..` (from `..%2F` as well), be an
+/// absolute path (`/etc`, from `%2Fetc`), and contain NUL. Before it names a file, refuse all but normal components. A
+/// symbolic link inside the folder is followed all the same.
+///
+/// ```
+/// use std::path::{Component, Path, PathBuf};
+/// use anyloop::http::{Response, StatusCode};
+/// use anyloop::prelude::*;
+///
+/// /// The path of a file inside the folder; `None` if it could be outside.
+/// fn inside(folder: &Path, rest: &str) -> Option<PathBuf> {
+///     let is_normal = |part| matches!(part, Component::Normal(_));
+///     let is_safe = Path::new(rest).components().all(is_normal) && !rest.contains('\0');
+///     is_safe.then(|| folder.join(rest))
+/// }
+///
+/// let folder = Path::new("public");
+/// assert_eq!(inside(folder, "css/main.css"), Some(folder.join("css/main.css")));
+/// for outside in ["../secret", "css/../../secret", "/etc/passwd", "main.css\0"] {
+///     assert_eq!(inside(folder, outside), None);
+/// }
+///
+/// let router = Router::new().http("/files/{*rest}", |_, context| {
+///     let path = context.param("rest").and_then(|rest| inside(Path::new("public"), rest));
+///     match path.and_then(|path| std::fs::read(path).ok()) {
+///         Some(bytes) => Response::new(bytes).into(),
+///         None => Verdict::status(StatusCode::NOT_FOUND, "there is no such file"),
+///     }
+/// })?;
+/// # Ok::<(), anyloop::router::RouteError>(())
+/// ```
 ///
 /// # Answers
 ///
@@ -99,6 +135,9 @@ use crate::session::{Context, HandlerFactory, Verdict};
 /// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
 /// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all; a
 /// function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
+///
+/// A router can be the factory of a route: it selects by the whole path again. Timers, posted functions and filters reach
+/// the handler that it selects. For those of the type [`Routed`], the handler is that of the innermost router.
 #[derive(Clone, Default)]
 pub struct Router(Routes);
 
@@ -148,8 +187,8 @@ macro_rules! router {
             where
                 F: $($factory)* + 'static,
             {
-                let make = $shared::new(move |route: &str| -> Box<$delegate> {
-                    Box::new(Selected { route: route.into(), handler: factory.make() })
+                let make = $shared::new(move |route: &Arc<str>| -> Box<$delegate> {
+                    Box::new(Selected { route: route.clone(), handler: factory.make() })
                 });
                 $shared::make_mut(&mut self.0).add_route(pattern, make)?;
                 Ok(self)

@@ -1,6 +1,6 @@
 //! The handler of a connection of a router.
 
-use std::any::Any;
+use std::any::TypeId;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use anyloop_proto::handshake::Request;
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
 use super::table::{Table, Unmatched};
-use crate::session::{Context, EndpointHandle, Handler, Verdict};
+use crate::session::{AnyHandler, Context, EndpointHandle, Handler, Verdict};
 
 /// The handler of a connection of a server with a [`Router`](super::Router). It passes each event on to the handler of
 /// the route.
@@ -50,7 +50,7 @@ pub struct LocalRouted(State<dyn Delegate<Self>, LocalRoutes>);
 /// The routes of a [`Router`](super::Router).
 pub(super) type Routes = Arc<
     Table<
-        Arc<dyn Fn(&str) -> Box<dyn Delegate<Routed> + Send> + Send + Sync>,
+        Arc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<Routed> + Send> + Send + Sync>,
         Arc<dyn Fn(&Request, &mut Context<'_, Routed>) -> Verdict + Send + Sync>,
     >,
 >;
@@ -58,7 +58,7 @@ pub(super) type Routes = Arc<
 /// The routes of a [`LocalRouter`](super::LocalRouter).
 pub(super) type LocalRoutes = Rc<
     Table<
-        Rc<dyn Fn(&str) -> Box<dyn Delegate<LocalRouted>>>,
+        Rc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<LocalRouted>>>,
         Rc<dyn Fn(&Request, &mut Context<'_, LocalRouted>) -> Verdict>,
     >,
 >;
@@ -98,7 +98,7 @@ impl<H: Handler> EndpointHandle<H> {
 
 /// The handler of a route.
 pub(super) struct Selected<H> {
-    pub(super) route: Box<str>,
+    pub(super) route: Arc<str>,
     pub(super) handler: H,
 }
 
@@ -108,8 +108,8 @@ macro_rules! delegate {
         /// Passes the events of a connection whose handler has the type `R` on to a handler of any type.
         pub(super) trait Delegate<R: Handler> {
             fn route(&self) -> &str;
-            fn as_any(&self) -> &dyn Any;
-            fn as_any_mut(&mut self) -> &mut dyn Any;
+            fn handler(&self) -> &dyn AnyHandler;
+            fn handler_mut(&mut self) -> &mut dyn AnyHandler;
             fn validate(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict;
             fn http(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict;
             $(fn $event(&mut self, $($argument: $type,)* context: &mut Context<'_, R>) $(-> $result)?;)*
@@ -120,11 +120,11 @@ macro_rules! delegate {
                 &self.route
             }
 
-            fn as_any(&self) -> &dyn Any {
+            fn handler(&self) -> &dyn AnyHandler {
                 &self.handler
             }
 
-            fn as_any_mut(&mut self) -> &mut dyn Any {
+            fn handler_mut(&mut self) -> &mut dyn AnyHandler {
                 &mut self.handler
             }
 
@@ -163,10 +163,11 @@ macro_rules! routed {
                 }
             }
 
-            /// The handler of the route, if there is one and it has this type.
+            /// The handler of the route, if there is one and it has this type. If the route leads to another router, the
+            /// handler that this one has selected, too.
             #[must_use]
             pub fn handler<H: Handler>(&self) -> Option<&H> {
-                self.delegate()?.downcast_ref()
+                self.delegate()?.find(TypeId::of::<H>())?.downcast_ref()
             }
 
             /// Selects the handler.
@@ -220,16 +221,16 @@ macro_rules! routed {
                 }
             })*
 
-            fn delegate(&self) -> Option<&dyn Any> {
+            fn delegate(&self) -> Option<&dyn AnyHandler> {
                 match &self.0 {
-                    State::Routed(delegate) => Some(delegate.as_any()),
+                    State::Routed(delegate) => Some(delegate.handler()),
                     State::Unrouted(_) => None,
                 }
             }
 
-            fn delegate_mut(&mut self) -> Option<&mut dyn Any> {
+            fn delegate_mut(&mut self) -> Option<&mut dyn AnyHandler> {
                 match &mut self.0 {
-                    State::Routed(delegate) => Some(delegate.as_any_mut()),
+                    State::Routed(delegate) => Some(delegate.handler_mut()),
                     State::Unrouted(_) => None,
                 }
             }

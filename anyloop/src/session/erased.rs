@@ -8,22 +8,28 @@ use std::sync::Arc;
 
 use super::handler::{Context, Handler};
 
-/// The handler of a session, and the one that it delegates to.
-pub(crate) trait AnyHandler {
-    /// The one of this type.
+/// The handler of a session, and those that it delegates to: a router may select a router.
+#[expect(unnameable_types, reason = "of hidden methods of `Handler`")]
+pub trait AnyHandler {
+    /// The innermost one of this type.
     fn find(&self, wanted: TypeId) -> Option<&dyn Any>;
 
-    /// The one of this type.
+    /// The innermost one of this type.
     fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any>;
 }
 
 impl<H: Handler> AnyHandler for H {
     fn find(&self, wanted: TypeId) -> Option<&dyn Any> {
-        if TypeId::of::<H>() == wanted { Some(self) } else { self.delegate() }
+        let inner = self.delegate().and_then(|delegate| delegate.find(wanted));
+        inner.or_else(|| (TypeId::of::<H>() == wanted).then_some(self as &dyn Any))
     }
 
     fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
-        if TypeId::of::<H>() == wanted { Some(self) } else { self.delegate_mut() }
+        // Asked first, since the borrow of what is returned would exclude the handler itself.
+        if self.delegate().is_some_and(|delegate| delegate.find(wanted).is_some()) {
+            return self.delegate_mut()?.find_mut(wanted);
+        }
+        (TypeId::of::<H>() == wanted).then_some(self as &mut dyn Any)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The application's side of a connection: its handler, and verdicts on requests.
 
-use std::any::Any;
 use std::time::Duration;
 
 use anyloop_proto::handshake::http::{Response, StatusCode, header};
@@ -8,6 +7,7 @@ use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
 use super::connection_config::ConnectionConfig;
+use super::erased::AnyHandler;
 
 mod context;
 
@@ -148,13 +148,13 @@ pub trait Handler: Sized + 'static {
 
     /// The handler that this one delegates to: functions that it has posted are called with it.
     #[doc(hidden)]
-    fn delegate(&self) -> Option<&dyn Any> {
+    fn delegate(&self) -> Option<&dyn AnyHandler> {
         None
     }
 
     /// As [`delegate`](Self::delegate).
     #[doc(hidden)]
-    fn delegate_mut(&mut self) -> Option<&mut dyn Any> {
+    fn delegate_mut(&mut self) -> Option<&mut dyn AnyHandler> {
         None
     }
 }

@@ -84,6 +84,7 @@ pub enum Overflow {
     /// It is not sent, and sending returns [`Sent::Dropped`](super::Sent::Dropped): for messages that the next one
     /// supersedes.
     Drop,
-    /// The connection is closed with 1008.
+    /// The connection is closed with 1008, and sending returns an error. A message that waits for the last piece of a
+    /// [`MessageWriter`](super::MessageWriter) only gets the error: the peer is not to blame.
     Close,
 }

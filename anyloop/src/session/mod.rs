@@ -56,6 +56,8 @@ pub use as_message::AsMessage;
 pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
+#[cfg(feature = "router")]
+pub(crate) use erased::AnyHandler;
 use erased::{Posted, Untyped};
 pub use error::{SendError, Sent};
 pub use handle::Handle;
@@ -167,7 +169,19 @@ impl<H: Handler> Session<H> {
     /// A handle of this connection.
     pub(crate) fn handle(&mut self) -> Handle<H> {
         let phase = self.phase();
-        Handle::new(self.state.shared(0, phase))
+        let handle = Handle::new(self.state.shared(0, phase));
+        self.publish_held_up();
+        handle
+    }
+
+    /// Publishes to the handles whether a message in pieces is under way, or others wait for it.
+    fn publish_held_up(&self) {
+        if let (Protocol::Open(connection), Some(shared)) =
+            (&self.protocol, self.state.present_shared())
+        {
+            let is_begun = connection.sender.is_message_begun();
+            shared.publish_held_up(is_begun || self.state.pending.has(Pending::DEFERRED));
+        }
     }
 
     /// The phase of the connection.
@@ -329,6 +343,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
             self.state.shared(waiting + deferred, phase);
         }
         self.state.publish(waiting + deferred, phase);
+        self.publish_held_up();
         if waiting == 0 && !high {
             return false;
         }

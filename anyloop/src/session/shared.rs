@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
+use std::sync::atomic::{AtomicBool as UnmodelledBool, AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
@@ -56,6 +56,11 @@ pub(crate) struct Shared {
     deferred: UnmodelledUsize,
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
+    /// The number of writers whose first piece was accepted, and whose last one was not.
+    unfinished: UnmodelledUsize,
+    /// Whether a message in pieces was under way as of the last call, or others waited for it. It and `unfinished` only
+    /// choose between results of sending, so they are not modelled.
+    held_up: UnmodelledBool,
     phase: AtomicU8,
 }
 
@@ -194,6 +199,8 @@ impl Shared {
             backlogged: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
             deferred_bytes: UnmodelledUsize::new(0),
+            unfinished: UnmodelledUsize::new(0),
+            held_up: UnmodelledBool::new(false),
             phase: AtomicU8::new(phase.encode()),
         }
     }
@@ -239,9 +246,33 @@ impl Shared {
         }
     }
 
+    /// A writer has begun its message. It calls this before its first piece can be sent.
+    pub(super) fn begin_writer(&self) {
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A writer has sent its last piece, or never will.
+    pub(super) fn end_writer(&self) {
+        self.unfinished.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether a message waits for another that is sent in pieces. A piece does not wait for its own.
+    fn is_held_up(&self, is_piece: bool) -> bool {
+        self.unfinished.load(Ordering::Acquire) > usize::from(is_piece)
+            || self.held_up.load(Ordering::Acquire)
+    }
+
     fn submit(&self, command: Command, reports: bool) -> Result<Sent, SendError> {
         let (limits, len) = (self.limits(), command.len());
-        let cap = match command.is_awaited() {
+        let (is_awaited, is_piece) = (command.is_awaited(), matches!(command, Command::Piece(..)));
+        // Loaded before the bytes that wait: they do not include any more what a message in pieces has held up.
+        let is_held_up = || !is_awaited && self.is_held_up(is_piece);
+        let waits = is_held_up();
+        let refuse = |waiting: usize| {
+            let closes = !waits && !is_held_up() && (!is_piece || self.is_slow(len));
+            self.refuse(waiting, len, closes)
+        };
+        let cap = match is_awaited {
             true => limits.cap.saturating_add(self.deferred_bytes.load(Ordering::Relaxed)),
             false => limits.cap,
         };
@@ -260,12 +291,12 @@ impl Shared {
             Ok(before) => before + len,
             Err(waiting) => {
                 command.unsent();
-                return self.refuse(waiting, len);
+                return refuse(waiting);
             }
         };
         let sent = match state {
             _ if waiting > limits.high => Sent::Backpressure,
-            State::Open if !self.backlogged.load(Ordering::Relaxed) => Sent::Sent,
+            State::Open if !waits && !self.backlogged.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
         };
         let pushed = self.try_push(command, reports && sent == Sent::Backpressure);
@@ -273,15 +304,24 @@ impl Shared {
         let waiting = self.waiting.fetch_sub(len, Ordering::Relaxed) - len;
         match error {
             Some(error) => Err(error),
-            None => self.refuse(waiting, len),
+            None => refuse(waiting),
         }
     }
 
-    /// Applies the overflow policy to a message that would exceed the limit.
-    fn refuse(&self, waiting: usize, message: usize) -> Result<Sent, SendError> {
+    /// Whether what waits for the peer alone leaves no room for a piece. What waits for its message is not the peer's
+    /// fault.
+    fn is_slow(&self, len: usize) -> bool {
+        let deferred = self.deferred_bytes.load(Ordering::Relaxed);
+        let unread = self.held.load(Ordering::Relaxed).saturating_sub(deferred);
+        unread.saturating_add(len) > self.limits().cap
+    }
+
+    /// Applies the overflow policy to a message that would exceed the limit. `closes` says that the peer is slow.
+    fn refuse(&self, waiting: usize, message: usize, closes: bool) -> Result<Sent, SendError> {
         match self.limits().overflow {
             Overflow::Drop => return Ok(Sent::Dropped),
             Overflow::Error => {}
+            Overflow::Close if !closes => {}
             // One Close suffices, however many messages are refused.
             Overflow::Close if self.mailbox().closing => {}
             Overflow::Close => {
@@ -361,6 +401,13 @@ impl Shared {
     pub(super) fn publish_deferred(&self, messages: usize, bytes: usize) {
         self.deferred.store(messages, Ordering::Relaxed);
         self.deferred_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Publishes whether a message in pieces is under way, or others wait for it: after the backlog.
+    pub(super) fn publish_held_up(&self, held_up: bool) {
+        if self.held_up.load(Ordering::Relaxed) != held_up {
+            self.held_up.store(held_up, Ordering::Release);
+        }
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.

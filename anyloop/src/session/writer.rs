@@ -22,7 +22,9 @@ const UNFINISHED: &str = "a message was not finished";
 /// The message takes its place among the messages of the connection with its first piece. From then on, messages of
 /// other handles, broadcasts and messages of the handler wait for its last piece, and so do the pieces of other writers;
 /// pings, pongs and a Close do not wait. What waits counts for the [backlog](crate::ServerConfig::max_backlog), but not
-/// for the pieces of the message that it waits for: at worst twice the limit waits.
+/// for the pieces of the message that it waits for: at worst twice the limit waits. Sending what waits returns
+/// [`Sent::Buffered`], or [`Sent::Backpressure`] above the high-water mark. If it has no room, the peer is not to blame:
+/// with [`Overflow::Close`](super::Overflow::Close) it returns [`SendError::BacklogFull`], and the connection remains open.
 ///
 /// A message whose first piece is [`Uncompressed`](crate::proto::Uncompressed) is not compressed.
 ///
@@ -77,9 +79,12 @@ impl MessageWriter {
     ///
     /// # Errors
     ///
-    /// [`SendError::BacklogFull`]: the message remains begun, and the piece can be sent again when the peer has read more,
-    /// also with [`Overflow::Drop`](super::Overflow::Drop). [`SendError::Closing`], [`SendError::Gone`].
-    /// [`SendError::Refused`] after the last piece.
+    /// [`SendError::BacklogFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
+    /// [`Overflow::Drop`](super::Overflow::Drop) the message remains begun, and the piece can be sent again when the peer
+    /// has read more, or, if the message waits for another in pieces, after the last piece of that. With
+    /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the connection
+    /// is closed with 1008, and sending again returns [`SendError::Closing`]. [`SendError::Closing`],
+    /// [`SendError::Gone`]. [`SendError::Refused`] after the last piece.
     pub fn piece(&mut self, payload: impl Into<Payload>, last: bool) -> Result<Sent, SendError> {
         self.send(payload.into(), last, None)
     }
@@ -115,9 +120,17 @@ impl MessageWriter {
             piece.unsent();
             return Err(SendError::Refused(Refused::NoMessageBegun));
         }
-        let sent = self.shared.send_piece(&self.writer, piece)?;
-        (self.begun, self.finished) = (true, last);
-        Ok(sent)
+        if !self.begun {
+            self.shared.begin_writer();
+        }
+        let sent = self.shared.send_piece(&self.writer, piece);
+        if sent.is_ok() {
+            (self.begun, self.finished) = (true, last);
+        }
+        if !self.begun || self.finished {
+            self.shared.end_writer();
+        }
+        sent
     }
 }
 
@@ -126,6 +139,7 @@ impl Drop for MessageWriter {
         if self.begun && !self.finished {
             // A connection that is over needs no Close.
             let _: Result<(), SendError> = self.shared.push(Command::Abandon(self.writer.clone()));
+            self.shared.end_writer();
         }
     }
 }

@@ -24,7 +24,8 @@ over_each_transport! {
     nothing_follows_the_last_piece,
     pieces_that_follow_a_close_are_refused,
     a_piece_that_the_backlog_cannot_take_can_be_sent_again,
-    a_piece_is_never_dropped_alone;
+    a_piece_is_never_dropped_alone,
+    a_writer_closes_a_connection_whose_peer_is_slow;
     not over sockets:
     rfc6455_5_4_other_messages_wait_for_the_last_piece,
     a_writer_waits_for_another,
@@ -35,6 +36,9 @@ over_each_transport! {
     pitfall_what_waits_for_a_message_does_not_stop_its_pieces,
     the_end_of_the_connection_is_reported,
     the_backlog_counts_what_waits_for_a_writer,
+    what_waits_for_a_writer_does_not_make_the_peer_slow,
+    what_the_mailbox_holds_waits_for_a_writer,
+    what_waits_for_the_handlers_message_does_not_make_the_peer_slow,
     a_close_before_the_opening_does_not_wait_for_a_writer,
 }
 
@@ -246,7 +250,7 @@ fn a_waiting_writer_that_is_dropped_sends_nothing<C: TestTransport>() {
     drop(second);
     subject.drain();
     assert_eq!(results.map(|result| result.try_recv()), [Ok(Err(Unsent)); 2]);
-    assert_eq!(handle.send("third"), Ok(Sent::Sent));
+    assert_eq!(handle.send("third"), Ok(Sent::Buffered), "it waits for the first");
     first.piece("d", true).unwrap();
     subject.drain();
     assert_eq!(subject.sent(), [text("a").more(), continuation("d"), text("third")]);
@@ -352,6 +356,84 @@ fn the_backlog_counts_what_waits_for_a_writer<C: TestTransport>() {
     assert!(matches!(second.piece("012345", true), Err(SendError::BacklogFull { .. })));
     subject.receive(&[text("go"), text("go")]);
     assert_eq!(log.take(), ["Ok(Buffered)", "Ok(Dropped)"]);
+}
+
+fn what_waits_for_a_writer_does_not_make_the_peer_slow<C: TestTransport>() {
+    let is_full = |sent| matches!(sent, Err(SendError::BacklogFull { .. }));
+    let log = Log::default();
+    let reported = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |_, context| {
+        reported.push(format!("full: {}", is_full(context.send("refused"))));
+    });
+    let mut subject = Subject::<C>::server(limits(Overflow::Close), handlers).open();
+    let handle = subject.end.handle();
+    let mut writer = handle.begin(Kind::Text);
+    assert_eq!(writer.piece("a", false), Ok(Sent::Sent));
+    subject.drain();
+    for accepted in ["01234567", "89012345"] {
+        assert_eq!(handle.send(accepted), Ok(Sent::Buffered));
+        subject.drain();
+    }
+    assert!(is_full(handle.send("refused")));
+    assert!(is_full(handle.begin(Kind::Text).piece("refused", false)), "it waits, too");
+    subject.receive(&[text("go")]);
+    assert_eq!(log.take(), ["full: true"]);
+    writer.piece("b", true).unwrap();
+    assert!(is_full(handle.send("refused")), "the last piece is still in the mailbox");
+    subject.drain();
+    let message = [text("a").more(), continuation("b")];
+    assert_eq!(subject.sent(), [&message[..], &[text("01234567"), text("89012345")]].concat());
+    assert_eq!(handle.send("now"), Ok(Sent::Sent));
+}
+
+/// The connection has not seen the writer yet.
+fn what_the_mailbox_holds_waits_for_a_writer<C: TestTransport>() {
+    let mut subject = Subject::<C>::server(limits(Overflow::Close), Handlers::new()).open();
+    let handle = subject.end.handle();
+    let mut writer = handle.begin(Kind::Text);
+    writer.piece("a", false).unwrap();
+    assert_eq!(handle.send("0123456789"), Ok(Sent::Buffered));
+    assert!(matches!(handle.send("0123456789"), Err(SendError::BacklogFull { .. })));
+    assert!(matches!(writer.piece("0123456789", true), Err(SendError::BacklogFull { .. })));
+    subject.drain();
+    writer.piece("0123456789", true).unwrap();
+    subject.drain();
+    let message = [text("a").more(), continuation("0123456789")];
+    assert_eq!(subject.sent(), [&message[..], &[text("0123456789")]].concat());
+}
+
+fn what_waits_for_the_handlers_message_does_not_make_the_peer_slow<C: TestTransport>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|message, context| match message.as_text() {
+        Some("begin") => {
+            context.begin(Kind::Text).unwrap();
+            context.piece(b"a", false).unwrap();
+        }
+        _ => _ = context.piece(b"b", true).unwrap(),
+    });
+    let mut subject = Subject::<C>::server(limits(Overflow::Close), handlers).open();
+    let handle = subject.end.handle();
+    subject.receive(&[text("begin")]);
+    assert_eq!(handle.send("0123456789"), Ok(Sent::Buffered));
+    assert!(matches!(handle.send("0123456789 "), Err(SendError::BacklogFull { .. })));
+    subject.drain();
+    subject.receive(&[text("end")]);
+    assert_eq!(subject.sent(), [text("a").more(), continuation("b"), text("0123456789")]);
+    assert_eq!(handle.send("now"), Ok(Sent::Sent));
+}
+
+fn a_writer_closes_a_connection_whose_peer_is_slow<C: TestTransport>() {
+    let mut subject = Subject::<C>::server(limits(Overflow::Close), Handlers::new()).open();
+    subject.end.block();
+    let mut writer = subject.end.handle().begin(Kind::Text);
+    writer.piece("0123456789", false).unwrap();
+    subject.drain();
+    assert!(matches!(writer.piece("0123456789", true), Err(SendError::BacklogFull { .. })));
+    assert_eq!(writer.piece("", true), Err(SendError::Closing));
+    subject.end.give_room(usize::MAX);
+    subject.drain();
+    assert_eq!(subject.sent(), [text("0123456789").more(), close(1008, "too slow to read")]);
 }
 
 /// They may be what it waits for.

@@ -37,6 +37,7 @@ over_each_transport! {
     timers_and_posted_functions_get_the_routed_handler,
     handles_of_a_server_have_the_routed_type,
     a_routed_handler_reaches_the_server,
+    a_router_in_a_router_reaches_its_handler,
     a_routed_handler_can_be_replaced,
     parameters_are_forgotten_with_the_handshake,
     a_request_that_fails_has_no_handler,
@@ -169,6 +170,12 @@ fn parameters_are_percent_decoded_after_matching<C: TestTransport>() {
     assert_eq!(frames, [text("a café/bar%zz at /a/{id}")]);
     // Literal text is not decoded.
     assert_status(&refused::<C>(&router, "/%61/b"), 404);
+    // Nothing is removed, as the documentation warns.
+    let router = Router::new().route("/{*id}", counter("a")).unwrap();
+    for (path, value) in [("/..%2F../b", "../../b"), ("/%2Fetc", "/etc"), ("/a%00", "a\0")] {
+        let (_, frames) = open::<C>(&router, path);
+        assert_eq!(frames, [text(&*format!("a {value} at /{{*id}}"))]);
+    }
 }
 
 fn a_parameter_that_is_not_utf8_is_400<C: TestTransport>() {
@@ -411,6 +418,35 @@ fn a_routed_handler_reaches_the_server<C: TestTransport>() {
     }
 }
 
+/// Timers, posted functions and broadcasts reach a handler two levels down.
+fn a_router_in_a_router_reaches_its_handler<C: TestTransport>() {
+    let log = Log::default();
+    let made = log.clone();
+    let inner = Router::new().route("/a", || Publisher).unwrap();
+    let inner = inner.route("/b", move || Posting(made.clone())).unwrap();
+    let router = Router::new().route("/{*rest}", inner).unwrap();
+    let clock = Clock::default();
+    let server = new_server::<C, _>(server_config(), router, &clock);
+    let [mut a, mut b] = ["/a", "/b"].map(|path| {
+        let mut subject = Subject::<C, _>::of_server(&server, &clock);
+        subject.receive_bytes(request(path));
+        subject.sent_head();
+        subject
+    });
+    b.drain();
+    b.end.handle_timeout();
+    let mut events = log.take();
+    events.sort();
+    assert_eq!(events, ["posted", "timer"]);
+
+    a.receive(&[text("publish")]);
+    server.broadcast_where("found", |routed| routed.handler::<Posting>().is_some());
+    a.drain();
+    b.drain();
+    assert_eq!(a.sent(), [text("by type"), text("posted")]);
+    assert_eq!(b.sent(), [text("by route"), text("found")]);
+}
+
 /// Is replaced by another value of its type with the first message.
 struct Replaced(usize);
 
@@ -582,6 +618,11 @@ fn patterns_that_cannot_match_are_refused() {
         ("/{*rest}/a", "{*rest} is only allowed as the last segment"),
         ("/{}", "a parameter needs a name in braces"),
         ("/{a", "a parameter needs a name in braces"),
+        ("/}a", "a parameter needs a name in braces"),
+        ("/{a}/{a}", "each parameter needs a name of its own"),
+        ("/{a}.txt/{{b}}/{*a}", "each parameter needs a name of its own"),
+        ("/caf%c3%a9", "percent-encoded bytes need upper-case digits"),
+        ("/{a}/%2f/{b}", "percent-encoded bytes need upper-case digits"),
     ] {
         for error in [
             Router::new().route(pattern, echo()).unwrap_err(),
@@ -592,6 +633,13 @@ fn patterns_that_cannot_match_are_refused() {
             assert!(text.starts_with(&format!("route {pattern}: ")), "{text}");
             assert!(text.contains(expected), "{text}");
         }
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_pattern_that_cannot_match_is_added() {
+    for pattern in ["/{a}/{{a}}", "/{a}/a/{aa}", "/caf%C3%A9", "/%zz", "/%", "/%c", "/{a%2f}"] {
+        Router::new().route(pattern, echo()).unwrap();
     }
 }
 

@@ -524,6 +524,8 @@ impl<H: Handler> Context<'_, H> {
         }
         match limits.overflow {
             Overflow::Drop => return Ok(Some(Sent::Dropped)),
+            // It waits for a local writer, so the peer is not to blame.
+            Overflow::Close if self.state.has_writer() => {}
             // If the connection is closing already, nothing is to be done.
             Overflow::Close => _ = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW),
             Overflow::Error => {}
