@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error};
 
 use super::self_signed::SelfSigned;
 
@@ -43,13 +43,16 @@ pub enum TlsError {
     /// The certificate of a client was refused.
     #[error("the client's certificate was refused: {}{}", words(.0), advice(.0))]
     ClientCertificate(CertificateError),
+    /// The first byte of a client is neither of TLS nor of HTTP. It was not answered.
+    #[error("the client does not speak TLS, and this port does: it must use wss://")]
+    ClientNotTls,
     /// The peer has ended the stream inside the handshake.
     #[error("the peer has ended the stream inside the TLS handshake")]
     Cut,
     /// The client has sent no certificate, and the server requires one.
     #[error("the client has sent no certificate, and this server requires one")]
     NoClientCertificate,
-    /// The peer does not speak TLS.
+    /// The first byte of a server is not of TLS.
     #[error("the peer does not speak TLS: is it a plain port? Then use ws://")]
     NotTls,
     /// A client has sent plain HTTP to a server that speaks TLS. It was answered with 400.
@@ -73,7 +76,6 @@ impl TlsError {
             Error::AlertReceived(alert) => Self::Alert(alert),
             Error::InvalidCertificate(error) if is_client => Self::ServerCertificate(error),
             Error::InvalidCertificate(error) => Self::ClientCertificate(error),
-            Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
             Error::NoCertificatesPresented => Self::NoClientCertificate,
             error => Self::Protocol(error),
         }

@@ -147,7 +147,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         let is_plain_http = matches!(error, TlsError::PlainHttp);
         match error {
             TlsError::PlainHttp => out.bytes().extend_from_slice(PLAIN_HTTP.as_bytes()),
-            TlsError::NotTls | TlsError::Alert(_) => {}
+            TlsError::NotTls | TlsError::ClientNotTls | TlsError::Alert(_) => {}
             _ => self.records.alert(out.bytes()),
         }
         let answered = is_plain_http || self.records.has_alerted();
@@ -240,7 +240,8 @@ impl<S: StreamProtocol> TlsStream<S> {
             Some(letter) if letter.is_ascii_alphabetic() && !self.records.is_client() => {
                 Err(TlsError::PlainHttp)
             }
-            Some(_) => Err(TlsError::NotTls),
+            Some(_) if self.records.is_client() => Err(TlsError::NotTls),
+            Some(_) => Err(TlsError::ClientNotTls),
         }
     }
 

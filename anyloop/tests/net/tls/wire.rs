@@ -61,7 +61,8 @@ fn bytes_that_are_neither_are_refused() {
         peer.write(bytes);
         assert!(peer.read_to_end().is_empty());
         let outcome = outcomes.next();
-        assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::NotTls)));
+        assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::ClientNotTls)));
+        assert!(!outcome.error.unwrap().contains("use ws://"));
     }
 }
 
@@ -76,6 +77,29 @@ fn a_client_says_that_a_server_is_plain() {
     let outcome = outcomes.next();
     assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::NotTls)));
     assert!(outcome.error.unwrap().contains("use ws://"));
+}
+
+/// What is injected into an open connection must not advise to do without TLS.
+#[test]
+fn a_server_that_spoke_tls_is_not_called_plain() {
+    let _watchdog = watchdog();
+    let (address, peer) = serve(|peer| {
+        let mut peer = TlsPeer::over(peer, Far::server(serving_config()));
+        peer.shake_hands();
+        peer.read_head();
+        peer.peer.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+        let answer = peer.peer.read_to_end();
+        peer.far.receive(&answer).unwrap_err().to_string()
+    });
+    let mut client = tls_client();
+    let outcomes = client_outcomes(&mut client);
+    client.connect(format!("wss://localhost:{}/chat", address.port()).as_str()).unwrap();
+    client.run();
+    let outcome = outcomes.next();
+    assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Protocol)));
+    assert!(!outcome.error.unwrap().contains("ws://"));
+    let alert = peer.join().unwrap();
+    assert!(alert.contains("alert"), "{alert}");
 }
 
 #[test]
@@ -497,7 +521,7 @@ fn sequences_of_records_that_end_in_an_error() {
         peer.read_to_end();
         drop(peer);
         let outcome = outcomes.next();
-        assert_eq!(outcome.cause, TLS_FAILED, "{round}");
+        assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Protocol)), "{round}");
     }
     TlsPeer::open(running.address).echo("the loop goes on");
 }
