@@ -190,6 +190,12 @@ pub enum TlsConfigError {
         /// Why, in the words of rustls.
         reason: String,
     },
+    /// Two certificates were set for the same clients, so that one would never be presented.
+    #[error("two certificates for {}: set one, or give the other another host name", clients(host.as_deref()))]
+    DuplicateCertificate {
+        /// The host name that both are for; `None` if neither has one.
+        host: Option<String>,
+    },
     /// No certificate was set for the server.
     #[error("a TLS server needs a certificate and its key")]
     NoServerCertificate,
@@ -214,6 +220,10 @@ pub enum TlsConfigError {
         /// The host.
         host: String,
     },
+}
+
+fn clients(host: Option<&str>) -> String {
+    host.map_or_else(|| "clients that ask for no name".to_string(), |host| format!("{host:?}"))
 }
 
 fn name(path: Option<&Path>) -> String {

@@ -1,6 +1,6 @@
 //! The TLS of servers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -179,8 +179,8 @@ struct Identity {
 }
 
 impl ServerTlsBuilder {
-    /// Adds a certificate and its key. The first one is for all clients that ask for no name, or for one that has no
-    /// certificate of its own.
+    /// Sets the certificate and its key for clients that ask for no name, or for one that has no certificate of its own.
+    /// There can be one of this kind. Without it, the first of the others is for those clients.
     pub fn certificate_files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identity(None, Source::file(certificate), Source::file(key))
     }
@@ -190,7 +190,8 @@ impl ServerTlsBuilder {
         self.identity(None, Source::Bytes(certificate.into()), Source::Bytes(key.into()))
     }
 
-    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3). `*.` in front stands for one label.
+    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3), whatever its case. `*.` in front stands
+    /// for one label. A name can have one certificate.
     pub fn certificate_files_for(
         self,
         name: &str,
@@ -240,7 +241,8 @@ impl ServerTlsBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ServerTls::from_pem_files`]. [`TlsConfigError::NoServerCertificate`].
+    /// As [`ServerTls::from_pem_files`]. [`TlsConfigError::NoServerCertificate`],
+    /// [`TlsConfigError::DuplicateCertificate`].
     pub fn build(self) -> Result<ServerTls, TlsConfigError> {
         let config = RwLock::new(self.config()?);
         Ok(ServerTls { shared: Arc::new(Shared { config, builder: Some(self) }) })
@@ -276,7 +278,11 @@ impl ServerTlsBuilder {
 
     fn resolver(&self, provider: &CryptoProvider) -> Result<ByName, TlsConfigError> {
         let mut keys = Vec::new();
+        let mut names = HashSet::new();
         for identity in &self.identities {
+            if !names.insert(&identity.name) {
+                return Err(TlsConfigError::DuplicateCertificate { host: identity.name.clone() });
+            }
             let key = certified_key(&identity.certificate, &identity.key, provider)?;
             keys.push((identity.name.clone(), Arc::new(key)));
         }

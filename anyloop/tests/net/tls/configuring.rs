@@ -101,6 +101,23 @@ fn files_that_are_missing() {
     assert!(error.is_ok());
 }
 
+/// Neither of two certificates for the same clients is ignored.
+#[test]
+fn certificates_for_the_same_clients() {
+    let Identity { certificate, key } = &*IDENTITY;
+    let (certificate, key) = (certificate.as_str(), key.as_str());
+    let named = |name| ServerTls::builder().certificate_pem_for(name, certificate, key);
+    let error = named("a.example").certificate_pem_for("A.example", certificate, key).build();
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "two certificates for \"a.example\": set one, or give the other another host name"
+    );
+    let unnamed = named("a.example").certificate_pem(certificate, key);
+    assert!(unnamed.clone().build().is_ok());
+    let error = unnamed.certificate_pem(certificate, key).build().unwrap_err();
+    assert!(matches!(error, TlsConfigError::DuplicateCertificate { host: None }), "{error:?}");
+}
+
 /// Certificate and key in one file, with text around them, and line ends of Windows.
 #[test]
 fn one_file_can_have_both() {
