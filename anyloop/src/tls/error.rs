@@ -211,7 +211,7 @@ pub enum TlsConfigError {
     /// The settings contradict each other.
     #[error("TLS cannot be configured: {0}")]
     Rustls(Error),
-    /// The server was not made from files, which alone can be read again.
+    /// The server has no files, which alone can be read again.
     #[error("there are no files to read again")]
     NotFromFiles,
     /// The host is neither a DNS name nor an IP address, so that no certificate can be valid for it.

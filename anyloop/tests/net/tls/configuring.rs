@@ -158,6 +158,27 @@ fn configurations_of_the_program() {
     assert!(matches!(ServerTls::from_config(config.into()), Err(TlsConfigError::Rustls(_))));
 }
 
+/// What a program has set is not undone by files that were used before.
+#[test]
+fn only_files_are_read_again() {
+    let files = Files::new();
+    let Identity { certificate, key } = &*IDENTITY;
+    let (certificate, key) = (files.write("a.pem", certificate), files.write("a.key", key));
+    let tls = ServerTls::from_pem_files(&certificate, &key).unwrap();
+    assert!(tls.reload().is_ok());
+    tls.replace(server_config(&IDENTITY, None)).unwrap();
+    assert!(matches!(tls.reload(), Err(TlsConfigError::NotFromFiles)));
+    assert!(matches!(tls_of(&IDENTITY).reload(), Err(TlsConfigError::NotFromFiles)));
+
+    let Identity { certificate, key } = &*IDENTITY;
+    let authority = files.write("ca.pem", &Authority::shared().pem());
+    let tls = ServerTls::builder().certificate_pem(certificate.as_str(), key.as_str());
+    let tls = tls.client_ca_file(&authority).build().unwrap();
+    assert!(tls.reload().is_ok());
+    files.write("ca.pem", "");
+    assert!(matches!(tls.reload(), Err(TlsConfigError::NoCertificate { .. })));
+}
+
 /// rustls may be told to send smaller records than the largest.
 #[test]
 fn small_records() {
