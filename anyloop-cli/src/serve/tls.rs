@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyloop::tls::ServerTls;
 use anyloop::tls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use anyloop::tls::{ServerTls, TlsConfigError};
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::listen::Listen;
@@ -63,6 +63,11 @@ impl Options {
 pub(super) fn reload(tls: &ServerTls) {
     match tls.reload() {
         Ok(()) => stdio::report("the certificate was read again"),
+        Err(TlsConfigError::NotFromFiles) => {
+            stdio::report(
+                "the certificate was made at the start: there are no files to read again",
+            );
+        }
         Err(error) => {
             stdio::report(&format!("the certificate stays as it was: {}", chain(&error)));
         }

@@ -12,6 +12,9 @@ pub(crate) trait Seal {
     /// Appends `bytes`, at most [`RECORD`] of them, to `out` in sealed form. Returns false if they cannot be sent.
     fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
 
+    /// Whether nothing can be sealed any more.
+    fn is_stopped(&self) -> bool;
+
     /// Itself, with a type that only the layer knows.
     fn as_any(&self) -> &dyn Any;
 }

@@ -156,6 +156,9 @@ impl WriteBuffer<'_> {
         if !self.cork.bytes.is_empty() {
             return self.cork.completions.push((self.cork.bytes.len(), completion));
         }
+        if self.layer.as_ref().is_some_and(|layer| layer.seal.is_stopped()) {
+            return completion(Err(Unsent)); // the output was dropped
+        }
         if let Some(mut below) = self.below() {
             return below.complete(completion);
         }

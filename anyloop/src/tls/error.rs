@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error};
 
 use super::self_signed::SelfSigned;
 
@@ -43,13 +43,16 @@ pub enum TlsError {
     /// The certificate of a client was refused.
     #[error("the client's certificate was refused: {}{}", words(.0), advice(.0))]
     ClientCertificate(CertificateError),
+    /// The first byte of a client is neither of TLS nor of HTTP. It was not answered.
+    #[error("the client does not speak TLS, and this port does: it must use wss://")]
+    ClientNotTls,
     /// The peer has ended the stream inside the handshake.
     #[error("the peer has ended the stream inside the TLS handshake")]
     Cut,
     /// The client has sent no certificate, and the server requires one.
     #[error("the client has sent no certificate, and this server requires one")]
     NoClientCertificate,
-    /// The peer does not speak TLS.
+    /// The first byte of a server is not of TLS.
     #[error("the peer does not speak TLS: is it a plain port? Then use ws://")]
     NotTls,
     /// A client has sent plain HTTP to a server that speaks TLS. It was answered with 400.
@@ -73,7 +76,6 @@ impl TlsError {
             Error::AlertReceived(alert) => Self::Alert(alert),
             Error::InvalidCertificate(error) if is_client => Self::ServerCertificate(error),
             Error::InvalidCertificate(error) => Self::ClientCertificate(error),
-            Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
             Error::NoCertificatesPresented => Self::NoClientCertificate,
             error => Self::Protocol(error),
         }
@@ -188,6 +190,12 @@ pub enum TlsConfigError {
         /// Why, in the words of rustls.
         reason: String,
     },
+    /// Two certificates were set for the same clients, so that one would never be presented.
+    #[error("two certificates for {}: set one, or give the other another host name", clients(host.as_deref()))]
+    DuplicateCertificate {
+        /// The host name that both are for; `None` if neither has one.
+        host: Option<String>,
+    },
     /// No certificate was set for the server.
     #[error("a TLS server needs a certificate and its key")]
     NoServerCertificate,
@@ -203,7 +211,7 @@ pub enum TlsConfigError {
     /// The settings contradict each other.
     #[error("TLS cannot be configured: {0}")]
     Rustls(Error),
-    /// The server was not made from files, which alone can be read again.
+    /// The server has no files, which alone can be read again.
     #[error("there are no files to read again")]
     NotFromFiles,
     /// The host is neither a DNS name nor an IP address, so that no certificate can be valid for it.
@@ -212,6 +220,10 @@ pub enum TlsConfigError {
         /// The host.
         host: String,
     },
+}
+
+fn clients(host: Option<&str>) -> String {
+    host.map_or_else(|| "clients that ask for no name".to_string(), |host| format!("{host:?}"))
 }
 
 fn name(path: Option<&Path>) -> String {

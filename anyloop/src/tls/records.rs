@@ -43,6 +43,8 @@ pub(crate) struct Records {
     stopped: bool,
     /// Opening has failed: rustls must not be given more.
     broken: bool,
+    /// The peer was told of an error.
+    alerted: bool,
 }
 
 enum Side {
@@ -93,6 +95,7 @@ impl Records {
             closed: false,
             stopped: false,
             broken: false,
+            alerted: false,
         }
     }
 
@@ -149,7 +152,7 @@ impl Records {
             let is_enough = first.len() == lacks;
             input.put_back(rest);
             if self.cipher.len() > MAX_HELD {
-                self.broken = true;
+                self.break_off(out);
                 return Err(Error::PeerSentOversizedRecord);
             }
             if !is_enough {
@@ -186,7 +189,7 @@ impl Records {
         loop {
             let (now_used, step) = self.process(&mut cipher[used..], plain, out);
             used += now_used;
-            match step.inspect_err(|_| self.broken = true)? {
+            match step.inspect_err(|_| self.break_off(out))? {
                 Step::Done if plain.len() >= PLAIN_LIMIT => return Ok((used, true)),
                 Step::Done => {}
                 Step::Closed => self.closed = true,
@@ -195,16 +198,33 @@ impl Records {
         }
     }
 
+    /// Opening has failed. Nothing may follow the alert (RFC 8446 §6), and rustls must not look at input any more.
+    #[cold]
+    fn break_off(&mut self, out: &mut Vec<u8>) {
+        (self.broken, self.stopped) = (true, true);
+        self.alert(out);
+    }
+
     /// Appends the alert that tells the peer of an error, if there is one (RFC 8446 §6.2).
     pub(super) fn alert(&mut self, out: &mut Vec<u8>) {
         // rustls must not look at input after an error, and does not while it has output.
+        let before = out.len();
         while self.common().wants_write() {
             let _ = self.process(&mut [], &mut Vec::new(), out);
         }
+        self.alerted |= out.len() > before;
     }
 
-    /// Appends a close_notify. Nothing can be sealed after it.
+    /// Whether an alert has told the peer of an error.
+    pub(super) const fn has_alerted(&self) -> bool {
+        self.alerted
+    }
+
+    /// Appends a close_notify, unless TLS has failed. Nothing can be sealed after it.
     pub(super) fn close_notify(&mut self, out: &mut Vec<u8>) {
+        if self.stopped {
+            return;
+        }
         if let Err(error) = self.write(Content::CloseNotify, out) {
             crate::log::debug!("no close_notify is sent: {error}");
         }
@@ -344,6 +364,10 @@ impl Seal for Records {
                 false
             }
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,9 +1,9 @@
 //! The TLS of servers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -43,13 +43,13 @@ pub(super) const ALPN: &[u8] = b"http/1.1";
 /// speaks TLS 1.2 and 1.3, and no early data: a request in it could be replayed.
 #[derive(Clone)]
 pub struct ServerTls {
-    shared: Arc<Shared>,
+    shared: Arc<RwLock<Shared>>,
 }
 
 struct Shared {
-    config: RwLock<Arc<ServerConfig>>,
-    /// What it was made from.
-    builder: Option<ServerTlsBuilder>,
+    config: Arc<ServerConfig>,
+    /// What the configuration was made from, if there are files among it.
+    builder: Option<Arc<ServerTlsBuilder>>,
 }
 
 impl ServerTls {
@@ -87,8 +87,11 @@ impl ServerTls {
     ///
     /// [`TlsConfigError::Rustls`]: rustls refuses the configuration.
     pub fn from_config(config: Arc<ServerConfig>) -> Result<Self, TlsConfigError> {
-        let config = adapt(config)?;
-        Ok(Self { shared: Arc::new(Shared { config: RwLock::new(config), builder: None }) })
+        Ok(Self::new(adapt(config)?, None))
+    }
+
+    fn new(config: Arc<ServerConfig>, builder: Option<Arc<ServerTlsBuilder>>) -> Self {
+        Self { shared: Arc::new(RwLock::new(Shared { config, builder })) }
     }
 
     /// For several certificates, and for client certificates.
@@ -100,38 +103,51 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// As [`from_pem_files`](Self::from_pem_files). [`TlsConfigError::NotFromFiles`]: it was made with
-    /// [`from_config`](Self::from_config).
+    /// As [`from_pem_files`](Self::from_pem_files). [`TlsConfigError::NotFromFiles`]: there are no files, because it was
+    /// made with [`from_config`](Self::from_config) or [`from_pem`](Self::from_pem), or was given another configuration
+    /// with [`replace`](Self::replace).
     pub fn reload(&self) -> Result<(), TlsConfigError> {
-        let builder = self.shared.builder.as_ref().ok_or(TlsConfigError::NotFromFiles)?;
-        self.set(builder.config()?);
+        let builder = self.read().builder.clone().ok_or(TlsConfigError::NotFromFiles)?;
+        let config = builder.config()?;
+        let mut shared = self.write();
+        // Another thread may have replaced it in the meantime.
+        match &shared.builder {
+            Some(current) if Arc::ptr_eq(current, &builder) => shared.config = config,
+            _ => return Err(TlsConfigError::NotFromFiles),
+        }
         Ok(())
     }
 
-    /// Uses this configuration from now on. Connections that exist are not affected. On an error nothing changes.
+    /// Uses this configuration from now on, and no files any more. Connections that exist are not affected. On an error
+    /// nothing changes.
     ///
     /// # Errors
     ///
     /// As [`from_config`](Self::from_config).
     pub fn replace(&self, config: Arc<ServerConfig>) -> Result<(), TlsConfigError> {
-        self.set(adapt(config)?);
+        let config = adapt(config)?;
+        *self.write() = Shared { config, builder: None };
         Ok(())
     }
 
-    fn set(&self, config: Arc<ServerConfig>) {
-        *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    fn read(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shared> {
+        self.shared.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The TLS of a new connection.
     pub(crate) fn records(&self) -> Result<Records, TlsConfigError> {
-        let config = self.shared.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.read().config.clone();
         Records::server(config).map_err(TlsConfigError::Rustls)
     }
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("builder", &self.shared.builder).finish_non_exhaustive()
+        f.debug_struct("ServerTls").field("builder", &self.read().builder).finish_non_exhaustive()
     }
 }
 
@@ -179,8 +195,8 @@ struct Identity {
 }
 
 impl ServerTlsBuilder {
-    /// Adds a certificate and its key. The first one is for all clients that ask for no name, or for one that has no
-    /// certificate of its own.
+    /// Sets the certificate and its key for clients that ask for no name, or for one that has no certificate of its own.
+    /// There can be one of this kind. Without it, the first of the others is for those clients.
     pub fn certificate_files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identity(None, Source::file(certificate), Source::file(key))
     }
@@ -190,7 +206,8 @@ impl ServerTlsBuilder {
         self.identity(None, Source::Bytes(certificate.into()), Source::Bytes(key.into()))
     }
 
-    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3). `*.` in front stands for one label.
+    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3), whatever its case. `*.` in front stands
+    /// for one label. A name can have one certificate.
     pub fn certificate_files_for(
         self,
         name: &str,
@@ -240,10 +257,18 @@ impl ServerTlsBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ServerTls::from_pem_files`]. [`TlsConfigError::NoServerCertificate`].
+    /// As [`ServerTls::from_pem_files`]. [`TlsConfigError::NoServerCertificate`],
+    /// [`TlsConfigError::DuplicateCertificate`].
     pub fn build(self) -> Result<ServerTls, TlsConfigError> {
-        let config = RwLock::new(self.config()?);
-        Ok(ServerTls { shared: Arc::new(Shared { config, builder: Some(self) }) })
+        let config = self.config()?;
+        let builder = self.has_files().then(|| Arc::new(self));
+        Ok(ServerTls::new(config, builder))
+    }
+
+    fn has_files(&self) -> bool {
+        let identities = self.identities.iter();
+        let sources = identities.flat_map(|identity| [&identity.certificate, &identity.key]);
+        sources.chain(&self.client_cas).any(|source| matches!(source, Source::File(_)))
     }
 
     fn config(&self) -> Result<Arc<ServerConfig>, TlsConfigError> {
@@ -276,7 +301,11 @@ impl ServerTlsBuilder {
 
     fn resolver(&self, provider: &CryptoProvider) -> Result<ByName, TlsConfigError> {
         let mut keys = Vec::new();
+        let mut names = HashSet::new();
         for identity in &self.identities {
+            if !names.insert(&identity.name) {
+                return Err(TlsConfigError::DuplicateCertificate { host: identity.name.clone() });
+            }
             let key = certified_key(&identity.certificate, &identity.key, provider)?;
             keys.push((identity.name.clone(), Arc::new(key)));
         }

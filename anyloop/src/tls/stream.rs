@@ -130,7 +130,7 @@ impl<S: StreamProtocol> TlsStream<S> {
 
     fn notify_close(&mut self, out: &mut WriteBuffer<'_>) {
         let ends = matches!(self.inner.wants().shutdown, Shutdown::HalfClose | Shutdown::Close);
-        if ends && self.phase == Phase::Open && self.notified == 0 {
+        if ends && self.is_open() && self.notified == 0 && !self.records.is_stopped() {
             cold_path();
             let before = out.bytes().len();
             self.records.close_notify(out.bytes());
@@ -144,13 +144,13 @@ impl<S: StreamProtocol> TlsStream<S> {
         if !matches!(self.phase, Phase::Handshake { .. } | Phase::Open) {
             return;
         }
-        let before = out.bytes().len();
+        let is_plain_http = matches!(error, TlsError::PlainHttp);
         match error {
             TlsError::PlainHttp => out.bytes().extend_from_slice(PLAIN_HTTP.as_bytes()),
-            TlsError::NotTls | TlsError::Alert(_) => {}
+            TlsError::NotTls | TlsError::ClientNotTls | TlsError::Alert(_) => {}
             _ => self.records.alert(out.bytes()),
         }
-        let answered = out.bytes().len() > before;
+        let answered = is_plain_http || self.records.has_alerted();
         self.phase = if answered { Phase::Lingering(now + LINGER) } else { Phase::Over };
         self.records.stop();
         self.held = None;
@@ -240,7 +240,8 @@ impl<S: StreamProtocol> TlsStream<S> {
             Some(letter) if letter.is_ascii_alphabetic() && !self.records.is_client() => {
                 Err(TlsError::PlainHttp)
             }
-            Some(_) => Err(TlsError::NotTls),
+            Some(_) if self.records.is_client() => Err(TlsError::NotTls),
+            Some(_) => Err(TlsError::ClientNotTls),
         }
     }
 

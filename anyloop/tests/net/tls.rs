@@ -72,6 +72,7 @@ struct Outcome {
 enum Kind {
     Alert,
     ClientCertificate,
+    ClientNotTls,
     Cut,
     NoClientCertificate,
     NotTls,
@@ -87,6 +88,7 @@ impl Kind {
         match error {
             TlsError::Alert(_) => Self::Alert,
             TlsError::ClientCertificate(_) => Self::ClientCertificate,
+            TlsError::ClientNotTls => Self::ClientNotTls,
             TlsError::Cut => Self::Cut,
             TlsError::NoClientCertificate => Self::NoClientCertificate,
             TlsError::NotTls => Self::NotTls,

@@ -101,6 +101,23 @@ fn files_that_are_missing() {
     assert!(error.is_ok());
 }
 
+/// Neither of two certificates for the same clients is ignored.
+#[test]
+fn certificates_for_the_same_clients() {
+    let Identity { certificate, key } = &*IDENTITY;
+    let (certificate, key) = (certificate.as_str(), key.as_str());
+    let named = |name| ServerTls::builder().certificate_pem_for(name, certificate, key);
+    let error = named("a.example").certificate_pem_for("A.example", certificate, key).build();
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "two certificates for \"a.example\": set one, or give the other another host name"
+    );
+    let unnamed = named("a.example").certificate_pem(certificate, key);
+    assert!(unnamed.clone().build().is_ok());
+    let error = unnamed.certificate_pem(certificate, key).build().unwrap_err();
+    assert!(matches!(error, TlsConfigError::DuplicateCertificate { host: None }), "{error:?}");
+}
+
 /// Certificate and key in one file, with text around them, and line ends of Windows.
 #[test]
 fn one_file_can_have_both() {
@@ -139,6 +156,27 @@ fn configurations_of_the_program() {
     let mut config = rustls::ServerConfig::clone(&server_config(&IDENTITY, None));
     config.max_fragment_size = Some(1); // less than rustls allows
     assert!(matches!(ServerTls::from_config(config.into()), Err(TlsConfigError::Rustls(_))));
+}
+
+/// What a program has set is not undone by files that were used before.
+#[test]
+fn only_files_are_read_again() {
+    let files = Files::new();
+    let Identity { certificate, key } = &*IDENTITY;
+    let (certificate, key) = (files.write("a.pem", certificate), files.write("a.key", key));
+    let tls = ServerTls::from_pem_files(&certificate, &key).unwrap();
+    assert!(tls.reload().is_ok());
+    tls.replace(server_config(&IDENTITY, None)).unwrap();
+    assert!(matches!(tls.reload(), Err(TlsConfigError::NotFromFiles)));
+    assert!(matches!(tls_of(&IDENTITY).reload(), Err(TlsConfigError::NotFromFiles)));
+
+    let Identity { certificate, key } = &*IDENTITY;
+    let authority = files.write("ca.pem", &Authority::shared().pem());
+    let tls = ServerTls::builder().certificate_pem(certificate.as_str(), key.as_str());
+    let tls = tls.client_ca_file(&authority).build().unwrap();
+    assert!(tls.reload().is_ok());
+    files.write("ca.pem", "");
+    assert!(matches!(tls.reload(), Err(TlsConfigError::NoCertificate { .. })));
 }
 
 /// rustls may be told to send smaller records than the largest.

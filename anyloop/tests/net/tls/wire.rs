@@ -7,8 +7,8 @@ use anyloop::proto::{Cause, TransportError};
 use anyloop::tls::rustls::{self, version};
 use anyloop_testkit::frames;
 use anyloop_testkit::peer::{Peer, serve};
-use anyloop_testkit::tls::{Authority, Far, client_config};
-use anyloop_testkit::wait::eventually;
+use anyloop_testkit::tls::{Authority, Far, Raw, client_config};
+use anyloop_testkit::wait::{PATIENCE, eventually};
 use anyloop_testkit::watchdog::watchdog;
 
 use super::peer::{TlsPeer, serving_config, trusting_config};
@@ -61,7 +61,8 @@ fn bytes_that_are_neither_are_refused() {
         peer.write(bytes);
         assert!(peer.read_to_end().is_empty());
         let outcome = outcomes.next();
-        assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::NotTls)));
+        assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::ClientNotTls)));
+        assert!(!outcome.error.unwrap().contains("use ws://"));
     }
 }
 
@@ -76,6 +77,29 @@ fn a_client_says_that_a_server_is_plain() {
     let outcome = outcomes.next();
     assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::NotTls)));
     assert!(outcome.error.unwrap().contains("use ws://"));
+}
+
+/// What is injected into an open connection must not advise to do without TLS.
+#[test]
+fn a_server_that_spoke_tls_is_not_called_plain() {
+    let _watchdog = watchdog();
+    let (address, peer) = serve(|peer| {
+        let mut peer = TlsPeer::over(peer, Far::server(serving_config()));
+        peer.shake_hands();
+        peer.read_head();
+        peer.peer.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+        let answer = peer.peer.read_to_end();
+        peer.far.receive(&answer).unwrap_err().to_string()
+    });
+    let mut client = tls_client();
+    let outcomes = client_outcomes(&mut client);
+    client.connect(format!("wss://localhost:{}/chat", address.port()).as_str()).unwrap();
+    client.run();
+    let outcome = outcomes.next();
+    assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Protocol)));
+    assert!(!outcome.error.unwrap().contains("ws://"));
+    let alert = peer.join().unwrap();
+    assert!(alert.contains("alert"), "{alert}");
 }
 
 #[test]
@@ -371,6 +395,135 @@ fn pitfall_output_inside_a_message_of_tls() {
     let outcome = outcomes.next();
     assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Truncated)));
     TlsPeer::open(running.address); // the loop goes on
+}
+
+/// A client whose connection is open, and which seals records of any type.
+fn raw_client(running: &Running) -> (Peer, Raw) {
+    let mut config = rustls::ClientConfig::clone(&trusting_config());
+    config.enable_secret_extraction = true;
+    let mut peer = TlsPeer::connect(running.address, config.into());
+    peer.shake_hands();
+    peer.upgrade();
+    let TlsPeer { peer, far, .. } = peer;
+    (peer, far.into_raw())
+}
+
+/// A record whose tag is wrong.
+const GARBAGE: [u8; 37] = {
+    let mut record = [b'x'; 37];
+    (record[0], record[1], record[2], record[3], record[4]) = (23, 3, 3, 0, 32);
+    record
+};
+
+/// What a record of an alert has, sealed: header, two bytes, the type and the tag (RFC 8446 §5.2).
+const ALERT: usize = 5 + 2 + 1 + 16;
+
+/// The lengths of some records.
+fn lengths(mut records: &[u8]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while let [_, _, _, high, low, ..] = *records {
+        lengths.push(5 + usize::from(u16::from_be_bytes([high, low])));
+        records = &records[lengths[lengths.len() - 1]..];
+    }
+    lengths
+}
+
+/// A message before an error is not answered after the alert, and nothing is asked of rustls, which panics.
+#[test]
+fn pitfall_output_after_an_error_inside_a_message_of_tls() {
+    use rustls::ContentType as T;
+
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let outcomes = server_outcomes(&mut server);
+    let running = start(server, &server_tls());
+    for ending in 0..4 {
+        let (mut peer, mut raw) = raw_client(&running);
+        let hello = frames::text("hello").bytes(peer.role);
+        let mut records = raw.seal(T::ApplicationData, &hello);
+        records.extend(raw.seal(T::Handshake, &[24, 0][..if ending == 1 { 1 } else { 2 }]));
+        match ending {
+            0 => records.extend(GARBAGE),
+            1 => records.extend(raw.seal(T::ApplicationData, &hello)),
+            2 => records.extend(raw.seal(T::Alert, &[1, 0])), // close_notify
+            _ => {
+                let close = frames::close(1000, "").bytes(peer.role);
+                records =
+                    [raw.seal(T::ApplicationData, &close), records, GARBAGE.to_vec()].concat();
+            }
+        }
+        peer.write(records);
+        let answer = lengths(&peer.read_to_end());
+        assert!(answer.is_empty() || answer == [ALERT], "{ending}: {answer:?}");
+        drop(peer);
+        let outcome = outcomes.next();
+        assert_eq!(outcome.kind, Some(Kind::Protocol), "{ending}: {outcome:?}");
+    }
+    TlsPeer::open(running.address).echo("the loop goes on");
+}
+
+/// The completion of a message says so if it was not sent, whatever its length.
+#[test]
+fn messages_after_an_error_of_tls_are_reported_as_unsent() {
+    let _watchdog = watchdog();
+    for len in [5, 1 << 20] {
+        let (sender, results) = channel();
+        let mut server = server();
+        server.on_message(move |_, context| {
+            let sender = sender.clone();
+            let _ = context.send_then(vec![0; len], move |result| sender.send(result).unwrap());
+        });
+        let running = start(server, &server_tls());
+        let (peer, mut raw) = raw_client(&running);
+        let hello = frames::text("hello").bytes(peer.role);
+        let hello = raw.seal(rustls::ContentType::ApplicationData, &hello);
+        peer.write([hello, GARBAGE.to_vec()].concat());
+        assert!(results.recv_timeout(PATIENCE).unwrap().is_err(), "{len}");
+    }
+}
+
+/// Sequences of records that end in an error, each in one write or cut in two, cost their sender only.
+#[test]
+fn sequences_of_records_that_end_in_an_error() {
+    use rustls::ContentType as T;
+
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let outcomes = server_outcomes(&mut server);
+    let running = start(server, &server_tls());
+    let mut state = 1_u32;
+    let mut random = move |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % below
+    };
+    for round in 0..60 {
+        let (mut peer, mut raw) = raw_client(&running);
+        let mut records = Vec::new();
+        for _ in 0..random(5) {
+            let hello = frames::text("hello").bytes(peer.role);
+            records.extend(match random(5) {
+                0 | 1 => raw.seal(T::ApplicationData, &hello),
+                2 => raw.seal(T::ApplicationData, &[]),
+                3 => raw.seal(T::Handshake, &[24]),
+                _ => raw.seal(T::Handshake, &[24, 0, 0]),
+            });
+        }
+        records.extend(match random(4) {
+            0 => GARBAGE.to_vec(),
+            1 => raw.seal(T::Handshake, &[1, 0, 0, 0]), // a ClientHello
+            2 => raw.seal(T::Unknown(99), b"unknown"),
+            _ => [raw.seal(T::Handshake, &[24]), raw.seal(T::Alert, &[2, 40])].concat(),
+        });
+        let cut = random(u32::try_from(records.len()).unwrap()) as usize;
+        let (first, second) = records.split_at(if round % 2 == 0 { 0 } else { cut });
+        peer.write(first);
+        peer.write(second);
+        peer.read_to_end();
+        drop(peer);
+        let outcome = outcomes.next();
+        assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Protocol)), "{round}");
+    }
+    TlsPeer::open(running.address).echo("the loop goes on");
 }
 
 /// RFC 8446 §5.1: a message of the handshake may be in several records.
