@@ -215,17 +215,18 @@ impl ClientTlsBuilder {
             Roots::Default => {
                 use rustls_platform_verifier::Verifier;
 
+                roots(&self.cas)?; // its errors name the file
                 let mut cas = Vec::new();
                 for source in &self.cas {
                     cas.extend(source.certificates()?);
                 }
                 let verifier = Verifier::new_with_extra_roots(cas, provider.clone());
-                Ok(Arc::new(verifier.map_err(TlsConfigError::Rustls)?))
+                Ok(Arc::new(verifier.map_err(platform_error)?))
             }
             #[cfg(all(feature = "tls-platform-verifier", target_os = "android"))]
             Roots::Default if self.cas.is_empty() => {
                 let verifier = rustls_platform_verifier::Verifier::new(provider.clone());
-                Ok(Arc::new(verifier.map_err(TlsConfigError::Rustls)?))
+                Ok(Arc::new(verifier.map_err(platform_error)?))
             }
             _ => {
                 let mut store = roots(&self.cas)?;
@@ -252,6 +253,16 @@ impl ClientTlsBuilder {
     #[cfg(not(feature = "tls-webpki-roots"))]
     #[expect(clippy::unused_self, reason = "as with the feature")]
     const fn add_webpki_roots(&self, _: &mut RootCertStore) {}
+}
+
+#[cfg(feature = "tls-platform-verifier")]
+fn platform_error(error: Error) -> TlsConfigError {
+    match error {
+        Error::General(reason) if reason.starts_with("No CA certificates") => {
+            TlsConfigError::NoRoots
+        }
+        error => TlsConfigError::Rustls(error),
+    }
 }
 
 impl fmt::Debug for ClientTlsBuilder {

@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 
-use super::error::TlsConfigError;
+use super::error::{TlsConfigError, reason};
 use super::pem::Source;
 use super::provider;
 use super::records::Records;
@@ -339,7 +339,7 @@ pub(super) fn certified_key(
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             key.unusable("the private key does not belong to the certificate")
         }
-        Error::InvalidCertificate(_) => certificate.unusable(error),
+        Error::InvalidCertificate(_) => certificate.unusable(reason(&error)),
         error => key.unusable(error),
     })
 }
@@ -349,7 +349,7 @@ pub(super) fn roots(sources: &[Source]) -> Result<RootCertStore, TlsConfigError>
     let mut roots = RootCertStore::empty();
     for source in sources {
         for certificate in source.certificates()? {
-            roots.add(certificate).map_err(|error| source.unusable(error))?;
+            roots.add(certificate).map_err(|error| source.unusable(reason(&error)))?;
         }
     }
     Ok(roots)

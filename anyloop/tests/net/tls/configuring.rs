@@ -81,7 +81,13 @@ fn errors_name_the_file_and_what_is_wrong_with_it() {
         assert!(error.starts_with(expected), "{error}\n{expected}");
     }
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert!(error(broken, key).starts_with("a.pem: "), "{}", error(broken, key));
+    let expected = "a.pem: it is not a valid X.509 certificate; ";
+    assert!(error(broken, key).starts_with(expected), "{}", error(broken, key));
+    let files = Files::new();
+    let ca = files.write("ca.pem", broken);
+    let error_of_client = ClientTls::builder().ca_file(&ca).build().unwrap_err().to_string();
+    let expected = format!("{}: it is not a valid X.509 certificate; ", ca.display());
+    assert!(error_of_client.starts_with(&expected), "{error_of_client}");
     let broken = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     assert!(error(certificate, broken).starts_with("a.key: "), "{}", error(certificate, broken));
 }
