@@ -15,7 +15,7 @@ use super::pem::Source;
 use super::provider;
 use super::records::Records;
 use super::self_signed::TellsSelfSigned;
-use super::server::{ALPN, certified_key, roots};
+use super::server::{ALPN, certified_key, offers_http2, roots};
 
 /// What a client trusts, and who it says it is, when it connects to a `wss` URI.
 ///
@@ -50,9 +50,13 @@ impl ClientTls {
         Self::default()
     }
 
-    /// With a configuration of the program's own. If it has no ALPN protocols, none is offered; early data is not sent.
+    /// With a configuration of the program's own. If it has no ALPN protocols, none is offered; if it has `h2`, only
+    /// `http/1.1` is (RFC 7301). Early data is not sent.
     #[must_use]
-    pub fn from_config(config: Arc<ClientConfig>) -> Self {
+    pub fn from_config(mut config: Arc<ClientConfig>) -> Self {
+        if offers_http2(&config.alpn_protocols) {
+            Arc::make_mut(&mut config).alpn_protocols = vec![ALPN.to_vec()];
+        }
         Self { config: Arc::new(OnceLock::from(config)) }
     }
 

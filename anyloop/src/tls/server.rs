@@ -81,7 +81,7 @@ impl ServerTls {
     }
 
     /// With a configuration of the program's own. Its `max_early_data_size` is ignored. If it has no ALPN protocols,
-    /// none is agreed on.
+    /// none is agreed on; if it has `h2`, only `http/1.1` is (RFC 7301).
     ///
     /// # Errors
     ///
@@ -151,11 +151,19 @@ impl fmt::Debug for ServerTls {
     }
 }
 
+/// Whether a configuration, which may be shared with an HTTP server, offers HTTP/2: this crate does not speak it.
+pub(super) fn offers_http2(alpn_protocols: &[Vec<u8>]) -> bool {
+    alpn_protocols.iter().any(|protocol| protocol == b"h2")
+}
+
 /// A configuration of the program's own, with what this crate needs.
 fn adapt(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut config = Arc::unwrap_or_clone(config);
     config.cert_resolver = Arc::new(RecordsName(config.cert_resolver));
     config.max_early_data_size = 0;
+    if offers_http2(&config.alpn_protocols) {
+        config.alpn_protocols = vec![ALPN.to_vec()];
+    }
     check(config)
 }
 
