@@ -264,6 +264,12 @@ impl Far {
         self.connection.is_handshaking()
     }
 
+    /// The protocol that was agreed on (RFC 7301).
+    #[must_use]
+    pub fn alpn_protocol(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
+    }
+
     /// Takes received records. Returns their content, and whether the other end has sent a close_notify.
     ///
     /// # Errors

@@ -95,6 +95,20 @@ fn the_server_is_verified() {
     files.connect(&url, &[]).expect(3, "connect by a name that it has");
 }
 
+/// In a container without CA certificates, for example.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_system_without_ca_certificates() {
+    let files = Files::new("no-ca-certificates");
+    let mut command = anyloop(["connect", "wss://127.0.0.1:1/"]);
+    command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", files.path(""));
+    fs::remove_file(files.path("ca.pem")).unwrap();
+    fs::remove_file(files.path("server.pem")).unwrap();
+    let ended = Running::start(&mut command).end();
+    assert!(ended.stderr.contains("no roots to verify servers with: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--ca"), "{}", ended.stderr);
+}
+
 #[test]
 fn a_certificate_that_was_made_at_the_start() {
     let mut command = anyloop(["serve", "--listen", "127.0.0.1:0", "--tls-self-signed"]);

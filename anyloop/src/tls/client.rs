@@ -15,7 +15,7 @@ use super::pem::Source;
 use super::provider;
 use super::records::Records;
 use super::self_signed::TellsSelfSigned;
-use super::server::{ALPN, certified_key, roots};
+use super::server::{ALPN, certified_key, offers_http2, roots};
 
 /// What a client trusts, and who it says it is, when it connects to a `wss` URI.
 ///
@@ -50,9 +50,13 @@ impl ClientTls {
         Self::default()
     }
 
-    /// With a configuration of the program's own. If it has no ALPN protocols, none is offered; early data is not sent.
+    /// With a configuration of the program's own. If it has no ALPN protocols, none is offered; if it has `h2`, only
+    /// `http/1.1` is (RFC 7301). Early data is not sent.
     #[must_use]
-    pub fn from_config(config: Arc<ClientConfig>) -> Self {
+    pub fn from_config(mut config: Arc<ClientConfig>) -> Self {
+        if offers_http2(&config.alpn_protocols) {
+            Arc::make_mut(&mut config).alpn_protocols = vec![ALPN.to_vec()];
+        }
         Self { config: Arc::new(OnceLock::from(config)) }
     }
 
@@ -215,17 +219,18 @@ impl ClientTlsBuilder {
             Roots::Default => {
                 use rustls_platform_verifier::Verifier;
 
+                roots(&self.cas)?; // its errors name the file
                 let mut cas = Vec::new();
                 for source in &self.cas {
                     cas.extend(source.certificates()?);
                 }
                 let verifier = Verifier::new_with_extra_roots(cas, provider.clone());
-                Ok(Arc::new(verifier.map_err(TlsConfigError::Rustls)?))
+                Ok(Arc::new(verifier.map_err(platform_error)?))
             }
             #[cfg(all(feature = "tls-platform-verifier", target_os = "android"))]
             Roots::Default if self.cas.is_empty() => {
                 let verifier = rustls_platform_verifier::Verifier::new(provider.clone());
-                Ok(Arc::new(verifier.map_err(TlsConfigError::Rustls)?))
+                Ok(Arc::new(verifier.map_err(platform_error)?))
             }
             _ => {
                 let mut store = roots(&self.cas)?;
@@ -252,6 +257,16 @@ impl ClientTlsBuilder {
     #[cfg(not(feature = "tls-webpki-roots"))]
     #[expect(clippy::unused_self, reason = "as with the feature")]
     const fn add_webpki_roots(&self, _: &mut RootCertStore) {}
+}
+
+#[cfg(feature = "tls-platform-verifier")]
+fn platform_error(error: Error) -> TlsConfigError {
+    match error {
+        Error::General(reason) if reason.starts_with("No CA certificates") => {
+            TlsConfigError::NoRoots
+        }
+        error => TlsConfigError::Rustls(error),
+    }
 }
 
 impl fmt::Debug for ClientTlsBuilder {

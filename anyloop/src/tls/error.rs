@@ -82,10 +82,38 @@ impl TlsError {
     }
 }
 
-/// What is wrong with a certificate, in the words of what has verified it.
+/// Why a certificate of this end cannot be used.
+pub(super) fn reason(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(error) => format!("{}{}", words(error), advice(error)),
+        error => error.to_string(),
+    }
+}
+
+/// Whether an algorithm is not supported by which a certificate was signed.
+#[expect(deprecated, reason = "a verifier of the program's own may return it")]
+pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
+    use CertificateError as E;
+    matches!(
+        error,
+        E::UnsupportedSignatureAlgorithm
+            | E::UnsupportedSignatureAlgorithmContext { .. }
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
+}
+
+/// What is wrong with a certificate. What has no words here has those of its verifier.
 fn words(error: &CertificateError) -> String {
     match error {
-        CertificateError::Other(error) => error.0.to_string(),
+        CertificateError::BadEncoding => "it is not a valid X.509 certificate".to_string(),
+        CertificateError::BadSignature => "its signature is wrong".to_string(),
+        error if is_unsupported_signature(error) => {
+            "it is signed by an algorithm that is not supported here".to_string()
+        }
+        CertificateError::Other(error) => match error.0.to_string().as_str() {
+            "UnsupportedCertVersion" => "it is an X.509 certificate of an old version".to_string(),
+            error => error.to_string(),
+        },
         error => error.to_string(),
     }
 }
@@ -103,6 +131,16 @@ fn advice(error: &CertificateError) -> &'static str {
         }
         E::UnknownIssuer => {
             "; its authority is not trusted here: add the certificate of that authority to trust it"
+        }
+        E::BadEncoding => "; it is damaged, or something else: issue it anew",
+        E::BadSignature => {
+            "; it was changed, or its authority has the name but not the key of one that is trusted here"
+        }
+        error if is_unsupported_signature(error) => {
+            "; issue it with ECDSA P-256, or with RSA of 2048 bits or more, and SHA-256"
+        }
+        E::Other(other) if other.0.to_string() == "UnsupportedCertVersion" => {
+            "; issue it with version 3, which has the names of the server"
         }
         E::Revoked => "; its owner must replace it",
         E::Other(other) if other.0.is::<SelfSigned>() => "; add it as an authority to trust it",
@@ -203,10 +241,7 @@ pub enum TlsConfigError {
     #[error("no cryptography provider: enable the feature tls-aws-lc-rs or tls-ring of anyloop")]
     NoProvider,
     /// A client has nothing to verify servers with.
-    #[error(
-        "no roots to verify servers with: enable the feature tls-platform-verifier or \
-         tls-webpki-roots of anyloop, or add a CA"
-    )]
+    #[error("no roots to verify servers with: {}", NO_ROOTS)]
     NoRoots,
     /// The settings contradict each other.
     #[error("TLS cannot be configured: {0}")]
@@ -221,6 +256,12 @@ pub enum TlsConfigError {
         host: String,
     },
 }
+
+#[cfg(feature = "tls-platform-verifier")]
+const NO_ROOTS: &str = "this system has no CA certificates: install them (often the package ca-certificates), or add \
+    a CA (ca_file; --ca of the command anyloop)";
+#[cfg(not(feature = "tls-platform-verifier"))]
+const NO_ROOTS: &str = "enable the feature tls-platform-verifier or tls-webpki-roots of anyloop, or add a CA (ca_file)";
 
 fn clients(host: Option<&str>) -> String {
     host.map_or_else(|| "clients that ask for no name".to_string(), |host| format!("{host:?}"))

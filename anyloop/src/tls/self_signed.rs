@@ -6,6 +6,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
+use super::error::is_unsupported_signature;
+
 /// The certificate was issued by itself, and is not trusted.
 #[derive(Debug, thiserror::Error)]
 #[error("it is self-signed")]
@@ -26,8 +28,8 @@ impl ServerCertVerifier for TellsSelfSigned {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now);
         verified.map_err(|error| match error {
-            Error::InvalidCertificate(CertificateError::UnknownIssuer)
-                if is_self_issued(end_entity) =>
+            Error::InvalidCertificate(reason)
+                if is_of_issuer(&reason) && is_self_issued(end_entity) =>
             {
                 let error = OtherError(Arc::new(SelfSigned));
                 Error::InvalidCertificate(CertificateError::Other(error))
@@ -57,6 +59,12 @@ impl ServerCertVerifier for TellsSelfSigned {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
     }
+}
+
+/// Whether no trusted authority has issued the certificate. If one has the same name, its signature is found wrong.
+const fn is_of_issuer(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature)
+        || is_unsupported_signature(error)
 }
 
 /// Whether the issuer of a certificate is its subject (RFC 5280 §4.1).
@@ -109,6 +117,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject;
 
     use super::*;
+    use crate::tls::TlsError;
 
     fn der(identity: &Identity) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()
@@ -118,6 +127,79 @@ mod tests {
     fn issuer_and_subject_are_compared() {
         assert!(is_self_issued(&der(&self_signed(&["localhost"]))));
         assert!(!is_self_issued(&der(&Authority::new("CA").issue(&["localhost"]))));
+    }
+
+    /// Refuses each certificate with one error.
+    #[derive(Debug)]
+    struct Refuses(CertificateError);
+
+    impl ServerCertVerifier for Refuses {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Err(Error::InvalidCertificate(self.0.clone()))
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::InvalidCertificate(self.0.clone()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::InvalidCertificate(self.0.clone()))
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            Vec::new()
+        }
+    }
+
+    /// What the user reads about a certificate that was refused with `error`.
+    fn refused(identity: &Identity, error: CertificateError) -> String {
+        let name = ServerName::try_from("localhost").unwrap();
+        let error = TellsSelfSigned(Arc::new(Refuses(error)))
+            .verify_server_cert(&der(identity), &[], &name, &[], UnixTime::now())
+            .unwrap_err();
+        TlsError::new(error, true).to_string()
+    }
+
+    #[test]
+    fn certificates_are_refused_in_plain_words() {
+        use CertificateError as E;
+
+        let unsupported = || E::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: vec![1, 2, 3],
+            public_key_algorithm_id: vec![4, 5, 6],
+        };
+        let issued = Authority::new("CA").issue(&["localhost"]);
+        for (error, words) in [
+            (E::BadSignature, "its signature is wrong; it was changed, or its authority "),
+            (unsupported(), "it is signed by an algorithm that is not supported here; issue it "),
+            (E::BadEncoding, "it is not a valid X.509 certificate; it is damaged, "),
+        ] {
+            let text = refused(&issued, error);
+            let prefix = format!("the server's certificate was refused: {words}");
+            assert!(text.starts_with(&prefix), "{text}");
+        }
+        let own = self_signed(&["localhost"]);
+        for error in [E::UnknownIssuer, E::BadSignature, unsupported()] {
+            assert!(refused(&own, error).contains("it is self-signed; add it as an authority"));
+        }
+        assert!(refused(&own, E::Revoked).contains("; its owner must replace it"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 
-use super::error::TlsConfigError;
+use super::error::{TlsConfigError, reason};
 use super::pem::Source;
 use super::provider;
 use super::records::Records;
@@ -81,7 +81,7 @@ impl ServerTls {
     }
 
     /// With a configuration of the program's own. Its `max_early_data_size` is ignored. If it has no ALPN protocols,
-    /// none is agreed on.
+    /// none is agreed on; if it has `h2`, only `http/1.1` is (RFC 7301).
     ///
     /// # Errors
     ///
@@ -151,11 +151,19 @@ impl fmt::Debug for ServerTls {
     }
 }
 
+/// Whether a configuration, which may be shared with an HTTP server, offers HTTP/2: this crate does not speak it.
+pub(super) fn offers_http2(alpn_protocols: &[Vec<u8>]) -> bool {
+    alpn_protocols.iter().any(|protocol| protocol == b"h2")
+}
+
 /// A configuration of the program's own, with what this crate needs.
 fn adapt(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut config = Arc::unwrap_or_clone(config);
     config.cert_resolver = Arc::new(RecordsName(config.cert_resolver));
     config.max_early_data_size = 0;
+    if offers_http2(&config.alpn_protocols) {
+        config.alpn_protocols = vec![ALPN.to_vec()];
+    }
     check(config)
 }
 
@@ -339,7 +347,7 @@ pub(super) fn certified_key(
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             key.unusable("the private key does not belong to the certificate")
         }
-        Error::InvalidCertificate(_) => certificate.unusable(error),
+        Error::InvalidCertificate(_) => certificate.unusable(reason(&error)),
         error => key.unusable(error),
     })
 }
@@ -349,7 +357,7 @@ pub(super) fn roots(sources: &[Source]) -> Result<RootCertStore, TlsConfigError>
     let mut roots = RootCertStore::empty();
     for source in sources {
         for certificate in source.certificates()? {
-            roots.add(certificate).map_err(|error| source.unusable(error))?;
+            roots.add(certificate).map_err(|error| source.unusable(reason(&error)))?;
         }
     }
     Ok(roots)

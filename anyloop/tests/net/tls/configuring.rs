@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyloop::net::Error;
 use anyloop::prelude::*;
 use anyloop::tls::{ClientTls, ServerTls, TlsConfigError, rustls};
-use anyloop_testkit::tls::{Authority, Identity, server_config};
+use anyloop_testkit::peer::serve;
+use anyloop_testkit::tls::{Authority, Far, Identity, server_config};
 use anyloop_testkit::watchdog::watchdog;
 
 use super::peer::{TlsPeer, trusting_config};
@@ -81,7 +82,13 @@ fn errors_name_the_file_and_what_is_wrong_with_it() {
         assert!(error.starts_with(expected), "{error}\n{expected}");
     }
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert!(error(broken, key).starts_with("a.pem: "), "{}", error(broken, key));
+    let expected = "a.pem: it is not a valid X.509 certificate; ";
+    assert!(error(broken, key).starts_with(expected), "{}", error(broken, key));
+    let files = Files::new();
+    let ca = files.write("ca.pem", broken);
+    let error_of_client = ClientTls::builder().ca_file(&ca).build().unwrap_err().to_string();
+    let expected = format!("{}: it is not a valid X.509 certificate; ", ca.display());
+    assert!(error_of_client.starts_with(&expected), "{error_of_client}");
     let broken = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     assert!(error(certificate, broken).starts_with("a.key: "), "{}", error(certificate, broken));
 }
@@ -156,6 +163,34 @@ fn configurations_of_the_program() {
     let mut config = rustls::ServerConfig::clone(&server_config(&IDENTITY, None));
     config.max_fragment_size = Some(1); // less than rustls allows
     assert!(matches!(ServerTls::from_config(config.into()), Err(TlsConfigError::Rustls(_))));
+}
+
+/// A configuration that is shared with an HTTP server must not make a peer speak HTTP/2.
+#[test]
+fn http2_is_not_agreed_on() {
+    let _watchdog = watchdog();
+    let alpn = || vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut at_server = rustls::ServerConfig::clone(&server_config(&IDENTITY, None));
+    at_server.alpn_protocols = alpn();
+    let mut at_client = rustls::ClientConfig::clone(&trusting_config());
+    at_client.alpn_protocols = alpn();
+
+    // Against a peer that prefers HTTP/2, in each role.
+    let tls = ServerTls::from_config(at_server.clone().into()).unwrap();
+    let client_tls = ClientTls::from_config(at_client.clone().into());
+    let running = start(echo(), &tls);
+    let mut peer = TlsPeer::connect(running.address, at_client.into());
+    peer.shake_hands();
+    assert_eq!(peer.far.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let (address, peer) = serve(move |peer| {
+        let mut peer = TlsPeer::over(peer, Far::server(at_server.into()));
+        peer.shake_hands();
+        peer.far.alpn_protocol().map(<[u8]>::to_vec)
+    });
+    let client = client_with(ClientConfig::new().tls(client_tls));
+    client.connect(format!("wss://localhost:{}/", address.port()).as_str()).unwrap();
+    client.run();
+    assert_eq!(peer.join().unwrap().as_deref(), Some(&b"http/1.1"[..]));
 }
 
 /// What a program has set is not undone by files that were used before.
