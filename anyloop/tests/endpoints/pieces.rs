@@ -24,8 +24,7 @@ over_each_transport! {
     nothing_follows_the_last_piece,
     pieces_that_follow_a_close_are_refused,
     a_piece_that_the_backlog_cannot_take_can_be_sent_again,
-    a_piece_is_never_dropped_alone,
-    a_writer_closes_a_connection_whose_peer_is_slow;
+    a_piece_is_never_dropped_alone;
     not over sockets:
     rfc6455_5_4_other_messages_wait_for_the_last_piece,
     a_writer_waits_for_another,
@@ -39,7 +38,9 @@ over_each_transport! {
     what_waits_for_a_writer_does_not_make_the_peer_slow,
     what_the_mailbox_holds_waits_for_a_writer,
     what_waits_for_the_handlers_message_does_not_make_the_peer_slow,
-    a_close_before_the_opening_does_not_wait_for_a_writer,
+    a_close_before_the_opening_does_not_wait_for_a_writer;
+    not over TLS:
+    a_writer_closes_a_connection_whose_peer_is_slow,
 }
 
 fn piece_then(
