@@ -9,6 +9,9 @@
 //! connection has sent (its *history*, 1 KiB by default). The peer sees an ordinary stream with context takeover. So
 //! 10,000 connections hold 10 MB of history, and each thread one compressor.
 //!
+//! Who lends no contexts (a `Vec<u8>` as the output, [`Input::new`](crate::Input::new), the [owned](crate::owned)
+//! connection) has one made for each message. [Dedicated](Deflate::dedicated) compressors are better there.
+//!
 //! Received messages are handled likewise. There the peer decides how far back it refers, up to the window that was
 //! agreed: a server asks clients for 1 KiB, and otherwise for none; a client asks for 1 KiB, and has to accept 32 KiB
 //! from a server that does not grant it.
