@@ -1,9 +1,12 @@
 //! Memory of permessage-deflate.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::Duration;
 
+use anyloop::iostream;
 use anyloop::prelude::*;
 use anyloop::proto::extension::Contexts;
 use anyloop::proto::handshake::{Negotiator, Params};
@@ -102,4 +105,30 @@ fn a_pooled_connection_holds_its_histories_and_200_bytes() {
     assert!(pooled > plain + histories, "the histories are full");
     assert!(pooled <= plain + histories + 200, "{pooled} bytes, and {plain} without");
     assert!(shared > CONTEXTS, "only {shared} bytes were freed");
+}
+
+#[test]
+fn an_iostream_connection_frees_its_contexts() {
+    let _alone = one_at_a_time();
+    let config = without_timeouts().keep_handshake(false).deflate(Deflate::pooled());
+    let mut server = iostream::Server::new(config);
+    let time = Arc::new(AtomicU64::new(now().as_nanos()));
+    let clock = time.clone();
+    server.set_clock(move || Instant::from_nanos(clock.load(Relaxed)));
+    server.on_message(|message, context| _ = context.send(message).unwrap());
+    let connection = server.connection();
+    connection.register_output(io::sink());
+    let head = requests::REQUEST.strip_suffix("\r\n").unwrap();
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+    connection.read_all(format!("{head}{offer}").as_bytes()).unwrap();
+    let base = in_use();
+    connection.read_all(&stream(&[message()], Role::Client)).unwrap();
+    assert!(in_use() > base + CONTEXTS);
+    let begun = now();
+    while let Some(due) = connection.next_timeout() {
+        assert!(due - begun <= Duration::from_secs(2), "it has no other deadline");
+        time.store(due.as_nanos(), Relaxed);
+        connection.handle_timeout().unwrap();
+    }
+    assert!(in_use() < base + CONTEXTS / 4);
 }
