@@ -150,3 +150,56 @@ impl WriteBuffer<'_> {
             .extend(completions.0.drain(..due).map(|(_, completion)| (at, completion)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, IoSlice};
+
+    use anyloop_proto::{Output as _, Shutdown};
+
+    use super::*;
+    use crate::stream::{Transport, WriteGuard};
+
+    struct Unsealed;
+
+    impl Seal for Unsealed {
+        fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+            out.extend_from_slice(bytes);
+            true
+        }
+
+        fn is_stopped(&self) -> bool {
+            false
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    struct Nowhere;
+
+    impl Transport for Nowhere {
+        fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+
+        fn shutdown(&mut self, _: Shutdown) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_thread_lends_the_same_contexts_with_a_layer_and_without() {
+        let (mut cork, mut queued, mut transport) = (Cork::default(), None, Nowhere);
+        let mut guard = WriteGuard::new(&mut cork, &mut queued, &mut transport);
+        let mut out = guard.buffer();
+        let contexts = out.parts().1.expect("it lends some");
+        contexts.put(Box::new(7_u32), 4);
+        let (mut seal, mut scratch) = (Unsealed, out.take_scratch());
+        let mut layer = LayerGuard::new(&mut out, &mut seal, &mut scratch);
+        let mut buffer = layer.buffer();
+        let contexts = buffer.parts().1.expect("it lends some");
+        assert_eq!(contexts.take(|_: &u32| true), Some(Box::new(7)));
+    }
+}
