@@ -22,6 +22,9 @@ struct Handlers;
 #[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;
 
+#[doc = include_str!("../docs/limits.md")]
+struct Limits;
+
 #[cfg(feature = "router")]
 #[doc = include_str!("../docs/logging.md")]
 struct Logging;
