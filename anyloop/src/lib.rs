@@ -74,7 +74,7 @@ pub use event_loop::{EventLoop, LocalEventLoop};
 #[cfg(feature = "router")]
 pub use router::Router;
 
-/// Compiles and runs what README.md shows.
+/// Compiles what README.md shows.
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
