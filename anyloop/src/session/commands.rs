@@ -8,9 +8,9 @@ use super::Session;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::Filter;
 use super::handler::Handler;
+use super::pending::Pending;
 use super::registry::Due;
 use super::shared::Command;
-use super::state::Pending;
 use crate::stream::{Budget, Progress, WriteBuffer};
 
 impl<H: Handler> Session<H> {

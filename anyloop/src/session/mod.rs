@@ -21,6 +21,7 @@ mod limits;
 #[cfg(all(test, loom))]
 mod models;
 mod opening;
+mod pending;
 mod phase;
 mod pieces;
 mod receive;
@@ -56,16 +57,17 @@ pub use as_message::AsMessage;
 pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
-#[cfg(feature = "router")]
-pub(crate) use erased::AnyHandler;
 use erased::{Posted, Untyped};
 pub use error::{SendError, Sent};
 pub use handle::Handle;
+#[cfg(feature = "router")]
+pub(crate) use handler::AnyHandler;
 pub use handler::{Context, Handler, HandlerFactory, Verdict};
 pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub(crate) use limits::BacklogLimits;
 pub use limits::Overflow;
+use pending::Pending;
 use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
 #[cfg(feature = "router")]
@@ -73,7 +75,7 @@ pub(crate) use route::MatchedRoute;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
-use state::{ClientRequest, Pending, SessionState};
+use state::{ClientRequest, SessionState};
 pub use timers::TimerId;
 pub use writer::MessageWriter;
 

@@ -6,8 +6,9 @@ use anyloop_proto::{Input, Instant, Output, Protocol};
 
 use super::Session;
 use super::handler::{Context, Handler, Verdict};
+use super::pending::Pending;
 use super::phase::Phase;
-use super::state::{HandshakeInfo, Pending};
+use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {

@@ -6,7 +6,7 @@ use anyloop_proto::{
 
 use super::Session;
 use super::handler::{Context, Handler};
-use super::state::Pending;
+use super::pending::Pending;
 use crate::cold::cold_path;
 use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyloop_proto::{BufferPool, Instant};
 
 use super::budget::Budget;
-use super::write_buffer::Cork;
+use super::cork::Cork;
 
 /// The least time between two trims of a pool: memory that is used again within it is kept.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
