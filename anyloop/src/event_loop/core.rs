@@ -10,7 +10,7 @@ use super::reactor;
 use super::remote::{Command, Remote};
 use super::slots::{QueueEntry, Slots};
 use super::timers::{OnCancel, Timers};
-use super::types::Types;
+use super::types::LoopTypes;
 use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
 use crate::sync::Condvar;
 use crate::sync::thread;
@@ -19,7 +19,7 @@ use crate::sync::thread;
 const KEPT: usize = 4096;
 
 /// The state of a loop that its runners share. No program code runs under its lock.
-pub(super) struct Core<K: Types> {
+pub(super) struct Core<K: LoopTypes> {
     pub(super) slots: Slots<K>,
     /// The ready queue: the slots of sources that are ready, and [`TASK`]s. It outlives run calls, since an edge is
     /// reported once.
@@ -54,7 +54,7 @@ pub(super) struct Core<K: Types> {
 pub(super) const TASK: u32 = u32::MAX;
 
 /// A function of the program that is to be called.
-pub(super) enum Task<K: Types> {
+pub(super) enum Task<K: LoopTypes> {
     Posted(Box<K::Task>),
     Due(Box<K::OnTimer>),
     Cancelled(Box<K::OnTimer>),
@@ -62,7 +62,7 @@ pub(super) enum Task<K: Types> {
     Dropped(Box<K::OnTimer>),
 }
 
-impl<K: Types> Core<K> {
+impl<K: LoopTypes> Core<K> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             slots: Slots::new(),
@@ -368,7 +368,7 @@ mod tests {
         let mut core = Core::new(Instant::from_nanos(0));
         let tokens = [(); N].map(|()| {
             let token = core.slots.reserve();
-            let source: Box<<Threads as Types>::Source> = Box::new(Waits);
+            let source: Box<<Threads as LoopTypes>::DynSource> = Box::new(Waits);
             core.slots.check_in(token.index, source, Events::NONE, false);
             token
         });

@@ -8,12 +8,12 @@ use super::clock::now;
 use super::core::Core;
 use super::engine::Engine;
 use super::reactor::EventBuffer;
-use super::types::Types;
+use super::types::LoopTypes;
 use super::wakeup::{Action, CallbackState};
 use super::wakeup_thread::WakeupThread;
 use crate::sync::thread;
 
-impl<K: Types> Engine<K> {
+impl<K: LoopTypes> Engine<K> {
     /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is stopped.
     /// The loop expects the host to wait until then.
     pub(super) fn next_timeout(&self) -> Option<Duration> {

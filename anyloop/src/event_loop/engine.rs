@@ -19,16 +19,16 @@ use super::lock::Lock;
 use super::reactor::{Reactor, Registry};
 use super::remote::Remote;
 use super::timers::TimerKey;
-use super::types::Types;
+use super::types::LoopTypes;
 use super::wakeup_thread::WakeupThread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 
 /// Exclusive access to the [`Core`].
-pub(super) type Guard<'l, K> = <<K as Types>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
+pub(super) type Guard<'l, K> = <<K as LoopTypes>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
 
 /// A loop.
-#[expect(unnameable_types, reason = "of `Sealed`")]
-pub struct Engine<K: Types> {
+#[expect(unnameable_types, reason = "of `LoopKind`")]
+pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
     /// Where followers wait.
     pub(super) followers: Condvar,
@@ -41,7 +41,7 @@ pub struct Engine<K: Types> {
     buffers: Mutex<Vec<Buffers>>,
 }
 
-impl<K: Types> Engine<K> {
+impl<K: LoopTypes> Engine<K> {
     pub(crate) fn new() -> io::Result<Self> {
         let (reactor, registry, interrupt) = Reactor::new()?;
         let core = Core::new(now());
@@ -69,7 +69,7 @@ impl<K: Types> Engine<K> {
     /// registers the source. The source is work until it is over.
     pub(crate) fn insert<E>(
         &self,
-        make: impl FnOnce(Token) -> Result<Box<K::Source>, E>,
+        make: impl FnOnce(Token) -> Result<Box<K::DynSource>, E>,
     ) -> Result<Token, E> {
         let token = self.lock().slots.reserve();
         match make(token) {
@@ -149,9 +149,9 @@ impl<K: Types> Engine<K> {
 }
 
 /// Its core is locked or borrowed only where no program code runs, so a panic does not leave it half changed.
-impl<K: Types> RefUnwindSafe for Engine<K> {}
+impl<K: LoopTypes> RefUnwindSafe for Engine<K> {}
 
-impl<K: Types> Drop for Engine<K> {
+impl<K: LoopTypes> Drop for Engine<K> {
     /// Drops functions and sources while no lock is held, since their destructors may use handles of the loop.
     fn drop(&mut self) {
         let wakeup_thread = self.wakeup_thread().take();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::source::Source;
 use super::timers::Aborted;
-use super::types::Types;
+use super::types::LoopTypes;
 use super::{EventLoop, LocalEventLoop};
 use crate::sync::Mutex;
 
 /// A kind of loop: [`Threads`] or [`Local`].
-pub trait Kind: Sealed {}
+pub trait Kind: LoopKind {}
 
 /// Any number of threads may run the loop, so what it calls must be [`Send`].
 ///
@@ -27,9 +27,9 @@ pub struct Threads;
 #[expect(clippy::exhaustive_structs, reason = "a marker type, of which no value is created")]
 pub struct Local;
 
-/// The loop's [`Types`], and the type that programs use for the loop.
+/// What a [`Kind`] has beside its name: the loop's [`LoopTypes`], and the type that programs use for the loop.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Sealed: Types<Source: Source<Self>> {
+pub trait LoopKind: LoopTypes<DynSource: Source<Self>> {
     /// The loop, as the program has it.
     type Loop: Clone;
 
@@ -42,8 +42,8 @@ pub trait Sealed: Types<Source: Source<Self>> {
 
 impl Kind for Threads {}
 
-impl Types for Threads {
-    type Source = dyn Source<Self> + Send;
+impl LoopTypes for Threads {
+    type DynSource = dyn Source<Self> + Send;
     type Task = dyn FnOnce() + Send;
     type OnTimer = dyn FnOnce(Result<(), Aborted>) + Send;
 
@@ -58,7 +58,7 @@ impl Types for Threads {
     }
 }
 
-impl Sealed for Threads {
+impl LoopKind for Threads {
     type Loop = EventLoop;
 
     fn event_loop(engine: Arc<Engine<Self>>) -> EventLoop {
@@ -72,8 +72,8 @@ impl Sealed for Threads {
 
 impl Kind for Local {}
 
-impl Types for Local {
-    type Source = dyn Source<Self>;
+impl LoopTypes for Local {
+    type DynSource = dyn Source<Self>;
     type Task = dyn FnOnce();
     type OnTimer = dyn FnOnce(Result<(), Aborted>);
 
@@ -88,7 +88,7 @@ impl Types for Local {
     }
 }
 
-impl Sealed for Local {
+impl LoopKind for Local {
     type Loop = LocalEventLoop;
 
     fn event_loop(engine: Arc<Engine<Self>>) -> LocalEventLoop {

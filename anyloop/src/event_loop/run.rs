@@ -4,10 +4,10 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::kind::Sealed;
+use super::kind::LoopKind;
 use super::runner::{Bounds, Runner, Wait};
 
-impl<K: Sealed> Engine<K> {
+impl<K: LoopKind> Engine<K> {
     pub(crate) fn run(&self) -> usize {
         self.drive(Bounds { handlers: u64::MAX, until: None, wait: Wait::Forever })
     }

@@ -13,7 +13,7 @@ use super::clock::{CoarseTime, coarse_time, now};
 use super::core::{TASK, Task};
 use super::engine::{Engine, Guard};
 use super::events::{Events, Token};
-use super::kind::Sealed;
+use super::kind::LoopKind;
 use super::lock::Lock;
 use super::reactor::{EventBuffer, PolledEvents, Reactor};
 use super::remote::Inside;
@@ -44,7 +44,7 @@ enum Queue {
 }
 
 /// What a runner does when the ready queue is empty, or when it is time to poll.
-enum PollPlan<'g, K: Sealed> {
+enum PollPlan<'g, K: LoopKind> {
     /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
     None(Guard<'g, K>, bool),
     /// Poll, and wait for at most `timeout`. `reactor` is `None` while the wake-up thread uses it.
@@ -85,7 +85,7 @@ impl Wait {
 pub(super) type Panic = Box<dyn Any + Send>;
 
 /// A thread inside a run call.
-pub(super) struct Runner<'e, K: Sealed> {
+pub(super) struct Runner<'e, K: LoopKind> {
     engine: &'e Engine<K>,
     pub(super) buffers: Option<Buffers>,
     /// The time when the clock was last read.
@@ -103,7 +103,7 @@ pub(super) struct Runner<'e, K: Sealed> {
     _inside: Inside,
 }
 
-impl<'e, K: Sealed> Runner<'e, K> {
+impl<'e, K: LoopKind> Runner<'e, K> {
     #[inline(never)]
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
         let buffers = engine.free_buffers().pop();
@@ -208,7 +208,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// the next event.
     #[inline(always)] // for the sake of its system calls
     fn take_turn(
-        source: &mut Box<K::Source>,
+        source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
     ) -> Option<Result<Next<K>, Panic>> {
         let Some(fast_path) = source.fast_path(turn.state.events) else {
@@ -263,7 +263,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// Runs a source that is not on the fast path, or whose fast path ended with this result of a read.
     #[inline(never)]
     fn run_source(
-        source: &mut Box<K::Source>,
+        source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
         read: Option<io::Result<usize>>,
     ) -> Result<Next<K>, Panic> {
@@ -276,7 +276,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     #[inline(never)]
     fn finish_turn<'g>(
         &self,
-        mut source: Box<K::Source>,
+        mut source: Box<K::DynSource>,
         state: &TurnState,
         next: Result<Next<K>, Panic>,
     ) -> (Guard<'g, K>, Result<(), Panic>)
@@ -317,7 +317,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     fn remove_source<'g>(
         &self,
         index: u32,
-        source: Box<K::Source>,
+        source: Box<K::DynSource>,
     ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
@@ -577,7 +577,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     }
 }
 
-impl<K: Sealed> Drop for Runner<'_, K> {
+impl<K: LoopKind> Drop for Runner<'_, K> {
     fn drop(&mut self) {
         let Self { engine, .. } = *self;
         let next_trim = self.return_buffers();

@@ -2,18 +2,18 @@
 
 use super::deadlines::{LinkedSlots, Links};
 use super::events::{Events, Token};
-use super::types::Types;
+use super::types::LoopTypes;
 
 /// The sources of a loop, each in a slot with an index.
-pub(super) struct Slots<K: Types> {
+pub(super) struct Slots<K: LoopTypes> {
     all: Vec<Slot<K>>,
     free: Vec<u32>,
 }
 
 /// A slot for a source: 32 bytes.
-struct Slot<K: Types> {
+struct Slot<K: LoopTypes> {
     /// Absent while a thread runs it.
-    source: Option<Box<K::Source>>,
+    source: Option<Box<K::DynSource>>,
     /// Its deadline.
     links: Links,
     /// How often the slot was used before. A token of another generation is outdated.
@@ -52,7 +52,7 @@ enum Strand {
     RunningNotified,
 }
 
-impl<K: Types> Slots<K> {
+impl<K: LoopTypes> Slots<K> {
     pub(super) const fn new() -> Self {
         Self { all: Vec::new(), free: Vec::new() }
     }
@@ -141,7 +141,7 @@ impl<K: Types> Slots<K> {
 
     /// Takes a queued source, with its events. The caller runs it. Returns `None` for an outdated entry of a queue.
     #[inline]
-    pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::Source>, Events)> {
+    pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::DynSource>, Events)> {
         let slot = &mut self.all[index as usize];
         if slot.status.strand() != Strand::Queued {
             return None;
@@ -158,7 +158,7 @@ impl<K: Types> Slots<K> {
     pub(super) fn check_in(
         &mut self,
         index: u32,
-        source: Box<K::Source>,
+        source: Box<K::DynSource>,
         unconsumed: Events,
         again: bool,
     ) -> bool {
@@ -180,7 +180,7 @@ impl<K: Types> Slots<K> {
     }
 
     /// Takes all sources. The caller drops them where it holds no lock.
-    pub(super) fn take_all(&mut self) -> Vec<Box<K::Source>> {
+    pub(super) fn take_all(&mut self) -> Vec<Box<K::DynSource>> {
         self.all.drain(..).filter_map(|slot| slot.source).collect()
     }
 }
@@ -214,7 +214,7 @@ impl Status {
     }
 }
 
-impl<K: Types> Slot<K> {
+impl<K: LoopTypes> Slot<K> {
     fn notify(&mut self) -> bool {
         match self.status.strand() {
             Strand::Idle => {
@@ -228,7 +228,7 @@ impl<K: Types> Slot<K> {
     }
 }
 
-impl<K: Types> LinkedSlots for Slots<K> {
+impl<K: LoopTypes> LinkedSlots for Slots<K> {
     fn links(&mut self, index: u32) -> &mut Links {
         &mut self.all[index as usize].links
     }

@@ -11,7 +11,7 @@ use super::events::Events;
 use super::remote::Remote;
 use super::socket::{Socket, SocketTransport};
 use super::source::{FastPath, Next, Source, Turn};
-use super::types::Types;
+use super::types::LoopTypes;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
@@ -49,7 +49,7 @@ impl<S: StreamProtocol> StreamSource<S> {
     }
 }
 
-impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
+impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::in_connection(turn.state.token.index);
@@ -95,7 +95,7 @@ struct Stream<'t, S> {
 }
 
 impl<'t, S: StreamProtocol> Stream<'t, S> {
-    fn new<K: Types>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
+    fn new<K: LoopTypes>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
         let Turn { engine, state, buffers, .. } = turn;
         let StreamSource { driver, socket } = source;
         let now = state.now;
@@ -104,7 +104,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     /// Serves all events. `first` is the result of a read that the loop has already made.
-    fn serve<K: Types>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
+    fn serve<K: LoopTypes>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
         let first = first.map(|read| self.classify_read(self.buffers.read.len(), read));
         if !self.driver.is_idle()
             || self.transport.state.unconsumed.without(SOCKET_EVENTS) != Events::NONE
@@ -117,7 +117,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     #[cold]
-    fn end_fast_path<K: Types>(
+    fn end_fast_path<K: LoopTypes>(
         mut self,
         left: Range<usize>,
         panic: Option<Box<dyn Any + Send>>,
@@ -129,7 +129,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
-    fn finish<K: Types>(mut self, more: bool) -> Next<K> {
+    fn finish<K: LoopTypes>(mut self, more: bool) -> Next<K> {
         if self.transport.state.unconsumed.contains(Events::CLOSED)
             && !(self.driver.wants_input() || self.driver.wants_resume() || self.driver.is_closed())
         {

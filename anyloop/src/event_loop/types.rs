@@ -7,11 +7,11 @@ use super::timers::Aborted;
 /// run it, and needs no lock where one thread does.
 ///
 /// The loop's state is generic over these types. It does not know how a source is run, nor the types that programs
-/// use for a loop, so this trait is apart from [`Sealed`](super::Sealed).
+/// use for a loop, so this trait is apart from [`LoopKind`](super::kind::LoopKind).
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Types: Sized + 'static {
-    /// A source.
-    type Source: ?Sized;
+pub trait LoopTypes: Sized + 'static {
+    /// A source, as a trait object.
+    type DynSource: ?Sized;
     /// A posted function.
     type Task: ?Sized + FnOnce();
     /// The function of a timer.

@@ -93,7 +93,7 @@ pub(super) fn begin<K: Kind, S: AsFd>(
     engine: &Engine<K>,
     mut source: S,
     mode: WatchMode,
-    make: impl FnOnce(S, Arc<AtomicBool>) -> Box<K::Source>,
+    make: impl FnOnce(S, Arc<AtomicBool>) -> Box<K::DynSource>,
 ) -> io::Result<Watch> {
     let cancelled = Arc::<AtomicBool>::default();
     let token = engine.insert(|token| {
