@@ -35,7 +35,7 @@ pub(super) struct Core<K: LoopTypes> {
     /// A task for each [`TASK`] in the ready queue, in the same order.
     pub(super) tasks: VecDeque<Task<K>>,
     /// Slots that enter the ready queue after the next poll.
-    deferred: Vec<u32>,
+    after_poll: Vec<u32>,
     /// The number of entries of the ready queue that are served before the next poll.
     pub(super) until_poll: usize,
     pub(super) timers: Timers<K::OnTimer>,
@@ -71,7 +71,7 @@ impl<K: LoopTypes> Core<K> {
             woken_first: 0,
             served_ready: false,
             tasks: VecDeque::new(),
-            deferred: Vec::new(),
+            after_poll: Vec::new(),
             until_poll: 0,
             timers: Timers::new(),
             deadlines: Deadlines::new(now),
@@ -206,20 +206,20 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// Queues a source to run after the next poll.
-    pub(super) fn defer(&mut self, index: u32, remote: &Remote) {
-        self.slots.defer(index);
-        self.deferred.push(index);
-        self.perform(self.wakeups.defer(), remote);
+    pub(super) fn add_after_poll(&mut self, index: u32, remote: &Remote) {
+        self.slots.set_after_poll(index);
+        self.after_poll.push(index);
+        self.perform(self.wakeups.add_after_poll(), remote);
     }
 
-    /// A poll has ended: moves the deferred sources to the ready queue.
-    pub(super) fn queue_deferred(&mut self) {
-        let mut deferred = std::mem::take(&mut self.deferred);
-        for index in deferred.drain(..) {
-            self.slots.end_defer(index);
+    /// A poll has ended: the sources that run after it enter the ready queue.
+    pub(super) fn move_after_poll_to_ready(&mut self) {
+        let mut after_poll = std::mem::take(&mut self.after_poll);
+        for index in after_poll.drain(..) {
+            self.slots.set_queued(index);
             self.queue_source(index);
         }
-        self.deferred = deferred;
+        self.after_poll = after_poll;
         self.serve_queue_before_poll();
     }
 
@@ -230,7 +230,7 @@ impl<K: LoopTypes> Core<K> {
 
     /// Whether there is something to do now.
     pub(super) fn is_ready(&self, remote: &Remote) -> bool {
-        let is_queued = !self.is_queue_empty() || !self.deferred.is_empty();
+        let is_queued = !self.is_queue_empty() || !self.after_poll.is_empty();
         is_queued || self.wakeups.is_poll_needed() || remote.has_commands()
     }
 
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_woken_while_it_is_deferred_waits_for_the_poll() {
+    fn a_source_that_is_to_run_after_the_poll_waits_for_it_even_if_it_is_woken() {
         let (mut core, [a, b]) = with_sources();
         core.add_events(a, Events::READABLE);
         core.wake(a); // so that an entry is left in the ready queue
@@ -422,13 +422,13 @@ mod tests {
         core.slots.leave(index, QueueEntry::Woken);
         let (_, source, _) = core.slots.check_out(index).unwrap();
         assert!(core.slots.check_in(index, source, Events::NONE, true));
-        core.slots.defer(index);
-        core.deferred.push(index);
+        core.slots.set_after_poll(index);
+        core.after_poll.push(index);
         core.add_events(b, Events::READABLE);
         core.wake(a);
         assert_eq!(serve(&mut core), Some(b));
         assert_eq!(serve(&mut core), None);
-        core.queue_deferred();
+        core.move_after_poll_to_ready();
         assert_eq!(serve(&mut core), Some(a));
         assert_eq!(serve(&mut core), None);
     }

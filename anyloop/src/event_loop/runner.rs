@@ -40,7 +40,7 @@ const TURNS_PER_CLOCK_READ: u32 = 16;
 /// The queue for a source that has more to do.
 enum Queue {
     Ready,
-    Deferred,
+    AfterPoll,
 }
 
 /// What a runner does when the ready queue is empty, or when it is time to poll.
@@ -288,7 +288,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let queue = match next {
             Ok(Next::Wait) => None,
             Ok(Next::Again) => Some(Queue::Ready),
-            Ok(Next::Later) => Some(Queue::Deferred),
+            Ok(Next::AfterPoll) => Some(Queue::AfterPoll),
             Ok(Next::Become(other)) => {
                 panicked = drop_catching_panic(std::mem::replace(&mut source, other));
                 Some(Queue::Ready)
@@ -303,7 +303,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let mut core = self.engine.lock();
         if core.slots.check_in(token.index, source, unconsumed, queue.is_some()) {
             match queue {
-                Some(Queue::Deferred) => core.defer(token.index, &self.engine.remote),
+                Some(Queue::AfterPoll) => core.add_after_poll(token.index, &self.engine.remote),
                 _ => core.queue_source(token.index),
             }
         }
@@ -552,7 +552,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             self.must_expire = false;
             core.expire(self.now);
         }
-        core.queue_deferred();
+        core.move_after_poll_to_ready();
         core.shrink();
         core
     }

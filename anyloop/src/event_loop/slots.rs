@@ -44,8 +44,8 @@ enum Strand {
     Idle,
     /// It is in the queue of ready sources, or that of woken ones.
     Queued,
-    /// It is queued after the next poll.
-    Deferred,
+    /// It enters the queue after the next poll.
+    AfterPoll,
     /// A thread runs it.
     Running,
     /// A thread runs it, and there were events since.
@@ -111,13 +111,13 @@ impl<K: LoopTypes> Slots<K> {
         })
     }
 
-    /// Defers a queued source until the next poll. It does not run before, even if it is woken.
-    pub(super) fn defer(&mut self, index: u32) {
-        self.all[index as usize].status.set_strand(Strand::Deferred);
+    /// A queued source is to run after the next poll, and not before, even if it is woken.
+    pub(super) fn set_after_poll(&mut self, index: u32) {
+        self.all[index as usize].status.set_strand(Strand::AfterPoll);
     }
 
-    /// Queues a deferred source again.
-    pub(super) fn end_defer(&mut self, index: u32) {
+    /// A source that was to run after the poll is queued again.
+    pub(super) fn set_queued(&mut self, index: u32) {
         self.all[index as usize].status.set_strand(Strand::Queued);
     }
 
@@ -193,7 +193,7 @@ impl Status {
             0 => Strand::Free,
             1 => Strand::Idle,
             2 => Strand::Queued,
-            3 => Strand::Deferred,
+            3 => Strand::AfterPoll,
             4 => Strand::Running,
             _ => Strand::RunningNotified,
         }
@@ -222,7 +222,7 @@ impl<K: LoopTypes> Slot<K> {
                 return true;
             }
             Strand::Running => self.status.set_strand(Strand::RunningNotified),
-            Strand::Free | Strand::Queued | Strand::Deferred | Strand::RunningNotified => {}
+            Strand::Free | Strand::Queued | Strand::AfterPoll | Strand::RunningNotified => {}
         }
         false
     }
@@ -241,8 +241,8 @@ mod tests {
 
     #[test]
     fn a_status_keeps_its_strand_and_its_entries() {
-        use Strand::{Deferred, Free, Idle, Queued, Running, RunningNotified};
-        for strand in [Free, Idle, Queued, Deferred, Running, RunningNotified] {
+        use Strand::{AfterPoll, Free, Idle, Queued, Running, RunningNotified};
+        for strand in [Free, Idle, Queued, AfterPoll, Running, RunningNotified] {
             let mut status = Status(Free as u8);
             assert!(status.enter(QueueEntry::Woken));
             status.set_strand(strand);

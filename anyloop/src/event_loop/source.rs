@@ -55,7 +55,7 @@ pub enum Next<K: LoopTypes> {
     /// It has more to do, after the other sources that are ready.
     Again,
     /// It has more to do, after the next poll.
-    Later,
+    AfterPoll,
     /// It is replaced by this source, which has its first turn.
     Become(Box<K::DynSource>),
     /// It is over, and is dropped.

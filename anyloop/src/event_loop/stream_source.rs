@@ -56,7 +56,7 @@ impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
         turn.state.unconsumed = turn.state.events; // each is consumed when it is served
         if self.driver.is_costly() {
             if turn.buffers.stream.costly_turns >= COSTLY_TURNS {
-                return Next::Later;
+                return Next::AfterPoll;
             }
             turn.buffers.stream.costly_turns += 1;
         }
@@ -141,7 +141,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         match () {
             () if self.driver.is_closed() => Next::Done,
             () if self.driver.wants_resume() => Next::Again,
-            () if more => Next::Later,
+            () if more => Next::AfterPoll,
             () => Next::Wait,
         }
     }

@@ -25,7 +25,7 @@
 //! | running | [`begin_poll`]: a runner makes a non-blocking poll | running, with a leader | *poll needed* is reset |
 //! | running | [`begin_wait`]: a runner is about to wait in the reactor | waiting | *poll needed* is reset; a wake-up is needed; the wake-up thread is disarmed |
 //! | waiting | [`set_deadline`]: a deadline before the leader's timeout | waiting | notify |
-//! | waiting | [`defer`]: a source is to run after the next poll | waiting | notify |
+//! | waiting | [`add_after_poll`]: a source is to run after the next poll | waiting | notify |
 //! | waiting | the wait ends | running, with a leader | a wake-up is not needed |
 //! | running | [`end_poll`]: the poll's events are applied | running, no leader | *poll needed* is set if the poll was full, or was skipped by another runner meanwhile |
 //! | any | [`skip_poll`]: a run call ends without a poll, or leaves the poll to the leader | same | *poll needed* is set; if there is a leader, at the end of its poll |
@@ -59,7 +59,7 @@
 //! [`end_poll`]: WakeupState::end_poll
 //! [`skip_poll`]: WakeupState::skip_poll
 //! [`set_deadline`]: WakeupState::set_deadline
-//! [`defer`]: WakeupState::defer
+//! [`add_after_poll`]: WakeupState::add_after_poll
 //! [`notify`]: Notifier::notify
 //! [`leave`]: WakeupState::leave
 //! [`become_unattended`]: WakeupState::become_unattended
@@ -274,7 +274,7 @@ impl WakeupState {
     }
 
     /// A source is to run after the next poll.
-    pub(super) fn defer(&self) -> Action {
+    pub(super) fn add_after_poll(&self) -> Action {
         Action::notify_if(matches!(self.leader, Leader::Waiting { .. }))
     }
 
@@ -469,7 +469,7 @@ mod tests {
         state.wait_until(Some(LATER));
         assert_eq!(state.set_deadline(SOON), Action::Notify);
         assert_eq!(state.set_deadline(LATER), Action::Nothing);
-        assert_eq!(state.defer(), Action::Notify);
+        assert_eq!(state.add_after_poll(), Action::Notify);
         state.wait_until(None);
         assert_eq!(state.set_deadline(LATER), Action::Notify);
     }

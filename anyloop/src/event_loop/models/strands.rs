@@ -126,14 +126,14 @@ fn a_token_of_a_source_that_is_over_wakes_nobody() {
 }
 
 #[test]
-fn a_source_that_is_deferred_ends_a_wait() {
+fn a_source_that_is_to_run_after_the_poll_ends_a_wait() {
     check(|| {
         let event_loop = new_loop();
         let mut turns = 0;
         insert(&event_loop, move |_| {
             turns += 1;
             match turns {
-                1 => Next::Later,
+                1 => Next::AfterPoll,
                 _ => Next::Done,
             }
         });
