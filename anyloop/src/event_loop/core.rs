@@ -21,8 +21,8 @@ const KEPT: usize = 4096;
 /// The state of a loop that its runners share. No program code runs under its lock.
 pub(super) struct Core<K: LoopTypes> {
     pub(super) slots: Slots<K>,
-    /// The ready queue: the slots of sources that are ready, and [`TASK`]s. It outlives run calls, since an edge is
-    /// reported once.
+    /// The ready queue: the slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between
+    /// run calls: the reactor reports an edge only once.
     ready: VecDeque<u32>,
     /// The slots of sources that were woken by a command: mostly connections that have output to send. A source that is
     /// woken while it is in the ready queue gets an entry here as well. The queue that comes first serves it, and the
@@ -32,13 +32,13 @@ pub(super) struct Core<K: LoopTypes> {
     woken_first: usize,
     /// The last entry that was served is one of `ready`.
     served_ready: bool,
-    /// A task for each [`TASK`] in the ready queue, in the same order.
-    pub(super) tasks: VecDeque<Task<K>>,
+    /// A callback for each [`CALLBACK_ENTRY`] of the ready queue, in the same order.
+    pub(super) callbacks: VecDeque<Callback<K>>,
     /// Slots that enter the ready queue after the next poll.
     after_poll: Vec<u32>,
     /// The number of entries of the ready queue that are served before the next poll.
     pub(super) until_poll: usize,
-    pub(super) timers: Timers<K::OnTimer>,
+    pub(super) timers: Timers<K::TimerFn>,
     /// The deadlines of sources.
     deadlines: Deadlines,
     /// When to trim the buffers that no runner uses.
@@ -50,16 +50,16 @@ pub(super) struct Core<K: LoopTypes> {
     expired: Vec<u32>,
 }
 
-/// The entry of the ready queue that stands for the next task. No slot has this index.
-pub(super) const TASK: u32 = u32::MAX;
+/// The entry of the ready queue that stands for the next callback. No slot has this index.
+pub(super) const CALLBACK_ENTRY: u32 = u32::MAX;
 
 /// A function of the program that is to be called.
-pub(super) enum Task<K: LoopTypes> {
-    Posted(Box<K::Task>),
-    Due(Box<K::OnTimer>),
-    Cancelled(Box<K::OnTimer>),
+pub(super) enum Callback<K: LoopTypes> {
+    Posted(Box<K::PostedFn>),
+    Due(Box<K::TimerFn>),
+    Cancelled(Box<K::TimerFn>),
     /// It is only dropped, where no lock is held.
-    Dropped(Box<K::OnTimer>),
+    Dropped(Box<K::TimerFn>),
 }
 
 impl<K: LoopTypes> Core<K> {
@@ -70,7 +70,7 @@ impl<K: LoopTypes> Core<K> {
             woken: VecDeque::new(),
             woken_first: 0,
             served_ready: false,
-            tasks: VecDeque::new(),
+            callbacks: VecDeque::new(),
             after_poll: Vec::new(),
             until_poll: 0,
             timers: Timers::new(),
@@ -84,9 +84,9 @@ impl<K: LoopTypes> Core<K> {
 
     // What is ready.
 
-    pub(super) fn queue(&mut self, task: Task<K>) {
-        self.tasks.push_back(task);
-        self.ready.push_back(TASK);
+    pub(super) fn queue(&mut self, callback: Callback<K>) {
+        self.callbacks.push_back(callback);
+        self.ready.push_back(CALLBACK_ENTRY);
     }
 
     /// Queues the source in slot `index`, which has become ready.
@@ -131,7 +131,7 @@ impl<K: LoopTypes> Core<K> {
         } else {
             self.served_ready = true;
             let entry = self.ready.pop_front()?;
-            if entry != TASK {
+            if entry != CALLBACK_ENTRY {
                 self.slots.leave(entry, QueueEntry::Ready);
             }
             entry
@@ -154,16 +154,16 @@ impl<K: LoopTypes> Core<K> {
         remote.take_commands(&mut commands);
         for command in commands.drain(..) {
             match command {
-                Command::Run(task) => self.queue(Task::Posted(K::task(task))),
+                Command::Run(f) => self.queue(Callback::Posted(K::posted_fn(f))),
                 Command::Wake(token) => self.wake(token),
                 Command::WakeAll(tokens) => tokens.into_iter().for_each(|token| self.wake(token)),
                 Command::Ready(token, events) => self.add_events(token, events),
-                Command::SetTimer(key, f) => self.timers.set(key, K::on_timer(f)),
+                Command::SetTimer(key, f) => self.timers.set(key, K::timer_fn(f)),
                 Command::CancelTimer(key, on_cancel) => {
                     if let Some(f) = self.timers.take(key) {
                         self.queue(match on_cancel {
-                            OnCancel::Call => Task::Cancelled(f),
-                            OnCancel::Drop => Task::Dropped(f),
+                            OnCancel::Call => Callback::Cancelled(f),
+                            OnCancel::Drop => Callback::Dropped(f),
                         });
                     }
                 }
@@ -295,7 +295,7 @@ impl<K: LoopTypes> Core<K> {
         }
         self.expired = expired;
         while let Some(f) = self.timers.take_due(now) {
-            self.queue(Task::Due(f));
+            self.queue(Callback::Due(f));
         }
     }
 

@@ -9,7 +9,7 @@ use super::core::Core;
 use super::engine::Engine;
 use super::reactor::EventBuffer;
 use super::types::LoopTypes;
-use super::wakeup::{Action, CallbackState};
+use super::wakeup::{Action, WakeupThreadState};
 use super::wakeup_thread::WakeupThread;
 use crate::sync::thread;
 
@@ -40,10 +40,10 @@ impl<K: LoopTypes> Engine<K> {
         let mut core = self.lock();
         core.wakeups.forget_report();
         let state = match core.wakeups.has_runners() {
-            true => CallbackState::Disarmed, // the last of them arms it
+            true => WakeupThreadState::Disarmed, // the last of them arms it
             false => {
                 let timeout = self.timeout_of(&core);
-                CallbackState::Armed { deadline: timeout.map(|timeout| now() + timeout) }
+                WakeupThreadState::Armed { deadline: timeout.map(|timeout| now() + timeout) }
             }
         };
         drop(core);

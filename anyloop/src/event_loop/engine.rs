@@ -13,7 +13,7 @@ use anyloop_proto::Instant;
 
 use super::buffers::Buffers;
 use super::clock::now;
-use super::core::{Core, Task};
+use super::core::{Callback, Core};
 use super::events::{Events, Token};
 use super::lock::Lock;
 use super::reactor::{Reactor, Registry};
@@ -97,16 +97,16 @@ impl<K: LoopTypes> Engine<K> {
     }
 
     /// Queues a function of the program, after those that were posted before.
-    pub(super) fn post(&self, task: Box<K::Task>) {
+    pub(super) fn post(&self, f: Box<K::PostedFn>) {
         self.remote.add_work();
         let mut core = self.lock();
         core.take_commands(&self.remote); // functions that other threads have posted come first
-        core.queue(Task::Posted(task));
+        core.queue(Callback::Posted(f));
         drop(core);
         self.remote.notify();
     }
 
-    pub(super) fn set_timer(&self, key: TimerKey, f: Box<K::OnTimer>) {
+    pub(super) fn set_timer(&self, key: TimerKey, f: Box<K::TimerFn>) {
         self.remote.add_work();
         self.lock().timers.set(key, f);
         self.remote.notify();
@@ -160,8 +160,8 @@ impl<K: LoopTypes> Drop for Engine<K> {
         }
         let commands = self.remote.close();
         let core = self.core.get_mut();
-        let (tasks, timers) = (core::mem::take(&mut core.tasks), core.timers.take_all());
+        let (callbacks, timers) = (core::mem::take(&mut core.callbacks), core.timers.take_all());
         let sources = core.slots.take_all();
-        drop((commands, tasks, timers, sources));
+        drop((commands, callbacks, timers, sources));
     }
 }

@@ -44,16 +44,16 @@ impl Kind for Threads {}
 
 impl LoopTypes for Threads {
     type DynSource = dyn Source<Self> + Send;
-    type Task = dyn FnOnce() + Send;
-    type OnTimer = dyn FnOnce(Result<(), Aborted>) + Send;
+    type PostedFn = dyn FnOnce() + Send;
+    type TimerFn = dyn FnOnce(Result<(), Aborted>) + Send;
 
     type Lock<T: 'static> = Mutex<T>;
 
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
-        task
+    fn posted_fn(f: Box<dyn FnOnce() + Send>) -> Box<Self::PostedFn> {
+        f
     }
 
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
+    fn timer_fn(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::TimerFn> {
         f
     }
 }
@@ -74,16 +74,16 @@ impl Kind for Local {}
 
 impl LoopTypes for Local {
     type DynSource = dyn Source<Self>;
-    type Task = dyn FnOnce();
-    type OnTimer = dyn FnOnce(Result<(), Aborted>);
+    type PostedFn = dyn FnOnce();
+    type TimerFn = dyn FnOnce(Result<(), Aborted>);
 
     type Lock<T: 'static> = RefCell<T>;
 
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
-        task
+    fn posted_fn(f: Box<dyn FnOnce() + Send>) -> Box<Self::PostedFn> {
+        f
     }
 
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
+    fn timer_fn(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::TimerFn> {
         f
     }
 }

@@ -10,7 +10,7 @@ use anyloop_proto::{Input, Instant, Shutdown};
 
 use super::buffers::{Buffers, ReadBuffer};
 use super::clock::{CoarseTime, coarse_time, now};
-use super::core::{TASK, Task};
+use super::core::{CALLBACK_ENTRY, Callback};
 use super::engine::{Engine, Guard};
 use super::events::{Events, Token};
 use super::kind::LoopKind;
@@ -164,8 +164,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             };
             core.wake_follower(&engine.followers);
             let panicked;
-            if index == TASK {
-                (core, panicked) = self.run_task(core, turn.buffers);
+            if index == CALLBACK_ENTRY {
+                (core, panicked) = self.run_callback(core, turn.buffers);
             } else {
                 let Some((token, mut source, events)) = core.slots.check_out(index) else {
                     continue;
@@ -330,7 +330,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     }
 
     #[cold]
-    fn run_task<'g>(
+    fn run_callback<'g>(
         &mut self,
         mut core: Guard<'g, K>,
         buffers: &mut Buffers,
@@ -338,16 +338,16 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
+        let Some(callback) = core.callbacks.pop_front() else { return (core, Ok(())) };
         drop(core);
-        if !matches!(task, Task::Dropped(_)) {
-            buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
+        if !matches!(callback, Callback::Dropped(_)) {
+            buffers.stream.budget.spend(); // also if it was spent just now: this is its turn
         }
-        let panicked = catch_panic(|| match task {
-            Task::Posted(f) => f(),
-            Task::Due(f) => f(Ok(())),
-            Task::Cancelled(f) => f(Err(Aborted)),
-            Task::Dropped(f) => drop(f),
+        let panicked = catch_panic(|| match callback {
+            Callback::Posted(f) => f(),
+            Callback::Due(f) => f(Ok(())),
+            Callback::Cancelled(f) => f(Err(Aborted)),
+            Callback::Dropped(f) => drop(f),
         });
         self.turns = TURNS_PER_CLOCK_READ; // so that the clock is read: the function may have taken any time
         // After the call, so that work which the function has begun keeps the loop running.

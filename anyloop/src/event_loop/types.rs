@@ -13,16 +13,16 @@ pub trait LoopTypes: Sized + 'static {
     /// A source, as a trait object.
     type DynSource: ?Sized;
     /// A posted function.
-    type Task: ?Sized + FnOnce();
+    type PostedFn: ?Sized + FnOnce();
     /// The function of a timer.
-    type OnTimer: ?Sized + FnOnce(Result<(), Aborted>);
+    type TimerFn: ?Sized + FnOnce(Result<(), Aborted>);
 
     /// The lock of the state that runners share.
     type Lock<T: 'static>: Lock<T>;
 
     /// Converts a function that another thread has posted.
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task>;
+    fn posted_fn(f: Box<dyn FnOnce() + Send>) -> Box<Self::PostedFn>;
 
     /// Converts the function of a timer that another thread has set.
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer>;
+    fn timer_fn(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::TimerFn>;
 }

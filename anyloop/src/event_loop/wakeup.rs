@@ -7,7 +7,7 @@
 //!
 //! - [`Notifier`]: the flag *wake-up needed*, and the descriptor that ends a poll. Any thread uses it.
 //! - [`WakeupState`]: runners, the leader, and what the host knows. The lock of the loop's core guards it.
-//! - [`CallbackState`]: whether the wake-up thread (see [`wakeup_thread`](super::wakeup_thread)) is to call the host.
+//! - [`WakeupThreadState`]: whether the thread of [`wakeup_thread`](super::wakeup_thread) is to call the host.
 //!
 //! # States of a loop
 //!
@@ -351,7 +351,7 @@ impl WakeupState {
 
 /// Whether the wake-up thread is to call the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallbackState {
+pub(super) enum WakeupThreadState {
     /// The host was called and has not polled since, or a runner waits in the reactor.
     Disarmed,
     /// The host has polled. It is called when something happens, or at the deadline.
@@ -368,7 +368,7 @@ pub(super) enum Wait {
     Ends,
 }
 
-impl CallbackState {
+impl WakeupThreadState {
     pub(super) fn arm(&mut self, deadline: Option<Instant>) -> Wait {
         let before = match *self {
             Self::Ended => return Wait::Continues,
@@ -566,7 +566,7 @@ mod tests {
 
     #[test]
     fn the_callback_fires_once_each_time_it_is_armed() {
-        let mut state = CallbackState::Disarmed;
+        let mut state = WakeupThreadState::Disarmed;
         assert!(!state.fire(true, NOW));
         assert_eq!(state.arm(None), Wait::Continues);
         assert!(!state.fire(false, NOW));
@@ -579,14 +579,14 @@ mod tests {
 
     #[test]
     fn the_wakeup_thread_ends_its_wait_where_it_would_be_too_long() {
-        let mut state = CallbackState::Armed { deadline: None };
+        let mut state = WakeupThreadState::Armed { deadline: None };
         assert_eq!(state.arm(Some(LATER)), Wait::Ends);
         assert_eq!(state.arm(Some(LATER)), Wait::Continues);
         assert_eq!(state.arm(None), Wait::Continues);
         assert_eq!(state.arm(Some(SOON)), Wait::Ends);
         assert_eq!(state.disarm(), Wait::Ends);
         assert_eq!(state.disarm(), Wait::Continues);
-        state = CallbackState::Ended;
+        state = WakeupThreadState::Ended;
         assert_eq!(state.arm(Some(SOON)), Wait::Continues);
         assert_eq!(state.disarm(), Wait::Continues);
         assert!(!state.fire(true, LATER), "it is not called any more");

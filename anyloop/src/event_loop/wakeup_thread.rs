@@ -13,13 +13,13 @@ use anyloop_proto::Instant;
 use super::clock::now;
 use super::reactor::{EventBuffer, Reactor};
 use super::remote::{Command, Remote};
-use super::wakeup::{CallbackState, Wait};
+use super::wakeup::{Wait, WakeupThreadState};
 use crate::sync::thread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
 
 /// A thread that calls a function of the host's when there is something to do: once each time it is armed.
 pub(super) struct WakeupThread {
-    state: Mutex<CallbackState>,
+    state: Mutex<WakeupThreadState>,
     changed: Condvar,
     wake: Box<dyn Fn() + Send + Sync>,
     remote: Arc<Remote>,
@@ -27,7 +27,7 @@ pub(super) struct WakeupThread {
 
 impl WakeupThread {
     pub(super) fn new(
-        state: CallbackState,
+        state: WakeupThreadState,
         remote: Arc<Remote>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -65,7 +65,7 @@ impl WakeupThread {
 
     /// Does not call the host any more. A call that is under way continues.
     pub(super) fn end(&self) {
-        *self.state() = CallbackState::Ended;
+        *self.state() = WakeupThreadState::Ended;
         self.changed.notify_one();
         self.end_wait(Wait::Ends);
     }
@@ -81,7 +81,7 @@ impl WakeupThread {
             let Some(has_event) = self.wait(reactor) else { continue };
             let mut state = self.state();
             let is_notified = !self.remote.notifier().is_needed();
-            if *state == CallbackState::Ended && is_notified {
+            if *state == WakeupThreadState::Ended && is_notified {
                 // This thread has consumed the wake-up of the thread that waits now.
                 self.remote.notifier().interrupt();
             }
@@ -95,10 +95,10 @@ impl WakeupThread {
     /// Waits until it is armed. Returns false if it has ended.
     fn await_armed(&self) -> bool {
         let mut state = self.state();
-        while *state == CallbackState::Disarmed {
+        while *state == WakeupThreadState::Disarmed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        *state != CallbackState::Ended
+        *state != WakeupThreadState::Ended
     }
 
     /// Waits in the reactor until something happens, the deadline comes, or the wait is ended. Passes on the events,
@@ -106,7 +106,7 @@ impl WakeupThread {
     fn wait(&self, reactor: &TryMutex<Reactor>) -> Option<bool> {
         let mut reactor = reactor.lock().unwrap_or_else(PoisonError::into_inner);
         // A change of the state after this ends the wait.
-        let CallbackState::Armed { deadline } = *self.state() else { return None };
+        let WakeupThreadState::Armed { deadline } = *self.state() else { return None };
         let timeout = match self.remote.notifier().is_needed() {
             true => deadline.map(|deadline| deadline - now()),
             // A wake-up was sent, and another wake-up thread may have consumed it.
@@ -122,7 +122,7 @@ impl WakeupThread {
     }
 
     /// A panic elsewhere does not leave the state half changed.
-    fn state(&self) -> MutexGuard<'_, CallbackState> {
+    fn state(&self) -> MutexGuard<'_, WakeupThreadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
