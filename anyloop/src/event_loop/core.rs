@@ -28,16 +28,17 @@ pub(super) struct Core<K: LoopTypes> {
     /// woken while it is in the ready queue gets an entry here as well. The queue that comes first serves it, and the
     /// other entry is outdated. A slot has at most one entry in each queue.
     woken: VecDeque<u32>,
-    /// So many entries of `woken` are served before the next one of `ready`.
-    woken_first: usize,
+    /// How many entries of `woken` are served before the next one of `ready`. After each entry of `ready` it is set to
+    /// those that `woken` has at that time. Those added meanwhile wait, so `ready` is not starved.
+    woken_quota: usize,
     /// The last entry that was served is one of `ready`.
-    served_ready: bool,
+    last_was_ready: bool,
     /// A callback for each [`CALLBACK_ENTRY`] of the ready queue, in the same order.
     pub(super) callbacks: VecDeque<Callback<K>>,
     /// Slots that enter the ready queue after the next poll.
     after_poll: Vec<u32>,
     /// The number of entries of the ready queue that are served before the next poll.
-    pub(super) until_poll: usize,
+    pub(super) entries_before_poll: usize,
     pub(super) timers: Timers<K::TimerFn>,
     /// The deadlines of sources.
     deadlines: Deadlines,
@@ -68,11 +69,11 @@ impl<K: LoopTypes> Core<K> {
             slots: Slots::new(),
             ready: VecDeque::new(),
             woken: VecDeque::new(),
-            woken_first: 0,
-            served_ready: false,
+            woken_quota: 0,
+            last_was_ready: false,
             callbacks: VecDeque::new(),
             after_poll: Vec::new(),
-            until_poll: 0,
+            entries_before_poll: 0,
             timers: Timers::new(),
             deadlines: Deadlines::new(now),
             trim_at: None,
@@ -113,43 +114,43 @@ impl<K: LoopTypes> Core<K> {
     /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
-    /// Sources that were woken are served before the next one that was not: their output, which waits in memory, is
-    /// sent before more input is received.
+    /// After each entry of `ready`, the entries that `woken` has at that time are served: their output, which waits in
+    /// memory, is sent before more input is received.
     #[inline]
     pub(super) fn pop_ready(&mut self, may_poll: bool) -> Option<u32> {
-        if self.until_poll == 0 && may_poll {
+        if self.entries_before_poll == 0 && may_poll {
             return None;
         }
-        if std::mem::take(&mut self.served_ready) {
-            self.woken_first = self.woken.len();
+        if std::mem::take(&mut self.last_was_ready) {
+            self.woken_quota = self.woken.len();
         }
-        let entry = if self.woken_first > 0 || self.ready.is_empty() {
-            self.woken_first = self.woken_first.saturating_sub(1);
+        let entry = if self.woken_quota > 0 || self.ready.is_empty() {
+            self.woken_quota = self.woken_quota.saturating_sub(1);
             let index = self.woken.pop_front()?;
             self.slots.leave(index, QueueEntry::Woken);
             index
         } else {
-            self.served_ready = true;
+            self.last_was_ready = true;
             let entry = self.ready.pop_front()?;
             if entry != CALLBACK_ENTRY {
                 self.slots.leave(entry, QueueEntry::Ready);
             }
             entry
         };
-        self.until_poll = self.until_poll.saturating_sub(1);
+        self.entries_before_poll = self.entries_before_poll.saturating_sub(1);
         Some(entry)
     }
 
     /// Runs the queued commands.
     #[inline]
-    pub(super) fn take_commands(&mut self, remote: &Remote) {
+    pub(super) fn run_commands(&mut self, remote: &Remote) {
         if remote.has_commands() {
-            self.run_commands(remote);
+            self.run_queued_commands(remote);
         }
     }
 
     #[cold]
-    fn run_commands(&mut self, remote: &Remote) {
+    fn run_queued_commands(&mut self, remote: &Remote) {
         let mut commands = core::mem::take(&mut self.commands);
         remote.take_commands(&mut commands);
         for command in commands.drain(..) {
@@ -192,8 +193,8 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// Adds the events of a poll, and ends it.
-    pub(super) fn end_poll(&mut self, events: Option<impl Iterator<Item = (Token, Events)>>) {
+    /// Adds the events of a poll. The runner that has polled is not the leader any more.
+    pub(super) fn apply_events(&mut self, events: Option<impl Iterator<Item = (Token, Events)>>) {
         let mut count = 0;
         if let Some(events) = events {
             for (token, events) in events {
@@ -201,8 +202,8 @@ impl<K: LoopTypes> Core<K> {
                 count += 1;
             }
         }
-        // The interrupt is not among them.
-        self.wakeups.end_poll(count + 1 >= reactor::CAPACITY);
+        // The interrupt takes one place and is not counted here, so `CAPACITY - 1` events may be a full poll.
+        self.wakeups.resign(count + 1 >= reactor::CAPACITY);
     }
 
     /// Queues a source to run after the next poll.
@@ -225,7 +226,7 @@ impl<K: LoopTypes> Core<K> {
 
     /// All entries that are in the ready queue now are served before the next poll.
     pub(super) fn serve_queue_before_poll(&mut self) {
-        self.until_poll = self.ready.len() + self.woken.len();
+        self.entries_before_poll = self.ready.len() + self.woken.len();
     }
 
     /// Whether there is something to do now.
@@ -234,7 +235,7 @@ impl<K: LoopTypes> Core<K> {
         is_queued || self.wakeups.is_poll_needed() || remote.has_commands()
     }
 
-    /// Frees memory that a large number of simultaneous deadlines has needed.
+    /// Frees memory of the queues and the deadlines that is not needed any more.
     pub(super) fn shrink(&mut self) {
         if self.is_queue_empty() {
             self.ready.shrink_to(KEPT);
@@ -273,8 +274,8 @@ impl<K: LoopTypes> Core<K> {
         self.trim_at.is_some_and(|at| at <= now)
     }
 
-    /// The latest time of the loop's next action.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// When the loop must act at the latest, if nothing happens before.
+    pub(super) fn next_action(&self) -> Option<Instant> {
         self.next_due().into_iter().chain(self.trim_at).min()
     }
 
@@ -334,11 +335,12 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// A host asks for the next deadline. It waits until then, unless a wake-up thread waits in its place.
-    pub(super) fn report(&mut self, remote: &Remote, has_wakeup_thread: bool) {
+    pub(super) fn note_reported_deadline(&mut self, remote: &Remote, has_wakeup_thread: bool) {
         let is_stopped = remote.is_stopped();
-        let deadline = if is_stopped { None } else { self.next_deadline() };
+        let deadline = if is_stopped { None } else { self.next_action() };
         let thread = thread::current().id();
-        let action = self.wakeups.report(deadline, thread, is_stopped, has_wakeup_thread);
+        let action =
+            self.wakeups.note_reported_deadline(deadline, thread, is_stopped, has_wakeup_thread);
         self.perform(action, remote);
     }
 

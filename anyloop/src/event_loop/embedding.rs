@@ -19,7 +19,7 @@ impl<K: LoopTypes> Engine<K> {
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let wakeup_thread = self.wakeup_thread();
         let mut core = self.lock();
-        core.report(&self.remote, wakeup_thread.is_some());
+        core.note_reported_deadline(&self.remote, wakeup_thread.is_some());
         self.timeout_of(&core)
     }
 
@@ -30,7 +30,7 @@ impl<K: LoopTypes> Engine<K> {
         if core.is_ready(&self.remote) {
             return Some(Duration::ZERO);
         }
-        core.next_deadline().map(|deadline| deadline - now())
+        core.next_action().map(|deadline| deadline - now())
     }
 
     /// Starts a thread that calls `wake` when there is something to do, in place of the former one.
@@ -98,9 +98,9 @@ impl<K: LoopTypes> Engine<K> {
         }
         if let Some(mut reactor) = self.free_reactor() {
             let mut buffer = EventBuffer::new();
-            core.end_poll(Some(reactor.poll(Some(Duration::ZERO), &mut buffer).iter()));
+            core.apply_events(Some(reactor.poll(Some(Duration::ZERO), &mut buffer).iter()));
         }
-        core.take_commands(&self.remote);
+        core.run_commands(&self.remote);
         let thread = thread::current().id();
         let action = core.wakeups.find_stopped(thread, self.remote.notifier());
         drop(core);
@@ -121,7 +121,7 @@ impl<K: LoopTypes> Engine<K> {
             self.remote.clear_stopped();
             core.wakeups.reset(self.remote.notifier());
             // The host last got `None`, no deadline, from `next_timeout`.
-            if core.is_ready(&self.remote) || core.next_deadline().is_some() {
+            if core.is_ready(&self.remote) || core.next_action().is_some() {
                 self.remote.notify();
             }
             drop(core);

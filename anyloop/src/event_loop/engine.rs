@@ -100,7 +100,7 @@ impl<K: LoopTypes> Engine<K> {
     pub(super) fn post(&self, f: Box<K::PostedFn>) {
         self.remote.add_work();
         let mut core = self.lock();
-        core.take_commands(&self.remote); // functions that other threads have posted come first
+        core.run_commands(&self.remote); // functions that other threads have posted come first
         core.queue(Callback::Posted(f));
         drop(core);
         self.remote.notify();

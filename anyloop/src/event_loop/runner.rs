@@ -27,8 +27,8 @@ use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, Transport, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// The size of the read buffer: 512 KiB, and more than the 14 bytes of the longest header. So a message of 512 KiB
-/// arrives in one short read, and is not copied. Pages of the buffer that were never written take no memory.
+/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). A message of 512 KiB fits, and
+/// the read is still short, so nothing more has to be read. Pages that were never written take no memory.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
 /// A poll that took less time than this counts as one that did not wait. A debug build is slower.
@@ -46,18 +46,19 @@ enum Queue {
 /// What a runner does when the ready queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: LoopKind> {
     /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
-    None(Guard<'g, K>, bool),
-    /// Poll, and wait for at most `timeout`. `reactor` is `None` while the wake-up thread uses it.
-    Wait { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
-    /// Poll without waiting.
-    NonBlocking(Option<TryMutexGuard<'g, Reactor>>),
+    Skip(Guard<'g, K>, bool),
+    /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do or to wait
+    /// for. `reactor` is `None` while the wake-up thread uses it.
+    Poll { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
+    /// Poll without waiting, as events are probably there. The call, which may wait, continues in any case.
+    BusyPoll(Option<TryMutexGuard<'g, Reactor>>),
 }
 
 /// The bounds of a run call.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// The largest number of handlers.
-    pub(super) handlers: u64,
+    /// The largest number of handlers that are called.
+    pub(super) max_calls: u64,
     /// No handler begins after this.
     pub(super) until: Option<std::time::Instant>,
     pub(super) wait: Wait,
@@ -128,15 +129,13 @@ impl<'e, K: LoopKind> Runner<'e, K> {
 
     /// Runs what is ready, within these bounds.
     ///
-    /// The system calls of a busy loop (to wait, to receive and to send) are made in this function, and not in one
-    /// that it calls. A system call discards the processor's predictions of return addresses. On some processors,
-    /// with the kernel's mitigations against speculation, one misprediction for each message costs an echo 7 % of its
-    /// throughput, and a second one hardly more.
+    /// After a system call, some processors mispredict every return to an earlier caller. So waiting, receiving and
+    /// sending are inlined here: one such return for each message costs an echo 7 % of its throughput.
     #[inline(always)]
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
-        buffers.stream.budget.set(bounds.handlers, bounds.until);
+        buffers.stream.budget.set(bounds.max_calls, bounds.until);
         let state = TurnState::new(Token::NOBODY, Events::NONE, self.now);
         let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
@@ -149,15 +148,15 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             if turn.buffers.stream.budget.is_spent() {
                 break Ok(());
             }
-            core.take_commands(&engine.remote);
+            core.run_commands(&engine.remote);
             let may_poll = !(self.has_polled && matches!(bounds.wait, Wait::No));
             let Some(index) = core.pop_ready(may_poll) else {
-                let goes_on = may_poll && {
-                    let goes_on;
-                    (core, goes_on) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
-                    goes_on
+                let continues = may_poll && {
+                    let continues;
+                    (core, continues) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
+                    continues
                 };
-                if !goes_on {
+                if !continues {
                     break Ok(());
                 }
                 continue;
@@ -369,16 +368,16 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let mut buffer = EventBuffer::new();
         buffers.costly_turns = 0;
         match self.plan_poll(core, wait, buffers) {
-            PollPlan::NonBlocking(mut reactor) => {
+            PollPlan::BusyPoll(mut reactor) => {
                 let events =
                     reactor.as_mut().map(|reactor| reactor.poll(Some(Duration::ZERO), &mut buffer));
-                (self.finish_nonblocking_poll(events), true)
+                (self.finish_busy_poll(events), true)
             }
-            PollPlan::Wait { mut reactor, timeout } => {
+            PollPlan::Poll { mut reactor, timeout } => {
                 let events = reactor.as_mut().map(|reactor| reactor.poll(timeout, &mut buffer));
-                self.finish_wait(events, wait)
+                self.finish_poll(events, wait)
             }
-            PollPlan::None(core, goes_on) => (core, goes_on),
+            PollPlan::Skip(core, continues) => (core, continues),
         }
     }
 
@@ -395,9 +394,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         if self.is_busy && !core.wakeups.has_leader() && matches!(wait, Wait::Forever) {
-            core.wakeups.begin_poll();
+            core.wakeups.lead();
             drop(core);
-            return PollPlan::NonBlocking(self.engine.free_reactor());
+            return PollPlan::BusyPoll(self.engine.free_reactor());
         }
         cold_path();
         self.plan_other_poll(core, wait, buffers)
@@ -417,13 +416,13 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let rest = wait.rest();
         let may_wait = rest != Some(Duration::ZERO);
         if !may_wait && self.has_polled {
-            return PollPlan::None(core, false);
+            return PollPlan::Skip(core, false);
         }
         if buffers.needs_trim(self.now) || core.is_trim_due(self.now) {
             drop(core);
             buffers.trim(self.now);
             engine.trim(self.now);
-            return PollPlan::None(engine.lock(), true);
+            return PollPlan::Skip(engine.lock(), true);
         }
         if core.wakeups.has_leader() {
             return self.follow(core, rest, buffers.next_trim());
@@ -431,12 +430,13 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         if may_wait && !self.is_busy {
             return self.plan_wait(core, rest, buffers.next_trim());
         }
-        core.wakeups.begin_poll();
+        core.wakeups.lead();
         drop(core);
         let reactor = engine.free_reactor();
+        // Neither waits. After the second one the call has polled, and ends when nothing is ready.
         match may_wait {
-            true => PollPlan::NonBlocking(reactor),
-            false => PollPlan::Wait { reactor, timeout: Some(Duration::ZERO) },
+            true => PollPlan::BusyPoll(reactor),
+            false => PollPlan::Poll { reactor, timeout: Some(Duration::ZERO) },
         }
     }
 
@@ -452,18 +452,18 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     {
         // What the leader has not received is not ready.
         core.serve_queue_before_poll();
-        if core.until_poll > 0 || rest == Some(Duration::ZERO) {
+        if core.entries_before_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
             core.wakeups.skip_poll();
-            let goes_on = core.until_poll > 0;
-            return PollPlan::None(core, goes_on);
+            let continues = core.entries_before_poll > 0;
+            return PollPlan::Skip(core, continues);
         }
         core.wakeups.add_follower();
         let timeout = time_until(rest, next_trim, self.now);
         core = K::Lock::wait(core, &self.engine.followers, timeout);
         core.wakeups.remove_follower();
         self.read_clock(); // it may have waited for any time
-        PollPlan::None(core, true)
+        PollPlan::Skip(core, true)
     }
 
     /// Becomes the leader, who may wait in the reactor: until the next deadline, and for no longer than `rest`.
@@ -484,26 +484,26 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let mut timeout = match remote.is_over() || core.is_ready(remote) {
             true => Some(Duration::ZERO),
             false => {
-                let next = core.next_deadline().into_iter().chain(next_trim).min();
+                let next = core.next_action().into_iter().chain(next_trim).min();
                 time_until(rest, next, self.now)
             }
         };
         core.wakeups.wait_until(timeout.map(|timeout| self.now + timeout));
         drop(core);
         if timeout == Some(Duration::ZERO) {
-            return PollPlan::Wait { reactor: engine.free_reactor(), timeout };
+            return PollPlan::Poll { reactor: engine.free_reactor(), timeout };
         }
         engine.disarm_wakeup();
         let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
         if !remote.notifier().is_needed() {
             timeout = Some(Duration::ZERO); // a wake-up was sent, and the wake-up thread has consumed it
         }
-        PollPlan::Wait { reactor: Some(reactor), timeout }
+        PollPlan::Poll { reactor: Some(reactor), timeout }
     }
 
     /// The leader has polled, and may have waited. Returns whether the call continues.
     #[inline(never)]
-    fn finish_wait<'g>(
+    fn finish_poll<'g>(
         &mut self,
         events: Option<PolledEvents<'_>>,
         wait: Wait,
@@ -516,15 +516,15 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.read_clock();
         self.has_polled = true;
         let core = self.end_poll(events);
-        self.is_busy = core.until_poll > 0 && self.now - before < BRIEF;
-        let goes_on = core.until_poll > 0 || !matches!(wait, Wait::No);
-        (core, goes_on)
+        self.is_busy = core.entries_before_poll > 0 && self.now - before < BRIEF;
+        let continues = core.entries_before_poll > 0 || !matches!(wait, Wait::No);
+        (core, continues)
     }
 
-    /// The leader has polled without waiting. If there were no events, the next poll may wait. The clock is read
+    /// The leader has polled as a busy loop does. If there were no events, the next poll may wait. The clock is read
     /// only after enough turns, or if the coarse clock has advanced.
     #[inline(never)]
-    fn finish_nonblocking_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
+    fn finish_busy_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
         'e: 'g,
     {
@@ -532,7 +532,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             self.read_clock();
         }
         let core = self.end_poll(events);
-        self.is_busy = core.until_poll > 0;
+        self.is_busy = core.entries_before_poll > 0;
         core
     }
 
@@ -545,8 +545,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         let mut core = self.engine.lock();
-        core.take_commands(&self.engine.remote);
-        core.end_poll(events.as_ref().map(PolledEvents::iter));
+        core.run_commands(&self.engine.remote);
+        core.apply_events(events.as_ref().map(PolledEvents::iter));
         let interrupted = events.as_ref().is_some_and(PolledEvents::was_interrupted);
         if self.must_expire && !interrupted {
             self.must_expire = false;
