@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use anyloop_proto::Instant;
 
+use super::control::{Command, LoopControl};
 use super::deadlines::Deadlines;
 use super::events::{Events, Token};
 use super::reactor;
-use super::remote::{Command, Remote};
 use super::slots::{QueueEntry, Slots};
 use super::timers::{OnCancel, Timers};
 use super::types::LoopTypes;
@@ -143,16 +143,16 @@ impl<K: LoopTypes> Core<K> {
 
     /// Runs the queued commands.
     #[inline]
-    pub(super) fn run_commands(&mut self, remote: &Remote) {
-        if remote.has_commands() {
-            self.run_queued_commands(remote);
+    pub(super) fn run_commands(&mut self, control: &LoopControl) {
+        if control.has_commands() {
+            self.run_queued_commands(control);
         }
     }
 
     #[cold]
-    fn run_queued_commands(&mut self, remote: &Remote) {
+    fn run_queued_commands(&mut self, control: &LoopControl) {
         let mut commands = core::mem::take(&mut self.commands);
-        remote.take_commands(&mut commands);
+        control.take_commands(&mut commands);
         for command in commands.drain(..) {
             match command {
                 Command::Run(f) => self.queue(Callback::Posted(K::posted_fn(f))),
@@ -207,10 +207,10 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// Queues a source to run after the next poll.
-    pub(super) fn add_after_poll(&mut self, index: u32, remote: &Remote) {
+    pub(super) fn add_after_poll(&mut self, index: u32, control: &LoopControl) {
         self.slots.set_after_poll(index);
         self.after_poll.push(index);
-        self.perform(self.wakeups.add_after_poll(), remote);
+        self.perform(self.wakeups.add_after_poll(), control);
     }
 
     /// A poll has ended: the sources that run after it enter the ready queue.
@@ -230,9 +230,9 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// Whether there is something to do now.
-    pub(super) fn is_ready(&self, remote: &Remote) -> bool {
+    pub(super) fn is_ready(&self, control: &LoopControl) -> bool {
         let is_queued = !self.is_queue_empty() || !self.after_poll.is_empty();
-        is_queued || self.wakeups.is_poll_needed() || remote.has_commands()
+        is_queued || self.wakeups.is_poll_needed() || control.has_commands()
     }
 
     /// Frees memory of the queues and the deadlines that is not needed any more.
@@ -254,15 +254,15 @@ impl<K: LoopTypes> Core<K> {
     // What is due.
 
     /// Sets the deadline of the source in slot `index`: the source is called at this time or before.
-    pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, remote: &Remote) {
+    pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, control: &LoopControl) {
         self.deadlines.set(&mut self.slots, index, deadline);
-        self.perform(self.wakeups.set_deadline(deadline), remote);
+        self.perform(self.wakeups.set_deadline(deadline), control);
     }
 
     /// Schedules a trim of the buffers that no runner uses.
-    pub(super) fn add_trim(&mut self, at: Instant, remote: &Remote) {
+    pub(super) fn add_trim(&mut self, at: Instant, control: &LoopControl) {
         self.trim_at = Some(self.trim_at.map_or(at, |other| other.min(at)));
-        self.perform(self.wakeups.set_deadline(at), remote);
+        self.perform(self.wakeups.set_deadline(at), control);
     }
 
     /// The buffers were trimmed; `at` is the time of the next trim.
@@ -311,42 +311,46 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// A run call ends. Wakes another runner, or the host, if it has to continue.
-    pub(super) fn leave(&mut self, remote: &Remote, followers: &Condvar) -> Remaining {
-        let remaining = self.wakeups.leave(remote.notifier());
+    pub(super) fn leave(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
+        let remaining = self.wakeups.leave(control.notifier());
         if remaining == Remaining::Nobody {
             let state = UnattendedState {
-                is_over: remote.is_over(),
-                is_ready: self.is_ready(remote),
+                is_over: control.is_over(),
+                is_ready: self.is_ready(control),
                 next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
                 thread: thread::current().id(),
             };
             let action = self.wakeups.become_unattended(state);
-            self.perform(action, remote);
-        } else if remote.is_stopped() {
+            self.perform(action, control);
+        } else if control.is_stopped() {
             followers.notify_all();
-            remote.notify();
+            control.notify();
         } else {
             self.wake_follower(followers);
-            if self.is_ready(remote) {
-                remote.notify(); // the leader may wait
+            if self.is_ready(control) {
+                control.notify(); // the leader may wait
             }
         }
         remaining
     }
 
     /// A host asks for the next deadline. It waits until then, unless a wake-up thread waits in its place.
-    pub(super) fn note_reported_deadline(&mut self, remote: &Remote, has_wakeup_thread: bool) {
-        let is_stopped = remote.is_stopped();
+    pub(super) fn note_reported_deadline(
+        &mut self,
+        control: &LoopControl,
+        has_wakeup_thread: bool,
+    ) {
+        let is_stopped = control.is_stopped();
         let deadline = if is_stopped { None } else { self.next_action() };
         let thread = thread::current().id();
         let action =
             self.wakeups.note_reported_deadline(deadline, thread, is_stopped, has_wakeup_thread);
-        self.perform(action, remote);
+        self.perform(action, control);
     }
 
-    fn perform(&self, action: Action, remote: &Remote) {
+    fn perform(&self, action: Action, control: &LoopControl) {
         if action == Action::Notify {
-            remote.notify();
+            control.notify();
         }
     }
 }

@@ -13,11 +13,11 @@ use anyloop_proto::Instant;
 
 use super::buffers::Buffers;
 use super::clock::now;
+use super::control::LoopControl;
 use super::core::{Callback, Core};
 use super::events::{Events, Token};
 use super::lock::Lock;
 use super::reactor::{Reactor, Registry};
-use super::remote::Remote;
 use super::timers::TimerKey;
 use super::types::LoopTypes;
 use super::wakeup_thread::WakeupThread;
@@ -36,7 +36,7 @@ pub struct Engine<K: LoopTypes> {
     pub(super) reactor: Arc<TryMutex<Reactor>>,
     wakeup_thread: Mutex<Option<Arc<WakeupThread>>>,
     registry: Registry,
-    pub(super) remote: Arc<Remote>,
+    pub(super) control: Arc<LoopControl>,
     /// The buffers that no runner uses.
     buffers: Mutex<Vec<Buffers>>,
 }
@@ -51,13 +51,13 @@ impl<K: LoopTypes> Engine<K> {
             reactor: Arc::new(TryMutex::new(reactor)),
             wakeup_thread: Mutex::default(),
             registry,
-            remote: Arc::new(Remote::new(interrupt)),
+            control: Arc::new(LoopControl::new(interrupt)),
             buffers: Mutex::default(),
         })
     }
 
-    pub(crate) const fn remote(&self) -> &Arc<Remote> {
-        &self.remote
+    pub(crate) const fn control(&self) -> &Arc<LoopControl> {
+        &self.control
     }
 
     /// The registry of the reactor. A source is registered with its token.
@@ -74,13 +74,13 @@ impl<K: LoopTypes> Engine<K> {
         let token = self.lock().slots.reserve();
         match make(token) {
             Ok(source) => {
-                self.remote.add_work();
+                self.control.add_work();
                 let mut core = self.lock();
                 if core.slots.check_in(token.index, source, Events::NONE, true) {
                     core.queue_source(token.index);
                 }
                 drop(core);
-                self.remote.notify();
+                self.control.notify();
                 Ok(token)
             }
             Err(error) => {
@@ -98,18 +98,18 @@ impl<K: LoopTypes> Engine<K> {
 
     /// Queues a function of the program, after those that were posted before.
     pub(super) fn post(&self, f: Box<K::PostedFn>) {
-        self.remote.add_work();
+        self.control.add_work();
         let mut core = self.lock();
-        core.run_commands(&self.remote); // functions that other threads have posted come first
+        core.run_commands(&self.control); // functions that other threads have posted come first
         core.queue(Callback::Posted(f));
         drop(core);
-        self.remote.notify();
+        self.control.notify();
     }
 
     pub(super) fn set_timer(&self, key: TimerKey, f: Box<K::TimerFn>) {
-        self.remote.add_work();
+        self.control.add_work();
         self.lock().timers.set(key, f);
-        self.remote.notify();
+        self.control.notify();
     }
 
     /// Trims the buffers that no runner uses, and drops those that are empty.
@@ -158,7 +158,7 @@ impl<K: LoopTypes> Drop for Engine<K> {
         if let Some(thread) = wakeup_thread {
             thread.end();
         }
-        let commands = self.remote.close();
+        let commands = self.control.close();
         let core = self.core.get_mut();
         let (callbacks, timers) = (core::mem::take(&mut core.callbacks), core.timers.take_all());
         let sources = core.slots.take_all();

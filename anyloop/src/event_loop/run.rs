@@ -41,10 +41,10 @@ impl<K: LoopKind> Engine<K> {
 
     /// Runs what is ready, within these bounds. Returns how many handlers ran.
     fn drive(&self, bounds: Bounds) -> usize {
-        if !self.remote.has_work() {
-            self.remote.stop();
+        if !self.control.has_work() {
+            self.control.stop();
         }
-        if self.remote.is_stopped() {
+        if self.control.is_stopped() {
             self.run_stopped();
             return 0;
         }

@@ -10,13 +10,13 @@ use anyloop_proto::{Input, Instant, Shutdown};
 
 use super::buffers::{Buffers, ReadBuffer};
 use super::clock::{CoarseTime, coarse_time, now};
+use super::control::RunningMark;
 use super::core::{CALLBACK_ENTRY, Callback};
 use super::engine::{Engine, Guard};
 use super::events::{Events, Token};
 use super::kind::LoopKind;
 use super::lock::Lock;
 use super::reactor::{EventBuffer, PolledEvents, Reactor};
-use super::remote::Inside;
 use super::socket::SocketTransport;
 use super::source::{FastPath, Next, Source, Turn};
 use super::timers::Aborted;
@@ -101,7 +101,7 @@ pub(super) struct Runner<'e, K: LoopKind> {
     has_polled: bool,
     /// The last poll returned events at once, so the next one probably does too, and is non-blocking.
     is_busy: bool,
-    _inside: Inside,
+    _mark: RunningMark,
 }
 
 impl<'e, K: LoopKind> Runner<'e, K> {
@@ -110,10 +110,10 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let buffers = engine.free_buffers().pop();
         let buffers = buffers.unwrap_or_else(|| {
             let mut stream = StreamBuffers::default();
-            stream.budget = Budget::until_stopped(engine.remote.stop_flag().clone());
+            stream.budget = Budget::until_stopped(engine.control.stop_flag().clone());
             Buffers { read: ReadBuffer::new(READ), stream }
         });
-        engine.lock().wakeups.enter(engine.remote.notifier());
+        engine.lock().wakeups.enter(engine.control.notifier());
         Self {
             engine,
             buffers: Some(buffers),
@@ -123,7 +123,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             must_expire: true,
             has_polled: false,
             is_busy: false,
-            _inside: engine.remote.enter(),
+            _mark: engine.control.mark_running(),
         }
     }
 
@@ -140,15 +140,15 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
         let result = loop {
-            if !engine.remote.has_work() {
-                engine.remote.stop();
+            if !engine.control.has_work() {
+                engine.control.stop();
             }
             #[cfg(loom)]
-            engine.remote.is_stopped(); // so that loom sees that the budget reads it
+            engine.control.is_stopped(); // so that loom sees that the budget reads it
             if turn.buffers.stream.budget.is_spent() {
                 break Ok(());
             }
-            core.run_commands(&engine.remote);
+            core.run_commands(&engine.control);
             let may_poll = !(self.has_polled && matches!(bounds.wait, Wait::No));
             let Some(index) = core.pop_ready(may_poll) else {
                 let continues = may_poll && {
@@ -302,12 +302,12 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let mut core = self.engine.lock();
         if core.slots.check_in(token.index, source, unconsumed, queue.is_some()) {
             match queue {
-                Some(Queue::AfterPoll) => core.add_after_poll(token.index, &self.engine.remote),
+                Some(Queue::AfterPoll) => core.add_after_poll(token.index, &self.engine.control),
                 _ => core.queue_source(token.index),
             }
         }
         if let Some(deadline) = deadline {
-            core.set_deadline(token.index, deadline, &self.engine.remote);
+            core.set_deadline(token.index, deadline, &self.engine.control);
         }
         (core, panicked)
     }
@@ -324,7 +324,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let panicked = drop_catching_panic(source);
         let mut core = self.engine.lock();
         core.release(index);
-        self.engine.remote.finish_work();
+        self.engine.control.finish_work();
         (core, panicked)
     }
 
@@ -350,7 +350,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         });
         self.turns = TURNS_PER_CLOCK_READ; // so that the clock is read: the function may have taken any time
         // After the call, so that work which the function has begun keeps the loop running.
-        self.engine.remote.finish_work();
+        self.engine.control.finish_work();
         (self.engine.lock(), panicked)
     }
 
@@ -477,11 +477,11 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         let engine = self.engine;
-        let remote = &engine.remote;
+        let control = &engine.control;
         // A change before this is seen below; a change after this sends a wake-up.
-        core.wakeups.begin_wait(remote.notifier());
+        core.wakeups.begin_wait(control.notifier());
         self.read_clock();
-        let mut timeout = match remote.is_over() || core.is_ready(remote) {
+        let mut timeout = match control.is_over() || core.is_ready(control) {
             true => Some(Duration::ZERO),
             false => {
                 let next = core.next_action().into_iter().chain(next_trim).min();
@@ -495,7 +495,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         }
         engine.disarm_wakeup();
         let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
-        if !remote.notifier().is_needed() {
+        if !control.notifier().is_needed() {
             timeout = Some(Duration::ZERO); // a wake-up was sent, and the wake-up thread has consumed it
         }
         PollPlan::Poll { reactor: Some(reactor), timeout }
@@ -511,7 +511,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        self.engine.remote.notifier().set_needed(false);
+        self.engine.control.notifier().set_needed(false);
         let before = self.now;
         self.read_clock();
         self.has_polled = true;
@@ -545,7 +545,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         let mut core = self.engine.lock();
-        core.run_commands(&self.engine.remote);
+        core.run_commands(&self.engine.control);
         core.apply_events(events.as_ref().map(PolledEvents::iter));
         let interrupted = events.as_ref().is_some_and(PolledEvents::was_interrupted);
         if self.must_expire && !interrupted {
@@ -566,7 +566,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     /// Returns the buffers to the loop, for the next runner. The result is the time to trim them.
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
-        if self.engine.remote.is_stopped() {
+        if self.engine.control.is_stopped() {
             self.engine.free_buffers().clear(); // a runner after a reset allocates others
             return None;
         }
@@ -583,9 +583,9 @@ impl<K: LoopKind> Drop for Runner<'_, K> {
         let next_trim = self.return_buffers();
         let mut core = engine.lock();
         if let Some(next_trim) = next_trim {
-            core.add_trim(next_trim, &engine.remote);
+            core.add_trim(next_trim, &engine.control);
         }
-        if core.leave(&engine.remote, &engine.followers) == Remaining::Nobody {
+        if core.leave(&engine.control, &engine.followers) == Remaining::Nobody {
             drop(core);
             engine.arm_wakeup();
         }

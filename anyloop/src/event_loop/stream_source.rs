@@ -7,8 +7,8 @@ use std::ops::Range;
 use anyloop_proto::{Instant, TransportError};
 
 use super::buffers::Buffers;
+use super::control::LoopControl;
 use super::events::Events;
-use super::remote::Remote;
 use super::socket::{Socket, SocketTransport};
 use super::source::{FastPath, Next, Source, Turn};
 use super::types::LoopTypes;
@@ -90,7 +90,7 @@ struct Stream<'t, S> {
     driver: &'t mut Driver<S>,
     transport: SocketTransport<'t>,
     buffers: &'t mut Buffers,
-    remote: &'t Remote,
+    control: &'t LoopControl,
     now: Instant,
 }
 
@@ -100,7 +100,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         let StreamSource { driver, socket } = source;
         let now = state.now;
         let transport = SocketTransport::new(socket, state);
-        Self { driver, transport, buffers, remote: engine.remote(), now }
+        Self { driver, transport, buffers, control: engine.control(), now }
     }
 
     /// Serves all events. `first` is the result of a read that the loop has already made.
@@ -187,7 +187,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         let now = self.now;
         let mut total = 0;
         while first.is_some() || self.driver.wants_input() {
-            if total >= READ_PER_TURN || (total > 0 && self.remote.has_commands()) {
+            if total >= READ_PER_TURN || (total > 0 && self.control.has_commands()) {
                 return true;
             }
             let (outcome, lent) = match first.take() {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 
 use super::clock::now;
+use super::control::{Command, LoopControl};
 use super::reactor::{EventBuffer, Reactor};
-use super::remote::{Command, Remote};
 use super::wakeup::{Wait, WakeupThreadState};
 use crate::sync::thread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
@@ -22,17 +22,17 @@ pub(super) struct WakeupThread {
     state: Mutex<WakeupThreadState>,
     changed: Condvar,
     wake: Box<dyn Fn() + Send + Sync>,
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
 }
 
 impl WakeupThread {
     pub(super) fn new(
         state: WakeupThreadState,
-        remote: Arc<Remote>,
+        control: Arc<LoopControl>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Arc::new(Self { state, changed, wake: Box::new(wake), remote })
+        Arc::new(Self { state, changed, wake: Box::new(wake), control })
     }
 
     /// Starts the thread. It ends by itself after [`end`](Self::end).
@@ -72,7 +72,7 @@ impl WakeupThread {
 
     fn end_wait(&self, wait: Wait) {
         if wait == Wait::Ends {
-            self.remote.notifier().interrupt();
+            self.control.notifier().interrupt();
         }
     }
 
@@ -80,10 +80,10 @@ impl WakeupThread {
         while self.await_armed() {
             let Some(has_event) = self.wait(reactor) else { continue };
             let mut state = self.state();
-            let is_notified = !self.remote.notifier().is_needed();
+            let is_notified = !self.control.notifier().is_needed();
             if *state == WakeupThreadState::Ended && is_notified {
                 // This thread has consumed the wake-up of the thread that waits now.
-                self.remote.notifier().interrupt();
+                self.control.notifier().interrupt();
             }
             if state.fire(has_event || is_notified, now()) {
                 drop(state);
@@ -107,7 +107,7 @@ impl WakeupThread {
         let mut reactor = reactor.lock().unwrap_or_else(PoisonError::into_inner);
         // A change of the state after this ends the wait.
         let WakeupThreadState::Armed { deadline } = *self.state() else { return None };
-        let timeout = match self.remote.notifier().is_needed() {
+        let timeout = match self.control.notifier().is_needed() {
             true => deadline.map(|deadline| deadline - now()),
             // A wake-up was sent, and another wake-up thread may have consumed it.
             false => Some(Duration::ZERO),
@@ -116,7 +116,7 @@ impl WakeupThread {
         let mut has_event = false;
         for (token, events) in reactor.poll(timeout, &mut buffer).iter() {
             has_event = true;
-            let _ = self.remote.send(Command::Ready(token, events)); // unless the loop is gone
+            let _ = self.control.send(Command::Ready(token, events)); // unless the loop is gone
         }
         Some(has_event)
     }

@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::control::LoopControl;
 use super::engine::Engine;
 use super::events::{Events, Token};
 use super::kind::Kind;
-use super::remote::Remote;
 use super::source::{Next, Source, Turn};
 
 /// The directions of a source that are watched.
@@ -67,7 +67,7 @@ pub struct Readiness {
 /// ```
 #[derive(Clone)]
 pub struct Watch {
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
     token: Token,
     cancelled: Arc<AtomicBool>,
 }
@@ -78,7 +78,7 @@ impl Watch {
     /// the last one.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        self.remote.wake(self.token);
+        self.control.wake(self.token);
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn begin<K: Kind, S: AsFd>(
         engine.registry().add(&mut source, token, mode.interest())?;
         Ok::<_, io::Error>(make(source, cancelled.clone()))
     })?;
-    Ok(Watch { remote: engine.remote().clone(), token, cancelled })
+    Ok(Watch { control: engine.control().clone(), token, cancelled })
 }
 
 impl WatchMode {
