@@ -422,8 +422,8 @@ macro_rules! methods {
                 mode: WatchMode,
                 f: impl FnMut(&mut S, Readiness) -> ControlFlow<()> $(+ $send)? + 'static,
             ) -> io::Result<Watch> {
-                watch::begin(&self.engine, source, mode, |source, cancelled| {
-                    Box::new(watch::Watched { source, mode, f, cancelled })
+                watch::begin(&self.engine, source, mode, |descriptor, cancelled| {
+                    Box::new(watch::Watched { descriptor, mode, f, cancelled })
                 })
             }
         }

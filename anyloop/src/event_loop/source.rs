@@ -17,7 +17,7 @@ use crate::stream::{Queued, StreamProtocol};
 /// come meanwhile are added to the slot, and it runs again.
 #[expect(unnameable_types, reason = "of `LoopKind`")]
 pub trait Source<K: LoopTypes> {
-    /// Handles the events of [`TurnState::events`].
+    /// Handles the events of [`TurnState::events`]. Also sets `turn.state.unconsumed` and `deadline`.
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
     /// Lends the loop what it needs to serve these events on its fast path, where it receives, passes the input to the
