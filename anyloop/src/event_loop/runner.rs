@@ -235,7 +235,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         });
         let left = input.len();
         let mut panic = None;
-        if matches!(progress, Ok(Progress::Idle)) && left == 0 && out.is_simple() {
+        if matches!(progress, Ok(Progress::Idle)) && left == 0 && out.is_all_corked() {
             if out.corked().is_empty() {
                 return None;
             }

@@ -68,7 +68,7 @@ impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn fast_path(&mut self, events: Events) -> Option<FastPath<'_>> {
         let events = events.without(Events::WRITABLE);
         let reads = events == Events::READABLE && self.socket.short_read_is_all();
-        if !((reads || events == Events::WOKEN) && self.driver.is_idle()) {
+        if !((reads || events == Events::WOKEN) && self.driver.is_on_fast_path()) {
             return None;
         }
         let Self { driver, socket, .. } = self;
@@ -106,7 +106,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     /// Serves all events. `first` is the result of a read that the loop has already made.
     fn serve<K: LoopTypes>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
         let first = first.map(|read| self.classify_read(self.buffers.read.len(), read));
-        if !self.driver.is_idle()
+        if !self.driver.is_on_fast_path()
             || self.transport.state.unconsumed.without(SOCKET_EVENTS) != Events::NONE
         {
             self.serve_others();

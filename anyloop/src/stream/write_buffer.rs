@@ -46,11 +46,11 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
 
     /// Whether all output is in the cork, and has no completions.
     #[inline]
-    pub(crate) fn is_simple(&self) -> bool {
+    pub(crate) fn is_all_corked(&self) -> bool {
         self.queued.is_none() && self.cork.completions.is_empty()
     }
 
-    /// The output, if [`is_simple`](Self::is_simple).
+    /// The output, if it [`is_all_corked`](Self::is_all_corked).
     #[inline]
     pub(crate) fn corked(&self) -> &[u8] {
         &self.cork.bytes
