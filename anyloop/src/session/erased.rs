@@ -13,13 +13,13 @@ pub(super) struct Untyped;
 
 impl Handler for Untyped {}
 
-/// A function to be run on the strand of the connection.
-pub(super) type Posted = dyn FnOnce(&mut dyn AnyHandler, &mut Context<'_, Untyped>) + Send;
+/// A function for a handler of any type, to be run on the strand of the connection: it was posted, or has a timer.
+pub(super) type ErasedFn = dyn FnOnce(&mut dyn AnyHandler, &mut Context<'_, Untyped>) + Send;
 
 /// A function that is run with the handler of type `H`, and dropped uncalled where there is none.
 pub(super) fn posted<H: Handler>(
     f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
-) -> Box<Posted> {
+) -> Box<ErasedFn> {
     Box::new(move |handler, context| {
         let found = handler.find_mut(TypeId::of::<H>());
         match found.and_then(|handler| handler.downcast_mut()) {
@@ -32,7 +32,7 @@ pub(super) fn posted<H: Handler>(
 /// A function that is run with any handler.
 pub(super) fn posted_to_any(
     f: impl FnOnce(&mut Context<'_, Untyped>) + Send + 'static,
-) -> Box<Posted> {
+) -> Box<ErasedFn> {
     Box::new(move |_, context| f(context))
 }
 

@@ -9,10 +9,11 @@ impl Pending {
     pub(super) const NONE: Self = Self(0);
     /// The application has paused reading.
     pub(super) const PAUSED: Self = Self(1);
-    /// The budget was spent before all was done, which is to be resumed.
-    pub(super) const AGAIN: Self = Self(2);
-    /// The connection is open, and the handler was not notified yet.
-    pub(super) const OPEN: Self = Self(4);
+    /// The budget was spent before all was done: the driver is to call
+    /// [`resume`](crate::stream::StreamProtocol::resume).
+    pub(super) const RESUME: Self = Self(2);
+    /// The connection is open, and the handler is to be notified of it.
+    pub(super) const NOTIFY_OPEN: Self = Self(4);
     /// The backlog has been above the high-water mark, and has not fallen to the low-water mark since.
     pub(super) const HIGH: Self = Self(8);
     /// Something has changed that [`Wants`](crate::stream::Wants) reports to the driver.

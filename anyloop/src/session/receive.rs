@@ -42,7 +42,7 @@ impl<H: Handler> Session<H> {
         while !context.state.pending.has_any(Pending::PAUSED, Pending::TERMINATED) {
             if budget.is_spent() {
                 if !polled || !input.is_empty() {
-                    context.state.interrupt();
+                    context.state.request_resume();
                 }
                 break;
             }
@@ -131,7 +131,7 @@ impl<H: Handler> Session<H> {
         loop {
             if budget.is_spent() {
                 if self.deadline().is_some_and(|deadline| deadline <= now) {
-                    self.state.interrupt();
+                    self.state.request_resume();
                 }
                 return false;
             }
@@ -156,14 +156,15 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) {
-        let Some(end) = self.state.rare.as_deref().map(|rare| rare.timers.next_id()) else {
+        let Some(first_new_id) = self.state.rare.as_deref().map(|rare| rare.timers.next_id())
+        else {
             return;
         };
         while self.state.next_due().is_some_and(|due| due <= now) {
             if budget.is_spent() {
-                return self.state.interrupt();
+                return self.state.request_resume();
             }
-            let Some(f) = self.state.timers().take_due(now, end) else { return };
+            let Some(f) = self.state.timers().take_due(now, first_new_id) else { return };
             budget.spend();
             self.call_posted(out, now, f);
         }

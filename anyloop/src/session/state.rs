@@ -12,7 +12,7 @@ use anyloop_proto::{CloseCode, Instant};
 
 use super::counters::Counting;
 use super::deferred::{Accepted, Deferred, Next};
-use super::erased::Posted;
+use super::erased::ErasedFn;
 use super::limits::BacklogLimits;
 use super::pending::Pending;
 use super::phase::Phase;
@@ -112,7 +112,7 @@ pub(super) struct Rare {
     pub(super) peer: Option<Box<Peer>>,
     /// The error of the transport.
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
-    pub(super) timers: Timers<Box<Posted>>,
+    pub(super) timers: Timers<Box<ErasedFn>>,
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
     pub(super) deferred: Option<Box<Deferred>>,
@@ -205,12 +205,12 @@ impl SessionState {
 
     /// The budget is spent, and there is more to do: requests [`resume`](crate::stream::StreamProtocol::resume).
     #[cold]
-    pub(super) const fn interrupt(&mut self) {
-        self.pending.set(Pending::AGAIN, true);
+    pub(super) const fn request_resume(&mut self) {
+        self.pending.set(Pending::RESUME, true);
     }
 
-    pub(super) const fn is_interrupted(&self) -> bool {
-        self.pending.has(Pending::AGAIN)
+    pub(super) const fn is_resume_requested(&self) -> bool {
+        self.pending.has(Pending::RESUME)
     }
 
     pub(super) const fn set_paused(&mut self, paused: bool) {
@@ -402,7 +402,7 @@ impl SessionState {
         self.rare.as_deref()?.error.as_deref()
     }
 
-    pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted>> {
+    pub(super) fn timers(&mut self) -> &mut Timers<Box<ErasedFn>> {
         &mut self.rare().timers
     }
 
