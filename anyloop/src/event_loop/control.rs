@@ -82,7 +82,7 @@ impl LoopControl {
         if queue.closed {
             return Err(command);
         }
-        // A command that calls the program's code is work until it is done.
+        // A command that calls the application's code is work until it is done.
         if matches!(command, Command::Run(_) | Command::SetTimer(..)) {
             self.add_work();
         }

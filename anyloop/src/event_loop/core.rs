@@ -18,7 +18,7 @@ use crate::sync::thread;
 /// The capacity of the queues that is kept when they are empty.
 const KEPT: usize = 4096;
 
-/// The state of a loop that its runners share. No program code runs under its lock.
+/// The state of a loop that its runners share. No application code runs under its lock.
 pub(super) struct Core<K: LoopTypes> {
     pub(super) slots: Slots<K>,
     /// The ready queue: the slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between
@@ -54,7 +54,7 @@ pub(super) struct Core<K: LoopTypes> {
 /// The entry of the ready queue that stands for the next callback. No slot has this index.
 pub(super) const CALLBACK_ENTRY: u32 = u32::MAX;
 
-/// A function of the program that is to be called.
+/// A function of the application that is to be called.
 pub(super) enum Callback<K: LoopTypes> {
     Posted(Box<K::PostedFn>),
     Due(Box<K::TimerFn>),

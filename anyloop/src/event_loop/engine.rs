@@ -1,6 +1,6 @@
 //! The engine: a loop without its run calls.
 //!
-//! One lock guards what runners share. No program code runs under it. A runner takes a source out of its slot, runs
+//! One lock guards what runners share. No application code runs under it. A runner takes a source out of its slot, runs
 //! it, and puts it back: the thread that has the source may run it. When the ready queue is empty, one runner, the
 //! leader, polls the reactor and may wait there. The others wait until there is more work than the leader can do, or
 //! until there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
@@ -96,7 +96,7 @@ impl<K: LoopTypes> Engine<K> {
         self.lock().slots.forget(token.index, events);
     }
 
-    /// Queues a function of the program, after those that were posted before.
+    /// Queues a function of the application, after those that were posted before.
     pub(super) fn post(&self, f: Box<K::PostedFn>) {
         self.control.add_work();
         let mut core = self.lock();
@@ -135,20 +135,20 @@ impl<K: LoopTypes> Engine<K> {
         }
     }
 
-    /// The thread that wakes the host, if the program has asked for one. The core may be locked under this lock, not
-    /// the other way round. No program code runs under it.
+    /// The thread that wakes the host, if the application has asked for one. The core may be locked under this lock,
+    /// not the other way round. No application code runs under it.
     pub(super) fn wakeup_thread(&self) -> MutexGuard<'_, Option<Arc<WakeupThread>>> {
         self.wakeup_thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the core. No program code runs under this lock.
+    /// Locks the core. No application code runs under this lock.
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, K> {
         self.core.lock()
     }
 }
 
-/// Its core is locked or borrowed only where no program code runs, so a panic does not leave it half changed.
+/// Its core is locked or borrowed only where no application code runs, so a panic does not leave it half changed.
 impl<K: LoopTypes> RefUnwindSafe for Engine<K> {}
 
 impl<K: LoopTypes> Drop for Engine<K> {

@@ -27,16 +27,16 @@ pub struct Threads;
 #[expect(clippy::exhaustive_structs, reason = "a marker type, of which no value is created")]
 pub struct Local;
 
-/// What a [`Kind`] has beside its name: the loop's [`LoopTypes`], and the type that programs use for the loop.
+/// What a [`Kind`] has beside its name: the loop's [`LoopTypes`], and the type that applications use for the loop.
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait LoopKind: LoopTypes<DynSource: Source<Self>> {
-    /// The loop, as the program has it.
+    /// The loop, as the application has it.
     type Loop: Clone;
 
-    /// The program's loop of this engine.
+    /// The application's loop of this engine.
     fn event_loop(engine: Arc<Engine<Self>>) -> Self::Loop;
 
-    /// The engine of a program's loop.
+    /// The engine of an application's loop.
     fn engine(event_loop: &Self::Loop) -> &Arc<Engine<Self>>;
 }
 

@@ -1,4 +1,4 @@
-//! The program's loop: sockets, timers, and functions of the program's own.
+//! The application's loop: sockets, timers, and functions of the application's own.
 
 mod buffers;
 mod clock;
@@ -61,7 +61,7 @@ use timers::OnCancel;
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};
 
-/// The program's loop: it serves sockets, timers, and functions of the program's own, and calls their handlers.
+/// The application's loop: it serves sockets, timers, and functions of the application's own, and calls their handlers.
 ///
 /// A value of this type is a reference to the loop: its clones are the same loop, and the loop exists until the last
 /// of them is dropped (endpoints hold one). Then queued functions are dropped without a call, and open sockets are
@@ -78,7 +78,7 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// | [`poll_one`](Self::poll_one) | one handler that is ready | no | after it |
 /// | [`poll_budget`](Self::poll_budget) | the handlers that are ready, within bounds | no | as `poll`, or at the bounds |
 ///
-/// Each call returns the number of handlers that it has called. A *handler* is one callback into program code: a
+/// Each call returns the number of handlers that it has called. A *handler* is one callback into application code: a
 /// method of [`Handler`](crate::Handler), overridden or not; a function that was posted; a timer; a watch. If a
 /// thousand messages came in one read, `poll_one` delivers the first. Work without a callback (accepting, handshakes,
 /// pongs, writing buffered data) is done as well, and not counted. Any number of threads may be inside these calls at
@@ -91,7 +91,7 @@ pub use watch::{Readiness, Watch, WatchMode};
 ///
 /// A run call ends when the loop is *out of work*. Work is: every listener that accepts; every connection, from the
 /// call that begins it until its descriptor is closed; every look-up and connect that is under way; every timer,
-/// watch and posted function of the program's; every [guard](Self::keep_alive). Timeouts of the protocol are not
+/// watch and posted function of the application's; every [guard](Self::keep_alive). Timeouts of the protocol are not
 /// work by themselves.
 ///
 /// # Stopped
@@ -108,7 +108,7 @@ pub use watch::{Readiness, Watch, WatchMode};
 ///
 /// # Inside another loop
 ///
-/// The *host* is the program's other loop. It does the following in turn:
+/// The *host* is the application's other loop. It does the following in turn:
 ///
 /// 1. It waits until the [descriptor](Self::as_fd) is readable, and for no longer than
 ///    [`next_timeout`](Self::next_timeout).

@@ -597,12 +597,12 @@ fn time_until(most: Option<Duration>, end: Option<Instant>, now: Instant) -> Opt
     most.into_iter().chain(end.map(|end| end - now)).min()
 }
 
-/// Drops a source, whose destructor may be program code.
+/// Drops a source, whose destructor may be application code.
 fn drop_catching_panic<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
     catch_panic(|| drop(source))
 }
 
-/// Calls a function that may run program code. A source whose turn panics has another turn or is dropped.
+/// Calls a function that may run application code. A source whose turn panics has another turn or is dropped.
 #[inline(always)]
 fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f))

@@ -1,4 +1,4 @@
-//! Timers, as the program has them.
+//! Timers, as the application has them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

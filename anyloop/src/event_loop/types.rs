@@ -6,7 +6,7 @@ use super::timers::Aborted;
 /// The types that differ between the two kinds of loops: what a loop calls must be [`Send`] where any thread may
 /// run it, and needs no lock where one thread does.
 ///
-/// The loop's state is generic over these types. It does not know how a source is run, nor the types that programs
+/// The loop's state is generic over these types. It does not know how a source is run, nor the types that applications
 /// use for a loop, so this trait is apart from [`LoopKind`](super::kind::LoopKind).
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait LoopTypes: Sized + 'static {

@@ -1,4 +1,4 @@
-//! Watches: the loop calls a function when a descriptor of the program's is ready.
+//! Watches: the loop calls a function when a descriptor of the application's is ready.
 
 use std::fmt;
 use std::io;
