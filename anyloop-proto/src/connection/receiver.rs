@@ -239,8 +239,8 @@ impl Receiver {
             Role::Client if !masked => input.take_whole(header + len)?.split_at_mut(header).1,
             _ => return None,
         };
-        // A data frame sets both times, so comparing one is enough. All frames of a batch have the
-        // same time, and skipping the store saves as much as a needed one costs.
+        // A data frame sets both times, so comparing one is enough. Frames of one batch have the same
+        // time, so the stores are usually skipped.
         if self.last_data != now {
             (self.last_frame, self.last_data) = (now, now);
         }
@@ -421,7 +421,8 @@ impl Receiver {
         let key = mask.unwrap_or_default();
         let whole = input.len() as u64 >= len;
         if opcode != Opcode::Pong {
-            self.last_frame = now; // the caller counts a pong, if it answers no ping of ours
+            // `next_general` does this for a pong, unless it answers a keep-alive ping.
+            self.last_frame = now;
         }
         if opcode.is_control() {
             if whole {
