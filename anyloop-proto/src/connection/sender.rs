@@ -5,14 +5,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::keepalive::{Ping, PingDelay};
-use crate::close::{CloseCode, CloseFrame, check_close, truncate_reason};
+use crate::close::{CloseFrame, check_close, truncate_reason};
+use crate::close_code::CloseCode;
 use crate::cold::cold_path;
 use crate::config::{Config, Role};
 use crate::contexts::Contexts;
 use crate::error::{Failure, SendError, State};
 use crate::extension::{Decoder, Encoder};
 use crate::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, Rsv, mask};
-use crate::message::{Kind, Message, Prepared};
+use crate::kind::Kind;
+use crate::message::{Message, Prepared};
 use crate::output::{LARGE_PAYLOAD, Output};
 use crate::time::Instant;
 
