@@ -260,7 +260,7 @@ impl<F: HandlerFactory> Connecting<F> {
             return self.try_addresses(vec![address], since);
         }
         let result = Arc::<Mutex<Option<LookupResult>>>::default();
-        let (shared, waker) = (result.clone(), waker(turn.engine.remote(), turn.state.token));
+        let (shared, waker) = (result.clone(), waker(turn.engine.control(), turn.state.token));
         let callback = Box::new(move |addresses| {
             *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
             waker.wake();

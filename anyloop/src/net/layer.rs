@@ -58,7 +58,7 @@ impl Layer {
         self,
         driver: Driver<Session<H>>,
         socket: Socket,
-    ) -> Box<K::Source> {
+    ) -> Box<K::DynSource> {
         #[cfg(feature = "tls-core")]
         if let Some(records) = self.records {
             let driver = driver.map(|session| TlsStream::new(session, records));

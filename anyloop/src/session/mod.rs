@@ -21,6 +21,7 @@ mod limits;
 #[cfg(all(test, loom))]
 mod models;
 mod opening;
+mod pending;
 mod phase;
 mod pieces;
 mod receive;
@@ -56,16 +57,17 @@ pub use as_message::AsMessage;
 pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
-#[cfg(feature = "router")]
-pub(crate) use erased::AnyHandler;
-use erased::{Posted, Untyped};
+use erased::{ErasedFn, Untyped};
 pub use error::{SendError, Sent};
 pub use handle::Handle;
+#[cfg(feature = "router")]
+pub(crate) use handler::AnyHandler;
 pub use handler::{Context, Handler, HandlerFactory, Verdict};
 pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub(crate) use limits::BacklogLimits;
 pub use limits::Overflow;
+use pending::Pending;
 use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
 #[cfg(feature = "router")]
@@ -73,7 +75,7 @@ pub(crate) use route::MatchedRoute;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
-use state::{ClientRequest, Pending, SessionState};
+use state::{ClientRequest, SessionState};
 pub use timers::TimerId;
 pub use writer::MessageWriter;
 
@@ -217,7 +219,7 @@ impl<H: Handler> Session<H> {
     }
 
     /// Calls a function that was stored without the type of the handler.
-    fn call_posted(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<Posted>) {
+    fn call_posted(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<ErasedFn>) {
         self.call(out, now, |handler, context| {
             context.call(&mut Untyped, |_, context| f(handler, context))
         });
@@ -326,7 +328,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
-        self.state.pending.set(Pending::AGAIN, false);
+        self.state.pending.set(Pending::RESUME, false);
         self.notify_open(out, budget, now);
     }
 
@@ -351,12 +353,12 @@ impl<H: Handler> StreamProtocol for Session<H> {
         // A low-water mark above the high one counts as equal to it.
         let low = limits.low.min(limits.high);
         let crossed = if high { waiting <= low } else { waiting > limits.high };
-        crossed && phase == Phase::Open && !self.state.pending.has(Pending::OPEN)
+        crossed && phase == Phase::Open && !self.state.pending.has(Pending::NOTIFY_OPEN)
     }
 
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         if !budget.try_spend() {
-            return self.state.interrupt();
+            return self.state.request_resume();
         }
         let high = self.state.pending.has(Pending::HIGH);
         self.state.pending.set(Pending::HIGH, !high);
@@ -389,7 +391,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         wants.discard = self.protocol.discards_input();
         wants.read = self.reads();
         wants.end = self.protocol.awaits_verdict();
-        wants.again = pending.has(Pending::AGAIN);
+        wants.again = pending.has(Pending::RESUME);
         wants.large = match &self.protocol {
             Protocol::Open(connection) => !connection.receiver.is_idle(),
             _ => true, // the handshake is not on the fast path either

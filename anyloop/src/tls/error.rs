@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-use super::self_signed::SelfSigned;
-
 /// Why the TLS of a connection failed. [`Context::error`] returns it in [`Handler::fail`] and [`Handler::close`]; the
 /// failure itself has the cause [`TransportError::Tls`](crate::proto::TransportError::Tls).
 ///
@@ -89,6 +87,11 @@ pub(super) fn reason(error: &Error) -> String {
         error => error.to_string(),
     }
 }
+
+/// The certificate was issued by itself, and is not trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("it is self-signed")]
+pub(super) struct SelfSigned;
 
 /// Whether an algorithm is not supported by which a certificate was signed.
 #[expect(deprecated, reason = "a verifier of the program's own may return it")]

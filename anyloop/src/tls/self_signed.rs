@@ -6,12 +6,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
-use super::error::is_unsupported_signature;
-
-/// The certificate was issued by itself, and is not trusted.
-#[derive(Debug, thiserror::Error)]
-#[error("it is self-signed")]
-pub(super) struct SelfSigned;
+use super::error::{SelfSigned, is_unsupported_signature};
 
 /// Refuses self-signed certificates with an error of their own.
 #[derive(Debug)]
