@@ -6,6 +6,8 @@ use anyloop_proto::handshake::OriginPolicy;
 use anyloop_proto::handshake::http::{HeaderMap, HeaderValue};
 
 use super::{ClientConfig, Overflow, ServerConfig};
+#[cfg(feature = "net")]
+use crate::proxy::ProxyRules;
 
 /// Methods that return the values of settings: `setter, getter: type = expression`.
 macro_rules! getters {
@@ -87,6 +89,7 @@ getters! { ClientConfig, this:
     connect_timeout, get_connect_timeout: Option<Duration> = this.connect.connect_timeout;
     total_timeout, get_total_timeout: Option<Duration> = this.connect.total_timeout;
     attempt_delay, get_attempt_delay: Duration = this.connect.attempt_delay;
+    proxy, get_proxy: &ProxyRules = &this.proxies;
 }
 
 #[cfg(test)]
@@ -158,6 +161,11 @@ mod tests {
                 total_timeout(second) get_total_timeout second;
                 attempt_delay(Duration::ZERO) get_attempt_delay Duration::ZERO;
             }
+            let proxy = crate::proxy::Proxy::http("a", 1);
+            let target = "ws://chat.example/".parse().unwrap();
+            let proxy_for = |config: &ClientConfig| config.get_proxy().proxy_for(&target).cloned();
+            assert_eq!(proxy_for(&ClientConfig::new()), None);
+            assert_eq!(proxy_for(&ClientConfig::new().proxy(proxy.clone())), Some(proxy));
         }
     }
 }

@@ -19,6 +19,7 @@ mod keep_alive;
 mod listening;
 mod modes;
 mod plain_http;
+mod proxy;
 mod registry;
 mod resolving;
 #[cfg(feature = "tls-core")]
