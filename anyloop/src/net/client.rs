@@ -194,7 +194,7 @@ fn connect<K: Supports<F>, F: HandlerFactory>(
     let (mut session, layer) = settings.session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
-    let first_hop = FirstHop::new(target, destination.as_ref(), config);
+    let first_hop = FirstHop::new(target, destination.as_ref(), config)?;
     let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(hooks.resolver())));
     let connecting = |driver| Connecting {
         driver: Some(driver),

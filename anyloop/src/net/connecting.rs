@@ -14,12 +14,12 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 use anyloop_proto::handshake::Target;
 
-use super::error::{ConnectError, Stage};
+use super::error::{ConnectError, Error, Stage};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
 use super::hosts_connections::HostsConnections;
 use super::layer::Layer;
-use super::proxy::{Route, host_of};
+use super::proxy::{Channel, Route, host_of};
 use super::resolver::{Lookup, Resolver};
 use crate::endpoint::{ClientConfig, ConnectOptions, HandlerFactory, Session};
 use crate::event_loop::{Events, Next, Socket, SocketTransport, Source, Turn, now};
@@ -72,17 +72,18 @@ pub(super) struct FirstHop {
 }
 
 impl FirstHop {
-    /// The way to `target`. A connection that has a destination of its own uses no proxy.
+    /// The way to `target`. A connection that has a destination of its own uses no proxy. Fails if TLS with the proxy
+    /// cannot be used.
     pub(super) fn new(
         target: Target,
         destination: Option<&Destination>,
         config: &ClientConfig,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let proxy = config.proxies.shared_proxy_for(&target).filter(|_| destination.is_none());
         if let Some(proxy) = proxy {
             let (name, host) = (format!("proxy {proxy}"), proxy.host().to_string());
-            let route = Some(Route::new(proxy.clone(), target));
-            return Self { name, host, port: proxy.port(), route };
+            let route = Some(Route::new(proxy.clone(), target)?);
+            return Ok(Self { name, host, port: proxy.port(), route });
         }
         let host = host_of(&target);
         let name = match destination {
@@ -90,7 +91,7 @@ impl FirstHop {
             Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
             _ => host.clone(),
         };
-        Self { name, host, port: target.port(), route: None }
+        Ok(Self { name, host, port: target.port(), route: None })
     }
 }
 
@@ -146,8 +147,17 @@ struct Connected {
     socket: Socket,
     /// The end of the socket: the server, or a proxy.
     peer: Peer,
+    /// What is between the client and the proxy.
+    channel: Channel,
     /// What the server has sent already.
     received: Vec<u8>,
+}
+
+impl Connected {
+    /// A byte stream without a proxy.
+    fn directly(socket: Socket, peer: Peer) -> Self {
+        Self { socket, peer, channel: Channel::default(), received: Vec::new() }
+    }
 }
 
 /// The outcome of one step.
@@ -224,12 +234,13 @@ impl<F: HandlerFactory> Connecting<F> {
         turn: &mut Turn<'_, K>,
     ) -> Next<K> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
-        let Connected { socket, peer, received } = connected;
+        let Connected { socket, peer, channel, received } = connected;
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
-        driver.keep(&received);
+        let mut layer = std::mem::take(&mut self.layer);
+        driver.keep(&layer.through(channel, received));
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
-        Next::Become(std::mem::take(&mut self.layer).source::<K, _>(driver, socket))
+        Next::Become(layer.source::<K, _>(driver, socket))
     }
 
     /// The result of a turn that did not connect.

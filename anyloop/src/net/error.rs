@@ -10,7 +10,9 @@ use anyloop_proto::TransportError;
 use anyloop_proto::handshake::http::StatusCode;
 use anyloop_proto::handshake::{RequestError, Target, UriError};
 
-use super::proxy::{SocksError, SocksReply};
+pub use self::socks::{SocksError, SocksReply};
+
+mod socks;
 
 /// The error of a call of an endpoint, which had no effect.
 ///
@@ -166,6 +168,14 @@ pub enum ConnectError {
         /// The body of the response, of which at most 4 KiB are kept.
         body: Vec<u8>,
     },
+    /// TLS with an `https` proxy has failed: its certificate is not trusted, for example.
+    #[cfg(feature = "tls-core")]
+    ProxyTls {
+        /// The proxy.
+        proxy: String,
+        /// The reason.
+        source: crate::tls::TlsError,
+    },
     /// A SOCKS5 proxy has not connected (RFC 1928 §6).
     SocksRefused {
         /// The proxy.
@@ -186,6 +196,9 @@ pub enum ProxyAnswerError {
     /// It is no response of HTTP/1.
     #[error("it is not HTTP: {0}")]
     Http(HandshakeError),
+    /// It is not TLS, and the proxy is an `https` one.
+    #[error("it is not TLS: use http:// if the proxy has a plain port")]
+    NotTls,
     /// It is not SOCKS5.
     #[error(transparent)]
     Socks(SocksError),
@@ -209,6 +222,8 @@ impl ConnectError {
                 SocksReply::TtlExpired => TransportError::TimedOut,
                 _ => TransportError::Other,
             },
+            #[cfg(feature = "tls-core")]
+            Self::ProxyTls { .. } => TransportError::Tls,
             Self::ProxyAnswer { .. }
             | Self::ProxyAuthentication { .. }
             | Self::ProxyRefused { .. } => TransportError::Other,
@@ -284,6 +299,8 @@ impl fmt::Display for ConnectError {
                 let answer = format!("{status} {reason}");
                 write!(f, "proxy {proxy} refused a tunnel to {target}: {}", answer.trim_end())
             }
+            #[cfg(feature = "tls-core")]
+            Self::ProxyTls { proxy, .. } => write!(f, "TLS with proxy {proxy} has failed"),
             Self::SocksRefused { proxy, target, reply } => {
                 write!(f, "proxy {proxy} has not connected to {target}: {reply}")
             }
@@ -297,6 +314,8 @@ impl std::error::Error for ConnectError {
             Self::Resolve { source, .. } => Some(source),
             Self::ProxyClosed { source, .. } => Some(source),
             Self::ProxyAnswer { source, .. } => Some(source),
+            #[cfg(feature = "tls-core")]
+            Self::ProxyTls { source, .. } => Some(source),
             Self::ProxyAuthentication { .. }
             | Self::ProxyRefused { .. }
             | Self::SocksRefused { .. } => None,

@@ -9,7 +9,7 @@ use anyloop_proto::handshake::UriError;
 ///
 /// let error = Proxy::parse("socks4://proxy.example:1080").unwrap_err();
 /// assert!(matches!(error, ProxyError::Scheme { .. }));
-/// assert_eq!(error.to_string(), "no proxy of scheme socks4: use http, socks5 or socks5h");
+/// assert_eq!(error.to_string(), "no proxy of scheme socks4: use http, https, socks5 or socks5h");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -21,14 +21,14 @@ pub enum ProxyError {
          for each"
     )]
     Credentials,
-    /// The client is to speak TLS with the proxy itself, which is not supported.
-    #[error("https:// proxies are not supported: use http:// if the proxy has a plain port")]
+    /// The client is to speak TLS with the proxy itself, which needs the feature `tls-core`.
+    #[error("an https:// proxy needs the feature tls: use http:// if the proxy has a plain port")]
     Https,
     /// A path, a query or a fragment.
     #[error("the URI of a proxy ends with its port")]
     Path,
     /// Another kind of proxy.
-    #[error("no proxy of scheme {scheme}: use http, socks5 or socks5h")]
+    #[error("no proxy of scheme {scheme}: use http, https, socks5 or socks5h")]
     Scheme {
         /// The scheme.
         scheme: String,

@@ -10,11 +10,17 @@ use std::str::FromStr;
 use anyloop_proto::handshake::{Target, UriError};
 use percent_encoding::percent_decode_str;
 
+#[cfg(feature = "tls-core")]
+use crate::tls::ClientTls;
+
 pub use error::ProxyError;
 pub use rules::ProxyRules;
 
 /// The port of a proxy whose URI has none, as in curl.
 const DEFAULT_PORT: u16 = 1080;
+
+/// The same for an `https` proxy.
+const DEFAULT_HTTPS_PORT: u16 = 443;
 
 /// The longest user and the longest password in SOCKS5, in bytes (RFC 1929 §2).
 const MAX_SOCKS: usize = 255;
@@ -24,11 +30,13 @@ const MAX_SOCKS: usize = 255;
 /// | URI | how a client connects through it |
 /// |---|---|
 /// | `http://host:port`, `host:port` | by an HTTP tunnel (CONNECT, RFC 9110 §9.3.6), for `ws` too |
+/// | `https://host:port` | the same, over TLS with the proxy (feature `tls-core`) |
 /// | `socks5://host:port` | by SOCKS5 (RFC 1928), to an address that the client has looked up |
 /// | `socks5h://host:port` | by SOCKS5; the proxy looks the host up |
 ///
 /// A user and a password, percent-encoded, stand before the host: `http://user:secret@host:port`. They are sent to the
-/// proxy only, without encryption: by Basic (RFC 7617), or as RFC 1929 says. The default port is 1080, as in curl.
+/// proxy only, and without encryption unless it is an `https` one: by Basic (RFC 7617), or as RFC 1929 says. The default
+/// port is 1080, and 443 for `https`, as in curl.
 ///
 /// The text of a proxy (`Display`, `Debug`) has no password.
 ///
@@ -40,22 +48,27 @@ const MAX_SOCKS: usize = 255;
 /// assert_eq!(proxy.to_string(), "http://proxy.example:3128");
 ///
 /// let same = Proxy::http("proxy.example", 3128).with_credentials("alice", "s@fe")?;
-/// assert_eq!(same, proxy);
+/// assert_eq!(same.to_string(), proxy.to_string());
 /// # Ok::<(), anyloop::net::ProxyError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Proxy {
     protocol: ProxyProtocol,
     /// An IPv6 address has no brackets, and may have a zone.
     host: String,
     port: u16,
     credentials: Option<Credentials>,
+    /// What an `https` proxy is trusted by.
+    #[cfg(feature = "tls-core")]
+    tls: ClientTls,
 }
 
 /// What a proxy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyProtocol {
     Http,
+    #[cfg_attr(not(feature = "tls-core"), expect(dead_code, reason = "it needs TLS"))]
+    Https,
     Socks5 {
         /// The proxy looks the host up.
         remote_names: bool,
@@ -97,8 +110,12 @@ impl Proxy {
             Some(zone) => format!("{}%{zone}", target.host()),
             None => target.host().to_string(),
         };
-        let port = if names_port { target.port() } else { DEFAULT_PORT };
-        let proxy = Self { protocol, host, port, credentials: None };
+        let port = match protocol {
+            _ if names_port => target.port(),
+            ProxyProtocol::Https => DEFAULT_HTTPS_PORT,
+            ProxyProtocol::Http | ProxyProtocol::Socks5 { .. } => DEFAULT_PORT,
+        };
+        let proxy = Self::new(protocol, host, port);
         if userinfo.is_empty() {
             return Ok(proxy);
         }
@@ -113,6 +130,13 @@ impl Proxy {
         Self::new(ProxyProtocol::Http, host.into(), port)
     }
 
+    /// An HTTP proxy that speaks TLS itself. `host` is a name or an IP address, for which its certificate must be valid.
+    #[cfg(feature = "tls-core")]
+    #[must_use]
+    pub fn https(host: impl Into<String>, port: u16) -> Self {
+        Self::new(ProxyProtocol::Https, host.into(), port)
+    }
+
     /// A SOCKS5 proxy; the client looks hosts up. `host` is a name or an IP address.
     #[must_use]
     pub fn socks5(host: impl Into<String>, port: u16) -> Self {
@@ -125,8 +149,24 @@ impl Proxy {
         Self::new(ProxyProtocol::Socks5 { remote_names: true }, host.into(), port)
     }
 
-    const fn new(protocol: ProxyProtocol, host: String, port: u16) -> Self {
-        Self { protocol, host, port, credentials: None }
+    fn new(protocol: ProxyProtocol, host: String, port: u16) -> Self {
+        Self {
+            protocol,
+            host,
+            port,
+            credentials: None,
+            #[cfg(feature = "tls-core")]
+            tls: ClientTls::new(),
+        }
+    }
+
+    /// Sets what an `https` proxy is trusted by, and which certificate it gets. By default that is the default of
+    /// [`ClientTls`], whatever the client's configuration says about servers.
+    #[cfg(feature = "tls-core")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: ClientTls) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// The same proxy with a user and a password, which are not percent-encoded.
@@ -142,7 +182,7 @@ impl Proxy {
     ) -> Result<Self, ProxyError> {
         let (user, password) = (user.into(), password.into());
         let fits = match self.protocol {
-            ProxyProtocol::Http => true,
+            ProxyProtocol::Http | ProxyProtocol::Https => true,
             ProxyProtocol::Socks5 { .. } => {
                 (1..=MAX_SOCKS).contains(&user.len()) && password.len() <= MAX_SOCKS
             }
@@ -170,6 +210,11 @@ impl Proxy {
         self.protocol
     }
 
+    #[cfg(feature = "tls-core")]
+    pub(crate) const fn tls(&self) -> &ClientTls {
+        &self.tls
+    }
+
     /// The user and the password.
     pub(crate) fn credentials(&self) -> Option<(&[u8], &[u8])> {
         self.credentials.as_ref().map(|both| (&*both.user, &*both.password))
@@ -183,6 +228,9 @@ impl ProxyProtocol {
             () if is("http") => Ok(Self::Http),
             () if is("socks5") => Ok(Self::Socks5 { remote_names: false }),
             () if is("socks5h") => Ok(Self::Socks5 { remote_names: true }),
+            #[cfg(feature = "tls-core")]
+            () if is("https") => Ok(Self::Https),
+            #[cfg(not(feature = "tls-core"))]
             () if is("https") => Err(ProxyError::Https),
             () => Err(ProxyError::Scheme { scheme: scheme.to_string() }),
         }
@@ -191,6 +239,7 @@ impl ProxyProtocol {
     const fn scheme(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::Socks5 { remote_names: false } => "socks5",
             Self::Socks5 { remote_names: true } => "socks5h",
         }
@@ -258,6 +307,8 @@ mod tests {
         assert_eq!(parsed("socks5h://[::1]:9050"), "socks5h://[::1]:9050");
         assert_eq!(parsed("socks5h://[::1]"), "socks5h://[::1]:1080");
         assert_eq!(parsed("http://[fe80::1%25eth0]:80"), "http://[fe80::1%eth0]:80");
+        #[cfg(feature = "tls-core")]
+        assert_eq!(parsed("https://proxy.example"), "https://proxy.example:443");
         assert_eq!(parsed("http://user:p%3Aw@proxy.example:80"), "http://proxy.example:80");
     }
 
@@ -284,6 +335,7 @@ mod tests {
         assert!(
             matches!(error("socks4://p:1"), ProxyError::Scheme { scheme } if scheme == "socks4")
         );
+        #[cfg(not(feature = "tls-core"))]
         assert!(matches!(error("https://p:1"), ProxyError::Https));
         assert!(matches!(error("http://p:1/path"), ProxyError::Path));
         assert!(matches!(error(""), ProxyError::Uri(UriError::MissingHost)));

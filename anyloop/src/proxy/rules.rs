@@ -25,7 +25,6 @@ use super::{Proxy, ProxyError};
 /// # let _ = config;
 /// ```
 #[derive(Clone, Debug, Default)]
-#[must_use]
 pub struct ProxyRules {
     ws: Option<Arc<Proxy>>,
     wss: Option<Arc<Proxy>>,
@@ -34,6 +33,7 @@ pub struct ProxyRules {
 
 impl ProxyRules {
     /// No proxy for anything.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -101,12 +101,14 @@ impl ProxyRules {
     }
 
     /// Sets the proxy for `ws`.
+    #[must_use]
     pub fn ws(mut self, proxy: impl Into<Option<Proxy>>) -> Self {
         self.ws = proxy.into().map(Arc::new);
         self
     }
 
     /// Sets the proxy for `wss`.
+    #[must_use]
     pub fn wss(mut self, proxy: impl Into<Option<Proxy>>) -> Self {
         self.wss = proxy.into().map(Arc::new);
         self
@@ -115,6 +117,7 @@ impl ProxyRules {
     /// Sets the hosts that are connected to without a proxy, as curl reads them: entries that commas or spaces separate.
     /// An entry is a domain, which includes all below it, with or without a leading dot; an IP address; a network, such
     /// as `10.0.0.0/8`; or `*` for all hosts. Names are not looked up for this.
+    #[must_use]
     pub fn no_proxy(mut self, list: &str) -> Self {
         self.exceptions = Exceptions::parse(list);
         self

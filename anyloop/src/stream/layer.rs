@@ -15,8 +15,8 @@ pub(crate) trait Seal {
     /// Whether nothing can be sealed any more.
     fn is_stopped(&self) -> bool;
 
-    /// Itself, with a type that only the layer knows.
-    fn as_any(&self) -> &dyn Any;
+    /// Itself, with a type that only the layer knows; `None` if it does not seal all the way to the peer.
+    fn as_any(&self) -> Option<&dyn Any>;
 }
 
 /// The layer of a [`WriteBuffer`].
@@ -93,9 +93,9 @@ impl WriteBuffer<'_> {
         &mut self.cork.bytes
     }
 
-    /// What seals the output, if there is a layer.
+    /// What seals the output all the way to the peer, if there is such a layer.
     pub(crate) fn seal(&self) -> Option<&dyn Any> {
-        Some(self.layer.as_ref()?.seal.as_any())
+        self.layer.as_ref()?.seal.as_any()
     }
 
     /// The buffer below the layer, if that holds output.
@@ -172,8 +172,8 @@ mod tests {
             false
         }
 
-        fn as_any(&self) -> &dyn Any {
-            self
+        fn as_any(&self) -> Option<&dyn Any> {
+            Some(self)
         }
     }
 

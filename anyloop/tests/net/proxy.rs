@@ -1,11 +1,13 @@
 //! Clients behind a proxy, which is a thread of the test.
 
 mod failures;
+#[cfg(feature = "tls-core")]
+mod over_tls;
 mod tunnels;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::thread::{self, JoinHandle};
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
 
 use anyloop::net::Proxy;
 use anyloop_testkit::peer::{Peer, serve};
@@ -22,7 +24,7 @@ fn http_proxy(server: SocketAddr, answer: &'static str) -> (Proxy, JoinHandle<St
     let (address, thread) = serve(move |mut peer| {
         let head = peer.read_head();
         peer.write(answer);
-        relay(peer, server);
+        peer.relay(server);
         head
     });
     (Proxy::http(address.ip().to_string(), address.port()), thread)
@@ -35,7 +37,7 @@ fn socks_proxy(server: SocketAddr) -> (SocketAddr, JoinHandle<Vec<u8>>) {
         peer.write(NO_AUTHENTICATION);
         let request = read_socks_request(&mut peer);
         peer.write(CONNECTED);
-        relay(peer, server);
+        peer.relay(server);
         request
     })
 }
@@ -58,19 +60,4 @@ fn read(peer: &mut Peer, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     io::Read::read_exact(&mut peer.stream, &mut bytes).expect("as many bytes");
     bytes
-}
-
-/// Passes bytes on in both directions, until both have ended.
-fn relay(client: Peer, server: SocketAddr) {
-    assert_eq!(client.input, b"", "the client waits for the answer");
-    let server = TcpStream::connect(server).expect("the server accepts");
-    let (mut from_client, mut to_client) = (client.writer(), client.writer());
-    let (mut from_server, mut to_server) = (server.try_clone().expect("a descriptor"), server);
-    let upwards = thread::spawn(move || {
-        let _ = io::copy(&mut from_client, &mut to_server); // either end may reset
-        let _ = to_server.shutdown(Shutdown::Write);
-    });
-    let _ = io::copy(&mut from_server, &mut to_client);
-    let _ = to_client.shutdown(Shutdown::Write);
-    upwards.join().expect("no panic");
 }

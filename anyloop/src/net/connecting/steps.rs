@@ -88,7 +88,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     pub(super) fn connect_tcp<K: HostsConnections<F::Handler>>(
-        &self,
+        &mut self,
         mut tcp: TcpAttempts,
         is_late: bool,
         turn: &Turn<'_, K>,
@@ -121,9 +121,9 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// The socket is connected: to the server, or to a proxy.
-    fn connected(&self, socket: Socket, peer: Peer, now: Instant) -> Progress {
-        let Some(route) = &self.first_hop.route else {
-            return Progress::Connected(Connected { socket, peer, received: Vec::new() });
+    fn connected(&mut self, socket: Socket, peer: Peer, now: Instant) -> Progress {
+        let Some(route) = &mut self.first_hop.route else {
+            return Progress::Connected(Connected::directly(socket, peer));
         };
         match Tunnel::new(route, socket, peer, now) {
             Ok(tunnel) => Progress::Advance(Step::Tunnel(Box::new(tunnel))),
@@ -142,8 +142,8 @@ impl<F: HandlerFactory> Connecting<F> {
         };
         match tunnel.advance(route, &mut turn.buffers.read) {
             Ok(Some(received)) => {
-                let Tunnel { socket, peer, .. } = *tunnel;
-                Progress::Connected(Connected { socket, peer, received })
+                let Tunnel { socket, peer, channel, .. } = *tunnel;
+                Progress::Connected(Connected { socket, peer, channel, received })
             }
             Ok(None) if is_late => match tunnel.end(route) {
                 Some(refusal) => Progress::Failed(refusal),
@@ -177,7 +177,7 @@ impl<F: HandlerFactory> Connecting<F> {
         };
         match stream.and_then(|stream| Ok((connected_peer(&stream)?, stream))) {
             Ok((Some(peer), socket)) => {
-                return Progress::Connected(Connected { socket, peer, received: Vec::new() });
+                return Progress::Connected(Connected::directly(socket, peer));
             }
             Ok((None, stream)) => unix.stream = Some(Ok(stream)),
             // The listener's queue is full.

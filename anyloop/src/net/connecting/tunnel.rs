@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use anyloop_proto::{Input, Instant};
 
 use super::super::error::ConnectError;
-use super::super::proxy::{Dialogue, Route};
+use super::super::proxy::{Channel, Dialogue, Route};
 use crate::event_loop::Socket;
 use crate::transport::Peer;
 
@@ -15,21 +15,24 @@ pub(in crate::net) struct Tunnel {
     pub(super) socket: Socket,
     /// The proxy.
     pub(super) peer: Peer,
+    pub(super) channel: Channel,
     dialogue: Dialogue,
     /// What the socket has not taken.
     unsent: Vec<u8>,
+    /// The tunnel is open, and this was received from the server.
+    received: Option<Vec<u8>>,
 }
 
 impl Tunnel {
     pub(super) fn new(
-        route: &Route,
+        route: &mut Route,
         socket: Socket,
         peer: Peer,
         since: Instant,
     ) -> Result<Self, ConnectError> {
-        let mut unsent = Vec::new();
-        let dialogue = Dialogue::new(route, &mut unsent)?;
-        Ok(Self { since, socket, peer, dialogue, unsent })
+        let (mut unsent, mut channel) = (Vec::new(), std::mem::take(&mut route.channel));
+        let dialogue = Dialogue::new(route, &mut channel, &mut unsent)?;
+        Ok(Self { since, socket, peer, channel, dialogue, unsent, received: None })
     }
 
     /// Sends and receives all that is possible now. Returns what the server has sent, once the tunnel is open.
@@ -40,22 +43,40 @@ impl Tunnel {
     ) -> Result<Option<Vec<u8>>, ConnectError> {
         loop {
             self.send(route)?;
+            if self.received.is_some() {
+                return Ok(self.received.take_if(|_| self.unsent.is_empty()));
+            }
             let n = match self.socket.read(memory) {
                 Ok(0) => return Err(self.closed(route, ErrorKind::UnexpectedEof.into())),
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(self.closed(route, error)),
             };
-            let mut input = Input::new(&mut memory[..n]);
-            if self.dialogue.receive(route, &mut input, &mut self.unsent)? {
-                return Ok(Some(input.rest().to_vec()));
+            let received = self.receive(route, &mut memory[..n]);
+            if received.is_err() {
+                let _ = self.send(route); // an alert says why
             }
+            self.received = received?;
         }
     }
 
     /// Nothing more arrives in time. Returns the refusal of which a part has arrived, if there is one.
     pub(super) fn end(&mut self, route: &Route) -> Option<ConnectError> {
         self.dialogue.end(route)
+    }
+
+    fn receive(
+        &mut self,
+        route: &Route,
+        bytes: &mut [u8],
+    ) -> Result<Option<Vec<u8>>, ConnectError> {
+        let Self { channel, dialogue, unsent, .. } = self;
+        let mut input = Input::new(channel.receive(&route.proxy, bytes, unsent)?);
+        let mut answer = Vec::new();
+        let is_open = dialogue.receive(route, &mut input, &mut answer)?;
+        let received = is_open.then(|| input.rest().to_vec());
+        channel.send(&route.proxy, &answer, unsent)?;
+        Ok(received)
     }
 
     fn send(&mut self, route: &Route) -> Result<(), ConnectError> {

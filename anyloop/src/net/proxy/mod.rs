@@ -1,5 +1,6 @@
 //! What a client says to a proxy before the byte stream is the server's. It does no I/O.
 
+mod channel;
 mod http;
 mod socks5;
 
@@ -10,12 +11,12 @@ use std::sync::Arc;
 use anyloop_proto::Input;
 use anyloop_proto::handshake::{Target, TunnelHandshake};
 
-use super::error::{ConnectError, ProxyAnswerError};
+use super::error::{ConnectError, Error, ProxyAnswerError};
 use super::host::literal;
 use crate::proxy::{Proxy, ProxyProtocol};
 use socks5::{Destination, MAX_NAME, Socks5, SocksFailure};
 
-pub use socks5::{SocksError, SocksReply};
+pub(super) use channel::Channel;
 
 /// A way through a proxy.
 pub(super) struct Route {
@@ -23,6 +24,8 @@ pub(super) struct Route {
     pub(super) target: Target,
     /// The target's address, if it is known.
     pub(super) address: Option<SocketAddr>,
+    /// Taken when the socket is connected.
+    pub(super) channel: Channel,
 }
 
 /// The exchange that opens a tunnel.
@@ -32,9 +35,11 @@ pub(super) enum Dialogue {
 }
 
 impl Route {
-    pub(super) fn new(proxy: Arc<Proxy>, target: Target) -> Self {
+    /// Fails if TLS with the proxy cannot be used.
+    pub(super) fn new(proxy: Arc<Proxy>, target: Target) -> Result<Self, Error> {
         let address = literal(target.host(), target.port());
-        Self { proxy, target, address }
+        let channel = Channel::to(&proxy)?;
+        Ok(Self { proxy, target, address, channel })
     }
 
     /// Whether the target must be looked up here, since the proxy does not do that.
@@ -72,10 +77,24 @@ pub(super) fn host_of(target: &Target) -> String {
 
 impl Dialogue {
     /// Begins: appends what is sent first to `out`.
-    pub(super) fn new(route: &Route, out: &mut Vec<u8>) -> Result<Self, ConnectError> {
+    pub(super) fn new(
+        route: &Route,
+        channel: &mut Channel,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, ConnectError> {
+        let mut first = Vec::new();
+        let dialogue = Self::begin(route, &mut first)?;
+        channel.start(&route.proxy, out)?;
+        channel.send(&route.proxy, &first, out)?;
+        Ok(dialogue)
+    }
+
+    fn begin(route: &Route, out: &mut Vec<u8>) -> Result<Self, ConnectError> {
         let credentials = route.proxy.credentials();
         match route.proxy.protocol() {
-            ProxyProtocol::Http => Ok(Self::Http(http::begin(route, credentials, out))),
+            ProxyProtocol::Http | ProxyProtocol::Https => {
+                Ok(Self::Http(http::begin(route, credentials, out)))
+            }
             ProxyProtocol::Socks5 { .. } => {
                 let destination = match route.address {
                     Some(address) => Destination::Address(address),

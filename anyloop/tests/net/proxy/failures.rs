@@ -257,22 +257,27 @@ fn a_proxy_that_closes_or_resets_is_reported() {
 #[test]
 fn a_proxy_that_stalls_costs_the_connect_timeout() {
     let _watchdog = watchdog();
-    let cases: [(fn(SocketAddr) -> Proxy, &str); 5] =
-        [(http, ""), (http, "H"), (http, "HTTP/1.1 200 OK\r\n"), (socks, ""), (socks, "\x05")];
-    for (proxy, answer) in cases {
-        let timeout = millis(100);
-        let config = ClientConfig::new().connect_timeout(timeout);
-        let failed = fail(proxy, config, move |mut peer| {
-            peer.write(answer);
-            peer.read_to_end();
-        });
-        assert_eq!(failed.cause, Cause::Transport(TransportError::TimedOut));
-        let ConnectError::TimedOut { host, stage, after, .. } = failed.error else {
-            panic!("{}", failed.text);
-        };
-        assert_eq!((stage, after), (Stage::Proxy, timeout));
-        assert!(host.starts_with("proxy "), "{host}");
+    for answer in ["", "H", "HTTP/1.1 200 OK\r\n"] {
+        stall(http, answer);
     }
+    for answer in ["", "\x05"] {
+        stall(socks, answer);
+    }
+}
+
+/// The proxy says only this.
+fn stall(proxy: fn(SocketAddr) -> Proxy, answer: &'static str) {
+    let timeout = millis(100);
+    let failed = fail(proxy, ClientConfig::new().connect_timeout(timeout), move |mut peer| {
+        peer.write(answer);
+        peer.read_to_end();
+    });
+    assert_eq!(failed.cause, Cause::Transport(TransportError::TimedOut));
+    let ConnectError::TimedOut { host, stage, after, .. } = failed.error else {
+        panic!("{}", failed.text);
+    };
+    assert_eq!((stage, after), (Stage::Proxy, timeout));
+    assert!(host.starts_with("proxy "), "{host}");
 }
 
 #[test]

@@ -12,14 +12,14 @@ use anyloop_testkit::peer::serve;
 use anyloop_testkit::requests;
 use anyloop_testkit::watchdog::watchdog;
 
-use super::{CONNECTED, ESTABLISHED, http_proxy, read, read_socks_request, relay, socks_proxy};
+use super::{CONNECTED, ESTABLISHED, http_proxy, read, read_socks_request, socks_proxy};
 use crate::record::Log;
 use crate::setup::{Running, Shared, closed, echo, recording_client_with, shared};
 
-const GREETED: [&str; 2] = ["text hello", "close clean by local: 1000/1000"];
+pub(super) const GREETED: [&str; 2] = ["text hello", "close clean by local: 1000/1000"];
 
 /// A client that sends a message, and closes when the answer has come.
-fn greeting(log: &Log, config: ClientConfig) -> Client {
+pub(super) fn greeting(log: &Log, config: ClientConfig) -> Client {
     let mut client = recording_client_with(log, config);
     client.on_open(|context| _ = context.send("hello").unwrap());
     let logs = log.clone();
@@ -32,7 +32,7 @@ fn greeting(log: &Log, config: ClientConfig) -> Client {
 
 /// Connects to `uri` with this configuration, and asserts that a message comes back.
 #[track_caller]
-fn greet(config: ClientConfig, uri: &str) {
+pub(super) fn greet(config: ClientConfig, uri: &str) {
     let log = Log::default();
     let client = greeting(&log, config);
     client.connect(uri).unwrap();
@@ -122,7 +122,7 @@ fn rfc1929_through_socks5_with_a_password() {
         peer.write(b"\x01\x00");
         read_socks_request(&mut peer);
         peer.write(CONNECTED);
-        relay(peer, server);
+        peer.relay(server);
         password
     });
     let proxy = Proxy::parse(&format!("socks5h://alice:s%40fe@{address}")).unwrap();
@@ -216,42 +216,4 @@ fn some_connections_use_no_proxy() {
     request.configure(|config| config.proxy(None)).connect().unwrap();
     client.run();
     assert_eq!(log.take(), GREETED);
-}
-
-#[cfg(feature = "tls-core")]
-mod over_tls {
-    use anyloop::tls::{ClientTls, ServerTls};
-    use anyloop_testkit::tls::Authority;
-
-    use super::*;
-
-    /// An echo with a certificate for `chat.example`, and the configuration of a client that trusts it.
-    fn tls_echo() -> (Running, ClientConfig) {
-        let identity = Authority::shared().issue(&["chat.example"]);
-        let tls = ServerTls::from_pem(identity.certificate, identity.key).unwrap();
-        let mut server = echo();
-        server.on_validate(|_, context| {
-            assert_eq!(context.tls().unwrap().server_name(), Some("chat.example"));
-            Accept::new().into()
-        });
-        server.over_tls(&tls).listen("127.0.0.1:0").unwrap();
-        let ca = Authority::shared().pem();
-        let trust = ClientTls::builder().ca_pem(ca).only_these_cas().build().unwrap();
-        (Running::start(server), ClientConfig::new().tls(trust))
-    }
-
-    #[test]
-    fn the_certificate_is_the_servers() {
-        let _watchdog = watchdog();
-        let (running, config) = tls_echo();
-        let (proxy, seen) = http_proxy(running.address, ESTABLISHED);
-        greet(config.proxy(proxy), "wss://chat.example/");
-        assert!(seen.join().unwrap().starts_with("CONNECT chat.example:443 HTTP/1.1\r\n"));
-
-        let (running, config) = tls_echo();
-        let (address, seen) = socks_proxy(running.address);
-        let proxy = Proxy::socks5h("127.0.0.1", address.port());
-        greet(config.proxy(proxy), "wss://chat.example/");
-        assert_eq!(seen.join().unwrap(), b"\x05\x01\x00\x03\x0cchat.example\x01\xbb");
-    }
 }
