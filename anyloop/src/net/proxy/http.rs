@@ -29,7 +29,9 @@ pub(super) fn failure(
     let Some(response) = tunnel.response() else {
         return ConnectError::ProxyAnswer { proxy, source: ProxyAnswerError::Http(error) };
     };
-    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+    // Instead of 407, tinyproxy answers a wrong password with 401. A server has no say before the tunnel is open.
+    let asks = [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED];
+    if asks.contains(&response.status()) {
         let sent = route.proxy.credentials().is_some();
         return ConnectError::ProxyAuthentication { proxy, sent, challenge: challenge(response) };
     }

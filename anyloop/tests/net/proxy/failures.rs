@@ -159,6 +159,9 @@ fn a_user_and_a_password_are_asked_for_or_not_accepted() {
         "{}",
         failed.text
     );
+    // tinyproxy answers so to a wrong password.
+    let failed = answered("HTTP/1.0 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+    assert!(matches!(failed.error, ConnectError::ProxyAuthentication { challenge: None, .. }));
     let with_password = |address| http(address).with_credentials("alice", "hidden").unwrap();
     let failed = fail(with_password, ClientConfig::new(), move |mut peer| {
         assert!(peer.read_head().contains("\r\nProxy-Authorization: Basic "));
