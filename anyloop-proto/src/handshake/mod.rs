@@ -65,6 +65,7 @@ mod key;
 mod opened;
 mod options;
 mod parse;
+mod redirect;
 mod request;
 mod response;
 mod server;

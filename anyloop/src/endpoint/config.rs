@@ -101,6 +101,7 @@ pub struct ServerConfig {
 /// | `total_timeout` | none | `None` |
 /// | `attempt_delay` | 250 ms | |
 /// | `proxy` | none | `None` |
+/// | `redirects` | 0 | 0 |
 ///
 /// ```
 /// use anyloop::prelude::*;
@@ -126,6 +127,8 @@ pub struct ClientConfig {
     pub(crate) connect: ConnectOptions,
     #[cfg(feature = "net")]
     pub(crate) proxies: ProxyRules,
+    #[cfg(feature = "net")]
+    pub(crate) redirects: u32,
     #[cfg(all(feature = "net", feature = "tls-core"))]
     pub(crate) tls: crate::tls::ClientTls,
 }
@@ -200,6 +203,8 @@ impl ClientConfig {
             connect: ConnectOptions::default(),
             #[cfg(feature = "net")]
             proxies: ProxyRules::new(),
+            #[cfg(feature = "net")]
+            redirects: 0,
             #[cfg(all(feature = "net", feature = "tls-core"))]
             tls: crate::tls::ClientTls::new(),
         }
@@ -308,6 +313,36 @@ impl ClientConfig {
     /// ```
     pub fn proxy(mut self, proxy: impl Into<ProxyRules>) -> Self {
         self.proxies = proxy.into();
+        self
+    }
+
+    /// The largest number of redirects that a connection follows (301, 302, 303, 307 and 308, RFC 9110 §15.4); by default
+    /// none. Each makes a new byte stream, for the same handler and the same handle, with timeouts of its own.
+    ///
+    /// On another origin (scheme, host and port) the request lacks user and password of the URI, the fields
+    /// `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, and others whose value
+    /// [is sensitive](HeaderValue::is_sensitive); the rest is sent. A redirect from `wss` to `ws` is not followed. If one
+    /// cannot be followed, the handler gets
+    /// [`ConnectError::Redirect`](crate::net::ConnectError::Redirect) beside the response.
+    ///
+    /// A connection [to addresses](crate::net::ConnectRequest::to_addresses), to a Unix socket, or over an adopted one
+    /// follows none.
+    ///
+    /// ```no_run
+    /// use anyloop::net::Client;
+    /// use anyloop::prelude::*;
+    ///
+    /// let mut client = Client::new(ClientConfig::new().redirects(5))?;
+    /// client.on_open(|context| {
+    ///     let target = context.handshake_info().and_then(|info| info.target.as_ref());
+    ///     println!("connected to {}", target.expect("it is kept by default"));
+    /// });
+    /// client.connect("wss://chat.example/")?;
+    /// client.run();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn redirects(mut self, most: u32) -> Self {
+        self.redirects = most;
         self
     }
 

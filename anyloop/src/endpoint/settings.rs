@@ -90,6 +90,7 @@ getters! { ClientConfig, this:
     total_timeout, get_total_timeout: Option<Duration> = this.connect.total_timeout;
     attempt_delay, get_attempt_delay: Duration = this.connect.attempt_delay;
     proxy, get_proxy: &ProxyRules = &this.proxies;
+    redirects, get_redirects: u32 = this.redirects;
 }
 
 #[cfg(test)]
@@ -160,6 +161,7 @@ mod tests {
                 connect_timeout(second) get_connect_timeout second;
                 total_timeout(second) get_total_timeout second;
                 attempt_delay(Duration::ZERO) get_attempt_delay Duration::ZERO;
+                redirects(5) get_redirects 5;
             }
             let proxy = crate::proxy::Proxy::http("a", 1);
             let target = "ws://chat.example/".parse().unwrap();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use anyloop_proto::Instant;
 use anyloop_proto::handshake::{Target, UriError};
 
-use super::connecting::{Connecting, Destination, FirstHop, Step};
+use super::connecting::{Connecting, Destination, FirstHop, Redirects, Step};
 use super::error::Error;
 use super::layer::Layer;
 use super::registry::key;
@@ -194,11 +194,17 @@ fn connect<K: Supports<F>, F: HandlerFactory>(
     let (mut session, layer) = settings.session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
+    let redirects = Redirects::of(&target, destination.as_ref(), config, || hooks.resolver());
+    if redirects.is_some() {
+        session.set_follows_redirects(true);
+    }
     let first_hop = FirstHop::new(target, destination.as_ref(), config)?;
     let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(hooks.resolver())));
     let connecting = |driver| Connecting {
         driver: Some(driver),
         layer,
+        redirects,
+        stream: None,
         first_hop,
         options: config.connect.clone(),
         hooks: hooks.current(),

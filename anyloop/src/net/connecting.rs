@@ -18,7 +18,7 @@ use super::error::{ConnectError, Error, Stage};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
 use super::hosts_connections::HostsConnections;
-use super::layer::Layer;
+use super::layer::{Layer, LayeredStream};
 use super::proxy::{Channel, Route, host_of};
 use super::resolver::{Lookup, Resolver};
 use crate::endpoint::{ClientConfig, ConnectOptions, HandlerFactory, Session};
@@ -26,8 +26,10 @@ use crate::event_loop::{Events, Next, Socket, SocketTransport, Source, Turn, now
 use crate::sync::unmodelled::Mutex;
 use crate::transport::{Buffers, Driver, Peer};
 
+pub(super) use self::redirects::Redirects;
 use self::tunnel::Tunnel;
 
+mod redirects;
 mod socket;
 mod steps;
 mod tunnel;
@@ -52,6 +54,10 @@ pub(super) enum Destination {
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) layer: Layer,
+    /// If redirects are followed.
+    pub(super) redirects: Option<Box<Redirects>>,
+    /// The stream, during a handshake that may end in a redirect. Then there is no `driver`.
+    pub(super) stream: Option<LayeredStream<F::Handler>>,
     pub(super) first_hop: FirstHop,
     pub(super) options: ConnectOptions,
     pub(super) hooks: Arc<Hooks>,
@@ -182,6 +188,9 @@ enum Outcome {
 impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         turn.state.now = now(); // the loop's reading of the clock may be older
+        if let Some(next) = self.open(turn) {
+            return next;
+        }
         self.run_driver(turn);
         let is_open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
         if is_open && !matches!(self.step, Step::Done) {
@@ -240,6 +249,10 @@ impl<F: HandlerFactory> Connecting<F> {
         driver.keep(&layer.through(channel, received));
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
+        if self.redirects.is_some() {
+            self.stream = Some(layer.stream(driver, socket));
+            return Next::Again;
+        }
         Next::Become(layer.source::<K, _>(driver, socket))
     }
 

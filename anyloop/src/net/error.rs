@@ -176,6 +176,13 @@ pub enum ConnectError {
         /// The reason.
         source: crate::tls::TlsError,
     },
+    /// A redirect was [not followed](crate::ClientConfig::redirects).
+    Redirect {
+        /// Where it leads, as the server has written it.
+        location: String,
+        /// The reason.
+        source: RedirectError,
+    },
     /// A SOCKS5 proxy has not connected (RFC 1928 §6).
     SocksRefused {
         /// The proxy.
@@ -204,6 +211,26 @@ pub enum ProxyAnswerError {
     Socks(SocksError),
 }
 
+/// Why a redirect was not followed.
+///
+/// See [`ConnectError::Redirect`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedirectError {
+    /// It leads from `wss` to `ws`.
+    #[error("it leads from wss to ws, where everybody on the way can read")]
+    Downgrade,
+    /// It leads to no WebSocket URI.
+    #[error(transparent)]
+    Uri(UriError),
+    /// There were as many redirects before as the configuration allows.
+    #[error("there were {0} redirects before, which is the limit")]
+    TooMany(u32),
+    /// The connection cannot be made: there are no roots to verify the server with, for example.
+    #[error(transparent)]
+    Connect(Box<Error>),
+}
+
 impl ConnectError {
     /// What the protocol is told.
     pub(super) fn kind(&self) -> TransportError {
@@ -224,7 +251,8 @@ impl ConnectError {
             },
             #[cfg(feature = "tls-core")]
             Self::ProxyTls { .. } => TransportError::Tls,
-            Self::ProxyAnswer { .. }
+            Self::Redirect { .. }
+            | Self::ProxyAnswer { .. }
             | Self::ProxyAuthentication { .. }
             | Self::ProxyRefused { .. } => TransportError::Other,
         }
@@ -301,6 +329,9 @@ impl fmt::Display for ConnectError {
             }
             #[cfg(feature = "tls-core")]
             Self::ProxyTls { proxy, .. } => write!(f, "TLS with proxy {proxy} has failed"),
+            Self::Redirect { location, .. } => {
+                write!(f, "the redirect to {} is not followed", location.escape_debug())
+            }
             Self::SocksRefused { proxy, target, reply } => {
                 write!(f, "proxy {proxy} has not connected to {target}: {reply}")
             }
@@ -312,6 +343,7 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Resolve { source, .. } => Some(source),
+            Self::Redirect { source, .. } => Some(source),
             Self::ProxyClosed { source, .. } => Some(source),
             Self::ProxyAnswer { source, .. } => Some(source),
             #[cfg(feature = "tls-core")]

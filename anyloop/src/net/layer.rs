@@ -6,7 +6,7 @@ use super::error::Error;
 use super::hosts_connections::HostsConnections;
 use super::proxy::Channel;
 use crate::endpoint::{ClientConfig, Handler, Session};
-use crate::event_loop::{Socket, StreamSource};
+use crate::event_loop::{Next, Socket, Source as _, StreamSource, Turn};
 use crate::transport::Driver;
 
 #[cfg(feature = "tls-core")]
@@ -80,10 +80,19 @@ impl Layer {
         driver: Driver<Session<H>>,
         socket: Socket,
     ) -> Box<K::Source> {
+        self.stream(driver, socket).into_source::<K>()
+    }
+
+    /// The stream of the connection.
+    pub(super) fn stream<H: Handler>(
+        self,
+        driver: Driver<Session<H>>,
+        socket: Socket,
+    ) -> LayeredStream<H> {
         #[cfg(feature = "tls-core")]
         {
             let driver = match (self.records, self.proxy) {
-                (None, None) => return K::connection(StreamSource::new(driver, socket)),
+                (None, None) => return LayeredStream::Plain(StreamSource::new(driver, socket)),
                 (Some(records), None) => driver.map(|session| TlsStream::new(session, records)),
                 (Some(records), Some((proxy, received))) => {
                     driver.map(|session| TlsStream::through(session, records, *proxy, received))
@@ -92,9 +101,60 @@ impl Layer {
                     driver.map(|session| TlsStream::plain_through(session, *proxy, &received))
                 }
             };
-            K::tls_connection(StreamSource::new(driver, socket))
+            LayeredStream::Tls(StreamSource::new(driver, socket))
         }
         #[cfg(not(feature = "tls-core"))]
-        K::connection(StreamSource::new(driver, socket))
+        LayeredStream::Plain(StreamSource::new(driver, socket))
+    }
+}
+
+/// A stream with TLS or without.
+pub(super) enum LayeredStream<H: Handler> {
+    Plain(StreamSource<Session<H>>),
+    #[cfg(feature = "tls-core")]
+    Tls(StreamSource<TlsStream<Session<H>>>),
+}
+
+impl<H: Handler> LayeredStream<H> {
+    /// Runs the stream as the source that it becomes.
+    pub(super) fn run<K: HostsConnections<H>>(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
+        match self {
+            Self::Plain(stream) => stream.run(turn),
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.run(turn),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.driver().is_closed(),
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.driver().is_closed(),
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session<H> {
+        match self {
+            Self::Plain(stream) => &stream.driver().session,
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.driver().session.inner(),
+        }
+    }
+
+    /// The session. The socket is closed.
+    pub(super) fn into_session(self) -> Session<H> {
+        match self {
+            Self::Plain(stream) => stream.into_driver().session,
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.into_driver().session.into_inner(),
+        }
+    }
+
+    pub(super) fn into_source<K: HostsConnections<H>>(self) -> Box<K::Source> {
+        match self {
+            Self::Plain(stream) => K::connection(stream),
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => K::tls_connection(stream),
+        }
     }
 }

@@ -60,7 +60,9 @@ use crate::session::{Handlers, LocalHandlers};
 pub use crate::proxy::{Proxy, ProxyError, ProxyRules};
 pub use adopt::Stream;
 pub use client::ConnectRequest;
-pub use error::{ConnectError, Error, ProxyAnswerError, SocksError, SocksReply, Stage};
+pub use error::{
+    ConnectError, Error, ProxyAnswerError, RedirectError, SocksError, SocksReply, Stage,
+};
 pub use listener::LocalAddress;
 pub use server::{AsAddress, Listening};
 pub use supports::Supports;

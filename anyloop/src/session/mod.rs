@@ -24,6 +24,7 @@ mod opening;
 mod phase;
 mod pieces;
 mod receive;
+mod redirecting;
 mod registry;
 #[cfg(feature = "router")]
 mod route;

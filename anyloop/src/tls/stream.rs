@@ -91,6 +91,11 @@ impl<S> TlsStream<S> {
     pub(crate) const fn inner_mut(&mut self) -> &mut S {
         &mut self.inner
     }
+
+    /// The protocol, without TLS.
+    pub(crate) fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 impl<S: StreamProtocol> TlsStream<S> {

@@ -20,6 +20,7 @@ mod listening;
 mod modes;
 mod plain_http;
 mod proxy;
+mod redirects;
 mod registry;
 mod resolving;
 #[cfg(feature = "tls-core")]
