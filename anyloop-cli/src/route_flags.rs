@@ -36,6 +36,25 @@ pub(crate) struct Options {
     resolve: Vec<Resolve>,
 }
 
+/// The largest number of redirects.
+const REDIRECTS: u32 = 10;
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Redirects {
+    /// Follow redirects, up to 10, and never from wss:// to ws://. Another host does not get the
+    /// fields Authorization and Cookie.
+    #[arg(long, short = 'L')]
+    location: bool,
+}
+
+impl Redirects {
+    /// The largest number of redirects that are followed.
+    pub(crate) const fn most(&self) -> u32 {
+        if self.location { REDIRECTS } else { 0 }
+    }
+}
+
 /// A proxy, or none.
 #[derive(Clone)]
 struct ProxyUrl(Option<Proxy>);

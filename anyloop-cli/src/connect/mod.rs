@@ -67,6 +67,8 @@ pub(crate) struct Options {
     tls: client_tls::Options,
     #[command(flatten)]
     route: route_flags::Options,
+    #[command(flatten)]
+    redirects: route_flags::Redirects,
 }
 
 /// Runs the client until the connection has ended.
@@ -156,5 +158,6 @@ fn config(options: &Options) -> Result<ClientConfig, Stop> {
     if let Some(tls) = options.tls.tls(options.url.0.secure())? {
         config = config.tls(tls);
     }
-    Ok(options.compression.of_client(config).proxy(options.route.proxies()?))
+    let config = config.proxy(options.route.proxies()?).redirects(options.redirects.most());
+    Ok(options.compression.of_client(config))
 }

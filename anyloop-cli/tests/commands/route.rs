@@ -133,3 +133,31 @@ fn wrong_arguments_exit_with_2() {
     ended.expect(2, "the environment variable http_proxy names no proxy");
     assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
 }
+
+#[test]
+fn redirects_are_followed_if_asked() {
+    let server = Server::start(&[]);
+    let to = server.url("/");
+    let redirect = move |to: String| {
+        serve(move |mut peer| {
+            peer.read_head();
+            peer.write(format!(
+                "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"
+            ));
+            peer.read_to_end();
+        })
+    };
+    let (address, thread) = redirect(to.clone());
+    assert_greeted(&connect(&[&format!("ws://{address}/"), "--location"], b"hello\n"));
+    thread.join().unwrap();
+    let (address, thread) = redirect(to.clone());
+    connect(&[&format!("ws://{address}/")], b"")
+        .expect(4, &format!("it points to {to}: not followed"));
+    thread.join().unwrap();
+    let (address, thread) = redirect("ftp://chat.example/".to_string());
+    connect(&[&format!("ws://{address}/"), "-L"], b"").expect(
+        4,
+        "the redirect to ftp://chat.example/ is not followed: scheme is neither ws nor wss",
+    );
+    thread.join().unwrap();
+}
