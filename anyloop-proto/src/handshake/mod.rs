@@ -14,6 +14,7 @@
 //!   handshake answers invalid requests itself.
 //! - [`ClientHandshake`] writes a request and verifies every field of the response. A response
 //!   other than 101 can be read with its body.
+//! - [`TunnelHandshake`] asks an HTTP proxy for a byte stream to the server.
 //!
 //! Both roles in memory:
 //!
@@ -64,9 +65,11 @@ mod key;
 mod opened;
 mod options;
 mod parse;
+mod redirect;
 mod request;
 mod response;
 mod server;
+mod tunnel;
 mod uri;
 mod verify;
 mod write;
@@ -82,4 +85,5 @@ pub use options::{ClientOptions, OriginPolicy, ServerOptions};
 pub use request::Request;
 pub use response::AnswerError;
 pub use server::{Incoming, ServerHandshake};
+pub use tunnel::TunnelHandshake;
 pub use uri::{Target, UriError};

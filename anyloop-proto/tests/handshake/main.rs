@@ -21,3 +21,4 @@ mod server_heads;
 mod server_upgrades;
 mod target;
 mod time;
+mod tunnel;

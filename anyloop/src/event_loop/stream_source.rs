@@ -47,6 +47,15 @@ impl<S: StreamProtocol> StreamSource<S> {
     pub(crate) const fn new(driver: Driver<S>, socket: Socket) -> Self {
         Self { driver, socket }
     }
+
+    pub(crate) const fn driver(&self) -> &Driver<S> {
+        &self.driver
+    }
+
+    /// The driver. The socket is closed.
+    pub(crate) fn into_driver(self) -> Driver<S> {
+        self.driver
+    }
 }
 
 impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {

@@ -13,8 +13,8 @@ impl<H: Handler> Session<H> {
     /// Whether the handler may be notified of the end now: not while earlier calls are held back, and only if the
     /// budget allows it.
     pub(super) fn may_notify_end(&mut self, budget: &mut Budget) -> bool {
-        if self.state.is_resume_requested() {
-            return false;
+        if self.state.is_resume_requested() || self.redirect().is_some() {
+            return false; // a redirect is no end, if somebody follows it
         }
         let notifies = match &self.protocol {
             Protocol::Open(_) => true,

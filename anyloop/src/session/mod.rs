@@ -25,6 +25,7 @@ mod pending;
 mod phase;
 mod pieces;
 mod receive;
+mod redirecting;
 mod registry;
 #[cfg(feature = "router")]
 mod route;

@@ -121,7 +121,14 @@ impl<H: Handler> Session<H> {
         self.state.publish(out.waiting(), Phase::Open);
         let response = Some(response.map(|()| Vec::new()));
         let target = self.state.take_target();
-        let info = HandshakeInfo { target, request, response, subprotocol, extension };
+        let info = HandshakeInfo {
+            target,
+            request,
+            response,
+            subprotocol,
+            extension,
+            follows_redirects: false,
+        };
         self.state.rare().handshake = Some(Box::new(info));
         self.state.pending.set(Pending::NOTIFY_OPEN, true);
     }

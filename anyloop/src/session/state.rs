@@ -190,6 +190,8 @@ pub struct HandshakeInfo {
     pub subprotocol: Option<String>,
     /// The extension that was agreed on, with its parameters.
     pub extension: Option<String>,
+    /// Somebody follows redirects of this client, whose handshake is not over.
+    pub(super) follows_redirects: bool,
 }
 
 impl SessionState {

@@ -55,9 +55,9 @@ impl WriteBuffer<'_> {
         &mut self.cork.bytes
     }
 
-    /// What seals the output, if there is a layer.
+    /// What seals the output all the way to the peer, if there is such a layer.
     pub(crate) fn seal(&self) -> Option<&dyn Any> {
-        Some(self.layer.as_ref()?.seal.as_any())
+        self.layer.as_ref()?.seal.as_any()
     }
 
     /// The buffer below the layer, if that holds output.
@@ -135,8 +135,8 @@ mod tests {
             false
         }
 
-        fn as_any(&self) -> &dyn Any {
-            self
+        fn as_any(&self) -> Option<&dyn Any> {
+            Some(self)
         }
     }
 

@@ -15,8 +15,8 @@ pub(crate) trait Seal {
     /// Whether nothing can be sealed any more.
     fn is_stopped(&self) -> bool;
 
-    /// Itself, with a type that only the layer knows.
-    fn as_any(&self) -> &dyn Any;
+    /// Itself, with a type that only the layer knows; `None` if it does not seal all the way to the peer.
+    fn as_any(&self) -> Option<&dyn Any>;
 }
 
 /// The layer of a [`WriteBuffer`].

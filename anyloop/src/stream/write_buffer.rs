@@ -187,7 +187,7 @@ impl WriteBuffer<'_> {
     }
 
     pub(crate) fn is_secure(&self) -> bool {
-        self.layer.is_some() || self.transport.is_secure()
+        self.seal().is_some() || self.transport.is_secure()
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
 
 use super::error::TlsError;
+use super::proxy::ProxyTls;
 use super::records::{Received, Records};
 use crate::cold::cold_path;
 use crate::stream::{
@@ -66,6 +67,21 @@ impl<S> TlsStream<S> {
         Self { inner, records, phase, notified: 0, held: None }
     }
 
+    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the tunnel.
+    pub(crate) fn through(inner: S, records: Records, proxy: ProxyTls, received: Vec<u8>) -> Self {
+        Self::new(inner, records.inside(proxy.into_records(), received))
+    }
+
+    /// A protocol without TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
+    /// tunnel.
+    pub(crate) fn plain_through(inner: S, proxy: ProxyTls, received: &[u8]) -> Self {
+        let mut plain = Unread::default();
+        plain.push(received);
+        let held = (!received.is_empty()).then(|| Box::new(Held { plain, end: None }));
+        let records = proxy.into_records().of_proxy();
+        Self { inner, records, phase: Phase::Open, notified: 0, held }
+    }
+
     /// The protocol.
     pub(crate) const fn inner(&self) -> &S {
         &self.inner
@@ -74,6 +90,11 @@ impl<S> TlsStream<S> {
     /// The protocol.
     pub(crate) const fn inner_mut(&mut self) -> &mut S {
         &mut self.inner
+    }
+
+    /// The protocol, without TLS.
+    pub(crate) fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -321,8 +342,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     /// A client's request waits for the handshake, so that the timeout of the protocol is one for both.
     fn start(&mut self, _: bool, out: &mut WriteBuffer<'_>, now: Instant) {
         self.call(out, now, |inner, out| inner.start(true, out, now));
-        if self.inner.wants().shutdown != Shutdown::Open {
-            return; // it was abandoned
+        if self.inner.wants().shutdown != Shutdown::Open || self.is_open() {
+            return; // it was abandoned, or a tunnel has opened it
         }
         // A client sends its first message; a server does nothing.
         if let Err(error) = self.records.start(out.bytes()) {
