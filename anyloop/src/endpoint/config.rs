@@ -293,9 +293,9 @@ impl ClientConfig {
     /// for some, or `None`. By default there is none, and the environment is not read:
     /// [`proxy_from_env`](Self::proxy_from_env) does that.
     ///
-    /// The proxy sees the host and the port, and with `ws` all that is sent, but gets no header field of the request. With
-    /// `wss`, TLS is between the client and the server: the certificate is the server's. If there is no tunnel, the
-    /// handler gets a [`ConnectError`](crate::net::ConnectError). The peer of the connection
+    /// The proxy is told the host and the port. The request, with its fields, goes through the tunnel: with `wss` it is
+    /// encrypted, and the certificate is the server's; with `ws` the proxy can read it. If there is no tunnel, the handler
+    /// gets a [`ConnectError`](crate::net::ConnectError). The peer of the connection
     /// ([`Context::peer`](crate::Context::peer)) is the proxy.
     ///
     /// A connection [to addresses](crate::net::ConnectRequest::to_addresses) or to a Unix socket uses no proxy.
@@ -316,13 +316,13 @@ impl ClientConfig {
         self
     }
 
-    /// The largest number of redirects that a connection follows (301, 302, 303, 307 and 308, RFC 9110 §15.4); by default
-    /// none. Each makes a new byte stream, for the same handler and the same handle, with timeouts of its own.
+    /// The largest number of redirects that a connection follows (301, 302, 303, 307 and 308, RFC 9110 §15.4); by
+    /// default none. Each makes a new byte stream, for the same handler and the same handle, with timeouts of its own.
     ///
     /// On another origin (scheme, host and port) the request lacks user and password of the URI, the fields
     /// `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, and others whose value
-    /// [is sensitive](HeaderValue::is_sensitive); the rest is sent. A redirect from `wss` to `ws` is not followed. If one
-    /// cannot be followed, the handler gets
+    /// [is sensitive](HeaderValue::is_sensitive); the rest is sent. Cookies that a redirect sets are not. A redirect from
+    /// `wss` to `ws` is not followed. If one cannot be followed, the handler gets
     /// [`ConnectError::Redirect`](crate::net::ConnectError::Redirect) beside the response.
     ///
     /// A connection [to addresses](crate::net::ConnectRequest::to_addresses), to a Unix socket, or over an adopted one

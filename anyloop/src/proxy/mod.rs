@@ -35,8 +35,8 @@ const MAX_SOCKS: usize = 255;
 /// | `socks5h://host:port` | by SOCKS5; the proxy looks the host up |
 ///
 /// A user and a password, percent-encoded, stand before the host: `http://user:secret@host:port`. They are sent to the
-/// proxy only, and without encryption unless it is an `https` one: by Basic (RFC 7617), or as RFC 1929 says. The default
-/// port is 1080, and 443 for `https`, as in curl.
+/// proxy only, and without encryption unless it is an `https` one: by Basic (RFC 7617), or as RFC 1929 says. The
+/// default port is 1080, and 443 for `https`, as in curl.
 ///
 /// The text of a proxy (`Display`, `Debug`) has no password.
 ///
@@ -130,7 +130,7 @@ impl Proxy {
         Self::new(ProxyProtocol::Http, host.into(), port)
     }
 
-    /// An HTTP proxy that speaks TLS itself. `host` is a name or an IP address, for which its certificate must be valid.
+    /// An HTTP proxy that speaks TLS itself. `host` is a name or an IP address, and its certificate must be valid for it.
     #[cfg(feature = "tls-core")]
     #[must_use]
     pub fn https(host: impl Into<String>, port: u16) -> Self {
@@ -173,8 +173,8 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`ProxyError::Credentials`]: the user has a colon (RFC 7617 §2); or for SOCKS5, the user is empty, or one of both
-    /// has more than 255 bytes (RFC 1929 §2).
+    /// [`ProxyError::Credentials`]: the user has a colon (RFC 7617 §2); or for SOCKS5, the user is empty, or one of
+    /// both has more than 255 bytes (RFC 1929 §2).
     pub fn with_credentials(
         mut self,
         user: impl Into<Vec<u8>>,

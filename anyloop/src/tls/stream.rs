@@ -67,7 +67,7 @@ impl<S> TlsStream<S> {
         Self { inner, records, phase, notified: 0, held: None }
     }
 
-    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the tunnel.
+    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` came from the tunnel.
     pub(crate) fn through(inner: S, records: Records, proxy: ProxyTls, received: Vec<u8>) -> Self {
         Self::new(inner, records.inside(proxy.into_records(), received))
     }

@@ -63,6 +63,7 @@ impl Redirects {
         session
             .restart(&target, self.config.handshake.clone(), now)
             .map_err(|error| connect(Error::Request(error)))?;
+        crate::log::debug!("redirected from {} to {target}", self.target);
         (self.target, self.followed) = (target, self.followed + 1);
         Ok((layer, hop))
     }
@@ -81,8 +82,8 @@ fn without_credentials(options: &mut ClientOptions) {
 }
 
 impl<F: HandlerFactory> Connecting<F> {
-    /// Serves the stream until the handshake is over. Returns `None` if the server has redirected the client: then there
-    /// is no stream any more.
+    /// Serves the stream until the handshake is over. Returns `None` if there is no stream: there was none, or the
+    /// server has redirected the client.
     pub(super) fn open<K: HostsConnections<F::Handler>>(
         &mut self,
         turn: &mut Turn<'_, K>,
