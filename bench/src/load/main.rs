@@ -35,7 +35,11 @@
 //!   --path, --raw        as above
 //!   --connections N      at a time (64)
 //!   --messages N         how many connections to measure
+//!   --handshake          end the stream after the handshake of TLS, instead of sending a request
+//!   --resume             with --tls: resume sessions of earlier connections
 //!   --seconds, --warmup, --server-pid, --json                       as above
+//!
+//! All have --tls: TLS 1.3 with AES-128-GCM and X25519, by rustls. Certificates are not verified.
 //! ```
 //!
 //! In `load broadcast` the first connection sends, and the server must deliver each message to all
@@ -61,6 +65,7 @@ mod arguments;
 mod broadcast;
 mod connection;
 mod deflate;
+mod fault;
 mod frames;
 mod handshake;
 mod idle;
@@ -68,9 +73,11 @@ mod measure;
 mod opening;
 mod process;
 mod random;
+mod stream;
 #[path = "../text.rs"]
 mod text;
 mod throughput;
+mod tls;
 
 use std::process::ExitCode;
 use std::time::Duration;
