@@ -197,14 +197,14 @@ class Server:
         """Runs `load` in a scenario. `path` is used if the scenario has none. Returns the results of `load`."""
         own = scenario.raw_path if self.raw and scenario.raw_path else scenario.path
         return self.load(bin_, core, [scenario.mode] if scenario.mode else [], path or own, [
-            *scenario.options.split(), *options])
+            *scenario.options.split(), "--server-pid", str(self.pid), *options])
 
     def measure(self, bin_, core, options):
         """Runs `load` in its echo mode with these options. Returns its results."""
-        return self.load(bin_, core, [], None, options)
+        return self.load(bin_, core, [], None, ["--server-pid", str(self.pid), *options])
 
     def load(self, bin_, core, mode, path, options):
-        command = [f"{bin_}/load", *mode, *self.target(path), "--server-pid", str(self.pid), "--json", *options]
+        command = [f"{bin_}/load", *mode, *self.target(path), "--json", *options]
         load = start(core, command, self.prior, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, err = load.communicate()

@@ -101,7 +101,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Raises the soft limit of file descriptors of this process, if it is below `wanted`.
-fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
+pub(crate) fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let wanted = wanted as u64;
     if limit.current.is_some_and(|current| current < wanted) {

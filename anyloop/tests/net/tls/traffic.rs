@@ -300,7 +300,6 @@ fn open_connections_are_served_in_a_storm_of_handshakes() {
     let server = echo();
     let address = server.over_tls(&server_tls()).listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let config = trusting_config();
     let opening =
         std::thread::spawn(move || (0..OPEN).map(|_| TlsPeer::open(address)).collect::<Vec<_>>());
     while !opening.is_finished() {
