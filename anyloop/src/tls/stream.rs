@@ -161,6 +161,12 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.phase == Phase::Open
     }
 
+    /// Whether no more records are opened: the peer has ended its input, or we ended ours, and nothing counts any more.
+    /// rustls asserts then that nothing is wrong with what it is given.
+    const fn ignores_input(&self) -> bool {
+        self.records.is_over() || self.notified > 0
+    }
+
     fn keep_end(&mut self, end: End) {
         self.held.get_or_insert_default().end.get_or_insert(end);
     }
@@ -182,7 +188,7 @@ impl<S: StreamProtocol> TlsStream<S> {
             progress = self.pass_unread(input, out, scratch, budget, now);
         }
         while !input.is_empty() && !self.is_stopped() {
-            if self.records.is_over() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
+            if self.ignores_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
                 input.discard();
                 return Progress::Changed;
             }
@@ -459,7 +465,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn wants(&self) -> Wants {
         let mut wants = self.inner.wants();
         match self.phase {
-            Phase::Open if self.records.is_over() => {
+            Phase::Open if self.ignores_input() => {
                 wants.read &= self.has_unread();
                 wants.discard = !wants.read;
                 wants.large = true;
