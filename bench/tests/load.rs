@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyloop_testkit::tls::self_signed;
 
@@ -19,9 +20,11 @@ impl Server {
     /// A peer over TLS.
     fn secure(name: &str) -> Self {
         let identity = self_signed(&["localhost"]);
-        let folder = std::env::temp_dir();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+        let (folder, number) = (std::env::temp_dir(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let [certificate, key] = ["pem", "key"]
-            .map(|end| folder.join(format!("anyloop-load-{name}-{}.{end}", std::process::id())));
+            .map(|end| folder.join(format!("anyloop-load-{}-{number}.{end}", std::process::id())));
         std::fs::write(&certificate, identity.certificate).unwrap();
         std::fs::write(&key, identity.key).unwrap();
         let files = [&certificate, &key].map(|path| path.to_str().unwrap());
@@ -209,6 +212,24 @@ fn messages_and_connections_over_tls_are_counted() {
             assert_counted(&peer.load_in("opening", &load), "connections", 43);
         }
     }
+}
+
+#[test]
+fn latencies_in_a_storm_are_measured() {
+    let peer = Server::secure("fastwebsockets");
+    let options = "--connections 9 --rate 500 --handshakes 43 --seconds 0.1 --json";
+    let output = load(&format!("storm {} --tls {options}", peer.address));
+    assert!(output.status.success(), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["handshakes"], 43);
+    for phase in ["rest", "storm"] {
+        let (median, maximum) = (&json[phase]["p50_us"], &json[phase]["max_us"]);
+        assert!(median.as_f64().unwrap() > 0.0, "{json}");
+        assert!(maximum.as_f64().unwrap() >= median.as_f64().unwrap(), "{json}");
+    }
+    let plain = Server::floor(&[]);
+    let output = load(&format!("storm {} {options}", plain.address));
+    assert!(!output.status.success(), "{output:?}");
 }
 
 #[test]

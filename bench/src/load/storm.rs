@@ -124,7 +124,7 @@ impl Load {
         let mut moved = start;
         loop {
             let now = Instant::now();
-            let enough = is_enough(now - start);
+            let enough = sent > 0 && is_enough(now - start);
             let due = |sent: usize| start + Duration::from_secs_f64(sent as f64 / rate as f64);
             while !enough && due(sent) <= now {
                 let count = self.connections.len();
