@@ -151,7 +151,8 @@ impl<S: StreamProtocol> TlsStream<S> {
             _ => self.records.alert(out.bytes()),
         }
         let answered = is_plain_http || self.records.has_alerted();
-        self.phase = if answered { Phase::Lingering(now + LINGER) } else { Phase::Over };
+        let lingers = answered && !self.inner.is_terminated();
+        self.phase = if lingers { Phase::Lingering(now + LINGER) } else { Phase::Over };
         self.records.stop();
         self.held = None;
         self.inner.handle_error(TransportError::Tls, Some(Box::new(error)));
@@ -371,6 +372,10 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         matches!(self.phase, Phase::Handshake { .. })
     }
 
+    fn is_terminated(&self) -> bool {
+        self.inner.is_terminated()
+    }
+
     fn handle_eof(&mut self) {
         match self.phase {
             Phase::Lingering(_) => self.phase = Phase::Over,
@@ -486,7 +491,9 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
             }
             Phase::Lingering(_) => {
                 (wants.read, wants.discard, wants.large) = (false, true, true);
-                wants.shutdown = Shutdown::HalfClose;
+                if !self.inner.is_terminated() {
+                    wants.shutdown = Shutdown::HalfClose;
+                }
             }
             Phase::Over => (wants.read, wants.discard) = (false, true),
         }
