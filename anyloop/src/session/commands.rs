@@ -81,7 +81,10 @@ impl<H: Handler> Session<H> {
             Command::Interrupt => self.call(out, now, Handler::interrupt),
             Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
-            Command::Terminate => self.protocol.terminate(),
+            Command::Terminate => {
+                self.state.pending.set(Pending::TERMINATED, true);
+                self.terminate_if_asked();
+            }
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| match command {
                 Command::Cancel(timer) => _ = context.cancel_timer(timer),

@@ -226,11 +226,10 @@ impl<H: Handler> Session<H> {
         });
     }
 
-    /// Ends the connection, if its handler has asked for that.
+    /// Ends the connection, if the program has asked for that.
     fn terminate_if_asked(&mut self) {
         if self.state.pending.has(Pending::TERMINATED) {
             cold_path();
-            self.state.pending.set(Pending::TERMINATED, false);
             self.protocol.terminate();
         }
     }
@@ -288,6 +287,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn handle_eof(&mut self) {
         self.protocol.handle_eof();
+    }
+
+    fn is_terminated(&self) -> bool {
+        self.state.pending.has(Pending::TERMINATED)
     }
 
     fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>) {

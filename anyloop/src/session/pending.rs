@@ -22,7 +22,7 @@ impl Pending {
     pub(super) const NOT_STARTED: Self = Self(32);
     /// Messages of handles wait until they can be sent.
     pub(super) const DEFERRED: Self = Self(64);
-    /// The handler terminates the connection.
+    /// The application has terminated the connection.
     pub(super) const TERMINATED: Self = Self(128);
 
     #[inline]

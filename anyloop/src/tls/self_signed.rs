@@ -182,7 +182,7 @@ mod tests {
         };
         let issued = Authority::new("CA").issue(&["localhost"]);
         for (error, words) in [
-            (E::BadSignature, "its signature is wrong; it was changed, or its authority "),
+            (E::BadSignature, "its signature is wrong, or that which "),
             (unsupported(), "it is signed by an algorithm that is not supported here; issue it "),
             (E::BadEncoding, "it is not a valid X.509 certificate; it is damaged, "),
         ] {

@@ -172,7 +172,8 @@ impl<S: StreamProtocol> TlsStream<S> {
             _ => self.records.alert(out.bytes()),
         }
         let answered = is_plain_http || self.records.has_alerted();
-        self.phase = if answered { Phase::Lingering(now + LINGER) } else { Phase::Over };
+        let lingers = answered && !self.inner.is_terminated();
+        self.phase = if lingers { Phase::Lingering(now + LINGER) } else { Phase::Over };
         self.records.stop();
         self.held = None;
         self.inner.handle_error(TransportError::Tls, Some(Box::new(error)));
@@ -180,6 +181,12 @@ impl<S: StreamProtocol> TlsStream<S> {
 
     fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether no more records are opened: the peer has ended its input, or we ended ours, and nothing counts any more.
+    /// rustls asserts then that nothing is wrong with what it is given.
+    const fn ignores_input(&self) -> bool {
+        self.records.is_over() || self.notified > 0
     }
 
     fn keep_end(&mut self, end: End) {
@@ -203,7 +210,7 @@ impl<S: StreamProtocol> TlsStream<S> {
             progress = self.pass_unread(input, out, scratch, budget, now);
         }
         while !input.is_empty() && !self.is_stopped() {
-            if self.records.is_over() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
+            if self.ignores_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
                 input.discard();
                 return Progress::Changed;
             }
@@ -386,6 +393,10 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         matches!(self.phase, Phase::Handshake { .. })
     }
 
+    fn is_terminated(&self) -> bool {
+        self.inner.is_terminated()
+    }
+
     fn handle_eof(&mut self) {
         match self.phase {
             Phase::Lingering(_) => self.phase = Phase::Over,
@@ -480,7 +491,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn wants(&self) -> Wants {
         let mut wants = self.inner.wants();
         match self.phase {
-            Phase::Open if self.records.is_over() => {
+            Phase::Open if self.ignores_input() => {
                 wants.read &= self.has_unread();
                 wants.discard = !wants.read;
                 wants.large = true;
@@ -501,7 +512,9 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
             }
             Phase::Lingering(_) => {
                 (wants.read, wants.discard, wants.large) = (false, true, true);
-                wants.shutdown = Shutdown::HalfClose;
+                if !self.inner.is_terminated() {
+                    wants.shutdown = Shutdown::HalfClose;
+                }
             }
             Phase::Over => (wants.read, wants.discard) = (false, true),
         }
