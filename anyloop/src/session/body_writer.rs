@@ -79,8 +79,8 @@ struct State {
     /// Bytes of the pieces.
     waiting: usize,
     limits: BacklogLimits,
-    /// Output of the connection waits for the peer.
-    is_blocked: bool,
+    /// Bytes that the connection has taken and the transport has not.
+    backlog: usize,
     /// Wakes the connection, once there is one.
     waker: Option<Waker>,
     end: End,
@@ -150,10 +150,10 @@ impl BodyWriter {
         }
     }
 
-    /// The number of bytes that were sent and that the connection has not taken.
+    /// The number of bytes that were sent and that the transport has not taken.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
-        self.0.state().waiting
+        self.0.state().buffered()
     }
 
     fn push(&self, piece: Piece) -> Result<Sent, SendError> {
@@ -198,10 +198,10 @@ impl Drop for BodyWriter {
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.0.state();
-        while !state.gone && state.waiting > state.limits.high {
+        while !state.gone && state.free() == 0 {
             state = self.0.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let n = bytes.len().min(state.limits.high.max(1));
+        let n = bytes.len().min(state.free().max(1));
         drop(state);
         match self.send(Bytes::copy_from_slice(&bytes[..n])) {
             Ok(_) => Ok(n),
@@ -224,17 +224,38 @@ impl fmt::Debug for BodyWriter {
 impl State {
     /// The result of sending a piece.
     fn judge(&self, piece: &Piece) -> Result<Sent, SendError> {
-        let (limits, len) = (self.limits, piece.bytes.len());
-        let sum = self.waiting.saturating_add(len);
-        let most = (limits.cap / size_of::<Piece>()).max(MIN_PIECES);
+        let BacklogLimits { high, cap, .. } = self.limits;
+        let (waiting, message) = (self.buffered(), piece.bytes.len());
+        let sum = waiting.saturating_add(message);
         match () {
             () if self.gone => Err(SendError::Gone),
-            () if (self.waiting > 0 && sum > limits.cap) || self.pieces.len() >= most => {
-                Err(SendError::BacklogFull { waiting: self.waiting, message: len, cap: limits.cap })
+            () if (waiting > 0 && sum > cap) || self.free_pieces() == 0 => {
+                Err(SendError::BacklogFull { waiting, message, cap })
             }
-            () if sum > limits.high => Ok(Sent::Backpressure),
-            () if self.is_blocked || self.waker.is_none() => Ok(Sent::Buffered),
+            () if sum > high => Ok(Sent::Backpressure),
+            () if self.backlog > 0 || self.waker.is_none() => Ok(Sent::Buffered),
             () => Ok(Sent::Sent),
+        }
+    }
+
+    const fn buffered(&self) -> usize {
+        self.waiting.saturating_add(self.backlog)
+    }
+
+    /// The number of pieces that may still wait: their own memory is bounded as well.
+    fn free_pieces(&self) -> usize {
+        let most = (self.limits.cap / size_of::<Piece>()).max(MIN_PIECES);
+        most.saturating_sub(self.pieces.len())
+    }
+
+    /// The number of bytes that a blocking write sends now; 0: it waits.
+    fn free(&self) -> usize {
+        let BacklogLimits { high, cap, .. } = self.limits;
+        match self.buffered() {
+            _ if self.free_pieces() == 0 => 0,
+            0 => high.max(1),
+            waiting if waiting > high => 0,
+            waiting => high.min(cap.saturating_sub(waiting)),
         }
     }
 }
@@ -245,7 +266,7 @@ impl Channel {
             pieces: VecDeque::new(),
             waiting: 0,
             limits: BacklogLimits::default(),
-            is_blocked: false,
+            backlog: 0,
             waker: None,
             end: End::Open,
             gone: false,
@@ -262,9 +283,12 @@ impl Channel {
         self.0.room.notify_all();
     }
 
-    /// Reports whether output of the connection waits for the peer.
-    pub(super) fn set_blocked(&self, blocked: bool) {
-        self.0.state().is_blocked = blocked;
+    /// Reports how many bytes of the connection's output the transport has not taken.
+    pub(super) fn set_backlog(&self, backlog: usize) {
+        let before = mem::replace(&mut self.0.state().backlog, backlog);
+        if backlog < before {
+            self.0.room.notify_all();
+        }
     }
 
     /// Takes at most so many bytes of the first piece, and its completion with the last of them.
@@ -294,7 +318,7 @@ impl Drop for Channel {
     fn drop(&mut self) {
         let mut state = self.0.state();
         let pieces = mem::take(&mut state.pieces);
-        (state.gone, state.waiting, state.waker) = (true, 0, None);
+        (state.gone, state.waiting, state.backlog, state.waker) = (true, 0, 0, None);
         drop(state); // completions are program code
         self.0.room.notify_all();
         report_unsent(pieces.into_iter().filter_map(|piece| piece.completion));

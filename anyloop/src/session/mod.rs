@@ -426,7 +426,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let reading = self.reads() || self.protocol.discards_input();
         match &mut self.protocol {
             Protocol::Open(connection) => connection.set_reading(reading, now),
-            Protocol::Server(handshake) => handshake.handle_written(waiting, now),
+            Protocol::Server(handshake) => {
+                handshake.handle_written(waiting, now);
+                self.publish_body(waiting);
+            }
             Protocol::Client(_) | Protocol::Closed => {}
         }
         self.state.free_unused();

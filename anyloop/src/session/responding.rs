@@ -54,10 +54,6 @@ impl<H: Handler> Session<H> {
             if out.buffered() >= MARK {
                 out.flush();
             }
-            let is_blocked = out.waiting() > 0;
-            if let Some(channel) = body.as_channel() {
-                channel.set_blocked(is_blocked);
-            }
             if out.waiting() >= MARK {
                 return; // `handle_writable` follows
             }
@@ -96,6 +92,13 @@ impl<H: Handler> Session<H> {
             self.state.rare().error.get_or_insert(Box::new(error)); // `fail` can ask why
         }
         drop(body); // program code
+    }
+
+    /// Publishes to the writer of a body how much of it waits for the peer.
+    pub(super) fn publish_body(&mut self, waiting: usize) {
+        if let Some(channel) = self.state.body().and_then(|body| body.as_channel()) {
+            channel.set_backlog(waiting);
+        }
     }
 
     /// The stream has taken some output: the body of a response goes on in the next turn.
