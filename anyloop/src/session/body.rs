@@ -78,8 +78,8 @@ struct Reader {
 
 /// The next of a body.
 pub(super) enum Next<'b> {
+    Piece(&'b [u8]),
     /// With what is called when it was written.
-    Piece(&'b [u8], Option<Completion>),
     Owned(Bytes, Option<Completion>),
     /// A writer has more, but not yet.
     Wait,
@@ -108,7 +108,6 @@ impl Body {
     /// A body that is sent in pieces by a writer, from any thread.
     ///
     /// `length` is the number of bytes; `None` if it is not known. The example is that of [`BodyWriter`].
-    #[must_use]
     pub fn channel(length: impl Into<Option<u64>>) -> (BodyWriter, Self) {
         let (writer, channel) = Channel::new();
         (writer, Self(Source::Channel(channel, length.into())))
@@ -161,7 +160,7 @@ impl Reader {
             match self.reader.read(&mut self.buffer) {
                 Ok(0) => return Next::End,
                 // A reader may claim to have filled more than there is.
-                Ok(n) => return Next::Piece(&self.buffer[..n.min(PIECE)], None),
+                Ok(n) => return Next::Piece(&self.buffer[..n.min(PIECE)]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Next::Failed(error),
             }

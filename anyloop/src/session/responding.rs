@@ -2,7 +2,7 @@
 
 use anyloop_proto::handshake::AnswerError;
 use anyloop_proto::handshake::http::Response;
-use anyloop_proto::{Instant, Protocol, ResponseError};
+use anyloop_proto::{Failure, Instant, Protocol, ResponseError};
 
 use super::Session;
 use super::body::{Body, Next, PIECE};
@@ -44,13 +44,13 @@ impl<H: Handler> Session<H> {
         now: Instant,
     ) {
         let Protocol::Server(handshake) = &mut self.protocol else { return };
-        if !handshake.is_responding() {
-            return;
-        }
         let Some(body) = self.state.body() else { return };
         let mut left = TURN;
-        let mut error = None;
-        while handshake.is_responding() {
+        // Why the body ends is kept by the handshake; the handler is notified when the stream has ended.
+        let error = loop {
+            if !handshake.is_responding() {
+                break None;
+            }
             if out.buffered() >= MARK {
                 out.flush();
             }
@@ -60,36 +60,32 @@ impl<H: Handler> Session<H> {
             if left == 0 || budget.is_spent() {
                 return self.state.interrupt();
             }
-            // What fails is kept by the handshake; the handler is notified when the stream has ended.
             let (sent, completion, len) = match body.next() {
-                Next::Piece(piece, completion) => {
-                    (handshake.body_piece(piece, out), completion, piece.len())
-                }
+                Next::Piece(piece) => (handshake.body_piece(piece, out), None, piece.len()),
                 Next::Owned(piece, completion) => {
                     (handshake.body_piece(&piece, out), completion, piece.len())
                 }
                 Next::Wait => return,
                 Next::End => {
-                    let _ = handshake.end_body(now, out);
-                    break;
+                    let _: Result<(), Failure> = handshake.end_body(now, out);
+                    break None;
                 }
                 Next::Abandoned => {
-                    let _ = handshake.fail_body(ResponseError::Abandoned);
-                    break;
+                    handshake.fail_body(ResponseError::Abandoned);
+                    break None;
                 }
-                Next::Failed(failed) => {
-                    crate::log::warn!("the body of a response cannot be read: {failed}");
-                    let _ = handshake.fail_body(ResponseError::Unreadable);
-                    error = Some(failed);
-                    break;
+                Next::Failed(error) => {
+                    crate::log::warn!("the body of a response cannot be read: {error}");
+                    handshake.fail_body(ResponseError::Unreadable);
+                    break Some(error);
                 }
             };
             left = left.saturating_sub(len);
             report(completion, sent.is_ok(), out);
-        }
+        };
         let body = self.state.take_body();
         if let Some(error) = error {
-            self.state.rare().error.get_or_insert(Box::new(error)); // `fail` can ask why
+            self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
         }
         drop(body); // program code
     }
