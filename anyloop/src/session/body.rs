@@ -25,7 +25,8 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// the body is dropped unread.
 ///
 /// The body is taken in pieces as the peer reads. A peer that reads nothing for the
-/// [`response_timeout`](crate::ServerConfig::response_timeout) fails. If the body ends too early or too late, cannot be
+/// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that never
+/// blocks takes the whole body in one call. If the body ends too early or too late, cannot be
 /// read, or is not finished, the byte stream is aborted, and [`Handler::fail`](crate::Handler::fail) is called with
 /// [`Cause::Response`](crate::proto::Cause::Response).
 ///

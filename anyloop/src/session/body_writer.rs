@@ -317,9 +317,10 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        let pieces = mem::take(&mut state.pieces);
-        (state.gone, state.waiting, state.backlog, state.waker) = (true, 0, 0, None);
-        drop(state); // completions are program code
+        let (pieces, waker) = (mem::take(&mut state.pieces), state.waker.take());
+        (state.gone, state.waiting, state.backlog) = (true, 0, 0);
+        drop(state); // completions and wakers are program code
+        drop(waker);
         self.0.room.notify_all();
         report_unsent(pieces.into_iter().filter_map(|piece| piece.completion));
     }

@@ -15,6 +15,9 @@ const MARK: usize = PIECE;
 /// At most so many bytes of a body are sent in one turn; then other connections have theirs.
 const TURN: usize = 1 << 20;
 
+/// A piece counts as so many bytes of a turn at least, since a reader may have short ones.
+const SHORTEST: usize = 256;
+
 impl<H: Handler> Session<H> {
     /// Begins a response. Its body follows by [`send_body`](Self::send_body).
     pub(super) fn respond(
@@ -80,7 +83,7 @@ impl<H: Handler> Session<H> {
                     break Some(error);
                 }
             };
-            left = left.saturating_sub(len);
+            left = left.saturating_sub(len.max(SHORTEST));
             report(completion, sent.is_ok(), out);
         };
         let body = self.state.take_body();
