@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::thread;
 
 use anyloop::endpoint::BodyWriter;
 use anyloop::http::{HeaderValue, Response, header};
 use anyloop::prelude::*;
-use anyloop::proto::Shutdown;
 use anyloop::proto::handshake::AnswerError;
+use anyloop::proto::{Instant, SendQueue, Shutdown};
+use anyloop::transport::{Buffers, Server, Transport};
 
 use crate::record::{Log, recording};
 use crate::subject::{Subject, seconds, server_config};
@@ -561,4 +563,57 @@ fn a_body_that_is_dropped_ends_its_writer() {
     let (mut writer, body) = Body::channel(None);
     drop(body);
     assert_eq!(writer.send("hello"), Err(SendError::Gone));
+}
+
+/// A stream whose system takes a part, and knows what the peer's machine has acknowledged of it.
+struct System {
+    room: usize,
+    acknowledged: u64,
+}
+
+impl Transport for System {
+    fn write(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let taken = slices.iter().map(|slice| slice.len()).sum::<usize>().min(self.room);
+        self.room -= taken;
+        Ok(taken)
+    }
+
+    fn shutdown(&mut self, _: Shutdown) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send_queue(&self) -> Option<SendQueue> {
+        Some(SendQueue { acknowledged: self.acknowledged, waiting: 1000 })
+    }
+}
+
+/// A system with a large buffer reports only rarely that it takes more.
+#[test]
+fn what_the_peers_machine_acknowledges_is_read() {
+    for room in [0, 100, usize::MAX] {
+        let log = Log::default();
+        let mut handlers = recording(&log);
+        handlers.on_http(|_, _| Response::new(vec![7; 1000]).into());
+        let config = server_config().response_timeout(seconds(7)).close_timeout(seconds(1));
+        let server = Server::with_factory(config, handlers);
+        let (mut system, mut buffers) = (System { room, acknowledged: 0 }, Buffers::default());
+        let mut driver = server.driver(Waker::noop(), Instant::from_nanos(0));
+        driver.start(&mut system, &mut buffers, Instant::from_nanos(0));
+        driver.receive(
+            &mut system,
+            &mut buffers,
+            &mut GET.as_bytes().to_vec(),
+            Instant::from_nanos(0),
+        );
+        for _ in 0..20 {
+            system.acknowledged += 1;
+            let due = driver.next_timeout().unwrap();
+            driver.handle_timeout(&mut system, &mut buffers, due);
+            assert!(!driver.is_closed());
+        }
+        let due = driver.next_timeout().unwrap();
+        driver.handle_timeout(&mut system, &mut buffers, due);
+        assert!(driver.is_closed());
+        assert_eq!(log.take(), ["fail by timer: response not read in time"]);
+    }
 }
