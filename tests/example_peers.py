@@ -385,26 +385,30 @@ async def http_client_details():
             assert "403 Forbidden: members only" in await program.rest()
 
 
-async def main():
-    for test in (
-        broadcast_server,
-        telemetry_server,
-        telemetry_client,
-        poll_loop,
-        adopt_upgrade,
-        subprotocol_auth,
-        chat_rooms,
-        router,
-        child_pipes,
-        handler_test,
-        gigabyte,
-        ctrl_c,
-        http_client_details,
-    ):
+async def run_all(*tests):
+    """Runs the tests that the arguments name; without names, all."""
+    for test in tests:
         if len(sys.argv) > 2 and test.__name__ not in sys.argv[2:]:
             continue
         await asyncio.wait_for(test(), SECONDS)
-        print(f"{test.__name__}: ok")
+        print(f"{test.__name__}: ok", flush=True)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(
+        run_all(
+            broadcast_server,
+            telemetry_server,
+            telemetry_client,
+            poll_loop,
+            adopt_upgrade,
+            subprotocol_auth,
+            chat_rooms,
+            router,
+            child_pipes,
+            handler_test,
+            gigabyte,
+            ctrl_c,
+            http_client_details,
+        )
+    )

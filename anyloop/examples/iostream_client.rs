@@ -9,14 +9,10 @@
 #[path = "iostream/socket.rs"]
 mod socket;
 
-use std::error::Error;
-use std::net::TcpStream;
-use std::process::ExitCode;
-use std::sync::mpsc;
+use std::{error::Error, net::TcpStream, process::ExitCode, sync::mpsc};
 
 use anyloop::iostream::Client;
 use anyloop::prelude::*;
-use anyloop::proto::handshake::Target;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -8,9 +8,7 @@
 //! RECORDING has the raw bytes from the client, including the request. The answer is deterministic, so a
 //! recording can be a regression test.
 
-use std::error::Error;
-use std::fs::File;
-use std::process::ExitCode;
+use std::{error::Error, fs::File, process::ExitCode};
 
 use anyloop::iostream::Server;
 use anyloop::prelude::*;

@@ -7,10 +7,7 @@
 #[path = "iostream/socket.rs"]
 mod socket;
 
-use std::net::TcpListener;
-use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
+use std::{net::TcpListener, process::ExitCode, thread, time::Duration};
 
 use anyloop::iostream::Server;
 use anyloop::prelude::*;

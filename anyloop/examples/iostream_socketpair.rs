@@ -1,9 +1,7 @@
 //! Both ends of a connection in one program, over a pair of non-blocking Unix sockets. One thread carries
 //! the bytes of both ends in turn, as a program's own loop would.
 
-use std::error::Error;
-use std::os::unix::net::UnixStream;
-use std::thread;
+use std::{error::Error, os::unix::net::UnixStream, thread};
 
 use anyloop::iostream::{Client, Connection, Server};
 use anyloop::prelude::*;

@@ -4,12 +4,10 @@
 //! cargo run --features tls --example net_tls -- chat.pem chat.key 127.0.0.1:9443
 //! ```
 
-use std::error::Error;
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
-use anyloop::net::Server;
 use anyloop::prelude::*;
-use anyloop::tls::ServerTls;
+use anyloop::{net::Server, tls::ServerTls};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -8,9 +8,8 @@
 use std::error::Error;
 
 use anyloop::http::{Method, Response, StatusCode};
-use anyloop::net::Server;
 use anyloop::prelude::*;
-use anyloop::router::Routed;
+use anyloop::{net::Server, router::Routed};
 
 /// A connection to a room, whose name is a part of the path.
 #[derive(Default)]

@@ -47,6 +47,8 @@ mod cold;
 pub mod endpoint;
 #[cfg(feature = "net")]
 pub mod event_loop;
+#[cfg(all(doctest, feature = "net"))]
+mod guide;
 pub mod iostream;
 mod log;
 #[cfg(feature = "net")]
@@ -72,27 +74,7 @@ pub use event_loop::{EventLoop, LocalEventLoop};
 #[cfg(feature = "router")]
 pub use router::Router;
 
-/// Compiles and runs what README.md shows.
+/// Compiles what README.md shows.
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// Compiles and runs what the guide shows.
-#[cfg(all(doctest, feature = "net"))]
-#[doc = include_str!("../docs/io-strategy.md")]
-struct IoStrategy;
-
-/// Compiles what the page about TLS shows.
-#[cfg(all(doctest, feature = "net", feature = "tls"))]
-#[doc = include_str!("../docs/tls.md")]
-struct Tls;
-
-/// Compiles and runs what the page for programs that use WebSocket++ shows.
-#[cfg(all(doctest, feature = "net"))]
-#[doc = include_str!("../docs/migration.md")]
-struct Migration;
-
-/// Compiles and runs what the page for programs that use tungstenite shows.
-#[cfg(all(doctest, feature = "net"))]
-#[doc = include_str!("../docs/from-tungstenite.md")]
-struct FromTungstenite;

@@ -174,4 +174,5 @@ def main():
     print("anyloop serve: its page works in Chromium, and axe-core finds nothing")
 
 
-main()
+if __name__ == "__main__":
+    main()
