@@ -77,7 +77,7 @@ pub trait Handler: Sized + 'static {
     }
 
     /// A client sends a plain HTTP request (servers only), which includes its body. By default the answer is 426.
-    /// [`Verdict::Accept`] does not apply to it, and is answered with 500.
+    /// [`Verdict::Accept`] does not apply to it, and is answered with 500. The response may have a [`Body`] of any size.
     fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
         let _ = (request, context);
         Verdict::upgrade_required()
