@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::thread;
 
-use anyloop::endpoint::BodyWriter;
+use anyloop::endpoint::{BodyWriter, Session};
 use anyloop::http::{HeaderValue, Response, header};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
 use anyloop::proto::{Instant, SendQueue, Shutdown};
-use anyloop::transport::{Buffers, Server, Transport};
+use anyloop::transport::{Buffers, Driver, Server, Transport};
 
 use crate::record::{Log, recording};
 use crate::subject::{Subject, seconds, server_config};
@@ -587,24 +587,29 @@ impl Transport for System {
     }
 }
 
+/// The driver of a server that answers with this body, which was asked for over a system with this room.
+fn asked(
+    config: ServerConfig,
+    body: impl Into<Body>,
+    room: usize,
+) -> (Driver<Session<Handlers>>, System, Buffers, Log) {
+    let (log, body) = (Log::default(), Mutex::new(Some(body.into())));
+    let mut handlers = recording(&log);
+    handlers.on_http(move |_, _| Response::new(body.lock().unwrap().take().unwrap()).into());
+    let now = Instant::from_nanos(0);
+    let (mut system, mut buffers) = (System { room, acknowledged: 0 }, Buffers::default());
+    let mut driver = Server::with_factory(config, handlers).driver(Waker::noop(), now);
+    driver.start(&mut system, &mut buffers, now);
+    driver.receive(&mut system, &mut buffers, &mut GET.as_bytes().to_vec(), now);
+    (driver, system, buffers, log)
+}
+
 /// A system with a large buffer reports only rarely that it takes more.
 #[test]
 fn what_the_peers_machine_acknowledges_is_read() {
     for room in [0, 100, usize::MAX] {
-        let log = Log::default();
-        let mut handlers = recording(&log);
-        handlers.on_http(|_, _| Response::new(vec![7; 1000]).into());
         let config = server_config().response_timeout(seconds(7)).close_timeout(seconds(1));
-        let server = Server::with_factory(config, handlers);
-        let (mut system, mut buffers) = (System { room, acknowledged: 0 }, Buffers::default());
-        let mut driver = server.driver(Waker::noop(), Instant::from_nanos(0));
-        driver.start(&mut system, &mut buffers, Instant::from_nanos(0));
-        driver.receive(
-            &mut system,
-            &mut buffers,
-            &mut GET.as_bytes().to_vec(),
-            Instant::from_nanos(0),
-        );
+        let (mut driver, mut system, mut buffers, log) = asked(config, vec![7; 1000], room);
         for _ in 0..20 {
             system.acknowledged += 1;
             let due = driver.next_timeout().unwrap();
@@ -616,4 +621,23 @@ fn what_the_peers_machine_acknowledges_is_read() {
         assert!(driver.is_closed());
         assert_eq!(log.take(), ["fail by timer: response not read in time"]);
     }
+}
+
+/// A peer that reads faster than the body is made does not keep others waiting.
+#[test]
+fn an_endless_body_is_sent_in_turns() {
+    let _watchdog = anyloop_testkit::watchdog::watchdog();
+    let body = Body::from_reader(io::repeat(b'x'), None);
+    let (mut driver, mut system, mut buffers, _) = asked(server_config(), body, usize::MAX);
+    for turn in 1..5 {
+        assert!(driver.wants_resume());
+        let sent = usize::MAX - system.room;
+        assert!(sent > turn << 20 && sent < (turn << 20) + (turn << 10), "{sent} in turn {turn}");
+        driver.resume(&mut system, &mut buffers, Instant::from_nanos(0));
+    }
+    buffers.budget.set(0, None);
+    let before = system.room;
+    driver.resume(&mut system, &mut buffers, Instant::from_nanos(0));
+    assert_eq!(system.room, before, "the loop is to return");
+    assert!(driver.wants_resume());
 }

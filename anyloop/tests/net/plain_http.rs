@@ -116,29 +116,3 @@ fn a_peer_that_reads_nothing_fails() {
     eventually("it has failed", || running.server.counters().failed == 1);
     assert_eq!(log.take(), ["fail by timer: response not read in time"]);
 }
-
-/// A body that never ends does not keep others waiting.
-#[test]
-fn an_endless_response_leaves_time_for_others() {
-    let _watchdog = watchdog();
-    let mut server = echo();
-    server.on_http(|_, _| Response::new(Body::from_reader(std::io::repeat(7), None)).into());
-    let running = Running::start(server);
-    let mut reading = Peer::connect(running.address);
-    reading.write("GET / HTTP/1.0\r\n\r\n");
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let reads = scope.spawn(|| {
-            reading.read_head();
-            let mut stream = reading.writer();
-            let mut buffer = vec![0; 1 << 16];
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                assert!(std::io::Read::read(&mut stream, &mut buffer).unwrap() > 0);
-            }
-        });
-        let mut open = Peer::open(running.address);
-        (0..50).for_each(|number| open.echo(&format!("{number}")));
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        reads.join().unwrap();
-    });
-}
