@@ -4,6 +4,10 @@ use core::fmt;
 
 use crate::close_code::CloseCode;
 
+mod response;
+
+pub use response::ResponseError;
+
 /// Why a connection failed. `Copy`, 32 bytes.
 ///
 /// After a failure nothing is sent but what has already been appended: a Close frame, or the response to a request;
@@ -237,6 +241,10 @@ pub enum Cause {
     ReservedBits(u8),
     /// A reserved opcode (RFC 6455 §5.2).
     ReservedOpcode(u8),
+    /// The application's response to a request could not be sent whole.
+    Response(ResponseError),
+    /// The peer has read nothing of a response in the time that the options allow.
+    ResponseTimeout,
     /// The application [terminated](crate::Connection::terminate) the connection.
     Terminated,
     /// A message has more fragments than its size limit allows.
@@ -258,8 +266,11 @@ impl Cause {
             | Self::DataIdleTimeout
             | Self::IdleTimeout
             | Self::OpenTimeout
-            | Self::PongTimeout => Party::Timer,
-            Self::Application | Self::Terminated | Self::VerdictTimeout => Party::Local,
+            | Self::PongTimeout
+            | Self::ResponseTimeout => Party::Timer,
+            Self::Application | Self::Response(_) | Self::Terminated | Self::VerdictTimeout => {
+                Party::Local
+            }
             Self::Handshake(error) => error.party(),
             Self::Extension(ExtensionError::Internal) => Party::Local,
             Self::OutputLost | Self::Transport(_) => Party::Transport,
@@ -277,6 +288,8 @@ impl Cause {
             | Self::Handshake(_)
             | Self::OpenTimeout
             | Self::OutputLost
+            | Self::Response(_)
+            | Self::ResponseTimeout
             | Self::Terminated
             | Self::Transport(_)
             | Self::VerdictTimeout => return None,
@@ -317,6 +330,8 @@ impl Cause {
             Self::PongTimeout => "keep-alive ping not answered in time",
             Self::ReservedBits(_) => "reserved bits set",
             Self::ReservedOpcode(_) => "reserved opcode",
+            Self::Response(error) => error.reason(),
+            Self::ResponseTimeout => "response not read in time",
             Self::Terminated => "connection terminated by the application",
             Self::TooManyFragments => "message in too many fragments",
             Self::Transport(error) => error.reason(),
@@ -336,6 +351,7 @@ impl fmt::Display for Cause {
             Self::InvalidUtf8 { at } => write!(f, " at byte {at}"),
             Self::MessageTooBig { limit } => write!(f, ": more than {limit} bytes"),
             Self::Handshake(error) => error.fmt_detail(f),
+            Self::Response(error) => error.fmt_detail(f),
             _ => Ok(()),
         }
     }

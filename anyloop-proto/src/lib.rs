@@ -43,7 +43,8 @@ pub use connection::{
     Connection, Ending, Receiver, SendQueue, Sender, Shutdown, Statistics, Timer,
 };
 pub use error::{
-    Cause, ExtensionError, Failure, Field, HandshakeError, Party, SendError, State, TransportError,
+    Cause, ExtensionError, Failure, Field, HandshakeError, Party, ResponseError, SendError, State,
+    TransportError,
 };
 pub use input::Input;
 pub use kind::Kind;

@@ -241,8 +241,11 @@ impl WebSocket {
     /// to read. If so, the newest pong and the newest keep-alive ping are held back.
     pub fn set_blocked(&mut self, blocked: bool, now: Instant) {
         self.output.blocked = blocked;
-        if let Phase::Open(connection) = &mut self.phase {
-            connection.handle_writable(now, &mut self.output);
+        match &mut self.phase {
+            Phase::Open(connection) => connection.handle_writable(now, &mut self.output),
+            // How much waits is not known here; the time to read it begins when something does.
+            Phase::Server(handshake) => handshake.handle_written(usize::from(blocked), now),
+            Phase::Client(_) => {}
         }
     }
 
@@ -340,7 +343,11 @@ impl WebSocket {
         now: Instant,
     ) -> Result<(), AnswerError> {
         match &mut self.phase {
-            Phase::Server(handshake) => handshake.respond(response, now, &mut self.output),
+            Phase::Server(handshake) => {
+                handshake.respond(response, now, &mut self.output)?;
+                handshake.handle_written(usize::from(self.output.blocked), now);
+                Ok(())
+            }
             _ => Err(AnswerError::NotAwaiting),
         }
     }

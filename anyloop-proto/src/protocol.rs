@@ -98,7 +98,8 @@ impl Protocol {
     pub fn discards_input(&self) -> bool {
         match self {
             Self::Open(connection) => !matches!(connection.state(), State::Open | State::CloseSent),
-            Self::Server(_) | Self::Client(_) | Self::Closed => self.shutdown() != Shutdown::Open,
+            Self::Server(handshake) => handshake.discards_input(),
+            Self::Client(_) | Self::Closed => self.shutdown() != Shutdown::Open,
         }
     }
 
@@ -106,9 +107,7 @@ impl Protocol {
     #[must_use]
     pub const fn awaits_verdict(&self) -> bool {
         match self {
-            Self::Server(handshake) => {
-                handshake.request().is_some() && matches!(handshake.shutdown(), Shutdown::Open)
-            }
+            Self::Server(handshake) => handshake.awaits_answer(),
             _ => false,
         }
     }
@@ -185,11 +184,11 @@ impl Protocol {
     }
 
     /// Reports that the application cannot go on. An open connection fails with 1011; a handshake
-    /// is abandoned (a server answers 503).
+    /// is abandoned (a server answers 503, or aborts a response that is being sent).
     pub fn handle_application_failure(&mut self, now: Instant, out: &mut impl Output) {
         match self {
             Self::Open(connection) => _ = connection.handle_application_failure(now, out),
-            Self::Server(handshake) => _ = handshake.abandon(now, out),
+            Self::Server(handshake) => _ = handshake.handle_application_failure(now, out),
             Self::Client(handshake) => _ = handshake.abandon(now, out),
             Self::Closed => {}
         }

@@ -70,7 +70,7 @@ pub use anyloop_proto as proto;
 pub use anyloop_proto::handshake::http;
 #[doc(no_inline)]
 pub use bytes;
-pub use endpoint::{ClientConfig, Context, Handle, Handler, Handlers, ServerConfig};
+pub use endpoint::{Body, ClientConfig, Context, Handle, Handler, Handlers, ServerConfig};
 #[cfg(feature = "net")]
 pub use event_loop::{EventLoop, LocalEventLoop};
 #[cfg(feature = "router")]

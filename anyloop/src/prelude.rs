@@ -13,7 +13,7 @@ pub use anyloop_proto::{
 };
 
 pub use crate::endpoint::{
-    ClientConfig, ConnectionConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory,
+    Body, ClientConfig, ConnectionConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory,
     Handlers, LocalHandlers, MessageWriter, Overflow, SendError, Sent, ServerConfig, Verdict,
 };
 #[cfg(feature = "net")]

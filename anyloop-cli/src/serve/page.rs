@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use anyloop::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use anyloop::prelude::Request;
+use anyloop::prelude::{Body, Request};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
 
@@ -43,8 +43,8 @@ const FIELDS: [(HeaderName, &str); 7] = [
 ];
 
 /// The page, as the response to GET or HEAD.
-pub(super) fn respond(request: &Request) -> Response<Vec<u8>> {
-    let mut response = Response::new(PAGE.as_bytes().to_vec());
+pub(super) fn respond(request: &Request) -> Response<Body> {
+    let mut response = Response::new(Body::from(PAGE));
     let headers = response.headers_mut();
     headers.extend(FIELDS.map(|(name, value)| (name, HeaderValue::from_static(value))));
     if let Ok(policy) = HeaderValue::try_from(policy(request.headers())) {

@@ -11,7 +11,8 @@
 //! - [`ServerHandshake`] reads a request and returns it to the application, which answers at any
 //!   time: with [`accept`](ServerHandshake::accept), or with another response by
 //!   [`respond`](ServerHandshake::respond). Plain HTTP requests are returned in the same way. The
-//!   handshake answers invalid requests itself.
+//!   handshake answers invalid requests itself. A body of any size is sent in pieces:
+//!   [`respond_head`](ServerHandshake::respond_head).
 //! - [`ClientHandshake`] writes a request and verifies every field of the response. A response
 //!   other than 101 can be read with its body.
 //! - [`TunnelHandshake`] asks an HTTP proxy for a byte stream to the server.
@@ -67,6 +68,7 @@ mod options;
 mod parse;
 mod redirect;
 mod request;
+mod responding;
 mod response;
 mod server;
 mod tunnel;
@@ -83,7 +85,7 @@ pub use http;
 pub use opened::Opened;
 pub use options::{ClientOptions, OriginPolicy, ServerOptions};
 pub use request::Request;
-pub use response::AnswerError;
+pub use response::{AnswerError, check_response};
 pub use server::{Incoming, ServerHandshake};
 pub use tunnel::TunnelHandshake;
 pub use uri::{Target, UriError};

@@ -21,6 +21,8 @@ const MAX_BODY_SIZE: usize = 64 * 1024;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The default time for the application's answer to a request.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The default time for the peer to read more of a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which web pages may connect, by the Origin field that browsers send (RFC 6455 §10.2).
 ///
@@ -88,6 +90,7 @@ fn without_default_port(origin: &str) -> &str {
 /// | `max_body_size` | 64 KiB | `usize::MAX` |
 /// | `open_timeout` | 5 s | `None` |
 /// | `verdict_timeout` | 10 s | `None` |
+/// | `response_timeout` | 30 s | `None` |
 /// | `extensions` | none | |
 /// | `connection` | the defaults of [`Config`] | |
 ///
@@ -115,10 +118,13 @@ pub struct ServerOptions {
     pub open_timeout: Option<Duration>,
     /// Time for the application's answer, counted from when the request was returned.
     pub verdict_timeout: Option<Duration>,
+    /// Time for the client to read some more of a response other than 101 while a part of it waits, counted from when it
+    /// last did: see [`handle_written`](super::ServerHandshake::handle_written).
+    pub response_timeout: Option<Duration>,
     /// The extensions that clients may use.
     pub extensions: Vec<Arc<dyn Negotiator>>,
     /// Settings of the resulting connection. Its `close_timeout` also bounds the time in which the
-    /// client reads a refusal.
+    /// client ends the byte stream after a response other than 101 was written.
     pub connection: Arc<Config>,
 }
 
@@ -133,6 +139,7 @@ impl ServerOptions {
             max_body_size: MAX_BODY_SIZE,
             open_timeout: Some(OPEN_TIMEOUT),
             verdict_timeout: Some(VERDICT_TIMEOUT),
+            response_timeout: Some(RESPONSE_TIMEOUT),
             extensions: Vec::new(),
             connection: Arc::new(Config::default()),
         }
@@ -148,6 +155,7 @@ impl fmt::Debug for ServerOptions {
             .field("max_body_size", &self.max_body_size)
             .field("open_timeout", &self.open_timeout)
             .field("verdict_timeout", &self.verdict_timeout)
+            .field("response_timeout", &self.response_timeout)
             .field("extensions", &Names(&self.extensions))
             .field("connection", &self.connection)
             .finish()

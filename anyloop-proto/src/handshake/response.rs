@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use http::header::{self, HeaderName};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 use super::fields::is_framing;
+use super::request::Request;
 use super::write::HeadWriter;
 use crate::error::{Field, HandshakeError};
 
@@ -39,6 +40,8 @@ use crate::error::{Field, HandshakeError};
 pub enum AnswerError {
     /// The extension of this name answers with parameters that are not tokens.
     InvalidExtension(String),
+    /// The response has a Content-Length that is not one number.
+    InvalidContentLength,
     /// The status is invalid for this request: below 200 or above 599, or 2xx for CONNECT, which
     /// would begin a tunnel.
     InvalidStatus(StatusCode),
@@ -53,7 +56,7 @@ pub enum AnswerError {
     /// The response has a Content-Length that is not the length of its body, in bytes. It need not have one.
     WrongContentLength {
         /// The length of the body.
-        body: usize,
+        body: u64,
     },
 }
 
@@ -63,6 +66,7 @@ impl fmt::Display for AnswerError {
             Self::InvalidExtension(name) => {
                 write!(f, "the answer of extension {name:?} is not made of tokens")
             }
+            Self::InvalidContentLength => f.write_str("the Content-Length is not one number"),
             Self::InvalidStatus(status) => write!(f, "status {status} does not answer the request"),
             Self::NotAnUpgrade => f.write_str("the request is not for a WebSocket"),
             Self::NotAwaiting => f.write_str("no request waits for an answer"),
@@ -79,63 +83,127 @@ impl fmt::Display for AnswerError {
 
 impl core::error::Error for AnswerError {}
 
-/// Appends a response other than 101, which ends the connection.
-pub(super) fn respond(
-    method: &Method,
-    response: &http::Response<Vec<u8>>,
-    out: &mut Vec<u8>,
+/// How the body of a response is delimited (RFC 9112 §6.3).
+#[derive(Clone, Copy)]
+pub(super) enum Framing {
+    /// There is no body.
+    Bodiless,
+    /// By Content-Length; `left` bytes of it are to come.
+    Length {
+        length: u64,
+        left: u64,
+    },
+    Chunked,
+    /// By the end of the stream, for HTTP/1.0 (RFC 9112 §6.3, case 8).
+    UntilClose,
+}
+
+/// Checks what can be known of a response before its request and its body are: the status, the fields, and that its
+/// Content-Length is the `length` of the body, in bytes, if that is known.
+///
+/// ```
+/// use anyloop_proto::handshake::http::{Response, header};
+/// use anyloop_proto::handshake::{AnswerError, check_response};
+///
+/// let response = Response::builder().header(header::CONTENT_LENGTH, 5).body(())?;
+/// assert_eq!(check_response(&response, Some(5)), Ok(()));
+/// let error = AnswerError::WrongContentLength { body: 6 };
+/// assert_eq!(check_response(&response, Some(6)), Err(error));
+/// # Ok::<(), anyloop_proto::handshake::http::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// The response cannot be sent.
+pub fn check_response<B>(
+    response: &http::Response<B>,
+    length: Option<u64>,
 ) -> Result<(), AnswerError> {
+    check(response, length).map(drop)
+}
+
+/// Checks a response. Returns its own Content-Length, if it has one.
+fn check<B>(response: &http::Response<B>, length: Option<u64>) -> Result<Option<u64>, AnswerError> {
     let status = response.status();
-    let tunnel = *method == Method::CONNECT && status.is_success();
-    if !(200..=599).contains(&status.as_u16()) || tunnel {
+    if !(200..=599).contains(&status.as_u16()) {
         return Err(AnswerError::InvalidStatus(status));
     }
-    let has_body = !matches!(
-        status,
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT
-    );
-    let own_length = has_body && check_length(response)?;
-    let is_reserved =
-        |name: &&HeaderName| is_framing(name) && !(own_length && **name == header::CONTENT_LENGTH);
-    if let Some(name) = response.headers().keys().find(is_reserved) {
-        return Err(AnswerError::ReservedHeader(name.clone()));
+    let own_length = if has_body(status) { own_length(response, length)? } else { None };
+    let is_reserved = |name: &&HeaderName| {
+        is_framing(name) && !(own_length.is_some() && **name == header::CONTENT_LENGTH)
+    };
+    match response.headers().keys().find(is_reserved) {
+        Some(name) => Err(AnswerError::ReservedHeader(name.clone())),
+        None => Ok(own_length),
     }
+}
+
+/// RFC 9110 §15.3.5, §15.3.6, §15.4.5.
+fn has_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT)
+}
+
+/// Appends the head of a response other than 101, whose body has `length` bytes.
+pub(super) fn write_head<B>(
+    request: &Request,
+    response: &http::Response<B>,
+    length: Option<u64>,
+    out: &mut Vec<u8>,
+) -> Result<Framing, AnswerError> {
+    let status = response.status();
+    let (method, version) = (request.method(), request.version());
+    if *method == Method::CONNECT && status.is_success() {
+        return Err(AnswerError::InvalidStatus(status)); // it would begin a tunnel
+    }
+    let own_length = check(response, length)?;
 
     // RFC 9110 §7.8: a sender of Upgrade lists it in Connection.
     let upgrade = response.headers().contains_key(header::UPGRADE);
     let connection = if upgrade { "upgrade, close" } else { "close" };
     let head = HeadWriter::response(status, out).field("Connection", connection);
     let head = head.fields(response.headers());
-    match status {
-        // RFC 9110 §8.6: no Content-Length for 204; for 304 it would be that of another response.
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
-            head.end();
-        }
-        // RFC 9110 §15.3.6.
-        StatusCode::RESET_CONTENT => {
-            head.content_length(0).end();
-        }
-        _ => {
-            let head = if own_length { head } else { head.content_length(response.body().len()) };
-            let out = head.end();
-            if *method != Method::HEAD {
-                out.extend_from_slice(response.body());
-            }
-        }
+    // RFC 9110 §8.6: no Content-Length for 204; for 304 it would be that of another response. §15.3.6: 0 for 205.
+    if !has_body(status) {
+        let is_reset = status == StatusCode::RESET_CONTENT;
+        if is_reset { head.content_length(0) } else { head }.end();
+        return Ok(Framing::Bodiless);
     }
-    Ok(())
+    let (head, framing) = match (own_length, length) {
+        (Some(length), _) => (head, Framing::Length { length, left: length }),
+        (None, Some(length)) => {
+            (head.content_length(length), Framing::Length { length, left: length })
+        }
+        // RFC 9110 §9.3.2: HEAD may omit what is known only when the body is there.
+        (None, None) if *method == Method::HEAD => (head, Framing::Bodiless),
+        (None, None) if version == Version::HTTP_10 => (head, Framing::UntilClose),
+        (None, None) => (head.field("Transfer-Encoding", "chunked"), Framing::Chunked),
+    };
+    head.end();
+    Ok(if *method == Method::HEAD { Framing::Bodiless } else { framing })
 }
 
-/// Whether the response has a Content-Length, which must be that of its body.
-fn check_length(response: &http::Response<Vec<u8>>) -> Result<bool, AnswerError> {
-    let body = response.body().len();
-    let mut lengths = response.headers().get_all(header::CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else { return Ok(false) };
-    let is_right = length.to_str().ok().and_then(|length| length.parse().ok()) == Some(body);
-    match is_right && lengths.next().is_none() {
-        true => Ok(true),
-        false => Err(AnswerError::WrongContentLength { body }),
+/// The response's own Content-Length, which must be the `length` of its body.
+fn own_length<B>(
+    response: &http::Response<B>,
+    length: Option<u64>,
+) -> Result<Option<u64>, AnswerError> {
+    let mut fields = response.headers().get_all(header::CONTENT_LENGTH).iter();
+    let Some(field) = fields.next() else { return Ok(None) };
+    let field = field.as_bytes();
+    let is_number = field.iter().all(u8::is_ascii_digit); // a sign would be parsed as well
+    let own = core::str::from_utf8(field).ok().filter(|_| is_number);
+    let own = own.and_then(|field| field.parse().ok()).filter(|_| fields.next().is_none());
+    match (own, length) {
+        (Some(own), None) => Ok(Some(own)),
+        (Some(own), Some(body)) if own == body => Ok(Some(own)),
+        (_, Some(body)) => Err(AnswerError::WrongContentLength { body }),
+        (None, None) => Err(AnswerError::InvalidContentLength),
     }
+}
+
+/// Appends 500, in place of a response that cannot be sent.
+pub(super) fn write_internal_error(with_body: bool, out: &mut Vec<u8>) {
+    write_error(StatusCode::INTERNAL_SERVER_ERROR, "internal error", with_body, out);
 }
 
 /// Appends the response to an invalid request, with the error in plain text. `with_body` is false
@@ -167,7 +235,7 @@ fn write_text(head: HeadWriter<'_>, text: &str, with_body: bool) {
 }
 
 fn write_body(head: HeadWriter<'_>, body: &[u8], with_body: bool) {
-    let out = head.content_length(body.len()).end();
+    let out = head.content_length(body.len() as u64).end();
     if with_body {
         out.extend_from_slice(body);
     }

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use http::StatusCode;
 
@@ -13,7 +12,8 @@ use super::opened::Opened;
 use super::options::ServerOptions;
 use super::parse;
 use super::request::{self, Checked, Request};
-use super::response::{self, AnswerError};
+use super::responding::Sending;
+use super::response::{self, AnswerError, Framing};
 use super::write::HeadWriter;
 use crate::config::Config;
 use crate::connection::{Shutdown, Timer};
@@ -27,7 +27,8 @@ use crate::time::Instant;
 /// 1. [`next`](Self::next) takes received bytes until it returns a request. It answers an invalid
 ///    request itself, and fails.
 /// 2. The application answers, at once or later: [`accept`](Self::accept) opens the connection of a
-///    WebSocket request; [`respond`](Self::respond) sends another response and ends the exchange.
+///    WebSocket request; [`respond`](Self::respond) sends another response and ends the exchange, or
+///    [`respond_head`](Self::respond_head) begins one whose body follows in pieces.
 ///
 /// Between the two, no input is taken. The bytes after a WebSocket request are frames. The bytes
 /// after a plain request are ignored, because each byte stream serves one request. Every response
@@ -61,15 +62,17 @@ use crate::time::Instant;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ServerHandshake {
-    options: Arc<ServerOptions>,
-    step: Step,
+    pub(super) options: Arc<ServerOptions>,
+    pub(super) step: Step,
     request: Option<Request>,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     failure: Option<Failure>,
+    /// The application's response, once it has begun.
+    pub(super) sending: Option<Sending>,
     /// The method of the request is HEAD, so no response has a body.
-    is_head_request: bool,
+    pub(super) is_head_request: bool,
     /// The peer has shut down its sending direction.
-    eof: bool,
+    pub(super) eof: bool,
 }
 
 /// A request for the application. [`ServerHandshake::request`] returns it again later.
@@ -86,13 +89,15 @@ pub enum Incoming<'r> {
 }
 
 /// The progress of the handshake.
-enum Step {
+pub(super) enum Step {
     Head(Head),
     Body(Body, Box<Request>),
     /// The application has the request.
     Awaiting,
     /// The connection is open.
     Opened,
+    /// The head of the response is appended, and its body is to follow.
+    Responding(Framing),
     /// The response is appended and the peer must read it. `unread`: whether more input may arrive.
     Closing {
         unread: bool,
@@ -116,8 +121,9 @@ impl ServerHandshake {
         let step =
             Step::Head(Head::new(Message::Request, options.max_head_size, options.max_fields));
         let deadline = options.open_timeout.map(|timeout| now + timeout);
-        let (request, failure) = (None, None);
-        Self { options, step, request, deadline, failure, is_head_request: false, eof: false }
+        let (request, failure, sending) = (None, None, None);
+        let (is_head_request, eof) = (false, false);
+        Self { options, step, request, deadline, failure, sending, is_head_request, eof }
     }
 
     /// Takes received bytes, and returns the request once, when it is complete.
@@ -188,34 +194,6 @@ impl ServerHandshake {
         Ok(opened)
     }
 
-    /// Answers the request with a response of any status from 200 to 599, and ends the byte stream.
-    /// This serves a plain request or refuses a WebSocket request; then
-    /// [`HandshakeError::Refused`] is the [`failure`](Self::failure).
-    ///
-    /// Connection, Content-Length and Transfer-Encoding are written by the handshake. The body is
-    /// omitted where HTTP allows none: after HEAD, and for 204, 205 and 304. There is no Date,
-    /// because the state machine has no clock.
-    ///
-    /// # Errors
-    ///
-    /// Nothing was appended, and the request still waits for an answer.
-    pub fn respond(
-        &mut self,
-        response: &http::Response<Vec<u8>>,
-        now: Instant,
-        out: &mut impl Output,
-    ) -> Result<(), AnswerError> {
-        let request = self.awaiting()?;
-        let turned_down = request.is_upgrade();
-        response::respond(request.method(), response, out.buffer())?;
-        self.close(now);
-        if turned_down {
-            let error = HandshakeError::Refused(response.status().as_u16());
-            self.fail(Cause::Handshake(error));
-        }
-        Ok(())
-    }
-
     /// Reports that the peer sends nothing more.
     ///
     /// A client may end its direction after a plain request and still read the response.
@@ -232,7 +210,7 @@ impl ServerHandshake {
                 *unread = false;
                 Ok(())
             }
-            Step::Opened | Step::Ended => Ok(()),
+            Step::Opened | Step::Responding(_) | Step::Ended => Ok(()),
         }
     }
 
@@ -240,7 +218,7 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::Transport`] if the handshake was not over; once.
+    /// [`Cause::Transport`] if the handshake was not over, or a response was not written; once.
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         self.stop(Cause::Transport(error))
     }
@@ -249,14 +227,19 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::Terminated`] if the handshake was not over; once.
+    /// [`Cause::Terminated`] if the handshake was not over, or a response was not written; once.
     pub fn terminate(&mut self) -> Result<(), Failure> {
         self.stop(Cause::Terminated)
     }
 
     fn stop(&mut self, cause: Cause) -> Result<(), Failure> {
         match self.step {
-            Step::Head(_) | Step::Body(..) | Step::Awaiting => self.end(cause),
+            Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Responding(_) => {
+                self.end(cause)
+            }
+            Step::Closing { .. } if self.is_unwritten() && self.failure.is_none() => {
+                self.end(cause)
+            }
             Step::Closing { .. } | Step::Ended => {
                 (self.step, self.deadline) = (Step::Ended, None);
                 Ok(())
@@ -277,8 +260,8 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::OpenTimeout`], answered with 408 if a part of a request has arrived, and
-    /// [`Cause::VerdictTimeout`], answered with 503; once.
+    /// [`Cause::OpenTimeout`], answered with 408 if a part of a request has arrived;
+    /// [`Cause::VerdictTimeout`], answered with 503; [`Cause::ResponseTimeout`]; once.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -290,6 +273,10 @@ impl ServerHandshake {
         let (cause, status) = match self.step {
             Step::Head(_) | Step::Body(..) => (Cause::OpenTimeout, StatusCode::REQUEST_TIMEOUT),
             Step::Awaiting => (Cause::VerdictTimeout, StatusCode::SERVICE_UNAVAILABLE),
+            Step::Responding(_) | Step::Closing { .. } if self.is_unread() => {
+                return self.end(Cause::ResponseTimeout).map(|()| None);
+            }
+            Step::Responding(_) => return Ok(None),
             Step::Closing { .. } => {
                 (self.step, self.deadline) = (Step::Ended, None);
                 return Ok(Some(Timer::Close));
@@ -300,25 +287,56 @@ impl ServerHandshake {
     }
 
     /// Abandons the handshake; answers 503 if any part of a request has arrived. Returns the
-    /// failure, [`HandshakeError::Abandoned`]; `None` if the handshake was already over.
+    /// failure, [`HandshakeError::Abandoned`]; `None` if the handshake was already over. A response that is being sent
+    /// goes on.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let cause = Cause::Handshake(HandshakeError::Abandoned);
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Awaiting => {
                 Some(self.fail_handshake(cause, StatusCode::SERVICE_UNAVAILABLE, now, out))
             }
-            Step::Closing { .. } | Step::Opened | Step::Ended => None,
+            Step::Responding(_) | Step::Closing { .. } | Step::Opened | Step::Ended => None,
+        }
+    }
+
+    /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or gives up the body of a
+    /// response with [`Cause::Application`].
+    pub fn handle_application_failure(
+        &mut self,
+        now: Instant,
+        out: &mut impl Output,
+    ) -> Option<Failure> {
+        match self.is_responding() {
+            true => self.end(Cause::Application).err(),
+            false => self.abandon(now, out),
         }
     }
 
     /// What the transport does with the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
-            Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Opened => Shutdown::Open,
+            Step::Head(_)
+            | Step::Body(..)
+            | Step::Awaiting
+            | Step::Opened
+            | Step::Responding(_) => Shutdown::Open,
             Step::Closing { unread: true } => Shutdown::HalfClose,
             Step::Closing { unread: false } => Shutdown::Close,
             Step::Ended => Shutdown::Abort,
         }
+    }
+
+    /// Whether the request waits for the application's answer. Input is not read meanwhile.
+    #[must_use]
+    pub const fn awaits_answer(&self) -> bool {
+        matches!(self.step, Step::Awaiting)
+    }
+
+    /// Whether input is ignored: the request was answered, or the handshake has failed. Read on only to see the end of
+    /// the byte stream.
+    #[must_use]
+    pub const fn discards_input(&self) -> bool {
+        matches!(self.step, Step::Responding(_) | Step::Closing { .. } | Step::Ended)
     }
 
     /// The request, once [`next`](Self::next) has returned it, even after it was answered.
@@ -373,7 +391,7 @@ impl ServerHandshake {
             }
             Step::Body(..) => self.read_body(input),
             Step::Awaiting | Step::Opened => Ok(false),
-            Step::Closing { .. } | Step::Ended => {
+            Step::Responding(_) | Step::Closing { .. } | Step::Ended => {
                 input.discard();
                 Ok(false)
             }
@@ -405,7 +423,7 @@ impl ServerHandshake {
         })
     }
 
-    fn awaiting(&self) -> Result<&Request, AnswerError> {
+    pub(super) fn awaiting(&self) -> Result<&Request, AnswerError> {
         match (&self.step, &self.request) {
             (Step::Awaiting, Some(request)) => Ok(request),
             _ => Err(AnswerError::NotAwaiting),
@@ -431,19 +449,19 @@ impl ServerHandshake {
         self.fail(cause)
     }
 
-    /// Waits until the peer has read the response. Closing with unread input can destroy the
+    /// Waits until the peer has read a response of the handshake itself. Closing with unread input can destroy the
     /// response.
     fn close(&mut self, now: Instant) {
         self.step = Step::Closing { unread: !self.eof };
-        self.deadline = self.options.connection.close_timeout.map(|timeout| now + timeout);
+        self.deadline = self.close_deadline(now);
     }
 
-    fn end(&mut self, cause: Cause) -> Result<(), Failure> {
+    pub(super) fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         (self.step, self.deadline) = (Step::Ended, None);
         Err(self.fail(cause))
     }
 
-    fn fail(&mut self, cause: Cause) -> Failure {
+    pub(super) fn fail(&mut self, cause: Cause) -> Failure {
         *self.failure.insert(Failure::new(cause, State::Connecting, 0))
     }
 }

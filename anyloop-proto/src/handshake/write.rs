@@ -40,7 +40,7 @@ impl<'o> HeadWriter<'o> {
         self.put(&[name.as_bytes(), b": ", value.as_ref(), b"\r\n"])
     }
 
-    pub(super) fn content_length(self, length: usize) -> Self {
+    pub(super) fn content_length(self, length: u64) -> Self {
         // Writing to a `Vec` does not fail.
         let _ = write!(self.0, "Content-Length: {length}\r\n");
         self

@@ -18,6 +18,7 @@ mod properties;
 mod server_answers;
 mod server_bodies;
 mod server_heads;
+mod server_responses;
 mod server_upgrades;
 mod target;
 mod time;

@@ -1,11 +1,14 @@
 //! Properties for any input: no panic, and one outcome that does not depend on how the input is divided
 //! into reads.
 
+use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Accept, Target};
-use anyloop_proto::{HandshakeError, Shutdown};
+use anyloop_proto::{HandshakeError, ResponseError, SendQueue, Shutdown};
 use anyloop_testkit::requests::{SAMPLE_REQUEST, SAMPLE_RESPONSE};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use crate::drive::{Served, answer, at, client, client_options, feed, server};
 
@@ -16,7 +19,7 @@ const REFUSAL: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\r\nTransfer-
 
 /// Heads with a few bytes replaced, removed or duplicated, or random bytes.
 fn mutated(originals: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
-    let original = proptest::sample::select(originals);
+    let original = select(originals);
     let edit = (any::<prop::sample::Index>(), 0..3u8, any::<u8>());
     let edited = (original, vec(edit, 0..4)).prop_map(|(text, edits)| {
         let mut bytes = text.as_bytes().to_vec();
@@ -65,6 +68,25 @@ fn refusal(bytes: &[u8], cuts: &[usize]) -> Answered {
         left.extend_from_slice(&rest);
     }
     (outcomes, left, client.response().map(|response| response.body().clone()))
+}
+
+/// The content of chunks, and whether the last chunk was among them (RFC 9112 §7.1).
+fn unchunked(mut bytes: &[u8]) -> (Vec<u8>, bool) {
+    let mut content = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
+        let size = std::str::from_utf8(&bytes[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let (chunk, rest) = bytes[end + 2..].split_at(size);
+        assert_eq!(&rest[..2], b"\r\n");
+        if size == 0 {
+            assert_eq!(rest.len(), 2, "nothing follows");
+            return (content, true);
+        }
+        content.extend_from_slice(chunk);
+        bytes = &rest[2..];
+    }
+    assert!(bytes.is_empty());
+    (content, false)
 }
 
 /// `bytes` in parts of the given sizes, repeated.
@@ -140,6 +162,63 @@ proptest! {
         prop_assert!(failures <= 1);
         prop_assert_eq!(failures == 1, server.failure().is_some());
         prop_assert!(failures == 0 || server.shutdown() != Shutdown::Open);
+    }
+
+    #[test]
+    fn a_response_in_any_order_of_calls_is_framed_and_fails_once(
+        request in select(&["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"]),
+        length in option::of(0..60u64),
+        calls in vec((0..10u8, 0..40usize), 0..16),
+    ) {
+        let mut server = server();
+        let (mut out, mut body, mut now, mut failures) = (Vec::new(), Vec::new(), 0, 0);
+        server.next(&mut anyloop_proto::Input::new(&mut request.as_bytes().to_vec()), at(0), &mut out).unwrap();
+        prop_assert!(server.respond_head(&Response::new(()), length, at(0), &mut out).unwrap());
+        let head = out.len();
+        for (call, n) in calls {
+            now += n as u64 * 500;
+            failures += usize::from(match call {
+                0..=3 => {
+                    let (piece, responding) = (vec![b'x'; n], server.is_responding());
+                    let sent = server.body_piece(&piece, &mut out);
+                    if responding && sent.is_ok() {
+                        body.extend(piece);
+                    }
+                    sent.is_err()
+                }
+                4 => server.end_body(at(now), &mut out).is_err(),
+                5 => {
+                    server.handle_written(n, at(now));
+                    false
+                }
+                6 => {
+                    let queue = SendQueue { acknowledged: n as u64, waiting: n };
+                    server.note_send_queue(|| Some(queue), at(now));
+                    server.handle_timeout(at(now), &mut out).is_err()
+                }
+                7 => server.handle_eof().is_err(),
+                8 if n > 30 => server.handle_error(anyloop_proto::TransportError::Other).is_err(),
+                9 if n > 30 => server.fail_body(ResponseError::Unreadable).is_some(),
+                _ => server.abandon(at(now), &mut out).is_some(),
+            });
+        }
+        prop_assert!(failures <= 1);
+        prop_assert_eq!(failures == 1, server.failure().is_some());
+        prop_assert!(failures == 0 || server.shutdown() == Shutdown::Abort);
+        let complete = matches!(server.shutdown(), Shutdown::HalfClose | Shutdown::Close);
+        let sent = &out[head..];
+        match length {
+            None if request.contains("1.1") => {
+                let (decoded, ended) = unchunked(sent);
+                prop_assert_eq!(decoded, body);
+                prop_assert!(ended || !complete);
+                prop_assert!(!ended || !server.is_responding());
+            }
+            _ => {
+                prop_assert_eq!(sent, &body[..]);
+                prop_assert!(!complete || length.is_none_or(|length| length == body.len() as u64));
+            }
+        }
     }
 
     #[test]

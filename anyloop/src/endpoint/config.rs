@@ -29,6 +29,7 @@ use crate::session::{BacklogLimits, Overflow};
 /// | [`close_timeout`](Self::close_timeout) | 5 s | `None` |
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
 /// | [`verdict_timeout`](Self::verdict_timeout) | 10 s | `None` |
+/// | [`response_timeout`](Self::response_timeout) | 30 s | `None` |
 /// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
 /// | [`max_body_size`](Self::max_body_size) | 64 KiB | `usize::MAX` |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
@@ -152,6 +153,16 @@ impl ServerConfig {
     /// [`http`](crate::Handler::http) has deferred; then the request gets 503.
     pub fn verdict_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.handshake().verdict_timeout = timeout.into();
+        self
+    }
+
+    /// The time in which the client must read some more of an HTTP response, while a part of it waits; then the connection
+    /// is cut, and [`fail`](crate::Handler::fail) is called with
+    /// [`Cause::ResponseTimeout`](crate::proto::Cause::ResponseTimeout). It begins anew whenever the client has read
+    /// something, so a slow one is never cut, however large the body is. Where only the operating system knows what was
+    /// read, it may take twice that time. When all is written, the [`close_timeout`](Self::close_timeout) begins.
+    pub fn response_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.handshake().response_timeout = timeout.into();
         self
     }
 

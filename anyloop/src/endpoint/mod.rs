@@ -20,9 +20,9 @@ pub use server::Server;
 
 // The parts of connections.
 pub use crate::session::{
-    AnyHandle, AsMessage, ConnectionConfig, ConnectionId, Context, Counters, EndpointHandle,
-    Handle, Handler, HandlerFactory, Handlers, HandshakeInfo, LocalHandlers, MessageWriter,
-    Overflow, SendError, Sent, Session, TimerId, Verdict,
+    AnyHandle, AsMessage, Body, BodyWriter, ConnectionConfig, ConnectionId, Context, Counters,
+    EndpointHandle, Handle, Handler, HandlerFactory, Handlers, HandshakeInfo, LocalHandlers,
+    MessageWriter, Overflow, SendError, Sent, Session, TimerId, Verdict,
 };
 pub use crate::stream::{Completion, Unsent};
 

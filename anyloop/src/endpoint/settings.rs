@@ -60,6 +60,7 @@ common!(ClientConfig);
 
 getters! { ServerConfig, this:
     verdict_timeout, get_verdict_timeout: Option<Duration> = this.handshake.verdict_timeout;
+    response_timeout, get_response_timeout: Option<Duration> = this.handshake.response_timeout;
 }
 
 impl ServerConfig {
@@ -140,7 +141,10 @@ mod tests {
         assert_common_is_read!(server());
         assert_common_is_read!(ClientConfig::new());
         assert_eq!(server().get_origins(), &OriginPolicy::Any);
-        assert_read! { server(); verdict_timeout(second) get_verdict_timeout second; }
+        assert_read! { server();
+            verdict_timeout(second) get_verdict_timeout second;
+            response_timeout(second) get_response_timeout second;
+        }
         let origin = HeaderValue::from_static("http://a");
         assert_read! { ClientConfig::new();
             subprotocol("a") get_subprotocols ["a"];

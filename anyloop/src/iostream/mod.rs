@@ -664,6 +664,10 @@ impl<H: Handler> Core<H> {
         if self.driver.has_unread() && self.driver.wants_resume() {
             self.driver.resume(&mut self.stream, &mut self.buffers, now);
         }
+        // The body of a response is sent in turns.
+        while !self.driver.has_unread() && self.driver.wants_resume() {
+            self.driver.resume(&mut self.stream, &mut self.buffers, now);
+        }
         if !self.left.is_empty() {
             let Self { driver, stream, buffers, left, .. } = self;
             let taken = driver.receive_some(stream, buffers, left, now);

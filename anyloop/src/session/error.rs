@@ -1,5 +1,6 @@
 //! The results of sending.
 
+use anyloop_proto::handshake::AnswerError;
 use anyloop_proto::{SendError as Refused, State};
 
 /// Why a message or another command was refused.
@@ -24,6 +25,9 @@ pub enum SendError {
     /// The connection is over.
     #[error("the connection is over")]
     Gone,
+    /// The response cannot be sent. Its length, status or fields are wrong.
+    #[error("the response cannot be sent: {0}")]
+    InvalidResponse(AnswerError),
     /// No request of the connection waits for an answer: none has arrived, it was answered, or its time is over.
     #[error("no request waits for an answer")]
     NotAwaiting,
@@ -33,6 +37,12 @@ pub enum SendError {
     /// The protocol refuses it.
     #[error(transparent)]
     Refused(Refused),
+}
+
+impl From<AnswerError> for SendError {
+    fn from(error: AnswerError) -> Self {
+        Self::InvalidResponse(error)
+    }
 }
 
 impl From<Refused> for SendError {

@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop_proto::handshake::Accept;
 use anyloop_proto::handshake::http::Response;
+use anyloop_proto::handshake::{Accept, check_response};
 use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
+use super::body::Body;
 use super::connection_config::ConnectionConfig;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::posted;
@@ -229,13 +230,16 @@ impl<H: Handler> Handle<H> {
         self.shared.answer(Verdict::AcceptWith(accept, config))
     }
 
-    /// Answers a request whose verdict was [deferred](super::Verdict::Defer). An invalid `response` is replaced by
-    /// 500.
+    /// Answers a request whose verdict was [deferred](super::Verdict::Defer). The body is anything that a [`Body`] is made
+    /// from.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
-    pub fn respond(&self, response: Response<Vec<u8>>) -> Result<(), SendError> {
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::InvalidResponse`]: the request still waits
+    /// for an answer. [`SendError::Gone`].
+    pub fn respond(&self, response: Response<impl Into<Body>>) -> Result<(), SendError> {
+        let response = response.map(Into::into);
+        check_response(&response, response.body().content_length())?;
         self.shared.answer(Verdict::Respond(response))
     }
 

@@ -6,6 +6,7 @@ use anyloop_proto::handshake::http::{Response, StatusCode, header};
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
+use super::body::Body;
 use super::connection_config::ConnectionConfig;
 
 mod any;
@@ -23,7 +24,8 @@ pub use context::Context;
 ///
 /// - [`open`](Self::open) is called once, and later [`close`](Self::close), once.
 /// - The opening handshake fails: [`fail`](Self::fail) is called once, and nothing after it.
-/// - On a server, the request is plain HTTP: [`http`](Self::http) is called, and nothing after its answer.
+/// - On a server, the request is plain HTTP: [`http`](Self::http) is called, and nothing after its answer, unless the
+///   response cannot be sent whole: then [`fail`](Self::fail).
 ///
 /// If the program itself drops a connection before its end, `close` and `fail` are not called.
 ///
@@ -76,7 +78,7 @@ pub trait Handler: Sized + 'static {
     }
 
     /// A client sends a plain HTTP request (servers only), which includes its body. By default the answer is 426.
-    /// [`Verdict::Accept`] does not apply to it, and is answered with 500.
+    /// [`Verdict::Accept`] does not apply to it, and is answered with 500. The response may have a [`Body`] of any size.
     fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
         let _ = (request, context);
         Verdict::upgrade_required()
@@ -142,7 +144,9 @@ pub trait Handler: Sized + 'static {
         let _ = (ending, context);
     }
 
-    /// The opening handshake has failed.
+    /// The opening handshake has failed; or the [response](Verdict::Respond) to a plain request was not sent whole, because
+    /// of its [body](Body), or because the client has left or read nothing for the
+    /// [`response_timeout`](crate::ServerConfig::response_timeout). [`Context::error`] may have more.
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let _ = (failure, context);
     }
@@ -250,7 +254,7 @@ impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
 /// assert!(at_client.try_recv()?.starts_with(b"HTTP/1.1 101 "));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "yes, no, or not yet")]
 pub enum Verdict {
     /// Opens the connection.
@@ -262,8 +266,8 @@ pub enum Verdict {
     /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout). If the client of a WebSocket request leaves before that,
     /// [`fail`](Handler::fail) is called.
     Defer,
-    /// Answers with this response, and ends the connection.
-    Respond(Response<Vec<u8>>),
+    /// Answers with this response, and ends the connection when the peer has read it.
+    Respond(Response<Body>),
 }
 
 impl Verdict {
@@ -273,10 +277,25 @@ impl Verdict {
         Self::Accept(Accept::new())
     }
 
+    /// Answers with this response: its body is anything that a [`Body`] is made from.
+    ///
+    /// ```
+    /// use anyloop::http::Response;
+    /// use anyloop::prelude::*;
+    ///
+    /// let verdict = Verdict::respond(Response::new("hello\n"));
+    /// assert!(matches!(verdict, Verdict::Respond(response) if response.status() == 200));
+    /// let verdict: Verdict = Response::new(vec![1, 2, 3]).into(); // the same
+    /// ```
+    #[must_use]
+    pub fn respond(response: Response<impl Into<Body>>) -> Self {
+        Self::Respond(response.map(Into::into))
+    }
+
     /// Answers with a status, and a line of text.
     #[must_use]
     pub fn status(status: StatusCode, text: &str) -> Self {
-        let mut response = Response::new(format!("{text}\n").into_bytes());
+        let mut response = Response::new(Body::from(format!("{text}\n")));
         *response.status_mut() = status;
         let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, plain);
@@ -295,9 +314,9 @@ impl Verdict {
     }
 }
 
-impl From<Response<Vec<u8>>> for Verdict {
-    fn from(response: Response<Vec<u8>>) -> Self {
-        Self::Respond(response)
+impl<B: Into<Body>> From<Response<B>> for Verdict {
+    fn from(response: Response<B>) -> Self {
+        Self::respond(response)
     }
 }
 

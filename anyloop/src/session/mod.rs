@@ -6,6 +6,8 @@
 
 mod any_handle;
 mod as_message;
+mod body;
+mod body_writer;
 mod commands;
 mod connection_config;
 mod counters;
@@ -27,6 +29,7 @@ mod pieces;
 mod receive;
 mod redirecting;
 mod registry;
+mod responding;
 #[cfg(feature = "router")]
 mod route;
 mod shared;
@@ -55,6 +58,8 @@ use crate::tls::{OptionalTls, TlsStream};
 
 pub use any_handle::AnyHandle;
 pub use as_message::AsMessage;
+pub use body::Body;
+pub use body_writer::BodyWriter;
 pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
@@ -76,7 +81,7 @@ pub(crate) use route::MatchedRoute;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
-use state::{ClientRequest, SessionState};
+use state::{ClientRequest, SessionState, UnsentHttp};
 pub use timers::TimerId;
 pub use writer::MessageWriter;
 
@@ -118,8 +123,8 @@ impl<H: Handler> Session<H> {
         let mut state = SessionState::new(endpoint);
         let info = HandshakeInfo { target: Some(target.clone()), ..HandshakeInfo::default() };
         state.rare().handshake = Some(Box::new(info));
-        state.rare().request =
-            Some(Box::new(ClientRequest { bytes, secure: target.secure(), limits }));
+        let request = ClientRequest { bytes, secure: target.secure(), limits };
+        state.rare().unsent = Some(Box::new(UnsentHttp::Request(request)));
         state.pending.set(Pending::NOT_STARTED, true);
         Ok(Self { protocol, handler, state })
     }
@@ -141,9 +146,9 @@ impl<H: Handler> Session<H> {
 
     /// Applies the limits of a client's connection that has its own.
     fn apply_limits(&mut self) {
-        let request = self.state.rare.as_deref().and_then(|rare| rare.request.as_deref());
-        if let Some(limits) = request.and_then(|request| request.limits) {
-            self.state.set_limits(limits);
+        let unsent = self.state.rare.as_deref().and_then(|rare| rare.unsent.as_deref());
+        if let Some(UnsentHttp::Request(ClientRequest { limits: Some(limits), .. })) = unsent {
+            self.state.set_limits(*limits);
         }
     }
 
@@ -313,8 +318,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
-        if let Protocol::Open(connection) = &mut self.protocol {
-            connection.handle_writable(now, out);
+        match &mut self.protocol {
+            Protocol::Open(connection) => connection.handle_writable(now, out),
+            Protocol::Server(_) => self.resume_body(out),
+            Protocol::Client(_) | Protocol::Closed => {}
         }
     }
 
@@ -328,12 +335,15 @@ impl<H: Handler> StreamProtocol for Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        self.run_all_commands(out, budget, now)
+        let progress = self.run_all_commands(out, budget, now);
+        self.send_body(out, budget, now);
+        progress
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         self.state.pending.set(Pending::RESUME, false);
         self.notify_open(out, budget, now);
+        self.send_body(out, budget, now);
     }
 
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
@@ -376,8 +386,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn note_send_queue(&mut self, queue: &mut dyn FnMut() -> Option<SendQueue>, now: Instant) {
-        if let Protocol::Open(connection) = &mut self.protocol {
-            connection.note_send_queue(queue, now);
+        match &mut self.protocol {
+            Protocol::Open(connection) => connection.note_send_queue(queue, now),
+            Protocol::Server(handshake) => handshake.note_send_queue(queue, now),
+            Protocol::Client(_) | Protocol::Closed => {}
         }
     }
 
@@ -416,10 +428,15 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
     }
 
-    fn end_call(&mut self, now: Instant) {
+    fn end_call(&mut self, waiting: usize, now: Instant) {
         let reading = self.reads() || self.protocol.discards_input();
-        if let Protocol::Open(connection) = &mut self.protocol {
-            connection.set_reading(reading, now);
+        match &mut self.protocol {
+            Protocol::Open(connection) => connection.set_reading(reading, now),
+            Protocol::Server(handshake) => {
+                handshake.handle_written(waiting, now);
+                self.publish_body(waiting);
+            }
+            Protocol::Client(_) | Protocol::Closed => {}
         }
         self.state.free_unused();
         self.state.pending.set(Pending::CHANGED, false);

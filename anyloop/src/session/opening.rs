@@ -1,6 +1,5 @@
 //! The opening handshake.
 
-use anyloop_proto::handshake::http::{Response, StatusCode};
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
@@ -21,7 +20,7 @@ impl<H: Handler> Session<H> {
     ) {
         self.state.pending.set(Pending::NOT_STARTED, false);
         let Protocol::Client(handshake) = &mut self.protocol else { return };
-        let request = self.state.rare().request.take();
+        let request = self.state.take_request();
         handshake.begin(now);
         match request {
             Some(request) if request.secure && !secure => _ = handshake.handle_insecure(),
@@ -66,6 +65,7 @@ impl<H: Handler> Session<H> {
                     return self.terminate_if_asked();
                 }
                 self.answer(verdict, out, now);
+                self.send_body(out, budget, now);
             }
             Protocol::Client(handshake) => {
                 if let Ok(Some(opened)) = handshake.next(input, now, out) {
@@ -87,7 +87,7 @@ impl<H: Handler> Session<H> {
                 self.state.set_limits(config.limits(self.state.endpoint.limits));
                 handshake.accept(accept, now, out).map(Some)
             }
-            Verdict::Respond(response) => handshake.respond(&response, now, out).map(|()| None),
+            Verdict::Respond(response) => self.respond(response, out, now).map(|()| None),
         };
         match answered {
             Ok(None) => {}
@@ -103,9 +103,9 @@ impl<H: Handler> Session<H> {
             // An invalid answer becomes 500, so that the client does not wait.
             Err(error) => {
                 crate::log::error!("the answer to a request was refused: {error}");
-                let mut response = Response::new(b"internal error\n".to_vec());
-                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                let _ = handshake.respond(&response, now, out);
+                if let Protocol::Server(handshake) = &mut self.protocol {
+                    let _ = handshake.respond_internal_error(now, out);
+                }
                 self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
             }
         }

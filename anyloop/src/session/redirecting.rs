@@ -9,7 +9,7 @@ use anyloop_proto::{Instant, Protocol};
 use super::Session;
 use super::handler::Handler;
 use super::pending::Pending;
-use super::state::{ClientRequest, HandshakeInfo};
+use super::state::{ClientRequest, HandshakeInfo, UnsentHttp};
 
 /// The statuses of redirects (RFC 9110 §15.4). 300 and 304 lead nowhere.
 const REDIRECTS: [StatusCode; 5] = [
@@ -60,8 +60,8 @@ impl<H: Handler> Session<H> {
         let rare = self.state.rare();
         (rare.handshake, rare.peer) = (Some(Box::new(info)), None);
         // The limits were applied when the connection was registered.
-        rare.request =
-            Some(Box::new(ClientRequest { bytes, secure: target.secure(), limits: None }));
+        let request = ClientRequest { bytes, secure: target.secure(), limits: None };
+        rare.unsent = Some(Box::new(UnsentHttp::Request(request)));
         self.state.pending.set(Pending::NOT_STARTED, true);
         Ok(())
     }

@@ -212,6 +212,11 @@ impl Shared {
         shared
     }
 
+    /// Wakes the driver.
+    pub(super) const fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// The limits of the backlog.
     pub(super) fn limits(&self) -> BacklogLimits {
         self.own_limits.get().copied().unwrap_or(self.limits)

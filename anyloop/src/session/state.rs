@@ -10,6 +10,7 @@ use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::{CloseCode, Instant};
 
+use super::body::Body;
 use super::counters::Counting;
 use super::deferred::{Accepted, Deferred, Next};
 use super::erased::ErasedFn;
@@ -113,9 +114,17 @@ pub(super) struct Rare {
     /// The error of the transport.
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
     pub(super) timers: Timers<Box<ErasedFn>>,
-    /// A client's request, which is sent when the stream exists.
-    pub(super) request: Option<Box<ClientRequest>>,
+    /// What the opening handshake still has to send.
+    pub(super) unsent: Option<Box<UnsentHttp>>,
     pub(super) deferred: Option<Box<Deferred>>,
+}
+
+/// What an opening handshake still has to send. One box serves both roles, since most connections have none.
+pub(super) enum UnsentHttp {
+    /// A client's request, which is sent when the stream exists.
+    Request(ClientRequest),
+    /// The body of a server's response.
+    Body(Body),
 }
 
 /// The request of a client.
@@ -151,7 +160,7 @@ impl Rare {
             && self.peer.is_none()
             && self.error.is_none()
             && self.timers.are_unused()
-            && self.request.is_none()
+            && self.unsent.is_none()
             && self.deferred.as_deref().is_none_or(Deferred::is_unused)
     }
 }
@@ -224,6 +233,31 @@ impl SessionState {
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.pending.set(Pending::CHANGED, true);
         self.rare.get_or_insert_default()
+    }
+
+    /// Sets the body of the response.
+    pub(super) fn set_body(&mut self, body: Body) {
+        self.rare().unsent = Some(Box::new(UnsentHttp::Body(body)));
+    }
+
+    /// The body of the response, while it is being sent.
+    pub(super) fn body(&mut self) -> Option<&mut Body> {
+        match self.rare.as_deref_mut()?.unsent.as_deref_mut()? {
+            UnsentHttp::Body(body) => Some(body),
+            UnsentHttp::Request(_) => None,
+        }
+    }
+
+    pub(super) fn take_body(&mut self) -> Option<Box<UnsentHttp>> {
+        self.rare.as_deref_mut()?.unsent.take()
+    }
+
+    /// Takes the request of a client.
+    pub(super) fn take_request(&mut self) -> Option<ClientRequest> {
+        match *self.rare.as_deref_mut()?.unsent.take()? {
+            UnsentHttp::Request(request) => Some(request),
+            UnsentHttp::Body(_) => None,
+        }
     }
 
     /// Defers a message until it can be sent.
@@ -365,6 +399,7 @@ impl SessionState {
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
         let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
+        let body = self.take_body();
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);
@@ -377,7 +412,7 @@ impl SessionState {
                 (None, None) => {}
             }
         }
-        drop(deferred); // calls completions
+        drop((deferred, body)); // calls completions
     }
 
     // Other rare data.

@@ -555,8 +555,9 @@ impl<S: StreamProtocol> Driver<S> {
             self.queued = None;
         }
         if !self.closed {
-            self.session.handle_written(self.buffered_amount());
-            self.session.end_call(now);
+            let waiting = self.buffered_amount();
+            self.session.handle_written(waiting);
+            self.session.end_call(waiting, now);
             let wants = self.session.wants();
             self.on_fast_path = self.queued.is_none()
                 && wants.shutdown == Shutdown::Open

@@ -129,8 +129,9 @@ pub trait StreamProtocol {
     /// [`Progress::Idle`] the deadline only moves to later times.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Ends a call of the driver, which has done what the protocol wants. The protocol may free unused memory.
-    fn end_call(&mut self, now: Instant);
+    /// Ends a call of the driver, which has done what the protocol wants: the output is written, except for `waiting`
+    /// bytes. The protocol may free unused memory.
+    fn end_call(&mut self, waiting: usize, now: Instant);
 }
 
 /// What a driver must do after it has written the output.

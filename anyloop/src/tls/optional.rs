@@ -151,7 +151,7 @@ impl<S: StreamProtocol> StreamProtocol for OptionalTls<S> {
         either!(self.deadline())
     }
 
-    fn end_call(&mut self, now: Instant) {
-        either!(self.end_call(now));
+    fn end_call(&mut self, waiting: usize, now: Instant) {
+        either!(self.end_call(waiting, now));
     }
 }

@@ -528,7 +528,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         }
     }
 
-    fn end_call(&mut self, now: Instant) {
-        self.inner.end_call(now);
+    fn end_call(&mut self, waiting: usize, now: Instant) {
+        self.inner.end_call(waiting, now);
     }
 }

@@ -272,7 +272,14 @@ impl<H: Handler> Connection<H> {
         f: impl FnOnce(&mut Driver<Session<H>>, &mut Wire, &mut Buffers, Instant) -> R,
     ) -> R {
         let Self { driver, stream, buffers, now, .. } = self;
-        let result = catch_unwind(AssertUnwindSafe(|| f(driver, stream, buffers, *now)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let result = f(driver, stream, buffers, *now);
+            // The body of a response is sent in turns.
+            while driver.wants_resume() {
+                driver.resume(stream, buffers, *now);
+            }
+            result
+        }));
         if !driver.is_closed() {
             let reading = driver.takes_input() || driver.discards_input();
             if std::mem::replace(&mut stream.reading, reading) != reading {

@@ -191,7 +191,7 @@ fn a_write_that_fails_in_every_state<C: TestTransport>() {
             }
             _ => subject.receive(&[text("a"), text("b"), wire::close(1000, "")]),
         };
-        let _ = subject.with_handle(|handle| handle.respond(Default::default()));
+        let _ = subject.with_handle(|handle| handle.respond(anyloop::http::Response::new(())));
         let _ = subject.with_handle(|handle| handle.close(CloseCode::NORMAL, ""));
         subject.end.eof();
         subject.advance(seconds(3600));

@@ -17,6 +17,7 @@ mod transports;
 mod wire;
 
 mod backlog;
+mod bodies;
 #[cfg(feature = "deflate")]
 mod compression;
 mod configuring;

@@ -297,7 +297,7 @@ fn a_verdict_can_come_by_a_handle_of_the_endpoint<C: TestTransport>() {
 fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
     let bad: [fn() -> Verdict; 2] = [
         || Accept::new().with_subprotocol("not asked for").into(),
-        || Verdict::Respond(response(101, "")),
+        || Verdict::respond(response(101, "")),
     ];
     for verdict in bad {
         let log = Log::default();
@@ -319,7 +319,7 @@ fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
 fn plain_http_is_answered<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    handlers.on_http(|request, _| Verdict::Respond(response(200, request.uri().path())));
+    handlers.on_http(|request, _| Verdict::respond(response(200, request.uri().path())));
     let mut subject = server::<C>(&handlers);
     subject.receive_bytes(PLAIN);
     let answer = subject.sent_response();

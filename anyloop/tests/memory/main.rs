@@ -2,6 +2,7 @@
 //!
 //! The memory in use is counted for the whole process, so these tests run one after the other.
 
+mod bodies;
 #[cfg(feature = "deflate")]
 mod compression;
 mod heap;

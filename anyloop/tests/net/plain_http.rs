@@ -2,13 +2,15 @@
 
 use std::sync::mpsc::channel;
 
+use anyloop::net::Server;
 use anyloop::prelude::*;
 use anyloop::proto::handshake::http::{Response, StatusCode};
 use anyloop_testkit::peer::Peer;
 use anyloop_testkit::wait::{PATIENCE, eventually};
 use anyloop_testkit::watchdog::watchdog;
 
-use crate::setup::{Running, echo, reset, server, server_config, server_with, shared};
+use crate::record::{Log, recording};
+use crate::setup::{Running, echo, millis, reset, server, server_config, server_with, shared};
 
 #[test]
 fn a_response_can_be_deferred() {
@@ -79,4 +81,38 @@ fn requests_beside_connections() {
         open.echo(&format!("{number}"));
     }
     eventually("all are counted", || running.server.counters().http == 50);
+}
+
+/// The system takes what it has room for. The rest waits for the peer, whatever the timeout of the end of the stream.
+#[test]
+fn a_response_that_is_read_late_is_complete() {
+    const LEN: usize = 30_000_000;
+    let _watchdog = watchdog();
+    let mut server = server_with(server_config().close_timeout(millis(1)));
+    server.on_http(|_, _| Response::new(vec![7; LEN]).into());
+    let running = Running::start(server);
+    let mut peer = Peer::connect(running.address);
+    peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let waits = || running.server.connections().iter().any(|it| it.buffered_amount() > 0);
+    eventually("it is blocked", waits);
+    let answer = peer.read_to_end();
+    assert!(answer.len() > LEN && answer.ends_with(&[7; LEN]), "{} bytes came", answer.len());
+    drop(peer);
+    eventually("it was counted", || running.server.counters().http == 1);
+}
+
+#[test]
+fn a_peer_that_reads_nothing_fails() {
+    let _watchdog = watchdog();
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    let endless = || Body::from_reader(std::io::repeat(7), None);
+    handlers.on_http(move |_, _| Response::new(endless()).into());
+    let config = server_config().response_timeout(millis(20));
+    let server = Server::with_factory(config, handlers).unwrap();
+    let running = Running::start(server);
+    let peer = Peer::connect(running.address);
+    peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it has failed", || running.server.counters().failed == 1);
+    assert_eq!(log.take(), ["fail by timer: response not read in time"]);
 }

@@ -31,7 +31,7 @@ fn redirecting(to: Option<String>) -> (Running, Shared<(String, HeaderMap)>) {
         let status: u16 = path[1..].parse().unwrap_or(302);
         let location = to.as_deref().unwrap_or("/echo");
         let response = Response::builder().status(status).header(header::LOCATION, location);
-        Verdict::Respond(response.body(b"elsewhere\n".to_vec()).unwrap())
+        response.body("elsewhere\n").unwrap().into()
     });
     (Running::start(server), seen)
 }
@@ -291,7 +291,7 @@ mod tls {
             }
             let location = to.as_deref().unwrap_or("/echo");
             let response = Response::builder().status(302).header(header::LOCATION, location);
-            Verdict::Respond(response.body(Vec::new()).unwrap())
+            response.body("").unwrap().into()
         });
         let address = server.over_tls(&tls).listen("127.0.0.1:0").unwrap();
         let ca = Authority::shared().pem();

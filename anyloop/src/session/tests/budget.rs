@@ -121,7 +121,7 @@ fn commands_that_were_not_reached_stay_in_order() {
 #[test]
 fn commands_wait_until_the_handler_is_notified_of_the_opening() {
     let mut recorder = Recorder::new();
-    recorder.verdict = Verdict::Defer;
+    recorder.defers = true;
     let mut subject = Subject::over(recorder, config());
     subject.feed([REQUEST.as_bytes(), &texts(b"a")].concat());
     assert_eq!(subject.log(), ["validate"]);

@@ -114,13 +114,12 @@ impl Log {
 struct Recorder {
     log: Log,
     stop: Arc<AtomicBool>,
-    verdict: Verdict,
+    defers: bool,
 }
 
 impl Recorder {
     fn new() -> Self {
-        let verdict = Verdict::Accept(Default::default());
-        Self { log: Log::default(), stop: Arc::new(AtomicBool::new(false)), verdict }
+        Self { log: Log::default(), stop: Arc::new(AtomicBool::new(false)), defers: false }
     }
 }
 
@@ -135,7 +134,7 @@ impl HandlerFactory for Recorder {
 impl Handler for Recorder {
     fn validate(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {
         self.log.push("validate");
-        self.verdict.clone()
+        if self.defers { Verdict::Defer } else { Verdict::accept() }
     }
 
     fn http(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {

@@ -16,7 +16,8 @@ use super::IDENTITY;
 pub(super) struct TlsPeer {
     pub(super) peer: Peer,
     pub(super) far: Far,
-    plain: Vec<u8>,
+    /// Content that was not received.
+    pub(super) plain: Vec<u8>,
     /// The other end has sent a close_notify.
     pub(super) closed: bool,
 }

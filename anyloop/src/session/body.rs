@@ -1,0 +1,230 @@
+//! Bodies of HTTP responses, in memory or made while they are sent.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
+
+use bytes::Bytes;
+
+use super::body_writer::{BodyWriter, Channel, Taken};
+use crate::stream::Completion;
+
+/// The most bytes of a body that are passed on at once.
+pub(super) const PIECE: usize = 32 * 1024;
+
+/// The body of an HTTP response.
+///
+/// | made from | memory | length |
+/// |---|---|---|
+/// | `Bytes`, `Vec<u8>`, `String`, `&'static str`, `&'static [u8]`, `()` | all of it; what is owned is not copied | known |
+/// | [a reader](Self::from_reader) | about 64 KiB while it is sent | as you say |
+/// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as you say |
+///
+/// A body of known length is sent with `Content-Length`. One of unknown length is chunked for a client of HTTP/1.1
+/// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. A response can have a `Content-Length` of its own:
+/// it must be the length of the body, and if that is unknown, it is the length. After HEAD, and for 204, 205 and 304,
+/// the body is dropped unread.
+///
+/// The body is taken in pieces as the peer reads. A peer that reads nothing for the
+/// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that never
+/// blocks takes the whole body in one call. If the body ends too early or too late, cannot be
+/// read, or is not finished, the byte stream is aborted, and [`Handler::fail`](crate::Handler::fail) is called with
+/// [`Cause::Response`](crate::proto::Cause::Response).
+///
+/// A page, and a file:
+///
+/// ```
+/// # use anyloop::iostream::Server;
+/// use std::fs::File;
+/// use anyloop::Body;
+/// use anyloop::http::{Response, StatusCode};
+/// use anyloop::prelude::*;
+///
+/// fn open(path: &str) -> std::io::Result<Response<Body>> {
+///     let file = File::open(path)?;
+///     let length = file.metadata()?.len();
+///     Ok(Response::new(Body::from_reader(file, length)))
+/// }
+///
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+/// server.on_http(|request, _| match request.uri().path() {
+///     "/" => Response::new("hello\n").into(),
+///     "/manifest" => match open("Cargo.toml") {
+///         Ok(response) => response.into(),
+///         Err(error) => Verdict::status(StatusCode::NOT_FOUND, &error.to_string()),
+///     },
+///     _ => Verdict::status(StatusCode::NOT_FOUND, "no such page"),
+/// });
+/// # let connection = server.connection();
+/// # connection.collect_output();
+/// # connection.read_all(b"GET /manifest HTTP/1.0\r\n\r\n")?;
+/// # let mut answer = Vec::new();
+/// # while connection.take_output(&mut answer)? > 0 {}
+/// # assert!(answer.ends_with(&std::fs::read("Cargo.toml")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Body(Source);
+
+enum Source {
+    Bytes(Bytes),
+    Reader(Reader),
+    Channel(Channel, Option<u64>),
+}
+
+struct Reader {
+    reader: Box<dyn Read + Send>,
+    length: Option<u64>,
+    /// Empty before the first piece.
+    buffer: Vec<u8>,
+}
+
+/// The next of a body.
+pub(super) enum Next<'b> {
+    Piece(&'b [u8]),
+    /// With what is called when it was written.
+    Owned(Bytes, Option<Completion>),
+    /// A writer has more, but not yet.
+    Wait,
+    End,
+    /// The writer was dropped before the end.
+    Abandoned,
+    Failed(io::Error),
+}
+
+impl Body {
+    /// A body that is read from `reader` when the peer takes more, until its end.
+    ///
+    /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer fails the response. To
+    /// send a part of a file, or one that may grow, pass `file.take(length)`.
+    ///
+    /// The thread of the connection reads, up to 32 KiB at a time. A reader that blocks holds up the whole loop: files
+    /// and memory are fine, sockets and pipes belong to a thread with a [writer](Self::channel). Interrupted reads are
+    /// repeated; any other error, including [`ErrorKind::WouldBlock`], fails the response, and is the
+    /// [`error`](crate::Context::error) in [`fail`](crate::Handler::fail). A panic fails the connection, and passes on.
+    #[must_use]
+    pub fn from_reader(reader: impl Read + Send + 'static, length: impl Into<Option<u64>>) -> Self {
+        let (reader, buffer) = (Box::new(reader), Vec::new());
+        Self(Source::Reader(Reader { reader, length: length.into(), buffer }))
+    }
+
+    /// A body that is sent in pieces by a writer, from any thread.
+    ///
+    /// `length` is the number of bytes; `None` if it is not known. The example is that of [`BodyWriter`].
+    pub fn channel(length: impl Into<Option<u64>>) -> (BodyWriter, Self) {
+        let (writer, channel) = Channel::new();
+        (writer, Self(Source::Channel(channel, length.into())))
+    }
+
+    /// The number of bytes; `None` if it is not known.
+    ///
+    /// ```
+    /// use anyloop::Body;
+    ///
+    /// assert_eq!(Body::from("hello").content_length(), Some(5));
+    /// assert_eq!(Body::from_reader(std::io::empty(), None).content_length(), None);
+    /// ```
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        match &self.0 {
+            Source::Bytes(bytes) => Some(bytes.len() as u64),
+            Source::Reader(reader) => reader.length,
+            Source::Channel(_, length) => *length,
+        }
+    }
+
+    pub(super) const fn as_channel(&self) -> Option<&Channel> {
+        match &self.0 {
+            Source::Channel(channel, _) => Some(channel),
+            _ => None,
+        }
+    }
+
+    /// Takes the next piece.
+    pub(super) fn next(&mut self) -> Next<'_> {
+        match &mut self.0 {
+            Source::Bytes(bytes) if bytes.is_empty() => Next::End,
+            Source::Bytes(bytes) => Next::Owned(bytes.split_to(bytes.len().min(PIECE)), None),
+            Source::Reader(reader) => reader.next(),
+            Source::Channel(channel, _) => match channel.take(PIECE) {
+                Taken::Piece(piece, completion) => Next::Owned(piece, completion),
+                Taken::Nothing => Next::Wait,
+                Taken::Finished => Next::End,
+                Taken::Abandoned => Next::Abandoned,
+            },
+        }
+    }
+}
+
+impl Reader {
+    fn next(&mut self) -> Next<'_> {
+        self.buffer.resize(PIECE, 0);
+        loop {
+            match self.reader.read(&mut self.buffer) {
+                Ok(0) => return Next::End,
+                // A reader may claim to have filled more than there is.
+                Ok(n) => return Next::Piece(&self.buffer[..n.min(PIECE)]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Next::Failed(error),
+            }
+        }
+    }
+}
+
+/// An empty body.
+impl Default for Body {
+    fn default() -> Self {
+        Self::from(Bytes::new())
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(Source::Bytes(bytes))
+    }
+}
+
+/// The types that are converted without a copy.
+macro_rules! from_bytes {
+    ($($type:ty => $convert:expr;)*) => {
+        $(
+            impl From<$type> for Body {
+                fn from(body: $type) -> Self {
+                    Self::from($convert(body))
+                }
+            }
+        )*
+    };
+}
+
+from_bytes! {
+    Vec<u8> => Bytes::from;
+    String => Bytes::from;
+    &'static str => |body: &'static str| Bytes::from_static(body.as_bytes());
+    &'static [u8] => Bytes::from_static;
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Body {
+    fn from(body: &'static [u8; N]) -> Self {
+        Self::from(&body[..])
+    }
+}
+
+/// An empty body.
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.0 {
+            Source::Bytes(_) => "bytes",
+            Source::Reader(_) => "reader",
+            Source::Channel(..) => "channel",
+        };
+        f.debug_struct("Body")
+            .field("source", &source)
+            .field("content_length", &self.content_length())
+            .finish()
+    }
+}

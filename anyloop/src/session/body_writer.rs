@@ -1,0 +1,341 @@
+//! Bodies that a writer sends in pieces, from any thread.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::mem;
+use std::sync::{Arc, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::error::{SendError, Sent};
+use super::limits::BacklogLimits;
+use super::unsent::report_unsent;
+use crate::stream::{Completion, Unsent};
+use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
+
+/// Sends the body of a response in pieces, from any thread. [`Body::channel`](crate::Body::channel) makes it.
+///
+/// Pieces can be sent before the response: they wait for it. What waits is judged by the marks and the limit of the
+/// [backlog](crate::ServerConfig::max_backlog), as messages are; before the response, by their defaults.
+///
+/// [`finish`](Self::finish) ends the body. A writer that is dropped before, as by a panic of its thread, abandons it: the
+/// byte stream is aborted, and the client sees that the end is missing: a chunked body has no last chunk, and one with
+/// `Content-Length` has fewer bytes. (A client of HTTP/1.0 that was not told a length cannot see it.) Only that connection
+/// fails, with [`ResponseError::Abandoned`](crate::proto::ResponseError::Abandoned).
+///
+/// The response has no timeout while it waits for its writer, only while it waits for the peer.
+///
+/// ```
+/// # use anyloop::iostream::Server;
+/// use anyloop::Body;
+/// use anyloop::http::Response;
+/// use anyloop::prelude::*;
+///
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+/// # let (thread_sender, threads) = std::sync::mpsc::channel();
+/// server.on_http(move |_, _| {
+///     let (mut writer, body) = Body::channel(None);
+///     let thread = std::thread::spawn(move || {
+///         for line in ["a,b\n", "1,2\n"] {
+///             writer.send(line)?;
+///         }
+///         writer.finish()
+///     });
+///     # thread_sender.send(thread).unwrap();
+///     Response::new(body).into()
+/// });
+/// # let connection = server.connection();
+/// # connection.collect_output();
+/// # connection.read_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+/// # threads.try_recv()?.join().unwrap()?;
+/// # connection.drive()?;
+/// # let mut answer = Vec::new();
+/// # connection.take_output(&mut answer)?;
+/// # assert!(answer.ends_with(b"\r\n\r\n4\r\na,b\n\r\n4\r\n1,2\n\r\n0\r\n\r\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Blocking
+///
+/// As an [`io::Write`] it waits until what waits has fallen to the high-water mark, so `io::copy` and the like need no
+/// more memory than that. Do not write so on the thread that runs the connection, which would wait for itself. It fails
+/// with [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does nothing.
+#[must_use = "a writer that is dropped abandons its body"]
+pub struct BodyWriter(Arc<Shared>);
+
+/// The connection's end.
+pub(super) struct Channel(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when less waits, and when the connection is over.
+    room: Condvar,
+}
+
+struct State {
+    pieces: VecDeque<Piece>,
+    /// Bytes of the pieces.
+    waiting: usize,
+    limits: BacklogLimits,
+    /// Bytes that the connection has taken and the transport has not.
+    backlog: usize,
+    /// Wakes the connection, once there is one.
+    waker: Option<Waker>,
+    end: End,
+    /// The connection is over, or has no use for the body.
+    gone: bool,
+}
+
+struct Piece {
+    bytes: Bytes,
+    completion: Option<Completion>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Finished,
+    Abandoned,
+}
+
+/// What a connection has taken.
+pub(super) enum Taken {
+    Piece(Bytes, Option<Completion>),
+    /// There is nothing yet.
+    Nothing,
+    Finished,
+    Abandoned,
+}
+
+/// So many pieces may wait, whatever their size, if the limit in bytes is small.
+const MIN_PIECES: usize = 1024;
+
+impl BodyWriter {
+    /// Sends the next piece. An owned one (`Vec<u8>`, `String`, [`Bytes`]) and a `&'static str` are not copied.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BacklogFull`]: the piece is not sent, and can be sent again when the peer has read more, whatever the
+    /// [policy](crate::ServerConfig::overflow): a body cannot lack a piece. [`SendError::Gone`]: the connection is over, or
+    /// the response has no body.
+    pub fn send(&mut self, piece: impl Into<Bytes>) -> Result<Sent, SendError> {
+        self.push(Piece { bytes: piece.into(), completion: None })
+    }
+
+    /// Sends the next piece, and calls `completion` with its outcome: on the thread of the connection when the transport
+    /// has taken all of it or never will, or within this call if the piece is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_then(
+        &mut self,
+        piece: impl Into<Bytes>,
+        completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        self.push(Piece { bytes: piece.into(), completion: Some(Box::new(completion)) })
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`]: the connection is over, or the response has no body.
+    pub fn finish(self) -> Result<(), SendError> {
+        match self.end(End::Finished) {
+            true => Ok(()),
+            false => Err(SendError::Gone),
+        }
+    }
+
+    /// The number of bytes that were sent and that the transport has not taken.
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.0.state().buffered()
+    }
+
+    fn push(&self, piece: Piece) -> Result<Sent, SendError> {
+        let mut state = self.0.state();
+        match state.judge(&piece) {
+            Ok(sent) => {
+                state.waiting += piece.bytes.len();
+                state.pieces.push_back(piece);
+                let waker = (state.pieces.len() == 1).then(|| state.waker.clone()).flatten();
+                drop(state);
+                wake(waker);
+                Ok(sent)
+            }
+            Err(error) => {
+                drop(state);
+                report_unsent(piece.completion.into_iter());
+                Err(error)
+            }
+        }
+    }
+
+    /// Sets the end, unless it is set. Returns false if the connection is over.
+    fn end(&self, end: End) -> bool {
+        let mut state = self.0.state();
+        if state.end != End::Open {
+            return true;
+        }
+        state.end = end;
+        let (waker, gone) = (state.waker.clone(), state.gone);
+        drop(state);
+        wake(waker);
+        !gone
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+impl Write for BodyWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.state();
+        while !state.gone && state.free() == 0 {
+            state = self.0.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let n = bytes.len().min(state.free().max(1));
+        drop(state);
+        match self.send(Bytes::copy_from_slice(&bytes[..n])) {
+            Ok(_) => Ok(n),
+            Err(error @ SendError::Gone) => Err(io::Error::new(ErrorKind::BrokenPipe, error)),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BodyWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyWriter").field("buffered_amount", &self.buffered_amount()).finish()
+    }
+}
+
+impl State {
+    /// The result of sending a piece.
+    fn judge(&self, piece: &Piece) -> Result<Sent, SendError> {
+        let BacklogLimits { high, cap, .. } = self.limits;
+        let (waiting, message) = (self.buffered(), piece.bytes.len());
+        let sum = waiting.saturating_add(message);
+        match () {
+            () if self.gone => Err(SendError::Gone),
+            () if (waiting > 0 && sum > cap) || self.free_pieces() == 0 => {
+                Err(SendError::BacklogFull { waiting, message, cap })
+            }
+            () if sum > high => Ok(Sent::Backpressure),
+            () if self.backlog > 0 || self.waker.is_none() => Ok(Sent::Buffered),
+            () => Ok(Sent::Sent),
+        }
+    }
+
+    const fn buffered(&self) -> usize {
+        self.waiting.saturating_add(self.backlog)
+    }
+
+    /// The number of pieces that may still wait: their own memory is bounded as well.
+    fn free_pieces(&self) -> usize {
+        let most = (self.limits.cap / size_of::<Piece>()).max(MIN_PIECES);
+        most.saturating_sub(self.pieces.len())
+    }
+
+    /// The number of bytes that a blocking write sends now; 0: it waits.
+    fn free(&self) -> usize {
+        let BacklogLimits { high, cap, .. } = self.limits;
+        match self.buffered() {
+            _ if self.free_pieces() == 0 => 0,
+            0 => high.max(1),
+            waiting if waiting > high => 0,
+            waiting => high.min(cap.saturating_sub(waiting)),
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn new() -> (BodyWriter, Self) {
+        let state = State {
+            pieces: VecDeque::new(),
+            waiting: 0,
+            limits: BacklogLimits::default(),
+            backlog: 0,
+            waker: None,
+            end: End::Open,
+            gone: false,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), room: Condvar::new() });
+        (BodyWriter(shared.clone()), Self(shared))
+    }
+
+    /// From now on, `waker` is woken when the writer has sent something, and `limits` apply.
+    pub(super) fn attach(&self, waker: Waker, limits: BacklogLimits) {
+        let mut state = self.0.state();
+        (state.waker, state.limits) = (Some(waker), limits);
+        drop(state);
+        self.0.room.notify_all();
+    }
+
+    /// Reports how many bytes of the connection's output the transport has not taken.
+    pub(super) fn set_backlog(&self, backlog: usize) {
+        let before = mem::replace(&mut self.0.state().backlog, backlog);
+        if backlog < before {
+            self.0.room.notify_all();
+        }
+    }
+
+    /// Takes at most so many bytes of the first piece, and its completion with the last of them.
+    pub(super) fn take(&self, most: usize) -> Taken {
+        let mut state = self.0.state();
+        let Some(piece) = state.pieces.front_mut() else {
+            return match state.end {
+                End::Open => Taken::Nothing,
+                End::Finished => Taken::Finished,
+                End::Abandoned => Taken::Abandoned,
+            };
+        };
+        let bytes = piece.bytes.split_to(piece.bytes.len().min(most));
+        let is_last = piece.bytes.is_empty();
+        let completion = if is_last { piece.completion.take() } else { None };
+        if is_last {
+            state.pieces.pop_front();
+        }
+        state.waiting -= bytes.len();
+        drop(state);
+        self.0.room.notify_all();
+        Taken::Piece(bytes, completion)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        let (pieces, waker) = (mem::take(&mut state.pieces), state.waker.take());
+        (state.gone, state.waiting, state.backlog) = (true, 0, 0);
+        drop(state); // completions and wakers are program code
+        drop(waker);
+        self.0.room.notify_all();
+        report_unsent(pieces.into_iter().filter_map(|piece| piece.completion));
+    }
+}
+
+impl Shared {
+    /// A panic elsewhere leaves the state consistent, so poisoning is ignored.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the connection, if there is one: without the lock, since it may run program code.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,118 @@
+//! Responses to HTTP requests, whose bodies are sent as the peer reads them.
+
+use anyloop_proto::handshake::AnswerError;
+use anyloop_proto::handshake::http::Response;
+use anyloop_proto::{Failure, Instant, Protocol, ResponseError};
+
+use super::Session;
+use super::body::{Body, Next, PIECE};
+use super::handler::Handler;
+use crate::stream::{Budget, Completion, Unsent, WriteBuffer};
+
+/// No more is taken of a body while so many bytes wait.
+const MARK: usize = PIECE;
+
+/// At most so many bytes of a body are sent in one turn; then other connections have theirs.
+const TURN: usize = 1 << 20;
+
+/// A piece counts as so many bytes of a turn at least, since a reader may have short ones.
+const SHORTEST: usize = 256;
+
+impl<H: Handler> Session<H> {
+    /// Begins a response. Its body follows by [`send_body`](Self::send_body).
+    pub(super) fn respond(
+        &mut self,
+        response: Response<Body>,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+    ) -> Result<(), AnswerError> {
+        let Protocol::Server(handshake) = &mut self.protocol else { return Ok(()) };
+        let length = response.body().content_length();
+        if handshake.respond_head(&response, length, now, out)? {
+            let body = response.into_body();
+            if let Some(channel) = body.as_channel() {
+                let waker = self.state.shared(out.waiting(), self.state.phase).waker().clone();
+                channel.attach(waker, self.state.limits());
+            }
+            self.state.set_body(body);
+        }
+        Ok(())
+    }
+
+    /// Sends as much of the body of a response as the stream takes.
+    pub(super) fn send_body(
+        &mut self,
+        out: &mut WriteBuffer<'_>,
+        budget: &mut Budget,
+        now: Instant,
+    ) {
+        let Protocol::Server(handshake) = &mut self.protocol else { return };
+        let Some(body) = self.state.body() else { return };
+        let mut left = TURN;
+        // Why the body ends is kept by the handshake; the handler is notified when the stream has ended.
+        let error = loop {
+            if !handshake.is_responding() {
+                break None;
+            }
+            if out.buffered() >= MARK {
+                out.flush();
+            }
+            if out.waiting() >= MARK {
+                return; // `handle_writable` follows
+            }
+            if left == 0 || budget.is_spent() {
+                return self.state.request_resume();
+            }
+            let (sent, completion, len) = match body.next() {
+                Next::Piece(piece) => (handshake.body_piece(piece, out), None, piece.len()),
+                Next::Owned(piece, completion) => {
+                    (handshake.body_piece(&piece, out), completion, piece.len())
+                }
+                Next::Wait => return,
+                Next::End => {
+                    let _: Result<(), Failure> = handshake.end_body(now, out);
+                    break None;
+                }
+                Next::Abandoned => {
+                    handshake.fail_body(ResponseError::Abandoned);
+                    break None;
+                }
+                Next::Failed(error) => {
+                    crate::log::warn!("the body of a response cannot be read: {error}");
+                    handshake.fail_body(ResponseError::Unreadable);
+                    break Some(error);
+                }
+            };
+            left = left.saturating_sub(len.max(SHORTEST));
+            report(completion, sent.is_ok(), out);
+        };
+        let body = self.state.take_body();
+        if let Some(error) = error {
+            self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
+        }
+        drop(body); // program code
+    }
+
+    /// Publishes to the writer of a body how much of it waits for the peer.
+    pub(super) fn publish_body(&mut self, waiting: usize) {
+        if let Some(channel) = self.state.body().and_then(|body| body.as_channel()) {
+            channel.set_backlog(waiting);
+        }
+    }
+
+    /// The stream has taken some output: the body of a response goes on in the next turn.
+    pub(super) fn resume_body(&mut self, out: &WriteBuffer<'_>) {
+        if out.waiting() < MARK && self.state.body().is_some() {
+            self.state.request_resume();
+        }
+    }
+}
+
+/// Calls the completion of a piece when it was written, or never will be.
+fn report(completion: Option<Completion>, is_sent: bool, out: &mut WriteBuffer<'_>) {
+    match completion {
+        Some(completion) if is_sent => out.complete(completion),
+        Some(completion) => completion(Err(Unsent)),
+        None => {}
+    }
+}
