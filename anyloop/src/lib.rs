@@ -57,6 +57,7 @@ pub mod router;
 mod session;
 mod stream;
 mod sync;
+mod threading;
 #[cfg(feature = "tls-core")]
 pub mod tls;
 pub mod transport;

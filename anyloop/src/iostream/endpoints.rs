@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use anyloop_proto::handshake::{RequestError, Target};
 
-use super::{Client, Connection, Server, WakeFlag, plain};
-use crate::endpoint::{ClientConfig, HandlerFactory};
+use super::outputs::Outputs;
+use super::{Connection, IoStream, WakeFlag, plain};
+use crate::endpoint::{Client, ClientConfig, HandlerFactory, Server};
 
-impl<F: HandlerFactory> Server<F> {
+impl<K: Outputs, F: HandlerFactory> Server<IoStream<K>, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
-    pub fn connection(&self) -> Connection<F::Handler> {
+    pub fn connection(&self) -> Connection<F::Handler, K> {
         self.connection_with(self.core().make_handler())
     }
 
     /// The same with a handler of its own.
     #[must_use]
-    pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
+    pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler, K> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
         let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
@@ -27,14 +28,14 @@ impl<F: HandlerFactory> Server<F> {
     }
 }
 
-impl<F: HandlerFactory> Client<F> {
+impl<K: Outputs, F: HandlerFactory> Client<IoStream<K>, F> {
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
     /// # Errors
     ///
     /// The options would make an invalid request.
-    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
+    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, RequestError> {
         self.connection_with(self.core().make_handler(), target)
     }
 
@@ -61,7 +62,7 @@ impl<F: HandlerFactory> Client<F> {
         &self,
         target: &Target,
         change: impl FnOnce(ClientConfig) -> ClientConfig,
-    ) -> Result<Connection<F::Handler>, RequestError> {
+    ) -> Result<Connection<F::Handler, K>, RequestError> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
         let driver = self.driver_configured(change, target, &wake_flag.clone().into(), now)?;
@@ -77,7 +78,7 @@ impl<F: HandlerFactory> Client<F> {
         &self,
         handler: F::Handler,
         target: &Target,
-    ) -> Result<Connection<F::Handler>, RequestError> {
+    ) -> Result<Connection<F::Handler, K>, RequestError> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
         let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
