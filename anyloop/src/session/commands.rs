@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown};
+use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown, State};
 
 use super::Session;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::Filter;
 use super::handler::Handler;
+use super::limits::TOO_SLOW;
 use super::registry::Due;
 use super::shared::Command;
 use super::state::Pending;
@@ -81,6 +82,12 @@ impl<H: Handler> Session<H> {
             Command::Interrupt => self.call(out, now, Handler::interrupt),
             Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
+            Command::Overflow => {
+                if matches!(self.phase().state(), State::Connecting | State::Open) {
+                    self.state.note_overflow();
+                }
+                self.close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW, out, now);
+            }
             Command::Terminate => self.protocol.terminate(),
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| match command {

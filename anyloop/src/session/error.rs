@@ -9,7 +9,7 @@ use anyloop_proto::{SendError as Refused, State};
 #[non_exhaustive]
 pub enum SendError {
     /// With this message, the backlog would exceed its limit.
-    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}")]
+    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}{}", closed(*closes))]
     BacklogFull {
         /// The bytes that wait for the peer already.
         waiting: usize,
@@ -17,6 +17,8 @@ pub enum SendError {
         message: usize,
         /// The limit of the backlog.
         cap: usize,
+        /// Whether the connection is closed for it, as [`Overflow::Close`](super::Overflow::Close) says.
+        closes: bool,
     },
     /// The connection is closing: no message can follow a Close.
     #[error("the connection is closing")]
@@ -33,6 +35,10 @@ pub enum SendError {
     /// The protocol refuses it.
     #[error(transparent)]
     Refused(Refused),
+}
+
+const fn closed(closes: bool) -> &'static str {
+    if closes { ": the connection is closed, since the peer is too slow to read" } else { "" }
 }
 
 impl From<Refused> for SendError {

@@ -13,7 +13,7 @@ use super::deferred::Accepted;
 use super::erased::{Filter, Posted};
 use super::error::{SendError, Sent};
 use super::handler::Verdict;
-use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
+use super::limits::{BacklogLimits, Overflow};
 use super::phase::Phase;
 use super::pieces::{Piece, Writer};
 use super::timers::TimerId;
@@ -125,6 +125,8 @@ pub(super) enum Command {
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
+    /// The backlog had no room, so the connection is closed.
+    Overflow,
     Pause,
     Piece(Arc<Writer>, Piece),
     Ping(Vec<u8>),
@@ -240,7 +242,7 @@ impl Shared {
             // A message cannot lack a piece.
             Sent::Dropped => {
                 let (waiting, cap) = (self.buffered(), self.limits().cap);
-                Err(SendError::BacklogFull { waiting, message, cap })
+                Err(SendError::BacklogFull { waiting, message, cap, closes: false })
             }
             sent => Ok(sent),
         }
@@ -318,17 +320,16 @@ impl Shared {
 
     /// Applies the overflow policy to a message that would exceed the limit. `closes` says that the peer is slow.
     fn refuse(&self, waiting: usize, message: usize, closes: bool) -> Result<Sent, SendError> {
-        match self.limits().overflow {
-            Overflow::Drop => return Ok(Sent::Dropped),
-            Overflow::Error => {}
-            Overflow::Close if !closes => {}
-            // One Close suffices, however many messages are refused.
-            Overflow::Close if self.mailbox().closing => {}
-            Overflow::Close => {
-                self.push(Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()))?;
-            }
+        let BacklogLimits { overflow, cap, .. } = self.limits();
+        if overflow == Overflow::Drop {
+            return Ok(Sent::Dropped);
         }
-        Err(SendError::BacklogFull { waiting, message, cap: self.limits().cap })
+        let closes = closes && overflow == Overflow::Close;
+        // One Close suffices, however many messages are refused.
+        if closes && !self.mailbox().closing {
+            self.push(Command::Overflow)?;
+        }
+        Err(SendError::BacklogFull { waiting, message, cap, closes })
     }
 
     /// Queues the answer to a request, if one waits for an answer.
@@ -376,7 +377,8 @@ impl Shared {
             command.unsent();
             return Err(error);
         }
-        mailbox.closing |= matches!(command, Command::Close(..) | Command::Terminate);
+        mailbox.closing |=
+            matches!(command, Command::Close(..) | Command::Overflow | Command::Terminate);
         mailbox.answered |= is_answer;
         mailbox.pressed |= pressed;
         mailbox.commands.push_back(command);

@@ -155,6 +155,8 @@ pub(super) struct Rare {
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
     pub(super) deferred: Option<Box<Deferred>>,
+    /// The connection was closed for its backlog.
+    overflowed: bool,
 }
 
 /// The request of a client.
@@ -191,6 +193,7 @@ impl Rare {
             && self.error.is_none()
             && self.timers.are_unused()
             && self.request.is_none()
+            && !self.overflowed
             && self.deferred.as_deref().is_none_or(Deferred::is_unused)
     }
 }
@@ -439,6 +442,18 @@ impl SessionState {
 
     pub(super) fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.rare.as_deref()?.error.as_deref()
+    }
+
+    /// The connection is closed because the peer is too slow to read.
+    pub(super) fn note_overflow(&mut self) {
+        if !std::mem::replace(&mut self.rare().overflowed, true) {
+            self.endpoint.counters.overflowed.add(1);
+            crate::log::debug!("a connection is closed, since its peer is too slow to read");
+        }
+    }
+
+    pub(super) fn overflowed(&self) -> bool {
+        self.rare.as_deref().is_some_and(|rare| rare.overflowed)
     }
 
     pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted>> {
