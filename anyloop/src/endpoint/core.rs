@@ -139,9 +139,9 @@ macro_rules! endpoint {
             }
 
             /// Sends a message to all open connections. Returns the number of these, without those whose backlog is
-            /// full, which [`Overflow::Close`](super::Overflow::Close) closes. The message is encoded once and queued once, and each connection takes it on its own strand. The
-            /// queue takes no message that would make it exceed [`max_backlog`](super::$config::max_backlog) bytes,
-            /// unless the policy is `Overflow::Close`.
+            /// full, which [`Overflow::Close`](super::Overflow::Close) closes. The message is encoded once and queued
+            /// once, and each connection takes it on its own strand. The queue takes no message that would make it
+            /// exceed [`max_backlog`](super::$config::max_backlog) bytes, unless the policy is `Overflow::Close`.
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
                 self.handle().broadcast(message)
             }

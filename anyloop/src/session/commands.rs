@@ -83,8 +83,9 @@ impl<H: Handler> Session<H> {
             Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
             Command::Overflow => {
-                if matches!(self.phase().state(), State::Connecting | State::Open) {
-                    self.state.note_overflow();
+                let phase = self.phase();
+                if matches!(phase.state(), State::Connecting | State::Open) {
+                    self.state.note_overflow(out.waiting(), phase);
                 }
                 self.close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW, out, now);
             }

@@ -15,7 +15,7 @@ use super::erased::posted;
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler, Verdict};
 use super::phase::Phase;
-use super::shared::{Command, ConnectionId, Shared};
+use super::shared::{Command, ConnectionId, HandleRef, Shared};
 use super::timers::TimerId;
 use super::writer::MessageWriter;
 use crate::stream::{Completion, Unsent};
@@ -55,17 +55,17 @@ use crate::stream::{Completion, Unsent};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Handle<H: Handler> {
-    shared: Arc<Shared>,
+    shared: HandleRef,
     handler: PhantomData<fn(&mut H)>,
 }
 
 impl<H: Handler> Handle<H> {
-    pub(super) const fn shared(&self) -> &Arc<Shared> {
+    pub(super) const fn shared(&self) -> &HandleRef {
         &self.shared
     }
 
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, handler: PhantomData }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared: HandleRef::new(shared), handler: PhantomData }
     }
 
     /// Sends a message.
@@ -249,7 +249,7 @@ impl<H: Handler> Handle<H> {
     /// The number of the connection, for maps and logs.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        self.shared.id
+        self.shared.id()
     }
 
     /// The state of the connection, as of its last batch.
@@ -285,14 +285,14 @@ impl<H: Handler> Context<'_, H> {
 
 impl<H: Handler> Clone for Handle<H> {
     fn clone(&self) -> Self {
-        Self::new(self.shared.clone())
+        Self { shared: self.shared.clone(), handler: PhantomData }
     }
 }
 
 /// Handles of the same connection are equal.
 impl<H: Handler> PartialEq for Handle<H> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        self.shared.is(&other.shared)
     }
 }
 

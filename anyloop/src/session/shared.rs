@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool as UnmodelledBool, AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
@@ -36,7 +37,13 @@ impl fmt::Display for ConnectionId {
 /// The state that a connection and its handles share: a queue of commands, the backlog, and the state of the
 /// connection.
 pub(crate) struct Shared {
-    pub(super) id: ConnectionId,
+    /// The number of the connection, or 0 before it was asked for. Any number will do, so it is not modelled.
+    id: AtomicU64,
+    /// The number of [`HandleRef`]s.
+    handles: AtomicUsize,
+    /// Whether it is freed with its last handle. Then the connection is woken, which is too dear for handles that a
+    /// handler makes in each of its calls.
+    temporary: bool,
     mailbox: Mutex<Mailbox>,
     waker: Waker,
     /// The limits of the endpoint.
@@ -61,6 +68,8 @@ pub(crate) struct Shared {
     /// Whether a message in pieces was under way as of the last call, or others waited for it. It and `unfinished` only
     /// choose between results of sending, so they are not modelled.
     held_up: UnmodelledBool,
+    /// The connection was closed for its backlog. Only the connection uses it.
+    overflowed: UnmodelledBool,
     phase: AtomicU8,
 }
 
@@ -75,6 +84,57 @@ struct Mailbox {
     answered: bool,
     /// The connection is over.
     gone: bool,
+}
+
+impl Mailbox {
+    fn is_unused(&self) -> bool {
+        self.commands.is_empty() && !self.pressed && !self.closing && !self.gone
+    }
+}
+
+/// What each handle of a connection holds. It wakes the connection if it is the last of a state that is temporary.
+pub(crate) struct HandleRef(Arc<Shared>);
+
+impl HandleRef {
+    /// Where there may be no other one, it is made on the strand of the connection, or under the lock of the registry.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.handles.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+
+    /// The number of the connection.
+    pub(super) fn id(&self) -> ConnectionId {
+        self.0.id()
+    }
+
+    /// Whether both are of the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Clone for HandleRef {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Deref for HandleRef {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for HandleRef {
+    fn drop(&mut self) {
+        // Before that the connection is woken anyhow, and after that the state is freed.
+        let is_last = self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && self.0.temporary && self.0.state() == State::Open {
+            self.0.waker.wake_by_ref();
+        }
+    }
 }
 
 /// Commands that were taken from the mailbox. Completions of commands that are dropped are called with an error.
@@ -183,9 +243,10 @@ const MIN_MESSAGES: usize = 1024;
 impl Shared {
     /// `waker` wakes the driver of the connection.
     pub(crate) fn new(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            id: AtomicU64::new(0),
+            handles: AtomicUsize::new(0),
+            temporary: false,
             mailbox: Mutex::new(Mailbox {
                 commands: VecDeque::new(),
                 pressed: false,
@@ -203,8 +264,14 @@ impl Shared {
             deferred_bytes: UnmodelledUsize::new(0),
             unfinished: UnmodelledUsize::new(0),
             held_up: UnmodelledBool::new(false),
+            overflowed: UnmodelledBool::new(false),
             phase: AtomicU8::new(phase.encode()),
         }
+    }
+
+    /// Like [`new`](Self::new), to be freed when it [is unused](Self::is_unused).
+    pub(super) fn temporary(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
+        Self { temporary: true, ..Self::new(waker, limits, phase) }
     }
 
     /// The shared state of a connection that is over.
@@ -212,6 +279,27 @@ impl Shared {
         let shared = Self::new(Waker::noop().clone(), limits, Phase::Ended);
         shared.mailbox().gone = true;
         shared
+    }
+
+    /// The number of the connection.
+    fn id(&self) -> ConnectionId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let assign = |id| (id == 0).then(|| NEXT.fetch_add(1, Ordering::Relaxed));
+        let (Ok(_) | Err(_)) = self.id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, assign);
+        ConnectionId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Whether it can be freed: no handle is left, and nothing in it has to be kept. A number that was asked for has,
+    /// since the connection would get another one. The connection asks this, and then the registry under its lock.
+    pub(super) fn is_unused(&self) -> bool {
+        self.temporary
+            && self.handles.load(Ordering::Acquire) == 0
+            && self.id.load(Ordering::Relaxed) == 0
+            && self.own_limits.get().is_none()
+            && self.is_published(0, Phase::Open)
+            && self.waiting.load(Ordering::Relaxed) == 0
+            && !self.held_up.load(Ordering::Relaxed)
+            && self.mailbox().is_unused()
     }
 
     /// The limits of the backlog.
@@ -410,6 +498,15 @@ impl Shared {
         if self.held_up.load(Ordering::Relaxed) != held_up {
             self.held_up.store(held_up, Ordering::Release);
         }
+    }
+
+    /// The connection is closed for its backlog. Returns whether this is new.
+    pub(super) fn note_overflow(&self) -> bool {
+        !self.overflowed.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn overflowed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.

@@ -155,8 +155,6 @@ pub(super) struct Rare {
     /// A client's request, which is sent when the stream exists.
     pub(super) request: Option<Box<ClientRequest>>,
     pub(super) deferred: Option<Box<Deferred>>,
-    /// The connection was closed for its backlog.
-    overflowed: bool,
 }
 
 /// The request of a client.
@@ -193,7 +191,6 @@ impl Rare {
             && self.error.is_none()
             && self.timers.are_unused()
             && self.request.is_none()
-            && !self.overflowed
             && self.deferred.as_deref().is_none_or(Deferred::is_unused)
     }
 }
@@ -330,6 +327,11 @@ impl SessionState {
 
     /// Frees the rare data if all of it is unused.
     pub(super) fn free_unused(&mut self) {
+        if self.present_shared().is_some_and(|shared| shared.is_unused())
+            && self.endpoint.registry.free_shared(self.index)
+        {
+            self.rare().shared = None;
+        }
         if self.rare.as_deref().is_some_and(Rare::is_empty) {
             self.rare = None;
         }
@@ -390,6 +392,18 @@ impl SessionState {
         true
     }
 
+    /// The connection is closed because the peer is too slow to read.
+    pub(super) fn note_overflow(&mut self, waiting: usize, phase: Phase) {
+        if self.shared(waiting, phase).note_overflow() {
+            self.endpoint.counters.overflowed.add(1);
+        }
+    }
+
+    /// Whether it was closed for that.
+    pub(super) fn overflowed(&self) -> bool {
+        self.present_shared().is_some_and(|shared| shared.overflowed())
+    }
+
     /// Publishes changes to the handles and the registry.
     pub(super) fn publish(&mut self, waiting: usize, phase: Phase) {
         if let Some(shared) = self.present_shared() {
@@ -442,18 +456,6 @@ impl SessionState {
 
     pub(super) fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.rare.as_deref()?.error.as_deref()
-    }
-
-    /// The connection is closed because the peer is too slow to read.
-    pub(super) fn note_overflow(&mut self) {
-        if !std::mem::replace(&mut self.rare().overflowed, true) {
-            self.endpoint.counters.overflowed.add(1);
-            crate::log::debug!("a connection is closed, since its peer is too slow to read");
-        }
-    }
-
-    pub(super) fn overflowed(&self) -> bool {
-        self.rare.as_deref().is_some_and(|rare| rare.overflowed)
     }
 
     pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted>> {

@@ -8,7 +8,7 @@ use anyloop_proto::{CloseCode, Kind, Payload, SendError as Refused};
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};
 use super::pieces::{Piece, Progress, Writer};
-use super::shared::{Command, Shared};
+use super::shared::{Command, HandleRef};
 use super::state::Pending;
 use super::unsent::report_unsent;
 use crate::stream::{Completion, Unsent};
@@ -58,7 +58,7 @@ const UNFINISHED: &str = "a message was not finished";
 /// ```
 #[must_use = "nothing is sent before the first piece"]
 pub struct MessageWriter {
-    shared: Arc<Shared>,
+    shared: HandleRef,
     writer: Arc<Writer>,
     /// A piece was accepted.
     begun: bool,
@@ -67,7 +67,7 @@ pub struct MessageWriter {
 }
 
 impl MessageWriter {
-    pub(super) fn new(shared: Arc<Shared>, kind: Kind) -> Self {
+    pub(super) fn new(shared: HandleRef, kind: Kind) -> Self {
         let writer = Arc::new(Writer::new(kind));
         Self { shared, writer, begun: false, finished: false }
     }

@@ -16,6 +16,7 @@ use crate::session::as_message::AsMessage;
 use crate::session::deferred::{Accepted, Next, Outgoing};
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
+use crate::session::phase::Phase;
 use crate::session::state::{HandshakeInfo, Pending, SessionState};
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
@@ -536,7 +537,7 @@ impl<H: Handler> Context<'_, H> {
         // If it waits for a local writer, the peer is not to blame.
         let closes = limits.overflow == Overflow::Close && !self.state.has_writer();
         if closes {
-            self.state.note_overflow();
+            self.state.note_overflow(self.out.waiting(), Phase::Open);
             let _: Result<(), SendError> = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW);
         }
         Err(self.full(len, closes))

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use anyloop_proto::{CloseCode, Prepared, State};
 
 use super::*;
+use crate::endpoint::Handle;
 
 fn server() -> (Server<Recorder>, Recorder) {
     let recorder = Recorder::new();
@@ -52,6 +53,53 @@ fn a_connection_has_no_shared_state_before_a_handle_is_created() {
     subject.eof();
     assert!(handles[0].send("late").is_err());
     assert!(server.connections().is_empty());
+}
+
+#[test]
+fn the_shared_state_is_freed_with_the_last_handle() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    let handle = server.connections().remove(0);
+    let other = handle.clone();
+    let _ = handle.send("a").unwrap();
+    drop(handle);
+    subject.wake();
+    assert!(has_shared(&subject), "it has a handle");
+    let writer = other.erase().begin(anyloop_proto::Kind::Text);
+    let _ = other.send("b").unwrap();
+    drop((other, writer));
+    subject.wake();
+    assert!(!has_shared(&subject), "what was sent is sent");
+    server.broadcast(Prepared::new("c"));
+    subject.wake();
+    assert_eq!(written(&mut subject), "a b c");
+    let handle = server.connections().remove(0);
+    let _ = handle.send("d").unwrap();
+    subject.wake();
+    assert_eq!(written(&mut subject), "d");
+}
+
+/// What a handle has seen or set is still so when there is another handle.
+#[test]
+fn the_shared_state_is_kept_as_long_as_something_is_in_it() {
+    let (server, recorder) = server();
+    let keep: [fn(&mut Subject, &Handle<Recorder>); 3] = [
+        |_, handle| _ = handle.id(),
+        |_, handle| handle.close(CloseCode::NORMAL, "").unwrap(),
+        |subject, handle| {
+            subject.memory.window = 1;
+            let _ = handle.send("blocked").unwrap();
+        },
+    ];
+    for (index, keep) in (0..).zip(keep) {
+        let mut subject = open(index, &server, &recorder);
+        let handle = server.connections().into_iter().find(|handle| handle.state() == State::Open);
+        keep(&mut subject, &handle.unwrap());
+        subject.wake();
+        subject.wake();
+        assert!(has_shared(&subject), "case {index}");
+        drop(subject);
+    }
 }
 
 #[test]
