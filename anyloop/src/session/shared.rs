@@ -64,10 +64,9 @@ pub(crate) struct Shared {
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
     /// The number of writers whose first piece was accepted, and whose last one was not.
-    unfinished: UnmodelledUsize,
-    /// Whether a message in pieces was under way as of the last call, or others waited for it. It and `unfinished` only
-    /// choose between results of sending, so they are not modelled.
-    held_up: UnmodelledBool,
+    unfinished: AtomicUsize,
+    /// Whether a message in pieces was under way as of the last call, or others waited for it.
+    held_up: AtomicBool,
     /// The connection was closed for its backlog. Only the connection uses it.
     overflowed: UnmodelledBool,
     phase: AtomicU8,
@@ -262,8 +261,8 @@ impl Shared {
             backlogged: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
             deferred_bytes: UnmodelledUsize::new(0),
-            unfinished: UnmodelledUsize::new(0),
-            held_up: UnmodelledBool::new(false),
+            unfinished: AtomicUsize::new(0),
+            held_up: AtomicBool::new(false),
             overflowed: UnmodelledBool::new(false),
             phase: AtomicU8::new(phase.encode()),
         }
