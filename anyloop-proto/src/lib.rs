@@ -42,7 +42,7 @@ pub use connection::{
     Connection, Ending, Receiver, SendQueue, Sender, Shutdown, Statistics, Timer,
 };
 pub use error::{
-    Cause, ExtensionError, Failure, Field, HandshakeError, Party, SendError, State, TransportError,
+    Cause, ExtensionError, Failure, Field, HandshakeError, Party, Refused, State, TransportError,
 };
 pub use input::Input;
 pub use message::{Chunk, Event, Kind, Message, Prepared, Text, Uncompressed};

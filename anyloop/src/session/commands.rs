@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown, State};
+use anyloop_proto::{CloseCode, Instant, Protocol, Refused, Shutdown, State};
 
 use super::Session;
 use super::deferred::{Accepted, Outgoing};
@@ -123,7 +123,7 @@ impl<H: Handler> Session<H> {
         match &mut self.protocol {
             Protocol::Open(connection) => {
                 // The connection may be closing already.
-                let _: Result<(), SendError> = connection.sender.close(code, reason, now, out);
+                let _: Result<(), Refused> = connection.sender.close(code, reason, now, out);
                 if self.state.pending.has(Pending::DEFERRED) {
                     self.call(out, now, |_, context| context.send_deferred()); // which fails
                 }

@@ -1,6 +1,6 @@
 //! The results of sending.
 
-use anyloop_proto::{SendError as Refused, State};
+use anyloop_proto::{Refused, State};
 
 /// Why a message or another command was refused.
 ///

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
-use anyloop_proto::{CloseCode, SendError as Refused, State};
+use anyloop_proto::{CloseCode, Refused, State};
 
 use super::deferred::Accepted;
 use super::erased::{Filter, Posted};

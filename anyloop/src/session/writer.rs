@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anyloop_proto::{CloseCode, Kind, Payload, SendError as Refused};
+use anyloop_proto::{CloseCode, Kind, Payload, Refused};
 
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{
-    CloseCode, Instant, Kind, Prepared, Receiver, SendError as Refused, Sender, State, Statistics,
+    CloseCode, Instant, Kind, Prepared, Receiver, Refused, Sender, State, Statistics,
 };
 
 use super::Handler;

@@ -5,7 +5,6 @@ use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
 use anyloop::iostream::{LocalClient, LocalConnection, LocalServer};
-use anyloop::prelude::*;
 use anyloop::proto::{Instant, Role, Shutdown};
 
 use super::frames;
