@@ -67,6 +67,11 @@ pub use context::Context;
 /// assert_eq!(at_client.try_recv()?, b"\x81\x013\x81\x017");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler of connections",
+    label = "it does not implement `Handler`",
+    note = "implement `Handler` for it: all methods have defaults; or set closures: `server.on_message(..)`"
+)]
 pub trait Handler: Sized + 'static {
     /// A client has sent a WebSocket request (servers only). By default it is accepted, without a subprotocol.
     fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {

@@ -24,6 +24,29 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 ///
 /// Messages sent here are written together, after the present batch of input, or when 64 KiB have gathered.
 ///
+/// It exists during the call alone, on the thread of the call. Another thread takes a [handle](Self::handle):
+///
+/// ```
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+/// server.on_message(|message, context| {
+///     let (handle, question) = (context.handle(), message.as_bytes().to_vec());
+///     std::thread::spawn(move || handle.send(question.len().to_string()));
+/// });
+/// ```
+///
+/// The context itself does not go there:
+///
+/// ```compile_fail,E0277
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+/// server.on_open(|context| {
+///     std::thread::spawn(move || context.send("later"));
+/// });
+/// ```
+///
 /// A message that is sent at once, and another after a second, by a clock that the program controls:
 ///
 /// ```
