@@ -167,6 +167,35 @@ fn a_filter_selects_by_the_handler() {
     assert_eq!((written(&mut one), written(&mut two)), ("for one".into(), String::new()));
 }
 
+#[test]
+fn a_broadcast_is_complete_when_all_connections_have_taken_it() {
+    let (server, recorder) = server();
+    let completed = Log::default();
+    let broadcast = |name: &'static str, accepts: bool| {
+        let completed = completed.clone();
+        server.broadcast_then(name, move |_| accepts, move || completed.push(name))
+    };
+    assert_eq!((broadcast("none", true), completed.take()), (0, vec!["none".into()]));
+
+    let mut subjects: Vec<_> = (0..4).map(|index| open(index, &server, &recorder)).collect();
+    let handle = subjects[1].handle(); // it takes broadcasts from its mailbox
+    assert_eq!((broadcast("all", true), broadcast("nobody", false)), (4, 4));
+    drop(subjects.pop());
+    for (index, expected) in ["all", "all", "all"].into_iter().enumerate() {
+        assert!(completed.take().is_empty());
+        subjects[index].wake();
+        assert_eq!(written(&mut subjects[index]), expected);
+    }
+    assert_eq!(completed.take(), ["all", "nobody"]);
+    drop((handle, subjects));
+
+    let gone = server.handle();
+    drop(server);
+    let log = completed.clone();
+    assert_eq!(gone.broadcast_then("late", |_| true, move || log.push("late")), 0);
+    assert_eq!(completed.take(), ["late"]);
+}
+
 /// Also if a connection ends without having taken the broadcasts that are due to it.
 #[test]
 fn broadcasts_that_all_connections_have_taken_are_freed() {
