@@ -267,8 +267,8 @@ impl Cause {
         }
     }
 
-    /// The code of the Close frame for this cause, if one is sent: that is so unless we have sent a Close before. `None`
-    /// if no Close frame is sent for it.
+    /// The code of the Close frame for this cause, if one is sent: that is so unless we have sent a Close before.
+    /// `None` if no Close frame is sent for it.
     #[must_use]
     pub const fn close_code(self) -> Option<CloseCode> {
         Some(match self {

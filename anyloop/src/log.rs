@@ -2,8 +2,8 @@
 //!
 //! Connections that open, end or fail are logged at the debug level; mistakes of the program, such as an invalid
 //! response, and listeners that cannot accept at the error level; addresses that are left out, a server that does not
-//! accept, and messages that no handler takes at the warn level. The turns of a connection in a loop are in a debug span
-//! `connection` with the index of its slot.
+//! accept, and messages that no handler takes at the warn level. The turns of a connection in a loop are in a debug
+//! span `connection` with the index of its slot.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::{describe, in_connection};

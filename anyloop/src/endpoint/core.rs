@@ -156,9 +156,9 @@ macro_rules! endpoint {
                 self.handle().broadcast_where(message, filter)
             }
 
-            /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when each open connection has taken
-            /// the message from the queue, or is over; a handler that `filter` does not accept takes it, too. The message
-            /// may still wait for the peer to read. `completion` is called on the thread that serves the last
+            /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when each open connection has
+            /// taken the message from the queue, or is over; a handler that `filter` does not accept takes it, too. The
+            /// message may still wait for the peer to read. `completion` is called on the thread that serves the last
             /// connection, or within this call if there is none. A publisher paces itself by it.
             ///
             /// ```

@@ -186,7 +186,7 @@ impl<K: Outputs> fmt::Debug for IoStream<K> {
 /// thread of the connection calls [`drive`](Self::drive). Only one call can be under way at a time. A call from one of
 /// the connection's own handlers, or from a second thread, is refused with [`CallError::Busy`], and takes nothing.
 ///
-/// The output is [`Send`], so that the connection may change threads with it. That of a [`LocalConnection`] need not be.
+/// The output is [`Send`], so that the connection may change threads with it. That of a [`LocalConnection`] need not.
 ///
 /// ```
 /// # use anyloop::iostream::Server;

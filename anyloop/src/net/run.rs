@@ -102,8 +102,8 @@ macro_rules! run_family {
     ($endpoint:ident, $after_run:ident) => {
         impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
-            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work: then
-            /// this returns 0 at once, and logs a warning.
+            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work:
+            /// then this returns 0 at once, and logs a warning.
             pub fn run(&self) -> usize {
                 let called = self.transport.engine().run();
                 $after_run(self, called);

@@ -117,14 +117,14 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a ping
-    /// does not wait; [`SendError::Closing`], [`SendError::Gone`].
+    /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a
+    /// ping does not wait; [`SendError::Closing`], [`SendError::Gone`].
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
         self.shared.ping(payload)
     }
 
-    /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they and
-    /// the Close are sent when it is open. Without a code (`None`) the Close frame is empty.
+    /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they
+    /// and the Close are sent when it is open. Without a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///

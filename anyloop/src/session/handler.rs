@@ -263,8 +263,8 @@ pub enum Verdict {
     AcceptWith(Accept, ConnectionConfig),
     /// Answers later, by [`Handle::accept`](super::Handle::accept), [`Handle::accept_with`](super::Handle::accept_with)
     /// or [`Handle::respond`](super::Handle::respond), from any thread, before the
-    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout). If the client of a WebSocket request leaves before that,
-    /// [`fail`](Handler::fail) is called.
+    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout). If the client of a WebSocket request leaves before
+    /// that, [`fail`](Handler::fail) is called.
     Defer,
     /// Answers with this response, and ends the connection.
     Respond(Response<Vec<u8>>),

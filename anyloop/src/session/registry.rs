@@ -319,8 +319,8 @@ impl Registry {
         (reached as usize, woken)
     }
 
-    /// The shared state of a connection, and whether it was made now, by `make`. A new one begins with the broadcasts that the
-    /// connection has not taken.
+    /// The shared state of a connection, and whether it was made now, by `make`. A new one begins with the broadcasts
+    /// that the connection has not taken.
     fn make_shared(
         &self,
         members: &mut Members,

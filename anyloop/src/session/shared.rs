@@ -444,8 +444,8 @@ impl Shared {
         self.try_push(command, false).map_err(|error| error.unwrap_or(SendError::Gone))
     }
 
-    /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why; `None`
-    /// if too many messages wait.
+    /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why;
+    /// `None` if too many messages wait.
     fn try_push(&self, command: Command, pressed: bool) -> Result<(), Option<SendError>> {
         let mut mailbox = self.mailbox();
         let is_message = command.is_message();

@@ -37,8 +37,8 @@ impl Buffers {
         Self { cork: Cork::default(), pool, budget: Budget::unlimited(), costly_turns: 0, trimmed }
     }
 
-    /// Frees memory for messages in parts, and for codecs of extensions, that no message has used since the last call. Does nothing within a second of
-    /// that call.
+    /// Frees memory for messages in parts, and for codecs of extensions, that no message has used since the last call.
+    /// Does nothing within a second of that call.
     ///
     /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
     /// two seconds.

@@ -1,5 +1,5 @@
-//! The shared state of a connection is freed with its last handle, whatever other threads do meanwhile: nothing that they
-//! send is lost, and the connection is woken to free it.
+//! The shared state of a connection is freed with its last handle, whatever other threads do meanwhile: nothing that
+//! they send is lost, and the connection is woken to free it.
 
 use anyloop_proto::Prepared;
 

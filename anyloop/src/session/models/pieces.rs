@@ -1,4 +1,5 @@
-//! Messages that threads send in pieces to a whole session: they arrive whole, and what waits for them makes no peer slow.
+//! Messages that threads send in pieces to a whole session: they arrive whole, and what waits for them makes no peer
+//! slow.
 
 use std::io::{self, IoSlice};
 
