@@ -42,10 +42,11 @@ use anyloop_proto::handshake::http;
 use anyloop_proto::{Instant, State, Statistics, TransportError};
 
 use crate::endpoint::request_head;
-use crate::endpoint::{self, Handle, Handler, HandlerFactory, Handlers, LocalHandlers, Session};
+use crate::endpoint::{Handle, Handler, LocalHandlers, Session};
 use crate::stream::{Buffers, Driver};
 use crate::threading::{Local, Threads};
 
+pub use endpoints::{Client, IoStream, LocalClient, LocalServer, Server};
 use outputs::Outputs;
 use stream::{Output, Setup, Stream, lock_setup};
 
@@ -54,118 +55,6 @@ pub const CHUNK: usize = 16 * 1024;
 
 /// The most bytes that a connection keeps for messages that arrive in parts.
 const POOL: usize = 1 << 20;
-
-/// The transport whose bytes the program moves, with the initial settings of all connections of an endpoint.
-///
-/// See [`Connection`].
-///
-/// ```
-/// # use anyloop::iostream::Client;
-/// # use anyloop::prelude::*;
-/// # use anyloop::proto::Instant;
-/// let mut client = Client::new(ClientConfig::new());
-/// client.set_secure(true); // a pipe to a child process, for example
-/// client.set_clock(|| Instant::from_nanos(17)); // the time does not advance
-///
-/// let connection = client.connection(&"wss://localhost/".parse()?)?;
-/// connection.register_output(std::io::sink());
-/// connection.start()?; // without `secure` it would fail, and send nothing
-/// assert!(!connection.is_over());
-/// let timeout = connection.next_timeout().expect("the response must come in time");
-/// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct IoStream<K: Outputs = Threads> {
-    secure: bool,
-    remote_endpoint: String,
-    clock: Arc<K::Clock>,
-}
-
-/// A server whose connections the program drives by hand.
-pub type Server<F = Handlers> = endpoint::Server<IoStream, F>;
-
-/// A client whose connections the program drives by hand.
-pub type Client<F = Handlers> = endpoint::Client<IoStream, F>;
-
-/// A server whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
-///
-/// ```
-/// use anyloop::iostream::LocalServer;
-/// use anyloop::prelude::*;
-/// use std::cell::RefCell;
-/// use std::rc::Rc;
-/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-///
-/// let mut server = LocalServer::new(ServerConfig::new(OriginPolicy::Any));
-/// server.on_message(|message, context| _ = context.send(message));
-/// let connection = server.connection();
-///
-/// let output = Rc::new(RefCell::new(Vec::new()));
-/// let writer = output.clone();
-/// connection.set_write_handler(move |bytes| Ok(writer.borrow_mut().extend_from_slice(bytes)));
-/// connection.read_all(REQUEST)?;
-/// output.borrow_mut().clear(); // the response
-/// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
-/// assert_eq!(*output.borrow(), b"\x81\x02hi");
-/// # Ok::<(), anyloop::iostream::CallError>(())
-/// ```
-pub type LocalServer<F = LocalHandlers> = endpoint::Server<IoStream<Local>, F>;
-
-/// A client whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
-pub type LocalClient<F = LocalHandlers> = endpoint::Client<IoStream<Local>, F>;
-
-/// A [`Connection`] that stays on one thread: its outputs need not be [`Send`].
-pub type LocalConnection<H = LocalHandlers> = Connection<H, Local>;
-
-/// The initial settings of all connections of an endpoint.
-macro_rules! setters {
-    ($endpoint:ident) => {
-        impl<K: Outputs, F: HandlerFactory> endpoint::$endpoint<IoStream<K>, F> {
-            /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
-            /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
-            pub fn set_secure(&mut self, secure: bool) -> &mut Self {
-                self.transport.secure = secure;
-                self
-            }
-
-            /// The name of the peer, for logs. By default "iostream transport". Applies to connections made
-            /// afterwards.
-            pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
-                self.transport.remote_endpoint = name.into();
-                self
-            }
-        }
-    };
-}
-
-setters!(Server);
-setters!(Client);
-
-impl<K: Outputs> IoStream<K> {
-    fn new() -> Self {
-        Self {
-            secure: false,
-            remote_endpoint: "iostream transport".to_string(),
-            clock: K::system_clock(),
-        }
-    }
-}
-
-impl Default for IoStream {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<K: Outputs> fmt::Debug for IoStream<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IoStream")
-            .field("secure", &self.secure)
-            .field("remote_endpoint", &self.remote_endpoint)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A connection whose bytes the program moves. Clones are the same connection.
 ///
@@ -210,6 +99,9 @@ impl<K: Outputs> fmt::Debug for IoStream<K> {
 pub struct Connection<H: Handler, K: Outputs = Threads> {
     shared: Arc<Shared<H, K>>,
 }
+
+/// A [`Connection`] that stays on one thread: its outputs need not be [`Send`].
+pub type LocalConnection<H = LocalHandlers> = Connection<H, Local>;
 
 struct Shared<H: Handler, K: Outputs> {
     core: Mutex<Core<H, K>>,
