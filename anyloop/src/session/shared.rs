@@ -128,9 +128,8 @@ impl Deref for HandleRef {
 
 impl Drop for HandleRef {
     fn drop(&mut self) {
-        // Before that the connection is woken anyhow, and after that the state is freed.
         let is_last = self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1;
-        if is_last && self.0.temporary && self.0.state() == State::Open {
+        if is_last && self.0.temporary && self.0.state() != State::Ended {
             self.0.waker.wake_by_ref();
         }
     }

@@ -79,6 +79,23 @@ fn the_shared_state_is_freed_with_the_last_handle() {
     assert_eq!(written(&mut subject), "d");
 }
 
+/// As that of a client which drops the handle that `connect` returns.
+#[test]
+fn a_handle_that_is_dropped_before_the_opening_leaves_no_shared_state() {
+    let (server, recorder) = server();
+    let mut subject = Subject::at(0, &server, &recorder);
+    let handle = server.connections().remove(0);
+    let _ = handle.send("waits").unwrap();
+    drop(handle);
+    subject.wake();
+    assert!(has_shared(&subject), "the connection is not open");
+    let mut subject = subject.opened();
+    assert!(!has_shared(&subject));
+    server.broadcast("news");
+    subject.wake();
+    assert_eq!(written(&mut subject), "news");
+}
+
 /// What a handle has seen or set is still so when there is another handle.
 #[test]
 fn the_shared_state_is_kept_as_long_as_something_is_in_it() {
