@@ -87,10 +87,9 @@ enum Command {
     /// On /broadcast, publishers wait up to 2 seconds for a subscriber that reads too slowly. After
     /// that the subscriber is closed with 1008 when its backlog reaches the limit.
     ///
-    /// Prints a line for each address that it listens on: "listening on ws://ADDR:PORT", or
-    /// "listening on ws+unix:PATH"; with TLS, wss:// and wss+unix:. It always serves the sockets that it has inherited (LISTEN_FDS, as
-    /// in systemd's socket activation). Without --listen, --unix and inherited sockets it listens on
-    /// 127.0.0.1:9002.
+    /// Prints a line for each address that it listens on: "listening on ws://ADDR:PORT", or "listening on
+    /// ws+unix:PATH"; with TLS, wss:// and wss+unix:. It always serves the sockets that it has inherited (LISTEN_FDS,
+    /// as in systemd's socket activation). Without --listen, --unix and inherited sockets it listens on 127.0.0.1:9002.
     ///
     /// The first signal closes all connections with 1001, and the command ends with status 0 when they
     /// have closed, at the latest after the close timeout. A second signal ends it at once.

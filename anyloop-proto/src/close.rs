@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use crate::close_code::CloseCode;
-use crate::error::{Cause, SendError};
+use crate::error::{Cause, Refused};
 use crate::frame::MAX_CONTROL_PAYLOAD;
 
 /// The longest reason that fits a Close frame, in bytes of UTF-8.
@@ -63,11 +63,11 @@ impl<'p> CloseFrame<&'p str> {
 ///
 /// # Errors
 ///
-/// [`SendError::ReasonTooLong`], [`SendError::ReasonWithoutCode`].
-pub fn check_close(code: Option<CloseCode>, reason: &str) -> Result<(), SendError> {
+/// [`Refused::ReasonTooLong`], [`Refused::ReasonWithoutCode`].
+pub fn check_close(code: Option<CloseCode>, reason: &str) -> Result<(), Refused> {
     match code {
-        _ if reason.len() > MAX_REASON => Err(SendError::ReasonTooLong(reason.len())),
-        None if !reason.is_empty() => Err(SendError::ReasonWithoutCode),
+        _ if reason.len() > MAX_REASON => Err(Refused::ReasonTooLong(reason.len())),
+        None if !reason.is_empty() => Err(Refused::ReasonWithoutCode),
         _ => Ok(()),
     }
 }

@@ -278,8 +278,8 @@ impl Cause {
         }
     }
 
-    /// The code of the Close frame for this cause, if one is sent: that is so unless we have sent a Close before. `None`
-    /// if no Close frame is sent for it.
+    /// The code of the Close frame for this cause, if one is sent: that is so unless we have sent a Close before.
+    /// `None` if no Close frame is sent for it.
     #[must_use]
     pub const fn close_code(self) -> Option<CloseCode> {
         Some(match self {
@@ -633,7 +633,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// Why nothing was sent. Nothing was appended to the output.
+/// Why the protocol refuses to send. Nothing was appended to the output.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -641,18 +641,18 @@ impl fmt::Display for Field {
 /// # let mut connection = Connection::new(Role::Server, Config::default().into(), now);
 /// let sender = &mut connection.sender;
 /// let mut out = Vec::new();
-/// assert_eq!(sender.ping(&[0; 126], &mut out), Err(SendError::ControlTooLong(126)));
+/// assert_eq!(sender.ping(&[0; 126], &mut out), Err(Refused::ControlTooLong(126)));
 /// assert_eq!(out, b"");
 ///
 /// sender.close(CloseCode::NORMAL, "", now, &mut out)?;
 /// let error = sender.send("too late", &mut out).unwrap_err();
-/// assert_eq!(error, SendError::NotOpen(State::CloseSent));
+/// assert_eq!(error, Refused::NotOpen(State::CloseSent));
 /// assert_eq!(out, b"\x88\x02\x03\xe8");
-/// # Ok::<(), SendError>(())
+/// # Ok::<(), Refused>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum SendError {
+pub enum Refused {
     /// A control frame of this many bytes; the limit is 125 (RFC 6455 §5.5).
     ControlTooLong(usize),
     /// The message that was begun in pieces must be finished first (RFC 6455 §5.4).
@@ -667,7 +667,7 @@ pub enum SendError {
     ReasonWithoutCode,
 }
 
-impl fmt::Display for SendError {
+impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ControlTooLong(len) => write!(f, "control frame of {len} bytes, limit 125"),
@@ -680,7 +680,7 @@ impl fmt::Display for SendError {
     }
 }
 
-impl core::error::Error for SendError {}
+impl core::error::Error for Refused {}
 
 #[cfg(test)]
 mod tests {

@@ -43,7 +43,7 @@ pub use connection::{
     Connection, Ending, Receiver, SendQueue, Sender, Shutdown, Statistics, Timer,
 };
 pub use error::{
-    Cause, ExtensionError, Failure, Field, HandshakeError, Party, ResponseError, SendError, State,
+    Cause, ExtensionError, Failure, Field, HandshakeError, Party, Refused, ResponseError, State,
     TransportError,
 };
 pub use input::Input;

@@ -293,7 +293,7 @@ pub struct Chunk<'e> {
 /// client.sender.send_prepared(&news, &mut to_other)?;
 /// assert_eq!(to_one, b"\x81\x04news");
 /// assert_eq!((to_other[1], to_other.len()), (0x80 | 4, 10)); // masked, so not the same bytes
-/// # Ok::<(), SendError>(())
+/// # Ok::<(), Refused>(())
 /// ```
 #[derive(Clone)]
 pub struct Prepared {

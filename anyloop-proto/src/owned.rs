@@ -13,7 +13,7 @@ use core::time::Duration;
 use crate::close::CloseFrame;
 use crate::close_code::CloseCode;
 use crate::connection::{Connection, Shutdown, Timer};
-use crate::error::{Failure, SendError, State, TransportError};
+use crate::error::{Failure, Refused, State, TransportError};
 use crate::handshake::{
     Accept, AnswerError, ClientHandshake, ClientOptions, Incoming, Opened, Request, RequestError,
     ServerHandshake, ServerOptions, Target, http,
@@ -356,9 +356,9 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// As [`Sender::send`](crate::Sender::send); [`SendError::NotOpen`] before the connection is
+    /// As [`Sender::send`](crate::Sender::send); [`Refused::NotOpen`] before the connection is
     /// open.
-    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), Refused> {
         let Self { phase, output, .. } = self;
         open(phase)?.sender.send(message, output)
     }
@@ -367,9 +367,9 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// As [`Sender::ping`](crate::Sender::ping); [`SendError::NotOpen`] before the connection is
+    /// As [`Sender::ping`](crate::Sender::ping); [`Refused::NotOpen`] before the connection is
     /// open.
-    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), Refused> {
         let Self { phase, output, .. } = self;
         open(phase)?.sender.ping(payload, output)
     }
@@ -378,9 +378,9 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// As [`Sender::close`](crate::Sender::close); [`SendError::NotOpen`] if the opening handshake
+    /// As [`Sender::close`](crate::Sender::close); [`Refused::NotOpen`] if the opening handshake
     /// has failed.
-    pub fn close(&mut self, code: CloseCode, reason: &str, now: Instant) -> Result<(), SendError> {
+    pub fn close(&mut self, code: CloseCode, reason: &str, now: Instant) -> Result<(), Refused> {
         let failure = match &mut self.phase {
             Phase::Open(connection) => {
                 return connection.sender.close(code, reason, now, &mut self.output);
@@ -388,7 +388,7 @@ impl WebSocket {
             Phase::Server(handshake) => handshake.abandon(now, &mut self.output),
             Phase::Client(handshake) => handshake.abandon(now, &mut self.output),
         };
-        let failure = failure.ok_or(SendError::NotOpen(State::Ended))?;
+        let failure = failure.ok_or(Refused::NotOpen(State::Ended))?;
         self.report(Err(failure));
         Ok(())
     }
@@ -464,9 +464,9 @@ impl WebSocket {
     }
 }
 
-fn open(phase: &mut Phase) -> Result<&mut Connection, SendError> {
+fn open(phase: &mut Phase) -> Result<&mut Connection, Refused> {
     match phase {
         Phase::Open(connection) => Ok(connection),
-        _ => Err(SendError::NotOpen(State::Connecting)),
+        _ => Err(Refused::NotOpen(State::Connecting)),
     }
 }

@@ -29,7 +29,7 @@
 /// let mut out = Vec::new();
 /// client.sender.send(&[0, 0][..], &mut out)?;
 /// assert_eq!(out, [0x82, 0x82, 1, 2, 3, 4, 1, 2]);
-/// # Ok::<(), anyloop_proto::SendError>(())
+/// # Ok::<(), anyloop_proto::Refused>(())
 /// ```
 pub trait Random: Send + Sync {
     /// Fills `bytes` with unpredictable bytes.

@@ -7,7 +7,7 @@ use anyloop_proto::handshake::http::{Response, StatusCode};
 use anyloop_proto::handshake::{Accept, ClientOptions, OriginPolicy, ServerOptions};
 use anyloop_proto::owned::{Event, WebSocket};
 use anyloop_proto::{
-    Cause, CloseCode, Config, HandshakeError, Instant, Party, SendError, Shutdown, State,
+    Cause, CloseCode, Config, HandshakeError, Instant, Party, Refused, Shutdown, State,
     TransportError,
 };
 
@@ -64,7 +64,7 @@ fn a_session_from_handshake_to_close() {
     );
 
     client.close(CloseCode::NORMAL, "done", NOW).unwrap();
-    assert_eq!(client.send("late"), Err(SendError::NotOpen(State::CloseSent)));
+    assert_eq!(client.send("late"), Err(Refused::NotOpen(State::CloseSent)));
     carry(&mut client, &mut server);
     assert!(matches!(server.poll_event(), Some(Event::Close(frame)) if frame.reason == "done"));
     assert_eq!(server.shutdown(), Shutdown::HalfClose);
@@ -143,7 +143,7 @@ fn closing_during_the_handshake_fails_once() {
     let mut client = client();
     client.close(CloseCode::NORMAL, "", NOW).unwrap();
     assert_eq!(failure(&mut client), Cause::Handshake(HandshakeError::Abandoned));
-    assert_eq!(client.close(CloseCode::NORMAL, "", NOW), Err(SendError::NotOpen(State::Ended)));
+    assert_eq!(client.close(CloseCode::NORMAL, "", NOW), Err(Refused::NotOpen(State::Ended)));
     assert!(client.poll_event().is_none());
 }
 

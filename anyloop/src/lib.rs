@@ -40,9 +40,8 @@
 //! [`iostream`], or over a [transport](transport::stub) of its own.
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Other layers have items that only the event loop or TLS uses. They are not gated one by one.
-#![cfg_attr(not(all(feature = "net", feature = "tls-core")), allow(dead_code, unused_imports))]
 
+// What only the loop or TLS uses of other layers is not gated item by item.
 mod cold;
 pub mod endpoint;
 #[cfg(feature = "net")]
@@ -50,6 +49,7 @@ pub mod event_loop;
 #[cfg(all(doctest, feature = "net"))]
 mod guide;
 pub mod iostream;
+#[cfg_attr(not(feature = "net"), allow(dead_code, unused_imports, reason = "for the loop"))]
 mod log;
 #[cfg(feature = "net")]
 pub mod net;
@@ -58,9 +58,16 @@ pub mod prelude;
 mod proxy;
 #[cfg(feature = "router")]
 pub mod router;
+#[cfg_attr(not(feature = "net"), allow(dead_code, unused_imports, reason = "for the loop"))]
 mod session;
+#[cfg_attr(
+    not(all(feature = "net", feature = "tls-core")),
+    allow(dead_code, unused_imports, reason = "for the loop and TLS")
+)]
 mod stream;
+#[cfg_attr(not(feature = "net"), allow(dead_code, unused_imports, reason = "for the loop"))]
 mod sync;
+mod threading;
 #[cfg(feature = "tls-core")]
 pub mod tls;
 pub mod transport;

@@ -2,8 +2,8 @@
 //!
 //! Asserts:
 //!
-//! - An offer is accepted if it is valid and its windows can be kept, by rules written a second time from RFC 7692 §7.1;
-//!   the answer then fits it.
+//! - An offer is accepted if it is valid and its windows can be kept, by rules written a second time from RFC 7692
+//!   §7.1; the answer then fits it.
 //! - An answer is confirmed if it is valid and fits the offers.
 //! - What one side sends under the agreed parameters, in pieces or prepared, compressed or not, is what the other
 //!   receives.

@@ -10,7 +10,7 @@
 //! backlog reaches the cap.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyloop::endpoint::{ConnectionId, Context, Handle};
@@ -40,18 +40,6 @@ struct State {
     is_full: bool,
 }
 
-/// Begins another round when it is dropped. The last message of a round holds it until each subscriber has taken the
-/// message, or has left.
-struct RoundEnd(Weak<Broadcast>);
-
-impl Drop for RoundEnd {
-    fn drop(&mut self) {
-        if let Some(broadcast) = self.0.upgrade() {
-            broadcast.state().begin_round();
-        }
-    }
-}
-
 impl Broadcast {
     /// Sends a message to all subscribers, and pauses its publisher if one of them is behind or the round
     /// is full.
@@ -71,11 +59,23 @@ impl Broadcast {
             context.pause_reading();
         }
         drop(state);
-        let end = fills.then(|| RoundEnd(Arc::downgrade(self)));
-        server.broadcast_where(Prepared::new(message), move |handler: &RouteHandler| {
-            let _held = &end;
-            handler.subscribes()
-        });
+        let message = Prepared::new(message);
+        if fills {
+            let begin_round = self.begin_round();
+            server.broadcast_then(message, RouteHandler::subscribes, begin_round);
+        } else {
+            server.broadcast_where(message, RouteHandler::subscribes);
+        }
+    }
+
+    /// What begins another round. It does not keep the server alive.
+    fn begin_round(self: &Arc<Self>) -> impl FnOnce() + Send + 'static {
+        let broadcast = Arc::downgrade(self);
+        move || {
+            if let Some(broadcast) = broadcast.upgrade() {
+                broadcast.state().begin_round();
+            }
+        }
     }
 
     /// Handles a subscriber that has risen above the high-water mark.

@@ -124,7 +124,7 @@ pub enum Shutdown {
 /// assert_eq!(ending.by, Party::Peer);
 /// assert_eq!(ending.sent.and_then(|frame| frame.code), Some(CloseCode::NORMAL));
 /// assert_eq!(ending.failure.map(|failure| failure.cause()), Some(Cause::EndOfStream));
-/// # Ok::<(), SendError>(())
+/// # Ok::<(), Refused>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

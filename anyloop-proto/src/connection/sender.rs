@@ -10,7 +10,7 @@ use crate::close_code::CloseCode;
 use crate::cold::cold_path;
 use crate::config::{Config, Role};
 use crate::contexts::Contexts;
-use crate::error::{Failure, SendError, State};
+use crate::error::{Failure, Refused, State};
 use crate::extension::{Decoder, Encoder};
 use crate::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, Rsv, mask};
 use crate::kind::Kind;
@@ -35,10 +35,10 @@ use crate::time::Instant;
 /// sender.begin(Kind::Text)?;
 /// sender.piece(b"Hel", false, &mut out)?;
 /// sender.ping(b"", &mut out)?;
-/// assert_eq!(sender.send("no", &mut out), Err(SendError::MessageUnfinished));
+/// assert_eq!(sender.send("no", &mut out), Err(Refused::MessageUnfinished));
 /// sender.piece(b"lo", true, &mut out)?;
 /// assert_eq!(out, b"\x01\x03Hel\x89\x00\x80\x02lo");
-/// # Ok::<(), SendError>(())
+/// # Ok::<(), Refused>(())
 /// ```
 pub struct Sender {
     pub(super) config: Arc<Config>,
@@ -147,14 +147,14 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after a Close frame; [`SendError::MessageUnfinished`] between
+    /// [`Refused::NotOpen`] after a Close frame; [`Refused::MessageUnfinished`] between
     /// [`begin`](Self::begin) and the last [`piece`](Self::piece).
     #[inline(always)] // only the fast path is inlined
     pub fn send<'m, O: Output>(
         &mut self,
         message: impl Into<Message<'m>>,
         out: &mut O,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Refused> {
         let message = message.into();
         let (kind, payload) = (message.kind(), message.as_bytes());
         if payload.len() >= usize::from(self.fast_below) {
@@ -183,7 +183,7 @@ impl Sender {
         &mut self,
         message: impl Into<Message<'m>>,
         out: &mut O,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Refused> {
         self.send_general(message.into(), false, out)
     }
 
@@ -196,7 +196,7 @@ impl Sender {
         &mut self,
         prepared: &Prepared,
         out: &mut O,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Refused> {
         let (message, compress) = (prepared.message(), prepared.is_compressible());
         if self.role == Role::Client {
             return self.send_general(message, compress, out);
@@ -227,7 +227,7 @@ impl Sender {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
+    pub fn begin(&mut self, kind: Kind) -> Result<(), Refused> {
         self.begin_general(kind, true)
     }
 
@@ -236,7 +236,7 @@ impl Sender {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn begin_uncompressed(&mut self, kind: Kind) -> Result<(), SendError> {
+    pub fn begin_uncompressed(&mut self, kind: Kind) -> Result<(), Refused> {
         self.begin_general(kind, false)
     }
 
@@ -247,17 +247,17 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after a Close frame; [`SendError::NoMessageBegun`] without
+    /// [`Refused::NotOpen`] after a Close frame; [`Refused::NoMessageBegun`] without
     /// [`begin`](Self::begin).
     pub fn piece<O: Output>(
         &mut self,
         payload: &[u8],
         last: bool,
         out: &mut O,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Refused> {
         self.check_open()?;
         let opcode = match self.fragmentation {
-            Fragmentation::None => return Err(SendError::NoMessageBegun),
+            Fragmentation::None => return Err(Refused::NoMessageBegun),
             Fragmentation::First(kind) => kind.opcode(),
             Fragmentation::Next => Opcode::Continuation,
         };
@@ -281,8 +281,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after a Close frame; [`SendError::ControlTooLong`] above 125 bytes.
-    pub fn ping<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
+    /// [`Refused::NotOpen`] after a Close frame; [`Refused::ControlTooLong`] above 125 bytes.
+    pub fn ping<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), Refused> {
         self.check_open()?;
         check_control_size(payload)?;
         self.frame(Opcode::Ping, true, payload, out);
@@ -294,9 +294,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after the peer's Close frame; [`SendError::ControlTooLong`] above 125
+    /// [`Refused::NotOpen`] after the peer's Close frame; [`Refused::ControlTooLong`] above 125
     /// bytes.
-    pub fn pong<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
+    pub fn pong<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), Refused> {
         self.check_pong()?;
         check_control_size(payload)?;
         self.pong_or_hold(payload, out);
@@ -311,15 +311,15 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] after an earlier Close frame; [`SendError::ReasonTooLong`] above 123
-    /// bytes (see [`truncate_reason`]); [`SendError::ReasonWithoutCode`].
+    /// [`Refused::NotOpen`] after an earlier Close frame; [`Refused::ReasonTooLong`] above 123
+    /// bytes (see [`truncate_reason`]); [`Refused::ReasonWithoutCode`].
     pub fn close<O: Output>(
         &mut self,
         code: impl Into<Option<CloseCode>>,
         reason: &str,
         now: Instant,
         out: &mut O,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Refused> {
         self.check_open()?;
         let code = code.into();
         check_close(code, reason)?;
@@ -497,7 +497,7 @@ impl Sender {
         message: Message<'_>,
         compress: bool,
         out: &mut dyn Output,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Refused> {
         self.check_can_begin()?;
         let (kind, payload) = (message.kind(), message.as_bytes());
         self.count(payload);
@@ -508,7 +508,7 @@ impl Sender {
         Ok(())
     }
 
-    fn begin_general(&mut self, kind: Kind, compress: bool) -> Result<(), SendError> {
+    fn begin_general(&mut self, kind: Kind, compress: bool) -> Result<(), Refused> {
         self.check_can_begin()?;
         let encoding = self.begin_encoding(kind, None, compress);
         if self.has_encoder() {
@@ -651,25 +651,25 @@ impl Sender {
         }
     }
 
-    fn check_open(&self) -> Result<(), SendError> {
+    fn check_open(&self) -> Result<(), Refused> {
         match self.state {
             State::Open => Ok(()),
-            state => Err(SendError::NotOpen(state)),
+            state => Err(Refused::NotOpen(state)),
         }
     }
 
     /// RFC 6455 §5.5.2: a ping is answered "unless it already received a Close frame", so pongs are
     /// also sent after our own Close.
-    fn check_pong(&self) -> Result<(), SendError> {
+    fn check_pong(&self) -> Result<(), Refused> {
         match self.state {
             State::Open | State::CloseSent => Ok(()),
-            state => Err(SendError::NotOpen(state)),
+            state => Err(Refused::NotOpen(state)),
         }
     }
 
-    fn check_can_begin(&self) -> Result<(), SendError> {
+    fn check_can_begin(&self) -> Result<(), Refused> {
         self.check_open()?;
-        if self.is_message_begun() { Err(SendError::MessageUnfinished) } else { Ok(()) }
+        if self.is_message_begun() { Err(Refused::MessageUnfinished) } else { Ok(()) }
     }
 
     fn count(&mut self, payload: &[u8]) {
@@ -728,9 +728,9 @@ fn append_first<'b, const N: usize>(buffer: &mut Vec<u8>, bytes: &'b [u8]) -> &'
     }
 }
 
-fn check_control_size(payload: &[u8]) -> Result<(), SendError> {
+fn check_control_size(payload: &[u8]) -> Result<(), Refused> {
     if payload.len() > MAX_CONTROL_PAYLOAD {
-        return Err(SendError::ControlTooLong(payload.len()));
+        return Err(Refused::ControlTooLong(payload.len()));
     }
     Ok(())
 }

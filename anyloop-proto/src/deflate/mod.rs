@@ -5,9 +5,9 @@
 //! # Memory
 //!
 //! A compressor needs 165 KB or more. In the default [mode](Deflate::pooled), connections do not own one: each call
-//! borrows a compressor from its thread ([`Contexts`](crate::extension::Contexts)), and shows it the last bytes that the
-//! connection has sent (its *history*, 1 KiB by default). The peer sees an ordinary stream with context takeover. So
-//! 10,000 connections hold 10 MB of history, and each thread one compressor.
+//! borrows a compressor from its thread ([`Contexts`](crate::extension::Contexts)), and shows it the last bytes that
+//! the connection has sent (its *history*, 1 KiB by default). The peer sees an ordinary stream with context takeover.
+//! So 10,000 connections hold 10 MB of history, and each thread one compressor.
 //!
 //! Who lends no contexts (a `Vec<u8>` as the output, [`Input::new`](crate::Input::new), the [owned](crate::owned)
 //! connection) has one made for each message. [Dedicated](Deflate::dedicated) compressors are better there.
@@ -139,8 +139,8 @@ impl Deflate {
     }
 
     /// The number of bytes of earlier messages that a [pooled](Self::pooled) compressor refers to: 0 (no takeover) to
-    /// 32,506, and no more than 262 less than the window. Each connection holds as many. A dedicated compressor has its window
-    /// instead.
+    /// 32,506, and no more than 262 less than the window. Each connection holds as many. A dedicated compressor has its
+    /// window instead.
     #[must_use]
     pub const fn history(mut self, bytes: usize) -> Self {
         if let Mode::Pooled { history } = &mut self.mode {
@@ -272,7 +272,8 @@ impl Negotiator for Deflate {
             Some(bits) => bits,
             None => None,
         };
-        // RFC 7692 §7.1.1.1: who accepts an offer with this parameter includes it in the answer, and all offers have it.
+        // RFC 7692 §7.1.1.1: who accepts an offer with this parameter includes it in the answer, and all offers have
+        // it.
         if self.is_without_takeover() && !answer.server_no_takeover {
             return Err(invalid);
         }

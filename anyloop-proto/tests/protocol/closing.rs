@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyloop_proto::{
-    Cause, CloseCode, MAX_REASON, Party, Role, SendError, Shutdown, State, Timer, TransportError,
+    Cause, CloseCode, MAX_REASON, Party, Refused, Role, Shutdown, State, Timer, TransportError,
     truncate_reason,
 };
 use anyloop_testkit::frames::{
@@ -168,7 +168,7 @@ fn pitfall_a_reason_is_cut_between_two_characters() {
         assert_eq!(truncate_reason(short), short);
 
         let mut server = Subject::server();
-        assert_eq!(server.close(1000, &long), Err(SendError::ReasonTooLong(long.len())));
+        assert_eq!(server.close(1000, &long), Err(Refused::ReasonTooLong(long.len())));
         assert_eq!(server.state(), State::Open, "a close that returns an error changes nothing");
         assert_eq!(server.sent(), []);
         server.close(1000, truncate_reason(&long)).unwrap();
@@ -183,17 +183,17 @@ fn pitfall_a_close_is_sent_once() {
         // The application closes twice.
         let mut twice = subject(role);
         twice.close(1000, "first").unwrap();
-        assert_eq!(twice.close(1001, "second"), Err(SendError::NotOpen(State::CloseSent)));
+        assert_eq!(twice.close(1001, "second"), Err(Refused::NotOpen(State::CloseSent)));
         assert_eq!(twice.sent(), [close(1000, "first")]);
         // The application closes, then the peer's Close arrives.
         twice.receive(&[close(1000, "")]);
         assert_eq!(twice.sent(), []);
-        assert_eq!(twice.close(1001, ""), Err(SendError::NotOpen(State::Closed)));
+        assert_eq!(twice.close(1001, ""), Err(Refused::NotOpen(State::Closed)));
         // The peer's Close is answered, then the application closes.
         let mut answered = subject(role);
         answered.receive(&[close(3000, ""), close(3000, "")]);
         assert_eq!(answered.sent(), [close(3000, "")]);
-        assert_eq!(answered.close(1000, ""), Err(SendError::NotOpen(State::Closed)));
+        assert_eq!(answered.close(1000, ""), Err(Refused::NotOpen(State::Closed)));
         assert_eq!(answered.sent(), []);
         // The application closes, then the peer violates the protocol.
         let mut failed = subject(role);
@@ -212,7 +212,7 @@ fn rfc6455_5_5_1_no_message_is_sent_after_a_close() {
         subject.connection.sender.begin(anyloop_proto::Kind::Text).unwrap();
         subject.connection.sender.piece(b"a", false, &mut subject.out).unwrap();
         subject.close(1000, "").unwrap();
-        let not_open = Err(SendError::NotOpen(State::CloseSent));
+        let not_open = Err(Refused::NotOpen(State::CloseSent));
         assert_eq!(subject.send("late"), not_open);
         let Subject { connection, out, .. } = &mut subject;
         assert_eq!(connection.sender.piece(b"b", true, out), not_open);
@@ -224,7 +224,7 @@ fn rfc6455_5_5_1_no_message_is_sent_after_a_close() {
         assert_eq!(subject.sent(), [pong("")]);
         subject.receive(&[close(1000, "")]);
         let Subject { connection, out, .. } = &mut subject;
-        assert_eq!(connection.sender.pong(b"", out), Err(SendError::NotOpen(State::Closed)));
+        assert_eq!(connection.sender.pong(b"", out), Err(Refused::NotOpen(State::Closed)));
     }
 }
 
@@ -640,7 +640,7 @@ fn pitfall_each_end_of_the_stream_has_its_cause_party_and_state() {
             assert_eq!(subject.state(), State::Ended);
             assert_eq!(subject.connection.shutdown(), Shutdown::Abort);
             assert_eq!(subject.due(), None);
-            assert_eq!(subject.send("late"), Err(SendError::NotOpen(State::Ended)));
+            assert_eq!(subject.send("late"), Err(Refused::NotOpen(State::Ended)));
         }
     }
 }

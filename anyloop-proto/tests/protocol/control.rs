@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyloop_proto::{Kind, Role, SendError, State};
+use anyloop_proto::{Kind, Refused, Role, State};
 use anyloop_testkit::frames::{binary, close, continuation, other, ping, pong, stream, text};
 
 use crate::pair::{Cut, Pair};
@@ -152,7 +152,7 @@ fn rfc6455_5_5_a_control_payload_has_at_most_125_bytes() {
         let longest = [7; 125];
         connection.sender.ping(&longest, out).unwrap();
         connection.sender.pong(&longest, out).unwrap();
-        let too_long = Err(SendError::ControlTooLong(126));
+        let too_long = Err(Refused::ControlTooLong(126));
         assert_eq!(connection.sender.ping(&[7; 126], out), too_long);
         assert_eq!(connection.sender.pong(&[7; 126], out), too_long);
         assert_eq!(subject.sent(), [ping(longest), pong(longest)]);

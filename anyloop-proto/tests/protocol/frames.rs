@@ -1,6 +1,6 @@
 //! Single frames: RFC 6455 §5.1, §5.2 and §5.7.
 
-use anyloop_proto::{Cause, CloseCode, Role, SendError, Shutdown, State};
+use anyloop_proto::{Cause, CloseCode, Refused, Role, Shutdown, State};
 use anyloop_testkit::frames::{
     self, Frame, binary, close, continuation, declare, declare_as, frame, other, ping, pong, text,
 };
@@ -270,7 +270,7 @@ fn pitfall_after_a_protocol_error_only_the_close_is_sent() {
         assert_eq!(subject.sent(), [close(1002, "reserved opcode")]);
 
         let Subject { connection, out, now, .. } = &mut subject;
-        let not_open = Err(SendError::NotOpen(State::Failed));
+        let not_open = Err(Refused::NotOpen(State::Failed));
         let prepared = anyloop_proto::Prepared::new("x");
         assert_eq!(connection.sender.send("x", out), not_open);
         assert_eq!(connection.sender.send(&[1; 70_000][..], out), not_open);

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop_proto::{Config, Instant, Role, SendError, Shutdown, State};
+use anyloop_proto::{Config, Instant, Refused, Role, Shutdown, State};
 use anyloop_testkit::frames::{self, Frame, other};
 
 use crate::subject::{Subject, config, seconds};
@@ -215,11 +215,11 @@ impl Pair {
         result
     }
 
-    pub(crate) fn send(&mut self, from: Role, text: &str) -> Result<(), SendError> {
+    pub(crate) fn send(&mut self, from: Role, text: &str) -> Result<(), Refused> {
         self.act(from, |subject| subject.send(text))
     }
 
-    pub(crate) fn close(&mut self, from: Role, code: u16, reason: &str) -> Result<(), SendError> {
+    pub(crate) fn close(&mut self, from: Role, code: u16, reason: &str) -> Result<(), Refused> {
         self.act(from, |subject| subject.close(code, reason))
     }
 

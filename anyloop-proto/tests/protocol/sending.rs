@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyloop_proto::{
-    Connection, Instant, Kind, LARGE_PAYLOAD, Message, Output, Prepared, Role, SendError,
+    Connection, Instant, Kind, LARGE_PAYLOAD, Message, Output, Prepared, Refused, Role,
 };
 use anyloop_testkit::frames::{Frame, binary, close, continuation, ping, text};
 
@@ -129,10 +129,10 @@ fn rfc6455_5_4_no_message_is_sent_between_the_pieces_of_another() {
         let mut subject = Subject::new(role, config(|_| ()));
         let Subject { connection, out, .. } = &mut subject;
         let sender = &mut connection.sender;
-        assert_eq!(sender.piece(b"", true, out), Err(SendError::NoMessageBegun));
+        assert_eq!(sender.piece(b"", true, out), Err(Refused::NoMessageBegun));
         sender.begin(Kind::Binary).unwrap();
         assert!(out.buffer.is_empty(), "nothing is sent before the first piece");
-        let unfinished = Err(SendError::MessageUnfinished);
+        let unfinished = Err(Refused::MessageUnfinished);
         for last in [false, true] {
             assert_eq!(sender.send("short", out), unfinished);
             assert_eq!(sender.send(&payload(20_000)[..], out), unfinished);
@@ -140,7 +140,7 @@ fn rfc6455_5_4_no_message_is_sent_between_the_pieces_of_another() {
             assert_eq!(sender.begin(Kind::Text), unfinished);
             sender.piece(b"p", last, out).unwrap();
         }
-        assert_eq!(sender.piece(b"", true, out), Err(SendError::NoMessageBegun));
+        assert_eq!(sender.piece(b"", true, out), Err(Refused::NoMessageBegun));
         sender.send("free again", out).unwrap();
         assert_eq!(subject.sent(), [binary("p").more(), continuation("p"), text("free again")]);
     }

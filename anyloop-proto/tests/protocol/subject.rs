@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyloop_proto::extension::Contexts;
 use anyloop_proto::{
     BufferPool, CloseCode, Config, Connection, Event, Failure, Input, Instant, Kind, Message,
-    Output, Random, Role, SendError, SendQueue, State, Timer, TransportError,
+    Output, Random, Refused, Role, SendQueue, State, Timer, TransportError,
 };
 use anyloop_testkit::frames::{self, Frame, other};
 
@@ -259,11 +259,11 @@ impl Subject {
         self.connection.handle_writable(self.now, &mut self.out);
     }
 
-    pub(crate) fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+    pub(crate) fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), Refused> {
         self.connection.sender.send(message, &mut self.out)
     }
 
-    pub(crate) fn close(&mut self, code: u16, reason: &str) -> Result<(), SendError> {
+    pub(crate) fn close(&mut self, code: u16, reason: &str) -> Result<(), Refused> {
         let code = CloseCode::new(code).expect("the code may be sent");
         self.connection.sender.close(code, reason, self.now, &mut self.out)
     }

@@ -280,7 +280,8 @@ impl ClientConfig {
         self
     }
 
-    /// The time in which one of the addresses of the host must connect, for all together. `None`: as long as the operating system takes.
+    /// The time in which one of the addresses of the host must connect, for all together. `None`: as long as the
+    /// operating system takes.
     ///
     /// With a [proxy](Self::proxy) it is the time for the connection to the proxy, and then again for the tunnel.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -509,8 +510,8 @@ macro_rules! common {
 
             /// Compresses messages by permessage-deflate (RFC 7692), if the peer does so too.
             ///
-            /// A compressor and a decompressor are shared by the connections of a thread. A connection of `iostream` has its
-            /// own, which it frees two seconds after the last message.
+            /// A compressor and a decompressor are shared by the connections of a thread. A connection of `iostream`
+            /// has its own, which it frees two seconds after the last message.
             ///
             /// Off by default: it costs memory and time, and can leak secrets; see
             /// [`deflate`](crate::proto::deflate). A message is exempt by [`Uncompressed`](crate::proto::Uncompressed).

@@ -144,9 +144,9 @@ macro_rules! endpoint {
             }
 
             /// Sends a message to all open connections. Returns the number of these, without those whose backlog is
-            /// full. The message is encoded once and queued once, and each connection takes it on its own strand. The
-            /// queue takes no message that would make it exceed [`max_backlog`](super::$config::max_backlog) bytes,
-            /// unless the policy is [`Overflow::Close`](super::Overflow::Close).
+            /// full, which [`Overflow::Close`](super::Overflow::Close) closes. The message is encoded once and queued
+            /// once, and each connection takes it on its own strand. The queue takes no message that would make it
+            /// exceed [`max_backlog`](super::$config::max_backlog) bytes, unless the policy is `Overflow::Close`.
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
                 self.handle().broadcast(message)
             }
@@ -159,6 +159,38 @@ macro_rules! endpoint {
                 filter: impl Fn(&F::Handler) -> bool + Send + Sync + 'static,
             ) -> usize {
                 self.handle().broadcast_where(message, filter)
+            }
+
+            /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when each open connection has
+            /// taken the message from the queue, or is over; a handler that `filter` does not accept takes it, too. The
+            /// message may still wait for the peer to read. `completion` is called on the thread that serves the last
+            /// connection, or within this call if there is none. A publisher paces itself by it.
+            ///
+            /// ```
+            /// use anyloop::iostream::Server;
+            /// use anyloop::prelude::*;
+            /// use std::sync::mpsc;
+            /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+            ///
+            /// let server = Server::new(ServerConfig::new(OriginPolicy::Any));
+            /// let connection = server.connection();
+            /// # connection.register_output(std::io::sink());
+            /// # connection.read_all(REQUEST)?;
+            /// let (taken, is_taken) = mpsc::channel();
+            /// assert_eq!(server.broadcast_then("news", |_| true, move || taken.send(()).unwrap()), 1);
+            /// assert!(is_taken.try_recv().is_err());
+            /// connection.drive()?; // over the network, the loop does this
+            /// is_taken.try_recv()?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn broadcast_then(
+                &self,
+                message: impl Into<anyloop_proto::Prepared>,
+                filter: impl Fn(&F::Handler) -> bool + Send + Sync + 'static,
+                completion: impl FnOnce() + Send + 'static,
+            ) -> usize {
+                self.handle().broadcast_then(message, filter, completion)
             }
 
             /// Begins to close all connections, or abandons their handshakes. Returns how many.

@@ -25,6 +25,7 @@ pub use crate::session::{
     MessageWriter, Overflow, SendError, Sent, Session, TimerId, Verdict,
 };
 pub use crate::stream::{Completion, Unsent};
+pub use crate::threading::{Local, Threads};
 
 // For transports of this crate.
 #[cfg(feature = "net")]

@@ -9,23 +9,10 @@ use super::timers::Aborted;
 use super::types::LoopTypes;
 use super::{EventLoop, LocalEventLoop};
 use crate::sync::Mutex;
+use crate::threading::{Local, Threads};
 
 /// A kind of loop: [`Threads`] or [`Local`].
 pub trait Kind: LoopKind {}
-
-/// Any number of threads may run the loop, so what it calls must be [`Send`].
-///
-/// See [`EventLoop`](super::EventLoop).
-#[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "a marker type, of which no value is created")]
-pub struct Threads;
-
-/// One thread runs the loop, and what it calls need not be [`Send`].
-///
-/// See [`LocalEventLoop`](super::LocalEventLoop).
-#[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "a marker type, of which no value is created")]
-pub struct Local;
 
 /// What a [`Kind`] has beside its name: the loop's [`LoopTypes`], and the type that applications use for the loop.
 #[expect(unnameable_types, reason = "there are no other kinds")]

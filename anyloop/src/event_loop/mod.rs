@@ -44,12 +44,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use crate::threading::{Local, Threads};
 pub(crate) use clock::now;
 pub(crate) use control::{LoopControl, waker};
 pub(crate) use engine::Engine;
 pub(crate) use events::{Events, Token};
 pub use handle::{LoopGone, LoopHandle, WorkGuard};
-pub use kind::{Kind, Local, Threads};
+pub use kind::Kind;
 pub(crate) use reactor::Registry;
 pub(crate) use socket::{Socket, SocketTransport, tcp_peer};
 pub(crate) use source::{Next, Source, Turn};

@@ -1,22 +1,134 @@
-//! The connections of servers and clients.
+//! Servers and clients, and their connections.
 
+use std::fmt;
 use std::sync::Arc;
 
 use anyloop_proto::handshake::{RequestError, Target};
 
-use super::{Client, Connection, Server, WakeFlag, plain};
-use crate::endpoint::{ClientConfig, HandlerFactory};
+use super::outputs::Outputs;
+use super::{Connection, WakeFlag, plain};
+use crate::endpoint::{self, ClientConfig, HandlerFactory, Handlers, LocalHandlers};
+use crate::threading::{Local, Threads};
 
-impl<F: HandlerFactory> Server<F> {
+/// The transport whose bytes the program moves, with the initial settings of all connections of an endpoint.
+///
+/// See [`Connection`].
+///
+/// ```
+/// # use anyloop::iostream::Client;
+/// # use anyloop::prelude::*;
+/// # use anyloop::proto::Instant;
+/// let mut client = Client::new(ClientConfig::new());
+/// client.set_secure(true); // a pipe to a child process, for example
+/// client.set_clock(|| Instant::from_nanos(17)); // the time does not advance
+///
+/// let connection = client.connection(&"wss://localhost/".parse()?)?;
+/// connection.register_output(std::io::sink());
+/// connection.start()?; // without `secure` it would fail, and send nothing
+/// assert!(!connection.is_over());
+/// let timeout = connection.next_timeout().expect("the response must come in time");
+/// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct IoStream<K: Outputs = Threads> {
+    pub(super) secure: bool,
+    pub(super) remote_endpoint: String,
+    pub(super) clock: Arc<K::Clock>,
+}
+
+/// A server whose connections the program drives by hand.
+pub type Server<F = Handlers> = endpoint::Server<IoStream, F>;
+
+/// A client whose connections the program drives by hand.
+pub type Client<F = Handlers> = endpoint::Client<IoStream, F>;
+
+/// A server whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
+///
+/// ```
+/// use anyloop::iostream::LocalServer;
+/// use anyloop::prelude::*;
+/// use std::cell::RefCell;
+/// use std::rc::Rc;
+/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+///
+/// let mut server = LocalServer::new(ServerConfig::new(OriginPolicy::Any));
+/// server.on_message(|message, context| _ = context.send(message));
+/// let connection = server.connection();
+///
+/// let output = Rc::new(RefCell::new(Vec::new()));
+/// let writer = output.clone();
+/// connection.set_write_handler(move |bytes| Ok(writer.borrow_mut().extend_from_slice(bytes)));
+/// connection.read_all(REQUEST)?;
+/// output.borrow_mut().clear(); // the response
+/// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
+/// assert_eq!(*output.borrow(), b"\x81\x02hi");
+/// # Ok::<(), anyloop::iostream::CallError>(())
+/// ```
+pub type LocalServer<F = LocalHandlers> = endpoint::Server<IoStream<Local>, F>;
+
+/// A client whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
+pub type LocalClient<F = LocalHandlers> = endpoint::Client<IoStream<Local>, F>;
+
+/// The initial settings of all connections of an endpoint.
+macro_rules! setters {
+    ($endpoint:ident) => {
+        impl<K: Outputs, F: HandlerFactory> endpoint::$endpoint<IoStream<K>, F> {
+            /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
+            /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
+            pub fn set_secure(&mut self, secure: bool) -> &mut Self {
+                self.transport.secure = secure;
+                self
+            }
+
+            /// The name of the peer, for logs. By default "iostream transport". Applies to connections made
+            /// afterwards.
+            pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
+                self.transport.remote_endpoint = name.into();
+                self
+            }
+        }
+    };
+}
+
+setters!(Server);
+setters!(Client);
+
+impl<K: Outputs> IoStream<K> {
+    pub(super) fn new() -> Self {
+        Self {
+            secure: false,
+            remote_endpoint: "iostream transport".to_string(),
+            clock: K::system_clock(),
+        }
+    }
+}
+
+impl Default for IoStream {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Outputs> fmt::Debug for IoStream<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoStream")
+            .field("secure", &self.secure)
+            .field("remote_endpoint", &self.remote_endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: Outputs, F: HandlerFactory> endpoint::Server<IoStream<K>, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
-    pub fn connection(&self) -> Connection<F::Handler> {
+    pub fn connection(&self) -> Connection<F::Handler, K> {
         self.connection_with(self.core().make_handler())
     }
 
     /// The same with a handler of its own.
     #[must_use]
-    pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler> {
+    pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler, K> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
         let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
@@ -27,14 +139,14 @@ impl<F: HandlerFactory> Server<F> {
     }
 }
 
-impl<F: HandlerFactory> Client<F> {
+impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
     /// # Errors
     ///
     /// The options would make an invalid request.
-    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
+    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, RequestError> {
         self.connection_with(self.core().make_handler(), target)
     }
 
@@ -61,7 +173,7 @@ impl<F: HandlerFactory> Client<F> {
         &self,
         target: &Target,
         change: impl FnOnce(ClientConfig) -> ClientConfig,
-    ) -> Result<Connection<F::Handler>, RequestError> {
+    ) -> Result<Connection<F::Handler, K>, RequestError> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
         let driver = self.driver_configured(change, target, &wake_flag.clone().into(), now)?;
@@ -77,7 +189,7 @@ impl<F: HandlerFactory> Client<F> {
         &self,
         handler: F::Handler,
         target: &Target,
-    ) -> Result<Connection<F::Handler>, RequestError> {
+    ) -> Result<Connection<F::Handler, K>, RequestError> {
         let wake_flag = Arc::new(WakeFlag::default());
         let now = (self.transport.clock)();
         let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;

@@ -27,23 +27,27 @@
 //! ```
 
 mod endpoints;
+mod outputs;
 mod stream;
 #[cfg(feature = "tls-core")]
 mod tls;
 
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Wake;
 
 use anyloop_proto::handshake::http;
-use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
+use anyloop_proto::{Instant, State, Statistics, TransportError};
 
 use crate::endpoint::request_head;
-use crate::endpoint::{self, Handle, Handler, HandlerFactory, Handlers, Session};
+use crate::endpoint::{Handle, Handler, LocalHandlers, Session};
 use crate::stream::{Buffers, Driver};
+use crate::threading::{Local, Threads};
 
+pub use endpoints::{Client, IoStream, LocalClient, LocalServer, Server};
+use outputs::Outputs;
 use stream::{Output, Setup, Stream, lock_setup};
 
 /// The most bytes that [`Connection::read_some`] and [`Connection::read_from`] take in one call.
@@ -51,90 +55,6 @@ pub const CHUNK: usize = 16 * 1024;
 
 /// The most bytes that a connection keeps for messages that arrive in parts.
 const POOL: usize = 1 << 20;
-
-/// The transport whose bytes the program moves, with the initial settings of all connections of an endpoint.
-///
-/// See [`Connection`].
-///
-/// ```
-/// # use anyloop::iostream::Client;
-/// # use anyloop::prelude::*;
-/// # use anyloop::proto::Instant;
-/// let mut client = Client::new(ClientConfig::new());
-/// client.set_secure(true); // a pipe to a child process, for example
-/// client.set_clock(|| Instant::from_nanos(17)); // the time does not advance
-///
-/// let connection = client.connection(&"wss://localhost/".parse()?)?;
-/// connection.register_output(std::io::sink());
-/// connection.start()?; // without `secure` it would fail, and send nothing
-/// assert!(!connection.is_over());
-/// let timeout = connection.next_timeout().expect("the response must come in time");
-/// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct IoStream {
-    secure: bool,
-    remote_endpoint: String,
-    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
-}
-
-/// A server whose connections the program drives by hand.
-pub type Server<F = Handlers> = endpoint::Server<IoStream, F>;
-
-/// A client whose connections the program drives by hand.
-pub type Client<F = Handlers> = endpoint::Client<IoStream, F>;
-
-/// The initial settings of all connections of an endpoint.
-macro_rules! setters {
-    ($endpoint:ident) => {
-        impl<F: HandlerFactory> $endpoint<F> {
-            /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
-            /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
-            pub fn set_secure(&mut self, secure: bool) -> &mut Self {
-                self.transport.secure = secure;
-                self
-            }
-
-            /// The name of the peer, for logs. By default "iostream transport". Applies to connections made
-            /// afterwards.
-            pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
-                self.transport.remote_endpoint = name.into();
-                self
-            }
-
-            /// The clock of connections made afterwards. By default the system's monotonic clock.
-            pub fn set_clock(
-                &mut self,
-                clock: impl Fn() -> Instant + Send + Sync + 'static,
-            ) -> &mut Self {
-                self.transport.clock = Arc::new(clock);
-                self
-            }
-        }
-    };
-}
-
-setters!(Server);
-setters!(Client);
-
-impl Default for IoStream {
-    fn default() -> Self {
-        Self {
-            secure: false,
-            remote_endpoint: "iostream transport".to_string(),
-            clock: Arc::new(|| std::time::Instant::now().into()),
-        }
-    }
-}
-
-impl fmt::Debug for IoStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IoStream")
-            .field("secure", &self.secure)
-            .field("remote_endpoint", &self.remote_endpoint)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A connection whose bytes the program moves. Clones are the same connection.
 ///
@@ -155,6 +75,8 @@ impl fmt::Debug for IoStream {
 /// thread of the connection calls [`drive`](Self::drive). Only one call can be under way at a time. A call from one of
 /// the connection's own handlers, or from a second thread, is refused with [`CallError::Busy`], and takes nothing.
 ///
+/// The output is [`Send`], so that the connection may change threads with it. That of a [`LocalConnection`] need not.
+///
 /// ```
 /// # use anyloop::iostream::Server;
 /// # use anyloop::prelude::*;
@@ -174,21 +96,24 @@ impl fmt::Debug for IoStream {
 /// assert!(at_client.try_recv()?.ends_with(b"\r\n\r\n\x81\x02hi"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Connection<H: Handler> {
-    shared: Arc<Shared<H>>,
+pub struct Connection<H: Handler, K: Outputs = Threads> {
+    shared: Arc<Shared<H, K>>,
 }
 
-struct Shared<H: Handler> {
-    core: Mutex<Core<H>>,
-    setup: Arc<Mutex<Setup>>,
+/// A [`Connection`] that stays on one thread: its outputs need not be [`Send`].
+pub type LocalConnection<H = LocalHandlers> = Connection<H, Local>;
+
+struct Shared<H: Handler, K: Outputs> {
+    core: Mutex<Core<H, K>>,
+    setup: Arc<Mutex<Setup<K>>>,
     handle: Handle<H>,
     wake_flag: Arc<WakeFlag>,
-    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+    clock: Arc<K::Clock>,
 }
 
-struct Core<H: Handler> {
+struct Core<H: Handler, K: Outputs> {
     driver: Driver<Protocol<H>>,
-    stream: Stream,
+    stream: Stream<K>,
     buffers: Buffers,
     chunk: Vec<u8>,
     /// Bytes that were read from a reader and could not be taken.
@@ -260,8 +185,12 @@ pub enum CallError {
     Read(#[source] io::Error),
 }
 
-impl<H: Handler> Connection<H> {
-    fn new(mut driver: Driver<Protocol<H>>, endpoint: &IoStream, wake_flag: Arc<WakeFlag>) -> Self {
+impl<H: Handler, K: Outputs> Connection<H, K> {
+    fn new(
+        mut driver: Driver<Protocol<H>>,
+        endpoint: &IoStream<K>,
+        wake_flag: Arc<WakeFlag>,
+    ) -> Self {
         let setup = Arc::new(Mutex::new(Setup::new(endpoint)));
         let handle = driver.handle();
         let (stream, buffers) = (Stream::new(setup.clone()), Buffers::new(POOL));
@@ -434,25 +363,6 @@ impl<H: Handler> Connection<H> {
 
     // Output.
 
-    /// Writes to `output`, and flushes it after each batch. If it would block, the rest waits for
-    /// [`drive`](Self::drive).
-    pub fn register_output(&self, output: impl Write + Send + 'static) {
-        self.set_output(Output::Writer { writer: Box::new(output), unflushed: false });
-    }
-
-    /// Calls `f` with each buffer to write. `f` takes all of it, or fails.
-    pub fn set_write_handler(&self, f: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) {
-        self.set_output(Output::Handler(Box::new(f)));
-    }
-
-    /// Calls `f` with the buffers of each batch, in order. `f` takes all of them, or fails.
-    pub fn set_vectored_write_handler(
-        &self,
-        f: impl FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send + 'static,
-    ) {
-        self.set_output(Output::Vectored(Box::new(f)));
-    }
-
     /// Collects the output for [`take_output`](Self::take_output), for programs that fetch it instead of being called.
     /// If another output is set later, what was collected and not taken is written there first.
     pub fn collect_output(&self) {
@@ -520,17 +430,6 @@ impl<H: Handler> Connection<H> {
         let mut bytes = request_head(request);
         bytes.extend_from_slice(received);
         self.work(|core, _| core.left.append(&mut bytes))
-    }
-
-    /// Calls `f` to end the stream, or one direction of it. For [`Shutdown::HalfClose`], `f` shuts down the sending
-    /// direction, and the program reports [`eof`](Self::eof) when the peer has ended its own; the connection is over
-    /// then, or at the close timeout.
-    ///
-    /// Without such a function the stream cannot be half-closed: the connection is over as soon as all output is
-    /// written. Close the stream when the connection [`is_over`](Self::is_over).
-    pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) + Send + 'static) {
-        let replaced = self.setup().on_shutdown.replace(Box::new(f));
-        drop(replaced); // program code, so not under the lock
     }
 
     /// Calls `f`, on any thread, when a handle has queued a command, so that the program calls [`drive`](Self::drive).
@@ -602,7 +501,7 @@ impl<H: Handler> Connection<H> {
         (self.shared.clock)()
     }
 
-    fn work<R>(&self, f: impl FnOnce(&mut Core<H>, Instant) -> R) -> Result<R, CallError> {
+    fn work<R>(&self, f: impl FnOnce(&mut Core<H, K>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
         core.feed_left(self.now()); // if reading was resumed
@@ -621,7 +520,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn lock(&self) -> Result<MutexGuard<'_, Core<H>>, CallError> {
+    fn lock(&self) -> Result<MutexGuard<'_, Core<H, K>>, CallError> {
         match self.shared.core.try_lock() {
             Ok(core) => Ok(core),
             // A handler has panicked; the session has already failed the connection.
@@ -631,11 +530,11 @@ impl<H: Handler> Connection<H> {
     }
 
     /// No program code runs under this lock.
-    fn setup(&self) -> MutexGuard<'_, Setup> {
+    fn setup(&self) -> MutexGuard<'_, Setup<K>> {
         lock_setup(&self.shared.setup)
     }
 
-    fn set_output(&self, output: Output) {
+    fn set_output(&self, output: Output<K>) {
         let mut setup = self.setup();
         let replaced = std::mem::replace(&mut setup.output, output);
         setup.output_is_new = true;
@@ -652,7 +551,7 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-impl<H: Handler> Core<H> {
+impl<H: Handler, K: Outputs> Core<H, K> {
     fn feed_chunk(&mut self, now: Instant) -> usize {
         let Self { driver, stream, buffers, chunk, .. } = self;
         driver.receive_some(stream, buffers, chunk, now)
@@ -696,13 +595,13 @@ impl<H: Handler> Core<H> {
     }
 }
 
-impl<H: Handler> Clone for Connection<H> {
+impl<H: Handler, K: Outputs> Clone for Connection<H, K> {
     fn clone(&self) -> Self {
         Self { shared: self.shared.clone() }
     }
 }
 
-impl<H: Handler> fmt::Debug for Connection<H> {
+impl<H: Handler, K: Outputs> fmt::Debug for Connection<H, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("state", &self.state()).finish_non_exhaustive()
     }

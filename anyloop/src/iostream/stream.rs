@@ -6,37 +6,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyloop_proto::Shutdown;
 
 use super::IoStream;
+use super::outputs::Outputs;
 use crate::stream::{Peer, Transport};
 
 /// Writes to the output that the program has set.
-pub(super) struct Stream {
-    setup: Arc<Mutex<Setup>>,
+pub(super) struct Stream<K: Outputs> {
+    setup: Arc<Mutex<Setup<K>>>,
     /// A write failed because no output was set.
     pub(super) output_missing: bool,
 }
 
 /// The settings that the program can change at any time, also from a handler.
-pub(super) struct Setup {
-    pub(super) output: Output,
+pub(super) struct Setup<K: Outputs> {
+    pub(super) output: Output<K>,
     /// Bytes that were collected and not taken.
     pub(super) collected: Vec<u8>,
     /// The output is another one than at the last write.
     pub(super) output_is_new: bool,
-    pub(super) on_shutdown: Option<Box<dyn FnMut(Shutdown) + Send>>,
+    pub(super) on_shutdown: Option<Box<K::ShutdownHandler>>,
     pub(super) secure: bool,
     pub(super) remote_endpoint: String,
 }
 
 /// The output.
-pub(super) enum Output {
+pub(super) enum Output<K: Outputs> {
     None,
     Writer {
-        writer: Box<dyn Write + Send>,
+        writer: Box<K::Writer>,
         /// The last flush would have blocked.
         unflushed: bool,
     },
-    Handler(Box<WriteHandler>),
-    Vectored(Box<VectoredWriteHandler>),
+    Handler(Box<K::WriteHandler>),
+    Vectored(Box<K::VectoredWriteHandler>),
     /// The program takes the bytes when it likes.
     Collected,
 }
@@ -44,11 +45,8 @@ pub(super) enum Output {
 /// The most bytes that are collected. More bytes wait in the backlog of the connection, which has a limit.
 const COLLECT: usize = 64 * 1024;
 
-pub(super) type WriteHandler = dyn FnMut(&[u8]) -> io::Result<()> + Send;
-pub(super) type VectoredWriteHandler = dyn FnMut(&[IoSlice<'_>]) -> io::Result<()> + Send;
-
-impl Setup {
-    pub(super) fn new(endpoint: &IoStream) -> Self {
+impl<K: Outputs> Setup<K> {
+    pub(super) fn new(endpoint: &IoStream<K>) -> Self {
         Self {
             output: Output::None,
             collected: Vec::new(),
@@ -60,8 +58,8 @@ impl Setup {
     }
 }
 
-impl Stream {
-    pub(super) const fn new(setup: Arc<Mutex<Setup>>) -> Self {
+impl<K: Outputs> Stream<K> {
+    pub(super) const fn new(setup: Arc<Mutex<Setup<K>>>) -> Self {
         Self { setup, output_missing: false }
     }
 
@@ -75,7 +73,7 @@ impl Stream {
     }
 
     /// Takes the output out for a call of it, which may set another output.
-    fn take_output(&self) -> Taken<'_> {
+    fn take_output(&self) -> Taken<'_, K> {
         let output = std::mem::replace(&mut self.setup().output, Output::None);
         Taken { stream: self, output }
     }
@@ -89,7 +87,7 @@ impl Stream {
     }
 
     /// Writes what was collected before `output` was set. Returns whether all of it is written.
-    fn write_collected(&self, output: &mut Output) -> io::Result<bool> {
+    fn write_collected(&self, output: &mut Output<K>) -> io::Result<bool> {
         let mut collected = std::mem::take(&mut self.setup().collected);
         if collected.is_empty() {
             return Ok(true);
@@ -111,18 +109,18 @@ impl Stream {
         collected.len() - before
     }
 
-    pub(super) fn setup(&self) -> MutexGuard<'_, Setup> {
+    pub(super) fn setup(&self) -> MutexGuard<'_, Setup<K>> {
         lock_setup(&self.setup)
     }
 }
 
 /// An output that is being called. It is put back afterwards, also after a panic, unless another was set meanwhile.
-struct Taken<'s> {
-    stream: &'s Stream,
-    output: Output,
+struct Taken<'s, K: Outputs> {
+    stream: &'s Stream<K>,
+    output: Output<K>,
 }
 
-impl Drop for Taken<'_> {
+impl<K: Outputs> Drop for Taken<'_, K> {
     fn drop(&mut self) {
         let mut setup = self.stream.setup();
         if matches!(setup.output, Output::None) {
@@ -132,11 +130,11 @@ impl Drop for Taken<'_> {
 }
 
 /// No program code runs under this lock, so poisoning is ignored.
-pub(super) fn lock_setup(setup: &Mutex<Setup>) -> MutexGuard<'_, Setup> {
+pub(super) fn lock_setup<K: Outputs>(setup: &Mutex<Setup<K>>) -> MutexGuard<'_, Setup<K>> {
     setup.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Transport for Stream {
+impl<K: Outputs> Transport for Stream<K> {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut taken = self.take_output();
         if matches!(taken.output, Output::None) {
@@ -179,7 +177,7 @@ impl Transport for Stream {
     }
 }
 
-impl Output {
+impl<K: Outputs> Output<K> {
     /// Repeats a flush that would have blocked. An error is ignored here, and reported by the next write.
     fn flush(&mut self) {
         if let Self::Writer { writer, unflushed: unflushed @ true } = self {
@@ -209,7 +207,10 @@ impl Output {
 
 /// Writes to `writer` until it would block, and flushes it. Returns the number of bytes written, and whether it was
 /// flushed.
-fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
+fn write_to<W: Write + ?Sized>(
+    writer: &mut W,
+    slices: &[IoSlice<'_>],
+) -> io::Result<(usize, bool)> {
     let mut written = 0;
     for slice in slices {
         let mut rest = &slice[..];
@@ -229,7 +230,7 @@ fn write_to(writer: &mut dyn Write, slices: &[IoSlice<'_>]) -> io::Result<(usize
 }
 
 /// Flushes `writer`. Returns false if it would block.
-fn flush(writer: &mut dyn Write) -> io::Result<bool> {
+fn flush<W: Write + ?Sized>(writer: &mut W) -> io::Result<bool> {
     loop {
         match writer.flush() {
             Ok(()) => return Ok(true),

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use anyloop_proto::handshake::Target;
 
+use super::outputs::Outputs;
 use super::{Connection, IoStream, WakeFlag};
 use crate::endpoint::{ClientOverTls, HandlerFactory, OverTlsError, ServerOverTls};
 use crate::tls::{OptionalTls, TlsConfigError};
 
-impl<F: HandlerFactory> ServerOverTls<'_, IoStream, F> {
+impl<K: Outputs, F: HandlerFactory> ServerOverTls<'_, IoStream<K>, F> {
     /// As `connection` of the [server](super::Server), over TLS: the program carries records.
     ///
     /// # Errors
     ///
     /// [`TlsConfigError::Rustls`]: there is no randomness, for example.
-    pub fn connection(&self) -> Result<Connection<F::Handler>, TlsConfigError> {
+    pub fn connection(&self) -> Result<Connection<F::Handler, K>, TlsConfigError> {
         let wake_flag = Arc::new(WakeFlag::default());
         let transport = &self.server.transport;
         let driver = self.driver(&wake_flag.clone().into(), (transport.clock)())?;
@@ -25,14 +26,14 @@ impl<F: HandlerFactory> ServerOverTls<'_, IoStream, F> {
     }
 }
 
-impl<F: HandlerFactory> ClientOverTls<'_, IoStream, F> {
+impl<K: Outputs, F: HandlerFactory> ClientOverTls<'_, IoStream<K>, F> {
     /// As `connection` of the [client](super::Client), over TLS: the program carries records. The server's certificate
     /// must be valid for the host of `target`.
     ///
     /// # Errors
     ///
     /// [`OverTlsError`].
-    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, OverTlsError> {
+    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, OverTlsError> {
         let wake_flag = Arc::new(WakeFlag::default());
         let transport = &self.client.transport;
         let driver = self.driver(target, &wake_flag.clone().into(), (transport.clock)())?;

@@ -7,14 +7,13 @@ use std::os::unix::net::UnixStream;
 
 use anyloop_proto::handshake::http;
 
-use super::client::ConnectRequest;
 use super::error::Error;
 use super::hosts_connections::HostsConnections;
 use super::layer::Layer;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
 use super::supports::Supports;
-use super::transport::Net;
+use super::transport::{Net, SharedHooks};
 use crate::endpoint::{Handle, Handler, HandlerFactory, Server, Session, request_head};
 use crate::event_loop::{Engine, Socket, now};
 use crate::session::EndpointState;
@@ -137,30 +136,15 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         let core = self.core();
         let session = core.session(core.make_handler(), now());
         let options = (self.config().nodelay, received);
-        insert(&self.transport, &core.state, session, stream, options, layer)
-    }
-}
-
-impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
-    /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
-    /// pass the bytes on. What [`to_addresses`](Self::to_addresses), [`to_unix`](Self::to_unix) and the configuration's
-    /// [proxy](crate::ClientConfig::proxy) say is ignored.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Adopt`]: the socket cannot be used. [`Error::Request`], [`Error::ShutDown`],
-    /// [`Error::NotPerConnection`].
-    pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<F::Handler>, Error> {
-        let (client, nodelay) = (self.client, self.nodelay());
-        let (session, layer) = self.into_session()?;
-        let state = &client.core().state;
-        insert(&client.transport, state, session, stream.into(), (nodelay, &[]), layer)
+        let net = &self.transport;
+        insert(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
     }
 }
 
 /// Puts a connection over a stream into the loop. `options` are `TCP_NODELAY` and what was received already.
-fn insert<K: HostsConnections<H>, H: Handler>(
-    net: &Net<K>,
+pub(super) fn insert<K: HostsConnections<H>, H: Handler>(
+    engine: &Engine<K>,
+    hooks: &SharedHooks,
     endpoint: &EndpointState,
     mut session: Session<H>,
     stream: Stream,
@@ -168,9 +152,8 @@ fn insert<K: HostsConnections<H>, H: Handler>(
     layer: Layer,
 ) -> Result<Handle<H>, Error> {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
-    set_up(&socket, &net.hooks.current(), Nodelay::Set(nodelay)).map_err(Error::Adopt)?;
+    set_up(&socket, &hooks.current(), Nodelay::Set(nodelay)).map_err(Error::Adopt)?;
     session.set_peer(socket.peer());
-    let engine: &Engine<K> = net.engine();
     let inserted = engine.insert(|token| {
         socket.register(engine.registry(), token).map_err(Error::Adopt)?;
         session.register(key(token));

@@ -5,24 +5,25 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use anyloop_proto::Instant;
 use anyloop_proto::handshake::{Target, UriError};
 
+use super::adopt::Stream;
 use super::connecting::{Connecting, Destination, FirstHop, Redirects, Step};
+use super::connector::{Connector, Connects};
 use super::error::Error;
 use super::layer::Layer;
 use super::registry::key;
 use super::supports::Supports;
 use super::transport::{Net, SharedHooks};
-use crate::endpoint::{
-    Client, ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory, Session,
-};
-use crate::event_loop::{Engine, Threads, now};
+use crate::endpoint::{Client, ClientConfig, ClientCore, Handle, Handler, HandlerFactory, Session};
+use crate::event_loop::{Engine, now};
 use crate::transport::Driver;
 
-/// A request for a connection, with its settings.
+/// A request for a connection, with its settings. [`Client::request`] makes one, and so does the
+/// [handle](crate::endpoint::EndpointHandle::request) of a client.
 ///
 /// ```
 /// use anyloop::net::Client;
@@ -39,12 +40,9 @@ use crate::transport::Driver;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "it does nothing before `connect` or `adopt`"]
-pub struct ConnectRequest<'c, K: Supports<F>, F: HandlerFactory> {
-    pub(super) client: &'c Client<Net<K>, F>,
-    target: Target,
-    config: Option<ClientConfig>,
-    handler: Option<F::Handler>,
-    destination: Option<Destination>,
+pub struct ConnectRequest<'c, H: Handler> {
+    client: Box<dyn Connects<H> + 'c>,
+    settings: ConnectSettings<H>,
 }
 
 /// Connecting.
@@ -71,51 +69,58 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
     /// # Errors
     ///
     /// [`Error::Uri`].
-    pub fn request<U>(&self, uri: U) -> Result<ConnectRequest<'_, K, F>, Error>
+    pub fn request<U>(&self, uri: U) -> Result<ConnectRequest<'_, F::Handler>, Error>
     where
         U: TryInto<Target> + ToString,
         UriError: From<U::Error>,
     {
         let target = parse(uri)?;
-        Ok(ConnectRequest { client: self, target, config: None, handler: None, destination: None })
+        let net = &self.transport;
+        let connector = Connector::new(self.core(), net.engine(), &net.hooks);
+        Ok(ConnectRequest::new(Box::new(connector), target))
     }
 }
 
-impl<K: Supports<F>, F: HandlerFactory> fmt::Debug for ConnectRequest<'_, K, F> {
+impl<H: Handler> fmt::Debug for ConnectRequest<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectRequest")
-            .field("target", &self.target)
-            .field("config", &self.config)
+            .field("target", &self.settings.target)
+            .field("config", &self.settings.config)
             .finish_non_exhaustive()
     }
 }
 
-impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
+impl<'c, H: Handler> ConnectRequest<'c, H> {
+    pub(super) fn new(client: Box<dyn Connects<H> + 'c>, target: Target) -> Self {
+        let settings = ConnectSettings { target, config: None, handler: None, destination: None };
+        Self { client, settings }
+    }
+
     /// Changes the configuration of this connection, which is at first that of the client.
-    /// [`keep_handshake`](ClientConfig::keep_handshake) is the same for all connections of a client: to change it here is
-    /// an error when connecting ([`Error::NotPerConnection`]).
+    /// [`keep_handshake`](ClientConfig::keep_handshake) is the same for all connections of a client: to change it here
+    /// is an error when connecting ([`Error::NotPerConnection`]).
     pub fn configure(mut self, change: impl FnOnce(ClientConfig) -> ClientConfig) -> Self {
-        let config = self.config.take().unwrap_or_else(|| self.client.config().clone());
-        self.config = Some(change(config));
+        let config = self.settings.config.take().unwrap_or_else(|| self.client.config().clone());
+        self.settings.config = Some(change(config));
         self
     }
 
     /// Sets the handler of this connection.
-    pub fn with_handler(mut self, handler: F::Handler) -> Self {
-        self.handler = Some(handler);
+    pub fn with_handler(mut self, handler: H) -> Self {
+        self.settings.handler = Some(handler);
         self
     }
 
     /// Connects to one of these addresses, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
     pub fn to_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.destination = Some(Destination::Addresses(addresses.into_iter().collect()));
+        self.settings.destination = Some(Destination::Addresses(addresses.into_iter().collect()));
         self
     }
 
     /// Connects to a Unix socket, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
     #[cfg(unix)]
     pub fn to_unix(mut self, path: impl AsRef<Path>) -> Self {
-        self.destination = Some(Destination::Unix(path.as_ref().to_path_buf()));
+        self.settings.destination = Some(Destination::Unix(path.as_ref().to_path_buf()));
         self
     }
 
@@ -124,27 +129,25 @@ impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// # Errors
     ///
     /// [`Error::Request`], [`Error::ShutDown`], [`Error::NotPerConnection`]: connecting was not started.
-    pub fn connect(self) -> Result<Handle<F::Handler>, Error> {
-        let Self { client, target, config, handler, destination } = self;
-        let net = &client.transport;
-        let settings = ConnectSettings { target, config, handler, destination };
-        connect(client.core(), net.engine(), &net.hooks, settings)
+    pub fn connect(self) -> Result<Handle<H>, Error> {
+        self.client.connect(self.settings)
     }
 
-    /// Whether the socket of the connection gets `TCP_NODELAY`.
-    pub(super) fn nodelay(&self) -> bool {
-        self.config.as_ref().unwrap_or_else(|| self.client.config()).nodelay
-    }
-
-    /// The session of the connection, and its TLS.
-    pub(super) fn into_session(self) -> Result<(Session<F::Handler>, Layer), Error> {
-        let Self { client, target, config, handler, destination } = self;
-        ConnectSettings { target, config, handler, destination }.session(client.core(), now())
+    /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
+    /// pass the bytes on. What [`to_addresses`](Self::to_addresses), [`to_unix`](Self::to_unix) and the configuration's
+    /// [proxy](ClientConfig::proxy) say is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Adopt`]: the socket cannot be used. [`Error::Request`], [`Error::ShutDown`],
+    /// [`Error::NotPerConnection`].
+    pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<H>, Error> {
+        self.client.adopt(self.settings, stream.into())
     }
 }
 
 /// The target and the settings of a connection.
-struct ConnectSettings<H> {
+pub(super) struct ConnectSettings<H> {
     target: Target,
     /// By default the client's.
     config: Option<ClientConfig>,
@@ -155,8 +158,13 @@ struct ConnectSettings<H> {
 }
 
 impl<H: Handler> ConnectSettings<H> {
+    /// The configuration of the connection.
+    pub(super) fn config<'s>(&'s self, client: &'s ClientConfig) -> &'s ClientConfig {
+        self.config.as_ref().unwrap_or(client)
+    }
+
     /// The session of the connection, which begins now, with the request's handler or one of the factory; and its TLS.
-    fn session<F: HandlerFactory<Handler = H>>(
+    pub(super) fn session<F: HandlerFactory<Handler = H>>(
         &mut self,
         core: &ClientCore<F>,
         now: Instant,
@@ -169,14 +177,13 @@ impl<H: Handler> ConnectSettings<H> {
                 return Err(Error::NotPerConnection);
             }
         }
-        let layer = Layer::connect(&self.target, self.config.as_ref().unwrap_or(&core.config))?;
+        let layer = Layer::connect(&self.target, self.config(&core.config))?;
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
             Some(config) => core.session_with(handler, &self.target, config, now),
             None => core.session(handler, &self.target, now),
         }?;
-        let config = self.config.as_ref().unwrap_or(&core.config);
-        if let Some(total) = config.connect.total_timeout {
+        if let Some(total) = self.config(&core.config).connect.total_timeout {
             session.expire_by(now + total);
         }
         Ok((session, layer))
@@ -184,7 +191,7 @@ impl<H: Handler> ConnectSettings<H> {
 }
 
 /// Begins to connect.
-fn connect<K: Supports<F>, F: HandlerFactory>(
+pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     core: &Arc<ClientCore<F>>,
     engine: &Arc<Engine<K>>,
     hooks: &SharedHooks,
@@ -224,82 +231,7 @@ fn connect<K: Supports<F>, F: HandlerFactory>(
     Ok(core.state.registry.handle(key(token)))
 }
 
-/// What a handle of a client needs to connect. It does not keep the client or its loop alive.
-struct Connector<F: HandlerFactory> {
-    core: Weak<ClientCore<F>>,
-    engine: Weak<Engine<Threads>>,
-    hooks: Arc<SharedHooks>,
-}
-
-impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
-    /// Lets handles of the client connect.
-    pub(super) fn set_connector(&self) {
-        let net = &self.transport;
-        let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
-        let connector: Box<dyn Connect<F::Handler>> =
-            Box::new(Connector { core, engine, hooks: net.hooks.clone() });
-        self.core().state.set_connector(Box::new(connector));
-    }
-}
-
-/// A [`Connector`] for handlers of this type, with any factory.
-trait Connect<H: Handler>: Send + Sync {
-    fn connect(&self, target: Target) -> Result<Handle<H>, Error>;
-}
-
-impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Connect<F::Handler>
-    for Connector<F>
-{
-    fn connect(&self, target: Target) -> Result<Handle<F::Handler>, Error> {
-        let dropped = || Error::EndpointDropped;
-        let core = self.core.upgrade().ok_or_else(dropped)?;
-        let engine = self.engine.upgrade().ok_or_else(dropped)?;
-        let settings = ConnectSettings { target, config: None, handler: None, destination: None };
-        connect(&core, &engine, &self.hooks, settings)
-    }
-}
-
-impl<H: Handler + 'static> EndpointHandle<H> {
-    /// Connects to a URI, as [`Client::connect`]: a client whose connection has closed can connect again from
-    /// [`close`](Handler::close).
-    ///
-    /// ```no_run
-    /// use anyloop::net::Client;
-    /// use anyloop::prelude::*;
-    /// use std::time::Duration;
-    ///
-    /// const URI: &str = "ws://chat.example/room";
-    ///
-    /// let mut client = Client::new(ClientConfig::new())?;
-    /// let handle = client.handle();
-    /// let event_loop = client.event_loop().handle();
-    /// client.on_close(move |_, _| {
-    ///     let handle = handle.clone();
-    ///     let again = move || _ = handle.connect(URI);
-    ///     let _ = event_loop.set_timer(Duration::from_secs(1), again);
-    /// });
-    /// client.connect(URI)?;
-    /// client.run();
-    /// # Ok::<(), anyloop::net::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`]. [`Error::EndpointDropped`]: the client or its loop is
-    /// gone. [`Error::NotAClient`]: a server, or a client in a [`LocalEventLoop`](crate::LocalEventLoop).
-    pub fn connect<U>(&self, uri: U) -> Result<Handle<H>, Error>
-    where
-        U: TryInto<Target> + ToString,
-        UriError: From<U::Error>,
-    {
-        let target = parse(uri)?;
-        let state = self.state().ok_or(Error::EndpointDropped)?;
-        let connector = state.connector().and_then(|any| any.downcast_ref::<Box<dyn Connect<H>>>());
-        connector.ok_or(Error::NotAClient)?.connect(target)
-    }
-}
-
-fn parse<U>(uri: U) -> Result<Target, Error>
+pub(super) fn parse<U>(uri: U) -> Result<Target, Error>
 where
     U: TryInto<Target> + ToString,
     UriError: From<U::Error>,

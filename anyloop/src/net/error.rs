@@ -65,9 +65,12 @@ pub enum Error {
     /// The configuration of one connection changes `keep_handshake`, which is the same for all of a client.
     #[error("keep_handshake cannot be set for one connection: set it for the client")]
     NotPerConnection,
-    /// Only a client in an [`EventLoop`](crate::EventLoop) connects by its handle.
-    #[error("only a client in an EventLoop connects by its handle")]
+    /// The handle is that of a server, or of a transport without sockets.
+    #[error("only a client with sockets connects by its handle")]
     NotAClient,
+    /// A client in a [`LocalEventLoop`](crate::LocalEventLoop) connects on its own thread alone: post there to connect.
+    #[error("a client in a LocalEventLoop connects on its own thread alone: post there to connect")]
+    OtherThread,
     /// The target is not a WebSocket URI.
     #[error("not a WebSocket URI: {uri}{}", did_you_mean(uri))]
     Uri {

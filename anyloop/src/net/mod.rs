@@ -36,6 +36,7 @@ mod acceptor;
 mod adopt;
 mod client;
 mod connecting;
+mod connector;
 mod error;
 mod eyeballs;
 mod hooks;

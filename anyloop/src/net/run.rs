@@ -68,14 +68,14 @@ constructors!(
     [<Handler: Send> + Send + Sync + 'static]
 );
 constructors!(
-    Client, ClientConfig, Threads, EventLoop, Handlers, prepare_shared_client,
+    Client, ClientConfig, Threads, EventLoop, Handlers, prepare_client,
     [<Handler: Send> + Send + Sync + 'static]
 );
 constructors!(
     Server, ServerConfig, Local, LocalEventLoop, LocalHandlers, prepare_server, [+ 'static]
 );
 constructors!(
-    Client, ClientConfig, Local, LocalEventLoop, LocalHandlers, prepare_client, [+ 'static]
+    Client, ClientConfig, Local, LocalEventLoop, LocalHandlers, prepare_local_client, [+ 'static]
 );
 
 fn prepare_server<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>) {
@@ -84,16 +84,17 @@ fn prepare_server<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>) {
     server.core().state.registry.use_loop(|| server.transport.wakes());
 }
 
-fn prepare_client<K: Kind, F: HandlerFactory>(client: &Client<Net<K>, F>) {
-    client.core().state.registry.use_loop(|| client.transport.wakes());
-}
-
-fn prepare_shared_client<F>(client: &Client<Net<Threads>, F>)
+fn prepare_client<F>(client: &Client<Net<Threads>, F>)
 where
     F: HandlerFactory<Handler: Send> + Send + Sync + 'static,
 {
-    prepare_client(client);
-    client.set_connector();
+    client.core().state.registry.use_loop(|| client.transport.wakes());
+    client.let_handles_connect();
+}
+
+fn prepare_local_client<F: HandlerFactory + 'static>(client: &Client<Net<Local>, F>) {
+    client.core().state.registry.use_loop(|| client.transport.wakes());
+    client.let_handles_connect();
 }
 
 /// The methods of servers and clients that concern their loop.
@@ -101,8 +102,8 @@ macro_rules! run_family {
     ($endpoint:ident, $after_run:ident) => {
         impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
-            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work: then
-            /// this returns 0 at once, and logs a warning.
+            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work:
+            /// then this returns 0 at once, and logs a warning.
             pub fn run(&self) -> usize {
                 let called = self.transport.engine().run();
                 $after_run(self, called);

@@ -350,6 +350,10 @@ fn is_unavailable(error: &io::Error) -> bool {
 }
 
 /// An address to listen on, which has a text for errors.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an address to listen on",
+    note = "an address is a string such as \"127.0.0.1:9002\", a pair of host and port, or a `SocketAddr`"
+)]
 pub trait AsAddress {
     /// The address as it was given.
     fn readable(&self) -> String;

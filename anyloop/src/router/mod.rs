@@ -19,8 +19,8 @@ use crate::session::{Context, HandlerFactory, Verdict};
 
 /// A handler factory for servers: the path of the request selects the handler of the connection.
 ///
-/// [`route`](Self::route) adds a path of WebSockets. Each has a handler factory of its own, and the type of its handlers
-/// can be any [`Handler`](crate::Handler). [`http`](Self::http) adds a page.
+/// [`route`](Self::route) adds a path of WebSockets. Each has a handler factory of its own, and the type of its
+/// handlers can be any [`Handler`](crate::Handler). [`http`](Self::http) adds a page.
 ///
 /// ```
 /// use anyloop::iostream::Server; // or `anyloop::net`
@@ -66,18 +66,17 @@ use crate::session::{Context, HandlerFactory, Verdict};
 ///
 /// # Patterns
 ///
-/// A pattern is a path: `/rooms`, or with parameters, `/rooms/{room}/users/{user}`. A parameter matches one segment or a
-/// part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is not
-/// empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
+/// A pattern is a path: `/rooms`, or with parameters, `/rooms/{room}/users/{user}`. A parameter matches one segment or
+/// a part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is
+/// not empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
 /// whatever the order in which they were added. Patterns between which the order would decide are an error when the
 /// second is added: `/{a}` beside `/{b}` or `/{*rest}`.
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
 /// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose
 /// value is not UTF-8 gets 400. The names of the parameters of a pattern differ. Percent-encoded literal text has
-/// upper-case digits (`/caf%C3%A9`), as clients send them (RFC 3986 §2.1); a request with lower-case ones does not match
-/// it. A handler reads them with [`Context::param`], and the query from the
-/// [`Request`].
+/// upper-case digits (`/caf%C3%A9`), as clients send them (RFC 3986 §2.1); a request with lower-case ones does not
+/// match it. A handler reads them with [`Context::param`], and the query from the [`Request`].
 ///
 /// # Files
 ///
@@ -133,11 +132,11 @@ use crate::session::{Context, HandlerFactory, Verdict};
 /// events, as without a router, at the cost of one dynamic call each.
 ///
 /// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
-/// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all; a
-/// function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
+/// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all;
+/// a function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
 ///
-/// A router can be the factory of a route: it selects by the whole path again. Timers, posted functions and filters reach
-/// the handler that it selects. For those of the type [`Routed`], the handler is that of the innermost router.
+/// A router can be the factory of a route: it selects by the whole path again. Timers, posted functions and filters
+/// reach the handler that it selects. For those of the type [`Routed`], the handler is that of the innermost router.
 #[derive(Clone, Default)]
 pub struct Router(Routes);
 

@@ -163,8 +163,8 @@ macro_rules! routed {
                 }
             }
 
-            /// The handler of the route, if there is one and it has this type. If the route leads to another router, the
-            /// handler that this one has selected, too.
+            /// The handler of the route, if there is one and it has this type. If the route leads to another router,
+            /// the handler that this one has selected, too.
             #[must_use]
             pub fn handler<H: Handler>(&self) -> Option<&H> {
                 self.delegate()?.find(TypeId::of::<H>())?.downcast_ref()

@@ -10,7 +10,8 @@ use percent_encoding::percent_decode_str;
 use super::error::{RouteError, check};
 use crate::session::{MatchedRoute, Verdict};
 
-/// The routes and the pages. A path can have one of each: `M` makes the handlers of a route, and `A` answers for a page.
+/// The routes and the pages. A path can have one of each: `M` makes the handlers of a route, and `A` answers for a
+/// page.
 #[derive(Clone)]
 pub(super) struct Table<M, A> {
     routes: Vec<Route<M>>,

@@ -1,7 +1,6 @@
 //! Handles of connections whose handlers have different types.
 
 use std::fmt;
-use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
@@ -9,7 +8,7 @@ use super::deferred::{Accepted, Outgoing};
 use super::error::{SendError, Sent};
 use super::handle::Handle;
 use super::handler::Handler;
-use super::shared::{Command, ConnectionId, Shared};
+use super::shared::{Command, ConnectionId, HandleRef};
 use super::writer::MessageWriter;
 use crate::stream::{Completion, Unsent};
 
@@ -35,7 +34,7 @@ use crate::stream::{Completion, Unsent};
 /// # Ok::<(), SendError>(())
 /// ```
 #[derive(Clone)]
-pub struct AnyHandle(Arc<Shared>);
+pub struct AnyHandle(HandleRef);
 
 impl<H: Handler> Handle<H> {
     /// The same connection, without the type of its handler.
@@ -147,7 +146,7 @@ impl AnyHandle {
     /// The number of the connection.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        self.0.id
+        self.0.id()
     }
 
     /// The state of the connection after its last batch.
@@ -168,7 +167,7 @@ impl AnyHandle {
 /// Handles of the same connection are equal.
 impl PartialEq for AnyHandle {
     fn eq(&self, other: &Self) -> bool {
-        self.id() == other.id()
+        self.0.is(&other.0)
     }
 }
 
@@ -176,6 +175,6 @@ impl Eq for AnyHandle {}
 
 impl fmt::Debug for AnyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyHandle").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("AnyHandle").field("state", &self.state()).finish_non_exhaustive()
     }
 }

@@ -230,7 +230,7 @@ impl State {
         match () {
             () if self.gone => Err(SendError::Gone),
             () if (waiting > 0 && sum > cap) || self.free_pieces() == 0 => {
-                Err(SendError::BacklogFull { waiting, message, cap })
+                Err(SendError::BacklogFull { waiting, message, cap, closes: false })
             }
             () if sum > high => Ok(Sent::Backpressure),
             () if self.backlog > 0 || self.waker.is_none() => Ok(Sent::Buffered),

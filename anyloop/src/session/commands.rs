@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use anyloop_proto::{CloseCode, Instant, Protocol, SendError, Shutdown};
+use anyloop_proto::{CloseCode, Instant, Protocol, Refused, Shutdown, State};
 
 use super::Session;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::Filter;
 use super::handler::Handler;
+use super::limits::TOO_SLOW;
 use super::pending::Pending;
 use super::registry::Due;
 use super::shared::Command;
@@ -81,6 +82,13 @@ impl<H: Handler> Session<H> {
             Command::Interrupt => self.call(out, now, Handler::interrupt),
             Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
+            Command::Overflow => {
+                let phase = self.phase();
+                if matches!(phase.state(), State::Connecting | State::Open) {
+                    self.state.note_overflow(out.waiting(), phase);
+                }
+                self.close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW, out, now);
+            }
             Command::Terminate => {
                 self.state.pending.set(Pending::TERMINATED, true);
                 self.terminate_if_asked();
@@ -118,7 +126,7 @@ impl<H: Handler> Session<H> {
         match &mut self.protocol {
             Protocol::Open(connection) => {
                 // The connection may be closing already.
-                let _: Result<(), SendError> = connection.sender.close(code, reason, now, out);
+                let _: Result<(), Refused> = connection.sender.close(code, reason, now, out);
                 if self.state.pending.has(Pending::DEFERRED) {
                     self.call(out, now, |_, context| context.send_deferred()); // which fails
                 }

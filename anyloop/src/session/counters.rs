@@ -38,6 +38,9 @@ pub struct Counters {
     pub failed: u64,
     /// Those that were open and were [closed](super::Handler::close), however that was.
     pub closed: u64,
+    /// Those that were closed, or whose opening was abandoned, because the peer was too slow to read
+    /// ([`Overflow::Close`](super::Overflow::Close)). They count as closed or failed when they are over.
+    pub overflowed: u64,
     /// Those that were plain [HTTP](super::Handler::http), and were answered (servers only).
     pub http: u64,
     /// Messages received whole, on those that were closed.
@@ -56,6 +59,7 @@ pub(crate) struct Counting {
     pub(super) made: Count,
     pub(super) opened: Count,
     pub(super) failed: Count,
+    pub(super) overflowed: Count,
     pub(super) http: Count,
     closed: Count,
     messages_received: Count,
@@ -94,6 +98,7 @@ impl Counting {
             opened: self.opened.get(),
             failed: self.failed.get(),
             closed: self.closed.get(),
+            overflowed: self.overflowed.get(),
             http: self.http.get(),
             messages_received: self.messages_received.get(),
             bytes_received: self.bytes_received.get(),

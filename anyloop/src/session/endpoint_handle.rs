@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
 
 use anyloop_proto::{CloseCode, Prepared, check_close};
@@ -14,6 +16,7 @@ use super::handle::Handle;
 use super::handler::{Context, Handler};
 use super::shared::Command;
 use super::state::EndpointState;
+use crate::sync::unmodelled::Mutex;
 
 /// A handle of an endpoint, for handlers and other threads. It is cheap to clone, and does not keep the endpoint alive.
 ///
@@ -73,6 +76,21 @@ impl<H: Handler> EndpointHandle<H> {
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
+    /// Sends a message as [`broadcast_where`](Self::broadcast_where), and calls `completion` when each connection has
+    /// taken it or is over, as [`Server::broadcast_then`](crate::endpoint::Server::broadcast_then).
+    pub fn broadcast_then(
+        &self,
+        message: impl Into<Prepared>,
+        filter: impl Fn(&H) -> bool + Send + Sync + 'static,
+        completion: impl FnOnce() + Send + 'static,
+    ) -> usize {
+        let completion = WhenTaken(Mutex::new(Some(Box::new(completion))));
+        self.broadcast_where(message, move |handler: &H| {
+            let _: &WhenTaken = &completion; // which is dropped with the filter
+            filter(handler)
+        })
+    }
+
     /// Begins to close all connections, or abandons their handshakes. Returns how many.
     ///
     /// # Errors
@@ -117,6 +135,22 @@ impl<H: Handler> EndpointHandle<H> {
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
         self.state().is_none_or(|state| state.is_shutting_down())
+    }
+}
+
+/// Calls the completion of a broadcast when it is dropped: the filter of a broadcast owns it, and the last connection
+/// that takes the message frees the filter.
+struct WhenTaken(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Drop for WhenTaken {
+    fn drop(&mut self) {
+        let completion = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(completion) = completion else { return };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(completion)) {
+            if !thread::panicking() {
+                resume_unwind(panic);
+            }
+        }
     }
 }
 

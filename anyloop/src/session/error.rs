@@ -1,7 +1,7 @@
 //! The results of sending.
 
 use anyloop_proto::handshake::AnswerError;
-use anyloop_proto::{SendError as Refused, State};
+use anyloop_proto::{Refused, State};
 
 /// Why a message or another command was refused.
 ///
@@ -10,7 +10,7 @@ use anyloop_proto::{SendError as Refused, State};
 #[non_exhaustive]
 pub enum SendError {
     /// With this message, the backlog would exceed its limit.
-    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}")]
+    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}{}", closed(*closes))]
     BacklogFull {
         /// The bytes that wait for the peer already.
         waiting: usize,
@@ -18,6 +18,8 @@ pub enum SendError {
         message: usize,
         /// The limit of the backlog.
         cap: usize,
+        /// Whether the connection is closed for it, as [`Overflow::Close`](super::Overflow::Close) says.
+        closes: bool,
     },
     /// The connection is closing: no message can follow a Close.
     #[error("the connection is closing")]
@@ -43,6 +45,10 @@ impl From<AnswerError> for SendError {
     fn from(error: AnswerError) -> Self {
         Self::InvalidResponse(error)
     }
+}
+
+const fn closed(closes: bool) -> &'static str {
+    if closes { ": the connection is closed, since the peer is too slow to read" } else { "" }
 }
 
 impl From<Refused> for SendError {

@@ -16,7 +16,7 @@ use super::erased::posted;
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler, Verdict};
 use super::phase::Phase;
-use super::shared::{Command, ConnectionId, Shared};
+use super::shared::{Command, ConnectionId, HandleRef, Shared};
 use super::timers::TimerId;
 use super::writer::MessageWriter;
 use crate::stream::{Completion, Unsent};
@@ -56,17 +56,17 @@ use crate::stream::{Completion, Unsent};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Handle<H: Handler> {
-    shared: Arc<Shared>,
+    shared: HandleRef,
     handler: PhantomData<fn(&mut H)>,
 }
 
 impl<H: Handler> Handle<H> {
-    pub(super) const fn shared(&self) -> &Arc<Shared> {
+    pub(super) const fn shared(&self) -> &HandleRef {
         &self.shared
     }
 
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, handler: PhantomData }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared: HandleRef::new(shared), handler: PhantomData }
     }
 
     /// Sends a message.
@@ -118,14 +118,14 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a ping
-    /// does not wait; [`SendError::Closing`], [`SendError::Gone`].
+    /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a
+    /// ping does not wait; [`SendError::Closing`], [`SendError::Gone`].
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
         self.shared.ping(payload)
     }
 
-    /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they and
-    /// the Close are sent when it is open. Without a code (`None`) the Close frame is empty.
+    /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they
+    /// and the Close are sent when it is open. Without a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///
@@ -253,7 +253,7 @@ impl<H: Handler> Handle<H> {
     /// The number of the connection, for maps and logs.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        self.shared.id
+        self.shared.id()
     }
 
     /// The state of the connection, as of its last batch.
@@ -289,14 +289,14 @@ impl<H: Handler> Context<'_, H> {
 
 impl<H: Handler> Clone for Handle<H> {
     fn clone(&self) -> Self {
-        Self::new(self.shared.clone())
+        Self { shared: self.shared.clone(), handler: PhantomData }
     }
 }
 
 /// Handles of the same connection are equal.
 impl<H: Handler> PartialEq for Handle<H> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        self.shared.is(&other.shared)
     }
 }
 

@@ -70,6 +70,11 @@ pub use context::Context;
 /// assert_eq!(at_client.try_recv()?, b"\x81\x013\x81\x017");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler of connections",
+    label = "it does not implement `Handler`",
+    note = "implement `Handler` for it: all methods have defaults; or set closures: `server.on_message(..)`"
+)]
 pub trait Handler: Sized + 'static {
     /// A client has sent a WebSocket request (servers only). By default it is accepted, without a subprotocol.
     fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
@@ -263,8 +268,8 @@ pub enum Verdict {
     AcceptWith(Accept, ConnectionConfig),
     /// Answers later, by [`Handle::accept`](super::Handle::accept), [`Handle::accept_with`](super::Handle::accept_with)
     /// or [`Handle::respond`](super::Handle::respond), from any thread, before the
-    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout). If the client of a WebSocket request leaves before that,
-    /// [`fail`](Handler::fail) is called.
+    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout). If the client of a WebSocket request leaves before
+    /// that, [`fail`](Handler::fail) is called.
     Defer,
     /// Answers with this response, and ends the connection when the peer has read it.
     Respond(Response<Body>),

@@ -55,7 +55,7 @@ impl Default for BacklogLimits {
 /// }
 ///
 /// // Each judges what waits from the calls before.
-/// let full = SendError::BacklogFull { waiting: 1808, message: 900, cap: 2_000 };
+/// let full = SendError::BacklogFull { waiting: 1808, message: 900, cap: 2_000, closes: false };
 /// let results = results.lock().unwrap();
 /// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
 /// assert_eq!(results[2..], [Err(full.clone()), Err(full)]); // `Overflow::Error` is the default
@@ -84,7 +84,9 @@ pub enum Overflow {
     /// It is not sent, and sending returns [`Sent::Dropped`](super::Sent::Dropped): for messages that the next one
     /// supersedes.
     Drop,
-    /// The connection is closed with 1008, and sending returns an error. A message that waits for the last piece of a
+    /// The connection is closed with 1008, and sending returns an error whose `closes` is true. In
+    /// [`close`](super::Handler::close), [`Context::overflowed`](super::Context::overflowed) is true, and
+    /// [`Counters::overflowed`](super::Counters::overflowed) counts it. A message that waits for the last piece of a
     /// [`MessageWriter`](super::MessageWriter) only gets the error: the peer is not to blame.
     Close,
 }

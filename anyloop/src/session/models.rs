@@ -1,5 +1,10 @@
 //! Models of a connection's mailbox for loom: what several threads send is taken once and in order, or refused, and
 //! the bytes that wait are counted correctly. `tests/loom` runs them.
+//!
+//! [`handles`] has the models of what handles keep alive, and [`pieces`] those of messages in pieces.
+
+mod handles;
+mod pieces;
 
 use std::sync::atomic::{AtomicUsize as Plain, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
@@ -68,6 +73,9 @@ fn text(command: &Command) -> String {
     match command {
         Command::Send(Accepted { message: Outgoing::Payload(payload), .. }, _) => {
             payload.message().as_text().unwrap().to_string()
+        }
+        Command::Send(Accepted { message: Outgoing::Prepared(prepared), .. }, _) => {
+            prepared.message().as_text().unwrap().to_string()
         }
         _ => unreachable!("only messages are sent"),
     }

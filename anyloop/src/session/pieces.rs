@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::unsent::report_unsent;
 use crate::stream::Completion;
-use crate::sync::unmodelled::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A piece of a message.
 pub(super) struct Piece {
@@ -43,7 +43,7 @@ pub(super) enum Progress {
 }
 
 impl Writer {
-    pub(super) const fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         Self { kind, progress: Mutex::new(Progress::Waiting(VecDeque::new())) }
     }
 

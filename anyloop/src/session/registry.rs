@@ -13,8 +13,9 @@ use super::handle::Handle;
 use super::handler::Handler;
 use super::limits::{BacklogLimits, Overflow};
 use super::phase::Phase;
-use super::shared::{Command, Shared};
-use crate::sync::unmodelled::{Mutex, MutexGuard, OnceLock};
+use super::shared::{Command, HandleRef, Shared};
+use crate::sync::unmodelled::OnceLock;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Identifies a connection in the loop that serves it: its slot, and how often the slot was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(crate) trait WakeConnections: Send + Sync {
 }
 
 /// The connections of an endpoint, with eight bytes for each. The state that a connection shares with its handles is
-/// created with the first handle.
+/// created with the first handle. If the registry has made that handle, the state is freed with the last one.
 ///
 /// A broadcast is queued once. Each connection is woken, and takes the broadcasts that are due to it on its own strand.
 /// A broadcast is freed when all connections that were open when it was sent have taken it.
@@ -158,7 +159,21 @@ impl Registry {
         if self.wakes.get().is_none() {
             members.free.push(index);
         }
-        members.shared.remove(&index)
+        members.remove_shared(index)
+    }
+
+    /// Frees the shared state of a connection, if it is unused. Returns whether it was.
+    pub(super) fn free_shared(&self, index: u32) -> bool {
+        let mut freed = Vec::new(); // as in `publish`
+        let mut members = self.members();
+        // New handles come from here or from the connection, so it remains unused while the lock is held.
+        let is_unused = members.shared.get(&index).is_some_and(|shared| shared.is_unused());
+        if is_unused {
+            members.remove_shared(index); // the connection has it, too
+            let takes = members.member(index).is_some_and(|member| member.phase == Phase::Open);
+            members.set_takes(index, takes, &mut freed);
+        }
+        is_unused
     }
 
     /// The shared state of a connection, created now if there is none.
@@ -166,7 +181,9 @@ impl Registry {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         match members.member(index).copied() {
-            Some(member) => self.make_shared(&mut members, index, member, &mut freed).0,
+            Some(member) => {
+                self.make_shared(&mut members, index, member, Shared::new, &mut freed).0
+            }
             None => Arc::new(Shared::gone(self.limits)),
         }
     }
@@ -202,7 +219,8 @@ impl Registry {
         let mut members = self.members();
         match members.member(key.index).copied() {
             Some(member) if member.generation == key.generation => {
-                Handle::new(self.make_shared(&mut members, key.index, member, &mut freed).0)
+                let make = Shared::temporary;
+                Handle::new(self.make_shared(&mut members, key.index, member, make, &mut freed).0)
             }
             _ => Handle::new(Arc::new(Shared::gone(self.limits))),
         }
@@ -219,7 +237,8 @@ impl Registry {
         let mut woken = Vec::new();
         let mut handles = Vec::with_capacity(present.len());
         for (index, member) in present {
-            let (shared, is_new) = self.make_shared(&mut members, index, member, &mut freed);
+            let make = Shared::temporary;
+            let (shared, is_new) = self.make_shared(&mut members, index, member, make, &mut freed);
             if is_new {
                 // The connection adopts the shared state, and publishes how much waits.
                 woken.push(Key { index, generation: member.generation });
@@ -239,7 +258,7 @@ impl Registry {
             .shared
             .values()
             .filter(|shared| shared.state() == State::Open)
-            .cloned()
+            .map(|shared| HandleRef::new(shared.clone())) // so that none is freed meanwhile
             .collect();
         let (reached, woken) = self.queue_broadcast(&mut members, message, filter.clone());
         drop(members);
@@ -300,13 +319,14 @@ impl Registry {
         (reached as usize, woken)
     }
 
-    /// The shared state of a connection, and whether it was created now. A new one begins with the broadcasts that the
-    /// connection has not taken.
+    /// The shared state of a connection, and whether it was made now, by `make`. A new one begins with the broadcasts
+    /// that the connection has not taken.
     fn make_shared(
         &self,
         members: &mut Members,
         index: u32,
         member: Member,
+        make: impl FnOnce(Waker, BacklogLimits, Phase) -> Shared,
         freed: &mut Vec<Broadcast>,
     ) -> (Arc<Shared>, bool) {
         if let Some(shared) = members.shared.get(&index) {
@@ -315,7 +335,7 @@ impl Registry {
         let key = Key { index, generation: member.generation };
         let waker =
             self.wakes.get().map_or_else(|| Waker::noop().clone(), |wakes| wakes.waker(key));
-        let shared = Arc::new(Shared::new(waker, self.limits, member.phase));
+        let shared = Arc::new(make(waker, self.limits, member.phase));
         let due = member.takes.then(|| members.broadcasts.from(member.next));
         for broadcast in due.into_iter().flatten() {
             let message = Outgoing::Prepared(broadcast.message.clone());
@@ -345,6 +365,14 @@ impl Registry {
 impl Members {
     fn member(&mut self, index: u32) -> Option<&mut Member> {
         self.all.get_mut(index as usize)?.as_mut()
+    }
+
+    fn remove_shared(&mut self, index: u32) -> Option<Arc<Shared>> {
+        let removed = self.shared.remove(&index);
+        if self.shared.len() < self.shared.capacity() / 8 {
+            self.shared.shrink_to(2 * self.shared.len());
+        }
+        removed
     }
 
     /// Sets whether a connection takes broadcasts from the queue. If it no longer does, the broadcasts that were due

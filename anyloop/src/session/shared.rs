@@ -2,18 +2,19 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool as UnmodelledBool, AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
-use anyloop_proto::{CloseCode, SendError as Refused, State};
+use anyloop_proto::{CloseCode, Refused, State};
 
 use super::deferred::Accepted;
 use super::erased::{ErasedFn, Filter};
 use super::error::{SendError, Sent};
 use super::handler::Verdict;
-use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
+use super::limits::{BacklogLimits, Overflow};
 use super::phase::Phase;
 use super::pieces::{Piece, Writer};
 use super::timers::TimerId;
@@ -36,7 +37,13 @@ impl fmt::Display for ConnectionId {
 /// The state that a connection and its handles share: a queue of commands, the backlog, and the state of the
 /// connection.
 pub(crate) struct Shared {
-    pub(super) id: ConnectionId,
+    /// The number of the connection, or 0 before it was asked for. Any number will do, so it is not modelled.
+    id: AtomicU64,
+    /// The number of [`HandleRef`]s.
+    handles: AtomicUsize,
+    /// Whether it is freed with its last handle. Then the connection is woken, which is too dear for handles that a
+    /// handler makes in each of its calls.
+    temporary: bool,
     mailbox: Mutex<Mailbox>,
     waker: Waker,
     /// The limits of the endpoint.
@@ -57,10 +64,11 @@ pub(crate) struct Shared {
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
     /// The number of writers whose first piece was accepted, and whose last one was not.
-    unfinished: UnmodelledUsize,
-    /// Whether a message in pieces was under way as of the last call, or others waited for it. It and `unfinished` only
-    /// choose between results of sending, so they are not modelled.
-    held_up: UnmodelledBool,
+    unfinished: AtomicUsize,
+    /// Whether a message in pieces was under way as of the last call, or others waited for it.
+    held_up: AtomicBool,
+    /// The connection was closed for its backlog. Only the connection uses it.
+    overflowed: UnmodelledBool,
     phase: AtomicU8,
 }
 
@@ -75,6 +83,56 @@ struct Mailbox {
     answered: bool,
     /// The connection is over.
     gone: bool,
+}
+
+impl Mailbox {
+    fn is_unused(&self) -> bool {
+        self.commands.is_empty() && !self.pressed && !self.closing && !self.gone
+    }
+}
+
+/// What each handle of a connection holds. It wakes the connection if it is the last of a state that is temporary.
+pub(crate) struct HandleRef(Arc<Shared>);
+
+impl HandleRef {
+    /// Where there may be no other one, it is made on the strand of the connection, or under the lock of the registry.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.handles.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+
+    /// The number of the connection.
+    pub(super) fn id(&self) -> ConnectionId {
+        self.0.id()
+    }
+
+    /// Whether both are of the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Clone for HandleRef {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Deref for HandleRef {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for HandleRef {
+    fn drop(&mut self) {
+        let is_last = self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && self.0.temporary && self.0.state() != State::Ended {
+            self.0.waker.wake_by_ref();
+        }
+    }
 }
 
 /// Commands that were taken from the mailbox. Completions of commands that are dropped are called with an error.
@@ -125,6 +183,8 @@ pub(super) enum Command {
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
+    /// The backlog had no room, so the connection is closed.
+    Overflow,
     Pause,
     Piece(Arc<Writer>, Piece),
     Ping(Vec<u8>),
@@ -181,9 +241,10 @@ const MIN_MESSAGES: usize = 1024;
 impl Shared {
     /// `waker` wakes the driver of the connection.
     pub(crate) fn new(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            id: ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            id: AtomicU64::new(0),
+            handles: AtomicUsize::new(0),
+            temporary: false,
             mailbox: Mutex::new(Mailbox {
                 commands: VecDeque::new(),
                 pressed: false,
@@ -199,10 +260,16 @@ impl Shared {
             backlogged: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
             deferred_bytes: UnmodelledUsize::new(0),
-            unfinished: UnmodelledUsize::new(0),
-            held_up: UnmodelledBool::new(false),
+            unfinished: AtomicUsize::new(0),
+            held_up: AtomicBool::new(false),
+            overflowed: UnmodelledBool::new(false),
             phase: AtomicU8::new(phase.encode()),
         }
+    }
+
+    /// Like [`new`](Self::new), to be freed when it [is unused](Self::is_unused).
+    pub(super) fn temporary(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
+        Self { temporary: true, ..Self::new(waker, limits, phase) }
     }
 
     /// The shared state of a connection that is over.
@@ -215,6 +282,27 @@ impl Shared {
     /// Wakes the driver.
     pub(super) const fn waker(&self) -> &Waker {
         &self.waker
+    }
+
+    /// The number of the connection.
+    fn id(&self) -> ConnectionId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let assign = |id| (id == 0).then(|| NEXT.fetch_add(1, Ordering::Relaxed));
+        let (Ok(_) | Err(_)) = self.id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, assign);
+        ConnectionId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Whether it can be freed: no handle is left, and nothing in it has to be kept. A number that was asked for has,
+    /// since the connection would get another one. The connection asks this, and then the registry under its lock.
+    pub(super) fn is_unused(&self) -> bool {
+        self.temporary
+            && self.handles.load(Ordering::Acquire) == 0
+            && self.id.load(Ordering::Relaxed) == 0
+            && self.own_limits.get().is_none()
+            && self.is_published(0, Phase::Open)
+            && self.waiting.load(Ordering::Relaxed) == 0
+            && !self.held_up.load(Ordering::Relaxed)
+            && self.mailbox().is_unused()
     }
 
     /// The limits of the backlog.
@@ -245,7 +333,7 @@ impl Shared {
             // A message cannot lack a piece.
             Sent::Dropped => {
                 let (waiting, cap) = (self.buffered(), self.limits().cap);
-                Err(SendError::BacklogFull { waiting, message, cap })
+                Err(SendError::BacklogFull { waiting, message, cap, closes: false })
             }
             sent => Ok(sent),
         }
@@ -323,17 +411,16 @@ impl Shared {
 
     /// Applies the overflow policy to a message that would exceed the limit. `closes` says that the peer is slow.
     fn refuse(&self, waiting: usize, message: usize, closes: bool) -> Result<Sent, SendError> {
-        match self.limits().overflow {
-            Overflow::Drop => return Ok(Sent::Dropped),
-            Overflow::Error => {}
-            Overflow::Close if !closes => {}
-            // One Close suffices, however many messages are refused.
-            Overflow::Close if self.mailbox().closing => {}
-            Overflow::Close => {
-                self.push(Command::Close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW.into()))?;
-            }
+        let BacklogLimits { overflow, cap, .. } = self.limits();
+        if overflow == Overflow::Drop {
+            return Ok(Sent::Dropped);
         }
-        Err(SendError::BacklogFull { waiting, message, cap: self.limits().cap })
+        let closes = closes && overflow == Overflow::Close;
+        // One Close suffices, however many messages are refused.
+        if closes && !self.mailbox().closing {
+            self.push(Command::Overflow)?;
+        }
+        Err(SendError::BacklogFull { waiting, message, cap, closes })
     }
 
     /// Queues the answer to a request, if one waits for an answer.
@@ -361,8 +448,8 @@ impl Shared {
         self.try_push(command, false).map_err(|error| error.unwrap_or(SendError::Gone))
     }
 
-    /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why; `None`
-    /// if too many messages wait.
+    /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why;
+    /// `None` if too many messages wait.
     fn try_push(&self, command: Command, pressed: bool) -> Result<(), Option<SendError>> {
         let mut mailbox = self.mailbox();
         let is_message = command.is_message();
@@ -381,7 +468,8 @@ impl Shared {
             command.unsent();
             return Err(error);
         }
-        mailbox.closing |= matches!(command, Command::Close(..) | Command::Terminate);
+        mailbox.closing |=
+            matches!(command, Command::Close(..) | Command::Overflow | Command::Terminate);
         mailbox.answered |= is_answer;
         mailbox.pressed |= pressed;
         mailbox.commands.push_back(command);
@@ -413,6 +501,15 @@ impl Shared {
         if self.held_up.load(Ordering::Relaxed) != held_up {
             self.held_up.store(held_up, Ordering::Release);
         }
+    }
+
+    /// The connection is closed for its backlog. Returns whether this is new.
+    pub(super) fn note_overflow(&self) -> bool {
+        !self.overflowed.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn overflowed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.

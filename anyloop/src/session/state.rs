@@ -324,6 +324,11 @@ impl SessionState {
 
     /// Frees the rare data if all of it is unused.
     pub(super) fn free_unused(&mut self) {
+        if self.present_shared().is_some_and(|shared| shared.is_unused())
+            && self.endpoint.registry.free_shared(self.index)
+        {
+            self.rare().shared = None;
+        }
         if self.rare.as_deref().is_some_and(Rare::is_empty) {
             self.rare = None;
         }
@@ -382,6 +387,18 @@ impl SessionState {
         shared.publish(waiting, phase);
         self.rare().shared = Some(shared);
         true
+    }
+
+    /// The connection is closed because the peer is too slow to read.
+    pub(super) fn note_overflow(&mut self, waiting: usize, phase: Phase) {
+        if self.shared(waiting, phase).note_overflow() {
+            self.endpoint.counters.overflowed.add(1);
+        }
+    }
+
+    /// Whether it was closed for that.
+    pub(super) fn overflowed(&self) -> bool {
+        self.present_shared().is_some_and(|shared| shared.overflowed())
     }
 
     /// Publishes changes to the handles and the registry.

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anyloop_proto::{CloseCode, Kind, Payload, SendError as Refused};
+use anyloop_proto::{CloseCode, Kind, Payload, Refused};
 
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};
 use super::pending::Pending;
 use super::pieces::{Piece, Progress, Writer};
-use super::shared::{Command, Shared};
+use super::shared::{Command, HandleRef};
 use super::unsent::report_unsent;
 use crate::stream::{Completion, Unsent};
 
@@ -20,11 +20,12 @@ const UNFINISHED: &str = "a message was not finished";
 /// [`Handle`](super::Handle::begin) or an [`AnyHandle`](super::AnyHandle::begin) makes it.
 ///
 /// The message takes its place among the messages of the connection with its first piece. From then on, messages of
-/// other handles, broadcasts and messages of the handler wait for its last piece, and so do the pieces of other writers;
-/// pings, pongs and a Close do not wait. What waits counts for the [backlog](crate::ServerConfig::max_backlog), but not
-/// for the pieces of the message that it waits for: at worst twice the limit waits. Sending what waits returns
-/// [`Sent::Buffered`], or [`Sent::Backpressure`] above the high-water mark. If it has no room, the peer is not to blame:
-/// with [`Overflow::Close`](super::Overflow::Close) it returns [`SendError::BacklogFull`], and the connection remains open.
+/// other handles, broadcasts and messages of the handler wait for its last piece, and so do the pieces of other
+/// writers; pings, pongs and a Close do not wait. What waits counts for the
+/// [backlog](crate::ServerConfig::max_backlog), but not for the pieces of the message that it waits for: at worst twice
+/// the limit waits. Sending what waits returns [`Sent::Buffered`], or [`Sent::Backpressure`] above the high-water mark.
+/// If it has no room, the peer is not to blame: with [`Overflow::Close`](super::Overflow::Close) it returns
+/// [`SendError::BacklogFull`], and the connection remains open.
 ///
 /// A message whose first piece is [`Uncompressed`](crate::proto::Uncompressed) is not compressed.
 ///
@@ -58,7 +59,7 @@ const UNFINISHED: &str = "a message was not finished";
 /// ```
 #[must_use = "nothing is sent before the first piece"]
 pub struct MessageWriter {
-    shared: Arc<Shared>,
+    shared: HandleRef,
     writer: Arc<Writer>,
     /// A piece was accepted.
     begun: bool,
@@ -67,7 +68,7 @@ pub struct MessageWriter {
 }
 
 impl MessageWriter {
-    pub(super) fn new(shared: Arc<Shared>, kind: Kind) -> Self {
+    pub(super) fn new(shared: HandleRef, kind: Kind) -> Self {
         let writer = Arc::new(Writer::new(kind));
         Self { shared, writer, begun: false, finished: false }
     }
@@ -80,21 +81,21 @@ impl MessageWriter {
     /// # Errors
     ///
     /// [`SendError::BacklogFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
-    /// [`Overflow::Drop`](super::Overflow::Drop) the message remains begun, and the piece can be sent again when the peer
-    /// has read more, or, if the message waits for another in pieces, after the last piece of that. With
-    /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the connection
-    /// is closed with 1008, and sending again returns [`SendError::Closing`]. [`SendError::Closing`],
+    /// [`Overflow::Drop`](super::Overflow::Drop) the message remains begun, and the piece can be sent again when the
+    /// peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
+    /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the
+    /// connection is closed with 1008, and sending again returns [`SendError::Closing`]. [`SendError::Closing`],
     /// [`SendError::Gone`]. [`SendError::Refused`] after the last piece.
     pub fn piece(&mut self, payload: impl Into<Payload>, last: bool) -> Result<Sent, SendError> {
         self.send(payload.into(), last, None)
     }
 
-    /// Sends the next piece, and calls `completion` with its outcome: on the strand of the connection when the transport
-    /// has taken all of it or never will, or within this call if the piece is refused.
+    /// Sends the next piece, and calls `completion` with its outcome: on the strand of the connection when the
+    /// transport has taken all of it or never will, or within this call if the piece is refused.
     ///
-    /// A thread that sends more than the backlog can take waits for the completion of an earlier piece. A piece counts for
-    /// the backlog until the end of the batch that has written it, which is shortly after its completion was called: leave
-    /// room for twice as much as is under way at a time.
+    /// A thread that sends more than the backlog can take waits for the completion of an earlier piece. A piece counts
+    /// for the backlog until the end of the batch that has written it, which is shortly after its completion was
+    /// called: leave room for twice as much as is under way at a time.
     ///
     /// # Errors
     ///

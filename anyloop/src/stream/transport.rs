@@ -72,6 +72,10 @@ use anyloop_proto::{Instant, SendQueue, Shutdown};
 /// driver.handle_eof(&mut memory, &mut buffers, now);
 /// assert!(driver.is_closed() && memory.shutdown == Some(Shutdown::Abort));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transport",
+    note = "implement `Transport` for it: `write` and `shutdown` are required"
+)]
 pub trait Transport {
     /// Writes as much of `slices`, in order, as can be written without blocking, and returns how many
     /// bytes that was. After a short write the driver keeps the rest, and writes nothing more until the owner of the

@@ -1,8 +1,8 @@
 //! TLS in both roles, with [rustls].
 //!
-//! [`ServerTls`] is what a server speaks TLS with, and [`ClientTls`] what a client trusts. A server of `net` listens with
-//! [`over_tls`](crate::endpoint::Server::over_tls), and a client of `net` connects to `wss` URIs. Over other transports
-//! `over_tls` makes connections whose bytes are records:
+//! [`ServerTls`] is what a server speaks TLS with, and [`ClientTls`] what a client trusts. A server of `net` listens
+//! with [`over_tls`](crate::endpoint::Server::over_tls), and a client of `net` connects to `wss` URIs. Over other
+//! transports `over_tls` makes connections whose bytes are records:
 //!
 //! ```
 //! use anyloop::iostream::{Client, Server};
@@ -54,8 +54,8 @@
 //! # Bounds
 //!
 //! The time for the opening handshake includes the handshake of TLS. A connection keeps no memory for input or output
-//! while nothing waits; what a peer can make it keep before its handshake is bounded by 128 KiB. An event loop serves few
-//! handshakes between two polls, so that open connections have their turn.
+//! while nothing waits; what a peer can make it keep before its handshake is bounded by 128 KiB. An event loop serves
+//! few handshakes between two polls, so that open connections have their turn.
 
 mod client;
 mod error;

@@ -103,9 +103,9 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// As [`from_pem_files`](Self::from_pem_files). [`TlsConfigError::NotFromFiles`]: there are no files, because it was
-    /// made with [`from_config`](Self::from_config) or [`from_pem`](Self::from_pem), or was given another configuration
-    /// with [`replace`](Self::replace).
+    /// As [`from_pem_files`](Self::from_pem_files). [`TlsConfigError::NotFromFiles`]: there are no files, because it
+    /// was made with [`from_config`](Self::from_config) or [`from_pem`](Self::from_pem), or was given another
+    /// configuration with [`replace`](Self::replace).
     pub fn reload(&self) -> Result<(), TlsConfigError> {
         let builder = self.read().builder.clone().ok_or(TlsConfigError::NotFromFiles)?;
         let config = builder.config()?;
@@ -203,8 +203,8 @@ struct Identity {
 }
 
 impl ServerTlsBuilder {
-    /// Sets the certificate and its key for clients that ask for no name, or for one that has no certificate of its own.
-    /// There can be one of this kind. Without it, the first of the others is for those clients.
+    /// Sets the certificate and its key for clients that ask for no name, or for one that has no certificate of its
+    /// own. There can be one of this kind. Without it, the first of the others is for those clients.
     pub fn certificate_files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identity(None, Source::file(certificate), Source::file(key))
     }
@@ -214,8 +214,8 @@ impl ServerTlsBuilder {
         self.identity(None, Source::Bytes(certificate.into()), Source::Bytes(key.into()))
     }
 
-    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3), whatever its case. `*.` in front stands
-    /// for one label. A name can have one certificate.
+    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3), whatever its case. `*.` in front
+    /// stands for one label. A name can have one certificate.
     pub fn certificate_files_for(
         self,
         name: &str,

@@ -4,7 +4,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use anyloop::net::{Client, Error, Server};
+use anyloop::http;
+use anyloop::net::{Client, Error, LocalClient, LocalServer, Server};
 use anyloop::prelude::*;
 use anyloop::proto::{Cause, State};
 use anyloop_testkit::frames::{self, text};
@@ -101,6 +102,72 @@ fn a_client_connects_again_when_its_connection_has_closed() {
     client.connect(&uri).unwrap();
     event_loop.run();
     assert_eq!(client.counters().closed, 3);
+}
+
+/// What a request of the handle says is the same as with the client.
+#[test]
+fn a_request_by_a_handle_has_settings_and_a_handler_of_its_own() {
+    let _watchdog = watchdog();
+    let event_loop = EventLoop::new().unwrap();
+    let mut server = Server::on(&event_loop, config());
+    server.on_validate(|request, _| {
+        match request.subprotocols().iter().any(|name| name == "resume") {
+            true => Verdict::Accept(Accept::new().with_subprotocol("resume")),
+            false => Verdict::status(http::StatusCode::FORBIDDEN, "the first is refused"),
+        }
+    });
+    let address = serve(&mut server);
+
+    let mut client = Client::on(&event_loop, ClientConfig::new());
+    let server_handle = server.handle();
+    client.on_fail(move |_, context| {
+        let request = context.endpoint().request("ws://no-such-host.invalid/").unwrap();
+        let request = request.configure(|config| config.subprotocol("resume"));
+        let (mut resumed, server) = (Handlers::new(), server_handle.clone());
+        resumed.on_open(move |context| {
+            let subprotocol = context.handshake_info().unwrap().subprotocol.clone();
+            assert_eq!(subprotocol.as_deref(), Some("resume"));
+            server.shut_down();
+        });
+        request.to_addresses([address]).with_handler(resumed).connect().unwrap();
+    });
+    client.connect(format!("ws://{address}/")).unwrap();
+    event_loop.run();
+    assert_eq!((client.counters().failed, client.counters().opened), (1, 1));
+}
+
+#[test]
+fn a_client_on_one_thread_connects_again_on_that_thread() {
+    let _watchdog = watchdog();
+    let event_loop = LocalEventLoop::new().unwrap();
+    let mut server = LocalServer::on(&event_loop, config());
+    server.on_open(|context| _ = context.close(CloseCode::SERVICE_RESTART, ""));
+    let address = server.listen(("127.0.0.1", 0)).unwrap();
+    server.start_accept().unwrap();
+    let uri = format!("ws://{address}/");
+
+    let other = LocalClient::on(&event_loop, ClientConfig::new()); // not taken for the client below
+    let mut client = LocalClient::on(&event_loop, ClientConfig::new());
+    let (again, server_handle) = (uri.clone(), server.handle());
+    client.on_close(move |_, context| {
+        let endpoint = context.endpoint();
+        if endpoint.counters().opened < 3 {
+            endpoint.connect(&again).unwrap();
+        } else {
+            server_handle.shut_down();
+        }
+    });
+    client.connect(&uri).unwrap();
+    event_loop.run();
+    assert_eq!((client.counters().closed, other.counters().made), (3, 0));
+
+    let handle = client.handle();
+    let elsewhere = thread::spawn(move || handle.connect("ws://127.0.0.1:1/").map(drop));
+    assert!(matches!(elsewhere.join().unwrap(), Err(Error::OtherThread)));
+    let handle = client.handle();
+    client.connect(&uri).unwrap();
+    drop(client); // its connection keeps the state of the endpoint
+    assert!(matches!(handle.connect(&uri), Err(Error::EndpointDropped)));
 }
 
 /// Reports why its connection has ended.

@@ -192,7 +192,7 @@ fn a_message_that_follows_a_close_of_a_handle_is_refused() {
             _ => handle.terminate().unwrap(),
         }
         assert_eq!(handle.send("too late"), Err(SendError::Closing));
-        let expected = SendError::Refused(anyloop::proto::SendError::ReasonWithoutCode);
+        let expected = SendError::Refused(anyloop::proto::Refused::ReasonWithoutCode);
         assert_eq!(server.close_all(None, "why"), Err(expected));
     }
 }

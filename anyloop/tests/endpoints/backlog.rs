@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use anyloop::endpoint::Server;
 use anyloop::prelude::*;
 use anyloop::proto::Kind;
 
 use crate::record::{Log, recording};
-use crate::subject::{Subject, seconds, server_config};
-use crate::transports::{End, TestTransport, over_each_transport};
+use crate::subject::{Subject, new_server, seconds, server_config};
+use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, ping, pong, text};
 
 over_each_transport! {
@@ -23,7 +24,8 @@ over_each_transport! {
     one_message_larger_than_the_cap_may_go,
     a_full_backlog_is_an_error,
     a_full_backlog_drops,
-    a_full_backlog_closes;
+    a_full_backlog_closes,
+    a_connection_that_was_closed_for_its_backlog_says_so;
     neither:
     drained_is_called_at_the_low_mark_and_not_before,
     drained_may_send_again,
@@ -158,7 +160,7 @@ fn one_message_larger_than_the_cap_may_go<C: TestTransport>() {
     let handle = subject.end.handle();
     assert_eq!(handle.send(&large[..]), Ok(Sent::Backpressure));
     subject.drain();
-    let full = SendError::BacklogFull { waiting: 102, message: 1, cap: 40 };
+    let full = SendError::BacklogFull { waiting: 102, message: 1, cap: 40, closes: false };
     assert_eq!(handle.send("1"), Err(full));
     subject.end.give_room(usize::MAX);
     assert_eq!(subject.sent().len(), 1);
@@ -171,11 +173,11 @@ fn a_full_backlog_is_an_error<C: TestTransport>() {
     let _ = handle.send(&[0; 34][..]).unwrap();
     subject.drain();
     let _ = handle.send("1234").unwrap();
-    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40 };
+    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40, closes: false };
     assert_eq!(handle.send("1"), Err(full), "of the mailbox");
     subject.drain();
     subject.receive(&[text("go")]);
-    let full = "Err(BacklogFull { waiting: 42, message: 4, cap: 40 }) 42";
+    let full = "Err(BacklogFull { waiting: 42, message: 4, cap: 40, closes: false }) 42";
     assert_eq!(log.take(), [full]);
     subject.end.give_room(usize::MAX);
     assert_eq!(log.take(), ["drained"], "nothing has happened to the connection");
@@ -203,7 +205,7 @@ fn a_full_backlog_closes<C: TestTransport>() {
         let _ = handle.send(&[0; 35][..]).unwrap();
         subject.drain();
         if from_handle {
-            let full = SendError::BacklogFull { waiting: 37, message: 4, cap: 40 };
+            let full = SendError::BacklogFull { waiting: 37, message: 4, cap: 40, closes: true };
             assert_eq!(handle.send("1234"), Err(full.clone()));
             assert_eq!(handle.send("1234"), Err(full));
             subject.drain();
@@ -218,6 +220,39 @@ fn a_full_backlog_closes<C: TestTransport>() {
         assert_eq!(subject.sent()[1..], [wire::close(1008, "too slow to read")]);
         subject.receive(&[wire::close(1008, "")]);
         assert_eq!(log.take(), ["close clean by local: 1008/1008"]);
+    }
+}
+
+fn a_connection_that_was_closed_for_its_backlog_says_so<C: TestTransport>() {
+    type Overfill<C> = fn(&Server<<C as TestTransport>::Transport>, &mut Subject<C>);
+    let ways: [Overfill<C>; 4] = [
+        |_, subject| {
+            let refused = subject.end.handle().send("1234").unwrap_err();
+            assert!(matches!(refused, SendError::BacklogFull { closes: true, .. }));
+        },
+        |_, subject| _ = subject.receive(&[text("go")]),
+        |server, _| assert_eq!(server.broadcast("1234"), 0, "it is not reached"),
+        |_, subject| subject.end.handle().close(CloseCode::POLICY_VIOLATION, "rude").unwrap(),
+    ];
+    for (number, overfill) in ways.into_iter().enumerate() {
+        let (clock, log, overflows) = (Clock::default(), Log::default(), number < 3);
+        let reported = log.clone();
+        let mut handlers = Handlers::new();
+        handlers.on_message(|_, context| _ = context.send("1234"));
+        handlers.on_close(move |_, context| reported.push(context.overflowed().to_string()));
+        let server = new_server::<C, _>(limits(Overflow::Close), handlers, &clock);
+        let mut subject = Subject::<C>::of_server(&server, &clock).open();
+        subject.end.block();
+        let _ = subject.with_handle(|handle| handle.send(&[0; 35][..])).unwrap();
+        assert_eq!(server.counters().overflowed, 0);
+
+        overfill(&server, &mut subject);
+        subject.drain();
+        subject.end.give_room(usize::MAX);
+        subject.receive(&[wire::close(1008, "")]);
+        assert_eq!(log.take(), [overflows.to_string()], "way {number}");
+        let counters = server.counters();
+        assert_eq!((counters.overflowed, counters.closed), (u64::from(overflows), 1));
     }
 }
 
@@ -278,7 +313,7 @@ fn what_the_mailbox_holds_counts<C: TestTransport>() {
     let handle = subject.end.handle();
     assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Sent));
     assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Backpressure));
-    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40 };
+    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40, closes: false };
     assert_eq!(handle.send(&[0; 1][..]), Err(full));
     assert_eq!(handle.buffered_amount(), 40);
     subject.drain();

@@ -479,7 +479,10 @@ fn a_writer_is_held_back<C: TestTransport>() {
         refused.push(format!("{result:?}"));
     });
     let waiting = writer.buffered_amount();
-    assert_eq!(too_much, Err(SendError::BacklogFull { waiting, message: 300, cap: 2000 }));
+    assert_eq!(
+        too_much,
+        Err(SendError::BacklogFull { waiting, message: 300, cap: 2000, closes: false })
+    );
     assert_eq!(done.take(), ["Err(Unsent)"]);
 
     // It blocks until the peer has read enough.

@@ -6,7 +6,7 @@ use std::thread;
 
 use anyloop::http::Response;
 use anyloop::prelude::*;
-use anyloop::proto::{SendError as Refused, State};
+use anyloop::proto::{Refused, State};
 
 use crate::record::{Log, recording};
 use crate::subject::{client, open_client, open_server, seconds, server};

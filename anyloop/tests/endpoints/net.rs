@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
-use anyloop::endpoint::HandlerFactory;
-use anyloop::event_loop::{Local, WorkGuard};
+use anyloop::endpoint::{HandlerFactory, Local};
+use anyloop::event_loop::WorkGuard;
 use anyloop::net::{Error, LocalClient, LocalServer, Net};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use anyloop::endpoint::{AnyHandle, Unsent};
 use anyloop::prelude::*;
-use anyloop::proto::SendError as Refused;
+use anyloop::proto::Refused;
 use anyloop_testkit::frames::continuation;
 
 use crate::record::{Log, recording};

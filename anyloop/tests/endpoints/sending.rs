@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyloop::endpoint::Unsent;
 use anyloop::prelude::*;
-use anyloop::proto::{Kind, Role, SendError as Refused};
+use anyloop::proto::{Kind, Refused, Role};
 
 use crate::record::{Log, recording};
 use crate::subject::{Subject, client, open_client, open_server, seconds, server, server_config};

@@ -602,7 +602,7 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
                     }
                 }
                 let (error, message) = last.unwrap();
-                let SendError::BacklogFull { waiting, message: refused, cap } = error else {
+                let SendError::BacklogFull { waiting, message: refused, cap, .. } = error else {
                     panic!("{error}");
                 };
                 assert_eq!((refused, cap), (message, CAP));

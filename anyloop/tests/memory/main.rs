@@ -218,6 +218,43 @@ fn a_host_polls_once_more_to_free_the_memory_of_a_message() {
     echo.assert_gathered(1);
 }
 
+/// The state that connections and handles share is freed, also by those who only look at all connections.
+#[test]
+fn handles_of_all_connections_leave_nothing_behind() {
+    const CONNECTIONS: usize = 100;
+    let (_alone, _watchdog) = (one_at_a_time(), watchdog());
+    let echo = Echo::new(1);
+    let event_loop = echo.server.event_loop();
+    let _peers = thread::scope(|scope| {
+        let open = || (0..CONNECTIONS).map(|_| Peer::open(echo.address)).collect::<Vec<_>>();
+        let opening = scope.spawn(open);
+        eventually("they are open", || {
+            event_loop.poll();
+            opening.is_finished()
+        });
+        opening.join().unwrap()
+    });
+    let visit = || {
+        let visited = Arc::new(AtomicUsize::new(0));
+        for handle in echo.server.connections() {
+            let visited = visited.clone();
+            handle.post(move |_, _| _ = visited.fetch_add(1, Relaxed)).unwrap();
+        }
+        event_loop.poll();
+        assert_eq!(visited.load(Relaxed), CONNECTIONS);
+    };
+    visit(); // the loop keeps the memory of its queues
+    let base = in_use();
+    let handles = echo.server.connections();
+    event_loop.poll();
+    assert!(in_use() > base + 200 * CONNECTIONS);
+    drop(handles);
+    event_loop.poll();
+    assert!(in_use() < base + 20 * CONNECTIONS);
+    visit();
+    assert!(in_use() < base + 20 * CONNECTIONS);
+}
+
 #[test]
 fn an_iostream_connection_frees_the_memory_of_a_message() {
     const PART: usize = 100_000;

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::HandlerFactory;
-use anyloop::event_loop::Threads;
+use anyloop::endpoint::{HandlerFactory, Threads};
 use anyloop::net::{Client, Server, Supports};
 use anyloop::prelude::*;
 use anyloop::proto::Role;

@@ -171,7 +171,8 @@ fn ten_thousand_fragments_of_one_byte_are_one_message() {
     assert!(usage.peak < 150_000, "{} bytes", usage.peak);
 }
 
-/// A message that never ends occupies what has arrived of it, up to 64 KiB, or a decompressor and what was decompressed.
+/// A message that never ends occupies what has arrived of it, up to 64 KiB, or a decompressor and what was
+/// decompressed.
 #[test]
 fn messages_that_do_not_end_occupy_little_memory() {
     let frame = compressed(Peer::new().deflate(&noise(200_000, 3)));

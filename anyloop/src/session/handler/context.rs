@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{
-    CloseCode, Instant, Kind, Prepared, Receiver, SendError as Refused, Sender, State, Statistics,
+    CloseCode, Instant, Kind, Prepared, Receiver, Refused, Sender, State, Statistics,
 };
 
 use super::Handler;
@@ -17,12 +17,36 @@ use crate::session::deferred::{Accepted, Next, Outgoing};
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
 use crate::session::pending::Pending;
+use crate::session::phase::Phase;
 use crate::session::state::{HandshakeInfo, SessionState};
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
 ///
 /// Messages sent here are written together, after the present batch of input, or when 64 KiB have gathered.
+///
+/// It exists during the call alone, on the thread of the call. Another thread takes a [handle](Self::handle):
+///
+/// ```
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+/// server.on_message(|message, context| {
+///     let (handle, question) = (context.handle(), message.as_bytes().to_vec());
+///     std::thread::spawn(move || handle.send(question.len().to_string()));
+/// });
+/// ```
+///
+/// The context itself does not go there:
+///
+/// ```compile_fail,E0277
+/// # use anyloop::iostream::Server;
+/// # use anyloop::prelude::*;
+/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+/// server.on_open(|context| {
+///     std::thread::spawn(move || context.send("later"));
+/// });
+/// ```
 ///
 /// A message that is sent at once, and another after a second, by a clock that the program controls:
 ///
@@ -190,7 +214,7 @@ impl<H: Handler> Context<'_, H> {
     /// [`Overflow::Drop`] too the error is [`SendError::BacklogFull`].
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
         if self.out.waiting() > 0 && self.check_backlog(payload.len())?.is_some() {
-            return Err(self.full(payload.len()));
+            return Err(self.full(payload.len(), false));
         }
         match &mut self.sender {
             // The message that is under way is not the handler's.
@@ -309,6 +333,14 @@ impl<H: Handler> Context<'_, H> {
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.state.error()
+    }
+
+    /// Whether the connection was closed because the peer was too slow to read, as
+    /// [`Overflow::Close`](crate::endpoint::Overflow::Close) says: for [`close`](Handler::close) and
+    /// [`fail`](Handler::fail), to tell it from other endings with 1008.
+    #[must_use]
+    pub fn overflowed(&self) -> bool {
+        self.state.overflowed()
     }
 
     /// The peer as text, for logs.
@@ -523,20 +555,21 @@ impl<H: Handler> Context<'_, H> {
         if waiting.saturating_add(len) <= limits.cap {
             return Ok(None);
         }
-        match limits.overflow {
-            Overflow::Drop => return Ok(Some(Sent::Dropped)),
-            // It waits for a local writer, so the peer is not to blame.
-            Overflow::Close if self.state.has_writer() => {}
-            // If the connection is closing already, nothing is to be done.
-            Overflow::Close => _ = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW),
-            Overflow::Error => {}
+        if limits.overflow == Overflow::Drop {
+            return Ok(Some(Sent::Dropped));
         }
-        Err(self.full(len))
+        // If it waits for a local writer, the peer is not to blame.
+        let closes = limits.overflow == Overflow::Close && !self.state.has_writer();
+        if closes {
+            self.state.note_overflow(self.out.waiting(), Phase::Open);
+            let _: Result<(), SendError> = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW);
+        }
+        Err(self.full(len, closes))
     }
 
-    fn full(&self, message: usize) -> SendError {
-        let waiting = self.out.buffered();
-        SendError::BacklogFull { waiting, message, cap: self.state.limits().cap }
+    fn full(&self, message: usize, closes: bool) -> SendError {
+        let (waiting, cap) = (self.out.buffered(), self.state.limits().cap);
+        SendError::BacklogFull { waiting, message, cap, closes }
     }
 
     #[inline]

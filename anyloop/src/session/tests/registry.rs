@@ -5,6 +5,7 @@ use std::sync::Weak;
 use anyloop_proto::{CloseCode, Prepared, State};
 
 use super::*;
+use crate::endpoint::Handle;
 
 fn server() -> (Server<Recorder>, Recorder) {
     let recorder = Recorder::new();
@@ -52,6 +53,70 @@ fn a_connection_has_no_shared_state_before_a_handle_is_created() {
     subject.eof();
     assert!(handles[0].send("late").is_err());
     assert!(server.connections().is_empty());
+}
+
+#[test]
+fn the_shared_state_is_freed_with_the_last_handle() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    let handle = server.connections().remove(0);
+    let other = handle.clone();
+    let _ = handle.send("a").unwrap();
+    drop(handle);
+    subject.wake();
+    assert!(has_shared(&subject), "it has a handle");
+    let writer = other.erase().begin(anyloop_proto::Kind::Text);
+    let _ = other.send("b").unwrap();
+    drop((other, writer));
+    subject.wake();
+    assert!(!has_shared(&subject), "what was sent is sent");
+    server.broadcast(Prepared::new("c"));
+    subject.wake();
+    assert_eq!(written(&mut subject), "a b c");
+    let handle = server.connections().remove(0);
+    let _ = handle.send("d").unwrap();
+    subject.wake();
+    assert_eq!(written(&mut subject), "d");
+}
+
+/// As that of a client which drops the handle that `connect` returns.
+#[test]
+fn a_handle_that_is_dropped_before_the_opening_leaves_no_shared_state() {
+    let (server, recorder) = server();
+    let mut subject = Subject::at(0, &server, &recorder);
+    let handle = server.connections().remove(0);
+    let _ = handle.send("waits").unwrap();
+    drop(handle);
+    subject.wake();
+    assert!(has_shared(&subject), "the connection is not open");
+    let mut subject = subject.opened();
+    assert!(!has_shared(&subject));
+    server.broadcast("news");
+    subject.wake();
+    assert_eq!(written(&mut subject), "news");
+}
+
+/// What a handle has seen or set is still so when there is another handle.
+#[test]
+fn the_shared_state_is_kept_as_long_as_something_is_in_it() {
+    let (server, recorder) = server();
+    let keep: [fn(&mut Subject, &Handle<Recorder>); 3] = [
+        |_, handle| _ = handle.id(),
+        |_, handle| handle.close(CloseCode::NORMAL, "").unwrap(),
+        |subject, handle| {
+            subject.memory.window = 1;
+            let _ = handle.send("blocked").unwrap();
+        },
+    ];
+    for (index, keep) in (0..).zip(keep) {
+        let mut subject = open(index, &server, &recorder);
+        let handle = server.connections().into_iter().find(|handle| handle.state() == State::Open);
+        keep(&mut subject, &handle.unwrap());
+        subject.wake();
+        subject.wake();
+        assert!(has_shared(&subject), "case {index}");
+        drop(subject);
+    }
 }
 
 #[test]
@@ -117,6 +182,35 @@ fn a_filter_selects_by_the_handler() {
     one.wake();
     two.wake();
     assert_eq!((written(&mut one), written(&mut two)), ("for one".into(), String::new()));
+}
+
+#[test]
+fn a_broadcast_is_complete_when_all_connections_have_taken_it() {
+    let (server, recorder) = server();
+    let completed = Log::default();
+    let broadcast = |name: &'static str, accepts: bool| {
+        let completed = completed.clone();
+        server.broadcast_then(name, move |_| accepts, move || completed.push(name))
+    };
+    assert_eq!((broadcast("none", true), completed.take()), (0, vec!["none".into()]));
+
+    let mut subjects: Vec<_> = (0..4).map(|index| open(index, &server, &recorder)).collect();
+    let handle = subjects[1].handle(); // it takes broadcasts from its mailbox
+    assert_eq!((broadcast("all", true), broadcast("nobody", false)), (4, 4));
+    drop(subjects.pop());
+    for (index, expected) in ["all", "all", "all"].into_iter().enumerate() {
+        assert!(completed.take().is_empty());
+        subjects[index].wake();
+        assert_eq!(written(&mut subjects[index]), expected);
+    }
+    assert_eq!(completed.take(), ["all", "nobody"]);
+    drop((handle, subjects));
+
+    let gone = server.handle();
+    drop(server);
+    let log = completed.clone();
+    assert_eq!(gone.broadcast_then("late", |_| true, move || log.push("late")), 0);
+    assert_eq!(completed.take(), ["late"]);
 }
 
 /// Also if a connection ends without having taken the broadcasts that are due to it.

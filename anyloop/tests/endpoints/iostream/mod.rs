@@ -3,6 +3,7 @@
 
 mod calls;
 mod input;
+mod local;
 mod output;
 mod surroundings;
 #[cfg(feature = "tls-core")]

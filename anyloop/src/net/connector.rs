@@ -1,0 +1,229 @@
+//! What connects: a client, or a handle of one.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+
+use anyloop_proto::handshake::{Target, UriError};
+
+use super::adopt::{Stream, insert};
+use super::client::{ConnectRequest, ConnectSettings, connect, parse};
+use super::error::Error;
+use super::supports::Supports;
+use super::transport::{Net, SharedHooks};
+use crate::endpoint::{
+    Client, ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory,
+};
+use crate::event_loop::{Engine, Kind, Local, Threads, now};
+use crate::session::EndpointState;
+
+/// A client, for requests that know only the type of its handlers.
+pub(super) trait Connects<H: Handler> {
+    /// The client's configuration.
+    fn config(&self) -> &ClientConfig;
+
+    /// Begins to connect.
+    fn connect(&self, settings: ConnectSettings<H>) -> Result<Handle<H>, Error>;
+
+    /// Makes a connection over a socket that is connected.
+    fn adopt(&self, settings: ConnectSettings<H>, stream: Stream) -> Result<Handle<H>, Error>;
+}
+
+/// What connecting needs of a client.
+pub(super) struct Connector<K: Kind, F: HandlerFactory> {
+    core: Arc<ClientCore<F>>,
+    engine: Arc<Engine<K>>,
+    hooks: Arc<SharedHooks>,
+}
+
+impl<K: Kind, F: HandlerFactory> Connector<K, F> {
+    pub(super) fn new(
+        core: &Arc<ClientCore<F>>,
+        engine: &Arc<Engine<K>>,
+        hooks: &Arc<SharedHooks>,
+    ) -> Self {
+        Self { core: core.clone(), engine: engine.clone(), hooks: hooks.clone() }
+    }
+}
+
+impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F> {
+    fn config(&self) -> &ClientConfig {
+        &self.core.config
+    }
+
+    fn connect(&self, settings: ConnectSettings<F::Handler>) -> Result<Handle<F::Handler>, Error> {
+        connect(&self.core, &self.engine, &self.hooks, settings)
+    }
+
+    fn adopt(
+        &self,
+        mut settings: ConnectSettings<F::Handler>,
+        stream: Stream,
+    ) -> Result<Handle<F::Handler>, Error> {
+        let nodelay = settings.config(&self.core.config).nodelay;
+        let (session, layer) = settings.session(&self.core, now())?;
+        let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
+        insert(engine, hooks, state, session, stream, (nodelay, &[]), layer)
+    }
+}
+
+/// A [`Connector`] as handles of a client have it. It does not keep the client or its loop alive.
+struct WeakConnector<K: Kind, F: HandlerFactory> {
+    core: Weak<ClientCore<F>>,
+    engine: Weak<Engine<K>>,
+    hooks: Arc<SharedHooks>,
+}
+
+/// A [`WeakConnector`] for handlers of this type, with any factory.
+trait Upgrade<H: Handler> {
+    /// What connects, unless the client or its loop was dropped.
+    fn upgrade(&self) -> Option<Box<dyn Connects<H>>>;
+}
+
+impl<K: Supports<F>, F: HandlerFactory + 'static> Upgrade<F::Handler> for WeakConnector<K, F> {
+    fn upgrade(&self) -> Option<Box<dyn Connects<F::Handler>>> {
+        let (core, engine) = (self.core.upgrade()?, self.engine.upgrade()?);
+        Some(Box::new(Connector { core, engine, hooks: self.hooks.clone() }))
+    }
+}
+
+/// Of a client whose handles connect from any thread.
+type FromAnyThread<H> = Box<dyn Upgrade<H> + Send + Sync>;
+
+/// Of a client whose handles connect on its own thread. It is in [`OF_THREAD`].
+struct OnOwnThread;
+
+/// The connector of a client of this thread.
+struct OfThread {
+    endpoint: Weak<EndpointState>,
+    /// A `Box<dyn Upgrade<H>>`.
+    connector: Box<dyn Any>,
+}
+
+thread_local! {
+    /// Connectors of clients in loops that are bound to this thread. Those of dropped clients are removed when another
+    /// is added.
+    static OF_THREAD: RefCell<Vec<OfThread>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
+    fn weak_connector(&self) -> WeakConnector<K, F> {
+        let net = &self.transport;
+        let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
+        WeakConnector { core, engine, hooks: net.hooks.clone() }
+    }
+}
+
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
+    /// Lets handles of the client connect.
+    pub(super) fn let_handles_connect(&self) {
+        let connector: FromAnyThread<F::Handler> = Box::new(self.weak_connector());
+        self.core().state.set_connector(Box::new(connector));
+    }
+}
+
+impl<F: HandlerFactory + 'static> Client<Net<Local>, F> {
+    /// Lets handles of the client connect on this thread.
+    pub(super) fn let_handles_connect(&self) {
+        let state = &self.core().state;
+        let connector: Box<dyn Upgrade<F::Handler>> = Box::new(self.weak_connector());
+        let (endpoint, connector) = (Arc::downgrade(state), Box::new(connector));
+        OF_THREAD.with_borrow_mut(|all| {
+            all.retain(|it| it.endpoint.strong_count() > 0);
+            all.push(OfThread { endpoint, connector });
+        });
+        state.set_connector(Box::new(OnOwnThread));
+    }
+}
+
+/// What connects for a client in a loop that is bound to this thread. `None` if there is none of this state.
+fn of_thread<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
+    let find = |all: &RefCell<Vec<OfThread>>| {
+        let all = all.borrow();
+        let found = all.iter().find(|it| std::ptr::eq(it.endpoint.as_ptr(), Arc::as_ptr(state)))?;
+        Some(found.connector.downcast_ref::<Box<dyn Upgrade<H>>>()?.upgrade())
+    };
+    OF_THREAD.try_with(find).ok().flatten() // not while the thread ends
+}
+
+impl<H: Handler> EndpointHandle<H> {
+    /// Connects to a URI, as [`Client::connect`]: a client whose connection has closed can connect again from
+    /// [`close`](Handler::close). The handle of a client in a [`LocalEventLoop`](crate::LocalEventLoop) connects on the
+    /// thread of the loop.
+    ///
+    /// ```no_run
+    /// use anyloop::net::Client;
+    /// use anyloop::prelude::*;
+    /// use std::time::Duration;
+    ///
+    /// const URI: &str = "ws://chat.example/room";
+    ///
+    /// let mut client = Client::new(ClientConfig::new())?;
+    /// let handle = client.handle();
+    /// let event_loop = client.event_loop().handle();
+    /// client.on_close(move |_, _| {
+    ///     let handle = handle.clone();
+    ///     let again = move || _ = handle.connect(URI);
+    ///     let _ = event_loop.set_timer(Duration::from_secs(1), again);
+    /// });
+    /// client.connect(URI)?;
+    /// client.run();
+    /// # Ok::<(), anyloop::net::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request). [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
+    pub fn connect<U>(&self, uri: U) -> Result<Handle<H>, Error>
+    where
+        U: TryInto<Target> + ToString,
+        UriError: From<U::Error>,
+    {
+        self.request(uri)?.connect()
+    }
+
+    /// A request for a connection to a URI, as [`Client::request`]: with settings or a handler of its own.
+    ///
+    /// A client that connects again, with another subprotocol:
+    ///
+    /// ```no_run
+    /// use anyloop::net::Client;
+    /// use anyloop::prelude::*;
+    ///
+    /// const URI: &str = "ws://chat.example/room";
+    ///
+    /// let mut client = Client::new(ClientConfig::new())?;
+    /// client.on_close(|_, context| {
+    ///     let resume = |config: ClientConfig| config.subprotocol("resume");
+    ///     let request = context.endpoint().request(URI);
+    ///     if let Err(error) = request.and_then(|request| request.configure(resume).connect()) {
+    ///         eprintln!("cannot connect again: {error}");
+    ///     }
+    /// });
+    /// client.connect(URI)?;
+    /// client.run();
+    /// # Ok::<(), anyloop::net::Error>(())
+    /// ```
+    ///
+    /// While the request exists, it keeps the loop of the client.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`]. [`Error::EndpointDropped`]: the client or its loop was dropped. [`Error::NotAClient`].
+    /// [`Error::OtherThread`]: the client is in a [`LocalEventLoop`](crate::LocalEventLoop) of another thread.
+    pub fn request<U>(&self, uri: U) -> Result<ConnectRequest<'static, H>, Error>
+    where
+        U: TryInto<Target> + ToString,
+        UriError: From<U::Error>,
+    {
+        let target = parse(uri)?;
+        let state = self.state().ok_or(Error::EndpointDropped)?;
+        let connector = state.connector().ok_or(Error::NotAClient)?;
+        let client = match connector.downcast_ref::<FromAnyThread<H>>() {
+            Some(connector) => connector.upgrade(),
+            None if connector.is::<OnOwnThread>() => of_thread(&state).ok_or(Error::OtherThread)?,
+            None => return Err(Error::NotAClient),
+        };
+        Ok(ConnectRequest::new(client.ok_or(Error::EndpointDropped)?, target))
+    }
+}

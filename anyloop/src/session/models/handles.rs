@@ -1,0 +1,103 @@
+//! The shared state of a connection is freed with its last handle, whatever other threads do meanwhile: nothing that
+//! they send is lost, and the connection is woken to free it.
+
+use anyloop_proto::Prepared;
+
+use super::*;
+use crate::session::registry::{Key, Registry, WakeConnections};
+
+const KEY: Key = Key { index: 0, generation: 0 };
+
+/// Wakes the only connection.
+struct Wakes(Waker);
+
+impl WakeConnections for Wakes {
+    fn wake(&self, _: Vec<Key>) {
+        self.0.wake_by_ref();
+    }
+
+    fn waker(&self, _: Key) -> Waker {
+        self.0.clone()
+    }
+}
+
+/// An open connection, as the registry knows it.
+struct Connection {
+    registry: Arc<Registry>,
+    driver: Arc<Driver>,
+    shared: Option<Arc<Shared>>,
+    taken: Vec<String>,
+}
+
+impl Connection {
+    fn new() -> Self {
+        let (registry, driver) =
+            (Registry::new(BacklogLimits::default()), Arc::<Driver>::default());
+        let waker = Waker::from(driver.clone());
+        registry.use_loop(|| Arc::new(Wakes(waker)));
+        registry.register(KEY);
+        registry.publish(KEY.index, Phase::Open);
+        Self { registry: Arc::new(registry), driver, shared: None, taken: Vec::new() }
+    }
+
+    /// Takes what was sent, as a session does, until this many messages were taken and no shared state is left.
+    fn run_until(&mut self, messages: usize) {
+        while self.taken.len() < messages || self.shared.is_some() {
+            self.driver.await_woken();
+            while let Some(due) = self.registry.next_broadcast(KEY.index) {
+                self.taken.push(due.message.message().as_text().unwrap().to_string());
+            }
+            if self.shared.is_none() {
+                self.shared = self.registry.present_shared(KEY.index);
+            }
+            let Some(shared) = &self.shared else { continue };
+            drain(shared, &mut self.taken);
+            shared.publish(0, Phase::Open);
+            if shared.is_unused() && self.registry.free_shared(KEY.index) {
+                self.shared = None;
+            }
+        }
+    }
+}
+
+/// A thread that looks at all connections, and sends a message to each.
+fn visitor(connection: &Connection, message: &'static str) -> JoinHandle<()> {
+    let registry = connection.registry.clone();
+    thread::spawn(move || {
+        for handle in registry.handles::<Quiet>() {
+            assert!(handle.send(message).unwrap().is_on_its_way());
+        }
+    })
+}
+
+#[test]
+fn visitors_leave_nothing_behind() {
+    check(|| {
+        let mut connection = Connection::new();
+        let visitors = [visitor(&connection, "a"), visitor(&connection, "b")];
+        connection.run_until(2);
+        for visitor in visitors {
+            visitor.join().unwrap();
+        }
+        connection.taken.sort();
+        assert_eq!(connection.taken, ["a", "b"]);
+        assert!(connection.registry.present_shared(KEY.index).is_none());
+    });
+}
+
+#[test]
+fn a_broadcast_reaches_a_connection_whose_visitor_leaves() {
+    check(|| {
+        let mut connection = Connection::new();
+        let visitor = visitor(&connection, "a");
+        let registry = connection.registry.clone();
+        let broadcaster =
+            thread::spawn(move || assert_eq!(registry.broadcast(&Prepared::new("b"), None), 1));
+        connection.run_until(2);
+        visitor.join().unwrap();
+        broadcaster.join().unwrap();
+        connection.taken.sort();
+        assert_eq!(connection.taken, ["a", "b"]);
+        assert!(connection.registry.present_shared(KEY.index).is_none());
+    });
+}

@@ -1,0 +1,140 @@
+//! Messages that threads send in pieces to a whole session: they arrive whole, and what waits for them makes no peer
+//! slow.
+
+use std::io::{self, IoSlice};
+
+use anyloop_proto::handshake::OriginPolicy;
+use anyloop_proto::{Instant, Kind, Shutdown};
+
+use super::*;
+use crate::endpoint::{Overflow, ServerConfig, Session};
+use crate::stream::{Buffers, Driver as StreamDriver, Transport};
+use crate::transport::Server;
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// A peer that reads at once.
+#[derive(Default)]
+struct Peer(Vec<u8>);
+
+impl Transport for Peer {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let before = self.0.len();
+        slices.iter().for_each(|slice| self.0.extend_from_slice(slice));
+        Ok(self.0.len() - before)
+    }
+
+    fn shutdown(&mut self, _: Shutdown) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An open connection of a server.
+struct Connection {
+    session: StreamDriver<Session<Quiet>>,
+    driver: Arc<Driver>,
+    peer: Peer,
+    buffers: Buffers,
+}
+
+const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
+impl Connection {
+    fn new(max_backlog: usize) -> Self {
+        let config = ServerConfig::new(OriginPolicy::Any).overflow(Overflow::Close);
+        let server = Server::with_factory(config.max_backlog(max_backlog), || Quiet);
+        let driver = Arc::<Driver>::default();
+        let mut session = server.driver(&Waker::from(driver.clone()), NOW);
+        let (mut peer, mut buffers) = (Peer::default(), Buffers::default());
+        session.start(&mut peer, &mut buffers, NOW);
+        session.receive(&mut peer, &mut buffers, &mut REQUEST.as_bytes().to_vec(), NOW);
+        peer.0.clear();
+        Self { session, driver, peer, buffers }
+    }
+
+    fn run(&mut self) {
+        self.session.handle_wake(&mut self.peer, &mut self.buffers, NOW);
+    }
+
+    /// Runs whenever it is woken, until the peer has so many bytes.
+    fn run_until(&mut self, bytes: usize) {
+        while self.peer.0.len() < bytes {
+            self.driver.await_woken();
+            self.run();
+        }
+    }
+}
+
+#[test]
+fn a_message_in_pieces_arrives_whole() {
+    check(|| {
+        let mut connection = Connection::new(1000);
+        let (sender, handle) = (connection.session.handle(), connection.session.handle());
+        let writer = thread::spawn(move || {
+            let mut writer = handle.begin(Kind::Text);
+            writer.piece("a", false).unwrap();
+            writer.piece("b", true).unwrap();
+        });
+        let sender = thread::spawn(move || sender.send("c").unwrap());
+        connection.run_until(9);
+        writer.join().unwrap();
+        sender.join().unwrap();
+        let written = &connection.peer.0[..];
+        let (pieces, message) = (b"\x01\x01a\x80\x01b", b"\x81\x01c");
+        let orders = [[&pieces[..], message].concat(), [&message[..], pieces].concat()];
+        assert!(orders.iter().any(|order| order == written), "{written:?}");
+        assert_eq!(connection.session.handle().buffered_amount(), 0);
+    });
+}
+
+/// The order of the loads and stores of `unfinished`, `held_up` and `waiting` says so.
+#[test]
+fn what_has_waited_for_a_message_in_pieces_makes_no_peer_slow() {
+    check(|| {
+        let mut connection = Connection::new(4);
+        let (sender, handle) = (connection.session.handle(), connection.session.handle());
+        let mut writer = handle.begin(Kind::Text);
+        writer.piece("a", false).unwrap();
+        handle.send("cc").unwrap();
+        connection.run(); // the message waits
+        let writer = thread::spawn(move || writer.piece("b", true).unwrap());
+        let sender = thread::spawn(move || match sender.send("ddd") {
+            Ok(sent) => sent.is_on_its_way(),
+            Err(SendError::BacklogFull { closes: false, .. }) => false,
+            Err(error) => panic!("{error}"),
+        });
+        connection.run_until(10);
+        writer.join().unwrap();
+        let is_sent = sender.join().unwrap();
+        connection.run();
+        let written = &connection.peer.0[..];
+        let expected: &[u8] = match is_sent {
+            true => b"\x01\x01a\x80\x01b\x81\x02cc\x81\x03ddd",
+            false => b"\x01\x01a\x80\x01b\x81\x02cc",
+        };
+        assert_eq!(written, expected);
+    });
+}
+
+#[test]
+fn a_writer_that_is_dropped_leaves_no_trace_or_closes() {
+    check(|| {
+        let mut connection = Connection::new(1000);
+        let (sender, handle) = (connection.session.handle(), connection.session.handle());
+        let writer = thread::spawn(move || {
+            let mut writer = handle.begin(Kind::Text);
+            writer.piece("a", false).unwrap();
+        });
+        let sender = thread::spawn(move || sender.send("c").is_ok());
+        writer.join().unwrap();
+        let is_accepted = sender.join().unwrap();
+        connection.run();
+        let written = &connection.peer.0[..];
+        assert!(is_accepted);
+        let close = b"\x88\x1c\x03\xf3a message was not finished";
+        let begun = [&b"\x01\x01a"[..], close].concat();
+        let after = [&b"\x81\x01c\x01\x01a"[..], close].concat();
+        assert!([begun, after].iter().any(|order| order == written), "{written:?}");
+    });
+}
