@@ -64,6 +64,10 @@ enum Step {
     CloseNotify,
     /// A raw peer seals this content with this type.
     Seal(u8, Vec<u8>),
+    /// A raw peer seals so many bytes of a KeyUpdate (RFC 8446 §4.6.3).
+    Fragment(u8),
+    /// A record follows that cannot be opened.
+    Garbage,
     /// So many of the bytes on the way arrive.
     Arrive(u16),
     /// The next record arrives.
@@ -232,6 +236,17 @@ impl Pair {
                 if let Other::Raw(raw) = &mut self.other {
                     self.arriving.extend(raw.seal(ContentType::from(typ), &content));
                 }
+            }
+            Step::Fragment(len) => {
+                if let Other::Raw(raw) = &mut self.other {
+                    let content = &[24, 0, 0, 1, 0][..usize::from(len % 6)];
+                    self.arriving.extend(raw.seal(ContentType::Handshake, content));
+                }
+            }
+            Step::Garbage => {
+                self.changed = true;
+                self.arriving.extend([23, 3, 3, 0, 20]);
+                self.arriving.extend([b'x'; 20]);
             }
             Step::Arrive(most) => self.arrive(most.into()),
             Step::ArriveRecord => self.arrive(next),
