@@ -1,7 +1,10 @@
 //! The `anyloop` command.
 
+mod arguments;
 mod bench;
 mod client_tls;
+mod clock;
+mod color;
 mod compression;
 mod connect;
 #[cfg(unix)]
@@ -19,10 +22,11 @@ mod values;
 
 use std::process::ExitCode;
 
-use anyloop::proto::handshake::Target;
 use clap::{Parser, Subcommand};
 
 use self::compression::Compression;
+use self::stop::Stop;
+use self::values::Url;
 
 /// WebSockets on the command line.
 #[derive(Parser)]
@@ -30,6 +34,8 @@ use self::compression::Compression;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    color: color::Options,
 }
 
 const OF_SERVE: &str = "\
@@ -131,22 +137,25 @@ enum Command {
     Pipe {
         /// Take the client's role, and request this ws:// URL.
         #[arg(long, value_name = "URL")]
-        client: Option<Target>,
+        client: Option<Url>,
         #[command(flatten)]
         compression: Compression,
     },
 }
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
-    let result = match command {
+    match arguments::parse().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => ExitCode::from(stop.report()),
+    }
+}
+
+fn run(Arguments { command, color }: Arguments) -> Result<(), Stop> {
+    color.apply();
+    match command {
         Command::Serve(options) => serve::run(&options),
         Command::Connect(options) => connect::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Pipe { client, compression } => pipe::run(client.as_ref(), &compression),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(stop) => stop.report(),
     }
 }

@@ -142,7 +142,7 @@ fn listen(options: &Options, listener: Listener<'_>) -> Result<(), Stop> {
     #[cfg(unix)]
     {
         for path in &options.unix {
-            listener.listen_unix(path)?;
+            listener.listen_unix(path).map_err(|error| listen::failed(&error))?;
         }
         listen::inherit(listener)?;
     }

@@ -4,6 +4,7 @@
 mod bench;
 mod compression;
 mod connect;
+mod errors;
 mod listen;
 mod peer;
 mod program;
