@@ -10,6 +10,7 @@ mod connect;
 #[cfg(unix)]
 mod descriptors;
 mod escape;
+mod generate;
 mod peer;
 mod pipe;
 mod refusal;
@@ -20,6 +21,7 @@ mod stdio;
 mod stop;
 mod values;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,7 +32,7 @@ use self::values::Url;
 
 /// WebSockets on the command line.
 #[derive(Parser)]
-#[command(name = "anyloop", version)]
+#[command(name = "anyloop", version, after_help = OF_ALL)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -38,16 +40,44 @@ struct Arguments {
     color: color::Options,
 }
 
+const OF_ALL: &str = "\
+Examples:
+  anyloop serve
+      An echo on ws://127.0.0.1:9002, and a page at http://127.0.0.1:9002.
+  anyloop connect ws://127.0.0.1:9002
+      Talk to it.
+  anyloop bench ws://127.0.0.1:9002
+      Measure it.";
+
 const OF_SERVE: &str = "\
+Examples:
+  anyloop serve --listen 8080 -v
+      On port 8080 of all addresses, with a log of the connections.
+  anyloop serve --dir public --tls-self-signed
+      The files of a directory, and WebSockets beside them, over TLS.
+  anyloop serve --unix /run/anyloop.sock --origin https://example.com
+      On a Unix socket behind a proxy, for the pages of one site.
+
 Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 for wrong arguments.
 
 Times are in seconds and may have fractions. 0 turns a limit off.";
 
 const OF_CONNECT: &str = "\
+Examples:
+  anyloop connect wss://example.com/chat -H 'Authorization: Bearer TOKEN'
+      Talk to a server. /help lists what can be typed beside messages.
+  anyloop connect ws://127.0.0.1:9002 --text hello --once
+      Send a message, print the first answer, and close.
+  anyloop connect ws://127.0.0.1:9002/stats --subscribe --exit-after 3 --json
+      Print three messages, with a line for each element.
+  anyloop connect ws://127.0.0.1:9002/broadcast --reconnect <lines >answers
+      Send each line of a file, and connect again when the connection is lost.
+
 Exit status:
   0  both sides closed the connection, the server with code 1000 or without a code, and all of the
      input was sent; or a signal ended the command, and the server closed too
-  1  the connection opened and ended otherwise, or input or output failed
+  1  the connection opened and ended otherwise, input or output failed, or fewer messages arrived than
+     --once or --exit-after say
   2  wrong arguments
   3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example
@@ -55,6 +85,10 @@ Exit status:
 Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does not wait.";
 
 const OF_PIPE: &str = "\
+Example:
+  socat TCP-LISTEN:9003,bind=127.0.0.1,reuseaddr,fork EXEC:'anyloop pipe'
+      A server on port 9003.
+
 Exit status: 0 if the connection closed without a failure, 1 if it failed or input or output did, 2 for
 wrong arguments.";
 
@@ -77,6 +111,12 @@ Exit status:
   4  an opening handshake failed: the server refused it, for example
 
 Times are in seconds and may have fractions.";
+
+const OF_COMPLETIONS: &str = "\
+Examples:
+  anyloop completions bash >~/.local/share/bash-completion/completions/anyloop
+  anyloop completions zsh >\"${fpath[1]}/_anyloop\"
+  anyloop completions fish >~/.config/fish/completions/anyloop.fish";
 
 #[derive(Subcommand)]
 enum Command {
@@ -110,7 +150,12 @@ enum Command {
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
     /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
-    /// printed as \xNN. At a terminal, messages appear above the line that is being typed.
+    /// printed as \xNN.
+    ///
+    /// At a terminal, lines are edited, and kept in a history; a pasted text is one message. Messages appear above
+    /// the line that is being typed, with the time, the direction (> sent, < received), the kind and the size.
+    /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
+    /// Ctrl-D closes, too.
     #[command(after_help = OF_CONNECT)]
     Connect(connect::Options),
     /// Measure the throughput and latency of an echo.
@@ -141,6 +186,17 @@ enum Command {
         #[command(flatten)]
         compression: Compression,
     },
+    /// Print what completes the commands and options in a shell.
+    #[command(after_help = OF_COMPLETIONS)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, anyloop.1 and one for each command.
+    Man {
+        /// The directory to write them to. Without it, anyloop.1 is printed.
+        dir: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -157,5 +213,7 @@ fn run(Arguments { command, color }: Arguments) -> Result<(), Stop> {
         Command::Connect(options) => connect::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Pipe { client, compression } => pipe::run(client.as_ref(), &compression),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::manual(dir.as_deref()),
     }
 }

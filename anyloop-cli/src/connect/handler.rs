@@ -67,12 +67,10 @@ impl Handler for ConnectHandler {
         let extension = info.and_then(|info| info.extension.clone());
         let subprotocol = info.and_then(|info| info.subprotocol.clone());
         let agreed: Vec<_> = subprotocol.into_iter().chain(extension).collect();
-        let agreed = match agreed.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", agreed.join(", ")),
-        };
-        self.printer.note(&format!("connected{agreed}; /help lists the commands, Ctrl-D closes"));
-        self.opened = Some((context.now(), format!("{}{agreed}", context.remote_endpoint())));
+        let agreed = agreed.join(", ");
+        self.printer.note("connected; /help lists the commands, Ctrl-D closes");
+        self.printer.note(&agreed);
+        self.opened = Some((context.now(), context.remote_endpoint()));
         self.link.opened(context.handle());
     }
 

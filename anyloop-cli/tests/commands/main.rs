@@ -6,6 +6,7 @@ mod compression;
 mod connect;
 mod errors;
 mod listen;
+mod log;
 mod peer;
 mod program;
 mod screen;
