@@ -100,6 +100,7 @@ fn what_arrives_after_the_end_of_typing_is_shown() {
     peer.send(TEXT, b"still here");
     screen.expect_written("< text 10 B: still here");
     peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
     assert_eq!(program.end().code(), Some(0));
 }
 
@@ -115,6 +116,7 @@ fn ctrl_c_clears_the_line_and_then_closes() {
     screen.type_in(CTRL_C);
     assert_eq!(peer.expect_close(1000), "");
     peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
 }
@@ -127,6 +129,7 @@ fn a_signal_restores_the_terminal() {
     program.signal(Signal::TERM);
     peer.expect_close(1001);
     peer.send(CLOSE, b"\x03\xe9");
+    drop(peer);
     assert_eq!(program.end().code(), Some(0));
     assert!(screen.echoes(), "a shell would have to do without");
 }
@@ -165,6 +168,7 @@ fn commands_are_executed() {
     screen.type_in(b"/close 4000 good bye\r");
     assert_eq!(peer.expect_close(4000), "good bye");
     peer.send(CLOSE, b"\x0f\xa0");
+    drop(peer);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
 }
