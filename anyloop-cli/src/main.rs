@@ -157,7 +157,7 @@ enum Command {
     /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
     /// Ctrl-D closes, too.
     #[command(after_help = OF_CONNECT)]
-    Connect(connect::Options),
+    Connect(Box<connect::Options>),
     /// Measure the throughput and latency of an echo.
     ///
     /// Opens the connections, sends for some time, and prints the messages per second and the latencies

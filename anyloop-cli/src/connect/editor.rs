@@ -83,13 +83,10 @@ impl Editor {
         match line {
             Ok(line) => {
                 let is_new = self.editor.history_mut().add(&line).unwrap_or(false);
-                match self.history.as_mut().filter(|_| is_new).map(|history| history.append(&line))
-                {
-                    Some(Err(error)) => {
-                        self.history = None;
-                        self.screen.show(&format!("* the history is not kept: {error}"))?;
-                    }
-                    Some(Ok(())) | None => {}
+                let history = self.history.as_mut().filter(|_| is_new);
+                if let Some(Err(error)) = history.map(|history| history.append(&line)) {
+                    self.history = None;
+                    self.screen.show(&format!("* the history is not kept: {error}"))?;
                 }
                 Ok(Typed::Line(line))
             }

@@ -40,7 +40,6 @@ pub(super) enum Source {
     /// Standard input, for a program: each line is a message.
     Lines,
     /// A person, whose lines may be commands.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "lines are not edited"))]
     Typed { history: Option<std::path::PathBuf> },
 }
 
@@ -253,6 +252,7 @@ impl Input {
 }
 
 /// The size of a text that a line sends, or nothing if it is a command or wrong.
+#[cfg(unix)]
 pub(super) fn size_sent(line: &str) -> Option<String> {
     match command::parse(line) {
         Ok(Command::Text(text)) if !text.is_empty() => Some(size(text.len() as u64)),

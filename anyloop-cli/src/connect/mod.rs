@@ -19,7 +19,7 @@ mod screen;
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use std::{process, thread};
 
@@ -122,29 +122,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     let printer =
         printer.map_err(|e| Stop::failed(format!("cannot write to standard output: {e}")))?;
     let event_loop = EventLoop::new()?;
-    let input = Input {
-        link: link.clone(),
-        printer: printer.clone(),
-        event_loop: event_loop.clone(),
-        messages: options.messages.0.clone(),
-        source: options.source(),
-        longest: options.max_message,
-        reconnects: options.reconnect,
-    };
-    let handler = ConnectHandler {
-        link: link.clone(),
-        printer: printer.clone(),
-        echo: options.echo,
-        wait: options.wait.unwrap_or_else(|| options.default_wait()),
-        exit_after: options.exit_after(),
-        last_message: None,
-        pings: Vec::new(),
-        opened: None,
-        outcome: sender,
-        event_loop: event_loop.clone(),
-        #[cfg(unix)]
-        signals: Arc::default(),
-    };
+    let input = options.input(&link, &printer, &event_loop);
+    let handler = options.handler(&link, &printer, &event_loop, sender);
     let factory = move || handler.clone();
     let client = Client::with_factory_on(&event_loop, config(options)?, factory);
     let connect = || {
@@ -197,10 +176,9 @@ fn follow(
         connect()?;
         event_loop.run();
         event_loop.reset()?;
-        let outcome = outcomes
-            .try_recv()
-            .map_err(|_| Stop::failed("the connection ended without being reported"));
-        let Outcome { result, was_open, is_temporary } = outcome?;
+        let Ok(Outcome { result, was_open, is_temporary }) = outcomes.try_recv() else {
+            return Err(Stop::failed("it ended before the connection was open again"));
+        };
         if !options.reconnect || !is_temporary || link.is_closing() {
             return Ok(result);
         }
@@ -233,6 +211,41 @@ fn verdict(options: &Options, link: &Link, outcome: Result<Closed, Stop>) -> Res
 }
 
 impl Options {
+    fn input(&self, link: &Arc<Link>, printer: &Printer, event_loop: &EventLoop) -> Input {
+        Input {
+            link: link.clone(),
+            printer: printer.clone(),
+            event_loop: event_loop.clone(),
+            messages: self.messages.0.clone(),
+            source: self.source(),
+            longest: self.max_message,
+            reconnects: self.reconnect,
+        }
+    }
+
+    fn handler(
+        &self,
+        link: &Arc<Link>,
+        printer: &Printer,
+        event_loop: &EventLoop,
+        outcome: Sender<Outcome>,
+    ) -> ConnectHandler {
+        ConnectHandler {
+            link: link.clone(),
+            printer: printer.clone(),
+            echo: self.echo,
+            wait: self.wait.unwrap_or_else(|| self.default_wait()),
+            exit_after: self.exit_after(),
+            last_message: None,
+            pings: Vec::new(),
+            opened: None,
+            outcome,
+            event_loop: event_loop.clone(),
+            #[cfg(unix)]
+            signals: Arc::default(),
+        }
+    }
+
     /// Whether a person types and sees the messages.
     fn is_typed(&self) -> bool {
         let for_program = self.echo || self.subscribe || self.exit_after().is_some();

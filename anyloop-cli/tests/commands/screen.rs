@@ -154,7 +154,8 @@ impl Screen {
                 if sequence.len() == 2 || !c.is_ascii_alphabetic() {
                     return;
                 }
-                self.control(&self.sequence[2..].to_string());
+                let control = String::from(&sequence[2..]);
+                self.control(&control);
             }
             sequence => {
                 assert!(!c.is_control() && sequence.chars().count() == 1, "{sequence:?}");

@@ -1,7 +1,9 @@
 //! `anyloop connect` at a terminal.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -119,6 +121,18 @@ fn ctrl_c_clears_the_line_and_then_closes() {
     drop(peer);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn a_second_ctrl_c_ends_it_at_once() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(CTRL_C);
+    peer.expect_close(1000); // and no answer
+    while !screen.echoes() {
+        thread::yield_now(); // until the terminal makes a signal of Ctrl-C
+    }
+    screen.type_in(CTRL_C);
+    assert_eq!(program.end().status.signal(), Some(2));
 }
 
 #[test]
