@@ -1,12 +1,16 @@
 //! The `anyloop` command.
 
+mod arguments;
 mod bench;
 mod client_tls;
+mod clock;
+mod color;
 mod compression;
 mod connect;
 #[cfg(unix)]
 mod descriptors;
 mod escape;
+mod generate;
 mod peer;
 mod pipe;
 mod refusal;
@@ -18,31 +22,63 @@ mod stdio;
 mod stop;
 mod values;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyloop::proto::handshake::Target;
 use clap::{Parser, Subcommand};
 
 use self::compression::Compression;
+use self::stop::Stop;
+use self::values::Url;
 
 /// WebSockets on the command line.
 #[derive(Parser)]
-#[command(name = "anyloop", version)]
+#[command(name = "anyloop", version, after_help = OF_ALL)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    color: color::Options,
 }
 
+const OF_ALL: &str = "\
+Examples:
+  anyloop serve
+      An echo on ws://127.0.0.1:9002, and a page at http://127.0.0.1:9002.
+  anyloop connect ws://127.0.0.1:9002
+      Talk to it.
+  anyloop bench ws://127.0.0.1:9002
+      Measure it.";
+
 const OF_SERVE: &str = "\
+Examples:
+  anyloop serve --listen 8080 -v
+      On port 8080 of all addresses, with a log of the connections.
+  anyloop serve --dir public --tls-self-signed
+      The files of a directory, and WebSockets beside them, over TLS.
+  anyloop serve --unix /run/anyloop.sock --origin https://example.com
+      On a Unix socket behind a proxy, for the pages of one site.
+
 Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 for wrong arguments.
 
 Times are in seconds and may have fractions. 0 turns a limit off.";
 
 const OF_CONNECT: &str = "\
+Examples:
+  anyloop connect wss://example.com/chat -H 'Authorization: Bearer TOKEN'
+      Talk to a server. /help lists what can be typed beside messages.
+  anyloop connect ws://127.0.0.1:9002 --text hello --once
+      Send a message, print the first answer, and close.
+  anyloop connect ws://127.0.0.1:9002/stats --subscribe --exit-after 3 --json
+      Print three messages, with a line for each element.
+  anyloop connect ws://127.0.0.1:9002/broadcast --reconnect <lines >answers
+      Send each line of a file, and connect again when the connection is lost.
+
 Exit status:
   0  both sides closed the connection, the server with code 1000 or without a code, and all of the
      input was sent; or a signal ended the command, and the server closed too
-  1  the connection opened and ended otherwise, or input or output failed
+  1  the connection opened and ended otherwise, input or output failed, or fewer messages arrived than
+     --once or --exit-after say
   2  wrong arguments
   3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example
@@ -50,6 +86,10 @@ Exit status:
 Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does not wait.";
 
 const OF_PIPE: &str = "\
+Example:
+  socat TCP-LISTEN:9003,bind=127.0.0.1,reuseaddr,fork EXEC:'anyloop pipe'
+      A server on port 9003.
+
 Exit status: 0 if the connection closed without a failure, 1 if it failed or input or output did, 2 for
 wrong arguments.";
 
@@ -72,6 +112,12 @@ Exit status:
   4  an opening handshake failed: the server refused it, for example
 
 Times are in seconds and may have fractions.";
+
+const OF_COMPLETIONS: &str = "\
+Examples:
+  anyloop completions bash >~/.local/share/bash-completion/completions/anyloop
+  anyloop completions zsh >\"${fpath[1]}/_anyloop\"
+  anyloop completions fish >~/.config/fish/completions/anyloop.fish";
 
 #[derive(Subcommand)]
 enum Command {
@@ -104,7 +150,12 @@ enum Command {
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
     /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
-    /// printed as \xNN. At a terminal, messages appear above the line that is being typed.
+    /// printed as \xNN.
+    ///
+    /// At a terminal, lines are edited, and kept in a history; a pasted text is one message. Messages appear above
+    /// the line that is being typed, with the time, the direction (> sent, < received), the kind and the size.
+    /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
+    /// Ctrl-D closes, too.
     #[command(after_help = OF_CONNECT)]
     Connect(Box<connect::Options>),
     /// Measure the throughput and latency of an echo.
@@ -131,22 +182,38 @@ enum Command {
     Pipe {
         /// Take the client's role, and request this ws:// URL.
         #[arg(long, value_name = "URL")]
-        client: Option<Target>,
+        client: Option<Url>,
         #[command(flatten)]
         compression: Compression,
+    },
+    /// Print what completes the commands and options in a shell.
+    #[command(after_help = OF_COMPLETIONS)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, anyloop.1 and one for each command.
+    Man {
+        /// The directory to write them to. Without it, anyloop.1 is printed.
+        dir: Option<PathBuf>,
     },
 }
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
-    let result = match command {
+    match arguments::parse().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => ExitCode::from(stop.report()),
+    }
+}
+
+fn run(Arguments { command, color }: Arguments) -> Result<(), Stop> {
+    color.apply();
+    match command {
         Command::Serve(options) => serve::run(&options),
         Command::Connect(options) => connect::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Pipe { client, compression } => pipe::run(client.as_ref(), &compression),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(stop) => stop.report(),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::manual(dir.as_deref()),
     }
 }

@@ -1,5 +1,7 @@
 //! Describes what a peer did.
 
+use std::io::ErrorKind;
+
 use anyloop::Handler;
 use anyloop::endpoint::Context;
 use anyloop::net::ConnectError;
@@ -16,24 +18,53 @@ pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>
         (Some(error), _) if matches!(error.downcast_ref(), Some(ConnectError::Redirect { .. })) => {
             Stop::refused(chain(error))
         }
-        (Some(error), _) if error.is::<ConnectError>() || error.is::<TlsError>() => {
-            let body = match error.downcast_ref() {
+        (Some(error), _) if error.is::<TlsError>() => {
+            let is_refused = matches!(error.downcast_ref(), Some(TlsError::ServerCertificate(_)));
+            let advice = if is_refused { "; --ca FILE adds an authority" } else { "" };
+            Stop::unreachable(chain(error) + advice)
+        }
+        (Some(error), _) if error.is::<ConnectError>() => {
+            let more = match error.downcast_ref() {
                 Some(ConnectError::ProxyRefused { body, .. }) => refusal::first_lines(body),
-                _ => String::new(),
+                Some(error) => advice(error).to_string(),
+                None => String::new(),
             };
-            Stop::unreachable(chain(error) + &body)
+            Stop::unreachable(chain(error) + &more)
         }
         (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
             Stop::refused(refusal::describe(status, context.response()))
         }
         (None, Cause::Handshake(HandshakeError::Malformed)) => Stop::refused(format!(
-            "{} does not answer as a WebSocket server: malformed HTTP",
+            "{} does not answer as a WebSocket server: malformed HTTP; if it speaks TLS, use wss://",
             context.peer()
         )),
         (Some(error), _) => {
             Stop::refused(format!("{}: {failure}: {}", context.peer(), chain(error)))
         }
         (None, _) => Stop::refused(format!("{}: {failure}", context.peer())),
+    }
+}
+
+/// What to do about an error.
+fn advice(error: &ConnectError) -> &'static str {
+    let attempts = match error {
+        ConnectError::Resolve { .. } => return "; is the name right?",
+        ConnectError::Connect { attempts, .. } | ConnectError::TimedOut { attempts, .. } => {
+            attempts
+        }
+        _ => return "",
+    };
+    match attempts.last().map(|(_, error)| error.kind()) {
+        Some(ErrorKind::ConnectionRefused) => "; is the server running, and the port right?",
+        Some(ErrorKind::NotFound) => "; is the path of the socket right?",
+        Some(ErrorKind::PermissionDenied) => "; may this user connect to it?",
+        Some(ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) => {
+            "; is this machine connected to that network?"
+        }
+        Some(ErrorKind::TimedOut) | None => {
+            "; is the address right, and does a firewall let it pass?"
+        }
+        Some(_) => "",
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyloop::endpoint::Context;
 use anyloop::iostream::{CHUNK, Client, Connection, Server};
-use anyloop::proto::handshake::{OriginPolicy, Target};
+use anyloop::proto::handshake::OriginPolicy;
 use anyloop::proto::{Cause, Ending, Failure, HandshakeError, Instant};
 use anyloop::{ClientConfig, Handlers, ServerConfig};
 
@@ -15,17 +15,23 @@ use crate::compression::Compression;
 use crate::refusal;
 use crate::stdio;
 use crate::stop::{Stop, chain};
+use crate::values::Url;
 
 /// Echoes over standard input and output until the connection is over.
-pub(crate) fn run(target: Option<&Target>, compression: &Compression) -> Result<(), Stop> {
+pub(crate) fn run(url: Option<&Url>, compression: &Compression) -> Result<(), Stop> {
     let (handlers, outcome) = echo();
-    let connection = match target {
+    let connection = match url {
         // The creator of the pipe chose its peer, so the origin needs no check.
         None => {
             let config = compression.of_server(ServerConfig::new(OriginPolicy::Any));
             Server::with_factory(config, handlers).connection()
         }
-        Some(target) => {
+        Some(Url(target)) if target.secure() => {
+            return Err(Stop::usage(
+                "--client: wss:// needs TLS, which pipe does not speak: let another program do it, and use ws://",
+            ));
+        }
+        Some(Url(target)) => {
             let config = compression.of_client(ClientConfig::new());
             Client::with_factory(config, handlers).connection(target)?
         }

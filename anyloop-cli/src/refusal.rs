@@ -13,6 +13,10 @@ const CHARACTERS: usize = 200;
 pub(crate) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> String {
     let mut words = match status {
         200..300 => format!("the server answered {}, not as a WebSocket server", name(status)),
+        401 => {
+            format!("the server refused: {} (--user or --header can authenticate)", name(status))
+        }
+        404 => format!("the server refused: {} (is the path right?)", name(status)),
         _ => format!("the server refused: {}", name(status)),
     };
     let Some(response) = response else { return words };
@@ -78,7 +82,7 @@ mod tests {
         assert_eq!(described(403, None, b""), "the server refused: 403 Forbidden");
         assert_eq!(
             described(404, None, b"not here\n"),
-            "the server refused: 404 Not Found: not here"
+            "the server refused: 404 Not Found (is the path right?): not here"
         );
         assert_eq!(
             described(400, None, b"<h1>No</h1>\r\n\r\n<p>Really</p>\n"),

@@ -40,6 +40,11 @@ pub(crate) fn on_signal(
     })
 }
 
+/// Ends the process as SIGINT does by default.
+pub(crate) fn die() {
+    let _ = low_level::emulate_default_handler(SIGINT); // it does not return
+}
+
 /// Calls `f` in the loop after each SIGHUP, until the watch is cancelled.
 pub(crate) fn on_hang_up(
     event_loop: &EventLoop,

@@ -1,7 +1,6 @@
 //! Errors that end the command, and their exit statuses.
 
 use std::error::Error;
-use std::process::ExitCode;
 
 use crate::stdio;
 
@@ -33,10 +32,15 @@ impl Stop {
         Self { status: 4, why: why.into() }
     }
 
+    /// The message.
+    pub(crate) fn why(&self) -> &str {
+        &self.why
+    }
+
     /// Prints the message, and returns the status.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> u8 {
         stdio::report(&self.why);
-        ExitCode::from(self.status)
+        self.status
     }
 }
 

@@ -133,6 +133,41 @@ impl FromStr for Header {
     }
 }
 
+/// A cookie of a request (RFC 6265 §4.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cookie(pub(crate) String);
+
+impl FromStr for Cookie {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once('=').ok_or("a cookie is written as NAME=VALUE")?;
+        match !name.is_empty() && name.parse::<HeaderName>().is_ok() {
+            true if value.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b';') => {
+                Ok(Self(text.to_string()))
+            }
+            true => Err("the value of a cookie is printable ASCII without \";\""),
+            false => Err("the name of a cookie must be a token"),
+        }
+    }
+}
+
+/// A user and a password (RFC 7617 §2).
+#[derive(Clone)]
+pub(crate) struct Credentials(pub(crate) String);
+
+impl FromStr for Credentials {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            _ if !text.contains(':') => Err("a user and a password are written as USER:PASSWORD"),
+            _ if text.chars().any(char::is_control) => Err("it contains a control character"),
+            _ => Ok(Self(text.to_string())),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +192,16 @@ mod tests {
         assert_eq!("forever".parse(), Ok(Wait::Forever));
         for text in ["", "-1", "never", "1e-12"] {
             assert!(text.parse::<Wait>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cookies_have_a_name_and_a_value() {
+        for text in ["a=", "a=b", "id=\"x y\"", "a=b=c"] {
+            assert_eq!(text.parse(), Ok(Cookie(text.to_string())), "{text}");
+        }
+        for text in ["", "a", "=b", "a b=c", "a=b; c=d", "a=\u{e4}", "a=\n"] {
+            assert!(text.parse::<Cookie>().is_err(), "{text}");
         }
     }
 

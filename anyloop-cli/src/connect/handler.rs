@@ -1,8 +1,8 @@
-//! The handler of the connection.
+//! The handler of a connection.
 
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyloop::endpoint::{Context, Sent};
 #[cfg(unix)]
@@ -10,8 +10,9 @@ use anyloop::event_loop::Watch;
 use anyloop::proto::{CloseCode, Ending, Failure, Instant, Message, Statistics};
 use anyloop::{EventLoop, Handler};
 
-use super::input::Input;
+use super::link::Link;
 use super::print::Printer;
+use super::retry;
 use crate::peer;
 use crate::stop::{Stop, chain};
 use crate::values::Wait;
@@ -25,53 +26,86 @@ pub(super) enum Closed {
     BySignal,
 }
 
+/// How a connection ended.
+pub(super) struct Outcome {
+    pub(super) result: Result<Closed, Stop>,
+    /// It was open.
+    pub(super) was_open: bool,
+    /// Another attempt may succeed.
+    pub(super) is_temporary: bool,
+}
+
 #[derive(Clone)]
 pub(super) struct ConnectHandler {
-    /// The input to send; `None` for an echo.
-    pub(super) input: Option<Arc<Input>>,
+    pub(super) link: Arc<Link>,
     pub(super) printer: Printer,
+    /// Messages are sent back, and not printed.
+    pub(super) echo: bool,
     /// After the end of the input, the connection is closed after this long without input from the peer.
     pub(super) wait: Wait,
+    /// The connection is closed after this many messages.
+    pub(super) exit_after: Option<u64>,
     /// When the last message arrived.
     pub(super) last_message: Option<Instant>,
-    /// Receives how the connection ended.
-    pub(super) outcome: Sender<Result<Closed, Stop>>,
-    #[cfg_attr(not(unix), expect(dead_code, reason = "there are no signals"))]
+    /// The pings that a person has sent and that were not answered, the oldest first.
+    pub(super) pings: Vec<(Vec<u8>, std::time::Instant)>,
+    /// When the connection opened, and how it is described.
+    pub(super) opened: Option<(Instant, String)>,
+    /// Receives how each connection ended.
+    pub(super) outcome: Sender<Outcome>,
     pub(super) event_loop: EventLoop,
-    /// The watch for signals. It is cancelled at the end, since it keeps the loop running.
+    /// The watch for signals. It lasts until the process ends.
     #[cfg(unix)]
-    pub(super) signals: Option<Watch>,
-    /// A signal has closed the connection.
-    pub(super) interrupted: bool,
+    pub(super) signals: Arc<Mutex<Option<Watch>>>,
 }
 
 impl Handler for ConnectHandler {
     fn open(&mut self, context: &mut Context<'_, Self>) {
         #[cfg(unix)]
-        self.watch_signals(context);
-        if let Some(input) = &self.input {
-            let info = context.handshake_info();
-            self.printer.begin(info.and_then(|info| info.extension.as_deref()));
-            let (input, printer, handle) = (input.clone(), self.printer.clone(), context.handle());
-            thread::spawn(move || input.send_all(&handle, &printer));
-        }
+        self.watch_signals();
+        let info = context.handshake_info();
+        let extension = info.and_then(|info| info.extension.clone());
+        let subprotocol = info.and_then(|info| info.subprotocol.clone());
+        let agreed: Vec<_> = subprotocol.into_iter().chain(extension).collect();
+        let agreed = agreed.join(", ");
+        self.printer.note("connected; /help lists the commands, Ctrl-D closes");
+        self.printer.note(&agreed);
+        self.opened = Some((context.now(), context.remote_endpoint()));
+        self.link.opened(context.handle());
     }
 
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
-        let Some(input) = &self.input else {
+        if self.echo {
             // While the peer does not read its echoes, its messages are not read.
             if let Ok(Sent::Backpressure) = context.send(message) {
                 context.pause_reading();
             }
             return;
-        };
+        }
+        let number = self.link.count_received();
+        if self.exit_after.is_some_and(|last| number > last) {
+            return; // it is closing, and nobody wants more
+        }
         self.last_message = Some(context.now());
         // This blocks while the output is not read, and so holds up the peer.
         if let Err(error) = self.printer.message(message) {
-            let first = input.fail(format!("cannot write to standard output: {error}"));
+            let first = self.link.fail(format!("cannot write to standard output: {error}"));
             if first {
                 let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
             }
+        } else if self.exit_after == Some(number) {
+            self.link.set_closing();
+            let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
+        }
+    }
+
+    fn pong(&mut self, payload: &[u8], _: Option<Duration>, _: &mut Context<'_, Self>) {
+        // A pong answers the ping with its payload, and all before that (RFC 6455 §5.5.3).
+        let answered = self.pings.iter().position(|(sent, _)| sent == payload);
+        let since = answered.and_then(|index| self.pings.drain(..=index).next_back());
+        if let Some((_, since)) = since {
+            let time = std::time::Instant::now().duration_since(since);
+            self.printer.pong(payload, Some(time));
         }
     }
 
@@ -80,25 +114,53 @@ impl Handler for ConnectHandler {
     }
 
     fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
-        self.printer.end();
-        #[cfg(unix)]
-        if let Some(signals) = self.signals.take() {
-            signals.cancel();
+        if let Some(frame) = ending.received {
+            self.printer.close(frame);
         }
-        let outcome = judge(ending, self.interrupted);
-        let outcome = outcome.map_err(|why| match context.error() {
+        let result = judge(ending, &self.link).map_err(|why| match context.error() {
             Some(error) => Stop::failed(format!("{why}: {}", chain(error))),
             None => Stop::failed(why),
         });
-        let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
+        self.end(Outcome { result, was_open: true, is_temporary: retry::is_lost(ending) });
     }
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
-        let _ = self.outcome.send(Err(peer::not_opened(failure, context)));
+        let is_temporary = retry::may_open(failure, context.error());
+        let result = Err(peer::not_opened(failure, context));
+        self.end(Outcome { result, was_open: false, is_temporary });
     }
 }
 
 impl ConnectHandler {
+    /// Reports the end of the connection to the main thread. The signals would keep the loop running.
+    fn end(&self, outcome: Outcome) {
+        self.link.ended();
+        let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
+        self.event_loop.stop();
+    }
+
+    /// Sends a ping for a person, who sees the pong.
+    pub(super) fn ping(&mut self, payload: Vec<u8>, context: &mut Context<'_, Self>) {
+        match context.ping(&payload) {
+            Ok(()) => self.pings.push((payload, std::time::Instant::now())),
+            Err(error) => self.printer.note(&format!("not sent: {error}")),
+        }
+    }
+
+    /// Shows the counters of the connection to a person.
+    pub(super) fn show_statistics(&self, context: &mut Context<'_, Self>) {
+        let (Some((since, peer)), Some(statistics)) = (&self.opened, context.statistics()) else {
+            return;
+        };
+        let Statistics { messages_sent, bytes_sent, messages_received, bytes_received, .. } =
+            statistics;
+        self.printer.note(&format!(
+            "{peer}, open for {:.1} s\nsent {messages_sent} messages with {bytes_sent} bytes, received \
+             {messages_received} with {bytes_received}",
+            (context.now() - *since).as_secs_f64()
+        ));
+    }
+
     /// Handles the end of the input. Answers may still be on their way.
     pub(super) fn end_of_input(&mut self, context: &mut Context<'_, Self>) {
         if let Wait::For(_) = self.wait {
@@ -119,6 +181,7 @@ impl ConnectHandler {
         let now = context.now();
         let due = since + wait;
         if due <= now {
+            self.link.set_closing();
             let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
             return;
         }
@@ -132,36 +195,47 @@ impl ConnectHandler {
         });
     }
 
-    /// The first SIGINT or SIGTERM closes with 1001.
+    /// The first SIGINT or SIGTERM closes with 1001. If the connection is closing already, because a person has typed
+    /// Ctrl-C, it ends the command.
     #[cfg(unix)]
-    fn watch_signals(&mut self, context: &mut Context<'_, Self>) {
-        let handle = context.handle();
-        let signals = crate::signals::on_signal(&self.event_loop, move || {
-            let _ = handle.post(|handler, context| {
-                handler.interrupted = true;
-                let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
-            });
+    fn watch_signals(&self) {
+        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        if signals.is_some() {
+            return;
+        }
+        let (link, event_loop) = (self.link.clone(), self.event_loop.clone());
+        let watch = crate::signals::on_signal(&self.event_loop, move || {
+            if link.is_closing() {
+                crate::signals::die();
+            }
+            link.interrupt();
+            match link.connection() {
+                Some(connection) => _ = connection.close(CloseCode::GOING_AWAY, ""), // it may be closing
+                None => event_loop.stop(), // it was waiting to connect again
+            }
         });
-        match signals {
-            Ok(signals) => self.signals = Some(signals),
-            Err(error) => crate::stdio::report(&format!("cannot wait for signals: {error}")),
+        match watch {
+            Ok(watch) => *signals = Some(watch),
+            Err(error) => self.printer.warn(&format!("cannot wait for signals: {error}")),
         }
     }
 }
 
 /// Whether both sides closed without a failure, and if not, why.
-fn judge(ending: &Ending<'_>, interrupted: bool) -> Result<Closed, String> {
+fn judge(ending: &Ending<'_>, link: &Link) -> Result<Closed, String> {
     if let Some(failure) = ending.failure {
         return Err(failure.to_string());
     }
-    match ending.received {
-        Some(frame) => match frame.code {
-            None | Some(CloseCode::NORMAL | CloseCode::GOING_AWAY) if interrupted => {
-                Ok(Closed::BySignal) // a peer may echo our code
-            }
-            None | Some(CloseCode::NORMAL) => Ok(Closed::Normally),
-            Some(_) => Err(peer::closed_with(frame)),
-        },
-        None => Err("the peer did not close the connection".to_string()),
+    let Some(frame) = ending.received else {
+        return Err("the peer did not close the connection".to_string());
+    };
+    // A peer may echo the code of a signal, or that of `/close`.
+    let is_ours = link.is_closing() && ending.sent.is_some_and(|sent| sent.code == frame.code);
+    match frame.code {
+        None | Some(CloseCode::NORMAL) if link.is_interrupted() => Ok(Closed::BySignal),
+        Some(_) if is_ours && link.is_interrupted() => Ok(Closed::BySignal),
+        None | Some(CloseCode::NORMAL) => Ok(Closed::Normally),
+        Some(_) if is_ours => Ok(Closed::Normally),
+        Some(_) => Err(peer::closed_with(frame)),
     }
 }

@@ -1,77 +1,199 @@
-//! Prints messages, one a line.
+//! Prints messages: for a program one a line, and for a person with the time, direction, kind and size.
 
-use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyloop::proto::Message;
+use anstyle::{AnsiColor, Style};
+use anyloop::proto::{CloseFrame, Kind, Message};
 
-use super::terminal::Terminal;
+use super::json;
+use super::screen::Screen;
+use crate::clock;
+use crate::color;
 use crate::escape;
-use crate::stdio::{self, Output};
+use crate::stdio;
 
-const PROMPT: &[u8] = b"> ";
+/// Bytes of a message that are shown to a person.
+const SHOWN: usize = 64 * 1024;
 
 #[derive(Clone)]
 pub(super) struct Printer {
-    output: Arc<Mutex<Output>>,
-    /// The terminal, if the input is typed at it.
-    typing: Option<Terminal>,
-    /// The output is a terminal, so control characters are escaped.
-    escapes: bool,
+    pub(super) screen: Arc<Screen>,
+    format: Format,
+    /// Text that is JSON is indented.
+    json: bool,
     line: Vec<u8>,
 }
 
+#[derive(Clone, Copy)]
+enum Format {
+    /// For a program: text unchanged.
+    Raw,
+    /// For a terminal: control characters are escaped.
+    Escaped,
+    /// For a person who types.
+    Dressed(Palette),
+}
+
+/// What is printed in which style.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Palette {
+    sent: Style,
+    received: Style,
+    minor: Style,
+}
+
+impl Palette {
+    fn new(colors: bool) -> Self {
+        let style = |style: Style| if colors { style } else { Style::new() };
+        Self {
+            sent: style(AnsiColor::Cyan.on_default()),
+            received: style(AnsiColor::Green.on_default()),
+            minor: style(Style::new().dimmed()),
+        }
+    }
+
+    /// The beginning of the line of a message that was sent.
+    pub(super) fn sent(&self, kind: &str, size: &str) -> String {
+        self.heading(self.sent, '>', kind, size)
+    }
+
+    fn received(&self, kind: &str, size: &str) -> String {
+        self.heading(self.received, '<', kind, size)
+    }
+
+    fn heading(&self, style: Style, arrow: char, kind: &str, size: &str) -> String {
+        let time = color::styled(self.minor, clock::time_of_day());
+        let arrow = color::styled(style, arrow);
+        format!("{time} {arrow} {} ", color::styled(self.minor, format_args!("{kind} {size}:")))
+    }
+
+    /// Something that is not from the peer.
+    fn note(&self, text: &str) -> String {
+        color::styled(self.minor, format_args!("* {text}"))
+    }
+}
+
 impl Printer {
-    pub(super) fn new(interactive: bool) -> io::Result<Self> {
-        let output = Arc::new(Mutex::new(stdio::output()?));
-        let escapes = io::stdout().is_terminal();
-        let typing = interactive.then(Terminal::new);
-        Ok(Self { output, typing, escapes, line: Vec::new() })
+    pub(super) fn new(typed: bool, json: bool) -> io::Result<Self> {
+        let stdout = io::stdout();
+        let format = match (typed, stdout.is_terminal()) {
+            (true, _) => Format::Dressed(Palette::new(color::is_used(&stdout))),
+            (false, true) => Format::Escaped,
+            (false, false) => Format::Raw,
+        };
+        Ok(Self { screen: Screen::new()?, format, json, line: Vec::new() })
     }
 
-    /// Prints a greeting with the agreed extension, and the prompt, if the input is typed.
-    pub(super) fn begin(&self, extension: Option<&str>) {
-        if self.typing.is_some() {
-            match extension {
-                Some(extension) => stdio::say(&format!("connected ({extension}); Ctrl-D closes")),
-                None => stdio::say("connected; Ctrl-D closes"),
-            }
-            self.prompt();
+    /// The styles, if a person types.
+    pub(super) fn palette(&self) -> Option<Palette> {
+        match self.format {
+            Format::Dressed(palette) => Some(palette),
+            Format::Raw | Format::Escaped => None,
         }
     }
 
-    /// Prints the prompt, if the input is typed.
-    pub(super) fn prompt(&self) {
-        if self.typing.is_some() {
-            let _ = self.write(PROMPT); // a missing prompt is harmless
-        }
-    }
-
-    /// Ends the line of the prompt.
-    pub(super) fn end(&self) {
-        if self.typing.is_some() {
-            let _ = self.write(b"\n");
-        }
-    }
-
-    /// Prints a message: text unchanged, and binary with bytes that are not printable ASCII as `\xNN`.
+    /// Prints a message that has arrived.
     pub(super) fn message(&mut self, message: Message<'_>) -> io::Result<()> {
-        self.line.clear();
-        match self.typing {
-            Some(terminal) => terminal.insert(&mut self.line, &readable(message), PROMPT),
-            None if self.escapes => {
-                self.line.extend_from_slice(readable(message).as_bytes());
-                self.line.push(b'\n');
+        let indented = match message {
+            Message::Text(text) if self.json => json::indented(text.as_str()),
+            Message::Text(_) | Message::Binary(_) => None,
+        };
+        let printed = indented.as_deref().map_or(message, Message::from);
+        match self.format {
+            Format::Raw => {
+                self.line.clear();
+                append(&mut self.line, printed);
+                self.screen.write(&self.line)
             }
-            None => append(&mut self.line, message),
+            Format::Escaped => self.screen.show(&readable(printed)),
+            Format::Dressed(palette) => {
+                let (kind, bytes) = (name(message.kind()), message.as_bytes());
+                let heading = palette.received(kind, &size(bytes.len() as u64));
+                let text = readable(shortened(printed));
+                let text = match indented.is_some() || text.contains('\n') {
+                    true => format!("\n{text}").replace('\n', "\n  "),
+                    false => text,
+                };
+                let rest = printed.as_bytes().len() - shortened(printed).as_bytes().len();
+                let rest = match rest {
+                    0 => String::new(),
+                    rest => format!("\n{}", palette.note(&format!("{} more", size(rest as u64)))),
+                };
+                self.screen.show(&format!("{heading}{text}{rest}"))
+            }
         }
-        self.write(&self.line)
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        output.write_all(bytes)?;
-        output.flush()
+    /// Prints a pong for a person, and how long it took.
+    pub(super) fn pong(&self, payload: &[u8], round_trip: Option<Duration>) {
+        let Some(palette) = self.palette() else { return };
+        let mut line = palette.received("pong", &size(payload.len() as u64));
+        line += &payload.escape_ascii().to_string();
+        if let Some(time) = round_trip {
+            line += &format!(" ({:.1} ms)", time.as_secs_f64() * 1e3);
+        }
+        let _ = self.screen.show(&line); // messages report that the output has failed
+    }
+
+    /// Prints the peer's Close for a person.
+    pub(super) fn close(&self, frame: &CloseFrame) {
+        let Some(palette) = self.palette() else { return };
+        let code = frame.code.map_or_else(|| "no code".to_string(), |code| code.to_string());
+        let line = palette.received("close", &code) + &escape::line(&frame.reason);
+        let _ = self.screen.show(&line); // the connection is over
+    }
+
+    /// Prints what was sent, other than by a line that is typed.
+    pub(super) fn sent(&self, kind: &str, bytes: u64, what: &str) {
+        let Some(palette) = self.palette() else { return };
+        let line = palette.sent(kind, &size(bytes)) + &escape::line(what);
+        let _ = self.screen.show(&line); // messages report that the output has failed
+    }
+
+    /// Tells a person something.
+    pub(super) fn note(&self, text: &str) {
+        let Some(palette) = self.palette() else { return };
+        for line in text.lines() {
+            let _ = self.screen.show(&palette.note(&escape::line(line)));
+        }
+    }
+
+    /// Tells a person something, or reports it on standard error.
+    pub(super) fn warn(&self, text: &str) {
+        match self.palette() {
+            Some(_) => self.note(text),
+            None => stdio::report(text),
+        }
+    }
+}
+
+/// The kind of a message.
+pub(super) const fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "text",
+        Kind::Binary => "binary",
+    }
+}
+
+/// A number of bytes.
+pub(super) fn size(bytes: u64) -> String {
+    format!("{bytes} B")
+}
+
+/// The beginning of a message.
+fn shortened(message: Message<'_>) -> Message<'_> {
+    match message {
+        Message::Binary(bytes) => (&bytes[..bytes.len().min(SHOWN)]).into(),
+        Message::Text(text) => {
+            let text = text.as_str();
+            let mut end = text.len().min(SHOWN);
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text[..end].into()
+        }
     }
 }
 
@@ -112,5 +234,15 @@ mod tests {
     fn control_characters_are_escaped_for_a_terminal() {
         assert_eq!(readable("κ\x1b[2J\u{9b}m\r\n".into()), "κ\\u{1b}[2J\\u{9b}m\\r\n");
         assert_eq!(readable((&b"\x1b[2J"[..]).into()), "\\x1b[2J");
+    }
+
+    #[test]
+    fn a_long_message_is_shortened_between_two_characters() {
+        let long = format!("{}x", "κ".repeat(SHOWN));
+        assert_eq!(shortened((&*long).into()).as_bytes().len(), SHOWN);
+        assert_eq!(shortened(long[..].trim_end_matches('x').into()).as_bytes().len(), SHOWN);
+        let odd = format!("x{long}");
+        assert_eq!(shortened((&*odd).into()).as_bytes().len(), SHOWN - 1);
+        assert_eq!(shortened("short".into()).as_bytes(), b"short");
     }
 }

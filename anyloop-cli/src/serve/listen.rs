@@ -9,7 +9,7 @@ use anyloop::tls::ServerTls;
 
 use super::route::RouteServer;
 use crate::stdio;
-use crate::stop::Stop;
+use crate::stop::{Stop, chain};
 
 /// A TCP address to listen on, as the option gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,14 +104,32 @@ fn is_zoned(host: &str) -> bool {
 
 /// Makes the server listen on all of these.
 pub(super) fn listen(all: &[Listen], listener: Listener<'_>) -> Result<(), Stop> {
-    for listen in all {
-        match listen {
-            Listen::Port(port) => listen_port(*port, all, listener)?,
-            Listen::Address(address) => _ = listen!(listener, listen(*address))?,
-            Listen::Host(host, port) => listen_host(host, *port, listener)?,
-        }
-    }
-    Ok(())
+    let listen = |listen: &Listen| match listen {
+        Listen::Port(port) => listen_port(*port, all, listener),
+        Listen::Address(address) => listen!(listener, listen(*address)).map(|_| ()),
+        Listen::Host(host, port) => listen_host(host, *port, listener),
+    };
+    all.iter().try_for_each(listen).map_err(|error| failed(&error))
+}
+
+/// Describes why the server does not listen, and what to do.
+pub(super) fn failed(error: &Error) -> Stop {
+    let advice = match error {
+        Error::Listen { source, .. } => match source.kind() {
+            ErrorKind::AddrInUse => {
+                "; another program has it: end that, or listen elsewhere by --listen"
+            }
+            ErrorKind::AddrNotAvailable => "; this machine has no such address",
+            ErrorKind::PermissionDenied => {
+                "; this user may not: ports below 1024 are for root, 9002 is for all"
+            }
+            ErrorKind::NotFound => "; is there such a directory?",
+            _ => "",
+        },
+        Error::Resolve { .. } => "; is the name right?",
+        _ => "",
+    };
+    Stop::failed(chain(error) + advice)
 }
 
 /// Listens on a port of all addresses: of IPv6 alone if 0.0.0.0 is listed with the same port.

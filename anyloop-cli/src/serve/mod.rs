@@ -1,9 +1,12 @@
 //! `anyloop serve`: a WebSocket server.
 
 mod broadcast;
+mod files;
 mod listen;
+mod log;
 mod page;
 mod route;
+mod status;
 mod tls;
 mod traffic;
 
@@ -15,7 +18,9 @@ use std::thread;
 use anyloop::net::{Error, LocalAddress};
 use anyloop::prelude::*;
 
+use self::files::Files;
 use self::listen::{Listen, Listener};
+use self::status::Status;
 use crate::compression::Compression;
 #[cfg(unix)]
 use crate::signals;
@@ -67,6 +72,16 @@ pub(crate) struct Options {
     /// connect.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<Origin>,
+    /// Serve the files of this directory to browsers, beside the services. Its index.html is in the place of the page.
+    ///
+    /// Hidden files and what links lead to outside of it are not served.
+    #[arg(long, value_name = "PATH")]
+    dir: Option<std::path::PathBuf>,
+    /// Log connections to standard error; twice (-vv) messages, pings and pongs, too.
+    ///
+    /// RUST_LOG selects by level instead, as in RUST_LOG=info.
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(flatten)]
     compression: Compression,
     #[command(flatten)]
@@ -77,8 +92,12 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     #[cfg(unix)]
     crate::descriptors::raise_limit();
+    let mut status = Status::new();
+    log::begin(options.verbose, status.bar());
     let event_loop = EventLoop::new().map_err(Error::EventLoop)?;
-    let server = route::server(&event_loop, config(options));
+    // A log names the path when a connection closes.
+    let config = config(options).keep_handshake(log::has_connections());
+    let server = route::server(&event_loop, config, options.files()?);
     let tls = options.tls.tls(&options.listen)?;
     listen(options, Listener { server: &server, tls: tls.as_ref() })?;
     #[cfg(unix)]
@@ -104,6 +123,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     })?;
     server.start_accept()?;
     announce(&server.local_addresses(), tls.is_some());
+    status.begin(&server);
     thread::scope(|scope| {
         for n in 1..options.threads {
             let thread = thread::Builder::new().name(format!("serve {n}"));
@@ -112,6 +132,16 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         event_loop.run();
         Ok(())
     })
+}
+
+impl Options {
+    /// The files to serve, if any.
+    fn files(&self) -> Result<Option<Files>, Stop> {
+        let Some(path) = &self.dir else { return Ok(None) };
+        Files::new(path).map(Some).map_err(|error| {
+            Stop::usage(format!("--dir: cannot serve {}: {error}", path.display()))
+        })
+    }
 }
 
 fn config(options: &Options) -> ServerConfig {
@@ -142,7 +172,7 @@ fn listen(options: &Options, listener: Listener<'_>) -> Result<(), Stop> {
     #[cfg(unix)]
     {
         for path in &options.unix {
-            listener.listen_unix(path)?;
+            listener.listen_unix(path).map_err(|error| listen::failed(&error))?;
         }
         listen::inherit(listener)?;
     }

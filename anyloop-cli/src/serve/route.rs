@@ -3,15 +3,17 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use anyloop::Body;
 use anyloop::endpoint::{Counters, HandlerFactory};
-use anyloop::http::{HeaderValue, Method, StatusCode, header};
+use anyloop::http::{HeaderValue, Method, Response, StatusCode, header};
 use anyloop::net::Server;
 use anyloop::prelude::*;
 use serde::Serialize;
 
 use super::broadcast::Broadcast;
-use super::page;
+use super::files::Files;
 use super::traffic::Traffic;
+use super::{log, page};
 use crate::stdio;
 
 pub(super) type RouteServer = Server<RouteFactory>;
@@ -30,9 +32,17 @@ pub(super) enum RouteHandler {
 /// What connections with this handler share: the state of a route, or the routes to select from.
 pub(super) enum Route {
     /// The request has not arrived. It selects the echo or one of these routes.
-    Unselected { broadcast: Arc<Self>, stats: Arc<Self> },
+    Unselected {
+        /// The echo, if its messages are logged.
+        logged_echo: Option<Arc<Self>>,
+        broadcast: Arc<Self>,
+        stats: Arc<Self>,
+        files: Option<Files>,
+    },
+    /// An echo whose messages are logged.
+    LoggedEcho,
     /// `/broadcast`: each message is sent to all connections of the route.
-    Broadcast { server: Weak<RouteServer>, state: Arc<Broadcast> },
+    Broadcast { server: Weak<RouteServer>, state: Arc<Broadcast>, logged: bool },
     /// `/stats`: the counters are sent once a second.
     Stats { server: Weak<RouteServer>, since: Instant, traffic: Traffic },
 }
@@ -40,17 +50,26 @@ pub(super) enum Route {
 /// Creates the handlers, with no route selected yet.
 pub(super) struct RouteFactory(Arc<Route>);
 
-/// Creates the server in this loop.
-pub(super) fn server(event_loop: &EventLoop, config: ServerConfig) -> Arc<RouteServer> {
+/// Creates the server in this loop. It serves `files` beside its services.
+pub(super) fn server(
+    event_loop: &EventLoop,
+    config: ServerConfig,
+    files: Option<Files>,
+) -> Arc<RouteServer> {
+    let logged = log::has_frames();
     Arc::new_cyclic(|server| {
         let stats = Route::Stats {
             server: server.clone(),
             since: Instant::now(),
             traffic: Traffic::default(),
         };
-        let broadcast = Route::Broadcast { server: server.clone(), state: Arc::default() };
-        let unselected =
-            Route::Unselected { broadcast: Arc::new(broadcast), stats: Arc::new(stats) };
+        let broadcast = Route::Broadcast { server: server.clone(), state: Arc::default(), logged };
+        let unselected = Route::Unselected {
+            logged_echo: logged.then(|| Arc::new(Route::LoggedEcho)),
+            broadcast: Arc::new(broadcast),
+            stats: Arc::new(stats),
+            files,
+        };
         let factory = RouteFactory(Arc::new(unselected));
         let mut server = RouteServer::with_factory_on(event_loop, config, factory);
         server.on_accept_error(|error| {
@@ -71,11 +90,11 @@ impl HandlerFactory for RouteFactory {
 impl Handler for RouteHandler {
     fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
         let Self::Shared(route) = self else { return Verdict::Accept(Accept::new()) };
-        let Route::Unselected { broadcast, stats } = &**route else {
+        let Route::Unselected { logged_echo, broadcast, stats, .. } = &**route else {
             return Verdict::Accept(Accept::new());
         };
         *self = match request.uri().path() {
-            "/" | "/echo" => Self::Echo,
+            "/" | "/echo" => logged_echo.clone().map_or(Self::Echo, Self::Shared),
             "/broadcast" => Self::Shared(broadcast.clone()),
             "/stats" => Self::Shared(stats.clone()),
             _ => return not_found(),
@@ -84,6 +103,9 @@ impl Handler for RouteHandler {
     }
 
     fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+        if let Some(response) = self.file(request) {
+            return Verdict::Respond(response);
+        }
         match (request.uri().path(), request.method()) {
             ("/", &Method::GET | &Method::HEAD) => Verdict::Respond(page::respond(request)),
             ("/", _) => {
@@ -100,6 +122,7 @@ impl Handler for RouteHandler {
     }
 
     fn open(&mut self, context: &mut Context<'_, Self>) {
+        log::opened(context);
         match self {
             Self::Shared(route) => route.open(context),
             Self::Echo => {}
@@ -131,7 +154,25 @@ impl Handler for RouteHandler {
         }
     }
 
-    fn close(&mut self, _: &Ending<'_>, context: &mut Context<'_, Self>) {
+    fn ping(&mut self, payload: &[u8], context: &mut Context<'_, Self>) -> bool {
+        if self.is_logged() {
+            log::control("Ping", payload, context);
+        }
+        true
+    }
+
+    fn pong(&mut self, payload: &[u8], _: Option<Duration>, context: &mut Context<'_, Self>) {
+        if self.is_logged() {
+            log::control("Pong", payload, context);
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
+        log::failed(failure, context);
+    }
+
+    fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
+        log::closed(ending, context);
         if let Self::Shared(route) = self {
             route.leave(context);
         }
@@ -155,10 +196,28 @@ impl RouteHandler {
         match self {
             Self::Shared(route) => match &**route {
                 Route::Broadcast { state, .. } => Some(state),
-                Route::Unselected { .. } | Route::Stats { .. } => None,
+                Route::Unselected { .. } | Route::LoggedEcho | Route::Stats { .. } => None,
             },
             Self::Echo => None,
         }
+    }
+
+    /// Whether the messages of this connection are logged.
+    fn is_logged(&self) -> bool {
+        let Self::Shared(route) = self else { return false };
+        matches!(&**route, Route::LoggedEcho | Route::Broadcast { logged: true, .. })
+    }
+
+    /// The file that a request asks for. Services come first; the page is in the place of a missing `index.html`.
+    fn file(&self, request: &Request) -> Option<Response<Body>> {
+        let (path, method) = (request.uri().path(), request.method());
+        let is_service = matches!(path, "/echo" | "/broadcast" | "/stats");
+        if is_service || !matches!(*method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let Self::Shared(route) = self else { return None };
+        let Route::Unselected { files: Some(files), .. } = &**route else { return None };
+        files.respond(path)
     }
 }
 
@@ -166,21 +225,37 @@ impl Route {
     fn open(&self, context: &mut Context<'_, RouteHandler>) {
         match self {
             Self::Stats { .. } => self.send_counters(context),
-            Self::Broadcast { .. } | Self::Unselected { .. } => {}
+            Self::Broadcast { .. } | Self::LoggedEcho | Self::Unselected { .. } => {}
         }
     }
 
     fn message(&self, message: Message<'_>, context: &mut Context<'_, RouteHandler>) {
-        let Self::Broadcast { server, state } = self else { return };
-        if let Some(server) = server.upgrade() {
-            state.publish(message, &server, context);
+        match self {
+            Self::Broadcast { server, state, logged } => {
+                if *logged {
+                    log::message('<', message, context);
+                }
+                if let Some(server) = server.upgrade() {
+                    state.publish(message, &server, context);
+                }
+            }
+            Self::LoggedEcho => {
+                log::message('<', message, context);
+                if let Ok(Sent::Backpressure) = context.send(message) {
+                    context.pause_reading();
+                }
+                log::message('>', message, context);
+            }
+            Self::Stats { .. } | Self::Unselected { .. } => {}
         }
     }
 
-    /// Publishers do not wait for this connection any more.
+    /// The peer has read what it was sent: publishers do not wait for this connection any more.
     fn catch_up(&self, context: &mut Context<'_, RouteHandler>) {
-        if let Self::Broadcast { state, .. } = self {
-            state.catch_up(context.handle().id());
+        match self {
+            Self::Broadcast { state, .. } => state.catch_up(context.handle().id()),
+            Self::LoggedEcho => context.resume_reading(),
+            Self::Stats { .. } | Self::Unselected { .. } => {}
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, field};
-use crate::program::{Ended, Folder, Running, Server, anyloop, connect, output};
+use crate::program::{Ended, Folder, Running, Server, anyloop, connect};
 
 /// Runs the command against a server that calls `host` with the open connection.
 fn against(arguments: &[&str], input: &[u8], host: impl FnOnce(Peer) + Send + 'static) -> Ended {
@@ -101,8 +101,20 @@ fn the_request_has_the_fields_of_the_arguments() {
         peer.send(CLOSE, b"\x03\xe8");
         request
     });
-    let arguments =
-        ["--header", "X-Room: lobby", "--header", "cookie:a=b", "--origin", "http://a.example"];
+    let arguments = [
+        "--header",
+        "X-Room: lobby",
+        "-H",
+        "x-empty:",
+        "--cookie",
+        "a=b",
+        "--cookie",
+        "c=d e",
+        "--origin",
+        "http://a.example",
+        "--user",
+        "Aladdin:open sesame",
+    ];
     let subprotocols = ["--subprotocol", "chat.v2", "--subprotocol", "chat.v1"];
     let ended = connect(&[&[&*url], &arguments[..], &subprotocols].concat(), b"");
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
@@ -110,7 +122,9 @@ fn the_request_has_the_fields_of_the_arguments() {
     assert!(request.starts_with("GET /path?query HTTP/1.1\r\n"), "{request}");
     for (name, value) in [
         ("x-room", "lobby"),
-        ("cookie", "a=b"),
+        ("x-empty", ""),
+        ("cookie", "a=b; c=d e"),
+        ("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), // RFC 7617 §2
         ("origin", "http://a.example"),
         ("sec-websocket-protocol", "chat.v2, chat.v1"),
     ] {
@@ -195,7 +209,7 @@ fn a_failure_to_connect_is_reported_with_the_address() {
 fn a_failed_handshake_and_a_failed_connection_have_different_statuses() {
     let server = Server::start(&["--origin", "https://a.example"]);
     connect(&[&server.url("/nowhere")], b"")
-        .expect(4, "the server refused: 404 Not Found: there is nothing here");
+        .expect(4, "the server refused: 404 Not Found (is the path right?): there is nothing here");
     let ended = connect(&[&server.url("/"), "--origin", "https://b.example"], b"");
     ended.expect(4, "the server refused: 403 Forbidden");
 
@@ -379,33 +393,6 @@ fn a_second_signal_terminates_it() {
 }
 
 #[test]
-fn invalid_arguments_exit_with_2() {
-    for (arguments, words) in [
-        (&["http://a.example/"][..], "scheme is neither ws nor wss"),
-        (&["a.example"], "scheme is neither ws nor wss"),
-        (&["ws://"], "missing host"),
-        (&["ws://a.example:0/"], "invalid port"),
-        (&["ws://a.example/#there"], "fragment"),
-        (&["ws://a.example/", "--insecure"], "--insecure is for wss:// URLs"),
-        (&["ws://a.example/", "--ca", "ca.pem"], "--ca is for wss:// URLs"),
-        (&["wss://a.example/", "--client-cert", "a.pem"], "--client-key"),
-        (&[], "<URL>"),
-        (&["ws://a.example/", "--header", "nonsense"], "NAME: VALUE"),
-        (&["ws://a.example/", "--header", "a b: c"], "token"),
-        (&["ws://a.example/", "--header", "Upgrade: other"], "header field upgrade"),
-        (&["ws://a.example/", "--subprotocol", "a b"], "\"a b\" is not a token"),
-        (&["ws://a.example/", "--origin", "a.example"], "https://example.com"),
-        (&["ws://a.example/", "--close-timeout", "soon"], "seconds"),
-    ] {
-        let output = output(anyloop(["connect"]).args(arguments));
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(errors.contains(words), "{errors}");
-        assert!(output.stdout.is_empty());
-    }
-}
-
-#[test]
 fn it_exits_with_1_if_the_connection_does_not_end_cleanly() {
     let ended = against(&[], b"", |mut peer| {
         peer.expect_close(1000);
@@ -528,4 +515,131 @@ fn a_server_that_does_not_answer_fails_the_handshake_at_its_timeout() {
     let arguments = ["--unix", path, "--handshake-timeout", "0.1", "ws://anyone/"];
     connect(&arguments, b"").expect(4, "opening handshake timed out");
     assert!(begun.elapsed() < Duration::from_secs(4), "the timeout is not the default of 5 s");
+}
+
+#[test]
+fn messages_of_the_command_line_come_before_the_input() {
+    let folder = Folder::new("messages");
+    let (small, large) = (folder.join("small"), folder.join("large"));
+    let content: Vec<_> = (0..3_000_000u32).map(|n| n as u8).collect();
+    std::fs::write(&small, b"\0\xff").expect("the file can be written");
+    std::fs::write(&large, &content).expect("the file can be written");
+    let path = |path: &std::path::Path| path.to_str().expect("the path is UTF-8").to_string();
+    let arguments =
+        ["--text", "first", "--binary", &path(&small), "--text", "-2", "--binary", &path(&large)];
+    let ended =
+        against(&[&arguments[..], &["--no-deflate"]].concat(), b"last\n", move |mut peer| {
+            peer.expect(TEXT, b"first");
+            peer.expect(BINARY, b"\0\xff");
+            peer.expect(TEXT, b"-2");
+            assert!(peer.receive_parts() == (BINARY, content), "the file arrives whole");
+            peer.expect(TEXT, b"last");
+            peer.expect_close(1000);
+            peer.send(CLOSE, b"\x03\xe8");
+        });
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+    connect(&["ws://127.0.0.1:9/", "--binary", "/no/such/file"], b"")
+        .expect(2, "--binary: cannot read /no/such/file: No such file");
+}
+
+#[test]
+fn it_closes_after_the_messages_that_are_asked_for() {
+    let three = |mut peer: Peer| {
+        for message in ["one", "two", "three"] {
+            peer.send(TEXT, message.as_bytes());
+        }
+        while peer.receive().is_some_and(|(opcode, _)| opcode != CLOSE) {}
+        peer.send(CLOSE, b"\x03\xe8");
+    };
+    for (arguments, lines) in
+        [(&["--once"][..], &["one"][..]), (&["--exit-after", "2"], &["one", "two"])]
+    {
+        let ended = against(arguments, b"question\n", three);
+        assert_eq!((ended.code(), ended.lines()), (Some(0), lines.to_vec()), "{}", ended.stderr);
+    }
+    let ended = against(&["--exit-after", "4"], b"", |mut peer| {
+        peer.send(TEXT, b"one");
+        peer.close(1000);
+    });
+    ended.expect(1, "the connection closed after 1 of 4 messages");
+    let ended = against(&["--once", "--wait", "0.1"], b"", |mut peer| {
+        peer.expect_close(1000);
+        peer.send(CLOSE, b"\x03\xe8");
+    });
+    ended.expect(1, "the connection closed after 0 of 1 messages");
+}
+
+#[test]
+fn a_subscriber_reads_no_input() {
+    let ended = against(&["--subscribe", "--text", "topic"], b"not read\n", |mut peer| {
+        peer.expect(TEXT, b"topic");
+        peer.send(TEXT, b"news");
+        peer.send(PING, b"there?");
+        peer.expect(PONG, b"there?"); // and no other message before it
+        peer.close(1000);
+    });
+    assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["news"]), "{}", ended.stderr);
+}
+
+#[test]
+fn json_is_indented() {
+    let ended = against(&["--json"], b"", |mut peer| {
+        peer.send(TEXT, br#"{"b":1.10,"a":[true]}"#);
+        peer.send(TEXT, b"no {JSON}");
+        peer.close(1000);
+    });
+    let lines = ["{", "  \"b\": 1.10,", "  \"a\": [", "    true", "  ]", "}", "no {JSON}"];
+    assert_eq!((ended.code(), ended.lines()), (Some(0), lines.to_vec()), "{}", ended.stderr);
+}
+
+#[test]
+fn it_connects_again_when_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let address = listener.local_addr().expect("the socket has an address");
+    let mut command = anyloop(["connect", &format!("ws://{address}/"), "--reconnect"]);
+    let mut program = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = program.stdin();
+    let open = || {
+        let listener = listener.try_clone().expect("the process has a descriptor left");
+        Host::over(listener).open().0
+    };
+    let mut peer = open();
+    stdin.write_all(b"one\n").expect("the program reads its input");
+    peer.expect(TEXT, b"one");
+    peer.send(CLOSE, b"\x03\xf4restarting"); // 1012
+    peer.expect_close(1012);
+    drop(peer);
+    let mut peer = open();
+    stdin.write_all(b"two\n").expect("the program reads its input");
+    peer.expect(TEXT, b"two");
+    drop(peer); // without a Close
+    let mut peer = open();
+    stdin.write_all(b"three\n").expect("the program reads its input");
+    peer.expect(TEXT, b"three");
+    peer.close(1008); // is meant
+    let ended = program.end();
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    let errors: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    let again = "anyloop: trying again in 0.5 s: ";
+    assert_eq!(errors[0], format!("{again}the peer closed the connection with 1012: restarting"));
+    assert!(errors[1].starts_with(again), "{errors:?}");
+    assert!(errors[1].contains("stream ended without a closing handshake"), "{errors:?}");
+    assert!(errors[2].contains("closed the connection with 1008"), "{errors:?}");
+    drop(stdin);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_another_attempt() {
+    let unused = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let address = unused.local_addr().expect("the socket has an address");
+    let mut command = anyloop(["connect", &format!("ws://{address}/"), "--reconnect"]);
+    let mut program = Running::start(command.stdin(Stdio::piped()));
+    let _stdin = program.stdin();
+    let (peer, _) = Host::over(unused).open();
+    drop(peer);
+    program.expect_error("trying again in 0.5 s: ");
+    program.expect_error("trying again in 1 s: cannot connect to ");
+    program.signal(Signal::TERM);
+    assert_eq!(program.end().code(), Some(3));
 }

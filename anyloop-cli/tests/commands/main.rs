@@ -4,7 +4,9 @@
 mod bench;
 mod compression;
 mod connect;
+mod errors;
 mod listen;
+mod log;
 mod peer;
 mod program;
 mod route;

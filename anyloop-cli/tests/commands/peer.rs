@@ -24,6 +24,11 @@ impl Host {
         Self(TcpListener::bind("127.0.0.1:0").expect("the system has a free port"))
     }
 
+    /// A server that accepts a connection of this listener.
+    pub(crate) const fn over(listener: TcpListener) -> Self {
+        Self(listener)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("ws://{}/path?query", self.0.local_addr().expect("the socket has an address"))
     }
@@ -132,6 +137,21 @@ impl Peer {
             );
         }
         Ok(frame.map(|frame| (frame.opcode, frame.payload)))
+    }
+
+    /// Receives a message that may have several frames.
+    pub(crate) fn receive_parts(&mut self) -> (u8, Vec<u8>) {
+        let mut message = (0, Vec::new());
+        loop {
+            let frame = self.0.next_frame().expect("a complete frame").expect("a frame");
+            if frame.opcode != 0 {
+                message.0 = frame.opcode;
+            }
+            message.1.extend(frame.payload);
+            if frame.fin {
+                return message;
+            }
+        }
     }
 
     /// Receives a frame, and asserts that it is this one.

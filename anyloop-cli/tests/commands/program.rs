@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyloop_testkit::wait::ThreadProbe;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -31,6 +31,8 @@ pub(crate) fn anyloop<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -
 pub(crate) struct Running {
     child: Child,
     errors: Option<thread::JoinHandle<String>>,
+    /// The lines of standard error that nobody has waited for yet.
+    lines: mpsc::Receiver<String>,
 }
 
 /// The exit status and the output of a program that has ended.
@@ -69,13 +71,20 @@ impl Running {
     pub(crate) fn start_with(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
         command.stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
-        let mut stderr = child.stderr.take().expect("the stream is a pipe and not taken yet");
+        let stderr = child.stderr.take().expect("the stream is a pipe and not taken yet");
+        let (sender, lines) = mpsc::channel();
         let errors = thread::spawn(move || {
-            let mut printed = String::new();
-            stderr.read_to_string(&mut printed).expect("standard error is UTF-8");
-            printed
+            let (mut stderr, mut printed) = (BufReader::new(stderr), String::new());
+            loop {
+                let before = printed.len();
+                stderr.read_line(&mut printed).expect("standard error is UTF-8");
+                if printed.len() == before {
+                    return printed;
+                }
+                let _ = sender.send(printed[before..].to_string()); // the test may have ended
+            }
         });
-        Self { child, errors: Some(errors) }
+        Self { child, errors: Some(errors), lines }
     }
 
     pub(crate) fn stdin(&mut self) -> ChildStdin {
@@ -94,6 +103,19 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the process exists");
+    }
+
+    /// Waits for a line of standard error with these words, and returns it.
+    #[track_caller]
+    pub(crate) fn expect_error(&self, words: &str) -> String {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let line = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|_| panic!("{words:?} is not in standard error"));
+            if line.contains(words) {
+                return line;
+            }
+        }
     }
 
     /// Waits until the program sleeps, and stops it until [`resume`](Self::resume).

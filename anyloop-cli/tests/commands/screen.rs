@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::process::Command;
+use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -13,13 +14,12 @@ use crate::program::{DEADLINE, Running};
 /// The number of rows: few, so that the screen scrolls in a test.
 const ROWS: usize = 6;
 
-/// A screen that supports the control sequences of a VT220 that the command uses. Rows have no maximum length.
+/// A screen that supports the control sequences that the command uses, without colours. Rows have no maximum length.
 pub(crate) struct Screen {
     terminal: File,
     rows: Vec<Vec<char>>,
     row: usize,
     column: usize,
-    saved: (usize, usize),
     /// The received part of a control sequence.
     sequence: String,
 }
@@ -42,7 +42,6 @@ impl Screen {
             rows: vec![Vec::new(); ROWS],
             row: 0,
             column: 0,
-            saved: (0, 0),
             sequence: String::new(),
         };
         (screen, program)
@@ -50,6 +49,24 @@ impl Screen {
 
     pub(crate) fn type_in(&mut self, keys: &[u8]) {
         self.terminal.write_all(keys).expect("the terminal accepts input");
+    }
+
+    /// Types text as a terminal pastes it that marks what is pasted.
+    pub(crate) fn paste(&mut self, text: &str) {
+        self.type_in(format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r")).as_bytes());
+    }
+
+    /// Whether the terminal echoes what is typed.
+    pub(crate) fn echoes(&self) -> bool {
+        let mode = rustix::termios::tcgetattr(&self.terminal).expect("it is a terminal");
+        mode.local_modes.contains(rustix::termios::LocalModes::ECHO)
+    }
+
+    /// Reads what is written from now on, and drops it, so that the program does not wait for a reader.
+    pub(crate) fn drain(&self) {
+        let mut terminal =
+            self.terminal.try_clone().expect("the process has a file descriptor left");
+        thread::spawn(move || while terminal.read(&mut [0; 1024]).is_ok_and(|n| n > 0) {});
     }
 
     /// Waits until the last non-empty rows are these, and the cursor is at their end.
@@ -106,9 +123,20 @@ impl Screen {
             && (self.row + 1, self.column) == (text.len(), last.chars().count())
     }
 
-    /// The rows without empty ones at the end.
+    /// The rows without empty ones at the end, and without the time of messages.
     fn text(&self) -> Vec<String> {
-        let mut rows: Vec<String> = self.rows.iter().map(|row| row.iter().collect()).collect();
+        let row = |row: &Vec<char>| {
+            let row = String::from_iter(row);
+            let row = row.trim_end(); // what was erased
+            let prompt = if row == ">" { "> " } else { row };
+            let timed = row.as_bytes().get(..9).is_some_and(|time| {
+                let digit = |at: usize| time[at].is_ascii_digit();
+                (0..8).all(|at| if at % 3 == 2 { time[at] == b':' } else { digit(at) })
+                    && time[8] == b'.'
+            });
+            if timed { row[13..].to_string() } else { prompt.to_string() }
+        };
+        let mut rows: Vec<String> = self.rows.iter().map(row).collect();
         while rows.last().is_some_and(String::is_empty) {
             rows.pop();
         }
@@ -118,17 +146,16 @@ impl Screen {
     fn show(&mut self, c: char) {
         self.sequence.push(c);
         match self.sequence.as_str() {
-            "\x1b" | "\x1b[" => return,
+            "\x1b" => return,
             "\r" => self.column = 0,
-            "\n" | "\x1bD" => self.index(),
+            "\n" => self.index(),
             "\x08" => self.column = self.column.saturating_sub(1),
-            "\x1b7" => self.saved = (self.row, self.column),
-            "\x1b8" => (self.row, self.column) = self.saved,
-            "\x1b[A" => self.row = self.row.saturating_sub(1),
-            "\x1b[B" => self.row = (self.row + 1).min(ROWS - 1),
-            "\x1b[L" => {
-                self.rows.insert(self.row, Vec::new());
-                self.rows.truncate(ROWS);
+            sequence if sequence.starts_with("\x1b[") => {
+                if sequence.len() == 2 || !c.is_ascii_alphabetic() {
+                    return;
+                }
+                let control = String::from(&sequence[2..]);
+                self.control(&control);
             }
             sequence => {
                 assert!(!c.is_control() && sequence.chars().count() == 1, "{sequence:?}");
@@ -139,6 +166,25 @@ impl Screen {
             }
         }
         self.sequence.clear();
+    }
+
+    /// Does what a control sequence says, without its introducer.
+    fn control(&mut self, sequence: &str) {
+        let (argument, name) = sequence.split_at(sequence.len() - 1);
+        let count = argument.parse().unwrap_or(1);
+        match name {
+            "A" => self.row = self.row.saturating_sub(count),
+            "B" => self.row = (self.row + count).min(ROWS - 1),
+            "C" => self.column += count,
+            "D" => self.column = self.column.saturating_sub(count),
+            "J" if argument.is_empty() => {
+                self.rows[self.row].truncate(self.column);
+                self.rows[self.row + 1..].iter_mut().for_each(Vec::clear);
+            }
+            "K" if argument.is_empty() => self.rows[self.row].truncate(self.column),
+            "h" | "l" | "m" => {} // modes and colours
+            _ => panic!("{sequence:?}"),
+        }
     }
 
     fn index(&mut self) {

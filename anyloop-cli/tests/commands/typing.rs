@@ -1,80 +1,232 @@
 //! `anyloop connect` at a terminal.
 
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::thread;
 
-use crate::peer::{CLOSE, Host, PING, PONG, TEXT};
-use crate::program::{PROGRAM, Server, anyloop};
+use rustix::process::Signal;
+
+use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
+use crate::program::{Folder, PROGRAM, Running, Server, anyloop};
 use crate::screen::Screen;
 
 /// The command at a terminal that supports control sequences and is its controlling terminal.
-fn connect(url: &str) -> Command {
+fn connect(url: &str, options: &[&str]) -> Command {
     let mut command = Command::new("setsid");
-    command.args(["--ctty", PROGRAM, "connect", url]).env("TERM", "xterm");
+    command.args(["--ctty", PROGRAM, "connect", url, "--color", "never"]).args(options);
+    command.env("TERM", "xterm");
     command
 }
 
+/// The command at a terminal, connected to a peer, with its prompt on the screen.
+fn typing() -> (Screen, Running, Peer) {
+    let server = Host::new();
+    let (mut screen, program) = Screen::start(connect(&server.url(), &["--no-history"]));
+    let (peer, _) = server.open();
+    screen.expect(&[GREETING, "> "]);
+    (screen, program, peer)
+}
+
+const GREETING: &str = "* connected; /help lists the commands, Ctrl-D closes";
+
+const CTRL_C: &[u8] = &[3];
+const CTRL_D: &[u8] = &[4];
+const UP: &[u8] = b"\x1b[A";
+
 #[test]
-fn it_prompts_and_does_not_let_the_peer_control_the_terminal() {
-    let server = Server::start(&[]);
-    let (mut screen, program) = Screen::start(connect(&server.url("/")));
-    screen.expect(&["> "]);
-    // The terminal may echo input before or after the prompt, so each step waits for the previous one.
-    screen.type_in(b"hello\n");
-    screen.expect(&["> hello", "hello", "> "]);
-    screen.type_in(b"bell \x16\x07\n"); // after Ctrl-V, the terminal takes Ctrl-G as a character
-    screen.expect(&["bell \\u{7}", "> "]);
-    screen.type_in(&[4]); // Ctrl-D
+fn messages_have_a_time_a_direction_a_kind_and_a_size() {
+    let server = Server::start(&["--no-deflate"]);
+    let (mut screen, program) = Screen::start(connect(&server.url("/"), &["--no-history"]));
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(b"hello\r");
+    screen.expect(&["> text 5 B: hello", "< text 5 B: hello", "> "]);
+    screen.type_in("κόσμε 🌍\r".as_bytes());
+    screen.expect(&["> text 15 B: κόσμε 🌍", "< text 15 B: κόσμε 🌍", "> "]);
+    screen.type_in(b"\r"); // is no message
+    screen.type_in(b"again\r");
+    screen.expect(&["> ", "> text 5 B: again", "< text 5 B: again", "> "]);
+    screen.type_in(CTRL_D);
     let ended = program.end();
-    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.starts_with("connected"), "{}", ended.stderr);
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn the_peer_does_not_control_the_terminal() {
+    let (mut screen, program, mut peer) = typing();
+    peer.send(TEXT, b"bell \x07\x1b[2J");
+    peer.send(BINARY, b"\x1b\0");
+    screen.expect(&["< text 10 B: bell \\u{7}\\u{1b}[2J", "< binary 2 B: \\x1b\\x00", "> "]);
+    peer.send(TEXT, b"two\nlines");
+    screen.expect(&["< text 9 B: ", "  two", "  lines", "> "].map(str::trim_end).map(
+        |row| match row {
+            ">" => "> ",
+            row => row,
+        },
+    ));
+    peer.send(CLOSE, b"\x03\xe8\x1b[2J");
+    peer.expect_close(1000);
+    drop(peer);
+    screen.expect_written("< close 1000: \\u{1b}[2J");
+    assert_eq!(program.end().code(), Some(0));
 }
 
 #[test]
 fn a_partly_typed_line_is_redrawn_when_messages_arrive() {
-    let server = Host::new();
-    let (mut screen, program) = Screen::start(connect(&server.url()));
-    let (mut peer, _) = server.open();
-    screen.expect(&["> "]);
+    let (mut screen, program, mut peer) = typing();
     screen.type_in(b"par");
     screen.expect(&["> par"]);
     peer.send(TEXT, b"news");
-    screen.expect(&["news", "> par"]);
-    // More messages than fit on the screen, and a message with several rows.
+    screen.expect(&["< text 4 B: news", "> par"]);
+    // More messages than fit on the screen.
     for n in 0..10 {
         peer.send(TEXT, format!("news {n}").as_bytes());
     }
-    screen.expect(&["news 8", "news 9", "> par"]);
-    peer.send(TEXT, &[b"two\n".to_vec(), vec![b'x'; 85]].concat());
-    screen.expect(&["two", &"x".repeat(80), "xxxxx", "> par"]);
+    screen.expect(&["< text 6 B: news 8", "< text 6 B: news 9", "> par"]);
     screen.type_in(b"ts\x7fial"); // \x7f deletes the character before it
     screen.expect(&["> partial"]);
-    screen.type_in(b"\n");
+    screen.type_in(b"\r");
     peer.expect(TEXT, b"partial");
+    screen.expect(&["> text 7 B: partial", "> "]);
+    peer.send(TEXT, b"last");
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+    screen.expect_written("< close 1000:");
+}
+
+#[test]
+fn what_arrives_after_the_end_of_typing_is_shown() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(CTRL_D);
+    peer.expect_close(1000);
+    peer.send(TEXT, b"still here");
+    screen.expect_written("< text 10 B: still here");
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_clears_the_line_and_then_closes() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"not sent");
+    screen.expect(&["> not sent"]);
+    screen.type_in(CTRL_C);
+    screen.expect(&["> "]);
+    peer.send(PING, b"open?");
+    peer.expect(PONG, b"open?");
+    screen.type_in(CTRL_C);
+    assert_eq!(peer.expect_close(1000), "");
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    let ended = program.end();
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn a_second_ctrl_c_ends_it_at_once() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(CTRL_C);
+    peer.expect_close(1000); // and no answer
+    while !screen.echoes() {
+        thread::yield_now(); // until the terminal makes a signal of Ctrl-C
+    }
+    screen.type_in(CTRL_C);
+    assert_eq!(program.end().status.signal(), Some(2));
+}
+
+#[test]
+fn a_signal_restores_the_terminal() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"par");
+    screen.expect(&["> par"]);
+    program.signal(Signal::TERM);
+    peer.expect_close(1001);
+    peer.send(CLOSE, b"\x03\xe9");
+    drop(peer);
+    assert_eq!(program.end().code(), Some(0));
+    assert!(screen.echoes(), "a shell would have to do without");
+}
+
+#[test]
+fn commands_are_executed() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"/ping there?\r");
+    peer.expect(PING, b"there?");
+    peer.send(PONG, b"there?");
+    screen.expect_written("< pong 6 B: there? (");
+    screen.type_in(b"//slash\r");
+    peer.expect(TEXT, b"/slash");
+    screen.expect_written("> text 6 B: //slash");
+    screen.type_in(b"/nonsense\r");
+    screen.expect_written(
+        "* there is no command /nonsense: /help lists them, and //TEXT sends /TEXT",
+    );
+
+    let folder = Folder::new("typing");
+    let path = folder.join("a file");
+    fs::write(&path, b"\0\xff").expect("the file can be written");
+    // Completion adds the backslash before the space.
+    screen.type_in(
+        format!("/bin\t{}\t\r", path.to_str().expect("it is UTF-8").trim_end_matches(" file"))
+            .as_bytes(),
+    );
+    peer.expect(BINARY, b"\0\xff");
+    screen.expect_written("> binary 2 B: ");
+    screen.type_in(b"/binary /no/such/file\r");
+    screen.expect_written("* cannot read /no/such/file: ");
+    screen.type_in(b"/stats\r");
+    screen.expect_written("sent 2 messages with 8 bytes, received 0 with 0");
+    screen.type_in(b"/help\r");
+    screen.expect_written("* /close [CODE [REASON]] ");
+    screen.type_in(b"/close 4000 good bye\r");
+    assert_eq!(peer.expect_close(4000), "good bye");
+    peer.send(CLOSE, b"\x0f\xa0");
+    drop(peer);
+    let ended = program.end();
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn a_pasted_text_is_one_message() {
+    let (mut screen, program, mut peer) = typing();
+    let text = (0..500).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
+    screen.drain();
+    screen.paste(&text);
+    screen.type_in(b"\r");
+    peer.expect(TEXT, text.as_bytes());
+    // A terminal that does not mark what is pasted: each line is a message.
+    for line in text.lines() {
+        screen.type_in(format!("{line}\r").as_bytes());
+    }
+    for line in text.lines() {
+        peer.expect(TEXT, line.as_bytes());
+    }
     peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
 }
 
 #[test]
-fn ctrl_c_closes_the_connection() {
-    let server = Host::new();
-    let (mut screen, program) = Screen::start(connect(&server.url()));
-    let (mut peer, _) = server.open();
-    screen.expect(&["> "]);
-    peer.send(PING, b"open?");
-    peer.expect(PONG, b"open?");
-    screen.type_in(b"not sent");
-    screen.expect(&["> not sent"]);
-    screen.type_in(&[3]); // Ctrl-C
-    assert_eq!(peer.expect_close(1001), "");
-    peer.send(CLOSE, b"\x03\xe9");
-    let ended = program.end();
-    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    assert_eq!(
-        ended.stderr.lines().count(),
-        1,
-        "standard error has the greeting only: {}",
-        ended.stderr
-    );
+fn the_history_is_kept() {
+    let folder = Folder::new("history");
+    for (keys, sent) in
+        [(&b"one\rtwo\r"[..], &["one", "two"][..]), (&[UP, UP, b"\r"].concat(), &["one"])]
+    {
+        let server = Host::new();
+        let mut command = connect(&server.url(), &[]);
+        command.env("XDG_STATE_HOME", folder.join("state"));
+        let (mut screen, program) = Screen::start(command);
+        let (mut peer, _) = server.open();
+        screen.expect(&[GREETING, "> "]);
+        screen.type_in(keys);
+        for message in sent {
+            peer.expect(TEXT, message.as_bytes());
+        }
+        peer.close(1000);
+        assert_eq!(program.end().code(), Some(0));
+    }
+    let kept = fs::read_to_string(folder.join("state/anyloop/history"));
+    assert_eq!(kept.expect("the history was written"), "one\ntwo\none\n");
 }
 
 #[test]
@@ -84,11 +236,11 @@ fn a_terminal_without_control_sequences_gets_none() {
     command.env("TERM", "dumb");
     let (mut screen, program) = Screen::start(command);
     let (mut peer, _) = server.open();
-    screen.expect(&["> "]);
+    screen.expect(&[GREETING, "> "]);
     screen.type_in(b"par");
     screen.expect(&["> par"]);
     peer.send(TEXT, b"\x1b[2Jnews");
-    screen.expect(&["> par", "\\u{1b}[2Jnews", "> "]);
+    screen.expect(&["> par", "< text 8 B: \\u{1b}[2Jnews", "> "]);
     screen.type_in(b"tial\n");
     peer.expect(TEXT, b"partial");
     peer.close(1000);

@@ -1,0 +1,177 @@
+//! The line that a person types: editing, completion and the history, by rustyline.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::hint::Hinter;
+use rustyline::history::{History as _, MemHistory};
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{
+    Cmd, ColorMode, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler,
+    Helper, KeyEvent, Movement, RepeatCount,
+};
+
+use super::command;
+use super::history::{self, History};
+use super::input::size_sent;
+use super::print::Palette;
+use super::screen::{PROMPT, Screen};
+
+/// What a person has done.
+pub(super) enum Typed {
+    Line(String),
+    /// Something to tell that person.
+    Said(String),
+    /// Ctrl-D, or Ctrl-C in an empty line.
+    End,
+}
+
+pub(super) struct Editor {
+    editor: rustyline::Editor<Questions, MemHistory>,
+    history: Option<History>,
+    screen: Arc<Screen>,
+}
+
+impl Editor {
+    /// An editor with the history of this file. Without the file, it remembers only the lines of this session.
+    pub(super) fn new(
+        screen: &Arc<Screen>,
+        palette: Palette,
+        history: Option<&Path>,
+    ) -> io::Result<Self> {
+        let config = Config::builder()
+            .max_history_size(history::ENTRIES)
+            .and_then(|config| config.history_ignore_dups(true))
+            .map_err(io::Error::other)?
+            .history_ignore_space(true)
+            // Without colours it would not report what it draws.
+            .color_mode(ColorMode::Forced)
+            .completion_type(rustyline::CompletionType::List)
+            .build();
+        let lines = MemHistory::with_config(&config);
+        let mut editor =
+            rustyline::Editor::with_history(config, lines).map_err(io::Error::other)?;
+        editor.set_helper(Some(Questions {
+            screen: screen.clone(),
+            palette,
+            files: FilenameCompleter::new(),
+            accepted: RefCell::new(None),
+        }));
+        editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(Clear)));
+        let mut this = Self { editor, history: None, screen: screen.clone() };
+        if let Some(path) = history {
+            let (history, entries) = History::open(path);
+            for entry in entries {
+                let _ = this.editor.add_history_entry(entry); // it is in memory
+            }
+            this.history = Some(history);
+        }
+        Ok(this)
+    }
+
+    /// Reads a line. What is shown meanwhile appears above it.
+    pub(super) fn read(&mut self) -> io::Result<Typed> {
+        self.screen.begin_line();
+        let line = self.editor.readline(PROMPT);
+        self.screen.end_line();
+        match line {
+            Ok(line) => {
+                let is_new = self.editor.history_mut().add(&line).unwrap_or(false);
+                let history = self.history.as_mut().filter(|_| is_new);
+                if let Some(Err(error)) = history.map(|history| history.append(&line)) {
+                    self.history = None;
+                    self.screen.show(&format!("* the history is not kept: {error}"))?;
+                }
+                Ok(Typed::Line(line))
+            }
+            Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(Typed::End),
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Ok(Typed::Said("not UTF-8: not sent".into()))
+            }
+            Err(ReadlineError::Io(error)) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// Ctrl-C clears a line that is not empty.
+struct Clear;
+
+impl ConditionalEventHandler for Clear {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, line: &EventContext<'_>) -> Option<Cmd> {
+        (!line.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
+    }
+}
+
+/// Answers what the editor asks about its line, and reports the line to the screen.
+struct Questions {
+    screen: Arc<Screen>,
+    palette: Palette,
+    files: FilenameCompleter,
+    /// What takes the place of the prompt, once the line was accepted as a message.
+    accepted: RefCell<Option<String>>,
+}
+
+impl Helper for Questions {}
+
+impl Highlighter for Questions {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        self.screen.change_line(|line| line.prompt = prompt.into());
+        self.accepted.take().map_or(Cow::Borrowed(prompt), Cow::Owned)
+    }
+
+    fn highlight<'l>(&self, text: &'l str, cursor: usize) -> Cow<'l, str> {
+        self.screen.change_line(|line| {
+            line.text.clear();
+            line.text.push_str(text);
+            line.cursor = cursor;
+        });
+        Cow::Borrowed(text)
+    }
+
+    /// Each change is drawn by the two above.
+    fn highlight_char(&self, _: &str, _: usize, _: CmdKind) -> bool {
+        true
+    }
+}
+
+impl Validator for Questions {
+    /// The line is always valid. If it is a message, it is drawn once more, with the time and the size.
+    fn validate(&self, line: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        self.screen.accept_line();
+        let size = size_sent(line.input());
+        Ok(ValidationResult::Valid(size.map(|size| {
+            *self.accepted.borrow_mut() = Some(self.palette.sent("text", &size));
+            String::new()
+        })))
+    }
+}
+
+impl Hinter for Questions {
+    type Hint = String;
+}
+
+impl Completer for Questions {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        pos: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let typed = &line[..pos];
+        if typed.starts_with("/binary ") {
+            return self.files.complete_path(line, pos);
+        }
+        let names = command::completions(typed).filter(|_| typed.starts_with('/'));
+        let pair = |name: &str| Pair { display: name.into(), replacement: format!("{name} ") };
+        Ok((0, names.map(pair).collect()))
+    }
+}

@@ -1,0 +1,126 @@
+//! A line that is being edited, as it is on the terminal.
+
+use unicode_width::UnicodeWidthChar;
+
+/// What the editor has drawn: its prompt, its text, and the cursor.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) prompt: String,
+    pub(super) text: String,
+    /// The cursor is before this byte of the text.
+    pub(super) cursor: usize,
+}
+
+/// A row and a column, from where the prompt begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Position {
+    row: usize,
+    column: usize,
+}
+
+impl Line {
+    /// What shows `text`, which may have several lines, in place of the line, and the line below it.
+    pub(super) fn below(&self, text: &str, columns: usize) -> String {
+        let (cursor, end) = self.positions(columns);
+        let mut out = format!("{}\r\x1b[J{text}\n{}{}", up(cursor.row), self.prompt, self.text);
+        // A terminal is in the last column until the next character, and the editor in the next row.
+        if end.column == 0 && end.row > 0 && !self.text.ends_with('\n') {
+            out.push('\n');
+        }
+        out += &up(end.row - cursor.row);
+        out.push('\r');
+        if cursor.column > 0 {
+            out += &format!("\x1b[{}C", cursor.column);
+        }
+        out
+    }
+
+    /// What moves the cursor to the last row of the line.
+    pub(super) fn end(&self, columns: usize) -> String {
+        let (cursor, end) = self.positions(columns);
+        match end.row - cursor.row {
+            0 => String::new(),
+            rows => format!("\x1b[{rows}B"),
+        }
+    }
+
+    /// Where the cursor and the end of the text are.
+    fn positions(&self, columns: usize) -> (Position, Position) {
+        let (before, after) = self.text.split_at_checked(self.cursor).unwrap_or((&self.text, ""));
+        let begin = Position::default().after(&self.prompt, columns);
+        let cursor = begin.after(before, columns);
+        (cursor, cursor.after(after, columns))
+    }
+}
+
+impl Position {
+    /// The position after this text, as the editor counts.
+    fn after(self, text: &str, columns: usize) -> Self {
+        let Self { mut row, mut column } = self;
+        for c in text.chars() {
+            let width = match c {
+                '\n' => {
+                    (row, column) = (row + 1, 0);
+                    continue;
+                }
+                '\t' => 8 - column % 8,
+                c => c.width().unwrap_or(0),
+            };
+            column += width;
+            if column > columns {
+                (row, column) = (row + 1, width);
+            }
+        }
+        match column == columns {
+            true => Self { row: row + 1, column: 0 },
+            false => Self { row, column },
+        }
+    }
+}
+
+fn up(rows: usize) -> String {
+    match rows {
+        0 => String::new(),
+        rows => format!("\x1b[{rows}A"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str, cursor: usize) -> Line {
+        Line { prompt: "> ".into(), text: text.into(), cursor }
+    }
+
+    #[test]
+    fn rows_are_counted_as_the_terminal_has_them() {
+        for (text, row, column) in [
+            ("", 0, 2),
+            ("1234567", 0, 9),
+            ("12345678", 1, 0),
+            ("123456789", 1, 1),
+            ("世界世界", 1, 0),
+            ("世界世世世", 1, 2),
+            ("1世界世世", 1, 2), // does not fit into the last column
+            ("e\u{301}", 0, 3),
+            ("a\nb", 1, 1),
+            ("a\tb", 0, 9),
+        ] {
+            let (cursor, end) = line(text, text.len()).positions(10);
+            assert_eq!((cursor, end), (Position { row, column }, cursor), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_line_is_drawn_below_and_the_cursor_stays_in_it() {
+        assert_eq!(line("ab", 2).below("news", 10), "\r\x1b[Jnews\n> ab\r\x1b[4C");
+        assert_eq!(line("ab", 0).below("a\nb", 10), "\r\x1b[Ja\nb\n> ab\r\x1b[2C");
+        let long = line("12345678 2345678", 3);
+        assert_eq!(long.below("x", 10), "\r\x1b[Jx\n> 12345678 2345678\x1b[1A\r\x1b[5C");
+        let long = line("12345678 2345678", 16);
+        assert_eq!(long.below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678 2345678\r\x1b[8C");
+        assert_eq!(line("12345678", 8).below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678\n\r");
+        assert_eq!(line("12345678 2345678", 3).end(10), "\x1b[1B");
+    }
+}

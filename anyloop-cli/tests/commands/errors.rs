@@ -1,0 +1,160 @@
+//! Whatever goes wrong: one line that says what, and what to do, and the exit status.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::thread;
+
+use crate::program::{Folder, Running, Server, anyloop};
+
+/// Runs the command without input, and asserts how it fails.
+#[track_caller]
+fn fails(arguments: &[&str], code: i32, words: &[&str]) {
+    let ended = Running::start(anyloop(arguments).stdin(Stdio::null())).end();
+    for words in words {
+        ended.expect(code, words);
+    }
+    assert_eq!(ended.lines(), [""; 0], "{arguments:?}");
+}
+
+#[test]
+fn wrong_arguments() {
+    let url = "ws://127.0.0.1:9/";
+    for (arguments, words) in [
+        (
+            &["connect", "http://a.example/"][..],
+            &["neither ws nor wss", "did you mean ws://a.example/?"][..],
+        ),
+        (&["connect", "https://a.example"], &["did you mean wss://a.example"]),
+        (&["connect", "a.example:8080"], &["did you mean ws://a.example:8080"]),
+        (&["connect", "a.example"], &["neither ws nor wss"]),
+        (&["connect", "ws://"], &["missing host"]),
+        (&["connect", "ws://a.example:0/"], &["invalid port"]),
+        (&["connect", "ws://a.example/#there"], &["fragment"]),
+        (&["connect"], &["<URL>", "anyloop connect --help describes the options"]),
+        (&["connect", url, "--insecure"], &["--insecure is for wss:// URLs"]),
+        (&["connect", url, "--ca", "ca.pem"], &["--ca is for wss:// URLs"]),
+        (&["connect", "wss://a.example/", "--client-cert", "a.pem"], &["--client-key"]),
+        (
+            &["connect", url, "--haeder", "a: b"],
+            &["'--haeder'", "a similar argument exists: '--header'"],
+        ),
+        (&["connect", url, "--header", "nonsense"], &["NAME: VALUE"]),
+        (&["connect", url, "--header", "a b: c"], &["token"]),
+        (&["connect", url, "--header", "Upgrade: other"], &["header field upgrade"]),
+        (&["connect", url, "--cookie", "a"], &["NAME=VALUE"]),
+        (&["connect", url, "--user", "me"], &["USER:PASSWORD"]),
+        (&["connect", url, "--subprotocol", "a b"], &["\"a b\" is not a token"]),
+        (&["connect", url, "--origin", "a.example"], &["https://example.com"]),
+        (&["connect", url, "--close-timeout", "soon"], &["seconds"]),
+        (
+            &["connect", url, "--close-timeout", "-1"],
+            &["'-1' for '--close-timeout <S>'", "seconds"],
+        ),
+        (&["connect", url, "--wait", "-0.5"], &["'-0.5' for '--wait <S>'", "forever"]),
+        (&["connect", url, "--exit-after", "0"], &["'0' for '--exit-after <N>'"]),
+        (&["connect", url, "--exit-after", "-3"], &["'-3' for '--exit-after <N>'"]),
+        (&["connect", url, "--echo", "--once"], &["'--echo' cannot be used with '--once'"]),
+        (&["connect", url, "--color", "blue"], &["auto, always, never"]),
+        (
+            &["connect", url, "--binary", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
+        (&["serve", "--listen", "ws://127.0.0.1:9002"], &["this is a URL", "127.0.0.1:9002"]),
+        (&["serve", "--listen", "-1"], &["'-1' for '--listen <ADDR:PORT>'"]),
+        (&["serve", "--threads", "-2"], &["'-2' for '--threads <N>'", "1..=1024"]),
+        (&["bench", url, "--size", "-5"], &["'-5' for '--size <BYTES>'"]),
+        (&["pipe", "--client", "wss://a.example/"], &["wss:// needs TLS", "use ws://"]),
+        (&["pipe", "--client", "http://a.example/"], &["did you mean ws://a.example/?"]),
+        (
+            &["serv"],
+            &["a similar subcommand exists: 'serve'", "anyloop --help describes the commands"],
+        ),
+    ] {
+        fails(arguments, 2, words);
+    }
+}
+
+#[test]
+fn no_connection() {
+    let unused = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let address = unused.local_addr().expect("the socket has an address");
+    drop(unused);
+    let refused = format!("ws://{address}/");
+    fails(
+        &["connect", &refused],
+        3,
+        &["Connection refused", "is the server running, and the port right?"],
+    );
+    // The system sends nothing to this address.
+    fails(&["connect", "ws://255.255.255.255/"], 3, &["unreachable", "connected to that network?"]);
+    fails(&["connect", "ws://no.such.host.invalid/"], 3, &["cannot look up", "is the name right?"]);
+    let missing = ["connect", "--unix", "/no/such/socket", "ws://a/"];
+    fails(&missing, 3, &["/no/such/socket", "is the path of the socket right?"]);
+    let server = Server::start(&["--tls-self-signed"]);
+    let url = server.addresses[0].replace("127.0.0.1", "localhost");
+    fails(&["connect", &url], 3, &["certificate was refused", "--ca"]);
+    let server = Server::start(&[]);
+    let url = server.url("/").replace("ws://", "wss://");
+    fails(&["connect", &url], 3, &["does not speak TLS", "Then use ws://"]);
+}
+
+/// A server that answers each request with this.
+fn answering(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let url = format!("ws://{}/", listener.local_addr().expect("the socket has an address"));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut head = BufReader::new(&stream).lines();
+            while head.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let _ = stream.write_all(answer); // the program may have ended
+        }
+    });
+    url
+}
+
+#[test]
+fn no_websocket() {
+    let server = Server::start(&["--origin", "https://a.example"]);
+    let nowhere = server.url("/nowhere");
+    fails(
+        &["connect", &nowhere],
+        4,
+        &["404 Not Found (is the path right?): there is nothing here"],
+    );
+    fails(&["connect", &server.url("/"), "--origin", "https://b.example"], 4, &["403 Forbidden"]);
+    let url = answering(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nwho");
+    fails(&["connect", &url], 4, &["401 Unauthorized (--user or --header can authenticate): who"]);
+    let url = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    fails(&["connect", &url], 4, &["answered 200 OK, not as a WebSocket server: hi"]);
+    let url = answering(b"220 mail.example ESMTP\r\n\r\n");
+    fails(
+        &["connect", &url],
+        4,
+        &["does not answer as a WebSocket server", "if it speaks TLS, use wss://"],
+    );
+}
+
+#[test]
+fn no_listener() {
+    let server = Server::start(&[]);
+    let address = server.address().to_string();
+    fails(&["serve", "--listen", &address], 1, &["already in use", "listen elsewhere by --listen"]);
+    fails(
+        &["serve", "--listen", "192.0.2.1:0"],
+        1,
+        &["cannot listen on 192.0.2.1:0", "no such address"],
+    );
+    fails(
+        &["serve", "--listen", "no.such.host.invalid:0"],
+        1,
+        &["cannot look up", "is the name right?"],
+    );
+    fails(&["serve", "--unix", "/no/such/directory/socket"], 1, &["is there such a directory?"]);
+    let folder = Folder::new("errors");
+    let file = folder.join("certificate.pem");
+    std::fs::write(&file, "nonsense").expect("the file can be written");
+    let file = file.to_str().expect("the path is UTF-8");
+    fails(&["serve", "--tls-cert", file, "--tls-key", file], 1, &[file]);
+}

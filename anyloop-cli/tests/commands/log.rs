@@ -1,0 +1,135 @@
+//! The log, the status line and the files of `anyloop serve`; completions and manual pages.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::peer::{PING, PONG, Peer, TEXT};
+use crate::program::{Folder, Running, Server, anyloop, output};
+
+/// What the server has logged when it has ended, without the times.
+fn log(server: Server) -> Vec<String> {
+    let ended = server.stop();
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    ended.stderr.lines().map(|line| line[13..].trim_start().to_string()).collect()
+}
+
+fn talk(server: &Server) {
+    let mut peer = Peer::client(server.address(), "/echo");
+    peer.send(TEXT, b"hi\x1b");
+    peer.expect(TEXT, b"hi\x1b");
+    peer.send(PING, b"there?");
+    peer.expect(PONG, b"there?");
+    peer.close(1000);
+}
+
+#[test]
+fn connections_are_logged_when_asked() {
+    let server = Server::start(&[]);
+    talk(&server);
+    assert_eq!(server.stop().stderr, "");
+
+    let server = Server::start(&["-v", "--color", "never"]);
+    talk(&server);
+    server.program.expect_error("closed");
+    let log = log(server);
+    let [opened, closed] = &log[..] else { panic!("{log:?}") };
+    assert!(opened.starts_with("INFO ") && opened.ends_with(" /echo: open"), "{log:?}");
+    let how = " /echo: closed: the peer closed the connection with 1000; received 1 messages with 3 bytes, sent 1 with 3";
+    assert!(closed.ends_with(how), "{log:?}");
+}
+
+#[test]
+fn frames_are_logged_when_asked_twice() {
+    let server = Server::start(&["-vv", "--color", "never"]);
+    talk(&server);
+    server.program.expect_error("closed");
+    let log = log(server);
+    let frames: Vec<_> = log.iter().filter(|line| line.starts_with("DEBUG")).collect();
+    let expected = ["< Text 3 B: hi\\x1b", "> Text 3 B: hi\\x1b", "< Ping 6 B: there?"];
+    assert_eq!(frames.len(), expected.len(), "{log:?}");
+    for (frame, expected) in frames.into_iter().zip(expected) {
+        assert!(frame.ends_with(expected), "{log:?}");
+    }
+}
+
+#[test]
+fn the_environment_selects_what_is_logged() {
+    let mut command = anyloop(["serve", "--listen", "127.0.0.1:0"]);
+    let server = Server::listening(command.env("RUST_LOG", "info"), 1);
+    talk(&server);
+    server.program.expect_error("closed");
+    assert_eq!(log(server).len(), 2);
+}
+
+/// The response to a request for this path, and its body.
+fn get(server: &Server, method: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(server.address()).expect("the server listens");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the server reads");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("the response is UTF-8");
+    let (head, body) = response.split_once("\r\n\r\n").expect("the head is complete");
+    (head.to_ascii_lowercase(), body.to_string())
+}
+
+#[test]
+fn files_are_served_beside_the_services() {
+    let folder = Folder::new("files");
+    let path = folder.join("public");
+    fs::create_dir(&path).expect("the directory can be made");
+    fs::write(path.join("style.css"), "a{}").expect("the file can be written");
+    fs::write(folder.join("secret"), "secret").expect("the file can be written");
+    let path_text = path.to_str().expect("the path is UTF-8");
+    let server = Server::start(&["--dir", path_text]);
+    let (head, body) = get(&server, "GET", "/style.css");
+    assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-type: text/css; charset=utf-8"), "{head}");
+    assert_eq!(body, "a{}");
+    let (head, body) = get(&server, "HEAD", "/style.css");
+    assert!(head.contains("\r\ncontent-length: 3"), "{head}");
+    assert_eq!(body, "");
+    for missing in ["/none", "/../secret", "/%2e%2e/secret"] {
+        assert!(get(&server, "GET", missing).0.starts_with("http/1.1 404 "), "{missing}");
+    }
+    assert!(get(&server, "GET", "/echo").0.starts_with("http/1.1 426 "));
+    assert!(get(&server, "GET", "/").1.starts_with("<!doctype html>"), "the page");
+    fs::write(path.join("index.html"), "mine").expect("the file can be written");
+    assert_eq!(get(&server, "GET", "/").1, "mine");
+    talk(&server);
+    let ended = Running::start(&mut anyloop(["serve", "--dir", "/no/such/directory"])).end();
+    ended.expect(2, "--dir: cannot serve /no/such/directory: No such file or directory");
+}
+
+#[test]
+fn shells_accept_the_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = output(&mut anyloop(["completions", shell]));
+        assert!(script.status.success());
+        let script = String::from_utf8(script.stdout).expect("the script is UTF-8");
+        for word in ["connect", "subscribe", "color"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        if shell == "bash" {
+            let complete = "COMP_WORDS=(anyloop connect --subs); COMP_CWORD=2; _anyloop anyloop --subs connect; \
+                            echo ${COMPREPLY[@]}";
+            let bash = output(Command::new("bash").args(["-c", &format!("{script}\n{complete}")]));
+            assert_eq!(String::from_utf8_lossy(&bash.stdout), "--subscribe\n");
+        }
+    }
+}
+
+#[test]
+fn manual_pages_are_written() {
+    let folder = Folder::new("man");
+    let path = folder.join("");
+    let ended = Running::start(anyloop(["man"]).arg(&path)).end();
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+    for (page, word) in [("anyloop.1", "anyloop bench"), ("anyloop-connect.1", "reconnect")] {
+        let page = fs::read_to_string(path.join(page)).expect("the page was written");
+        assert!(page.contains(".TH anyloop") && page.contains(word), "{page}");
+    }
+    let ended = Running::start(&mut anyloop(["man", "/no/such/directory"])).end();
+    ended.expect(1, "cannot write to /no/such/directory: ");
+}

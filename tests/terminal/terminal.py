@@ -1,0 +1,225 @@
+"""`anyloop connect` under tmux, at 80 columns: what a person sees.
+
+    terminal.py PROGRAMS [--show]
+
+PROGRAMS is the directory of `anyloop`. Each step waits for the contents of the screen. --show prints them.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COLUMNS, ROWS = 80, 24
+DEADLINE = 20  # seconds for anything that is waited for, on a slow machine
+PROMPT = re.compile(r"^> ?$")
+TIME = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ")
+
+
+class Terminal:
+    """A tmux session of its own server, with a shell that runs one command."""
+
+    def __init__(self, folder, show):
+        self.show = show
+        self.socket = str(Path(folder) / "tmux")
+        environment = {
+            "HOME": str(folder),
+            "XDG_STATE_HOME": str(Path(folder) / "state"),
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+        }
+        self.environment = environment
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), "env PS1='$ ' sh -i")
+        self.tmux("set-option", "-g", "status", "off")
+
+    def start(self, command):
+        self.wait("a shell", lambda rows: rows[-1:] == ["$"])
+        self.type(command)
+        self.press("Enter")
+
+    def tmux(self, *arguments, text=None):
+        command = ["tmux", "-u", "-S", self.socket, *arguments]
+        ended = subprocess.run(command, input=text, env=self.environment, capture_output=True, text=True)
+        if ended.returncode != 0:
+            raise SystemExit(f"terminal: {' '.join(arguments)}: {ended.stderr}")
+        return ended.stdout
+
+    def type(self, text):
+        self.tmux("send-keys", "-l", "--", text)
+
+    def press(self, *keys):
+        self.tmux("send-keys", *keys)
+
+    def paste(self, text):
+        """Pastes as a terminal that marks what is pasted, if the program asked for that."""
+        self.tmux("load-buffer", "-", text=text)
+        self.tmux("paste-buffer", "-p")
+
+    def resize(self, columns):
+        self.tmux("resize-window", "-x", str(columns), "-y", str(ROWS))
+
+    def rows(self):
+        """The rows without empty ones at the end, and without the times."""
+        rows = self.tmux("capture-pane", "-p").split("\n")
+        rows = [TIME.sub("", row.rstrip()) for row in rows]
+        while rows and not rows[-1]:
+            rows.pop()
+        return rows
+
+    def column(self):
+        return int(self.tmux("display-message", "-p", "#{cursor_x}"))
+
+    def wait(self, what, condition):
+        """Waits until the rows fulfil a condition, and returns them."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            rows = self.rows()
+            if condition(rows):
+                if self.show:
+                    print(f"--- {what}", *rows, sep="\n", flush=True)
+                return rows
+            if time.monotonic() > end:
+                raise SystemExit(f"terminal: {what}: the screen is\n" + "\n".join(rows))
+            time.sleep(0.02)  # between two looks
+
+    def expect(self, what, *last):
+        """Waits until these are the last rows. The prompt has no space at its end here."""
+        return self.wait(what, lambda rows: rows[-len(last):] == list(last))
+
+    def kill(self):
+        self.tmux("kill-server")
+
+
+def check(what, holds):
+    if not holds:
+        raise SystemExit(f"terminal: {what} does not hold")
+
+
+def talk(terminal):
+    terminal.wait("connected", lambda rows: rows[-1] == ">" and any(row.startswith("* connected") for row in rows))
+    terminal.type("hello")
+    terminal.press("Enter")
+    terminal.expect("a message and its answer", "> text 5 B: hello", "< text 5 B: hello", ">")
+    terminal.type("κόσμε 世界 🌍")
+    terminal.press("Enter")
+    terminal.expect("Unicode", "> text 22 B: κόσμε 世界 🌍", "< text 22 B: κόσμε 世界 🌍", ">")
+    terminal.type("bell ")
+    terminal.press("C-v", "C-g")  # a control character, quoted
+    terminal.press("Enter")
+    terminal.wait("control characters", lambda rows: "< text 6 B: bell \\u{7}" in rows and rows[-1] == ">")
+
+    terminal.press("Up", "Up")
+    terminal.expect("the history", "> κόσμε 世界 🌍")
+    terminal.press("C-c")
+    terminal.expect("Ctrl-C clears the line", ">")
+    terminal.type("/st")
+    terminal.press("Tab")
+    terminal.expect("completion", "> /stats")
+    terminal.press("Enter")
+    terminal.wait("/stats", lambda rows: rows[-1] == ">" and "sent 3 messages" in rows[-2])
+    terminal.type("/")
+    terminal.press("Tab", "Tab")
+    terminal.wait("the commands", lambda rows: any("/binary" in row and "/help" in row for row in rows))
+    terminal.press("C-c")
+    terminal.type("/nothing")
+    terminal.press("Enter")
+    terminal.wait("an unknown command", lambda rows: any("there is no command /nothing" in row for row in rows))
+    terminal.type("//slash")
+    terminal.press("Enter")
+    terminal.wait("a slash", lambda rows: rows[-2:] == ["< text 6 B: /slash", ">"])
+
+
+def type_while_messages_arrive(terminal, publish):
+    """`publish` sends messages to the terminal's connection."""
+    terminal.type("a half-typed li")
+    terminal.expect("a line is being typed", "> a half-typed li")
+    publish(*(f"news {n}" for n in range(40)))
+    rows = terminal.wait("news above the line", lambda rows: rows[-2:] == ["< text 7 B: news 39", "> a half-typed li"])
+    check("each message has a row", rows[-12:-1] == [f"< text 7 B: news {n}" for n in range(29, 40)])
+    check("the cursor is behind the line", terminal.column() == len("> a half-typed li"))
+    terminal.type("ne")
+    terminal.expect("typing goes on", "> a half-typed line")
+
+    # A line with two rows, and the cursor in the first one.
+    terminal.press("C-a", "C-k")
+    words = " ".join(f"word{n:02}" for n in range(16))
+    terminal.type(words)
+    long = f"> {words}"
+    terminal.expect("a line with two rows", long[:COLUMNS], long[COLUMNS:])
+    terminal.press("C-a")
+    publish("x" * 100, "after that")
+    wrapped = f"< text 100 B: {'x' * 100}"
+    terminal.wait("above both rows", lambda rows: rows[-3:] == ["< text 10 B: after that", long[:COLUMNS], long[COLUMNS:]])
+    rows = terminal.rows()
+    check("a long message is whole", "".join(TIME.sub("", row) for row in rows[-5:-3]) == wrapped)
+    check("the cursor is at the beginning", terminal.column() == 2)
+
+    terminal.resize(60)
+    terminal.wait("narrower", lambda rows: rows[-2:] == [long[:60], long[60:]])
+    publish("narrow")
+    terminal.wait("above the narrow line", lambda rows: rows[-3:] == ["< text 6 B: narrow", long[:60], long[60:]])
+    terminal.resize(COLUMNS)
+    terminal.wait("wide again", lambda rows: rows[-2:] == [long[:COLUMNS], long[COLUMNS:]])
+    publish("wide")
+    terminal.wait("above the wide line", lambda rows: rows[-3:] == ["< text 4 B: wide", long[:COLUMNS], long[COLUMNS:]])
+    terminal.press("C-e", "Enter")
+    terminal.wait("the line is sent", lambda rows: rows[-1] == ">" and any(f"text {len(words)} B" in row for row in rows))
+
+
+def paste(terminal):
+    lines = [f"line {n} of what is pasted" for n in range(300)]
+    text = "\n".join(lines)
+    terminal.paste(text)
+    terminal.wait("a paste", lambda rows: rows[-1] == lines[-1])
+    terminal.press("Enter")
+    terminal.wait("the answer to a paste", lambda rows: rows[-1] == ">" and rows[-2] == f"  {lines[-1]}")
+    terminal.type("/stats")
+    terminal.press("Enter")
+    return len(text)
+
+
+def main():
+    programs, show = Path(sys.argv[1]).resolve(), "--show" in sys.argv
+    anyloop = programs / "anyloop"
+    listening = [anyloop, "serve", "--listen", "127.0.0.1:0"]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(subprocess.Popen(listening, stdout=subprocess.PIPE, text=True))
+        stack.callback(server.terminate)
+        url = server.stdout.readline().removeprefix("listening on ").strip()
+
+        def connect(path):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            terminal = Terminal(folder, show)
+            stack.callback(terminal.kill)
+            terminal.start(f"{anyloop} connect {url}{path}")
+            return terminal
+
+        def publish(*messages):
+            lines = "".join(f"{message}\n" for message in messages)
+            sending = [anyloop, "connect", f"{url}/broadcast", "--wait", "0"]
+            subprocess.run(sending, input=lines, text=True, check=True, stdout=subprocess.DEVNULL)
+
+        echo = connect("/echo")
+        talk(echo)
+        size = paste(echo)
+        echo.wait("all of it came back", lambda rows: any(f"with {size + 39} bytes" in row for row in rows[-2:]))
+        echo.press("C-d")
+        echo.expect("Ctrl-D closes", ">", "< close 1000:", "$")
+        echo.type("echo typed $?")
+        echo.press("Enter")
+        echo.expect("the terminal is as before", "$ echo typed $?", "typed 0", "$")
+
+        chat = connect("/broadcast")
+        chat.wait("connected", lambda rows: rows[-1] == ">")
+        type_while_messages_arrive(chat, publish)
+        chat.press("C-c")
+        chat.expect("Ctrl-C closes", ">", "< close 1000:", "$")
+    print("terminal: all of it was on the screen")
+
+
+if __name__ == "__main__":
+    main()
