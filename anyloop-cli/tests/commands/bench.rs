@@ -275,7 +275,7 @@ fn a_signal_ends_it_while_it_connects() {
 fn a_server_that_is_not_there_or_refuses_has_an_exit_status_of_its_own() {
     let server = Server::start(&[]);
     bench(&[&server.url("/nowhere"), "-c", "3"])
-        .expect(4, "the server refused: 404 Not Found: there is nothing here");
+        .expect(4, "the server refused: 404 Not Found (is the path right?): there is nothing here");
     let free = format!("ws://{}/", server.address());
     assert_eq!(server.stop().code(), Some(0));
     bench(&[&free, "-c", "3", "--threads", "2"]).expect(3, "Connection refused");
