@@ -50,6 +50,21 @@ SCENARIOS = {
     ),
 }
 
+# For servers that speak TLS. What `load` measures over TLS is the server's choice: it says wss:// or ws://.
+SCENARIOS["l"] = Scenario(
+    "1 KiB, 64 connections, 1 in flight", "--size 1024 --connections 64 --depth 1",
+)
+SCENARIOS["r"] = SCENARIOS["k"]._replace(
+    description="k, and TLS resumes sessions", options="--connections 64 --resume",
+)
+SCENARIOS["h"] = SCENARIOS["k"]._replace(
+    description="handshakes of TLS, 64 connections at a time: connect, handshake, end of both streams",
+    options="--connections 64 --handshake", raw_path=None,
+)
+SCENARIOS["s"] = SCENARIOS["h"]._replace(
+    description="h, and TLS resumes sessions", options="--connections 64 --handshake --resume",
+)
+
 # Messages that are compressed. The window of the client is left to the server, as browsers do. All servers are slower
 # than `load`, which must not sleep.
 DEFLATE = "--deflate client_max_window_bits --spin"
@@ -62,7 +77,7 @@ SCENARIOS["j"] = Scenario(
     f"--size 219 --connections 32 --depth 1 {DEFLATE}", compressed=True,
 )
 
-LISTENING = re.compile(r"listening on (?:ws://)?((?:127\.\d+\.\d+\.\d+|\[::1\]):\d+|unix:\S+?)(/[\w./-]*)?(?:\s|$)")
+LISTENING = re.compile(r"listening on (?:(wss?)://)?((?:127\.\d+\.\d+\.\d+|\[::1\]):\d+|unix:\S+?)(/[\w./-]*)?(?:\s|$)")
 
 
 class Failure(Exception):
@@ -153,7 +168,8 @@ class Server:
         if not self.found:
             end(self.process)
             raise Failure(f"{command}: does not report the address that it listens on\n{''.join(self.said)}")
-        self.address, path = self.found.groups()
+        scheme, self.address, path = self.found.groups()
+        self.tls = scheme == "wss"
         self.path = path or "/"
 
     def listen(self):
@@ -174,20 +190,21 @@ class Server:
 
     def target(self, path=None):
         """Returns the arguments of `load` for this server."""
-        return [self.address, "--path", path or self.path, *(["--raw"] if self.raw else [])]
+        flags = [flag for flag, given in (("--raw", self.raw), ("--tls", self.tls)) if given]
+        return [self.address, "--path", path or self.path, *flags]
 
     def run(self, bin_, core, scenario, options, path=None):
         """Runs `load` in a scenario. `path` is used if the scenario has none. Returns the results of `load`."""
         own = scenario.raw_path if self.raw and scenario.raw_path else scenario.path
         return self.load(bin_, core, [scenario.mode] if scenario.mode else [], path or own, [
-            *scenario.options.split(), *options])
+            *scenario.options.split(), "--server-pid", str(self.pid), *options])
 
     def measure(self, bin_, core, options):
         """Runs `load` in its echo mode with these options. Returns its results."""
-        return self.load(bin_, core, [], None, options)
+        return self.load(bin_, core, [], None, ["--server-pid", str(self.pid), *options])
 
     def load(self, bin_, core, mode, path, options):
-        command = [f"{bin_}/load", *mode, *self.target(path), "--server-pid", str(self.pid), "--json", *options]
+        command = [f"{bin_}/load", *mode, *self.target(path), "--json", *options]
         load = start(core, command, self.prior, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, err = load.communicate()

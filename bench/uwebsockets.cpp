@@ -1,8 +1,9 @@
 // A µWebSockets server: it echoes messages, and at /broadcast it sends them to all connections.
 // bench/uwebsockets builds it.
 //
-// It has one thread, listens on a free port of 127.0.0.1, uses epoll, and has no TLS. Unless it is built without zlib,
-// it compresses messages, each by itself, as Bun does.
+// It has one thread, listens on a free port of 127.0.0.1, and uses epoll. Built with OpenSSL it speaks TLS, and its two
+// arguments are the PEM files of a certificate and a key. Unless it is built without zlib, it compresses messages, each by
+// itself, as Bun does.
 
 #include "App.h"
 
@@ -10,13 +11,20 @@
 
 struct PerConnection {};
 
-using Socket = uWS::WebSocket<false, true, PerConnection>;
+#ifdef LIBUS_NO_SSL
+constexpr bool TLS = false;
+#else
+constexpr bool TLS = true;
+#endif
+
+using App = uWS::TemplatedApp<TLS>;
+using Socket = uWS::WebSocket<TLS, true, PerConnection>;
 
 // The maximum payload, and the maximum of data queued for a slow client.
 constexpr unsigned LIMIT = 16 * 1024 * 1024;
 
-static uWS::App::WebSocketBehavior<PerConnection> behavior() {
-    uWS::App::WebSocketBehavior<PerConnection> behavior;
+static App::WebSocketBehavior<PerConnection> behavior() {
+    App::WebSocketBehavior<PerConnection> behavior;
     behavior.maxPayloadLength = LIMIT;
     behavior.maxBackpressure = LIMIT;
 #ifndef UWS_NO_ZLIB
@@ -30,13 +38,22 @@ static void listening(us_listen_socket_t *listener) {
         std::fputs("uwebsockets: cannot listen\n", stderr);
         std::exit(1);
     }
-    int port = us_socket_local_port(0, reinterpret_cast<us_socket_t *>(listener));
-    std::printf("listening on ws://127.0.0.1:%d/\n", port);
+    int port = us_socket_local_port(TLS, reinterpret_cast<us_socket_t *>(listener));
+    std::printf("listening on %s://127.0.0.1:%d/\n", TLS ? "wss" : "ws", port);
     std::fflush(stdout);
 }
 
-int main() {
-    uWS::App app;
+int main(int argc, char **argv) {
+    uWS::SocketContextOptions options;
+    if (TLS && argc == 3) {
+        options.cert_file_name = argv[1];
+        options.key_file_name = argv[2];
+    }
+    App app(options);
+    if (app.constructorFailed()) {
+        std::fputs("uwebsockets: the certificate or its key cannot be used\n", stderr);
+        return 1;
+    }
     auto echo = behavior();
     echo.message = [](Socket *socket, std::string_view message, uWS::OpCode opcode) {
         socket->send(message, opcode, true);

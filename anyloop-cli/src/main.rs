@@ -10,6 +10,7 @@ mod escape;
 mod peer;
 mod pipe;
 mod refusal;
+mod route_flags;
 mod serve;
 #[cfg(unix)]
 mod signals;
@@ -106,7 +107,7 @@ enum Command {
     /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
     /// printed as \xNN. At a terminal, messages appear above the line that is being typed.
     #[command(after_help = OF_CONNECT)]
-    Connect(connect::Options),
+    Connect(Box<connect::Options>),
     /// Measure the throughput and latency of an echo.
     ///
     /// Opens the connections, sends for some time, and prints the messages per second and the latencies
@@ -121,7 +122,7 @@ enum Command {
     /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C) or SIGTERM ends it
     /// early, and prints what was measured; a second one ends the command at once.
     #[command(after_help = OF_BENCH)]
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Speak WebSocket over standard input and output, and send every message back.
     ///
     /// Standard input and output carry the bytes that a socket would carry: connect them by a pipe, by

@@ -13,8 +13,15 @@ use crate::stop::{Stop, chain};
 /// Why a connection of a client did not open, with the exit status for that.
 pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>) -> Stop {
     match (context.error(), failure.cause()) {
+        (Some(error), _) if matches!(error.downcast_ref(), Some(ConnectError::Redirect { .. })) => {
+            Stop::refused(chain(error))
+        }
         (Some(error), _) if error.is::<ConnectError>() || error.is::<TlsError>() => {
-            Stop::unreachable(chain(error))
+            let body = match error.downcast_ref() {
+                Some(ConnectError::ProxyRefused { body, .. }) => refusal::first_lines(body),
+                _ => String::new(),
+            };
+            Stop::unreachable(chain(error) + &body)
         }
         (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
             Stop::refused(refusal::describe(status, context.response()))

@@ -26,7 +26,13 @@ pub(crate) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> Str
     if response.headers().contains_key(header::CONTENT_ENCODING) {
         return words; // the body would have to be decoded
     }
-    let body = String::from_utf8_lossy(response.body());
+    words + &first_lines(response.body())
+}
+
+/// The first lines of a body, to be written after the status.
+pub(crate) fn first_lines(body: &[u8]) -> String {
+    let mut words = String::new();
+    let body = String::from_utf8_lossy(body);
     let mut lines = body.lines().map(str::trim_end).filter(|line| !line.is_empty());
     let first: Vec<_> = lines.by_ref().take(LINES).map(shortened).collect();
     match first.as_slice() {

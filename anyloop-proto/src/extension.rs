@@ -9,7 +9,7 @@ use core::any::{Any, TypeId};
 pub use crate::contexts::Contexts;
 use crate::error::ExtensionError;
 use crate::frame::Rsv;
-use crate::message::Kind;
+use crate::kind::Kind;
 
 /// Decodes received messages.
 ///

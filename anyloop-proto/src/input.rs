@@ -1,6 +1,6 @@
 //! The input of the state machine.
 
-use crate::assembly::BufferPool;
+use crate::pool::BufferPool;
 
 /// Received bytes in the caller's buffer.
 ///

@@ -8,6 +8,7 @@ extern crate std;
 
 mod assembly;
 mod close;
+mod close_code;
 mod cold;
 mod config;
 mod connection;
@@ -20,6 +21,7 @@ pub mod frame;
 #[cfg(feature = "std")]
 pub mod handshake;
 mod input;
+mod kind;
 mod message;
 mod output;
 #[cfg(feature = "std")]
@@ -27,16 +29,15 @@ pub mod owned;
 mod partial;
 #[cfg(feature = "std")]
 mod payload;
+mod pool;
 #[cfg(feature = "std")]
 mod protocol;
 mod random;
 mod time;
 mod utf8;
 
-pub use assembly::BufferPool;
-pub use close::{
-    CloseCode, CloseFrame, InvalidCloseCode, MAX_REASON, check_close, truncate_reason,
-};
+pub use close::{CloseFrame, MAX_REASON, check_close, truncate_reason};
+pub use close_code::{CloseCode, InvalidCloseCode};
 pub use config::{Config, Role};
 pub use connection::{
     Connection, Ending, Receiver, SendQueue, Sender, Shutdown, Statistics, Timer,
@@ -46,10 +47,12 @@ pub use error::{
     TransportError,
 };
 pub use input::Input;
-pub use message::{Chunk, Event, Kind, Message, Prepared, Text, Uncompressed};
+pub use kind::Kind;
+pub use message::{Chunk, Event, Message, Prepared, Text, Uncompressed};
 pub use output::{LARGE_PAYLOAD, Output};
 #[cfg(feature = "std")]
 pub use payload::Payload;
+pub use pool::BufferPool;
 #[cfg(feature = "std")]
 pub use protocol::Protocol;
 #[cfg(feature = "std")]

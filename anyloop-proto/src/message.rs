@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 use crate::close::CloseFrame;
 #[cfg(feature = "std")]
 use crate::extension::ShareKey;
-use crate::frame::{FrameHeader, Opcode};
+use crate::frame::FrameHeader;
+use crate::kind::Kind;
 
 /// An event of a connection. It borrows the caller's input, or memory of the connection, until the
 /// next call.
@@ -231,28 +232,6 @@ impl PartialEq for Text<'_> {
 }
 
 impl Eq for Text<'_> {}
-
-/// The kind of a message.
-///
-/// The examples of [`Message`] and [`Chunk`] use it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "RFC 6455 knows two kinds of message")]
-pub enum Kind {
-    /// Bytes.
-    Binary,
-    /// UTF-8.
-    Text,
-}
-
-impl Kind {
-    #[inline]
-    pub(crate) const fn opcode(self) -> Opcode {
-        match self {
-            Self::Binary => Opcode::Binary,
-            Self::Text => Opcode::Text,
-        }
-    }
-}
 
 /// A part of a message, as it arrived.
 ///

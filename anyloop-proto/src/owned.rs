@@ -10,7 +10,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::close::{CloseCode, CloseFrame};
+use crate::close::CloseFrame;
+use crate::close_code::CloseCode;
 use crate::connection::{Connection, Shutdown, Timer};
 use crate::error::{Failure, SendError, State, TransportError};
 use crate::handshake::{
@@ -18,7 +19,8 @@ use crate::handshake::{
     ServerHandshake, ServerOptions, Target, http,
 };
 use crate::input::Input;
-use crate::message::{self, Kind, Message};
+use crate::kind::Kind;
+use crate::message::{self, Message};
 use crate::output::Output;
 use crate::time::Instant;
 

@@ -3,7 +3,7 @@
 use crate::assembly::Assembly;
 use crate::error::Cause;
 use crate::frame::{MAX_HEADER_SIZE, Opcode, rotate_key};
-use crate::message::Kind;
+use crate::kind::Kind;
 use crate::utf8::Utf8;
 
 /// Each fragment is charged this many bytes against the size limit of messages, separately from the

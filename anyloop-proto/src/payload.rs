@@ -6,7 +6,8 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use crate::message::{Kind, Message, Prepared, Text, Uncompressed};
+use crate::kind::Kind;
+use crate::message::{Message, Prepared, Text, Uncompressed};
 
 /// A message that owns its payload. Clones share it.
 ///

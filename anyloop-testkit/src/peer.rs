@@ -504,6 +504,26 @@ impl Peer {
         assert!(rest.is_empty(), "received after the Close: {rest:x?}");
     }
 
+    /// Passes bytes on between this client and a server in both directions, as a proxy does, until both have ended.
+    ///
+    /// # Panics
+    ///
+    /// If the server refuses the connection, or bytes of the client were read and not consumed.
+    pub fn relay(self, server: SocketAddr) {
+        assert!(self.input.is_empty(), "the client has sent more than was expected");
+        let server = TcpStream::connect_timeout(&server, PATIENCE).expect("the server accepts");
+        let mut from_server = server.try_clone().expect("the process has a file descriptor left");
+        let (mut from_client, mut to_client, mut to_server) =
+            (self.writer(), self.writer(), server);
+        let upwards = thread::spawn(move || {
+            let _ = io::copy(&mut from_client, &mut to_server); // either end may reset
+            let _ = to_server.shutdown(Shutdown::Write);
+        });
+        let _ = io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Write);
+        upwards.join().expect("the thread does not panic");
+    }
+
     /// Reads until `input` has `wanted` bytes. Returns `false` if the stream ends before the first byte.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         while self.input.len() < wanted {

@@ -30,7 +30,7 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio` and `socket2`, on Unix `libc`, and on Linux `rustix` |
+//! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio`, `percent-encoding` and `socket2`, on Unix `libc`, and on Linux `rustix` |
 //! | `router` | yes | handlers by the path of the request: `Router`. It needs `matchit` and `percent-encoding` |
 //! | `deflate` | no | permessage-deflate (RFC 7692): compressed messages. It needs `zlib-rs` |
 //! | `tls` | no | TLS in both roles, with rustls and aws-lc-rs; clients trust what the operating system trusts. The module `tls` lists the features that it consists of, and those to choose others: `tls-core`, `tls-aws-lc-rs`, `tls-ring`, `tls-platform-verifier`, `tls-webpki-roots` |
@@ -54,6 +54,8 @@ mod log;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod prelude;
+#[cfg(feature = "net")]
+mod proxy;
 #[cfg(feature = "router")]
 pub mod router;
 mod session;

@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyloop_testkit::tls::self_signed;
 
 /// A server, until it is dropped.
 struct Server {
@@ -14,13 +17,30 @@ impl Server {
         Self::start(env!("CARGO_BIN_EXE_floor"), arguments)
     }
 
+    /// A peer over TLS.
+    fn secure(name: &str) -> Self {
+        let identity = self_signed(&["localhost"]);
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+        let (folder, number) = (std::env::temp_dir(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let [certificate, key] = ["pem", "key"]
+            .map(|end| folder.join(format!("anyloop-load-{}-{number}.{end}", std::process::id())));
+        std::fs::write(&certificate, identity.certificate).unwrap();
+        std::fs::write(&key, identity.key).unwrap();
+        let files = [&certificate, &key].map(|path| path.to_str().unwrap());
+        let server = Self::start(env!("CARGO_BIN_EXE_peers"), &[name, files[0], files[1]]);
+        std::fs::remove_file(&certificate).unwrap();
+        std::fs::remove_file(&key).unwrap();
+        server
+    }
+
     fn start(program: &str, arguments: &[&str]) -> Self {
         let mut process =
             Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on ").unwrap().trim_end();
-        let address = address.trim_start_matches("ws://").trim_end_matches('/').to_owned();
+        let address = address.rsplit("//").next().unwrap().trim_end_matches('/').to_owned();
         Self { process, address }
     }
 
@@ -175,6 +195,49 @@ fn compressed_messages_are_counted_and_their_replies_compared() {
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             assert!(json["received_bytes_per_message"].as_f64().unwrap() < f64::from(size) / 3.0);
         }
+    }
+}
+
+#[test]
+fn messages_and_connections_over_tls_are_counted() {
+    let options = "--tls --json --warmup 0.02";
+    for name in ["fastwebsockets", "tokio-tungstenite", "batch"] {
+        let peer = Server::secure(name);
+        for load in ["--size 1000 --connections 9 --depth 3", "--size 1048576 --connections 2"] {
+            let output = peer.load(&format!("{options} {load} --messages 43"));
+            assert_counted(&output, "messages", 43);
+        }
+        for load in ["", "--resume", "--handshake", "--handshake --resume"] {
+            let load = format!("{options} {load} --connections 9 --messages 43");
+            assert_counted(&peer.load_in("opening", &load), "connections", 43);
+        }
+    }
+}
+
+#[test]
+fn latencies_in_a_storm_are_measured() {
+    let peer = Server::secure("fastwebsockets");
+    let options = "--connections 9 --rate 500 --handshakes 43 --seconds 0.1 --json";
+    let output = load(&format!("storm {} --tls {options}", peer.address));
+    assert!(output.status.success(), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["handshakes"], 43);
+    for phase in ["rest", "storm"] {
+        let (median, maximum) = (&json[phase]["p50_us"], &json[phase]["max_us"]);
+        assert!(median.as_f64().unwrap() > 0.0, "{json}");
+        assert!(maximum.as_f64().unwrap() >= median.as_f64().unwrap(), "{json}");
+    }
+    let plain = Server::floor(&[]);
+    let output = load(&format!("storm {} {options}", plain.address));
+    assert!(!output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_server_without_tls_is_noticed() {
+    let floor = Server::floor(&[]);
+    for mode in ["", "opening", "broadcast"] {
+        let output = floor.load_in(mode, "--tls --warmup 0 --messages 1");
+        assert!(text(&output.stderr).contains("received corrupt message"), "{mode}: {output:?}");
     }
 }
 

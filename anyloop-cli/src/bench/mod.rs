@@ -22,6 +22,7 @@ use self::report::Report;
 use self::round::Round;
 use crate::client_tls;
 use crate::compression::Compression;
+use crate::route_flags;
 use crate::stdio;
 use crate::stop::Stop;
 use crate::values::{Seconds, Timeout, Url};
@@ -70,6 +71,8 @@ pub(crate) struct Options {
     compression: Compression,
     #[command(flatten)]
     tls: client_tls::Options,
+    #[command(flatten)]
+    route: route_flags::Options,
 }
 
 /// When the next message is sent.
@@ -86,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     #[cfg(unix)]
     crate::descriptors::raise_limit();
     let tls = options.tls.tls(options.urls.iter().any(|url| url.0.secure()))?;
-    let config = options.config(tls);
+    let config = options.config(tls).proxy(options.route.proxies()?);
     let mut reports: Vec<_> = options.urls.iter().map(|url| Report::new(url, options)).collect();
     let bar = Bar::new();
     for index in order(reports.len()) {

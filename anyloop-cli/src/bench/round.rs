@@ -14,12 +14,14 @@ use super::handler::{BenchFactory, BenchHandler};
 use super::payload::Payload;
 use super::tally::{Counts, Tally};
 use super::{Options, Pace};
+use crate::route_flags::Overrides;
 use crate::stop::Stop;
 
 /// What the connections of a round share.
 pub(super) struct Round {
     pub(super) pace: Pace,
     pub(super) connections: u32,
+    overrides: Overrides,
     time: Duration,
     /// One of each thread.
     tallies: Vec<Mutex<Tally>>,
@@ -84,6 +86,7 @@ impl Round {
         Arc::new(Self {
             pace: options.pace(),
             connections: options.connections,
+            overrides: options.route.overrides(),
             time,
             tallies: (0..options.threads()).map(|_| Mutex::new(tally())).collect(),
             state: Mutex::default(),
@@ -105,7 +108,10 @@ impl Round {
         #[cfg(unix)]
         self.watch_signals(&loops[0])?;
         let client = |event_loop| {
-            Client::with_factory_on(event_loop, config.clone(), BenchFactory(self.clone()))
+            let factory = BenchFactory(self.clone());
+            let mut client = Client::with_factory_on(event_loop, config.clone(), factory);
+            self.overrides.apply(&mut client);
+            client
         };
         let clients: Vec<_> = loops.iter().map(client).collect();
         for number in 0..self.connections {

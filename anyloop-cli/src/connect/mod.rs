@@ -18,6 +18,7 @@ use self::input::Input;
 use self::print::Printer;
 use crate::client_tls;
 use crate::compression::Compression;
+use crate::route_flags;
 use crate::stop::{Stop, chain};
 use crate::values::{Header, Origin, Timeout, Url, Wait};
 
@@ -64,6 +65,10 @@ pub(crate) struct Options {
     compression: Compression,
     #[command(flatten)]
     tls: client_tls::Options,
+    #[command(flatten)]
+    route: route_flags::Options,
+    #[command(flatten)]
+    redirects: route_flags::Redirects,
 }
 
 /// Runs the client until the connection has ended.
@@ -86,7 +91,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         interrupted: false,
     };
     let factory = move || handler.clone();
-    let client = Client::with_factory_on(&event_loop, config(options)?, factory);
+    let mut client = Client::with_factory_on(&event_loop, config(options)?, factory);
+    options.route.overrides().apply(&mut client);
     let request = client.request(options.url.0.clone())?;
     #[cfg(unix)]
     let request = match &options.unix {
@@ -152,5 +158,6 @@ fn config(options: &Options) -> Result<ClientConfig, Stop> {
     if let Some(tls) = options.tls.tls(options.url.0.secure())? {
         config = config.tls(tls);
     }
+    let config = config.proxy(options.route.proxies()?).redirects(options.redirects.most());
     Ok(options.compression.of_client(config))
 }

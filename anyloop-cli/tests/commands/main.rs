@@ -7,6 +7,7 @@ mod connect;
 mod listen;
 mod peer;
 mod program;
+mod route;
 mod screen;
 mod serve;
 mod streams;

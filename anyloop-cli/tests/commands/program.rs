@@ -21,6 +21,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) fn anyloop<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
+    for name in ["http_proxy", "https_proxy", "ws_proxy", "wss_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
     command
 }
 

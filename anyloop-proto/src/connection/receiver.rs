@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::sender::Sender;
-use crate::assembly::{Assembly, BufferPool};
+use crate::assembly::Assembly;
 use crate::close::CloseFrame;
 use crate::cold::cold_path;
 use crate::config::Role;
@@ -15,9 +15,11 @@ use crate::frame::{
     DecodedHeader, FrameHeader, HeaderRules, MAX_HEADER_SIZE, Opcode, Rsv, mask, mask_small,
 };
 use crate::input::Input;
-use crate::message::{Chunk, Event, Kind, Message, Text};
+use crate::kind::Kind;
+use crate::message::{Chunk, Event, Message, Text};
 use crate::output::Output;
 use crate::partial::{MessageState, Partial, Position, check_text};
+use crate::pool::BufferPool;
 use crate::time::Instant;
 use crate::utf8::Utf8;
 
@@ -239,8 +241,8 @@ impl Receiver {
             Role::Client if !masked => input.take_whole(header + len)?.split_at_mut(header).1,
             _ => return None,
         };
-        // A data frame sets both times, so comparing one is enough. All frames of a batch have the
-        // same time, and skipping the store saves as much as a needed one costs.
+        // A data frame sets both times, so comparing one is enough. Frames of one batch have the same
+        // time, so the stores are usually skipped.
         if self.last_data != now {
             (self.last_frame, self.last_data) = (now, now);
         }
@@ -421,7 +423,8 @@ impl Receiver {
         let key = mask.unwrap_or_default();
         let whole = input.len() as u64 >= len;
         if opcode != Opcode::Pong {
-            self.last_frame = now; // the caller counts a pong, if it answers no ping of ours
+            // `next_general` does this for a pong, unless it answers a keep-alive ping.
+            self.last_frame = now;
         }
         if opcode.is_control() {
             if whole {
@@ -511,7 +514,7 @@ impl Receiver {
         let starts = message.size == 0;
         let mut payload = None;
         if message.encoded {
-            partial.assembly.provide(input.pool(), bytes.len());
+            provide(&mut partial.assembly, input, bytes.len());
             let mut none = Contexts::new();
             let contexts = input.pool().map_or(&mut none, BufferPool::contexts_mut);
             decode(bytes, last, message, &mut partial.assembly, sender, contexts)?;
@@ -520,7 +523,7 @@ impl Receiver {
             if self.streaming || (last && starts) {
                 payload = Some(bytes);
             } else if !bytes.is_empty() {
-                partial.assembly.provide(input.pool(), bytes.len());
+                provide(&mut partial.assembly, input, bytes.len());
                 partial.assembly.append(bytes);
             }
         }
@@ -697,6 +700,13 @@ fn take_unmasked<'b>(input: &mut Input<'b>, most: u64, key: [u8; 4], role: Role)
         mask(bytes, key);
     }
     bytes
+}
+
+/// Gives the message a buffer of the caller's pool, if it has none. `arrived` bytes are about to be appended.
+fn provide(assembly: &mut Assembly, input: &mut Input<'_>, arrived: usize) {
+    if let Some(pool) = input.pool() {
+        pool.provide(assembly, arrived);
+    }
 }
 
 /// Decodes a part of a message into its assembly, and checks the result.

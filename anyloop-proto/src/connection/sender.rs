@@ -5,14 +5,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::keepalive::{Ping, PingDelay};
-use crate::close::{CloseCode, CloseFrame, check_close, truncate_reason};
+use crate::close::{CloseFrame, check_close, truncate_reason};
+use crate::close_code::CloseCode;
 use crate::cold::cold_path;
 use crate::config::{Config, Role};
 use crate::contexts::Contexts;
 use crate::error::{Failure, SendError, State};
 use crate::extension::{Decoder, Encoder};
 use crate::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, Rsv, mask};
-use crate::message::{Kind, Message, Prepared};
+use crate::kind::Kind;
+use crate::message::{Message, Prepared};
 use crate::output::{LARGE_PAYLOAD, Output};
 use crate::time::Instant;
 
@@ -51,7 +53,7 @@ pub struct Sender {
     pub(super) ping: Ping,
     pub(super) role: Role,
     state: State,
-    piece: Piece,
+    fragmentation: Fragmentation,
     /// Messages of fewer bytes take the fast path; 0 if none does. Derived from the fields above by
     /// `update_fast_path`: caching it saves instructions per message.
     fast_below: u16,
@@ -59,9 +61,12 @@ pub struct Sender {
 
 /// The progress of a message that is sent in pieces.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Piece {
+enum Fragmentation {
+    /// No message is begun.
     None,
+    /// The next frame is the first of the message.
     First(Kind),
+    /// The next frame is a continuation.
     Next,
 }
 
@@ -118,7 +123,7 @@ impl Sender {
             ping: Ping::Idle,
             role,
             state: State::Open,
-            piece: Piece::None,
+            fragmentation: Fragmentation::None,
         }
     }
 
@@ -196,7 +201,7 @@ impl Sender {
         if self.role == Role::Client {
             return self.send_general(message, compress, out);
         }
-        self.ready_for_message()?;
+        self.check_can_begin()?;
         let payload = message.as_bytes();
         let frame = match self.begin_encoding(message.kind(), Some(payload.len()), compress) {
             None => prepared.frame(),
@@ -250,14 +255,14 @@ impl Sender {
         last: bool,
         out: &mut O,
     ) -> Result<(), SendError> {
-        self.open()?;
-        let opcode = match self.piece {
-            Piece::None => return Err(SendError::NoMessageBegun),
-            Piece::First(kind) => kind.opcode(),
-            Piece::Next => Opcode::Continuation,
+        self.check_open()?;
+        let opcode = match self.fragmentation {
+            Fragmentation::None => return Err(SendError::NoMessageBegun),
+            Fragmentation::First(kind) => kind.opcode(),
+            Fragmentation::Next => Opcode::Continuation,
         };
         let encoding = self.cold.as_deref().and_then(|cold| cold.encoding);
-        self.set_piece(if last { Piece::None } else { Piece::Next });
+        self.set_fragmentation(if last { Fragmentation::None } else { Fragmentation::Next });
         self.bytes += payload.len() as u64;
         self.messages += u64::from(last);
         match encoding {
@@ -278,8 +283,8 @@ impl Sender {
     ///
     /// [`SendError::NotOpen`] after a Close frame; [`SendError::ControlTooLong`] above 125 bytes.
     pub fn ping<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
-        self.open()?;
-        control_size(payload)?;
+        self.check_open()?;
+        check_control_size(payload)?;
         self.frame(Opcode::Ping, true, payload, out);
         Ok(())
     }
@@ -292,8 +297,8 @@ impl Sender {
     /// [`SendError::NotOpen`] after the peer's Close frame; [`SendError::ControlTooLong`] above 125
     /// bytes.
     pub fn pong<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), SendError> {
-        self.may_pong()?;
-        control_size(payload)?;
+        self.check_pong()?;
+        check_control_size(payload)?;
         self.pong_or_hold(payload, out);
         Ok(())
     }
@@ -315,7 +320,7 @@ impl Sender {
         now: Instant,
         out: &mut O,
     ) -> Result<(), SendError> {
-        self.open()?;
+        self.check_open()?;
         let code = code.into();
         check_close(code, reason)?;
         self.send_close(code, reason, now, out);
@@ -333,7 +338,7 @@ impl Sender {
     /// sent (RFC 6455 §5.4).
     #[must_use]
     pub fn is_message_begun(&self) -> bool {
-        self.piece != Piece::None
+        self.fragmentation != Fragmentation::None
     }
 
     /// The state of the connection.
@@ -361,15 +366,15 @@ impl Sender {
         self.update_fast_path();
     }
 
-    fn set_piece(&mut self, piece: Piece) {
-        self.piece = piece;
+    fn set_fragmentation(&mut self, fragmentation: Fragmentation) {
+        self.fragmentation = fragmentation;
         self.update_fast_path();
     }
 
     /// Recomputes which whole messages can be sent without further checks.
     fn update_fast_path(&mut self) {
         let fast =
-            self.role == Role::Server && self.state == State::Open && self.piece == Piece::None;
+            self.role == Role::Server && self.state == State::Open && !self.is_message_begun();
         let threshold = self.encoder().map_or(LARGE_PAYLOAD, |encoder| encoder.threshold());
         self.fast_below = if fast { threshold.min(LARGE_PAYLOAD) as u16 } else { 0 };
     }
@@ -392,7 +397,7 @@ impl Sender {
 
     /// Answers a ping, or holds the pong while the output is blocked.
     pub(super) fn pong_or_hold(&mut self, payload: &[u8], out: &mut dyn Output) {
-        if self.may_pong().is_err() {
+        if self.check_pong().is_err() {
             return;
         }
         if out.is_blocked() {
@@ -419,7 +424,7 @@ impl Sender {
     fn drop_held_pong(&mut self) {
         let Some(cold) = self.cold.as_deref_mut() else { return };
         cold.held_pong = None;
-        self.drop_cold();
+        self.free_cold_if_unused();
     }
 
     pub(super) fn ping_delay(&self) -> Option<PingDelay> {
@@ -429,11 +434,11 @@ impl Sender {
     pub(super) fn forget_ping_delay(&mut self) {
         let Some(cold) = self.cold.as_deref_mut() else { return };
         cold.ping_delay = None;
-        self.drop_cold();
+        self.free_cold_if_unused();
     }
 
     /// Frees the cold state if nothing needs it.
-    fn drop_cold(&mut self) {
+    fn free_cold_if_unused(&mut self) {
         let Some(cold) = self.cold.as_deref() else { return };
         let used = cold.encoder.is_some()
             || cold.decoding.is_some()
@@ -493,7 +498,7 @@ impl Sender {
         compress: bool,
         out: &mut dyn Output,
     ) -> Result<(), SendError> {
-        self.ready_for_message()?;
+        self.check_can_begin()?;
         let (kind, payload) = (message.kind(), message.as_bytes());
         self.count(payload);
         match self.begin_encoding(kind, Some(payload.len()), compress) {
@@ -504,12 +509,12 @@ impl Sender {
     }
 
     fn begin_general(&mut self, kind: Kind, compress: bool) -> Result<(), SendError> {
-        self.ready_for_message()?;
+        self.check_can_begin()?;
         let encoding = self.begin_encoding(kind, None, compress);
         if self.has_encoder() {
             self.cold().encoding = encoding;
         }
-        self.set_piece(Piece::First(kind));
+        self.set_fragmentation(Fragmentation::First(kind));
         Ok(())
     }
 
@@ -522,8 +527,8 @@ impl Sender {
         encoder.begin(kind, len)
     }
 
-    /// The frame of a prepared message that all connections with the parameters of this encoder send. `None` if the
-    /// encoder shares no frames.
+    /// The frame of a prepared message, encoded once for all connections with the same share key. `None` if the encoder
+    /// has none.
     #[cfg(feature = "std")]
     fn shared_frame<'p>(
         &mut self,
@@ -646,7 +651,7 @@ impl Sender {
         }
     }
 
-    fn open(&self) -> Result<(), SendError> {
+    fn check_open(&self) -> Result<(), SendError> {
         match self.state {
             State::Open => Ok(()),
             state => Err(SendError::NotOpen(state)),
@@ -655,16 +660,16 @@ impl Sender {
 
     /// RFC 6455 §5.5.2: a ping is answered "unless it already received a Close frame", so pongs are
     /// also sent after our own Close.
-    fn may_pong(&self) -> Result<(), SendError> {
+    fn check_pong(&self) -> Result<(), SendError> {
         match self.state {
             State::Open | State::CloseSent => Ok(()),
             state => Err(SendError::NotOpen(state)),
         }
     }
 
-    fn ready_for_message(&self) -> Result<(), SendError> {
-        self.open()?;
-        if self.piece == Piece::None { Ok(()) } else { Err(SendError::MessageUnfinished) }
+    fn check_can_begin(&self) -> Result<(), SendError> {
+        self.check_open()?;
+        if self.is_message_begun() { Err(SendError::MessageUnfinished) } else { Ok(()) }
     }
 
     fn count(&mut self, payload: &[u8]) {
@@ -723,7 +728,7 @@ fn append_first<'b, const N: usize>(buffer: &mut Vec<u8>, bytes: &'b [u8]) -> &'
     }
 }
 
-fn control_size(payload: &[u8]) -> Result<(), SendError> {
+fn check_control_size(payload: &[u8]) -> Result<(), SendError> {
     if payload.len() > MAX_CONTROL_PAYLOAD {
         return Err(SendError::ControlTooLong(payload.len()));
     }

@@ -9,7 +9,7 @@ use super::FLUSH_MARKER;
 use super::history::History;
 use crate::extension::{Contexts, Encoder, ShareKey};
 use crate::frame::Rsv;
-use crate::message::Kind;
+use crate::kind::Kind;
 
 /// The size of zlib's hash tables, 1 to 9. In a window of 4 KiB more gains nothing.
 const MEMORY_LEVEL: i32 = 5;

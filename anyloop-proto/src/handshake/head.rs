@@ -16,7 +16,7 @@ const MAX_EMPTY_LINES: u8 = 4;
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
 /// The start of a request whose response has no body.
-const HEAD: &[u8] = b"HEAD ";
+const HEAD_METHOD: &[u8] = b"HEAD ";
 
 /// A head that is being received. Owns no memory before the first byte.
 pub(super) struct Head {
@@ -95,7 +95,7 @@ impl Head {
     /// Whether the bytes so far begin a HEAD request, whose response has no body, even if it is an
     /// error.
     pub(super) fn is_head_request(&self) -> bool {
-        self.bytes.starts_with(HEAD)
+        self.bytes.starts_with(HEAD_METHOD)
     }
 
     /// The number of header fields of a complete head.

@@ -15,6 +15,7 @@
 //!   [`respond_head`](ServerHandshake::respond_head).
 //! - [`ClientHandshake`] writes a request and verifies every field of the response. A response
 //!   other than 101 can be read with its body.
+//! - [`TunnelHandshake`] asks an HTTP proxy for a byte stream to the server.
 //!
 //! Both roles in memory:
 //!
@@ -65,10 +66,12 @@ mod key;
 mod opened;
 mod options;
 mod parse;
+mod redirect;
 mod request;
 mod responding;
 mod response;
 mod server;
+mod tunnel;
 mod uri;
 mod verify;
 mod write;
@@ -84,4 +87,5 @@ pub use options::{ClientOptions, OriginPolicy, ServerOptions};
 pub use request::Request;
 pub use response::{AnswerError, check_response};
 pub use server::{Incoming, ServerHandshake};
+pub use tunnel::TunnelHandshake;
 pub use uri::{Target, UriError};

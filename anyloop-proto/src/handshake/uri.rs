@@ -112,6 +112,20 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The same host with another path and query, which begin with a slash.
+    pub(super) fn with_path(&self, path_and_query: String) -> Self {
+        Self { path_and_query, ..self.clone() }
+    }
+
+    /// Takes over user and password, unless there are others.
+    pub(super) fn inherit_authorization(&mut self, other: &Self) {
+        if self.authorization.is_none() {
+            self.authorization.clone_from(&other.authorization);
+        }
+    }
+}
+
 impl FromStr for Target {
     type Err = UriError;
 

@@ -18,6 +18,11 @@ impl<'o> HeadWriter<'o> {
         Self(out).put(&[b"GET ", target.as_bytes(), b" HTTP/1.1\r\n"])
     }
 
+    /// A request to a proxy for a tunnel (RFC 9110 §9.3.6).
+    pub(super) fn connect(authority: &str, out: &'o mut Vec<u8>) -> Self {
+        Self(out).put(&[b"CONNECT ", authority.as_bytes(), b" HTTP/1.1\r\n"])
+    }
+
     pub(super) fn response(status: StatusCode, out: &'o mut Vec<u8>) -> Self {
         let reason = status.canonical_reason().unwrap_or_default();
         let code = status.as_str();

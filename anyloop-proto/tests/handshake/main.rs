@@ -22,3 +22,4 @@ mod server_responses;
 mod server_upgrades;
 mod target;
 mod time;
+mod tunnel;

@@ -155,3 +155,63 @@ fn rfc3986_3_2_1_userinfo_with_other_characters_is_refused() {
     let target: Target = "ws://us-er:p%40ss!@host/".parse().unwrap();
     assert_eq!(target.host(), "host");
 }
+
+#[test]
+fn rfc3986_5_4_references_lead_from_one_target_to_another() {
+    let base: Target = "ws://a/b/c/d;p?q".parse().unwrap();
+    for (reference, expected) in [
+        ("g", "ws://a/b/c/g"),
+        ("./g", "ws://a/b/c/g"),
+        ("g/", "ws://a/b/c/g/"),
+        ("/g", "ws://a/g"),
+        ("//g", "ws://g/"),
+        ("?y", "ws://a/b/c/d;p?y"),
+        ("g?y", "ws://a/b/c/g?y"),
+        ("#s", "ws://a/b/c/d;p?q"),
+        ("g#s", "ws://a/b/c/g"),
+        (";x", "ws://a/b/c/;x"),
+        ("", "ws://a/b/c/d;p?q"),
+        (".", "ws://a/b/c/"),
+        ("./", "ws://a/b/c/"),
+        ("..", "ws://a/b/"),
+        ("../g", "ws://a/b/g"),
+        ("../..", "ws://a/"),
+        ("../../../g", "ws://a/g"),
+        ("/./g", "ws://a/g"),
+        ("/../g", "ws://a/g"),
+        ("g.", "ws://a/b/c/g."),
+        ("./g/.", "ws://a/b/c/g/"),
+        ("g;x=1/../y", "ws://a/b/c/y"),
+        ("g?y/../x", "ws://a/b/c/g?y/../x"),
+        ("/g?http://x/", "ws://a/g?http://x/"),
+        ("HTTP://b:80/x#s", "ws://b/x"),
+        ("https://b", "wss://b/"),
+        ("wss://b:9/x", "wss://b:9/x"),
+    ] {
+        let led = base.join(reference).unwrap_or_else(|error| panic!("{reference}: {error}"));
+        assert_eq!(led.to_string(), expected, "{reference}");
+    }
+    for (reference, error) in [
+        ("ftp://b/", UriError::Scheme),
+        ("javascript:x", UriError::Scheme),
+        ("http:b", UriError::Scheme),
+        ("http://", UriError::MissingHost),
+        ("//b:0/", UriError::Port),
+        ("/a b", UriError::Character(' ')),
+        ("/a\r\nb", UriError::Character('\r')),
+    ] {
+        assert_eq!(base.join(reference), Err(error), "{reference}");
+    }
+}
+
+#[test]
+fn user_and_password_stay_on_their_origin() {
+    let base: Target = "wss://user:secret@a/".parse().unwrap();
+    let has = |reference: &str| base.join(reference).unwrap().authorization().is_some();
+    assert!(has("/x") && has("https://A:443/x") && has("//a") && has("?y"));
+    assert!(!has("https://b/") && !has("http://a/") && !has("wss://a:444/") && !has("//a.b"));
+    let other = base.join("wss://other:one@a/").unwrap();
+    assert_ne!(other.authorization(), base.authorization());
+    let zoned: Target = "ws://[fe80::1%25eth0]/a".parse().unwrap();
+    assert_eq!(zoned.join("b").unwrap().to_string(), "ws://[fe80::1%25eth0]/b");
+}

@@ -11,6 +11,8 @@ use anyloop_proto::{Config, Random};
 
 #[cfg(feature = "net")]
 use super::sockets::{ConnectOptions, ListenOptions};
+#[cfg(feature = "net")]
+use crate::proxy::{ProxyError, ProxyRules};
 use crate::session::{BacklogLimits, Overflow};
 
 /// The configuration of a server and of its connections.
@@ -99,6 +101,8 @@ pub struct ServerConfig {
 /// | `connect_timeout` | 10 s | `None` |
 /// | `total_timeout` | none | `None` |
 /// | `attempt_delay` | 250 ms | |
+/// | `proxy` | none | `None` |
+/// | `redirects` | 0 | 0 |
 ///
 /// ```
 /// use anyloop::prelude::*;
@@ -122,6 +126,10 @@ pub struct ClientConfig {
     pub(crate) nodelay: bool,
     #[cfg(feature = "net")]
     pub(crate) connect: ConnectOptions,
+    #[cfg(feature = "net")]
+    pub(crate) proxies: ProxyRules,
+    #[cfg(feature = "net")]
+    pub(crate) redirects: u32,
     #[cfg(all(feature = "net", feature = "tls-core"))]
     pub(crate) tls: crate::tls::ClientTls,
 }
@@ -204,6 +212,10 @@ impl ClientConfig {
             nodelay: true,
             #[cfg(feature = "net")]
             connect: ConnectOptions::default(),
+            #[cfg(feature = "net")]
+            proxies: ProxyRules::new(),
+            #[cfg(feature = "net")]
+            redirects: 0,
             #[cfg(all(feature = "net", feature = "tls-core"))]
             tls: crate::tls::ClientTls::new(),
         }
@@ -269,6 +281,8 @@ impl ClientConfig {
     }
 
     /// The time in which one of the addresses of the host must connect, for all together. `None`: as long as the operating system takes.
+    ///
+    /// With a [proxy](Self::proxy) it is the time for the connection to the proxy, and then again for the tunnel.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.connect.connect_timeout = timeout.into();
         self
@@ -284,6 +298,73 @@ impl ClientConfig {
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         self.connect.attempt_delay = delay;
         self
+    }
+
+    /// The proxy that connections use: a [`Proxy`](crate::net::Proxy) for all, [`ProxyRules`](crate::net::ProxyRules)
+    /// for some, or `None`. By default there is none, and the environment is not read:
+    /// [`proxy_from_env`](Self::proxy_from_env) does that.
+    ///
+    /// The proxy is told the host and the port. The request, with its fields, goes through the tunnel: with `wss` it is
+    /// encrypted, and the certificate is the server's; with `ws` the proxy can read it. If there is no tunnel, the handler
+    /// gets a [`ConnectError`](crate::net::ConnectError). The peer of the connection
+    /// ([`Context::peer`](crate::Context::peer)) is the proxy.
+    ///
+    /// A connection [to addresses](crate::net::ConnectRequest::to_addresses) or to a Unix socket uses no proxy.
+    ///
+    /// ```no_run
+    /// use anyloop::net::{Client, Proxy};
+    /// use anyloop::prelude::*;
+    ///
+    /// let proxy = Proxy::parse("http://alice:secret@proxy.example:3128")?;
+    /// let mut client = Client::new(ClientConfig::new().proxy(proxy))?;
+    /// client.on_open(|context| _ = context.send("hello"));
+    /// client.connect("ws://chat.example/")?;
+    /// client.run();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn proxy(mut self, proxy: impl Into<ProxyRules>) -> Self {
+        self.proxies = proxy.into();
+        self
+    }
+
+    /// The largest number of redirects that a connection follows (301, 302, 303, 307 and 308, RFC 9110 §15.4); by
+    /// default none. Each makes a new byte stream, for the same handler and the same handle, with timeouts of its own.
+    ///
+    /// On another origin (scheme, host and port) the request lacks user and password of the URI, the fields
+    /// `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, and others whose value
+    /// [is sensitive](HeaderValue::is_sensitive); the rest is sent. Cookies that a redirect sets are not. A redirect from
+    /// `wss` to `ws` is not followed. If one cannot be followed, the handler gets
+    /// [`ConnectError::Redirect`](crate::net::ConnectError::Redirect) beside the response.
+    ///
+    /// A connection [to addresses](crate::net::ConnectRequest::to_addresses), to a Unix socket, or over an adopted one
+    /// follows none.
+    ///
+    /// ```no_run
+    /// use anyloop::net::Client;
+    /// use anyloop::prelude::*;
+    ///
+    /// let mut client = Client::new(ClientConfig::new().redirects(5))?;
+    /// client.on_open(|context| {
+    ///     let target = context.handshake_info().and_then(|info| info.target.as_ref());
+    ///     println!("connected to {}", target.expect("it is kept by default"));
+    /// });
+    /// client.connect("wss://chat.example/")?;
+    /// client.run();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn redirects(mut self, most: u32) -> Self {
+        self.redirects = most;
+        self
+    }
+
+    /// Uses the proxies that the environment names now, as curl reads it: `https_proxy`, `no_proxy` and so on.
+    /// [`ProxyRules::from_env`](crate::net::ProxyRules::from_env) lists the variables.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::Variable`](crate::net::ProxyError::Variable): one of them names no proxy that can be used.
+    pub fn proxy_from_env(self) -> Result<Self, ProxyError> {
+        Ok(self.proxy(ProxyRules::from_env()?))
     }
 }
 

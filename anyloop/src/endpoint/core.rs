@@ -99,9 +99,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         config: &ClientConfig,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        let mut options = ClientOptions::clone(&config.handshake);
-        options.connection = handlers_answer_pings(&options.connection);
-        self.client_session(handler, target, Arc::new(options), Some(config.backlog), now)
+        self.client_session(handler, target, handler_options(config), Some(config.backlog), now)
     }
 
     fn client_session(
@@ -119,6 +117,13 @@ impl<F: HandlerFactory> ClientCore<F> {
         }
         Ok(session)
     }
+}
+
+/// The options of a client's handshake, but handlers decide whether pings are answered.
+pub(crate) fn handler_options(config: &ClientConfig) -> Arc<ClientOptions> {
+    let mut options = ClientOptions::clone(&config.handshake);
+    options.connection = handlers_answer_pings(&options.connection);
+    Arc::new(options)
 }
 
 /// The same settings, but handlers decide whether pings are answered.

@@ -28,7 +28,7 @@ pub use crate::stream::{Completion, Unsent};
 
 // For transports of this crate.
 #[cfg(feature = "net")]
-pub(crate) use self::core::{ClientCore, ServerCore};
+pub(crate) use self::core::{ClientCore, ServerCore, handler_options};
 pub(crate) use head::request_head;
 #[cfg(feature = "net")]
 pub(crate) use sockets::{ConnectOptions, ListenOptions};

@@ -6,6 +6,8 @@ use anyloop_proto::handshake::OriginPolicy;
 use anyloop_proto::handshake::http::{HeaderMap, HeaderValue};
 
 use super::{ClientConfig, Overflow, ServerConfig};
+#[cfg(feature = "net")]
+use crate::proxy::ProxyRules;
 
 /// Methods that return the values of settings: `setter, getter: type = expression`.
 macro_rules! getters {
@@ -88,6 +90,8 @@ getters! { ClientConfig, this:
     connect_timeout, get_connect_timeout: Option<Duration> = this.connect.connect_timeout;
     total_timeout, get_total_timeout: Option<Duration> = this.connect.total_timeout;
     attempt_delay, get_attempt_delay: Duration = this.connect.attempt_delay;
+    proxy, get_proxy: &ProxyRules = &this.proxies;
+    redirects, get_redirects: u32 = this.redirects;
 }
 
 #[cfg(test)]
@@ -161,7 +165,13 @@ mod tests {
                 connect_timeout(second) get_connect_timeout second;
                 total_timeout(second) get_total_timeout second;
                 attempt_delay(Duration::ZERO) get_attempt_delay Duration::ZERO;
+                redirects(5) get_redirects 5;
             }
+            let proxy = crate::proxy::Proxy::http("a", 1);
+            let target = "ws://chat.example/".parse().unwrap();
+            let port = |config: &ClientConfig| Some(config.get_proxy().proxy_for(&target)?.port());
+            assert_eq!(port(&ClientConfig::new()), None);
+            assert_eq!(port(&ClientConfig::new().proxy(proxy)), Some(1));
         }
     }
 }

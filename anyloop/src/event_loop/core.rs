@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use anyloop_proto::Instant;
 
+use super::control::{Command, LoopControl};
 use super::deadlines::Deadlines;
 use super::events::{Events, Token};
 use super::reactor;
-use super::remote::{Command, Remote};
 use super::slots::{QueueEntry, Slots};
 use super::timers::{OnCancel, Timers};
-use super::types::Types;
+use super::types::LoopTypes;
 use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
 use crate::sync::Condvar;
 use crate::sync::thread;
@@ -18,27 +18,28 @@ use crate::sync::thread;
 /// The capacity of the queues that is kept when they are empty.
 const KEPT: usize = 4096;
 
-/// The state of a loop that its runners share. No program code runs under its lock.
-pub(super) struct Core<K: Types> {
+/// The state of a loop that its runners share. No application code runs under its lock.
+pub(super) struct Core<K: LoopTypes> {
     pub(super) slots: Slots<K>,
-    /// The ready queue: the slots of sources that are ready, and [`TASK`]s. It outlives run calls, since an edge is
-    /// reported once.
+    /// The ready queue: the slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between
+    /// run calls: the reactor reports an edge only once.
     ready: VecDeque<u32>,
     /// The slots of sources that were woken by a command: mostly connections that have output to send. A source that is
     /// woken while it is in the ready queue gets an entry here as well. The queue that comes first serves it, and the
     /// other entry is outdated. A slot has at most one entry in each queue.
     woken: VecDeque<u32>,
-    /// So many entries of `woken` are served before the next one of `ready`.
-    woken_first: usize,
+    /// How many entries of `woken` are served before the next one of `ready`. After each entry of `ready` it is set to
+    /// those that `woken` has at that time. Those added meanwhile wait, so `ready` is not starved.
+    woken_quota: usize,
     /// The last entry that was served is one of `ready`.
-    served_ready: bool,
-    /// A task for each [`TASK`] in the ready queue, in the same order.
-    pub(super) tasks: VecDeque<Task<K>>,
+    last_was_ready: bool,
+    /// A callback for each [`CALLBACK_ENTRY`] of the ready queue, in the same order.
+    pub(super) callbacks: VecDeque<Callback<K>>,
     /// Slots that enter the ready queue after the next poll.
-    deferred: Vec<u32>,
+    after_poll: Vec<u32>,
     /// The number of entries of the ready queue that are served before the next poll.
-    pub(super) until_poll: usize,
-    pub(super) timers: Timers<K::OnTimer>,
+    pub(super) entries_before_poll: usize,
+    pub(super) timers: Timers<K::TimerFn>,
     /// The deadlines of sources.
     deadlines: Deadlines,
     /// When to trim the buffers that no runner uses.
@@ -50,29 +51,29 @@ pub(super) struct Core<K: Types> {
     expired: Vec<u32>,
 }
 
-/// The entry of the ready queue that stands for the next task. No slot has this index.
-pub(super) const TASK: u32 = u32::MAX;
+/// The entry of the ready queue that stands for the next callback. No slot has this index.
+pub(super) const CALLBACK_ENTRY: u32 = u32::MAX;
 
-/// A function of the program that is to be called.
-pub(super) enum Task<K: Types> {
-    Posted(Box<K::Task>),
-    Due(Box<K::OnTimer>),
-    Cancelled(Box<K::OnTimer>),
+/// A function of the application that is to be called.
+pub(super) enum Callback<K: LoopTypes> {
+    Posted(Box<K::PostedFn>),
+    Due(Box<K::TimerFn>),
+    Cancelled(Box<K::TimerFn>),
     /// It is only dropped, where no lock is held.
-    Dropped(Box<K::OnTimer>),
+    Dropped(Box<K::TimerFn>),
 }
 
-impl<K: Types> Core<K> {
+impl<K: LoopTypes> Core<K> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             slots: Slots::new(),
             ready: VecDeque::new(),
             woken: VecDeque::new(),
-            woken_first: 0,
-            served_ready: false,
-            tasks: VecDeque::new(),
-            deferred: Vec::new(),
-            until_poll: 0,
+            woken_quota: 0,
+            last_was_ready: false,
+            callbacks: VecDeque::new(),
+            after_poll: Vec::new(),
+            entries_before_poll: 0,
             timers: Timers::new(),
             deadlines: Deadlines::new(now),
             trim_at: None,
@@ -84,9 +85,9 @@ impl<K: Types> Core<K> {
 
     // What is ready.
 
-    pub(super) fn queue(&mut self, task: Task<K>) {
-        self.tasks.push_back(task);
-        self.ready.push_back(TASK);
+    pub(super) fn queue(&mut self, callback: Callback<K>) {
+        self.callbacks.push_back(callback);
+        self.ready.push_back(CALLBACK_ENTRY);
     }
 
     /// Queues the source in slot `index`, which has become ready.
@@ -113,57 +114,57 @@ impl<K: Types> Core<K> {
     /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
-    /// Sources that were woken are served before the next one that was not: their output, which waits in memory, is
-    /// sent before more input is received.
+    /// After each entry of `ready`, the entries that `woken` has at that time are served: their output, which waits in
+    /// memory, is sent before more input is received.
     #[inline]
     pub(super) fn pop_ready(&mut self, may_poll: bool) -> Option<u32> {
-        if self.until_poll == 0 && may_poll {
+        if self.entries_before_poll == 0 && may_poll {
             return None;
         }
-        if std::mem::take(&mut self.served_ready) {
-            self.woken_first = self.woken.len();
+        if std::mem::take(&mut self.last_was_ready) {
+            self.woken_quota = self.woken.len();
         }
-        let entry = if self.woken_first > 0 || self.ready.is_empty() {
-            self.woken_first = self.woken_first.saturating_sub(1);
+        let entry = if self.woken_quota > 0 || self.ready.is_empty() {
+            self.woken_quota = self.woken_quota.saturating_sub(1);
             let index = self.woken.pop_front()?;
             self.slots.leave(index, QueueEntry::Woken);
             index
         } else {
-            self.served_ready = true;
+            self.last_was_ready = true;
             let entry = self.ready.pop_front()?;
-            if entry != TASK {
+            if entry != CALLBACK_ENTRY {
                 self.slots.leave(entry, QueueEntry::Ready);
             }
             entry
         };
-        self.until_poll = self.until_poll.saturating_sub(1);
+        self.entries_before_poll = self.entries_before_poll.saturating_sub(1);
         Some(entry)
     }
 
     /// Runs the queued commands.
     #[inline]
-    pub(super) fn take_commands(&mut self, remote: &Remote) {
-        if remote.has_commands() {
-            self.run_commands(remote);
+    pub(super) fn run_commands(&mut self, control: &LoopControl) {
+        if control.has_commands() {
+            self.run_queued_commands(control);
         }
     }
 
     #[cold]
-    fn run_commands(&mut self, remote: &Remote) {
+    fn run_queued_commands(&mut self, control: &LoopControl) {
         let mut commands = core::mem::take(&mut self.commands);
-        remote.take_commands(&mut commands);
+        control.take_commands(&mut commands);
         for command in commands.drain(..) {
             match command {
-                Command::Run(task) => self.queue(Task::Posted(K::task(task))),
+                Command::Run(f) => self.queue(Callback::Posted(K::posted_fn(f))),
                 Command::Wake(token) => self.wake(token),
                 Command::WakeAll(tokens) => tokens.into_iter().for_each(|token| self.wake(token)),
                 Command::Ready(token, events) => self.add_events(token, events),
-                Command::SetTimer(key, f) => self.timers.set(key, K::on_timer(f)),
+                Command::SetTimer(key, f) => self.timers.set(key, K::timer_fn(f)),
                 Command::CancelTimer(key, on_cancel) => {
                     if let Some(f) = self.timers.take(key) {
                         self.queue(match on_cancel {
-                            OnCancel::Call => Task::Cancelled(f),
-                            OnCancel::Drop => Task::Dropped(f),
+                            OnCancel::Call => Callback::Cancelled(f),
+                            OnCancel::Drop => Callback::Dropped(f),
                         });
                     }
                 }
@@ -192,8 +193,8 @@ impl<K: Types> Core<K> {
         }
     }
 
-    /// Adds the events of a poll, and ends it.
-    pub(super) fn end_poll(&mut self, events: Option<impl Iterator<Item = (Token, Events)>>) {
+    /// Adds the events of a poll. The runner that has polled is not the leader any more.
+    pub(super) fn apply_events(&mut self, events: Option<impl Iterator<Item = (Token, Events)>>) {
         let mut count = 0;
         if let Some(events) = events {
             for (token, events) in events {
@@ -201,40 +202,40 @@ impl<K: Types> Core<K> {
                 count += 1;
             }
         }
-        // The interrupt is not among them.
-        self.wakeups.end_poll(count + 1 >= reactor::CAPACITY);
+        // The interrupt takes one place and is not counted here, so `CAPACITY - 1` events may be a full poll.
+        self.wakeups.resign(count + 1 >= reactor::CAPACITY);
     }
 
     /// Queues a source to run after the next poll.
-    pub(super) fn defer(&mut self, index: u32, remote: &Remote) {
-        self.slots.defer(index);
-        self.deferred.push(index);
-        self.perform(self.wakeups.defer(), remote);
+    pub(super) fn add_after_poll(&mut self, index: u32, control: &LoopControl) {
+        self.slots.set_after_poll(index);
+        self.after_poll.push(index);
+        self.perform(self.wakeups.add_after_poll(), control);
     }
 
-    /// A poll has ended: moves the deferred sources to the ready queue.
-    pub(super) fn queue_deferred(&mut self) {
-        let mut deferred = std::mem::take(&mut self.deferred);
-        for index in deferred.drain(..) {
-            self.slots.end_defer(index);
+    /// A poll has ended: the sources that run after it enter the ready queue.
+    pub(super) fn move_after_poll_to_ready(&mut self) {
+        let mut after_poll = std::mem::take(&mut self.after_poll);
+        for index in after_poll.drain(..) {
+            self.slots.set_queued(index);
             self.queue_source(index);
         }
-        self.deferred = deferred;
+        self.after_poll = after_poll;
         self.serve_queue_before_poll();
     }
 
     /// All entries that are in the ready queue now are served before the next poll.
     pub(super) fn serve_queue_before_poll(&mut self) {
-        self.until_poll = self.ready.len() + self.woken.len();
+        self.entries_before_poll = self.ready.len() + self.woken.len();
     }
 
     /// Whether there is something to do now.
-    pub(super) fn is_ready(&self, remote: &Remote) -> bool {
-        let is_queued = !self.is_queue_empty() || !self.deferred.is_empty();
-        is_queued || self.wakeups.is_poll_needed() || remote.has_commands()
+    pub(super) fn is_ready(&self, control: &LoopControl) -> bool {
+        let is_queued = !self.is_queue_empty() || !self.after_poll.is_empty();
+        is_queued || self.wakeups.is_poll_needed() || control.has_commands()
     }
 
-    /// Frees memory that a large number of simultaneous deadlines has needed.
+    /// Frees memory of the queues and the deadlines that is not needed any more.
     pub(super) fn shrink(&mut self) {
         if self.is_queue_empty() {
             self.ready.shrink_to(KEPT);
@@ -253,15 +254,15 @@ impl<K: Types> Core<K> {
     // What is due.
 
     /// Sets the deadline of the source in slot `index`: the source is called at this time or before.
-    pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, remote: &Remote) {
+    pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, control: &LoopControl) {
         self.deadlines.set(&mut self.slots, index, deadline);
-        self.perform(self.wakeups.set_deadline(deadline), remote);
+        self.perform(self.wakeups.set_deadline(deadline), control);
     }
 
     /// Schedules a trim of the buffers that no runner uses.
-    pub(super) fn add_trim(&mut self, at: Instant, remote: &Remote) {
+    pub(super) fn add_trim(&mut self, at: Instant, control: &LoopControl) {
         self.trim_at = Some(self.trim_at.map_or(at, |other| other.min(at)));
-        self.perform(self.wakeups.set_deadline(at), remote);
+        self.perform(self.wakeups.set_deadline(at), control);
     }
 
     /// The buffers were trimmed; `at` is the time of the next trim.
@@ -273,8 +274,8 @@ impl<K: Types> Core<K> {
         self.trim_at.is_some_and(|at| at <= now)
     }
 
-    /// The latest time of the loop's next action.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// When the loop must act at the latest, if nothing happens before.
+    pub(super) fn next_action(&self) -> Option<Instant> {
         self.next_due().into_iter().chain(self.trim_at).min()
     }
 
@@ -295,7 +296,7 @@ impl<K: Types> Core<K> {
         }
         self.expired = expired;
         while let Some(f) = self.timers.take_due(now) {
-            self.queue(Task::Due(f));
+            self.queue(Callback::Due(f));
         }
     }
 
@@ -310,41 +311,46 @@ impl<K: Types> Core<K> {
     }
 
     /// A run call ends. Wakes another runner, or the host, if it has to continue.
-    pub(super) fn leave(&mut self, remote: &Remote, followers: &Condvar) -> Remaining {
-        let remaining = self.wakeups.leave(remote.notifier());
+    pub(super) fn leave(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
+        let remaining = self.wakeups.leave(control.notifier());
         if remaining == Remaining::Nobody {
             let state = UnattendedState {
-                is_over: remote.is_over(),
-                is_ready: self.is_ready(remote),
+                is_over: control.is_over(),
+                is_ready: self.is_ready(control),
                 next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
                 thread: thread::current().id(),
             };
             let action = self.wakeups.become_unattended(state);
-            self.perform(action, remote);
-        } else if remote.is_stopped() {
+            self.perform(action, control);
+        } else if control.is_stopped() {
             followers.notify_all();
-            remote.notify();
+            control.notify();
         } else {
             self.wake_follower(followers);
-            if self.is_ready(remote) {
-                remote.notify(); // the leader may wait
+            if self.is_ready(control) {
+                control.notify(); // the leader may wait
             }
         }
         remaining
     }
 
     /// A host asks for the next deadline. It waits until then, unless a wake-up thread waits in its place.
-    pub(super) fn report(&mut self, remote: &Remote, has_wakeup_thread: bool) {
-        let is_stopped = remote.is_stopped();
-        let deadline = if is_stopped { None } else { self.next_deadline() };
+    pub(super) fn note_reported_deadline(
+        &mut self,
+        control: &LoopControl,
+        has_wakeup_thread: bool,
+    ) {
+        let is_stopped = control.is_stopped();
+        let deadline = if is_stopped { None } else { self.next_action() };
         let thread = thread::current().id();
-        let action = self.wakeups.report(deadline, thread, is_stopped, has_wakeup_thread);
-        self.perform(action, remote);
+        let action =
+            self.wakeups.note_reported_deadline(deadline, thread, is_stopped, has_wakeup_thread);
+        self.perform(action, control);
     }
 
-    fn perform(&self, action: Action, remote: &Remote) {
+    fn perform(&self, action: Action, control: &LoopControl) {
         if action == Action::Notify {
-            remote.notify();
+            control.notify();
         }
     }
 }
@@ -368,7 +374,7 @@ mod tests {
         let mut core = Core::new(Instant::from_nanos(0));
         let tokens = [(); N].map(|()| {
             let token = core.slots.reserve();
-            let source: Box<<Threads as Types>::Source> = Box::new(Waits);
+            let source: Box<<Threads as LoopTypes>::DynSource> = Box::new(Waits);
             core.slots.check_in(token.index, source, Events::NONE, false);
             token
         });
@@ -414,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_woken_while_it_is_deferred_waits_for_the_poll() {
+    fn a_source_that_is_to_run_after_the_poll_waits_for_it_even_if_it_is_woken() {
         let (mut core, [a, b]) = with_sources();
         core.add_events(a, Events::READABLE);
         core.wake(a); // so that an entry is left in the ready queue
@@ -422,13 +428,13 @@ mod tests {
         core.slots.leave(index, QueueEntry::Woken);
         let (_, source, _) = core.slots.check_out(index).unwrap();
         assert!(core.slots.check_in(index, source, Events::NONE, true));
-        core.slots.defer(index);
-        core.deferred.push(index);
+        core.slots.set_after_poll(index);
+        core.after_poll.push(index);
         core.add_events(b, Events::READABLE);
         core.wake(a);
         assert_eq!(serve(&mut core), Some(b));
         assert_eq!(serve(&mut core), None);
-        core.queue_deferred();
+        core.move_after_poll_to_ready();
         assert_eq!(serve(&mut core), Some(a));
         assert_eq!(serve(&mut core), None);
     }

@@ -8,29 +8,29 @@ use super::clock::now;
 use super::core::Core;
 use super::engine::Engine;
 use super::reactor::EventBuffer;
-use super::types::Types;
-use super::wakeup::{Action, CallbackState};
+use super::types::LoopTypes;
+use super::wakeup::{Action, WakeupThreadState};
 use super::wakeup_thread::WakeupThread;
 use crate::sync::thread;
 
-impl<K: Types> Engine<K> {
+impl<K: LoopTypes> Engine<K> {
     /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is stopped.
     /// The loop expects the host to wait until then.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let wakeup_thread = self.wakeup_thread();
         let mut core = self.lock();
-        core.report(&self.remote, wakeup_thread.is_some());
+        core.note_reported_deadline(&self.control, wakeup_thread.is_some());
         self.timeout_of(&core)
     }
 
     fn timeout_of(&self, core: &Core<K>) -> Option<Duration> {
-        if self.remote.is_stopped() {
+        if self.control.is_stopped() {
             return None;
         }
-        if core.is_ready(&self.remote) {
+        if core.is_ready(&self.control) {
             return Some(Duration::ZERO);
         }
-        core.next_deadline().map(|deadline| deadline - now())
+        core.next_action().map(|deadline| deadline - now())
     }
 
     /// Starts a thread that calls `wake` when there is something to do, in place of the former one.
@@ -40,14 +40,14 @@ impl<K: Types> Engine<K> {
         let mut core = self.lock();
         core.wakeups.forget_report();
         let state = match core.wakeups.has_runners() {
-            true => CallbackState::Disarmed, // the last of them arms it
+            true => WakeupThreadState::Disarmed, // the last of them arms it
             false => {
                 let timeout = self.timeout_of(&core);
-                CallbackState::Armed { deadline: timeout.map(|timeout| now() + timeout) }
+                WakeupThreadState::Armed { deadline: timeout.map(|timeout| now() + timeout) }
             }
         };
         drop(core);
-        let thread = WakeupThread::new(state, self.remote.clone(), wake);
+        let thread = WakeupThread::new(state, self.control.clone(), wake);
         let result = thread.clone().start(self.reactor.clone());
         let former = match result {
             Ok(()) => current.replace(thread),
@@ -93,21 +93,21 @@ impl<K: Types> Engine<K> {
     /// descriptor is not woken for them again and again.
     pub(super) fn run_stopped(&self) {
         let mut core = self.lock();
-        if core.wakeups.has_runners() || !self.remote.is_stopped() {
+        if core.wakeups.has_runners() || !self.control.is_stopped() {
             return; // the runners do this, or `reset` has sent a wake-up
         }
         if let Some(mut reactor) = self.free_reactor() {
             let mut buffer = EventBuffer::new();
-            core.end_poll(Some(reactor.poll(Some(Duration::ZERO), &mut buffer).iter()));
+            core.apply_events(Some(reactor.poll(Some(Duration::ZERO), &mut buffer).iter()));
         }
-        core.take_commands(&self.remote);
+        core.run_commands(&self.control);
         let thread = thread::current().id();
-        let action = core.wakeups.find_stopped(thread, self.remote.notifier());
+        let action = core.wakeups.find_stopped(thread, self.control.notifier());
         drop(core);
         self.free_buffers().clear(); // the loop may have been stopped without a runner
         let is_armed = self.wakeup_thread().as_ref().is_some_and(|thread| thread.is_armed());
         if is_armed || action == Action::Notify {
-            self.remote.notify();
+            self.control.notify();
         }
     }
 
@@ -117,12 +117,12 @@ impl<K: Types> Engine<K> {
         if core.wakeups.has_runners() {
             return false;
         }
-        if self.remote.is_stopped() {
-            self.remote.clear_stopped();
-            core.wakeups.reset(self.remote.notifier());
+        if self.control.is_stopped() {
+            self.control.clear_stopped();
+            core.wakeups.reset(self.control.notifier());
             // The host last got `None`, no deadline, from `next_timeout`.
-            if core.is_ready(&self.remote) || core.next_deadline().is_some() {
-                self.remote.notify();
+            if core.is_ready(&self.control) || core.next_action().is_some() {
+                self.control.notify();
             }
             drop(core);
             self.arm_wakeup();

@@ -1,6 +1,6 @@
 //! The engine: a loop without its run calls.
 //!
-//! One lock guards what runners share. No program code runs under it. A runner takes a source out of its slot, runs
+//! One lock guards what runners share. No application code runs under it. A runner takes a source out of its slot, runs
 //! it, and puts it back: the thread that has the source may run it. When the ready queue is empty, one runner, the
 //! leader, polls the reactor and may wait there. The others wait until there is more work than the leader can do, or
 //! until there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
@@ -13,22 +13,22 @@ use anyloop_proto::Instant;
 
 use super::buffers::Buffers;
 use super::clock::now;
-use super::core::{Core, Task};
+use super::control::LoopControl;
+use super::core::{Callback, Core};
 use super::events::{Events, Token};
 use super::lock::Lock;
 use super::reactor::{Reactor, Registry};
-use super::remote::Remote;
 use super::timers::TimerKey;
-use super::types::Types;
+use super::types::LoopTypes;
 use super::wakeup_thread::WakeupThread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 
 /// Exclusive access to the [`Core`].
-pub(super) type Guard<'l, K> = <<K as Types>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
+pub(super) type Guard<'l, K> = <<K as LoopTypes>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
 
 /// A loop.
-#[expect(unnameable_types, reason = "of `Sealed`")]
-pub struct Engine<K: Types> {
+#[expect(unnameable_types, reason = "of `LoopKind`")]
+pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
     /// Where followers wait.
     pub(super) followers: Condvar,
@@ -36,12 +36,12 @@ pub struct Engine<K: Types> {
     pub(super) reactor: Arc<TryMutex<Reactor>>,
     wakeup_thread: Mutex<Option<Arc<WakeupThread>>>,
     registry: Registry,
-    pub(super) remote: Arc<Remote>,
+    pub(super) control: Arc<LoopControl>,
     /// The buffers that no runner uses.
     buffers: Mutex<Vec<Buffers>>,
 }
 
-impl<K: Types> Engine<K> {
+impl<K: LoopTypes> Engine<K> {
     pub(crate) fn new() -> io::Result<Self> {
         let (reactor, registry, interrupt) = Reactor::new()?;
         let core = Core::new(now());
@@ -51,13 +51,13 @@ impl<K: Types> Engine<K> {
             reactor: Arc::new(TryMutex::new(reactor)),
             wakeup_thread: Mutex::default(),
             registry,
-            remote: Arc::new(Remote::new(interrupt)),
+            control: Arc::new(LoopControl::new(interrupt)),
             buffers: Mutex::default(),
         })
     }
 
-    pub(crate) const fn remote(&self) -> &Arc<Remote> {
-        &self.remote
+    pub(crate) const fn control(&self) -> &Arc<LoopControl> {
+        &self.control
     }
 
     /// The registry of the reactor. A source is registered with its token.
@@ -69,18 +69,18 @@ impl<K: Types> Engine<K> {
     /// registers the source. The source is work until it is over.
     pub(crate) fn insert<E>(
         &self,
-        make: impl FnOnce(Token) -> Result<Box<K::Source>, E>,
+        make: impl FnOnce(Token) -> Result<Box<K::DynSource>, E>,
     ) -> Result<Token, E> {
         let token = self.lock().slots.reserve();
         match make(token) {
             Ok(source) => {
-                self.remote.add_work();
+                self.control.add_work();
                 let mut core = self.lock();
                 if core.slots.check_in(token.index, source, Events::NONE, true) {
                     core.queue_source(token.index);
                 }
                 drop(core);
-                self.remote.notify();
+                self.control.notify();
                 Ok(token)
             }
             Err(error) => {
@@ -96,20 +96,20 @@ impl<K: Types> Engine<K> {
         self.lock().slots.forget(token.index, events);
     }
 
-    /// Queues a function of the program, after those that were posted before.
-    pub(super) fn post(&self, task: Box<K::Task>) {
-        self.remote.add_work();
+    /// Queues a function of the application, after those that were posted before.
+    pub(super) fn post(&self, f: Box<K::PostedFn>) {
+        self.control.add_work();
         let mut core = self.lock();
-        core.take_commands(&self.remote); // functions that other threads have posted come first
-        core.queue(Task::Posted(task));
+        core.run_commands(&self.control); // functions that other threads have posted come first
+        core.queue(Callback::Posted(f));
         drop(core);
-        self.remote.notify();
+        self.control.notify();
     }
 
-    pub(super) fn set_timer(&self, key: TimerKey, f: Box<K::OnTimer>) {
-        self.remote.add_work();
+    pub(super) fn set_timer(&self, key: TimerKey, f: Box<K::TimerFn>) {
+        self.control.add_work();
         self.lock().timers.set(key, f);
-        self.remote.notify();
+        self.control.notify();
     }
 
     /// Trims the buffers that no runner uses, and drops those that are empty.
@@ -135,33 +135,33 @@ impl<K: Types> Engine<K> {
         }
     }
 
-    /// The thread that wakes the host, if the program has asked for one. The core may be locked under this lock, not
-    /// the other way round. No program code runs under it.
+    /// The thread that wakes the host, if the application has asked for one. The core may be locked under this lock,
+    /// not the other way round. No application code runs under it.
     pub(super) fn wakeup_thread(&self) -> MutexGuard<'_, Option<Arc<WakeupThread>>> {
         self.wakeup_thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the core. No program code runs under this lock.
+    /// Locks the core. No application code runs under this lock.
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, K> {
         self.core.lock()
     }
 }
 
-/// Its core is locked or borrowed only where no program code runs, so a panic does not leave it half changed.
-impl<K: Types> RefUnwindSafe for Engine<K> {}
+/// Its core is locked or borrowed only where no application code runs, so a panic does not leave it half changed.
+impl<K: LoopTypes> RefUnwindSafe for Engine<K> {}
 
-impl<K: Types> Drop for Engine<K> {
+impl<K: LoopTypes> Drop for Engine<K> {
     /// Drops functions and sources while no lock is held, since their destructors may use handles of the loop.
     fn drop(&mut self) {
         let wakeup_thread = self.wakeup_thread().take();
         if let Some(thread) = wakeup_thread {
             thread.end();
         }
-        let commands = self.remote.close();
+        let commands = self.control.close();
         let core = self.core.get_mut();
-        let (tasks, timers) = (core::mem::take(&mut core.tasks), core.timers.take_all());
+        let (callbacks, timers) = (core::mem::take(&mut core.callbacks), core.timers.take_all());
         let sources = core.slots.take_all();
-        drop((commands, tasks, timers, sources));
+        drop((commands, callbacks, timers, sources));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::now;
-use super::remote::{Command, Remote};
+use super::control::{Command, LoopControl};
 use super::timer::{Repeating, Timer};
 use super::timers::{Aborted, OnCancel};
 
@@ -32,7 +32,7 @@ use super::timers::{Aborted, OnCancel};
 /// ```
 #[derive(Clone)]
 pub struct LoopHandle {
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
 }
 
 /// The loop is gone: its last owner was dropped.
@@ -44,8 +44,8 @@ pub struct LoopHandle {
 pub struct LoopGone;
 
 impl LoopHandle {
-    pub(super) const fn new(remote: Arc<Remote>) -> Self {
-        Self { remote }
+    pub(super) const fn new(control: Arc<LoopControl>) -> Self {
+        Self { control }
     }
 
     /// Queues a function, like [`EventLoop::post`](super::EventLoop::post).
@@ -54,7 +54,7 @@ impl LoopHandle {
     ///
     /// The loop is gone; the function is dropped.
     pub fn post(&self, f: impl FnOnce() + Send + 'static) -> Result<(), LoopGone> {
-        self.remote.send(Command::Run(Box::new(f))).map_err(|_| LoopGone)
+        self.control.send(Command::Run(Box::new(f))).map_err(|_| LoopGone)
     }
 
     /// Calls a function at once if this thread is inside a run call of the loop, and posts it otherwise.
@@ -63,7 +63,7 @@ impl LoopHandle {
     ///
     /// As [`post`](Self::post).
     pub fn dispatch(&self, f: impl FnOnce() + Send + 'static) -> Result<(), LoopGone> {
-        if self.remote.is_inside() {
+        if self.control.running_in_this_thread() {
             f();
             return Ok(());
         }
@@ -102,9 +102,9 @@ impl LoopHandle {
         on_cancel: OnCancel,
         f: Box<dyn FnOnce(Result<(), Aborted>) + Send>,
     ) -> Result<Timer, LoopGone> {
-        let key = (now() + delay, self.remote.next_timer_number());
-        self.remote.send(Command::SetTimer(key, f)).map_err(|_| LoopGone)?;
-        Ok(Timer::new(self.remote.clone(), key, on_cancel))
+        let key = (now() + delay, self.control.next_timer_number());
+        self.control.send(Command::SetTimer(key, f)).map_err(|_| LoopGone)?;
+        Ok(Timer::new(self.control.clone(), key, on_cancel))
     }
 
     /// Calls a function again and again, like [`EventLoop::every`](super::EventLoop::every).
@@ -117,9 +117,9 @@ impl LoopHandle {
         period: Duration,
         f: impl FnMut() + Send + 'static,
     ) -> Result<Timer, LoopGone> {
-        let repeating = Repeating::new(self.remote.clone(), period);
+        let repeating = Repeating::new(self.control.clone(), period);
         let timer = repeating.timer();
-        repeat(&self.remote, repeating, f).map_err(|_| LoopGone)?;
+        repeat(&self.control, repeating, f).map_err(|_| LoopGone)?;
         Ok(timer)
     }
 
@@ -132,7 +132,7 @@ impl LoopHandle {
         if self.is_gone() {
             return Err(LoopGone);
         }
-        self.remote.stop();
+        self.control.stop();
         Ok(())
     }
 
@@ -145,33 +145,33 @@ impl LoopHandle {
         if self.is_gone() {
             return Err(LoopGone);
         }
-        Ok(WorkGuard::new(self.remote.clone()))
+        Ok(WorkGuard::new(self.control.clone()))
     }
 
     /// Whether the last owner of the loop was dropped.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.remote.is_closed()
+        self.control.is_closed()
     }
 }
 
 fn repeat(
-    remote: &Arc<Remote>,
+    control: &Arc<LoopControl>,
     mut repeating: Repeating,
     mut f: impl FnMut() + Send + 'static,
 ) -> Result<(), Command> {
     let (key, timer) = (repeating.next(), repeating.timer());
-    let again = Arc::downgrade(remote);
+    let again = Arc::downgrade(control);
     let call = move |_| {
         if repeating.is_cancelled() {
             return;
         }
         f();
-        if let Some(remote) = again.upgrade().filter(|_| !repeating.is_cancelled()) {
-            let _ = repeat(&remote, repeating, f); // a loop that is gone calls nothing
+        if let Some(control) = again.upgrade().filter(|_| !repeating.is_cancelled()) {
+            let _ = repeat(&control, repeating, f); // a loop that is gone calls nothing
         }
     };
-    remote.send(Command::SetTimer(key, Box::new(call)))?;
+    control.send(Command::SetTimer(key, Box::new(call)))?;
     timer.cancel_if_late();
     Ok(())
 }
@@ -198,19 +198,19 @@ impl fmt::Debug for LoopHandle {
 /// ```
 #[must_use = "it has no effect once it is dropped"]
 pub struct WorkGuard {
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
 }
 
 impl WorkGuard {
-    pub(crate) fn new(remote: Arc<Remote>) -> Self {
-        remote.add_work();
-        Self { remote }
+    pub(crate) fn new(control: Arc<LoopControl>) -> Self {
+        control.add_work();
+        Self { control }
     }
 }
 
 impl Drop for WorkGuard {
     fn drop(&mut self) {
-        self.remote.finish_work();
+        self.control.finish_work();
     }
 }
 

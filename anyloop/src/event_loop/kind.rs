@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::source::Source;
 use super::timers::Aborted;
-use super::types::Types;
+use super::types::LoopTypes;
 use super::{EventLoop, LocalEventLoop};
 use crate::sync::Mutex;
 
 /// A kind of loop: [`Threads`] or [`Local`].
-pub trait Kind: Sealed {}
+pub trait Kind: LoopKind {}
 
 /// Any number of threads may run the loop, so what it calls must be [`Send`].
 ///
@@ -27,38 +27,38 @@ pub struct Threads;
 #[expect(clippy::exhaustive_structs, reason = "a marker type, of which no value is created")]
 pub struct Local;
 
-/// The loop's [`Types`], and the type that programs use for the loop.
+/// What a [`Kind`] has beside its name: the loop's [`LoopTypes`], and the type that applications use for the loop.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Sealed: Types<Source: Source<Self>> {
-    /// The loop, as the program has it.
+pub trait LoopKind: LoopTypes<DynSource: Source<Self>> {
+    /// The loop, as the application has it.
     type Loop: Clone;
 
-    /// The program's loop of this engine.
+    /// The application's loop of this engine.
     fn event_loop(engine: Arc<Engine<Self>>) -> Self::Loop;
 
-    /// The engine of a program's loop.
+    /// The engine of an application's loop.
     fn engine(event_loop: &Self::Loop) -> &Arc<Engine<Self>>;
 }
 
 impl Kind for Threads {}
 
-impl Types for Threads {
-    type Source = dyn Source<Self> + Send;
-    type Task = dyn FnOnce() + Send;
-    type OnTimer = dyn FnOnce(Result<(), Aborted>) + Send;
+impl LoopTypes for Threads {
+    type DynSource = dyn Source<Self> + Send;
+    type PostedFn = dyn FnOnce() + Send;
+    type TimerFn = dyn FnOnce(Result<(), Aborted>) + Send;
 
     type Lock<T: 'static> = Mutex<T>;
 
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
-        task
+    fn posted_fn(f: Box<dyn FnOnce() + Send>) -> Box<Self::PostedFn> {
+        f
     }
 
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
+    fn timer_fn(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::TimerFn> {
         f
     }
 }
 
-impl Sealed for Threads {
+impl LoopKind for Threads {
     type Loop = EventLoop;
 
     fn event_loop(engine: Arc<Engine<Self>>) -> EventLoop {
@@ -72,23 +72,23 @@ impl Sealed for Threads {
 
 impl Kind for Local {}
 
-impl Types for Local {
-    type Source = dyn Source<Self>;
-    type Task = dyn FnOnce();
-    type OnTimer = dyn FnOnce(Result<(), Aborted>);
+impl LoopTypes for Local {
+    type DynSource = dyn Source<Self>;
+    type PostedFn = dyn FnOnce();
+    type TimerFn = dyn FnOnce(Result<(), Aborted>);
 
     type Lock<T: 'static> = RefCell<T>;
 
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task> {
-        task
+    fn posted_fn(f: Box<dyn FnOnce() + Send>) -> Box<Self::PostedFn> {
+        f
     }
 
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer> {
+    fn timer_fn(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::TimerFn> {
         f
     }
 }
 
-impl Sealed for Local {
+impl LoopKind for Local {
     type Loop = LocalEventLoop;
 
     fn event_loop(engine: Arc<Engine<Self>>) -> LocalEventLoop {

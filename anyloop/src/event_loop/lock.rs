@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Exclusive access to a value. No program code runs while it is locked: so no thread locks it twice, and no panic
+/// Exclusive access to a value. No application code runs while it is locked: so no thread locks it twice, and no panic
 /// leaves the value half changed.
-#[expect(unnameable_types, reason = "of `Sealed`")]
+#[expect(unnameable_types, reason = "of `LoopKind`")]
 pub trait Lock<T> {
     type Guard<'l>: DerefMut<Target = T>
     where

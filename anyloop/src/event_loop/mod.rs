@@ -1,7 +1,8 @@
-//! The program's loop: sockets, timers, and functions of the program's own.
+//! The application's loop: sockets, timers, and functions of the application's own.
 
 mod buffers;
 mod clock;
+mod control;
 mod core;
 mod deadlines;
 mod embedding;
@@ -18,7 +19,6 @@ pub(crate) mod models;
     path = "reactor_epoll.rs"
 )]
 mod reactor;
-mod remote;
 mod run;
 mod runner;
 mod send_queue;
@@ -45,12 +45,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use clock::now;
+pub(crate) use control::{LoopControl, waker};
 pub(crate) use engine::Engine;
 pub(crate) use events::{Events, Token};
 pub use handle::{LoopGone, LoopHandle, WorkGuard};
 pub use kind::{Kind, Local, Threads};
 pub(crate) use reactor::Registry;
-pub(crate) use remote::{Remote, waker};
 pub(crate) use socket::{Socket, SocketTransport, tcp_peer};
 pub(crate) use source::{Next, Source, Turn};
 pub(crate) use stream_source::StreamSource;
@@ -61,7 +61,7 @@ use timers::OnCancel;
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};
 
-/// The program's loop: it serves sockets, timers, and functions of the program's own, and calls their handlers.
+/// The application's loop: it serves sockets, timers, and functions of the application's own, and calls their handlers.
 ///
 /// A value of this type is a reference to the loop: its clones are the same loop, and the loop exists until the last
 /// of them is dropped (endpoints hold one). Then queued functions are dropped without a call, and open sockets are
@@ -78,7 +78,7 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// | [`poll_one`](Self::poll_one) | one handler that is ready | no | after it |
 /// | [`poll_budget`](Self::poll_budget) | the handlers that are ready, within bounds | no | as `poll`, or at the bounds |
 ///
-/// Each call returns the number of handlers that it has called. A *handler* is one callback into program code: a
+/// Each call returns the number of handlers that it has called. A *handler* is one callback into application code: a
 /// method of [`Handler`](crate::Handler), overridden or not; a function that was posted; a timer; a watch. If a
 /// thousand messages came in one read, `poll_one` delivers the first. Work without a callback (accepting, handshakes,
 /// pongs, writing buffered data) is done as well, and not counted. Any number of threads may be inside these calls at
@@ -91,7 +91,7 @@ pub use watch::{Readiness, Watch, WatchMode};
 ///
 /// A run call ends when the loop is *out of work*. Work is: every listener that accepts; every connection, from the
 /// call that begins it until its descriptor is closed; every look-up and connect that is under way; every timer,
-/// watch and posted function of the program's; every [guard](Self::keep_alive). Timeouts of the protocol are not
+/// watch and posted function of the application's; every [guard](Self::keep_alive). Timeouts of the protocol are not
 /// work by themselves.
 ///
 /// # Stopped
@@ -108,7 +108,7 @@ pub use watch::{Readiness, Watch, WatchMode};
 ///
 /// # Inside another loop
 ///
-/// The *host* is the program's other loop. It does the following in turn:
+/// The *host* is the application's other loop. It does the following in turn:
 ///
 /// 1. It waits until the [descriptor](Self::as_fd) is readable, and for no longer than
 ///    [`next_timeout`](Self::next_timeout).
@@ -251,13 +251,13 @@ macro_rules! methods {
 
             /// Stops the loop: all run calls return, each after its current handler. Nothing is closed or lost.
             pub fn stop(&self) {
-                self.engine.remote().stop();
+                self.engine.control().stop();
             }
 
             /// Whether the loop was stopped, or was found out of work, since the last [`reset`](Self::reset).
             #[must_use]
             pub fn stopped(&self) -> bool {
-                self.engine.remote().is_stopped()
+                self.engine.control().is_stopped()
             }
 
             /// Makes a stopped loop ready to run again. Does nothing if the loop is not stopped.
@@ -271,13 +271,13 @@ macro_rules! methods {
 
             /// Returns a guard: until it is dropped, the loop is not out of work.
             pub fn keep_alive(&self) -> WorkGuard {
-                WorkGuard::new(self.engine.remote().clone())
+                WorkGuard::new(self.engine.control().clone())
             }
 
             /// A handle for handlers and other threads, which does not keep the loop alive.
             #[must_use]
             pub fn handle(&self) -> LoopHandle {
-                LoopHandle::new(self.engine.remote().clone())
+                LoopHandle::new(self.engine.control().clone())
             }
 
             /// Starts a thread that calls `wake` when there is something to do. This is for hosts that cannot watch
@@ -321,9 +321,9 @@ macro_rules! methods {
                 on_cancel: OnCancel,
                 set: impl FnOnce(timers::TimerKey),
             ) -> Timer {
-                let key = (now() + delay, self.engine.remote().next_timer_number());
+                let key = (now() + delay, self.engine.control().next_timer_number());
                 set(key);
-                Timer::new(self.engine.remote().clone(), key, on_cancel)
+                Timer::new(self.engine.control().clone(), key, on_cancel)
             }
 
             /// Queues a function. A run call calls it; this call never does. Functions are called in the order in
@@ -334,7 +334,7 @@ macro_rules! methods {
 
             /// Calls a function at once if this thread is inside a run call of this loop, and posts it otherwise.
             pub fn dispatch(&self, f: impl FnOnce() $(+ $send)? + 'static) {
-                match self.engine.remote().is_inside() {
+                match self.engine.control().running_in_this_thread() {
                     true => f(),
                     false => self.post(f),
                 }
@@ -378,7 +378,7 @@ macro_rules! methods {
             /// # Ok::<(), std::io::Error>(())
             /// ```
             pub fn every(&self, period: Duration, f: impl FnMut() $(+ $send)? + 'static) -> Timer {
-                let repeating = Repeating::new(self.engine.remote().clone(), period);
+                let repeating = Repeating::new(self.engine.control().clone(), period);
                 let timer = repeating.timer();
                 Self::repeat(&self.engine, repeating, f);
                 timer
@@ -422,8 +422,8 @@ macro_rules! methods {
                 mode: WatchMode,
                 f: impl FnMut(&mut S, Readiness) -> ControlFlow<()> $(+ $send)? + 'static,
             ) -> io::Result<Watch> {
-                watch::begin(&self.engine, source, mode, |source, cancelled| {
-                    Box::new(watch::Watched { source, mode, f, cancelled })
+                watch::begin(&self.engine, source, mode, |descriptor, cancelled| {
+                    Box::new(watch::Watched { descriptor, mode, f, cancelled })
                 })
             }
         }

@@ -120,7 +120,7 @@ fn spawn<T: 'static>(
 }
 
 fn reactor(event_loop: &EventLoop) -> Interrupt {
-    event_loop.engine.remote().notifier().interrupt_handle().clone()
+    event_loop.engine.control().notifier().interrupt_handle().clone()
 }
 
 /// A source made of a function.

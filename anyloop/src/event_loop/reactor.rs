@@ -105,34 +105,34 @@ impl PolledEvents<'_> {
 }
 
 impl Registry {
-    /// Registers a source. Its events are reported with this token.
+    /// Registers a descriptor. Its events are reported with this token.
     pub(crate) fn add(
         &self,
-        source: &mut impl Pollable,
+        descriptor: &mut impl Pollable,
         token: Token,
         interest: Events,
     ) -> io::Result<()> {
         #[cfg(unix)]
-        let source = &mut SourceFd(&source.as_fd().as_raw_fd());
-        self.0.register(source, token.into(), to_mio(interest))
+        let descriptor = &mut SourceFd(&descriptor.as_fd().as_raw_fd());
+        self.0.register(descriptor, token.into(), to_mio(interest))
     }
 
-    /// Registers a source again: the events that are present now are reported, and then those that follow.
+    /// Registers a descriptor again: the events that are present now are reported, and then those that follow.
     #[cfg(unix)]
     pub(super) fn renew(
         &self,
-        source: &mut impl Pollable,
+        descriptor: &mut impl Pollable,
         token: Token,
         interest: Events,
     ) -> io::Result<()> {
-        let source = &mut SourceFd(&source.as_fd().as_raw_fd());
-        self.0.reregister(source, token.into(), to_mio(interest))
+        let descriptor = &mut SourceFd(&descriptor.as_fd().as_raw_fd());
+        self.0.reregister(descriptor, token.into(), to_mio(interest))
     }
 
-    /// Removes a source. A source that is closed is removed by that.
+    /// Removes a descriptor. One that is closed is removed by that.
     #[cfg(unix)]
-    pub(super) fn remove(&self, source: &mut impl Pollable) -> io::Result<()> {
-        self.0.deregister(&mut SourceFd(&source.as_fd().as_raw_fd()))
+    pub(super) fn remove(&self, descriptor: &mut impl Pollable) -> io::Result<()> {
+        self.0.deregister(&mut SourceFd(&descriptor.as_fd().as_raw_fd()))
     }
 }
 

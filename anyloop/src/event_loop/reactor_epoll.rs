@@ -108,31 +108,31 @@ const ENDS: EventFlags =
     EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 
 impl Registry {
-    /// Registers a source. Its events are reported with this token.
+    /// Registers a descriptor. Its events are reported with this token.
     pub(crate) fn add(
         &self,
-        source: &mut impl Pollable,
+        descriptor: &mut impl Pollable,
         token: Token,
         interest: Events,
     ) -> io::Result<()> {
         let data = EventData::new_u64(token.number() as u64);
-        Ok(epoll::add(&self.0, &*source, data, flags(interest))?)
+        Ok(epoll::add(&self.0, &*descriptor, data, flags(interest))?)
     }
 
-    /// Registers a source again: the events that are present now are reported, and then those that follow.
+    /// Registers a descriptor again: the events that are present now are reported, and then those that follow.
     pub(super) fn renew(
         &self,
-        source: &mut impl Pollable,
+        descriptor: &mut impl Pollable,
         token: Token,
         interest: Events,
     ) -> io::Result<()> {
         let data = EventData::new_u64(token.number() as u64);
-        Ok(epoll::modify(&self.0, &*source, data, flags(interest))?)
+        Ok(epoll::modify(&self.0, &*descriptor, data, flags(interest))?)
     }
 
-    /// Removes a source. A source that is closed is removed by that.
-    pub(super) fn remove(&self, source: &mut impl Pollable) -> io::Result<()> {
-        Ok(epoll::delete(&self.0, &*source)?)
+    /// Removes a descriptor. One that is closed is removed by that.
+    pub(super) fn remove(&self, descriptor: &mut impl Pollable) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, &*descriptor)?)
     }
 }
 

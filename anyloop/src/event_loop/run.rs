@@ -4,20 +4,20 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::kind::Sealed;
+use super::kind::LoopKind;
 use super::runner::{Bounds, Runner, Wait};
 
-impl<K: Sealed> Engine<K> {
+impl<K: LoopKind> Engine<K> {
     pub(crate) fn run(&self) -> usize {
-        self.drive(Bounds { handlers: u64::MAX, until: None, wait: Wait::Forever })
+        self.drive(Bounds { max_calls: u64::MAX, until: None, wait: Wait::Forever })
     }
 
     pub(crate) fn run_one(&self) -> usize {
-        self.drive(Bounds { handlers: 1, until: None, wait: Wait::Forever })
+        self.drive(Bounds { max_calls: 1, until: None, wait: Wait::Forever })
     }
 
     pub(crate) fn run_until(&self, end: std::time::Instant) -> usize {
-        self.drive(Bounds { handlers: u64::MAX, until: None, wait: Wait::Until(end) })
+        self.drive(Bounds { max_calls: u64::MAX, until: None, wait: Wait::Until(end) })
     }
 
     pub(crate) fn run_for(&self, time: Duration) -> usize {
@@ -36,15 +36,15 @@ impl<K: Sealed> Engine<K> {
     }
 
     pub(crate) fn poll_budget(&self, handlers: u64, until: Option<std::time::Instant>) -> usize {
-        self.drive(Bounds { handlers, until, wait: Wait::No })
+        self.drive(Bounds { max_calls: handlers, until, wait: Wait::No })
     }
 
     /// Runs what is ready, within these bounds. Returns how many handlers ran.
     fn drive(&self, bounds: Bounds) -> usize {
-        if !self.remote.has_work() {
-            self.remote.stop();
+        if !self.control.has_work() {
+            self.control.stop();
         }
-        if self.remote.is_stopped() {
+        if self.control.is_stopped() {
             self.run_stopped();
             return 0;
         }

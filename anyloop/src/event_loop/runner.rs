@@ -10,13 +10,13 @@ use anyloop_proto::{Input, Instant, Shutdown};
 
 use super::buffers::{Buffers, ReadBuffer};
 use super::clock::{CoarseTime, coarse_time, now};
-use super::core::{TASK, Task};
+use super::control::RunningMark;
+use super::core::{CALLBACK_ENTRY, Callback};
 use super::engine::{Engine, Guard};
 use super::events::{Events, Token};
-use super::kind::Sealed;
+use super::kind::LoopKind;
 use super::lock::Lock;
 use super::reactor::{EventBuffer, PolledEvents, Reactor};
-use super::remote::Inside;
 use super::socket::SocketTransport;
 use super::source::{FastPath, Next, Source, Turn};
 use super::timers::Aborted;
@@ -27,8 +27,8 @@ use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, Transport, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// The size of the read buffer: 512 KiB, and more than the 14 bytes of the longest header. So a message of 512 KiB
-/// arrives in one short read, and is not copied. Pages of the buffer that were never written take no memory.
+/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). A message of 512 KiB fits, and
+/// the read is still short, so nothing more has to be read. Pages that were never written take no memory.
 const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
 /// A poll that took less time than this counts as one that did not wait. A debug build is slower.
@@ -40,24 +40,25 @@ const TURNS_PER_CLOCK_READ: u32 = 16;
 /// The queue for a source that has more to do.
 enum Queue {
     Ready,
-    Deferred,
+    AfterPoll,
 }
 
 /// What a runner does when the ready queue is empty, or when it is time to poll.
-enum PollPlan<'g, K: Sealed> {
+enum PollPlan<'g, K: LoopKind> {
     /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
-    None(Guard<'g, K>, bool),
-    /// Poll, and wait for at most `timeout`. `reactor` is `None` while the wake-up thread uses it.
-    Wait { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
-    /// Poll without waiting.
-    NonBlocking(Option<TryMutexGuard<'g, Reactor>>),
+    Skip(Guard<'g, K>, bool),
+    /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do or to wait
+    /// for. `reactor` is `None` while the wake-up thread uses it.
+    Poll { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
+    /// Poll without waiting, as events are probably there. The call, which may wait, continues in any case.
+    BusyPoll(Option<TryMutexGuard<'g, Reactor>>),
 }
 
 /// The bounds of a run call.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// The largest number of handlers.
-    pub(super) handlers: u64,
+    /// The largest number of handlers that are called.
+    pub(super) max_calls: u64,
     /// No handler begins after this.
     pub(super) until: Option<std::time::Instant>,
     pub(super) wait: Wait,
@@ -85,7 +86,7 @@ impl Wait {
 pub(super) type Panic = Box<dyn Any + Send>;
 
 /// A thread inside a run call.
-pub(super) struct Runner<'e, K: Sealed> {
+pub(super) struct Runner<'e, K: LoopKind> {
     engine: &'e Engine<K>,
     pub(super) buffers: Option<Buffers>,
     /// The time when the clock was last read.
@@ -100,19 +101,19 @@ pub(super) struct Runner<'e, K: Sealed> {
     has_polled: bool,
     /// The last poll returned events at once, so the next one probably does too, and is non-blocking.
     is_busy: bool,
-    _inside: Inside,
+    _mark: RunningMark,
 }
 
-impl<'e, K: Sealed> Runner<'e, K> {
+impl<'e, K: LoopKind> Runner<'e, K> {
     #[inline(never)]
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
         let buffers = engine.free_buffers().pop();
         let buffers = buffers.unwrap_or_else(|| {
             let mut stream = StreamBuffers::default();
-            stream.budget = Budget::until_stopped(engine.remote.stop_flag().clone());
+            stream.budget = Budget::until_stopped(engine.control.stop_flag().clone());
             Buffers { read: ReadBuffer::new(READ), stream }
         });
-        engine.lock().wakeups.enter(engine.remote.notifier());
+        engine.lock().wakeups.enter(engine.control.notifier());
         Self {
             engine,
             buffers: Some(buffers),
@@ -122,50 +123,48 @@ impl<'e, K: Sealed> Runner<'e, K> {
             must_expire: true,
             has_polled: false,
             is_busy: false,
-            _inside: engine.remote.enter(),
+            _mark: engine.control.mark_running(),
         }
     }
 
     /// Runs what is ready, within these bounds.
     ///
-    /// The system calls of a busy loop (to wait, to receive and to send) are made in this function, and not in one
-    /// that it calls. A system call discards the processor's predictions of return addresses. On some processors,
-    /// with the kernel's mitigations against speculation, one misprediction for each message costs an echo 7 % of its
-    /// throughput, and a second one hardly more.
+    /// After a system call, some processors mispredict every return to an earlier caller. So waiting, receiving and
+    /// sending are inlined here: one such return for each message costs an echo 7 % of its throughput.
     #[inline(always)]
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
-        buffers.stream.budget.set(bounds.handlers, bounds.until);
+        buffers.stream.budget.set(bounds.max_calls, bounds.until);
         let state = TurnState::new(Token::NOBODY, Events::NONE, self.now);
         let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
         let result = loop {
-            if !engine.remote.has_work() {
-                engine.remote.stop();
+            if !engine.control.has_work() {
+                engine.control.stop();
             }
             #[cfg(loom)]
-            engine.remote.is_stopped(); // so that loom sees that the budget reads it
+            engine.control.is_stopped(); // so that loom sees that the budget reads it
             if turn.buffers.stream.budget.is_spent() {
                 break Ok(());
             }
-            core.take_commands(&engine.remote);
+            core.run_commands(&engine.control);
             let may_poll = !(self.has_polled && matches!(bounds.wait, Wait::No));
             let Some(index) = core.pop_ready(may_poll) else {
-                let goes_on = may_poll && {
-                    let goes_on;
-                    (core, goes_on) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
-                    goes_on
+                let continues = may_poll && {
+                    let continues;
+                    (core, continues) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
+                    continues
                 };
-                if !goes_on {
+                if !continues {
                     break Ok(());
                 }
                 continue;
             };
             core.wake_follower(&engine.followers);
             let panicked;
-            if index == TASK {
-                (core, panicked) = self.run_task(core, turn.buffers);
+            if index == CALLBACK_ENTRY {
+                (core, panicked) = self.run_callback(core, turn.buffers);
             } else {
                 let Some((token, mut source, events)) = core.slots.check_out(index) else {
                     continue;
@@ -208,7 +207,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// the next event.
     #[inline(always)] // for the sake of its system calls
     fn take_turn(
-        source: &mut Box<K::Source>,
+        source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
     ) -> Option<Result<Next<K>, Panic>> {
         let Some(fast_path) = source.fast_path(turn.state.events) else {
@@ -236,7 +235,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         });
         let left = input.len();
         let mut panic = None;
-        if matches!(progress, Ok(Progress::Idle)) && left == 0 && out.is_simple() {
+        if matches!(progress, Ok(Progress::Idle)) && left == 0 && out.is_all_corked() {
             if out.corked().is_empty() {
                 return None;
             }
@@ -263,7 +262,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// Runs a source that is not on the fast path, or whose fast path ended with this result of a read.
     #[inline(never)]
     fn run_source(
-        source: &mut Box<K::Source>,
+        source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
         read: Option<io::Result<usize>>,
     ) -> Result<Next<K>, Panic> {
@@ -276,7 +275,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     #[inline(never)]
     fn finish_turn<'g>(
         &self,
-        mut source: Box<K::Source>,
+        mut source: Box<K::DynSource>,
         state: &TurnState,
         next: Result<Next<K>, Panic>,
     ) -> (Guard<'g, K>, Result<(), Panic>)
@@ -288,7 +287,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let queue = match next {
             Ok(Next::Wait) => None,
             Ok(Next::Again) => Some(Queue::Ready),
-            Ok(Next::Later) => Some(Queue::Deferred),
+            Ok(Next::AfterPoll) => Some(Queue::AfterPoll),
             Ok(Next::Become(other)) => {
                 panicked = drop_catching_panic(std::mem::replace(&mut source, other));
                 Some(Queue::Ready)
@@ -303,12 +302,12 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let mut core = self.engine.lock();
         if core.slots.check_in(token.index, source, unconsumed, queue.is_some()) {
             match queue {
-                Some(Queue::Deferred) => core.defer(token.index, &self.engine.remote),
+                Some(Queue::AfterPoll) => core.add_after_poll(token.index, &self.engine.control),
                 _ => core.queue_source(token.index),
             }
         }
         if let Some(deadline) = deadline {
-            core.set_deadline(token.index, deadline, &self.engine.remote);
+            core.set_deadline(token.index, deadline, &self.engine.control);
         }
         (core, panicked)
     }
@@ -317,7 +316,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     fn remove_source<'g>(
         &self,
         index: u32,
-        source: Box<K::Source>,
+        source: Box<K::DynSource>,
     ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
@@ -325,12 +324,12 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let panicked = drop_catching_panic(source);
         let mut core = self.engine.lock();
         core.release(index);
-        self.engine.remote.finish_work();
+        self.engine.control.finish_work();
         (core, panicked)
     }
 
     #[cold]
-    fn run_task<'g>(
+    fn run_callback<'g>(
         &mut self,
         mut core: Guard<'g, K>,
         buffers: &mut Buffers,
@@ -338,20 +337,20 @@ impl<'e, K: Sealed> Runner<'e, K> {
     where
         'e: 'g,
     {
-        let Some(task) = core.tasks.pop_front() else { return (core, Ok(())) };
+        let Some(callback) = core.callbacks.pop_front() else { return (core, Ok(())) };
         drop(core);
-        if !matches!(task, Task::Dropped(_)) {
-            buffers.stream.budget.spend(); // also if it was spent just now: this is the task's turn
+        if !matches!(callback, Callback::Dropped(_)) {
+            buffers.stream.budget.spend(); // also if it was spent just now: this is its turn
         }
-        let panicked = catch_panic(|| match task {
-            Task::Posted(f) => f(),
-            Task::Due(f) => f(Ok(())),
-            Task::Cancelled(f) => f(Err(Aborted)),
-            Task::Dropped(f) => drop(f),
+        let panicked = catch_panic(|| match callback {
+            Callback::Posted(f) => f(),
+            Callback::Due(f) => f(Ok(())),
+            Callback::Cancelled(f) => f(Err(Aborted)),
+            Callback::Dropped(f) => drop(f),
         });
         self.turns = TURNS_PER_CLOCK_READ; // so that the clock is read: the function may have taken any time
         // After the call, so that work which the function has begun keeps the loop running.
-        self.engine.remote.finish_work();
+        self.engine.control.finish_work();
         (self.engine.lock(), panicked)
     }
 
@@ -369,16 +368,16 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let mut buffer = EventBuffer::new();
         buffers.costly_turns = 0;
         match self.plan_poll(core, wait, buffers) {
-            PollPlan::NonBlocking(mut reactor) => {
+            PollPlan::BusyPoll(mut reactor) => {
                 let events =
                     reactor.as_mut().map(|reactor| reactor.poll(Some(Duration::ZERO), &mut buffer));
-                (self.finish_nonblocking_poll(events), true)
+                (self.finish_busy_poll(events), true)
             }
-            PollPlan::Wait { mut reactor, timeout } => {
+            PollPlan::Poll { mut reactor, timeout } => {
                 let events = reactor.as_mut().map(|reactor| reactor.poll(timeout, &mut buffer));
-                self.finish_wait(events, wait)
+                self.finish_poll(events, wait)
             }
-            PollPlan::None(core, goes_on) => (core, goes_on),
+            PollPlan::Skip(core, continues) => (core, continues),
         }
     }
 
@@ -395,9 +394,9 @@ impl<'e, K: Sealed> Runner<'e, K> {
         'e: 'g,
     {
         if self.is_busy && !core.wakeups.has_leader() && matches!(wait, Wait::Forever) {
-            core.wakeups.begin_poll();
+            core.wakeups.lead();
             drop(core);
-            return PollPlan::NonBlocking(self.engine.free_reactor());
+            return PollPlan::BusyPoll(self.engine.free_reactor());
         }
         cold_path();
         self.plan_other_poll(core, wait, buffers)
@@ -417,13 +416,13 @@ impl<'e, K: Sealed> Runner<'e, K> {
         let rest = wait.rest();
         let may_wait = rest != Some(Duration::ZERO);
         if !may_wait && self.has_polled {
-            return PollPlan::None(core, false);
+            return PollPlan::Skip(core, false);
         }
         if buffers.needs_trim(self.now) || core.is_trim_due(self.now) {
             drop(core);
             buffers.trim(self.now);
             engine.trim(self.now);
-            return PollPlan::None(engine.lock(), true);
+            return PollPlan::Skip(engine.lock(), true);
         }
         if core.wakeups.has_leader() {
             return self.follow(core, rest, buffers.next_trim());
@@ -431,12 +430,13 @@ impl<'e, K: Sealed> Runner<'e, K> {
         if may_wait && !self.is_busy {
             return self.plan_wait(core, rest, buffers.next_trim());
         }
-        core.wakeups.begin_poll();
+        core.wakeups.lead();
         drop(core);
         let reactor = engine.free_reactor();
+        // Neither waits. After the second one the call has polled, and ends when nothing is ready.
         match may_wait {
-            true => PollPlan::NonBlocking(reactor),
-            false => PollPlan::Wait { reactor, timeout: Some(Duration::ZERO) },
+            true => PollPlan::BusyPoll(reactor),
+            false => PollPlan::Poll { reactor, timeout: Some(Duration::ZERO) },
         }
     }
 
@@ -452,18 +452,18 @@ impl<'e, K: Sealed> Runner<'e, K> {
     {
         // What the leader has not received is not ready.
         core.serve_queue_before_poll();
-        if core.until_poll > 0 || rest == Some(Duration::ZERO) {
+        if core.entries_before_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
             core.wakeups.skip_poll();
-            let goes_on = core.until_poll > 0;
-            return PollPlan::None(core, goes_on);
+            let continues = core.entries_before_poll > 0;
+            return PollPlan::Skip(core, continues);
         }
         core.wakeups.add_follower();
         let timeout = time_until(rest, next_trim, self.now);
         core = K::Lock::wait(core, &self.engine.followers, timeout);
         core.wakeups.remove_follower();
         self.read_clock(); // it may have waited for any time
-        PollPlan::None(core, true)
+        PollPlan::Skip(core, true)
     }
 
     /// Becomes the leader, who may wait in the reactor: until the next deadline, and for no longer than `rest`.
@@ -477,33 +477,33 @@ impl<'e, K: Sealed> Runner<'e, K> {
         'e: 'g,
     {
         let engine = self.engine;
-        let remote = &engine.remote;
+        let control = &engine.control;
         // A change before this is seen below; a change after this sends a wake-up.
-        core.wakeups.begin_wait(remote.notifier());
+        core.wakeups.begin_wait(control.notifier());
         self.read_clock();
-        let mut timeout = match remote.is_over() || core.is_ready(remote) {
+        let mut timeout = match control.is_over() || core.is_ready(control) {
             true => Some(Duration::ZERO),
             false => {
-                let next = core.next_deadline().into_iter().chain(next_trim).min();
+                let next = core.next_action().into_iter().chain(next_trim).min();
                 time_until(rest, next, self.now)
             }
         };
         core.wakeups.wait_until(timeout.map(|timeout| self.now + timeout));
         drop(core);
         if timeout == Some(Duration::ZERO) {
-            return PollPlan::Wait { reactor: engine.free_reactor(), timeout };
+            return PollPlan::Poll { reactor: engine.free_reactor(), timeout };
         }
         engine.disarm_wakeup();
         let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
-        if !remote.notifier().is_needed() {
+        if !control.notifier().is_needed() {
             timeout = Some(Duration::ZERO); // a wake-up was sent, and the wake-up thread has consumed it
         }
-        PollPlan::Wait { reactor: Some(reactor), timeout }
+        PollPlan::Poll { reactor: Some(reactor), timeout }
     }
 
     /// The leader has polled, and may have waited. Returns whether the call continues.
     #[inline(never)]
-    fn finish_wait<'g>(
+    fn finish_poll<'g>(
         &mut self,
         events: Option<PolledEvents<'_>>,
         wait: Wait,
@@ -511,20 +511,20 @@ impl<'e, K: Sealed> Runner<'e, K> {
     where
         'e: 'g,
     {
-        self.engine.remote.notifier().set_needed(false);
+        self.engine.control.notifier().set_needed(false);
         let before = self.now;
         self.read_clock();
         self.has_polled = true;
         let core = self.end_poll(events);
-        self.is_busy = core.until_poll > 0 && self.now - before < BRIEF;
-        let goes_on = core.until_poll > 0 || !matches!(wait, Wait::No);
-        (core, goes_on)
+        self.is_busy = core.entries_before_poll > 0 && self.now - before < BRIEF;
+        let continues = core.entries_before_poll > 0 || !matches!(wait, Wait::No);
+        (core, continues)
     }
 
-    /// The leader has polled without waiting. If there were no events, the next poll may wait. The clock is read
+    /// The leader has polled as a busy loop does. If there were no events, the next poll may wait. The clock is read
     /// only after enough turns, or if the coarse clock has advanced.
     #[inline(never)]
-    fn finish_nonblocking_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
+    fn finish_busy_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
         'e: 'g,
     {
@@ -532,7 +532,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
             self.read_clock();
         }
         let core = self.end_poll(events);
-        self.is_busy = core.until_poll > 0;
+        self.is_busy = core.entries_before_poll > 0;
         core
     }
 
@@ -545,14 +545,14 @@ impl<'e, K: Sealed> Runner<'e, K> {
         'e: 'g,
     {
         let mut core = self.engine.lock();
-        core.take_commands(&self.engine.remote);
-        core.end_poll(events.as_ref().map(PolledEvents::iter));
+        core.run_commands(&self.engine.control);
+        core.apply_events(events.as_ref().map(PolledEvents::iter));
         let interrupted = events.as_ref().is_some_and(PolledEvents::was_interrupted);
         if self.must_expire && !interrupted {
             self.must_expire = false;
             core.expire(self.now);
         }
-        core.queue_deferred();
+        core.move_after_poll_to_ready();
         core.shrink();
         core
     }
@@ -566,7 +566,7 @@ impl<'e, K: Sealed> Runner<'e, K> {
     /// Returns the buffers to the loop, for the next runner. The result is the time to trim them.
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
-        if self.engine.remote.is_stopped() {
+        if self.engine.control.is_stopped() {
             self.engine.free_buffers().clear(); // a runner after a reset allocates others
             return None;
         }
@@ -577,15 +577,15 @@ impl<'e, K: Sealed> Runner<'e, K> {
     }
 }
 
-impl<K: Sealed> Drop for Runner<'_, K> {
+impl<K: LoopKind> Drop for Runner<'_, K> {
     fn drop(&mut self) {
         let Self { engine, .. } = *self;
         let next_trim = self.return_buffers();
         let mut core = engine.lock();
         if let Some(next_trim) = next_trim {
-            core.add_trim(next_trim, &engine.remote);
+            core.add_trim(next_trim, &engine.control);
         }
-        if core.leave(&engine.remote, &engine.followers) == Remaining::Nobody {
+        if core.leave(&engine.control, &engine.followers) == Remaining::Nobody {
             drop(core);
             engine.arm_wakeup();
         }
@@ -597,12 +597,12 @@ fn time_until(most: Option<Duration>, end: Option<Instant>, now: Instant) -> Opt
     most.into_iter().chain(end.map(|end| end - now)).min()
 }
 
-/// Drops a source, whose destructor may be program code.
+/// Drops a source, whose destructor may be application code.
 fn drop_catching_panic<T: ?Sized>(source: Box<T>) -> Result<(), Panic> {
     catch_panic(|| drop(source))
 }
 
-/// Calls a function that may run program code. A source whose turn panics has another turn or is dropped.
+/// Calls a function that may run application code. A source whose turn panics has another turn or is dropped.
 #[inline(always)]
 fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f))

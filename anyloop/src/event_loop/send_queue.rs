@@ -13,8 +13,8 @@ pub(super) fn of(socket: &mio::net::TcpStream) -> Option<SendQueue> {
 
     let mut info = [0_u8; SIZE];
     let mut len = SIZE as libc::socklen_t;
-    // SAFETY: the pointers are valid for writes of `len` bytes and of one `socklen_t`; the system writes at most so much,
-    // and any bytes are a valid `[u8; SIZE]`.
+    // SAFETY: the pointers are valid for writes of `len` bytes and of one `socklen_t`; the system writes at most so
+    // much, and any bytes are a valid `[u8; SIZE]`.
     let result = unsafe {
         let info = info.as_mut_ptr().cast();
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)

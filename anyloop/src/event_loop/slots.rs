@@ -2,18 +2,18 @@
 
 use super::deadlines::{LinkedSlots, Links};
 use super::events::{Events, Token};
-use super::types::Types;
+use super::types::LoopTypes;
 
 /// The sources of a loop, each in a slot with an index.
-pub(super) struct Slots<K: Types> {
+pub(super) struct Slots<K: LoopTypes> {
     all: Vec<Slot<K>>,
     free: Vec<u32>,
 }
 
 /// A slot for a source: 32 bytes.
-struct Slot<K: Types> {
+struct Slot<K: LoopTypes> {
     /// Absent while a thread runs it.
-    source: Option<Box<K::Source>>,
+    source: Option<Box<K::DynSource>>,
     /// Its deadline.
     links: Links,
     /// How often the slot was used before. A token of another generation is outdated.
@@ -44,15 +44,15 @@ enum Strand {
     Idle,
     /// It is in the queue of ready sources, or that of woken ones.
     Queued,
-    /// It is queued after the next poll.
-    Deferred,
+    /// It enters the queue after the next poll.
+    AfterPoll,
     /// A thread runs it.
     Running,
     /// A thread runs it, and there were events since.
     RunningNotified,
 }
 
-impl<K: Types> Slots<K> {
+impl<K: LoopTypes> Slots<K> {
     pub(super) const fn new() -> Self {
         Self { all: Vec::new(), free: Vec::new() }
     }
@@ -111,13 +111,13 @@ impl<K: Types> Slots<K> {
         })
     }
 
-    /// Defers a queued source until the next poll. It does not run before, even if it is woken.
-    pub(super) fn defer(&mut self, index: u32) {
-        self.all[index as usize].status.set_strand(Strand::Deferred);
+    /// A queued source is to run after the next poll, and not before, even if it is woken.
+    pub(super) fn set_after_poll(&mut self, index: u32) {
+        self.all[index as usize].status.set_strand(Strand::AfterPoll);
     }
 
-    /// Queues a deferred source again.
-    pub(super) fn end_defer(&mut self, index: u32) {
+    /// A source that was to run after the poll is queued again.
+    pub(super) fn set_queued(&mut self, index: u32) {
         self.all[index as usize].status.set_strand(Strand::Queued);
     }
 
@@ -141,7 +141,7 @@ impl<K: Types> Slots<K> {
 
     /// Takes a queued source, with its events. The caller runs it. Returns `None` for an outdated entry of a queue.
     #[inline]
-    pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::Source>, Events)> {
+    pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::DynSource>, Events)> {
         let slot = &mut self.all[index as usize];
         if slot.status.strand() != Strand::Queued {
             return None;
@@ -158,7 +158,7 @@ impl<K: Types> Slots<K> {
     pub(super) fn check_in(
         &mut self,
         index: u32,
-        source: Box<K::Source>,
+        source: Box<K::DynSource>,
         unconsumed: Events,
         again: bool,
     ) -> bool {
@@ -180,7 +180,7 @@ impl<K: Types> Slots<K> {
     }
 
     /// Takes all sources. The caller drops them where it holds no lock.
-    pub(super) fn take_all(&mut self) -> Vec<Box<K::Source>> {
+    pub(super) fn take_all(&mut self) -> Vec<Box<K::DynSource>> {
         self.all.drain(..).filter_map(|slot| slot.source).collect()
     }
 }
@@ -193,7 +193,7 @@ impl Status {
             0 => Strand::Free,
             1 => Strand::Idle,
             2 => Strand::Queued,
-            3 => Strand::Deferred,
+            3 => Strand::AfterPoll,
             4 => Strand::Running,
             _ => Strand::RunningNotified,
         }
@@ -214,7 +214,7 @@ impl Status {
     }
 }
 
-impl<K: Types> Slot<K> {
+impl<K: LoopTypes> Slot<K> {
     fn notify(&mut self) -> bool {
         match self.status.strand() {
             Strand::Idle => {
@@ -222,13 +222,13 @@ impl<K: Types> Slot<K> {
                 return true;
             }
             Strand::Running => self.status.set_strand(Strand::RunningNotified),
-            Strand::Free | Strand::Queued | Strand::Deferred | Strand::RunningNotified => {}
+            Strand::Free | Strand::Queued | Strand::AfterPoll | Strand::RunningNotified => {}
         }
         false
     }
 }
 
-impl<K: Types> LinkedSlots for Slots<K> {
+impl<K: LoopTypes> LinkedSlots for Slots<K> {
     fn links(&mut self, index: u32) -> &mut Links {
         &mut self.all[index as usize].links
     }
@@ -241,8 +241,8 @@ mod tests {
 
     #[test]
     fn a_status_keeps_its_strand_and_its_entries() {
-        use Strand::{Deferred, Free, Idle, Queued, Running, RunningNotified};
-        for strand in [Free, Idle, Queued, Deferred, Running, RunningNotified] {
+        use Strand::{AfterPoll, Free, Idle, Queued, Running, RunningNotified};
+        for strand in [Free, Idle, Queued, AfterPoll, Running, RunningNotified] {
             let mut status = Status(Free as u8);
             assert!(status.enter(QueueEntry::Woken));
             status.set_strand(strand);

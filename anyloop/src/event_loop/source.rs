@@ -8,16 +8,16 @@ use super::engine::Engine;
 use super::events::Events;
 use super::socket::Socket;
 use super::turn_state::TurnState;
-use super::types::Types;
+use super::types::LoopTypes;
 use crate::stream::{Queued, StreamProtocol};
 
 /// Something that the loop serves when it is ready: a connection, a listener, a watch.
 ///
 /// A thread takes it out of its slot to run it, so only one thread runs it at a time: it is a strand. Events that
 /// come meanwhile are added to the slot, and it runs again.
-#[expect(unnameable_types, reason = "of `Sealed`")]
-pub trait Source<K: Types> {
-    /// Handles the events of [`TurnState::events`].
+#[expect(unnameable_types, reason = "of `LoopKind`")]
+pub trait Source<K: LoopTypes> {
+    /// Handles the events of [`TurnState::events`]. Also sets `turn.state.unconsumed` and `deadline`.
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
     /// Lends the loop what it needs to serve these events on its fast path, where it receives, passes the input to the
@@ -48,23 +48,23 @@ pub struct FastPath<'s> {
 }
 
 /// What the loop does with a source after its turn.
-#[expect(unnameable_types, reason = "of `Sealed`")]
-pub enum Next<K: Types> {
+#[expect(unnameable_types, reason = "of `LoopKind`")]
+pub enum Next<K: LoopTypes> {
     /// It waits for the next event.
     Wait,
     /// It has more to do, after the other sources that are ready.
     Again,
     /// It has more to do, after the next poll.
-    Later,
+    AfterPoll,
     /// It is replaced by this source, which has its first turn.
-    Become(Box<K::Source>),
+    Become(Box<K::DynSource>),
     /// It is over, and is dropped.
     Done,
 }
 
 /// One call of a source.
-#[expect(unnameable_types, reason = "of `Sealed`")]
-pub struct Turn<'t, K: Types> {
+#[expect(unnameable_types, reason = "of `LoopKind`")]
+pub struct Turn<'t, K: LoopTypes> {
     pub(crate) engine: &'t Engine<K>,
     pub(crate) state: TurnState,
     pub(crate) buffers: &'t mut Buffers,

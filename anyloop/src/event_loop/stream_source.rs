@@ -7,11 +7,11 @@ use std::ops::Range;
 use anyloop_proto::{Instant, TransportError};
 
 use super::buffers::Buffers;
+use super::control::LoopControl;
 use super::events::Events;
-use super::remote::Remote;
 use super::socket::{Socket, SocketTransport};
 use super::source::{FastPath, Next, Source, Turn};
-use super::types::Types;
+use super::types::LoopTypes;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
@@ -47,16 +47,25 @@ impl<S: StreamProtocol> StreamSource<S> {
     pub(crate) const fn new(driver: Driver<S>, socket: Socket) -> Self {
         Self { driver, socket }
     }
+
+    pub(crate) const fn driver(&self) -> &Driver<S> {
+        &self.driver
+    }
+
+    /// The driver. The socket is closed.
+    pub(crate) fn into_driver(self) -> Driver<S> {
+        self.driver
+    }
 }
 
-impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
+impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::in_connection(turn.state.token.index);
         turn.state.unconsumed = turn.state.events; // each is consumed when it is served
         if self.driver.is_costly() {
             if turn.buffers.stream.costly_turns >= COSTLY_TURNS {
-                return Next::Later;
+                return Next::AfterPoll;
             }
             turn.buffers.stream.costly_turns += 1;
         }
@@ -68,7 +77,7 @@ impl<K: Types, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn fast_path(&mut self, events: Events) -> Option<FastPath<'_>> {
         let events = events.without(Events::WRITABLE);
         let reads = events == Events::READABLE && self.socket.short_read_is_all();
-        if !((reads || events == Events::WOKEN) && self.driver.is_idle()) {
+        if !((reads || events == Events::WOKEN) && self.driver.is_on_fast_path()) {
             return None;
         }
         let Self { driver, socket, .. } = self;
@@ -90,23 +99,23 @@ struct Stream<'t, S> {
     driver: &'t mut Driver<S>,
     transport: SocketTransport<'t>,
     buffers: &'t mut Buffers,
-    remote: &'t Remote,
+    control: &'t LoopControl,
     now: Instant,
 }
 
 impl<'t, S: StreamProtocol> Stream<'t, S> {
-    fn new<K: Types>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
+    fn new<K: LoopTypes>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
         let Turn { engine, state, buffers, .. } = turn;
         let StreamSource { driver, socket } = source;
         let now = state.now;
         let transport = SocketTransport::new(socket, state);
-        Self { driver, transport, buffers, remote: engine.remote(), now }
+        Self { driver, transport, buffers, control: engine.control(), now }
     }
 
     /// Serves all events. `first` is the result of a read that the loop has already made.
-    fn serve<K: Types>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
+    fn serve<K: LoopTypes>(mut self, first: Option<io::Result<usize>>) -> Next<K> {
         let first = first.map(|read| self.classify_read(self.buffers.read.len(), read));
-        if !self.driver.is_idle()
+        if !self.driver.is_on_fast_path()
             || self.transport.state.unconsumed.without(SOCKET_EVENTS) != Events::NONE
         {
             self.serve_others();
@@ -117,7 +126,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     #[cold]
-    fn end_fast_path<K: Types>(
+    fn end_fast_path<K: LoopTypes>(
         mut self,
         left: Range<usize>,
         panic: Option<Box<dyn Any + Send>>,
@@ -129,7 +138,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
     }
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
-    fn finish<K: Types>(mut self, more: bool) -> Next<K> {
+    fn finish<K: LoopTypes>(mut self, more: bool) -> Next<K> {
         if self.transport.state.unconsumed.contains(Events::CLOSED)
             && !(self.driver.wants_input() || self.driver.wants_resume() || self.driver.is_closed())
         {
@@ -141,7 +150,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         match () {
             () if self.driver.is_closed() => Next::Done,
             () if self.driver.wants_resume() => Next::Again,
-            () if more => Next::Later,
+            () if more => Next::AfterPoll,
             () => Next::Wait,
         }
     }
@@ -187,7 +196,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         let now = self.now;
         let mut total = 0;
         while first.is_some() || self.driver.wants_input() {
-            if total >= READ_PER_TURN || (total > 0 && self.remote.has_commands()) {
+            if total >= READ_PER_TURN || (total > 0 && self.control.has_commands()) {
                 return true;
             }
             let (outcome, lent) = match first.take() {

@@ -1,4 +1,4 @@
-//! Timers, as the program has them.
+//! Timers, as the application has them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 
 use super::clock::now;
-use super::remote::{Command, Remote};
+use super::control::{Command, LoopControl};
 use super::timers::{OnCancel, TimerKey};
 use crate::sync::unmodelled::Mutex;
 
@@ -28,7 +28,7 @@ use crate::sync::unmodelled::Mutex;
 /// ```
 #[derive(Clone)]
 pub struct Timer {
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
     state: Arc<TimerState>,
 }
 
@@ -40,10 +40,10 @@ struct TimerState {
 }
 
 impl Timer {
-    pub(super) fn new(remote: Arc<Remote>, key: TimerKey, on_cancel: OnCancel) -> Self {
+    pub(super) fn new(control: Arc<LoopControl>, key: TimerKey, on_cancel: OnCancel) -> Self {
         let (key, cancelled) = (Mutex::new(key), AtomicBool::new(false));
         let state = TimerState { key, on_cancel, cancelled };
-        Self { remote, state: Arc::new(state) }
+        Self { control, state: Arc::new(state) }
     }
 
     /// Cancels the timer: the loop drops its function as soon as possible. (One of `set_timer_then` is called with
@@ -64,7 +64,7 @@ impl Timer {
 
     fn remove(&self) {
         let command = Command::CancelTimer(self.key(), self.state.on_cancel);
-        let _ = self.remote.send(command); // a loop that was dropped has no timers
+        let _ = self.control.send(command); // a loop that was dropped has no timers
     }
 
     fn key(&self) -> TimerKey {
@@ -89,9 +89,9 @@ pub(super) struct Repeating {
 }
 
 impl Repeating {
-    pub(super) fn new(remote: Arc<Remote>, period: Duration) -> Self {
+    pub(super) fn new(control: Arc<LoopControl>, period: Duration) -> Self {
         let due = now();
-        let timer = Timer::new(remote, (due, 0), OnCancel::Drop);
+        let timer = Timer::new(control, (due, 0), OnCancel::Drop);
         Self { timer, due, period: period.max(SHORTEST_PERIOD) }
     }
 
@@ -112,7 +112,7 @@ impl Repeating {
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.due = self.due + self.period.saturating_mul(missed);
         }
-        let key = (self.due, self.timer.remote.next_timer_number());
+        let key = (self.due, self.timer.control.next_timer_number());
         *self.timer.state.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
         key
     }

@@ -1,4 +1,4 @@
-//! The program's timers.
+//! The application's timers.
 
 use std::collections::BTreeMap;
 

@@ -6,23 +6,23 @@ use super::timers::Aborted;
 /// The types that differ between the two kinds of loops: what a loop calls must be [`Send`] where any thread may
 /// run it, and needs no lock where one thread does.
 ///
-/// The loop's state is generic over these types. It does not know how a source is run, nor the types that programs
-/// use for a loop, so this trait is apart from [`Sealed`](super::Sealed).
+/// The loop's state is generic over these types. It does not know how a source is run, nor the types that applications
+/// use for a loop, so this trait is apart from [`LoopKind`](super::kind::LoopKind).
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait Types: Sized + 'static {
-    /// A source.
-    type Source: ?Sized;
+pub trait LoopTypes: Sized + 'static {
+    /// A source, as a trait object.
+    type DynSource: ?Sized;
     /// A posted function.
-    type Task: ?Sized + FnOnce();
+    type PostedFn: ?Sized + FnOnce();
     /// The function of a timer.
-    type OnTimer: ?Sized + FnOnce(Result<(), Aborted>);
+    type TimerFn: ?Sized + FnOnce(Result<(), Aborted>);
 
     /// The lock of the state that runners share.
     type Lock<T: 'static>: Lock<T>;
 
     /// Converts a function that another thread has posted.
-    fn task(task: Box<dyn FnOnce() + Send>) -> Box<Self::Task>;
+    fn posted_fn(f: Box<dyn FnOnce() + Send>) -> Box<Self::PostedFn>;
 
     /// Converts the function of a timer that another thread has set.
-    fn on_timer(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::OnTimer>;
+    fn timer_fn(f: Box<dyn FnOnce(Result<(), Aborted>) + Send>) -> Box<Self::TimerFn>;
 }

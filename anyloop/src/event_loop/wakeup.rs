@@ -7,7 +7,7 @@
 //!
 //! - [`Notifier`]: the flag *wake-up needed*, and the descriptor that ends a poll. Any thread uses it.
 //! - [`WakeupState`]: runners, the leader, and what the host knows. The lock of the loop's core guards it.
-//! - [`CallbackState`]: whether the wake-up thread (see [`wakeup_thread`](super::wakeup_thread)) is to call the host.
+//! - [`WakeupThreadState`]: whether the thread of [`wakeup_thread`](super::wakeup_thread) is to call the host.
 //!
 //! # States of a loop
 //!
@@ -22,17 +22,17 @@
 //! | state | event | new state | action |
 //! |---|---|---|---|
 //! | unattended | [`enter`]: a run call begins | running | a wake-up is not needed |
-//! | running | [`begin_poll`]: a runner makes a non-blocking poll | running, with a leader | *poll needed* is reset |
+//! | running | [`lead`]: a runner makes a non-blocking poll | running, with a leader | *poll needed* is reset |
 //! | running | [`begin_wait`]: a runner is about to wait in the reactor | waiting | *poll needed* is reset; a wake-up is needed; the wake-up thread is disarmed |
 //! | waiting | [`set_deadline`]: a deadline before the leader's timeout | waiting | notify |
-//! | waiting | [`defer`]: a source is to run after the next poll | waiting | notify |
+//! | waiting | [`add_after_poll`]: a source is to run after the next poll | waiting | notify |
 //! | waiting | the wait ends | running, with a leader | a wake-up is not needed |
-//! | running | [`end_poll`]: the poll's events are applied | running, no leader | *poll needed* is set if the poll was full, or was skipped by another runner meanwhile |
+//! | running | [`resign`]: the poll's events are applied | running, no leader | *poll needed* is set if the poll was full, or was skipped by another runner meanwhile |
 //! | any | [`skip_poll`]: a run call ends without a poll, or leaves the poll to the leader | same | *poll needed* is set; if there is a leader, at the end of its poll |
 //! | any | [`notify`]: a command, a stop, the end of the last work | same | if a wake-up is needed: send it, and it is not needed any more |
 //! | running, waiting | [`leave`], and other runners remain | same | stopped: wake all followers, and notify; else wake a follower if needed, and notify if something is ready |
 //! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is over, or the reported deadline is too late; arm the wake-up thread |
-//! | unattended | [`report`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
+//! | unattended | [`note_reported_deadline`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
 //! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify a host that is not |
 //! | unattended | [`reset`] | unattended | nobody is informed; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
 //!
@@ -54,16 +54,16 @@
 //! | disarmed, armed | `end` | ended | end the wait; the thread ends |
 //!
 //! [`enter`]: WakeupState::enter
-//! [`begin_poll`]: WakeupState::begin_poll
+//! [`lead`]: WakeupState::lead
 //! [`begin_wait`]: WakeupState::begin_wait
-//! [`end_poll`]: WakeupState::end_poll
+//! [`resign`]: WakeupState::resign
 //! [`skip_poll`]: WakeupState::skip_poll
 //! [`set_deadline`]: WakeupState::set_deadline
-//! [`defer`]: WakeupState::defer
+//! [`add_after_poll`]: WakeupState::add_after_poll
 //! [`notify`]: Notifier::notify
 //! [`leave`]: WakeupState::leave
 //! [`become_unattended`]: WakeupState::become_unattended
-//! [`report`]: WakeupState::report
+//! [`note_reported_deadline`]: WakeupState::note_reported_deadline
 //! [`find_stopped`]: WakeupState::find_stopped
 //! [`reset`]: WakeupState::reset
 //! [`poll`]: super::EventLoop::poll
@@ -232,7 +232,7 @@ impl WakeupState {
 
     /// A runner becomes the leader, for a poll that does not wait.
     #[inline]
-    pub(super) const fn begin_poll(&mut self) {
+    pub(super) const fn lead(&mut self) {
         self.leader = Leader::Polling;
         self.poll_needed = false;
     }
@@ -240,7 +240,7 @@ impl WakeupState {
     /// A runner becomes the leader, for a poll that may wait. The caller then reads the loop's flags, and says with
     /// [`wait_until`](Self::wait_until) how long the leader waits.
     pub(super) fn begin_wait(&mut self, notifier: &Notifier) {
-        self.begin_poll();
+        self.lead();
         notifier.set_needed(true);
     }
 
@@ -251,7 +251,7 @@ impl WakeupState {
 
     /// The leader has polled, and is not the leader any more. A poll that `is_full` may have left events. The wait
     /// has ended [before](Notifier::set_needed).
-    pub(super) const fn end_poll(&mut self, is_full: bool) {
+    pub(super) const fn resign(&mut self, is_full: bool) {
         self.leader = Leader::None;
         self.poll_needed = is_full || self.poll_skipped;
         self.poll_skipped = false;
@@ -274,7 +274,7 @@ impl WakeupState {
     }
 
     /// A source is to run after the next poll.
-    pub(super) fn defer(&self) -> Action {
+    pub(super) fn add_after_poll(&self) -> Action {
         Action::notify_if(matches!(self.leader, Leader::Waiting { .. }))
     }
 
@@ -312,7 +312,7 @@ impl WakeupState {
     // The host.
 
     /// The host asks for the next deadline, and waits until then, unless the wake-up thread does so in its place.
-    pub(super) fn report(
+    pub(super) fn note_reported_deadline(
         &mut self,
         deadline: Option<Instant>,
         thread: ThreadId,
@@ -351,7 +351,7 @@ impl WakeupState {
 
 /// Whether the wake-up thread is to call the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallbackState {
+pub(super) enum WakeupThreadState {
     /// The host was called and has not polled since, or a runner waits in the reactor.
     Disarmed,
     /// The host has polled. It is called when something happens, or at the deadline.
@@ -368,7 +368,7 @@ pub(super) enum Wait {
     Ends,
 }
 
-impl CallbackState {
+impl WakeupThreadState {
     pub(super) fn arm(&mut self, deadline: Option<Instant>) -> Wait {
         let before = match *self {
             Self::Ended => return Wait::Continues,
@@ -449,7 +449,7 @@ mod tests {
         assert!(notifier.is_needed(), "another runner does not change that");
         notifier.notify();
         assert!(!notifier.is_needed(), "sent");
-        state.end_poll(false);
+        state.resign(false);
         assert_eq!(state.leave(&notifier), Remaining::Runners);
         assert!(!notifier.is_needed());
         assert_eq!(state.leave(&notifier), Remaining::Nobody);
@@ -462,14 +462,14 @@ mod tests {
         let mut state = WakeupState::default();
         state.enter(&notifier);
         assert_eq!(state.set_deadline(SOON), Action::Nothing);
-        state.begin_poll();
+        state.lead();
         assert_eq!(state.set_deadline(SOON), Action::Nothing);
-        state.end_poll(false);
+        state.resign(false);
         state.begin_wait(&notifier);
         state.wait_until(Some(LATER));
         assert_eq!(state.set_deadline(SOON), Action::Notify);
         assert_eq!(state.set_deadline(LATER), Action::Nothing);
-        assert_eq!(state.defer(), Action::Notify);
+        assert_eq!(state.add_after_poll(), Action::Notify);
         state.wait_until(None);
         assert_eq!(state.set_deadline(LATER), Action::Notify);
     }
@@ -479,14 +479,14 @@ mod tests {
         let mut state = WakeupState::default();
         state.skip_poll();
         assert!(state.is_poll_needed());
-        state.begin_poll();
+        state.lead();
         assert!(!state.is_poll_needed());
         state.skip_poll(); // left to the leader
         assert!(!state.is_poll_needed());
-        state.end_poll(false);
+        state.resign(false);
         assert!(state.is_poll_needed());
-        state.begin_poll();
-        state.end_poll(true);
+        state.lead();
+        state.resign(true);
         assert!(state.is_poll_needed(), "the poll was full");
     }
 
@@ -494,11 +494,11 @@ mod tests {
     fn a_follower_is_woken_for_work_or_to_lead() {
         let mut state = WakeupState::default();
         assert!(!state.needs_follower(true), "there is none");
-        state.begin_poll();
+        state.lead();
         state.add_follower();
         assert!(state.needs_follower(true));
         assert!(!state.needs_follower(false));
-        state.end_poll(false);
+        state.resign(false);
         assert!(state.needs_follower(false));
     }
 
@@ -523,18 +523,21 @@ mod tests {
     #[test]
     fn a_host_on_another_thread_is_notified_until_it_asks_again() {
         let (mut state, host) = (WakeupState::default(), another_thread());
-        assert_eq!(state.report(Some(LATER), host, false, false), Action::Nothing);
+        assert_eq!(state.note_reported_deadline(Some(LATER), host, false, false), Action::Nothing);
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Notify);
-        assert_eq!(state.report(Some(SOON), host, false, false), Action::Nothing);
+        assert_eq!(state.note_reported_deadline(Some(SOON), host, false, false), Action::Nothing);
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
     #[test]
     fn a_host_on_the_same_thread_is_notified_once() {
         let mut state = WakeupState::default();
-        assert_eq!(state.report(None, this_thread(), false, false), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(None, this_thread(), false, false),
+            Action::Nothing
+        );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Nothing);
@@ -543,7 +546,10 @@ mod tests {
     #[test]
     fn a_host_with_a_wakeup_thread_does_not_wait_by_itself() {
         let mut state = WakeupState::default();
-        assert_eq!(state.report(None, another_thread(), false, true), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(None, another_thread(), false, true),
+            Action::Nothing
+        );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
@@ -552,21 +558,25 @@ mod tests {
     fn a_host_is_notified_of_a_stop_until_it_finds_it() {
         let (notifier, _reactor) = notifier();
         let (mut state, host) = (WakeupState::default(), another_thread());
-        assert_eq!(state.report(None, host, true, false), Action::Notify);
+        assert_eq!(state.note_reported_deadline(None, host, true, false), Action::Notify);
         for _ in 0..2 {
             assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Notify);
         }
         assert_eq!(state.find_stopped(host, &notifier), Action::Notify, "once for each thread");
         assert_eq!(state.find_stopped(host, &notifier), Action::Nothing);
         assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Nothing);
-        assert_eq!(state.report(None, host, true, false), Action::Nothing);
+        assert_eq!(state.note_reported_deadline(None, host, true, false), Action::Nothing);
         state.reset(&notifier);
-        assert_eq!(state.report(None, host, true, false), Action::Notify, "another stop");
+        assert_eq!(
+            state.note_reported_deadline(None, host, true, false),
+            Action::Notify,
+            "another stop"
+        );
     }
 
     #[test]
     fn the_callback_fires_once_each_time_it_is_armed() {
-        let mut state = CallbackState::Disarmed;
+        let mut state = WakeupThreadState::Disarmed;
         assert!(!state.fire(true, NOW));
         assert_eq!(state.arm(None), Wait::Continues);
         assert!(!state.fire(false, NOW));
@@ -579,14 +589,14 @@ mod tests {
 
     #[test]
     fn the_wakeup_thread_ends_its_wait_where_it_would_be_too_long() {
-        let mut state = CallbackState::Armed { deadline: None };
+        let mut state = WakeupThreadState::Armed { deadline: None };
         assert_eq!(state.arm(Some(LATER)), Wait::Ends);
         assert_eq!(state.arm(Some(LATER)), Wait::Continues);
         assert_eq!(state.arm(None), Wait::Continues);
         assert_eq!(state.arm(Some(SOON)), Wait::Ends);
         assert_eq!(state.disarm(), Wait::Ends);
         assert_eq!(state.disarm(), Wait::Continues);
-        state = CallbackState::Ended;
+        state = WakeupThreadState::Ended;
         assert_eq!(state.arm(Some(SOON)), Wait::Continues);
         assert_eq!(state.disarm(), Wait::Continues);
         assert!(!state.fire(true, LATER), "it is not called any more");

@@ -11,28 +11,28 @@ use std::time::Duration;
 use anyloop_proto::Instant;
 
 use super::clock::now;
+use super::control::{Command, LoopControl};
 use super::reactor::{EventBuffer, Reactor};
-use super::remote::{Command, Remote};
-use super::wakeup::{CallbackState, Wait};
+use super::wakeup::{Wait, WakeupThreadState};
 use crate::sync::thread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
 
 /// A thread that calls a function of the host's when there is something to do: once each time it is armed.
 pub(super) struct WakeupThread {
-    state: Mutex<CallbackState>,
+    state: Mutex<WakeupThreadState>,
     changed: Condvar,
     wake: Box<dyn Fn() + Send + Sync>,
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
 }
 
 impl WakeupThread {
     pub(super) fn new(
-        state: CallbackState,
-        remote: Arc<Remote>,
+        state: WakeupThreadState,
+        control: Arc<LoopControl>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Arc::new(Self { state, changed, wake: Box::new(wake), remote })
+        Arc::new(Self { state, changed, wake: Box::new(wake), control })
     }
 
     /// Starts the thread. It ends by itself after [`end`](Self::end).
@@ -65,14 +65,14 @@ impl WakeupThread {
 
     /// Does not call the host any more. A call that is under way continues.
     pub(super) fn end(&self) {
-        *self.state() = CallbackState::Ended;
+        *self.state() = WakeupThreadState::Ended;
         self.changed.notify_one();
         self.end_wait(Wait::Ends);
     }
 
     fn end_wait(&self, wait: Wait) {
         if wait == Wait::Ends {
-            self.remote.notifier().interrupt();
+            self.control.notifier().interrupt();
         }
     }
 
@@ -80,10 +80,10 @@ impl WakeupThread {
         while self.await_armed() {
             let Some(has_event) = self.wait(reactor) else { continue };
             let mut state = self.state();
-            let is_notified = !self.remote.notifier().is_needed();
-            if *state == CallbackState::Ended && is_notified {
+            let is_notified = !self.control.notifier().is_needed();
+            if *state == WakeupThreadState::Ended && is_notified {
                 // This thread has consumed the wake-up of the thread that waits now.
-                self.remote.notifier().interrupt();
+                self.control.notifier().interrupt();
             }
             if state.fire(has_event || is_notified, now()) {
                 drop(state);
@@ -95,10 +95,10 @@ impl WakeupThread {
     /// Waits until it is armed. Returns false if it has ended.
     fn await_armed(&self) -> bool {
         let mut state = self.state();
-        while *state == CallbackState::Disarmed {
+        while *state == WakeupThreadState::Disarmed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        *state != CallbackState::Ended
+        *state != WakeupThreadState::Ended
     }
 
     /// Waits in the reactor until something happens, the deadline comes, or the wait is ended. Passes on the events,
@@ -106,8 +106,8 @@ impl WakeupThread {
     fn wait(&self, reactor: &TryMutex<Reactor>) -> Option<bool> {
         let mut reactor = reactor.lock().unwrap_or_else(PoisonError::into_inner);
         // A change of the state after this ends the wait.
-        let CallbackState::Armed { deadline } = *self.state() else { return None };
-        let timeout = match self.remote.notifier().is_needed() {
+        let WakeupThreadState::Armed { deadline } = *self.state() else { return None };
+        let timeout = match self.control.notifier().is_needed() {
             true => deadline.map(|deadline| deadline - now()),
             // A wake-up was sent, and another wake-up thread may have consumed it.
             false => Some(Duration::ZERO),
@@ -116,13 +116,13 @@ impl WakeupThread {
         let mut has_event = false;
         for (token, events) in reactor.poll(timeout, &mut buffer).iter() {
             has_event = true;
-            let _ = self.remote.send(Command::Ready(token, events)); // unless the loop is gone
+            let _ = self.control.send(Command::Ready(token, events)); // unless the loop is gone
         }
         Some(has_event)
     }
 
     /// A panic elsewhere does not leave the state half changed.
-    fn state(&self) -> MutexGuard<'_, CallbackState> {
+    fn state(&self) -> MutexGuard<'_, WakeupThreadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

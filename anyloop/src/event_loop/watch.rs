@@ -1,4 +1,4 @@
-//! Watches: the loop calls a function when a descriptor of the program's is ready.
+//! Watches: the loop calls a function when a descriptor of the application's is ready.
 
 use std::fmt;
 use std::io;
@@ -7,13 +7,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::control::LoopControl;
 use super::engine::Engine;
 use super::events::{Events, Token};
 use super::kind::Kind;
-use super::remote::Remote;
 use super::source::{Next, Source, Turn};
 
-/// The directions of a source that are watched.
+/// The directions of a descriptor that are watched.
 ///
 /// See [`EventLoop::watch`](super::EventLoop::watch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum WatchMode {
     ReadWrite,
 }
 
-/// The directions in which a source is ready.
+/// The directions in which a descriptor is ready.
 ///
 /// See [`EventLoop::watch`](super::EventLoop::watch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +37,11 @@ pub struct Readiness {
     pub readable: bool,
     /// A write would not block.
     pub writable: bool,
-    /// The other end is closed or sends nothing more, or the source has failed: a read or a write says which.
+    /// The other end is closed or sends nothing more, or the descriptor has failed: a read or a write says which.
     pub closed: bool,
 }
 
-/// A watch of a source. Dropping it does not end the watch.
+/// A watch of a descriptor. Dropping it does not end the watch.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -67,18 +67,17 @@ pub struct Readiness {
 /// ```
 #[derive(Clone)]
 pub struct Watch {
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
     token: Token,
     cancelled: Arc<AtomicBool>,
 }
 
 impl Watch {
-    /// Ends the watch: the loop drops the source and the function. At most one call follows, in a thread that had just
-    /// checked. A call that is under way is
-    /// the last one.
+    /// Ends the watch: the loop drops the descriptor and the function. At most one call follows, in a thread that
+    /// had just checked. A call that is under way is the last one.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        self.remote.wake(self.token);
+        self.control.wake(self.token);
     }
 }
 
@@ -88,19 +87,19 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Watches a source. `make` returns what the loop runs: the source with its function.
+/// Watches a descriptor. `make` returns what the loop runs: the descriptor with its function.
 pub(super) fn begin<K: Kind, S: AsFd>(
     engine: &Engine<K>,
-    mut source: S,
+    mut descriptor: S,
     mode: WatchMode,
-    make: impl FnOnce(S, Arc<AtomicBool>) -> Box<K::Source>,
+    make: impl FnOnce(S, Arc<AtomicBool>) -> Box<K::DynSource>,
 ) -> io::Result<Watch> {
     let cancelled = Arc::<AtomicBool>::default();
     let token = engine.insert(|token| {
-        engine.registry().add(&mut source, token, mode.interest())?;
-        Ok::<_, io::Error>(make(source, cancelled.clone()))
+        engine.registry().add(&mut descriptor, token, mode.interest())?;
+        Ok::<_, io::Error>(make(descriptor, cancelled.clone()))
     })?;
-    Ok(Watch { remote: engine.remote().clone(), token, cancelled })
+    Ok(Watch { control: engine.control().clone(), token, cancelled })
 }
 
 impl WatchMode {
@@ -113,9 +112,9 @@ impl WatchMode {
     }
 }
 
-/// A watched source, and the function to call.
+/// A watched descriptor, and the function to call.
 pub(super) struct Watched<S, F> {
-    pub(super) source: S,
+    pub(super) descriptor: S,
     pub(super) mode: WatchMode,
     pub(super) f: F,
     pub(super) cancelled: Arc<AtomicBool>,
@@ -125,7 +124,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         let registry = turn.engine.registry();
         if self.cancelled.load(Ordering::Acquire) {
-            let _ = registry.remove(&mut self.source);
+            let _ = registry.remove(&mut self.descriptor);
             return Next::Done;
         }
         let events = turn.state.events;
@@ -139,17 +138,17 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
                 turn.state.unconsumed = events;
                 return Next::Again;
             }
-            if (self.f)(&mut self.source, readiness).is_break() {
-                let _ = registry.remove(&mut self.source);
+            if (self.f)(&mut self.descriptor, readiness).is_break() {
+                let _ = registry.remove(&mut self.descriptor);
                 return Next::Done;
             }
         }
         // The registration is renewed, so that events that are still present are reported again, also after a panic.
         // Events that came meanwhile may be outdated.
         turn.engine.forget(turn.state.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
-        match registry.renew(&mut self.source, turn.state.token, self.mode.interest()) {
+        match registry.renew(&mut self.descriptor, turn.state.token, self.mode.interest()) {
             Ok(()) => Next::Wait,
-            Err(_) => Next::Done, // the function has closed the source
+            Err(_) => Next::Done, // the function has closed the descriptor
         }
     }
 }

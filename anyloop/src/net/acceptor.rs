@@ -54,7 +54,7 @@ impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<
                 },
             }
         }
-        Next::Later
+        Next::AfterPoll
     }
 }
 

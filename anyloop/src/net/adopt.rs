@@ -143,7 +143,8 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
 
 impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
     /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
-    /// pass the bytes on. What [`to_addresses`](Self::to_addresses) and [`to_unix`](Self::to_unix) say is ignored.
+    /// pass the bytes on. What [`to_addresses`](Self::to_addresses), [`to_unix`](Self::to_unix) and the configuration's
+    /// [proxy](crate::ClientConfig::proxy) say is ignored.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use anyloop_proto::Instant;
 use anyloop_proto::handshake::{Target, UriError};
 
-use super::connecting::{Connecting, Destination, Step};
+use super::connecting::{Connecting, Destination, FirstHop, Redirects, Step};
 use super::error::Error;
 use super::layer::Layer;
 use super::registry::key;
@@ -53,7 +53,7 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
     /// performs the opening handshake, all in run calls. The result is reported to the handler: by
     /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
     /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
-    /// close the connection at any time.
+    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to that.
     ///
     /// # Errors
     ///
@@ -106,13 +106,13 @@ impl<K: Supports<F>, F: HandlerFactory> ConnectRequest<'_, K, F> {
         self
     }
 
-    /// Connects to one of these addresses, instead of looking the host up.
+    /// Connects to one of these addresses, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
     pub fn to_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.destination = Some(Destination::Addresses(addresses.into_iter().collect()));
         self
     }
 
-    /// Connects to a Unix socket, instead of looking the host up.
+    /// Connects to a Unix socket, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
     #[cfg(unix)]
     pub fn to_unix(mut self, path: impl AsRef<Path>) -> Self {
         self.destination = Some(Destination::Unix(path.as_ref().to_path_buf()));
@@ -194,20 +194,18 @@ fn connect<K: Supports<F>, F: HandlerFactory>(
     let (mut session, layer) = settings.session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
-    let host = match &destination {
-        #[cfg(unix)]
-        Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
-        _ => match target.zone() {
-            Some(zone) => format!("{}%{zone}", target.host()),
-            None => target.host().to_string(),
-        },
-    };
+    let redirects = Redirects::of(&target, destination.as_ref(), config, || hooks.resolver());
+    if redirects.is_some() {
+        session.set_follows_redirects(true);
+    }
+    let first_hop = FirstHop::new(target, destination.as_ref(), config)?;
     let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(hooks.resolver())));
     let connecting = |driver| Connecting {
         driver: Some(driver),
         layer,
-        host,
-        port: target.port(),
+        redirects,
+        stream: None,
+        first_hop,
         options: config.connect.clone(),
         hooks: hooks.current(),
         nodelay: config.nodelay,

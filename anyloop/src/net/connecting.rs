@@ -1,34 +1,38 @@
-//! A client's connection before it has a byte stream: name resolution, then connection attempts.
+//! A client's connection before it has a byte stream: name resolution, connection attempts, and the tunnel through a
+//! proxy.
 
 use std::any::Any;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop_proto::{Instant, TransportError};
+use anyloop_proto::Instant;
+use anyloop_proto::handshake::Target;
 
-use self::socket::{connect_tcp, connected_peer};
-use super::error::{ConnectError, Stage, readable};
+use super::error::{ConnectError, Error, Stage};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
-use super::host::literal;
 use super::hosts_connections::HostsConnections;
-use super::layer::Layer;
+use super::layer::{Layer, LayeredStream};
+use super::proxy::{Channel, Route, host_of};
 use super::resolver::{Lookup, Resolver};
-use crate::endpoint::{ConnectOptions, HandlerFactory, Session};
-use crate::event_loop::{Events, Next, Socket, SocketTransport, Source, Turn, now, waker};
+use crate::endpoint::{ClientConfig, ConnectOptions, HandlerFactory, Session};
+use crate::event_loop::{Events, Next, Socket, SocketTransport, Source, Turn, now};
 use crate::sync::unmodelled::Mutex;
 use crate::transport::{Buffers, Driver, Peer};
 
-mod socket;
+pub(super) use self::redirects::Redirects;
+use self::tunnel::Tunnel;
 
-/// The error of a connection attempt whose socket hook has panicked.
-const HOOK_PANICKED: &str = "the program's function for the socket has panicked";
+mod redirects;
+mod socket;
+mod steps;
+mod tunnel;
 
 /// The time after which connecting to a Unix socket with a full queue is tried again.
 #[cfg(unix)]
@@ -36,7 +40,7 @@ const UNIX_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Where to connect to.
 pub(super) enum Destination {
-    /// The request's host. The resolver is used unless the host is an address.
+    /// The host of the first hop. The resolver is used unless the host is an address.
     Host(Arc<Resolver>),
     /// One of these addresses.
     Addresses(Vec<SocketAddr>),
@@ -50,15 +54,51 @@ pub(super) enum Destination {
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) layer: Layer,
-    /// The host, or the path of the Unix socket, for errors.
-    pub(super) host: String,
-    pub(super) port: u16,
+    /// If redirects are followed.
+    pub(super) redirects: Option<Box<Redirects>>,
+    /// The stream, during a handshake that may end in a redirect. Then there is no `driver`.
+    pub(super) stream: Option<LayeredStream<F::Handler>>,
+    pub(super) first_hop: FirstHop,
     pub(super) options: ConnectOptions,
     pub(super) hooks: Arc<Hooks>,
     pub(super) nodelay: bool,
     pub(super) started: Instant,
     pub(super) step: Step,
     pub(super) marker: PhantomData<fn() -> F>,
+}
+
+/// What the socket is connected to: the server, or a proxy.
+pub(super) struct FirstHop {
+    /// The host; the path of a Unix socket; or the proxy. For errors.
+    name: String,
+    host: String,
+    port: u16,
+    /// The way on, if it is a proxy.
+    route: Option<Route>,
+}
+
+impl FirstHop {
+    /// The way to `target`. A connection that has a destination of its own uses no proxy. Fails if TLS with the proxy
+    /// cannot be used.
+    pub(super) fn new(
+        target: Target,
+        destination: Option<&Destination>,
+        config: &ClientConfig,
+    ) -> Result<Self, Error> {
+        let proxy = config.proxies.shared_proxy_for(&target).filter(|_| destination.is_none());
+        if let Some(proxy) = proxy {
+            let (name, host) = (format!("proxy {proxy}"), proxy.host().to_string());
+            let route = Some(Route::new(proxy.clone(), target)?);
+            return Ok(Self { name, host, port: proxy.port(), route });
+        }
+        let host = host_of(&target);
+        let name = match destination {
+            #[cfg(unix)]
+            Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
+            _ => host.clone(),
+        };
+        Ok(Self { name, host, port: target.port(), route: None })
+    }
 }
 
 /// The step that connecting is at.
@@ -72,6 +112,8 @@ pub(super) enum Step {
     /// A Unix socket.
     #[cfg(unix)]
     ConnectUnix(UnixAttempt),
+    /// The answers of the proxy.
+    Tunnel(Box<Tunnel>),
     /// Nothing: connecting is over.
     Done,
 }
@@ -79,6 +121,10 @@ pub(super) enum Step {
 /// A look-up that is under way.
 pub(super) struct Resolution {
     since: Instant,
+    /// The host, or the proxy, for errors.
+    name: String,
+    /// It is the target of a tunnel that is looked up.
+    is_target: bool,
     result: Arc<Mutex<Option<LookupResult>>>,
     /// Dropping it cancels the look-up. The resolver is kept, since its client may be dropped.
     _lookup: (Lookup, Arc<Resolver>),
@@ -102,14 +148,32 @@ pub(super) struct UnixAttempt {
     stream: Option<io::Result<Socket>>,
 }
 
+/// A byte stream to the server.
+struct Connected {
+    socket: Socket,
+    /// The end of the socket: the server, or a proxy.
+    peer: Peer,
+    /// What is between the client and the proxy.
+    channel: Channel,
+    /// What the server has sent already.
+    received: Vec<u8>,
+}
+
+impl Connected {
+    /// A byte stream without a proxy.
+    fn directly(socket: Socket, peer: Peer) -> Self {
+        Self { socket, peer, channel: Channel::default(), received: Vec::new() }
+    }
+}
+
 /// The outcome of one step.
 enum Progress {
     /// The next step can be taken at once.
     Advance(Step),
     /// The step waits for an event or a deadline.
     Pending(Step),
-    Connected(Socket, Peer),
-    Failed(TransportError, ConnectError),
+    Connected(Connected),
+    Failed(ConnectError),
     /// A hook of the program has panicked. The panic is resumed when the step is stored.
     Panicked(Step, Box<dyn Any + Send>),
 }
@@ -117,22 +181,23 @@ enum Progress {
 /// The outcome of all steps that can be taken now.
 enum Outcome {
     Pending,
-    Connected(Socket, Peer),
-    Failed(TransportError, ConnectError),
+    Connected(Connected),
+    Failed(ConnectError),
 }
 
 impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         turn.state.now = now(); // the loop's reading of the clock may be older
+        if let Some(next) = self.open(turn) {
+            return next;
+        }
         self.run_driver(turn);
         let is_open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
         if is_open && !matches!(self.step, Step::Done) {
             match self.advance(turn) {
                 Outcome::Pending => {}
-                Outcome::Connected(socket, peer) => {
-                    return self.become_connection(socket, peer, turn);
-                }
-                Outcome::Failed(kind, error) => self.fail(kind, error, turn),
+                Outcome::Connected(connected) => return self.become_connection(connected, turn),
+                Outcome::Failed(error) => self.fail(error, turn),
             }
         }
         self.next(turn)
@@ -161,12 +226,11 @@ impl<F: HandlerFactory> Connecting<F> {
     /// Reports that there will be no stream.
     fn fail<K: HostsConnections<F::Handler>>(
         &mut self,
-        kind: TransportError,
         error: ConnectError,
         turn: &mut Turn<'_, K>,
     ) {
         self.step = Step::Done;
-        let now = turn.state.now;
+        let (kind, now) = (error.kind(), turn.state.now);
         self.with_driver(turn, |driver, transport, buffers| {
             driver.handle_error_with(transport, buffers, kind, Box::new(error), now);
         });
@@ -175,15 +239,21 @@ impl<F: HandlerFactory> Connecting<F> {
     /// Hands the driver over to the connection.
     fn become_connection<K: HostsConnections<F::Handler>>(
         &mut self,
-        socket: Socket,
-        peer: Peer,
+        connected: Connected,
         turn: &mut Turn<'_, K>,
     ) -> Next<K> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
+        let Connected { socket, peer, channel, received } = connected;
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
+        let mut layer = std::mem::take(&mut self.layer);
+        driver.keep(&layer.through(channel, received));
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
-        Next::Become(std::mem::take(&mut self.layer).source::<K, _>(driver, socket))
+        if self.redirects.is_some() {
+            self.stream = Some(layer.stream(driver, socket));
+            return Next::Again;
+        }
+        Next::Become(layer.source::<K, _>(driver, socket))
     }
 
     /// The result of a turn that did not connect.
@@ -214,7 +284,7 @@ impl<F: HandlerFactory> Connecting<F> {
 /// The steps.
 impl<F: HandlerFactory> Connecting<F> {
     /// Takes all steps that can be taken now.
-    fn advance<K: HostsConnections<F::Handler>>(&mut self, turn: &Turn<'_, K>) -> Outcome {
+    fn advance<K: HostsConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) -> Outcome {
         loop {
             let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.state.now);
             let progress = match std::mem::replace(&mut self.step, Step::Done) {
@@ -223,6 +293,7 @@ impl<F: HandlerFactory> Connecting<F> {
                 Step::ConnectTcp(attempts) => self.connect_tcp(attempts, is_late, turn),
                 #[cfg(unix)]
                 Step::ConnectUnix(attempt) => self.connect_unix(attempt, is_late, turn),
+                Step::Tunnel(tunnel) => self.open_tunnel(tunnel, is_late, turn),
                 Step::Done => Progress::Pending(Step::Done),
             };
             match progress {
@@ -231,137 +302,14 @@ impl<F: HandlerFactory> Connecting<F> {
                     self.step = step;
                     return Outcome::Pending;
                 }
-                Progress::Connected(socket, peer) => return Outcome::Connected(socket, peer),
-                Progress::Failed(kind, error) => return Outcome::Failed(kind, error),
+                Progress::Connected(connected) => return Outcome::Connected(connected),
+                Progress::Failed(error) => return Outcome::Failed(error),
                 Progress::Panicked(step, panic) => {
                     self.step = step;
                     resume_unwind(panic);
                 }
             }
         }
-    }
-
-    fn begin<K: HostsConnections<F::Handler>>(
-        &self,
-        destination: Destination,
-        turn: &Turn<'_, K>,
-    ) -> Progress {
-        let since = turn.state.now;
-        let resolver = match destination {
-            Destination::Host(resolver) => resolver,
-            Destination::Addresses(addresses) => return self.try_addresses(addresses, since),
-            #[cfg(unix)]
-            Destination::Unix(path) => {
-                let attempt = UnixAttempt { since, path, stream: None };
-                return Progress::Advance(Step::ConnectUnix(attempt));
-            }
-        };
-        if let Some(address) = literal(&self.host, self.port) {
-            return self.try_addresses(vec![address], since);
-        }
-        let result = Arc::<Mutex<Option<LookupResult>>>::default();
-        let (shared, waker) = (result.clone(), waker(turn.engine.remote(), turn.state.token));
-        let callback = Box::new(move |addresses| {
-            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
-            waker.wake();
-        });
-        let _lookup = (resolver.resolve(&self.host, self.port, callback), resolver);
-        Progress::Advance(Step::Resolve(Resolution { since, result, _lookup }))
-    }
-
-    fn try_addresses(&self, addresses: Vec<SocketAddr>, since: Instant) -> Progress {
-        let attempts = Attempts::new(addresses, self.options.attempt_delay, since);
-        Progress::Advance(Step::ConnectTcp(TcpAttempts { since, attempts, sockets: Vec::new() }))
-    }
-
-    fn resolve(&self, resolution: Resolution, is_late: bool, now: Instant) -> Progress {
-        let result = resolution.result.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match result {
-            Some(Ok(addresses)) => self.try_addresses(addresses, now),
-            Some(Err(source)) => {
-                let host = self.host.clone();
-                let error = ConnectError::Resolve { host, source };
-                Progress::Failed(TransportError::NotFound, error)
-            }
-            None if is_late => self.timed_out(Stage::Resolve, resolution.since, Vec::new()),
-            None => Progress::Pending(Step::Resolve(resolution)),
-        }
-    }
-
-    fn connect_tcp<K: HostsConnections<F::Handler>>(
-        &self,
-        mut tcp: TcpAttempts,
-        is_late: bool,
-        turn: &Turn<'_, K>,
-    ) -> Progress {
-        let now = turn.state.now;
-        if let Some((socket, peer)) = tcp.take_connected(now) {
-            return Progress::Connected(socket, peer);
-        }
-        while let Some(address) = tcp.attempts.next(now) {
-            let (registry, token) = (turn.engine.registry(), turn.state.token);
-            let connect = || connect_tcp(address, &self.hooks, self.nodelay, registry, token);
-            match catch_unwind(AssertUnwindSafe(connect)) {
-                Ok(Ok(stream)) => tcp.sockets.push((address, stream)),
-                Ok(Err(error)) => tcp.attempts.failed(address, error, now),
-                Err(panic) => {
-                    tcp.attempts.failed(address, io::Error::other(HOOK_PANICKED), now);
-                    return Progress::Panicked(Step::ConnectTcp(tcp), panic);
-                }
-            }
-        }
-        if tcp.attempts.is_exhausted() {
-            let errors = tcp.attempts.into_errors();
-            let kind = errors.last().map_or(TransportError::Other, |(_, error)| error.into());
-            let (host, attempts) = (self.host.clone(), readable(errors));
-            Progress::Failed(kind, ConnectError::Connect { host, attempts })
-        } else if is_late {
-            let errors = readable(tcp.attempts.into_errors());
-            self.timed_out(Stage::Connect, tcp.since, errors)
-        } else {
-            Progress::Pending(Step::ConnectTcp(tcp))
-        }
-    }
-
-    #[cfg(unix)]
-    fn connect_unix<K: HostsConnections<F::Handler>>(
-        &self,
-        mut unix: UnixAttempt,
-        is_late: bool,
-        turn: &Turn<'_, K>,
-    ) -> Progress {
-        let stream = match unix.stream.take() {
-            Some(result) => result,
-            None => {
-                let (registry, token) = (turn.engine.registry(), turn.state.token);
-                let connect = || socket::connect_unix(&unix.path, &self.hooks, registry, token);
-                match catch_unwind(AssertUnwindSafe(connect)) {
-                    Ok(result) => result,
-                    Err(panic) => {
-                        unix.stream = Some(Err(io::Error::other(HOOK_PANICKED)));
-                        return Progress::Panicked(Step::ConnectUnix(unix), panic);
-                    }
-                }
-            }
-        };
-        match stream.and_then(|stream| Ok((connected_peer(&stream)?, stream))) {
-            Ok((Some(peer), stream)) => return Progress::Connected(stream, peer),
-            Ok((None, stream)) => unix.stream = Some(Ok(stream)),
-            // The listener's queue is full.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return self.unix_failed(error),
-        }
-        if is_late {
-            return self.timed_out(Stage::Connect, unix.since, Vec::new());
-        }
-        Progress::Pending(Step::ConnectUnix(unix))
-    }
-
-    #[cfg(unix)]
-    fn unix_failed(&self, error: io::Error) -> Progress {
-        let (host, kind) = (self.host.clone(), TransportError::from(&error));
-        let attempts = vec![(host.clone(), error)];
-        Progress::Failed(kind, ConnectError::Connect { host, attempts })
     }
 }
 
@@ -386,6 +334,7 @@ impl<F: HandlerFactory> Connecting<F> {
             Step::ConnectTcp(tcp) => (Stage::Connect, tcp.since),
             #[cfg(unix)]
             Step::ConnectUnix(unix) => (Stage::Connect, unix.since),
+            Step::Tunnel(tunnel) => (Stage::Proxy, tunnel.since),
         };
         self.timeout(stage, since).map(|(expiry, _)| expiry)
     }
@@ -395,7 +344,7 @@ impl<F: HandlerFactory> Connecting<F> {
     fn timeout(&self, stage: Stage, since: Instant) -> Option<(Instant, Duration)> {
         let own = match stage {
             Stage::Resolve => self.options.resolve_timeout,
-            Stage::Connect => self.options.connect_timeout,
+            Stage::Connect | Stage::Proxy => self.options.connect_timeout,
         };
         let own = own.map(|timeout| (since + timeout, timeout));
         let total = self.options.total_timeout.map(|timeout| (self.started + timeout, timeout));
@@ -404,30 +353,12 @@ impl<F: HandlerFactory> Connecting<F> {
 
     fn timed_out(
         &self,
+        host: &str,
         stage: Stage,
         since: Instant,
         attempts: Vec<(String, io::Error)>,
     ) -> Progress {
         let after = self.timeout(stage, since).map_or(Duration::ZERO, |(_, timeout)| timeout);
-        let error = ConnectError::TimedOut { host: self.host.clone(), stage, after, attempts };
-        Progress::Failed(TransportError::TimedOut, error)
-    }
-}
-
-impl TcpAttempts {
-    /// Takes the first stream that is connected. Records the attempts that have failed.
-    fn take_connected(&mut self, now: Instant) -> Option<(Socket, Peer)> {
-        let mut index = 0;
-        while index < self.sockets.len() {
-            match connected_peer(&self.sockets[index].1) {
-                Ok(Some(peer)) => return Some((self.sockets.swap_remove(index).1, peer)),
-                Ok(None) => index += 1,
-                Err(error) => {
-                    let (address, _) = self.sockets.swap_remove(index);
-                    self.attempts.failed(address, error, now);
-                }
-            }
-        }
-        None
+        Progress::Failed(ConnectError::TimedOut { host: host.to_string(), stage, after, attempts })
     }
 }

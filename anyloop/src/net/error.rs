@@ -5,7 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyloop_proto::HandshakeError;
+use anyloop_proto::TransportError;
+use anyloop_proto::handshake::http::StatusCode;
 use anyloop_proto::handshake::{RequestError, Target, UriError};
+
+pub use self::socks::{SocksError, SocksReply};
+
+mod socks;
 
 /// The error of a call of an endpoint, which had no effect.
 ///
@@ -80,6 +87,8 @@ pub enum Error {
 
 /// The reason why a client got no byte stream to the server. [`Context::error`] returns it in [`Handler::fail`].
 ///
+/// A field `proxy` is the [`Proxy`](super::Proxy) as text: a URI without user and password.
+///
 /// ```
 /// use anyloop::net::{Client, ConnectError};
 /// use anyloop::prelude::*;
@@ -100,23 +109,23 @@ pub enum Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The host could not be looked up.
+    /// The host, or that of the proxy, could not be looked up.
     Resolve {
-        /// The host.
+        /// The host; or `proxy` and the URI of the proxy.
         host: String,
         /// The reason.
         source: io::Error,
     },
     /// None of the host's addresses could be connected to.
     Connect {
-        /// The host, or the path of a Unix socket.
+        /// The host; the path of a Unix socket; or `proxy` and the URI of the proxy.
         host: String,
         /// Each address that was tried, and why it failed.
         attempts: Vec<(String, io::Error)>,
     },
     /// A timeout expired.
     TimedOut {
-        /// The host, or the path of a Unix socket.
+        /// The host; the path of a Unix socket; or `proxy` and the URI of the proxy.
         host: String,
         /// The stage that was not complete.
         stage: Stage,
@@ -125,6 +134,129 @@ pub enum ConnectError {
         /// The attempts that had failed before.
         attempts: Vec<(String, io::Error)>,
     },
+    /// The proxy has closed or reset the connection instead of answering.
+    ProxyClosed {
+        /// The proxy.
+        proxy: String,
+        /// The error of the stream: `UnexpectedEof` if it was closed.
+        source: io::Error,
+    },
+    /// What the proxy has answered is not of its protocol.
+    ProxyAnswer {
+        /// The proxy.
+        proxy: String,
+        /// What is wrong with it.
+        source: ProxyAnswerError,
+    },
+    /// The proxy wants a user and a password, or does not accept those that it got.
+    ProxyAuthentication {
+        /// The proxy.
+        proxy: String,
+        /// Whether a user and a password were set.
+        sent: bool,
+        /// What an HTTP proxy asks for (`Proxy-Authenticate`, RFC 9110 §11.7.1).
+        challenge: Option<String>,
+    },
+    /// An HTTP proxy has refused to open a tunnel (RFC 9110 §9.3.6).
+    ProxyRefused {
+        /// The proxy.
+        proxy: String,
+        /// The host and port of the server.
+        target: String,
+        /// The status: 403, or 502 if the proxy cannot connect, for example.
+        status: u16,
+        /// The body of the response, of which at most 4 KiB are kept.
+        body: Vec<u8>,
+    },
+    /// TLS with an `https` proxy has failed: its certificate is not trusted, for example.
+    #[cfg(feature = "tls-core")]
+    ProxyTls {
+        /// The proxy.
+        proxy: String,
+        /// The reason.
+        source: crate::tls::TlsError,
+    },
+    /// A redirect was [not followed](crate::ClientConfig::redirects).
+    Redirect {
+        /// Where it leads, as the server has written it.
+        location: String,
+        /// The reason.
+        source: RedirectError,
+    },
+    /// A SOCKS5 proxy has not connected (RFC 1928 §6).
+    SocksRefused {
+        /// The proxy.
+        proxy: String,
+        /// The host and port of the server.
+        target: String,
+        /// Why.
+        reply: SocksReply,
+    },
+}
+
+/// How the answer of a proxy is invalid.
+///
+/// See [`ConnectError::ProxyAnswer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyAnswerError {
+    /// It is no response of HTTP/1.
+    #[error("it is not HTTP: {0}")]
+    Http(HandshakeError),
+    /// It is not TLS, and the proxy is an `https` one.
+    #[error("it is not TLS: use http:// if the proxy has a plain port")]
+    NotTls,
+    /// It is not SOCKS5.
+    #[error(transparent)]
+    Socks(SocksError),
+}
+
+/// Why a redirect was not followed.
+///
+/// See [`ConnectError::Redirect`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedirectError {
+    /// It leads from `wss` to `ws`.
+    #[error("it leads from wss to ws, where everybody on the way can read")]
+    Downgrade,
+    /// It leads to no WebSocket URI.
+    #[error(transparent)]
+    Uri(UriError),
+    /// There were as many redirects before as the configuration allows.
+    #[error("there were {0} redirects before, which is the limit")]
+    TooMany(u32),
+    /// The connection cannot be made: there are no roots to verify the server with, for example.
+    #[error(transparent)]
+    Connect(Box<Error>),
+}
+
+impl ConnectError {
+    /// What the protocol is told.
+    pub(super) fn kind(&self) -> TransportError {
+        match self {
+            Self::Resolve { .. } => TransportError::NotFound,
+            Self::Connect { attempts, .. } => {
+                attempts.last().map_or(TransportError::Other, |(_, error)| error.into())
+            }
+            Self::TimedOut { .. } => TransportError::TimedOut,
+            Self::ProxyClosed { source, .. } => source.into(),
+            Self::SocksRefused { reply, .. } => match reply {
+                SocksReply::NetworkUnreachable | SocksReply::HostUnreachable => {
+                    TransportError::Unreachable
+                }
+                SocksReply::ConnectionRefused => TransportError::Refused,
+                SocksReply::TtlExpired => TransportError::TimedOut,
+                _ => TransportError::Other,
+            },
+            #[cfg(feature = "tls-core")]
+            Self::ProxyTls { .. } => TransportError::Tls,
+            Self::Redirect { .. }
+            | Self::ProxyAnswer { .. }
+            | Self::ProxyAuthentication { .. }
+            | Self::ProxyRefused { .. } => TransportError::Other,
+        }
+    }
 }
 
 /// What was meant, perhaps.
@@ -145,6 +277,8 @@ pub enum Stage {
     Resolve,
     /// Its addresses are connected to.
     Connect,
+    /// The proxy is asked for a tunnel.
+    Proxy,
 }
 
 impl fmt::Display for Stage {
@@ -152,6 +286,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Resolve => "looking up",
             Self::Connect => "connecting to",
+            Self::Proxy => "opening a tunnel through",
         })
     }
 }
@@ -174,6 +309,32 @@ impl fmt::Display for ConnectError {
                 write!(f, "{stage} {host} took longer than {after:?}")?;
                 list(f, attempts)
             }
+            Self::ProxyClosed { proxy, .. } => write!(f, "proxy {proxy} has closed the connection"),
+            Self::ProxyAnswer { proxy, .. } => write!(f, "the answer of proxy {proxy} is invalid"),
+            Self::ProxyAuthentication { proxy, sent, challenge } => {
+                match sent {
+                    true => write!(f, "proxy {proxy} does not accept this user and password")?,
+                    false => write!(f, "proxy {proxy} wants a user and a password")?,
+                }
+                match challenge {
+                    Some(challenge) => write!(f, " ({challenge})"),
+                    None => Ok(()),
+                }
+            }
+            Self::ProxyRefused { proxy, target, status, .. } => {
+                let known = StatusCode::from_u16(*status).ok();
+                let reason = known.and_then(|status| status.canonical_reason()).unwrap_or_default();
+                let answer = format!("{status} {reason}");
+                write!(f, "proxy {proxy} refused a tunnel to {target}: {}", answer.trim_end())
+            }
+            #[cfg(feature = "tls-core")]
+            Self::ProxyTls { proxy, .. } => write!(f, "TLS with proxy {proxy} has failed"),
+            Self::Redirect { location, .. } => {
+                write!(f, "the redirect to {} is not followed", location.escape_debug())
+            }
+            Self::SocksRefused { proxy, target, reply } => {
+                write!(f, "proxy {proxy} has not connected to {target}: {reply}")
+            }
         }
     }
 }
@@ -182,6 +343,14 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Resolve { source, .. } => Some(source),
+            Self::Redirect { source, .. } => Some(source),
+            Self::ProxyClosed { source, .. } => Some(source),
+            Self::ProxyAnswer { source, .. } => Some(source),
+            #[cfg(feature = "tls-core")]
+            Self::ProxyTls { source, .. } => Some(source),
+            Self::ProxyAuthentication { .. }
+            | Self::ProxyRefused { .. }
+            | Self::SocksRefused { .. } => None,
             Self::Connect { .. } | Self::TimedOut { .. } => None, // the text has all of them
         }
     }

@@ -9,31 +9,31 @@ use crate::tls::TlsStream;
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait HostsConnections<H: Handler>: Kind {
     /// The source for a connection.
-    fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source>;
+    fn connection(connection: StreamSource<Session<H>>) -> Box<Self::DynSource>;
 
     /// The source for a connection over TLS.
     #[cfg(feature = "tls-core")]
-    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::Source>;
+    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::DynSource>;
 }
 
 impl<H: Handler + Send + 'static> HostsConnections<H> for Threads {
-    fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source> {
+    fn connection(connection: StreamSource<Session<H>>) -> Box<Self::DynSource> {
         Box::new(connection)
     }
 
     #[cfg(feature = "tls-core")]
-    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::Source> {
+    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::DynSource> {
         Box::new(connection)
     }
 }
 
 impl<H: Handler + 'static> HostsConnections<H> for Local {
-    fn connection(connection: StreamSource<Session<H>>) -> Box<Self::Source> {
+    fn connection(connection: StreamSource<Session<H>>) -> Box<Self::DynSource> {
         Box::new(connection)
     }
 
     #[cfg(feature = "tls-core")]
-    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::Source> {
+    fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::DynSource> {
         Box::new(connection)
     }
 }

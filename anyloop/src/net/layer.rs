@@ -4,12 +4,13 @@ use anyloop_proto::handshake::Target;
 
 use super::error::Error;
 use super::hosts_connections::HostsConnections;
+use super::proxy::Channel;
 use crate::endpoint::{ClientConfig, Handler, Session};
-use crate::event_loop::{Socket, StreamSource};
+use crate::event_loop::{Next, Socket, Source as _, StreamSource, Turn};
 use crate::transport::Driver;
 
 #[cfg(feature = "tls-core")]
-use crate::tls::{Records, ServerTls, TlsStream};
+use crate::tls::{ProxyTls, Records, ServerTls, TlsStream};
 
 /// How the connections of a listener speak TLS, if they do.
 #[derive(Clone, Default)]
@@ -23,6 +24,9 @@ pub(super) struct ListenerLayer {
 pub(super) struct Layer {
     #[cfg(feature = "tls-core")]
     records: Option<Records>,
+    /// The TLS of a proxy around it, and what was received from its tunnel.
+    #[cfg(feature = "tls-core")]
+    proxy: Option<(Box<ProxyTls>, Vec<u8>)>,
 }
 
 impl ListenerLayer {
@@ -35,6 +39,8 @@ impl ListenerLayer {
                 Some(tls) => Some(tls.records()?),
                 None => None,
             },
+            #[cfg(feature = "tls-core")]
+            proxy: None,
         })
     }
 }
@@ -50,7 +56,22 @@ impl Layer {
                 true => Some(config.tls.records(target.host())?),
                 false => None,
             },
+            #[cfg(feature = "tls-core")]
+            proxy: None,
         })
+    }
+
+    /// The same through a tunnel of a proxy, from which `received` was received already. Returns that of it which
+    /// the connection itself receives.
+    #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
+    pub(super) fn through(&mut self, channel: Channel, received: Vec<u8>) -> Vec<u8> {
+        #[cfg(feature = "tls-core")]
+        if let Some(tls) = channel.into_tls() {
+            self.proxy = Some((tls, received));
+            return Vec::new();
+        }
+        let _ = channel;
+        received
     }
 
     /// The source of the connection.
@@ -58,12 +79,82 @@ impl Layer {
         self,
         driver: Driver<Session<H>>,
         socket: Socket,
-    ) -> Box<K::Source> {
+    ) -> Box<K::DynSource> {
+        self.stream(driver, socket).into_source::<K>()
+    }
+
+    /// The stream of the connection.
+    pub(super) fn stream<H: Handler>(
+        self,
+        driver: Driver<Session<H>>,
+        socket: Socket,
+    ) -> LayeredStream<H> {
         #[cfg(feature = "tls-core")]
-        if let Some(records) = self.records {
-            let driver = driver.map(|session| TlsStream::new(session, records));
-            return K::tls_connection(StreamSource::new(driver, socket));
+        {
+            let driver = match (self.records, self.proxy) {
+                (None, None) => return LayeredStream::Plain(StreamSource::new(driver, socket)),
+                (Some(records), None) => driver.map(|session| TlsStream::new(session, records)),
+                (Some(records), Some((proxy, received))) => {
+                    driver.map(|session| TlsStream::through(session, records, *proxy, received))
+                }
+                (None, Some((proxy, received))) => {
+                    driver.map(|session| TlsStream::plain_through(session, *proxy, &received))
+                }
+            };
+            LayeredStream::Tls(StreamSource::new(driver, socket))
         }
-        K::connection(StreamSource::new(driver, socket))
+        #[cfg(not(feature = "tls-core"))]
+        LayeredStream::Plain(StreamSource::new(driver, socket))
+    }
+}
+
+/// A stream with TLS or without.
+pub(super) enum LayeredStream<H: Handler> {
+    Plain(StreamSource<Session<H>>),
+    #[cfg(feature = "tls-core")]
+    Tls(StreamSource<TlsStream<Session<H>>>),
+}
+
+impl<H: Handler> LayeredStream<H> {
+    /// Runs the stream as the source that it becomes.
+    pub(super) fn run<K: HostsConnections<H>>(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
+        match self {
+            Self::Plain(stream) => stream.run(turn),
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.run(turn),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.driver().is_closed(),
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.driver().is_closed(),
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session<H> {
+        match self {
+            Self::Plain(stream) => &stream.driver().session,
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.driver().session.inner(),
+        }
+    }
+
+    /// The session. The socket is closed.
+    pub(super) fn into_session(self) -> Session<H> {
+        match self {
+            Self::Plain(stream) => stream.into_driver().session,
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => stream.into_driver().session.into_inner(),
+        }
+    }
+
+    pub(super) fn into_source<K: HostsConnections<H>>(self) -> Box<K::DynSource> {
+        match self {
+            Self::Plain(stream) => K::connection(stream),
+            #[cfg(feature = "tls-core")]
+            Self::Tls(stream) => K::tls_connection(stream),
+        }
     }
 }

@@ -43,6 +43,7 @@ mod host;
 mod hosts_connections;
 mod layer;
 mod listener;
+mod proxy;
 mod registry;
 mod resolver;
 mod run;
@@ -56,9 +57,12 @@ use crate::endpoint;
 use crate::event_loop::Local;
 use crate::session::{Handlers, LocalHandlers};
 
+pub use crate::proxy::{Proxy, ProxyError, ProxyRules};
 pub use adopt::Stream;
 pub use client::ConnectRequest;
-pub use error::{ConnectError, Error, Stage};
+pub use error::{
+    ConnectError, Error, ProxyAnswerError, RedirectError, SocksError, SocksReply, Stage,
+};
 pub use listener::LocalAddress;
 pub use server::{AsAddress, Listening};
 pub use supports::Supports;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::event_loop::{Remote, Token, waker};
+use crate::event_loop::{LoopControl, Token, waker};
 use crate::session::{Key, WakeConnections};
 
 /// Wakes the sources of a loop.
-pub(super) struct WakeSources(pub(super) Arc<Remote>);
+pub(super) struct WakeSources(pub(super) Arc<LoopControl>);
 
 impl WakeConnections for WakeSources {
     fn wake(&self, keys: Vec<Key>) {

@@ -141,13 +141,13 @@ macro_rules! run_family {
 
             /// As [`EventLoop::stop`](crate::EventLoop::stop).
             pub fn stop(&self) {
-                self.transport.engine().remote().stop();
+                self.transport.engine().control().stop();
             }
 
             /// As [`EventLoop::stopped`](crate::EventLoop::stopped).
             #[must_use]
             pub fn stopped(&self) -> bool {
-                self.transport.engine().remote().is_stopped()
+                self.transport.engine().control().is_stopped()
             }
 
             /// As [`EventLoop::reset`](crate::EventLoop::reset).

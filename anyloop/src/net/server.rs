@@ -147,8 +147,8 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
             let (core, backoff) = (self.core().clone(), Backoff::default());
             let address = listener.address().to_string();
             let inserted = engine.insert(|token| {
-                let remote = engine.remote().clone();
-                let wake = move || remote.wake(token);
+                let control = engine.control().clone();
+                let wake = move || control.wake(token);
                 listener.register(engine.registry(), token, wake)?;
                 let acceptor = Acceptor { core, listener, hooks, nodelay, backoff };
                 Ok::<_, io::Error>(K::acceptor(acceptor))

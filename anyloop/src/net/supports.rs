@@ -21,26 +21,26 @@ impl<F: HandlerFactory, K: Kind + MakeSources<F>> Supports<F> for K {}
 /// A kind of loop that can have acceptors and connects whose handlers come from `F`.
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait MakeSources<F: HandlerFactory>: HostsConnections<F::Handler> {
-    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source>;
-    fn connecting(connecting: Connecting<F>) -> Box<Self::Source>;
+    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::DynSource>;
+    fn connecting(connecting: Connecting<F>) -> Box<Self::DynSource>;
 }
 
 impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> MakeSources<F> for Threads {
-    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
+    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::DynSource> {
         Box::new(acceptor)
     }
 
-    fn connecting(connecting: Connecting<F>) -> Box<Self::Source> {
+    fn connecting(connecting: Connecting<F>) -> Box<Self::DynSource> {
         Box::new(connecting)
     }
 }
 
 impl<F: HandlerFactory + 'static> MakeSources<F> for Local {
-    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::Source> {
+    fn acceptor(acceptor: Acceptor<F>) -> Box<Self::DynSource> {
         Box::new(acceptor)
     }
 
-    fn connecting(connecting: Connecting<F>) -> Box<Self::Source> {
+    fn connecting(connecting: Connecting<F>) -> Box<Self::DynSource> {
         Box::new(connecting)
     }
 }

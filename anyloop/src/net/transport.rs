@@ -74,14 +74,14 @@ impl<K: Kind> Net<K> {
 
     /// The means by which the registry of the endpoint wakes connections in the loop.
     pub(super) fn wakes(&self) -> Arc<dyn WakeConnections> {
-        Arc::new(WakeSources(self.engine().remote().clone()))
+        Arc::new(WakeSources(self.engine().control().clone()))
     }
 
     pub(super) fn set_perpetual(&self, perpetual: bool) {
-        let remote = self.engine().remote();
+        let control = self.engine().control();
         let mut guard = self.perpetual();
         match perpetual {
-            true if guard.is_none() => *guard = Some(WorkGuard::new(remote.clone())),
+            true if guard.is_none() => *guard = Some(WorkGuard::new(control.clone())),
             true => {}
             false => {
                 let ended = guard.take();

@@ -8,9 +8,9 @@ use super::Session;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::Filter;
 use super::handler::Handler;
+use super::pending::Pending;
 use super::registry::Due;
 use super::shared::Command;
-use super::state::Pending;
 use crate::stream::{Budget, Progress, WriteBuffer};
 
 impl<H: Handler> Session<H> {
@@ -32,12 +32,12 @@ impl<H: Handler> Session<H> {
             self.run(Command::Send(Accepted { message, completion: None }, filter), out, now);
             if next == *last.get_or_insert(end) {
                 if next != end {
-                    self.state.interrupt();
+                    self.state.request_resume();
                 }
                 break;
             }
             if budget.is_spent() {
-                self.state.interrupt();
+                self.state.request_resume();
                 return Progress::Changed;
             }
         }
@@ -61,7 +61,7 @@ impl<H: Handler> Session<H> {
         loop {
             if commands.next_calls() && !budget.try_spend() {
                 commands.put_back();
-                return self.state.interrupt();
+                return self.state.request_resume();
             }
             let Some(command) = commands.next() else { return };
             self.run(command, out, now);
@@ -81,7 +81,10 @@ impl<H: Handler> Session<H> {
             Command::Interrupt => self.call(out, now, Handler::interrupt),
             Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
-            Command::Terminate => self.protocol.terminate(),
+            Command::Terminate => {
+                self.state.pending.set(Pending::TERMINATED, true);
+                self.terminate_if_asked();
+            }
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| match command {
                 Command::Cancel(timer) => _ = context.cancel_timer(timer),

@@ -13,8 +13,8 @@ impl<H: Handler> Session<H> {
     /// Whether the handler may be notified of the end now: not while earlier calls are held back, and only if the
     /// budget allows it.
     pub(super) fn may_notify_end(&mut self, budget: &mut Budget) -> bool {
-        if self.state.is_interrupted() {
-            return false;
+        if self.state.is_resume_requested() || self.redirect().is_some() {
+            return false; // a redirect is no end, if somebody follows it
         }
         let notifies = match &self.protocol {
             Protocol::Open(_) => true,
@@ -22,9 +22,9 @@ impl<H: Handler> Session<H> {
             Protocol::Closed => return false,
         };
         if notifies && !budget.try_spend() {
-            self.state.interrupt();
+            self.state.request_resume();
         }
-        !self.state.is_interrupted()
+        !self.state.is_resume_requested()
     }
 
     /// The stream is closed: notifies the handler, and frees everything.

@@ -3,48 +3,23 @@
 //! So the state of a session does not depend on the type of its handler, and a handler that delegates to others lends
 //! them its session.
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::sync::Arc;
 
-use super::handler::{Context, Handler};
-
-/// The handler of a session, and those that it delegates to: a router may select a router.
-#[expect(unnameable_types, reason = "of hidden methods of `Handler`")]
-pub trait AnyHandler {
-    /// The innermost one of this type.
-    fn find(&self, wanted: TypeId) -> Option<&dyn Any>;
-
-    /// The innermost one of this type.
-    fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any>;
-}
-
-impl<H: Handler> AnyHandler for H {
-    fn find(&self, wanted: TypeId) -> Option<&dyn Any> {
-        let inner = self.delegate().and_then(|delegate| delegate.find(wanted));
-        inner.or_else(|| (TypeId::of::<H>() == wanted).then_some(self as &dyn Any))
-    }
-
-    fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
-        // Asked first, since the borrow of what is returned would exclude the handler itself.
-        if self.delegate().is_some_and(|delegate| delegate.find(wanted).is_some()) {
-            return self.delegate_mut()?.find_mut(wanted);
-        }
-        (TypeId::of::<H>() == wanted).then_some(self as &mut dyn Any)
-    }
-}
+use super::handler::{AnyHandler, Context, Handler};
 
 /// The handler type of a context and of a handle that serve handlers of any type.
 pub(super) struct Untyped;
 
 impl Handler for Untyped {}
 
-/// A function to be run on the strand of the connection.
-pub(super) type Posted = dyn FnOnce(&mut dyn AnyHandler, &mut Context<'_, Untyped>) + Send;
+/// A function for a handler of any type, to be run on the strand of the connection: it was posted, or has a timer.
+pub(super) type ErasedFn = dyn FnOnce(&mut dyn AnyHandler, &mut Context<'_, Untyped>) + Send;
 
 /// A function that is run with the handler of type `H`, and dropped uncalled where there is none.
 pub(super) fn posted<H: Handler>(
     f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
-) -> Box<Posted> {
+) -> Box<ErasedFn> {
     Box::new(move |handler, context| {
         let found = handler.find_mut(TypeId::of::<H>());
         match found.and_then(|handler| handler.downcast_mut()) {
@@ -57,7 +32,7 @@ pub(super) fn posted<H: Handler>(
 /// A function that is run with any handler.
 pub(super) fn posted_to_any(
     f: impl FnOnce(&mut Context<'_, Untyped>) + Send + 'static,
-) -> Box<Posted> {
+) -> Box<ErasedFn> {
     Box::new(move |_, context| f(context))
 }
 

@@ -8,10 +8,11 @@ use anyloop_proto::{Chunk, Ending, Failure, Message};
 
 use super::body::Body;
 use super::connection_config::ConnectionConfig;
-use super::erased::AnyHandler;
 
+mod any;
 mod context;
 
+pub(crate) use any::AnyHandler;
 pub use context::Context;
 
 /// The application's side of one connection.

@@ -23,9 +23,11 @@ mod limits;
 #[cfg(all(test, loom))]
 mod models;
 mod opening;
+mod pending;
 mod phase;
 mod pieces;
 mod receive;
+mod redirecting;
 mod registry;
 mod responding;
 #[cfg(feature = "router")]
@@ -61,16 +63,17 @@ pub use body_writer::BodyWriter;
 pub use connection_config::ConnectionConfig;
 pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
-#[cfg(feature = "router")]
-pub(crate) use erased::AnyHandler;
-use erased::{Posted, Untyped};
+use erased::{ErasedFn, Untyped};
 pub use error::{SendError, Sent};
 pub use handle::Handle;
+#[cfg(feature = "router")]
+pub(crate) use handler::AnyHandler;
 pub use handler::{Context, Handler, HandlerFactory, Verdict};
 pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub(crate) use limits::BacklogLimits;
 pub use limits::Overflow;
+use pending::Pending;
 use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
 #[cfg(feature = "router")]
@@ -78,7 +81,7 @@ pub(crate) use route::MatchedRoute;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
-use state::{ClientRequest, Pending, SessionState, UnsentHttp};
+use state::{ClientRequest, SessionState, UnsentHttp};
 pub use timers::TimerId;
 pub use writer::MessageWriter;
 
@@ -222,17 +225,16 @@ impl<H: Handler> Session<H> {
     }
 
     /// Calls a function that was stored without the type of the handler.
-    fn call_posted(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<Posted>) {
+    fn call_posted(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<ErasedFn>) {
         self.call(out, now, |handler, context| {
             context.call(&mut Untyped, |_, context| f(handler, context))
         });
     }
 
-    /// Ends the connection, if its handler has asked for that.
+    /// Ends the connection, if the program has asked for that.
     fn terminate_if_asked(&mut self) {
         if self.state.pending.has(Pending::TERMINATED) {
             cold_path();
-            self.state.pending.set(Pending::TERMINATED, false);
             self.protocol.terminate();
         }
     }
@@ -292,6 +294,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
         self.protocol.handle_eof();
     }
 
+    fn is_terminated(&self) -> bool {
+        self.state.pending.has(Pending::TERMINATED)
+    }
+
     fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>) {
         if let Some(error) = error {
             self.state.rare().error.get_or_insert(error);
@@ -335,7 +341,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
-        self.state.pending.set(Pending::AGAIN, false);
+        self.state.pending.set(Pending::RESUME, false);
         self.notify_open(out, budget, now);
         self.send_body(out, budget, now);
     }
@@ -361,12 +367,12 @@ impl<H: Handler> StreamProtocol for Session<H> {
         // A low-water mark above the high one counts as equal to it.
         let low = limits.low.min(limits.high);
         let crossed = if high { waiting <= low } else { waiting > limits.high };
-        crossed && phase == Phase::Open && !self.state.pending.has(Pending::OPEN)
+        crossed && phase == Phase::Open && !self.state.pending.has(Pending::NOTIFY_OPEN)
     }
 
     fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         if !budget.try_spend() {
-            return self.state.interrupt();
+            return self.state.request_resume();
         }
         let high = self.state.pending.has(Pending::HIGH);
         self.state.pending.set(Pending::HIGH, !high);
@@ -401,7 +407,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         wants.discard = self.protocol.discards_input();
         wants.read = self.reads();
         wants.end = self.protocol.awaits_verdict();
-        wants.again = pending.has(Pending::AGAIN);
+        wants.again = pending.has(Pending::RESUME);
         wants.large = match &self.protocol {
             Protocol::Open(connection) => !connection.receiver.is_idle(),
             _ => true, // the handshake is not on the fast path either

@@ -5,8 +5,9 @@ use anyloop_proto::{Input, Instant, Output, Protocol};
 
 use super::Session;
 use super::handler::{Context, Handler, Verdict};
+use super::pending::Pending;
 use super::phase::Phase;
-use super::state::{HandshakeInfo, Pending};
+use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
@@ -38,7 +39,7 @@ impl<H: Handler> Session<H> {
     ) {
         if budget.is_spent() {
             if !input.is_empty() {
-                self.state.interrupt();
+                self.state.request_resume();
             }
             return;
         }
@@ -120,9 +121,16 @@ impl<H: Handler> Session<H> {
         self.state.publish(out.waiting(), Phase::Open);
         let response = Some(response.map(|()| Vec::new()));
         let target = self.state.take_target();
-        let info = HandshakeInfo { target, request, response, subprotocol, extension };
+        let info = HandshakeInfo {
+            target,
+            request,
+            response,
+            subprotocol,
+            extension,
+            follows_redirects: false,
+        };
         self.state.rare().handshake = Some(Box::new(info));
-        self.state.pending.set(Pending::OPEN, true);
+        self.state.pending.set(Pending::NOTIFY_OPEN, true);
     }
 
     /// Notifies the handler that the connection is open, if that is still to be done. Returns whether the handler was
@@ -133,14 +141,14 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> bool {
-        if !self.state.pending.has(Pending::OPEN) {
+        if !self.state.pending.has(Pending::NOTIFY_OPEN) {
             return true;
         }
         if !budget.try_spend() {
-            self.state.interrupt();
+            self.state.request_resume();
             return false;
         }
-        self.state.pending.set(Pending::OPEN, false);
+        self.state.pending.set(Pending::NOTIFY_OPEN, false);
         self.call(out, now, Handler::open);
         if self.state.pending.has(Pending::DEFERRED) {
             self.call(out, now, |_, context| context.send_deferred());

@@ -6,14 +6,14 @@ use anyloop_proto::{
 
 use super::Session;
 use super::handler::{Context, Handler};
-use super::state::Pending;
+use super::pending::Pending;
 use crate::cold::cold_path;
 use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 
 impl<H: Handler> Session<H> {
     /// Takes input until it is used up, the budget is spent, or reading is paused.
     ///
-    /// This is the only fast path: for messages that arrive whole, in one frame each, on an open connection that has
+    /// The session's fast path: for messages that arrive whole, in one frame each, on an open connection that has
     /// nothing else to do. `Handler::message` has a single call site, so that the compiler can inline it.
     #[inline]
     pub(super) fn receive_input(
@@ -34,53 +34,9 @@ impl<H: Handler> Session<H> {
             return Progress::Changed;
         };
         let Connection { receiver, sender } = connection;
-        let out = out.reborrow();
-        let mut context =
-            Context { sender: Some(sender), receiver: None, out, state, now, successor: None };
-        // The receiver may hold an event without further input, but only before it is polled the first time.
-        let mut polled = false;
-        while !context.state.pending.has_any(Pending::PAUSED, Pending::TERMINATED) {
-            if budget.is_spent() {
-                if !polled || !input.is_empty() {
-                    context.state.interrupt();
-                }
-                break;
-            }
-            let Some(sender) = context.sender.as_deref_mut() else { break };
-            // A failure is kept by the connection; the handler is notified when the stream has ended.
-            let Ok(next) = receiver.next_message(sender, input, now, &mut context.out) else {
-                return Progress::Changed;
-            };
-            'handled: {
-                let message = match next {
-                    Some(message) => message,
-                    None if receiver.is_idle() && input.is_empty() => {
-                        let open = sender.state() == State::Open;
-                        let changed = !open || context.state.pending != Pending::NONE;
-                        return if changed { Progress::Changed } else { progress };
-                    }
-                    None => {
-                        progress = Progress::Changed;
-                        match receive_other(receiver, input, handler, &mut context, budget, now) {
-                            Received::Message(message) => message,
-                            Received::Other => break 'handled,
-                            Received::Nothing => return progress,
-                        }
-                    }
-                };
-                budget.spend();
-                handler.message(message, &mut context);
-            }
-            polled = true;
-            if let Some(successor) = context.successor.take() {
-                cold_path();
-                *handler = successor;
-            }
-        }
-        if !receiver.is_idle() {
-            receiver.release(input); // the next poll may come much later
-        }
-        Progress::Changed
+        let (sender, out) = (Some(sender), out.reborrow());
+        let mut context = Context { sender, receiver: None, out, state, now, successor: None };
+        receive_messages(receiver, input, handler, &mut context, budget, progress)
     }
 
     /// Continues the opening handshake, and notifies the handler when the connection is open. Returns whether messages
@@ -131,7 +87,7 @@ impl<H: Handler> Session<H> {
         loop {
             if budget.is_spent() {
                 if self.deadline().is_some_and(|deadline| deadline <= now) {
-                    self.state.interrupt();
+                    self.state.request_resume();
                 }
                 return false;
             }
@@ -156,18 +112,76 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) {
-        let Some(end) = self.state.rare.as_deref().map(|rare| rare.timers.next_id()) else {
+        let Some(first_new_id) = self.state.rare.as_deref().map(|rare| rare.timers.next_id())
+        else {
             return;
         };
         while self.state.next_due().is_some_and(|due| due <= now) {
             if budget.is_spent() {
-                return self.state.interrupt();
+                return self.state.request_resume();
             }
-            let Some(f) = self.state.timers().take_due(now, end) else { return };
+            let Some(f) = self.state.timers().take_due(now, first_new_id) else { return };
             budget.spend();
             self.call_posted(out, now, f);
         }
     }
+}
+
+/// Receives messages, by the fast path where it applies. Returns `progress`, or `Changed` if anything has changed.
+#[inline(always)] // into `receive_input`
+fn receive_messages<H: Handler>(
+    receiver: &mut Receiver,
+    input: &mut Input<'_>,
+    handler: &mut H,
+    context: &mut Context<'_, H>,
+    budget: &mut Budget,
+    mut progress: Progress,
+) -> Progress {
+    let now = context.now;
+    // On its first call the receiver may return a message without input: one completed by `filled`.
+    let mut polled = false;
+    while !context.state.pending.has_any(Pending::PAUSED, Pending::TERMINATED) {
+        if budget.is_spent() {
+            if !polled || !input.is_empty() {
+                context.state.request_resume();
+            }
+            break;
+        }
+        let Some(sender) = context.sender.as_deref_mut() else { break };
+        // A failure is kept by the connection; the handler is notified when the stream has ended.
+        let Ok(next) = receiver.next_message(sender, input, now, &mut context.out) else {
+            return Progress::Changed;
+        };
+        'handled: {
+            let message = match next {
+                Some(message) => message,
+                None if receiver.is_idle() && input.is_empty() => {
+                    let open = sender.state() == State::Open;
+                    let changed = !open || context.state.pending != Pending::NONE;
+                    return if changed { Progress::Changed } else { progress };
+                }
+                None => {
+                    progress = Progress::Changed;
+                    match receive_other(receiver, input, handler, context, budget, now) {
+                        Received::Message(message) => message,
+                        Received::Other => break 'handled,
+                        Received::Nothing => return progress,
+                    }
+                }
+            };
+            budget.spend();
+            handler.message(message, context);
+        }
+        polled = true;
+        if let Some(successor) = context.successor.take() {
+            cold_path();
+            *handler = successor;
+        }
+    }
+    if !receiver.is_idle() {
+        receiver.release(input); // the next input may come much later
+    }
+    Progress::Changed
 }
 
 /// A received event.
@@ -207,7 +221,7 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
         }
         Event::Pong { payload, round_trip } => {
             budget.spend();
-            // The next ping may be due before the pong was: the deadline is earlier.
+            // The deadline changes from the pong's to the next ping's, which may be earlier: the driver must ask again.
             context.state.pending.set(Pending::CHANGED, true);
             handler.pong(payload, round_trip, context);
         }

@@ -61,7 +61,7 @@ impl<H: Handler> Session<H> {
                 return; // `handle_writable` follows
             }
             if left == 0 || budget.is_spent() {
-                return self.state.interrupt();
+                return self.state.request_resume();
             }
             let (sent, completion, len) = match body.next() {
                 Next::Piece(piece) => (handshake.body_piece(piece, out), None, piece.len()),
@@ -103,7 +103,7 @@ impl<H: Handler> Session<H> {
     /// The stream has taken some output: the body of a response goes on in the next turn.
     pub(super) fn resume_body(&mut self, out: &WriteBuffer<'_>) {
         if out.waiting() < MARK && self.state.body().is_some() {
-            self.state.interrupt();
+            self.state.request_resume();
         }
     }
 }

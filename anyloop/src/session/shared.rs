@@ -10,7 +10,7 @@ use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
 use anyloop_proto::{CloseCode, SendError as Refused, State};
 
 use super::deferred::Accepted;
-use super::erased::{Filter, Posted};
+use super::erased::{ErasedFn, Filter};
 use super::error::{SendError, Sent};
 use super::handler::Verdict;
 use super::limits::{BacklogLimits, Overflow, TOO_SLOW};
@@ -128,7 +128,7 @@ pub(super) enum Command {
     Pause,
     Piece(Arc<Writer>, Piece),
     Ping(Vec<u8>),
-    Post(Box<Posted>),
+    Post(Box<ErasedFn>),
     Resume,
     /// The message of a broadcast is for handlers that the filter accepts.
     Send(Accepted, Option<Filter>),

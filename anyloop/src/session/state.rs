@@ -13,8 +13,9 @@ use anyloop_proto::{CloseCode, Instant};
 use super::body::Body;
 use super::counters::Counting;
 use super::deferred::{Accepted, Deferred, Next};
-use super::erased::Posted;
+use super::erased::ErasedFn;
 use super::limits::BacklogLimits;
+use super::pending::Pending;
 use super::phase::Phase;
 use super::pieces::{Piece, Writer};
 use super::registry::Registry;
@@ -99,46 +100,6 @@ pub(super) struct SessionState {
 
 const UNREGISTERED: u32 = u32::MAX;
 
-/// A set of flags for everything that a session has to do besides receiving messages. The fast path requires that none
-/// is set.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pending(u8);
-
-impl Pending {
-    pub(super) const NONE: Self = Self(0);
-    /// The application has paused reading.
-    pub(super) const PAUSED: Self = Self(1);
-    /// The budget was spent before all was done, which is to be resumed.
-    pub(super) const AGAIN: Self = Self(2);
-    /// The connection is open, and the handler was not notified yet.
-    pub(super) const OPEN: Self = Self(4);
-    /// The backlog has been above the high-water mark, and has not fallen to the low-water mark since.
-    pub(super) const HIGH: Self = Self(8);
-    /// Something has changed that [`Wants`](crate::stream::Wants) reports to the driver.
-    pub(super) const CHANGED: Self = Self(16);
-    /// A client's request was not sent: there is no stream yet.
-    pub(super) const NOT_STARTED: Self = Self(32);
-    /// Messages of handles wait until they can be sent.
-    pub(super) const DEFERRED: Self = Self(64);
-    /// The handler terminates the connection.
-    pub(super) const TERMINATED: Self = Self(128);
-
-    #[inline]
-    pub(super) const fn has(self, flag: Self) -> bool {
-        self.0 & flag.0 != 0
-    }
-
-    #[inline]
-    pub(super) const fn has_any(self, one: Self, other: Self) -> bool {
-        self.0 & (one.0 | other.0) != 0
-    }
-
-    #[inline]
-    pub(super) const fn set(&mut self, flag: Self, on: bool) {
-        self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
-    }
-}
-
 /// The data that only few connections have.
 #[derive(Default)]
 pub(super) struct Rare {
@@ -152,7 +113,7 @@ pub(super) struct Rare {
     pub(super) peer: Option<Box<Peer>>,
     /// The error of the transport.
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
-    pub(super) timers: Timers<Box<Posted>>,
+    pub(super) timers: Timers<Box<ErasedFn>>,
     /// What the opening handshake still has to send.
     pub(super) unsent: Option<Box<UnsentHttp>>,
     pub(super) deferred: Option<Box<Deferred>>,
@@ -238,6 +199,8 @@ pub struct HandshakeInfo {
     pub subprotocol: Option<String>,
     /// The extension that was agreed on, with its parameters.
     pub extension: Option<String>,
+    /// Somebody follows redirects of this client, whose handshake is not over.
+    pub(super) follows_redirects: bool,
 }
 
 impl SessionState {
@@ -253,12 +216,12 @@ impl SessionState {
 
     /// The budget is spent, and there is more to do: requests [`resume`](crate::stream::StreamProtocol::resume).
     #[cold]
-    pub(super) const fn interrupt(&mut self) {
-        self.pending.set(Pending::AGAIN, true);
+    pub(super) const fn request_resume(&mut self) {
+        self.pending.set(Pending::RESUME, true);
     }
 
-    pub(super) const fn is_interrupted(&self) -> bool {
-        self.pending.has(Pending::AGAIN)
+    pub(super) const fn is_resume_requested(&self) -> bool {
+        self.pending.has(Pending::RESUME)
     }
 
     pub(super) const fn set_paused(&mut self, paused: bool) {
@@ -476,7 +439,7 @@ impl SessionState {
         self.rare.as_deref()?.error.as_deref()
     }
 
-    pub(super) fn timers(&mut self) -> &mut Timers<Box<Posted>> {
+    pub(super) fn timers(&mut self) -> &mut Timers<Box<ErasedFn>> {
         &mut self.rare().timers
     }
 

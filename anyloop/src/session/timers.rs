@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyloop_proto::Instant;
 
-use super::erased::{Posted, posted};
+use super::erased::{ErasedFn, posted};
 use super::handler::{Context, Handler};
 
 /// A timer of a connection.
@@ -71,10 +71,10 @@ impl<F> Timers<F> {
         TimerId(self.next)
     }
 
-    /// Takes the first timer that is due at `now` and has an id before `end`, so that timers that are set meanwhile
-    /// wait for the next call.
-    pub(super) fn take_due(&mut self, now: Instant, end: TimerId) -> Option<F> {
-        let index = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < end.0)?;
+    /// Takes the first timer that is due at `now` and has an id before `first_new_id`, so that timers that are set
+    /// meanwhile wait for the next call.
+    pub(super) fn take_due(&mut self, now: Instant, first_new_id: TimerId) -> Option<F> {
+        let index = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < first_new_id.0)?;
         Some(self.due.remove(index).2)
     }
 }
@@ -89,7 +89,7 @@ impl<H: Handler> Context<'_, H> {
         self.set_posted_timer(delay, posted(f))
     }
 
-    pub(super) fn set_posted_timer(&mut self, delay: Duration, f: Box<Posted>) -> TimerId {
+    pub(super) fn set_posted_timer(&mut self, delay: Duration, f: Box<ErasedFn>) -> TimerId {
         let now = self.out.now().unwrap_or(self.now);
         self.state.timers().set(now + delay, f)
     }

@@ -7,9 +7,9 @@ use anyloop_proto::{CloseCode, Kind, Payload, SendError as Refused};
 
 use super::error::{SendError, Sent};
 use super::handler::{Context, Handler};
+use super::pending::Pending;
 use super::pieces::{Piece, Progress, Writer};
 use super::shared::{Command, Shared};
-use super::state::Pending;
 use super::unsent::report_unsent;
 use crate::stream::{Completion, Unsent};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyloop_proto::{BufferPool, Instant};
 
 use super::budget::Budget;
-use super::write_buffer::Cork;
+use super::cork::Cork;
 
 /// The least time between two trims of a pool: memory that is used again within it is kept.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,8 +37,8 @@ impl Buffers {
         Self { cork: Cork::default(), pool, budget: Budget::unlimited(), costly_turns: 0, trimmed }
     }
 
-    /// Frees memory for messages in parts, and for codecs of extensions, that no message has used since the last call. Does nothing within a second of
-    /// that call.
+    /// Frees memory for messages in parts, and for codecs of extensions, that no message has used since the last call.
+    /// Does nothing within a second of that call.
     ///
     /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
     /// two seconds.

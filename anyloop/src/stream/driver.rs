@@ -29,7 +29,9 @@ use crate::cold::cold_path;
 /// | [`wants_input`](Self::wants_input) | receive; otherwise do not |
 /// | [`wants_resume`](Self::wants_resume) | call [`resume`](Self::resume) after other connections were served |
 /// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) then |
-/// | [`buffered_amount`](Self::buffered_amount) is not 0 | call [`handle_writable`](Self::handle_writable) when the stream takes more |
+/// | [`buffered_amount`](Self::buffered_amount) is not 0 | when the stream takes more, call [`handle_writable`] |
+///
+/// [`handle_writable`]: Self::handle_writable
 ///
 /// # Bounded handlers
 ///
@@ -83,8 +85,8 @@ pub struct Driver<S> {
     pub(crate) session: S,
     /// The queues of either direction.
     pub(crate) queued: Option<Box<Queued>>,
-    /// The driver only has to receive, into any memory.
-    idle: bool,
+    /// Nothing is queued, and the next step is to read, into any buffer.
+    on_fast_path: bool,
     started: bool,
     half_closed: bool,
     closed: bool,
@@ -103,15 +105,15 @@ enum Step {
 impl<S: StreamProtocol> Driver<S> {
     /// A driver of a connection that was not [started](Self::start) yet.
     pub(crate) const fn new(session: S) -> Self {
-        let (idle, started, half_closed, closed) = (false, false, false, false);
-        Self { session, queued: None, idle, started, half_closed, closed }
+        let (on_fast_path, started, half_closed, closed) = (false, false, false, false);
+        Self { session, queued: None, on_fast_path, started, half_closed, closed }
     }
 
     /// The same connection with another protocol around the present one. It was not started yet.
     #[cfg(feature = "tls-core")]
     pub(crate) fn map<T: StreamProtocol>(self, layer: impl FnOnce(S) -> T) -> Driver<T> {
-        let Self { session, queued, idle, started, half_closed, closed } = self;
-        Driver { session: layer(session), queued, idle, started, half_closed, closed }
+        let Self { session, queued, on_fast_path, started, half_closed, closed } = self;
+        Driver { session: layer(session), queued, on_fast_path, started, half_closed, closed }
     }
 
     // What happens.
@@ -295,8 +297,8 @@ impl<S: StreamProtocol> Driver<S> {
         (wants.read || wants.discard) && !self.has_unread() && !ended && !self.closed
     }
 
-    /// Whether to report the end of the stream, even if [no input is wanted](Self::wants_input): a client that leaves
-    /// while its request waits for an answer is not kept. A transport that cannot tell without reading need not do so.
+    /// Whether to watch for the end of the stream even while [no input is wanted](Self::wants_input): a client may
+    /// leave before its request is answered. A transport that cannot see that without reading may ignore this.
     #[must_use]
     pub fn wants_end(&self) -> bool {
         let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
@@ -347,10 +349,10 @@ impl<S: StreamProtocol> Driver<S> {
         self.started
     }
 
-    /// Whether the driver only has to receive, into any memory.
+    /// Whether nothing is queued, and the next step is to read, into any buffer.
     #[inline]
-    pub(crate) const fn is_idle(&self) -> bool {
-        self.idle
+    pub(crate) const fn is_on_fast_path(&self) -> bool {
+        self.on_fast_path
     }
 
     /// Whether the next input takes much time.
@@ -386,7 +388,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         if let Some(panic) = panic {
             self.put_panic(panic);
-            // The stream was never full, so no event will report that it takes more.
+            // The panic left output in the backlog although the socket has room, so no event will ask for it.
             self.call(transport, buffers, |_, out, _| _ = out.flush_backlog());
         }
         self.keep(left);
@@ -414,10 +416,10 @@ impl<S: StreamProtocol> Driver<S> {
         let called = catch_unwind(AssertUnwindSafe(|| {
             f(&mut self.session, &mut out.buffer(), budget);
         }));
-        // Completions are program code as well.
         if self.session.wants().shutdown == Shutdown::HalfClose {
             out.transport.expect_half_close();
         }
+        // Completions are application code: they may panic.
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
         drop(out);
         for panic in [called, flushed].into_iter().filter_map(Result::err) {
@@ -489,7 +491,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     fn run_timers(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
-        let backlog = self.buffered_amount();
+        let backlog = self.buffered_amount(); // a late pong may be held up by this output
         let mut queue = || {
             let SendQueue { acknowledged, waiting } = transport.send_queue()?;
             Some(SendQueue { acknowledged, waiting: waiting.saturating_add(backlog) })
@@ -557,7 +559,7 @@ impl<S: StreamProtocol> Driver<S> {
             self.session.handle_written(waiting);
             self.session.end_call(waiting, now);
             let wants = self.session.wants();
-            self.idle = self.queued.is_none()
+            self.on_fast_path = self.queued.is_none()
                 && wants.shutdown == Shutdown::Open
                 && (wants.read && !wants.again && !wants.large);
         }
@@ -641,7 +643,7 @@ impl<S: StreamProtocol> Driver<S> {
             if transport.can_half_close() {
                 self.half_closed = true;
                 self.session.note_peer(&mut || transport.peer());
-                report(transport.shutdown(how));
+                log_error(transport.shutdown(how));
             } else {
                 how = Shutdown::Close;
             }
@@ -651,7 +653,7 @@ impl<S: StreamProtocol> Driver<S> {
             return None;
         }
         self.session.note_peer(&mut || transport.peer());
-        report(transport.shutdown(how));
+        log_error(transport.shutdown(how));
         self.close(transport, buffers, now)
     }
 
@@ -662,7 +664,7 @@ impl<S: StreamProtocol> Driver<S> {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
-        (self.closed, self.idle) = (true, false);
+        (self.closed, self.on_fast_path) = (true, false);
         if let Some(Queued { output, .. }) = self.queued.as_deref().filter(|q| !q.output.is_empty())
         {
             self.session.handle_lost_output(output.len(), output.failure());
@@ -686,7 +688,7 @@ impl<S> fmt::Debug for Driver<S> {
 }
 
 /// Logs an error of ending the stream, which has no other effect.
-fn report(result: std::io::Result<()>) {
+fn log_error(result: std::io::Result<()>) {
     if let Err(error) = result {
         crate::log::debug!("ending the stream: {error}");
     }

@@ -2,40 +2,9 @@
 
 use std::any::Any;
 
-use super::write_buffer::{Completions, Cork, WriteBuffer};
-
-/// The most bytes that are sealed at once: those of a TLS record (RFC 8446 §5.1).
-pub(crate) const RECORD: usize = 16 * 1024;
-
-/// Seals output.
-pub(crate) trait Seal {
-    /// Appends `bytes`, at most [`RECORD`] of them, to `out` in sealed form. Returns false if they cannot be sent.
-    fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
-
-    /// Whether nothing can be sealed any more.
-    fn is_stopped(&self) -> bool;
-
-    /// Itself, with a type that only the layer knows.
-    fn as_any(&self) -> &dyn Any;
-}
-
-/// The layer of a [`WriteBuffer`].
-pub(super) struct Layer<'w> {
-    pub(super) seal: &'w mut dyn Seal,
-    /// Sealed output.
-    pub(super) below: &'w mut Cork,
-}
-
-/// Memory that a thread lends to the layer of one connection at a time.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    /// Output that was not sealed yet.
-    cork: Cork,
-    /// Input that was opened.
-    pub(crate) plain: Vec<u8>,
-    /// Free memory for input that cannot be opened yet.
-    pub(crate) cipher: Vec<u8>,
-}
+use super::cork::Scratch;
+use super::seal::{Layer, RECORD, Seal};
+use super::write_buffer::{Completions, WriteBuffer};
 
 /// Lends a protocol a [`WriteBuffer`] whose output is sealed.
 ///
@@ -71,13 +40,6 @@ impl Drop for LayerGuard<'_, '_> {
     }
 }
 
-impl Layer<'_> {
-    #[inline]
-    pub(super) fn reborrow(&mut self) -> Layer<'_> {
-        Layer { seal: &mut *self.seal, below: &mut *self.below }
-    }
-}
-
 impl WriteBuffer<'_> {
     /// Takes the thread's memory for layers. Return it with [`put_scratch`](Self::put_scratch).
     pub(crate) fn take_scratch(&mut self) -> Box<Scratch> {
@@ -93,9 +55,9 @@ impl WriteBuffer<'_> {
         &mut self.cork.bytes
     }
 
-    /// What seals the output, if there is a layer.
+    /// What seals the output all the way to the peer, if there is such a layer.
     pub(crate) fn seal(&self) -> Option<&dyn Any> {
-        Some(self.layer.as_ref()?.seal.as_any())
+        self.layer.as_ref()?.seal.as_any()
     }
 
     /// The buffer below the layer, if that holds output.
@@ -158,6 +120,7 @@ mod tests {
     use anyloop_proto::{Output as _, Shutdown};
 
     use super::*;
+    use crate::stream::cork::Cork;
     use crate::stream::{Transport, WriteGuard};
 
     struct Unsealed;
@@ -172,8 +135,8 @@ mod tests {
             false
         }
 
-        fn as_any(&self) -> &dyn Any {
-            self
+        fn as_any(&self) -> Option<&dyn Any> {
+            Some(self)
         }
     }
 

@@ -13,21 +13,27 @@
 mod backlog;
 mod budget;
 mod buffers;
+mod cork;
 mod driver;
 mod layer;
 mod protocol;
 mod queued;
+mod seal;
 mod transport;
 mod write_buffer;
 
 pub use backlog::{Completion, Unsent};
 pub use budget::Budget;
 pub use buffers::Buffers;
+#[cfg(feature = "tls-core")]
+pub(crate) use cork::Scratch;
 pub use driver::Driver;
 #[cfg(feature = "tls-core")]
-pub(crate) use layer::{LayerGuard, RECORD, Scratch, Seal};
+pub(crate) use layer::LayerGuard;
 pub use protocol::{Progress, StreamProtocol, Wants};
 pub(crate) use queued::{Queued, Unread};
+#[cfg(feature = "tls-core")]
+pub(crate) use seal::{RECORD, Seal};
 pub use transport::{Peer, Transport};
 pub use write_buffer::WriteBuffer;
 pub(crate) use write_buffer::WriteGuard;

@@ -58,6 +58,11 @@ pub trait StreamProtocol {
         false
     }
 
+    /// Whether the program has asked to end the connection at once. By default false.
+    fn is_terminated(&self) -> bool {
+        false
+    }
+
     /// The peer has ended its direction of the stream, and all input before that was taken.
     fn handle_eof(&mut self);
 

@@ -16,7 +16,7 @@ pub(crate) struct Queued {
     pub(super) input: Unread,
     /// The end of the input, which is reported after `input`.
     pub(super) end: Option<End>,
-    /// A panic of program code, until the end of the call resumes it.
+    /// A panic of application code, until the end of the call resumes it.
     pub(super) panic: Option<Box<dyn Any + Send>>,
     /// The step that comes first in the next call, of those that the budget held back.
     pub(super) next_step: u8,

@@ -98,8 +98,8 @@ pub trait Transport {
     /// Errors are logged, and have no other effect.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
 
-    /// Announces that [`Shutdown::HalfClose`] follows the next write, if that writes everything. The transport may hold the
-    /// bytes back until then, so that they leave together with the end of the stream. By default it does nothing.
+    /// Announces that [`Shutdown::HalfClose`] follows the next write, if that writes everything. The transport may hold
+    /// the bytes back until then, so that they leave together with the end of the stream. By default it does nothing.
     fn expect_half_close(&mut self) {}
 
     /// Whether the sending direction can be shut down alone. If not, the stream is closed instead of

@@ -8,31 +8,14 @@ use anyloop_proto::extension::Contexts;
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
 use super::backlog::{Backlog, Completion, Unsent};
-use super::layer::{Layer, Scratch};
+use super::cork::Cork;
 use super::queued::Queued;
+use super::seal::Layer;
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
 
 /// The cork is written when it holds this many bytes, and at the end of each call.
 const CORK_LIMIT: usize = 64 * 1024;
-
-/// Output that was not written yet. It belongs to a thread, and is empty between calls.
-#[derive(Default)]
-pub(crate) struct Cork {
-    pub(super) bytes: Vec<u8>,
-    /// Completions of messages in `bytes`, by where each message ends.
-    pub(super) completions: Vec<(usize, Completion)>,
-    /// The contexts for the encoders of extensions.
-    pub(super) contexts: Contexts,
-    /// Memory for a layer, while no connection uses it.
-    pub(super) scratch: Option<Box<Scratch>>,
-}
-
-impl std::fmt::Debug for Cork {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cork").field("bytes", &self.bytes.len()).finish_non_exhaustive()
-    }
-}
 
 /// Owns the output of one connection during one call.
 ///
@@ -63,11 +46,11 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
 
     /// Whether all output is in the cork, and has no completions.
     #[inline]
-    pub(crate) fn is_simple(&self) -> bool {
+    pub(crate) fn is_all_corked(&self) -> bool {
         self.queued.is_none() && self.cork.completions.is_empty()
     }
 
-    /// The output, if [`is_simple`](Self::is_simple).
+    /// The output, if it [`is_all_corked`](Self::is_all_corked).
     #[inline]
     pub(crate) fn corked(&self) -> &[u8] {
         &self.cork.bytes
@@ -204,7 +187,7 @@ impl WriteBuffer<'_> {
     }
 
     pub(crate) fn is_secure(&self) -> bool {
-        self.layer.is_some() || self.transport.is_secure()
+        self.seal().is_some() || self.transport.is_secure()
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {

@@ -44,7 +44,8 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// The default. The roots are read when the first connection needs them; then that may fail.
+    /// The default. The roots are read in the call that makes the first connection, which may fail for that. To read
+    /// them at once, use [`builder`](Self::builder).
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-use super::self_signed::SelfSigned;
-
 /// Why the TLS of a connection failed. [`Context::error`] returns it in [`Handler::fail`] and [`Handler::close`]; the
 /// failure itself has the cause [`TransportError::Tls`](crate::proto::TransportError::Tls).
 ///
@@ -90,6 +88,11 @@ pub(super) fn reason(error: &Error) -> String {
     }
 }
 
+/// The certificate was issued by itself, and is not trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("it is self-signed")]
+pub(super) struct SelfSigned;
+
 /// Whether an algorithm is not supported by which a certificate was signed.
 #[expect(deprecated, reason = "a verifier of the program's own may return it")]
 pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
@@ -106,7 +109,9 @@ pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
 fn words(error: &CertificateError) -> String {
     match error {
         CertificateError::BadEncoding => "it is not a valid X.509 certificate".to_string(),
-        CertificateError::BadSignature => "its signature is wrong".to_string(),
+        CertificateError::BadSignature => {
+            "its signature is wrong, or that which its key has made".to_string()
+        }
         error if is_unsupported_signature(error) => {
             "it is signed by an algorithm that is not supported here".to_string()
         }
@@ -134,7 +139,8 @@ fn advice(error: &CertificateError) -> &'static str {
         }
         E::BadEncoding => "; it is damaged, or something else: issue it anew",
         E::BadSignature => {
-            "; it was changed, or its authority has the name but not the key of one that is trusted here"
+            "; it was changed, its authority has the name but not the key of one that is trusted here, or its key is \
+             too weak (RSA needs 2048 bits)"
         }
         error if is_unsupported_signature(error) => {
             "; issue it with ECDSA P-256, or with RSA of 2048 bits or more, and SHA-256"

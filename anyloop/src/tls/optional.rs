@@ -74,6 +74,10 @@ impl<S: StreamProtocol> StreamProtocol for OptionalTls<S> {
         either!(self.is_costly())
     }
 
+    fn is_terminated(&self) -> bool {
+        either!(self.is_terminated())
+    }
+
     fn handle_eof(&mut self) {
         either!(self.handle_eof());
     }

@@ -10,8 +10,11 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
+use self::around::Around;
 use super::server_name;
 use crate::stream::{RECORD, Seal};
+
+mod around;
 
 /// What a record has beside its content, at most: header, nonce, content type and tag.
 const OVERHEAD: usize = 64;
@@ -45,6 +48,10 @@ pub(crate) struct Records {
     broken: bool,
     /// The peer was told of an error.
     alerted: bool,
+    /// The peer is a proxy, and not the end of the connection.
+    of_proxy: bool,
+    /// The records of a proxy, in which these travel.
+    around: Option<Box<Around>>,
 }
 
 enum Side {
@@ -96,12 +103,14 @@ impl Records {
             stopped: false,
             broken: false,
             alerted: false,
+            of_proxy: false,
+            around: None,
         }
     }
 
     /// A client appends its first message to `out`; a server does nothing.
     pub(super) fn start(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.open(&mut [], &mut Vec::new(), out).map(|_| ())
+        self.through(out, |records, out| records.open(&mut [], &mut Vec::new(), out).map(|_| ()))
     }
 
     /// Opens the records in `input`, and appends their content to `plain`. Output of TLS itself is appended to `out`.
@@ -113,6 +122,11 @@ impl Records {
         out: &mut Vec<u8>,
         spare: &mut Vec<u8>,
     ) -> Result<Received, Error> {
+        if let Some(mut around) = self.around.take() {
+            let received = around.receive(self, input, plain, out, spare);
+            self.around = Some(around);
+            return received;
+        }
         if !self.cipher.is_empty() && !self.complete(input, plain, out, spare)? {
             return Ok(Received::Some);
         }
@@ -207,17 +221,19 @@ impl Records {
 
     /// Appends the alert that tells the peer of an error, if there is one (RFC 8446 §6.2).
     pub(super) fn alert(&mut self, out: &mut Vec<u8>) {
-        // rustls must not look at input after an error, and does not while it has output.
-        let before = out.len();
-        while self.common().wants_write() {
-            let _ = self.process(&mut [], &mut Vec::new(), out);
-        }
-        self.alerted |= out.len() > before;
+        self.through(out, |records, out| {
+            // rustls must not look at input after an error, and does not while it has output.
+            let before = out.len();
+            while records.common().wants_write() {
+                let _ = records.process(&mut [], &mut Vec::new(), out);
+            }
+            records.alerted |= out.len() > before;
+        });
     }
 
     /// Whether an alert has told the peer of an error.
-    pub(super) const fn has_alerted(&self) -> bool {
-        self.alerted
+    pub(super) fn has_alerted(&self) -> bool {
+        self.alerted || self.around.as_deref().is_some_and(|around| around.records.has_alerted())
     }
 
     /// Appends a close_notify, unless TLS has failed. Nothing can be sealed after it.
@@ -225,8 +241,12 @@ impl Records {
         if self.stopped {
             return;
         }
-        if let Err(error) = self.write(Content::CloseNotify, out) {
+        let written = self.through(out, |records, out| records.write(Content::CloseNotify, out));
+        if let Err(error) = written {
             crate::log::debug!("no close_notify is sent: {error}");
+        }
+        if let Some(around) = &mut self.around {
+            around.records.close_notify(out);
         }
     }
 
@@ -234,6 +254,9 @@ impl Records {
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         self.cipher = Vec::new();
+        if let Some(around) = &mut self.around {
+            around.records.stop();
+        }
     }
 
     /// Whether no more input can be opened: the peer has closed, or TLS has failed.
@@ -251,8 +274,13 @@ impl Records {
     }
 
     /// Why output could not be sealed, once.
-    pub(super) const fn take_failure(&mut self) -> Option<Error> {
-        self.failed.take()
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failed.take().or_else(|| self.around.as_deref_mut()?.records.take_failure())
+    }
+
+    /// The same records, which lead to a proxy, and not to the end of the connection.
+    pub(super) fn of_proxy(self) -> Self {
+        Self { of_proxy: true, ..self }
     }
 
     pub(super) const fn is_client(&self) -> bool {
@@ -357,7 +385,7 @@ impl Seal for Records {
             self.early.extend_from_slice(bytes);
             return true;
         }
-        match self.write(Content::Data(bytes), out) {
+        match self.through(out, |records, out| records.write(Content::Data(bytes), out)) {
             Ok(()) => true,
             Err(error) => {
                 (self.failed, self.stopped) = (Some(error), true);
@@ -370,8 +398,8 @@ impl Seal for Records {
         self.stopped
     }
 
-    fn as_any(&self) -> &dyn Any {
-        self
+    fn as_any(&self) -> Option<&dyn Any> {
+        if self.of_proxy { None } else { Some(self) }
     }
 }
 

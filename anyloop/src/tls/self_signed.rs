@@ -6,12 +6,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
-use super::error::is_unsupported_signature;
-
-/// The certificate was issued by itself, and is not trusted.
-#[derive(Debug, thiserror::Error)]
-#[error("it is self-signed")]
-pub(super) struct SelfSigned;
+use super::error::{SelfSigned, is_unsupported_signature};
 
 /// Refuses self-signed certificates with an error of their own.
 #[derive(Debug)]
@@ -187,7 +182,7 @@ mod tests {
         };
         let issued = Authority::new("CA").issue(&["localhost"]);
         for (error, words) in [
-            (E::BadSignature, "its signature is wrong; it was changed, or its authority "),
+            (E::BadSignature, "its signature is wrong, or that which "),
             (unsupported(), "it is signed by an algorithm that is not supported here; issue it "),
             (E::BadEncoding, "it is not a valid X.509 certificate; it is damaged, "),
         ] {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
 
 use super::error::TlsError;
+use super::proxy::ProxyTls;
 use super::records::{Received, Records};
 use crate::cold::cold_path;
 use crate::stream::{
@@ -66,6 +67,21 @@ impl<S> TlsStream<S> {
         Self { inner, records, phase, notified: 0, held: None }
     }
 
+    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` came from the tunnel.
+    pub(crate) fn through(inner: S, records: Records, proxy: ProxyTls, received: Vec<u8>) -> Self {
+        Self::new(inner, records.inside(proxy.into_records(), received))
+    }
+
+    /// A protocol without TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
+    /// tunnel.
+    pub(crate) fn plain_through(inner: S, proxy: ProxyTls, received: &[u8]) -> Self {
+        let mut plain = Unread::default();
+        plain.push(received);
+        let held = (!received.is_empty()).then(|| Box::new(Held { plain, end: None }));
+        let records = proxy.into_records().of_proxy();
+        Self { inner, records, phase: Phase::Open, notified: 0, held }
+    }
+
     /// The protocol.
     pub(crate) const fn inner(&self) -> &S {
         &self.inner
@@ -74,6 +90,11 @@ impl<S> TlsStream<S> {
     /// The protocol.
     pub(crate) const fn inner_mut(&mut self) -> &mut S {
         &mut self.inner
+    }
+
+    /// The protocol, without TLS.
+    pub(crate) fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -151,7 +172,8 @@ impl<S: StreamProtocol> TlsStream<S> {
             _ => self.records.alert(out.bytes()),
         }
         let answered = is_plain_http || self.records.has_alerted();
-        self.phase = if answered { Phase::Lingering(now + LINGER) } else { Phase::Over };
+        let lingers = answered && !self.inner.is_terminated();
+        self.phase = if lingers { Phase::Lingering(now + LINGER) } else { Phase::Over };
         self.records.stop();
         self.held = None;
         self.inner.handle_error(TransportError::Tls, Some(Box::new(error)));
@@ -159,6 +181,12 @@ impl<S: StreamProtocol> TlsStream<S> {
 
     fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether no more records are opened: the peer has ended its input, or we ended ours, and nothing counts any more.
+    /// rustls asserts then that nothing is wrong with what it is given.
+    const fn ignores_input(&self) -> bool {
+        self.records.is_over() || self.notified > 0
     }
 
     fn keep_end(&mut self, end: End) {
@@ -182,7 +210,7 @@ impl<S: StreamProtocol> TlsStream<S> {
             progress = self.pass_unread(input, out, scratch, budget, now);
         }
         while !input.is_empty() && !self.is_stopped() {
-            if self.records.is_over() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
+            if self.ignores_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
                 input.discard();
                 return Progress::Changed;
             }
@@ -321,8 +349,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     /// A client's request waits for the handshake, so that the timeout of the protocol is one for both.
     fn start(&mut self, _: bool, out: &mut WriteBuffer<'_>, now: Instant) {
         self.call(out, now, |inner, out| inner.start(true, out, now));
-        if self.inner.wants().shutdown != Shutdown::Open {
-            return; // it was abandoned
+        if self.inner.wants().shutdown != Shutdown::Open || self.is_open() {
+            return; // it was abandoned, or a tunnel has opened it
         }
         // A client sends its first message; a server does nothing.
         if let Err(error) = self.records.start(out.bytes()) {
@@ -363,6 +391,10 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
 
     fn is_costly(&self) -> bool {
         matches!(self.phase, Phase::Handshake { .. })
+    }
+
+    fn is_terminated(&self) -> bool {
+        self.inner.is_terminated()
     }
 
     fn handle_eof(&mut self) {
@@ -459,7 +491,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn wants(&self) -> Wants {
         let mut wants = self.inner.wants();
         match self.phase {
-            Phase::Open if self.records.is_over() => {
+            Phase::Open if self.ignores_input() => {
                 wants.read &= self.has_unread();
                 wants.discard = !wants.read;
                 wants.large = true;
@@ -480,7 +512,9 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
             }
             Phase::Lingering(_) => {
                 (wants.read, wants.discard, wants.large) = (false, true, true);
-                wants.shutdown = Shutdown::HalfClose;
+                if !self.inner.is_terminated() {
+                    wants.shutdown = Shutdown::HalfClose;
+                }
             }
             Phase::Over => (wants.read, wants.discard) = (false, true),
         }

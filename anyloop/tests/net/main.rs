@@ -19,6 +19,8 @@ mod keep_alive;
 mod listening;
 mod modes;
 mod plain_http;
+mod proxy;
+mod redirects;
 mod registry;
 mod resolving;
 #[cfg(feature = "tls-core")]

@@ -40,7 +40,7 @@ impl Plan {
             depth: arguments.count("--depth", 1)?,
             raw: arguments.flag("--raw"),
             measure: Measure::parse(arguments)?,
-            target: Target::parse(&arguments.last("the server's address")?)?,
+            target: Target::parse(arguments)?,
         })
     }
 }
@@ -66,13 +66,13 @@ impl Load {
         let script = Rc::new(Script::new(Content::Binary, plan.size, cycle, 0, plan.raw));
         let mut connections = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let socket = plan
+            let stream = plan
                 .target
                 .open(&plan.path, plan.raw)
                 .map_err(|failure| format!("connection {index}: {failure}"))?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), flags)?;
-            connections.push(Connection::new(socket, script.clone()));
+            epoll::add(&epoll, &stream, epoll::EventData::new_u64(index as u64), flags)?;
+            connections.push(Connection::new(stream, script.clone()));
         }
         Ok(Self { epoll, connections, events: Vec::with_capacity(1024), buffer: vec![0; BUFFER] })
     }

@@ -1,15 +1,13 @@
 //! A connection: the messages that it has to write, and the replies that it expects.
 
-use std::fmt;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
-
 use crate::deflate;
+use crate::fault::Fault;
 use crate::frames::{self, Plain, Script};
+use crate::stream::{Received, Stream};
 
 /// The maximum number of parts in one write. It is more than the parts of a message of 1 MiB.
 const PARTS: usize = 48;
@@ -18,49 +16,12 @@ const PARTS: usize = 48;
 const PING: u8 = 0x89;
 const TEXT: u8 = 0x81;
 
-/// An error of a connection.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// A byte of a reply (counted from 0) is wrong.
-    Differs { reply: u64, byte: usize, expected: u8, came: u8 },
-    /// A compressed reply (counted from 0) is wrong.
-    Reply { reply: u64, what: &'static str },
-    /// There were more replies than messages.
-    Unexpected,
-    /// The server has closed the connection.
-    Closed,
-    /// A system call has failed.
-    System(Errno),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Differs { reply, byte, expected, came } => {
-                write!(f, "reply {reply}, byte {byte}: {came:#04x} came, not {expected:#04x}")
-            }
-            Self::Reply { reply, what } => write!(f, "reply {reply} {what}"),
-            Self::Unexpected => f.write_str("more came than was asked for"),
-            Self::Closed => f.write_str("closed by the server"),
-            Self::System(errno) => errno.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl From<Errno> for Fault {
-    fn from(errno: Errno) -> Self {
-        Self::System(errno)
-    }
-}
-
 /// A connection after its opening handshake, and the script of its messages.
 ///
 /// [`ask`](Self::ask) and [`write`](Self::write) send messages, [`read`](Self::read) receives replies.
 /// They stop when the socket would block, and edge-triggered epoll reports when to continue.
 pub(crate) struct Connection {
-    socket: OwnedFd,
+    stream: Stream,
     script: Rc<Script>,
     /// The position of the next byte to write in the script's frames.
     position: usize,
@@ -73,9 +34,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: OwnedFd, script: impl Into<Rc<Script>>) -> Self {
+    pub(crate) fn new(stream: Stream, script: impl Into<Rc<Script>>) -> Self {
         Self {
-            socket,
+            stream,
             script: script.into(),
             position: 0,
             unwritten: 0,
@@ -111,9 +72,11 @@ impl Connection {
     /// Writes the requested messages, as much as the socket accepts. One system call, if it accepts all of them and
     /// they have few parts.
     pub(crate) fn write(&mut self) -> Result<(), Fault> {
+        if !self.stream.flush()? {
+            return Ok(());
+        }
         if !self.pongs.is_empty() && self.script.frames().is_start(self.position) {
-            let written =
-                unless_blocked(rustix::net::send(&self.socket, &self.pongs, SendFlags::NOSIGNAL))?;
+            let written = self.stream.send(&self.pongs)?;
             self.pongs.drain(..written);
             if !self.pongs.is_empty() {
                 return Ok(());
@@ -122,9 +85,9 @@ impl Connection {
         while self.unwritten > 0 {
             let frames = self.script.frames();
             let first = frames.at(self.position);
-            let (asked, outcome) = if first.len() >= self.unwritten {
+            let (asked, written) = if first.len() >= self.unwritten {
                 let all = &first[..self.unwritten];
-                (all.len(), rustix::net::send(&self.socket, all, SendFlags::NOSIGNAL))
+                (all.len(), self.stream.send(all)?)
             } else {
                 let mut parts = [IoSlice::new(&[]); PARTS];
                 let mut asked = 0;
@@ -139,9 +102,8 @@ impl Connection {
                     asked += bytes.len();
                     filled += 1;
                 }
-                (asked, rustix::io::writev(&self.socket, &parts[..filled]))
+                (asked, self.stream.send_parts(&parts[..filled])?)
             };
-            let written = unless_blocked(outcome)?;
             self.position = (self.position + written) % frames.length();
             self.unwritten -= written;
             if written < asked {
@@ -154,16 +116,15 @@ impl Connection {
     /// Reads once, and checks the bytes. Returns the number of replies that they complete, and whether there may be
     /// more to read.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<(usize, bool), Fault> {
-        match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-            Ok((0, _)) => Err(Fault::Closed),
-            Ok((length, _)) => {
+        match self.stream.recv(buffer)? {
+            Received::End => Err(Fault::Closed),
+            Received::Blocked => Ok((0, false)),
+            Received::Bytes { length, more } => {
                 self.received += length as u64;
                 let replies =
                     self.checker.check(&self.script, &buffer[..length], &mut self.pongs)?;
-                Ok((replies, length == buffer.len()))
+                Ok((replies, more))
             }
-            Err(Errno::AGAIN | Errno::INTR) => Ok((0, false)),
-            Err(errno) => Err(errno.into()),
         }
     }
 
@@ -189,15 +150,7 @@ impl Connection {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-fn unless_blocked(outcome: rustix::io::Result<usize>) -> Result<usize, Fault> {
-    match outcome {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-        Err(Errno::PIPE | Errno::CONNRESET) => Err(Fault::Closed),
-        outcome => Ok(outcome?),
+        self.stream.as_fd()
     }
 }
 

@@ -2,16 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustls::ClientConfig;
 
 use crate::Failure;
+use crate::arguments::Arguments;
 use crate::deflate::Agreed;
+use crate::stream::Stream;
+use crate::tls::{self, Tls};
 
 /// The key of RFC 6455 §1.3. It is the same for all connections, so that the accept value is a constant.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -26,15 +30,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RESPONSE: usize = 8192;
 
 /// A server on this machine.
+pub(crate) struct Target {
+    address: Address,
+    tls: Option<Arc<ClientConfig>>,
+    resume: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-impl Target {
+impl Address {
     /// `ADDR:PORT` of the loopback interface, or `unix:PATH`.
-    pub(crate) fn parse(word: &str) -> Result<Self, Failure> {
+    fn parse(word: &str) -> Result<Self, Failure> {
         if let Some(path) = word.strip_prefix("unix:") {
             return Ok(Self::Unix(path.into()));
         }
@@ -46,11 +56,26 @@ impl Target {
             Err(format!("{address}: not a loopback address").into())
         }
     }
+}
 
-    /// Opens a connection and completes the opening handshake. Returns a non-blocking socket.
-    pub(crate) fn open(&self, path: &str, raw: bool) -> Result<OwnedFd, Failure> {
+impl Target {
+    /// The last word of the command line, and whether to use TLS.
+    pub(crate) fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        let (tls, resume) = (arguments.flag("--tls"), arguments.flag("--resume"));
+        let tls = if tls { Some(tls::config(resume)?) } else { None };
+        let address = Address::parse(&arguments.last("the server's address")?)?;
+        Ok(Self { address, resume: resume && tls.is_some(), tls })
+    }
+
+    /// Whether connections are to resume sessions of earlier ones.
+    pub(crate) fn resumes(&self) -> bool {
+        self.resume
+    }
+
+    /// Opens a connection and completes the opening handshake. Returns a non-blocking stream.
+    pub(crate) fn open(&self, path: &str, raw: bool) -> Result<Stream, Failure> {
         let request = request(&self.host(), path);
-        self.send(&request, raw).map(|(socket, _)| socket)
+        self.send(&request, raw).map(|(stream, _)| stream)
     }
 
     /// The same, with an offer of permessage-deflate, which the server must accept unless it is `raw`.
@@ -59,47 +84,63 @@ impl Target {
         path: &str,
         raw: bool,
         offer: &str,
-    ) -> Result<(OwnedFd, Agreed), Failure> {
+    ) -> Result<(Stream, Agreed), Failure> {
         let mut request = request(&self.host(), path);
         let separator = if offer.is_empty() { "" } else { "; " };
         let field = format!("Sec-WebSocket-Extensions: permessage-deflate{separator}{offer}\r\n");
         request.insert_str(request.len() - "\r\n".len(), field.as_str());
-        let (socket, response) = self.send(&request, raw)?;
+        let (stream, response) = self.send(&request, raw)?;
         let agreed = match extensions(&response) {
             _ if raw => Agreed::ANY,
             Some(answer) => Agreed::parse(answer)?,
             None => return Err("the server does not agree to permessage-deflate".into()),
         };
-        Ok((socket, agreed))
+        Ok((stream, agreed))
     }
 
-    /// Connects and sends a request. Returns a non-blocking socket and the response.
-    fn send(&self, request: &str, raw: bool) -> Result<(OwnedFd, String), Failure> {
-        match self {
-            Self::Tcp(address) => {
-                let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                let response = shake(&mut stream, request, raw)?;
-                stream.set_nonblocking(true)?;
-                Ok((stream.into(), response))
+    /// Connects and sends a request. Returns a non-blocking stream and the response.
+    fn send(&self, request: &str, raw: bool) -> Result<(Stream, String), Failure> {
+        match &self.address {
+            Address::Tcp(address) => {
+                let mut socket = TcpStream::connect_timeout(address, PATIENCE)?;
+                socket.set_nodelay(true)?;
+                socket.set_read_timeout(Some(PATIENCE))?;
+                let (tls, response) = self.shake(&mut socket, request, raw)?;
+                socket.set_nonblocking(true)?;
+                Ok((Stream::new(socket.into(), tls), response))
             }
-            Self::Unix(socket) => {
-                let mut stream = UnixStream::connect(socket)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                let response = shake(&mut stream, request, raw)?;
-                stream.set_nonblocking(true)?;
-                Ok((stream.into(), response))
+            Address::Unix(path) => {
+                let mut socket = UnixStream::connect(path)?;
+                socket.set_read_timeout(Some(PATIENCE))?;
+                let (tls, response) = self.shake(&mut socket, request, raw)?;
+                socket.set_nonblocking(true)?;
+                Ok((Stream::new(socket.into(), tls), response))
             }
         }
     }
 
-    /// Starts to connect a non-blocking socket. It becomes writable when it is connected.
-    pub(crate) fn connect(&self) -> Result<OwnedFd, Failure> {
+    fn shake(
+        &self,
+        socket: &mut (impl Read + Write),
+        request: &str,
+        raw: bool,
+    ) -> Result<(Option<Tls>, String), Failure> {
+        let Some(config) = &self.tls else {
+            return Ok((None, shake(socket, request, raw)?));
+        };
+        let mut connection = tls::connection(config)?;
+        let mut stream = rustls::Stream::new(&mut connection, socket);
+        let response = shake(&mut stream, request, raw)?;
+        Ok((Some(Tls::new(connection)), response))
+    }
+
+    /// Starts to connect a non-blocking stream. Its socket becomes writable when it is connected.
+    pub(crate) fn connect(&self) -> Result<Stream, Failure> {
+        let tls = self.tls.as_ref().map(tls::connection).transpose()?.map(Tls::new);
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = |family| net::socket_with(family, SocketType::STREAM, flags, None);
-        let (socket, outcome) = match self {
-            Self::Tcp(address) => {
+        let (socket, outcome) = match &self.address {
+            Address::Tcp(address) => {
                 let socket = socket(match address {
                     SocketAddr::V4(_) => AddressFamily::INET,
                     SocketAddr::V6(_) => AddressFamily::INET6,
@@ -108,23 +149,23 @@ impl Target {
                 let outcome = net::connect(&socket, address);
                 (socket, outcome)
             }
-            Self::Unix(path) => {
+            Address::Unix(path) => {
                 let socket = socket(AddressFamily::UNIX)?;
                 let outcome = net::connect(&socket, &SocketAddrUnix::new(path)?);
                 (socket, outcome)
             }
         };
         match outcome {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(Stream::new(socket, tls)),
             Err(errno) => Err(errno.into()),
         }
     }
 
     /// The value of the `Host` field.
     pub(crate) fn host(&self) -> String {
-        match self {
-            Self::Tcp(address) => address.to_string(),
-            Self::Unix(_) => "localhost".to_owned(),
+        match &self.address {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) => "localhost".to_owned(),
         }
     }
 }
@@ -195,12 +236,12 @@ mod tests {
 
     #[test]
     fn only_loopback_addresses_are_accepted() {
-        assert!(Target::parse("127.0.0.1:80").is_ok());
-        assert!(Target::parse("127.3.2.1:80").is_ok());
-        assert!(Target::parse("[::1]:80").is_ok());
-        assert_eq!(Target::parse("unix:/tmp/s").unwrap(), Target::Unix("/tmp/s".into()));
+        assert!(Address::parse("127.0.0.1:80").is_ok());
+        assert!(Address::parse("127.3.2.1:80").is_ok());
+        assert!(Address::parse("[::1]:80").is_ok());
+        assert_eq!(Address::parse("unix:/tmp/s").unwrap(), Address::Unix("/tmp/s".into()));
         for elsewhere in ["10.0.0.1:80", "0.0.0.0:80", "[::]:80", "example.org:80", "80"] {
-            assert!(Target::parse(elsewhere).is_err(), "{elsewhere}");
+            assert!(Address::parse(elsewhere).is_err(), "{elsewhere}");
         }
     }
 

@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::Arguments;
-use crate::connection::{Connection, Fault};
+use crate::connection::Connection;
 use crate::deflate::{self, Agreed};
+use crate::fault::Fault;
 use crate::frames::{Content, Script};
 use crate::handshake::Target;
 use crate::random::Random;
@@ -59,7 +60,7 @@ impl Plan {
             keep: arguments.seconds("--keep", 10.0)?,
             touch: arguments.option("--touch")?.unwrap_or(0),
             control: arguments.flag("--control"),
-            target: Target::parse(&arguments.last("the server's address")?)?,
+            target: Target::parse(arguments)?,
         })
     }
 }
@@ -71,16 +72,16 @@ impl Plan {
     fn open(&self, index: usize, scripts: &mut Scripts) -> Result<Connection, Failure> {
         let Self { path, size, raw, .. } = self;
         let Some(offer) = &self.deflate else {
-            let socket = self.target.open(path, *raw)?;
+            let stream = self.target.open(path, *raw)?;
             let script = Script::new(Content::Binary, *size, 2, index, *raw);
-            return Ok(Connection::new(socket, script));
+            return Ok(Connection::new(stream, script));
         };
-        let (socket, agreed) = self.target.open_compressed(path, *raw, offer)?;
+        let (stream, agreed) = self.target.open_compressed(path, *raw, offer)?;
         let seed = index % SCRIPTS;
         let script = scripts
             .entry((agreed, seed))
             .or_insert_with(|| deflate::script(agreed, *size, 1, seed, *raw).into());
-        Ok(Connection::new(socket, script.clone()))
+        Ok(Connection::new(stream, script.clone()))
     }
 }
 
@@ -100,7 +101,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Raises the soft limit of file descriptors of this process, if it is below `wanted`.
-fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
+pub(crate) fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let wanted = wanted as u64;
     if limit.current.is_some_and(|current| current < wanted) {

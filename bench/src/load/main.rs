@@ -35,7 +35,18 @@
 //!   --path, --raw        as above
 //!   --connections N      at a time (64)
 //!   --messages N         how many connections to measure
+//!   --handshake          end the stream after the handshake of TLS, instead of sending a request
+//!   --resume             with --tls: resume sessions of earlier connections
 //!   --seconds, --warmup, --server-pid, --json                       as above
+//!
+//! load storm ADDR:PORT|unix:PATH --tls [options]  latencies, at rest and while others shake hands at once
+//!   --path, --size, --json   as above
+//!   --connections N      whose latencies are measured (200)
+//!   --rate R             messages per second on all of them together (10000)
+//!   --handshakes N       in the storm (2000)
+//!   --seconds S          how long to measure at rest (1)
+//!
+//! All have --tls: TLS 1.3 with AES-128-GCM and X25519, by rustls. Certificates are not verified.
 //! ```
 //!
 //! In `load broadcast` the first connection sends, and the server must deliver each message to all
@@ -45,7 +56,11 @@
 //! Close and the end of the stream, closes its socket, and starts again. The server ends the stream first, so the
 //! sockets in TIME_WAIT are the server's, and the client's ephemeral ports can be reused immediately.
 //!
-//! `load` has one thread and uses edge-triggered epoll. The frames of a connection are masked once, before the
+//! In `load storm` one connection after the other sends a message, at a steady rate, whether replies arrive or not.
+//! A latency begins when the message was due. The connections of the storm are there and have their first messages
+//! before it begins; their handshakes are on a thread of the lowest priority.
+//!
+//! `load` has one thread (in a storm two) and uses edge-triggered epoll. The frames of a connection are masked once, before the
 //! measurement; each byte of each reply is compared. With `--deflate`, messages are compressed before the measurement,
 //! each by itself, and replies are decompressed and then compared. Payloads above 64 KiB are periodic, so that
 //! sending and comparing them is cheap. The first write has all messages that a connection may have in
@@ -61,6 +76,7 @@ mod arguments;
 mod broadcast;
 mod connection;
 mod deflate;
+mod fault;
 mod frames;
 mod handshake;
 mod idle;
@@ -68,9 +84,12 @@ mod measure;
 mod opening;
 mod process;
 mod random;
+mod storm;
+mod stream;
 #[path = "../text.rs"]
 mod text;
 mod throughput;
+mod tls;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -91,6 +110,8 @@ fn main() -> ExitCode {
         broadcast::Plan::parse(&mut arguments).and_then(|plan| broadcast::run(&plan))
     } else if arguments.word("opening") {
         opening::Plan::parse(&mut arguments).and_then(|plan| opening::run(&plan))
+    } else if arguments.word("storm") {
+        storm::Plan::parse(&mut arguments).and_then(|plan| storm::run(&plan))
     } else {
         throughput::Plan::parse(&mut arguments).and_then(|plan| throughput::run(&plan))
     };

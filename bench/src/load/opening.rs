@@ -1,20 +1,20 @@
-//! Measures the opening and closing of connections.
+//! Measures the opening and closing of connections, or the handshakes of TLS alone.
 
 use std::os::fd::OwnedFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 
 use crate::Failure;
 use crate::arguments::Arguments;
 use crate::frames;
 use crate::handshake::{self, Target};
 use crate::measure::{LOOK, Limit, Measure, Phase, Progress, Unit};
+use crate::stream::{Received, Stream};
 
-/// The maximum size of a response and the bytes that may follow it immediately.
-const BUFFER: usize = 8192;
+/// The size of the read buffer that all connections share.
+const BUFFER: usize = 64 * 1024;
 
 /// The payload of a Close frame: code 1000.
 const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     path: String,
     connections: usize,
     raw: bool,
+    /// End the stream after the handshake of TLS.
+    handshake: bool,
     measure: Measure,
 }
 
@@ -34,8 +36,9 @@ impl Plan {
             path: arguments.option("--path")?.unwrap_or_else(|| "/".to_owned()),
             connections: arguments.count("--connections", 64)?,
             raw: arguments.flag("--raw"),
+            handshake: arguments.flag("--handshake"),
             measure: Measure::parse(arguments)?,
-            target: Target::parse(&arguments.last("the server's address")?)?,
+            target: Target::parse(arguments)?,
         })
     }
 }
@@ -52,11 +55,12 @@ struct Exchange {
     close: Vec<u8>,
     reply: Vec<u8>,
     raw: bool,
+    handshake: bool,
 }
 
 /// A connection between its start and the end of its stream.
 struct Connection {
-    socket: OwnedFd,
+    stream: Stream,
     stage: Stage,
     /// The bytes received in this stage.
     received: Vec<u8>,
@@ -67,6 +71,8 @@ struct Connection {
 enum Stage {
     /// The connection is established. Then it sends its request.
     Connecting,
+    /// The handshake of TLS is complete. Then it ends its direction.
+    Shaking,
     /// The response arrives. Then it sends its Close.
     Upgrading,
     /// The server's Close arrives.
@@ -82,6 +88,11 @@ struct Load<'a> {
     epoll: OwnedFd,
     slots: Vec<Option<Connection>>,
     events: Vec<epoll::Event>,
+    buffer: Vec<u8>,
+    /// The number of sessions that were resumed in this phase.
+    resumed: usize,
+    /// A phase is over, so that there are sessions to resume.
+    warm: bool,
 }
 
 impl<'a> Load<'a> {
@@ -95,6 +106,7 @@ impl<'a> Load<'a> {
             reply: if plan.raw { close.clone() } else { reply },
             close,
             raw: plan.raw,
+            handshake: plan.handshake,
         };
         Ok(Self {
             target: &plan.target,
@@ -102,6 +114,9 @@ impl<'a> Load<'a> {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             slots: Vec::new(),
             events: Vec::with_capacity(1024),
+            buffer: vec![0; BUFFER],
+            resumed: 0,
+            warm: false,
         })
     }
 
@@ -109,6 +124,7 @@ impl<'a> Load<'a> {
     /// Counts the connections that were opened and closed.
     fn phase(&mut self, connections: usize, limit: Limit) -> Result<Phase, Failure> {
         let mut progress = Progress::new(limit);
+        self.resumed = 0;
         self.slots.clear();
         self.slots.resize_with(progress.take(connections), || None);
         let (mut complete, mut outstanding) = (0, self.slots.len());
@@ -134,23 +150,29 @@ impl<'a> Load<'a> {
                 .into());
             }
         }
+        let (resumed, warm) = (self.resumed, std::mem::replace(&mut self.warm, true));
+        if self.target.resumes() && warm && resumed < complete / 10 * 9 {
+            return Err(format!("{resumed} of {complete} connections resumed a session").into());
+        }
         Ok(Phase::new(complete, progress.elapsed()))
     }
 
     /// The number of connections in each stage, for an error.
     fn stages(&self) -> String {
         let at = |stage| self.slots.iter().flatten().filter(|c| c.stage == stage).count();
-        let stages = [Stage::Connecting, Stage::Upgrading, Stage::Closing, Stage::Ending];
+        use Stage::{Closing, Connecting, Ending, Shaking, Upgrading};
+
+        let stages = [Connecting, Shaking, Upgrading, Closing, Ending];
         stages.map(|stage| format!("{} {stage:?}", at(stage))).join(", ")
     }
 
     /// Starts to connect in a slot.
     fn open(&mut self, slot: usize) -> Result<(), Failure> {
-        let socket = self.target.connect()?;
+        let stream = self.target.connect()?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(slot as u64), flags)?;
-        let received = Vec::with_capacity(BUFFER);
-        self.slots[slot] = Some(Connection { socket, stage: Stage::Connecting, received });
+        epoll::add(&self.epoll, &stream, epoll::EventData::new_u64(slot as u64), flags)?;
+        let received = Vec::new();
+        self.slots[slot] = Some(Connection { stream, stage: Stage::Connecting, received });
         Ok(())
     }
 
@@ -165,8 +187,9 @@ impl<'a> Load<'a> {
         for event in &self.events {
             let index = event.data.u64() as usize;
             let Some(connection) = &mut self.slots[index] else { continue };
-            let outcome = connection.turn(&self.exchange);
+            let outcome = connection.turn(&self.exchange, &mut self.buffer);
             if outcome.map_err(|failure| format!("{:?}: {failure}", connection.stage))? {
+                self.resumed += usize::from(connection.stream.is_resumed());
                 self.slots[index] = None;
                 ended.push(index);
             }
@@ -177,37 +200,53 @@ impl<'a> Load<'a> {
 
 impl Connection {
     /// Handles an event of edge-triggered epoll. Returns whether the stream has ended.
-    fn turn(&mut self, exchange: &Exchange) -> Result<bool, Failure> {
-        if self.stage == Stage::Connecting {
-            match rustix::net::send(&self.socket, exchange.request.as_bytes(), SendFlags::NOSIGNAL)
-            {
-                Ok(length) if length == exchange.request.len() => self.stage = Stage::Upgrading,
-                Ok(_) => return Err("the request was not taken whole".into()),
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(errno) => return Err(errno.into()),
-            }
+    fn turn(&mut self, exchange: &Exchange, buffer: &mut [u8]) -> Result<bool, Failure> {
+        if self.stage == Stage::Connecting && !self.begin(exchange)? {
+            return Ok(false);
         }
+        self.stream.flush()?;
         loop {
-            let room = spare_capacity(&mut self.received);
-            match rustix::net::recv(&self.socket, room, RecvFlags::empty()) {
-                Ok((_, 0)) if self.stage == Stage::Ending => return Ok(true),
-                Ok((_, 0)) => return Err("the server ended the stream".into()),
-                Ok(_) => self.advance(exchange)?,
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-                Err(errno) => return Err(errno.into()),
+            match self.stream.recv(buffer)? {
+                Received::End if self.stage == Stage::Ending => return Ok(true),
+                Received::End => return Err("the server ended the stream".into()),
+                Received::Bytes { length, .. } => {
+                    self.received.extend_from_slice(&buffer[..length]);
+                    self.advance(exchange)?;
+                }
+                Received::Blocked => return Ok(false),
             }
         }
     }
 
+    /// Sends the request, or begins the handshake of TLS. Returns whether it is connected.
+    fn begin(&mut self, exchange: &Exchange) -> Result<bool, Failure> {
+        if exchange.handshake {
+            self.stage = Stage::Shaking;
+            self.stream.flush()?;
+            self.advance(exchange)?;
+            return Ok(true);
+        }
+        match self.stream.send(exchange.request.as_bytes())? {
+            0 => return Ok(false),
+            length if length == exchange.request.len() => self.stage = Stage::Upgrading,
+            _ => return Err("the request was not taken whole".into()),
+        }
+        Ok(true)
+    }
+
     /// Advances through the stages for which the bytes have arrived.
     fn advance(&mut self, exchange: &Exchange) -> Result<(), Failure> {
+        if self.stage == Stage::Shaking && !self.stream.is_handshaking() {
+            self.stream.finish()?;
+            self.stage = Stage::Ending;
+        }
         if self.stage == Stage::Upgrading {
             let Some(head) = handshake::head(&self.received, exchange.raw)? else { return Ok(()) };
             self.received.drain(..head);
-            match rustix::net::send(&self.socket, &exchange.close, SendFlags::NOSIGNAL) {
-                Ok(length) if length == exchange.close.len() => self.stage = Stage::Closing,
-                _ => return Err("the Close was not taken".into()),
+            if self.stream.send(&exchange.close)? != exchange.close.len() {
+                return Err("the Close was not taken".into());
             }
+            self.stage = Stage::Closing;
         }
         if self.stage == Stage::Closing && self.received.starts_with(&exchange.reply) {
             self.received.drain(..exchange.reply.len());

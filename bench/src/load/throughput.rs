@@ -52,7 +52,7 @@ impl Plan {
             raw: arguments.flag("--raw"),
             spin: arguments.flag("--spin"),
             measure: Measure::parse(arguments)?,
-            target: Target::parse(&arguments.last("the server's address")?)?,
+            target: Target::parse(arguments)?,
         })
     }
 
@@ -65,13 +65,13 @@ impl Plan {
     fn open(&self, index: usize) -> Result<Connection, Failure> {
         let Self { path, size, raw, .. } = self;
         let Some(offer) = &self.deflate else {
-            let socket = self.target.open(path, *raw)?;
+            let stream = self.target.open(path, *raw)?;
             let script = Script::new(self.content, *size, self.cycle(), index, *raw);
-            return Ok(Connection::new(socket, script));
+            return Ok(Connection::new(stream, script));
         };
-        let (socket, agreed) = self.target.open_compressed(path, *raw, offer)?;
+        let (stream, agreed) = self.target.open_compressed(path, *raw, offer)?;
         let script = deflate::script(agreed, *size, self.cycle(), index, *raw);
-        Ok(Connection::new(socket, script))
+        Ok(Connection::new(stream, script))
     }
 }
 

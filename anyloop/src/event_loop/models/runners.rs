@@ -162,6 +162,6 @@ fn a_job_may_poll() {
         assert!(ran <= 2, "{ran}"); // those of the nested call may be in it
         assert!(event_loop.stopped());
         let core = event_loop.engine.lock();
-        assert!(core.is_queue_empty() && !event_loop.engine.remote().has_commands());
+        assert!(core.is_queue_empty() && !event_loop.engine.control().has_commands());
     });
 }

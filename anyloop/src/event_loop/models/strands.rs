@@ -32,11 +32,11 @@ fn a_source_that_is_woken_twice_runs_alone_and_sees_the_last() {
             _ => Next::Wait,
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());
-        let remote = event_loop.engine.remote().clone();
+        let control = event_loop.engine.control().clone();
         let waker = thread::spawn(move || {
             for _ in 0..2 {
                 asked.add();
-                remote.wake(token);
+                control.wake(token);
             }
         });
         let ran = event_loop.run() + other.join().unwrap();
@@ -85,11 +85,11 @@ fn an_edge_that_is_kept_comes_again() {
             Next::Wait
         });
         let other = spawn(&event_loop, |event_loop| event_loop.run());
-        let (sockets, remote) = (reactor(&event_loop), event_loop.engine.remote().clone());
+        let (sockets, control) = (reactor(&event_loop), event_loop.engine.control().clone());
         let socket = thread::spawn(move || {
             sockets.report(token, Events::READABLE);
             asked.add();
-            remote.wake(token);
+            control.wake(token);
         });
         event_loop.run();
         other.join().unwrap();
@@ -107,8 +107,8 @@ fn a_token_of_a_source_that_is_over_wakes_nobody() {
             assert_eq!(turns, 1);
             Next::Done
         });
-        let remote = event_loop.engine.remote().clone();
-        let waker = thread::spawn(move || remote.wake(token));
+        let control = event_loop.engine.control().clone();
+        let waker = thread::spawn(move || control.wake(token));
         let other = spawn(&event_loop, |event_loop| {
             // In the same slot, or in another.
             insert(&event_loop, |turn| {
@@ -126,14 +126,14 @@ fn a_token_of_a_source_that_is_over_wakes_nobody() {
 }
 
 #[test]
-fn a_source_that_is_deferred_ends_a_wait() {
+fn a_source_that_is_to_run_after_the_poll_ends_a_wait() {
     check(|| {
         let event_loop = new_loop();
         let mut turns = 0;
         insert(&event_loop, move |_| {
             turns += 1;
             match turns {
-                1 => Next::Later,
+                1 => Next::AfterPoll,
                 _ => Next::Done,
             }
         });

@@ -16,7 +16,8 @@ use crate::session::as_message::AsMessage;
 use crate::session::deferred::{Accepted, Next, Outgoing};
 use crate::session::error::{SendError, Sent};
 use crate::session::limits::{Overflow, TOO_SLOW};
-use crate::session::state::{HandshakeInfo, Pending, SessionState};
+use crate::session::pending::Pending;
+use crate::session::state::{HandshakeInfo, SessionState};
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.

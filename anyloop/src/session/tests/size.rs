@@ -25,7 +25,7 @@ fn an_idle_session_has_no_heap_memory() {
     let idle = |subject: &Subject| {
         subject.driver.session.state.rare.is_none() && subject.driver.queued.is_none()
     };
-    assert!(idle(&subject) && subject.driver.is_idle());
+    assert!(idle(&subject) && subject.driver.is_on_fast_path());
     // Rare data is freed after use.
     subject.allow(1);
     subject.feed(texts(b"ab"));
@@ -33,9 +33,9 @@ fn an_idle_session_has_no_heap_memory() {
     subject.resume();
     subject.allow(10);
     subject.resume();
-    assert!(idle(&subject) && subject.driver.is_idle());
+    assert!(idle(&subject) && subject.driver.is_on_fast_path());
     assert_eq!(server.broadcast(anyloop_proto::Prepared::new("news")), 1);
     subject.wake();
     assert!(subject.memory.written.ends_with(b"news"));
-    assert!(idle(&subject) && subject.driver.is_idle());
+    assert!(idle(&subject) && subject.driver.is_on_fast_path());
 }

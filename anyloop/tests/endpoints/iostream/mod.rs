@@ -5,6 +5,8 @@ mod calls;
 mod input;
 mod output;
 mod surroundings;
+#[cfg(feature = "tls-core")]
+mod tls;
 
 use std::io::{self, Read};
 use std::sync::mpsc;

@@ -102,6 +102,18 @@ impl TlsPeer {
         }
     }
 
+    /// The next frame if it has arrived.
+    pub(super) fn poll_frame(&mut self) -> Option<Frame> {
+        let _ = self.peer.poll_end();
+        let records = std::mem::take(&mut self.peer.input);
+        let (plain, closed) = self.far.receive(&records).expect("valid records");
+        self.plain.extend(plain);
+        self.closed |= closed;
+        let (frame, size) = Frame::parse(&self.plain)?;
+        self.plain.drain(..size);
+        Some(frame)
+    }
+
     pub(super) fn expect(&mut self, frame: &Frame) {
         let received = self.receive();
         assert!(received.as_ref() == Some(frame), "another frame, or none");

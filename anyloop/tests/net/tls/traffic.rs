@@ -1,5 +1,6 @@
 //! Messages over TLS: large, many, to many, and to peers that do not read.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
@@ -242,6 +243,25 @@ fn a_shutdown_closes_connections_and_handshakes() {
     assert!(causes.iter().any(|cause| matches!(cause, Some(Cause::Handshake(_)))), "{causes:?}");
 }
 
+/// Connects so many clients, and lets them send their first messages, which the server has not received yet.
+fn greeting(server: &Server, address: SocketAddr, count: usize) -> Vec<TlsPeer> {
+    let before = server.counters().made;
+    let config = trusting_config();
+    let mut peers = Vec::new();
+    while peers.len() < count {
+        peers.extend((0..100).map(|_| TlsPeer::connect(address, config.clone())));
+        eventually("all are accepted", || {
+            server.poll();
+            server.counters().made == before + peers.len() as u64
+        });
+    }
+    for peer in &mut peers {
+        let hello = peer.far.send(&[]);
+        peer.peer.write(hello);
+    }
+    peers
+}
+
 /// A storm of handshakes does not hold up open connections: there is a poll after every few of them.
 #[test]
 fn handshakes_are_served_a_few_at_a_time() {
@@ -250,16 +270,7 @@ fn handshakes_are_served_a_few_at_a_time() {
     let server = server();
     let address = server.over_tls(&server_tls()).listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
-    let mut peers: Vec<_> =
-        (0..COUNT).map(|_| TlsPeer::connect(address, trusting_config())).collect();
-    eventually("all are accepted", || {
-        server.poll();
-        server.counters().made == COUNT as u64
-    });
-    for peer in &mut peers {
-        let hello = peer.far.send(&[]);
-        peer.peer.write(hello);
-    }
+    let mut peers = greeting(&server, address, COUNT);
     let (mut answered, mut polls) = (0, 0);
     eventually("all are answered", || {
         server.poll();
@@ -273,6 +284,68 @@ fn handshakes_are_served_a_few_at_a_time() {
         answered == COUNT
     });
     assert!(polls >= 3, "{polls}");
+}
+
+/// While thousands shake hands at once, each message of an open connection is answered after few handshakes.
+#[cfg(unix)]
+#[test]
+fn open_connections_are_served_in_a_storm_of_handshakes() {
+    const OPEN: usize = 200;
+    const STORM: usize = 2000;
+    let _watchdog = watchdog();
+    if !allow_descriptors(2 * (OPEN + STORM) + 200) {
+        println!("skipped: this process may not have as many descriptors");
+        return;
+    }
+    let server = echo();
+    let address = server.over_tls(&server_tls()).listen("127.0.0.1:0").unwrap();
+    server.start_accept().unwrap();
+    let opening =
+        std::thread::spawn(move || (0..OPEN).map(|_| TlsPeer::open(address)).collect::<Vec<_>>());
+    while !opening.is_finished() {
+        server.run_for(crate::setup::millis(5));
+    }
+    let mut open = opening.join().unwrap();
+    let mut storm = greeting(&server, address, STORM);
+
+    let (mut answered, mut rounds) = (0, 0);
+    while answered < STORM {
+        let message = frames::text(format!("round {rounds}"));
+        for peer in &mut open {
+            peer.send(std::slice::from_ref(&message));
+        }
+        let mut waiting: Vec<_> = open.iter_mut().collect();
+        eventually("all messages are answered", || {
+            server.poll();
+            waiting.retain_mut(|peer| match peer.poll_frame() {
+                Some(frame) => {
+                    assert!(frame == message, "another message");
+                    false
+                }
+                None => true,
+            });
+            waiting.is_empty()
+        });
+        let before = answered;
+        storm.retain_mut(|peer| {
+            let _ = peer.peer.poll_end();
+            peer.peer.input.is_empty()
+        });
+        answered = STORM - storm.len();
+        assert!(answered - before <= 64, "{} handshakes in a round", answered - before);
+        rounds += 1;
+    }
+}
+
+/// Whether this process may have so many descriptors.
+#[cfg(unix)]
+fn allow_descriptors(wanted: usize) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let allowed = getrlimit(Resource::Nofile).current;
+    allowed.is_none_or(|allowed| allowed >= wanted as u64)
 }
 
 /// A second connection resumes the session of the first.

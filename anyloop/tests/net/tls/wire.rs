@@ -243,9 +243,8 @@ fn connections_are_closed_with_close_notify() {
     while !peer.closed {
         assert!(peer.read(), "the stream ends without close_notify");
     }
-    // The server does not need the end of the socket's stream.
     let notify = peer.far.close();
-    peer.peer.write(notify);
+    peer.peer.write_last(notify);
     let outcome = at_server.next();
     assert_eq!((outcome.cause, outcome.kind), (None, None));
     assert_eq!(peer.read_to_end(), (Vec::new(), true));
@@ -273,6 +272,28 @@ fn connections_are_closed_with_close_notify() {
     let outcome = at_client.next();
     assert_eq!((outcome.cause, outcome.kind), (None, None), "{outcome:?}");
     assert_eq!(peer.join().unwrap(), (Vec::new(), true));
+}
+
+/// What follows the closing handshake does not count, and rustls must not see it: in debug builds it panics.
+#[test]
+fn pitfall_an_error_after_close_notify() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let outcomes = server_outcomes(&mut server);
+    let running = start(server, &server_tls());
+    for records in [&GARBAGE[..], &GARBAGE[..7], b"no record", &[22, 3, 3, 0, 0]] {
+        let mut peer = TlsPeer::open(running.address);
+        peer.send(&[frames::close(1000, "")]);
+        peer.expect(&frames::close(1000, ""));
+        while !peer.closed {
+            assert!(peer.read(), "the stream ends without close_notify");
+        }
+        peer.peer.write_last(records);
+        let outcome = outcomes.next();
+        assert_eq!((outcome.cause, outcome.kind), (None, None), "{records:?}");
+        assert_eq!(peer.read_to_end(), (Vec::new(), true));
+    }
+    TlsPeer::open(running.address).echo("the loop goes on");
 }
 
 /// RFC 8446 §4.6.3.

@@ -26,7 +26,7 @@ pub(super) enum Command {
 }
 
 /// The part of a loop that any thread may use: a queue of commands, the count of work, and flags.
-pub(crate) struct Remote {
+pub(crate) struct LoopControl {
     /// Unique among the loops of this process.
     id: u64,
     commands: Mutex<CommandQueue>,
@@ -51,16 +51,16 @@ thread_local! {
     static RUNNING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// This thread runs a loop until this is dropped.
-pub(super) struct Inside;
+/// Marks this thread as running a loop, until it is dropped.
+pub(super) struct RunningMark;
 
-impl Drop for Inside {
+impl Drop for RunningMark {
     fn drop(&mut self) {
         RUNNING.with_borrow_mut(|running| running.pop());
     }
 }
 
-impl Remote {
+impl LoopControl {
     pub(super) fn new(interrupt: Interrupt) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -82,7 +82,7 @@ impl Remote {
         if queue.closed {
             return Err(command);
         }
-        // A command that calls the program's code is work until it is done.
+        // A command that calls the application's code is work until it is done.
         if matches!(command, Command::Run(_) | Command::SetTimer(..)) {
             self.add_work();
         }
@@ -155,7 +155,7 @@ impl Remote {
     }
 
     /// Whether this thread is inside a run call of this loop.
-    pub(super) fn is_inside(&self) -> bool {
+    pub(super) fn running_in_this_thread(&self) -> bool {
         RUNNING.with_borrow(|running| running.contains(&self.id))
     }
 
@@ -165,10 +165,10 @@ impl Remote {
         &self.notifier
     }
 
-    /// This thread begins a run call.
-    pub(super) fn enter(&self) -> Inside {
+    /// This thread begins a run call, which ends when the mark is dropped.
+    pub(super) fn mark_running(&self) -> RunningMark {
         RUNNING.with_borrow_mut(|running| running.push(self.id));
-        Inside
+        RunningMark
     }
 
     pub(super) fn has_commands(&self) -> bool {
@@ -197,7 +197,7 @@ impl Remote {
 
 /// Wakes one source of a loop.
 struct SourceWaker {
-    remote: Arc<Remote>,
+    control: Arc<LoopControl>,
     token: Token,
 }
 
@@ -207,11 +207,11 @@ impl Wake for SourceWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.remote.wake(self.token);
+        self.control.wake(self.token);
     }
 }
 
 /// The waker of a source, for any thread.
-pub(crate) fn waker(remote: &Arc<Remote>, token: Token) -> Waker {
-    Arc::new(SourceWaker { remote: remote.clone(), token }).into()
+pub(crate) fn waker(control: &Arc<LoopControl>, token: Token) -> Waker {
+    Arc::new(SourceWaker { control: control.clone(), token }).into()
 }

@@ -1,0 +1,107 @@
+//! Where a redirect leads: a reference in the field Location (RFC 9110 §10.2.2), relative to the target of the request.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::uri::{Target, UriError};
+
+impl Target {
+    /// The target that a reference leads to from this one (RFC 3986 §5.2): the value of `Location` in the response to a
+    /// redirect. `http` and `https` mean `ws` and `wss`, and a fragment is ignored. User and password are kept on the
+    /// same [origin](Self::has_same_origin) only.
+    ///
+    /// ```
+    /// use anyloop_proto::handshake::Target;
+    ///
+    /// let target: Target = "wss://chat.example/rooms/1?a=b".parse()?;
+    /// let led = |reference: &str| target.join(reference).map(|target| target.to_string());
+    /// assert_eq!(led("2")?, "wss://chat.example/rooms/2");
+    /// assert_eq!(led("/lobby#top")?, "wss://chat.example/lobby");
+    /// assert_eq!(led("https://other.example/")?, "wss://other.example/");
+    /// # Ok::<(), anyloop_proto::handshake::UriError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// It leads to no WebSocket URI: [`UriError::Scheme`] for another scheme, for example.
+    pub fn join(&self, reference: &str) -> Result<Self, UriError> {
+        let reference = reference.split('#').next().unwrap_or_default();
+        if let Some(other) = reference.chars().find(|c| !c.is_ascii_graphic()) {
+            return Err(UriError::Character(other));
+        }
+        let mut target = match (scheme(reference), reference.strip_prefix("//")) {
+            (Some((scheme, rest)), _) => format!("{}{rest}", websocket(scheme)).parse()?,
+            (None, Some(rest)) => {
+                format!("{}://{rest}", if self.secure() { "wss" } else { "ws" }).parse()?
+            }
+            (None, None) => self.with_path(self.merged(reference)),
+        };
+        if self.has_same_origin(&target) {
+            target.inherit_authorization(self);
+        }
+        Ok(target)
+    }
+
+    /// Whether the scheme, the host and the port are the same (RFC 6454 §5).
+    #[must_use]
+    pub fn has_same_origin(&self, other: &Self) -> bool {
+        let of = |target: &Self| (target.secure(), target.port());
+        of(self) == of(other)
+            && self.host().eq_ignore_ascii_case(other.host())
+            && self.zone() == other.zone()
+    }
+
+    /// The path and the query of a reference that has neither a scheme nor a host.
+    fn merged(&self, reference: &str) -> String {
+        let (own, own_query) = split_query(self.path_and_query());
+        let (path, query) = split_query(reference);
+        if path.is_empty() {
+            return format!("{own}{}", if query.is_empty() { own_query } else { query });
+        }
+        let directory = own.rfind('/').map_or("/", |end| &own[..=end]);
+        let path = match path.starts_with('/') {
+            true => without_dots(path),
+            false => without_dots(&format!("{directory}{path}")),
+        };
+        format!("{path}{query}")
+    }
+}
+
+/// The scheme with its colon, and the rest; `None` for a relative reference.
+fn scheme(reference: &str) -> Option<(&str, &str)> {
+    let end = reference.find([':', '/', '?'])?;
+    let (scheme, rest) = reference.split_at_checked(end + 1)?;
+    scheme.ends_with(':').then_some((scheme, rest))
+}
+
+fn websocket(scheme: &str) -> &str {
+    match scheme {
+        _ if scheme.eq_ignore_ascii_case("http:") => "ws:",
+        _ if scheme.eq_ignore_ascii_case("https:") => "wss:",
+        other => other,
+    }
+}
+
+/// The path, and the query with its question mark.
+fn split_query(text: &str) -> (&str, &str) {
+    text.split_at(text.find('?').unwrap_or(text.len()))
+}
+
+/// RFC 3986 §5.2.4, for a path that begins with a slash.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            ".." => _ = kept.pop(),
+            "." => {}
+            segment => kept.push(segment),
+        }
+        if is_last && matches!(segment, "." | "..") {
+            kept.push("");
+        }
+    }
+    format!("/{}", kept.join("/"))
+}

@@ -1,0 +1,135 @@
+//! The opening handshake of a connection that follows redirects.
+
+use std::sync::Arc;
+
+use anyloop_proto::Instant;
+use anyloop_proto::handshake::http::HeaderMap;
+use anyloop_proto::handshake::http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
+use anyloop_proto::handshake::{ClientOptions, Target};
+
+use super::super::error::{ConnectError, Error, RedirectError};
+use super::super::hosts_connections::HostsConnections;
+use super::super::layer::Layer;
+use super::super::resolver::Resolver;
+use super::{Connecting, Destination, FirstHop, Step};
+use crate::endpoint::{ClientConfig, Handler, HandlerFactory, Session, handler_options};
+use crate::event_loop::{Events, Next, Turn};
+use crate::transport::Driver;
+
+/// What is needed to follow redirects.
+pub(in crate::net) struct Redirects {
+    followed: u32,
+    /// What the last request was for.
+    target: Target,
+    config: ClientConfig,
+    resolver: Arc<Resolver>,
+}
+
+impl Redirects {
+    /// For a connection to `target`; `None` if its redirects are not followed.
+    pub(in crate::net) fn of(
+        target: &Target,
+        destination: Option<&Destination>,
+        config: &ClientConfig,
+        resolver: impl FnOnce() -> Arc<Resolver>,
+    ) -> Option<Box<Self>> {
+        if config.redirects == 0 || destination.is_some() {
+            return None;
+        }
+        let config = ClientConfig { handshake: handler_options(config), ..config.clone() };
+        Some(Box::new(Self { followed: 0, target: target.clone(), config, resolver: resolver() }))
+    }
+
+    /// Lets the session begin anew, with a request for where `location` leads.
+    fn follow<H: Handler>(
+        &mut self,
+        session: &mut Session<H>,
+        location: &str,
+        now: Instant,
+    ) -> Result<(Layer, FirstHop), RedirectError> {
+        if self.followed >= self.config.redirects {
+            return Err(RedirectError::TooMany(self.followed));
+        }
+        let target = self.target.join(location).map_err(RedirectError::Uri)?;
+        if self.target.secure() && !target.secure() {
+            return Err(RedirectError::Downgrade);
+        }
+        if !self.target.has_same_origin(&target) {
+            without_credentials(Arc::make_mut(&mut self.config.handshake));
+        }
+        let connect = |error| RedirectError::Connect(Box::new(error));
+        let layer = Layer::connect(&target, &self.config).map_err(connect)?;
+        let hop = FirstHop::new(target.clone(), None, &self.config).map_err(connect)?;
+        session
+            .restart(&target, self.config.handshake.clone(), now)
+            .map_err(|error| connect(Error::Request(error)))?;
+        crate::log::debug!("redirected from {} to {target}", self.target);
+        (self.target, self.followed) = (target, self.followed + 1);
+        Ok((layer, hop))
+    }
+}
+
+/// Removes the fields that only the first origin may get.
+fn without_credentials(options: &mut ClientOptions) {
+    let secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST];
+    let mut kept = HeaderMap::new();
+    for (name, value) in &options.headers {
+        if !secret.contains(name) && !value.is_sensitive() {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    options.headers = kept;
+}
+
+impl<F: HandlerFactory> Connecting<F> {
+    /// Serves the stream until the handshake is over. Returns `None` if there is no stream: there was none, or the
+    /// server has redirected the client.
+    pub(super) fn open<K: HostsConnections<F::Handler>>(
+        &mut self,
+        turn: &mut Turn<'_, K>,
+    ) -> Option<Next<K>> {
+        let next = self.stream.as_mut()?.run(turn); // after a panic, its next turn handles what is left
+        let stream = self.stream.take()?;
+        if stream.is_closed() {
+            return Some(next);
+        }
+        let location = stream.session().redirect();
+        if let Some(location) = location.map(|it| String::from_utf8_lossy(it.as_bytes()).into()) {
+            turn.state.unconsumed = Events::NONE; // they are those of the old stream
+            self.follow(stream.into_session(), location, turn);
+            return None;
+        }
+        if stream.session().is_opening() {
+            self.stream = Some(stream);
+            return Some(next);
+        }
+        Some(Next::Become(stream.into_source::<K>()))
+    }
+
+    /// Begins to connect to where `location` leads, or fails.
+    fn follow<K: HostsConnections<F::Handler>>(
+        &mut self,
+        mut session: Session<F::Handler>,
+        location: String,
+        turn: &mut Turn<'_, K>,
+    ) {
+        let Some(redirects) = &mut self.redirects else { return };
+        let followed = redirects.follow(&mut session, &location, turn.state.now);
+        if let Some(total) = self.options.total_timeout {
+            session.expire_by(self.started + total);
+        }
+        let resolver = redirects.resolver.clone();
+        match followed {
+            Ok((layer, first_hop)) => {
+                self.driver = Some(Driver::new(session));
+                (self.layer, self.first_hop) = (layer, first_hop);
+                self.step = Step::Begin(Destination::Host(resolver));
+            }
+            Err(source) => {
+                session.set_follows_redirects(false);
+                self.driver = Some(Driver::new(session));
+                self.fail(ConnectError::Redirect { location, source }, turn);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The step between the connection to a proxy and the byte stream to the server.
+
+use std::io::{self, ErrorKind};
+
+use anyloop_proto::{Input, Instant};
+
+use super::super::error::ConnectError;
+use super::super::proxy::{Channel, Dialogue, Route};
+use crate::event_loop::Socket;
+use crate::transport::Peer;
+
+/// A tunnel that is being opened. The socket is connected to the proxy.
+pub(in crate::net) struct Tunnel {
+    pub(super) since: Instant,
+    pub(super) socket: Socket,
+    /// The proxy.
+    pub(super) peer: Peer,
+    pub(super) channel: Channel,
+    dialogue: Dialogue,
+    /// What the socket has not taken.
+    unsent: Vec<u8>,
+    /// The tunnel is open, and this was received from the server.
+    received: Option<Vec<u8>>,
+}
+
+impl Tunnel {
+    pub(super) fn new(
+        route: &mut Route,
+        socket: Socket,
+        peer: Peer,
+        since: Instant,
+    ) -> Result<Self, ConnectError> {
+        let (mut unsent, mut channel) = (Vec::new(), std::mem::take(&mut route.channel));
+        let dialogue = Dialogue::new(route, &mut channel, &mut unsent)?;
+        Ok(Self { since, socket, peer, channel, dialogue, unsent, received: None })
+    }
+
+    /// Sends and receives all that is possible now. Returns what the server has sent, once the tunnel is open.
+    pub(super) fn advance(
+        &mut self,
+        route: &Route,
+        memory: &mut [u8],
+    ) -> Result<Option<Vec<u8>>, ConnectError> {
+        loop {
+            self.send(route)?;
+            if self.received.is_some() {
+                return Ok(self.received.take_if(|_| self.unsent.is_empty()));
+            }
+            let n = match self.socket.read(memory) {
+                Ok(0) => return Err(self.closed(route, ErrorKind::UnexpectedEof.into())),
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(self.closed(route, error)),
+            };
+            let received = self.receive(route, &mut memory[..n]);
+            if received.is_err() {
+                let _ = self.send(route); // an alert says why
+            }
+            self.received = received?;
+        }
+    }
+
+    /// Nothing more arrives in time. Returns the refusal of which a part has arrived, if there is one.
+    pub(super) fn end(&mut self, route: &Route) -> Option<ConnectError> {
+        self.dialogue.end(route)
+    }
+
+    fn receive(
+        &mut self,
+        route: &Route,
+        bytes: &mut [u8],
+    ) -> Result<Option<Vec<u8>>, ConnectError> {
+        let Self { channel, dialogue, unsent, .. } = self;
+        let mut input = Input::new(channel.receive(&route.proxy, bytes, unsent)?);
+        let mut answer = Vec::new();
+        let is_open = dialogue.receive(route, &mut input, &mut answer)?;
+        let received = is_open.then(|| input.rest().to_vec());
+        channel.send(&route.proxy, &answer, unsent)?;
+        Ok(received)
+    }
+
+    fn send(&mut self, route: &Route) -> Result<(), ConnectError> {
+        while !self.unsent.is_empty() {
+            match self.socket.write(&self.unsent) {
+                Ok(n) => _ = self.unsent.drain(..n),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(self.closed(route, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, route: &Route, source: io::Error) -> ConnectError {
+        let proxy = route.proxy.to_string();
+        self.end(route).unwrap_or(ConnectError::ProxyClosed { proxy, source })
+    }
+}

@@ -1,0 +1,115 @@
+//! The bytes between a client and its proxy: plain, or over TLS for an `https` proxy.
+
+use crate::proxy::Proxy;
+#[cfg(feature = "tls-core")]
+use crate::proxy::ProxyProtocol;
+#[cfg(feature = "tls-core")]
+use crate::tls::{ProxyTls, Records, TlsError};
+
+#[cfg(feature = "tls-core")]
+use super::super::error::ProxyAnswerError;
+use super::super::error::{ConnectError, Error};
+
+/// What is between a client and its proxy.
+#[derive(Default)]
+pub(in crate::net) struct Channel {
+    #[cfg(feature = "tls-core")]
+    tls: Option<Tls>,
+}
+
+#[cfg(feature = "tls-core")]
+enum Tls {
+    /// The handshake has not begun.
+    New(Box<Records>),
+    Begun(Box<ProxyTls>),
+}
+
+impl Channel {
+    /// For connections to this proxy. Fails if TLS cannot be used.
+    #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
+    pub(in crate::net) fn to(proxy: &Proxy) -> Result<Self, Error> {
+        let _ = proxy;
+        Ok(Self {
+            #[cfg(feature = "tls-core")]
+            tls: match proxy.protocol() {
+                ProxyProtocol::Https => {
+                    let records = proxy.tls().records(proxy.host())?;
+                    Some(Tls::New(Box::new(records)))
+                }
+                ProxyProtocol::Http | ProxyProtocol::Socks5 { .. } => None,
+            },
+        })
+    }
+
+    /// The socket is connected: begins.
+    #[cfg_attr(
+        not(feature = "tls-core"),
+        expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
+    )]
+    pub(super) fn start(&mut self, proxy: &Proxy, out: &mut Vec<u8>) -> Result<(), ConnectError> {
+        let _ = (proxy, &out);
+        #[cfg(feature = "tls-core")]
+        if let Some(Tls::New(records)) = self.tls.take() {
+            let tls = ProxyTls::start(*records, out).map_err(|error| failed(proxy, error))?;
+            self.tls = Some(Tls::Begun(Box::new(tls)));
+        }
+        Ok(())
+    }
+
+    /// Appends `bytes` to `out` as they are sent.
+    #[cfg_attr(
+        not(feature = "tls-core"),
+        expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
+    )]
+    pub(in crate::net) fn send(
+        &mut self,
+        proxy: &Proxy,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), ConnectError> {
+        let _ = proxy;
+        #[cfg(feature = "tls-core")]
+        if let Some(Tls::Begun(tls)) = &mut self.tls {
+            return tls.send(bytes, out).map_err(|error| failed(proxy, error));
+        }
+        out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Returns what the received bytes contain. TLS appends output of its own to `out`.
+    #[cfg_attr(
+        not(feature = "tls-core"),
+        expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
+    )]
+    pub(in crate::net) fn receive<'b>(
+        &'b mut self,
+        proxy: &Proxy,
+        bytes: &'b mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<&'b mut [u8], ConnectError> {
+        let _ = (proxy, &out);
+        #[cfg(feature = "tls-core")]
+        if let Some(Tls::Begun(tls)) = &mut self.tls {
+            return tls.receive(bytes, out).map_err(|error| failed(proxy, error));
+        }
+        Ok(bytes)
+    }
+
+    /// The TLS with the proxy, in which the connection goes on.
+    #[cfg(feature = "tls-core")]
+    pub(in crate::net) fn into_tls(self) -> Option<Box<ProxyTls>> {
+        match self.tls {
+            Some(Tls::Begun(tls)) => Some(tls),
+            Some(Tls::New(_)) | None => None,
+        }
+    }
+}
+
+#[cfg(feature = "tls-core")]
+fn failed(proxy: &Proxy, error: TlsError) -> ConnectError {
+    let proxy = proxy.to_string();
+    match error {
+        TlsError::NotTls => ConnectError::ProxyAnswer { proxy, source: ProxyAnswerError::NotTls },
+        source => ConnectError::ProxyTls { proxy, source },
+    }
+}

@@ -1,0 +1,52 @@
+//! Tunnels through HTTP proxies: what their refusals mean.
+
+use anyloop_proto::HandshakeError;
+use anyloop_proto::handshake::TunnelHandshake;
+use anyloop_proto::handshake::http::header::PROXY_AUTHENTICATE;
+use anyloop_proto::handshake::http::{Response, StatusCode};
+
+use super::super::error::{ConnectError, ProxyAnswerError};
+use super::Route;
+
+/// The most bytes of the body of a refusal that are kept.
+const MAX_BODY: usize = 4096;
+
+pub(super) fn begin(
+    route: &Route,
+    credentials: Option<(&[u8], &[u8])>,
+    out: &mut Vec<u8>,
+) -> TunnelHandshake {
+    TunnelHandshake::new(&route.target, credentials, MAX_BODY, out)
+}
+
+/// Why there is no tunnel.
+pub(super) fn failure(
+    route: &Route,
+    tunnel: &TunnelHandshake,
+    error: HandshakeError,
+) -> ConnectError {
+    let proxy = route.proxy();
+    let Some(response) = tunnel.response() else {
+        return ConnectError::ProxyAnswer { proxy, source: ProxyAnswerError::Http(error) };
+    };
+    // Instead of 407, tinyproxy answers a wrong password with 401. A server has no say before the tunnel is open.
+    let asks = [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED];
+    if asks.contains(&response.status()) {
+        let sent = route.proxy.credentials().is_some();
+        return ConnectError::ProxyAuthentication { proxy, sent, challenge: challenge(response) };
+    }
+    ConnectError::ProxyRefused {
+        proxy,
+        target: route.target(),
+        status: response.status().as_u16(),
+        body: response.body().clone(),
+    }
+}
+
+/// What the proxy asks for (RFC 9110 §11.7.1), for logs.
+fn challenge(response: &Response<Vec<u8>>) -> Option<String> {
+    let fields = response.headers().get_all(PROXY_AUTHENTICATE).iter();
+    let all: Vec<_> = fields.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let readable = || all.join(", ").replace(char::is_control, "\u{fffd}");
+    (!all.is_empty()).then(readable)
+}

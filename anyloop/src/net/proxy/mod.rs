@@ -1,0 +1,156 @@
+//! What a client says to a proxy before the byte stream is the server's. It does no I/O.
+
+mod channel;
+mod http;
+mod socks5;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyloop_proto::Input;
+use anyloop_proto::handshake::{Target, TunnelHandshake};
+
+use super::error::{ConnectError, Error, ProxyAnswerError};
+use super::host::literal;
+use crate::proxy::{Proxy, ProxyProtocol};
+use socks5::{Destination, MAX_NAME, Socks5, SocksFailure};
+
+pub(super) use channel::Channel;
+
+/// A way through a proxy.
+pub(super) struct Route {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) target: Target,
+    /// The target's address, if it is known.
+    pub(super) address: Option<SocketAddr>,
+    /// Taken when the socket is connected.
+    pub(super) channel: Channel,
+}
+
+/// The exchange that opens a tunnel.
+pub(super) enum Dialogue {
+    Http(TunnelHandshake),
+    Socks5(Socks5),
+}
+
+impl Route {
+    /// Fails if TLS with the proxy cannot be used.
+    pub(super) fn new(proxy: Arc<Proxy>, target: Target) -> Result<Self, Error> {
+        let address = literal(target.host(), target.port());
+        let channel = Channel::to(&proxy)?;
+        Ok(Self { proxy, target, address, channel })
+    }
+
+    /// Whether the target must be looked up here, since the proxy does not do that.
+    pub(super) fn needs_address(&self) -> bool {
+        let is_local = ProxyProtocol::Socks5 { remote_names: false };
+        self.address.is_none() && self.proxy.protocol() == is_local
+    }
+
+    /// The host of the target, as the resolver takes it.
+    pub(super) fn target_host(&self) -> String {
+        host_of(&self.target)
+    }
+
+    /// The proxy in errors.
+    fn proxy(&self) -> String {
+        self.proxy.to_string()
+    }
+
+    /// The target in errors: host and port.
+    fn target(&self) -> String {
+        match self.target.host() {
+            host if host.contains(':') => format!("[{host}]:{}", self.target.port()),
+            host => format!("{host}:{}", self.target.port()),
+        }
+    }
+}
+
+/// The host of a target, as the resolver takes it.
+pub(super) fn host_of(target: &Target) -> String {
+    match target.zone() {
+        Some(zone) => format!("{}%{zone}", target.host()),
+        None => target.host().to_string(),
+    }
+}
+
+impl Dialogue {
+    /// Begins: appends what is sent first to `out`.
+    pub(super) fn new(
+        route: &Route,
+        channel: &mut Channel,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, ConnectError> {
+        let mut first = Vec::new();
+        let dialogue = Self::begin(route, &mut first)?;
+        channel.start(&route.proxy, out)?;
+        channel.send(&route.proxy, &first, out)?;
+        Ok(dialogue)
+    }
+
+    fn begin(route: &Route, out: &mut Vec<u8>) -> Result<Self, ConnectError> {
+        let credentials = route.proxy.credentials();
+        match route.proxy.protocol() {
+            ProxyProtocol::Http | ProxyProtocol::Https => {
+                Ok(Self::Http(http::begin(route, credentials, out)))
+            }
+            ProxyProtocol::Socks5 { .. } => {
+                let destination = match route.address {
+                    Some(address) => Destination::Address(address),
+                    None if route.target.host().len() > MAX_NAME => return Err(too_long(route)),
+                    None => Destination::Name(route.target.host(), route.target.port()),
+                };
+                Ok(Self::Socks5(Socks5::new(&destination, credentials, out)))
+            }
+        }
+    }
+
+    /// Takes received bytes, and appends what is sent next to `out`. Returns true when the tunnel is open; the bytes
+    /// that are left come from the server.
+    pub(super) fn receive(
+        &mut self,
+        route: &Route,
+        input: &mut Input<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ConnectError> {
+        match self {
+            Self::Http(tunnel) => {
+                tunnel.next(input).map_err(|error| http::failure(route, tunnel, error))
+            }
+            Self::Socks5(socks) => {
+                socks.receive(input, out).map_err(|failure| socks_failure(route, failure))
+            }
+        }
+    }
+
+    /// Nothing more arrives. Returns the refusal of which a part has arrived, if there is one.
+    pub(super) fn end(&mut self, route: &Route) -> Option<ConnectError> {
+        match self {
+            Self::Http(tunnel) => tunnel.end().map(|refusal| http::failure(route, tunnel, refusal)),
+            Self::Socks5(_) => None,
+        }
+    }
+}
+
+fn too_long(route: &Route) -> ConnectError {
+    let reason = "SOCKS5 has 255 bytes for a host";
+    let source = io::Error::new(ErrorKind::InvalidInput, reason);
+    ConnectError::Resolve { host: route.target.host().to_string(), source }
+}
+
+fn socks_failure(route: &Route, failure: SocksFailure) -> ConnectError {
+    let proxy = route.proxy();
+    match failure {
+        SocksFailure::Authentication => {
+            let sent = route.proxy.credentials().is_some();
+            ConnectError::ProxyAuthentication { proxy, sent, challenge: None }
+        }
+        SocksFailure::Refused(reply) => {
+            ConnectError::SocksRefused { proxy, target: route.target(), reply }
+        }
+        SocksFailure::Invalid(error) => {
+            ConnectError::ProxyAnswer { proxy, source: ProxyAnswerError::Socks(error) }
+        }
+    }
+}

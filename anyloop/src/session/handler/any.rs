@@ -1,0 +1,30 @@
+//! Finding a handler by its type.
+
+use std::any::{Any, TypeId};
+
+use super::Handler;
+
+/// The handler of a session, and those that it delegates to: a router may select a router.
+#[expect(unnameable_types, reason = "of hidden methods of `Handler`")]
+pub trait AnyHandler {
+    /// The innermost one of this type.
+    fn find(&self, wanted: TypeId) -> Option<&dyn Any>;
+
+    /// The innermost one of this type.
+    fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any>;
+}
+
+impl<H: Handler> AnyHandler for H {
+    fn find(&self, wanted: TypeId) -> Option<&dyn Any> {
+        let inner = self.delegate().and_then(|delegate| delegate.find(wanted));
+        inner.or_else(|| (TypeId::of::<H>() == wanted).then_some(self as &dyn Any))
+    }
+
+    fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
+        // Asked first, since the borrow of what is returned would exclude the handler itself.
+        if self.delegate().is_some_and(|delegate| delegate.find(wanted).is_some()) {
+            return self.delegate_mut()?.find_mut(wanted);
+        }
+        (TypeId::of::<H>() == wanted).then_some(self as &mut dyn Any)
+    }
+}

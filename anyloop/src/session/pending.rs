@@ -1,0 +1,42 @@
+//! What a session has to do.
+
+/// A set of flags for everything that a session has to do besides receiving messages. The fast path requires that none
+/// is set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pending(u8);
+
+impl Pending {
+    pub(super) const NONE: Self = Self(0);
+    /// The application has paused reading.
+    pub(super) const PAUSED: Self = Self(1);
+    /// The budget was spent before all was done: the driver is to call
+    /// [`resume`](crate::stream::StreamProtocol::resume).
+    pub(super) const RESUME: Self = Self(2);
+    /// The connection is open, and the handler is to be notified of it.
+    pub(super) const NOTIFY_OPEN: Self = Self(4);
+    /// The backlog has been above the high-water mark, and has not fallen to the low-water mark since.
+    pub(super) const HIGH: Self = Self(8);
+    /// Something has changed that [`Wants`](crate::stream::Wants) reports to the driver.
+    pub(super) const CHANGED: Self = Self(16);
+    /// A client's request was not sent: there is no stream yet.
+    pub(super) const NOT_STARTED: Self = Self(32);
+    /// Messages of handles wait until they can be sent.
+    pub(super) const DEFERRED: Self = Self(64);
+    /// The application has terminated the connection.
+    pub(super) const TERMINATED: Self = Self(128);
+
+    #[inline]
+    pub(super) const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    #[inline]
+    pub(super) const fn has_any(self, one: Self, other: Self) -> bool {
+        self.0 & (one.0 | other.0) != 0
+    }
+
+    #[inline]
+    pub(super) const fn set(&mut self, flag: Self, on: bool) {
+        self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
+    }
+}

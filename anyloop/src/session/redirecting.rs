@@ -1,0 +1,68 @@
+//! A client that is redirected: the same connection begins anew, over another byte stream.
+
+use std::sync::Arc;
+
+use anyloop_proto::handshake::http::{HeaderValue, StatusCode, header};
+use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
+use anyloop_proto::{Instant, Protocol};
+
+use super::Session;
+use super::handler::Handler;
+use super::pending::Pending;
+use super::state::{ClientRequest, HandshakeInfo, UnsentHttp};
+
+/// The statuses of redirects (RFC 9110 §15.4). 300 and 304 lead nowhere.
+const REDIRECTS: [StatusCode; 5] = [
+    StatusCode::MOVED_PERMANENTLY,
+    StatusCode::FOUND,
+    StatusCode::SEE_OTHER,
+    StatusCode::TEMPORARY_REDIRECT,
+    StatusCode::PERMANENT_REDIRECT,
+];
+
+impl<H: Handler> Session<H> {
+    /// Sets whether somebody follows redirects. Then the end of a client that was redirected is held back until this is
+    /// false again, or it has [begun anew](Self::restart).
+    pub(crate) fn set_follows_redirects(&mut self, follows: bool) {
+        self.state.rare().handshake.get_or_insert_default().follows_redirects = follows;
+    }
+
+    /// Where the server has redirected the client, if somebody follows that.
+    pub(crate) fn redirect(&self) -> Option<&HeaderValue> {
+        if !self.state.handshake_info().is_some_and(|info| info.follows_redirects) {
+            return None;
+        }
+        let Protocol::Client(handshake) = &self.protocol else { return None };
+        let response = handshake.response()?;
+        let location = response.headers().get(header::LOCATION);
+        location.filter(|_| REDIRECTS.contains(&response.status()))
+    }
+
+    /// Whether the opening handshake is not over yet.
+    pub(crate) const fn is_opening(&self) -> bool {
+        matches!(self.protocol, Protocol::Client(_))
+    }
+
+    /// Begins anew, with a request for another target.
+    pub(crate) fn restart(
+        &mut self,
+        target: &Target,
+        options: Arc<ClientOptions>,
+        now: Instant,
+    ) -> Result<(), RequestError> {
+        let mut bytes = Vec::new();
+        self.protocol = Protocol::client(target, options, now, &mut bytes)?;
+        let info = HandshakeInfo {
+            target: Some(target.clone()),
+            follows_redirects: true,
+            ..HandshakeInfo::default()
+        };
+        let rare = self.state.rare();
+        (rare.handshake, rare.peer) = (Some(Box::new(info)), None);
+        // The limits were applied when the connection was registered.
+        let request = ClientRequest { bytes, secure: target.secure(), limits: None };
+        rare.unsent = Some(Box::new(UnsentHttp::Request(request)));
+        self.state.pending.set(Pending::NOT_STARTED, true);
+        Ok(())
+    }
+}

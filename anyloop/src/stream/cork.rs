@@ -1,0 +1,34 @@
+//! The cork: memory of a thread, in which the output of one call gathers.
+
+use anyloop_proto::extension::Contexts;
+
+use super::backlog::Completion;
+
+/// Output that was not written yet. It belongs to a thread, and is empty between calls.
+#[derive(Default)]
+pub(crate) struct Cork {
+    pub(super) bytes: Vec<u8>,
+    /// Completions of messages in `bytes`, by where each message ends.
+    pub(super) completions: Vec<(usize, Completion)>,
+    /// The contexts for the encoders of extensions.
+    pub(super) contexts: Contexts,
+    /// Memory for a layer, while no connection uses it.
+    pub(super) scratch: Option<Box<Scratch>>,
+}
+
+impl std::fmt::Debug for Cork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cork").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+/// Memory that a thread lends to the layer of one connection at a time.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Output that was not sealed yet.
+    pub(super) cork: Cork,
+    /// Input that was opened.
+    pub(crate) plain: Vec<u8>,
+    /// Free memory for input that cannot be opened yet.
+    pub(crate) cipher: Vec<u8>,
+}

@@ -1,0 +1,34 @@
+//! Sealing output, for a layer below a protocol.
+
+use std::any::Any;
+
+use super::cork::Cork;
+
+/// The most bytes that are sealed at once: those of a TLS record (RFC 8446 §5.1).
+pub(crate) const RECORD: usize = 16 * 1024;
+
+/// Seals output.
+pub(crate) trait Seal {
+    /// Appends `bytes`, at most [`RECORD`] of them, to `out` in sealed form. Returns false if they cannot be sent.
+    fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
+
+    /// Whether nothing can be sealed any more.
+    fn is_stopped(&self) -> bool;
+
+    /// Itself, with a type that only the layer knows; `None` if it does not seal all the way to the peer.
+    fn as_any(&self) -> Option<&dyn Any>;
+}
+
+/// The layer of a [`WriteBuffer`].
+pub(super) struct Layer<'w> {
+    pub(super) seal: &'w mut dyn Seal,
+    /// Sealed output.
+    pub(super) below: &'w mut Cork,
+}
+
+impl Layer<'_> {
+    #[inline]
+    pub(super) fn reborrow(&mut self) -> Layer<'_> {
+        Layer { seal: &mut *self.seal, below: &mut *self.below }
+    }
+}
