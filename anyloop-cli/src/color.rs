@@ -8,7 +8,7 @@ use anstyle::Style;
 #[group(skip)]
 pub(crate) struct Options {
     /// When to use colours. "auto": on terminals, unless NO_COLOR is set.
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, display_order = 1000, value_name = "WHEN", default_value = "auto")]
     color: When,
 }
 

@@ -78,7 +78,7 @@ class Terminal:
         end = time.monotonic() + DEADLINE
         while True:
             rows = self.rows()
-            if condition(rows):
+            if condition(["", "", *rows]):  # there may be no row yet
                 if self.show:
                     print(f"--- {what}", *rows, sep="\n", flush=True)
                 return rows

@@ -149,6 +149,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         let outcome = follow(options, event_loop, link, printer, &outcomes, connect);
         link.finish();
         printer.screen.finish();
+        link.failure()?; // the cause, if it has ended the connection
         verdict(options, link, outcome?)
     };
     match options.is_typed() {
@@ -183,7 +184,7 @@ fn follow(
         event_loop.run();
         event_loop.reset()?;
         let Ok(Outcome { result, was_open, is_temporary }) = outcomes.try_recv() else {
-            return Err(Stop::failed("it ended before the connection was open again"));
+            return Err(Stop::failed("the input ended before the connection was open again"));
         };
         if !options.reconnect || !is_temporary || link.is_closing() {
             return Ok(result);
@@ -202,7 +203,6 @@ fn follow(
 
 /// Whether the command did what it was to do.
 fn verdict(options: &Options, link: &Link, outcome: Result<Closed, Stop>) -> Result<(), Stop> {
-    link.failure()?; // the cause, if it has ended the connection
     let closed = outcome?;
     let received = link.received();
     match options.exit_after() {
