@@ -161,8 +161,7 @@ impl Pair {
             config.enable_secret_extraction = true;
             (subject, Far::server(config.into()))
         } else {
-            let mut server =
-                Server::new(ServerConfig::new(OriginPolicy::Any).ping_interval(None));
+            let mut server = Server::new(ServerConfig::new(OriginPolicy::Any).ping_interval(None));
             observed!(server, received, failed, clock);
             let subject = server.over_tls(&SERVER).connection().expect("a connection");
             let config = client_config(Authority::shared(), None, &versions);
@@ -208,7 +207,9 @@ impl Pair {
         for _ in 0..20 {
             self.arrive(usize::MAX);
         }
-        assert!(self.upgraded && self.arriving.is_empty() && !*self.failed.lock().expect("no panic"));
+        assert!(
+            self.upgraded && self.arriving.is_empty() && !*self.failed.lock().expect("no panic")
+        );
     }
 
     fn become_raw(&mut self) {
