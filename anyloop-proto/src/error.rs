@@ -254,7 +254,7 @@ pub enum Cause {
     /// A client sent an unmasked frame (RFC 6455 §5.1).
     UnmaskedFrame,
     /// The application did not answer a request in time.
-    VerdictTimeout,
+    AnswerTimeout,
 }
 
 impl Cause {
@@ -268,7 +268,7 @@ impl Cause {
             | Self::OpenTimeout
             | Self::PongTimeout
             | Self::ResponseTimeout => Party::Timer,
-            Self::Application | Self::Response(_) | Self::Terminated | Self::VerdictTimeout => {
+            Self::Application | Self::Response(_) | Self::Terminated | Self::AnswerTimeout => {
                 Party::Local
             }
             Self::Handshake(error) => error.party(),
@@ -292,7 +292,7 @@ impl Cause {
             | Self::ResponseTimeout
             | Self::Terminated
             | Self::Transport(_)
-            | Self::VerdictTimeout => return None,
+            | Self::AnswerTimeout => return None,
             Self::InvalidUtf8 { .. } | Self::CloseReason => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig { .. } | Self::TooManyFragments => CloseCode::MESSAGE_TOO_BIG,
             Self::Application | Self::PongTimeout => CloseCode::INTERNAL_ERROR,
@@ -336,7 +336,7 @@ impl Cause {
             Self::TooManyFragments => "message in too many fragments",
             Self::Transport(error) => error.reason(),
             Self::UnmaskedFrame => "frame from a client is not masked",
-            Self::VerdictTimeout => "request not answered in time",
+            Self::AnswerTimeout => "request not answered in time",
         }
     }
 }

@@ -105,7 +105,7 @@ impl Protocol {
 
     /// Whether a request waits for the application's answer. Input is not read meanwhile.
     #[must_use]
-    pub const fn awaits_verdict(&self) -> bool {
+    pub const fn awaits_answer(&self) -> bool {
         match self {
             Self::Server(handshake) => handshake.awaits_answer(),
             _ => false,

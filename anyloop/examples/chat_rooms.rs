@@ -26,9 +26,9 @@ impl Guest {
 }
 
 impl Handler for Guest {
-    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.room = request.uri().path().to_string();
-        Verdict::accept()
+        Answer::accept()
     }
 
     fn open(&mut self, context: &mut Context<'_, Self>) {

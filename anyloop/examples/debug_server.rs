@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     server.on_validate(|request, context| {
         print(context, format_args!("validate {} from {:?}", request.uri(), request.origin()));
-        Verdict::accept()
+        Answer::accept()
     });
     server.on_http(|request, context| {
         print(context, format_args!("http {} {}", request.method(), request.uri()));

@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::new().route("/echo", echo)?.http("/{*path}", move |_, context| {
         match respond(&folder, context.param("path").unwrap_or_default()) {
             Ok(response) => response.into(),
-            Err(_) => Verdict::status(StatusCode::NOT_FOUND, "there is no such file"),
+            Err(_) => Answer::status(StatusCode::NOT_FOUND, "there is no such file"),
         }
     })?;
     let server = Server::with_factory(ServerConfig::new(OriginPolicy::Any), router)?;

@@ -18,11 +18,11 @@ struct Room {
 }
 
 impl Handler for Room {
-    fn validate(&mut self, _: &Request, context: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, _: &Request, context: &mut Context<'_, Self>) -> Answer {
         self.name = context.param("room").unwrap_or_default().to_string();
         match self.name.as_str() {
-            "private" => Verdict::status(StatusCode::FORBIDDEN, "members only"),
-            _ => Verdict::accept(),
+            "private" => Answer::status(StatusCode::FORBIDDEN, "members only"),
+            _ => Answer::accept(),
         }
     }
 
@@ -33,15 +33,15 @@ impl Handler for Room {
 }
 
 /// Sends the body of a request to a room. Its handlers are of another type than this page.
-fn post_to_room(request: &Request, context: &mut Context<'_, Routed>) -> Verdict {
+fn post_to_room(request: &Request, context: &mut Context<'_, Routed>) -> Answer {
     let Ok(text) = std::str::from_utf8(request.body()) else {
-        return Verdict::status(StatusCode::BAD_REQUEST, "text, please");
+        return Answer::status(StatusCode::BAD_REQUEST, "text, please");
     };
     let name = context.param("room").unwrap_or_default().to_string();
     context.endpoint().broadcast_where(text, move |routed| {
         routed.handler::<Room>().is_some_and(|room| room.name == name)
     });
-    Verdict::status(StatusCode::ACCEPTED, "sent")
+    Answer::status(StatusCode::ACCEPTED, "sent")
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -30,20 +30,20 @@ struct User {
 }
 
 impl Handler for User {
-    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
         let requested = |name: &&str| request.subprotocols().iter().any(|other| other == name);
         let Some(subprotocol) = SUBPROTOCOLS.into_iter().find(requested) else {
-            return Verdict::status(StatusCode::BAD_REQUEST, "this is a chat: chat.v2 or chat.v1");
+            return Answer::status(StatusCode::BAD_REQUEST, "this is a chat: chat.v2 or chat.v1");
         };
         let field = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(token) = field.and_then(|value| value.strip_prefix("Bearer ")) else {
-            return Verdict::status(StatusCode::UNAUTHORIZED, "a token is missing");
+            return Answer::status(StatusCode::UNAUTHORIZED, "a token is missing");
         };
         let connection = context.handle();
         let question = Question { token: token.to_string(), subprotocol, connection };
         match self.questions.send(question) {
-            Ok(()) => Verdict::Defer, // answered with 503 after `verdict_timeout`
-            Err(_) => Verdict::status(StatusCode::SERVICE_UNAVAILABLE, "there is no database"),
+            Ok(()) => Answer::Defer, // answered with 503 after `answer_timeout`
+            Err(_) => Answer::status(StatusCode::SERVICE_UNAVAILABLE, "there is no database"),
         }
     }
 

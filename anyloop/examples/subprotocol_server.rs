@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         match SUBPROTOCOLS.into_iter().find(requested) {
             Some(name) => Accept::new().with_subprotocol(name).into(),
             // Without one, browsers that have requested one close the connection. `subprotocol_auth` refuses instead.
-            None => Verdict::accept(),
+            None => Answer::accept(),
         }
     });
     server.on_open(|context| {

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Reading blocks the loop, which is all right for small local files.
     server.on_http(move |request, _| match file(&docroot, request.uri().path()) {
         Some(body) => anyloop::http::Response::new(body).into(),
-        None => Verdict::status(StatusCode::NOT_FOUND, "there is no such file"),
+        None => Answer::status(StatusCode::NOT_FOUND, "there is no such file"),
     });
     println!("listening on ws://{}", server.listen(address.as_str())?);
     server.start_accept()?;

@@ -13,8 +13,9 @@ pub use anyloop_proto::{
 };
 
 pub use crate::endpoint::{
-    Body, ClientConfig, ConnectionConfig, Context, EndpointHandle, Handle, Handler, HandlerFactory,
-    Handlers, LocalHandlers, MessageWriter, Overflow, SendError, Sent, ServerConfig, Verdict,
+    Answer, Body, ClientConfig, ConnectionConfig, Context, EndpointHandle, Handle, Handler,
+    HandlerFactory, Handlers, LocalHandlers, MessageWriter, Overflow, SendError, Sent,
+    ServerConfig,
 };
 #[cfg(feature = "net")]
 pub use crate::event_loop::{EventLoop, LocalEventLoop};

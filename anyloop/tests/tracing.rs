@@ -88,7 +88,7 @@ fn connections_that_open_end_and_fail_are_logged() {
         broken.eof().unwrap();
         connect(&server).eof().unwrap();
         server.on_validate(|_, _| Accept::new().with_subprotocol("not asked for").into());
-        server.on_http(|_, _| Verdict::upgrade_required());
+        server.on_http(|_, _| Answer::upgrade_required());
         connect(&server).read_all(REQUEST.as_bytes()).unwrap();
     });
     let lines = lines.0.lock().unwrap();

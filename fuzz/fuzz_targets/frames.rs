@@ -89,7 +89,7 @@ fn run(options: &Options, streaming: bool, reading: Reading, pieces: &[&[u8]]) -
 
 fn compare(options: &Options, one: &Subject, other: &Subject) {
     assert_eq!(one.joined().0, other.joined().0);
-    assert_eq!(verdict(options, one.failure), verdict(options, other.failure));
+    assert_eq!(answer(options, one.failure), answer(options, other.failure));
     assert_eq!(one.state(), other.state());
     if one.failure == other.failure {
         assert_eq!(one.sent, other.sent);
@@ -99,7 +99,7 @@ fn compare(options: &Options, one: &Subject, other: &Subject) {
 /// The failure in comparable form. If encoded text has two errors, the one that is found first depends on
 /// the division into reads, since a part is decoded before its UTF-8 is checked. So these two causes are
 /// treated as equal.
-fn verdict(options: &Options, failure: Option<Failure>) -> Option<Result<Failure, u64>> {
+fn answer(options: &Options, failure: Option<Failure>) -> Option<Result<Failure, u64>> {
     let failure = failure?;
     Some(match failure.cause() {
         Cause::Extension(_) | Cause::InvalidUtf8 { .. } if options.extension => {

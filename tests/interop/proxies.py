@@ -162,10 +162,10 @@ async def dante(client, folder):
     user = "user.unprivileged: nobody\n" if os.geteuid() == 0 else ""
     common = f"logoutput: {folder}/log\ninternal: {HOST} port = {port}\nexternal: lo\n{user}" \
         "clientmethod: none\nsocksmethod: none\nclient pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }\n"
-    for name, verdict in ("open", "pass"), ("closed", "block"):
-        config = written(folder / name, common + f"socks {verdict} {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n")
+    for name, answer in ("open", "pass"), ("closed", "block"):
+        config = written(folder / name, common + f"socks {answer} {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n")
         async with running("danted", "-f", config, ports=[port]):
-            if verdict == "pass":
+            if answer == "pass":
                 await client.passes(f"socks5h://{HOST}:{port}")
                 await client.passes(f"socks5://{HOST}:{port}")
             else:

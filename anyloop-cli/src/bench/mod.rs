@@ -111,7 +111,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     };
     let write = || stdio::output()?.write_all(text.as_bytes());
     write().map_err(|error| Stop::failed(format!("cannot write to standard output: {error}")))?;
-    reports.into_iter().try_for_each(Report::verdict)
+    reports.into_iter().try_for_each(Report::answer)
 }
 
 /// Which URL each round measures. Two take turns, and each begins as often as the other, so that a change

@@ -58,7 +58,7 @@ impl Report {
     }
 
     /// An error if an answer was wrong or is missing, or a connection ended before its time.
-    pub(super) fn verdict(self) -> Result<(), Stop> {
+    pub(super) fn answer(self) -> Result<(), Stop> {
         let Self { url, counts: Counts { wrong, unanswered, .. }, failure, .. } = self;
         match (failure, wrong, unanswered) {
             (Some(failure), ..) => Err(failure),

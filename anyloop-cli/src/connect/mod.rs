@@ -150,7 +150,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         link.finish();
         printer.screen.finish();
         link.failure()?; // the cause, if it has ended the connection
-        verdict(options, link, outcome?)
+        exit_result(options, link, outcome?)
     };
     match options.is_typed() {
         _ if options.echo => run(),
@@ -202,7 +202,7 @@ fn follow(
 }
 
 /// Whether the command did what it was to do.
-fn verdict(options: &Options, link: &Link, outcome: Result<Closed, Stop>) -> Result<(), Stop> {
+fn exit_result(options: &Options, link: &Link, outcome: Result<Closed, Stop>) -> Result<(), Stop> {
     let closed = outcome?;
     let received = link.received();
     match options.exit_after() {

@@ -88,10 +88,10 @@ impl HandlerFactory for RouteFactory {
 }
 
 impl Handler for RouteHandler {
-    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
-        let Self::Shared(route) = self else { return Verdict::Accept(Accept::new()) };
+    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
+        let Self::Shared(route) = self else { return Answer::Accept(Accept::new()) };
         let Route::Unselected { logged_echo, broadcast, stats, .. } = &**route else {
-            return Verdict::Accept(Accept::new());
+            return Answer::Accept(Accept::new());
         };
         *self = match request.uri().path() {
             "/" | "/echo" => logged_echo.clone().map_or(Self::Echo, Self::Shared),
@@ -99,24 +99,24 @@ impl Handler for RouteHandler {
             "/stats" => Self::Shared(stats.clone()),
             _ => return not_found(),
         };
-        Verdict::Accept(Accept::new())
+        Answer::Accept(Accept::new())
     }
 
-    fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
         if let Some(response) = self.file(request) {
-            return Verdict::Respond(response);
+            return Answer::Respond(response);
         }
         match (request.uri().path(), request.method()) {
-            ("/", &Method::GET | &Method::HEAD) => Verdict::Respond(page::respond(request)),
+            ("/", &Method::GET | &Method::HEAD) => Answer::Respond(page::respond(request)),
             ("/", _) => {
-                let mut verdict = Verdict::status(StatusCode::METHOD_NOT_ALLOWED, "GET it");
-                if let Verdict::Respond(response) = &mut verdict {
+                let mut answer = Answer::status(StatusCode::METHOD_NOT_ALLOWED, "GET it");
+                if let Answer::Respond(response) = &mut answer {
                     let allowed = HeaderValue::from_static("GET, HEAD");
                     response.headers_mut().insert(header::ALLOW, allowed);
                 }
-                verdict
+                answer
             }
-            ("/echo" | "/broadcast" | "/stats", _) => Verdict::upgrade_required(),
+            ("/echo" | "/broadcast" | "/stats", _) => Answer::upgrade_required(),
             _ => not_found(),
         }
     }
@@ -326,8 +326,8 @@ impl Stats {
     }
 }
 
-fn not_found() -> Verdict {
-    Verdict::status(StatusCode::NOT_FOUND, "there is nothing here")
+fn not_found() -> Answer {
+    Answer::status(StatusCode::NOT_FOUND, "there is nothing here")
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const MAX_BODY_SIZE: usize = 64 * 1024;
 /// The default time for a handshake.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The default time for the application's answer to a request.
-const VERDICT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default time for the peer to read more of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -89,7 +89,7 @@ fn without_default_port(origin: &str) -> &str {
 /// | `max_fields` | 100 | |
 /// | `max_body_size` | 64 KiB | `usize::MAX` |
 /// | `open_timeout` | 5 s | `None` |
-/// | `verdict_timeout` | 10 s | `None` |
+/// | `answer_timeout` | 10 s | `None` |
 /// | `response_timeout` | 30 s | `None` |
 /// | `extensions` | none | |
 /// | `connection` | the defaults of [`Config`] | |
@@ -117,7 +117,7 @@ pub struct ServerOptions {
     /// Time for a request to arrive, head and body, counted from the creation of the handshake.
     pub open_timeout: Option<Duration>,
     /// Time for the application's answer, counted from when the request was returned.
-    pub verdict_timeout: Option<Duration>,
+    pub answer_timeout: Option<Duration>,
     /// Time for the client to read some more of a response other than 101 while a part of it waits, counted from when it
     /// last did: see [`handle_written`](super::ServerHandshake::handle_written).
     pub response_timeout: Option<Duration>,
@@ -138,7 +138,7 @@ impl ServerOptions {
             max_fields: MAX_FIELDS,
             max_body_size: MAX_BODY_SIZE,
             open_timeout: Some(OPEN_TIMEOUT),
-            verdict_timeout: Some(VERDICT_TIMEOUT),
+            answer_timeout: Some(ANSWER_TIMEOUT),
             response_timeout: Some(RESPONSE_TIMEOUT),
             extensions: Vec::new(),
             connection: Arc::new(Config::default()),
@@ -154,7 +154,7 @@ impl fmt::Debug for ServerOptions {
             .field("max_fields", &self.max_fields)
             .field("max_body_size", &self.max_body_size)
             .field("open_timeout", &self.open_timeout)
-            .field("verdict_timeout", &self.verdict_timeout)
+            .field("answer_timeout", &self.answer_timeout)
             .field("response_timeout", &self.response_timeout)
             .field("extensions", &Names(&self.extensions))
             .field("connection", &self.connection)

@@ -261,7 +261,7 @@ impl ServerHandshake {
     /// # Errors
     ///
     /// [`Cause::OpenTimeout`], answered with 408 if a part of a request has arrived;
-    /// [`Cause::VerdictTimeout`], answered with 503; [`Cause::ResponseTimeout`]; once.
+    /// [`Cause::AnswerTimeout`], answered with 503; [`Cause::ResponseTimeout`]; once.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -272,7 +272,7 @@ impl ServerHandshake {
         }
         let (cause, status) = match self.step {
             Step::Head(_) | Step::Body(..) => (Cause::OpenTimeout, StatusCode::REQUEST_TIMEOUT),
-            Step::Awaiting => (Cause::VerdictTimeout, StatusCode::SERVICE_UNAVAILABLE),
+            Step::Awaiting => (Cause::AnswerTimeout, StatusCode::SERVICE_UNAVAILABLE),
             Step::Responding(_) | Step::Closing { .. } if self.is_unread() => {
                 return self.end(Cause::ResponseTimeout).map(|()| None);
             }
@@ -415,7 +415,7 @@ impl ServerHandshake {
 
     fn deliver_request(&mut self, now: Instant) -> Option<Incoming<'_>> {
         self.step = Step::Awaiting;
-        self.deadline = self.options.verdict_timeout.map(|timeout| now + timeout);
+        self.deadline = self.options.answer_timeout.map(|timeout| now + timeout);
         let request = self.request.as_ref()?;
         Some(match request.is_upgrade() {
             true => Incoming::Upgrade(request),

@@ -7,7 +7,7 @@ use anyloop_testkit::requests::{SAMPLE_RESPONSE, replaced};
 use crate::drive::{HELLO, answer, client, client_options};
 
 /// The outcome of a response to a client that requested `chat` and `superchat`: the subprotocol or the error.
-fn verdict(response: &str) -> Result<Option<String>, HandshakeError> {
+fn outcome_of(response: &str) -> Result<Option<String>, HandshakeError> {
     let mut options = client_options();
     options.subprotocols = vec!["chat".into(), "superchat".into()];
     let (mut client, _) = client(options);
@@ -30,7 +30,7 @@ fn verdict(response: &str) -> Result<Option<String>, HandshakeError> {
 }
 
 fn changed(from: &str, to: &str) -> Result<Option<String>, HandshakeError> {
-    verdict(&replaced(SAMPLE_RESPONSE, from, to))
+    outcome_of(&replaced(SAMPLE_RESPONSE, from, to))
 }
 
 fn with(lines: &str) -> Result<Option<String>, HandshakeError> {
@@ -215,7 +215,7 @@ fn only_http_1_1_upgrades() {
 #[test]
 fn input_that_is_not_http_fails_immediately() {
     for bad in ["X", "\r", "\n", "SSH-2.0-OpenSSH_9.6\r\n", "HTTX", "\0", "\u{15}\u{3}\u{1}"] {
-        assert_eq!(verdict(bad), Err(HandshakeError::Malformed), "{bad:?}");
+        assert_eq!(outcome_of(bad), Err(HandshakeError::Malformed), "{bad:?}");
     }
     for (from, to) in [
         ("websocket\r\n", "websocket\n"),

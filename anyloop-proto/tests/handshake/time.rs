@@ -81,7 +81,7 @@ fn the_application_has_its_own_deadline() {
     );
     assert_eq!(due(&mut server, 13_999), (Ok(None), String::new()));
     let (outcome, out) = due(&mut server, 14_000);
-    assert_eq!((outcome, status(&out)), (Err(Cause::VerdictTimeout), 503));
+    assert_eq!((outcome, status(&out)), (Err(Cause::AnswerTimeout), 503));
     assert_eq!(server.shutdown(), Shutdown::HalfClose);
     assert_eq!(server.failure().unwrap().party(), Party::Local);
     let late = server.accept(Accept::new(), at(14_000), &mut Vec::new()).unwrap_err();
@@ -104,7 +104,7 @@ fn an_answer_before_the_deadline_is_accepted() {
 #[test]
 fn deadlines_can_be_turned_off() {
     let mut options = server_options();
-    (options.open_timeout, options.verdict_timeout) = (None, None);
+    (options.open_timeout, options.answer_timeout) = (None, None);
     let mut config = Config::default();
     config.close_timeout = None;
     options.connection = Arc::new(config);

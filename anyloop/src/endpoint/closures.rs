@@ -6,7 +6,7 @@ use anyloop_proto::handshake::Request;
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
 use super::{Client, Server};
-use crate::session::{Context, Handlers, LocalHandlers, Verdict, with_closures};
+use crate::session::{Answer, Context, Handlers, LocalHandlers, with_closures};
 
 /// The setter of one closure, on an endpoint.
 macro_rules! endpoint_setter {

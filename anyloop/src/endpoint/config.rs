@@ -28,7 +28,7 @@ use crate::session::{BacklogLimits, Overflow};
 /// | [`idle_timeout`](Self::idle_timeout), [`data_idle_timeout`](Self::data_idle_timeout) | none | `None` |
 /// | [`close_timeout`](Self::close_timeout) | 5 s | `None` |
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
-/// | [`verdict_timeout`](Self::verdict_timeout) | 10 s | `None` |
+/// | [`answer_timeout`](Self::answer_timeout) | 10 s | `None` |
 /// | [`response_timeout`](Self::response_timeout) | 30 s | `None` |
 /// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
 /// | [`max_body_size`](Self::max_body_size) | 64 KiB | `usize::MAX` |
@@ -151,8 +151,8 @@ impl ServerConfig {
 
     /// The time for the answer to a request that [`validate`](crate::Handler::validate) or
     /// [`http`](crate::Handler::http) has deferred; then the request gets 503.
-    pub fn verdict_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.handshake().verdict_timeout = timeout.into();
+    pub fn answer_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.handshake().answer_timeout = timeout.into();
         self
     }
 

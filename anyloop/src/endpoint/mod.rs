@@ -20,9 +20,9 @@ pub use server::Server;
 
 // The parts of connections.
 pub use crate::session::{
-    AnyHandle, AsMessage, Body, BodyWriter, ConnectionConfig, ConnectionId, Context, Counters,
-    EndpointHandle, Handle, Handler, HandlerFactory, Handlers, HandshakeInfo, LocalHandlers,
-    MessageWriter, Overflow, SendError, Sent, Session, TimerId, Verdict,
+    Answer, AnyHandle, AsMessage, Body, BodyWriter, ConnectionConfig, ConnectionId, Context,
+    Counters, EndpointHandle, Handle, Handler, HandlerFactory, Handlers, HandshakeInfo,
+    LocalHandlers, MessageWriter, Overflow, SendError, Sent, Session, TimerId,
 };
 pub use crate::stream::{Completion, Unsent};
 pub use crate::threading::{Local, Threads};

@@ -59,7 +59,7 @@ common!(ServerConfig);
 common!(ClientConfig);
 
 getters! { ServerConfig, this:
-    verdict_timeout, get_verdict_timeout: Option<Duration> = this.handshake.verdict_timeout;
+    answer_timeout, get_answer_timeout: Option<Duration> = this.handshake.answer_timeout;
     response_timeout, get_response_timeout: Option<Duration> = this.handshake.response_timeout;
 }
 
@@ -142,7 +142,7 @@ mod tests {
         assert_common_is_read!(ClientConfig::new());
         assert_eq!(server().get_origins(), &OriginPolicy::Any);
         assert_read! { server();
-            verdict_timeout(second) get_verdict_timeout second;
+            answer_timeout(second) get_answer_timeout second;
             response_timeout(second) get_response_timeout second;
         }
         let origin = HeaderValue::from_static("http://a");

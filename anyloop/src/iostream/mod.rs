@@ -213,7 +213,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     }
 
     /// Takes a copy of received bytes, at most [`CHUNK`] of them. Returns the number of bytes that were taken: fewer if
-    /// there are more than a chunk, reading is paused, a verdict is awaited, or the connection has ended.
+    /// there are more than a chunk, reading is paused, an answer is awaited, or the connection has ended.
     ///
     /// # Errors
     ///
@@ -246,7 +246,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         })
     }
 
-    /// Takes received bytes until all are taken, reading is paused, a verdict is awaited, or the connection has ended.
+    /// Takes received bytes until all are taken, reading is paused, an answer is awaited, or the connection has ended.
     /// Returns the number of bytes that were taken.
     ///
     /// # Errors
@@ -267,7 +267,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
 
     /// Reads once from `reader`, and takes the bytes. Bytes that cannot be taken because of a pause are kept for the
     /// next call. The end of the reader is reported as [`eof`](Self::eof). Nothing is read if the reader would block,
-    /// reading is paused, or a verdict is awaited. After the closing handshake, input is discarded. Returns the number
+    /// reading is paused, or an answer is awaited. After the closing handshake, input is discarded. Returns the number
     /// of bytes that were read.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub use error::RouteError;
 use routed::{Delegate, LocalRoutes, Routes, Selected};
 pub use routed::{LocalRouted, Routed};
 
-use crate::session::{Context, HandlerFactory, Verdict};
+use crate::session::{Answer, Context, HandlerFactory};
 
 /// A handler factory for servers: the path of the request selects the handler of the connection.
 ///
@@ -33,9 +33,9 @@ use crate::session::{Context, HandlerFactory, Verdict};
 /// struct Room(String);
 ///
 /// impl Handler for Room {
-///     fn validate(&mut self, _: &Request, context: &mut Context<'_, Self>) -> Verdict {
+///     fn validate(&mut self, _: &Request, context: &mut Context<'_, Self>) -> Answer {
 ///         self.0 = context.param("room").unwrap_or_default().to_string();
-///         Verdict::accept()
+///         Answer::accept()
 ///     }
 ///
 ///     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
@@ -106,7 +106,7 @@ use crate::session::{Context, HandlerFactory, Verdict};
 ///     let path = context.param("rest").and_then(|rest| inside(Path::new("public"), rest));
 ///     match path.and_then(|path| std::fs::read(path).ok()) {
 ///         Some(bytes) => Response::new(bytes).into(),
-///         None => Verdict::status(StatusCode::NOT_FOUND, "there is no such file"),
+///         None => Answer::status(StatusCode::NOT_FOUND, "there is no such file"),
 ///     }
 /// })?;
 /// # Ok::<(), anyloop::router::RouteError>(())
@@ -193,12 +193,12 @@ macro_rules! router {
                 Ok(self)
             }
 
-            /// Adds a page: a function that answers GET and HEAD. It can [defer](Verdict::Defer) its answer.
+            /// Adds a page: a function that answers GET and HEAD. It can [defer](Answer::Defer) its answer.
             ///
             /// # Errors
             ///
             /// [`RouteError::Invalid`], [`RouteError::Conflict`].
-            pub fn http<V: Into<Verdict>>(
+            pub fn http<V: Into<Answer>>(
                 self,
                 pattern: &str,
                 page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
@@ -212,7 +212,7 @@ macro_rules! router {
             /// # Errors
             ///
             /// [`RouteError::Invalid`], [`RouteError::Conflict`].
-            pub fn http_method<V: Into<Verdict>>(
+            pub fn http_method<V: Into<Answer>>(
                 mut self,
                 method: Method,
                 pattern: &str,

@@ -10,7 +10,7 @@ use anyloop_proto::handshake::Request;
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
 use super::table::{Table, Unmatched};
-use crate::session::{AnyHandler, Context, EndpointHandle, Handler, Verdict};
+use crate::session::{Answer, AnyHandler, Context, EndpointHandle, Handler};
 
 /// The handler of a connection of a server with a [`Router`](super::Router). It passes each event on to the handler of
 /// the route.
@@ -51,7 +51,7 @@ pub struct LocalRouted(State<dyn Delegate<Self>, LocalRoutes>);
 pub(super) type Routes = Arc<
     Table<
         Arc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<Routed> + Send> + Send + Sync>,
-        Arc<dyn Fn(&Request, &mut Context<'_, Routed>) -> Verdict + Send + Sync>,
+        Arc<dyn Fn(&Request, &mut Context<'_, Routed>) -> Answer + Send + Sync>,
     >,
 >;
 
@@ -59,7 +59,7 @@ pub(super) type Routes = Arc<
 pub(super) type LocalRoutes = Rc<
     Table<
         Rc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<LocalRouted>>>,
-        Rc<dyn Fn(&Request, &mut Context<'_, LocalRouted>) -> Verdict>,
+        Rc<dyn Fn(&Request, &mut Context<'_, LocalRouted>) -> Answer>,
     >,
 >;
 
@@ -110,8 +110,8 @@ macro_rules! delegate {
             fn route(&self) -> &str;
             fn handler(&self) -> &dyn AnyHandler;
             fn handler_mut(&mut self) -> &mut dyn AnyHandler;
-            fn validate(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict;
-            fn http(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict;
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, R>) -> Answer;
+            fn http(&mut self, request: &Request, context: &mut Context<'_, R>) -> Answer;
             $(fn $event(&mut self, $($argument: $type,)* context: &mut Context<'_, R>) $(-> $result)?;)*
         }
 
@@ -128,11 +128,11 @@ macro_rules! delegate {
                 &mut self.handler
             }
 
-            fn validate(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict {
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, R>) -> Answer {
                 context.call(&mut self.handler, |handler, context| handler.validate(request, context))
             }
 
-            fn http(&mut self, request: &Request, context: &mut Context<'_, R>) -> Verdict {
+            fn http(&mut self, request: &Request, context: &mut Context<'_, R>) -> Answer {
                 context.call(&mut self.handler, |handler, context| handler.http(request, context))
             }
 
@@ -190,14 +190,14 @@ macro_rules! routed {
         }
 
         impl Handler for $routed {
-            fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
                 match self.select(request, context) {
                     Ok(delegate) => delegate.validate(request, context),
                     Err(unmatched) => unmatched.into(),
                 }
             }
 
-            fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+            fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
                 if let State::Unrouted(routes) = &self.0 {
                     match routes.page(request) {
                         Ok(Some((page, route))) => {

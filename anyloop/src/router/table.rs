@@ -8,7 +8,7 @@ use matchit::{Match, Router as Tree};
 use percent_encoding::percent_decode_str;
 
 use super::error::{RouteError, check};
-use crate::session::{MatchedRoute, Verdict};
+use crate::session::{Answer, MatchedRoute};
 
 /// The routes and the pages. A path can have one of each: `M` makes the handlers of a route, and `A` answers for a
 /// page.
@@ -127,7 +127,7 @@ pub(super) enum Unmatched {
     NotUtf8(String),
 }
 
-impl From<Unmatched> for Verdict {
+impl From<Unmatched> for Answer {
     fn from(unmatched: Unmatched) -> Self {
         let allowed = match unmatched {
             Unmatched::NotFound => {
@@ -140,14 +140,14 @@ impl From<Unmatched> for Verdict {
             Unmatched::Method(allowed) => allowed,
         };
         let text = format!("this page has the methods {allowed}");
-        let mut verdict = Self::status(StatusCode::METHOD_NOT_ALLOWED, &text);
+        let mut answer = Self::status(StatusCode::METHOD_NOT_ALLOWED, &text);
         // RFC 9110 §15.5.6 requires the field. The names of methods are valid in it.
         if let (Self::Respond(response), Ok(allowed)) =
-            (&mut verdict, HeaderValue::from_str(&allowed))
+            (&mut answer, HeaderValue::from_str(&allowed))
         {
             response.headers_mut().insert(header::ALLOW, allowed);
         }
-        verdict
+        answer
     }
 }
 

@@ -50,9 +50,9 @@ pub(super) const PIECE: usize = 32 * 1024;
 ///     "/" => Response::new("hello\n").into(),
 ///     "/manifest" => match open("Cargo.toml") {
 ///         Ok(response) => response.into(),
-///         Err(error) => Verdict::status(StatusCode::NOT_FOUND, &error.to_string()),
+///         Err(error) => Answer::status(StatusCode::NOT_FOUND, &error.to_string()),
 ///     },
-///     _ => Verdict::status(StatusCode::NOT_FOUND, "no such page"),
+///     _ => Answer::status(StatusCode::NOT_FOUND, "no such page"),
 /// });
 /// # let connection = server.connection();
 /// # connection.collect_output();

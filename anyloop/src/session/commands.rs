@@ -78,7 +78,7 @@ impl<H: Handler> Session<H> {
     /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
     fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
-            Command::Answer(verdict) => self.answer(verdict, out, now),
+            Command::Answer(answer) => self.answer(answer, out, now),
             Command::Interrupt => self.call(out, now, Handler::interrupt),
             Command::Post(f) => self.call_posted(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),

@@ -6,7 +6,7 @@ use anyloop_proto::Config;
 
 use super::limits::{BacklogLimits, Overflow};
 
-/// Settings of one connection of a server, given with the [answer](super::Verdict::AcceptWith) to its request. Those
+/// Settings of one connection of a server, given with the [answer](super::Answer::AcceptWith) to its request. Those
 /// that are not set are the server's.
 ///
 /// Each method changes one setting and returns the configuration, as those of [`ServerConfig`](crate::ServerConfig),
@@ -27,9 +27,9 @@ use super::limits::{BacklogLimits, Overflow};
 /// server.on_validate(|request, _| match request.headers().get(header::AUTHORIZATION) {
 ///     Some(_) => {
 ///         let config = ConnectionConfig::new().max_message_size(16 << 20).ping_interval(None);
-///         Verdict::AcceptWith(Accept::new(), config)
+///         Answer::AcceptWith(Accept::new(), config)
 ///     }
-///     None => Verdict::accept(),
+///     None => Answer::accept(),
 /// });
 /// # server.on_message(|message, context| _ = context.send(message));
 /// # let connection = server.connection();

@@ -14,7 +14,7 @@ use super::connection_config::ConnectionConfig;
 use super::deferred::{Accepted, Outgoing};
 use super::erased::posted;
 use super::error::{SendError, Sent};
-use super::handler::{Context, Handler, Verdict};
+use super::handler::{Answer, Context, Handler};
 use super::phase::Phase;
 use super::shared::{Command, ConnectionId, HandleRef, Shared};
 use super::timers::TimerId;
@@ -211,14 +211,14 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Cancel(timer))
     }
 
-    /// Accepts a request whose verdict was [deferred](super::Verdict::Defer). An invalid `accept` is answered with
+    /// Accepts a request whose answer was [deferred](super::Answer::Defer). An invalid `accept` is answered with
     /// 500.
     ///
     /// # Errors
     ///
     /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
     pub fn accept(&self, accept: Accept) -> Result<(), SendError> {
-        self.shared.answer(Verdict::Accept(accept))
+        self.shared.answer(Answer::Accept(accept))
     }
 
     /// Accepts a request as [`accept`](Self::accept), with settings of its own for the connection.
@@ -227,10 +227,10 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
     pub fn accept_with(&self, accept: Accept, config: ConnectionConfig) -> Result<(), SendError> {
-        self.shared.answer(Verdict::AcceptWith(accept, config))
+        self.shared.answer(Answer::AcceptWith(accept, config))
     }
 
-    /// Answers a request whose verdict was [deferred](super::Verdict::Defer). The body is anything that a [`Body`] is made
+    /// Answers a request whose answer was [deferred](super::Answer::Defer). The body is anything that a [`Body`] is made
     /// from.
     ///
     /// # Errors
@@ -240,7 +240,7 @@ impl<H: Handler> Handle<H> {
     pub fn respond(&self, response: Response<impl Into<Body>>) -> Result<(), SendError> {
         let response = response.map(Into::into);
         check_response(&response, response.body().content_length())?;
-        self.shared.answer(Verdict::Respond(response))
+        self.shared.answer(Answer::Respond(response))
     }
 
     /// The number of bytes that were sent and that the transport has not taken, including messages that are still in

@@ -1,4 +1,4 @@
-//! The application's side of a connection: its handler, and verdicts on requests.
+//! The application's side of a connection: its handler, and answers on requests.
 
 use std::time::Duration;
 
@@ -46,10 +46,10 @@ pub use context::Context;
 /// struct Sum(u64);
 ///
 /// impl Handler for Sum {
-///     fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+///     fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
 ///         match request.uri().path() {
-///             "/" => Verdict::Accept(Default::default()),
-///             _ => Verdict::status(StatusCode::NOT_FOUND, "sums are at /"),
+///             "/" => Answer::Accept(Default::default()),
+///             _ => Answer::status(StatusCode::NOT_FOUND, "sums are at /"),
 ///         }
 ///     }
 ///
@@ -77,16 +77,16 @@ pub use context::Context;
 )]
 pub trait Handler: Sized + 'static {
     /// A client has sent a WebSocket request (servers only). By default it is accepted, without a subprotocol.
-    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
         let _ = (request, context);
-        Verdict::Accept(Accept::new())
+        Answer::Accept(Accept::new())
     }
 
     /// A client sends a plain HTTP request (servers only), which includes its body. By default the answer is 426.
-    /// [`Verdict::Accept`] does not apply to it, and is answered with 500. The response may have a [`Body`] of any size.
-    fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+    /// [`Answer::Accept`] does not apply to it, and is answered with 500. The response may have a [`Body`] of any size.
+    fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
         let _ = (request, context);
-        Verdict::upgrade_required()
+        Answer::upgrade_required()
     }
 
     /// The connection is open. Messages sent from here are written when the handler returns.
@@ -149,7 +149,7 @@ pub trait Handler: Sized + 'static {
         let _ = (ending, context);
     }
 
-    /// The opening handshake has failed; or the [response](Verdict::Respond) to a plain request was not sent whole, because
+    /// The opening handshake has failed; or the [response](Answer::Respond) to a plain request was not sent whole, because
     /// of its [body](Body), or because the client has left or read nothing for the
     /// [`response_timeout`](crate::ServerConfig::response_timeout). [`Context::error`] may have more.
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
@@ -247,7 +247,7 @@ impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
 /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 /// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
-/// server.on_validate(|_, _| Verdict::Defer);
+/// server.on_validate(|_, _| Answer::Defer);
 /// let connection = server.connection();
 /// # let (to_client, at_client) = mpsc::channel();
 /// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
@@ -261,21 +261,21 @@ impl<H: Handler, F: Fn() -> H> HandlerFactory for F {
 /// ```
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "yes, no, or not yet")]
-pub enum Verdict {
+pub enum Answer {
     /// Opens the connection.
     Accept(Accept),
     /// Opens the connection, with settings of its own.
     AcceptWith(Accept, ConnectionConfig),
     /// Answers later, by [`Handle::accept`](super::Handle::accept), [`Handle::accept_with`](super::Handle::accept_with)
     /// or [`Handle::respond`](super::Handle::respond), from any thread, before the
-    /// [`verdict_timeout`](crate::ServerConfig::verdict_timeout). If the client of a WebSocket request leaves before
+    /// [`answer_timeout`](crate::ServerConfig::answer_timeout). If the client of a WebSocket request leaves before
     /// that, [`fail`](Handler::fail) is called.
     Defer,
     /// Answers with this response, and ends the connection when the peer has read it.
     Respond(Response<Body>),
 }
 
-impl Verdict {
+impl Answer {
     /// Opens the connection, without a subprotocol or header fields of the application's.
     #[must_use]
     pub fn accept() -> Self {
@@ -288,9 +288,9 @@ impl Verdict {
     /// use anyloop::http::Response;
     /// use anyloop::prelude::*;
     ///
-    /// let verdict = Verdict::respond(Response::new("hello\n"));
-    /// assert!(matches!(verdict, Verdict::Respond(response) if response.status() == 200));
-    /// let verdict: Verdict = Response::new(vec![1, 2, 3]).into(); // the same
+    /// let answer = Answer::respond(Response::new("hello\n"));
+    /// assert!(matches!(answer, Answer::Respond(response) if response.status() == 200));
+    /// let answer: Answer = Response::new(vec![1, 2, 3]).into(); // the same
     /// ```
     #[must_use]
     pub fn respond(response: Response<impl Into<Body>>) -> Self {
@@ -310,22 +310,22 @@ impl Verdict {
     /// Answers 426: only WebSocket requests are served.
     #[must_use]
     pub fn upgrade_required() -> Self {
-        let mut verdict = Self::status(StatusCode::UPGRADE_REQUIRED, "WebSockets only");
-        if let Self::Respond(response) = &mut verdict {
+        let mut answer = Self::status(StatusCode::UPGRADE_REQUIRED, "WebSockets only");
+        if let Self::Respond(response) = &mut answer {
             let websocket = header::HeaderValue::from_static("websocket");
             response.headers_mut().insert(header::UPGRADE, websocket);
         }
-        verdict
+        answer
     }
 }
 
-impl<B: Into<Body>> From<Response<B>> for Verdict {
+impl<B: Into<Body>> From<Response<B>> for Answer {
     fn from(response: Response<B>) -> Self {
         Self::respond(response)
     }
 }
 
-impl From<Accept> for Verdict {
+impl From<Accept> for Answer {
     fn from(accept: Accept) -> Self {
         Self::Accept(accept)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
-use super::handler::{Context, Handler, HandlerFactory, Verdict, warn_of_unhandled};
+use super::handler::{Answer, Context, Handler, HandlerFactory, warn_of_unhandled};
 
 /// A handler made of closures, one for each event of interest. For the others, the defaults of [`Handler`] apply.
 ///
@@ -103,17 +103,17 @@ macro_rules! handlers {
         }
 
         impl Handler for $handlers {
-            fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+            fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
                 match &self.0.validate {
                     Some(f) => f(request, context),
-                    None => Verdict::Accept(Accept::new()),
+                    None => Answer::Accept(Accept::new()),
                 }
             }
 
-            fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+            fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
                 match &self.0.http {
                     Some(f) => f(request, context),
-                    None => Verdict::upgrade_required(),
+                    None => Answer::upgrade_required(),
                 }
             }
 
@@ -213,8 +213,8 @@ macro_rules! with_closures {
         with_closures!($macro!(
             $here;
             $($before)*
-            validate on_validate: fn(&Request, &mut Context<'_, $here>) -> Verdict;
-            http on_http: fn(&Request, &mut Context<'_, $here>) -> Verdict;
+            validate on_validate: fn(&Request, &mut Context<'_, $here>) -> Answer;
+            http on_http: fn(&Request, &mut Context<'_, $here>) -> Answer;
         ));
     };
 }

@@ -68,7 +68,7 @@ pub use error::{SendError, Sent};
 pub use handle::Handle;
 #[cfg(feature = "router")]
 pub(crate) use handler::AnyHandler;
-pub use handler::{Context, Handler, HandlerFactory, Verdict};
+pub use handler::{Answer, Context, Handler, HandlerFactory};
 pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub(crate) use limits::BacklogLimits;
@@ -197,7 +197,7 @@ impl<H: Handler> Session<H> {
         match &self.protocol {
             Protocol::Open(connection) => Phase::of(connection.state()),
             Protocol::Closed => self.state.phase,
-            _ if self.protocol.awaits_verdict() => Phase::Requested,
+            _ if self.protocol.awaits_answer() => Phase::Requested,
             _ => Phase::Connecting,
         }
     }
@@ -244,7 +244,7 @@ impl<H: Handler> Session<H> {
         let paused = self.state.pending.has(Pending::PAUSED);
         let waits = match &self.protocol {
             Protocol::Open(_) => paused,
-            _ => self.protocol.awaits_verdict(),
+            _ => self.protocol.awaits_answer(),
         };
         !waits && !self.protocol.discards_input()
     }
@@ -406,7 +406,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let mut wants = Wants::new(self.protocol.shutdown());
         wants.discard = self.protocol.discards_input();
         wants.read = self.reads();
-        wants.end = self.protocol.awaits_verdict();
+        wants.end = self.protocol.awaits_answer();
         wants.again = pending.has(Pending::RESUME);
         wants.large = match &self.protocol {
             Protocol::Open(connection) => !connection.receiver.is_idle(),

@@ -4,7 +4,7 @@ use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
 use super::Session;
-use super::handler::{Context, Handler, Verdict};
+use super::handler::{Answer, Context, Handler};
 use super::pending::Pending;
 use super::phase::Phase;
 use super::state::HandshakeInfo;
@@ -54,7 +54,7 @@ impl<H: Handler> Session<H> {
                 let here = out.reborrow();
                 let (sender, receiver, successor) = (None, None, None);
                 let mut context = Context { sender, receiver, out: here, state, now, successor };
-                let verdict = match incoming {
+                let answer = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),
                 };
@@ -64,7 +64,7 @@ impl<H: Handler> Session<H> {
                 if self.state.pending.has(Pending::TERMINATED) {
                     return self.terminate_if_asked();
                 }
-                self.answer(verdict, out, now);
+                self.answer(answer, out, now);
                 self.send_body(out, budget, now);
             }
             Protocol::Client(handshake) => {
@@ -76,18 +76,18 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Answers the request with the application's verdict.
-    pub(super) fn answer(&mut self, verdict: Verdict, out: &mut WriteBuffer<'_>, now: Instant) {
+    /// Answers the request with the application's answer.
+    pub(super) fn answer(&mut self, answer: Answer, out: &mut WriteBuffer<'_>, now: Instant) {
         let Protocol::Server(handshake) = &mut self.protocol else { return };
-        let answered = match verdict {
-            Verdict::Defer => Ok(None),
-            Verdict::Accept(accept) => handshake.accept(accept, now, out).map(Some),
-            Verdict::AcceptWith(accept, config) => {
+        let answered = match answer {
+            Answer::Defer => Ok(None),
+            Answer::Accept(accept) => handshake.accept(accept, now, out).map(Some),
+            Answer::AcceptWith(accept, config) => {
                 handshake.configure(|connection| config.change_protocol(connection));
                 self.state.set_limits(config.limits(self.state.endpoint.limits));
                 handshake.accept(accept, now, out).map(Some)
             }
-            Verdict::Respond(response) => self.respond(response, out, now).map(|()| None),
+            Answer::Respond(response) => self.respond(response, out, now).map(|()| None),
         };
         match answered {
             Ok(None) => {}

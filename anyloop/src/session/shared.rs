@@ -13,7 +13,7 @@ use anyloop_proto::{CloseCode, Refused, State};
 use super::deferred::Accepted;
 use super::erased::{ErasedFn, Filter};
 use super::error::{SendError, Sent};
-use super::handler::Verdict;
+use super::handler::Answer;
 use super::limits::{BacklogLimits, Overflow};
 use super::phase::Phase;
 use super::pieces::{Piece, Writer};
@@ -178,8 +178,8 @@ impl Drop for Commands<'_> {
 pub(super) enum Command {
     /// A writer was dropped before the last piece of its message.
     Abandon(Arc<Writer>),
-    /// The verdict on a request that was deferred.
-    Answer(Verdict),
+    /// The answer on a request that was deferred.
+    Answer(Answer),
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
@@ -424,9 +424,9 @@ impl Shared {
     }
 
     /// Queues the answer to a request, if one waits for an answer.
-    pub(super) fn answer(&self, verdict: Verdict) -> Result<(), SendError> {
+    pub(super) fn answer(&self, answer: Answer) -> Result<(), SendError> {
         match self.phase() {
-            Phase::Requested => self.push(Command::Answer(verdict)),
+            Phase::Requested => self.push(Command::Answer(answer)),
             Phase::Ended => Err(SendError::Gone),
             _ => Err(SendError::NotAwaiting),
         }

@@ -147,7 +147,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     /// Reports received bytes, without keeping any. Returns the number of bytes that were taken: all, unless reading is
-    /// paused, a verdict is awaited, the budget is spent, or the peer's Close was among them. Pass the rest again when
+    /// paused, an answer is awaited, the budget is spent, or the peer's Close was among them. Pass the rest again when
     /// [`wants_input`](Self::wants_input) holds; drop it when [`discards_input`](Self::discards_input) does.
     pub fn receive_some(
         &mut self,

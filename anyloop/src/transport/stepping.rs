@@ -342,7 +342,7 @@ impl<H: Handler> Connection<H> {
         self.unread.iter().map(Vec::len).sum()
     }
 
-    /// Whether the connection wants input. If not, reading is paused, or a verdict is awaited.
+    /// Whether the connection wants input. If not, reading is paused, or an answer is awaited.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
         self.stream.reading

@@ -98,7 +98,7 @@ fn a_server_takes_a_request_that_another_http_server_has_read() {
     let mut server = echo();
     server.on_validate(|request, _| {
         assert_eq!(request.uri(), "/chat?room=1");
-        Verdict::accept()
+        Answer::accept()
     });
     let (client, accepted) = pair();
     let mut peer = Peer::over(client, Role::Client);
@@ -172,9 +172,9 @@ fn a_server_that_was_shut_down_adopts_nothing() {
 }
 
 #[test]
-fn what_came_behind_a_request_waits_for_the_verdict() {
+fn what_came_behind_a_request_waits_for_the_answer() {
     let mut server = iostream::Server::new(ServerConfig::new(OriginPolicy::Any));
-    server.on_validate(|_, _| Verdict::Defer);
+    server.on_validate(|_, _| Answer::Defer);
     server.on_message(|message, context| _ = context.send(message));
     let connection = server.connection();
     connection.collect_output();

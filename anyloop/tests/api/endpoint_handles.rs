@@ -112,8 +112,8 @@ fn a_request_by_a_handle_has_settings_and_a_handler_of_its_own() {
     let mut server = Server::on(&event_loop, config());
     server.on_validate(|request, _| {
         match request.subprotocols().iter().any(|name| name == "resume") {
-            true => Verdict::Accept(Accept::new().with_subprotocol("resume")),
-            false => Verdict::status(http::StatusCode::FORBIDDEN, "the first is refused"),
+            true => Answer::Accept(Accept::new().with_subprotocol("resume")),
+            false => Answer::status(http::StatusCode::FORBIDDEN, "the first is refused"),
         }
     });
     let address = serve(&mut server);
@@ -229,7 +229,7 @@ fn a_handshake_that_is_terminated_is_not_answered() {
     server.on_fail(move |failure, _| sender.send(failure.cause()).unwrap());
     server.on_validate(|_, context| {
         context.terminate();
-        Verdict::Defer
+        Answer::Defer
     });
     let address = serve(&mut server);
     let handle = server.handle();
@@ -289,7 +289,7 @@ fn a_request_whose_handler_terminates_it_is_not_accepted() {
     let mut server = anyloop::iostream::Server::new(config());
     server.on_validate(|_, context| {
         context.terminate();
-        Verdict::accept()
+        Answer::accept()
     });
     server.on_open(|_| unreachable!("it was terminated"));
     let connection = server.connection();

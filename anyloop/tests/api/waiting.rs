@@ -376,7 +376,7 @@ fn the_reason_of_a_500_is_in_the_failure() {
     for deferred in [false, true] {
         let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
         let wrong = || Accept::new().with_subprotocol("nobody asked for it");
-        server.on_validate(move |_, _| if deferred { Verdict::Defer } else { wrong().into() });
+        server.on_validate(move |_, _| if deferred { Answer::Defer } else { wrong().into() });
         let (sender, errors) = channel();
         server.on_fail(move |_, context| {
             let error = context.error().and_then(|error| error.downcast_ref::<AnswerError>());

@@ -80,13 +80,13 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// A server that gives this answer once, and what its handler has seen.
-fn answering<C: TestTransport>(answer: impl Into<Verdict>) -> (Subject<C>, Log) {
+fn answering<C: TestTransport>(answer: impl Into<Answer>) -> (Subject<C>, Log) {
     answering_with(server_config(), answer)
 }
 
 fn answering_with<C: TestTransport>(
     config: ServerConfig,
-    answer: impl Into<Verdict>,
+    answer: impl Into<Answer>,
 ) -> (Subject<C>, Log) {
     let (log, seen) = (Log::default(), Log::default());
     let answer = Mutex::new(Some(answer.into()));
@@ -202,7 +202,7 @@ fn a_status_without_a_body_does_not_read_it<C: TestTransport>() {
 }
 
 fn a_body_can_be_the_deferred_answer<C: TestTransport>() {
-    let (mut subject, seen) = answering::<C>(Verdict::Defer);
+    let (mut subject, seen) = answering::<C>(Answer::Defer);
     subject.receive_bytes(GET);
     let reader = io::Cursor::new(pattern(LARGE));
     let response = Response::new(Body::from_reader(reader, LARGE as u64));
@@ -229,7 +229,7 @@ fn announcing(length: &'static str, body: Body) -> Response<Body> {
 }
 
 fn a_wrong_content_length_is_an_error_of_the_call<C: TestTransport>() {
-    let (mut subject, seen) = answering::<C>(Verdict::Defer);
+    let (mut subject, seen) = answering::<C>(Answer::Defer);
     subject.receive_bytes(GET);
     subject.with_handle(|handle| {
         let error = AnswerError::WrongContentLength { body: 5 };

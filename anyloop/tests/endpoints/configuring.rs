@@ -26,8 +26,8 @@ over_each_transport! {
 fn accepting(log: &Log, config: ConnectionConfig) -> Handlers {
     let mut handlers = recording(log);
     handlers.on_validate(move |request, _| match request.uri().query() {
-        Some("own") => Verdict::AcceptWith(Accept::new(), config.clone()),
-        _ => Verdict::accept(),
+        Some("own") => Answer::AcceptWith(Accept::new(), config.clone()),
+        _ => Answer::accept(),
     });
     handlers
 }
@@ -118,7 +118,7 @@ fn the_marks_of_the_backlog_are_the_connections<C: TestTransport>() {
 
 fn a_deferred_answer_has_settings<C: TestTransport>() {
     let mut handlers = Handlers::new();
-    handlers.on_validate(|_, _| Verdict::Defer);
+    handlers.on_validate(|_, _| Answer::Defer);
     let mut subject = Subject::<C>::server(server_config(), handlers);
     subject.receive_bytes(wire::REQUEST);
     let config = ConnectionConfig::new().max_message_size(3);

@@ -29,7 +29,7 @@ fn states<C: TestTransport>() -> Vec<(&'static str, Make<C>)> {
     fn handlers(log: &Log, defer: bool) -> Handlers {
         let mut handlers = recording(log);
         if defer {
-            handlers.on_validate(|_, _| Verdict::Defer).on_http(|_, _| Verdict::Defer);
+            handlers.on_validate(|_, _| Answer::Defer).on_http(|_, _| Answer::Defer);
         }
         handlers.on_message(|message, context| _ = context.send(message));
         handlers

@@ -96,11 +96,11 @@ fn closures_of_one_thread_get_all_events<C: TestTransport>() {
     server
         .on_validate(move |_, _| {
             validate("validate");
-            Verdict::Accept(Accept::new())
+            Answer::Accept(Accept::new())
         })
         .on_http(move |_, _| {
             http("http");
-            Verdict::upgrade_required()
+            Answer::upgrade_required()
         })
         .on_open(move |_| open("open"))
         .on_message(move |_, _| message("message"))

@@ -20,7 +20,7 @@ over_each_transport! {
     a_panic_in_drained_fails_its_connection,
     a_panic_before_it_is_open_fails_the_handshake,
     after_a_panic_in_a_posted_function_what_was_queued_behind_it_is_reported_unsent,
-    a_pause_from_the_beginning_after_a_late_verdict_kills_nobody,
+    a_pause_from_the_beginning_after_a_late_answer_kills_nobody,
     backpressure_is_followed_by_drained,
     a_connection_is_open_for_its_handles_when_open_is_called;
     not over sockets:
@@ -90,10 +90,10 @@ fn after_a_panic_in_a_posted_function_what_was_queued_behind_it_is_reported_unse
     assert_eq!(subject.sent(), [close(1011, "the application failed")]);
 }
 
-fn a_pause_from_the_beginning_after_a_late_verdict_kills_nobody<C: TestTransport>() {
+fn a_pause_from_the_beginning_after_a_late_answer_kills_nobody<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    handlers.on_validate(|_, _| Verdict::Defer);
+    handlers.on_validate(|_, _| Answer::Defer);
     handlers.on_open(|context| context.pause_reading());
     let mut subject = server::<C>(&handlers);
     subject.receive_bytes(wire::REQUEST);

@@ -1,4 +1,4 @@
-//! The opening handshake: which requests are accepted, when the verdict is given, and what is
+//! The opening handshake: which requests are accepted, when the answer is given, and what is
 //! kept of it.
 
 use std::sync::{Arc, Mutex};
@@ -20,19 +20,19 @@ over_each_transport! {
     a_refusal_reaches_the_client,
     a_refused_client_can_read_the_whole_response,
     a_server_that_refuses_knows_the_request,
-    a_verdict_can_be_deferred_and_accept,
-    a_verdict_can_be_deferred_and_refuse,
-    only_the_first_verdict_counts,
-    a_verdict_needs_a_request,
+    an_answer_can_be_deferred_and_accept,
+    an_answer_can_be_deferred_and_refuse,
+    only_the_first_answer_counts,
+    an_answer_needs_a_request,
     a_client_that_ends_its_direction_still_reads_its_deferred_answer,
-    a_verdict_can_come_while_the_handler_is_called,
-    a_verdict_can_come_by_a_handle_of_the_endpoint,
+    an_answer_can_come_while_the_handler_is_called,
+    an_answer_can_come_by_a_handle_of_the_endpoint,
     an_answer_that_cannot_be_given_is_500,
     plain_http_is_answered,
     plain_http_can_be_answered_later,
     a_client_that_ends_its_direction_still_reads_its_answer,
     plain_http_cannot_be_accepted,
-    frames_behind_the_request_are_kept_for_the_verdict,
+    frames_behind_the_request_are_kept_for_the_answer,
     frames_behind_the_response_are_not_lost,
     a_byte_at_a_time,
     facts_are_kept,
@@ -42,11 +42,11 @@ over_each_transport! {
     a_client_can_abandon_a_handshake,
     a_client_that_is_given_up_before_it_starts_says_nothing;
     not over sockets:
-    a_deferred_verdict_has_a_deadline,
+    a_deferred_answer_has_a_deadline,
     plain_http_that_nobody_answers_fails,
     a_client_whose_request_is_stuck_gives_up_in_time;
     not over TLS:
-    a_client_that_leaves_while_a_verdict_is_deferred_is_noticed,
+    a_client_that_leaves_while_an_answer_is_deferred_is_noticed,
 }
 
 const REQUEST_CHAT: &str = "GET /chat HTTP/1.1\r\n\
@@ -65,11 +65,11 @@ fn deferring(log: &Log) -> Handlers {
     handlers
         .on_validate(move |_, _| {
             validate.push("validate");
-            Verdict::Defer
+            Answer::Defer
         })
         .on_http(move |_, _| {
             http.push("http");
-            Verdict::Defer
+            Answer::Defer
         });
     handlers
 }
@@ -118,7 +118,7 @@ fn an_accepted_request_gets_header_fields<C: TestTransport>() {
 fn a_refusal_reaches_the_client<C: TestTransport>() {
     let log = (Log::default(), Log::default());
     let mut handlers = recording(&log.1);
-    handlers.on_validate(|_, _| Verdict::status(StatusCode::FORBIDDEN, "not you"));
+    handlers.on_validate(|_, _| Answer::status(StatusCode::FORBIDDEN, "not you"));
     let client = (client_config(), recording(&log.0));
     let mut pair = Pair::<C>::new(client, (server_config(), handlers));
     pair.run();
@@ -155,7 +155,7 @@ fn a_server_that_refuses_knows_the_request<C: TestTransport>() {
     let log = Log::default();
     let reported = log.clone();
     let mut handlers = Handlers::new();
-    handlers.on_validate(|_, _| Verdict::status(StatusCode::FORBIDDEN, "not you"));
+    handlers.on_validate(|_, _| Answer::status(StatusCode::FORBIDDEN, "not you"));
     handlers.on_fail(move |_, context| {
         let facts = context.handshake_info().unwrap();
         reported.push(facts.request.as_ref().map_or("no request", |request| request.uri().path()));
@@ -169,7 +169,7 @@ fn a_server_that_refuses_knows_the_request<C: TestTransport>() {
     }
 }
 
-fn a_verdict_can_be_deferred_and_accept<C: TestTransport>() {
+fn an_answer_can_be_deferred_and_accept<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -182,7 +182,7 @@ fn a_verdict_can_be_deferred_and_accept<C: TestTransport>() {
     assert_eq!(log.take(), ["text a"]);
 }
 
-fn a_verdict_can_be_deferred_and_refuse<C: TestTransport>() {
+fn an_answer_can_be_deferred_and_refuse<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -193,7 +193,7 @@ fn a_verdict_can_be_deferred_and_refuse<C: TestTransport>() {
     assert_eq!(log.take(), ["validate", "fail by local: request refused with status 429"]);
 }
 
-fn a_deferred_verdict_has_a_deadline<C: TestTransport>() {
+fn a_deferred_answer_has_a_deadline<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -207,7 +207,7 @@ fn a_deferred_verdict_has_a_deadline<C: TestTransport>() {
     assert_eq!(log.take(), ["validate", "fail by local: request not answered in time"]);
 }
 
-fn only_the_first_verdict_counts<C: TestTransport>() {
+fn only_the_first_answer_counts<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -227,7 +227,7 @@ fn only_the_first_verdict_counts<C: TestTransport>() {
     assert_eq!(answered, Err(SendError::Gone));
 }
 
-fn a_client_that_leaves_while_a_verdict_is_deferred_is_noticed<C: TestTransport>() {
+fn a_client_that_leaves_while_an_answer_is_deferred_is_noticed<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     subject.receive_bytes(wire::REQUEST);
@@ -253,7 +253,7 @@ fn a_client_that_ends_its_direction_still_reads_its_deferred_answer<C: TestTrans
 }
 
 /// One that comes before there is anything to judge does not count, and neither does that of a client.
-fn a_verdict_needs_a_request<C: TestTransport>() {
+fn an_answer_needs_a_request<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&deferring(&log));
     let answered = subject.with_handle(|handle| handle.accept(Accept::new()));
@@ -269,11 +269,11 @@ fn a_verdict_needs_a_request<C: TestTransport>() {
 }
 
 /// A thread may answer before the handler returns.
-fn a_verdict_can_come_while_the_handler_is_called<C: TestTransport>() {
+fn an_answer_can_come_while_the_handler_is_called<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_validate(|_, context| {
         context.handle().accept(Accept::new()).unwrap();
-        Verdict::Defer
+        Answer::Defer
     });
     let mut subject = server::<C>(&handlers);
     subject.receive_bytes(wire::REQUEST);
@@ -282,7 +282,7 @@ fn a_verdict_can_come_while_the_handler_is_called<C: TestTransport>() {
 }
 
 /// A handle that another thread has got from the endpoint.
-fn a_verdict_can_come_by_a_handle_of_the_endpoint<C: TestTransport>() {
+fn an_answer_can_come_by_a_handle_of_the_endpoint<C: TestTransport>() {
     let clock = Clock::default();
     let server = new_server::<C, _>(server_config(), deferring(&Log::default()), &clock);
     let mut subject = Subject::<C>::of_server(&server, &clock);
@@ -295,14 +295,14 @@ fn a_verdict_can_come_by_a_handle_of_the_endpoint<C: TestTransport>() {
 }
 
 fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
-    let bad: [fn() -> Verdict; 2] = [
+    let bad: [fn() -> Answer; 2] = [
         || Accept::new().with_subprotocol("not asked for").into(),
-        || Verdict::respond(response(101, "")),
+        || Answer::respond(response(101, "")),
     ];
-    for verdict in bad {
+    for answer in bad {
         let log = Log::default();
         let mut handlers = recording(&log);
-        handlers.on_validate(move |_, _| verdict());
+        handlers.on_validate(move |_, _| answer());
         let mut subject = server::<C>(&handlers);
         subject.receive_bytes(wire::REQUEST);
         assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
@@ -319,7 +319,7 @@ fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
 fn plain_http_is_answered<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    handlers.on_http(|request, _| Verdict::respond(response(200, request.uri().path())));
+    handlers.on_http(|request, _| Answer::respond(response(200, request.uri().path())));
     let mut subject = server::<C>(&handlers);
     subject.receive_bytes(PLAIN);
     let answer = subject.sent_response();
@@ -377,7 +377,7 @@ fn plain_http_cannot_be_accepted<C: TestTransport>() {
     assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
 }
 
-fn frames_behind_the_request_are_kept_for_the_verdict<C: TestTransport>() {
+fn frames_behind_the_request_are_kept_for_the_answer<C: TestTransport>() {
     let log = Log::default();
     let mut subject = server::<C>(&recording(&log));
     let frames = wire::stream(&[text("a"), text("b")], wire::other(subject.role));
@@ -387,7 +387,7 @@ fn frames_behind_the_request_are_kept_for_the_verdict<C: TestTransport>() {
 
     let mut subject = server::<C>(&deferring(&log));
     C::assert_taken(subject.receive_bytes(&all), wire::REQUEST.len());
-    assert_eq!(subject.read_on(), 0, "not before the verdict");
+    assert_eq!(subject.read_on(), 0, "not before the answer");
     subject.with_handle(|handle| handle.accept(Accept::new())).unwrap();
     subject.read_on();
     assert_eq!(log.take(), ["validate", "open", "text a", "text b"]);

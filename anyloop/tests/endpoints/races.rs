@@ -14,8 +14,8 @@ over_each_transport! {
     not over sockets:
     the_request_against_its_deadline,
     the_response_against_its_deadline,
-    the_verdict_against_its_deadline,
-    the_answer_against_its_deadline,
+    the_answer_to_a_handshake_against_its_deadline,
+    the_answer_to_http_against_its_deadline,
     the_close_against_its_deadline,
     the_end_of_the_stream_against_its_deadline,
     the_pong_against_its_deadline,
@@ -86,11 +86,11 @@ fn the_response_against_its_deadline<C: TestTransport>() {
     }
 }
 
-fn the_verdict_against_its_deadline<C: TestTransport>() {
+fn the_answer_to_a_handshake_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut handlers = recording(&log);
-        handlers.on_validate(|_, _| Verdict::Defer);
+        handlers.on_validate(|_, _| Answer::Defer);
         let mut subject = server::<C>(&handlers);
         subject.receive_bytes(wire::REQUEST);
         both(&mut subject, deadline_first, |subject| {
@@ -107,11 +107,11 @@ fn the_verdict_against_its_deadline<C: TestTransport>() {
     }
 }
 
-fn the_answer_against_its_deadline<C: TestTransport>() {
+fn the_answer_to_http_against_its_deadline<C: TestTransport>() {
     for deadline_first in [true, false] {
         let log = Log::default();
         let mut handlers = recording(&log);
-        handlers.on_http(|_, _| Verdict::Defer);
+        handlers.on_http(|_, _| Answer::Defer);
         let mut subject = server::<C>(&handlers);
         subject.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         both(&mut subject, deadline_first, |subject| {

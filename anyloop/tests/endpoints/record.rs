@@ -73,14 +73,14 @@ impl Log {
 pub(crate) struct Recorder(pub(crate) Log);
 
 impl Handler for Recorder {
-    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.0.request("validate", request);
-        Verdict::Accept(Accept::new())
+        Answer::Accept(Accept::new())
     }
 
-    fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.0.request("http", request);
-        Verdict::upgrade_required()
+        Answer::upgrade_required()
     }
 
     fn open(&mut self, _: &mut Context<'_, Self>) {
@@ -134,14 +134,14 @@ pub(crate) fn recording(log: &Log) -> Handlers {
             let log = log();
             move |request, _| {
                 log.request("validate", request);
-                Verdict::Accept(Accept::new())
+                Answer::Accept(Accept::new())
             }
         })
         .on_http({
             let log = log();
             move |request, _| {
                 log.request("http", request);
-                Verdict::upgrade_required()
+                Answer::upgrade_required()
             }
         })
         .on_open({

@@ -33,7 +33,7 @@ over_each_transport! {
     plain_http_at_a_route_is_the_handlers,
     a_page_can_answer_later,
     the_handler_of_a_route_validates,
-    a_routed_verdict_can_be_deferred,
+    a_routed_answer_can_be_deferred,
     timers_and_posted_functions_get_the_routed_handler,
     handles_of_a_server_have_the_routed_type,
     a_routed_handler_reaches_the_server,
@@ -155,7 +155,7 @@ fn a_handler_reads_the_parameters_of_its_path<C: TestTransport>() {
     handlers.on_validate(move |_, context| {
         let [id, path, other] = ["id", "path", "other"].map(|name| context.param(name));
         reported.push(format!("{id:?} {path:?} {other:?}"));
-        Verdict::accept()
+        Answer::accept()
     });
     let router = router.route("/validated/{id}", handlers).unwrap();
     let (_, frames) = open::<C>(&router, "/7/files/a/b.txt");
@@ -278,7 +278,7 @@ fn a_path_can_have_a_page_and_a_route<C: TestTransport>() {
 fn plain_http_at_a_route_is_the_handlers<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_http(|_, context| {
-        Verdict::status(StatusCode::IM_A_TEAPOT, context.param("id").unwrap())
+        Answer::status(StatusCode::IM_A_TEAPOT, context.param("id").unwrap())
     });
     let router = Router::new().route("/http/{id}", handlers).unwrap();
     let router = router.route("/default", echo()).unwrap();
@@ -289,7 +289,7 @@ fn plain_http_at_a_route_is_the_handlers<C: TestTransport>() {
 }
 
 fn a_page_can_answer_later<C: TestTransport>() {
-    let router = Router::new().http("/", |_, _| Verdict::Defer).unwrap();
+    let router = Router::new().http("/", |_, _| Answer::Defer).unwrap();
     let mut subject = subject::<C>(router);
     subject.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(subject.end.take_output().is_empty());
@@ -302,7 +302,7 @@ fn the_handler_of_a_route_validates<C: TestTransport>() {
     let mut handlers = recording(&log);
     handlers.on_validate(|request, context| match context.param("room") {
         Some("open") => Accept::new().with_subprotocol(&request.subprotocols()[0]).into(),
-        _ => Verdict::status(StatusCode::FORBIDDEN, "not you"),
+        _ => Answer::status(StatusCode::FORBIDDEN, "not you"),
     });
     let router = Router::new().route("/rooms/{room}", handlers).unwrap();
     let to_room = |room: &str| {
@@ -322,12 +322,12 @@ fn the_handler_of_a_route_validates<C: TestTransport>() {
     assert_eq!(log.take(), ["fail by local: request refused with status 403"]);
 }
 
-fn a_routed_verdict_can_be_deferred<C: TestTransport>() {
+fn a_routed_answer_can_be_deferred<C: TestTransport>() {
     let mut handlers = echo();
     handlers.on_validate(|_, context| {
         let handle = context.handle();
         handle.accept(Accept::new()).unwrap(); // as another thread does later
-        Verdict::Defer
+        Answer::Defer
     });
     let router = Router::new().route("/chat", handlers).unwrap();
     let mut subject = subject::<C>(router);

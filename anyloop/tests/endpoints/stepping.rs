@@ -139,9 +139,9 @@ fn everything_asked_for_is_on_record() {
 }
 
 #[test]
-fn nothing_is_to_be_read_while_a_verdict_is_awaited() {
+fn nothing_is_to_be_read_while_an_answer_is_awaited() {
     let mut server = Server::new(server_config());
-    server.on_validate(|_, _| Verdict::Defer);
+    server.on_validate(|_, _| Answer::Defer);
     let mut connection = server.connection();
     connection.receive(wire::REQUEST);
     connection.read_all();

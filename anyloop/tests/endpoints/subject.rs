@@ -206,7 +206,7 @@ pub(crate) fn new_server<C: TestTransport, F: HandlerFactory + 'static>(
     clock: &Clock,
 ) -> Server<C::Transport, F> {
     if C::REAL_TIME {
-        config = config.open_timeout(AGES).verdict_timeout(AGES);
+        config = config.open_timeout(AGES).answer_timeout(AGES);
         config = config.response_timeout(AGES).close_timeout(AGES);
     }
     C::new_server(config, factory, clock)

@@ -184,7 +184,7 @@ fn timers_before_the_connection_is_open<C: TestTransport>() {
             handle.accept(Accept::new()).unwrap();
         });
         set(context, 3, &reported);
-        Verdict::Defer
+        Answer::Defer
     });
     let opened = log.clone();
     handlers.on_open(move |_| opened.push("open"));

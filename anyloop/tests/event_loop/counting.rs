@@ -100,7 +100,7 @@ fn a_plain_request_is_one_handler() {
             let it = log.clone();
             server.on_http(move |_, _| {
                 it.add("http");
-                Verdict::status(StatusCode::OK, "hello")
+                Answer::status(StatusCode::OK, "hello")
             });
         });
         let mut peer = Peer::connect(fixture.address);

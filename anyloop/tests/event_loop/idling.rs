@@ -61,8 +61,8 @@ fn a_loop_rests_whose_connections_wait() {
     within_time(|| {
         let fixture = Fixture::with(|server, _| {
             server.on_validate(|request, _| match request.uri().path() {
-                "/defer" => Verdict::Defer,
-                _ => Verdict::Accept(Default::default()),
+                "/defer" => Answer::Defer,
+                _ => Answer::Accept(Default::default()),
             });
         });
         rests(&fixture.event_loop); // for connections

@@ -77,7 +77,7 @@ impl Member {
 }
 
 impl Handler for Member {
-    fn validate(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Answer {
         let _inside = self.enter();
         Accept::new().into()
     }

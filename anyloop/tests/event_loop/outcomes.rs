@@ -26,21 +26,21 @@ impl Recorder {
 }
 
 impl Handler for Recorder {
-    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
         match request.uri().path() {
-            "/reject" => Verdict::status(StatusCode::FORBIDDEN, "no"),
-            "/defer" => Verdict::Defer,
+            "/reject" => Answer::status(StatusCode::FORBIDDEN, "no"),
+            "/defer" => Answer::Defer,
             "/give-up" => {
                 context.handle().close(CloseCode::NORMAL, "").unwrap();
-                Verdict::Defer
+                Answer::Defer
             }
             _ => Accept::new().into(),
         }
     }
 
-    fn http(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn http(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.add("http");
-        Verdict::status(StatusCode::OK, "hello")
+        Answer::status(StatusCode::OK, "hello")
     }
 
     fn open(&mut self, _: &mut Context<'_, Self>) {
@@ -120,7 +120,7 @@ const LIVES: &[Life] = &[
         &["fail"],
     ),
     (
-        "goes while its verdict is awaited",
+        "goes while its answer is awaited",
         |address| {
             say(address, &[&request("/defer")]);
             None
@@ -128,7 +128,7 @@ const LIVES: &[Life] = &[
         &["fail"],
     ),
     (
-        "is abandoned while its verdict is awaited",
+        "is abandoned while its answer is awaited",
         |address| Some(say(address, &[&request("/give-up")])),
         &["fail"],
     ),
@@ -188,7 +188,7 @@ fn a_life(threads: usize) {
         let it = log.clone();
         let factory = move || Recorder(next.fetch_add(1, Ordering::Relaxed), it.clone());
         let short = Duration::from_millis(200);
-        let config = server_config().close_timeout(short).verdict_timeout(short);
+        let config = server_config().close_timeout(short).answer_timeout(short);
         let server = Server::with_factory_on(&event_loop, config, factory);
         let address = server.listen("127.0.0.1:0").unwrap();
         server.start_accept().unwrap();

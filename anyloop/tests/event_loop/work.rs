@@ -155,7 +155,7 @@ fn a_deferred_request_keeps_run_alive() {
             let it = log.clone();
             server.on_validate(move |_, _| {
                 it.add("validate");
-                Verdict::Defer
+                Answer::Defer
             });
         });
         let mut peer = Peer::connect(fixture.address);
@@ -163,7 +163,7 @@ fn a_deferred_request_keeps_run_alive() {
         fixture.drive_to(1);
         fixture.server.stop_listening();
         has_work(&fixture.event_loop);
-        // And a thread that waits learns of the verdict.
+        // And a thread that waits learns of the answer.
         let handle = fixture.handle();
         let runner = ThreadProbe::current();
         let thread = thread::spawn(move || {

@@ -237,7 +237,7 @@ fn requests_that_are_refused() {
     server.on_validate(|_, context| {
         assert!(context.remote_endpoint().starts_with("127.0.0.1:"));
         assert!(!context.is_secure());
-        Verdict::status(StatusCode::FORBIDDEN, "not you")
+        Answer::status(StatusCode::FORBIDDEN, "not you")
     });
     let running = Running::start(server);
     let mut peer = Peer::connect(running.address);

@@ -304,7 +304,7 @@ fn a_handler_connects() {
     assert_eq!(lines.last().unwrap(), "closed 5");
 }
 
-/// A server defers its verdict until another server has answered its client.
+/// A server defers its answer until another server has answered its client.
 #[test]
 fn a_server_asks_another_before_it_accepts() {
     let _watchdog = watchdog();
@@ -323,7 +323,7 @@ fn a_server_asks_another_before_it_accepts() {
             },
         );
         asks.request(to.as_str()).unwrap().with_handler(handlers).connect().unwrap();
-        Verdict::Defer
+        Answer::Defer
     });
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();

@@ -245,10 +245,10 @@ fn a_silent_client_times_out() {
 }
 
 #[test]
-fn a_verdict_times_out() {
+fn an_answer_times_out() {
     let _watchdog = watchdog();
-    let mut server = server_with(server_config().verdict_timeout(millis(100)));
-    server.on_validate(|_, _| Verdict::Defer);
+    let mut server = server_with(server_config().answer_timeout(millis(100)));
+    server.on_validate(|_, _| Answer::Defer);
     let running = Running::start(server);
     let mut peer = Peer::connect(running.address);
     peer.write(requests::REQUEST);

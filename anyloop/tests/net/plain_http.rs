@@ -21,7 +21,7 @@ fn a_response_can_be_deferred() {
     server.on_http(move |request, context| {
         assert_eq!(request.body(), b"ping");
         waits.lock().unwrap().push(context.handle());
-        Verdict::Defer
+        Answer::Defer
     });
     let running = Running::start(server);
     let mut peer = Peer::connect(running.address);
@@ -43,16 +43,16 @@ fn a_response_can_be_deferred() {
     assert!(running.server.connections().is_empty());
 }
 
-/// A peer that disconnects ends its connection at once, without the verdict.
+/// A peer that disconnects ends its connection at once, without the answer.
 #[test]
 fn a_peer_disconnects_before_the_response() {
     let _watchdog = watchdog();
     let waiting = shared::<Handle<Handlers>>();
     let waits = waiting.clone();
-    let mut server = server_with(server_config().verdict_timeout(2 * PATIENCE));
+    let mut server = server_with(server_config().answer_timeout(2 * PATIENCE));
     server.on_http(move |_, context| {
         waits.lock().unwrap().push(context.handle());
-        Verdict::Defer
+        Answer::Defer
     });
     let running = Running::start(server);
     let peer = Peer::connect(running.address);
@@ -70,7 +70,7 @@ fn a_peer_disconnects_before_the_response() {
 fn requests_beside_connections() {
     let _watchdog = watchdog();
     let mut server = echo();
-    server.on_http(|request, _| Verdict::status(StatusCode::OK, request.uri().path()));
+    server.on_http(|request, _| Answer::status(StatusCode::OK, request.uri().path()));
     let running = Running::start(server);
     let mut open = Peer::open(running.address);
     for number in 0..50 {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use anyloop::Handler;
-use anyloop::endpoint::{Context, Verdict};
+use anyloop::endpoint::{Answer, Context};
 use anyloop::proto::handshake::http::StatusCode;
 use anyloop::proto::handshake::{Accept, Request};
 use anyloop::proto::{CloseCode, Ending, Failure, Message, State};
@@ -120,17 +120,17 @@ impl Peer {
 }
 
 impl Handler for Peer {
-    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.shared.called();
         match self.parse(request.uri().path()) {
             Some(()) => Accept::new().into(),
-            None => Verdict::status(StatusCode::NOT_FOUND, "nothing is served there"),
+            None => Answer::status(StatusCode::NOT_FOUND, "nothing is served there"),
         }
     }
 
-    fn http(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn http(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.shared.called();
-        Verdict::upgrade_required()
+        Answer::upgrade_required()
     }
 
     fn open(&mut self, context: &mut Context<'_, Self>) {

@@ -259,7 +259,7 @@ impl<H: Handler> Context<'_, H> {
     /// # Errors
     ///
     /// [`SendError::Refused`] for a reason of more than 123 bytes, or one without a code;
-    /// [`SendError::NotOpen`] before the connection is open: end a handshake by a [verdict](super::Verdict) or a
+    /// [`SendError::NotOpen`] before the connection is open: end a handshake by an [answer](super::Answer) or a
     /// [`Handle`](crate::endpoint::Handle); [`SendError::Closing`], [`SendError::Gone`].
     pub fn close(
         &mut self,

@@ -16,7 +16,7 @@ use anyloop_proto::handshake::{OriginPolicy, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Instant, Message, Random, Shutdown, TransportError};
 
 use super::{Key, Session};
-use crate::endpoint::{ClientConfig, Context, Handler, HandlerFactory, ServerConfig, Verdict};
+use crate::endpoint::{Answer, ClientConfig, Context, Handler, HandlerFactory, ServerConfig};
 use crate::stream::{Budget, Buffers, Driver, Transport};
 use crate::transport::{Client, Server};
 
@@ -132,14 +132,14 @@ impl HandlerFactory for Recorder {
 }
 
 impl Handler for Recorder {
-    fn validate(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn validate(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.log.push("validate");
-        if self.defers { Verdict::Defer } else { Verdict::accept() }
+        if self.defers { Answer::Defer } else { Answer::accept() }
     }
 
-    fn http(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Verdict {
+    fn http(&mut self, _: &Request, _: &mut Context<'_, Self>) -> Answer {
         self.log.push("http");
-        Verdict::upgrade_required()
+        Answer::upgrade_required()
     }
 
     fn open(&mut self, _: &mut Context<'_, Self>) {

@@ -121,12 +121,12 @@ fn read_from_tries_again_returns_and_fails() {
     assert!(log.take().is_empty());
 }
 
-/// What comes before the verdict is for the connection that may come of it.
+/// What comes before the answer is for the connection that may come of it.
 #[test]
-fn read_from_waits_for_the_verdict() {
+fn read_from_waits_for_the_answer() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    handlers.on_validate(|_, _| Verdict::Defer);
+    handlers.on_validate(|_, _| Answer::Defer);
     let connection = server(&handlers);
     connection.register_output(io::sink());
     let message = frames(&[text("a")]);

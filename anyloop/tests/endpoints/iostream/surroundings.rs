@@ -21,7 +21,7 @@ fn every_timeout_goes_by_the_clock_of_the_endpoint() {
     let start = clock.now();
     let config = server_config().idle_timeout(seconds(100));
     let mut handlers = recording(&log);
-    handlers.on_validate(|_, _| Verdict::Defer);
+    handlers.on_validate(|_, _| Answer::Defer);
     let connection = server_with(config, &handlers, &clock);
     let sink = Sink::default();
     connection.register_output(sink.clone());
@@ -29,7 +29,7 @@ fn every_timeout_goes_by_the_clock_of_the_endpoint() {
         assert_eq!(connection.next_timeout(), Some(start + seconds(seconds_later)));
         clock.set(start + seconds(seconds_later));
     };
-    // The opening handshake has 5 s, and the verdict 10.
+    // The opening handshake has 5 s, and the answer 10.
     assert_eq!(connection.next_timeout(), Some(start + seconds(5)));
     clock.set(start + seconds(4));
     connection.handle_timeout().unwrap();

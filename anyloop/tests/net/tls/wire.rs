@@ -379,7 +379,7 @@ fn plain_requests_over_tls() {
     let mut server = server();
     server.on_http(|request, context| {
         assert!(context.tls().is_some_and(|tls| tls.alpn_protocol().is_none()));
-        Verdict::status(anyloop::http::StatusCode::OK, request.uri().path())
+        Answer::status(anyloop::http::StatusCode::OK, request.uri().path())
     });
     let running = start(server, &server_tls());
     let mut peer = TlsPeer::connect(running.address, trusting_config());
