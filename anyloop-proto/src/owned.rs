@@ -199,7 +199,7 @@ impl WebSocket {
     pub fn wants_input(&self) -> bool {
         match &self.phase {
             Phase::Server(handshake) => {
-                handshake.request().is_none() || handshake.shutdown() != Shutdown::Open
+                handshake.request().is_none() || handshake.shutdown() != Shutdown::None
             }
             Phase::Client(_) | Phase::Open(_) => true,
         }

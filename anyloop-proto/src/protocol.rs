@@ -99,7 +99,7 @@ impl Protocol {
         match self {
             Self::Open(connection) => !matches!(connection.state(), State::Open | State::CloseSent),
             Self::Server(handshake) => handshake.discards_input(),
-            Self::Client(_) | Self::Closed => self.shutdown() != Shutdown::Open,
+            Self::Client(_) | Self::Closed => self.shutdown() != Shutdown::None,
         }
     }
 

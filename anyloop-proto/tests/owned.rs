@@ -238,7 +238,7 @@ fn timers_run_on_the_callers_clock() {
     assert_eq!(idle, NOW + Duration::from_secs(1));
     server.handle_timeout(idle);
     assert_eq!(server.parts().unwrap().0.ending().unwrap().by, Party::Timer);
-    assert_eq!(server.shutdown(), Shutdown::Open);
+    assert_eq!(server.shutdown(), Shutdown::None);
     let close = server.poll_timeout().unwrap();
     assert_eq!(close, idle + Duration::from_secs(2));
     server.handle_timeout(close);

@@ -79,7 +79,7 @@ fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
     assert_eq!(out, b"", "a client must send nothing after its request");
     assert_eq!(opened.is_some(), failure.is_none(), "more than one outcome, or none");
     assert_eq!(handshake.failure(), failure);
-    assert_eq!(handshake.shutdown() == Shutdown::Open, opened.is_some());
+    assert_eq!(handshake.shutdown() == Shutdown::None, opened.is_some());
     let response = handshake.into_response().map(|response| {
         let (head, body) = response.into_parts();
         (head.status, head.headers, body)

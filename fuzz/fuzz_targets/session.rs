@@ -277,7 +277,7 @@ const CLOSED: u8 = 3;
 
 fn rank(shutdown: Shutdown) -> u8 {
     match shutdown {
-        Shutdown::Open => 0,
+        Shutdown::None => 0,
         Shutdown::Linger => 1,
         Shutdown::HalfClose => 2,
         Shutdown::Close => 3,

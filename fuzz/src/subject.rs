@@ -164,7 +164,7 @@ impl Subject {
                 Ok(None) => break,
                 Err(failure) => {
                     assert_eq!(self.failure, None, "a second failure: {failure}");
-                    assert_ne!(self.connection.shutdown(), Shutdown::Open, "{failure}");
+                    assert_ne!(self.connection.shutdown(), Shutdown::None, "{failure}");
                     self.failure = Some(failure);
                     break;
                 }

@@ -103,7 +103,7 @@ impl Carrier {
     /// Half-closes the socket if the machine requires it. Returns whether to close it now.
     pub(crate) fn shut_down(&mut self, shutdown: Shutdown) -> bool {
         match shutdown {
-            Shutdown::Open | Shutdown::Linger => false,
+            Shutdown::None | Shutdown::Linger => false,
             Shutdown::HalfClose => {
                 if !self.half_closed {
                     // If this fails the socket is gone, and the next read reports it.

@@ -80,7 +80,7 @@ pub struct Connection {
 /// # let mut out = Vec::new();
 /// let mut server = Connection::new(Role::Server, Config::default().into(), now);
 /// server.sender.close(CloseCode::NORMAL, "", now, &mut out)?;
-/// assert_eq!(server.shutdown(), Shutdown::Open); // the peer's Close is still to come
+/// assert_eq!(server.shutdown(), Shutdown::None); // the peer's Close is still to come
 ///
 /// let mut bytes = *b"\x88\x82\0\0\0\0\x03\xe8";
 /// let Connection { receiver, sender } = &mut server;
@@ -95,7 +95,7 @@ pub struct Connection {
 #[non_exhaustive]
 pub enum Shutdown {
     /// Nothing: the transport continues to read and write.
-    Open,
+    None,
     /// The transport continues to read, because the peer ends the stream first (RFC 6455 §7.1.1: the
     /// server does). Input is still passed in, or discarded. The close timeout bounds this state.
     Linger,
@@ -450,7 +450,7 @@ impl Connection {
     #[inline]
     pub fn shutdown(&self) -> Shutdown {
         match self.sender.state() {
-            State::Open => Shutdown::Open,
+            State::Open => Shutdown::None,
             _ => self.shutdown_of_ending(),
         }
     }
@@ -459,7 +459,7 @@ impl Connection {
     fn shutdown_of_ending(&self) -> Shutdown {
         let eof = self.sender.closing().is_some_and(|closing| closing.eof);
         match (self.sender.state(), self.sender.role) {
-            (State::Connecting | State::Open | State::CloseSent, _) => Shutdown::Open,
+            (State::Connecting | State::Open | State::CloseSent, _) => Shutdown::None,
             (State::Closed | State::Failed, _) if eof => Shutdown::Close,
             (State::Closed, Role::Client) => Shutdown::Linger,
             // Input that follows the peer's Close must be read: see `HalfClose`.

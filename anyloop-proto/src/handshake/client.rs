@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::body::{Body, Framing};
 use super::client_request::{self, RequestError};
-use super::head::{Head, Message};
+use super::head::{Head, HeadKind};
 use super::key;
 use super::opened::Opened;
 use super::options::ClientOptions;
@@ -104,7 +104,7 @@ impl ClientHandshake {
         Ok(Self {
             accept: key::accept(key.as_bytes()),
             step: Step::Head(Head::new(
-                Message::Response,
+                HeadKind::Response,
                 options.max_head_size,
                 options.max_fields,
             )),
@@ -231,7 +231,7 @@ impl ClientHandshake {
     /// What the transport does with the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
-            Step::Head(_) | Step::Body(..) | Step::Opened => Shutdown::Open,
+            Step::Head(_) | Step::Body(..) | Step::Opened => Shutdown::None,
             // A client has nothing to send after a failed handshake.
             Step::Failed | Step::Ended => Shutdown::Abort,
         }
@@ -311,7 +311,7 @@ impl ClientHandshake {
             return Err(HandshakeError::TooManyInterim);
         }
         let rest = self.options.max_head_size.saturating_sub(self.head_size);
-        self.step = Step::Head(Head::new(Message::Response, rest, self.options.max_fields));
+        self.step = Step::Head(Head::new(HeadKind::Response, rest, self.options.max_fields));
         Ok(())
     }
 

@@ -20,7 +20,7 @@ const HEAD_METHOD: &[u8] = b"HEAD ";
 
 /// A head that is being received. Owns no memory before the first byte.
 pub(super) struct Head {
-    message: Message,
+    kind: HeadKind,
     max_size: usize,
     max_fields: usize,
     /// The part of the head that has arrived, without empty lines before it.
@@ -41,16 +41,16 @@ pub(super) struct Head {
 
 /// What kind of head it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Message {
+pub(super) enum HeadKind {
     Request,
     Response,
 }
 
 impl Head {
     /// A head of at most `max_size` bytes, including line ends, without empty lines before it.
-    pub(super) const fn new(message: Message, max_size: usize, max_fields: usize) -> Self {
+    pub(super) const fn new(kind: HeadKind, max_size: usize, max_fields: usize) -> Self {
         Self {
-            message,
+            kind,
             max_size,
             max_fields,
             bytes: Vec::new(),
@@ -66,7 +66,7 @@ impl Head {
     /// Takes the bytes of the head from `input`. Returns whether the head is complete. After an
     /// error the head must not be used again, and it is unspecified what was taken.
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
-        if self.message == Message::Request && self.bytes.is_empty() {
+        if self.kind == HeadKind::Request && self.bytes.is_empty() {
             self.skip_empty_lines(input)?;
         }
         let before = self.bytes.len();
@@ -176,7 +176,7 @@ impl Head {
     /// it. A server and the parser refuse it.
     fn check_fold(&mut self) {
         let starts_with_space = matches!(self.bytes.get(self.line_start), Some(b' ' | b'\t'));
-        if starts_with_space && self.message == Message::Response && self.lines > 1 {
+        if starts_with_space && self.kind == HeadKind::Response && self.lines > 1 {
             self.lines -= 1;
             self.folded = true;
         }
@@ -188,10 +188,10 @@ impl Head {
         if self.lines > 0 || self.bytes.is_empty() {
             return Ok(());
         }
-        match self.message {
-            Message::Request if is_token_char(self.bytes[0]) => Ok(()),
-            Message::Request => Err(HandshakeError::Malformed),
-            Message::Response => {
+        match self.kind {
+            HeadKind::Request if is_token_char(self.bytes[0]) => Ok(()),
+            HeadKind::Request => Err(HandshakeError::Malformed),
+            HeadKind::Response => {
                 let same = self.bytes.iter().zip(STATUS_LINE).take_while(|(a, b)| a == b).count();
                 match same {
                     _ if same == self.bytes.len() || same == STATUS_LINE.len() => Ok(()),
@@ -203,9 +203,9 @@ impl Head {
     }
 
     const fn too_big(&self) -> HandshakeError {
-        match self.message {
+        match self.kind {
             // RFC 9112 §3: 414 is for a request line that is too long.
-            Message::Request if self.lines == 0 => HandshakeError::TargetTooLong,
+            HeadKind::Request if self.lines == 0 => HandshakeError::TargetTooLong,
             _ => HandshakeError::HeadTooBig,
         }
     }

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::accept::{self, Accept};
 use super::body::Body;
-use super::head::{Head, Message};
+use super::head::{Head, HeadKind};
 use super::opened::Opened;
 use super::options::ServerOptions;
 use super::parse;
@@ -119,7 +119,7 @@ impl ServerHandshake {
     #[must_use]
     pub fn new(options: Arc<ServerOptions>, now: Instant) -> Self {
         let step =
-            Step::Head(Head::new(Message::Request, options.max_head_size, options.max_fields));
+            Step::Head(Head::new(HeadKind::Request, options.max_head_size, options.max_fields));
         let deadline = options.open_timeout.map(|timeout| now + timeout);
         let (request, failure, sending) = (None, None, None);
         let (is_head_request, eof) = (false, false);
@@ -319,7 +319,7 @@ impl ServerHandshake {
             | Step::Body(..)
             | Step::Awaiting
             | Step::Opened
-            | Step::Responding(_) => Shutdown::Open,
+            | Step::Responding(_) => Shutdown::None,
             Step::Closing { unread: true } => Shutdown::HalfClose,
             Step::Closing { unread: false } => Shutdown::Close,
             Step::Ended => Shutdown::Abort,

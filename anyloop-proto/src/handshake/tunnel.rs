@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use http::StatusCode;
 
 use super::body::{Body, Framing};
-use super::head::{Head, Message};
+use super::head::{Head, HeadKind};
 use super::key;
 use super::parse;
 use super::uri::Target;
@@ -99,7 +99,7 @@ impl TunnelHandshake {
         }
         head.end();
         Self {
-            step: Step::Head(Head::new(Message::Response, MAX_HEAD_SIZE, MAX_FIELDS)),
+            step: Step::Head(Head::new(HeadKind::Response, MAX_HEAD_SIZE, MAX_FIELDS)),
             head_size: 0,
             interim: 0,
             max_body_size,
@@ -185,7 +185,7 @@ impl TunnelHandshake {
             return Err(HandshakeError::TooManyInterim);
         }
         let rest = MAX_HEAD_SIZE.saturating_sub(self.head_size);
-        self.step = Step::Head(Head::new(Message::Response, rest, MAX_FIELDS));
+        self.step = Step::Head(Head::new(HeadKind::Response, rest, MAX_FIELDS));
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ fn outcome_of(response: &str) -> Result<Option<String>, HandshakeError> {
     let (outcome, rest) = answer(&mut client, response.as_bytes());
     match outcome {
         Ok(Some(opened)) => {
-            assert_eq!(client.shutdown(), Shutdown::Open);
+            assert_eq!(client.shutdown(), Shutdown::None);
             Ok(opened.subprotocol)
         }
         Ok(None) => panic!("the response is not complete: {response:?}"),

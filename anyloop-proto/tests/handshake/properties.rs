@@ -161,7 +161,7 @@ proptest! {
         }
         prop_assert!(failures <= 1);
         prop_assert_eq!(failures == 1, server.failure().is_some());
-        prop_assert!(failures == 0 || server.shutdown() != Shutdown::Open);
+        prop_assert!(failures == 0 || server.shutdown() != Shutdown::None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn rfc6455_1_2_the_sample_response() {
     assert_eq!(opened.response.headers()[header::SEC_WEBSOCKET_PROTOCOL], "chat");
 
     // The handshake is finished: later calls have no effect.
-    assert_eq!((server.poll_timeout(), server.shutdown()), (None, Shutdown::Open));
+    assert_eq!((server.poll_timeout(), server.shutdown()), (None, Shutdown::None));
     assert_eq!(server.handle_eof(), Ok(()));
     assert_eq!(server.abandon(at(0), &mut Vec::new()), None);
     assert_eq!(server.failure(), None);

@@ -23,7 +23,7 @@ fn begin(request: &str, length: Option<u64>) -> (ServerHandshake, Vec<u8>) {
     let (mut server, mut out) = (awaiting(request), Vec::new());
     assert!(server.respond_head(&Response::new(()), length, at(0), &mut out).unwrap());
     assert!(server.is_responding() && server.discards_input());
-    assert_eq!((server.shutdown(), server.poll_timeout()), (Shutdown::Open, None));
+    assert_eq!((server.shutdown(), server.poll_timeout()), (Shutdown::None, None));
     (server, out)
 }
 

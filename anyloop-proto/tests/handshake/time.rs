@@ -140,7 +140,7 @@ fn a_client_that_half_closes_after_a_plain_request_gets_the_response() {
     let mut server = server();
     assert_eq!(feed(&mut server, PLAIN).0, Served::Http);
     assert_eq!(server.handle_eof(), Ok(()));
-    assert_eq!(server.shutdown(), Shutdown::Open);
+    assert_eq!(server.shutdown(), Shutdown::None);
     let mut out = Vec::new();
     server.respond(&Response::new(b"hi".to_vec()), at(0), &mut out).unwrap();
     assert!(out.ends_with(b"\r\n\r\nhi"));

@@ -296,11 +296,11 @@ fn rfc6455_7_1_1_shutdown_in_each_state() {
     for role in ROLES {
         let closed = if role == Role::Server { Shutdown::HalfClose } else { Shutdown::Linger };
         let mut subject = subject(role);
-        assert_eq!((subject.state(), subject.connection.shutdown()), (State::Open, Shutdown::Open));
+        assert_eq!((subject.state(), subject.connection.shutdown()), (State::Open, Shutdown::None));
         assert_eq!(subject.connection.ending(), None);
         subject.close(1000, "").unwrap();
         assert_eq!(subject.state(), State::CloseSent);
-        assert_eq!(subject.connection.shutdown(), Shutdown::Open);
+        assert_eq!(subject.connection.shutdown(), Shutdown::None);
         subject.receive(&[close(1000, "")]);
         assert_eq!((subject.state(), subject.connection.shutdown()), (State::Closed, closed));
         // The peer has ended the stream: there is nothing to wait for, but pending output is written.

@@ -11,7 +11,10 @@ use super::core::{ClientCore, endpoint};
 use crate::session::{HandlerFactory, Handlers, Session};
 use crate::stream::Driver;
 
-/// A client: it creates connections over a transport `T`, each with a handler from `F`.
+/// A client: it creates connections, each with a handler from `F`.
+///
+/// `B` is what carries the bytes: `net::Net`, [`IoStream`](crate::iostream::IoStream), or `()` if the
+/// application drives a [`Transport`](crate::transport::Transport) itself.
 ///
 /// ```
 /// use anyloop::transport::Client;
@@ -20,14 +23,14 @@ use crate::stream::Driver;
 /// let mut client = Client::new(ClientConfig::new());
 /// client.on_open(|context| _ = context.send("hello"));
 /// ```
-pub struct Client<T, F: HandlerFactory = Handlers> {
+pub struct Client<B, F: HandlerFactory = Handlers> {
     core: Arc<ClientCore<F>>,
-    pub(crate) transport: T,
+    pub(crate) backend: B,
 }
 
 endpoint!(Client, ClientCore, ClientConfig, "Client");
 
-impl<T: Default> Client<T> {
+impl<B: Default> Client<B> {
     /// A client whose handlers are closures, which are set afterwards.
     #[must_use]
     pub fn new(config: ClientConfig) -> Self {
@@ -35,18 +38,18 @@ impl<T: Default> Client<T> {
     }
 }
 
-impl<T: Default, F: HandlerFactory> Client<T, F> {
+impl<B: Default, F: HandlerFactory> Client<B, F> {
     /// A client whose connections get their handlers from `factory`.
     #[must_use]
     pub fn with_factory(config: ClientConfig, factory: F) -> Self {
-        Self::over(T::default(), config, factory)
+        Self::over(B::default(), config, factory)
     }
 }
 
-impl<T, F: HandlerFactory> Client<T, F> {
+impl<B, F: HandlerFactory> Client<B, F> {
     /// A client over a transport. Its connections get their handlers from `factory`.
-    pub(crate) fn over(transport: T, config: ClientConfig, factory: F) -> Self {
-        Self { core: ClientCore::new(config, factory), transport }
+    pub(crate) fn over(backend: B, config: ClientConfig, factory: F) -> Self {
+        Self { core: ClientCore::new(config, factory), backend }
     }
 
     /// The client's end of a byte stream to `target` that begins at `now`. `waker` is woken, from any

@@ -28,7 +28,7 @@ macro_rules! endpoint_setters {
         $endpoint:ident, $handlers:ident, $bounds:tt;
         $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
     ) => {
-        impl<T> $endpoint<T, $handlers> {
+        impl<B> $endpoint<B, $handlers> {
             $(endpoint_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
         }
     };

@@ -136,7 +136,7 @@ fn handlers_answer_pings(config: &Arc<Config>) -> Arc<Config> {
 /// The methods that servers and clients have in common.
 macro_rules! endpoint {
     ($endpoint:ident, $core:ident, $config:ident, $name:literal) => {
-        impl<T, F: crate::session::HandlerFactory> $endpoint<T, F> {
+        impl<B, F: crate::session::HandlerFactory> $endpoint<B, F> {
             /// The connections that are not over, in no particular order.
             #[must_use]
             pub fn connections(&self) -> Vec<super::Handle<F::Handler>> {
@@ -258,7 +258,7 @@ macro_rules! endpoint {
             }
         }
 
-        impl<T, F: crate::session::HandlerFactory> std::fmt::Debug for $endpoint<T, F> {
+        impl<B, F: crate::session::HandlerFactory> std::fmt::Debug for $endpoint<B, F> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct($name).field("config", &self.core.config).finish_non_exhaustive()
             }

@@ -14,14 +14,14 @@ use crate::tls::{ClientTls, Records, ServerTls, TlsConfigError, TlsStream};
 
 /// A server whose connections speak TLS: [`Server::over_tls`] returns it. The examples of [`tls`](crate::tls) and of
 /// [`ServerTls`] use one.
-pub struct ServerOverTls<'e, T, F: HandlerFactory> {
-    pub(crate) server: &'e Server<T, F>,
+pub struct ServerOverTls<'e, B, F: HandlerFactory> {
+    pub(crate) server: &'e Server<B, F>,
     pub(crate) tls: &'e ServerTls,
 }
 
 /// A client whose connections speak TLS: [`Client::over_tls`] returns it. The example of [`tls`](crate::tls) uses one.
-pub struct ClientOverTls<'e, T, F: HandlerFactory> {
-    pub(crate) client: &'e Client<T, F>,
+pub struct ClientOverTls<'e, B, F: HandlerFactory> {
+    pub(crate) client: &'e Client<B, F>,
     pub(crate) tls: &'e ClientTls,
 }
 
@@ -37,24 +37,24 @@ pub enum OverTlsError {
     Tls(#[from] TlsConfigError),
 }
 
-impl<T, F: HandlerFactory> Server<T, F> {
+impl<B, F: HandlerFactory> Server<B, F> {
     /// The same server for connections that speak TLS, beside those that do not.
     #[must_use]
-    pub const fn over_tls<'e>(&'e self, tls: &'e ServerTls) -> ServerOverTls<'e, T, F> {
+    pub const fn over_tls<'e>(&'e self, tls: &'e ServerTls) -> ServerOverTls<'e, B, F> {
         ServerOverTls { server: self, tls }
     }
 }
 
-impl<T, F: HandlerFactory> Client<T, F> {
+impl<B, F: HandlerFactory> Client<B, F> {
     /// The same client for connections that speak TLS over bytes that the program carries. The client of `net` needs
     /// none of this: it connects to a `wss` URI over TLS.
     #[must_use]
-    pub const fn over_tls<'e>(&'e self, tls: &'e ClientTls) -> ClientOverTls<'e, T, F> {
+    pub const fn over_tls<'e>(&'e self, tls: &'e ClientTls) -> ClientOverTls<'e, B, F> {
         ClientOverTls { client: self, tls }
     }
 }
 
-impl<T, F: HandlerFactory> ServerOverTls<'_, T, F> {
+impl<B, F: HandlerFactory> ServerOverTls<'_, B, F> {
     /// As [`Server::driver`], over TLS.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl<T, F: HandlerFactory> ServerOverTls<'_, T, F> {
     }
 }
 
-impl<T, F: HandlerFactory> ClientOverTls<'_, T, F> {
+impl<B, F: HandlerFactory> ClientOverTls<'_, B, F> {
     /// As [`Client::driver`], over TLS. The server's certificate must be valid for the host of `target`.
     ///
     /// # Errors
@@ -94,13 +94,13 @@ fn over<S: crate::stream::StreamProtocol>(
     driver.map(|session| TlsStream::new(session, records))
 }
 
-impl<T, F: HandlerFactory> fmt::Debug for ServerOverTls<'_, T, F> {
+impl<B, F: HandlerFactory> fmt::Debug for ServerOverTls<'_, B, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerOverTls").field("tls", self.tls).finish_non_exhaustive()
     }
 }
 
-impl<T, F: HandlerFactory> fmt::Debug for ClientOverTls<'_, T, F> {
+impl<B, F: HandlerFactory> fmt::Debug for ClientOverTls<'_, B, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientOverTls").field("tls", self.tls).finish_non_exhaustive()
     }

@@ -10,7 +10,10 @@ use super::core::{ServerCore, endpoint};
 use crate::session::{HandlerFactory, Handlers, Session};
 use crate::stream::Driver;
 
-/// A server: it creates connections over a transport `T`, each with a handler from `F`.
+/// A server: it creates connections, each with a handler from `F`.
+///
+/// `B` is what carries the bytes: `net::Net`, [`IoStream`](crate::iostream::IoStream), or `()` if the
+/// application drives a [`Transport`](crate::transport::Transport) itself.
 ///
 /// ```
 /// use anyloop::transport::Server;
@@ -32,14 +35,14 @@ use crate::stream::Driver;
 /// let config = ServerConfig::new(OriginPolicy::Any);
 /// let server: Server<_> = Server::with_factory(config, || Counter(0));
 /// ```
-pub struct Server<T, F: HandlerFactory = Handlers> {
+pub struct Server<B, F: HandlerFactory = Handlers> {
     core: Arc<ServerCore<F>>,
-    pub(crate) transport: T,
+    pub(crate) backend: B,
 }
 
 endpoint!(Server, ServerCore, ServerConfig, "Server");
 
-impl<T: Default> Server<T> {
+impl<B: Default> Server<B> {
     /// A server whose handlers are closures, which are set afterwards.
     #[must_use]
     pub fn new(config: ServerConfig) -> Self {
@@ -47,18 +50,18 @@ impl<T: Default> Server<T> {
     }
 }
 
-impl<T: Default, F: HandlerFactory> Server<T, F> {
+impl<B: Default, F: HandlerFactory> Server<B, F> {
     /// A server whose connections get their handlers from `factory`.
     #[must_use]
     pub fn with_factory(config: ServerConfig, factory: F) -> Self {
-        Self::over(T::default(), config, factory)
+        Self::over(B::default(), config, factory)
     }
 }
 
-impl<T, F: HandlerFactory> Server<T, F> {
+impl<B, F: HandlerFactory> Server<B, F> {
     /// A server over a transport. Its connections get their handlers from `factory`.
-    pub(crate) fn over(transport: T, config: ServerConfig, factory: F) -> Self {
-        Self { core: ServerCore::new(config, factory), transport }
+    pub(crate) fn over(backend: B, config: ServerConfig, factory: F) -> Self {
+        Self { core: ServerCore::new(config, factory), backend }
     }
 
     /// The server's end of a byte stream that begins at `now`. `waker` is woken, from any thread, when a

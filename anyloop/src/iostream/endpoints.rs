@@ -77,14 +77,14 @@ macro_rules! setters {
             /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
             /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
-                self.transport.secure = secure;
+                self.backend.secure = secure;
                 self
             }
 
             /// The name of the peer, for logs. By default "iostream transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
-                self.transport.remote_endpoint = name.into();
+                self.backend.remote_endpoint = name.into();
                 self
             }
         }
@@ -130,9 +130,9 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Server<IoStream<K>, F> {
     #[must_use]
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler, K> {
         let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.transport.clock)();
+        let now = (self.backend.clock)();
         let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
-        let connection = Connection::new(plain(driver), &self.transport, wake_flag);
+        let connection = Connection::new(plain(driver), &self.backend, wake_flag);
         // It has no output yet, but a deadline. No other thread has access to it yet.
         let _ = connection.start();
         connection
@@ -175,9 +175,9 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
         change: impl FnOnce(ClientConfig) -> ClientConfig,
     ) -> Result<Connection<F::Handler, K>, RequestError> {
         let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.transport.clock)();
+        let now = (self.backend.clock)();
         let driver = self.driver_configured(change, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(plain(driver), &self.transport, wake_flag))
+        Ok(Connection::new(plain(driver), &self.backend, wake_flag))
     }
 
     /// The same with a handler of its own.
@@ -191,8 +191,8 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
         target: &Target,
     ) -> Result<Connection<F::Handler, K>, RequestError> {
         let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.transport.clock)();
+        let now = (self.backend.clock)();
         let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(plain(driver), &self.transport, wake_flag))
+        Ok(Connection::new(plain(driver), &self.backend, wake_flag))
     }
 }

@@ -48,7 +48,7 @@ use crate::threading::{Local, Threads};
 
 pub use endpoints::{Client, IoStream, LocalClient, LocalServer, Server};
 use outputs::Outputs;
-use stream::{Output, Setup, Stream, lock_setup};
+use stream::{Output, Stream, StreamState, lock_stream_state};
 
 /// The most bytes that [`Connection::read_some`] and [`Connection::read_from`] take in one call.
 pub const CHUNK: usize = 16 * 1024;
@@ -105,7 +105,7 @@ pub type LocalConnection<H = LocalHandlers> = Connection<H, Local>;
 
 struct Shared<H: Handler, K: Outputs> {
     core: Mutex<Core<H, K>>,
-    setup: Arc<Mutex<Setup<K>>>,
+    stream_state: Arc<Mutex<StreamState<K>>>,
     handle: Handle<H>,
     wake_flag: Arc<WakeFlag>,
     clock: Arc<K::Clock>,
@@ -191,13 +191,13 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         endpoint: &IoStream<K>,
         wake_flag: Arc<WakeFlag>,
     ) -> Self {
-        let setup = Arc::new(Mutex::new(Setup::new(endpoint)));
+        let stream_state = Arc::new(Mutex::new(StreamState::new(endpoint)));
         let handle = driver.handle();
-        let (stream, buffers) = (Stream::new(setup.clone()), Buffers::new(POOL));
+        let (stream, buffers) = (Stream::new(stream_state.clone()), Buffers::new(POOL));
         let core =
             Mutex::new(Core { driver, stream, buffers, chunk: Vec::new(), left: Vec::new() });
         let clock = endpoint.clock.clone();
-        Self { shared: Arc::new(Shared { core, setup, handle, wake_flag, clock }) }
+        Self { shared: Arc::new(Shared { core, stream_state, handle, wake_flag, clock }) }
     }
 
     // Input.
@@ -372,7 +372,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// Whether there is [collected](Self::collect_output) output to take.
     #[must_use]
     pub fn wants_output(&self) -> bool {
-        !self.setup().collected.is_empty()
+        !self.stream_state().collected.is_empty()
     }
 
     /// Appends all [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. Until it is
@@ -454,12 +454,12 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
 
     /// Sets whether the bytes are confidential.
     pub fn set_secure(&self, secure: bool) {
-        self.setup().secure = secure;
+        self.stream_state().secure = secure;
     }
 
     /// Sets the name of the peer.
     pub fn set_remote_endpoint(&self, remote_endpoint: impl Into<String>) {
-        self.setup().remote_endpoint = remote_endpoint.into();
+        self.stream_state().remote_endpoint = remote_endpoint.into();
     }
 
     // Getters.
@@ -514,7 +514,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// Checks that there is an output, since input may have to be answered.
     fn ready_to_read(&self) -> Result<(), CallError> {
         let core = self.lock()?;
-        match self.setup().output {
+        match self.stream_state().output {
             Output::None if !core.driver.is_closed() => Err(CallError::NoOutput),
             _ => Ok(()),
         }
@@ -530,15 +530,15 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     }
 
     /// No program code runs under this lock.
-    fn setup(&self) -> MutexGuard<'_, Setup<K>> {
-        lock_setup(&self.shared.setup)
+    fn stream_state(&self) -> MutexGuard<'_, StreamState<K>> {
+        lock_stream_state(&self.shared.stream_state)
     }
 
     fn set_output(&self, output: Output<K>) {
-        let mut setup = self.setup();
-        let replaced = std::mem::replace(&mut setup.output, output);
-        setup.output_is_new = true;
-        drop(setup);
+        let mut stream_state = self.stream_state();
+        let replaced = std::mem::replace(&mut stream_state.output, output);
+        stream_state.output_is_new = true;
+        drop(stream_state);
         drop(replaced); // program code, so not under the lock
         match self.lock() {
             Ok(mut core) => {
@@ -581,7 +581,7 @@ impl<H: Handler, K: Outputs> Core<H, K> {
     /// Writes the backlog to an output that was set meanwhile.
     fn use_new_output(&mut self, now: Instant) {
         let Self { driver, stream, buffers, .. } = self;
-        if std::mem::take(&mut stream.setup().output_is_new) {
+        if std::mem::take(&mut stream.stream_state().output_is_new) {
             stream.flush();
             driver.handle_writable(stream, buffers, now);
         }

@@ -61,7 +61,7 @@ macro_rules! clock {
                 &mut self,
                 clock: impl Fn() -> Instant $($(+ $bound)+)? + 'static,
             ) -> &mut Self {
-                self.transport.clock = Arc::new(clock);
+                self.backend.clock = Arc::new(clock);
                 self
             }
         }
@@ -107,7 +107,7 @@ macro_rules! setters {
             /// Without such a function the stream cannot be half-closed: the connection is over as soon as all output
             /// is written. Close the stream when the connection [`is_over`](Self::is_over).
             pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) $(+ $send)? + 'static) {
-                let replaced = self.setup().on_shutdown.replace(Box::new(f));
+                let replaced = self.stream_state().on_shutdown.replace(Box::new(f));
                 drop(replaced); // program code, so not under the lock
             }
         }

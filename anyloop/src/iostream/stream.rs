@@ -11,13 +11,13 @@ use crate::stream::{Peer, Transport};
 
 /// Writes to the output that the program has set.
 pub(super) struct Stream<K: Outputs> {
-    setup: Arc<Mutex<Setup<K>>>,
+    stream_state: Arc<Mutex<StreamState<K>>>,
     /// A write failed because no output was set.
     pub(super) output_missing: bool,
 }
 
 /// The settings that the program can change at any time, also from a handler.
-pub(super) struct Setup<K: Outputs> {
+pub(super) struct StreamState<K: Outputs> {
     pub(super) output: Output<K>,
     /// Bytes that were collected and not taken.
     pub(super) collected: Vec<u8>,
@@ -45,7 +45,7 @@ pub(super) enum Output<K: Outputs> {
 /// The most bytes that are collected. More bytes wait in the backlog of the connection, which has a limit.
 const COLLECT: usize = 64 * 1024;
 
-impl<K: Outputs> Setup<K> {
+impl<K: Outputs> StreamState<K> {
     pub(super) fn new(endpoint: &IoStream<K>) -> Self {
         Self {
             output: Output::None,
@@ -59,8 +59,8 @@ impl<K: Outputs> Setup<K> {
 }
 
 impl<K: Outputs> Stream<K> {
-    pub(super) const fn new(setup: Arc<Mutex<Setup<K>>>) -> Self {
-        Self { setup, output_missing: false }
+    pub(super) const fn new(stream_state: Arc<Mutex<StreamState<K>>>) -> Self {
+        Self { stream_state, output_missing: false }
     }
 
     /// Repeats a flush that would have blocked.
@@ -74,13 +74,13 @@ impl<K: Outputs> Stream<K> {
 
     /// Takes the output out for a call of it, which may set another output.
     fn take_output(&self) -> Taken<'_, K> {
-        let output = std::mem::replace(&mut self.setup().output, Output::None);
+        let output = std::mem::replace(&mut self.stream_state().output, Output::None);
         Taken { stream: self, output }
     }
 
     /// Moves the collected bytes to the end of `bytes`. Returns false if there were none.
     pub(super) fn take_collected(&self, bytes: &mut Vec<u8>) -> bool {
-        let collected = &mut self.setup().collected;
+        let collected = &mut self.stream_state().collected;
         let some = !collected.is_empty();
         bytes.append(collected);
         some
@@ -88,19 +88,19 @@ impl<K: Outputs> Stream<K> {
 
     /// Writes what was collected before `output` was set. Returns whether all of it is written.
     fn write_collected(&self, output: &mut Output<K>) -> io::Result<bool> {
-        let mut collected = std::mem::take(&mut self.setup().collected);
+        let mut collected = std::mem::take(&mut self.stream_state().collected);
         if collected.is_empty() {
             return Ok(true);
         }
         let written = output.write(&[IoSlice::new(&collected)]);
         collected.drain(..*written.as_ref().unwrap_or(&0));
         let all = collected.is_empty();
-        self.setup().collected = collected;
+        self.stream_state().collected = collected;
         written.map(|_| all)
     }
 
     fn collect(&self, slices: &[IoSlice<'_>]) -> usize {
-        let collected = &mut self.setup().collected;
+        let collected = &mut self.stream_state().collected;
         let before = collected.len();
         for slice in slices {
             let free = COLLECT.saturating_sub(collected.len());
@@ -109,8 +109,8 @@ impl<K: Outputs> Stream<K> {
         collected.len() - before
     }
 
-    pub(super) fn setup(&self) -> MutexGuard<'_, Setup<K>> {
-        lock_setup(&self.setup)
+    pub(super) fn stream_state(&self) -> MutexGuard<'_, StreamState<K>> {
+        lock_stream_state(&self.stream_state)
     }
 }
 
@@ -122,16 +122,18 @@ struct Taken<'s, K: Outputs> {
 
 impl<K: Outputs> Drop for Taken<'_, K> {
     fn drop(&mut self) {
-        let mut setup = self.stream.setup();
-        if matches!(setup.output, Output::None) {
-            std::mem::swap(&mut setup.output, &mut self.output);
+        let mut stream_state = self.stream.stream_state();
+        if matches!(stream_state.output, Output::None) {
+            std::mem::swap(&mut stream_state.output, &mut self.output);
         }
     }
 }
 
 /// No program code runs under this lock, so poisoning is ignored.
-pub(super) fn lock_setup<K: Outputs>(setup: &Mutex<Setup<K>>) -> MutexGuard<'_, Setup<K>> {
-    setup.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock_stream_state<K: Outputs>(
+    stream_state: &Mutex<StreamState<K>>,
+) -> MutexGuard<'_, StreamState<K>> {
+    stream_state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Outputs> Transport for Stream<K> {
@@ -156,24 +158,24 @@ impl<K: Outputs> Transport for Stream<K> {
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        let on_shutdown = self.setup().on_shutdown.take();
+        let on_shutdown = self.stream_state().on_shutdown.take();
         if let Some(mut f) = on_shutdown {
             f(how);
-            self.setup().on_shutdown.get_or_insert(f);
+            self.stream_state().on_shutdown.get_or_insert(f);
         }
         Ok(())
     }
 
     fn can_half_close(&self) -> bool {
-        self.setup().on_shutdown.is_some()
+        self.stream_state().on_shutdown.is_some()
     }
 
     fn is_secure(&self) -> bool {
-        self.setup().secure
+        self.stream_state().secure
     }
 
     fn peer(&self) -> Peer {
-        Peer::Named(self.setup().remote_endpoint.clone())
+        Peer::Named(self.stream_state().remote_endpoint.clone())
     }
 }
 

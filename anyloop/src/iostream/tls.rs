@@ -17,7 +17,7 @@ impl<K: Outputs, F: HandlerFactory> ServerOverTls<'_, IoStream<K>, F> {
     /// [`TlsConfigError::Rustls`]: there is no randomness, for example.
     pub fn connection(&self) -> Result<Connection<F::Handler, K>, TlsConfigError> {
         let wake_flag = Arc::new(WakeFlag::default());
-        let transport = &self.server.transport;
+        let transport = &self.server.backend;
         let driver = self.driver(&wake_flag.clone().into(), (transport.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
         let connection = Connection::new(driver, transport, wake_flag);
@@ -35,7 +35,7 @@ impl<K: Outputs, F: HandlerFactory> ClientOverTls<'_, IoStream<K>, F> {
     /// [`OverTlsError`].
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, OverTlsError> {
         let wake_flag = Arc::new(WakeFlag::default());
-        let transport = &self.client.transport;
+        let transport = &self.client.backend;
         let driver = self.driver(target, &wake_flag.clone().into(), (transport.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
         Ok(Connection::new(driver, transport, wake_flag))

@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::hooks::Hooks;
-use super::hosts_connections::HostsConnections;
 use super::listener::{Backoff, Listener, Nodelay, set_up};
 use super::registry::key;
+use super::serves_connections::ServesConnections;
 use crate::endpoint::{HandlerFactory, ServerCore};
 use crate::event_loop::{Events, Next, Socket, Source, Turn, now};
 use crate::transport::{Driver, Peer};
@@ -24,7 +24,7 @@ pub struct Acceptor<F: HandlerFactory> {
     pub(super) backoff: Backoff,
 }
 
-impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
+impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         if self.backoff.is_active() && turn.state.events == Events::READABLE {
             return Next::Wait; // for the deadline
@@ -74,7 +74,7 @@ impl<F: HandlerFactory> Acceptor<F> {
     }
 
     /// Inserts a connection into the loop.
-    fn insert<K: HostsConnections<F::Handler>>(
+    fn insert<K: ServesConnections<F::Handler>>(
         &self,
         mut socket: Socket,
         peer: Peer,
@@ -98,7 +98,7 @@ impl<F: HandlerFactory> Acceptor<F> {
 
     /// Reports an error of the system and waits: descriptors or memory may become free when other
     /// connections end.
-    fn back_off<K: HostsConnections<F::Handler>>(
+    fn back_off<K: ServesConnections<F::Handler>>(
         &mut self,
         error: &io::Error,
         turn: &mut Turn<'_, K>,

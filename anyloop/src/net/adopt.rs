@@ -8,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use anyloop_proto::handshake::http;
 
 use super::error::Error;
-use super::hosts_connections::HostsConnections;
 use super::layer::Layer;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
+use super::serves_connections::ServesConnections;
 use super::supports::Supports;
 use super::transport::{Net, SharedHooks};
 use crate::endpoint::{Handle, Handler, HandlerFactory, Server, Session, request_head};
@@ -136,13 +136,13 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         let core = self.core();
         let session = core.session(core.make_handler(), now());
         let options = (self.config().nodelay, received);
-        let net = &self.transport;
+        let net = &self.backend;
         insert(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
     }
 }
 
 /// Puts a connection over a stream into the loop. `options` are `TCP_NODELAY` and what was received already.
-pub(super) fn insert<K: HostsConnections<H>, H: Handler>(
+pub(super) fn insert<K: ServesConnections<H>, H: Handler>(
     engine: &Engine<K>,
     hooks: &SharedHooks,
     endpoint: &EndpointState,

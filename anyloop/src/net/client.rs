@@ -75,7 +75,7 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
         UriError: From<U::Error>,
     {
         let target = parse(uri)?;
-        let net = &self.transport;
+        let net = &self.backend;
         let connector = Connector::new(self.core(), net.engine(), &net.hooks);
         Ok(ConnectRequest::new(Box::new(connector), target))
     }

@@ -17,10 +17,10 @@ use anyloop_proto::handshake::Target;
 use super::error::{ConnectError, Error, Stage};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
-use super::hosts_connections::HostsConnections;
 use super::layer::{Layer, LayeredStream};
 use super::proxy::{Channel, Route, host_of};
 use super::resolver::{Lookup, Resolver};
+use super::serves_connections::ServesConnections;
 use crate::endpoint::{ClientConfig, ConnectOptions, HandlerFactory, Session};
 use crate::event_loop::{Events, Next, Socket, SocketTransport, Source, Turn, now};
 use crate::sync::unmodelled::Mutex;
@@ -185,7 +185,7 @@ enum Outcome {
     Failed(ConnectError),
 }
 
-impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
+impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         turn.state.now = now(); // the loop's reading of the clock may be older
         if let Some(next) = self.open(turn) {
@@ -207,7 +207,7 @@ impl<K: HostsConnections<F::Handler>, F: HandlerFactory> Source<K> for Connectin
 /// The calls of the driver.
 impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
-    fn run_driver<K: HostsConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
+    fn run_driver<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
         let (events, now) = (turn.state.events, turn.state.now);
         let is_first = matches!(self.step, Step::Begin(_)); // the handle exists since before this turn
         self.with_driver(turn, |driver, transport, buffers| {
@@ -224,7 +224,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Reports that there will be no stream.
-    fn fail<K: HostsConnections<F::Handler>>(
+    fn fail<K: ServesConnections<F::Handler>>(
         &mut self,
         error: ConnectError,
         turn: &mut Turn<'_, K>,
@@ -237,7 +237,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Hands the driver over to the connection.
-    fn become_connection<K: HostsConnections<F::Handler>>(
+    fn become_connection<K: ServesConnections<F::Handler>>(
         &mut self,
         connected: Connected,
         turn: &mut Turn<'_, K>,
@@ -257,7 +257,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// The result of a turn that did not connect.
-    fn next<K: HostsConnections<F::Handler>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
+    fn next<K: ServesConnections<F::Handler>>(&self, turn: &mut Turn<'_, K>) -> Next<K> {
         let Some(driver) = self.driver.as_ref().filter(|driver| !driver.is_closed()) else {
             return Next::Done;
         };
@@ -268,7 +268,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Calls `f` with the driver, and with a socket that is closed.
-    fn with_driver<K: HostsConnections<F::Handler>>(
+    fn with_driver<K: ServesConnections<F::Handler>>(
         &mut self,
         turn: &mut Turn<'_, K>,
         f: impl FnOnce(&mut Driver<Session<F::Handler>>, &mut SocketTransport<'_>, &mut Buffers),
@@ -284,7 +284,7 @@ impl<F: HandlerFactory> Connecting<F> {
 /// The steps.
 impl<F: HandlerFactory> Connecting<F> {
     /// Takes all steps that can be taken now.
-    fn advance<K: HostsConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) -> Outcome {
+    fn advance<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) -> Outcome {
         loop {
             let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.state.now);
             let progress = match std::mem::replace(&mut self.step, Step::Done) {

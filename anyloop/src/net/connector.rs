@@ -108,7 +108,7 @@ thread_local! {
 
 impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
     fn weak_connector(&self) -> WeakConnector<K, F> {
-        let net = &self.transport;
+        let net = &self.backend;
         let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
         WeakConnector { core, engine, hooks: net.hooks.clone() }
     }

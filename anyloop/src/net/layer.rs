@@ -3,8 +3,8 @@
 use anyloop_proto::handshake::Target;
 
 use super::error::Error;
-use super::hosts_connections::HostsConnections;
 use super::proxy::Channel;
+use super::serves_connections::ServesConnections;
 use crate::endpoint::{ClientConfig, Handler, Session};
 use crate::event_loop::{Next, Socket, Source as _, StreamSource, Turn};
 use crate::transport::Driver;
@@ -75,7 +75,7 @@ impl Layer {
     }
 
     /// The source of the connection.
-    pub(super) fn source<K: HostsConnections<H>, H: Handler>(
+    pub(super) fn source<K: ServesConnections<H>, H: Handler>(
         self,
         driver: Driver<Session<H>>,
         socket: Socket,
@@ -117,7 +117,7 @@ pub(super) enum LayeredStream<H: Handler> {
 
 impl<H: Handler> LayeredStream<H> {
     /// Runs the stream as the source that it becomes.
-    pub(super) fn run<K: HostsConnections<H>>(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
+    pub(super) fn run<K: ServesConnections<H>>(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         match self {
             Self::Plain(stream) => stream.run(turn),
             #[cfg(feature = "tls-core")]
@@ -150,7 +150,7 @@ impl<H: Handler> LayeredStream<H> {
         }
     }
 
-    pub(super) fn into_source<K: HostsConnections<H>>(self) -> Box<K::DynSource> {
+    pub(super) fn into_source<K: ServesConnections<H>>(self) -> Box<K::DynSource> {
         match self {
             Self::Plain(stream) => K::connection(stream),
             #[cfg(feature = "tls-core")]

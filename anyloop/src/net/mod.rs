@@ -41,7 +41,6 @@ mod error;
 mod eyeballs;
 mod hooks;
 mod host;
-mod hosts_connections;
 mod layer;
 mod listener;
 mod proxy;
@@ -49,6 +48,7 @@ mod registry;
 mod resolver;
 mod run;
 mod server;
+mod serves_connections;
 mod supports;
 #[cfg(feature = "tls-core")]
 mod tls;

@@ -57,7 +57,7 @@ macro_rules! constructors {
             /// The loop that the endpoint uses.
             #[must_use]
             pub const fn event_loop(&self) -> &$event_loop {
-                &self.transport.event_loop
+                &self.backend.event_loop
             }
         }
     };
@@ -79,21 +79,21 @@ constructors!(
 );
 
 fn prepare_server<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>) {
-    let listeners = server.transport.listeners.clone();
+    let listeners = server.backend.listeners.clone();
     server.core().state.on_shut_down(move || listeners.close());
-    server.core().state.registry.use_loop(|| server.transport.wakes());
+    server.core().state.registry.use_loop(|| server.backend.wakes());
 }
 
 fn prepare_client<F>(client: &Client<Net<Threads>, F>)
 where
     F: HandlerFactory<Handler: Send> + Send + Sync + 'static,
 {
-    client.core().state.registry.use_loop(|| client.transport.wakes());
+    client.core().state.registry.use_loop(|| client.backend.wakes());
     client.let_handles_connect();
 }
 
 fn prepare_local_client<F: HandlerFactory + 'static>(client: &Client<Net<Local>, F>) {
-    client.core().state.registry.use_loop(|| client.transport.wakes());
+    client.core().state.registry.use_loop(|| client.backend.wakes());
     client.let_handles_connect();
 }
 
@@ -105,50 +105,50 @@ macro_rules! run_family {
             /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work:
             /// then this returns 0 at once, and logs a warning.
             pub fn run(&self) -> usize {
-                let called = self.transport.engine().run();
+                let called = self.backend.engine().run();
                 $after_run(self, called);
                 called
             }
 
             /// As [`EventLoop::run_one`](crate::EventLoop::run_one).
             pub fn run_one(&self) -> usize {
-                self.transport.engine().run_one()
+                self.backend.engine().run_one()
             }
 
             /// As [`EventLoop::run_for`](crate::EventLoop::run_for).
             pub fn run_for(&self, time: Duration) -> usize {
-                self.transport.engine().run_for(time)
+                self.backend.engine().run_for(time)
             }
 
             /// As [`EventLoop::run_until`](crate::EventLoop::run_until).
             pub fn run_until(&self, end: Instant) -> usize {
-                self.transport.engine().run_until(end)
+                self.backend.engine().run_until(end)
             }
 
             /// As [`EventLoop::poll`](crate::EventLoop::poll).
             pub fn poll(&self) -> usize {
-                self.transport.engine().poll()
+                self.backend.engine().poll()
             }
 
             /// As [`EventLoop::poll_one`](crate::EventLoop::poll_one).
             pub fn poll_one(&self) -> usize {
-                self.transport.engine().poll_one()
+                self.backend.engine().poll_one()
             }
 
             /// As [`EventLoop::poll_budget`](crate::EventLoop::poll_budget).
             pub fn poll_budget(&self, handlers: u64, until: Option<Instant>) -> usize {
-                self.transport.engine().poll_budget(handlers, until)
+                self.backend.engine().poll_budget(handlers, until)
             }
 
             /// As [`EventLoop::stop`](crate::EventLoop::stop).
             pub fn stop(&self) {
-                self.transport.engine().control().stop();
+                self.backend.engine().control().stop();
             }
 
             /// As [`EventLoop::stopped`](crate::EventLoop::stopped).
             #[must_use]
             pub fn stopped(&self) -> bool {
-                self.transport.engine().control().is_stopped()
+                self.backend.engine().control().is_stopped()
             }
 
             /// As [`EventLoop::reset`](crate::EventLoop::reset).
@@ -157,18 +157,18 @@ macro_rules! run_family {
             ///
             /// [`Running`].
             pub fn reset(&self) -> Result<(), Running> {
-                if self.transport.engine().reset() { Ok(()) } else { Err(Running) }
+                if self.backend.engine().reset() { Ok(()) } else { Err(Running) }
             }
 
             /// Keeps run calls from ending when the loop is out of work. A second call has no effect.
             pub fn start_perpetual(&self) {
-                self.transport.set_perpetual(true);
+                self.backend.set_perpetual(true);
             }
 
             /// Lets run calls end again when the loop is out of work. Does nothing without
             /// [`start_perpetual`](Self::start_perpetual).
             pub fn stop_perpetual(&self) {
-                self.transport.set_perpetual(false);
+                self.backend.set_perpetual(false);
             }
         }
     };
@@ -179,7 +179,7 @@ run_family!(Client, nothing_to_warn_of);
 
 /// Listening alone is no work, so a server that was never told to accept ends without a sign.
 fn warn_if_not_accepting<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>, called: usize) {
-    let listeners = &server.transport.listeners;
+    let listeners = &server.backend.listeners;
     if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {
         crate::log::warn!("the server listens and does not accept: call start_accept");
     }

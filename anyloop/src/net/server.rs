@@ -136,7 +136,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// [`Error::NotListening`], [`Error::Listen`], [`Error::ShutDown`].
     pub fn start_accept(&self) -> Result<(), Error> {
         self.check_not_shut_down()?;
-        let net = &self.transport;
+        let net = &self.backend;
         if net.listeners.is_empty() {
             return Err(Error::NotListening);
         }
@@ -164,25 +164,25 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Closes all listeners. Accepted connections are not affected. Run calls return when the last connection has ended
     /// and there is no other work.
     pub fn stop_listening(&self) {
-        self.transport.listeners.close();
+        self.backend.listeners.close();
     }
 
     /// Whether the server listens. Connections need not be accepted yet.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        !self.transport.listeners.is_empty()
+        !self.backend.listeners.is_empty()
     }
 
     /// Whether connections are accepted.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
-        self.transport.listeners.is_accepting()
+        self.backend.listeners.is_accepting()
     }
 
     /// The addresses that the server listens on, in the order in which they were added.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<LocalAddress> {
-        self.transport.listeners.addresses()
+        self.backend.listeners.addresses()
     }
 
     /// The first TCP address that the server listens on.
@@ -307,7 +307,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         only_v6: Option<bool>,
     ) -> io::Result<(Listener, SocketAddr)> {
         let config = self.config();
-        let hooks = self.transport.hooks.current();
+        let hooks = self.backend.hooks.current();
         let listener = Listener::bind(address, only_v6, &config.listen, config.nodelay, &hooks)?;
         let bound = match listener.address() {
             LocalAddress::Tcp(bound) => *bound,
@@ -318,7 +318,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     fn add(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {
-        let all = &self.transport.listeners;
+        let all = &self.backend.listeners;
         listeners.into_iter().for_each(|listener| all.add(listener));
         // A concurrent shutdown may have closed the listeners before these were added.
         self.check_not_shut_down().inspect_err(|_| all.close())

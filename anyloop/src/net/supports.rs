@@ -2,7 +2,7 @@
 
 use super::acceptor::Acceptor;
 use super::connecting::Connecting;
-use super::hosts_connections::HostsConnections;
+use super::serves_connections::ServesConnections;
 use crate::endpoint::HandlerFactory;
 use crate::event_loop::{Kind, Local, Threads};
 
@@ -20,7 +20,7 @@ impl<F: HandlerFactory, K: Kind + MakeSources<F>> Supports<F> for K {}
 
 /// A kind of loop that can have acceptors and connects whose handlers come from `F`.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait MakeSources<F: HandlerFactory>: HostsConnections<F::Handler> {
+pub trait MakeSources<F: HandlerFactory>: ServesConnections<F::Handler> {
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::DynSource>;
     fn connecting(connecting: Connecting<F>) -> Box<Self::DynSource>;
 }

@@ -104,7 +104,7 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
         &mut self,
         f: impl Fn(&Socket) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.hooks.change_hooks(|hooks| hooks.tcp_pre_bind = Some(Arc::new(f)));
+        self.backend.hooks.change_hooks(|hooks| hooks.tcp_pre_bind = Some(Arc::new(f)));
         self
     }
 
@@ -114,14 +114,14 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self.backend.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
         self
     }
 
     /// Calls `f` when a connection cannot be accepted: there are no descriptors left, for example. The
     /// server continues with its connections, and tries again after a delay.
     pub fn on_accept_error(&mut self, f: impl Fn(&io::Error) + Send + Sync + 'static) -> &mut Self {
-        self.transport.hooks.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
+        self.backend.hooks.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
         self
     }
 }
@@ -135,7 +135,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self.backend.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
         self
     }
 
@@ -149,7 +149,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         &mut self,
         f: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.transport.hooks.set_look_up(Arc::new(f));
+        self.backend.hooks.set_look_up(Arc::new(f));
         self
     }
 }

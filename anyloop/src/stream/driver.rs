@@ -560,7 +560,7 @@ impl<S: StreamProtocol> Driver<S> {
             self.session.end_call(waiting, now);
             let wants = self.session.wants();
             self.on_fast_path = self.queued.is_none()
-                && wants.shutdown == Shutdown::Open
+                && wants.shutdown == Shutdown::None
                 && (wants.read && !wants.again && !wants.large);
         }
         if let Some(panic) = panic.or(closing).or_else(|| self.take_panic()) {

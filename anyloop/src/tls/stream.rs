@@ -349,7 +349,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     /// A client's request waits for the handshake, so that the timeout of the protocol is one for both.
     fn start(&mut self, _: bool, out: &mut WriteBuffer<'_>, now: Instant) {
         self.call(out, now, |inner, out| inner.start(true, out, now));
-        if self.inner.wants().shutdown != Shutdown::Open || self.is_open() {
+        if self.inner.wants().shutdown != Shutdown::None || self.is_open() {
             return; // it was abandoned, or a tunnel has opened it
         }
         // A client sends its first message; a server does nothing.
@@ -504,7 +504,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
             }
             Phase::Handshake { .. } => {
                 wants.large = true;
-                wants.read = wants.shutdown == Shutdown::Open;
+                wants.read = wants.shutdown == Shutdown::None;
                 wants.discard = !wants.read;
                 if wants.shutdown == Shutdown::HalfClose {
                     wants.shutdown = Shutdown::Close; // nothing was sent that the peer has to read

@@ -108,20 +108,20 @@ macro_rules! setters {
         impl<F: HandlerFactory> $endpoint<F> {
             /// Whether the connections are secure. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
-                self.transport.secure = secure;
+                self.backend.secure = secure;
                 self
             }
 
             /// The name of the peer, for logs. By default "stepping transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
-                self.transport.remote_endpoint = name.into();
+                self.backend.remote_endpoint = name.into();
                 self
             }
 
             /// The start time of connections made afterwards. By default zero.
             pub fn set_now(&mut self, now: Instant) -> &mut Self {
-                self.transport.now = now;
+                self.backend.now = now;
                 self
             }
         }
@@ -227,8 +227,8 @@ impl<F: HandlerFactory> Server<F> {
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
         let record = Arc::new(Record::default());
-        let driver = self.driver(&record.clone().into(), self.transport.now);
-        let mut connection = Connection::new(driver, &self.transport, record);
+        let driver = self.driver(&record.clone().into(), self.backend.now);
+        let mut connection = Connection::new(driver, &self.backend, record);
         connection.start(); // it has no output yet, but a deadline
         connection
     }
@@ -243,8 +243,8 @@ impl<F: HandlerFactory> Client<F> {
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
         let record = Arc::new(Record::default());
-        let driver = self.driver(target, &record.clone().into(), self.transport.now)?;
-        Ok(Connection::new(driver, &self.transport, record))
+        let driver = self.driver(target, &record.clone().into(), self.backend.now)?;
+        Ok(Connection::new(driver, &self.backend, record))
     }
 }
 

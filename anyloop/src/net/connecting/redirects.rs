@@ -8,9 +8,9 @@ use anyloop_proto::handshake::http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_
 use anyloop_proto::handshake::{ClientOptions, Target};
 
 use super::super::error::{ConnectError, Error, RedirectError};
-use super::super::hosts_connections::HostsConnections;
 use super::super::layer::Layer;
 use super::super::resolver::Resolver;
+use super::super::serves_connections::ServesConnections;
 use super::{Connecting, Destination, FirstHop, Step};
 use crate::endpoint::{ClientConfig, Handler, HandlerFactory, Session, handler_options};
 use crate::event_loop::{Events, Next, Turn};
@@ -84,7 +84,7 @@ fn without_credentials(options: &mut ClientOptions) {
 impl<F: HandlerFactory> Connecting<F> {
     /// Serves the stream until the handshake is over. Returns `None` if there is no stream: there was none, or the
     /// server has redirected the client.
-    pub(super) fn open<K: HostsConnections<F::Handler>>(
+    pub(super) fn open<K: ServesConnections<F::Handler>>(
         &mut self,
         turn: &mut Turn<'_, K>,
     ) -> Option<Next<K>> {
@@ -107,7 +107,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Begins to connect to where `location` leads, or fails.
-    fn follow<K: HostsConnections<F::Handler>>(
+    fn follow<K: ServesConnections<F::Handler>>(
         &mut self,
         mut session: Session<F::Handler>,
         location: String,

@@ -10,8 +10,8 @@ use anyloop_proto::Instant;
 use super::super::error::{ConnectError, Stage, readable};
 use super::super::eyeballs::Attempts;
 use super::super::host::literal;
-use super::super::hosts_connections::HostsConnections;
 use super::super::resolver::Resolver;
+use super::super::serves_connections::ServesConnections;
 #[cfg(unix)]
 use super::UnixAttempt;
 use super::socket::{self, connect_tcp, connected_peer};
@@ -29,7 +29,7 @@ use crate::transport::Peer;
 const HOOK_PANICKED: &str = "the program's function for the socket has panicked";
 
 impl<F: HandlerFactory> Connecting<F> {
-    pub(super) fn begin<K: HostsConnections<F::Handler>>(
+    pub(super) fn begin<K: ServesConnections<F::Handler>>(
         &self,
         destination: Destination,
         turn: &Turn<'_, K>,
@@ -87,7 +87,7 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    pub(super) fn connect_tcp<K: HostsConnections<F::Handler>>(
+    pub(super) fn connect_tcp<K: ServesConnections<F::Handler>>(
         &mut self,
         mut tcp: TcpAttempts,
         is_late: bool,
@@ -131,7 +131,7 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    pub(super) fn open_tunnel<K: HostsConnections<F::Handler>>(
+    pub(super) fn open_tunnel<K: ServesConnections<F::Handler>>(
         &self,
         mut tunnel: Box<Tunnel>,
         is_late: bool,
@@ -155,7 +155,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     #[cfg(unix)]
-    pub(super) fn connect_unix<K: HostsConnections<F::Handler>>(
+    pub(super) fn connect_unix<K: ServesConnections<F::Handler>>(
         &self,
         mut unix: UnixAttempt,
         is_late: bool,

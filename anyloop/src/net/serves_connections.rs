@@ -7,7 +7,7 @@ use crate::tls::TlsStream;
 
 /// A kind of loop that can have connections with handlers `H`.
 #[expect(unnameable_types, reason = "there are no other kinds")]
-pub trait HostsConnections<H: Handler>: Kind {
+pub trait ServesConnections<H: Handler>: Kind {
     /// The source for a connection.
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::DynSource>;
 
@@ -16,7 +16,7 @@ pub trait HostsConnections<H: Handler>: Kind {
     fn tls_connection(connection: StreamSource<TlsStream<Session<H>>>) -> Box<Self::DynSource>;
 }
 
-impl<H: Handler + Send + 'static> HostsConnections<H> for Threads {
+impl<H: Handler + Send + 'static> ServesConnections<H> for Threads {
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::DynSource> {
         Box::new(connection)
     }
@@ -27,7 +27,7 @@ impl<H: Handler + Send + 'static> HostsConnections<H> for Threads {
     }
 }
 
-impl<H: Handler + 'static> HostsConnections<H> for Local {
+impl<H: Handler + 'static> ServesConnections<H> for Local {
     fn connection(connection: StreamSource<Session<H>>) -> Box<Self::DynSource> {
         Box::new(connection)
     }
