@@ -6,10 +6,10 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Error, FromArgMatches};
 
 use crate::Arguments;
-use crate::stop::Stop;
+use crate::error::CliError;
 
 /// The arguments. Help that is asked for is printed, and ends the process.
-pub(crate) fn parse() -> Result<Arguments, Stop> {
+pub(crate) fn parse() -> Result<Arguments, CliError> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(env::args_os());
     let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
@@ -17,7 +17,7 @@ pub(crate) fn parse() -> Result<Arguments, Stop> {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-        _ => Stop::usage(describe(&error.format(&mut command))),
+        _ => CliError::usage(describe(&error.format(&mut command))),
     })
 }
 

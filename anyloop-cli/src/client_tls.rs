@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyloop::tls::ClientTls;
 
+use crate::error::CliError;
 use crate::stdio;
-use crate::stop::Stop;
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -26,10 +26,10 @@ pub(crate) struct Options {
 
 impl Options {
     /// The TLS of the connection, if it has any.
-    pub(crate) fn tls(&self, secure: bool) -> Result<Option<ClientTls>, Stop> {
+    pub(crate) fn tls(&self, secure: bool) -> Result<Option<ClientTls>, CliError> {
         if !secure {
             return match self.first() {
-                Some(option) => Err(Stop::usage(format!("{option} is for wss:// URLs"))),
+                Some(option) => Err(CliError::usage(format!("{option} is for wss:// URLs"))),
                 None => Ok(None),
             };
         }

@@ -4,22 +4,25 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::arguments;
+use crate::error::CliError;
 use crate::stdio;
-use crate::stop::Stop;
 
 /// Prints the completions for a shell.
-pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Stop> {
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut arguments::command(), "anyloop", &mut script);
     print(&script)
 }
 
 /// Writes the manual pages to a directory, or prints the first one.
-pub(crate) fn manual(dir: Option<&Path>) -> Result<(), Stop> {
+pub(crate) fn manual(dir: Option<&Path>) -> Result<(), CliError> {
     let command = arguments::command();
     match dir {
         Some(dir) => clap_mangen::generate_to(command, dir).map_err(|error| {
-            Stop::failed(format!("cannot write to {}: {error}; is it a directory?", dir.display()))
+            CliError::failed(format!(
+                "cannot write to {}: {error}; is it a directory?",
+                dir.display()
+            ))
         }),
         None => {
             let mut page = Vec::new();
@@ -29,7 +32,7 @@ pub(crate) fn manual(dir: Option<&Path>) -> Result<(), Stop> {
     }
 }
 
-fn print(bytes: &[u8]) -> Result<(), Stop> {
+fn print(bytes: &[u8]) -> Result<(), CliError> {
     let written = stdio::output().and_then(|mut output| output.write_all(bytes));
-    written.map_err(|error| Stop::failed(format!("cannot write to standard output: {error}")))
+    written.map_err(|error| CliError::failed(format!("cannot write to standard output: {error}")))
 }

@@ -9,6 +9,7 @@ mod compression;
 mod connect;
 #[cfg(unix)]
 mod descriptors;
+mod error;
 mod escape;
 mod generate;
 mod peer;
@@ -19,7 +20,6 @@ mod serve;
 #[cfg(unix)]
 mod signals;
 mod stdio;
-mod stop;
 mod values;
 
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::compression::Compression;
-use self::stop::Stop;
+use self::error::CliError;
 use self::values::Url;
 
 /// WebSockets on the command line.
@@ -206,7 +206,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Arguments { command, color }: Arguments) -> Result<(), Stop> {
+fn run(Arguments { command, color }: Arguments) -> Result<(), CliError> {
     color.apply();
     match command {
         Command::Serve(options) => serve::run(&options),

@@ -8,20 +8,20 @@ use anyloop::net::ConnectError;
 use anyloop::proto::{Cause, CloseFrame, Failure, HandshakeError};
 use anyloop::tls::TlsError;
 
+use crate::error::{CliError, chain};
 use crate::escape;
 use crate::refusal;
-use crate::stop::{Stop, chain};
 
 /// Why a connection of a client did not open, with the exit status for that.
-pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>) -> Stop {
+pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>) -> CliError {
     match (context.error(), failure.cause()) {
         (Some(error), _) if matches!(error.downcast_ref(), Some(ConnectError::Redirect { .. })) => {
-            Stop::refused(chain(error))
+            CliError::refused(chain(error))
         }
         (Some(error), _) if error.is::<TlsError>() => {
             let is_refused = matches!(error.downcast_ref(), Some(TlsError::ServerCertificate(_)));
             let advice = if is_refused { "; --ca FILE adds an authority" } else { "" };
-            Stop::unreachable(chain(error) + advice)
+            CliError::unreachable(chain(error) + advice)
         }
         (Some(error), _) if error.is::<ConnectError>() => {
             let more = match error.downcast_ref() {
@@ -29,19 +29,19 @@ pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>
                 Some(error) => advice(error).to_string(),
                 None => String::new(),
             };
-            Stop::unreachable(chain(error) + &more)
+            CliError::unreachable(chain(error) + &more)
         }
         (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
-            Stop::refused(refusal::describe(status, context.response()))
+            CliError::refused(refusal::describe(status, context.response()))
         }
-        (None, Cause::Handshake(HandshakeError::Malformed)) => Stop::refused(format!(
+        (None, Cause::Handshake(HandshakeError::Malformed)) => CliError::refused(format!(
             "{} does not answer as a WebSocket server: malformed HTTP; if it speaks TLS, use wss://",
             context.peer()
         )),
         (Some(error), _) => {
-            Stop::refused(format!("{}: {failure}: {}", context.peer(), chain(error)))
+            CliError::refused(format!("{}: {failure}: {}", context.peer(), chain(error)))
         }
-        (None, _) => Stop::refused(format!("{}: {failure}", context.peer())),
+        (None, _) => CliError::refused(format!("{}: {failure}", context.peer())),
     }
 }
 

@@ -12,13 +12,13 @@ use anyloop::proto::{Cause, Ending, Failure, HandshakeError, Instant};
 use anyloop::{ClientConfig, Handlers, ServerConfig};
 
 use crate::compression::Compression;
+use crate::error::{CliError, chain};
 use crate::refusal;
 use crate::stdio;
-use crate::stop::{Stop, chain};
 use crate::values::Url;
 
 /// Echoes over standard input and output until the connection is over.
-pub(crate) fn run(url: Option<&Url>, compression: &Compression) -> Result<(), Stop> {
+pub(crate) fn run(url: Option<&Url>, compression: &Compression) -> Result<(), CliError> {
     let (handlers, outcome) = echo();
     let connection = match url {
         // The creator of the pipe chose its peer, so the origin needs no check.
@@ -27,7 +27,7 @@ pub(crate) fn run(url: Option<&Url>, compression: &Compression) -> Result<(), St
             Server::with_factory(config, handlers).connection()
         }
         Some(Url(target)) if target.secure() => {
-            return Err(Stop::usage(
+            return Err(CliError::usage(
                 "--client: wss:// needs TLS, which pipe does not speak: let another program do it, and use ws://",
             ));
         }
@@ -39,17 +39,19 @@ pub(crate) fn run(url: Option<&Url>, compression: &Compression) -> Result<(), St
     connection.set_remote_endpoint("standard input and output");
     let output = stdio::output();
     let output = output.map_err(|error| format!("cannot write to standard output: {error}"));
-    connection.register_output(output.map_err(Stop::failed)?);
+    connection.register_output(output.map_err(CliError::failed)?);
     connection.start()?;
     carry(&connection)?;
     match outcome.try_recv() {
         Ok(result) => result,
-        Err(_) => Err(Stop::failed("no WebSocket was opened: the peer sent a plain HTTP request")),
+        Err(_) => {
+            Err(CliError::failed("no WebSocket was opened: the peer sent a plain HTTP request"))
+        }
     }
 }
 
 /// Handlers that echo, and a channel that receives how the connection ended.
-fn echo() -> (Handlers, Receiver<Result<(), Stop>>) {
+fn echo() -> (Handlers, Receiver<Result<(), CliError>>) {
     let (sender, outcome) = mpsc::channel();
     let failed = sender.clone();
     let mut handlers = Handlers::new();
@@ -66,8 +68,8 @@ fn echo() -> (Handlers, Receiver<Result<(), Stop>>) {
     (handlers, outcome)
 }
 
-fn describe(failure: &Failure, context: &Context<'_, Handlers>) -> Stop {
-    Stop::failed(match (failure.cause(), context.error()) {
+fn describe(failure: &Failure, context: &Context<'_, Handlers>) -> CliError {
+    CliError::failed(match (failure.cause(), context.error()) {
         (Cause::Handshake(HandshakeError::Rejected(status)), _) => {
             refusal::describe(status, context.response())
         }
@@ -77,7 +79,7 @@ fn describe(failure: &Failure, context: &Context<'_, Handlers>) -> Stop {
 }
 
 /// Passes standard input to the connection. Another thread reads it, since reading blocks.
-fn carry(connection: &Connection<Handlers>) -> Result<(), Stop> {
+fn carry(connection: &Connection<Handlers>) -> Result<(), CliError> {
     let input = read_stdin();
     while !connection.is_over() {
         let timeout = connection.next_timeout().map_or(Duration::MAX, |due| due - now());
@@ -86,7 +88,7 @@ fn carry(connection: &Connection<Handlers>) -> Result<(), Stop> {
             Ok(Ok(bytes)) => _ = connection.read_all(&bytes)?,
             Ok(Err(error)) => {
                 connection.fatal_error()?;
-                return Err(Stop::failed(format!("cannot read standard input: {error}")));
+                return Err(CliError::failed(format!("cannot read standard input: {error}")));
             }
             Err(RecvTimeoutError::Timeout) => connection.handle_timeout()?,
             Err(RecvTimeoutError::Disconnected) => {
@@ -99,7 +101,7 @@ fn carry(connection: &Connection<Handlers>) -> Result<(), Stop> {
 }
 
 /// Waits for the connection to end after the end of the input: only deadlines are left.
-fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), Stop> {
+fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), CliError> {
     while let Some(due) = connection.next_timeout().filter(|_| !connection.is_over()) {
         thread::sleep(due - now());
         connection.handle_timeout()?;

@@ -11,7 +11,7 @@ use anyloop::endpoint::HandlerFactory;
 use anyloop::net::{Client, Proxy, ProxyError, ProxyRules};
 use anyloop::tls::ClientTls;
 
-use crate::stop::{Stop, chain};
+use crate::error::{CliError, chain};
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -74,9 +74,9 @@ impl FromStr for ProxyUrl {
 
 impl Options {
     /// Which connections use which proxy.
-    pub(crate) fn proxies(&self) -> Result<ProxyRules, Stop> {
+    pub(crate) fn proxies(&self) -> Result<ProxyRules, CliError> {
         let rules = match &self.proxy {
-            None => ProxyRules::from_env().map_err(|error| Stop::usage(chain(&error)))?,
+            None => ProxyRules::from_env().map_err(|error| CliError::usage(chain(&error)))?,
             Some(ProxyUrl(proxy)) => {
                 let proxy = match proxy {
                     Some(proxy) => Some(self.trusting(proxy.clone())?),
@@ -96,7 +96,7 @@ impl Options {
         Overrides(self.resolve.as_slice().into())
     }
 
-    fn trusting(&self, proxy: Proxy) -> Result<Proxy, Stop> {
+    fn trusting(&self, proxy: Proxy) -> Result<Proxy, CliError> {
         if self.proxy_ca.is_empty() {
             return Ok(proxy);
         }

@@ -10,8 +10,8 @@ use anyloop::proto::{CloseCode, Ending, Failure, Message};
 
 use super::Pace;
 use super::round::Round;
+use crate::error::{CliError, chain};
 use crate::peer;
-use crate::stop::{Stop, chain};
 
 /// The messages that a connection sends before the loop serves others.
 const TURN: u32 = 64;
@@ -189,7 +189,7 @@ impl Handler for BenchHandler {
                 Some(error) => format!("{why}: {}", chain(error)),
                 None => why,
             };
-            self.round.fail(Stop::failed(format!("a connection ended before its time: {why}")));
+            self.round.fail(CliError::failed(format!("a connection ended before its time: {why}")));
         }
         self.round.ended();
     }

@@ -22,9 +22,9 @@ use self::report::Report;
 use self::round::Round;
 use crate::client_tls;
 use crate::compression::Compression;
+use crate::error::CliError;
 use crate::route_flags;
 use crate::stdio;
-use crate::stop::Stop;
 use crate::values::{Seconds, Timeout, Url};
 
 /// The rounds of each URL, if two are compared.
@@ -85,7 +85,7 @@ enum Pace {
 }
 
 /// Measures, and prints the results.
-pub(crate) fn run(options: &Options) -> Result<(), Stop> {
+pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     #[cfg(unix)]
     crate::descriptors::raise_limit();
     let tls = options.tls.tls(options.urls.iter().any(|url| url.0.secure()))?;
@@ -110,7 +110,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         false => report::text(&reports),
     };
     let write = || stdio::output()?.write_all(text.as_bytes());
-    write().map_err(|error| Stop::failed(format!("cannot write to standard output: {error}")))?;
+    write()
+        .map_err(|error| CliError::failed(format!("cannot write to standard output: {error}")))?;
     reports.into_iter().try_for_each(Report::answer)
 }
 

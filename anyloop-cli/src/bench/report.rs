@@ -10,8 +10,8 @@ use super::round::Outcome;
 use super::tally::Counts;
 use super::units::{bytes, grouped, time};
 use super::{Options, Pace};
+use crate::error::CliError;
 use crate::escape;
-use crate::stop::Stop;
 use crate::values::Url;
 
 /// The percentiles that are told.
@@ -28,7 +28,7 @@ pub(super) struct Report {
     counts: Counts,
     time: Duration,
     extension: Option<String>,
-    failure: Option<Stop>,
+    failure: Option<CliError>,
 }
 
 impl Report {
@@ -58,15 +58,15 @@ impl Report {
     }
 
     /// An error if an answer was wrong or is missing, or a connection ended before its time.
-    pub(super) fn answer(self) -> Result<(), Stop> {
+    pub(super) fn answer(self) -> Result<(), CliError> {
         let Self { url, counts: Counts { wrong, unanswered, .. }, failure, .. } = self;
         match (failure, wrong, unanswered) {
             (Some(failure), ..) => Err(failure),
             (None, 0, 0) => Ok(()),
             (None, 0, n) => {
-                Err(Stop::failed(format!("{url}: messages without an answer: {}", grouped(n))))
+                Err(CliError::failed(format!("{url}: messages without an answer: {}", grouped(n))))
             }
-            (None, n, _) => Err(Stop::failed(format!(
+            (None, n, _) => Err(CliError::failed(format!(
                 "{url}: answers that are not the message sent: {}; the URL must be that of an echo",
                 grouped(n)
             ))),

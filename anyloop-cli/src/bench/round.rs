@@ -14,8 +14,8 @@ use super::handler::{BenchFactory, BenchHandler};
 use super::payload::Payload;
 use super::tally::{Counts, Tally};
 use super::{Options, Pace};
+use crate::error::CliError;
 use crate::route_flags::Overrides;
-use crate::stop::Stop;
 
 /// What the connections of a round share.
 pub(super) struct Round {
@@ -41,7 +41,7 @@ struct State {
     /// The extension that was agreed on.
     extension: Option<String>,
     /// The first failure.
-    failure: Option<Stop>,
+    failure: Option<CliError>,
     #[cfg(unix)]
     signals: Option<Watch>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Outcome {
     pub(super) extension: Option<String>,
     pub(super) interrupted: bool,
     /// A connection that ended too early.
-    pub(super) failure: Option<Stop>,
+    pub(super) failure: Option<CliError>,
 }
 
 /// How far a round is, for the progress.
@@ -102,7 +102,7 @@ impl Round {
         self: &Arc<Self>,
         target: &Target,
         config: &ClientConfig,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<Outcome, CliError> {
         let loops = self.tallies.iter().map(|_| EventLoop::new());
         let loops: Vec<_> = loops.collect::<Result<_, _>>()?;
         #[cfg(unix)]
@@ -121,12 +121,12 @@ impl Round {
             let handle = request.connect()?;
             self.state().handles.push(handle);
         }
-        std::thread::scope(|scope| -> Result<(), Stop> {
+        std::thread::scope(|scope| -> Result<(), CliError> {
             for (number, event_loop) in loops.iter().enumerate().skip(1) {
                 let thread = std::thread::Builder::new().name(format!("bench {number}"));
                 if let Err(error) = thread.spawn_scoped(scope, || self.drive(event_loop)) {
                     self.state().abandon(); // the other threads end
-                    return Err(Stop::failed(format!("cannot start a thread: {error}")));
+                    return Err(CliError::failed(format!("cannot start a thread: {error}")));
                 }
             }
             self.drive(&loops[0]);
@@ -135,12 +135,12 @@ impl Round {
         self.outcome()
     }
 
-    fn outcome(&self) -> Result<Outcome, Stop> {
+    fn outcome(&self) -> Result<Outcome, CliError> {
         let mut state = self.state();
         let Some((begin, end)) = state.sending else {
             return Err(match (state.interrupted, state.failure.take()) {
                 (false, Some(failure)) => failure,
-                _ => Stop::failed("interrupted before all connections were open"),
+                _ => CliError::failed("interrupted before all connections were open"),
             });
         };
         let mut counts = Counts::default();
@@ -196,7 +196,7 @@ impl Round {
     }
 
     /// A connection has failed. If sending has not begun, the round ends.
-    pub(super) fn fail(&self, failure: Stop) {
+    pub(super) fn fail(&self, failure: CliError) {
         let mut state = self.state();
         state.failure.get_or_insert(failure);
         if state.sending.is_none() {
@@ -232,11 +232,11 @@ impl Round {
 
     /// The first SIGINT or SIGTERM ends the round.
     #[cfg(unix)]
-    fn watch_signals(self: &Arc<Self>, event_loop: &EventLoop) -> Result<(), Stop> {
+    fn watch_signals(self: &Arc<Self>, event_loop: &EventLoop) -> Result<(), CliError> {
         let round = self.clone();
         let watch = crate::signals::on_signal(event_loop, move || round.interrupt());
         let watch =
-            watch.map_err(|error| Stop::failed(format!("cannot wait for signals: {error}")))?;
+            watch.map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))?;
         self.state().signals = Some(watch);
         Ok(())
     }

@@ -13,8 +13,8 @@ use anyloop::{EventLoop, Handler};
 use super::link::Link;
 use super::print::Printer;
 use super::retry;
+use crate::error::{CliError, chain};
 use crate::peer;
-use crate::stop::{Stop, chain};
 use crate::values::Wait;
 
 /// Why a connection closed that ended without a failure.
@@ -28,7 +28,7 @@ pub(super) enum Closed {
 
 /// How a connection ended.
 pub(super) struct Outcome {
-    pub(super) result: Result<Closed, Stop>,
+    pub(super) result: Result<Closed, CliError>,
     /// It was open.
     pub(super) was_open: bool,
     /// Another attempt may succeed.
@@ -118,8 +118,8 @@ impl Handler for ConnectHandler {
             self.printer.close(frame);
         }
         let result = judge(ending, &self.link).map_err(|why| match context.error() {
-            Some(error) => Stop::failed(format!("{why}: {}", chain(error))),
-            None => Stop::failed(why),
+            Some(error) => CliError::failed(format!("{why}: {}", chain(error))),
+            None => CliError::failed(why),
         });
         self.end(Outcome { result, was_open: true, is_temporary: retry::is_lost(ending) });
     }

@@ -16,8 +16,8 @@ use super::handler::ConnectHandler;
 use super::link::Link;
 use super::messages::Outgoing;
 use super::print::{Printer, size};
+use crate::error::chain;
 use crate::stdio;
-use crate::stop::chain;
 
 /// What is sent.
 pub(super) struct Input {

@@ -7,7 +7,7 @@ use anyloop::endpoint::{Handle, MessageWriter, SendError};
 use anyloop::proto::Payload;
 
 use super::handler::ConnectHandler;
-use crate::stop::Stop;
+use crate::error::CliError;
 
 /// The input waits while more bytes than this are waiting to be sent.
 const WINDOW: usize = 1 << 20;
@@ -179,18 +179,18 @@ impl Link {
     }
 
     /// The first failure of input or output.
-    pub(super) fn failure(&self) -> Result<(), Stop> {
-        self.progress().failure.take().map_or(Ok(()), |failure| Err(Stop::failed(failure)))
+    pub(super) fn failure(&self) -> Result<(), CliError> {
+        self.progress().failure.take().map_or(Ok(()), |failure| Err(CliError::failed(failure)))
     }
 
     /// Fails if a message was not sent because the peer closed. Waits up to [`LAST_READ_TIMEOUT`] for a line that is
     /// available but not read yet.
-    pub(super) fn loss(&self) -> Result<(), Stop> {
+    pub(super) fn loss(&self) -> Result<(), CliError> {
         let more = |progress: &mut Progress| !progress.ended && progress.lost == 0;
         let waited = self.changed.wait_timeout_while(self.progress(), LAST_READ_TIMEOUT, more);
         match waited.unwrap_or_else(PoisonError::into_inner).0.lost {
             0 => Ok(()),
-            _ => Err(Stop::failed("the peer closed before all of the input was sent")),
+            _ => Err(CliError::failed("the peer closed before all of the input was sent")),
         }
     }
 

@@ -36,8 +36,8 @@ use self::print::Printer;
 use self::retry::Backoff;
 use crate::client_tls;
 use crate::compression::Compression;
+use crate::error::{CliError, chain};
 use crate::route_flags;
-use crate::stop::{Stop, chain};
 use crate::values::{Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
 
 /// The default of `--wait`.
@@ -119,13 +119,13 @@ pub(crate) struct Options {
 }
 
 /// Runs the client until the connection has ended, or the last one with `--reconnect`.
-pub(crate) fn run(options: &Options) -> Result<(), Stop> {
+pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     options.check_files()?;
     let (sender, outcomes) = mpsc::channel();
     let link = Arc::new(Link::default());
     let printer = Printer::new(options.is_typed(), options.json);
     let printer =
-        printer.map_err(|e| Stop::failed(format!("cannot write to standard output: {e}")))?;
+        printer.map_err(|e| CliError::failed(format!("cannot write to standard output: {e}")))?;
     let event_loop = EventLoop::new()?;
     let input = options.input(&link, &printer, &event_loop);
     let handler = options.handler(&link, &printer, &event_loop, sender);
@@ -140,7 +140,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
             None => request,
         };
         request.connect().map(|_| ()).map_err(|error| match error {
-            Error::Request(_) => Stop::usage(chain(&error)),
+            Error::Request(_) => CliError::usage(chain(&error)),
             error => error.into(),
         })
     };
@@ -176,21 +176,21 @@ fn follow(
     link: &Link,
     printer: &Printer,
     outcomes: &Receiver<Outcome>,
-    connect: impl Fn() -> Result<(), Stop>,
-) -> Result<Result<Closed, Stop>, Stop> {
+    connect: impl Fn() -> Result<(), CliError>,
+) -> Result<Result<Closed, CliError>, CliError> {
     let mut backoff = Backoff::new();
     loop {
         connect()?;
         event_loop.run();
         event_loop.reset()?;
         let Ok(Outcome { result, was_open, is_temporary }) = outcomes.try_recv() else {
-            return Err(Stop::failed("the input ended before the connection was open again"));
+            return Err(CliError::failed("the input ended before the connection was open again"));
         };
         if !options.reconnect || !is_temporary || link.is_closing() {
             return Ok(result);
         }
         let delay = backoff.next(was_open);
-        let why = result.as_ref().err().map_or("the connection ended", Stop::why);
+        let why = result.as_ref().err().map_or("the connection ended", CliError::why);
         printer.warn(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
         event_loop.set_timer(delay, || ());
         event_loop.run_for(delay); // a signal, or the end of what is typed, stops it
@@ -202,14 +202,18 @@ fn follow(
 }
 
 /// Whether the command did what it was to do.
-fn exit_result(options: &Options, link: &Link, outcome: Result<Closed, Stop>) -> Result<(), Stop> {
+fn exit_result(
+    options: &Options,
+    link: &Link,
+    outcome: Result<Closed, CliError>,
+) -> Result<(), CliError> {
     let closed = outcome?;
     let received = link.received();
     match options.exit_after() {
         _ if closed == Closed::BySignal || options.echo || options.is_typed() => Ok(()), // unsent input is no loss
-        Some(all) if received < all => {
-            Err(Stop::failed(format!("the connection closed after {received} of {all} messages")))
-        }
+        Some(all) if received < all => Err(CliError::failed(format!(
+            "the connection closed after {received} of {all} messages"
+        ))),
         Some(_) => Ok(()),
         None if options.reads_terminal() => Ok(()),
         None => link.loss(),
@@ -291,12 +295,12 @@ impl Options {
     }
 
     /// Whether the files to send can be opened: it is known before the server is.
-    fn check_files(&self) -> Result<(), Stop> {
+    fn check_files(&self) -> Result<(), CliError> {
         for message in &self.messages.0 {
             if let Outgoing::File(path) = message {
                 let opened = std::fs::File::open(path);
                 opened.map_err(|error| {
-                    Stop::usage(format!("--binary: cannot read {}: {error}", path.display()))
+                    CliError::usage(format!("--binary: cannot read {}: {error}", path.display()))
                 })?;
             }
         }
@@ -319,7 +323,7 @@ const fn is_null(_: &io::Stdin) -> bool {
     false
 }
 
-fn config(options: &Options) -> Result<ClientConfig, Stop> {
+fn config(options: &Options) -> Result<ClientConfig, CliError> {
     let mut config = ClientConfig::new()
         .max_message_size(options.max_message)
         .open_timeout(options.handshake_timeout.0)
@@ -335,18 +339,18 @@ fn config(options: &Options) -> Result<ClientConfig, Stop> {
     if !options.cookie.is_empty() {
         let cookies: Vec<_> = options.cookie.iter().map(|Cookie(cookie)| cookie.as_str()).collect();
         let value = HeaderValue::from_str(&cookies.join("; "));
-        let value = value.map_err(|error| Stop::usage(error.to_string()))?;
+        let value = value.map_err(|error| CliError::usage(error.to_string()))?;
         config = config.header(header::COOKIE, value);
     }
     if let Some(Credentials(credentials)) = &options.user {
         let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
         let value = HeaderValue::from_str(&value);
-        let value = value.map_err(|error| Stop::usage(error.to_string()))?;
+        let value = value.map_err(|error| CliError::usage(error.to_string()))?;
         config = config.header(header::AUTHORIZATION, value);
     }
     if let Some(Origin(origin)) = &options.origin {
         let origin = HeaderValue::from_str(origin);
-        config = config.origin(origin.map_err(|error| Stop::usage(error.to_string()))?);
+        config = config.origin(origin.map_err(|error| CliError::usage(error.to_string()))?);
     }
     if let Some(tls) = options.tls.tls(options.url.0.secure())? {
         config = config.tls(tls);

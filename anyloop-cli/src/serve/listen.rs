@@ -8,8 +8,8 @@ use anyloop::net::{Error, Listening};
 use anyloop::tls::ServerTls;
 
 use super::route::RouteServer;
+use crate::error::{CliError, chain};
 use crate::stdio;
-use crate::stop::{Stop, chain};
 
 /// A TCP address to listen on, as the option gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ fn is_zoned(host: &str) -> bool {
 }
 
 /// Makes the server listen on all of these.
-pub(super) fn listen(all: &[Listen], listener: Listener<'_>) -> Result<(), Stop> {
+pub(super) fn listen(all: &[Listen], listener: Listener<'_>) -> Result<(), CliError> {
     let listen = |listen: &Listen| match listen {
         Listen::Port(port) => listen_port(*port, all, listener),
         Listen::Address(address) => listen!(listener, listen(*address)).map(|_| ()),
@@ -113,7 +113,7 @@ pub(super) fn listen(all: &[Listen], listener: Listener<'_>) -> Result<(), Stop>
 }
 
 /// Describes why the server does not listen, and what to do.
-pub(super) fn failed(error: &Error) -> Stop {
+pub(super) fn failed(error: &Error) -> CliError {
     let advice = match error {
         Error::Listen { source, .. } => match source.kind() {
             ErrorKind::AddrInUse => {
@@ -129,7 +129,7 @@ pub(super) fn failed(error: &Error) -> Stop {
         Error::Resolve { .. } => "; is the name right?",
         _ => "",
     };
-    Stop::failed(chain(error) + advice)
+    CliError::failed(chain(error) + advice)
 }
 
 /// Listens on a port of all addresses: of IPv6 alone if 0.0.0.0 is listed with the same port.
@@ -168,7 +168,7 @@ fn is_unavailable(error: &Error) -> bool {
 /// Makes the server listen on the sockets that this process has inherited by systemd's socket
 /// activation protocol.
 #[cfg(unix)]
-pub(super) fn inherit(listener: Listener<'_>) -> Result<(), Stop> {
+pub(super) fn inherit(listener: Listener<'_>) -> Result<(), CliError> {
     let mut inherited = listenfd::ListenFd::from_env();
     for index in 0..inherited.len() {
         if let Ok(Some(socket)) = inherited.take_tcp_listener(index) {
@@ -182,7 +182,7 @@ pub(super) fn inherit(listener: Listener<'_>) -> Result<(), Stop> {
                 let fd = 3 + index; // SD_LISTEN_FDS_START
                 let why =
                     format!("cannot listen on inherited descriptor {fd}: not a stream socket");
-                return Err(Stop::failed(why));
+                return Err(CliError::failed(why));
             }
         }
     }

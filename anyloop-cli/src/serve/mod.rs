@@ -22,10 +22,10 @@ use self::files::Files;
 use self::listen::{Listen, Listener};
 use self::status::Status;
 use crate::compression::Compression;
+use crate::error::CliError;
 #[cfg(unix)]
 use crate::signals;
 use crate::stdio;
-use crate::stop::Stop;
 use crate::values::{Origin, Timeout};
 
 /// The high-water mark of a connection's backlog, in bytes.
@@ -89,7 +89,7 @@ pub(crate) struct Options {
 }
 
 /// Serves until a signal arrives.
-pub(crate) fn run(options: &Options) -> Result<(), Stop> {
+pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     #[cfg(unix)]
     crate::descriptors::raise_limit();
     let mut status = Status::new();
@@ -136,10 +136,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
 
 impl Options {
     /// The files to serve, if any.
-    fn files(&self) -> Result<Option<Files>, Stop> {
+    fn files(&self) -> Result<Option<Files>, CliError> {
         let Some(path) = &self.dir else { return Ok(None) };
         Files::new(path).map(Some).map_err(|error| {
-            Stop::usage(format!("--dir: cannot serve {}: {error}", path.display()))
+            CliError::usage(format!("--dir: cannot serve {}: {error}", path.display()))
         })
     }
 }
@@ -167,7 +167,7 @@ fn config(options: &Options) -> ServerConfig {
 }
 
 /// Listens on the addresses of the options and on inherited sockets; without any, on 127.0.0.1:9002.
-fn listen(options: &Options, listener: Listener<'_>) -> Result<(), Stop> {
+fn listen(options: &Options, listener: Listener<'_>) -> Result<(), CliError> {
     listen::listen(&options.listen, listener)?;
     #[cfg(unix)]
     {

@@ -26,11 +26,11 @@ pub(super) enum RouteHandler {
     /// `/` and `/echo`.
     Echo,
     /// A route with shared state, or none yet.
-    Shared(Arc<Route>),
+    Shared(Arc<RouteState>),
 }
 
 /// What connections with this handler share: the state of a route, or the routes to select from.
-pub(super) enum Route {
+pub(super) enum RouteState {
     /// The request has not arrived. It selects the echo or one of these routes.
     Unselected {
         /// The echo, if its messages are logged.
@@ -48,7 +48,7 @@ pub(super) enum Route {
 }
 
 /// Creates the handlers, with no route selected yet.
-pub(super) struct RouteFactory(Arc<Route>);
+pub(super) struct RouteFactory(Arc<RouteState>);
 
 /// Creates the server in this loop. It serves `files` beside its services.
 pub(super) fn server(
@@ -58,14 +58,15 @@ pub(super) fn server(
 ) -> Arc<RouteServer> {
     let logged = log::has_frames();
     Arc::new_cyclic(|server| {
-        let stats = Route::Stats {
+        let stats = RouteState::Stats {
             server: server.clone(),
             since: Instant::now(),
             traffic: Traffic::default(),
         };
-        let broadcast = Route::Broadcast { server: server.clone(), state: Arc::default(), logged };
-        let unselected = Route::Unselected {
-            logged_echo: logged.then(|| Arc::new(Route::LoggedEcho)),
+        let broadcast =
+            RouteState::Broadcast { server: server.clone(), state: Arc::default(), logged };
+        let unselected = RouteState::Unselected {
+            logged_echo: logged.then(|| Arc::new(RouteState::LoggedEcho)),
             broadcast: Arc::new(broadcast),
             stats: Arc::new(stats),
             files,
@@ -90,7 +91,7 @@ impl HandlerFactory for RouteFactory {
 impl Handler for RouteHandler {
     fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
         let Self::Shared(route) = self else { return Answer::Accept(Accept::new()) };
-        let Route::Unselected { logged_echo, broadcast, stats, .. } = &**route else {
+        let RouteState::Unselected { logged_echo, broadcast, stats, .. } = &**route else {
             return Answer::Accept(Accept::new());
         };
         *self = match request.uri().path() {
@@ -195,8 +196,10 @@ impl RouteHandler {
     fn broadcast(&self) -> Option<&Broadcast> {
         match self {
             Self::Shared(route) => match &**route {
-                Route::Broadcast { state, .. } => Some(state),
-                Route::Unselected { .. } | Route::LoggedEcho | Route::Stats { .. } => None,
+                RouteState::Broadcast { state, .. } => Some(state),
+                RouteState::Unselected { .. }
+                | RouteState::LoggedEcho
+                | RouteState::Stats { .. } => None,
             },
             Self::Echo => None,
         }
@@ -205,7 +208,7 @@ impl RouteHandler {
     /// Whether the messages of this connection are logged.
     fn is_logged(&self) -> bool {
         let Self::Shared(route) = self else { return false };
-        matches!(&**route, Route::LoggedEcho | Route::Broadcast { logged: true, .. })
+        matches!(&**route, RouteState::LoggedEcho | RouteState::Broadcast { logged: true, .. })
     }
 
     /// The file that a request asks for. Services come first; the page is in the place of a missing `index.html`.
@@ -216,12 +219,12 @@ impl RouteHandler {
             return None;
         }
         let Self::Shared(route) = self else { return None };
-        let Route::Unselected { files: Some(files), .. } = &**route else { return None };
+        let RouteState::Unselected { files: Some(files), .. } = &**route else { return None };
         files.respond(path)
     }
 }
 
-impl Route {
+impl RouteState {
     fn open(&self, context: &mut Context<'_, RouteHandler>) {
         match self {
             Self::Stats { .. } => self.send_counters(context),

@@ -8,8 +8,8 @@ use anyloop::tls::{ServerTls, TlsConfigError};
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::listen::Listen;
+use crate::error::{CliError, chain};
 use crate::stdio;
-use crate::stop::{Stop, chain};
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -34,7 +34,7 @@ pub(super) struct Options {
 
 impl Options {
     /// The TLS of the server, if it has any.
-    pub(super) fn tls(&self, listen: &[Listen]) -> Result<Option<ServerTls>, Stop> {
+    pub(super) fn tls(&self, listen: &[Listen]) -> Result<Option<ServerTls>, CliError> {
         let builder = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => {
                 ServerTls::builder().certificate_files(certificate, key)
@@ -44,7 +44,7 @@ impl Options {
                 ServerTls::builder().certificate_pem(certificate, key)
             }
             _ if self.tls_client_ca.is_some() => {
-                return Err(Stop::usage(
+                return Err(CliError::usage(
                     "--tls-client-ca needs a certificate: --tls-cert and --tls-key, or --tls-self-signed",
                 ));
             }
@@ -75,7 +75,7 @@ pub(super) fn reload(tls: &ServerTls) {
 }
 
 /// A certificate and its key, in PEM.
-fn self_signed(listen: &[Listen]) -> Result<(String, String), Stop> {
+fn self_signed(listen: &[Listen]) -> Result<(String, String), CliError> {
     let mut names = vec!["localhost".to_string(), "127.0.0.1".to_string(), "::1".to_string()];
     for host in listen.iter().filter_map(Listen::host) {
         let is_any = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());

@@ -6,12 +6,12 @@ use crate::stdio;
 
 /// A message for standard error, and the exit status.
 #[derive(Debug)]
-pub(crate) struct Stop {
+pub(crate) struct CliError {
     status: u8,
     why: String,
 }
 
-impl Stop {
+impl CliError {
     /// The command or its connection failed.
     pub(crate) fn failed(why: impl Into<String>) -> Self {
         Self { status: 1, why: why.into() }
@@ -44,7 +44,7 @@ impl Stop {
     }
 }
 
-impl<E: Error> From<E> for Stop {
+impl<E: Error> From<E> for CliError {
     fn from(error: E) -> Self {
         Self::failed(chain(&error))
     }
