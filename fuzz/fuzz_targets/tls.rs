@@ -36,6 +36,9 @@ static CLIENT: LazyLock<ClientTls> = LazyLock::new(|| {
     builder.build().expect("PEM")
 });
 
+/// rustls refuses more updates of keys without a message between them.
+const MAX_UPDATES: usize = 32;
+
 #[derive(Arbitrary, Debug)]
 struct Case {
     client: bool,
@@ -123,6 +126,7 @@ struct Pair {
     /// The connection under test was told to end, or to pause.
     disturbed: bool,
     paused: bool,
+    updates: usize,
     sent: Vec<Vec<u8>>,
     received: Arc<Mutex<Vec<Vec<u8>>>>,
     failed: Arc<Mutex<bool>>,
@@ -184,6 +188,7 @@ impl Pair {
             raw: false,
             disturbed: false,
             paused: false,
+            updates: 0,
             sent: Vec::new(),
             received,
             failed,
@@ -230,6 +235,8 @@ impl Pair {
                     && !self.tls12
                 {
                     self.arriving.extend(far.update_keys());
+                    self.updates += 1;
+                    self.disturbed |= self.updates > MAX_UPDATES;
                 }
             }
             Step::CloseNotify => self.close_notify(),

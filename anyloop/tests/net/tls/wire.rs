@@ -309,6 +309,23 @@ fn keys_can_be_updated() {
     }
 }
 
+/// Each makes work: rustls takes 32 without a message between them.
+#[test]
+fn too_many_updates_of_keys_are_refused() {
+    let _watchdog = watchdog();
+    let mut server = echo();
+    let outcomes = server_outcomes(&mut server);
+    let running = start(server, &server_tls());
+    let mut peer = TlsPeer::open(running.address);
+    peer.echo("a");
+    let updates: Vec<u8> = (0..33).flat_map(|_| peer.far.update_keys()).collect();
+    peer.peer.write(updates);
+    drop(peer);
+    let outcome = outcomes.next();
+    assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::Protocol)));
+    assert!(outcome.error.unwrap().contains("TooManyKeyUpdateRequests"));
+}
+
 #[test]
 fn a_record_that_was_changed_ends_the_connection() {
     let _watchdog = watchdog();
