@@ -46,7 +46,7 @@ impl Files {
         Some(response)
     }
 
-    /// The file of a path, or `index.html` in its directory. Links may not lead out of the root.
+    /// The file of a path, or `index.html` in its directory. Links may not lead out of the root, or to what is hidden.
     fn find(&self, path: &str) -> Option<PathBuf> {
         let decoded = percent_decode_str(path).decode_utf8().ok()?;
         let mut found = self.root.clone();
@@ -60,7 +60,9 @@ impl Files {
             found.push("index.html");
         }
         let found = found.canonicalize().ok()?;
-        (found.starts_with(&self.root) && found.is_file()).then_some(found)
+        let inside = found.strip_prefix(&self.root).ok()?;
+        let is_hidden = inside.iter().any(|name| name.as_encoded_bytes().starts_with(b"."));
+        (!is_hidden && found.is_file()).then_some(found)
     }
 }
 
@@ -78,7 +80,11 @@ mod tests {
             fs::write(outer.join(file), file).expect("the file can be written");
         }
         #[cfg(unix)]
-        std::os::unix::fs::symlink("../secret", root.join("link")).expect("the link can be made");
+        for (to, link) in
+            [("../secret", "link"), (".hidden", "shown"), ("..", "up"), ("sub", "inside")]
+        {
+            std::os::unix::fs::symlink(to, root.join(link)).expect("the link can be made");
+        }
         let files = Files::new(&root).expect("it is a directory");
         for (path, expected) in [
             ("/a%20b.txt", "text/plain; charset=utf-8"),
@@ -88,6 +94,8 @@ mod tests {
             let response = files.respond(path).expect(path);
             assert_eq!(response.headers()[header::CONTENT_TYPE], expected, "{path}");
         }
+        #[cfg(unix)]
+        assert!(files.respond("/inside").is_some());
         for path in [
             "/",
             "/none",
@@ -96,6 +104,8 @@ mod tests {
             "/%2e%2e/secret",
             "/sub/..%2f..%2fsecret",
             "/link",
+            "/shown",
+            "/up/secret",
             "/sub/%00",
             "/a%ff",
             "/sub\\..\\..\\secret",
