@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyloop::Body;
-use anyloop::http::{HeaderValue, Response, header};
+use anyloop::http::{HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 
 /// A directory whose files are served.
@@ -24,15 +24,21 @@ impl Files {
         }
     }
 
-    /// The response with the file of this path, which is that of a URL. `None` if there is none: then it is also not
-    /// revealed what is outside of the directory, hidden, or not readable.
+    /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to its
+    /// path with a slash. `None` if there is no file: then it is also not revealed what is outside of the directory,
+    /// hidden, or not readable.
     pub(super) fn respond(&self, path: &str) -> Option<Response<Body>> {
-        let path = self.find(path)?;
-        let file = File::open(&path).ok()?;
+        let (found, is_index) = self.find(path)?;
+        match (is_index, path.ends_with('/')) {
+            (true, false) => return redirect(path),
+            (false, true) => return None,
+            _ => {}
+        }
+        let file = File::open(&found).ok()?;
         let length = file.metadata().ok()?.len();
         // It may grow meanwhile.
         let mut response = Response::new(Body::from_reader(file.take(length), length));
-        let content_type = mime_guess::from_path(&path).first_or_octet_stream();
+        let content_type = mime_guess::from_path(&found).first_or_octet_stream();
         let content_type = match content_type.type_() {
             mime_guess::mime::TEXT => format!("{content_type}; charset=utf-8"),
             _ => content_type.to_string(),
@@ -46,8 +52,8 @@ impl Files {
         Some(response)
     }
 
-    /// The file of a path, or `index.html` in its directory. Links may not lead out of the root.
-    fn find(&self, path: &str) -> Option<PathBuf> {
+    /// The file of a path, or `index.html` in its directory, and whether it is that. Links may not lead out of the root, or to what is hidden.
+    fn find(&self, path: &str) -> Option<(PathBuf, bool)> {
         let decoded = percent_decode_str(path).decode_utf8().ok()?;
         let mut found = self.root.clone();
         for name in decoded.split('/').filter(|name| !name.is_empty()) {
@@ -56,12 +62,25 @@ impl Files {
             }
             found.push(name);
         }
-        if found.is_dir() {
+        let is_index = found.is_dir();
+        if is_index {
             found.push("index.html");
         }
         let found = found.canonicalize().ok()?;
-        (found.starts_with(&self.root) && found.is_file()).then_some(found)
+        let inside = found.strip_prefix(&self.root).ok()?;
+        let is_hidden = inside.iter().any(|name| name.as_encoded_bytes().starts_with(b"."));
+        (!is_hidden && found.is_file()).then_some((found, is_index))
     }
+}
+
+/// To the same path with a slash, so that relative links in the index of this directory are right.
+fn redirect(path: &str) -> Option<Response<Body>> {
+    let (_, name) = path.rsplit_once('/')?;
+    let location = HeaderValue::try_from(format!("./{name}/")).ok()?; // relative, so it stays on this host
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::FOUND;
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
 }
 
 #[cfg(test)]
@@ -78,15 +97,25 @@ mod tests {
             fs::write(outer.join(file), file).expect("the file can be written");
         }
         #[cfg(unix)]
-        std::os::unix::fs::symlink("../secret", root.join("link")).expect("the link can be made");
+        for (to, link) in
+            [("../secret", "link"), (".hidden", "shown"), ("..", "up"), ("sub", "inside")]
+        {
+            std::os::unix::fs::symlink(to, root.join(link)).expect("the link can be made");
+        }
         let files = Files::new(&root).expect("it is a directory");
         for (path, expected) in [
             ("/a%20b.txt", "text/plain; charset=utf-8"),
-            ("/sub", "text/html; charset=utf-8"),
+            ("/sub/", "text/html; charset=utf-8"),
             ("//sub/", "text/html; charset=utf-8"),
         ] {
             let response = files.respond(path).expect(path);
             assert_eq!(response.headers()[header::CONTENT_TYPE], expected, "{path}");
+        }
+        #[cfg(unix)]
+        assert!(files.respond("/inside/").is_some());
+        for (path, location) in [("/sub", "./sub/"), ("//sub", "./sub/"), ("/s%75b", "./s%75b/")] {
+            let response = files.respond(path).expect(path);
+            assert_eq!(response.headers()[header::LOCATION], location, "{path}");
         }
         for path in [
             "/",
@@ -96,9 +125,12 @@ mod tests {
             "/%2e%2e/secret",
             "/sub/..%2f..%2fsecret",
             "/link",
+            "/shown",
+            "/up/secret",
             "/sub/%00",
             "/a%ff",
             "/sub\\..\\..\\secret",
+            "/a%20b.txt/",
             "/a%20b.txt/x",
         ] {
             assert!(files.respond(path).is_none(), "{path}");

@@ -5,6 +5,7 @@ mod bench;
 mod compression;
 mod connect;
 mod errors;
+mod files;
 mod listen;
 mod log;
 mod peer;

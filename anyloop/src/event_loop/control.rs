@@ -60,6 +60,11 @@ impl Drop for RunningMark {
     }
 }
 
+/// Whether this thread is inside a run call of any loop.
+pub(crate) fn runs_here() -> bool {
+    RUNNING.with_borrow(|running| !running.is_empty())
+}
+
 impl LoopControl {
     pub(super) fn new(interrupt: Interrupt) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);

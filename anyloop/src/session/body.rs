@@ -16,7 +16,7 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// | made from | memory | length |
 /// |---|---|---|
 /// | `Bytes`, `Vec<u8>`, `String`, `&'static str`, `&'static [u8]`, `()` | all of it; what is owned is not copied | known |
-/// | [a reader](Self::from_reader) | about 64 KiB while it is sent | as you say |
+/// | [a reader](Self::from_reader) | less than 100 KiB while it is sent | as you say |
 /// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as you say |
 ///
 /// A body of known length is sent with `Content-Length`. One of unknown length is chunked for a client of HTTP/1.1

@@ -60,8 +60,11 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 /// # Blocking
 ///
 /// As an [`io::Write`] it waits until what waits has fallen to the high-water mark, so `io::copy` and the like need no
-/// more memory than that. Do not write so on the thread that runs the connection, which would wait for itself. It fails
-/// with [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does nothing.
+/// more memory than twice that. It fails with [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does nothing.
+///
+/// A thread that runs an event loop does not wait, since the connection may wait for it: there, a write fails with
+/// [`ErrorKind::WouldBlock`]. Where the program drives the connection itself, as over [iostream](crate::iostream), do not
+/// write so on the thread that does.
 #[must_use = "a writer that is dropped abandons its body"]
 pub struct BodyWriter(Arc<Shared>);
 
@@ -175,6 +178,20 @@ impl BodyWriter {
         }
     }
 
+    /// Waits until a write can send something. Returns how many bytes; 1 if the connection is over.
+    fn wait_for_room(&self) -> io::Result<usize> {
+        let mut state = self.0.state();
+        while !state.gone && state.free() == 0 {
+            if runs_event_loop() {
+                let why =
+                    "the body is full, and a thread that runs an event loop must not wait for it";
+                return Err(io::Error::new(ErrorKind::WouldBlock, why));
+            }
+            state = self.0.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(state.free().max(1))
+    }
+
     /// Sets the end, unless it is set. Returns false if the connection is over.
     fn end(&self, end: End) -> bool {
         let mut state = self.0.state();
@@ -197,16 +214,13 @@ impl Drop for BodyWriter {
 
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.0.state();
-        while !state.gone && state.free() == 0 {
-            state = self.0.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let n = bytes.len().min(state.free().max(1));
-        drop(state);
-        match self.send(Bytes::copy_from_slice(&bytes[..n])) {
-            Ok(_) => Ok(n),
-            Err(error @ SendError::Gone) => Err(io::Error::new(ErrorKind::BrokenPipe, error)),
-            Err(error) => Err(io::Error::other(error)),
+        loop {
+            let n = bytes.len().min(self.wait_for_room()?);
+            match self.send(Bytes::copy_from_slice(&bytes[..n])) {
+                Ok(_) => return Ok(n),
+                Err(SendError::BacklogFull { .. }) => {} // the response has just begun, and its limits are lower
+                Err(error) => return Err(io::Error::new(ErrorKind::BrokenPipe, error)),
+            }
         }
     }
 
@@ -331,6 +345,14 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this thread is inside a run call of an event loop.
+fn runs_event_loop() -> bool {
+    #[cfg(feature = "net")]
+    return crate::event_loop::runs_here();
+    #[cfg(not(feature = "net"))]
+    false
 }
 
 /// Wakes the connection, if there is one: without the lock, since it may run program code.

@@ -21,7 +21,7 @@ pub enum SendError {
         /// Whether the connection is closed for it, as [`Overflow::Close`](super::Overflow::Close) says.
         closes: bool,
     },
-    /// The connection is closing: no message can follow a Close.
+    /// The connection is closing: no message can follow a Close, or the response to a request that was not accepted.
     #[error("the connection is closing")]
     Closing,
     /// The connection is over.

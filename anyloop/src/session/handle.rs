@@ -80,7 +80,8 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closing`], [`SendError::Gone`], [`SendError::BacklogFull`].
+    /// [`SendError::Closing`], also when a request was answered and not accepted, so that nothing will open;
+    /// [`SendError::Gone`], [`SendError::BacklogFull`].
     pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
         self.send_owned(message.into(), None)
     }

@@ -198,6 +198,7 @@ impl<H: Handler> Session<H> {
             Protocol::Open(connection) => Phase::of(connection.state()),
             Protocol::Closed => self.state.phase,
             _ if self.protocol.awaits_answer() => Phase::Requested,
+            Protocol::Server(handshake) if handshake.discards_input() => Phase::Answered,
             _ => Phase::Connecting,
         }
     }

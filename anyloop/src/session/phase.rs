@@ -2,13 +2,16 @@
 
 use anyloop_proto::State;
 
-/// The [`State`] of a connection. A handshake has two phases, since a request can only be answered in one of them.
+/// The [`State`] of a connection. A handshake has three phases: a request can be answered only in one of them, and after
+/// a response that is not 101 no message can wait for the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Connecting,
     /// A request waits for the application's answer.
     Requested,
+    /// The request was answered, and not accepted: no connection opens.
+    Answered,
     Open,
     CloseSent,
     Closed,
@@ -17,9 +20,10 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Connecting,
         Self::Requested,
+        Self::Answered,
         Self::Open,
         Self::CloseSent,
         Self::Closed,
@@ -29,7 +33,7 @@ impl Phase {
 
     pub(super) const fn state(self) -> State {
         match self {
-            Self::Connecting | Self::Requested => State::Connecting,
+            Self::Connecting | Self::Requested | Self::Answered => State::Connecting,
             Self::Open => State::Open,
             Self::CloseSent => State::CloseSent,
             Self::Closed => State::Closed,
@@ -66,7 +70,7 @@ mod tests {
     fn a_phase_is_decoded_as_it_was_encoded() {
         for phase in Phase::ALL {
             assert_eq!(Phase::decode(phase.encode()), phase);
-            if phase != Phase::Requested {
+            if !matches!(phase, Phase::Requested | Phase::Answered) {
                 assert_eq!(Phase::of(phase.state()), phase);
             }
         }

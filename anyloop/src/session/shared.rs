@@ -369,8 +369,10 @@ impl Shared {
             true => limits.cap.saturating_add(self.deferred_bytes.load(Ordering::Relaxed)),
             false => limits.cap,
         };
-        let state = self.state();
-        if matches!(state, State::CloseSent | State::Closed | State::Failed) {
+        let phase = self.phase();
+        let state = phase.state();
+        let is_closing = matches!(state, State::CloseSent | State::Closed | State::Failed);
+        if is_closing || phase == Phase::Answered {
             command.unsent();
             return Err(SendError::Closing);
         }
@@ -469,7 +471,8 @@ impl Shared {
             return Err(error);
         }
         mailbox.closing |=
-            matches!(command, Command::Close(..) | Command::Overflow | Command::Terminate);
+            matches!(command, Command::Close(..) | Command::Overflow | Command::Terminate)
+                || matches!(command, Command::Answer(Answer::Respond(_)));
         mailbox.answered |= is_answer;
         mailbox.pressed |= pressed;
         mailbox.commands.push_back(command);

@@ -520,7 +520,8 @@ impl<S: StreamProtocol> Driver<S> {
         if self.closed {
             return;
         }
-        if self.wants_resume() {
+        // Not while input is discarded: then what is held back is output, which has no end if a response has none.
+        if self.wants_resume() && !self.session.wants().discard {
             self.queue().end = Some(End::Error(kind, error)); // reported after the unread input
         } else {
             self.session.handle_error(kind, error);
@@ -614,7 +615,7 @@ impl<S: StreamProtocol> Driver<S> {
         let waits = match queued.end {
             None => return,
             Some(End::Eof) => again || unread,
-            Some(End::Error(..)) => again || (unread && read),
+            Some(End::Error(..)) => !discard && (again || (unread && read)),
         };
         if waits {
             return;

@@ -12,7 +12,7 @@ use anyloop::endpoint::{BodyWriter, Session};
 use anyloop::http::{HeaderValue, Response, header};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
-use anyloop::proto::{Instant, SendQueue, Shutdown};
+use anyloop::proto::{Instant, SendQueue, Shutdown, TransportError};
 use anyloop::transport::{Buffers, Driver, Server, Transport};
 
 use crate::record::{Log, recording};
@@ -43,7 +43,8 @@ over_each_transport! {
     bytes_behind_the_request_are_ignored,
     a_peer_that_ends_its_direction_reads_on,
     a_response_goes_on_when_the_connection_is_to_close,
-    a_response_can_be_terminated;
+    a_response_can_be_terminated,
+    what_is_sent_to_an_answered_request_is_refused;
     not over sockets:
     thirty_megabytes_at_a_trickle_are_sent,
     a_writer_is_held_back,
@@ -437,6 +438,39 @@ fn a_response_can_be_terminated<C: TestTransport>() {
     assert_eq!(writer.send("hello"), Err(SendError::Gone));
 }
 
+/// No connection will open, so no message waits for that.
+fn what_is_sent_to_an_answered_request_is_refused<C: TestTransport>() {
+    for deferred in [false, true] {
+        let (writer, body) = Body::channel(None);
+        let response = Response::new(body);
+        let (mut subject, seen) = match deferred {
+            false => answering::<C>(response),
+            true => {
+                let (mut subject, seen) = answering::<C>(Answer::Defer);
+                subject.receive_bytes(GET);
+                subject.with_handle(|handle| {
+                    assert_eq!(handle.send("it may be accepted"), Ok(Sent::Buffered));
+                    handle.respond(response).unwrap();
+                    assert_eq!(handle.send("at once"), Err(SendError::Closing));
+                });
+                (subject, seen)
+            }
+        };
+        if !deferred {
+            subject.receive_bytes(GET);
+        }
+        subject.with_handle(|handle| {
+            assert_eq!(handle.send("hello"), Err(SendError::Closing));
+            assert_eq!(handle.respond(Response::new("again")), Err(SendError::NotAwaiting));
+        });
+        writer.finish().unwrap();
+        subject.drain();
+        assert!(subject.end.take_output().ends_with(b"\r\n\r\n0\r\n\r\n"));
+        subject.end.eof();
+        assert!(subject.end.is_over() && seen.take().is_empty());
+    }
+}
+
 /// The timeout for what comes after the last byte is short, and so is what the peer reads at a time.
 fn thirty_megabytes_at_a_trickle_are_sent<C: TestTransport>() {
     const LEN: u64 = 30_000_000;
@@ -643,4 +677,21 @@ fn an_endless_body_is_sent_in_turns() {
     driver.resume(&mut system, &mut buffers, Instant::from_nanos(0));
     assert_eq!(system.room, before, "the loop is to return");
     assert!(driver.wants_resume());
+}
+
+/// A stream that has failed may take output without an error.
+#[test]
+fn an_error_of_the_stream_ends_an_endless_body() {
+    let body = Body::from_reader(io::repeat(b'x'), None);
+    let (mut driver, mut system, mut buffers, log) = asked(server_config(), body, usize::MAX);
+    assert!(driver.wants_resume());
+    let now = Instant::from_nanos(0);
+    driver.handle_error(&mut system, &mut buffers, TransportError::Reset, now);
+    let before = system.room;
+    while driver.wants_resume() {
+        driver.resume(&mut system, &mut buffers, now);
+        assert_eq!(system.room, before, "nobody reads it");
+    }
+    assert!(driver.is_closed());
+    assert_eq!(log.take(), ["fail by transport: connection reset"]);
 }

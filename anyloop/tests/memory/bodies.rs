@@ -79,7 +79,7 @@ fn a_writer_that_blocks_needs_the_high_water_mark() {
 #[test]
 fn a_connection_whose_peer_does_not_read_keeps_little_of_a_body() {
     const COUNT: usize = 100;
-    const MOST: usize = 128 << 10;
+    const MOST: usize = 100 << 10;
     let (_alone, _watchdog) = (one_at_a_time(), watchdog());
     let endless = |_| Body::from_reader(io::repeat(7), None);
     let running = serving((0..COUNT).map(endless));

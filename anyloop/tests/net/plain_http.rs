@@ -1,6 +1,11 @@
 //! Plain HTTP requests to a WebSocket server.
 
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::thread;
 
 use anyloop::net::Server;
 use anyloop::prelude::*;
@@ -115,4 +120,54 @@ fn a_peer_that_reads_nothing_fails() {
     peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     eventually("it has failed", || running.server.counters().failed == 1);
     assert_eq!(log.take(), ["fail by timer: response not read in time"]);
+}
+
+/// A client that reads as fast as it can does not keep the others waiting.
+#[test]
+fn an_endless_response_beside_connections() {
+    const COUNT: usize = 100;
+    let _watchdog = watchdog();
+    let mut server = echo();
+    server.on_http(|_, _| Response::new(Body::from_reader(std::io::repeat(7), None)).into());
+    let running = Running::start(server);
+    let mut peers: Vec<_> = (0..COUNT).map(|_| Peer::open(running.address)).collect();
+    let reader = Peer::connect(running.address);
+    reader.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let received = Arc::new(AtomicU64::new(0));
+    let (counter, socket) = (received.clone(), reader.writer());
+    let reads = thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(n @ 1..) = (&socket).read(&mut buffer) {
+            counter.fetch_add(n as u64, Ordering::Relaxed);
+        }
+    });
+    for round in 0..5 {
+        // In each round the response goes on.
+        let before = received.load(Ordering::Relaxed);
+        eventually("more has come", || received.load(Ordering::Relaxed) > before + (1 << 20));
+        peers.iter_mut().for_each(|peer| peer.echo(&format!("{round}")));
+    }
+    reader.writer().shutdown(Shutdown::Both).unwrap();
+    reads.join().unwrap();
+    drop(reader);
+    eventually("it is gone", || running.server.counters().failed == 1);
+    peers.into_iter().for_each(Peer::close);
+}
+
+/// The loop's thread would wait for itself.
+#[test]
+fn a_write_on_the_thread_of_the_loop_does_not_wait() {
+    let _watchdog = watchdog();
+    let mut server = server();
+    server.on_http(|_, _| {
+        let (mut writer, body) = Body::channel(None);
+        let error = std::io::copy(&mut std::io::repeat(7), &mut writer).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        writer.finish().unwrap();
+        Response::new(body).into()
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::connect(running.address);
+    peer.write("GET / HTTP/1.0\r\n\r\n");
+    assert!(peer.read_to_end().len() > ServerConfig::new(OriginPolicy::Any).get_high_water_mark());
 }
