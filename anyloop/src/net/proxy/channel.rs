@@ -95,6 +95,16 @@ impl Channel {
         Ok(bytes)
     }
 
+    /// Whether the proxy has ended its TLS: it sends nothing more, though the socket may be open.
+    #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
+    pub(in crate::net) const fn has_ended(&self) -> bool {
+        #[cfg(feature = "tls-core")]
+        if let Some(Tls::Begun(tls)) = &self.tls {
+            return tls.is_over();
+        }
+        false
+    }
+
     /// The TLS with the proxy, in which the connection goes on.
     #[cfg(feature = "tls-core")]
     pub(in crate::net) fn into_tls(self) -> Option<Box<ProxyTls>> {
