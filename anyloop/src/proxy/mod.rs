@@ -149,7 +149,10 @@ impl Proxy {
         Self::new(ProxyProtocol::Socks5 { remote_names: true }, host.into(), port)
     }
 
-    fn new(protocol: ProxyProtocol, host: String, port: u16) -> Self {
+    fn new(protocol: ProxyProtocol, mut host: String, port: u16) -> Self {
+        if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            host = inner.to_string();
+        }
         Self {
             protocol,
             host,
@@ -266,7 +269,7 @@ impl fmt::Display for Proxy {
     /// As a URI, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { protocol, host, port, .. } = self;
-        match host.contains(':') && !host.starts_with('[') {
+        match host.contains(':') {
             true => write!(f, "{}://[{host}]:{port}", protocol.scheme()),
             false => write!(f, "{}://{host}:{port}", protocol.scheme()),
         }
@@ -310,6 +313,8 @@ mod tests {
         #[cfg(feature = "tls-core")]
         assert_eq!(parsed("https://proxy.example"), "https://proxy.example:443");
         assert_eq!(parsed("http://user:p%3Aw@proxy.example:80"), "http://proxy.example:80");
+        let bracketed = Proxy::http("[::1]", 80);
+        assert_eq!((bracketed.host(), bracketed.to_string().as_str()), ("::1", "http://[::1]:80"));
     }
 
     #[test]

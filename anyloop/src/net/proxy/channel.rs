@@ -33,7 +33,9 @@ impl Channel {
             #[cfg(feature = "tls-core")]
             tls: match proxy.protocol() {
                 ProxyProtocol::Https => {
-                    let records = proxy.tls().records(proxy.host())?;
+                    let host = proxy.host();
+                    let (host, _) = host.split_once('%').unwrap_or((host, "")); // no certificate is for a zone
+                    let records = proxy.tls().records(host)?;
                     Some(Tls::New(Box::new(records)))
                 }
                 ProxyProtocol::Http | ProxyProtocol::Socks5 { .. } => None,

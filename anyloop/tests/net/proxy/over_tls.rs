@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use anyloop::net::{ConnectError, Proxy, ProxyAnswerError};
 use anyloop::prelude::*;
-use anyloop::proto::{HandshakeError, Role};
+use anyloop::proto::{Cause, HandshakeError, Role, TransportError};
 use anyloop::tls::rustls::ContentType;
 use anyloop::tls::{ClientTls, ServerTls, TlsError};
 use anyloop_testkit::frames::{close, text};
@@ -344,6 +344,25 @@ fn a_proxy_that_ends_its_tls_has_closed() {
         "HTTP/1.1 403 Forbidden\r\n\r\nnot you",
         |error| matches!(error, ConnectError::ProxyRefused { body, .. } if body == b"not you"),
     );
+}
+
+/// Its certificate is for the address alone.
+#[test]
+fn the_address_of_a_proxy_may_have_a_zone() {
+    let _watchdog = watchdog();
+    for proxy in ["https://[fe80::1%25here]:3128", "https://[fe80::1%25here]"] {
+        let proxy = Proxy::parse(proxy).unwrap().with_tls(trusting(&PROXIES));
+        let mut client = client_with(ClientConfig::new().proxy(proxy));
+        client.set_look_up(|host, _| {
+            assert_eq!(host, "fe80::1%here");
+            Err(ErrorKind::NotFound.into())
+        });
+        client.on_fail(|failure, _| {
+            assert_eq!(failure.cause(), Cause::Transport(TransportError::NotFound));
+        });
+        client.connect("ws://chat.example/").unwrap();
+        assert_eq!(client.run(), 1);
+    }
 }
 
 /// The proxy ends its TLS cleanly, but the server has not: something may be missing.
