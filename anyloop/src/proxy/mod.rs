@@ -89,7 +89,9 @@ impl Proxy {
     ///
     /// [`ProxyError`]. It does not repeat the URI, which may have a password.
     pub fn parse(uri: &str) -> Result<Self, ProxyError> {
-        let (protocol, rest) = match uri.split_once("://") {
+        // What is no scheme may be the beginning of a password, and is not repeated.
+        let split = uri.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+        let (protocol, rest) = match split {
             Some((scheme, rest)) => (ProxyProtocol::parse(scheme)?, rest),
             None => (ProxyProtocol::Http, uri),
         };
@@ -224,6 +226,11 @@ impl Proxy {
     }
 }
 
+/// RFC 3986 §3.1, or nothing.
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 impl ProxyProtocol {
     fn parse(scheme: &str) -> Result<Self, ProxyError> {
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
@@ -347,6 +354,7 @@ mod tests {
         assert!(matches!(error("http://p:x"), ProxyError::Uri(UriError::Port)));
         assert!(matches!(error("http://p:0"), ProxyError::Uri(UriError::Port)));
         assert!(matches!(error("http://a b:1"), ProxyError::Uri(UriError::Character(' '))));
+        assert!(matches!(error("a:secret://@p:1"), ProxyError::Path));
         let secrets = ["http://a:secret%@p:1", "http://a%3Ab:secret@p:1", "socks5://:secret@p:1"];
         for uri in secrets {
             let error = error(uri);
