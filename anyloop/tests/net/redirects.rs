@@ -169,6 +169,19 @@ fn user_and_password_of_the_uri_are_kept_on_the_origin() {
     assert!(seen.lock().unwrap().iter().all(|(_, fields)| fields.contains_key("authorization")));
 }
 
+/// RFC 9110 §4.2.4: a server that redirects does not choose who the client is.
+#[test]
+fn a_location_with_a_user_is_not_followed() {
+    let _watchdog = watchdog();
+    let (other, at_other) = redirecting(None);
+    let (running, _) = redirecting(Some(format!("ws://eve:secret@{}/echo", other.address)));
+    let refused = (rejected(302), Some(format!("{:?}", RedirectError::Uri(UriError::UserInfo))));
+    let config = || ClientConfig::new().redirects(5);
+    assert_eq!(fail(config(), &at(&running, "/302")), refused);
+    assert_eq!(fail(config(), &format!("ws://bob:secret@{}/302", running.address)), refused);
+    assert!(at_other.lock().unwrap().is_empty());
+}
+
 #[test]
 fn loops_end_at_the_limit() {
     let _watchdog = watchdog();
