@@ -129,6 +129,9 @@ fn wrong_arguments_exit_with_2() {
     ] {
         assert_eq!(greet(&mut connecting(&options)).code(), Some(2), "{options:?}");
     }
+    let ended = greet(&mut connecting(&["--proxy", "http://alice:secret@127.0.0.1:0"]));
+    ended.expect(2, "--proxy: invalid URI of a proxy: invalid port");
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
     let ended = greet(connecting(&[]).env("http_proxy", "ftp://alice:secret@a:1"));
     ended.expect(2, "the environment variable http_proxy names no proxy");
     assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
