@@ -42,8 +42,8 @@ const REDIRECTS: u32 = 10;
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Redirects {
-    /// Follow redirects, up to 10, and never from wss:// to ws://. Another host does not get the
-    /// fields Authorization and Cookie.
+    /// Follow redirects, up to 10, and never from wss:// to ws://. Another scheme, host or port does not get
+    /// the fields Authorization and Cookie.
     #[arg(long, short = 'L')]
     location: bool,
 }
