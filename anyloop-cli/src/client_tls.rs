@@ -25,13 +25,14 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The TLS of the connection, if it has any.
-    pub(crate) fn tls(&self, secure: bool) -> Result<Option<ClientTls>, CliError> {
-        if !secure {
-            return match self.first() {
-                Some(option) => Err(CliError::usage(format!("{option} is for wss:// URLs"))),
-                None => Ok(None),
-            };
+    /// The TLS of the connection, if it has any. `redirects` may lead from `ws` to `wss`.
+    pub(crate) fn tls(&self, secure: bool, redirects: bool) -> Result<Option<ClientTls>, CliError> {
+        match self.first() {
+            Some(option) if !secure && !redirects => {
+                return Err(CliError::usage(format!("{option} is for wss:// URLs")));
+            }
+            None if !secure => return Ok(None),
+            _ => {}
         }
         let mut builder = ClientTls::builder();
         for path in &self.ca {

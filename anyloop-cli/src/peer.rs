@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use anyloop::Handler;
 use anyloop::endpoint::Context;
-use anyloop::net::ConnectError;
+use anyloop::net::{ConnectError, Stage};
 use anyloop::proto::{Cause, CloseFrame, Failure, HandshakeError};
 use anyloop::tls::TlsError;
 
@@ -49,6 +49,18 @@ pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>
 fn advice(error: &ConnectError) -> &'static str {
     let attempts = match error {
         ConnectError::Resolve { .. } => return "; is the name right?",
+        ConnectError::TimedOut { stage: Stage::Resolve, .. } => {
+            return "; does the name server answer?";
+        }
+        ConnectError::TimedOut { stage: Stage::Proxy, .. } => {
+            return "; is it a proxy, and of this kind?";
+        }
+        ConnectError::ProxyAuthentication { sent: false, .. } => {
+            return "; write USER:PASSWORD@ before its host";
+        }
+        ConnectError::ProxyTls { source: TlsError::ServerCertificate(_), .. } => {
+            return "; --proxy with --proxy-ca FILE adds an authority";
+        }
         ConnectError::Connect { attempts, .. } | ConnectError::TimedOut { attempts, .. } => {
             attempts
         }

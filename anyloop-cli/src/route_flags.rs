@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// By default that of the environment, as curl reads it: http_proxy for ws://, https_proxy for
     /// wss://, or all_proxy. The port is 1080 by default, and 443 for https.
     #[arg(long, short = 'x', value_name = "URL")]
-    proxy: Option<ProxyUrl>,
+    proxy: Option<String>,
     /// Connect to these hosts without a proxy: domains, addresses and networks, with commas between
     /// them, or "*". Replaces the environment's no_proxy.
     #[arg(long, value_name = "LIST")]
@@ -42,8 +42,8 @@ const REDIRECTS: u32 = 10;
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Redirects {
-    /// Follow redirects, up to 10, and never from wss:// to ws://. Another host does not get the
-    /// fields Authorization and Cookie.
+    /// Follow redirects, up to 10, and never from wss:// to ws://. Another scheme, host or port does not get
+    /// the fields Authorization and Cookie.
     #[arg(long, short = 'L')]
     location: bool,
 }
@@ -55,32 +55,15 @@ impl Redirects {
     }
 }
 
-/// A proxy, or none.
-#[derive(Clone)]
-struct ProxyUrl(Option<Proxy>);
-
-impl FromStr for ProxyUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "" => Ok(Self(None)),
-            text => {
-                Proxy::parse(text).map(|proxy| Self(Some(proxy))).map_err(|error| chain(&error))
-            }
-        }
-    }
-}
-
 impl Options {
     /// Which connections use which proxy.
     pub(crate) fn proxies(&self) -> Result<ProxyRules, CliError> {
         let rules = match &self.proxy {
             None => ProxyRules::from_env().map_err(|error| CliError::usage(chain(&error)))?,
-            Some(ProxyUrl(proxy)) => {
-                let proxy = match proxy {
-                    Some(proxy) => Some(self.trusting(proxy.clone())?),
-                    None => None,
+            Some(url) => {
+                let proxy = match url.as_str() {
+                    "" => None,
+                    url => Some(self.trusting(parse(url)?)?),
                 };
                 exceptions_of_environment()?.ws(proxy.clone()).wss(proxy)
             }
@@ -106,6 +89,11 @@ impl Options {
         }
         Ok(proxy.with_tls(builder.build()?))
     }
+}
+
+/// The error does not repeat the URL, as one of clap's would: it may have a password.
+fn parse(url: &str) -> Result<Proxy, CliError> {
+    Proxy::parse(url).map_err(|error| CliError::usage(format!("--proxy: {}", chain(&error))))
 }
 
 /// Rules without proxies. The environment's exceptions hold for `--proxy`, too.

@@ -88,7 +88,7 @@ enum Pace {
 pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     #[cfg(unix)]
     crate::descriptors::raise_limit();
-    let tls = options.tls.tls(options.urls.iter().any(|url| url.0.secure()))?;
+    let tls = options.tls.tls(options.urls.iter().any(|url| url.0.secure()), false)?;
     let config = options.config(tls).proxy(options.route.proxies()?);
     let mut reports: Vec<_> = options.urls.iter().map(|url| Report::new(url, options)).collect();
     let bar = Bar::new();

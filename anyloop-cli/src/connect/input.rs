@@ -46,7 +46,7 @@ pub(super) enum Source {
 impl Input {
     /// Waits for a connection, sends everything, and reports the end to the handler. Reading blocks, and may never end.
     pub(super) fn send_all(&self) {
-        if self.link.await_connection().is_none() {
+        if !self.link.await_opening() {
             return;
         }
         let sent = self.send_messages().and_then(|()| match &self.source {

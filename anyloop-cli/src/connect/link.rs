@@ -25,6 +25,8 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Progress {
     connection: Option<Handle<ConnectHandler>>,
+    /// There was a connection, which may have ended.
+    opened: bool,
     /// There will be no further connection.
     over: bool,
     /// Bytes of messages that were read and that the transport has not taken.
@@ -46,7 +48,9 @@ struct Progress {
 impl Link {
     /// A connection has opened.
     pub(super) fn opened(&self, connection: Handle<ConnectHandler>) {
-        self.progress().connection = Some(connection);
+        let mut progress = self.progress();
+        (progress.connection, progress.opened) = (Some(connection), true);
+        drop(progress);
         self.changed.notify_all();
     }
 
@@ -72,6 +76,11 @@ impl Link {
         self.wait_until(|progress| progress.connection.is_some() || progress.over)
             .connection
             .clone()
+    }
+
+    /// Waits until a connection has opened, which may have ended since. Returns false if none will.
+    pub(super) fn await_opening(&self) -> bool {
+        self.wait_until(|progress| progress.opened || progress.over).opened
     }
 
     /// Sends a message. Its completion is counted in any case.

@@ -352,9 +352,10 @@ fn config(options: &Options) -> Result<ClientConfig, CliError> {
         let origin = HeaderValue::from_str(origin);
         config = config.origin(origin.map_err(|error| CliError::usage(error.to_string()))?);
     }
-    if let Some(tls) = options.tls.tls(options.url.0.secure())? {
+    let redirects = options.redirects.most();
+    if let Some(tls) = options.tls.tls(options.url.0.secure(), redirects > 0)? {
         config = config.tls(tls);
     }
-    let config = config.proxy(options.route.proxies()?).redirects(options.redirects.most());
+    let config = config.proxy(options.route.proxies()?).redirects(redirects);
     Ok(options.compression.of_client(config))
 }

@@ -54,6 +54,12 @@ fn a_proxy_is_named_by_a_flag_or_by_the_environment() {
         assert_greeted(&greet(connecting(&[]).envs([variable])));
         seen.join().unwrap();
     }
+
+    // As in curl, a host of this machine is no exception by itself.
+    let (address, seen) = proxy_to(server.address());
+    let mut command = anyloop(["connect", &server.url("/")]);
+    assert_greeted(&greet(command.env("http_proxy", address.to_string())));
+    assert!(seen.join().unwrap().starts_with(&format!("CONNECT {} ", server.address())));
 }
 
 #[test]
@@ -84,6 +90,15 @@ fn what_a_proxy_refuses_is_reported() {
         "proxy http://{address} refused a tunnel to chat.example:80: 403 Forbidden: not you"
     );
     greet(&mut connecting(&["--proxy", &address.to_string()])).expect(3, &words);
+    thread.join().unwrap();
+
+    let (address, thread) = serve(|mut peer| {
+        peer.read_head();
+        peer.write("HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n");
+        peer.read_to_end();
+    });
+    let words = "wants a user and a password; write USER:PASSWORD@ before its host";
+    greet(&mut connecting(&["--proxy", &address.to_string()])).expect(3, words);
     thread.join().unwrap();
 }
 
@@ -129,6 +144,9 @@ fn wrong_arguments_exit_with_2() {
     ] {
         assert_eq!(greet(&mut connecting(&options)).code(), Some(2), "{options:?}");
     }
+    let ended = greet(&mut connecting(&["--proxy", "http://alice:secret@127.0.0.1:0"]));
+    ended.expect(2, "--proxy: invalid URI of a proxy: invalid port");
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
     let ended = greet(connecting(&[]).env("http_proxy", "ftp://alice:secret@a:1"));
     ended.expect(2, "the environment variable http_proxy names no proxy");
     assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use anyloop_testkit::peer::serve;
 use anyloop_testkit::tls::{Authority, Identity};
 use rustix::process::Signal;
 
@@ -66,6 +67,22 @@ fn messages_over_tls() {
     assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
     let ended = server.stop();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn a_redirect_leads_to_tls() {
+    let files = Files::new("a-redirect-leads-to-tls");
+    let (_server, url) = files.serve(&[]);
+    let location = url.replace("wss:", "https:");
+    let (address, thread) = serve(move |mut peer| {
+        peer.read_head();
+        peer.write(format!("HTTP/1.1 301 Moved\r\nLocation: {location}\r\n"));
+        peer.write("Content-Length: 0\r\n\r\n");
+        peer.read_to_end();
+    });
+    let ended = files.connect(&format!("ws://{address}/"), &["--location"]);
+    assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
+    thread.join().unwrap();
 }
 
 #[test]

@@ -333,9 +333,10 @@ impl ClientConfig {
     ///
     /// On another origin (scheme, host and port) the request lacks user and password of the URI, the fields
     /// `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, and others whose value
-    /// [is sensitive](HeaderValue::is_sensitive); the rest is sent. Cookies that a redirect sets are not. A redirect from
-    /// `wss` to `ws` is not followed. If one cannot be followed, the handler gets
-    /// [`ConnectError::Redirect`](crate::net::ConnectError::Redirect) beside the response.
+    /// [is sensitive](HeaderValue::is_sensitive); the rest is sent, also subprotocols, and a server that
+    /// asks for it gets the client certificate of TLS. Cookies that a redirect sets are not sent. A redirect from `wss`
+    /// to `ws` is not followed, nor one to a URI with a user (RFC 9110 §4.2.4). If one cannot be followed, the handler
+    /// gets [`ConnectError::Redirect`](crate::net::ConnectError::Redirect) beside the response.
     ///
     /// A connection [to addresses](crate::net::ConnectRequest::to_addresses), to a Unix socket, or over an adopted one
     /// follows none.

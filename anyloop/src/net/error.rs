@@ -223,8 +223,8 @@ pub enum RedirectError {
     /// It leads from `wss` to `ws`.
     #[error("it leads from wss to ws, where everybody on the way can read")]
     Downgrade,
-    /// It leads to no WebSocket URI.
-    #[error(transparent)]
+    /// It leads to no WebSocket URI, or to one with a user ([`UriError::UserInfo`]), which only the program may choose.
+    #[error("{}", uri(.0))]
     Uri(UriError),
     /// There were as many redirects before as the configuration allows.
     #[error("there were {0} redirects before, which is the limit")]
@@ -232,6 +232,13 @@ pub enum RedirectError {
     /// The connection cannot be made: there are no roots to verify the server with, for example.
     #[error(transparent)]
     Connect(Box<Error>),
+}
+
+fn uri(error: &UriError) -> String {
+    match error {
+        UriError::UserInfo => "its URI has a user, or an invalid one".to_string(),
+        error => error.to_string(),
+    }
 }
 
 impl ConnectError {

@@ -89,7 +89,9 @@ impl Proxy {
     ///
     /// [`ProxyError`]. It does not repeat the URI, which may have a password.
     pub fn parse(uri: &str) -> Result<Self, ProxyError> {
-        let (protocol, rest) = match uri.split_once("://") {
+        // What is no scheme may be the beginning of a password, and is not repeated.
+        let split = uri.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+        let (protocol, rest) = match split {
             Some((scheme, rest)) => (ProxyProtocol::parse(scheme)?, rest),
             None => (ProxyProtocol::Http, uri),
         };
@@ -149,7 +151,10 @@ impl Proxy {
         Self::new(ProxyProtocol::Socks5 { remote_names: true }, host.into(), port)
     }
 
-    fn new(protocol: ProxyProtocol, host: String, port: u16) -> Self {
+    fn new(protocol: ProxyProtocol, mut host: String, port: u16) -> Self {
+        if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            host = inner.to_string();
+        }
         Self {
             protocol,
             host,
@@ -221,6 +226,11 @@ impl Proxy {
     }
 }
 
+/// RFC 3986 §3.1, or nothing.
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 impl ProxyProtocol {
     fn parse(scheme: &str) -> Result<Self, ProxyError> {
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
@@ -266,7 +276,7 @@ impl fmt::Display for Proxy {
     /// As a URI, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { protocol, host, port, .. } = self;
-        match host.contains(':') && !host.starts_with('[') {
+        match host.contains(':') {
             true => write!(f, "{}://[{host}]:{port}", protocol.scheme()),
             false => write!(f, "{}://{host}:{port}", protocol.scheme()),
         }
@@ -310,6 +320,8 @@ mod tests {
         #[cfg(feature = "tls-core")]
         assert_eq!(parsed("https://proxy.example"), "https://proxy.example:443");
         assert_eq!(parsed("http://user:p%3Aw@proxy.example:80"), "http://proxy.example:80");
+        let bracketed = Proxy::http("[::1]", 80);
+        assert_eq!((bracketed.host(), bracketed.to_string().as_str()), ("::1", "http://[::1]:80"));
     }
 
     #[test]
@@ -342,6 +354,7 @@ mod tests {
         assert!(matches!(error("http://p:x"), ProxyError::Uri(UriError::Port)));
         assert!(matches!(error("http://p:0"), ProxyError::Uri(UriError::Port)));
         assert!(matches!(error("http://a b:1"), ProxyError::Uri(UriError::Character(' '))));
+        assert!(matches!(error("a:secret://@p:1"), ProxyError::Path));
         let secrets = ["http://a:secret%@p:1", "http://a%3Ab:secret@p:1", "socks5://:secret@p:1"];
         for uri in secrets {
             let error = error(uri);

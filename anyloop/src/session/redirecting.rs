@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyloop_proto::handshake::http::{HeaderValue, StatusCode, header};
 use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
-use anyloop_proto::{Instant, Protocol};
+use anyloop_proto::{Cause, HandshakeError, Instant, Protocol};
 
 use super::Session;
 use super::handler::Handler;
@@ -27,12 +27,17 @@ impl<H: Handler> Session<H> {
         self.state.rare().handshake.get_or_insert_default().follows_redirects = follows;
     }
 
-    /// Where the server has redirected the client, if somebody follows that.
+    /// Where the server has redirected the client, if somebody follows that. Nowhere if the program has ended the
+    /// connection before the response was complete.
     pub(crate) fn redirect(&self) -> Option<&HeaderValue> {
-        if !self.state.handshake_info().is_some_and(|info| info.follows_redirects) {
+        let follows = self.state.handshake_info().is_some_and(|info| info.follows_redirects);
+        if !follows || self.state.pending.has(Pending::TERMINATED) {
             return None;
         }
         let Protocol::Client(handshake) = &self.protocol else { return None };
+        let Cause::Handshake(HandshakeError::Rejected(_)) = handshake.failure()?.cause() else {
+            return None; // it was abandoned
+        };
         let response = handshake.response()?;
         let location = response.headers().get(header::LOCATION);
         location.filter(|_| REDIRECTS.contains(&response.status()))

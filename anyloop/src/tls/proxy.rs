@@ -60,6 +60,11 @@ impl ProxyTls {
         Ok(&mut self.content)
     }
 
+    /// Whether nothing more can be received: the proxy has ended its TLS.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.records.is_over()
+    }
+
     pub(super) fn into_records(self) -> Records {
         self.records
     }

@@ -1,8 +1,13 @@
 //! Redirects that a client follows, and those that it does not.
 
+use std::cell::Cell;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::mpsc::channel;
 
-use anyloop::net::{Client, ConnectError, RedirectError};
+use anyloop::LocalEventLoop;
+use anyloop::net::{Client, ConnectError, LocalClient, RedirectError};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::UriError;
 use anyloop::proto::handshake::http::header::{self, HeaderName};
@@ -164,6 +169,19 @@ fn user_and_password_of_the_uri_are_kept_on_the_origin() {
     assert!(seen.lock().unwrap().iter().all(|(_, fields)| fields.contains_key("authorization")));
 }
 
+/// RFC 9110 §4.2.4: a server that redirects does not choose who the client is.
+#[test]
+fn a_location_with_a_user_is_not_followed() {
+    let _watchdog = watchdog();
+    let (other, at_other) = redirecting(None);
+    let (running, _) = redirecting(Some(format!("ws://eve:secret@{}/echo", other.address)));
+    let refused = (rejected(302), Some(format!("{:?}", RedirectError::Uri(UriError::UserInfo))));
+    let config = || ClientConfig::new().redirects(5);
+    assert_eq!(fail(config(), &at(&running, "/302")), refused);
+    assert_eq!(fail(config(), &format!("ws://bob:secret@{}/302", running.address)), refused);
+    assert!(at_other.lock().unwrap().is_empty());
+}
+
 #[test]
 fn loops_end_at_the_limit() {
     let _watchdog = watchdog();
@@ -237,6 +255,90 @@ fn a_handle_ends_a_connection_behind_a_redirect() {
     assert!(thread.join().unwrap().is_empty());
 }
 
+/// The body of the redirect has not ended yet.
+#[test]
+fn a_handle_ends_a_connection_within_a_redirect() {
+    let _watchdog = watchdog();
+    for (terminates, expected) in [
+        (false, "fail by local: opening handshake abandoned"),
+        (true, "fail by peer: handshake rejected with status 302"),
+    ] {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+        let location = elsewhere.local_addr().unwrap();
+        let (sender, answered) = channel();
+        let (address, thread) = serve(move |mut peer| {
+            peer.read_head();
+            peer.write(format!("HTTP/1.1 302 Found\r\nLocation: ws://{location}/\r\n"));
+            peer.write("Content-Length: 99\r\n\r\nelsewhere");
+            sender.send(()).unwrap();
+            peer.read_to_end();
+        });
+        let log = Log::default();
+        let client = recording_client_with(&log, ClientConfig::new().redirects(1));
+        let handle = client.connect(format!("ws://{address}/").as_str()).unwrap();
+        run_until(client.event_loop(), "the redirect", || answered.try_recv().is_ok());
+        client.poll();
+        match terminates {
+            true => handle.terminate().unwrap(),
+            false => handle.close(None, "").unwrap(),
+        }
+        client.run();
+        assert_eq!(log.take(), [expected]);
+        thread.join().unwrap();
+        elsewhere.set_nonblocking(true).unwrap();
+        assert_eq!(elsewhere.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+fn a_shutdown_ends_a_connection_behind_a_redirect() {
+    let _watchdog = watchdog();
+    let (sender, heads) = channel();
+    let (address, thread) = serve(move |mut peer| {
+        sender.send(peer.read_head()).unwrap();
+        peer.read_to_end()
+    });
+    let (running, _) = redirecting(Some(format!("ws://{address}/stalls")));
+    let log = Log::default();
+    let client = recording_client_with(&log, ClientConfig::new().redirects(1));
+    client.connect(at(&running, "/302").as_str()).unwrap();
+    run_until(client.event_loop(), "the second request", || heads.try_recv().is_ok());
+    client.shut_down();
+    client.run();
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    assert!(thread.join().unwrap().is_empty());
+}
+
+#[test]
+fn a_client_in_a_local_loop_follows_through_a_proxy() {
+    let _watchdog = watchdog();
+    let (running, _) = redirecting(None);
+    let server = running.address;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = anyloop::net::Proxy::http("127.0.0.1", listener.local_addr().unwrap().port());
+    let thread = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let mut peer = anyloop_testkit::peer::Peer::accept(&listener);
+            assert!(peer.read_head().starts_with("CONNECT chat.example:80 "));
+            peer.write("HTTP/1.1 200 OK\r\n\r\n");
+            peer.relay(server);
+        }
+    });
+    let event_loop = LocalEventLoop::new().unwrap();
+    let config = ClientConfig::new().redirects(1).proxy(proxy);
+    let mut client = LocalClient::on(&event_loop, config);
+    let opened = Rc::new(Cell::new(0));
+    let counts = opened.clone();
+    client.on_open(move |context| {
+        counts.set(counts.get() + 1);
+        context.close(CloseCode::NORMAL, "").unwrap();
+    });
+    client.connect("ws://chat.example/302").unwrap();
+    event_loop.run();
+    assert_eq!(opened.get(), 1);
+    thread.join().unwrap();
+}
+
 #[test]
 fn the_total_timeout_includes_redirects() {
     let _watchdog = watchdog();
@@ -259,7 +361,7 @@ fn each_request_uses_the_proxy() {
     let _watchdog = watchdog();
     let (running, _) = redirecting(Some("ws://other.example/echo".to_string()));
     let server = running.address;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = anyloop::net::Proxy::http("127.0.0.1", listener.local_addr().unwrap().port());
     let thread = std::thread::spawn(move || {
         ["chat.example:80", "other.example:80"].map(|authority| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyloop_proto::Instant;
 use anyloop_proto::handshake::http::HeaderMap;
 use anyloop_proto::handshake::http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
-use anyloop_proto::handshake::{ClientOptions, Target};
+use anyloop_proto::handshake::{ClientOptions, Target, UriError};
 
 use super::super::error::{ConnectError, Error, RedirectError};
 use super::super::layer::Layer;
@@ -54,7 +54,12 @@ impl Redirects {
         if self.target.secure() && !target.secure() {
             return Err(RedirectError::Downgrade);
         }
-        if !self.target.has_same_origin(&target) {
+        let is_same_origin = self.target.has_same_origin(&target);
+        let own = self.target.authorization().filter(|_| is_same_origin);
+        if target.authorization() != own {
+            return Err(RedirectError::Uri(UriError::UserInfo)); // RFC 9110 §4.2.4
+        }
+        if !is_same_origin {
             without_credentials(Arc::make_mut(&mut self.config.handshake));
         }
         let connect = |error| RedirectError::Connect(Box::new(error));

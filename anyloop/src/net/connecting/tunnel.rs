@@ -2,12 +2,16 @@
 
 use std::io::{self, ErrorKind};
 
-use anyloop_proto::{Input, Instant};
+use anyloop_proto::{HandshakeError, Input, Instant};
 
-use super::super::error::ConnectError;
+use super::super::error::{ConnectError, ProxyAnswerError};
 use super::super::proxy::{Channel, Dialogue, Route};
 use crate::event_loop::Socket;
 use crate::transport::Peer;
+
+/// The most bytes that are received before the tunnel is open. The messages have limits of their own, but records of TLS
+/// without content have none.
+const MAX_ANSWER: usize = 256 * 1024;
 
 /// A tunnel that is being opened. The socket is connected to the proxy.
 pub(in crate::net) struct Tunnel {
@@ -19,6 +23,8 @@ pub(in crate::net) struct Tunnel {
     dialogue: Dialogue,
     /// What the socket has not taken.
     unsent: Vec<u8>,
+    /// The number of bytes that were received.
+    total: usize,
     /// The tunnel is open, and this was received from the server.
     received: Option<Vec<u8>>,
 }
@@ -32,7 +38,7 @@ impl Tunnel {
     ) -> Result<Self, ConnectError> {
         let (mut unsent, mut channel) = (Vec::new(), std::mem::take(&mut route.channel));
         let dialogue = Dialogue::new(route, &mut channel, &mut unsent)?;
-        Ok(Self { since, socket, peer, channel, dialogue, unsent, received: None })
+        Ok(Self { since, socket, peer, channel, dialogue, unsent, total: 0, received: None })
     }
 
     /// Sends and receives all that is possible now. Returns what the server has sent, once the tunnel is open.
@@ -46,17 +52,24 @@ impl Tunnel {
             if self.received.is_some() {
                 return Ok(self.received.take_if(|_| self.unsent.is_empty()));
             }
+            if self.total > MAX_ANSWER {
+                return Err(too_long(route));
+            }
             let n = match self.socket.read(memory) {
                 Ok(0) => return Err(self.closed(route, ErrorKind::UnexpectedEof.into())),
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(self.closed(route, error)),
             };
+            self.total += n;
             let received = self.receive(route, &mut memory[..n]);
             if received.is_err() {
                 let _ = self.send(route); // an alert says why
             }
             self.received = received?;
+            if self.received.is_none() && self.channel.has_ended() {
+                return Err(self.closed(route, ErrorKind::UnexpectedEof.into()));
+            }
         }
     }
 
@@ -94,4 +107,9 @@ impl Tunnel {
         let proxy = route.proxy.to_string();
         self.end(route).unwrap_or(ConnectError::ProxyClosed { proxy, source })
     }
+}
+
+fn too_long(route: &Route) -> ConnectError {
+    let source = ProxyAnswerError::Http(HandshakeError::HeadTooBig);
+    ConnectError::ProxyAnswer { proxy: route.proxy.to_string(), source }
 }

@@ -33,7 +33,9 @@ impl Channel {
             #[cfg(feature = "tls-core")]
             tls: match proxy.protocol() {
                 ProxyProtocol::Https => {
-                    let records = proxy.tls().records(proxy.host())?;
+                    let host = proxy.host();
+                    let (host, _) = host.split_once('%').unwrap_or((host, "")); // no certificate is for a zone
+                    let records = proxy.tls().records(host)?;
                     Some(Tls::New(Box::new(records)))
                 }
                 ProxyProtocol::Http | ProxyProtocol::Socks5 { .. } => None,
@@ -93,6 +95,16 @@ impl Channel {
             return tls.receive(bytes, out).map_err(|error| failed(proxy, error));
         }
         Ok(bytes)
+    }
+
+    /// Whether the proxy has ended its TLS: it sends nothing more, though the socket may be open.
+    #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
+    pub(in crate::net) const fn has_ended(&self) -> bool {
+        #[cfg(feature = "tls-core")]
+        if let Some(Tls::Begun(tls)) = &self.tls {
+            return tls.is_over();
+        }
+        false
     }
 
     /// The TLS with the proxy, in which the connection goes on.

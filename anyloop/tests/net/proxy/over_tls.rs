@@ -1,6 +1,6 @@
 //! TLS to the server, to the proxy, and to both.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -8,7 +8,8 @@ use std::thread::{self, JoinHandle};
 
 use anyloop::net::{ConnectError, Proxy, ProxyAnswerError};
 use anyloop::prelude::*;
-use anyloop::proto::Role;
+use anyloop::proto::{Cause, HandshakeError, Role, TransportError};
+use anyloop::tls::rustls::ContentType;
 use anyloop::tls::{ClientTls, ServerTls, TlsError};
 use anyloop_testkit::frames::{close, text};
 use anyloop_testkit::peer::{Peer, Stream, serve};
@@ -86,9 +87,13 @@ impl ProxyEnd {
         let _ = (&self.socket).write_all(&far.send(bytes)); // the client may have gone
     }
 
-    fn finish(&self) {
+    fn close_notify(&self) {
         let mut far = self.far.lock().unwrap();
         let _ = (&self.socket).write_all(&far.close());
+    }
+
+    fn finish(&self) {
+        self.close_notify();
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
@@ -282,6 +287,82 @@ fn a_proxy_on_a_plain_port_is_told_apart() {
         matches!(error, ConnectError::ProxyAnswer { source: ProxyAnswerError::NotTls, .. })
     });
     thread.join().unwrap();
+}
+
+/// Records without content are no part of an answer, so no limit of the answer ends them.
+#[test]
+fn a_proxy_that_sends_records_without_end_is_an_error() {
+    let _watchdog = watchdog();
+    let (address, thread) = serve(|mut peer| {
+        let mut config = Arc::unwrap_or_clone(server_config(&PROXIES.issue(&["localhost"]), None));
+        config.enable_secret_extraction = true;
+        let mut far = Far::server(config.into());
+        let mut bytes = [0; 4096];
+        while far.is_handshaking() {
+            let n = peer.stream.read(&mut bytes).unwrap();
+            far.receive(&bytes[..n]).unwrap();
+            peer.write(far.send(&[]));
+        }
+        let mut raw = far.into_raw();
+        // RFC 8446 §4.6.1: a NewSessionTicket.
+        let ticket = [4, 0, 0, 14, 0, 0, 28, 32, 0, 0, 0, 0, 0, 0, 1, b't', 0, 0];
+        while peer.stream.write_all(&raw.seal(ContentType::Handshake, &ticket)).is_ok() {}
+    });
+    let proxy = Proxy::https("localhost", address.port()).with_tls(trusting(&PROXIES));
+    let config = ClientConfig::new().connect_timeout(None).proxy(proxy);
+    failure(config.tls(trusting(Authority::shared())), |error| {
+        let too_big = ProxyAnswerError::Http(HandshakeError::HeadTooBig);
+        matches!(error, ConnectError::ProxyAnswer { source, .. } if *source == too_big)
+    });
+    thread.join().unwrap();
+}
+
+/// It keeps the socket open.
+#[test]
+fn a_proxy_that_ends_its_tls_has_closed() {
+    let _watchdog = watchdog();
+    let close = |answer: &'static str, check: fn(&ConnectError) -> bool| {
+        let (address, thread) = serve(move |peer| {
+            let far = ProxyEnd::accept(&peer);
+            far.read_head();
+            far.write(answer.as_bytes());
+            far.close_notify();
+            while far.read().is_some() {}
+        });
+        let proxy = Proxy::https("localhost", address.port()).with_tls(trusting(&PROXIES));
+        let config = ClientConfig::new().connect_timeout(None).proxy(proxy);
+        failure(config.tls(trusting(Authority::shared())), check);
+        thread.join().unwrap();
+    };
+    close("HTTP/1.1 200 OK\r\n", |error| {
+        matches!(
+            error,
+            ConnectError::ProxyClosed { source, .. } if source.kind() == ErrorKind::UnexpectedEof
+        )
+    });
+    close(
+        "HTTP/1.1 403 Forbidden\r\n\r\nnot you",
+        |error| matches!(error, ConnectError::ProxyRefused { body, .. } if body == b"not you"),
+    );
+}
+
+/// Its certificate is for the address alone.
+#[test]
+fn the_address_of_a_proxy_may_have_a_zone() {
+    let _watchdog = watchdog();
+    for proxy in ["https://[fe80::1%25here]:3128", "https://[fe80::1%25here]"] {
+        let proxy = Proxy::parse(proxy).unwrap().with_tls(trusting(&PROXIES));
+        let mut client = client_with(ClientConfig::new().proxy(proxy));
+        client.set_look_up(|host, _| {
+            assert_eq!(host, "fe80::1%here");
+            Err(ErrorKind::NotFound.into())
+        });
+        client.on_fail(|failure, _| {
+            assert_eq!(failure.cause(), Cause::Transport(TransportError::NotFound));
+        });
+        client.connect("ws://chat.example/").unwrap();
+        assert_eq!(client.run(), 1);
+    }
 }
 
 /// The proxy ends its TLS cleanly, but the server has not: something may be missing.
