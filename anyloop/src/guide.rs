@@ -32,6 +32,9 @@ struct Logging;
 #[doc = include_str!("../docs/migration.md")]
 struct Migration;
 
+#[doc = include_str!("../docs/proxies.md")]
+struct Proxies;
+
 #[doc = include_str!("../docs/run.md")]
 struct Run;
 
