@@ -19,6 +19,9 @@ struct FromTungstenite;
 #[doc = include_str!("../docs/handlers.md")]
 struct Handlers;
 
+#[doc = include_str!("../docs/http.md")]
+struct Http;
+
 #[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;
 
