@@ -19,6 +19,9 @@ struct FromTungstenite;
 #[doc = include_str!("../docs/handlers.md")]
 struct Handlers;
 
+#[doc = include_str!("../docs/http.md")]
+struct Http;
+
 #[doc = include_str!("../docs/io-strategy.md")]
 struct IoStrategy;
 
@@ -31,6 +34,9 @@ struct Logging;
 
 #[doc = include_str!("../docs/migration.md")]
 struct Migration;
+
+#[doc = include_str!("../docs/proxies.md")]
+struct Proxies;
 
 #[doc = include_str!("../docs/run.md")]
 struct Run;
