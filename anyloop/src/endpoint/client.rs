@@ -84,9 +84,8 @@ impl<B, F: HandlerFactory> Client<B, F> {
     ) -> Result<Driver<Session<F::Handler>>, RequestError> {
         let config = change(self.core.config.clone());
         let handler = self.core.make_handler();
-        let mut session = self.core.session_with(handler, target, &config, now)?;
-        session.register_with_waker(waker);
-        Ok(Driver::new(session))
+        let session = self.core.session_with(handler, target, &config, now)?;
+        Ok(self.register(session, waker, now))
     }
 
     /// Like [`driver`](Self::driver), with this handler.
@@ -101,8 +100,21 @@ impl<B, F: HandlerFactory> Client<B, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Driver<Session<F::Handler>>, RequestError> {
-        let mut session = self.core.session(handler, target, now)?;
+        let session = self.core.session(handler, target, now)?;
+        Ok(self.register(session, waker, now))
+    }
+
+    /// Registers a session, and makes its driver.
+    fn register(
+        &self,
+        mut session: Session<F::Handler>,
+        waker: &Waker,
+        now: Instant,
+    ) -> Driver<Session<F::Handler>> {
         session.register_with_waker(waker);
-        Ok(Driver::new(session))
+        if self.core.state.is_shutting_down() {
+            session.abandon(now); // the shutdown may have begun after the session was made
+        }
+        Driver::new(session)
     }
 }
