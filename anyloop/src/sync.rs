@@ -7,7 +7,7 @@
 #[expect(unnameable_types, reason = "of `Lock`")]
 mod traced;
 
-/// Locks that no loom model shares between threads.
+/// Locks that no loom model shares between threads: the standard library's, which loom does not replace.
 pub(crate) mod unmodelled {
     #[cfg(anyloop_tsan)]
     pub(crate) use super::traced::{Condvar, Mutex, MutexGuard, OnceLock};

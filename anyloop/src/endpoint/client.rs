@@ -42,18 +42,20 @@ impl<B: Default, F: HandlerFactory> Client<B, F> {
     /// A client whose connections get their handlers from `factory`.
     #[must_use]
     pub fn with_factory(config: ClientConfig, factory: F) -> Self {
-        Self::over(B::default(), config, factory)
+        Self::with_backend(B::default(), config, factory)
     }
 }
 
 impl<B, F: HandlerFactory> Client<B, F> {
-    /// A client over a transport. Its connections get their handlers from `factory`.
-    pub(crate) fn over(backend: B, config: ClientConfig, factory: F) -> Self {
+    /// A client over this backend. Its connections get their handlers from `factory`.
+    pub(crate) fn with_backend(backend: B, config: ClientConfig, factory: F) -> Self {
         Self { core: ClientCore::new(config, factory), backend }
     }
 
-    /// The client's end of a byte stream to `target` that begins at `now`. `waker` is woken, from any
-    /// thread, when a [handle](super::Handle) queues a command; then call [`Driver::handle_wake`].
+    /// Creates the client side of a connection to `target` whose byte stream began at `now`. The [`Driver`] is the state
+    /// machine of one connection, which the caller drives. `waker` is woken, from any thread, when a
+    /// [handle](super::Handle) queues a command; then call [`Driver::handle_wake`]. If the client is shutting down, the
+    /// handshake fails when the driver is [started](Driver::start).
     ///
     /// # Errors
     ///
@@ -82,9 +84,8 @@ impl<B, F: HandlerFactory> Client<B, F> {
     ) -> Result<Driver<Session<F::Handler>>, RequestError> {
         let config = change(self.core.config.clone());
         let handler = self.core.make_handler();
-        let mut session = self.core.session_with(handler, target, &config, now)?;
-        session.register_with_waker(waker);
-        Ok(Driver::new(session))
+        let session = self.core.session_with(handler, target, &config, now)?;
+        Ok(self.register(session, waker, now))
     }
 
     /// Like [`driver`](Self::driver), with this handler.
@@ -99,8 +100,21 @@ impl<B, F: HandlerFactory> Client<B, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Driver<Session<F::Handler>>, RequestError> {
-        let mut session = self.core.session(handler, target, now)?;
+        let session = self.core.session(handler, target, now)?;
+        Ok(self.register(session, waker, now))
+    }
+
+    /// Registers a session, and makes its driver.
+    fn register(
+        &self,
+        mut session: Session<F::Handler>,
+        waker: &Waker,
+        now: Instant,
+    ) -> Driver<Session<F::Handler>> {
         session.register_with_waker(waker);
-        Ok(Driver::new(session))
+        if self.core.state.is_shutting_down() {
+            session.abandon(now); // the shutdown may have begun after the session was made
+        }
+        Driver::new(session)
     }
 }

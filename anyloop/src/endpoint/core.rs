@@ -7,7 +7,7 @@ use anyloop_proto::{Config, Instant};
 
 use super::config::{ClientConfig, ServerConfig};
 use crate::session::{BacklogLimits, EndpointState, HandlerFactory, Session};
-use crate::sync::unmodelled::{Mutex, MutexGuard};
+use crate::sync::unmodelled::{Mutex, MutexGuard}; // std's, also under loom
 
 /// An endpoint without its transport. Any thread can create sessions with it.
 pub(crate) struct Core<C, F: HandlerFactory> {
@@ -24,7 +24,7 @@ impl<C, F: HandlerFactory> Core<C, F> {
         Arc::new(Self { config, factory: Mutex::new(Arc::new(factory)), state })
     }
 
-    /// Creates the handler of a new connection. The factory is program code, so it is not called under the lock.
+    /// Creates the handler of a new connection. The factory is application code, so it is not called under the lock.
     pub(crate) fn make_handler(&self) -> F::Handler {
         let factory = self.factory().clone();
         factory.make()
@@ -33,7 +33,7 @@ impl<C, F: HandlerFactory> Core<C, F> {
     /// Sets the factory of connections that are created afterwards.
     pub(super) fn set_factory(&self, factory: F) {
         let replaced = std::mem::replace(&mut *self.factory(), Arc::new(factory));
-        drop(replaced); // program code, so not under the lock
+        drop(replaced); // application code, so not under the lock
     }
 
     /// Changes the handler factory. Needs exclusive access to the endpoint: two changes at a time would
@@ -61,8 +61,8 @@ impl<F: HandlerFactory> ServerCore<F> {
         Self::with_state(config, factory, state)
     }
 
-    /// The server's end of a byte stream that begins at `now`. It is not in the registry yet. It is abandoned if the
-    /// server shuts down; the caller checks that again after it has registered the session.
+    /// Creates the server side of a connection whose byte stream began at `now`. The session is not registered yet. If
+    /// the server is shutting down, its handshake is abandoned; the caller must check again after registering it.
     pub(crate) fn session(&self, handler: F::Handler, now: Instant) -> Session<F::Handler> {
         let (options, state) = (self.config.handshake.clone(), self.state.clone());
         let mut session = Session::server(handler, options, state, now);
@@ -81,7 +81,9 @@ impl<F: HandlerFactory> ClientCore<F> {
         Self::with_state(config, factory, state)
     }
 
-    /// The client's end of a byte stream to `target` that begins at `now`. It is not in the registry yet.
+    /// Creates the client side of a connection to `target` whose byte stream began at `now`. The session is not
+    /// registered yet. If the client is shutting down, its handshake is abandoned; the caller must check again after
+    /// registering it.
     pub(crate) fn session(
         &self,
         handler: F::Handler,
@@ -143,16 +145,17 @@ macro_rules! endpoint {
                 self.core.state.registry.handles()
             }
 
-            /// Sends a message to all open connections. Returns the number of these, without those whose backlog is
-            /// full, which [`Overflow::Close`](super::Overflow::Close) closes. The message is encoded once and queued
-            /// once, and each connection takes it on its own strand. The queue takes no message that would make it
+            /// Sends a message to all open connections. Returns how many connections will get it, if they do not end
+            /// first. One whose backlog is full does not get it and is not counted;
+            /// [`Overflow::Close`](super::Overflow::Close) closes it. The message is encoded once and queued once, and
+            /// each connection takes it on its own strand. The queue takes no message that would make it
             /// exceed [`max_backlog`](super::$config::max_backlog) bytes, unless the policy is `Overflow::Close`.
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
                 self.handle().broadcast(message)
             }
 
-            /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter is
-            /// applied later, on the strand of each connection, so the result is the number without it.
+            /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter runs
+            /// later, on the strand of each connection, so the result counts connections before filtering.
             pub fn broadcast_where(
                 &self,
                 message: impl Into<anyloop_proto::Prepared>,
@@ -161,9 +164,9 @@ macro_rules! endpoint {
                 self.handle().broadcast_where(message, filter)
             }
 
-            /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when each open connection has
-            /// taken the message from the queue, or is over; a handler that `filter` does not accept takes it, too. The
-            /// message may still wait for the peer to read. `completion` is called on the thread that serves the last
+            /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when every open connection has
+            /// dequeued the message (including those that `filter` rejects) or has ended. The message may still wait for
+            /// the peer to read. `completion` is called on the thread that serves the last
             /// connection, or within this call if there is none. A publisher paces itself by it.
             ///
             /// ```
@@ -193,7 +196,10 @@ macro_rules! endpoint {
                 self.handle().broadcast_then(message, filter, completion)
             }
 
-            /// Begins to close all connections, or abandons their handshakes. Returns how many.
+            /// Begins to close all connections. Returns how many. A handshake that is under way fails with
+            /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of
+            /// the request has arrived. But if messages wait until a client's connection is open, its handshake goes
+            /// on, and the Close follows them.
             ///
             /// # Errors
             ///
@@ -214,8 +220,8 @@ macro_rules! endpoint {
             }
 
             /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, and
-            /// handshakes are abandoned. Handshakes of connections that are created later are abandoned when they are
-            /// [started](crate::transport::Driver::start). The shutdown is complete when
+            /// handshakes fail, on a server with 503. Handshakes of connections that are created later fail when they
+            /// are [started](crate::transport::Driver::start). The shutdown is complete when
             /// [`connections`](Self::connections) is empty. If the transports are driven meanwhile, this takes no
             /// longer than the [`close_timeout`](super::$config::close_timeout). It is final: over the network the
             /// endpoint does not listen, accept or connect any more (`net::Error::ShutDown`).

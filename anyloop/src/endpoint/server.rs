@@ -54,18 +54,20 @@ impl<B: Default, F: HandlerFactory> Server<B, F> {
     /// A server whose connections get their handlers from `factory`.
     #[must_use]
     pub fn with_factory(config: ServerConfig, factory: F) -> Self {
-        Self::over(B::default(), config, factory)
+        Self::with_backend(B::default(), config, factory)
     }
 }
 
 impl<B, F: HandlerFactory> Server<B, F> {
-    /// A server over a transport. Its connections get their handlers from `factory`.
-    pub(crate) fn over(backend: B, config: ServerConfig, factory: F) -> Self {
+    /// A server over this backend. Its connections get their handlers from `factory`.
+    pub(crate) fn with_backend(backend: B, config: ServerConfig, factory: F) -> Self {
         Self { core: ServerCore::new(config, factory), backend }
     }
 
-    /// The server's end of a byte stream that begins at `now`. `waker` is woken, from any thread, when a
-    /// [handle](super::Handle) queues a command; then call [`Driver::handle_wake`].
+    /// Creates the server side of a connection whose byte stream began at `now`. The [`Driver`] is the state machine of
+    /// one connection, which the caller drives. `waker` is woken, from any thread, when a [handle](super::Handle)
+    /// queues a command; then call [`Driver::handle_wake`]. If the server is shutting down, the handshake fails when
+    /// the driver is [started](Driver::start).
     ///
     /// The example of [`Transport`](crate::transport::Transport) drives one.
     #[must_use]

@@ -1,4 +1,4 @@
-//! The socket settings of an endpoint. Its configuration documents them.
+//! The socket settings of an endpoint. Documented at the methods of `ServerConfig` and `ClientConfig`.
 
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 
 use anyloop_proto::Instant;
 
-/// The reading of a clock that costs little to read and advances every few milliseconds.
+/// A reading of a clock that is cheap to read and advances every few milliseconds: (seconds, nanoseconds). Readings are
+/// compared for equality only.
 pub(super) type CoarseTime = (i64, i64);
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(loom)))]

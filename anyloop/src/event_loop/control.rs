@@ -16,11 +16,12 @@ use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
 
 /// A request of another thread, or of a handler, to the loop.
 pub(super) enum Command {
-    Run(Box<dyn FnOnce() + Send>),
+    /// Calls a function of the application's.
+    Post(Box<dyn FnOnce() + Send>),
     Wake(Token),
     WakeAll(Vec<Token>),
-    /// An event that the wake-up thread has received.
-    Ready(Token, Events),
+    /// Adds events that the wake-up thread has received from the reactor for this source.
+    Events(Token, Events),
     SetTimer(TimerKey, Box<dyn FnOnce(Result<(), Aborted>) + Send>),
     CancelTimer(TimerKey, OnCancel),
 }
@@ -88,7 +89,7 @@ impl LoopControl {
             return Err(command);
         }
         // A command that calls the application's code is work until it is done.
-        if matches!(command, Command::Run(_) | Command::SetTimer(..)) {
+        if matches!(command, Command::Post(_) | Command::SetTimer(..)) {
             self.add_work();
         }
         queue.commands.push(command);
@@ -144,8 +145,8 @@ impl LoopControl {
         self.work.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether run calls are to return: the loop is stopped, or out of work.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether run calls should return: the loop is stopped, or out of work.
+    pub(super) fn should_return(&self) -> bool {
         self.is_stopped() || !self.has_work()
     }
 

@@ -1,4 +1,11 @@
 //! The state of a loop that its runners share.
+//!
+//! - A *source* is what the loop runs: a connection, a listener, a watch. It is not mio's `Source`.
+//! - A *runner* is a thread in a run call. One of them, the *leader*, polls the reactor; meanwhile the *followers* wait
+//!   for work or to become the leader, as in the leader/followers pattern.
+//! - The *host* is the outer loop that embeds this one. A loop without runners is *unattended*: only the host, or the
+//!   wake-up thread in its place, notices a change. [`wakeup`](super::wakeup) has the states.
+//! - The *run queue* is `ready` and `woken` of [`Core`] together.
 
 use std::collections::VecDeque;
 
@@ -21,23 +28,23 @@ const KEPT: usize = 4096;
 /// The state of a loop that its runners share. No application code runs under its lock.
 pub(super) struct Core<K: LoopTypes> {
     pub(super) slots: Slots<K>,
-    /// The ready queue: the slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between
-    /// run calls: the reactor reports an edge only once.
+    /// The slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between run calls: the
+    /// reactor reports an edge only once.
     ready: VecDeque<u32>,
     /// The slots of sources that were woken by a command: mostly connections that have output to send. A source that is
-    /// woken while it is in the ready queue gets an entry here as well. The queue that comes first serves it, and the
-    /// other entry is outdated. A slot has at most one entry in each queue.
+    /// woken while it has an entry in `ready` gets one here as well. Whichever entry is popped first runs the source;
+    /// the other is then stale. A slot has at most one entry in each of the two.
     woken: VecDeque<u32>,
-    /// How many entries of `woken` are served before the next one of `ready`. After each entry of `ready` it is set to
-    /// those that `woken` has at that time. Those added meanwhile wait, so `ready` is not starved.
+    /// How many entries of `woken` may run before the next entry of `ready`. Set to `woken.len()` after each entry of
+    /// `ready`; entries added later wait for the next round, so `ready` is not starved.
     woken_quota: usize,
-    /// The last entry that was served is one of `ready`.
+    /// The last entry that was popped was one of `ready`.
     last_was_ready: bool,
-    /// A callback for each [`CALLBACK_ENTRY`] of the ready queue, in the same order.
+    /// A callback for each [`CALLBACK_ENTRY`] of `ready`, in the same order.
     pub(super) callbacks: VecDeque<Callback<K>>,
-    /// Slots that enter the ready queue after the next poll.
+    /// Slots that enter the run queue after the next poll.
     after_poll: Vec<u32>,
-    /// The number of entries of the ready queue that are served before the next poll.
+    /// The number of entries of the run queue that are popped before the next poll.
     pub(super) entries_before_poll: usize,
     pub(super) timers: Timers<K::TimerFn>,
     /// The deadlines of sources.
@@ -51,7 +58,7 @@ pub(super) struct Core<K: LoopTypes> {
     expired: Vec<u32>,
 }
 
-/// The entry of the ready queue that stands for the next callback. No slot has this index.
+/// The entry of `ready` that stands for the next callback. No slot has this index.
 pub(super) const CALLBACK_ENTRY: u32 = u32::MAX;
 
 /// A function of the application that is to be called.
@@ -100,24 +107,24 @@ impl<K: LoopTypes> Core<K> {
     }
 
     fn queue_ready(&mut self, index: u32) {
-        if self.slots.enter(index, QueueEntry::Ready) {
+        if self.slots.mark_entry(index, QueueEntry::Ready) {
             self.ready.push_back(index);
         }
     }
 
     fn queue_woken(&mut self, index: u32) {
-        if self.slots.enter(index, QueueEntry::Woken) {
+        if self.slots.mark_entry(index, QueueEntry::Woken) {
             self.woken.push_back(index);
         }
     }
 
-    /// Takes the next entry of the ready queue. Returns `None` if it is empty, or if it is time to poll and the caller
+    /// Takes the next entry of the run queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
     /// After each entry of `ready`, the entries that `woken` has at that time are served: their output, which waits in
     /// memory, is sent before more input is received.
     #[inline]
-    pub(super) fn pop_ready(&mut self, may_poll: bool) -> Option<u32> {
+    pub(super) fn pop_entry(&mut self, may_poll: bool) -> Option<u32> {
         if self.entries_before_poll == 0 && may_poll {
             return None;
         }
@@ -127,13 +134,13 @@ impl<K: LoopTypes> Core<K> {
         let entry = if self.woken_quota > 0 || self.ready.is_empty() {
             self.woken_quota = self.woken_quota.saturating_sub(1);
             let index = self.woken.pop_front()?;
-            self.slots.leave(index, QueueEntry::Woken);
+            self.slots.clear_entry(index, QueueEntry::Woken);
             index
         } else {
             self.last_was_ready = true;
             let entry = self.ready.pop_front()?;
             if entry != CALLBACK_ENTRY {
-                self.slots.leave(entry, QueueEntry::Ready);
+                self.slots.clear_entry(entry, QueueEntry::Ready);
             }
             entry
         };
@@ -155,10 +162,10 @@ impl<K: LoopTypes> Core<K> {
         control.take_commands(&mut commands);
         for command in commands.drain(..) {
             match command {
-                Command::Run(f) => self.queue(Callback::Posted(K::posted_fn(f))),
+                Command::Post(f) => self.queue(Callback::Posted(K::posted_fn(f))),
                 Command::Wake(token) => self.wake(token),
                 Command::WakeAll(tokens) => tokens.into_iter().for_each(|token| self.wake(token)),
-                Command::Ready(token, events) => self.add_events(token, events),
+                Command::Events(token, events) => self.add_events(token, events),
                 Command::SetTimer(key, f) => self.timers.set(key, K::timer_fn(f)),
                 Command::CancelTimer(key, on_cancel) => {
                     if let Some(f) = self.timers.take(key) {
@@ -179,7 +186,7 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// Whether no entry of the ready queue is left.
+    /// Whether the run queue is empty.
     #[inline]
     pub(super) fn is_queue_empty(&self) -> bool {
         self.ready.is_empty() && self.woken.is_empty()
@@ -193,7 +200,7 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// Adds the events of a poll. The runner that has polled is not the leader any more.
+    /// Adds the events of a poll, and ends the calling thread's leadership.
     pub(super) fn apply_events(&mut self, events: Option<impl Iterator<Item = (Token, Events)>>) {
         let mut count = 0;
         if let Some(events) = events {
@@ -202,7 +209,8 @@ impl<K: LoopTypes> Core<K> {
                 count += 1;
             }
         }
-        // The interrupt takes one place and is not counted here, so `CAPACITY - 1` events may be a full poll.
+        // The wake-up event takes one place in the poller's event buffer and is not in `count`, so the buffer may have
+        // been full with `CAPACITY - 1` events.
         self.wakeups.resign(count + 1 >= reactor::CAPACITY);
     }
 
@@ -213,8 +221,8 @@ impl<K: LoopTypes> Core<K> {
         self.perform(self.wakeups.add_after_poll(), control);
     }
 
-    /// A poll has ended: the sources that run after it enter the ready queue.
-    pub(super) fn move_after_poll_to_ready(&mut self) {
+    /// A poll has ended: the sources that run after it enter the run queue.
+    pub(super) fn move_after_poll_to_run_queue(&mut self) {
         let mut after_poll = std::mem::take(&mut self.after_poll);
         for index in after_poll.drain(..) {
             self.slots.set_queued(index);
@@ -224,7 +232,7 @@ impl<K: LoopTypes> Core<K> {
         self.serve_queue_before_poll();
     }
 
-    /// All entries that are in the ready queue now are served before the next poll.
+    /// All entries that are in the run queue now are popped before the next poll.
     pub(super) fn serve_queue_before_poll(&mut self) {
         self.entries_before_poll = self.ready.len() + self.woken.len();
     }
@@ -311,11 +319,11 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// A run call ends. Wakes another runner, or the host, if it has to continue.
-    pub(super) fn leave(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
+    pub(super) fn end_run(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(control.notifier());
         if remaining == Remaining::Nobody {
             let state = UnattendedState {
-                is_over: control.is_over(),
+                should_return: control.should_return(),
                 is_ready: self.is_ready(control),
                 next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
                 thread: thread::current().id(),
@@ -334,7 +342,7 @@ impl<K: LoopTypes> Core<K> {
         remaining
     }
 
-    /// A host asks for the next deadline. It waits until then, unless a wake-up thread waits in its place.
+    /// The host asks for the next deadline. It sleeps until then, or the wake-up thread sleeps for it.
     pub(super) fn note_reported_deadline(
         &mut self,
         control: &LoopControl,
@@ -384,7 +392,7 @@ mod tests {
     /// Serves the source that is next. Returns `None` if none is queued.
     fn serve(core: &mut Core<Threads>) -> Option<Token> {
         loop {
-            let index = core.pop_ready(false)?;
+            let index = core.pop_entry(false)?;
             if let Some((token, source, _)) = core.slots.check_out(index) {
                 core.slots.check_in(index, source, Events::NONE, false);
                 return Some(token);
@@ -409,7 +417,7 @@ mod tests {
         for token in [a, b, c] {
             core.add_events(token, Events::READABLE);
         }
-        let index = core.pop_ready(false).unwrap();
+        let index = core.pop_entry(false).unwrap();
         let (token, source, _) = core.slots.check_out(index).unwrap();
         assert_eq!(token, a);
         core.wake(a);
@@ -423,9 +431,9 @@ mod tests {
     fn a_source_that_is_to_run_after_the_poll_waits_for_it_even_if_it_is_woken() {
         let (mut core, [a, b]) = with_sources();
         core.add_events(a, Events::READABLE);
-        core.wake(a); // so that an entry is left in the ready queue
+        core.wake(a); // so that an entry is left in `ready`
         let index = core.woken.pop_front().unwrap();
-        core.slots.leave(index, QueueEntry::Woken);
+        core.slots.clear_entry(index, QueueEntry::Woken);
         let (_, source, _) = core.slots.check_out(index).unwrap();
         assert!(core.slots.check_in(index, source, Events::NONE, true));
         core.slots.set_after_poll(index);
@@ -434,7 +442,7 @@ mod tests {
         core.wake(a);
         assert_eq!(serve(&mut core), Some(b));
         assert_eq!(serve(&mut core), None);
-        core.move_after_poll_to_ready();
+        core.move_after_poll_to_run_queue();
         assert_eq!(serve(&mut core), Some(a));
         assert_eq!(serve(&mut core), None);
     }

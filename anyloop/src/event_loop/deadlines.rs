@@ -47,7 +47,7 @@ impl Deadlines {
         match slots.links(index).as_exact() {
             Some(exact) if exact <= deadline => return,
             Some(_) => self.exact -= 1,
-            None if self.wheel.covers(slots, index, deadline) => return,
+            None if self.wheel.has_earlier(slots, index, deadline) => return,
             None if self.wheel.insert(slots, index, deadline) => return,
             None => {}
         }
@@ -103,7 +103,8 @@ impl Deadlines {
         }
     }
 
-    /// Removes all stale entries, and the copies of those that became valid again.
+    /// Removes all stale entries, and duplicates: setting a deadline again makes an old entry with the same deadline
+    /// valid again.
     #[cold]
     fn rebuild(&mut self, slots: &mut impl LinkedSlots) {
         let mut entries = std::mem::take(&mut self.heap).into_vec();

@@ -1,7 +1,7 @@
 //! The engine: a loop without its run calls.
 //!
 //! One lock guards what runners share. No application code runs under it. A runner takes a source out of its slot, runs
-//! it, and puts it back: the thread that has the source may run it. When the ready queue is empty, one runner, the
+//! it, and puts it back: the thread that has the source may run it. When the run queue is empty, one runner, the
 //! leader, polls the reactor and may wait there. The others wait until there is more work than the leader can do, or
 //! until there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
 

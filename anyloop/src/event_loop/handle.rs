@@ -54,7 +54,7 @@ impl LoopHandle {
     ///
     /// The loop is gone; the function is dropped.
     pub fn post(&self, f: impl FnOnce() + Send + 'static) -> Result<(), LoopGone> {
-        self.control.send(Command::Run(Box::new(f))).map_err(|_| LoopGone)
+        self.control.send(Command::Post(Box::new(f))).map_err(|_| LoopGone)
     }
 
     /// Calls a function at once if this thread is inside a run call of the loop, and posts it otherwise.

@@ -39,11 +39,11 @@ const TURNS_PER_CLOCK_READ: u32 = 16;
 
 /// The queue for a source that has more to do.
 enum Queue {
-    Ready,
+    Run,
     AfterPoll,
 }
 
-/// What a runner does when the ready queue is empty, or when it is time to poll.
+/// What a runner does when the run queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: LoopKind> {
     /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
     Skip(Guard<'g, K>, bool),
@@ -150,7 +150,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             }
             core.run_commands(&engine.control);
             let may_poll = !(self.has_polled && matches!(bounds.wait, Wait::No));
-            let Some(index) = core.pop_ready(may_poll) else {
+            let Some(index) = core.pop_entry(may_poll) else {
                 let continues = may_poll && {
                     let continues;
                     (core, continues) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
@@ -286,17 +286,17 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let mut panicked = Ok(());
         let queue = match next {
             Ok(Next::Wait) => None,
-            Ok(Next::Again) => Some(Queue::Ready),
+            Ok(Next::Again) => Some(Queue::Run),
             Ok(Next::AfterPoll) => Some(Queue::AfterPoll),
             Ok(Next::Become(other)) => {
                 panicked = drop_catching_panic(std::mem::replace(&mut source, other));
-                Some(Queue::Ready)
+                Some(Queue::Run)
             }
             Ok(Next::Done) => return self.remove_source(token.index, source),
             // It has another turn, in which it handles the state that the panic has left.
             Err(panic) => {
                 panicked = Err(panic);
-                Some(Queue::Ready)
+                Some(Queue::Run)
             }
         };
         let mut core = self.engine.lock();
@@ -481,7 +481,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         // A change before this is seen below; a change after this sends a wake-up.
         core.wakeups.begin_wait(control.notifier());
         self.read_clock();
-        let mut timeout = match control.is_over() || core.is_ready(control) {
+        let mut timeout = match control.should_return() || core.is_ready(control) {
             true => Some(Duration::ZERO),
             false => {
                 let next = core.next_action().into_iter().chain(next_trim).min();
@@ -552,7 +552,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             self.must_expire = false;
             core.expire(self.now);
         }
-        core.move_after_poll_to_ready();
+        core.move_after_poll_to_run_queue();
         core.shrink();
         core
     }
@@ -585,7 +585,7 @@ impl<K: LoopKind> Drop for Runner<'_, K> {
         if let Some(next_trim) = next_trim {
             core.add_trim(next_trim, &engine.control);
         }
-        if core.leave(&engine.control, &engine.followers) == Remaining::Nobody {
+        if core.end_run(&engine.control, &engine.followers) == Remaining::Nobody {
             drop(core);
             engine.arm_wakeup();
         }

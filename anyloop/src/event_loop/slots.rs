@@ -16,7 +16,7 @@ struct Slot<K: LoopTypes> {
     source: Option<Box<K::DynSource>>,
     /// Its deadline.
     links: Links,
-    /// How often the slot was used before. A token of another generation is outdated.
+    /// How often the slot was used before. A token of another generation is stale.
     generation: u16,
     events: Events,
     status: Status,
@@ -42,7 +42,7 @@ enum Strand {
     Free,
     /// It is not ready.
     Idle,
-    /// It is in the queue of ready sources, or that of woken ones.
+    /// It has an entry in the run queue.
     Queued,
     /// It enters the queue after the next poll.
     AfterPoll,
@@ -127,19 +127,19 @@ impl<K: LoopTypes> Slots<K> {
         self.all[index as usize].events.contains(Events::WOKEN)
     }
 
-    /// Notes that the slot gets this entry. Returns false if it has it already.
+    /// Notes that the slot has this entry. Returns false if it had it before.
     #[inline]
-    pub(super) fn enter(&mut self, index: u32, entry: QueueEntry) -> bool {
-        self.all[index as usize].status.enter(entry)
+    pub(super) fn mark_entry(&mut self, index: u32, entry: QueueEntry) -> bool {
+        self.all[index as usize].status.mark_entry(entry)
     }
 
-    /// Notes that this entry was taken from its queue.
+    /// Notes that the slot does not have this entry any more: it was taken from its queue.
     #[inline]
-    pub(super) fn leave(&mut self, index: u32, entry: QueueEntry) {
-        self.all[index as usize].status.leave(entry);
+    pub(super) fn clear_entry(&mut self, index: u32, entry: QueueEntry) {
+        self.all[index as usize].status.clear_entry(entry);
     }
 
-    /// Takes a queued source, with its events. The caller runs it. Returns `None` for an outdated entry of a queue.
+    /// Takes a queued source, with its events. The caller runs it. Returns `None` for a stale entry of a queue.
     #[inline]
     pub(super) fn check_out(&mut self, index: u32) -> Option<(Token, Box<K::DynSource>, Events)> {
         let slot = &mut self.all[index as usize];
@@ -203,13 +203,13 @@ impl Status {
         self.0 = self.0 & !Self::STRAND | strand as u8;
     }
 
-    const fn enter(&mut self, entry: QueueEntry) -> bool {
-        let enters = self.0 & entry as u8 == 0;
+    const fn mark_entry(&mut self, entry: QueueEntry) -> bool {
+        let is_new = self.0 & entry as u8 == 0;
         self.0 |= entry as u8;
-        enters
+        is_new
     }
 
-    const fn leave(&mut self, entry: QueueEntry) {
+    const fn clear_entry(&mut self, entry: QueueEntry) {
         self.0 &= !(entry as u8);
     }
 }
@@ -244,12 +244,12 @@ mod tests {
         use Strand::{AfterPoll, Free, Idle, Queued, Running, RunningNotified};
         for strand in [Free, Idle, Queued, AfterPoll, Running, RunningNotified] {
             let mut status = Status(Free as u8);
-            assert!(status.enter(QueueEntry::Woken));
+            assert!(status.mark_entry(QueueEntry::Woken));
             status.set_strand(strand);
-            assert!(status.enter(QueueEntry::Ready) && !status.enter(QueueEntry::Woken));
+            assert!(status.mark_entry(QueueEntry::Ready) && !status.mark_entry(QueueEntry::Woken));
             assert_eq!(status.strand(), strand);
-            status.leave(QueueEntry::Woken);
-            assert!(status.enter(QueueEntry::Woken) && !status.enter(QueueEntry::Ready));
+            status.clear_entry(QueueEntry::Woken);
+            assert!(status.mark_entry(QueueEntry::Woken) && !status.mark_entry(QueueEntry::Ready));
         }
     }
 

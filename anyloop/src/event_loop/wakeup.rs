@@ -31,7 +31,7 @@
 //! | any | [`skip_poll`]: a run call ends without a poll, or leaves the poll to the leader | same | *poll needed* is set; if there is a leader, at the end of its poll |
 //! | any | [`notify`]: a command, a stop, the end of the last work | same | if a wake-up is needed: send it, and it is not needed any more |
 //! | running, waiting | [`leave`], and other runners remain | same | stopped: wake all followers, and notify; else wake a follower if needed, and notify if something is ready |
-//! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is over, or the reported deadline is too late; arm the wake-up thread |
+//! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is stopped or out of work, or the reported deadline is too late; arm the wake-up thread |
 //! | unattended | [`note_reported_deadline`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
 //! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify a host that is not |
 //! | unattended | [`reset`] | unattended | nobody is informed; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
@@ -180,7 +180,7 @@ pub(super) enum Remaining {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnattendedState {
     /// It is stopped, or out of work.
-    pub(super) is_over: bool,
+    pub(super) should_return: bool,
     pub(super) is_ready: bool,
     /// The next deadline of a source or a timer.
     pub(super) next_due: Option<Instant>,
@@ -296,7 +296,7 @@ impl WakeupState {
             // This thread may be the host, which has just polled and does not ask: it is notified once.
             self.reported = None;
         }
-        Action::notify_if(is_outdated || state.is_over || state.is_ready || self.poll_needed)
+        Action::notify_if(is_outdated || state.should_return || state.is_ready || self.poll_needed)
     }
 
     /// Whether the host would sleep beyond this time.
@@ -433,7 +433,12 @@ mod tests {
 
     /// Nothing to do for the runner that leaves on this thread.
     fn nothing_to_do() -> UnattendedState {
-        UnattendedState { is_over: false, is_ready: false, next_due: None, thread: this_thread() }
+        UnattendedState {
+            should_return: false,
+            is_ready: false,
+            next_due: None,
+            thread: this_thread(),
+        }
     }
 
     #[test]
@@ -507,7 +512,7 @@ mod tests {
         let mut state = WakeupState::default();
         assert_eq!(state.become_unattended(nothing_to_do()), Action::Nothing);
         assert_eq!(
-            state.become_unattended(UnattendedState { is_over: true, ..nothing_to_do() }),
+            state.become_unattended(UnattendedState { should_return: true, ..nothing_to_do() }),
             Action::Notify
         );
         assert_eq!(

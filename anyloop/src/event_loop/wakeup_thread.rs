@@ -116,7 +116,7 @@ impl WakeupThread {
         let mut has_event = false;
         for (token, events) in reactor.poll(timeout, &mut buffer).iter() {
             has_event = true;
-            let _ = self.control.send(Command::Ready(token, events)); // unless the loop is gone
+            let _ = self.control.send(Command::Events(token, events)); // unless the loop is gone
         }
         Some(has_event)
     }

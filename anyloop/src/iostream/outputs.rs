@@ -132,7 +132,7 @@ macro_rules! constructors {
             /// An endpoint whose connections get their handlers from `factory`.
             #[must_use]
             pub fn with_factory(config: $config, factory: F) -> Self {
-                Self::over(IoStream::new(), config, factory)
+                Self::with_backend(IoStream::new(), config, factory)
             }
         }
     };

@@ -40,7 +40,7 @@ macro_rules! constructors {
             /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
             pub fn with_factory(config: $config, factory: F) -> Result<Self, Error> {
                 let net = Net::with_own_loop().map_err(Error::EventLoop)?;
-                let endpoint = Self::over(net, config, factory);
+                let endpoint = Self::with_backend(net, config, factory);
                 $prepare(&endpoint);
                 Ok(endpoint)
             }
@@ -49,7 +49,7 @@ macro_rules! constructors {
             /// `factory`.
             #[must_use]
             pub fn with_factory_on(event_loop: &$event_loop, config: $config, factory: F) -> Self {
-                let endpoint = Self::over(Net::new(event_loop.clone()), config, factory);
+                let endpoint = Self::with_backend(Net::new(event_loop.clone()), config, factory);
                 $prepare(&endpoint);
                 endpoint
             }

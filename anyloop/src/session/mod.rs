@@ -354,7 +354,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     fn handle_written(&mut self, waiting: usize) -> bool {
         let phase = self.phase();
         let high = self.state.pending.has(Pending::HIGH);
-        let deferred = self.state.deferred();
+        let deferred = self.state.deferred_bytes();
         if waiting + deferred > 0 {
             // So that a handle that is created later reports how much waits.
             self.state.shared(waiting + deferred, phase);

@@ -50,7 +50,7 @@ impl<H: Handler> Session<H> {
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 // So that handles can answer while the handler is called.
-                state.publish(out.waiting() + state.deferred(), Phase::Requested);
+                state.publish(out.waiting() + state.deferred_bytes(), Phase::Requested);
                 let here = out.reborrow();
                 let (sender, receiver, successor) = (None, None, None);
                 let mut context = Context { sender, receiver, out: here, state, now, successor };

@@ -317,7 +317,7 @@ impl SessionState {
     }
 
     /// The payload bytes of deferred messages.
-    pub(super) fn deferred(&self) -> usize {
+    pub(super) fn deferred_bytes(&self) -> usize {
         let rare = self.rare.as_deref();
         rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }

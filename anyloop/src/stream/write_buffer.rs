@@ -187,7 +187,7 @@ impl WriteBuffer<'_> {
     }
 
     pub(crate) fn is_secure(&self) -> bool {
-        self.seal().is_some() || self.transport.is_secure()
+        self.seal_state().is_some() || self.transport.is_secure()
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {

@@ -121,8 +121,8 @@ impl Wheel {
         true
     }
 
-    /// Whether slot `index` is in a bucket that begins no later than `deadline`.
-    pub(super) fn covers(
+    /// Whether the wheel yields slot `index` at `deadline` or earlier: it is in a bucket that begins no later.
+    pub(super) fn has_earlier(
         &self,
         slots: &mut impl LinkedSlots,
         index: u32,
@@ -267,15 +267,15 @@ mod tests {
         /// Advances the time, and returns the slots that the wheel yields, with their deadlines.
         fn expire(&mut self, now: Instant) -> Vec<(u32, Instant)> {
             let next = self.wheel.next();
-            let covered = match now > self.now {
-                true => self.covered_by(now),
+            let expected = match now > self.now {
+                true => self.due_by(now),
                 false => Vec::new(),
             };
             let mut due = Vec::new();
             self.wheel.expire(&mut self.slots, now, &mut due);
             self.now = self.now.max(now);
             due.sort_unstable();
-            assert_eq!(due, covered);
+            assert_eq!(due, expected);
             assert_eq!(!due.is_empty(), next.is_some_and(|next| next <= now));
             due.into_iter()
                 .map(|index| {
@@ -285,9 +285,11 @@ mod tests {
         }
 
         /// The slots whose buckets begin no later than `deadline`.
-        fn covered_by(&mut self, deadline: Instant) -> Vec<u32> {
+        fn due_by(&mut self, deadline: Instant) -> Vec<u32> {
             let Self { wheel, slots, .. } = self;
-            (0..slots.len() as u32).filter(|index| wheel.covers(slots, *index, deadline)).collect()
+            (0..slots.len() as u32)
+                .filter(|index| wheel.has_earlier(slots, *index, deadline))
+                .collect()
         }
 
         fn check(&mut self) {

@@ -23,7 +23,9 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
 ///
-/// Messages sent here are written together, after the present batch of input, or when 64 KiB have gathered.
+/// Messages sent here are written together at the end of the present *batch*, or when 64 KiB have gathered. A batch is
+/// what one call of the [driver](crate::transport::Driver) handles: the input of one read, the commands of handles, or
+/// what is due.
 ///
 /// It exists during the call alone, on the thread of the call. Another thread takes a [handle](Self::handle):
 ///
@@ -48,7 +50,7 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// });
 /// ```
 ///
-/// A message that is sent at once, and another after a second, by a clock that the program controls:
+/// A message that is sent at once, and another after a second, by a clock that the application controls:
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -145,7 +147,7 @@ impl<H: Handler> Context<'_, H> {
         message: impl AsMessage,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        if self.state.has_writer() && !self.can_send() {
+        if self.state.has_writer() && self.must_wait() {
             let message = || Outgoing::new(message.as_message(), message.is_compressible());
             let completion = Some(Box::new(completion) as Completion);
             return self.defer_refused(Refused::MessageUnfinished, message, completion);
@@ -185,8 +187,8 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), but for the backlog. [`SendError::Refused`] also while a
-    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends a message.
+    /// As [`send`](Self::send), except [`SendError::BacklogFull`], which does not occur. [`SendError::Refused`] also
+    /// while a [`MessageWriter`](crate::endpoint::MessageWriter) sends a message.
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
             Some(sender) => Ok(sender.begin(kind)?),
@@ -210,14 +212,15 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send). The message remains begun if the backlog is full for a piece, so with
-    /// [`Overflow::Drop`] too the error is [`SendError::BacklogFull`].
+    /// As [`send`](Self::send). If the backlog is full, the piece is not sent, and the message stays in progress unless
+    /// [`Overflow::Close`] closes the connection. The error is [`SendError::BacklogFull`] even with [`Overflow::Drop`],
+    /// since one piece cannot be dropped.
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
         if self.out.waiting() > 0 && self.check_backlog(payload.len())?.is_some() {
             return Err(self.full(payload.len(), false));
         }
         match &mut self.sender {
-            // The message that is under way is not the handler's.
+            // The message in progress belongs to a `MessageWriter`, not to the handler.
             Some(_) if self.state.has_writer() => return Err(Refused::NoMessageBegun.into()),
             Some(sender) => sender.piece(payload, last, &mut self.out)?,
             None => return Err(self.not_open()),
@@ -328,8 +331,8 @@ impl<H: Handler> Context<'_, H> {
         self.handshake_info()?.subprotocol.as_deref()
     }
 
-    /// The error with which the transport failed, if it has reported one: for [`close`](Handler::close) and
-    /// [`fail`](Handler::fail), whose failure has only its kind.
+    /// The transport's error, if it reported one. The [`Failure`](anyloop_proto::Failure) passed to
+    /// [`close`](Handler::close) and [`fail`](Handler::fail) has only the error kind.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.state.error()
@@ -389,7 +392,7 @@ impl<H: Handler> Context<'_, H> {
     #[cfg(feature = "tls-core")]
     #[must_use]
     pub fn tls(&self) -> Option<crate::tls::TlsInfo<'_>> {
-        self.out.seal()?.downcast_ref().map(crate::tls::TlsInfo::new)
+        self.out.seal_state()?.downcast_ref().map(crate::tls::TlsInfo::new)
     }
 
     /// The number of bytes that were sent and that the transport has not taken.
@@ -407,13 +410,14 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// The time of the present batch, by the clock of the transport.
+    /// The time of the present [batch](Self), by the clock of the transport.
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
     }
 
-    /// Calls a handler of any type with this connection, and replaces it by the successor that it has set, if any.
+    /// Calls `f` with a handler of another type, and this connection as its context. If `f` calls
+    /// [`set_handler`](Self::set_handler), `handler` is replaced.
     pub(crate) fn call<I: Handler, R>(
         &mut self,
         handler: &mut I,
@@ -447,7 +451,7 @@ impl<H: Handler> Context<'_, H> {
     /// Sends the messages that were deferred.
     #[cold]
     pub(in crate::session) fn send_deferred(&mut self) {
-        while self.can_send() {
+        while !self.must_wait() {
             match self.state.take_deferred() {
                 Some(Next::Message(accepted)) => self.send_accepted(accepted),
                 Some(Next::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
@@ -466,21 +470,22 @@ impl<H: Handler> Context<'_, H> {
         let _: Result<(), SendError> = self.close(code, &reason);
     }
 
-    /// Whether messages of handles must wait.
+    /// Whether messages of handles must be deferred: they must wait, or others that were deferred come first.
     pub(in crate::session) fn must_defer(&self) -> bool {
-        self.state.pending.has(Pending::DEFERRED) || !self.can_send()
+        self.state.pending.has(Pending::DEFERRED) || self.must_wait()
     }
 
-    /// Whether messages of handles need not wait. On a connection that is closing, they fail.
-    fn can_send(&self) -> bool {
+    /// Whether messages of handles must wait, until the connection is open or a message in pieces is complete. On a
+    /// connection that is closing they need not: they fail at once.
+    fn must_wait(&self) -> bool {
         match &self.sender {
-            Some(sender) => sender.state() != State::Open || !sender.is_message_begun(),
-            None => self.state.phase.state() != State::Connecting,
+            Some(sender) => sender.state() == State::Open && sender.is_message_begun(),
+            None => self.state() == State::Connecting,
         }
     }
 
-    /// Defers a message that the protocol has refused because the message of a [`MessageWriter`] is under way, of which
-    /// the handler need not know.
+    /// Defers a message that was refused because a [`MessageWriter`]'s message is in progress; the handler does not see
+    /// this refusal. Other refusals are returned.
     ///
     /// [`MessageWriter`]: crate::endpoint::MessageWriter
     #[cold]
@@ -494,7 +499,7 @@ impl<H: Handler> Context<'_, H> {
             return Err(refused.into());
         }
         let message = message();
-        if self.out.waiting() + self.state.deferred() > 0 {
+        if self.out.waiting() + self.state.deferred_bytes() > 0 {
             if let Some(dropped) = self.check_backlog(message.len())? {
                 completion.into_iter().for_each(|completion| completion(Err(Unsent)));
                 return Ok(dropped);
@@ -548,17 +553,17 @@ impl<H: Handler> Context<'_, H> {
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
         }
-        let mut waiting = self.out.buffered();
+        let mut buffered = self.out.buffered();
         if self.state.has_writer() {
-            waiting = waiting.saturating_add(self.state.deferred());
+            buffered = buffered.saturating_add(self.state.deferred_bytes());
         }
-        if waiting.saturating_add(len) <= limits.cap {
+        if buffered.saturating_add(len) <= limits.cap {
             return Ok(None);
         }
         if limits.overflow == Overflow::Drop {
             return Ok(Some(Sent::Dropped));
         }
-        // If it waits for a local writer, the peer is not to blame.
+        // If messages wait for a local `MessageWriter`, the peer is not at fault.
         let closes = limits.overflow == Overflow::Close && !self.state.has_writer();
         if closes {
             self.state.note_overflow(self.out.waiting(), Phase::Open);
@@ -589,6 +594,6 @@ impl<H: Handler> Context<'_, H> {
 
     #[cold]
     fn not_open(&self) -> SendError {
-        SendError::from(Refused::NotOpen(self.state.phase.state()))
+        SendError::from(Refused::NotOpen(self.state()))
     }
 }
