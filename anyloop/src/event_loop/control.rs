@@ -175,11 +175,11 @@ impl LoopControl {
         self.has_commands.load(Ordering::SeqCst)
     }
 
-    /// Appends the queued commands to `commands`.
+    /// Swaps the queued commands with `commands`, which is empty: its memory is used for those that follow.
     pub(super) fn take_commands(&self, commands: &mut Vec<Command>) {
         let mut queue = self.queue();
         self.has_commands.store(false, Ordering::SeqCst);
-        commands.append(&mut queue.commands);
+        core::mem::swap(commands, &mut queue.commands);
     }
 
     /// The loop is gone. Returns the queued commands, which the caller drops where it holds no lock.

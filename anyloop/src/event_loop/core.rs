@@ -170,6 +170,7 @@ impl<K: LoopTypes> Core<K> {
                 }
             }
         }
+        commands.shrink_to(KEPT);
         self.commands = commands;
     }
 
@@ -240,6 +241,8 @@ impl<K: LoopTypes> Core<K> {
         if self.is_queue_empty() {
             self.ready.shrink_to(KEPT);
             self.woken.shrink_to(KEPT);
+            self.callbacks.shrink_to(KEPT);
+            self.after_poll.shrink_to(KEPT);
             self.expired.shrink_to(KEPT);
         }
         self.deadlines.shrink();
@@ -450,5 +453,33 @@ mod tests {
             serve(&mut core).unwrap();
         }
         assert!(core.ready.len() <= 2 && core.woken.len() <= 2);
+    }
+
+    #[test]
+    fn a_burst_of_commands_leaves_no_large_queue() {
+        let (mut core, [a]) = with_sources();
+        let (_reactor, _registry, interrupt) = reactor::Reactor::new().unwrap();
+        let control = LoopControl::new(interrupt);
+        for _ in 0..3 {
+            for _ in 0..10 * KEPT {
+                control.wake(a);
+            }
+            core.run_commands(&control);
+            assert!(core.commands.capacity() <= KEPT, "it is the queue of the next burst but one");
+        }
+    }
+
+    #[test]
+    fn queues_that_are_empty_are_shrunk() {
+        let mut core = Core::<Threads>::new(Instant::from_nanos(0));
+        for _ in 0..10 * KEPT {
+            let f: Box<dyn FnOnce() + Send> = Box::new(|| {});
+            core.queue(Callback::Posted(f));
+        }
+        while core.pop_ready(false).is_some() {
+            core.callbacks.pop_front().unwrap();
+        }
+        core.shrink();
+        assert!(core.ready.capacity() <= 2 * KEPT && core.callbacks.capacity() <= 2 * KEPT);
     }
 }
