@@ -119,14 +119,17 @@ fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
         let (visited, reported) = (endpoint.clone(), Arc::new(Plain::new(0)));
         let report = reported.clone();
         let visitor = thread::spawn(move || {
-            let handles = visited.registry.handles::<Quiet>();
-            for handle in &handles {
-                let report = report.clone();
-                let completion = move |_| _ = report.fetch_add(1, Relaxed);
-                let sent = handle.send_then("a", completion);
-                assert!(sent.is_ok() || sent == Err(SendError::Gone));
-            }
-            handles.len()
+            let visit = || {
+                let handles = visited.registry.handles::<Quiet>();
+                for handle in &handles {
+                    let report = report.clone();
+                    let completion = move |_| _ = report.fetch_add(1, Relaxed);
+                    let sent = handle.send_then("a", completion);
+                    assert!(sent.is_ok() || sent == Err(SendError::Gone));
+                }
+                handles.len()
+            };
+            visit() + visit()
         });
         for _ in 0..2 {
             if state.adopt_shared(0, Phase::Open) {
