@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
+use super::core::KEPT;
 use super::events::{Events, Token};
 use super::reactor::Interrupt;
 use super::timers::{Aborted, OnCancel, TimerKey};
@@ -181,11 +182,17 @@ impl LoopControl {
         self.has_commands.load(Ordering::SeqCst)
     }
 
-    /// Appends the queued commands to `commands`.
+    /// Appends the queued commands to `commands`. The memory of a burst is not kept.
     pub(super) fn take_commands(&self, commands: &mut Vec<Command>) {
         let mut queue = self.queue();
         self.has_commands.store(false, Ordering::SeqCst);
         commands.append(&mut queue.commands);
+        queue.commands.shrink_to(KEPT);
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn capacity(&self) -> usize {
+        self.queue().commands.capacity()
     }
 
     /// The loop is gone. Returns the queued commands, which the caller drops where it holds no lock.

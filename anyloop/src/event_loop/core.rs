@@ -23,7 +23,7 @@ use crate::sync::Condvar;
 use crate::sync::thread;
 
 /// The capacity of the queues that is kept when they are empty.
-const KEPT: usize = 4096;
+pub(super) const KEPT: usize = 4096;
 
 /// The state of a loop that its runners share. No application code runs under its lock.
 pub(super) struct Core<K: LoopTypes> {
@@ -177,6 +177,7 @@ impl<K: LoopTypes> Core<K> {
                 }
             }
         }
+        commands.shrink_to(KEPT);
         self.commands = commands;
     }
 
@@ -248,6 +249,8 @@ impl<K: LoopTypes> Core<K> {
         if self.is_queue_empty() {
             self.ready.shrink_to(KEPT);
             self.woken.shrink_to(KEPT);
+            self.callbacks.shrink_to(KEPT);
+            self.after_poll.shrink_to(KEPT);
             self.expired.shrink_to(KEPT);
         }
         self.deadlines.shrink();
@@ -458,5 +461,31 @@ mod tests {
             serve(&mut core).unwrap();
         }
         assert!(core.ready.len() <= 2 && core.woken.len() <= 2);
+    }
+
+    #[test]
+    fn a_burst_of_commands_leaves_no_large_queue() {
+        let (mut core, [a]) = with_sources();
+        let (_reactor, _registry, interrupt) = reactor::Reactor::new().unwrap();
+        let control = LoopControl::new(interrupt);
+        for _ in 0..10 * KEPT {
+            control.wake(a);
+        }
+        core.run_commands(&control);
+        assert!(core.commands.capacity() <= KEPT && control.capacity() <= KEPT);
+    }
+
+    #[test]
+    fn queues_that_are_empty_are_shrunk() {
+        let mut core = Core::<Threads>::new(Instant::from_nanos(0));
+        for _ in 0..10 * KEPT {
+            let f: Box<dyn FnOnce() + Send> = Box::new(|| {});
+            core.queue(Callback::Posted(f));
+        }
+        while core.pop_ready(false).is_some() {
+            core.callbacks.pop_front().unwrap();
+        }
+        core.shrink();
+        assert!(core.ready.capacity() <= 2 * KEPT && core.callbacks.capacity() <= 2 * KEPT);
     }
 }

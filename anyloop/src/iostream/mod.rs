@@ -375,9 +375,10 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         !self.stream_state().collected.is_empty()
     }
 
-    /// Appends all [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. Until it is
-    /// taken, more than 64 KiB count as waiting for a slow peer. A connection that [is over](Self::is_over) may have
-    /// output left, such as its Close.
+    /// Appends the [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. What handlers
+    /// send in this call, and the rest of the body of a response, wait for the next one: take output as long as there
+    /// [is some](Self::wants_output). Until it is taken, more than 64 KiB count as waiting for a slow peer. A connection
+    /// that [is over](Self::is_over) may have output left, such as its Close.
     ///
     /// ```
     /// use anyloop::iostream::{Client, Server};
@@ -412,7 +413,9 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         let before = bytes.len();
         self.work(|core, now| {
             let Core { driver, stream, buffers, .. } = core;
-            while stream.take_collected(bytes) {
+            // Otherwise a handler that sends whenever it can would keep this from returning.
+            let due = stream.collected() + self.shared.handle.buffered_amount();
+            while bytes.len() - before < due && stream.take_collected(bytes) {
                 driver.handle_writable(stream, buffers, now);
             }
         })?;

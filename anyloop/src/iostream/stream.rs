@@ -78,6 +78,11 @@ impl<K: Outputs> Stream<K> {
         Taken { stream: self, output }
     }
 
+    /// The number of bytes that are collected.
+    pub(super) fn collected(&self) -> usize {
+        self.stream_state().collected.len()
+    }
+
     /// Moves the collected bytes to the end of `bytes`. Returns false if there were none.
     pub(super) fn take_collected(&self, bytes: &mut Vec<u8>) -> bool {
         let collected = &mut self.stream_state().collected;

@@ -71,7 +71,8 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
 struct WeakConnector<K: Kind, F: HandlerFactory> {
     core: Weak<ClientCore<F>>,
     engine: Weak<Engine<K>>,
-    hooks: Arc<SharedHooks>,
+    /// What the program's functions have captured must not outlive the client.
+    hooks: Weak<SharedHooks>,
 }
 
 /// A [`WeakConnector`] for handlers of this type, with any factory.
@@ -83,7 +84,7 @@ trait Upgrade<H: Handler> {
 impl<K: Supports<F>, F: HandlerFactory + 'static> Upgrade<F::Handler> for WeakConnector<K, F> {
     fn upgrade(&self) -> Option<Box<dyn Connects<F::Handler>>> {
         let (core, engine) = (self.core.upgrade()?, self.engine.upgrade()?);
-        Some(Box::new(Connector { core, engine, hooks: self.hooks.clone() }))
+        Some(Box::new(Connector { core, engine, hooks: self.hooks.upgrade()? }))
     }
 }
 
@@ -110,7 +111,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
     fn weak_connector(&self) -> WeakConnector<K, F> {
         let net = &self.backend;
         let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
-        WeakConnector { core, engine, hooks: net.hooks.clone() }
+        WeakConnector { core, engine, hooks: Arc::downgrade(&net.hooks) }
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) trait WakeConnections: Send + Sync {
 }
 
 /// The connections of an endpoint, with eight bytes for each. The state that a connection shares with its handles is
-/// created with the first handle. If the registry has made that handle, the state is freed with the last one.
+/// created with the first handle, or when output waits. If the registry has made that handle, the state is freed with
+/// the last one; otherwise it remains until the connection is over.
 ///
 /// A broadcast is queued once. Each connection is woken, and takes the broadcasts that are due to it on its own strand.
 /// A broadcast is freed when all connections that were open when it was sent have taken it.

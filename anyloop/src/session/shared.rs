@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     id: AtomicU64,
     /// The number of [`HandleRef`]s.
     handles: AtomicUsize,
-    /// Whether it is freed with its last handle. Then the connection is woken, which is too dear for handles that a
+    /// Whether it may be freed with its last handle. Then the connection is woken, which is too dear for handles that a
     /// handler makes in each of its calls.
     temporary: bool,
     mailbox: Mutex<Mailbox>,
@@ -129,7 +129,7 @@ impl Deref for HandleRef {
 impl Drop for HandleRef {
     fn drop(&mut self) {
         let is_last = self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1;
-        if is_last && self.0.temporary && self.0.state() != State::Ended {
+        if is_last && self.0.is_freed_with_handles() && self.0.state() != State::Ended {
             self.0.waker.wake_by_ref();
         }
     }
@@ -292,13 +292,17 @@ impl Shared {
         ConnectionId(self.id.load(Ordering::Relaxed))
     }
 
-    /// Whether it can be freed: no handle is left, and nothing in it has to be kept. A number that was asked for has,
-    /// since the connection would get another one. The connection asks this, and then the registry under its lock.
+    /// Whether it is freed with its last handle, or soon after. A number that was asked for is kept, since the
+    /// connection would get another one.
+    fn is_freed_with_handles(&self) -> bool {
+        self.temporary && self.id.load(Ordering::Relaxed) == 0 && self.own_limits.get().is_none()
+    }
+
+    /// Whether it can be freed: no handle is left, and nothing in it has to be kept. The connection asks this, and then
+    /// the registry under its lock.
     pub(super) fn is_unused(&self) -> bool {
-        self.temporary
-            && self.handles.load(Ordering::Acquire) == 0
-            && self.id.load(Ordering::Relaxed) == 0
-            && self.own_limits.get().is_none()
+        self.handles.load(Ordering::Acquire) == 0
+            && self.is_freed_with_handles()
             && self.is_published(0, Phase::Open)
             && self.waiting.load(Ordering::Relaxed) == 0
             && !self.held_up.load(Ordering::Relaxed)

@@ -1,5 +1,6 @@
 //! An endpoint, reached from handlers and other threads.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -170,6 +171,20 @@ fn a_client_on_one_thread_connects_again_on_that_thread() {
     assert!(matches!(handle.connect(&uri), Err(Error::EndpointDropped)));
 }
 
+#[test]
+fn a_client_that_is_dropped_drops_what_its_functions_have_captured() {
+    let captured = Arc::new(());
+    let held = captured.clone();
+    let event_loop = LocalEventLoop::new().unwrap();
+    let mut client = LocalClient::on(&event_loop, ClientConfig::new());
+    client.on_socket_init(move |_| {
+        let _ = &held;
+        Ok(())
+    });
+    drop(client);
+    assert_eq!(Arc::strong_count(&captured), 1);
+}
+
 /// Reports why its connection has ended.
 fn report_causes(server: &mut Server, causes: Sender<Option<Cause>>) {
     server.on_close(move |ending, _| {
@@ -313,7 +328,7 @@ fn a_connection_that_is_made_during_a_shutdown_is_refused() {
     let adopted = server.adopt(listener.accept().unwrap().0, b"");
     assert!(matches!(adopted, Err(Error::ShutDown)));
 
-    let shut_down = std::sync::Arc::new(std::sync::OnceLock::<EndpointHandle<Handlers>>::new());
+    let shut_down = Arc::new(std::sync::OnceLock::<EndpointHandle<Handlers>>::new());
     let by_factory = shut_down.clone();
     let factory = MakeHandlers(move || by_factory.get().unwrap().shut_down());
     let client = Client::with_factory(ClientConfig::new(), factory).unwrap();

@@ -5,6 +5,7 @@ use anyloop_proto::Prepared;
 
 use super::*;
 use crate::session::registry::{Key, Registry, WakeConnections};
+use crate::session::state::{EndpointState, SessionState};
 
 const KEY: Key = Key { index: 0, generation: 0 };
 
@@ -99,5 +100,53 @@ fn a_broadcast_reaches_a_connection_whose_visitor_leaves() {
         connection.taken.sort();
         assert_eq!(connection.taken, ["a", "b"]);
         assert!(connection.registry.present_shared(KEY.index).is_none());
+    });
+}
+
+/// Also what it sends to one that has just freed its shared state, or that is over when the handle is made.
+#[test]
+fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
+    check(|| {
+        let endpoint = EndpointState::new(BacklogLimits::default(), false);
+        let driver = Arc::<Driver>::default();
+        let waker = Waker::from(driver);
+        endpoint.registry.use_loop(|| Arc::new(Wakes(waker)));
+        endpoint.registry.register(KEY);
+        let mut state = SessionState::new(endpoint.clone());
+        state.index = KEY.index;
+        state.publish(0, Phase::Open);
+
+        let (visited, reported) = (endpoint.clone(), Arc::new(Plain::new(0)));
+        let report = reported.clone();
+        let visitor = thread::spawn(move || {
+            let visit = || {
+                let handles = visited.registry.handles::<Quiet>();
+                for handle in &handles {
+                    let report = report.clone();
+                    let completion = move |_| _ = report.fetch_add(1, Relaxed);
+                    let sent = handle.send_then("a", completion);
+                    assert!(sent.is_ok() || sent == Err(SendError::Gone));
+                }
+                handles.len()
+            };
+            visit() + visit()
+        });
+        for _ in 0..2 {
+            if state.adopt_shared(0, Phase::Open) {
+                let shared = state.present_shared().unwrap().clone();
+                for command in shared.take().0 {
+                    assert_eq!(text(&command), "a");
+                    drop(command);
+                    reported.fetch_add(1, Relaxed);
+                }
+                state.publish(0, Phase::Open);
+            }
+            state.free_unused();
+        }
+        drop(state);
+        let visits = visitor.join().unwrap();
+        assert_eq!(reported.load(Relaxed), visits);
+        assert!(endpoint.registry.handles::<Quiet>().is_empty());
+        assert!(endpoint.registry.present_shared(KEY.index).is_none());
     });
 }

@@ -1,11 +1,14 @@
 //! The registry of an endpoint, and broadcasts.
 
 use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Wake, Waker};
 
 use anyloop_proto::{CloseCode, Prepared, State};
 
 use super::*;
 use crate::endpoint::Handle;
+use crate::session::WakeConnections;
 
 fn server() -> (Server<Recorder>, Recorder) {
     let recorder = Recorder::new();
@@ -117,6 +120,47 @@ fn the_shared_state_is_kept_as_long_as_something_is_in_it() {
         assert!(has_shared(&subject), "case {index}");
         drop(subject);
     }
+}
+
+/// Counts the wake-ups of handles.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct AllWith(Arc<Wakes>);
+
+impl WakeConnections for AllWith {
+    fn wake(&self, _: Vec<Key>) {}
+
+    fn waker(&self, _: Key) -> Waker {
+        self.0.clone().into()
+    }
+}
+
+/// A handler may make and drop a handle in each of its calls.
+#[test]
+fn the_last_handle_wakes_a_connection_only_to_free_its_shared_state() {
+    let (server, recorder) = server();
+    let wakes = Arc::new(Wakes::default());
+    server.core().state.registry.use_loop(|| Arc::new(AllWith(wakes.clone())));
+    let mut subject = open(0, &server, &recorder);
+    let woken = || wakes.0.swap(0, Ordering::Relaxed);
+
+    drop((server.connections(), server.connections()));
+    assert_eq!(woken(), 1, "with the last of them");
+    subject.wake();
+    assert!(!has_shared(&subject));
+
+    let _ = server.connections()[0].id();
+    subject.wake();
+    assert!(has_shared(&subject), "it has the number");
+    drop(subject.handle());
+    assert_eq!(woken(), 0);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
+use anyloop::Body;
+use anyloop::http::Response;
 use anyloop::iostream::{LocalClient, LocalConnection, LocalServer};
 use anyloop::proto::{Instant, Role, Shutdown};
 
@@ -72,6 +74,51 @@ fn a_program_can_fetch_the_output() {
     assert!(connection.wants_output());
     connection.take_output(&mut bytes).unwrap();
     assert!(bytes.starts_with(b"HTTP/1.1 101 ") && !connection.wants_output());
+}
+
+/// One call takes bounded memory, and returns, whatever handlers send meanwhile.
+#[test]
+fn a_program_fetches_what_waited_when_it_asked() {
+    const SIZE: usize = 100_000;
+    let left = Rc::new(Cell::new(100));
+    let mut server = LocalServer::new(server_config().high_water_mark(1).low_water_mark(0));
+    server.on_message(|_, context| _ = context.send(&[7; SIZE][..]));
+    let sends = left.clone();
+    server.on_drained(move |context| {
+        if sends.get() > 0 {
+            sends.set(sends.get() - 1);
+            _ = context.send(&[7; SIZE][..]);
+        }
+    });
+    let connection = server.connection();
+    connection.collect_output();
+    connection.read_all(wire::REQUEST.as_bytes()).unwrap();
+    connection.take_output(&mut Vec::new()).unwrap();
+    connection.read_all(&frames(&[text("a")])).unwrap();
+    let mut taken = 0;
+    while connection.wants_output() {
+        let mut bytes = Vec::new();
+        taken += connection.take_output(&mut bytes).unwrap();
+        assert!(!bytes.is_empty() && bytes.len() < 3 * SIZE, "{} bytes", bytes.len());
+    }
+    assert_eq!((left.get(), taken), (0, 101 * (SIZE + 10)));
+}
+
+#[test]
+fn a_program_fetches_a_large_body_in_parts() {
+    const LENGTH: usize = 8 << 20;
+    let mut server = LocalServer::new(server_config());
+    server.on_http(|_, _| Response::new(Body::from_reader(io::repeat(b'x'), LENGTH as u64)).into());
+    let connection = server.connection();
+    connection.collect_output();
+    connection.read_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut taken = 0;
+    while connection.wants_output() {
+        let mut bytes = Vec::new();
+        taken += connection.take_output(&mut bytes).unwrap();
+        assert!(!bytes.is_empty() && bytes.len() < 1 << 20, "{} bytes", bytes.len());
+    }
+    assert!(taken > LENGTH && connection.is_over());
 }
 
 #[test]
