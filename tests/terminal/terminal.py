@@ -182,6 +182,13 @@ def paste(terminal):
     return len(text)
 
 
+def end_serve(terminal):
+    terminal.wait("the status line", lambda rows: rows[-1].startswith("0 connections, "))
+    terminal.press("C-c")
+    rows = terminal.wait("Ctrl-C ends serve", lambda rows: rows[-1] == "$")
+    check("nothing is left of the status line", not any("connections" in row for row in rows))
+
+
 def main():
     programs, show = Path(sys.argv[1]).resolve(), "--show" in sys.argv
     anyloop = programs / "anyloop"
@@ -191,12 +198,15 @@ def main():
         stack.callback(server.terminate)
         url = server.stdout.readline().removeprefix("listening on ").strip()
 
-        def connect(path):
+        def start(command):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             terminal = Terminal(folder, show)
             stack.callback(terminal.kill)
-            terminal.start(f"{anyloop} connect {url}{path}")
+            terminal.start(command)
             return terminal
+
+        def connect(path):
+            return start(f"{anyloop} connect {url}{path}")
 
         def publish(*messages):
             lines = "".join(f"{message}\n" for message in messages)
@@ -218,6 +228,8 @@ def main():
         type_while_messages_arrive(chat, publish)
         chat.press("C-c")
         chat.expect("Ctrl-C closes", ">", "< close 1000:", "$")
+
+        end_serve(start(f"{anyloop} serve --listen 127.0.0.1:0"))
     print("terminal: all of it was on the screen")
 
 

@@ -8,7 +8,7 @@ use anyloop::Handler;
 use anyloop::endpoint::{Context, HandlerFactory, Sent};
 use anyloop::proto::{CloseCode, Ending, Failure, Message};
 
-use super::Pace;
+use super::options::Pace;
 use super::round::Round;
 use crate::error::{CliError, chain};
 use crate::peer;

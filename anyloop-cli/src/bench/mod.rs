@@ -2,6 +2,7 @@
 
 mod chart;
 mod handler;
+mod options;
 #[cfg(target_os = "linux")]
 mod pacing;
 mod payload;
@@ -12,77 +13,14 @@ mod tally;
 mod units;
 
 use std::io::Write;
-use std::time::Duration;
 
-use anyloop::ClientConfig;
-use anyloop::tls::ClientTls;
-
+pub(crate) use self::options::Options;
+use self::options::ROUNDS;
 use self::progress::Bar;
 use self::report::Report;
 use self::round::Round;
-use crate::client_tls;
-use crate::compression::Compression;
 use crate::error::CliError;
-use crate::route_flags;
 use crate::stdio;
-use crate::values::{Seconds, Timeout, Url};
-
-/// The rounds of each URL, if two are compared.
-const ROUNDS: u32 = 4;
-
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// The URL of an echo: ws:// or wss://HOST[:PORT][/PATH]. Two URLs are compared.
-    #[arg(required = true, num_args = 1..=2, value_name = "URL")]
-    urls: Vec<Url>,
-    /// Number of connections, 1 to 100000.
-    #[arg(long, short, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    connections: u32,
-    /// Size of a message, in bytes, up to 64 MiB.
-    #[arg(long, short, value_name = "BYTES", default_value = "64")]
-    #[arg(value_parser = parse_size)]
-    size: usize,
-    /// Send binary messages instead of text.
-    #[arg(long)]
-    binary: bool,
-    /// Messages that each connection has in flight: it sends the next one when an answer arrives.
-    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "rate")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    depth: u32,
-    /// Send this many messages a second, on all connections together, whether or not answers arrive.
-    #[arg(long, value_name = "N")]
-    #[arg(value_parser = parse_rate)]
-    rate: Option<f64>,
-    /// How long to send to each URL.
-    #[arg(long, short, value_name = "S", default_value = "5")]
-    duration: Seconds,
-    /// Number of threads, 1 to 1024. Each has some of the connections.
-    #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: u16,
-    /// Print the results as JSON.
-    #[arg(long)]
-    json: bool,
-    /// Time limit for an opening handshake, counted from the TCP connection.
-    #[arg(long, value_name = "S", default_value = "5")]
-    handshake_timeout: Timeout,
-    #[command(flatten)]
-    compression: Compression,
-    #[command(flatten)]
-    tls: client_tls::Options,
-    #[command(flatten)]
-    route: route_flags::Options,
-}
-
-/// When the next message is sent.
-#[derive(Clone, Copy, Debug)]
-enum Pace {
-    /// When an answer arrives: this many are in flight on each connection.
-    Depth(u32),
-    /// On time: this many a second on all connections.
-    Rate(f64),
-}
 
 /// Measures, and prints the results.
 pub(crate) fn run(options: &Options) -> Result<(), CliError> {
@@ -122,48 +60,6 @@ fn order(urls: usize) -> Vec<usize> {
         1 => vec![0],
         _ => (0..ROUNDS).flat_map(|round| if round % 2 == 0 { [0, 1] } else { [1, 0] }).collect(),
     }
-}
-
-impl Options {
-    fn pace(&self) -> Pace {
-        self.rate.map_or(Pace::Depth(self.depth), Pace::Rate)
-    }
-
-    /// How long a round sends.
-    fn time(&self) -> Duration {
-        match self.urls.len() {
-            1 => self.duration.0,
-            _ => self.duration.0 / ROUNDS,
-        }
-    }
-
-    /// A thread without a connection would have nothing to do.
-    fn threads(&self) -> u32 {
-        u32::from(self.threads).min(self.connections)
-    }
-
-    fn config(&self, tls: Option<ClientTls>) -> ClientConfig {
-        let config = ClientConfig::new()
-            .open_timeout(self.handshake_timeout.0)
-            .max_message_size(self.size.max(1 << 20) as u64)
-            // The number of messages in flight is bounded, or `drained` lets the next ones be sent.
-            .max_backlog(usize::MAX);
-        let config = self.compression.of_client(config);
-        match tls {
-            Some(tls) => config.tls(tls),
-            None => config,
-        }
-    }
-}
-
-fn parse_size(text: &str) -> Result<usize, &'static str> {
-    let size = text.parse().ok().filter(|size| *size <= 64 << 20);
-    size.ok_or("not a number of bytes from 0 to 67108864")
-}
-
-fn parse_rate(text: &str) -> Result<f64, &'static str> {
-    let rate = text.parse().ok().filter(|rate| (0.001..=1e8).contains(rate));
-    rate.ok_or("not a number of messages a second from 0.001 to 100000000")
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ pub(super) struct Bar(ProgressBar);
 impl Bar {
     pub(super) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix} {bar:24} {msg}");
+        // The cursor goes back to the first column. Behind the last one, the echo of Ctrl-C would begin another line.
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {wide_msg}\x1b[G");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self(bar)
     }

@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::chart;
+use super::options::{Options, Pace};
 use super::round::Outcome;
 use super::tally::Counts;
 use super::units::{bytes, grouped, time};
-use super::{Options, Pace};
 use crate::error::CliError;
 use crate::escape;
 use crate::values::Url;

@@ -11,9 +11,9 @@ use anyloop::proto::handshake::Target;
 use anyloop::{ClientConfig, EventLoop};
 
 use super::handler::{BenchFactory, BenchHandler};
+use super::options::{Options, Pace};
 use super::payload::Payload;
 use super::tally::{Counts, Tally};
-use super::{Options, Pace};
 use crate::error::CliError;
 use crate::route_flags::Overrides;
 

@@ -9,11 +9,7 @@ const COMMANDS: [(&str, &str, &str); 6] = [
     ("/ping", "[TEXT]", "send a ping, and show how long its pong takes"),
     ("/binary", "FILE", "send a file as a binary message"),
     ("/stats", "", "show the counters of the connection"),
-    (
-        "/close",
-        "[CODE [REASON]]",
-        "close with this code, 1000 by default, and end when the server has closed",
-    ),
+    ("/close", "[CODE [REASON]]", "close with this code, 1000 by default"),
     ("/help", "", "show this list"),
     ("//", "TEXT", "send a text that begins with one slash"),
 ];
@@ -107,7 +103,7 @@ pub(super) fn help() -> String {
         format!("{:24}{help}\n", format!("{name}{separator}{arguments}"))
     });
     format!(
-        "{}Ctrl-C clears the line, or closes if it is empty; Ctrl-D closes; Ctrl-R searches the history",
+        "{}Ctrl-C clears the line, or closes if it is empty; Ctrl-D closes\nCtrl-R searches the history",
         commands.concat()
     )
 }
@@ -155,6 +151,13 @@ mod tests {
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.contains(words), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal_of_80_columns() {
+        for line in help().lines() {
+            assert!(line.len() <= 80 - "* ".len(), "{line}");
         }
     }
 

@@ -26,12 +26,9 @@ pub(super) fn send(
     link: &Arc<Link>,
     screen: &Arc<Screen>,
 ) -> Result<u64, String> {
-    let unreadable = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    let mut file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(format!("cannot read {}: it is a directory", path.display()));
-    }
+    let unreadable = |error| unreadable(path, &error);
+    let mut file = open(path)?;
+    let size = file.metadata().map_err(unreadable)?.len();
     let mut piece = read_piece(&mut file).map_err(unreadable)?;
     let mut sent = piece.len() as u64;
     if piece.len() < PIECE {
@@ -39,7 +36,7 @@ pub(super) fn send(
         link.await_sent();
         return Ok(sent);
     }
-    let bar = Bar::new(metadata.len(), screen);
+    let bar = Bar::new(size, screen);
     let mut writer = connection.begin(Kind::Binary);
     loop {
         // The end of a pipe is known only when nothing more comes.
@@ -56,6 +53,19 @@ pub(super) fn send(
     }
     link.await_sent();
     Ok(sent)
+}
+
+/// Opens a file that can be sent. The error says why not.
+pub(super) fn open(path: &Path) -> Result<File, String> {
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.is_dir(), file)));
+    match opened.map_err(|error| unreadable(path, &error))? {
+        (true, _) => Err(format!("cannot read {}: it is a directory", path.display())),
+        (false, file) => Ok(file),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("cannot read {}: {error}", path.display())
 }
 
 /// Reads a full piece, or less at the end.
@@ -75,7 +85,7 @@ impl<'s> Bar<'s> {
     fn new(size: u64, screen: &'s Screen) -> Self {
         let bar = (size >= LARGE).then(|| {
             let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr());
-            let template = "sending {bar:24} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            let template = "sending {bar:24} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left{wide_msg}\x1b[G";
             let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar

@@ -298,10 +298,7 @@ impl Options {
     fn check_files(&self) -> Result<(), CliError> {
         for message in &self.messages.0 {
             if let Outgoing::File(path) = message {
-                let opened = std::fs::File::open(path);
-                opened.map_err(|error| {
-                    CliError::usage(format!("--binary: cannot read {}: {error}", path.display()))
-                })?;
+                file::open(path).map_err(|why| CliError::usage(format!("--binary: {why}")))?;
             }
         }
         Ok(())

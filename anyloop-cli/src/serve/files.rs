@@ -15,13 +15,14 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Fails if there is no such directory.
+    /// Fails if there is no such directory, or this user may not open what is in it.
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let root = path.canonicalize()?;
-        match root.is_dir() {
-            true => Ok(Self { root }),
-            false => Err(io::Error::new(ErrorKind::NotADirectory, "it is not a directory")),
+        if !root.is_dir() {
+            return Err(io::Error::new(ErrorKind::NotADirectory, "it is not a directory"));
         }
+        root.join(".").metadata()?; // fails without the permission to search it
+        Ok(Self { root })
     }
 
     /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to its

@@ -115,17 +115,26 @@ pub(super) fn listen(all: &[Listen], listener: Listener<'_>) -> Result<(), CliEr
 /// Describes why the server does not listen, and what to do.
 pub(super) fn failed(error: &Error) -> CliError {
     let advice = match error {
-        Error::Listen { source, .. } => match source.kind() {
-            ErrorKind::AddrInUse => {
-                "; another program has it: end that, or listen elsewhere by --listen"
+        Error::Listen { address, source } => {
+            let is_unix = address.starts_with("unix:");
+            match source.kind() {
+                ErrorKind::AddrInUse if is_unix => {
+                    "; another program has it: end that, or listen elsewhere by --unix"
+                }
+                ErrorKind::AddrInUse => {
+                    "; another program has it: end that, or listen elsewhere by --listen"
+                }
+                ErrorKind::AddrNotAvailable => "; this machine has no such address",
+                ErrorKind::PermissionDenied if is_unix => {
+                    "; may this user write to that directory?"
+                }
+                ErrorKind::PermissionDenied => {
+                    "; this user may not: ports below 1024 are for root, 9002 is for all"
+                }
+                ErrorKind::NotFound => "; is there such a directory?",
+                _ => "",
             }
-            ErrorKind::AddrNotAvailable => "; this machine has no such address",
-            ErrorKind::PermissionDenied => {
-                "; this user may not: ports below 1024 are for root, 9002 is for all"
-            }
-            ErrorKind::NotFound => "; is there such a directory?",
-            _ => "",
-        },
+        }
         Error::Resolve { .. } => "; is the name right?",
         _ => "",
     };

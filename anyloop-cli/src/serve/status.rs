@@ -29,7 +29,8 @@ impl Status {
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template("{msg}");
+        // The cursor goes back to the first column. Behind the last one, the echo of Ctrl-C would begin another line.
+        let style = ProgressStyle::with_template("{wide_msg}\x1b[G");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, end: None }
     }

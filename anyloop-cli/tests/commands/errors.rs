@@ -60,6 +60,7 @@ fn wrong_arguments() {
             &["connect", url, "--binary", "/no/such/file"],
             &["cannot read /no/such/file: No such file"],
         ),
+        (&["connect", url, "--binary", "/"], &["cannot read /: it is a directory"]),
         (&["serve", "--listen", "ws://127.0.0.1:9002"], &["this is a URL", "127.0.0.1:9002"]),
         (&["serve", "--listen", "-1"], &["'-1' for '--listen <ADDR:PORT>'"]),
         (&["serve", "--threads", "-2"], &["'-2' for '--threads <N>'", "1..=1024"]),
@@ -157,4 +158,8 @@ fn no_listener() {
     std::fs::write(&file, "nonsense").expect("the file can be written");
     let file = file.to_str().expect("the path is UTF-8");
     fails(&["serve", "--tls-cert", file, "--tls-key", file], 1, &[file]);
+    let socket = folder.join("socket");
+    let _other = std::os::unix::net::UnixListener::bind(&socket).expect("it can listen");
+    let socket = socket.to_str().expect("the path is UTF-8");
+    fails(&["serve", "--unix", socket], 1, &["in use", "listen elsewhere by --unix"]);
 }

@@ -292,6 +292,9 @@ impl<S: StreamProtocol> Driver<S> {
     /// Whether to receive now.
     #[must_use]
     pub fn wants_input(&self) -> bool {
+        if self.on_fast_path {
+            return true;
+        }
         let wants = self.session.wants();
         let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
         (wants.read || wants.discard) && !self.has_unread() && !ended && !self.closed
@@ -308,18 +311,21 @@ impl<S: StreamProtocol> Driver<S> {
     /// Whether input is discarded: only the end of the stream still matters.
     #[must_use]
     pub fn discards_input(&self) -> bool {
-        self.closed || self.session.wants().discard
+        !self.on_fast_path && (self.closed || self.session.wants().discard)
     }
 
     /// Whether input would be taken now.
     #[must_use]
     pub fn takes_input(&self) -> bool {
-        !self.closed && self.session.wants().read
+        self.on_fast_path || (!self.closed && self.session.wants().read)
     }
 
     /// Whether to call [`resume`](Self::resume).
     #[must_use]
     pub fn wants_resume(&self) -> bool {
+        if self.on_fast_path {
+            return false;
+        }
         let wants = self.session.wants();
         !self.closed && (wants.again || (self.has_unread() && wants.read))
     }
