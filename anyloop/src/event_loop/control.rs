@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
-use super::core::KEPT;
 use super::events::{Events, Token};
 use super::reactor::Interrupt;
 use super::timers::{Aborted, OnCancel, TimerKey};
@@ -14,6 +13,9 @@ use super::wakeup::Notifier;
 use crate::sync::WithBorrow as _;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
+
+/// The capacity of the queues that is kept when they are empty.
+pub(super) const KEPT: usize = 4096;
 
 /// A request of another thread, or of a handler, to the loop.
 pub(super) enum Command {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use anyloop_proto::Instant;
 
-use super::control::{Command, LoopControl};
+use super::control::{Command, KEPT, LoopControl};
 use super::deadlines::Deadlines;
 use super::events::{Events, Token};
 use super::reactor;
@@ -21,9 +21,6 @@ use super::types::LoopTypes;
 use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
 use crate::sync::Condvar;
 use crate::sync::thread;
-
-/// The capacity of the queues that is kept when they are empty.
-pub(super) const KEPT: usize = 4096;
 
 /// The state of a loop that its runners share. No application code runs under its lock.
 pub(super) struct Core<K: LoopTypes> {
@@ -482,7 +479,7 @@ mod tests {
             let f: Box<dyn FnOnce() + Send> = Box::new(|| {});
             core.queue(Callback::Posted(f));
         }
-        while core.pop_ready(false).is_some() {
+        while core.pop_entry(false).is_some() {
             core.callbacks.pop_front().unwrap();
         }
         core.shrink();

@@ -28,6 +28,7 @@
 
 mod endpoints;
 mod outputs;
+mod setters;
 mod stream;
 #[cfg(feature = "tls-core")]
 mod tls;

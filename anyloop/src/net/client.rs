@@ -12,13 +12,12 @@ use anyloop_proto::handshake::{Target, UriError};
 
 use super::adopt::Stream;
 use super::connecting::{Connecting, Destination, FirstHop, Redirects, Step};
-use super::connector::{Connector, Connects};
 use super::error::Error;
 use super::layer::Layer;
 use super::registry::key;
 use super::supports::Supports;
-use super::transport::{Net, SharedHooks};
-use crate::endpoint::{Client, ClientConfig, ClientCore, Handle, Handler, HandlerFactory, Session};
+use super::transport::SharedHooks;
+use crate::endpoint::{ClientConfig, ClientCore, Handle, Handler, HandlerFactory, Session};
 use crate::event_loop::{Engine, now};
 use crate::transport::Driver;
 
@@ -43,42 +42,6 @@ use crate::transport::Driver;
 pub struct ConnectRequest<'c, H: Handler> {
     client: Box<dyn Connects<H> + 'c>,
     settings: ConnectSettings<H>,
-}
-
-/// Connecting.
-impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
-    /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
-    /// performs the opening handshake, all in run calls. The result is reported to the handler: by
-    /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
-    /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
-    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to that.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
-    pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
-    where
-        U: TryInto<Target> + ToString,
-        UriError: From<U::Error>,
-    {
-        self.request(uri)?.connect()
-    }
-
-    /// A request for a connection to a URI. Change its settings, and then call [`connect`](ConnectRequest::connect).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Uri`].
-    pub fn request<U>(&self, uri: U) -> Result<ConnectRequest<'_, F::Handler>, Error>
-    where
-        U: TryInto<Target> + ToString,
-        UriError: From<U::Error>,
-    {
-        let target = parse(uri)?;
-        let net = &self.backend;
-        let connector = Connector::new(self.core(), net.engine(), &net.hooks);
-        Ok(ConnectRequest::new(Box::new(connector), target))
-    }
 }
 
 impl<H: Handler> fmt::Debug for ConnectRequest<'_, H> {
@@ -144,6 +107,18 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
     pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<H>, Error> {
         self.client.adopt(self.settings, stream.into())
     }
+}
+
+/// A client, for requests that know only the type of its handlers.
+pub(super) trait Connects<H: Handler> {
+    /// The client's configuration.
+    fn config(&self) -> &ClientConfig;
+
+    /// Begins to connect.
+    fn connect(&self, settings: ConnectSettings<H>) -> Result<Handle<H>, Error>;
+
+    /// Makes a connection over a socket that is connected.
+    fn adopt(&self, settings: ConnectSettings<H>, stream: Stream) -> Result<Handle<H>, Error>;
 }
 
 /// The target and the settings of a connection.

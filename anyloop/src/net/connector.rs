@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use anyloop_proto::handshake::{Target, UriError};
 
 use super::adopt::{Stream, insert};
-use super::client::{ConnectRequest, ConnectSettings, connect, parse};
+use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse};
 use super::error::Error;
 use super::supports::Supports;
 use super::transport::{Net, SharedHooks};
@@ -16,18 +16,6 @@ use crate::endpoint::{
 };
 use crate::event_loop::{Engine, Kind, Local, Threads, now};
 use crate::session::EndpointState;
-
-/// A client, for requests that know only the type of its handlers.
-pub(super) trait Connects<H: Handler> {
-    /// The client's configuration.
-    fn config(&self) -> &ClientConfig;
-
-    /// Begins to connect.
-    fn connect(&self, settings: ConnectSettings<H>) -> Result<Handle<H>, Error>;
-
-    /// Makes a connection over a socket that is connected.
-    fn adopt(&self, settings: ConnectSettings<H>, stream: Stream) -> Result<Handle<H>, Error>;
-}
 
 /// What connecting needs of a client.
 pub(super) struct Connector<K: Kind, F: HandlerFactory> {
@@ -64,6 +52,42 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
         let (session, layer) = settings.session(&self.core, now())?;
         let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
         insert(engine, hooks, state, session, stream, (nodelay, &[]), layer)
+    }
+}
+
+/// Connecting.
+impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
+    /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
+    /// performs the opening handshake, all in run calls. The result is reported to the handler: by
+    /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
+    /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
+    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
+    pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
+    where
+        U: TryInto<Target> + ToString,
+        UriError: From<U::Error>,
+    {
+        self.request(uri)?.connect()
+    }
+
+    /// A request for a connection to a URI. Change its settings, and then call [`connect`](ConnectRequest::connect).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Uri`].
+    pub fn request<U>(&self, uri: U) -> Result<ConnectRequest<'_, F::Handler>, Error>
+    where
+        U: TryInto<Target> + ToString,
+        UriError: From<U::Error>,
+    {
+        let target = parse(uri)?;
+        let net = &self.backend;
+        let connector = Connector::new(self.core(), net.engine(), &net.hooks);
+        Ok(ConnectRequest::new(Box::new(connector), target))
     }
 }
 
