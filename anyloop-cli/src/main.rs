@@ -131,7 +131,7 @@ enum Command {
     /// it connects only if its own origin, http://ADDR:PORT, is one of those.
     ///
     /// On /broadcast, publishers wait up to 2 seconds for a subscriber that reads too slowly. After
-    /// that the subscriber is closed with 1008 when its backlog reaches the limit.
+    /// that the subscriber is closed with 1008 when its send buffer reaches the limit.
     ///
     /// Prints a line for each address that it listens on: "listening on ws://ADDR:PORT", or "listening on
     /// ws+unix:PATH"; with TLS, wss:// and wss+unix:. It always serves the sockets that it has inherited (LISTEN_FDS,

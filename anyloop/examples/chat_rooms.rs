@@ -64,10 +64,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = ServerConfig::new(OriginPolicy::Any)
         .max_message_size(64 << 10)
         .high_water_mark(128 << 10)
-        .max_backlog(1 << 20)
+        .max_send_buffer(1 << 20)
         // A chat is useless with messages missing. For positions in a game, `Overflow::Drop` would be right.
         .overflow(Overflow::Close)
-        // The Close waits behind the backlog. Who does not read it is out after this time.
+        // The Close waits behind the send buffer. Who does not read it is out after this time.
         .close_timeout(Duration::from_secs(1));
     let server = Server::with_factory(config, Guest::default)?;
     println!("listening on ws://{}", server.listen(address.as_str())?);

@@ -1,9 +1,9 @@
 //! Logging by `tracing`, if the feature is enabled.
 //!
-//! Connections that open, end, fail or are redirected are logged at the debug level; mistakes of the application, such as
-//! an invalid response, and listeners that cannot accept at the error level; addresses that are left out, a server that
-//! does not accept, messages that no handler takes, and bodies that cannot be read at the warn level. The turns of a
-//! connection in a loop are in a debug span `connection` with the index of its slot.
+//! Connections that open, end, fail or are redirected are logged at the debug level; mistakes of the application, such
+//! as an invalid response, and listeners that cannot accept at the error level; addresses that are left out, a server
+//! that does not accept, messages that no handler takes, and bodies that cannot be read at the warn level. The turns of
+//! a connection in a loop are in a debug span `connection` with the index of its slot.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::{describe, in_connection};

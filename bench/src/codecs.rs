@@ -74,8 +74,8 @@ fn yardstick(scenario: &Scenario, reads: usize) {
                 let (head, payload) = rest[..whole].split_at_mut(header + 4);
                 let key = head[header..].try_into().unwrap_or_default();
                 mask(payload, key);
-                // The header of the reply goes right before the payload. So there are 4 unused bytes between replies, which
-                // a real server would remove or skip by a vectored write.
+                // The header of the reply goes right before the payload. So there are 4 unused bytes between replies,
+                // which a real server would remove or skip by a vectored write.
                 head.copy_within(..header, 4);
                 head[5] &= 0x7f;
                 replies += whole - 4;

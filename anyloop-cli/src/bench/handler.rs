@@ -31,7 +31,7 @@ pub(super) struct BenchHandler {
     sent: u64,
     /// Since when each message without an answer counts, the oldest first.
     waiting: VecDeque<Instant>,
-    /// The backlog is above its high-water mark.
+    /// The send buffer is above its high-water mark.
     blocked: bool,
     /// A timer for the next message is set.
     timed: bool,

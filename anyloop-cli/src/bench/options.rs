@@ -90,7 +90,7 @@ impl Options {
             .open_timeout(self.handshake_timeout.0)
             .max_message_size(self.size.max(1 << 20) as u64)
             // The number of messages in flight is bounded, or `drained` lets the next ones be sent.
-            .max_backlog(usize::MAX);
+            .max_send_buffer(usize::MAX);
         let config = self.compression.of_client(config);
         match tls {
             Some(tls) => config.tls(tls),

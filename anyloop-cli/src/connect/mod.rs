@@ -326,7 +326,7 @@ fn config(options: &Options) -> Result<ClientConfig, CliError> {
         .open_timeout(options.handshake_timeout.0)
         .close_timeout(options.close_timeout.0)
         // No message is lost: the echo pauses above the high-water mark, and the input waits by itself.
-        .max_backlog(usize::MAX);
+        .max_send_buffer(usize::MAX);
     for name in &options.subprotocol {
         config = config.subprotocol(name);
     }

@@ -1,13 +1,13 @@
 //! `/broadcast`: every message goes to all subscribers, its sender included.
 //!
-//! Two rules keep publishers from filling the backlogs of subscribers that read:
+//! Two rules keep publishers from filling the send buffers of subscribers that read:
 //!
 //! - Publishing is divided into rounds of [`ROUND`] bytes. The publishers of a full round pause until each subscriber
 //!   has taken its last message. So a subscriber whose thread is not running is not flooded by other threads.
 //! - While a subscriber is above the high-water mark, every publisher pauses after its next message.
 //!
 //! Publishers wait for a subscriber for at most [`MAX_WAIT`]. After that it is closed with 1008 when its
-//! backlog reaches the cap.
+//! send buffer reaches the cap.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

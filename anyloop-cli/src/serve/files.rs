@@ -25,9 +25,9 @@ impl Files {
         Ok(Self { root })
     }
 
-    /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to its
-    /// path with a slash. `None` if there is no file: then it is also not revealed what is outside of the directory,
-    /// hidden, or not readable.
+    /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to
+    /// its path with a slash. `None` if there is no file: then it is also not revealed what is outside of the
+    /// directory, hidden, or not readable.
     pub(super) fn respond(&self, path: &str) -> Option<Response<Body>> {
         let (found, is_index) = self.find(path)?;
         match (is_index, path.ends_with('/')) {
@@ -53,7 +53,8 @@ impl Files {
         Some(response)
     }
 
-    /// The file of a path, or `index.html` in its directory, and whether it is that. Links may not lead out of the root, or to what is hidden.
+    /// The file of a path, or `index.html` in its directory, and whether it is that. Links may not lead out of the
+    /// root, or to what is hidden.
     fn find(&self, path: &str) -> Option<(PathBuf, bool)> {
         let decoded = percent_decode_str(path).decode_utf8().ok()?;
         let mut found = self.root.clone();

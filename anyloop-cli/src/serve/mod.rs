@@ -28,7 +28,7 @@ use crate::signals;
 use crate::stdio;
 use crate::values::{Origin, Timeout};
 
-/// The high-water mark of a connection's backlog, in bytes.
+/// The high-water mark of a connection's send buffer, in bytes.
 const HIGH_WATER_MARK: usize = 1 << 20;
 
 #[derive(clap::Args)]
@@ -159,9 +159,9 @@ fn config(options: &Options) -> ServerConfig {
         .idle_timeout(options.idle_timeout.0)
         .keep_handshake(false)
         // An echo stops reading above the high-water mark, so it never reaches the maximum. A subscriber
-        // of a broadcast needs space for the largest message on top of a backlog below that mark.
+        // of a broadcast needs space for the largest message on top of a send buffer below that mark.
         .high_water_mark(HIGH_WATER_MARK)
-        .max_backlog(largest.saturating_add(2 * HIGH_WATER_MARK))
+        .max_send_buffer(largest.saturating_add(2 * HIGH_WATER_MARK))
         .overflow(Overflow::Close);
     options.compression.of_server(config)
 }
@@ -215,12 +215,12 @@ mod tests {
         config(&Arguments::try_parse_from(words).expect("they are right").options)
     }
 
-    /// The library's defaults, except for the largest message, the backlog, `keep_handshake` and compression.
+    /// The library's defaults, except for the largest message, the send buffer, `keep_handshake` and compression.
     fn expected(max_message: usize) -> ServerConfig {
         ServerConfig::new(OriginPolicy::Any)
             .max_message_size(max_message as u64)
             .keep_handshake(false)
-            .max_backlog(max_message + 2 * HIGH_WATER_MARK)
+            .max_send_buffer(max_message + 2 * HIGH_WATER_MARK)
             .overflow(Overflow::Close)
             .deflate(Deflate::pooled())
     }

@@ -15,7 +15,7 @@ const BUFFER: usize = 64 * 1024;
 const POOL: usize = 32 << 20;
 
 /// How long a write may block without progress. Meanwhile nothing else of this connection is served, its
-/// timeouts neither. A server that must not block keeps a backlog instead.
+/// timeouts neither. A server that must not block keeps a send buffer instead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket with its unread input and unwritten output.

@@ -118,8 +118,8 @@ pub struct ServerOptions {
     pub open_timeout: Option<Duration>,
     /// Time for the application's answer, counted from when the request was returned.
     pub answer_timeout: Option<Duration>,
-    /// Time for the client to read some more of a response other than 101 while a part of it waits, counted from when it
-    /// last did: see [`handle_written`](super::ServerHandshake::handle_written).
+    /// Time for the client to read some more of a response other than 101 while a part of it waits, counted from when
+    /// it last did: see [`handle_written`](super::ServerHandshake::handle_written).
     pub response_timeout: Option<Duration>,
     /// The extensions that clients may use.
     pub extensions: Vec<Arc<dyn Negotiator>>,

@@ -39,9 +39,9 @@ impl ServerHandshake {
     /// This serves a plain request or refuses a WebSocket request; then
     /// [`HandshakeError::Refused`] is the [`failure`](Self::failure).
     ///
-    /// Connection and Transfer-Encoding are written by the handshake. Content-Length is too, unless the response has its
-    /// own, which must be right. The body is omitted where HTTP allows none: after HEAD, and for 204, 205 and 304. There
-    /// is no Date, because the state machine has no clock.
+    /// Connection and Transfer-Encoding are written by the handshake. Content-Length is too, unless the response has
+    /// its own, which must be right. The body is omitted where HTTP allows none: after HEAD, and for 204, 205 and 304.
+    /// There is no Date, because the state machine has no clock.
     ///
     /// # Errors
     ///
@@ -61,11 +61,11 @@ impl ServerHandshake {
         Ok(())
     }
 
-    /// As [`respond`](Self::respond), with a body that follows in [pieces](Self::body_piece). The body in the response is
-    /// not looked at. Returns whether to send one; if not, the response is complete.
+    /// As [`respond`](Self::respond), with a body that follows in [pieces](Self::body_piece). The body in the response
+    /// is not looked at. Returns whether to send one; if not, the response is complete.
     ///
-    /// The body has `length` bytes, or the Content-Length of the response. If neither is known, it is chunked for a client
-    /// of HTTP/1.1 (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0.
+    /// The body has `length` bytes, or the Content-Length of the response. If neither is known, it is chunked for a
+    /// client of HTTP/1.1 (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0.
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -219,12 +219,12 @@ impl ServerHandshake {
         self.end(Cause::Response(error)).err()
     }
 
-    /// Reports that the output was written, except for `waiting` bytes. Call it after each write of a response, and when
-    /// the byte stream has taken more of it.
+    /// Reports that the output was written, except for `waiting` bytes. Call it after each write of a response, and
+    /// when the byte stream has taken more of it.
     ///
     /// While something waits, the client must read some of it in each
-    /// [`response_timeout`](super::ServerOptions::response_timeout). When a complete response is written, the close timeout
-    /// begins. Without these reports, output counts as written when it is appended.
+    /// [`response_timeout`](super::ServerOptions::response_timeout). When a complete response is written, the close
+    /// timeout begins. Without these reports, output counts as written when it is appended.
     pub fn handle_written(&mut self, waiting: usize, now: Instant) {
         let Some(sending) = &mut self.sending else { return };
         let before = std::mem::replace(&mut sending.waiting, waiting);
@@ -246,8 +246,8 @@ impl ServerHandshake {
 
     /// Before [`handle_timeout`](Self::handle_timeout): if the time to read a response has passed, `queue` tells what
     /// the client's machine has acknowledged, where the transport knows it. If that has become more since it was called
-    /// last, or it was not called before, the time begins anew: the system reports that a socket takes more only after a
-    /// large part of its buffer was read.
+    /// last, or it was not called before, the time begins anew: the system reports that a socket takes more only after
+    /// a large part of its buffer was read.
     pub fn note_send_queue(&mut self, queue: impl FnOnce() -> Option<SendQueue>, now: Instant) {
         let Some(sending) = &mut self.sending else { return };
         if self.deadline.is_none_or(|deadline| now < deadline) {

@@ -37,7 +37,7 @@ pub(crate) struct Side {
     /// The link that carries bytes to the other side.
     pub(crate) link: Link,
     /// Written, but not yet accepted by the link.
-    backlog: Vec<u8>,
+    send_buffer: Vec<u8>,
     /// The sending direction was shut down.
     pub(crate) finished: bool,
     /// The socket was closed.
@@ -151,8 +151,8 @@ impl Link {
 
 impl Side {
     fn new(subject: Subject) -> Self {
-        let (link, backlog) = (Link::new(), Vec::new());
-        Self { subject, link, backlog, finished: false, closed: false, forged: false }
+        let (link, send_buffer) = (Link::new(), Vec::new());
+        Self { subject, link, send_buffer, finished: false, closed: false, forged: false }
     }
 
     /// Ends the sending direction by `packet`. Has no effect after the first call.
@@ -227,7 +227,7 @@ impl Pair {
     pub(crate) fn forge(&mut self, from: Role, frames: &[Frame]) {
         let side = self.side(from);
         side.forged = true;
-        side.backlog.extend(frames::stream(frames, from));
+        side.send_buffer.extend(frames::stream(frames, from));
         self.attend(from);
     }
 
@@ -307,13 +307,13 @@ impl Pair {
     /// link has accepted bytes.
     fn drained(&mut self, role: Role) {
         let now = self.now;
-        let waiting = self.side(role).backlog.len();
+        let waiting = self.side(role).send_buffer.len();
         if waiting == 0 {
             return;
         }
         self.attend(role);
         let side = self.side(role);
-        if side.backlog.len() < waiting {
+        if side.send_buffer.len() < waiting {
             side.subject.now = now;
             side.subject.writable();
             self.attend(role);
@@ -328,7 +328,7 @@ impl Pair {
         if side.closed {
             return;
         }
-        let written = side.backlog.is_empty();
+        let written = side.send_buffer.is_empty();
         match side.subject.connection.shutdown() {
             Shutdown::HalfClose if written => side.finish(now, Packet::Eof),
             Shutdown::Close if written => {
@@ -344,19 +344,19 @@ impl Pair {
         }
     }
 
-    /// Writes the backlog, and then the appended output.
+    /// Writes the send buffer, and then the appended output.
     fn write(&mut self, role: Role) {
         let now = self.now;
         let side = self.side(role);
-        side.backlog.append(&mut side.subject.out.buffer);
+        side.send_buffer.append(&mut side.subject.out.buffer);
         let open = side.link.in_flight() < side.link.window;
-        if !side.backlog.is_empty() && open && !side.finished && !self.operation() {
+        if !side.send_buffer.is_empty() && open && !side.finished && !self.operation() {
             let side = self.side(role);
-            let n = side.link.write(now, &side.backlog);
-            side.backlog.drain(..n);
+            let n = side.link.write(now, &side.send_buffer);
+            side.send_buffer.drain(..n);
         }
         let side = self.side(role);
-        side.subject.out.blocked = !side.backlog.is_empty();
+        side.subject.out.blocked = !side.send_buffer.is_empty();
     }
 
     /// Counts an operation. Returns whether it fails.

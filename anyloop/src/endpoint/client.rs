@@ -52,8 +52,8 @@ impl<B, F: HandlerFactory> Client<B, F> {
         Self { core: ClientCore::new(config, factory), backend }
     }
 
-    /// Creates the client side of a connection to `target` whose byte stream began at `now`. The [`Driver`] is the state
-    /// machine of one connection, which the caller drives. `waker` is woken, from any thread, when a
+    /// Creates the client side of a connection to `target` whose byte stream began at `now`. The [`Driver`] is the
+    /// state machine of one connection, which the caller drives. `waker` is woken, from any thread, when a
     /// [handle](super::Handle) queues a command; then call [`Driver::handle_wake`]. If the client is shutting down, the
     /// handshake fails when the driver is [started](Driver::start).
     ///

@@ -13,7 +13,7 @@ use anyloop_proto::{Config, Random};
 use super::sockets::{ConnectOptions, ListenOptions};
 #[cfg(feature = "net")]
 use crate::proxy::{ProxyError, ProxyRules};
-use crate::session::{BacklogLimits, Overflow};
+use crate::session::{Overflow, SendBufferLimits};
 
 /// The configuration of a server and of its connections.
 ///
@@ -33,7 +33,7 @@ use crate::session::{BacklogLimits, Overflow};
 /// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
 /// | [`max_body_size`](Self::max_body_size) | 64 KiB | `usize::MAX` |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
-/// | [`max_backlog`](Self::max_backlog) | 16 MiB | `usize::MAX` |
+/// | [`max_send_buffer`](Self::max_send_buffer) | 16 MiB | `usize::MAX` |
 /// | [`overflow`](Self::overflow) | [`Overflow::Error`] | |
 /// | [`keep_handshake`](Self::keep_handshake) | `true` | `false` |
 /// | [`extension`](Self::extension), `deflate` | none | |
@@ -62,7 +62,7 @@ use crate::session::{BacklogLimits, Overflow};
 #[must_use]
 pub struct ServerConfig {
     pub(crate) handshake: Arc<ServerOptions>,
-    pub(crate) backlog: BacklogLimits,
+    pub(crate) send_buffer: SendBufferLimits,
     pub(crate) keep_handshake: bool,
     #[cfg(feature = "net")]
     pub(crate) nodelay: bool,
@@ -87,7 +87,7 @@ pub struct ServerConfig {
 /// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
 /// | [`max_body_size`](Self::max_body_size) | 64 KiB | |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
-/// | [`max_backlog`](Self::max_backlog) | 16 MiB | `usize::MAX` |
+/// | [`max_send_buffer`](Self::max_send_buffer) | 16 MiB | `usize::MAX` |
 /// | [`overflow`](Self::overflow) | [`Overflow::Error`] | |
 /// | [`keep_handshake`](Self::keep_handshake) | `true` | `false` |
 /// | [`random`](Self::random) | the operating system's | |
@@ -120,7 +120,7 @@ pub struct ServerConfig {
 #[must_use]
 pub struct ClientConfig {
     pub(crate) handshake: Arc<ClientOptions>,
-    pub(crate) backlog: BacklogLimits,
+    pub(crate) send_buffer: SendBufferLimits,
     pub(crate) keep_handshake: bool,
     #[cfg(feature = "net")]
     pub(crate) nodelay: bool,
@@ -140,7 +140,7 @@ impl ServerConfig {
     pub fn new(origins: OriginPolicy) -> Self {
         Self {
             handshake: Arc::new(ServerOptions::new(origins)),
-            backlog: BacklogLimits::default(),
+            send_buffer: SendBufferLimits::default(),
             keep_handshake: true,
             #[cfg(feature = "net")]
             nodelay: true,
@@ -156,8 +156,8 @@ impl ServerConfig {
         self
     }
 
-    /// The time in which the client must read some more of an HTTP response, while a part of it waits; then the connection
-    /// is cut, and [`fail`](crate::Handler::fail) is called with
+    /// The time in which the client must read some more of an HTTP response, while a part of it waits; then the
+    /// connection is cut, and [`fail`](crate::Handler::fail) is called with
     /// [`Cause::ResponseTimeout`](crate::proto::Cause::ResponseTimeout). It begins anew whenever the client has read
     /// something, so a slow one is never cut, however large the body is. Where only the operating system knows what was
     /// read, it may take twice that time. When all is written, the [`close_timeout`](Self::close_timeout) begins.
@@ -206,7 +206,7 @@ impl ClientConfig {
     pub fn new() -> Self {
         Self {
             handshake: Arc::default(),
-            backlog: BacklogLimits::default(),
+            send_buffer: SendBufferLimits::default(),
             keep_handshake: true,
             #[cfg(feature = "net")]
             nodelay: true,
@@ -306,8 +306,8 @@ impl ClientConfig {
     /// [`proxy_from_env`](Self::proxy_from_env) does that.
     ///
     /// The proxy is told the host and the port. The request, with its fields, goes through the tunnel: with `wss` it is
-    /// encrypted, and the certificate is the server's; with `ws` the proxy can read it. If there is no tunnel, the handler
-    /// gets a [`ConnectError`](crate::net::ConnectError). The peer of the connection
+    /// encrypted, and the certificate is the server's; with `ws` the proxy can read it. If there is no tunnel, the
+    /// handler gets a [`ConnectError`](crate::net::ConnectError). The peer of the connection
     /// ([`Context::peer`](crate::Context::peer)) is the proxy.
     ///
     /// A connection [to addresses](crate::net::ConnectRequest::to_addresses) or to a Unix socket uses no proxy.
@@ -465,33 +465,33 @@ macro_rules! common {
             /// [`Sent::Backpressure`](crate::endpoint::Sent::Backpressure), and
             /// [`backpressure`](crate::Handler::backpressure) is called.
             pub fn high_water_mark(mut self, bytes: usize) -> Self {
-                self.backlog.high = bytes;
+                self.send_buffer.high = bytes;
                 self
             }
 
-            /// The low-water mark. When the backlog falls to it after it was above the high-water mark,
+            /// The low-water mark. When the send buffer falls to it after it was above the high-water mark,
             /// [`drained`](crate::Handler::drained) is called. A mark above the high-water mark counts as equal to it.
             pub fn low_water_mark(mut self, bytes: usize) -> Self {
-                self.backlog.low = bytes;
+                self.send_buffer.low = bytes;
                 self
             }
 
-            /// The limit of the backlog: the largest number of bytes that may wait for a slow peer. If a message would
-            /// exceed it, [`overflow`](Self::overflow) applies, unless nothing waits. Messages that a
+            /// The limit of the send buffer: the largest number of bytes that may wait for a slow peer. If a message
+            /// would exceed it, [`overflow`](Self::overflow) applies, unless nothing waits. Messages that a
             /// [`Handle`](crate::Handle) has accepted are not refused later, and do not count for messages of the
             /// handler: at worst twice as much waits.
             ///
             /// A peer that reads at once is not slow, however fast others publish to it: in an event loop, what was
             /// sent to a connection is written before another connection's next read, which is about 600 KB at most. So
             /// leave room for that much, and for one message more.
-            pub fn max_backlog(mut self, bytes: usize) -> Self {
-                self.backlog.cap = bytes;
+            pub fn max_send_buffer(mut self, bytes: usize) -> Self {
+                self.send_buffer.cap = bytes;
                 self
             }
 
-            /// The policy for a message that would exceed the limit of the backlog.
+            /// The policy for a message that would exceed the limit of the send buffer.
             pub fn overflow(mut self, overflow: Overflow) -> Self {
-                self.backlog.overflow = overflow;
+                self.send_buffer.overflow = overflow;
                 self
             }
 

@@ -6,7 +6,7 @@ use anyloop_proto::handshake::{ClientOptions, RequestError, Target};
 use anyloop_proto::{Config, Instant};
 
 use super::config::{ClientConfig, ServerConfig};
-use crate::session::{BacklogLimits, EndpointState, HandlerFactory, Session};
+use crate::session::{EndpointState, HandlerFactory, SendBufferLimits, Session};
 use crate::sync::unmodelled::{Mutex, MutexGuard}; // std's, also under loom
 
 /// An endpoint without its transport. Any thread can create sessions with it.
@@ -57,7 +57,7 @@ impl<F: HandlerFactory> ServerCore<F> {
     pub(super) fn new(mut config: ServerConfig, factory: F) -> Arc<Self> {
         let handshake = Arc::make_mut(&mut config.handshake);
         handshake.connection = handlers_answer_pings(&handshake.connection);
-        let state = EndpointState::new(config.backlog, config.keep_handshake);
+        let state = EndpointState::new(config.send_buffer, config.keep_handshake);
         Self::with_state(config, factory, state)
     }
 
@@ -77,7 +77,7 @@ impl<F: HandlerFactory> ClientCore<F> {
     pub(super) fn new(mut config: ClientConfig, factory: F) -> Arc<Self> {
         let handshake = Arc::make_mut(&mut config.handshake);
         handshake.connection = handlers_answer_pings(&handshake.connection);
-        let state = EndpointState::new(config.backlog, config.keep_handshake);
+        let state = EndpointState::new(config.send_buffer, config.keep_handshake);
         Self::with_state(config, factory, state)
     }
 
@@ -101,7 +101,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         config: &ClientConfig,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        self.client_session(handler, target, handler_options(config), Some(config.backlog), now)
+        self.client_session(handler, target, handler_options(config), Some(config.send_buffer), now)
     }
 
     fn client_session(
@@ -109,7 +109,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         handler: F::Handler,
         target: &Target,
         options: Arc<ClientOptions>,
-        limits: Option<BacklogLimits>,
+        limits: Option<SendBufferLimits>,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
         let state = self.state.clone();
@@ -146,10 +146,11 @@ macro_rules! endpoint {
             }
 
             /// Sends a message to all open connections. Returns how many connections will get it, if they do not end
-            /// first. One whose backlog is full does not get it and is not counted;
+            /// first. One whose send buffer is full does not get it and is not counted;
             /// [`Overflow::Close`](super::Overflow::Close) closes it. The message is encoded once and queued once, and
             /// each connection takes it on its own strand. The queue takes no message that would make it
-            /// exceed [`max_backlog`](super::$config::max_backlog) bytes, unless the policy is `Overflow::Close`.
+            /// exceed [`max_send_buffer`](super::$config::max_send_buffer) bytes, unless the policy is
+            /// `Overflow::Close`.
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
                 self.handle().broadcast(message)
             }
@@ -165,8 +166,8 @@ macro_rules! endpoint {
             }
 
             /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when every open connection has
-            /// dequeued the message (including those that `filter` rejects) or has ended. The message may still wait for
-            /// the peer to read. `completion` is called on the thread that serves the last
+            /// dequeued the message (including those that `filter` rejects) or has ended. The message may still wait
+            /// for the peer to read. `completion` is called on the thread that serves the last
             /// connection, or within this call if there is none. A publisher paces itself by it.
             ///
             /// ```

@@ -41,10 +41,10 @@ macro_rules! common {
             max_head_size, get_max_head_size: usize = this.handshake.max_head_size;
             max_fields, get_max_fields: usize = this.handshake.max_fields;
             max_body_size, get_max_body_size: usize = this.handshake.max_body_size;
-            high_water_mark, get_high_water_mark: usize = this.backlog.high;
-            low_water_mark, get_low_water_mark: usize = this.backlog.low;
-            max_backlog, get_max_backlog: usize = this.backlog.cap;
-            overflow, get_overflow: Overflow = this.backlog.overflow;
+            high_water_mark, get_high_water_mark: usize = this.send_buffer.high;
+            low_water_mark, get_low_water_mark: usize = this.send_buffer.low;
+            max_send_buffer, get_max_send_buffer: usize = this.send_buffer.cap;
+            overflow, get_overflow: Overflow = this.send_buffer.overflow;
             keep_handshake, get_keep_handshake: bool = this.keep_handshake;
         }
 
@@ -125,7 +125,7 @@ mod tests {
                 max_body_size(1) get_max_body_size 1;
                 high_water_mark(1) get_high_water_mark 1;
                 low_water_mark(1) get_low_water_mark 1;
-                max_backlog(1) get_max_backlog 1;
+                max_send_buffer(1) get_max_send_buffer 1;
                 overflow(Overflow::Close) get_overflow Overflow::Close;
                 keep_handshake(false) get_keep_handshake false;
             }

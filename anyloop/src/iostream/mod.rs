@@ -346,8 +346,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         })
     }
 
-    /// Runs the commands of [handles](Self::handle), writes the backlog as far as the output takes it, and takes bytes
-    /// that an earlier [`read_from`](Self::read_from) has kept.
+    /// Runs the commands of [handles](Self::handle), writes the send buffer as far as the output takes it, and takes
+    /// bytes that an earlier [`read_from`](Self::read_from) has kept.
     ///
     /// # Errors
     ///
@@ -378,8 +378,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
 
     /// Appends the [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. What handlers
     /// send in this call, and the rest of the body of a response, wait for the next one: take output as long as there
-    /// [is some](Self::wants_output). Until it is taken, more than 64 KiB count as waiting for a slow peer. A connection
-    /// that [is over](Self::is_over) may have output left, such as its Close.
+    /// [is some](Self::wants_output). Until it is taken, more than 64 KiB count as waiting for a slow peer. A
+    /// connection that [is over](Self::is_over) may have output left, such as its Close.
     ///
     /// ```
     /// use anyloop::iostream::{Client, Server};
@@ -582,7 +582,7 @@ impl<H: Handler, K: Outputs> Core<H, K> {
         self.left.is_empty()
     }
 
-    /// Writes the backlog to an output that was set meanwhile.
+    /// Writes the send buffer to an output that was set meanwhile.
     fn use_new_output(&mut self, now: Instant) {
         let Self { driver, stream, buffers, .. } = self;
         if std::mem::take(&mut stream.stream_state().output_is_new) {

@@ -42,7 +42,7 @@ pub(super) enum Output<K: Outputs> {
     Collected,
 }
 
-/// The most bytes that are collected. More bytes wait in the backlog of the connection, which has a limit.
+/// The most bytes that are collected. More bytes wait in the send buffer of the connection, which has a limit.
 const COLLECT: usize = 64 * 1024;
 
 impl<K: Outputs> StreamState<K> {

@@ -132,7 +132,8 @@ impl Proxy {
         Self::new(ProxyProtocol::Http, host.into(), port)
     }
 
-    /// An HTTP proxy that speaks TLS itself. `host` is a name or an IP address, and its certificate must be valid for it.
+    /// An HTTP proxy that speaks TLS itself. `host` is a name or an IP address, and its certificate must be valid for
+    /// it.
     #[cfg(feature = "tls-core")]
     #[must_use]
     pub fn https(host: impl Into<String>, port: u16) -> Self {

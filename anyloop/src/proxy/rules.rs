@@ -115,9 +115,9 @@ impl ProxyRules {
     }
 
     /// Sets the hosts that are connected to without a proxy, as curl reads them: entries with commas or spaces between
-    /// them. An entry is a domain, which includes all below it, with or without a leading dot; an IP address; a network,
-    /// such as `10.0.0.0/8`; or `*` for all hosts, which curl reads only if it is the whole list. IPv6 may be in brackets.
-    /// Names are not looked up for this.
+    /// them. An entry is a domain, which includes all below it, with or without a leading dot; an IP address; a
+    /// network, such as `10.0.0.0/8`; or `*` for all hosts, which curl reads only if it is the whole list. IPv6 may be
+    /// in brackets. Names are not looked up for this.
     #[must_use]
     pub fn no_proxy(mut self, list: &str) -> Self {
         self.exceptions = Exceptions::parse(list);

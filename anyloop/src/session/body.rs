@@ -20,13 +20,13 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as you say |
 ///
 /// A body of known length is sent with `Content-Length`. One of unknown length is chunked for a client of HTTP/1.1
-/// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. A response can have a `Content-Length` of its own:
-/// it must be the length of the body, and if that is unknown, it is the length. After HEAD, and for 204, 205 and 304,
-/// the body is dropped unread.
+/// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. A response can have a `Content-Length` of its
+/// own: it must be the length of the body, and if that is unknown, it is the length. After HEAD, and for 204, 205 and
+/// 304, the body is dropped unread.
 ///
 /// The body is taken in pieces as the peer reads. A peer that reads nothing for the
-/// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that never
-/// blocks takes the whole body in one call. If the body ends too early or too late, cannot be
+/// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that
+/// never blocks takes the whole body in one call. If the body ends too early or too late, cannot be
 /// read, or is not finished, the byte stream is aborted, and [`Handler::fail`](crate::Handler::fail) is called with
 /// [`Cause::Response`](crate::proto::Cause::Response).
 ///
@@ -93,8 +93,8 @@ pub(super) enum Next<'b> {
 impl Body {
     /// A body that is read from `reader` when the peer takes more, until its end.
     ///
-    /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer fails the response. To
-    /// send a part of a file, or one that may grow, pass `file.take(length)`.
+    /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer fails the response.
+    /// To send a part of a file, or one that may grow, pass `file.take(length)`.
     ///
     /// The thread of the connection reads, up to 32 KiB at a time. A reader that blocks holds up the whole loop: files
     /// and memory are fine, sockets and pipes belong to a thread with a [writer](Self::channel). Interrupted reads are

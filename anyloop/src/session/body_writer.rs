@@ -10,7 +10,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::error::{SendError, Sent};
-use super::limits::BacklogLimits;
+use super::limits::SendBufferLimits;
 use super::unsent::report_unsent;
 use crate::stream::{Completion, Unsent};
 use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
@@ -18,12 +18,12 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 /// Sends the body of a response in pieces, from any thread. [`Body::channel`](crate::Body::channel) makes it.
 ///
 /// Pieces can be sent before the response: they wait for it. What waits is judged by the marks and the limit of the
-/// [backlog](crate::ServerConfig::max_backlog), as messages are; before the response, by their defaults.
+/// [send buffer](crate::ServerConfig::max_send_buffer), as messages are; before the response, by their defaults.
 ///
-/// [`finish`](Self::finish) ends the body. A writer that is dropped before, as by a panic of its thread, abandons it: the
-/// byte stream is aborted, and the client sees that the end is missing: a chunked body has no last chunk, and one with
-/// `Content-Length` has fewer bytes. (A client of HTTP/1.0 that was not told a length cannot see it.) Only that connection
-/// fails, with [`ResponseError::Abandoned`](crate::proto::ResponseError::Abandoned).
+/// [`finish`](Self::finish) ends the body. A writer that is dropped before, as by a panic of its thread, abandons it:
+/// the byte stream is aborted, and the client sees that the end is missing: a chunked body has no last chunk, and one
+/// with `Content-Length` has fewer bytes. (A client of HTTP/1.0 that was not told a length cannot see it.) Only that
+/// connection fails, with [`ResponseError::Abandoned`](crate::proto::ResponseError::Abandoned).
 ///
 /// The response has no timeout while it waits for its writer, only while it waits for the peer.
 ///
@@ -60,11 +60,12 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 /// # Blocking
 ///
 /// As an [`io::Write`] it waits until what waits has fallen to the high-water mark, so `io::copy` and the like need no
-/// more memory than twice that. It fails with [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does nothing.
+/// more memory than twice that. It fails with [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does
+/// nothing.
 ///
 /// A thread that runs an event loop does not wait, since the connection may wait for it: there, a write fails with
-/// [`ErrorKind::WouldBlock`]. Where the program drives the connection itself, as over [iostream](crate::iostream), do not
-/// write so on the thread that does.
+/// [`ErrorKind::WouldBlock`]. Where the program drives the connection itself, as over [iostream](crate::iostream), do
+/// not write so on the thread that does.
 #[must_use = "a writer that is dropped abandons its body"]
 pub struct BodyWriter(Arc<Shared>);
 
@@ -81,9 +82,9 @@ struct State {
     pieces: VecDeque<Piece>,
     /// Bytes of the pieces.
     waiting: usize,
-    limits: BacklogLimits,
+    limits: SendBufferLimits,
     /// Bytes that the connection has taken and the transport has not.
-    backlog: usize,
+    send_buffer: usize,
     /// Wakes the connection, once there is one.
     waker: Option<Waker>,
     end: End,
@@ -120,15 +121,15 @@ impl BodyWriter {
     ///
     /// # Errors
     ///
-    /// [`SendError::BacklogFull`]: the piece is not sent, and can be sent again when the peer has read more, whatever the
-    /// [policy](crate::ServerConfig::overflow): a body cannot lack a piece. [`SendError::Gone`]: the connection is over, or
-    /// the response has no body.
+    /// [`SendError::SendBufferFull`]: the piece is not sent, and can be sent again when the peer has read more,
+    /// whatever the [policy](crate::ServerConfig::overflow): a body cannot lack a piece. [`SendError::Gone`]: the
+    /// connection is over, or the response has no body.
     pub fn send(&mut self, piece: impl Into<Bytes>) -> Result<Sent, SendError> {
         self.push(Piece { bytes: piece.into(), completion: None })
     }
 
-    /// Sends the next piece, and calls `completion` with its outcome: on the thread of the connection when the transport
-    /// has taken all of it or never will, or within this call if the piece is refused.
+    /// Sends the next piece, and calls `completion` with its outcome: on the thread of the connection when the
+    /// transport has taken all of it or never will, or within this call if the piece is refused.
     ///
     /// # Errors
     ///
@@ -218,7 +219,7 @@ impl Write for BodyWriter {
             let n = bytes.len().min(self.wait_for_room()?);
             match self.send(Bytes::copy_from_slice(&bytes[..n])) {
                 Ok(_) => return Ok(n),
-                Err(SendError::BacklogFull { .. }) => {} // the response has just begun, and its limits are lower
+                Err(SendError::SendBufferFull { .. }) => {} // the response has just begun, and its limits are lower
                 Err(error) => return Err(io::Error::new(ErrorKind::BrokenPipe, error)),
             }
         }
@@ -238,22 +239,22 @@ impl fmt::Debug for BodyWriter {
 impl State {
     /// The result of sending a piece.
     fn judge(&self, piece: &Piece) -> Result<Sent, SendError> {
-        let BacklogLimits { high, cap, .. } = self.limits;
+        let SendBufferLimits { high, cap, .. } = self.limits;
         let (waiting, message) = (self.buffered(), piece.bytes.len());
         let sum = waiting.saturating_add(message);
         match () {
             () if self.gone => Err(SendError::Gone),
             () if (waiting > 0 && sum > cap) || self.free_pieces() == 0 => {
-                Err(SendError::BacklogFull { waiting, message, cap, closes: false })
+                Err(SendError::SendBufferFull { waiting, message, cap, closes: false })
             }
             () if sum > high => Ok(Sent::Backpressure),
-            () if self.backlog > 0 || self.waker.is_none() => Ok(Sent::Buffered),
+            () if self.send_buffer > 0 || self.waker.is_none() => Ok(Sent::Buffered),
             () => Ok(Sent::Sent),
         }
     }
 
     const fn buffered(&self) -> usize {
-        self.waiting.saturating_add(self.backlog)
+        self.waiting.saturating_add(self.send_buffer)
     }
 
     /// The number of pieces that may still wait: their own memory is bounded as well.
@@ -264,7 +265,7 @@ impl State {
 
     /// The number of bytes that a blocking write sends now; 0: it waits.
     fn free(&self) -> usize {
-        let BacklogLimits { high, cap, .. } = self.limits;
+        let SendBufferLimits { high, cap, .. } = self.limits;
         match self.buffered() {
             _ if self.free_pieces() == 0 => 0,
             0 => high.max(1),
@@ -279,8 +280,8 @@ impl Channel {
         let state = State {
             pieces: VecDeque::new(),
             waiting: 0,
-            limits: BacklogLimits::default(),
-            backlog: 0,
+            limits: SendBufferLimits::default(),
+            send_buffer: 0,
             waker: None,
             end: End::Open,
             gone: false,
@@ -290,7 +291,7 @@ impl Channel {
     }
 
     /// From now on, `waker` is woken when the writer has sent something, and `limits` apply.
-    pub(super) fn attach(&self, waker: Waker, limits: BacklogLimits) {
+    pub(super) fn attach(&self, waker: Waker, limits: SendBufferLimits) {
         let mut state = self.0.state();
         (state.waker, state.limits) = (Some(waker), limits);
         drop(state);
@@ -298,9 +299,9 @@ impl Channel {
     }
 
     /// Reports how many bytes of the connection's output the transport has not taken.
-    pub(super) fn set_backlog(&self, backlog: usize) {
-        let before = mem::replace(&mut self.0.state().backlog, backlog);
-        if backlog < before {
+    pub(super) fn set_send_buffer(&self, send_buffer: usize) {
+        let before = mem::replace(&mut self.0.state().send_buffer, send_buffer);
+        if send_buffer < before {
             self.0.room.notify_all();
         }
     }
@@ -332,7 +333,7 @@ impl Drop for Channel {
     fn drop(&mut self) {
         let mut state = self.0.state();
         let (pieces, waker) = (mem::take(&mut state.pieces), state.waker.take());
-        (state.gone, state.waiting, state.backlog) = (true, 0, 0);
+        (state.gone, state.waiting, state.send_buffer) = (true, 0, 0);
         drop(state); // completions and wakers are program code
         drop(waker);
         self.0.room.notify_all();

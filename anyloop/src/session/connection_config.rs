@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyloop_proto::Config;
 
-use super::limits::{BacklogLimits, Overflow};
+use super::limits::{Overflow, SendBufferLimits};
 
 /// Settings of one connection of a server, given with the [answer](super::Answer::AcceptWith) to its request. Those
 /// that are not set are the server's.
@@ -56,7 +56,7 @@ struct Changes {
     close_timeout: Option<Option<Duration>>,
     high_water_mark: Option<usize>,
     low_water_mark: Option<usize>,
-    max_backlog: Option<usize>,
+    max_send_buffer: Option<usize>,
     overflow: Option<Overflow>,
 }
 
@@ -93,7 +93,7 @@ setters! {
     close_timeout(impl Into<Option<Duration>>),
     high_water_mark(usize),
     low_water_mark(usize),
-    max_backlog(usize),
+    max_send_buffer(usize),
     overflow(Overflow),
 }
 
@@ -110,12 +110,12 @@ impl ConnectionConfig {
         set(&mut config.close_timeout, changes.close_timeout);
     }
 
-    /// The limits of the backlog, which are `limits` for the server.
-    pub(super) fn limits(&self, mut limits: BacklogLimits) -> BacklogLimits {
+    /// The limits of the send buffer, which are `limits` for the server.
+    pub(super) fn limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
         let changes = &*self.0;
         set(&mut limits.high, changes.high_water_mark);
         set(&mut limits.low, changes.low_water_mark);
-        set(&mut limits.cap, changes.max_backlog);
+        set(&mut limits.cap, changes.max_send_buffer);
         set(&mut limits.overflow, changes.overflow);
         limits
     }

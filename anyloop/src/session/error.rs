@@ -9,14 +9,14 @@ use anyloop_proto::{Refused, State};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// With this message, the backlog would exceed its limit.
+    /// With this message, the send buffer would exceed its limit.
     #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}{}", closed(*closes))]
-    BacklogFull {
+    SendBufferFull {
         /// The bytes that wait for the peer already.
         waiting: usize,
         /// Bytes of the message.
         message: usize,
-        /// The limit of the backlog.
+        /// The limit of the send buffer.
         cap: usize,
         /// Whether the connection is closed for it, as [`Overflow::Close`](super::Overflow::Close) says.
         closes: bool,
@@ -68,14 +68,14 @@ impl From<Refused> for SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a message is sent, waits, or is dropped")]
 pub enum Sent {
-    /// It is written with this batch: the backlog is empty.
+    /// It is written with this batch: the send buffer is empty.
     Sent,
     /// It waits: for the peer to read, for the connection to be open, or for the end of a message in pieces.
     Buffered,
-    /// It waits for the peer to read, and the backlog is above its high-water mark: send no more until
+    /// It waits for the peer to read, and the send buffer is above its high-water mark: send no more until
     /// [`drained`](super::Handler::drained).
     Backpressure,
-    /// The backlog was full, and the message was dropped, as [`Overflow::Drop`](super::Overflow::Drop) says.
+    /// The send buffer was full, and the message was dropped, as [`Overflow::Drop`](super::Overflow::Drop) says.
     Dropped,
 }
 

@@ -81,7 +81,7 @@ impl<H: Handler> Handle<H> {
     /// # Errors
     ///
     /// [`SendError::Closing`], also when a request was answered and not accepted, so that nothing will open;
-    /// [`SendError::Gone`], [`SendError::BacklogFull`].
+    /// [`SendError::Gone`], [`SendError::SendBufferFull`].
     pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
         self.send_owned(message.into(), None)
     }
@@ -231,13 +231,13 @@ impl<H: Handler> Handle<H> {
         self.shared.answer(Answer::AcceptWith(accept, config))
     }
 
-    /// Answers a request whose answer was [deferred](super::Answer::Defer). The body is anything that a [`Body`] is made
-    /// from.
+    /// Answers a request whose answer was [deferred](super::Answer::Defer). The body is anything that a [`Body`] is
+    /// made from.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::InvalidResponse`]: the request still waits
-    /// for an answer. [`SendError::Gone`].
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::InvalidResponse`]: the request still
+    /// waits for an answer. [`SendError::Gone`].
     pub fn respond(&self, response: Response<impl Into<Body>>) -> Result<(), SendError> {
         let response = response.map(Into::into);
         check_response(&response, response.body().content_length())?;

@@ -133,13 +133,13 @@ pub trait Handler: Sized + 'static {
         let _ = context;
     }
 
-    /// The backlog has risen above its high-water mark. [`drained`](Self::drained) follows when the peer
+    /// The send buffer has risen above its high-water mark. [`drained`](Self::drained) follows when the peer
     /// has read enough of it.
     fn backpressure(&mut self, context: &mut Context<'_, Self>) {
         let _ = context;
     }
 
-    /// The backlog has fallen to its low-water mark, after it was above the high one.
+    /// The send buffer has fallen to its low-water mark, after it was above the high one.
     fn drained(&mut self, context: &mut Context<'_, Self>) {
         let _ = context;
     }
@@ -149,8 +149,8 @@ pub trait Handler: Sized + 'static {
         let _ = (ending, context);
     }
 
-    /// The opening handshake has failed; or the [response](Answer::Respond) to a plain request was not sent whole, because
-    /// of its [body](Body), or because the client has left or read nothing for the
+    /// The opening handshake has failed; or the [response](Answer::Respond) to a plain request was not sent whole,
+    /// because of its [body](Body), or because the client has left or read nothing for the
     /// [`response_timeout`](crate::ServerConfig::response_timeout). [`Context::error`] may have more.
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let _ = (failure, context);

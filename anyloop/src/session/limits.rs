@@ -1,24 +1,25 @@
-//! The limits of the backlog of a peer that reads slowly.
+//! The limits of the send buffer of a peer that reads slowly.
 
 /// The reason of a Close for a peer that reads too slowly.
 pub(super) const TOO_SLOW: &str = "too slow to read";
 
-/// The limits of the backlog of a peer that reads slowly, in bytes. The configuration of an endpoint documents each.
+/// The limits of the send buffer of a peer that reads slowly, in bytes. The configuration of an endpoint documents
+/// each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BacklogLimits {
+pub(crate) struct SendBufferLimits {
     pub(crate) low: usize,
     pub(crate) high: usize,
     pub(crate) cap: usize,
     pub(crate) overflow: Overflow,
 }
 
-impl Default for BacklogLimits {
+impl Default for SendBufferLimits {
     fn default() -> Self {
         Self { low: 64 << 10, high: 1 << 20, cap: 16 << 20, overflow: Overflow::Error }
     }
 }
 
-/// The policy for a message that would exceed the [limit of the backlog](crate::ServerConfig::max_backlog).
+/// The policy for a message that would exceed the [limit of the send buffer](crate::ServerConfig::max_send_buffer).
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -42,7 +43,7 @@ impl Default for BacklogLimits {
 /// #   }
 /// }
 ///
-/// let config = ServerConfig::new(OriginPolicy::Any).high_water_mark(1_000).max_backlog(2_000);
+/// let config = ServerConfig::new(OriginPolicy::Any).high_water_mark(1_000).max_send_buffer(2_000);
 /// let mut server = Server::new(config);
 /// let results = Arc::new(Mutex::new(Vec::new()));
 /// # let seen = results.clone();
@@ -55,7 +56,7 @@ impl Default for BacklogLimits {
 /// }
 ///
 /// // Each judges what waits from the calls before.
-/// let full = SendError::BacklogFull { waiting: 1808, message: 900, cap: 2_000, closes: false };
+/// let full = SendError::SendBufferFull { waiting: 1808, message: 900, cap: 2_000, closes: false };
 /// let results = results.lock().unwrap();
 /// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
 /// assert_eq!(results[2..], [Err(full.clone()), Err(full)]); // `Overflow::Error` is the default
@@ -66,7 +67,7 @@ impl Default for BacklogLimits {
 /// ```
 /// # use anyloop::iostream::Server;
 /// # use anyloop::prelude::*;
-/// let config = ServerConfig::new(OriginPolicy::Any).max_backlog(10).overflow(Overflow::Drop);
+/// let config = ServerConfig::new(OriginPolicy::Any).max_send_buffer(10).overflow(Overflow::Drop);
 /// let server = Server::new(config);
 ///
 /// let connection = server.connection(); // not driven, so messages wait

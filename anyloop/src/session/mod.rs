@@ -71,8 +71,8 @@ pub(crate) use handler::AnyHandler;
 pub use handler::{Answer, Context, Handler, HandlerFactory};
 pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
-pub(crate) use limits::BacklogLimits;
 pub use limits::Overflow;
+pub(crate) use limits::SendBufferLimits;
 use pending::Pending;
 use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
@@ -113,7 +113,7 @@ impl<H: Handler> Session<H> {
         handler: H,
         target: &Target,
         options: Arc<ClientOptions>,
-        limits: Option<BacklogLimits>,
+        limits: Option<SendBufferLimits>,
         endpoint: Arc<EndpointState>,
         now: Instant,
     ) -> Result<Self, RequestError> {
@@ -371,7 +371,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         crossed && phase == Phase::Open && !self.state.pending.has(Pending::NOTIFY_OPEN)
     }
 
-    fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+    fn report_send_buffer(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         if !budget.try_spend() {
             return self.state.request_resume();
         }

@@ -16,7 +16,7 @@ use loom::thread::{self, JoinHandle};
 use super::deferred::{Accepted, Outgoing};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
-use super::{BacklogLimits, Handle, Handler, SendError, Sent};
+use super::{Handle, Handler, SendBufferLimits, SendError, Sent};
 use crate::event_loop::models::check;
 use crate::sync::{Condvar, Mutex};
 
@@ -49,7 +49,7 @@ impl Wake for Driver {
     }
 }
 
-fn mailbox(limits: BacklogLimits) -> (Arc<Shared>, Arc<Driver>) {
+fn mailbox(limits: SendBufferLimits) -> (Arc<Shared>, Arc<Driver>) {
     let driver = Arc::new(Driver::default());
     let waker = Waker::from(driver.clone());
     (Arc::new(Shared::new(waker, limits, Phase::Open)), driver)
@@ -89,7 +89,7 @@ fn of<'t>(taken: &'t [String], sender: &str) -> Vec<&'t str> {
 #[test]
 fn messages_are_taken_in_order() {
     check(|| {
-        let (shared, driver) = mailbox(BacklogLimits::default());
+        let (shared, driver) = mailbox(SendBufferLimits::default());
         let senders = [sender(&shared, &["a1", "a2"]), sender(&shared, &["b1", "b2"])];
         let mut taken = Vec::new();
         while taken.len() < 4 {
@@ -101,7 +101,7 @@ fn messages_are_taken_in_order() {
         for sender in senders {
             assert!(sender.join().unwrap().iter().all(Result::is_ok));
         }
-        assert_eq!(shared.buffered(), 8, "until the backlog is published");
+        assert_eq!(shared.buffered(), 8, "until the send buffer is published");
         shared.publish(3, Phase::Open);
         assert_eq!(shared.buffered(), 3);
         shared.publish(0, Phase::Open);
@@ -112,7 +112,7 @@ fn messages_are_taken_in_order() {
 #[test]
 fn commands_that_are_put_back_come_first() {
     check(|| {
-        let (shared, driver) = mailbox(BacklogLimits::default());
+        let (shared, driver) = mailbox(SendBufferLimits::default());
         let senders = [sender(&shared, &["a1", "a2"]), sender(&shared, &["b1"])];
         let mut taken = Vec::new();
         while taken.len() < 3 {
@@ -136,7 +136,7 @@ fn commands_that_are_put_back_come_first() {
 #[test]
 fn messages_sent_at_the_end_are_taken_or_refused() {
     check(|| {
-        let (shared, _) = mailbox(BacklogLimits::default());
+        let (shared, _) = mailbox(SendBufferLimits::default());
         let unsent = Arc::new(Plain::new(0));
         let senders = [true, false].map(|sends_twice| {
             let (handle, unsent) = (Handle::<Quiet>::new(shared.clone()), unsent.clone());
@@ -171,7 +171,7 @@ fn messages_sent_at_the_end_are_taken_or_refused() {
 #[test]
 fn back_pressure_is_followed_by_drained() {
     check(|| {
-        let limits = BacklogLimits { low: 0, high: 1, cap: 100, ..BacklogLimits::default() };
+        let limits = SendBufferLimits { low: 0, high: 1, cap: 100, ..SendBufferLimits::default() };
         let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let (mut taken, mut pressed) = (0, false);
@@ -188,19 +188,19 @@ fn back_pressure_is_followed_by_drained() {
     });
 }
 
-/// The peer reads nothing: messages that are taken go into the backlog.
+/// The peer reads nothing: messages that are taken go into the send buffer.
 #[test]
-fn a_full_backlog_is_reported_to_a_sender() {
+fn a_full_send_buffer_is_reported_to_a_sender() {
     check(|| {
-        let limits = BacklogLimits { low: 0, high: 1, cap: 100, ..BacklogLimits::default() };
+        let limits = SendBufferLimits { low: 0, high: 1, cap: 100, ..SendBufferLimits::default() };
         let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
-        let (mut backlog, mut pressed) = (0, false);
-        while backlog < 2 {
+        let (mut send_buffer, mut pressed) = (0, false);
+        while send_buffer < 2 {
             driver.await_woken();
             let (commands, is_pressed) = shared.take();
-            backlog += commands.map(drop).count();
-            shared.publish(backlog, Phase::Open);
+            send_buffer += commands.map(drop).count();
+            shared.publish(send_buffer, Phase::Open);
             pressed |= is_pressed;
         }
         let results = senders.map(|sender| sender.join().unwrap().remove(0).unwrap());
@@ -212,7 +212,7 @@ fn a_full_backlog_is_reported_to_a_sender() {
 #[test]
 fn two_senders_cannot_exceed_the_limit_together() {
     check(|| {
-        let limits = BacklogLimits { low: 0, high: 3, cap: 3, ..BacklogLimits::default() };
+        let limits = SendBufferLimits { low: 0, high: 3, cap: 3, ..SendBufferLimits::default() };
         let (shared, _) = mailbox(limits);
         shared.publish(2, Phase::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];

@@ -14,7 +14,7 @@ impl Pending {
     pub(super) const RESUME: Self = Self(2);
     /// The connection is open, and the handler is to be notified of it.
     pub(super) const NOTIFY_OPEN: Self = Self(4);
-    /// The backlog has been above the high-water mark, and has not fallen to the low-water mark since.
+    /// The send buffer has been above the high-water mark, and has not fallen to the low-water mark since.
     pub(super) const HIGH: Self = Self(8);
     /// Something has changed that [`Wants`](crate::stream::Wants) reports to the driver.
     pub(super) const CHANGED: Self = Self(16);

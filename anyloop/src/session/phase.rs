@@ -2,8 +2,8 @@
 
 use anyloop_proto::State;
 
-/// The [`State`] of a connection. A handshake has three phases: a request can be answered only in one of them, and after
-/// a response that is not 101 no message can wait for the opening.
+/// The [`State`] of a connection. A handshake has three phases: a request can be answered only in one of them, and
+/// after a response that is not 101 no message can wait for the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {

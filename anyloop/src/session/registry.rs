@@ -11,7 +11,7 @@ use super::erased::{Filter, Untyped};
 use super::error::Sent;
 use super::handle::Handle;
 use super::handler::Handler;
-use super::limits::{BacklogLimits, Overflow};
+use super::limits::{Overflow, SendBufferLimits};
 use super::phase::Phase;
 use super::shared::{Command, HandleRef, Shared};
 use crate::sync::unmodelled::OnceLock;
@@ -40,7 +40,7 @@ pub(crate) trait WakeConnections: Send + Sync {
 /// A broadcast is queued once. Each connection is woken, and takes the broadcasts that are due to it on its own strand.
 /// A broadcast is freed when all connections that were open when it was sent have taken it.
 pub(crate) struct Registry {
-    limits: BacklogLimits,
+    limits: SendBufferLimits,
     /// Absent if each connection has a waker of its own.
     wakes: OnceLock<Arc<dyn WakeConnections>>,
     members: Mutex<Members>,
@@ -101,7 +101,7 @@ pub(super) struct Due {
 }
 
 impl Registry {
-    pub(super) fn new(limits: BacklogLimits) -> Self {
+    pub(super) fn new(limits: SendBufferLimits) -> Self {
         let broadcasts = Broadcasts { queue: VecDeque::new(), first: 0, bytes: 0 };
         let members =
             Members { all: Vec::new(), free: Vec::new(), shared: HashMap::new(), broadcasts };
@@ -252,7 +252,7 @@ impl Registry {
     }
 
     /// Sends a message to all open connections whose handler `filter` accepts. Returns the number of open connections
-    /// whose backlog is not full; the filter is applied later, when the message is sent.
+    /// whose send buffer is not full; the filter is applied later, when the message is sent.
     pub(crate) fn broadcast(&self, message: &Prepared, filter: Option<Filter>) -> usize {
         let mut members = self.members();
         let shared: Vec<_> = members
@@ -279,7 +279,7 @@ impl Registry {
 
     /// The total cost of broadcasts that some connection has not taken.
     #[cfg(test)]
-    pub(super) fn broadcast_backlog(&self) -> usize {
+    pub(super) fn broadcast_send_buffer(&self) -> usize {
         self.members().broadcasts.bytes
     }
 
@@ -327,7 +327,7 @@ impl Registry {
         members: &mut Members,
         index: u32,
         member: Member,
-        make: impl FnOnce(Waker, BacklogLimits, Phase) -> Shared,
+        make: impl FnOnce(Waker, SendBufferLimits, Phase) -> Shared,
         freed: &mut Vec<Broadcast>,
     ) -> (Arc<Shared>, bool) {
         if let Some(shared) = members.shared.get(&index) {

@@ -96,7 +96,7 @@ impl<H: Handler> Session<H> {
     /// Publishes to the writer of a body how much of it waits for the peer.
     pub(super) fn publish_body(&mut self, waiting: usize) {
         if let Some(channel) = self.state.body().and_then(|body| body.as_channel()) {
-            channel.set_backlog(waiting);
+            channel.set_send_buffer(waiting);
         }
     }
 

@@ -14,7 +14,7 @@ use super::deferred::Accepted;
 use super::erased::{ErasedFn, Filter};
 use super::error::{SendError, Sent};
 use super::handler::Answer;
-use super::limits::{BacklogLimits, Overflow};
+use super::limits::{Overflow, SendBufferLimits};
 use super::phase::Phase;
 use super::pieces::{Piece, Writer};
 use super::timers::TimerId;
@@ -34,7 +34,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// The state that a connection and its handles share: a queue of commands, the backlog, and the state of the
+/// The state that a connection and its handles share: a queue of commands, the send buffer, and the state of the
 /// connection.
 pub(crate) struct Shared {
     /// The number of the connection, or 0 before it was asked for. Any number will do, so it is not modelled.
@@ -47,17 +47,17 @@ pub(crate) struct Shared {
     mailbox: Mutex<Mailbox>,
     waker: Waker,
     /// The limits of the endpoint.
-    limits: BacklogLimits,
+    limits: SendBufferLimits,
     /// The limits of this connection, if it has its own. They are set before it is open, so they are not modelled.
-    own_limits: OnceLock<BacklogLimits>,
-    /// Bytes that wait: the backlog as of the last call, and messages that were accepted since. This is one number, so
-    /// that a message that moves from the mailbox to the backlog is always counted.
+    own_limits: OnceLock<SendBufferLimits>,
+    /// Bytes that wait: the send buffer as of the last call, and messages that were accepted since. This is one number,
+    /// so that a message that moves from the mailbox to the send buffer is always counted.
     waiting: AtomicUsize,
-    /// The part of `waiting` that the connection holds: the backlog as of the last call, and messages taken from the
-    /// mailbox in the present one. Only the connection changes it.
+    /// The part of `waiting` that the connection holds: the send buffer as of the last call, and messages taken from
+    /// the mailbox in the present one. Only the connection changes it.
     held: AtomicUsize,
-    /// Whether there was a backlog as of the last call.
-    backlogged: AtomicBool,
+    /// Whether there was a send buffer as of the last call.
+    buffered: AtomicBool,
     /// The number of messages and pieces that the connection has deferred. It only bounds memory: an old number does no
     /// harm, so it is not modelled.
     deferred: UnmodelledUsize,
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     unfinished: AtomicUsize,
     /// Whether a message in pieces was under way as of the last call, or others waited for it.
     held_up: AtomicBool,
-    /// The connection was closed for its backlog. Only the connection uses it.
+    /// The connection was closed for its send buffer. Only the connection uses it.
     overflowed: UnmodelledBool,
     phase: AtomicU8,
 }
@@ -162,7 +162,7 @@ impl Iterator for Commands<'_> {
 
     fn next(&mut self) -> Option<Command> {
         let command = self.queue.pop_front()?;
-        // Counted as waiting until the connection publishes its backlog.
+        // Counted as waiting until the connection publishes its send buffer.
         self.shared.held.fetch_add(command.len(), Ordering::Relaxed);
         Some(command)
     }
@@ -183,7 +183,7 @@ pub(super) enum Command {
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
-    /// The backlog had no room, so the connection is closed.
+    /// The send buffer had no room, so the connection is closed.
     Overflow,
     Pause,
     Piece(Arc<Writer>, Piece),
@@ -240,7 +240,7 @@ const MIN_MESSAGES: usize = 1024;
 
 impl Shared {
     /// `waker` wakes the driver of the connection.
-    pub(crate) fn new(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
+    pub(crate) fn new(waker: Waker, limits: SendBufferLimits, phase: Phase) -> Self {
         Self {
             id: AtomicU64::new(0),
             handles: AtomicUsize::new(0),
@@ -257,7 +257,7 @@ impl Shared {
             own_limits: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
-            backlogged: AtomicBool::new(false),
+            buffered: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
             deferred_bytes: UnmodelledUsize::new(0),
             unfinished: AtomicUsize::new(0),
@@ -268,12 +268,12 @@ impl Shared {
     }
 
     /// Like [`new`](Self::new), to be freed when it [is unused](Self::is_unused).
-    pub(super) fn temporary(waker: Waker, limits: BacklogLimits, phase: Phase) -> Self {
+    pub(super) fn temporary(waker: Waker, limits: SendBufferLimits, phase: Phase) -> Self {
         Self { temporary: true, ..Self::new(waker, limits, phase) }
     }
 
     /// The shared state of a connection that is over.
-    pub(super) fn gone(limits: BacklogLimits) -> Self {
+    pub(super) fn gone(limits: SendBufferLimits) -> Self {
         let shared = Self::new(Waker::noop().clone(), limits, Phase::Ended);
         shared.mailbox().gone = true;
         shared
@@ -309,17 +309,17 @@ impl Shared {
             && self.mailbox().is_unused()
     }
 
-    /// The limits of the backlog.
-    pub(super) fn limits(&self) -> BacklogLimits {
+    /// The limits of the send buffer.
+    pub(super) fn limits(&self) -> SendBufferLimits {
         self.own_limits.get().copied().unwrap_or(self.limits)
     }
 
     /// Gives the connection limits of its own. Only the first call has an effect.
-    pub(super) fn set_limits(&self, limits: BacklogLimits) {
+    pub(super) fn set_limits(&self, limits: SendBufferLimits) {
         self.own_limits.get_or_init(|| limits);
     }
 
-    /// Queues a message, unless the backlog is full. With `reports`, the sender sees the result, so `drained` must
+    /// Queues a message, unless the send buffer is full. With `reports`, the sender sees the result, so `drained` must
     /// follow back-pressure.
     pub(super) fn send(
         &self,
@@ -330,14 +330,14 @@ impl Shared {
         self.submit(Command::Send(accepted, filter), reports)
     }
 
-    /// Queues a piece of a message, unless the backlog is full.
+    /// Queues a piece of a message, unless the send buffer is full.
     pub(super) fn send_piece(&self, writer: &Arc<Writer>, piece: Piece) -> Result<Sent, SendError> {
         let message = piece.payload.len();
         match self.submit(Command::Piece(writer.clone(), piece), true)? {
             // A message cannot lack a piece.
             Sent::Dropped => {
                 let (waiting, cap) = (self.buffered(), self.limits().cap);
-                Err(SendError::BacklogFull { waiting, message, cap, closes: false })
+                Err(SendError::SendBufferFull { waiting, message, cap, closes: false })
             }
             sent => Ok(sent),
         }
@@ -395,7 +395,7 @@ impl Shared {
         };
         let sent = match state {
             _ if waiting > limits.high => Sent::Backpressure,
-            State::Open if !waits && !self.backlogged.load(Ordering::Relaxed) => Sent::Sent,
+            State::Open if !waits && !self.buffered.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
         };
         let pushed = self.try_push(command, reports && sent == Sent::Backpressure);
@@ -417,7 +417,7 @@ impl Shared {
 
     /// Applies the overflow policy to a message that would exceed the limit. `closes` says that the peer is slow.
     fn refuse(&self, waiting: usize, message: usize, closes: bool) -> Result<Sent, SendError> {
-        let BacklogLimits { overflow, cap, .. } = self.limits();
+        let SendBufferLimits { overflow, cap, .. } = self.limits();
         if overflow == Overflow::Drop {
             return Ok(Sent::Dropped);
         }
@@ -426,7 +426,7 @@ impl Shared {
         if closes && !self.mailbox().closing {
             self.push(Command::Overflow)?;
         }
-        Err(SendError::BacklogFull { waiting, message, cap, closes })
+        Err(SendError::SendBufferFull { waiting, message, cap, closes })
     }
 
     /// Queues the answer to a request, if one waits for an answer.
@@ -503,14 +503,14 @@ impl Shared {
         self.deferred_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Publishes whether a message in pieces is under way, or others wait for it: after the backlog.
+    /// Publishes whether a message in pieces is under way, or others wait for it: after the send buffer.
     pub(super) fn publish_held_up(&self, held_up: bool) {
         if self.held_up.load(Ordering::Relaxed) != held_up {
             self.held_up.store(held_up, Ordering::Release);
         }
     }
 
-    /// The connection is closed for its backlog. Returns whether this is new.
+    /// The connection is closed for its send buffer. Returns whether this is new.
     pub(super) fn note_overflow(&self) -> bool {
         !self.overflowed.swap(true, Ordering::Relaxed)
     }
@@ -534,15 +534,16 @@ impl Shared {
         (Commands { shared: self, queue }, pressed)
     }
 
-    /// Publishes the backlog and the phase. Only the connection does, so values that have not changed are not written.
-    pub(crate) fn publish(&self, backlog: usize, phase: Phase) {
-        if !self.is_published(backlog, phase) {
-            let before = self.held.swap(backlog, Ordering::Relaxed);
-            match backlog.checked_sub(before) {
+    /// Publishes the send buffer and the phase. Only the connection does, so values that have not changed are not
+    /// written.
+    pub(crate) fn publish(&self, send_buffer: usize, phase: Phase) {
+        if !self.is_published(send_buffer, phase) {
+            let before = self.held.swap(send_buffer, Ordering::Relaxed);
+            match send_buffer.checked_sub(before) {
                 Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
-                None => self.waiting.fetch_sub(before - backlog, Ordering::Relaxed),
+                None => self.waiting.fetch_sub(before - send_buffer, Ordering::Relaxed),
             };
-            self.backlogged.store(backlog > 0, Ordering::Relaxed);
+            self.buffered.store(send_buffer > 0, Ordering::Relaxed);
             self.publish_phase(phase);
         }
     }
@@ -553,9 +554,9 @@ impl Shared {
     }
 
     /// Whether these values were published last.
-    fn is_published(&self, backlog: usize, phase: Phase) -> bool {
-        self.held.load(Ordering::Relaxed) == backlog
-            && self.backlogged.load(Ordering::Relaxed) == (backlog > 0)
+    fn is_published(&self, send_buffer: usize, phase: Phase) -> bool {
+        self.held.load(Ordering::Relaxed) == send_buffer
+            && self.buffered.load(Ordering::Relaxed) == (send_buffer > 0)
             && self.phase.load(Ordering::Relaxed) == phase.encode()
     }
 

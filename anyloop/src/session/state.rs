@@ -14,7 +14,7 @@ use super::body::Body;
 use super::counters::Counting;
 use super::deferred::{Accepted, Deferred, Next};
 use super::erased::ErasedFn;
-use super::limits::BacklogLimits;
+use super::limits::SendBufferLimits;
 use super::pending::Pending;
 use super::phase::Phase;
 use super::pieces::{Piece, Writer};
@@ -31,7 +31,7 @@ const SHUTTING_DOWN: &str = "shutting down";
 
 /// The state that all sessions of an endpoint share.
 pub(crate) struct EndpointState {
-    pub(crate) limits: BacklogLimits,
+    pub(crate) limits: SendBufferLimits,
     /// Whether connections remember their handshake.
     pub(crate) keep_handshake: bool,
     pub(crate) counters: Counting,
@@ -44,7 +44,7 @@ pub(crate) struct EndpointState {
 }
 
 impl EndpointState {
-    pub(crate) fn new(limits: BacklogLimits, keep_handshake: bool) -> Arc<Self> {
+    pub(crate) fn new(limits: SendBufferLimits, keep_handshake: bool) -> Arc<Self> {
         let (counters, registry) = (Counting::default(), Registry::new(limits));
         let (stop_listening, connector) = (OnceLock::new(), OnceLock::new());
         let shutting_down = AtomicBool::new(false);
@@ -132,8 +132,8 @@ pub(super) struct ClientRequest {
     pub(super) bytes: Vec<u8>,
     /// Whether it may only be sent over a secure stream.
     pub(super) secure: bool,
-    /// The limits of the backlog, if they are not the client's.
-    pub(super) limits: Option<BacklogLimits>,
+    /// The limits of the send buffer, if they are not the client's.
+    pub(super) limits: Option<SendBufferLimits>,
 }
 
 impl Rare {
@@ -363,13 +363,13 @@ impl SessionState {
         shared
     }
 
-    /// The limits of the backlog.
-    pub(super) fn limits(&self) -> BacklogLimits {
+    /// The limits of the send buffer.
+    pub(super) fn limits(&self) -> SendBufferLimits {
         self.present_shared().map_or(self.endpoint.limits, |shared| shared.limits())
     }
 
     /// Gives a connection limits of its own. They are kept in the shared state, since handles apply them too.
-    pub(super) fn set_limits(&mut self, limits: BacklogLimits) {
+    pub(super) fn set_limits(&mut self, limits: SendBufferLimits) {
         if limits != self.endpoint.limits {
             self.shared(0, self.phase).set_limits(limits);
         }

@@ -22,10 +22,10 @@ const UNFINISHED: &str = "a message was not finished";
 /// The message takes its place among the messages of the connection with its first piece. From then on, messages of
 /// other handles, broadcasts and messages of the handler wait for its last piece, and so do the pieces of other
 /// writers; pings, pongs and a Close do not wait. What waits counts for the
-/// [backlog](crate::ServerConfig::max_backlog), but not for the pieces of the message that it waits for: at worst twice
-/// the limit waits. Sending what waits returns [`Sent::Buffered`], or [`Sent::Backpressure`] above the high-water mark.
-/// If it has no room, the peer is not to blame: with [`Overflow::Close`](super::Overflow::Close) it returns
-/// [`SendError::BacklogFull`], and the connection remains open.
+/// [send buffer](crate::ServerConfig::max_send_buffer), but not for the pieces of the message that it waits for: at
+/// worst twice the limit waits. Sending what waits returns [`Sent::Buffered`], or [`Sent::Backpressure`] above the
+/// high-water mark. If it has no room, the peer is not to blame: with [`Overflow::Close`](super::Overflow::Close) it
+/// returns [`SendError::SendBufferFull`], and the connection remains open.
 ///
 /// A message whose first piece is [`Uncompressed`](crate::proto::Uncompressed) is not compressed.
 ///
@@ -80,7 +80,7 @@ impl MessageWriter {
     ///
     /// # Errors
     ///
-    /// [`SendError::BacklogFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
+    /// [`SendError::SendBufferFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
     /// [`Overflow::Drop`](super::Overflow::Drop) the message remains begun, and the piece can be sent again when the
     /// peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
     /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the
@@ -93,9 +93,9 @@ impl MessageWriter {
     /// Sends the next piece, and calls `completion` with its outcome: on the strand of the connection when the
     /// transport has taken all of it or never will, or within this call if the piece is refused.
     ///
-    /// A thread that sends more than the backlog can take waits for the completion of an earlier piece. A piece counts
-    /// for the backlog until the end of the batch that has written it, which is shortly after its completion was
-    /// called: leave room for twice as much as is under way at a time.
+    /// A thread that sends more than the send buffer can take waits for the completion of an earlier piece. A piece
+    /// counts for the send buffer until the end of the batch that has written it, which is shortly after its completion
+    /// was called: leave room for twice as much as is under way at a time.
     ///
     /// # Errors
     ///

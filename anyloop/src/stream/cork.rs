@@ -2,7 +2,7 @@
 
 use anyloop_proto::extension::Contexts;
 
-use super::backlog::Completion;
+use super::send_buffer::Completion;
 
 /// Output that was not written yet. It belongs to a thread, and is empty between calls.
 #[derive(Default)]

@@ -235,7 +235,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         self.call(transport, buffers, |session, out, _| {
             // The timeouts are extended only if the peer has read something.
-            if out.waiting() == 0 || out.flush_backlog() {
+            if out.waiting() == 0 || out.flush_send_buffer() {
                 session.handle_writable(out, now);
             }
         });
@@ -394,8 +394,8 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         if let Some(panic) = panic {
             self.put_panic(panic);
-            // The panic left output in the backlog although the socket has room, so no event will ask for it.
-            self.call(transport, buffers, |_, out, _| _ = out.flush_backlog());
+            // The panic left output in the send buffer although the socket has room, so no event will ask for it.
+            self.call(transport, buffers, |_, out, _| _ = out.flush_send_buffer());
         }
         self.keep(left);
         self.finish_call(transport, buffers, now);
@@ -497,10 +497,10 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     fn run_timers(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
-        let backlog = self.buffered_amount(); // a late pong may be held up by this output
+        let send_buffer = self.buffered_amount(); // a late pong may be held up by this output
         let mut queue = || {
             let SendQueue { acknowledged, waiting } = transport.send_queue()?;
-            Some(SendQueue { acknowledged, waiting: waiting.saturating_add(backlog) })
+            Some(SendQueue { acknowledged, waiting: waiting.saturating_add(send_buffer) })
         };
         self.session.note_send_queue(&mut queue, now);
         self.call(transport, buffers, |session, out, budget| {
@@ -576,7 +576,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Reports the backlog, until no handler has to be notified of it.
+    /// Reports the send buffer, until no handler has to be notified of it.
     fn report_output(
         &mut self,
         transport: &mut dyn Transport,
@@ -590,7 +590,7 @@ impl<S: StreamProtocol> Driver<S> {
                 return;
             }
             self.call(transport, buffers, |session, out, budget| {
-                session.report_backlog(out, budget, now);
+                session.report_send_buffer(out, budget, now);
             });
             if self.session.wants().again {
                 return;

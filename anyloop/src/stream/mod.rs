@@ -10,7 +10,6 @@
 //!   Transport         writes and shuts down, without blocking                (sockets, iostream, yours)
 //! ```
 
-mod backlog;
 mod budget;
 mod buffers;
 mod cork;
@@ -19,10 +18,10 @@ mod layer;
 mod protocol;
 mod queued;
 mod seal;
+mod send_buffer;
 mod transport;
 mod write_buffer;
 
-pub use backlog::{Completion, Unsent};
 pub use budget::Budget;
 pub use buffers::Buffers;
 #[cfg(feature = "tls-core")]
@@ -34,6 +33,7 @@ pub use protocol::{Progress, StreamProtocol, Wants};
 pub(crate) use queued::{Queued, Unread};
 #[cfg(feature = "tls-core")]
 pub(crate) use seal::{RECORD, Seal};
+pub use send_buffer::{Completion, Unsent};
 pub use transport::{Peer, Transport};
 pub use write_buffer::WriteBuffer;
 pub(crate) use write_buffer::WriteGuard;

@@ -72,7 +72,7 @@ pub trait StreamProtocol {
     /// The stream is closed, and `bytes` of output were not written, because of `error` if writing has failed.
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>);
 
-    /// The stream took some bytes of the backlog.
+    /// The stream took some bytes of the send buffer.
     fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
     /// A deadline has passed, or may have.
@@ -93,13 +93,13 @@ pub trait StreamProtocol {
     /// A handler panicked: fails the connection.
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// The output was written, except for `waiting` bytes. Returns whether the backlog has crossed a mark: then call
-    /// [`report_backlog`](Self::report_backlog).
+    /// The output was written, except for `waiting` bytes. Returns whether the send buffer has crossed a mark: then
+    /// call [`report_send_buffer`](Self::report_send_buffer).
     fn handle_written(&mut self, waiting: usize) -> bool;
 
-    /// Notifies the handler that the backlog has risen above its high-water mark, or fallen to its
+    /// Notifies the handler that the send buffer has risen above its high-water mark, or fallen to its
     /// low-water mark.
-    fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
+    fn report_send_buffer(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
     /// Stores the peer, if it is not stored yet. Called before the stream is ended, since the transport may not know
     /// the peer after that.

@@ -5,13 +5,13 @@ use std::error::Error;
 
 use anyloop_proto::TransportError;
 
-use super::backlog::Backlog;
+use super::send_buffer::SendBuffer;
 
 /// The queues of one stream, which are allocated only while something waits.
 #[derive(Default)]
 pub(crate) struct Queued {
     /// Output that the transport did not take.
-    pub(super) output: Backlog,
+    pub(super) output: SendBuffer,
     /// Input that the protocol did not take.
     pub(super) input: Unread,
     /// The end of the input, which is reported after `input`.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyloop_proto::extension::Contexts;
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
-use super::backlog::{Backlog, Completion, Unsent};
 use super::cork::Cork;
 use super::queued::Queued;
 use super::seal::Layer;
+use super::send_buffer::{Completion, SendBuffer, Unsent};
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
 
@@ -20,7 +20,7 @@ const CORK_LIMIT: usize = 64 * 1024;
 /// Owns the output of one connection during one call.
 ///
 /// The cork belongs to the thread, and is empty before and after. Output that is not written when the guard is dropped
-/// moves to the backlog of this connection. So it cannot reach another peer or be lost, even if a handler panics.
+/// moves to the send buffer of this connection. So it cannot reach another peer or be lost, even if a handler panics.
 pub(crate) struct WriteGuard<'w, T: Transport + ?Sized> {
     cork: &'w mut Cork,
     queued: &'w mut Option<Box<Queued>>,
@@ -62,14 +62,14 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
         self.cork.bytes.clear();
     }
 
-    /// [`corked`](Self::corked) was written with this result. The rest moves to the backlog.
+    /// [`corked`](Self::corked) was written with this result. The rest moves to the send buffer.
     #[cold]
     pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
         let written = result.unwrap_or_else(|error| {
             queue(self.queued).output.fail(error);
             0
         });
-        move_to_backlog(self.queued, [&self.cork.bytes, &[], &[]], written);
+        move_to_send_buffer(self.queued, [&self.cork.bytes, &[], &[]], written);
         self.cork.bytes.clear();
     }
 
@@ -86,7 +86,7 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
         if !self.cork.bytes.is_empty() {
             cold_path();
             let Cork { bytes, completions, .. } = self.cork;
-            move_to_backlog(self.queued, [bytes, &[], &[]], 0);
+            move_to_send_buffer(self.queued, [bytes, &[], &[]], 0);
             for (end, completion) in completions.drain(..) {
                 queue(self.queued).output.push_completion(bytes.len() - end, completion);
             }
@@ -114,7 +114,7 @@ impl std::fmt::Debug for WriteBuffer<'_> {
 }
 
 impl WriteBuffer<'_> {
-    /// The number of bytes in the backlog, without those in the cork.
+    /// The number of bytes in the send buffer, without those in the cork.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
@@ -169,8 +169,8 @@ impl WriteBuffer<'_> {
         }
     }
 
-    /// Writes as much of the backlog as the transport takes. Returns whether any of it was written.
-    pub(crate) fn flush_backlog(&mut self) -> bool {
+    /// Writes as much of the send buffer as the transport takes. Returns whether any of it was written.
+    pub(crate) fn flush_send_buffer(&mut self) -> bool {
         let Self { queued, transport, .. } = self;
         let Some(queued) = queued.as_deref_mut() else { return false };
         let before = queued.output.len();
@@ -210,7 +210,7 @@ impl WriteBuffer<'_> {
         let written = if self.must_wait() { 0 } else { self.write(&parts) };
         if written < parts.iter().map(|part| part.len()).sum() {
             cold_path();
-            move_to_backlog(self.queued, parts, written);
+            move_to_send_buffer(self.queued, parts, written);
         }
         let len = cork.len();
         cork.clear();
@@ -263,7 +263,8 @@ impl Output for WriteBuffer<'_> {
         true
     }
 
-    /// A frame that many connections send. It waits in the backlog by reference; a large one is written without a copy.
+    /// A frame that many connections send. It waits in the send buffer by reference; a large one is written without a
+    /// copy.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let is_small = frame.len() < LARGE_PAYLOAD;
         if is_small && (self.waiting() == 0 || self.layer.is_some()) {
@@ -322,11 +323,11 @@ fn write(
 
 /// Keeps `parts` without the first `written` bytes.
 #[cold]
-fn move_to_backlog(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut written: usize) {
-    let backlog: &mut Backlog = &mut queue(queued).output;
+fn move_to_send_buffer(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut written: usize) {
+    let send_buffer: &mut SendBuffer = &mut queue(queued).output;
     for part in parts {
         let skip = written.min(part.len());
-        backlog.push(&part[skip..]);
+        send_buffer.push(&part[skip..]);
         written -= skip;
     }
 }

@@ -119,8 +119,8 @@ impl<S: StreamProtocol> StreamProtocol for OptionalTls<S> {
         either!(self.handle_written(waiting))
     }
 
-    fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
-        either!(self.report_backlog(out, budget, now));
+    fn report_send_buffer(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        either!(self.report_send_buffer(out, budget, now));
     }
 
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer) {

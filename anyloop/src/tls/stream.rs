@@ -24,7 +24,7 @@ const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nConte
 /// A protocol over TLS: it takes records, passes their content on, and seals the output.
 ///
 /// Programs only name it in the type of a driver. What is kept of the input is in front of the driver's own queue:
-/// an incomplete record, and content that the protocol does not take yet. The backlog of the driver has records.
+/// an incomplete record, and content that the protocol does not take yet. The send buffer of the driver has records.
 pub struct TlsStream<S> {
     inner: S,
     records: Records,
@@ -463,8 +463,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         self.inner.handle_written(waiting)
     }
 
-    fn report_backlog(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
-        self.call(out, now, |inner, out| inner.report_backlog(out, budget, now));
+    fn report_send_buffer(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
+        self.call(out, now, |inner, out| inner.report_send_buffer(out, budget, now));
     }
 
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer) {

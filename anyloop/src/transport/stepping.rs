@@ -363,7 +363,7 @@ impl<H: Handler> Connection<H> {
 
     // Output.
 
-    /// Lets writes take `bytes` more, of the backlog and of later output. With `usize::MAX` there is no limit.
+    /// Lets writes take `bytes` more, of the send buffer and of later output. With `usize::MAX` there is no limit.
     pub fn accept(&mut self, bytes: usize) {
         self.stream.free = self.stream.free.saturating_add(bytes);
         if self.stream.waited_for && self.stream.free > 0 {

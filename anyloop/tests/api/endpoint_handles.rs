@@ -372,12 +372,12 @@ fn what_is_the_same_for_all_connections_cannot_be_configured_for_one() {
 
 /// Nobody reads, so what one connection may hold back is seen at once.
 #[test]
-fn the_backlog_can_be_limited_for_one_connection() {
+fn the_send_buffer_can_be_limited_for_one_connection() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("ws://{}/", listener.local_addr().unwrap());
     let client = Client::new(ClientConfig::new()).unwrap();
     let request = client.request(&uri).unwrap();
-    let request = request.configure(|config| config.max_backlog(10).overflow(Overflow::Drop));
+    let request = request.configure(|config| config.max_send_buffer(10).overflow(Overflow::Drop));
     let limited = request.connect().unwrap();
     let other = client.connect(&uri).unwrap();
     for (handle, expected) in [(&limited, Sent::Dropped), (&other, Sent::Buffered)] {

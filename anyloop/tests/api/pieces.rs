@@ -68,11 +68,11 @@ fn messages_of_several_threads_arrive_whole_and_in_order() {
     }
 }
 
-/// The backlog has room for a few pieces, so the thread waits for the completion of the one before the last. Pieces
+/// The send buffer has room for a few pieces, so the thread waits for the completion of the one before the last. Pieces
 /// that are complete count for it until their batch ends.
 #[test]
 fn completions_pace_a_thread() {
-    let config = ServerConfig::new(OriginPolicy::Any).max_backlog(8 << 10);
+    let config = ServerConfig::new(OriginPolicy::Any).max_send_buffer(8 << 10);
     let (event_loop, handle, messages, (server, _client)) = pair(config);
     let writer = thread::spawn(move || {
         let mut writer = handle.begin(Kind::Text);

@@ -22,7 +22,7 @@ const CAP: usize = 700_000;
 /// received the one before. Returns how many messages were refused.
 fn refused(publishers: usize, readers: usize) -> usize {
     let _watchdog = watchdog();
-    let config = ServerConfig::new(OriginPolicy::Any).max_backlog(CAP);
+    let config = ServerConfig::new(OriginPolicy::Any).max_send_buffer(CAP);
     let mut server = Server::new(config).unwrap();
     let refused = Arc::new(AtomicUsize::new(0));
     let counter = refused.clone();

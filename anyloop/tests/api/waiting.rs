@@ -14,7 +14,7 @@ use anyloop_testkit::requests::{REQUEST, RESPONSE};
 
 /// A server that begins a message in pieces for every text message, and ends it for every binary one.
 fn server() -> Server {
-    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any).max_backlog(100));
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any).max_send_buffer(100));
     server.on_message(|message, context| {
         if message.as_text().is_some() {
             context.begin(Kind::Text).unwrap();
@@ -86,7 +86,7 @@ fn what_waits_for_the_opening_is_bounded() {
         handle.send(&[0; 10]).unwrap();
         connection.drive().unwrap();
     }
-    assert!(matches!(handle.send("one more"), Err(SendError::BacklogFull { waiting: 100, .. })));
+    assert!(matches!(handle.send("one more"), Err(SendError::SendBufferFull { waiting: 100, .. })));
 }
 
 #[test]

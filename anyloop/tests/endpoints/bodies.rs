@@ -498,7 +498,7 @@ fn thirty_megabytes_at_a_trickle_are_sent<C: TestTransport>() {
 
 fn a_writer_is_held_back<C: TestTransport>() {
     let (mut writer, body) = Body::channel(None);
-    let config = server_config().high_water_mark(1000).max_backlog(2000);
+    let config = server_config().high_water_mark(1000).max_send_buffer(2000);
     let (mut subject, seen) = answering_with::<C>(config, Response::new(body));
     subject.receive_bytes(GET);
     subject.end.take_output();
@@ -515,7 +515,7 @@ fn a_writer_is_held_back<C: TestTransport>() {
     let waiting = writer.buffered_amount();
     assert_eq!(
         too_much,
-        Err(SendError::BacklogFull { waiting, message: 300, cap: 2000, closes: false })
+        Err(SendError::SendBufferFull { waiting, message: 300, cap: 2000, closes: false })
     );
     assert_eq!(done.take(), ["Err(Unsent)"]);
 

@@ -12,9 +12,9 @@ use crate::wire::{self, text};
 over_each_transport! {
     an_answer_sets_the_largest_message,
     an_answer_turns_streaming_on,
-    an_answer_limits_the_backlog,
-    the_limits_of_the_backlog_hold_for_older_handles,
-    the_marks_of_the_backlog_are_the_connections,
+    an_answer_limits_the_send_buffer,
+    the_limits_of_the_send_buffer_hold_for_older_handles,
+    the_marks_of_the_send_buffer_are_the_connections,
     a_deferred_answer_has_settings;
     not over sockets:
     an_answer_sets_timeouts,
@@ -68,15 +68,15 @@ fn an_answer_turns_streaming_on<C: TestTransport>() {
     assert_eq!(log.take(), ["chunk a true true", "text a"]);
 }
 
-fn an_answer_limits_the_backlog<C: TestTransport>() {
+fn an_answer_limits_the_send_buffer<C: TestTransport>() {
     let log = Log::default();
-    let config = ConnectionConfig::new().max_backlog(10).overflow(Overflow::Drop);
+    let config = ConnectionConfig::new().max_send_buffer(10).overflow(Overflow::Drop);
     let mut handlers = accepting(&log, config);
     let reported = log.clone();
     handlers.on_message(move |_, context| reported.push(format!("{:?}", context.send("12345678"))));
-    let [mut own, mut other] = pair::<C>(server_config().max_backlog(15), handlers);
+    let [mut own, mut other] = pair::<C>(server_config().max_send_buffer(15), handlers);
     log.take();
-    for (subject, expected) in [(&mut own, "Ok(Dropped)"), (&mut other, "Err(BacklogFull")] {
+    for (subject, expected) in [(&mut own, "Ok(Dropped)"), (&mut other, "Err(SendBufferFull")] {
         subject.end.block();
         subject.receive(&[text("go")]);
         subject.receive(&[text("go")]);
@@ -89,9 +89,9 @@ fn an_answer_limits_the_backlog<C: TestTransport>() {
 }
 
 /// A handle that was created while the request was under way judges by the limits of the connection.
-fn the_limits_of_the_backlog_hold_for_older_handles<C: TestTransport>() {
+fn the_limits_of_the_send_buffer_hold_for_older_handles<C: TestTransport>() {
     let clock = Clock::default();
-    let config = ConnectionConfig::new().max_backlog(10).overflow(Overflow::Drop);
+    let config = ConnectionConfig::new().max_send_buffer(10).overflow(Overflow::Drop);
     let handlers = accepting(&Log::default(), config);
     let server = new_server::<C, _>(server_config(), handlers, &clock);
     let mut subject = Subject::<C>::of_server(&server, &clock);
@@ -102,7 +102,7 @@ fn the_limits_of_the_backlog_hold_for_older_handles<C: TestTransport>() {
     assert_eq!(server.broadcast("12345678"), 0);
 }
 
-fn the_marks_of_the_backlog_are_the_connections<C: TestTransport>() {
+fn the_marks_of_the_send_buffer_are_the_connections<C: TestTransport>() {
     let log = Log::default();
     let config = ConnectionConfig::new().high_water_mark(15).low_water_mark(0);
     let [mut own, mut other] = pair::<C>(server_config(), accepting(&log, config));
@@ -172,12 +172,12 @@ fn an_answer_sets_the_close_timeout<C: TestTransport>() {
 #[test]
 fn a_client_has_settings_for_one_connection() {
     let client = anyloop::iostream::Client::new(client_config().max_message_size(1));
-    let change = |config: ClientConfig| config.max_message_size(3).max_backlog(10);
+    let change = |config: ClientConfig| config.max_message_size(3).max_send_buffer(10);
     let connection = client.connection_configured(&target(), change).unwrap();
     connection.collect_output();
     let handle = connection.handle();
     assert_eq!(handle.send("12345678"), Ok(Sent::Buffered));
-    assert!(matches!(handle.send("123"), Err(SendError::BacklogFull { cap: 10, .. })));
+    assert!(matches!(handle.send("123"), Err(SendError::SendBufferFull { cap: 10, .. })));
 
     connection.start().unwrap();
     connection.read_all(wire::RESPONSE.as_bytes()).unwrap();
@@ -191,11 +191,11 @@ fn a_client_has_settings_for_one_connection() {
 #[test]
 fn a_client_configures_one_driver() {
     let client = Client::<(), _>::with_factory(client_config(), Handlers::new());
-    let change = |config: ClientConfig| config.max_backlog(10);
+    let change = |config: ClientConfig| config.max_send_buffer(10);
     let now = anyloop::proto::Instant::from_nanos(0);
     let waker = std::task::Waker::noop();
     let mut driver = client.driver_configured(change, &target(), waker, now).unwrap();
     let handle = driver.handle();
     assert_eq!(handle.send("12345678"), Ok(Sent::Buffered));
-    assert!(matches!(handle.send("123"), Err(SendError::BacklogFull { cap: 10, .. })));
+    assert!(matches!(handle.send("123"), Err(SendError::SendBufferFull { cap: 10, .. })));
 }

@@ -105,7 +105,7 @@ fn a_pause_from_the_beginning_after_a_late_answer_kills_nobody<C: TestTransport>
     assert_eq!(subject.end.handle().state(), State::Open);
 }
 
-/// The transport takes the whole message at once, so the backlog itself is never above the mark.
+/// The transport takes the whole message at once, so the send buffer itself is never above the mark.
 fn backpressure_is_followed_by_drained<C: TestTransport>() {
     let log = Log::default();
     let reported = log.clone();

@@ -15,7 +15,6 @@ mod toy;
 mod transports;
 mod wire;
 
-mod backlog;
 mod bodies;
 #[cfg(feature = "deflate")]
 mod compression;
@@ -33,6 +32,7 @@ mod reading;
 mod registry;
 #[cfg(feature = "router")]
 mod router;
+mod send_buffer;
 mod sending;
 mod stepping;
 mod timers;

@@ -23,7 +23,7 @@ over_each_transport! {
     a_finished_writer_can_be_dropped,
     nothing_follows_the_last_piece,
     pieces_that_follow_a_close_are_refused,
-    a_piece_that_the_backlog_cannot_take_can_be_sent_again,
+    a_piece_that_the_send_buffer_cannot_take_can_be_sent_again,
     a_piece_is_never_dropped_alone;
     not over sockets:
     rfc6455_5_4_other_messages_wait_for_the_last_piece,
@@ -34,7 +34,7 @@ over_each_transport! {
     a_waiting_writer_that_is_dropped_sends_nothing,
     pitfall_what_waits_for_a_message_does_not_stop_its_pieces,
     the_end_of_the_connection_is_reported,
-    the_backlog_counts_what_waits_for_a_writer,
+    the_send_buffer_counts_what_waits_for_a_writer,
     what_waits_for_a_writer_does_not_make_the_peer_slow,
     what_the_mailbox_holds_waits_for_a_writer,
     what_waits_for_the_handlers_message_does_not_make_the_peer_slow,
@@ -310,10 +310,10 @@ fn the_end_of_the_connection_is_reported<C: TestTransport>() {
 }
 
 fn limits(overflow: Overflow) -> ServerConfig {
-    server_config().low_water_mark(0).high_water_mark(20).max_backlog(20).overflow(overflow)
+    server_config().low_water_mark(0).high_water_mark(20).max_send_buffer(20).overflow(overflow)
 }
 
-fn a_piece_that_the_backlog_cannot_take_can_be_sent_again<C: TestTransport>() {
+fn a_piece_that_the_send_buffer_cannot_take_can_be_sent_again<C: TestTransport>() {
     let config = limits(Overflow::Error);
     let mut subject = Subject::<C>::server(config, Handlers::new()).open();
     subject.end.block();
@@ -321,7 +321,10 @@ fn a_piece_that_the_backlog_cannot_take_can_be_sent_again<C: TestTransport>() {
     writer.piece("0123456789", false).unwrap();
     subject.drain();
     let full = writer.piece("0123456789", true);
-    assert!(matches!(full, Err(SendError::BacklogFull { message: 10, cap: 20, .. })), "{full:?}");
+    assert!(
+        matches!(full, Err(SendError::SendBufferFull { message: 10, cap: 20, .. })),
+        "{full:?}"
+    );
     subject.end.give_room(usize::MAX);
     assert_eq!(writer.piece("abc", true), Ok(Sent::Sent));
     subject.drain();
@@ -336,11 +339,11 @@ fn a_piece_is_never_dropped_alone<C: TestTransport>() {
     let mut writer = handle.begin(Kind::Text);
     writer.piece("0123456789", false).unwrap();
     subject.drain();
-    assert!(matches!(writer.piece("0123456789", true), Err(SendError::BacklogFull { .. })));
+    assert!(matches!(writer.piece("0123456789", true), Err(SendError::SendBufferFull { .. })));
     assert_eq!(handle.send("0123456789"), Ok(Sent::Dropped));
 }
 
-fn the_backlog_counts_what_waits_for_a_writer<C: TestTransport>() {
+fn the_send_buffer_counts_what_waits_for_a_writer<C: TestTransport>() {
     let log = Log::default();
     let reported = log.clone();
     let mut handlers = Handlers::new();
@@ -354,13 +357,13 @@ fn the_backlog_counts_what_waits_for_a_writer<C: TestTransport>() {
     subject.drain();
     assert_eq!(handle.buffered_amount(), 15);
     assert_eq!(handle.send("012345"), Ok(Sent::Dropped));
-    assert!(matches!(second.piece("012345", true), Err(SendError::BacklogFull { .. })));
+    assert!(matches!(second.piece("012345", true), Err(SendError::SendBufferFull { .. })));
     subject.receive(&[text("go"), text("go")]);
     assert_eq!(log.take(), ["Ok(Buffered)", "Ok(Dropped)"]);
 }
 
 fn what_waits_for_a_writer_does_not_make_the_peer_slow<C: TestTransport>() {
-    let is_full = |sent| matches!(sent, Err(SendError::BacklogFull { .. }));
+    let is_full = |sent| matches!(sent, Err(SendError::SendBufferFull { .. }));
     let log = Log::default();
     let reported = log.clone();
     let mut handlers = Handlers::new();
@@ -395,8 +398,8 @@ fn what_the_mailbox_holds_waits_for_a_writer<C: TestTransport>() {
     let mut writer = handle.begin(Kind::Text);
     writer.piece("a", false).unwrap();
     assert_eq!(handle.send("0123456789"), Ok(Sent::Buffered));
-    assert!(matches!(handle.send("0123456789"), Err(SendError::BacklogFull { .. })));
-    assert!(matches!(writer.piece("0123456789", true), Err(SendError::BacklogFull { .. })));
+    assert!(matches!(handle.send("0123456789"), Err(SendError::SendBufferFull { .. })));
+    assert!(matches!(writer.piece("0123456789", true), Err(SendError::SendBufferFull { .. })));
     subject.drain();
     writer.piece("0123456789", true).unwrap();
     subject.drain();
@@ -417,7 +420,7 @@ fn what_waits_for_the_handlers_message_does_not_make_the_peer_slow<C: TestTransp
     let handle = subject.end.handle();
     subject.receive(&[text("begin")]);
     assert_eq!(handle.send("0123456789"), Ok(Sent::Buffered));
-    assert!(matches!(handle.send("0123456789 "), Err(SendError::BacklogFull { .. })));
+    assert!(matches!(handle.send("0123456789 "), Err(SendError::SendBufferFull { .. })));
     subject.drain();
     subject.receive(&[text("end")]);
     assert_eq!(subject.sent(), [text("a").more(), continuation("b"), text("0123456789")]);
@@ -430,7 +433,7 @@ fn a_writer_closes_a_connection_whose_peer_is_slow<C: TestTransport>() {
     let mut writer = subject.end.handle().begin(Kind::Text);
     writer.piece("0123456789", false).unwrap();
     subject.drain();
-    assert!(matches!(writer.piece("0123456789", true), Err(SendError::BacklogFull { .. })));
+    assert!(matches!(writer.piece("0123456789", true), Err(SendError::SendBufferFull { .. })));
     assert_eq!(writer.piece("", true), Err(SendError::Closing));
     subject.end.give_room(usize::MAX);
     subject.drain();
@@ -445,7 +448,7 @@ fn pitfall_what_waits_for_a_message_does_not_stop_its_pieces<C: TestTransport>()
     writer.piece("a", false).unwrap();
     handle.send("01234567890123456").unwrap();
     subject.drain();
-    assert!(matches!(handle.send("0123456789"), Err(SendError::BacklogFull { .. })));
+    assert!(matches!(handle.send("0123456789"), Err(SendError::SendBufferFull { .. })));
     writer.piece("0123456789", false).unwrap();
     subject.drain();
     writer.piece("0123456789", true).unwrap();

@@ -16,7 +16,7 @@ use crate::wire::{self, text};
 
 over_each_transport! {
     a_broadcast_reaches_all_that_are_open,
-    a_broadcast_skips_connections_with_a_full_backlog,
+    a_broadcast_skips_connections_with_a_full_send_buffer,
     clients_count_as_well;
     not over sockets:
     connections_come_and_go,
@@ -69,10 +69,10 @@ fn a_broadcast_reaches_all_that_are_open<C: TestTransport>() {
     connecting.drain();
 }
 
-fn a_broadcast_skips_connections_with_a_full_backlog<C: TestTransport>() {
+fn a_broadcast_skips_connections_with_a_full_send_buffer<C: TestTransport>() {
     for overflow in [Overflow::Error, Overflow::Drop] {
         let clock = Clock::default();
-        let config = server_config().max_backlog(10).overflow(overflow);
+        let config = server_config().max_send_buffer(10).overflow(overflow);
         let server = new_server::<C, _>(config, Handlers::new(), &clock);
         let mut slow = Subject::<C>::of_server(&server, &clock).open();
         let mut quick = Subject::<C>::of_server(&server, &clock).open();
@@ -142,7 +142,7 @@ fn a_server_shuts_down_gracefully<C: TestTransport>() {
 
 fn a_client_endpoint_knows_its_connections<C: TestTransport>() {
     let clock = Clock::default();
-    let config = client_config().max_backlog(100);
+    let config = client_config().max_send_buffer(100);
     let client = new_client::<C, _>(config, Handlers::new(), &clock);
     let mut first = Subject::<C>::of_client(&client, &clock).open();
     let mut second = Subject::<C>::of_client(&client, &clock).open();

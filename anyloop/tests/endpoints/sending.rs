@@ -395,7 +395,7 @@ fn a_message_that_is_refused_has_no_completion<C: TestTransport>() {
 
 fn a_message_that_is_dropped_calls_its_completion<C: TestTransport>() {
     let (completion, reported) = completions();
-    let config = server_config().max_backlog(10).overflow(Overflow::Drop);
+    let config = server_config().max_send_buffer(10).overflow(Overflow::Drop);
     let mut handlers = Handlers::new();
     handlers.on_message(move |_, context| {
         assert_eq!(context.send_then("12345678", completion(1)), Ok(Sent::Dropped));
@@ -433,7 +433,7 @@ fn a_mailed_message_calls_its_completion_in_any_case<C: TestTransport>() {
 fn a_mailed_message_that_has_no_room_calls_its_completion<C: TestTransport>() {
     for overflow in [Overflow::Drop, Overflow::Error, Overflow::Close] {
         let (completion, reported) = completions();
-        let config = server_config().max_backlog(10).overflow(overflow);
+        let config = server_config().max_send_buffer(10).overflow(overflow);
         let mut subject = Subject::<C>::server(config, Handlers::new()).open();
         subject.end.block();
         let handle = subject.end.handle();

@@ -132,7 +132,7 @@ fn a_loop_rests_whose_peers_do_not_read() {
             });
             let peer = open(&fixture);
             peer.write(text("go"));
-            fixture.drive("a backlog", || fixture.handle().buffered_amount() > 0);
+            fixture.drive("a send buffer", || fixture.handle().buffered_amount() > 0);
             rests(&fixture.event_loop);
         }
     });

@@ -582,7 +582,7 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
         // most: so some thread gets `Backpressure` before there is no room.
         const HIGH: usize = CAP / 4;
         let config =
-            without_deadlines().low_water_mark(CAP / 8).high_water_mark(HIGH).max_backlog(CAP);
+            without_deadlines().low_water_mark(CAP / 8).high_water_mark(HIGH).max_send_buffer(CAP);
         let mut load = LoadTest::with(config);
         let handle = load.handle(0);
         let start = |thread| {
@@ -602,7 +602,7 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
                     }
                 }
                 let (error, message) = last.unwrap();
-                let SendError::BacklogFull { waiting, message: refused, cap, .. } = error else {
+                let SendError::SendBufferFull { waiting, message: refused, cap, .. } = error else {
                     panic!("{error}");
                 };
                 assert_eq!((refused, cap), (message, CAP));

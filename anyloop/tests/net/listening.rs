@@ -358,7 +358,7 @@ fn an_address_is_taken_again_at_once() {
 }
 
 #[test]
-fn the_backlog_is_bounded() {
+fn the_send_buffer_is_bounded() {
     let server = server_with(server_config().listen_backlog(1));
     let address = server.listen("127.0.0.1:0").unwrap();
     let connected: Vec<_> =

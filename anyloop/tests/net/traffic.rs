@@ -39,7 +39,7 @@ fn twenty_mebibytes_to_a_slow_reader() {
     let log = Log::default();
     let logs = log.clone();
     let config =
-        server_config().max_message_size(LEN as u64).ping_interval(None).max_backlog(2 * LEN);
+        server_config().max_message_size(LEN as u64).ping_interval(None).max_send_buffer(2 * LEN);
     let mut server = server_with(config);
     server.on_socket_init(|socket| socket.set_send_buffer_size(64 << 10));
     server.on_message(move |message, context| {
@@ -123,7 +123,7 @@ fn pitfall_a_slow_reader_of_a_large_message_is_not_cut_off_for_a_late_pong() {
 fn twenty_mebibytes_each_way() {
     const LEN: usize = 20 << 20;
     let _watchdog = watchdog();
-    let config = server_config().max_message_size(LEN as u64).max_backlog(2 * LEN);
+    let config = server_config().max_message_size(LEN as u64).max_send_buffer(2 * LEN);
     let mut server = server_with(config);
     let theirs = Arc::new(pattern(LEN, 2));
     let expected = Arc::new(pattern(LEN, 3));

@@ -129,7 +129,8 @@ impl Connection {
     }
 
     /// Handles an event of edge-triggered epoll: [reads](Self::read) and [writes](Self::write) until the socket would
-    /// block. After a read that completes replies, `next` gets their number and returns the number of messages to write.
+    /// block. After a read that completes replies, `next` gets their number and returns the number of messages to
+    /// write.
     pub(crate) fn turn(
         &mut self,
         buffer: &mut [u8],

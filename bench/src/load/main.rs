@@ -60,10 +60,10 @@
 //! A latency begins when the message was due. The connections of the storm are there and have their first messages
 //! before it begins; their handshakes are on a thread of the lowest priority.
 //!
-//! `load` has one thread (in a storm two) and uses edge-triggered epoll. The frames of a connection are masked once, before the
-//! measurement; each byte of each reply is compared. With `--deflate`, messages are compressed before the measurement,
-//! each by itself, and replies are decompressed and then compared. Payloads above 64 KiB are periodic, so that
-//! sending and comparing them is cheap. The first write has all messages that a connection may have in
+//! `load` has one thread (in a storm two) and uses edge-triggered epoll. The frames of a connection are masked once,
+//! before the measurement; each byte of each reply is compared. With `--deflate`, messages are compressed before the
+//! measurement, each by itself, and replies are decompressed and then compared. Payloads above 64 KiB are periodic, so
+//! that sending and comparing them is cheap. The first write has all messages that a connection may have in
 //! flight; after that, each read is followed by one write of as many messages as replies arrived. Only
 //! loopback addresses and Unix sockets are accepted. The program ends with an error if nothing progresses for
 //! [`STALL`].

@@ -103,8 +103,8 @@ impl Load {
         Ok(Self { epoll, connections, events: Vec::with_capacity(1024), buffer: vec![0; BUFFER] })
     }
 
-    /// Keeps the plan's number of messages in flight on each connection until the limit is reached, and then receives the
-    /// outstanding replies. Counts replies and received bytes.
+    /// Keeps the plan's number of messages in flight on each connection until the limit is reached, and then receives
+    /// the outstanding replies. Counts replies and received bytes.
     fn phase(&mut self, plan: &Plan, limit: Limit) -> Result<Phase, Failure> {
         let wait = if plan.spin { NO_TIME } else { LOOK };
         let earlier = self.received();

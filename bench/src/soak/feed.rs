@@ -105,7 +105,7 @@ impl Feed {
         self.over.store(true, SeqCst);
     }
 
-    /// Whether the backlog was as full as intended: back-pressure was reached, or a message was refused.
+    /// Whether the send buffer was as full as intended: back-pressure was reached, or a message was refused.
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressed.load(SeqCst)
     }
@@ -139,7 +139,7 @@ impl Feed {
             }
             Err(error) => {
                 of.refused.fetch_add(1, SeqCst);
-                if matches!(error, SendError::BacklogFull { .. }) {
+                if matches!(error, SendError::SendBufferFull { .. }) {
                     self.pressed.store(true, SeqCst);
                 }
                 false
@@ -160,7 +160,8 @@ impl Feed {
         for _ in 0..BURST {
             let waits = self.handle.buffered_amount() > limit;
             if waits && self.much == Much::ToPressure {
-                // Frame headers count towards the backlog, so it can exceed the limit without a report to the sender.
+                // Frame headers count towards the send buffer, so it can exceed the limit without a report to the
+                // sender.
                 self.pressed.store(true, SeqCst);
             }
             if waits || self.over.load(SeqCst) || of.is_done.load(SeqCst) {

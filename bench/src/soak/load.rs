@@ -42,7 +42,7 @@ pub(crate) struct Plan {
 pub(crate) struct Spared {
     /// Pongs after the client's own Close.
     pub(crate) pongs: bool,
-    /// Filling the backlog until messages are refused, on connections that must close cleanly.
+    /// Filling the send buffer until messages are refused, on connections that must close cleanly.
     pub(crate) cap: bool,
 }
 
@@ -165,7 +165,7 @@ impl<'w> Actor<'w> {
         Err(format!("{question}: still {not_yet}").into())
     }
 
-    /// Waits until the server's backlog for this connection is as full as intended.
+    /// Waits until the server's send buffer for this connection is as full as intended.
     pub(crate) fn wait_until_pressed(&mut self, number: u64) -> Result<(), Failure> {
         self.wait(&format!("pressed {number}"), "no").map(|_| ())
     }

@@ -107,7 +107,7 @@ impl Peer {
                 Some(record) => record.to_string(),
                 None => "wait".to_owned(),
             }),
-            // Whether its backlog is as full as intended.
+            // Whether its send buffer is as full as intended.
             "pressed" => {
                 let feeds = self.shared.feeds();
                 let feed = feeds.iter().find(|feed| feed.connection == number);

@@ -24,7 +24,7 @@ use crate::heap;
 use crate::numbered::Numbered;
 use crate::peer::{Calls, Peer};
 
-/// The limit of the backlog of a connection, and the size at which it reports back-pressure, in bytes.
+/// The limit of the send buffer of a connection, and the size at which it reports back-pressure, in bytes.
 const CAP: usize = 1 << 20;
 const HIGH: usize = CAP / 4;
 
@@ -262,7 +262,7 @@ fn server(
         .pong_timeout(LONG)
         .low_water_mark(HIGH / 4)
         .high_water_mark(HIGH)
-        .max_backlog(CAP)
+        .max_send_buffer(CAP)
         .overflow(overflow);
     let of_handlers = shared.clone();
     let factory = move || Peer::new(of_handlers.clone());

@@ -5,7 +5,7 @@ use crate::clean::{Checker, close_and_compare};
 use crate::load::Actor;
 use crate::wire::{End, Incoming};
 
-/// Reads nothing until the server's backlog is full, and then all messages.
+/// Reads nothing until the server's send buffer is full, and then all messages.
 pub(crate) fn slow(actor: &mut Actor<'_>) -> Result<(), Failure> {
     let job = if actor.world.spared.cap { "brim" } else { "flood" };
     let (mut wire, number) =

@@ -9,8 +9,8 @@ use super::super::proxy::{Channel, Dialogue, Route};
 use crate::event_loop::Socket;
 use crate::transport::Peer;
 
-/// The most bytes that are received before the tunnel is open. The messages have limits of their own, but records of TLS
-/// without content have none.
+/// The most bytes that are received before the tunnel is open. The messages have limits of their own, but records of
+/// TLS without content have none.
 const MAX_ANSWER: usize = 256 * 1024;
 
 /// A tunnel that is being opened. The socket is connected to the proxy.

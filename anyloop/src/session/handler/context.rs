@@ -111,12 +111,12 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// [`SendError::NotOpen`] before the connection is open, [`SendError::Closing`] after a Close,
     /// [`SendError::Gone`] after the end; [`SendError::Refused`] while the handler has a message in pieces
-    /// [begun](Self::begin); [`SendError::BacklogFull`].
+    /// [begun](Self::begin); [`SendError::SendBufferFull`].
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
         let (compressible, message) = (message.is_compressible(), message.as_message());
         if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_backlog(message.as_bytes().len())? {
+            if let Some(dropped) = self.check_send_buffer(message.as_bytes().len())? {
                 return Ok(dropped);
             }
         }
@@ -164,7 +164,7 @@ impl<H: Handler> Context<'_, H> {
     /// As [`send`](Self::send).
     pub fn send_prepared(&mut self, message: &Prepared) -> Result<Sent, SendError> {
         if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_backlog(message.message().as_bytes().len())? {
+            if let Some(dropped) = self.check_send_buffer(message.message().as_bytes().len())? {
                 return Ok(dropped);
             }
         }
@@ -187,7 +187,7 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), except [`SendError::BacklogFull`], which does not occur. [`SendError::Refused`] also
+    /// As [`send`](Self::send), except [`SendError::SendBufferFull`], which does not occur. [`SendError::Refused`] also
     /// while a [`MessageWriter`](crate::endpoint::MessageWriter) sends a message.
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
@@ -212,11 +212,11 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send). If the backlog is full, the piece is not sent, and the message stays in progress unless
-    /// [`Overflow::Close`] closes the connection. The error is [`SendError::BacklogFull`] even with [`Overflow::Drop`],
-    /// since one piece cannot be dropped.
+    /// As [`send`](Self::send). If the send buffer is full, the piece is not sent, and the message stays in progress
+    /// unless [`Overflow::Close`] closes the connection. The error is [`SendError::SendBufferFull`] even with
+    /// [`Overflow::Drop`], since one piece cannot be dropped.
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
-        if self.out.waiting() > 0 && self.check_backlog(payload.len())?.is_some() {
+        if self.out.waiting() > 0 && self.check_send_buffer(payload.len())?.is_some() {
             return Err(self.full(payload.len(), false));
         }
         match &mut self.sender {
@@ -500,7 +500,7 @@ impl<H: Handler> Context<'_, H> {
         }
         let message = message();
         if self.out.waiting() + self.state.deferred_bytes() > 0 {
-            if let Some(dropped) = self.check_backlog(message.len())? {
+            if let Some(dropped) = self.check_send_buffer(message.len())? {
                 completion.into_iter().for_each(|completion| completion(Err(Unsent)));
                 return Ok(dropped);
             }
@@ -509,8 +509,8 @@ impl<H: Handler> Context<'_, H> {
         Ok(Sent::Buffered)
     }
 
-    /// Sends a message that a handle has accepted, and calls its completion in any case. The backlog had room for it
-    /// when it was accepted.
+    /// Sends a message that a handle has accepted, and calls its completion in any case. The send buffer had room for
+    /// it when it was accepted.
     fn send_accepted(&mut self, accepted: Accepted) {
         let Accepted { message, completion } = accepted;
         let result = match (&mut self.sender, &message) {
@@ -546,9 +546,9 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Checks whether the backlog can take `len` more bytes. Returns `Some` if the message is to be dropped.
+    /// Checks whether the send buffer can take `len` more bytes. Returns `Some` if the message is to be dropped.
     #[cold]
-    fn check_backlog(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
+    fn check_send_buffer(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.state.limits();
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
@@ -574,7 +574,7 @@ impl<H: Handler> Context<'_, H> {
 
     fn full(&self, message: usize, closes: bool) -> SendError {
         let (waiting, cap) = (self.out.buffered(), self.state.limits().cap);
-        SendError::BacklogFull { waiting, message, cap, closes }
+        SendError::SendBufferFull { waiting, message, cap, closes }
     }
 
     #[inline]

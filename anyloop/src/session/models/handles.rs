@@ -33,7 +33,7 @@ struct Connection {
 impl Connection {
     fn new() -> Self {
         let (registry, driver) =
-            (Registry::new(BacklogLimits::default()), Arc::<Driver>::default());
+            (Registry::new(SendBufferLimits::default()), Arc::<Driver>::default());
         let waker = Waker::from(driver.clone());
         registry.use_loop(|| Arc::new(Wakes(waker)));
         registry.register(KEY);
@@ -107,7 +107,7 @@ fn a_broadcast_reaches_a_connection_whose_visitor_leaves() {
 #[test]
 fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
     check(|| {
-        let endpoint = EndpointState::new(BacklogLimits::default(), false);
+        let endpoint = EndpointState::new(SendBufferLimits::default(), false);
         let driver = Arc::<Driver>::default();
         let waker = Waker::from(driver);
         endpoint.registry.use_loop(|| Arc::new(Wakes(waker)));

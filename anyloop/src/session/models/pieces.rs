@@ -41,9 +41,9 @@ struct Connection {
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
 
 impl Connection {
-    fn new(max_backlog: usize) -> Self {
+    fn new(max_send_buffer: usize) -> Self {
         let config = ServerConfig::new(OriginPolicy::Any).overflow(Overflow::Close);
-        let server = Server::with_factory(config.max_backlog(max_backlog), || Quiet);
+        let server = Server::with_factory(config.max_send_buffer(max_send_buffer), || Quiet);
         let driver = Arc::<Driver>::default();
         let mut session = server.driver(&Waker::from(driver.clone()), NOW);
         let (mut peer, mut buffers) = (Peer::default(), Buffers::default());
@@ -101,7 +101,7 @@ fn what_has_waited_for_a_message_in_pieces_makes_no_peer_slow() {
         let writer = thread::spawn(move || writer.piece("b", true).unwrap());
         let sender = thread::spawn(move || match sender.send("ddd") {
             Ok(sent) => sent.is_on_its_way(),
-            Err(SendError::BacklogFull { closes: false, .. }) => false,
+            Err(SendError::SendBufferFull { closes: false, .. }) => false,
             Err(error) => panic!("{error}"),
         });
         connection.run_until(10);

@@ -209,7 +209,7 @@ fn a_pong_timeout_is_reported_when_the_budget_allows_it() {
 }
 
 #[test]
-fn a_drained_backlog_is_reported_when_the_budget_allows_it() {
+fn a_drained_send_buffer_is_reported_when_the_budget_allows_it() {
     let mut subject = Subject::open();
     subject.memory.window = 1;
     let _ = subject.handle().send(vec![0; 2 << 20]).unwrap();

@@ -268,9 +268,9 @@ fn broadcasts_that_all_connections_have_taken_are_freed() {
     }
     subjects[0].wake();
     let _handle = subjects[1].handle(); // moves its broadcasts from the queue to the shared state
-    assert_eq!(server.core().state.registry.broadcast_backlog(), 3 * 1064);
+    assert_eq!(server.core().state.registry.broadcast_send_buffer(), 3 * 1064);
     drop(subjects.pop());
-    assert_eq!(server.core().state.registry.broadcast_backlog(), 0);
+    assert_eq!(server.core().state.registry.broadcast_send_buffer(), 0);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_filter_may_use_its_server_when_it_is_dropped() {
 #[test]
 fn a_broadcast_to_a_full_queue_reaches_no_connection() {
     let recorder = Recorder::new();
-    let server = Server::with_factory(config().max_backlog(1500), recorder.clone());
+    let server = Server::with_factory(config().max_send_buffer(1500), recorder.clone());
     let mut subject = open(0, &server, &recorder);
     let message = Prepared::new(&[7; 1000][..]);
     assert_eq!(server.broadcast(&message), 1);

@@ -192,12 +192,12 @@ fn reading_can_be_paused_inside_a_record() {
     eventually("its end comes last", || running.server.connections().is_empty());
 }
 
-/// The backlog has records, and is bounded as any other.
+/// The send buffer has records, and is bounded as any other.
 #[test]
 fn a_peer_that_does_not_read() {
     const LEN: usize = 24 << 20;
     let _watchdog = watchdog();
-    let config = server_config().max_backlog(4 * LEN).ping_interval(None);
+    let config = server_config().max_send_buffer(4 * LEN).ping_interval(None);
     let mut server = crate::setup::server_with(config);
     server.on_socket_init(|socket| socket.set_send_buffer_size(64 << 10));
     let (sender, reported) = channel();

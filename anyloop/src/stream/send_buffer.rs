@@ -1,4 +1,4 @@
-//! The backlog: output that the transport did not take.
+//! The send buffer: output that the transport did not take.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,12 +14,12 @@ const SLICES: usize = 32;
 
 /// Bytes that wait for the transport, in order, and the error with which the transport failed.
 #[derive(Default)]
-pub(super) struct Backlog {
+pub(super) struct SendBuffer {
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that were written.
     head_written: usize,
     len: usize,
-    /// The number of bytes that were written since the backlog was created.
+    /// The number of bytes that were written since the send buffer was created.
     written: u64,
     /// Completions, each with the value of `written` at which it is called.
     completions: VecDeque<(u64, Completion)>,
@@ -76,7 +76,7 @@ pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 #[error("the message was not sent: it was dropped or refused, or the connection ended")]
 pub struct Unsent;
 
-impl Backlog {
+impl SendBuffer {
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -183,7 +183,7 @@ impl Backlog {
     }
 }
 
-impl Drop for Backlog {
+impl Drop for SendBuffer {
     fn drop(&mut self) {
         for (_, completion) in self.completions.drain(..) {
             completion(Err(Unsent));
@@ -195,9 +195,9 @@ impl Drop for Backlog {
 mod tests {
     use super::*;
 
-    fn take(backlog: &mut Backlog, mut most: usize) -> Vec<u8> {
+    fn take(send_buffer: &mut SendBuffer, mut most: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        backlog.write(|slices| {
+        send_buffer.write(|slices| {
             let mut taken = 0;
             for slice in slices {
                 let n = slice.len().min(most);
@@ -212,32 +212,32 @@ mod tests {
     #[test]
     fn bytes_are_written_in_order_with_writes_of_any_size() {
         for most in 1..20 {
-            let mut backlog = Backlog::default();
-            backlog.push_shared(&Arc::from(&b"0123"[..]), 2);
-            backlog.push(b"45");
-            backlog.push(b"6");
-            backlog.push_shared(&Arc::from(&b"789"[..]), 0);
-            backlog.push(b"ab");
-            assert_eq!(backlog.len(), 10);
+            let mut send_buffer = SendBuffer::default();
+            send_buffer.push_shared(&Arc::from(&b"0123"[..]), 2);
+            send_buffer.push(b"45");
+            send_buffer.push(b"6");
+            send_buffer.push_shared(&Arc::from(&b"789"[..]), 0);
+            send_buffer.push(b"ab");
+            assert_eq!(send_buffer.len(), 10);
             let mut bytes = Vec::new();
-            while !backlog.is_empty() {
-                bytes.extend(take(&mut backlog, most));
+            while !send_buffer.is_empty() {
+                bytes.extend(take(&mut send_buffer, most));
             }
             assert_eq!(bytes, b"23456789ab", "{most} at a time");
         }
     }
 
-    /// The peer keeps up, but the backlog is never empty.
+    /// The peer keeps up, but the send buffer is never empty.
     #[test]
     fn written_chunks_are_freed_while_bytes_wait() {
-        let mut backlog = Backlog::default();
-        backlog.push(&[0; 1000]);
+        let mut send_buffer = SendBuffer::default();
+        send_buffer.push(&[0; 1000]);
         for _ in 0..10_000 {
-            backlog.push(&[0; 1000]);
-            take(&mut backlog, 1000);
+            send_buffer.push(&[0; 1000]);
+            take(&mut send_buffer, 1000);
         }
-        assert_eq!(backlog.len(), 1000);
-        let kept: usize = backlog.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+        assert_eq!(send_buffer.len(), 1000);
+        let kept: usize = send_buffer.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
         assert!(kept < 3 * CHUNK, "{kept} bytes are kept");
     }
 
@@ -248,17 +248,17 @@ mod tests {
             let sender = result_sender.clone();
             Box::new(move |result| sender.send((name, result)).expect("the test listens"))
         };
-        let mut backlog = Backlog::default();
-        backlog.push(b"one");
-        backlog.push_completion(0, completion("one"));
-        backlog.push(b"two");
-        backlog.push_completion(0, completion("two"));
-        take(&mut backlog, 2);
+        let mut send_buffer = SendBuffer::default();
+        send_buffer.push(b"one");
+        send_buffer.push_completion(0, completion("one"));
+        send_buffer.push(b"two");
+        send_buffer.push_completion(0, completion("two"));
+        take(&mut send_buffer, 2);
         assert!(results.try_recv().is_err());
-        take(&mut backlog, 2);
+        take(&mut send_buffer, 2);
         assert_eq!(results.try_recv(), Ok(("one", Ok(()))));
         assert!(results.try_recv().is_err());
-        drop(backlog);
+        drop(send_buffer);
         assert_eq!(results.try_recv(), Ok(("two", Err(Unsent))));
     }
 }

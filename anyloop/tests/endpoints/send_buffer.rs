@@ -15,17 +15,17 @@ over_each_transport! {
     drained_is_not_called_after_the_end,
     a_piece_without_room_keeps_its_message_begun,
     what_the_mailbox_holds_counts,
-    pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before;
+    pitfall_what_was_accepted_is_sent_whatever_fills_the_send_buffer_before;
     not over TLS:
     sending_says_how_much_waits,
     what_is_not_above_the_high_mark_is_no_pressure,
     handles_say_how_much_waits,
     drained_is_not_called_without_a_high_mark_passed,
     one_message_larger_than_the_cap_may_go,
-    a_full_backlog_is_an_error,
-    a_full_backlog_drops,
-    a_full_backlog_closes,
-    a_connection_that_was_closed_for_its_backlog_says_so;
+    a_full_send_buffer_is_an_error,
+    a_full_send_buffer_drops,
+    a_full_send_buffer_closes,
+    a_connection_that_was_closed_for_its_send_buffer_says_so;
     neither:
     drained_is_called_at_the_low_mark_and_not_before,
     drained_may_send_again,
@@ -34,7 +34,7 @@ over_each_transport! {
 
 /// A low-water mark of 10 bytes, a high-water mark of 20, and at most 40.
 fn limits(overflow: Overflow) -> ServerConfig {
-    server_config().low_water_mark(10).high_water_mark(20).max_backlog(40).overflow(overflow)
+    server_config().low_water_mark(10).high_water_mark(20).max_send_buffer(40).overflow(overflow)
 }
 
 /// A connection whose output is blocked. For each message it sends six bytes, and logs what sending
@@ -84,7 +84,7 @@ fn handles_say_how_much_waits<C: TestTransport>() {
     assert_eq!(handle.send("1234"), Ok(Sent::Sent));
     assert_eq!(handle.buffered_amount(), 4, "payload, while it is in the mailbox");
     subject.drain();
-    assert_eq!(handle.buffered_amount(), 6, "bytes, when it is in the backlog");
+    assert_eq!(handle.buffered_amount(), 6, "bytes, when it is in the send buffer");
     assert_eq!(handle.send("1234"), Ok(Sent::Buffered));
     assert_eq!(handle.send("1234567890"), Ok(Sent::Buffered));
     assert_eq!(handle.send("1"), Ok(Sent::Backpressure));
@@ -160,31 +160,31 @@ fn one_message_larger_than_the_cap_may_go<C: TestTransport>() {
     let handle = subject.end.handle();
     assert_eq!(handle.send(&large[..]), Ok(Sent::Backpressure));
     subject.drain();
-    let full = SendError::BacklogFull { waiting: 102, message: 1, cap: 40, closes: false };
+    let full = SendError::SendBufferFull { waiting: 102, message: 1, cap: 40, closes: false };
     assert_eq!(handle.send("1"), Err(full));
     subject.end.give_room(usize::MAX);
     assert_eq!(subject.sent().len(), 1);
 }
 
-fn a_full_backlog_is_an_error<C: TestTransport>() {
+fn a_full_send_buffer_is_an_error<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let handle = subject.end.handle();
     let _ = handle.send(&[0; 34][..]).unwrap();
     subject.drain();
     let _ = handle.send("1234").unwrap();
-    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40, closes: false };
+    let full = SendError::SendBufferFull { waiting: 40, message: 1, cap: 40, closes: false };
     assert_eq!(handle.send("1"), Err(full), "of the mailbox");
     subject.drain();
     subject.receive(&[text("go")]);
-    let full = "Err(BacklogFull { waiting: 42, message: 4, cap: 40, closes: false }) 42";
+    let full = "Err(SendBufferFull { waiting: 42, message: 4, cap: 40, closes: false }) 42";
     assert_eq!(log.take(), [full]);
     subject.end.give_room(usize::MAX);
     assert_eq!(log.take(), ["drained"], "nothing has happened to the connection");
     assert_eq!(subject.sent().len(), 2);
 }
 
-fn a_full_backlog_drops<C: TestTransport>() {
+fn a_full_send_buffer_drops<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Drop, &log);
     let handle = subject.end.handle();
@@ -197,7 +197,7 @@ fn a_full_backlog_drops<C: TestTransport>() {
     assert_eq!(subject.sent().len(), 1);
 }
 
-fn a_full_backlog_closes<C: TestTransport>() {
+fn a_full_send_buffer_closes<C: TestTransport>() {
     for from_handle in [false, true] {
         let log = Log::default();
         let mut subject = subject::<C>(Overflow::Close, &log);
@@ -205,7 +205,7 @@ fn a_full_backlog_closes<C: TestTransport>() {
         let _ = handle.send(&[0; 35][..]).unwrap();
         subject.drain();
         if from_handle {
-            let full = SendError::BacklogFull { waiting: 37, message: 4, cap: 40, closes: true };
+            let full = SendError::SendBufferFull { waiting: 37, message: 4, cap: 40, closes: true };
             assert_eq!(handle.send("1234"), Err(full.clone()));
             assert_eq!(handle.send("1234"), Err(full));
             subject.drain();
@@ -213,7 +213,7 @@ fn a_full_backlog_closes<C: TestTransport>() {
             subject.receive(&[text("go"), text("go")]);
             // The Close itself waits, too.
             let lines = log.take();
-            assert!(lines[0].starts_with("Err(BacklogFull"), "{lines:?}");
+            assert!(lines[0].starts_with("Err(SendBufferFull"), "{lines:?}");
             assert!(lines[1].starts_with("Err("), "{lines:?}");
         }
         subject.end.give_room(usize::MAX);
@@ -223,12 +223,12 @@ fn a_full_backlog_closes<C: TestTransport>() {
     }
 }
 
-fn a_connection_that_was_closed_for_its_backlog_says_so<C: TestTransport>() {
+fn a_connection_that_was_closed_for_its_send_buffer_says_so<C: TestTransport>() {
     type Overfill<C> = fn(&Server<<C as TestTransport>::Transport>, &mut Subject<C>);
     let ways: [Overfill<C>; 4] = [
         |_, subject| {
             let refused = subject.end.handle().send("1234").unwrap_err();
-            assert!(matches!(refused, SendError::BacklogFull { closes: true, .. }));
+            assert!(matches!(refused, SendError::SendBufferFull { closes: true, .. }));
         },
         |_, subject| _ = subject.receive(&[text("go")]),
         |server, _| assert_eq!(server.broadcast("1234"), 0, "it is not reached"),
@@ -292,7 +292,7 @@ fn pongs_are_held_while_it_is_blocked<C: TestTransport>() {
 }
 
 /// Whether there is room is decided once: when the message is accepted.
-fn pitfall_what_was_accepted_is_sent_whatever_fills_the_backlog_before<C: TestTransport>() {
+fn pitfall_what_was_accepted_is_sent_whatever_fills_the_send_buffer_before<C: TestTransport>() {
     let log = Log::default();
     let mut subject = subject::<C>(Overflow::Error, &log);
     let handle = subject.end.handle();
@@ -313,7 +313,7 @@ fn what_the_mailbox_holds_counts<C: TestTransport>() {
     let handle = subject.end.handle();
     assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Sent));
     assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Backpressure));
-    let full = SendError::BacklogFull { waiting: 40, message: 1, cap: 40, closes: false };
+    let full = SendError::SendBufferFull { waiting: 40, message: 1, cap: 40, closes: false };
     assert_eq!(handle.send(&[0; 1][..]), Err(full));
     assert_eq!(handle.buffered_amount(), 40);
     subject.drain();
