@@ -292,9 +292,6 @@ impl<S: StreamProtocol> Driver<S> {
     /// Whether to receive now.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        if self.on_fast_path {
-            return true;
-        }
         let wants = self.session.wants();
         let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
         (wants.read || wants.discard) && !self.has_unread() && !ended && !self.closed
@@ -323,7 +320,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// Whether to call [`resume`](Self::resume).
     #[must_use]
     pub fn wants_resume(&self) -> bool {
-        if self.on_fast_path {
+        if self.on_fast_path && !self.has_unread() {
             return false;
         }
         let wants = self.session.wants();
