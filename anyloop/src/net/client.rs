@@ -21,7 +21,7 @@ use crate::endpoint::{ClientConfig, ClientCore, Handle, Handler, HandlerFactory,
 use crate::event_loop::{Engine, now};
 use crate::transport::Driver;
 
-/// A request for a connection, with its settings. [`Client::request`] makes one, and so does the
+/// A request for a connection, with its settings. [`Client::request`](super::Client::request) makes one, and so does the
 /// [handle](crate::endpoint::EndpointHandle::request) of a client.
 ///
 /// ```
@@ -87,7 +87,7 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
         self
     }
 
-    /// Begins to connect, as [`Client::connect`].
+    /// Begins to connect, as [`Client::connect`](super::Client::connect).
     ///
     /// # Errors
     ///
