@@ -55,7 +55,7 @@ pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Runs a model that has very many schedules, within a lower bound.
-fn check_large(model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check_large(model: impl Fn() + Send + Sync + 'static) {
     check_within(PREEMPTIONS_OF_LARGE, model);
 }
 

@@ -17,7 +17,7 @@ use super::deferred::{Accepted, Outgoing};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
 use super::{Handle, Handler, SendBufferLimits, SendError, Sent};
-use crate::event_loop::models::check;
+use crate::event_loop::models::{check, check_large};
 use crate::sync::{Condvar, Mutex};
 
 struct Quiet;

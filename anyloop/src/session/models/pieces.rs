@@ -68,7 +68,7 @@ impl Connection {
 
 #[test]
 fn a_message_in_pieces_arrives_whole() {
-    check(|| {
+    check_large(|| {
         let mut connection = Connection::new(1000);
         let (sender, handle) = (connection.session.handle(), connection.session.handle());
         let writer = thread::spawn(move || {
