@@ -301,6 +301,26 @@ impl fmt::Display for Stage {
     }
 }
 
+/// What a peer has written, so that it can neither control a terminal nor fill a log.
+struct Excerpt<'t>(&'t str);
+
+impl Excerpt<'_> {
+    /// The number of characters that are shown.
+    const LEN: usize = 200;
+}
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(Self::LEN) {
+            match c {
+                '"' | '\'' | '\\' => write!(f, "{c}")?,
+                _ => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        f.write_str(if self.0.chars().nth(Self::LEN).is_some() { "…" } else { "" })
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, attempts: &[(String, io::Error)]| {
@@ -327,7 +347,7 @@ impl fmt::Display for ConnectError {
                     false => write!(f, "proxy {proxy} wants a user and a password")?,
                 }
                 match challenge {
-                    Some(challenge) => write!(f, " ({challenge})"),
+                    Some(challenge) => write!(f, " ({})", Excerpt(challenge)),
                     None => Ok(()),
                 }
             }
@@ -340,7 +360,7 @@ impl fmt::Display for ConnectError {
             #[cfg(feature = "tls-core")]
             Self::ProxyTls { proxy, .. } => write!(f, "TLS with proxy {proxy} has failed"),
             Self::Redirect { location, .. } => {
-                write!(f, "the redirect to {} is not followed", location.escape_debug())
+                write!(f, "the redirect to {} is not followed", Excerpt(location))
             }
             Self::SocksRefused { proxy, target, reply } => {
                 write!(f, "proxy {proxy} has not connected to {target}: {reply}")

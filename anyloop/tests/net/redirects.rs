@@ -206,6 +206,16 @@ fn a_location_that_is_no_websocket_uri_is_reported() {
     }
 }
 
+/// It goes to terminals and logs.
+#[test]
+fn a_location_is_shown_without_control_characters_and_in_part() {
+    let location = format!("ftp://a/\u{9b}31m\u{202e}{}", "x".repeat(9_000));
+    let source = RedirectError::Uri(UriError::Scheme);
+    let text = ConnectError::Redirect { location, source }.to_string();
+    let shown = format!("ftp://a/\\u{{9b}}31m\\u{{202e}}{}…", "x".repeat(187));
+    assert_eq!(text, format!("the redirect to {shown} is not followed"));
+}
+
 /// The next server is not there: the failure is that of connecting.
 #[test]
 fn a_failure_behind_a_redirect_is_reported_as_any_other() {

@@ -159,6 +159,11 @@ fn a_user_and_a_password_are_asked_for_or_not_accepted() {
         "{}",
         failed.text
     );
+    // It goes to terminals and logs.
+    let field = format!("\u{9b}31m\u{202e}{}", "x".repeat(9_000));
+    let failed = answered(format!("HTTP/1.1 407 No\r\nProxy-Authenticate: {field}\r\n\r\n"));
+    let shown = format!("(\\u{{9b}}31m\\u{{202e}}{}…)", "x".repeat(195));
+    assert!(failed.text.ends_with(&shown), "{}", failed.text);
     // tinyproxy answers so to a wrong password.
     let failed = answered("HTTP/1.0 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
     assert!(matches!(failed.error, ConnectError::ProxyAuthentication { challenge: None, .. }));
