@@ -125,6 +125,8 @@ mod tests {
             "/.hidden",
             "/../secret",
             "/%2e%2e/secret",
+            "/sub/../a%20b.txt", // although it leads to a file
+            "/./a%20b.txt",
             "/sub/..%2f..%2fsecret",
             "/link",
             "/shown",
