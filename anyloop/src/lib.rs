@@ -58,6 +58,8 @@ pub mod prelude;
 mod proxy;
 #[cfg(feature = "router")]
 pub mod router;
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "for the loop"))]
+mod running;
 #[cfg_attr(not(feature = "net"), allow(dead_code, unused_imports, reason = "for the loop"))]
 mod session;
 #[cfg_attr(

@@ -1,6 +1,5 @@
 //! The part of a loop that any thread may use.
 
-use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
@@ -9,10 +8,9 @@ use super::events::{Events, Token};
 use super::reactor::Interrupt;
 use super::timers::{Aborted, OnCancel, TimerKey};
 use super::wakeup::Notifier;
-#[cfg(loom)]
-use crate::sync::WithBorrow as _;
+use crate::running::{self, RunningMark};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Flag, Mutex, MutexGuard, SharedBool, thread_local};
+use crate::sync::{Flag, Mutex, MutexGuard, SharedBool};
 
 /// The capacity of the queues that is kept when they are empty.
 pub(super) const KEPT: usize = 4096;
@@ -48,25 +46,6 @@ struct CommandQueue {
     commands: Vec<Command>,
     /// The loop is gone.
     closed: bool,
-}
-
-thread_local! {
-    /// The ids of the loops that this thread runs, the innermost last.
-    static RUNNING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Marks this thread as running a loop, until it is dropped.
-pub(super) struct RunningMark;
-
-impl Drop for RunningMark {
-    fn drop(&mut self) {
-        RUNNING.with_borrow_mut(|running| running.pop());
-    }
-}
-
-/// Whether this thread is inside a run call of any loop.
-pub(crate) fn runs_here() -> bool {
-    RUNNING.with_borrow(|running| !running.is_empty())
 }
 
 impl LoopControl {
@@ -165,7 +144,7 @@ impl LoopControl {
 
     /// Whether this thread is inside a run call of this loop.
     pub(super) fn running_in_this_thread(&self) -> bool {
-        RUNNING.with_borrow(|running| running.contains(&self.id))
+        running::runs(self.id)
     }
 
     // For the loop.
@@ -176,8 +155,7 @@ impl LoopControl {
 
     /// This thread begins a run call, which ends when the mark is dropped.
     pub(super) fn mark_running(&self) -> RunningMark {
-        RUNNING.with_borrow_mut(|running| running.push(self.id));
-        RunningMark
+        RunningMark::new(self.id)
     }
 
     pub(super) fn has_commands(&self) -> bool {

@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use crate::threading::{Local, Threads};
 pub(crate) use clock::now;
-pub(crate) use control::{LoopControl, runs_here, waker};
+pub(crate) use control::{LoopControl, waker};
 pub(crate) use engine::Engine;
 pub(crate) use events::{Events, Token};
 pub use handle::{LoopGone, LoopHandle, WorkGuard};

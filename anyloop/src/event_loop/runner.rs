@@ -10,7 +10,6 @@ use anyloop_proto::{Input, Instant, Shutdown};
 
 use super::buffers::{Buffers, ReadBuffer};
 use super::clock::{CoarseTime, coarse_time, now};
-use super::control::RunningMark;
 use super::core::{CALLBACK_ENTRY, Callback};
 use super::engine::{Engine, Guard};
 use super::events::{Events, Token};
@@ -23,6 +22,7 @@ use super::timers::Aborted;
 use super::turn_state::TurnState;
 use super::wakeup::Remaining;
 use crate::cold::cold_path;
+use crate::running::RunningMark;
 use crate::stream::Buffers as StreamBuffers;
 use crate::stream::{Budget, Progress, Transport, WriteGuard};
 use crate::sync::TryMutexGuard;

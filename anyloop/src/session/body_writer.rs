@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::error::{SendError, Sent};
 use super::limits::SendBufferLimits;
 use super::unsent::report_unsent;
+use crate::running;
 use crate::stream::{Completion, Unsent};
 use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 
@@ -183,7 +184,7 @@ impl BodyWriter {
     fn wait_for_room(&self) -> io::Result<usize> {
         let mut state = self.0.state();
         while !state.gone && state.free() == 0 {
-            if runs_event_loop() {
+            if running::runs_any() {
                 let why =
                     "the body is full, and a thread that runs an event loop must not wait for it";
                 return Err(io::Error::new(ErrorKind::WouldBlock, why));
@@ -346,14 +347,6 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether this thread is inside a run call of an event loop.
-fn runs_event_loop() -> bool {
-    #[cfg(feature = "net")]
-    return crate::event_loop::runs_here();
-    #[cfg(not(feature = "net"))]
-    false
 }
 
 /// Wakes the connection, if there is one: without the lock, since it may run program code.
