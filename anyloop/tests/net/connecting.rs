@@ -18,31 +18,19 @@ use anyloop_testkit::{frames, requests};
 
 use crate::record::{Log, recording};
 use crate::setup::{
-    Running, blackhole, client, closed_at, echo, echo_on, has_v6, millis, recording_client,
-    recording_client_on, recording_client_with, recording_server, run_until, server, server_config,
-    shared, url,
+    GREETED, Running, blackhole, client, closed_at, echo, echo_on, greeting_with, greets, has_v6,
+    millis, recording_client, recording_client_on, recording_client_with, recording_server,
+    run_until, server, server_config, shared, url,
 };
 
 /// A client that sends a message, and closes when the answer has come.
 fn greeting(log: &Log) -> Client {
-    greet(recording_client(log), log)
+    greeting_with(log, ClientConfig::new())
 }
 
 fn greeting_after(delay: Duration, log: &Log) -> Client {
-    greet(recording_client_with(log, ClientConfig::new().attempt_delay(delay)), log)
+    greeting_with(log, ClientConfig::new().attempt_delay(delay))
 }
-
-fn greet(mut client: Client, log: &Log) -> Client {
-    client.on_open(|context| _ = context.send("hello").unwrap());
-    let logs = log.clone();
-    client.on_message(move |message, context| {
-        logs.message(message);
-        context.close(CloseCode::NORMAL, "").unwrap();
-    });
-    client
-}
-
-const GREETED: [&str; 2] = ["text hello", "close clean by local: 1000/1000"];
 
 #[test]
 fn by_a_url() {
@@ -345,7 +333,7 @@ fn server_and_client_in_one_loop() {
     let address = server.listen("127.0.0.1:0").unwrap();
     server.start_accept().unwrap();
     let log = Log::default();
-    let mut client = greet(recording_client_on(&log, &event_loop), &log);
+    let mut client = greets(recording_client_on(&log, &event_loop), &log);
     let (logs, stops) = (log.clone(), server.clone());
     client.on_close(move |ending, _| {
         logs.push(format!("clean {}", ending.clean));

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::mpsc::channel;
 
 use anyloop::LocalEventLoop;
-use anyloop::net::{Client, ConnectError, LocalClient, RedirectError};
+use anyloop::net::{ConnectError, LocalClient, RedirectError};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::UriError;
 use anyloop::proto::handshake::http::header::{self, HeaderName};
@@ -18,10 +18,9 @@ use anyloop_testkit::watchdog::watchdog;
 
 use crate::record::Log;
 use crate::setup::{
-    Running, Shared, client_with, echo, millis, recording_client_with, run_until, shared,
+    GREETED, Running, Shared, client_with, echo, greeting_with, millis, recording_client_with,
+    run_until, shared,
 };
-
-const GREETED: [&str; 2] = ["text hello", "close clean by local: 1000/1000"];
 
 /// An echo at `/echo`; other paths are redirected there, with the path's number as the status, or to `to`.
 fn redirecting(to: Option<String>) -> (Running, Shared<(String, HeaderMap)>) {
@@ -41,22 +40,10 @@ fn redirecting(to: Option<String>) -> (Running, Shared<(String, HeaderMap)>) {
     (Running::start(server), seen)
 }
 
-/// A client that sends a message, and closes when the answer has come.
-fn greeting(log: &Log, config: ClientConfig) -> Client {
-    let mut client = recording_client_with(log, config);
-    client.on_open(|context| _ = context.send("hello").unwrap());
-    let logs = log.clone();
-    client.on_message(move |message, context| {
-        logs.message(message);
-        context.close(CloseCode::NORMAL, "").unwrap();
-    });
-    client
-}
-
 #[track_caller]
 fn greet(config: ClientConfig, uri: &str) {
     let log = Log::default();
-    let client = greeting(&log, config);
+    let client = greeting_with(&log, config);
     let handle = client.connect(uri).unwrap();
     client.run();
     assert_eq!(log.take(), GREETED);
@@ -138,7 +125,7 @@ fn credentials_stay_on_their_origin() {
         .header(HeaderName::from_static("x-room"), HeaderValue::from_static("lobby"))
         .subprotocol("v1");
     let log = Log::default();
-    let mut client = greeting(&log, config);
+    let mut client = greeting_with(&log, config);
     let logs = log.clone();
     client.on_open(move |context| {
         logs.push(context.handshake_info().unwrap().target.as_ref().unwrap().to_string());

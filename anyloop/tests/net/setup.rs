@@ -75,6 +75,25 @@ pub(crate) fn recording_client_with(log: &Log, config: ClientConfig) -> Client {
     Client::with_factory(config, recording(log)).unwrap()
 }
 
+/// What a [greeting](greeting_with) client records.
+pub(crate) const GREETED: [&str; 2] = ["text hello", "close clean by local: 1000/1000"];
+
+/// A recording client that sends a message, and closes when the answer has come.
+pub(crate) fn greeting_with(log: &Log, config: ClientConfig) -> Client {
+    greets(recording_client_with(log, config), log)
+}
+
+/// Lets a client send a message, and close when the answer has come.
+pub(crate) fn greets(mut client: Client, log: &Log) -> Client {
+    client.on_open(|context| _ = context.send("hello").unwrap());
+    let logs = log.clone();
+    client.on_message(move |message, context| {
+        logs.message(message);
+        context.close(CloseCode::NORMAL, "").unwrap();
+    });
+    client
+}
+
 pub(crate) fn recording_client_on(log: &Log, event_loop: &EventLoop) -> Client {
     Client::with_factory_on(event_loop, ClientConfig::new(), recording(log))
 }

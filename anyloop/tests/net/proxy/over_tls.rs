@@ -17,10 +17,10 @@ use anyloop_testkit::requests;
 use anyloop_testkit::tls::{Authority, Far, server_config};
 use anyloop_testkit::watchdog::watchdog;
 
-use super::tunnels::{greet, greeting};
+use super::tunnels::greet;
 use super::{ESTABLISHED, http_proxy, socks_proxy};
 use crate::record::Log;
-use crate::setup::{Running, client_with, echo, recording_client_with};
+use crate::setup::{Running, client_with, echo, greeting_with, recording_client_with};
 
 /// The authority of the proxies. Servers have another one.
 static PROXIES: LazyLock<Authority> = LazyLock::new(|| Authority::new("authority of proxies"));
@@ -149,7 +149,7 @@ fn an_https_proxy_hides_only_the_way_to_itself() {
     let running = Running::start(echo());
     let (proxy, seen) = https_proxy(running.address);
     let log = Log::default();
-    let mut client = greeting(&log, ClientConfig::new().proxy(proxy));
+    let mut client = greeting_with(&log, ClientConfig::new().proxy(proxy));
     let logs = log.clone();
     client.on_open(move |context| {
         logs.push(format!("{} {}", context.tls().is_some(), context.is_secure()));
@@ -167,7 +167,7 @@ fn tls_to_the_server_goes_through_tls_to_the_proxy() {
     let (running, config) = tls_echo();
     let (proxy, seen) = https_proxy(running.address);
     let log = Log::default();
-    let mut client = greeting(&log, config.proxy(proxy));
+    let mut client = greeting_with(&log, config.proxy(proxy));
     let logs = log.clone();
     client.on_open(move |context| {
         let certificates = context.tls().unwrap().peer_certificates().map(<[_]>::len);
@@ -233,7 +233,7 @@ fn bytes_behind_the_answer_are_the_servers() {
     let log = Log::default();
     let proxy = Proxy::https("localhost", address.port()).with_tls(trusting(&PROXIES));
     let config = ClientConfig::new().proxy(proxy).random(Arc::new(requests::Zeros));
-    let client = greeting(&log, config);
+    let client = greeting_with(&log, config);
     client.connect("ws://chat.example/").unwrap();
     client.run();
     assert_eq!(log.take(), ["text early", "close clean by local: 1000/1000"]);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyloop::net::{Client, Proxy, ProxyRules};
+use anyloop::net::{Proxy, ProxyRules};
 use anyloop::prelude::*;
 use anyloop::proto::Role;
 use anyloop::proto::handshake::http::{HeaderMap, HeaderValue, header};
@@ -14,27 +14,15 @@ use anyloop_testkit::watchdog::watchdog;
 
 use super::{CONNECTED, ESTABLISHED, http_proxy, read, read_socks_request, socks_proxy};
 use crate::record::Log;
-use crate::setup::{Running, Shared, closed, echo, recording_client_with, shared};
-
-pub(super) const GREETED: [&str; 2] = ["text hello", "close clean by local: 1000/1000"];
-
-/// A client that sends a message, and closes when the answer has come.
-pub(super) fn greeting(log: &Log, config: ClientConfig) -> Client {
-    let mut client = recording_client_with(log, config);
-    client.on_open(|context| _ = context.send("hello").unwrap());
-    let logs = log.clone();
-    client.on_message(move |message, context| {
-        logs.message(message);
-        context.close(CloseCode::NORMAL, "").unwrap();
-    });
-    client
-}
+use crate::setup::{
+    GREETED, Running, Shared, closed, echo, greeting_with, recording_client_with, shared,
+};
 
 /// Connects to `uri` with this configuration, and asserts that a message comes back.
 #[track_caller]
 pub(super) fn greet(config: ClientConfig, uri: &str) {
     let log = Log::default();
-    let client = greeting(&log, config);
+    let client = greeting_with(&log, config);
     client.connect(uri).unwrap();
     client.run();
     assert_eq!(log.take(), GREETED);
@@ -81,7 +69,7 @@ fn through_socks5h_the_proxy_gets_the_name() {
     let (address, seen) = socks_proxy(running.address);
     let log = Log::default();
     let proxy = Proxy::socks5h(address.ip().to_string(), address.port());
-    let mut client = greeting(&log, ClientConfig::new().proxy(proxy));
+    let mut client = greeting_with(&log, ClientConfig::new().proxy(proxy));
     client.set_look_up(|host, _| panic!("{host} is looked up"));
     client.connect("ws://chat.example:8080/").unwrap();
     client.run();
@@ -96,7 +84,7 @@ fn through_socks5_the_client_looks_the_name_up() {
     let (address, seen) = socks_proxy(running.address);
     let log = Log::default();
     let proxy = Proxy::socks5("proxy.example", address.port());
-    let mut client = greeting(&log, ClientConfig::new().proxy(proxy));
+    let mut client = greeting_with(&log, ClientConfig::new().proxy(proxy));
     client.set_look_up(move |host, port| {
         Ok(vec![match host {
             "chat.example" => SocketAddr::from(([192, 0, 2, 7], port)),
@@ -149,7 +137,7 @@ fn bytes_behind_the_answer_are_the_servers() {
         let log = Log::default();
         let proxy = Proxy::http("127.0.0.1", address.port());
         let config = ClientConfig::new().proxy(proxy).random(Arc::new(requests::Zeros));
-        let client = greeting(&log, config);
+        let client = greeting_with(&log, config);
         client.connect("ws://chat.example/").unwrap();
         client.run();
         assert_eq!(log.take(), ["text early", "close clean by local: 1000/1000"]);
@@ -204,14 +192,14 @@ fn some_connections_use_no_proxy() {
     greet(ClientConfig::new().proxy(proxy.clone()).proxy(None), &running.url());
     // Addresses of the program's own are connected to.
     let log = Log::default();
-    let client = greeting(&log, ClientConfig::new().proxy(proxy.clone()));
+    let client = greeting_with(&log, ClientConfig::new().proxy(proxy.clone()));
     let request = client.request("ws://chat.example/").unwrap();
     request.to_addresses([running.address]).connect().unwrap();
     client.run();
     assert_eq!(log.take(), GREETED);
     // One connection can do without.
     let log = Log::default();
-    let client = greeting(&log, ClientConfig::new().proxy(proxy));
+    let client = greeting_with(&log, ClientConfig::new().proxy(proxy));
     let request = client.request(running.url().as_str()).unwrap();
     request.configure(|config| config.proxy(None)).connect().unwrap();
     client.run();
