@@ -77,7 +77,8 @@ fn text(command: &Command) -> String {
         Command::Send(Accepted { message: Outgoing::Prepared(prepared), .. }, _) => {
             prepared.message().as_text().unwrap().to_string()
         }
-        _ => unreachable!("only messages are sent"),
+        Command::Interrupt => "interrupt".to_string(),
+        _ => unreachable!("nothing else is sent"),
     }
 }
 

@@ -61,14 +61,18 @@ impl Connection {
     }
 }
 
+/// A thread that looks at all connections, and does this with the handle of each.
+fn visits(
+    connection: &Connection,
+    visit: impl Fn(&Handle<Quiet>) + Send + 'static,
+) -> JoinHandle<()> {
+    let registry = connection.registry.clone();
+    thread::spawn(move || registry.handles().iter().for_each(visit))
+}
+
 /// A thread that looks at all connections, and sends a message to each.
 fn visitor(connection: &Connection, message: &'static str) -> JoinHandle<()> {
-    let registry = connection.registry.clone();
-    thread::spawn(move || {
-        for handle in registry.handles::<Quiet>() {
-            assert!(handle.send(message).unwrap().is_on_its_way());
-        }
-    })
+    visits(connection, move |handle| assert!(handle.send(message).unwrap().is_on_its_way()))
 }
 
 #[test]
@@ -82,6 +86,22 @@ fn visitors_leave_nothing_behind() {
         }
         connection.taken.sort();
         assert_eq!(connection.taken, ["a", "b"]);
+        assert!(connection.registry.present_shared(KEY.index).is_none());
+    });
+}
+
+/// What is asked for without a message is not counted as waiting.
+#[test]
+fn what_visitors_ask_for_is_done() {
+    check(|| {
+        let mut connection = Connection::new();
+        let ask = |handle: &Handle<Quiet>| handle.interrupt().unwrap();
+        let visitors = [visits(&connection, ask), visits(&connection, ask)];
+        connection.run_until(2);
+        for visitor in visitors {
+            visitor.join().unwrap();
+        }
+        assert_eq!(connection.taken, ["interrupt"; 2]);
         assert!(connection.registry.present_shared(KEY.index).is_none());
     });
 }
