@@ -387,6 +387,6 @@ impl std::error::Error for ConnectError {
 }
 
 /// Attempts as text, for logs.
-pub(super) fn readable(attempts: Vec<(SocketAddr, io::Error)>) -> Vec<(String, io::Error)> {
+pub(super) fn describe_errors(attempts: Vec<(SocketAddr, io::Error)>) -> Vec<(String, io::Error)> {
     attempts.into_iter().map(|(address, error)| (address.to_string(), error)).collect()
 }

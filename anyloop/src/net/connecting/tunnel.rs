@@ -15,10 +15,11 @@ const MAX_ANSWER: usize = 256 * 1024;
 
 /// A tunnel that is being opened. The socket is connected to the proxy.
 pub(in crate::net) struct Tunnel {
-    pub(super) since: Instant,
+    pub(super) started: Instant,
     pub(super) socket: Socket,
     /// The proxy.
     pub(super) peer: Peer,
+    /// The TLS with an `https` proxy; otherwise it passes bytes through.
     pub(super) channel: Channel,
     dialogue: Dialogue,
     /// What the socket has not taken.
@@ -34,11 +35,11 @@ impl Tunnel {
         route: &mut Route,
         socket: Socket,
         peer: Peer,
-        since: Instant,
+        started: Instant,
     ) -> Result<Self, ConnectError> {
         let (mut unsent, mut channel) = (Vec::new(), std::mem::take(&mut route.channel));
         let dialogue = Dialogue::new(route, &mut channel, &mut unsent)?;
-        Ok(Self { since, socket, peer, channel, dialogue, unsent, total: 0, received: None })
+        Ok(Self { started, socket, peer, channel, dialogue, unsent, total: 0, received: None })
     }
 
     /// Sends and receives all that is possible now. Returns what the server has sent, once the tunnel is open.
@@ -74,8 +75,8 @@ impl Tunnel {
     }
 
     /// Nothing more arrives in time. Returns the refusal of which a part has arrived, if there is one.
-    pub(super) fn end(&mut self, route: &Route) -> Option<ConnectError> {
-        self.dialogue.end(route)
+    pub(super) fn partial_refusal(&mut self, route: &Route) -> Option<ConnectError> {
+        self.dialogue.partial_refusal(route)
     }
 
     fn receive(
@@ -105,7 +106,7 @@ impl Tunnel {
 
     fn closed(&mut self, route: &Route, source: io::Error) -> ConnectError {
         let proxy = route.proxy.to_string();
-        self.end(route).unwrap_or(ConnectError::ProxyClosed { proxy, source })
+        self.partial_refusal(route).unwrap_or(ConnectError::ProxyClosed { proxy, source })
     }
 }
 

@@ -125,7 +125,7 @@ impl Dialogue {
     }
 
     /// Nothing more arrives. Returns the refusal of which a part has arrived, if there is one.
-    pub(super) fn end(&mut self, route: &Route) -> Option<ConnectError> {
+    pub(super) fn partial_refusal(&mut self, route: &Route) -> Option<ConnectError> {
         match self {
             Self::Http(tunnel) => tunnel.end().map(|refusal| http::failure(route, tunnel, refusal)),
             Self::Socks5(_) => None,
