@@ -179,7 +179,7 @@ impl<K: LoopTypes> Core<K> {
     }
 
     fn wake(&mut self, token: Token) {
-        if self.slots.notify(token, Events::WOKEN) || self.slots.is_queued(token) {
+        if self.slots.add_events(token, Events::WOKEN) || self.slots.is_queued(token) {
             self.queue_woken(token.index);
         }
     }
@@ -193,13 +193,16 @@ impl<K: LoopTypes> Core<K> {
     /// Adds events to a source, which becomes ready.
     #[inline]
     fn add_events(&mut self, token: Token, events: Events) {
-        if self.slots.notify(token, events) {
+        if self.slots.add_events(token, events) {
             self.queue_ready(token.index);
         }
     }
 
     /// Adds the events of a poll, and ends the calling thread's leadership.
-    pub(super) fn apply_events(&mut self, events: Option<impl Iterator<Item = (Token, Events)>>) {
+    pub(super) fn apply_events_and_resign(
+        &mut self,
+        events: Option<impl Iterator<Item = (Token, Events)>>,
+    ) {
         let mut count = 0;
         if let Some(events) = events {
             for (token, events) in events {
@@ -227,16 +230,16 @@ impl<K: LoopTypes> Core<K> {
             self.queue_source(index);
         }
         self.after_poll = after_poll;
-        self.serve_queue_before_poll();
+        self.mark_entries_before_poll();
     }
 
     /// All entries that are in the run queue now are popped before the next poll.
-    pub(super) fn serve_queue_before_poll(&mut self) {
+    pub(super) fn mark_entries_before_poll(&mut self) {
         self.entries_before_poll = self.ready.len() + self.woken.len();
     }
 
     /// Whether there is something to do now.
-    pub(super) fn is_ready(&self, control: &LoopControl) -> bool {
+    pub(super) fn is_anything_ready(&self, control: &LoopControl) -> bool {
         let is_queued = !self.is_queue_empty() || !self.after_poll.is_empty();
         is_queued || self.wakeups.is_poll_needed() || control.has_commands()
     }
@@ -268,7 +271,7 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// Schedules a trim of the buffers that no runner uses.
-    pub(super) fn add_trim(&mut self, at: Instant, control: &LoopControl) {
+    pub(super) fn schedule_trim(&mut self, at: Instant, control: &LoopControl) {
         self.trim_at = Some(self.trim_at.map_or(at, |other| other.min(at)));
         self.perform(self.wakeups.set_deadline(at), control);
     }
@@ -283,7 +286,7 @@ impl<K: LoopTypes> Core<K> {
     }
 
     /// When the loop must act at the latest, if nothing happens before.
-    pub(super) fn next_action(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.next_due().into_iter().chain(self.trim_at).min()
     }
 
@@ -298,7 +301,7 @@ impl<K: LoopTypes> Core<K> {
         let mut expired = std::mem::take(&mut self.expired);
         self.deadlines.expire(&mut self.slots, now, &mut expired);
         for index in expired.drain(..) {
-            if self.slots.notify_slot(index, Events::DEADLINE) {
+            if self.slots.add_events_to_slot(index, Events::DEADLINE) {
                 self.queue_ready(index);
             }
         }
@@ -324,7 +327,7 @@ impl<K: LoopTypes> Core<K> {
         if remaining == Remaining::Nobody {
             let state = UnattendedState {
                 should_return: control.should_return(),
-                is_ready: self.is_ready(control),
+                is_anything_ready: self.is_anything_ready(control),
                 next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
                 thread: thread::current().id(),
             };
@@ -335,7 +338,7 @@ impl<K: LoopTypes> Core<K> {
             control.notify();
         } else {
             self.wake_follower(followers);
-            if self.is_ready(control) {
+            if self.is_anything_ready(control) {
                 control.notify(); // the leader may wait
             }
         }
@@ -349,7 +352,7 @@ impl<K: LoopTypes> Core<K> {
         has_wakeup_thread: bool,
     ) {
         let is_stopped = control.is_stopped();
-        let deadline = if is_stopped { None } else { self.next_action() };
+        let deadline = if is_stopped { None } else { self.next_deadline() };
         let thread = thread::current().id();
         let action =
             self.wakeups.note_reported_deadline(deadline, thread, is_stopped, has_wakeup_thread);
@@ -389,8 +392,8 @@ mod tests {
         (core, tokens)
     }
 
-    /// Serves the source that is next. Returns `None` if none is queued.
-    fn serve(core: &mut Core<Threads>) -> Option<Token> {
+    /// Runs the next source. Returns `None` if none is queued.
+    fn run_next(core: &mut Core<Threads>) -> Option<Token> {
         loop {
             let index = core.pop_entry(false)?;
             if let Some((token, source, _)) = core.slots.check_out(index) {
@@ -401,18 +404,18 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_woken_while_it_is_ready_is_served_as_one_that_was_woken() {
+    fn a_source_that_is_woken_while_it_is_ready_runs_as_one_that_was_woken() {
         let (mut core, [a, b, c]) = with_sources();
         for token in [a, b, c] {
             core.add_events(token, Events::READABLE);
         }
         core.wake(c);
-        let served: Vec<_> = std::iter::from_fn(|| serve(&mut core)).collect();
-        assert_eq!(served, [a, c, b]);
+        let order: Vec<_> = std::iter::from_fn(|| run_next(&mut core)).collect();
+        assert_eq!(order, [a, c, b]);
     }
 
     #[test]
-    fn a_source_that_was_woken_in_its_turn_is_served_as_one_that_was_woken() {
+    fn a_source_that_was_woken_in_its_turn_runs_as_one_that_was_woken() {
         let (mut core, [a, b, c]) = with_sources();
         for token in [a, b, c] {
             core.add_events(token, Events::READABLE);
@@ -423,8 +426,8 @@ mod tests {
         core.wake(a);
         assert!(core.slots.check_in(index, source, Events::NONE, false));
         core.queue_source(index);
-        let served: Vec<_> = std::iter::from_fn(|| serve(&mut core)).collect();
-        assert_eq!(served, [a, b, c]);
+        let order: Vec<_> = std::iter::from_fn(|| run_next(&mut core)).collect();
+        assert_eq!(order, [a, b, c]);
     }
 
     #[test]
@@ -440,11 +443,11 @@ mod tests {
         core.after_poll.push(index);
         core.add_events(b, Events::READABLE);
         core.wake(a);
-        assert_eq!(serve(&mut core), Some(b));
-        assert_eq!(serve(&mut core), None);
+        assert_eq!(run_next(&mut core), Some(b));
+        assert_eq!(run_next(&mut core), None);
         core.move_after_poll_to_run_queue();
-        assert_eq!(serve(&mut core), Some(a));
-        assert_eq!(serve(&mut core), None);
+        assert_eq!(run_next(&mut core), Some(a));
+        assert_eq!(run_next(&mut core), None);
     }
 
     #[test]
@@ -455,7 +458,7 @@ mod tests {
                 core.add_events(token, Events::READABLE);
                 core.wake(token);
             }
-            serve(&mut core).unwrap();
+            run_next(&mut core).unwrap();
         }
         assert!(core.ready.len() <= 2 && core.woken.len() <= 2);
     }

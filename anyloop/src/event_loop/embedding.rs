@@ -27,10 +27,10 @@ impl<K: LoopTypes> Engine<K> {
         if self.control.is_stopped() {
             return None;
         }
-        if core.is_ready(&self.control) {
+        if core.is_anything_ready(&self.control) {
             return Some(Duration::ZERO);
         }
-        core.next_action().map(|deadline| deadline - now())
+        core.next_deadline().map(|deadline| deadline - now())
     }
 
     /// Starts a thread that calls `wake` when there is something to do, in place of the former one.
@@ -98,7 +98,9 @@ impl<K: LoopTypes> Engine<K> {
         }
         if let Some(mut reactor) = self.free_reactor() {
             let mut buffer = EventBuffer::new();
-            core.apply_events(Some(reactor.poll(Some(Duration::ZERO), &mut buffer).iter()));
+            core.apply_events_and_resign(Some(
+                reactor.poll(Some(Duration::ZERO), &mut buffer).iter(),
+            ));
         }
         core.run_commands(&self.control);
         let thread = thread::current().id();
@@ -121,7 +123,7 @@ impl<K: LoopTypes> Engine<K> {
             self.control.clear_stopped();
             core.wakeups.reset(self.control.notifier());
             // The host last got `None`, no deadline, from `next_timeout`.
-            if core.is_ready(&self.control) || core.next_action().is_some() {
+            if core.is_anything_ready(&self.control) || core.next_deadline().is_some() {
                 self.control.notify();
             }
             drop(core);

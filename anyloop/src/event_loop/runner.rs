@@ -235,7 +235,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         });
         let left = input.len();
         let mut panic = None;
-        if matches!(progress, Ok(Progress::Idle)) && left == 0 && out.is_all_corked() {
+        if matches!(progress, Ok(Progress::SameWants)) && left == 0 && out.is_all_corked() {
             if out.corked().is_empty() {
                 return None;
             }
@@ -451,7 +451,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         // What the leader has not received is not ready.
-        core.serve_queue_before_poll();
+        core.mark_entries_before_poll();
         if core.entries_before_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
             core.wakeups.skip_poll();
@@ -481,10 +481,10 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         // A change before this is seen below; a change after this sends a wake-up.
         core.wakeups.begin_wait(control.notifier());
         self.read_clock();
-        let mut timeout = match control.should_return() || core.is_ready(control) {
+        let mut timeout = match control.should_return() || core.is_anything_ready(control) {
             true => Some(Duration::ZERO),
             false => {
-                let next = core.next_action().into_iter().chain(next_trim).min();
+                let next = core.next_deadline().into_iter().chain(next_trim).min();
                 time_until(rest, next, self.now)
             }
         };
@@ -546,7 +546,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     {
         let mut core = self.engine.lock();
         core.run_commands(&self.engine.control);
-        core.apply_events(events.as_ref().map(PolledEvents::iter));
+        core.apply_events_and_resign(events.as_ref().map(PolledEvents::iter));
         let interrupted = events.as_ref().is_some_and(PolledEvents::was_interrupted);
         if self.must_expire && !interrupted {
             self.must_expire = false;
@@ -583,7 +583,7 @@ impl<K: LoopKind> Drop for Runner<'_, K> {
         let next_trim = self.return_buffers();
         let mut core = engine.lock();
         if let Some(next_trim) = next_trim {
-            core.add_trim(next_trim, &engine.control);
+            core.schedule_trim(next_trim, &engine.control);
         }
         if core.end_run(&engine.control, &engine.followers) == Remaining::Nobody {
             drop(core);

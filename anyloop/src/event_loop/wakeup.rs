@@ -181,7 +181,7 @@ pub(super) enum Remaining {
 pub(super) struct UnattendedState {
     /// It is stopped, or out of work.
     pub(super) should_return: bool,
-    pub(super) is_ready: bool,
+    pub(super) is_anything_ready: bool,
     /// The next deadline of a source or a timer.
     pub(super) next_due: Option<Instant>,
     /// The thread of the runner.
@@ -296,7 +296,9 @@ impl WakeupState {
             // This thread may be the host, which has just polled and does not ask: it is notified once.
             self.reported = None;
         }
-        Action::notify_if(is_outdated || state.should_return || state.is_ready || self.poll_needed)
+        Action::notify_if(
+            is_outdated || state.should_return || state.is_anything_ready || self.poll_needed,
+        )
     }
 
     /// Whether the host would sleep beyond this time.
@@ -435,7 +437,7 @@ mod tests {
     fn nothing_to_do() -> UnattendedState {
         UnattendedState {
             should_return: false,
-            is_ready: false,
+            is_anything_ready: false,
             next_due: None,
             thread: this_thread(),
         }
@@ -516,7 +518,7 @@ mod tests {
             Action::Notify
         );
         assert_eq!(
-            state.become_unattended(UnattendedState { is_ready: true, ..nothing_to_do() }),
+            state.become_unattended(UnattendedState { is_anything_ready: true, ..nothing_to_do() }),
             Action::Notify
         );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };

@@ -444,7 +444,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         let mut on_wake = wake_flag.on_wake.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = on_wake.replace(f.clone());
         drop(on_wake);
-        drop(replaced); // program code, so not under the lock
+        drop(replaced); // application code, so not under the lock
         if self.wants_drive() {
             f();
         }
@@ -533,7 +533,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         }
     }
 
-    /// No program code runs under this lock.
+    /// No application code runs under this lock.
     fn stream_state(&self) -> MutexGuard<'_, StreamState<K>> {
         lock_stream_state(&self.shared.stream_state)
     }
@@ -543,7 +543,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         let replaced = std::mem::replace(&mut stream_state.output, output);
         stream_state.output_is_new = true;
         drop(stream_state);
-        drop(replaced); // program code, so not under the lock
+        drop(replaced); // application code, so not under the lock
         match self.lock() {
             Ok(mut core) => {
                 core.stream.output_missing = false;

@@ -68,7 +68,7 @@ macro_rules! setters {
             /// is written. Close the stream when the connection [`is_over`](Self::is_over).
             pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) $(+ $send)? + 'static) {
                 let replaced = self.stream_state().on_shutdown.replace(Box::new(f));
-                drop(replaced); // program code, so not under the lock
+                drop(replaced); // application code, so not under the lock
             }
         }
     };

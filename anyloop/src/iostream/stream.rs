@@ -134,7 +134,7 @@ impl<K: Outputs> Drop for Taken<'_, K> {
     }
 }
 
-/// No program code runs under this lock, so poisoning is ignored.
+/// No application code runs under this lock, so poisoning is ignored.
 pub(super) fn lock_stream_state<K: Outputs>(
     stream_state: &Mutex<StreamState<K>>,
 ) -> MutexGuard<'_, StreamState<K>> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
-use super::deferred::{Accepted, Outgoing};
+use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::error::{SendError, Sent};
 use super::handle::Handle;
 use super::handler::Handler;
@@ -51,7 +51,7 @@ impl AnyHandle {
     ///
     /// As [`Handle::send`].
     pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
-        self.send_accepted(Outgoing::Payload(message.into()), None)
+        self.submit(OutgoingPayload::Payload(message.into()), None)
     }
 
     /// Sends a message, and calls `completion` with what became of it, as [`Handle::send_then`].
@@ -64,7 +64,7 @@ impl AnyHandle {
         message: impl Into<Payload>,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        self.send_accepted(Outgoing::Payload(message.into()), Some(Box::new(completion)))
+        self.submit(OutgoingPayload::Payload(message.into()), Some(Box::new(completion)))
     }
 
     /// Sends a message that was encoded for many connections.
@@ -73,7 +73,7 @@ impl AnyHandle {
     ///
     /// As [`Handle::send`].
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
-        self.send_accepted(Outgoing::Prepared(message.clone()), None)
+        self.submit(OutgoingPayload::Prepared(message.clone()), None)
     }
 
     /// A writer of one message that is sent in pieces, as [`Handle::begin`].
@@ -155,12 +155,12 @@ impl AnyHandle {
         self.0.state()
     }
 
-    fn send_accepted(
+    fn submit(
         &self,
-        message: Outgoing,
+        payload: OutgoingPayload,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        self.0.send(Accepted { message, completion }, None, true)
+        self.0.send(OutgoingMessage { payload, completion })
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 
 use bytes::Bytes;
 
-use super::body_writer::{BodyWriter, Channel, Taken};
+use super::body_writer::{BodyReceiver, BodyWriter, Taken};
 use crate::stream::Completion;
 
 /// The most bytes of a body that are passed on at once.
@@ -67,7 +67,7 @@ pub struct Body(Source);
 enum Source {
     Bytes(Bytes),
     Reader(Reader),
-    Channel(Channel, Option<u64>),
+    Channel(BodyReceiver, Option<u64>),
 }
 
 struct Reader {
@@ -110,7 +110,7 @@ impl Body {
     ///
     /// `length` is the number of bytes; `None` if it is not known. The example is that of [`BodyWriter`].
     pub fn channel(length: impl Into<Option<u64>>) -> (BodyWriter, Self) {
-        let (writer, channel) = Channel::new();
+        let (writer, channel) = BodyReceiver::new();
         (writer, Self(Source::Channel(channel, length.into())))
     }
 
@@ -131,7 +131,7 @@ impl Body {
         }
     }
 
-    pub(super) const fn as_channel(&self) -> Option<&Channel> {
+    pub(super) const fn as_channel(&self) -> Option<&BodyReceiver> {
         match &self.0 {
             Source::Channel(channel, _) => Some(channel),
             _ => None,

@@ -71,7 +71,7 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 pub struct BodyWriter(Arc<Shared>);
 
 /// The connection's end.
-pub(super) struct Channel(Arc<Shared>);
+pub(super) struct BodyReceiver(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -85,7 +85,7 @@ struct State {
     waiting: usize,
     limits: SendBufferLimits,
     /// Bytes that the connection has taken and the transport has not.
-    send_buffer: usize,
+    unsent_bytes: usize,
     /// Wakes the connection, once there is one.
     waker: Option<Waker>,
     end: End,
@@ -163,7 +163,7 @@ impl BodyWriter {
 
     fn push(&self, piece: Piece) -> Result<Sent, SendError> {
         let mut state = self.0.state();
-        match state.judge(&piece) {
+        match state.admit(&piece) {
             Ok(sent) => {
                 state.waiting += piece.bytes.len();
                 state.pieces.push_back(piece);
@@ -183,15 +183,15 @@ impl BodyWriter {
     /// Waits until a write can send something. Returns how many bytes; 1 if the connection is over.
     fn wait_for_room(&self) -> io::Result<usize> {
         let mut state = self.0.state();
-        while !state.gone && state.free() == 0 {
-            if running::runs_any() {
+        while !state.gone && state.writable() == 0 {
+            if running::is_in_run_call() {
                 let why =
                     "the body is full, and a thread that runs an event loop must not wait for it";
                 return Err(io::Error::new(ErrorKind::WouldBlock, why));
             }
             state = self.0.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(state.free().max(1))
+        Ok(state.writable().max(1))
     }
 
     /// Sets the end, unless it is set. Returns false if the connection is over.
@@ -239,8 +239,8 @@ impl fmt::Debug for BodyWriter {
 
 impl State {
     /// The result of sending a piece.
-    fn judge(&self, piece: &Piece) -> Result<Sent, SendError> {
-        let SendBufferLimits { high, cap, .. } = self.limits;
+    fn admit(&self, piece: &Piece) -> Result<Sent, SendError> {
+        let SendBufferLimits { high_water_mark: high, max_send_buffer: cap, .. } = self.limits;
         let (waiting, message) = (self.buffered(), piece.bytes.len());
         let sum = waiting.saturating_add(message);
         match () {
@@ -249,24 +249,24 @@ impl State {
                 Err(SendError::SendBufferFull { waiting, message, cap, closes: false })
             }
             () if sum > high => Ok(Sent::Backpressure),
-            () if self.send_buffer > 0 || self.waker.is_none() => Ok(Sent::Buffered),
+            () if self.unsent_bytes > 0 || self.waker.is_none() => Ok(Sent::Buffered),
             () => Ok(Sent::Sent),
         }
     }
 
     const fn buffered(&self) -> usize {
-        self.waiting.saturating_add(self.send_buffer)
+        self.waiting.saturating_add(self.unsent_bytes)
     }
 
     /// The number of pieces that may still wait: their own memory is bounded as well.
     fn free_pieces(&self) -> usize {
-        let most = (self.limits.cap / size_of::<Piece>()).max(MIN_PIECES);
+        let most = (self.limits.max_send_buffer / size_of::<Piece>()).max(MIN_PIECES);
         most.saturating_sub(self.pieces.len())
     }
 
     /// The number of bytes that a blocking write sends now; 0: it waits.
-    fn free(&self) -> usize {
-        let SendBufferLimits { high, cap, .. } = self.limits;
+    fn writable(&self) -> usize {
+        let SendBufferLimits { high_water_mark: high, max_send_buffer: cap, .. } = self.limits;
         match self.buffered() {
             _ if self.free_pieces() == 0 => 0,
             0 => high.max(1),
@@ -276,13 +276,13 @@ impl State {
     }
 }
 
-impl Channel {
+impl BodyReceiver {
     pub(super) fn new() -> (BodyWriter, Self) {
         let state = State {
             pieces: VecDeque::new(),
             waiting: 0,
             limits: SendBufferLimits::default(),
-            send_buffer: 0,
+            unsent_bytes: 0,
             waker: None,
             end: End::Open,
             gone: false,
@@ -300,9 +300,9 @@ impl Channel {
     }
 
     /// Reports how many bytes of the connection's output the transport has not taken.
-    pub(super) fn set_send_buffer(&self, send_buffer: usize) {
-        let before = mem::replace(&mut self.0.state().send_buffer, send_buffer);
-        if send_buffer < before {
+    pub(super) fn set_unsent(&self, unsent_bytes: usize) {
+        let before = mem::replace(&mut self.0.state().unsent_bytes, unsent_bytes);
+        if unsent_bytes < before {
             self.0.room.notify_all();
         }
     }
@@ -330,12 +330,12 @@ impl Channel {
     }
 }
 
-impl Drop for Channel {
+impl Drop for BodyReceiver {
     fn drop(&mut self) {
         let mut state = self.0.state();
         let (pieces, waker) = (mem::take(&mut state.pieces), state.waker.take());
-        (state.gone, state.waiting, state.send_buffer) = (true, 0, 0);
-        drop(state); // completions and wakers are program code
+        (state.gone, state.waiting, state.unsent_bytes) = (true, 0, 0);
+        drop(state); // completions and wakers are application code
         drop(waker);
         self.0.room.notify_all();
         report_unsent(pieces.into_iter().filter_map(|piece| piece.completion));
@@ -349,7 +349,7 @@ impl Shared {
     }
 }
 
-/// Wakes the connection, if there is one: without the lock, since it may run program code.
+/// Wakes the connection, if there is one: without the lock, since it may run application code.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();

@@ -43,10 +43,10 @@ use super::limits::{Overflow, SendBufferLimits};
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
-pub struct ConnectionConfig(Box<Changes>);
+pub struct ConnectionConfig(Box<Overrides>);
 
 #[derive(Clone, Debug, Default)]
-struct Changes {
+struct Overrides {
     max_message_size: Option<u64>,
     streaming: Option<bool>,
     ping_interval: Option<Option<Duration>>,
@@ -98,25 +98,25 @@ setters! {
 }
 
 impl ConnectionConfig {
-    /// Changes the settings of the protocol.
-    pub(super) fn change_protocol(&self, config: &mut Config) {
-        let changes = &*self.0;
-        set(&mut config.max_message_size, changes.max_message_size);
-        set(&mut config.streaming, changes.streaming);
-        set(&mut config.ping_interval, changes.ping_interval);
-        set(&mut config.pong_timeout, changes.pong_timeout);
-        set(&mut config.idle_timeout, changes.idle_timeout);
-        set(&mut config.data_idle_timeout, changes.data_idle_timeout);
-        set(&mut config.close_timeout, changes.close_timeout);
+    /// Overrides the settings of the protocol.
+    pub(super) fn apply_to(&self, config: &mut Config) {
+        let overrides = &*self.0;
+        set(&mut config.max_message_size, overrides.max_message_size);
+        set(&mut config.streaming, overrides.streaming);
+        set(&mut config.ping_interval, overrides.ping_interval);
+        set(&mut config.pong_timeout, overrides.pong_timeout);
+        set(&mut config.idle_timeout, overrides.idle_timeout);
+        set(&mut config.data_idle_timeout, overrides.data_idle_timeout);
+        set(&mut config.close_timeout, overrides.close_timeout);
     }
 
     /// The limits of the send buffer, which are `limits` for the server.
     pub(super) fn limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
-        let changes = &*self.0;
-        set(&mut limits.high, changes.high_water_mark);
-        set(&mut limits.low, changes.low_water_mark);
-        set(&mut limits.cap, changes.max_send_buffer);
-        set(&mut limits.overflow, changes.overflow);
+        let overrides = &*self.0;
+        set(&mut limits.high_water_mark, overrides.high_water_mark);
+        set(&mut limits.low_water_mark, overrides.low_water_mark);
+        set(&mut limits.max_send_buffer, overrides.max_send_buffer);
+        set(&mut limits.overflow, overrides.overflow);
         limits
     }
 }

@@ -9,18 +9,18 @@ use super::pieces::{Piece, Writer};
 use super::unsent::report_unsent;
 use crate::stream::Completion;
 
-/// A message that a handle has accepted.
-pub(super) struct Accepted {
-    pub(super) message: Outgoing,
+/// A message of a handle, of a broadcast, or of a handler that has to defer it.
+pub(super) struct OutgoingMessage {
+    pub(super) payload: OutgoingPayload,
     pub(super) completion: Option<Completion>,
 }
 
-pub(super) enum Outgoing {
+pub(super) enum OutgoingPayload {
     Payload(Payload),
     Prepared(Prepared),
 }
 
-impl Outgoing {
+impl OutgoingPayload {
     /// A copy of the message.
     pub(super) fn new(message: Message<'_>, compressible: bool) -> Self {
         Self::Payload(match compressible {
@@ -53,14 +53,14 @@ pub(super) struct Deferred {
 }
 
 enum Waiting {
-    Message(Accepted),
+    Message(OutgoingMessage),
     /// A message in pieces, at the place of its first piece.
     Pieces(Arc<Writer>),
 }
 
 /// What can be sent next.
-pub(super) enum Next {
-    Message(Accepted),
+pub(super) enum NextDeferred {
+    Message(OutgoingMessage),
     /// A message in pieces, and those of them that have been accepted.
     Pieces(Arc<Writer>, VecDeque<Piece>),
 }
@@ -80,9 +80,9 @@ impl Deferred {
         self.bytes
     }
 
-    pub(super) fn push(&mut self, accepted: Accepted) {
-        self.count(accepted.message.len());
-        self.queue.push_back(Waiting::Message(accepted));
+    pub(super) fn push(&mut self, message: OutgoingMessage) {
+        self.count(message.payload.len());
+        self.queue.push_back(Waiting::Message(message));
     }
 
     /// Adds a piece of a message that is not under way.
@@ -93,15 +93,15 @@ impl Deferred {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Next> {
+    pub(super) fn pop(&mut self) -> Option<NextDeferred> {
         let next = match self.queue.pop_front()? {
-            Waiting::Message(accepted) => {
-                self.uncount([accepted.message.len()]);
-                Next::Message(accepted)
+            Waiting::Message(message) => {
+                self.uncount([message.payload.len()]);
+                NextDeferred::Message(message)
             }
             Waiting::Pieces(writer) => {
                 let pieces = self.take_pieces(&writer);
-                Next::Pieces(writer, pieces)
+                NextDeferred::Pieces(writer, pieces)
             }
         };
         Some(next)
@@ -130,7 +130,7 @@ impl Deferred {
 impl Drop for Deferred {
     fn drop(&mut self) {
         let completions = self.queue.drain(..).flat_map(|waiting| match waiting {
-            Waiting::Message(accepted) => Vec::from_iter(accepted.completion),
+            Waiting::Message(message) => Vec::from_iter(message.completion),
             Waiting::Pieces(writer) => {
                 writer.take_waiting().into_iter().filter_map(|piece| piece.completion).collect()
             }

@@ -12,7 +12,7 @@ use crate::stream::{Budget, WriteBuffer};
 impl<H: Handler> Session<H> {
     /// Whether the handler may be notified of the end now: not while earlier calls are held back, and only if the
     /// budget allows it.
-    pub(super) fn may_notify_end(&mut self, budget: &mut Budget) -> bool {
+    pub(super) fn prepare_end(&mut self, budget: &mut Budget) -> bool {
         if self.state.is_resume_requested() || self.redirect().is_some() {
             return false; // a redirect is no end, if somebody follows it
         }
@@ -44,14 +44,14 @@ impl<H: Handler> Session<H> {
         // Completions of messages in the mailbox are called. A panic of one must not keep the handler
         // from being notified.
         let ended = catch_unwind(AssertUnwindSafe(|| self.state.end()));
-        let notified = catch_unwind(AssertUnwindSafe(|| self.notify(protocol, out, now)));
-        self.state.free();
+        let notified = catch_unwind(AssertUnwindSafe(|| self.notify_handler(protocol, out, now)));
+        self.state.free_all_but_shared();
         if let Err(panic) = ended.and(notified) {
             resume_unwind(panic);
         }
     }
 
-    fn notify(&mut self, protocol: Protocol, out: &mut WriteBuffer<'_>, now: Instant) {
+    fn notify_handler(&mut self, protocol: Protocol, out: &mut WriteBuffer<'_>, now: Instant) {
         match protocol {
             Protocol::Open(connection) => self.notify_close(&connection, out, now),
             Protocol::Server(handshake) => {
@@ -89,7 +89,7 @@ impl<H: Handler> Session<H> {
     ) {
         if let Some(failure) = failure {
             self.state.endpoint.counters.failed.add(1);
-            self.state.rare().handshake = Some(Box::new(info));
+            self.state.rare_mut().handshake = Some(Box::new(info));
             self.call(out, now, |handler, context| handler.fail(&failure, context));
         }
     }

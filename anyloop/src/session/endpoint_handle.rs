@@ -125,7 +125,7 @@ impl<H: Handler> EndpointHandle<H> {
         self.shut_down();
         for connection in self.connections() {
             let terminate = posted_to_any(|context| context.terminate());
-            let later = posted_to_any(move |context| _ = context.set_posted_timer(time, terminate));
+            let later = posted_to_any(move |context| _ = context.set_erased_timer(time, terminate));
             // The connection may already be over.
             let _: Result<(), SendError> = connection.shared().push(Command::Post(later));
         }

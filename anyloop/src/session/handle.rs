@@ -11,7 +11,7 @@ use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
 use super::body::Body;
 use super::connection_config::ConnectionConfig;
-use super::deferred::{Accepted, Outgoing};
+use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::erased::posted;
 use super::error::{SendError, Sent};
 use super::handler::{Answer, Context, Handler};
@@ -106,8 +106,8 @@ impl<H: Handler> Handle<H> {
     ///
     /// As [`send`](Self::send).
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
-        let message = Outgoing::Prepared(message.clone());
-        self.shared.send(Accepted { message, completion: None }, None, true)
+        let payload = OutgoingPayload::Prepared(message.clone());
+        self.shared.send(OutgoingMessage { payload, completion: None })
     }
 
     /// A writer of one message that is sent in pieces, one frame each. The message begins with its first piece.
@@ -268,8 +268,8 @@ impl<H: Handler> Handle<H> {
         message: Payload,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        let accepted = Accepted { message: Outgoing::Payload(message), completion };
-        self.shared.send(accepted, None, true)
+        let payload = OutgoingPayload::Payload(message);
+        self.shared.send(OutgoingMessage { payload, completion })
     }
 
     fn command(&self, command: Command) -> Result<(), SendError> {
@@ -284,7 +284,7 @@ impl<H: Handler> Context<'_, H> {
             Some(sender) => Phase::of(sender.state()),
             None => self.state.phase,
         };
-        Handle::new(self.state.shared(self.out.waiting(), phase))
+        Handle::new(self.state.get_or_create_shared(self.out.queued(), phase))
     }
 }
 

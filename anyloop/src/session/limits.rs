@@ -7,15 +7,20 @@ pub(super) const TOO_SLOW: &str = "too slow to read";
 /// each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SendBufferLimits {
-    pub(crate) low: usize,
-    pub(crate) high: usize,
-    pub(crate) cap: usize,
+    pub(crate) low_water_mark: usize,
+    pub(crate) high_water_mark: usize,
+    pub(crate) max_send_buffer: usize,
     pub(crate) overflow: Overflow,
 }
 
 impl Default for SendBufferLimits {
     fn default() -> Self {
-        Self { low: 64 << 10, high: 1 << 20, cap: 16 << 20, overflow: Overflow::Error }
+        Self {
+            low_water_mark: 64 << 10,
+            high_water_mark: 1 << 20,
+            max_send_buffer: 16 << 20,
+            overflow: Overflow::Error,
+        }
     }
 }
 

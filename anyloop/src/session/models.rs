@@ -13,7 +13,7 @@ use std::task::{Wake, Waker};
 use anyloop_proto::State;
 use loom::thread::{self, JoinHandle};
 
-use super::deferred::{Accepted, Outgoing};
+use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
 use super::{Handle, Handler, SendBufferLimits, SendError, Sent};
@@ -71,10 +71,10 @@ fn drain(shared: &Shared, taken: &mut Vec<String>) {
 
 fn text(command: &Command) -> String {
     match command {
-        Command::Send(Accepted { message: Outgoing::Payload(payload), .. }, _) => {
+        Command::Send(OutgoingMessage { payload: OutgoingPayload::Payload(payload), .. }, _) => {
             payload.message().as_text().unwrap().to_string()
         }
-        Command::Send(Accepted { message: Outgoing::Prepared(prepared), .. }, _) => {
+        Command::Send(OutgoingMessage { payload: OutgoingPayload::Prepared(prepared), .. }, _) => {
             prepared.message().as_text().unwrap().to_string()
         }
         Command::Interrupt => "interrupt".to_string(),
@@ -172,7 +172,12 @@ fn messages_sent_at_the_end_are_taken_or_refused() {
 #[test]
 fn back_pressure_is_followed_by_drained() {
     check(|| {
-        let limits = SendBufferLimits { low: 0, high: 1, cap: 100, ..SendBufferLimits::default() };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 1,
+            max_send_buffer: 100,
+            ..SendBufferLimits::default()
+        };
         let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let (mut taken, mut pressed) = (0, false);
@@ -193,7 +198,12 @@ fn back_pressure_is_followed_by_drained() {
 #[test]
 fn a_full_send_buffer_is_reported_to_a_sender() {
     check(|| {
-        let limits = SendBufferLimits { low: 0, high: 1, cap: 100, ..SendBufferLimits::default() };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 1,
+            max_send_buffer: 100,
+            ..SendBufferLimits::default()
+        };
         let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let (mut send_buffer, mut pressed) = (0, false);
@@ -213,7 +223,12 @@ fn a_full_send_buffer_is_reported_to_a_sender() {
 #[test]
 fn two_senders_cannot_exceed_the_limit_together() {
     check(|| {
-        let limits = SendBufferLimits { low: 0, high: 3, cap: 3, ..SendBufferLimits::default() };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 3,
+            max_send_buffer: 3,
+            ..SendBufferLimits::default()
+        };
         let (shared, _) = mailbox(limits);
         shared.publish(2, Phase::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];

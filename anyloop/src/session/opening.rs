@@ -4,8 +4,8 @@ use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
 use super::Session;
+use super::flags::Flags;
 use super::handler::{Answer, Context, Handler};
-use super::pending::Pending;
 use super::phase::Phase;
 use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
@@ -18,7 +18,7 @@ impl<H: Handler> Session<H> {
         out: &mut WriteBuffer<'_>,
         now: Instant,
     ) {
-        self.state.pending.set(Pending::NOT_STARTED, false);
+        self.state.flags.set(Flags::REQUEST_UNSENT, false);
         let Protocol::Client(handshake) = &mut self.protocol else { return };
         let request = self.state.take_request();
         handshake.begin(now);
@@ -50,7 +50,7 @@ impl<H: Handler> Session<H> {
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 // So that handles can answer while the handler is called.
-                state.publish(out.waiting() + state.deferred_bytes(), Phase::Requested);
+                state.publish(out.queued() + state.deferred_bytes(), Phase::Requested);
                 let here = out.reborrow();
                 let (sender, receiver, successor) = (None, None, None);
                 let mut context = Context { sender, receiver, out: here, state, now, successor };
@@ -61,7 +61,7 @@ impl<H: Handler> Session<H> {
                 if let Some(successor) = context.successor {
                     *handler = successor;
                 }
-                if self.state.pending.has(Pending::TERMINATED) {
+                if self.state.flags.has(Flags::TERMINATED) {
                     return self.terminate_if_asked();
                 }
                 self.answer(answer, out, now);
@@ -83,7 +83,7 @@ impl<H: Handler> Session<H> {
             Answer::Defer => Ok(None),
             Answer::Accept(accept) => handshake.accept(accept, now, out).map(Some),
             Answer::AcceptWith(accept, config) => {
-                handshake.configure(|connection| config.change_protocol(connection));
+                handshake.configure(|connection| config.apply_to(connection));
                 self.state.set_limits(config.limits(self.state.endpoint.limits));
                 handshake.accept(accept, now, out).map(Some)
             }
@@ -106,7 +106,7 @@ impl<H: Handler> Session<H> {
                 if let Protocol::Server(handshake) = &mut self.protocol {
                     let _ = handshake.respond_internal_error(now, out);
                 }
-                self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
+                self.state.rare_mut().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
             }
         }
     }
@@ -118,7 +118,7 @@ impl<H: Handler> Session<H> {
         crate::log::debug!("{peer}: open, subprotocol {subprotocol:?}, extension {extension:?}");
         self.protocol = Protocol::Open(connection);
         self.state.endpoint.counters.opened.add(1);
-        self.state.publish(out.waiting(), Phase::Open);
+        self.state.publish(out.queued(), Phase::Open);
         let response = Some(response.map(|()| Vec::new()));
         let target = self.state.take_target();
         let info = HandshakeInfo {
@@ -129,8 +129,8 @@ impl<H: Handler> Session<H> {
             extension,
             follows_redirects: false,
         };
-        self.state.rare().handshake = Some(Box::new(info));
-        self.state.pending.set(Pending::NOTIFY_OPEN, true);
+        self.state.rare_mut().handshake = Some(Box::new(info));
+        self.state.flags.set(Flags::NOTIFY_OPEN, true);
     }
 
     /// Notifies the handler that the connection is open, if that is still to be done. Returns whether the handler was
@@ -141,20 +141,20 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> bool {
-        if !self.state.pending.has(Pending::NOTIFY_OPEN) {
+        if !self.state.flags.has(Flags::NOTIFY_OPEN) {
             return true;
         }
         if !budget.try_spend() {
             self.state.request_resume();
             return false;
         }
-        self.state.pending.set(Pending::NOTIFY_OPEN, false);
+        self.state.flags.set(Flags::NOTIFY_OPEN, false);
         self.call(out, now, Handler::open);
-        if self.state.pending.has(Pending::DEFERRED) {
+        if self.state.flags.has(Flags::DEFERRED) {
             self.call(out, now, |_, context| context.send_deferred());
         }
         if !self.state.endpoint.keep_handshake {
-            self.state.rare().forget_handshake();
+            self.state.rare_mut().forget_handshake();
         }
         true
     }

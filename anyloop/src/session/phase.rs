@@ -11,7 +11,7 @@ pub(crate) enum Phase {
     /// A request waits for the application's answer.
     Requested,
     /// The request was answered, and not accepted: no connection opens.
-    Answered,
+    WillNotOpen,
     Open,
     CloseSent,
     Closed,
@@ -23,7 +23,7 @@ impl Phase {
     const ALL: [Self; 8] = [
         Self::Connecting,
         Self::Requested,
-        Self::Answered,
+        Self::WillNotOpen,
         Self::Open,
         Self::CloseSent,
         Self::Closed,
@@ -33,7 +33,7 @@ impl Phase {
 
     pub(super) const fn state(self) -> State {
         match self {
-            Self::Connecting | Self::Requested | Self::Answered => State::Connecting,
+            Self::Connecting | Self::Requested | Self::WillNotOpen => State::Connecting,
             Self::Open => State::Open,
             Self::CloseSent => State::CloseSent,
             Self::Closed => State::Closed,
@@ -70,7 +70,7 @@ mod tests {
     fn a_phase_is_decoded_as_it_was_encoded() {
         for phase in Phase::ALL {
             assert_eq!(Phase::decode(phase.encode()), phase);
-            if !matches!(phase, Phase::Requested | Phase::Answered) {
+            if !matches!(phase, Phase::Requested | Phase::WillNotOpen) {
                 assert_eq!(Phase::of(phase.state()), phase);
             }
         }

@@ -81,7 +81,7 @@ impl Writer {
 
     pub(super) fn set(&self, progress: Progress) {
         let before = mem::replace(&mut *self.progress(), progress);
-        drop(before); // completions are program code, so not under the lock
+        drop(before); // completions are application code, so not under the lock
     }
 
     /// A panic elsewhere leaves the progress consistent, so poisoning is ignored.

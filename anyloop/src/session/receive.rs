@@ -5,8 +5,8 @@ use anyloop_proto::{
 };
 
 use super::Session;
+use super::flags::Flags;
 use super::handler::{Context, Handler};
-use super::pending::Pending;
 use crate::cold::cold_path;
 use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 
@@ -23,15 +23,15 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        let mut progress = Progress::Idle;
-        if self.state.pending != Pending::NONE || !self.protocol.is_open() {
-            progress = Progress::Changed;
+        let mut progress = Progress::SameWants;
+        if self.state.flags != Flags::NONE || !self.protocol.is_open() {
+            progress = Progress::WantsChanged;
             if !self.prepare_receive(input, out, budget, now) {
                 return progress;
             }
         }
         let Self { protocol: Protocol::Open(connection), handler, state } = self else {
-            return Progress::Changed;
+            return Progress::WantsChanged;
         };
         let Connection { receiver, sender } = connection;
         let (sender, out) = (Some(sender), out.reborrow());
@@ -66,7 +66,7 @@ impl<H: Handler> Session<H> {
         if !self.notify_open(out, budget, now) {
             return;
         }
-        if !self.state.pending.has(Pending::NOT_STARTED)
+        if !self.state.flags.has(Flags::REQUEST_UNSENT)
             && !self.run_protocol_timers(out, budget, now)
         {
             return;
@@ -122,12 +122,12 @@ impl<H: Handler> Session<H> {
             }
             let Some(f) = self.state.timers().take_due(now, first_new_id) else { return };
             budget.spend();
-            self.call_posted(out, now, f);
+            self.call_erased(out, now, f);
         }
     }
 }
 
-/// Receives messages, by the fast path where it applies. Returns `progress`, or `Changed` if anything has changed.
+/// Receives messages, by the fast path where it applies. Returns `progress`, or `WantsChanged` if anything has changed.
 #[inline(always)] // into `receive_input`
 fn receive_messages<H: Handler>(
     receiver: &mut Receiver,
@@ -139,10 +139,10 @@ fn receive_messages<H: Handler>(
 ) -> Progress {
     let now = context.now;
     // On its first call the receiver may return a message without input: one completed by `filled`.
-    let mut polled = false;
-    while !context.state.pending.has_any(Pending::PAUSED, Pending::TERMINATED) {
+    let mut received_once = false;
+    while !context.state.flags.has_any(Flags::PAUSED, Flags::TERMINATED) {
         if budget.is_spent() {
-            if !polled || !input.is_empty() {
+            if !received_once || !input.is_empty() {
                 context.state.request_resume();
             }
             break;
@@ -150,18 +150,18 @@ fn receive_messages<H: Handler>(
         let Some(sender) = context.sender.as_deref_mut() else { break };
         // A failure is kept by the connection; the handler is notified when the stream has ended.
         let Ok(next) = receiver.next_message(sender, input, now, &mut context.out) else {
-            return Progress::Changed;
+            return Progress::WantsChanged;
         };
         'handled: {
             let message = match next {
                 Some(message) => message,
                 None if receiver.is_idle() && input.is_empty() => {
                     let open = sender.state() == State::Open;
-                    let changed = !open || context.state.pending != Pending::NONE;
-                    return if changed { Progress::Changed } else { progress };
+                    let changed = !open || context.state.flags != Flags::NONE;
+                    return if changed { Progress::WantsChanged } else { progress };
                 }
                 None => {
-                    progress = Progress::Changed;
+                    progress = Progress::WantsChanged;
                     match receive_other(receiver, input, handler, context, budget, now) {
                         Received::Message(message) => message,
                         Received::Other => break 'handled,
@@ -172,7 +172,7 @@ fn receive_messages<H: Handler>(
             budget.spend();
             handler.message(message, context);
         }
-        polled = true;
+        received_once = true;
         if let Some(successor) = context.successor.take() {
             cold_path();
             *handler = successor;
@@ -181,7 +181,7 @@ fn receive_messages<H: Handler>(
     if !receiver.is_idle() {
         receiver.release(input); // the next input may come much later
     }
-    Progress::Changed
+    Progress::WantsChanged
 }
 
 /// A received event.
@@ -222,7 +222,7 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
         Event::Pong { payload, round_trip } => {
             budget.spend();
             // The deadline changes from the pong's to the next ping's, which may be earlier: the driver must ask again.
-            context.state.pending.set(Pending::CHANGED, true);
+            context.state.flags.set(Flags::WANTS_CHANGED, true);
             handler.pong(payload, round_trip, context);
         }
         // A Close was answered; the handler is notified when the stream has ended.

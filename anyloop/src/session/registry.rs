@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use anyloop_proto::{CloseCode, Prepared, State};
 
-use super::deferred::{Accepted, Outgoing};
+use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::erased::{Filter, Untyped};
 use super::error::Sent;
 use super::handle::Handle;
@@ -140,7 +140,7 @@ impl Registry {
 
     /// Sets the phase of a connection.
     pub(super) fn publish(&self, index: u32, phase: Phase) {
-        let mut freed = Vec::new(); // dropped when the lock is released: filters are program code
+        let mut freed = Vec::new(); // dropped when the lock is released: filters are application code
         let mut members = self.members();
         let Some(member) = members.member(index) else { return };
         member.phase = phase;
@@ -178,7 +178,7 @@ impl Registry {
     }
 
     /// The shared state of a connection, created now if there is none.
-    pub(super) fn shared(&self, index: u32) -> Arc<Shared> {
+    pub(super) fn get_or_create_shared(&self, index: u32) -> Arc<Shared> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
         match members.member(index).copied() {
@@ -190,7 +190,7 @@ impl Registry {
     }
 
     /// The shared state of a connection, if there is one.
-    pub(super) fn present_shared(&self, index: u32) -> Option<Arc<Shared>> {
+    pub(super) fn shared(&self, index: u32) -> Option<Arc<Shared>> {
         self.members().shared.get(&index).cloned()
     }
 
@@ -265,9 +265,9 @@ impl Registry {
         drop(members);
         self.wake(woken);
         let sent = shared.iter().filter(|shared| {
-            let message = Outgoing::Prepared(message.clone());
-            let accepted = Accepted { message, completion: None };
-            shared.send(accepted, filter.clone(), false).is_ok_and(Sent::is_on_its_way)
+            let payload = OutgoingPayload::Prepared(message.clone());
+            let message = OutgoingMessage { payload, completion: None };
+            shared.send_broadcast(message, filter.clone()).is_ok_and(Sent::is_on_its_way)
         });
         reached + sent.count()
     }
@@ -297,7 +297,7 @@ impl Registry {
         // A policy that closes slow connections drops no message.
         let cap = match self.limits.overflow {
             Overflow::Close => usize::MAX,
-            Overflow::Error | Overflow::Drop => self.limits.cap,
+            Overflow::Error | Overflow::Drop => self.limits.max_send_buffer,
         };
         if members.broadcasts.is_full(len, cap) {
             return (0, Vec::new());
@@ -339,9 +339,9 @@ impl Registry {
         let shared = Arc::new(make(waker, self.limits, member.phase));
         let due = member.takes.then(|| members.broadcasts.from(member.next));
         for broadcast in due.into_iter().flatten() {
-            let message = Outgoing::Prepared(broadcast.message.clone());
-            let accepted = Accepted { message, completion: None };
-            shared.queue(Command::Send(accepted, broadcast.filter.clone()));
+            let payload = OutgoingPayload::Prepared(broadcast.message.clone());
+            let message = OutgoingMessage { payload, completion: None };
+            shared.queue(Command::Send(message, broadcast.filter.clone()));
         }
         members.set_takes(index, false, freed);
         members.shared.insert(index, shared.clone());

@@ -31,7 +31,8 @@ impl<H: Handler> Session<H> {
         if handshake.respond_head(&response, length, now, out)? {
             let body = response.into_body();
             if let Some(channel) = body.as_channel() {
-                let waker = self.state.shared(out.waiting(), self.state.phase).waker().clone();
+                let waker =
+                    self.state.get_or_create_shared(out.queued(), self.state.phase).waker().clone();
                 channel.attach(waker, self.state.limits());
             }
             self.state.set_body(body);
@@ -57,7 +58,7 @@ impl<H: Handler> Session<H> {
             if out.buffered() >= MARK {
                 out.flush();
             }
-            if out.waiting() >= MARK {
+            if out.queued() >= MARK {
                 return; // `handle_writable` follows
             }
             if left == 0 || budget.is_spent() {
@@ -86,23 +87,23 @@ impl<H: Handler> Session<H> {
             left = left.saturating_sub(len.max(SHORTEST));
             report(completion, sent.is_ok(), out);
         };
-        let body = self.state.take_body();
+        let body = self.state.take_handshake_output();
         if let Some(error) = error {
-            self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
+            self.state.rare_mut().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
         }
-        drop(body); // program code
+        drop(body); // application code
     }
 
     /// Publishes to the writer of a body how much of it waits for the peer.
     pub(super) fn publish_body(&mut self, waiting: usize) {
         if let Some(channel) = self.state.body().and_then(|body| body.as_channel()) {
-            channel.set_send_buffer(waiting);
+            channel.set_unsent(waiting);
         }
     }
 
     /// The stream has taken some output: the body of a response goes on in the next turn.
     pub(super) fn resume_body(&mut self, out: &WriteBuffer<'_>) {
-        if out.waiting() < MARK && self.state.body().is_some() {
+        if out.queued() < MARK && self.state.body().is_some() {
             self.state.request_resume();
         }
     }

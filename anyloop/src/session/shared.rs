@@ -10,7 +10,7 @@ use std::task::Waker;
 use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
 use anyloop_proto::{CloseCode, Refused, State};
 
-use super::deferred::Accepted;
+use super::deferred::OutgoingMessage;
 use super::erased::{ErasedFn, Filter};
 use super::error::{SendError, Sent};
 use super::handler::Answer;
@@ -191,7 +191,7 @@ pub(super) enum Command {
     Post(Box<ErasedFn>),
     Resume,
     /// The message of a broadcast is for handlers that the filter accepts.
-    Send(Accepted, Option<Filter>),
+    Send(OutgoingMessage, Option<Filter>),
     Terminate,
 }
 
@@ -199,7 +199,7 @@ impl Command {
     /// Payload bytes of the message or piece, or 0.
     fn len(&self) -> usize {
         match self {
-            Self::Send(accepted, _) => accepted.message.len(),
+            Self::Send(message, _) => message.payload.len(),
             Self::Piece(_, piece) => piece.payload.len(),
             _ => 0,
         }
@@ -223,7 +223,7 @@ impl Command {
     /// The completion of a message that will not be sent.
     fn into_completion(self) -> Option<Completion> {
         match self {
-            Self::Send(accepted, _) => accepted.completion,
+            Self::Send(message, _) => message.completion,
             Self::Piece(_, piece) => piece.completion,
             _ => None,
         }
@@ -319,15 +319,18 @@ impl Shared {
         self.own_limits.get_or_init(|| limits);
     }
 
-    /// Queues a message, unless the send buffer is full. With `reports`, the sender sees the result, so `drained` must
-    /// follow back-pressure.
-    pub(super) fn send(
+    /// Queues a message of a handle, unless the send buffer is full.
+    pub(super) fn send(&self, message: OutgoingMessage) -> Result<Sent, SendError> {
+        self.submit(Command::Send(message, None), true)
+    }
+
+    /// Queues a message of a broadcast, unless the send buffer is full.
+    pub(super) fn send_broadcast(
         &self,
-        accepted: Accepted,
+        message: OutgoingMessage,
         filter: Option<Filter>,
-        reports: bool,
     ) -> Result<Sent, SendError> {
-        self.submit(Command::Send(accepted, filter), reports)
+        self.submit(Command::Send(message, filter), false)
     }
 
     /// Queues a piece of a message, unless the send buffer is full.
@@ -336,7 +339,7 @@ impl Shared {
         match self.submit(Command::Piece(writer.clone(), piece), true)? {
             // A message cannot lack a piece.
             Sent::Dropped => {
-                let (waiting, cap) = (self.buffered(), self.limits().cap);
+                let (waiting, cap) = (self.buffered(), self.limits().max_send_buffer);
                 Err(SendError::SendBufferFull { waiting, message, cap, closes: false })
             }
             sent => Ok(sent),
@@ -359,6 +362,7 @@ impl Shared {
             || self.held_up.load(Ordering::Acquire)
     }
 
+    /// With `reports`, the sender sees the result, so `drained` must follow back-pressure.
     fn submit(&self, command: Command, reports: bool) -> Result<Sent, SendError> {
         let (limits, len) = (self.limits(), command.len());
         let (is_awaited, is_piece) = (command.is_awaited(), matches!(command, Command::Piece(..)));
@@ -370,13 +374,15 @@ impl Shared {
             self.refuse(waiting, len, closes)
         };
         let cap = match is_awaited {
-            true => limits.cap.saturating_add(self.deferred_bytes.load(Ordering::Relaxed)),
-            false => limits.cap,
+            true => {
+                limits.max_send_buffer.saturating_add(self.deferred_bytes.load(Ordering::Relaxed))
+            }
+            false => limits.max_send_buffer,
         };
         let phase = self.phase();
         let state = phase.state();
         let is_closing = matches!(state, State::CloseSent | State::Closed | State::Failed);
-        if is_closing || phase == Phase::Answered {
+        if is_closing || phase == Phase::WillNotOpen {
             command.unsent();
             return Err(SendError::Closing);
         }
@@ -394,7 +400,7 @@ impl Shared {
             }
         };
         let sent = match state {
-            _ if waiting > limits.high => Sent::Backpressure,
+            _ if waiting > limits.high_water_mark => Sent::Backpressure,
             State::Open if !waits && !self.buffered.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
         };
@@ -412,12 +418,12 @@ impl Shared {
     fn is_slow(&self, len: usize) -> bool {
         let deferred = self.deferred_bytes.load(Ordering::Relaxed);
         let unread = self.held.load(Ordering::Relaxed).saturating_sub(deferred);
-        unread.saturating_add(len) > self.limits().cap
+        unread.saturating_add(len) > self.limits().max_send_buffer
     }
 
     /// Applies the overflow policy to a message that would exceed the limit. `closes` says that the peer is slow.
     fn refuse(&self, waiting: usize, message: usize, closes: bool) -> Result<Sent, SendError> {
-        let SendBufferLimits { overflow, cap, .. } = self.limits();
+        let SendBufferLimits { overflow, max_send_buffer: cap, .. } = self.limits();
         if overflow == Overflow::Drop {
             return Ok(Sent::Dropped);
         }
@@ -490,7 +496,7 @@ impl Shared {
 
     /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
     fn free_messages(&self, command: &Command) -> usize {
-        let most = (self.limits().cap / size_of::<Command>()).max(MIN_MESSAGES);
+        let most = (self.limits().max_send_buffer / size_of::<Command>()).max(MIN_MESSAGES);
         match command.is_awaited() {
             true => most,
             false => most.saturating_sub(self.deferred.load(Ordering::Relaxed)),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyloop_proto::{CloseCode, Kind, Payload, Refused};
 
 use super::error::{SendError, Sent};
+use super::flags::Flags;
 use super::handler::{Context, Handler};
-use super::pending::Pending;
 use super::pieces::{Piece, Progress, Writer};
 use super::shared::{Command, HandleRef};
 use super::unsent::report_unsent;
@@ -159,7 +159,7 @@ impl<H: Handler> Context<'_, H> {
     pub(super) fn send_piece_or_defer(&mut self, writer: &Arc<Writer>, piece: Piece) {
         if writer.is_under_way() {
             self.send_piece(writer, piece);
-            if self.state.pending.has(Pending::DEFERRED) {
+            if self.state.flags.has(Flags::DEFERRED) {
                 self.send_deferred();
             }
         } else if writer.is_over() {

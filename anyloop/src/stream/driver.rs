@@ -235,7 +235,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         self.call(transport, buffers, |session, out, _| {
             // The timeouts are extended only if the peer has read something.
-            if out.waiting() == 0 || out.flush_send_buffer() {
+            if out.queued() == 0 || out.flush_send_buffer() {
                 session.handle_writable(out, now);
             }
         });

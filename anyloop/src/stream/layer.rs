@@ -56,7 +56,7 @@ impl WriteBuffer<'_> {
     }
 
     /// The state of the layer that seals the output all the way to the peer, if there is one.
-    pub(crate) fn seal_state(&self) -> Option<&dyn Any> {
+    pub(crate) fn encryption_state(&self) -> Option<&dyn Any> {
         self.layer.as_ref()?.seal.as_any()
     }
 

@@ -116,14 +116,14 @@ impl std::fmt::Debug for WriteBuffer<'_> {
 impl WriteBuffer<'_> {
     /// The number of bytes in the send buffer, without those in the cork.
     #[inline]
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
     }
 
     /// The number of bytes that the transport has not taken.
     pub(crate) fn buffered(&self) -> usize {
         let sealed = self.layer.as_ref().map_or(0, |layer| layer.below.bytes.len());
-        self.waiting() + self.cork.bytes.len() + sealed
+        self.queued() + self.cork.bytes.len() + sealed
     }
 
     /// The same output for a shorter time.
@@ -187,7 +187,7 @@ impl WriteBuffer<'_> {
     }
 
     pub(crate) fn is_secure(&self) -> bool {
-        self.seal_state().is_some() || self.transport.is_secure()
+        self.encryption_state().is_some() || self.transport.is_secure()
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {
@@ -267,7 +267,7 @@ impl Output for WriteBuffer<'_> {
     /// copy.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let is_small = frame.len() < LARGE_PAYLOAD;
-        if is_small && (self.waiting() == 0 || self.layer.is_some()) {
+        if is_small && (self.queued() == 0 || self.layer.is_some()) {
             return false;
         }
         if self.layer.is_some() {
@@ -287,7 +287,7 @@ impl Output for WriteBuffer<'_> {
 
     #[inline]
     fn is_blocked(&self) -> bool {
-        self.waiting() > 0
+        self.queued() > 0
     }
 }
 

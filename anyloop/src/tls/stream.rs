@@ -204,7 +204,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        let mut progress = Progress::Idle;
+        let mut progress = Progress::SameWants;
         if input.is_empty() || self.has_unread() {
             // The protocol may hold an event without input.
             progress = self.pass_unread(input, out, scratch, budget, now);
@@ -212,7 +212,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         while !input.is_empty() && !self.is_stopped() {
             if self.ignores_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
                 input.discard();
-                return Progress::Changed;
+                return Progress::WantsChanged;
             }
             let opened = self.open(input, scratch, out.bytes());
             self.begin_if_open(out);
@@ -223,8 +223,8 @@ impl<S: StreamProtocol> TlsStream<S> {
                     let left = &plain[plain.len() - left..];
                     self.held.get_or_insert_default().plain.push(left);
                 }
-                if passed == Progress::Changed || left > 0 {
-                    progress = Progress::Changed;
+                if passed == Progress::WantsChanged || left > 0 {
+                    progress = Progress::WantsChanged;
                 }
             }
             plain.clear();
@@ -235,7 +235,7 @@ impl<S: StreamProtocol> TlsStream<S> {
                 Err(error) => self.keep_end(End::Failed(error)),
             }
             input.discard();
-            progress = Progress::Changed;
+            progress = Progress::WantsChanged;
         }
         progress
     }
@@ -297,7 +297,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         now: Instant,
     ) -> Progress {
         if !self.is_open() {
-            return Progress::Changed;
+            return Progress::WantsChanged;
         }
         let unread = self.held.as_deref_mut().map(|held| std::mem::take(&mut held.plain));
         let mut unread = unread.unwrap_or_default();
@@ -306,7 +306,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         if left > 0 {
             self.held.get_or_insert_default().plain = unread;
         }
-        Progress::Changed
+        Progress::WantsChanged
     }
 
     /// Passes opened input to the protocol. Returns the number of bytes that were not taken.
@@ -321,9 +321,9 @@ impl<S: StreamProtocol> TlsStream<S> {
     ) -> (Progress, usize) {
         let Wants { read, discard, .. } = self.inner.wants();
         if discard || !read {
-            return (Progress::Changed, if discard { 0 } else { plain.len() });
+            return (Progress::WantsChanged, if discard { 0 } else { plain.len() });
         }
-        let mut progress = Progress::Idle;
+        let mut progress = Progress::SameWants;
         let mut rest = plain;
         // The rest of a large message goes to its own memory, without another copy.
         if let Some(buffer) = self.inner.receive_buffer() {
@@ -331,14 +331,14 @@ impl<S: StreamProtocol> TlsStream<S> {
             let (large, behind) = rest.split_at_mut(n);
             buffer[..n].copy_from_slice(large);
             self.inner.filled(n);
-            (rest, progress) = (behind, Progress::Changed);
+            (rest, progress) = (behind, Progress::WantsChanged);
         }
         let mut input = input.over(rest);
         let mut guard = LayerGuard::new(out, &mut self.records, scratch);
         let received = self.inner.receive(&mut input, &mut guard.buffer(), budget, now);
         drop(guard);
-        if received == Progress::Changed {
-            progress = Progress::Changed;
+        if received == Progress::WantsChanged {
+            progress = Progress::WantsChanged;
         }
         let left = if self.inner.wants().discard { 0 } else { input.len() };
         (progress, left)
@@ -370,7 +370,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         out.put_scratch(scratch);
         self.finish(out, now);
         if !self.is_open() || self.held.is_some() {
-            progress = Progress::Changed;
+            progress = Progress::WantsChanged;
         }
         progress
     }
@@ -448,7 +448,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         now: Instant,
     ) -> Progress {
         let progress = self.call(out, now, |inner, out| inner.run_commands(out, budget, now));
-        if self.is_open() { progress } else { Progress::Changed }
+        if self.is_open() { progress } else { Progress::WantsChanged }
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {

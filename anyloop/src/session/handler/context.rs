@@ -13,10 +13,10 @@ use anyloop_proto::{
 use super::Handler;
 use crate::cold::cold_path;
 use crate::session::as_message::AsMessage;
-use crate::session::deferred::{Accepted, Next, Outgoing};
+use crate::session::deferred::{NextDeferred, OutgoingMessage, OutgoingPayload};
 use crate::session::error::{SendError, Sent};
+use crate::session::flags::Flags;
 use crate::session::limits::{Overflow, TOO_SLOW};
-use crate::session::pending::Pending;
 use crate::session::phase::Phase;
 use crate::session::state::{HandshakeInfo, SessionState};
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
@@ -115,8 +115,8 @@ impl<H: Handler> Context<'_, H> {
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
         let (compressible, message) = (message.is_compressible(), message.as_message());
-        if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_send_buffer(message.as_bytes().len())? {
+        if self.out.queued() > 0 {
+            if let Some(dropped) = self.apply_send_buffer_limit(message.as_bytes().len())? {
                 return Ok(dropped);
             }
         }
@@ -127,7 +127,7 @@ impl<H: Handler> Context<'_, H> {
                     false => sender.send_uncompressed(message, &mut self.out),
                 };
                 if let Err(refused) = sent {
-                    let owned = || Outgoing::new(message, compressible);
+                    let owned = || OutgoingPayload::new(message, compressible);
                     return self.defer_refused(refused, owned, None);
                 }
             }
@@ -147,13 +147,13 @@ impl<H: Handler> Context<'_, H> {
         message: impl AsMessage,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        if self.state.has_writer() && self.must_wait() {
-            let message = || Outgoing::new(message.as_message(), message.is_compressible());
+        if self.state.has_message_writer() && self.is_blocked() {
+            let payload = || OutgoingPayload::new(message.as_message(), message.is_compressible());
             let completion = Some(Box::new(completion) as Completion);
-            return self.defer_refused(Refused::MessageUnfinished, message, completion);
+            return self.defer_refused(Refused::MessageUnfinished, payload, completion);
         }
         let sent = self.send(message)?;
-        self.complete(sent, Box::new(completion));
+        self.register_completion(sent, Box::new(completion));
         Ok(sent)
     }
 
@@ -163,8 +163,10 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// As [`send`](Self::send).
     pub fn send_prepared(&mut self, message: &Prepared) -> Result<Sent, SendError> {
-        if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_send_buffer(message.message().as_bytes().len())? {
+        if self.out.queued() > 0 {
+            if let Some(dropped) =
+                self.apply_send_buffer_limit(message.message().as_bytes().len())?
+            {
                 return Ok(dropped);
             }
         }
@@ -173,7 +175,7 @@ impl<H: Handler> Context<'_, H> {
                 if let Err(refused) = sender.send_prepared(message, &mut self.out) {
                     return self.defer_refused(
                         refused,
-                        || Outgoing::Prepared(message.clone()),
+                        || OutgoingPayload::Prepared(message.clone()),
                         None,
                     );
                 }
@@ -216,16 +218,18 @@ impl<H: Handler> Context<'_, H> {
     /// unless [`Overflow::Close`] closes the connection. The error is [`SendError::SendBufferFull`] even with
     /// [`Overflow::Drop`], since one piece cannot be dropped.
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
-        if self.out.waiting() > 0 && self.check_send_buffer(payload.len())?.is_some() {
+        if self.out.queued() > 0 && self.apply_send_buffer_limit(payload.len())?.is_some() {
             return Err(self.full(payload.len(), false));
         }
         match &mut self.sender {
             // The message in progress belongs to a `MessageWriter`, not to the handler.
-            Some(_) if self.state.has_writer() => return Err(Refused::NoMessageBegun.into()),
+            Some(_) if self.state.has_message_writer() => {
+                return Err(Refused::NoMessageBegun.into());
+            }
             Some(sender) => sender.piece(payload, last, &mut self.out)?,
             None => return Err(self.not_open()),
         }
-        if last && self.state.pending.has(Pending::DEFERRED) {
+        if last && self.state.flags.has(Flags::DEFERRED) {
             self.send_deferred();
         }
         Ok(self.sent())
@@ -277,7 +281,7 @@ impl<H: Handler> Context<'_, H> {
             }
             None => return Err(self.not_open()),
         }
-        if self.state.pending.has(Pending::DEFERRED) {
+        if self.state.flags.has(Flags::DEFERRED) {
             self.send_deferred(); // which fails: nothing follows a Close
         }
         Ok(())
@@ -296,7 +300,7 @@ impl<H: Handler> Context<'_, H> {
     /// Ends the connection when the present call is over, as [`Handle::terminate`](crate::Handle::terminate). No other
     /// method is called before [`close`](Handler::close) or [`fail`](Handler::fail).
     pub const fn terminate(&mut self) {
-        self.state.pending.set(Pending::TERMINATED, true);
+        self.state.flags.set(Flags::TERMINATED, true);
     }
 
     /// Replaces the handler when the present call is over.
@@ -392,7 +396,7 @@ impl<H: Handler> Context<'_, H> {
     #[cfg(feature = "tls-core")]
     #[must_use]
     pub fn tls(&self) -> Option<crate::tls::TlsInfo<'_>> {
-        self.out.seal_state()?.downcast_ref().map(crate::tls::TlsInfo::new)
+        self.out.encryption_state()?.downcast_ref().map(crate::tls::TlsInfo::new)
     }
 
     /// The number of bytes that were sent and that the transport has not taken.
@@ -440,25 +444,25 @@ impl<H: Handler> Context<'_, H> {
 
     /// Sends a message that a handle has accepted, or defers it until the connection is open and no message in pieces
     /// is under way.
-    pub(in crate::session) fn send_or_defer(&mut self, accepted: Accepted) {
+    pub(in crate::session) fn send_or_defer(&mut self, message: OutgoingMessage) {
         if self.must_defer() {
-            self.state.defer(accepted);
+            self.state.defer(message);
         } else {
-            self.send_accepted(accepted);
+            self.send_outgoing(message);
         }
     }
 
     /// Sends the messages that were deferred.
     #[cold]
     pub(in crate::session) fn send_deferred(&mut self) {
-        while !self.must_wait() {
+        while !self.is_blocked() {
             match self.state.take_deferred() {
-                Some(Next::Message(accepted)) => self.send_accepted(accepted),
-                Some(Next::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
+                Some(NextDeferred::Message(message)) => self.send_outgoing(message),
+                Some(NextDeferred::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
                 None => return self.send_deferred_close(),
             }
         }
-        if self.state.has_writer() {
+        if self.state.has_message_writer() {
             self.send_deferred_close(); // no further piece was accepted after it
         }
     }
@@ -472,12 +476,12 @@ impl<H: Handler> Context<'_, H> {
 
     /// Whether messages of handles must be deferred: they must wait, or others that were deferred come first.
     pub(in crate::session) fn must_defer(&self) -> bool {
-        self.state.pending.has(Pending::DEFERRED) || self.must_wait()
+        self.state.flags.has(Flags::DEFERRED) || self.is_blocked()
     }
 
     /// Whether messages of handles must wait, until the connection is open or a message in pieces is complete. On a
     /// connection that is closing they need not: they fail at once.
-    fn must_wait(&self) -> bool {
+    fn is_blocked(&self) -> bool {
         match &self.sender {
             Some(sender) => sender.state() == State::Open && sender.is_message_begun(),
             None => self.state() == State::Connecting,
@@ -492,29 +496,29 @@ impl<H: Handler> Context<'_, H> {
     fn defer_refused(
         &mut self,
         refused: Refused,
-        message: impl FnOnce() -> Outgoing,
+        payload: impl FnOnce() -> OutgoingPayload,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        if refused != Refused::MessageUnfinished || !self.state.has_writer() {
+        if refused != Refused::MessageUnfinished || !self.state.has_message_writer() {
             return Err(refused.into());
         }
-        let message = message();
-        if self.out.waiting() + self.state.deferred_bytes() > 0 {
-            if let Some(dropped) = self.check_send_buffer(message.len())? {
+        let payload = payload();
+        if self.out.queued() + self.state.deferred_bytes() > 0 {
+            if let Some(dropped) = self.apply_send_buffer_limit(payload.len())? {
                 completion.into_iter().for_each(|completion| completion(Err(Unsent)));
                 return Ok(dropped);
             }
         }
-        self.state.defer(Accepted { message, completion });
+        self.state.defer(OutgoingMessage { payload, completion });
         Ok(Sent::Buffered)
     }
 
     /// Sends a message that a handle has accepted, and calls its completion in any case. The send buffer had room for
     /// it when it was accepted.
-    fn send_accepted(&mut self, accepted: Accepted) {
-        let Accepted { message, completion } = accepted;
-        let result = match (&mut self.sender, &message) {
-            (Some(sender), Outgoing::Payload(payload)) => {
+    fn send_outgoing(&mut self, message: OutgoingMessage) {
+        let OutgoingMessage { payload, completion } = message;
+        let result = match (&mut self.sender, &payload) {
+            (Some(sender), OutgoingPayload::Payload(payload)) => {
                 let message = payload.message();
                 let sent = match payload.is_compressible() {
                     true => sender.send(message, &mut self.out),
@@ -522,7 +526,7 @@ impl<H: Handler> Context<'_, H> {
                 };
                 sent.map_err(SendError::from)
             }
-            (Some(sender), Outgoing::Prepared(prepared)) => {
+            (Some(sender), OutgoingPayload::Prepared(prepared)) => {
                 sender.send_prepared(prepared, &mut self.out).map_err(SendError::from)
             }
             (None, _) => Err(self.not_open()),
@@ -539,7 +543,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Registers the completion of what was just sent.
-    pub(in crate::session) fn complete(&mut self, sent: Sent, completion: Completion) {
+    pub(in crate::session) fn register_completion(&mut self, sent: Sent, completion: Completion) {
         match sent {
             Sent::Dropped => completion(Err(Unsent)),
             _ => self.out.complete(completion),
@@ -548,43 +552,43 @@ impl<H: Handler> Context<'_, H> {
 
     /// Checks whether the send buffer can take `len` more bytes. Returns `Some` if the message is to be dropped.
     #[cold]
-    fn check_send_buffer(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
+    fn apply_send_buffer_limit(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.state.limits();
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
         }
         let mut buffered = self.out.buffered();
-        if self.state.has_writer() {
+        if self.state.has_message_writer() {
             buffered = buffered.saturating_add(self.state.deferred_bytes());
         }
-        if buffered.saturating_add(len) <= limits.cap {
+        if buffered.saturating_add(len) <= limits.max_send_buffer {
             return Ok(None);
         }
         if limits.overflow == Overflow::Drop {
             return Ok(Some(Sent::Dropped));
         }
         // If messages wait for a local `MessageWriter`, the peer is not at fault.
-        let closes = limits.overflow == Overflow::Close && !self.state.has_writer();
+        let closes = limits.overflow == Overflow::Close && !self.state.has_message_writer();
         if closes {
-            self.state.note_overflow(self.out.waiting(), Phase::Open);
+            self.state.note_overflow(self.out.queued(), Phase::Open);
             let _: Result<(), SendError> = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW);
         }
         Err(self.full(len, closes))
     }
 
     fn full(&self, message: usize, closes: bool) -> SendError {
-        let (waiting, cap) = (self.out.buffered(), self.state.limits().cap);
+        let (waiting, cap) = (self.out.buffered(), self.state.limits().max_send_buffer);
         SendError::SendBufferFull { waiting, message, cap, closes }
     }
 
     #[inline]
     fn sent(&mut self) -> Sent {
         self.out.flush_if_large();
-        match self.out.waiting() {
+        match self.out.queued() {
             0 => Sent::Sent,
-            waiting => {
+            queued => {
                 cold_path();
-                match waiting > self.state.limits().high {
+                match queued > self.state.limits().high_water_mark {
                     true => Sent::Backpressure,
                     false => Sent::Buffered,
                 }

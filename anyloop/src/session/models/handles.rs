@@ -49,7 +49,7 @@ impl Connection {
                 self.taken.push(due.message.message().as_text().unwrap().to_string());
             }
             if self.shared.is_none() {
-                self.shared = self.registry.present_shared(KEY.index);
+                self.shared = self.registry.shared(KEY.index);
             }
             let Some(shared) = &self.shared else { continue };
             drain(shared, &mut self.taken);
@@ -86,7 +86,7 @@ fn visitors_leave_nothing_behind() {
         }
         connection.taken.sort();
         assert_eq!(connection.taken, ["a", "b"]);
-        assert!(connection.registry.present_shared(KEY.index).is_none());
+        assert!(connection.registry.shared(KEY.index).is_none());
     });
 }
 
@@ -102,7 +102,7 @@ fn what_visitors_ask_for_is_done() {
             visitor.join().unwrap();
         }
         assert_eq!(connection.taken, ["interrupt"; 2]);
-        assert!(connection.registry.present_shared(KEY.index).is_none());
+        assert!(connection.registry.shared(KEY.index).is_none());
     });
 }
 
@@ -119,7 +119,7 @@ fn a_broadcast_reaches_a_connection_whose_visitor_leaves() {
         broadcaster.join().unwrap();
         connection.taken.sort();
         assert_eq!(connection.taken, ["a", "b"]);
-        assert!(connection.registry.present_shared(KEY.index).is_none());
+        assert!(connection.registry.shared(KEY.index).is_none());
     });
 }
 
@@ -153,7 +153,7 @@ fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
         });
         for _ in 0..2 {
             if state.adopt_shared(0, Phase::Open) {
-                let shared = state.present_shared().unwrap().clone();
+                let shared = state.shared().unwrap().clone();
                 for command in shared.take().0 {
                     assert_eq!(text(&command), "a");
                     drop(command);
@@ -167,6 +167,6 @@ fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
         let visits = visitor.join().unwrap();
         assert_eq!(reported.load(Relaxed), visits);
         assert!(endpoint.registry.handles::<Quiet>().is_empty());
-        assert!(endpoint.registry.present_shared(KEY.index).is_none());
+        assert!(endpoint.registry.shared(KEY.index).is_none());
     });
 }

@@ -39,7 +39,7 @@ fn a_message_moves_deadlines_to_later_times_only() {
     let mut subject = Subject::open();
     let before = subject.driver.next_timeout().unwrap();
     subject.advance(SECOND);
-    assert_eq!(receive(&mut subject, &text(b'a')), Progress::Idle);
+    assert_eq!(receive(&mut subject, &text(b'a')), Progress::SameWants);
     assert!(subject.driver.next_timeout().unwrap() > before);
 }
 
@@ -48,7 +48,7 @@ fn a_timer_is_a_change() {
     let mut subject = Subject::open();
     subject.handle();
     subject.wake();
-    assert_eq!(receive(&mut subject, &text(b'T')), Progress::Changed);
+    assert_eq!(receive(&mut subject, &text(b'T')), Progress::WantsChanged);
     assert_eq!(subject.driver.next_timeout(), Some(subject.now + SECOND));
 }
 
@@ -63,7 +63,7 @@ fn a_pong_may_make_the_deadline_earlier() {
     assert_eq!(ping[..2], [0x89, 4]);
     assert_eq!(subject.driver.next_timeout(), Some(subject.now + 60 * SECOND));
     let pong = [&[0x8a, 0x84, 0, 0, 0, 0], &ping[2..]].concat();
-    assert_eq!(receive(&mut subject, &pong), Progress::Changed);
+    assert_eq!(receive(&mut subject, &pong), Progress::WantsChanged);
     assert_eq!(subject.driver.next_timeout(), Some(subject.now + SECOND));
 }
 

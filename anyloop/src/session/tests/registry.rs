@@ -20,7 +20,7 @@ fn open(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Subject {
 }
 
 fn has_shared(subject: &Subject) -> bool {
-    subject.driver.session.state.present_shared().is_some()
+    subject.driver.session.state.shared().is_some()
 }
 
 /// The text messages that were written since the last call.
@@ -300,7 +300,7 @@ fn a_burst_of_any_size_is_sent() {
     assert_eq!(subject.memory.written.len(), 2 * 70_000);
 }
 
-/// A filter is program code, and so are the destructors of its captures.
+/// A filter is application code, and so are the destructors of its captures.
 #[test]
 fn a_filter_may_use_its_server_when_it_is_dropped() {
     struct Asks(Arc<Server<Recorder>>);
