@@ -264,7 +264,8 @@ impl<K: LoopTypes> Core<K> {
 
     // What is due.
 
-    /// Sets the deadline of the source in slot `index`: the source is called at this time or before.
+    /// Sets the deadline of the source in slot `index`, unless it has an earlier one: when that has passed, the source
+    /// sets its deadline again.
     pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, control: &LoopControl) {
         self.deadlines.set(&mut self.slots, index, deadline);
         self.perform(self.wakeups.set_deadline(deadline), control);
@@ -345,7 +346,7 @@ impl<K: LoopTypes> Core<K> {
         remaining
     }
 
-    /// The host asks for the next deadline. It sleeps until then, or the wake-up thread sleeps for it.
+    /// Records the deadline that is reported to the host, unless a wake-up thread waits for it in the host's place.
     pub(super) fn note_reported_deadline(
         &mut self,
         control: &LoopControl,

@@ -180,7 +180,8 @@ impl BodyWriter {
         }
     }
 
-    /// Waits until a write can send something. Returns how many bytes; 1 if the connection is over.
+    /// Waits until a write can send something. Returns how many bytes: at least 1 if the connection is over, so that
+    /// `send` reports that.
     fn wait_for_room(&self) -> io::Result<usize> {
         let mut state = self.0.state();
         while !state.gone && state.writable() == 0 {

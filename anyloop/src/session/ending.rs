@@ -1,4 +1,4 @@
-//! The end of a connection: the handler is notified, once.
+//! The end of a connection.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -27,7 +27,8 @@ impl<H: Handler> Session<H> {
         !self.state.is_resume_requested()
     }
 
-    /// The stream is closed: notifies the handler, and frees everything.
+    /// The stream is closed. Notifies the handler, unless a plain HTTP request was answered completely, and frees all but
+    /// the state that handles share.
     pub(super) fn notify_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         let peer = crate::log::describe(|| self.describe_peer(out));
         let protocol = std::mem::take(&mut self.protocol);

@@ -77,7 +77,8 @@ impl<H: Handler> Session<H> {
         self.run_application_timers(out, budget, now);
     }
 
-    /// Handles the protocol's deadlines that are due. Returns whether all were handled, and the connection continues.
+    /// Handles the protocol's deadlines that are due. Returns false if the budget is spent, or if only the end of
+    /// the stream was still awaited.
     fn run_protocol_timers(
         &mut self,
         out: &mut WriteBuffer<'_>,

@@ -100,7 +100,7 @@ pub(super) struct SessionState {
 
 const UNREGISTERED: u32 = u32::MAX;
 
-/// The data that only few connections have.
+/// The data that an idle connection without a kept handshake does not need.
 #[derive(Default)]
 pub(super) struct Rare {
     /// The state that the connection shares with its handles.
@@ -111,7 +111,7 @@ pub(super) struct Rare {
     pub(super) route: Option<Box<MatchedRoute>>,
     /// The peer, as the transport has reported it.
     pub(super) peer: Option<Box<Peer>>,
-    /// The error of the transport.
+    /// The error behind the ending, for [`Context::error`](super::Context::error).
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
     pub(super) timers: Timers<Box<ErasedFn>>,
     /// What the opening handshake still has to send.
@@ -322,7 +322,7 @@ impl SessionState {
         rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }
 
-    /// Frees the rare data if all of it is unused.
+    /// Frees the shared state if no handle needs it, and then the box if it is empty.
     pub(super) fn free_unused(&mut self) {
         if self.shared().is_some_and(|shared| shared.is_unused())
             && self.endpoint.registry.free_shared(self.index)

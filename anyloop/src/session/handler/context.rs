@@ -214,9 +214,11 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send). If the send buffer is full, the piece is not sent, and the message stays in progress
-    /// unless [`Overflow::Close`] closes the connection. The error is [`SendError::SendBufferFull`] even with
-    /// [`Overflow::Drop`], since one piece cannot be dropped.
+    /// [`SendError::Refused`] with [`Refused::NoMessageBegun`] if the handler has begun no message, also while a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends one. [`SendError::NotOpen`], [`SendError::Closing`],
+    /// [`SendError::Gone`]. [`SendError::SendBufferFull`]: the piece is not sent, and the message stays in progress
+    /// unless [`Overflow::Close`] closes the connection; it occurs even with [`Overflow::Drop`], since one piece cannot
+    /// be dropped.
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
         if self.out.queued() > 0 && self.apply_send_buffer_limit(payload.len())?.is_some() {
             return Err(self.full(payload.len(), false));
@@ -335,8 +337,9 @@ impl<H: Handler> Context<'_, H> {
         self.handshake_info()?.subprotocol.as_deref()
     }
 
-    /// The transport's error, if it reported one. The [`Failure`](anyloop_proto::Failure) passed to
-    /// [`close`](Handler::close) and [`fail`](Handler::fail) has only the error kind.
+    /// The error behind the ending: the transport's, that of reading the [body](crate::Body) of a response, or that of
+    /// an invalid [answer](super::Answer). The [`Failure`](anyloop_proto::Failure) passed to [`close`](Handler::close)
+    /// and [`fail`](Handler::fail) has only its kind.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.state.error()
