@@ -94,7 +94,7 @@ fn connections_that_open_end_and_fail_are_logged() {
     let lines = lines.0.lock().unwrap();
     let expected = [
         "DEBUG somebody: open, subprotocol None, extension None",
-        "DEBUG somebody: closed, first by peer",
+        "DEBUG somebody: closed; peer sent Close first",
         "DEBUG somebody: open, subprotocol None, extension None",
         "DEBUG somebody: peer: stream ended without a closing handshake (connection open, after 0 messages)",
         "DEBUG somebody: peer: stream ended without a closing handshake (connection connecting)",

@@ -1,6 +1,7 @@
 //! The state of a loop that its runners share.
 //!
-//! - A *source* is what the loop runs: a connection, a listener, a watch. It is not mio's `Source`.
+//! - A *source* is what the loop runs: a connection, a listener, a watch (a function for a descriptor of the
+//!   application's). It is not mio's `Source`.
 //! - A *runner* is a thread in a run call. One of them, the *leader*, polls the reactor; meanwhile the *followers* wait
 //!   for work or to become the leader, as in the leader/followers pattern.
 //! - The *host* is the outer loop that embeds this one. A loop without runners is *unattended*: only the host, or the
@@ -22,7 +23,7 @@ use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
 use crate::sync::Condvar;
 use crate::sync::thread;
 
-/// The state of a loop that its runners share. No application code runs under its lock.
+/// The state of a loop that its runners share. No application code runs under its lock, which is `Engine::core`.
 pub(super) struct Core<K: LoopTypes> {
     pub(super) slots: Slots<K>,
     /// The slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between run calls: the
@@ -46,24 +47,24 @@ pub(super) struct Core<K: LoopTypes> {
     pub(super) timers: Timers<K::TimerFn>,
     /// The deadlines of sources.
     deadlines: Deadlines,
-    /// When to trim the buffers that no runner uses.
+    /// When to trim the buffers that no runner uses (`Engine::buffers`).
     trim_at: Option<Instant>,
     pub(super) wakeups: WakeupState,
-    /// Empty; kept for its memory.
+    /// Empty; kept for its capacity.
     commands: Vec<Command>,
-    /// Empty; kept for its memory.
+    /// Empty; kept for its capacity.
     expired: Vec<u32>,
 }
 
 /// The entry of `ready` that stands for the next callback. No slot has this index.
 pub(super) const CALLBACK_ENTRY: u32 = u32::MAX;
 
-/// A function of the application that is to be called.
+/// A function of the application that is to be called, or dropped, outside the lock.
 pub(super) enum Callback<K: LoopTypes> {
     Posted(Box<K::PostedFn>),
     Due(Box<K::TimerFn>),
     Cancelled(Box<K::TimerFn>),
-    /// It is only dropped, where no lock is held.
+    /// To be dropped without a call.
     Dropped(Box<K::TimerFn>),
 }
 
@@ -118,8 +119,8 @@ impl<K: LoopTypes> Core<K> {
     /// Takes the next entry of the run queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
-    /// After each entry of `ready`, the entries that `woken` has at that time are served: their output, which waits in
-    /// memory, is sent before more input is received.
+    /// After each entry of `ready`, those that `woken` has at that time are popped: the output of these sources, which
+    /// waits in memory, is sent before more input is received.
     #[inline]
     pub(super) fn pop_entry(&mut self, may_poll: bool) -> Option<u32> {
         if self.entries_before_poll == 0 && may_poll {
@@ -210,9 +211,9 @@ impl<K: LoopTypes> Core<K> {
                 count += 1;
             }
         }
-        // The wake-up event takes one place in the poller's event buffer and is not in `count`, so the buffer may have
-        // been full with `CAPACITY - 1` events.
-        self.wakeups.resign(count + 1 >= reactor::CAPACITY);
+        // `count` excludes the wake-up event, so `CAPACITY - 1` may mean a full buffer: poll again.
+        let is_full = count + 1 >= reactor::CAPACITY;
+        self.wakeups.resign(is_full);
     }
 
     /// Queues a source to run after the next poll.
@@ -271,7 +272,7 @@ impl<K: LoopTypes> Core<K> {
         self.perform(self.wakeups.set_deadline(deadline), control);
     }
 
-    /// Schedules a trim of the buffers that no runner uses.
+    /// Schedules a trim of the buffers that no runner uses, unless an earlier one is scheduled.
     pub(super) fn schedule_trim(&mut self, at: Instant, control: &LoopControl) {
         self.trim_at = Some(self.trim_at.map_or(at, |other| other.min(at)));
         self.perform(self.wakeups.set_deadline(at), control);
@@ -286,7 +287,7 @@ impl<K: LoopTypes> Core<K> {
         self.trim_at.is_some_and(|at| at <= now)
     }
 
-    /// When the loop must act at the latest, if nothing happens before.
+    /// When the loop must act at the latest, if nothing happens before: the next deadline, timer or trim.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.next_due().into_iter().chain(self.trim_at).min()
     }
@@ -322,7 +323,7 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// A run call ends. Wakes another runner, or the host, if it has to continue.
+    /// A run call ends. Wakes another runner, or the host, if work or a stop remains.
     pub(super) fn end_run(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(control.notifier());
         if remaining == Remaining::Nobody {

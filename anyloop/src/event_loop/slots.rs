@@ -215,6 +215,7 @@ impl Status {
 }
 
 impl<K: LoopTypes> Slot<K> {
+    /// Notes new events. Returns whether the source must be queued.
     fn become_ready(&mut self) -> bool {
         match self.status.strand() {
             Strand::Idle => {

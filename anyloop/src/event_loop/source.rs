@@ -1,4 +1,4 @@
-//! The sources that a loop serves.
+//! The sources that a loop runs.
 
 use std::any::Any;
 use std::io;
@@ -11,7 +11,7 @@ use super::turn_state::TurnState;
 use super::types::LoopTypes;
 use crate::stream::{Queued, StreamProtocol};
 
-/// Something that the loop serves when it is ready: a connection, a listener, a watch.
+/// Something that the loop runs when it is ready: a connection, a listener, a watch.
 ///
 /// A thread takes it out of its slot to run it, so only one thread runs it at a time: it is a strand. Events that
 /// come meanwhile are added to the slot, and it runs again.

@@ -283,7 +283,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 }
 
-/// The steps. After a step's timeout it is taken once more, with `has_expired`.
+/// The steps. `has_expired`: the step's timeout has passed, so it fails if it cannot complete now.
 impl<F: HandlerFactory> Connecting<F> {
     /// Takes all steps that can be taken now.
     fn advance<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) -> Outcome {

@@ -386,7 +386,7 @@ impl std::error::Error for ConnectError {
     }
 }
 
-/// Attempts as text, for logs.
+/// The errors of attempts, with their addresses as text.
 pub(super) fn describe_errors(attempts: Vec<(SocketAddr, io::Error)>) -> Vec<(String, io::Error)> {
     attempts.into_iter().map(|(address, error)| (address.to_string(), error)).collect()
 }

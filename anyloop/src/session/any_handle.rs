@@ -37,7 +37,7 @@ use crate::stream::{Completion, Unsent};
 pub struct AnyHandle(HandleRef);
 
 impl<H: Handler> Handle<H> {
-    /// The same connection, without the type of its handler.
+    /// A handle of the same connection without the handler's type.
     #[must_use]
     pub fn erase(&self) -> AnyHandle {
         AnyHandle(self.shared().clone())
@@ -110,7 +110,7 @@ impl AnyHandle {
         self.0.push(Command::Terminate)
     }
 
-    /// Has [`Handler::interrupt`] called.
+    /// Requests a call of [`Handler::interrupt`] on the strand of the connection.
     ///
     /// # Errors
     ///
@@ -137,13 +137,13 @@ impl AnyHandle {
         self.0.push(Command::Resume)
     }
 
-    /// Bytes that wait, as [`Handle::buffered_amount`].
+    /// The number of bytes that the transport has not taken, as [`Handle::buffered_amount`].
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.0.buffered()
     }
 
-    /// The number of the connection.
+    /// The id of the connection, unique in this process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.0.id()

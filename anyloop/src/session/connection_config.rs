@@ -64,7 +64,7 @@ struct Overrides {
 macro_rules! setters {
     ($($setting:ident($argument:ty)),* $(,)?) => {
         impl ConnectionConfig {
-            /// The settings of the server.
+            /// A configuration that overrides nothing.
             pub fn new() -> Self {
                 Self::default()
             }
@@ -98,7 +98,7 @@ setters! {
 }
 
 impl ConnectionConfig {
-    /// Overrides the settings of the protocol.
+    /// Applies the overrides to the settings of the protocol.
     pub(super) fn apply_to(&self, config: &mut Config) {
         let overrides = &*self.0;
         set(&mut config.max_message_size, overrides.max_message_size);
@@ -110,7 +110,7 @@ impl ConnectionConfig {
         set(&mut config.close_timeout, overrides.close_timeout);
     }
 
-    /// The limits of the send buffer, which are `limits` for the server.
+    /// Applies the overrides to the server's `limits` of the send buffer.
     pub(super) fn limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
         let overrides = &*self.0;
         set(&mut limits.high_water_mark, overrides.high_water_mark);

@@ -38,8 +38,8 @@ impl OutgoingPayload {
     }
 }
 
-/// What has been accepted and waits until the connection is open, or until the message that is being sent in pieces is
-/// complete. Completions of what is dropped are called with an error.
+/// What has been accepted and waits until the connection is open, or until the message in progress is complete.
+/// Completions of what is dropped are called with an error.
 #[derive(Default)]
 pub(super) struct Deferred {
     queue: VecDeque<Waiting>,
@@ -48,7 +48,7 @@ pub(super) struct Deferred {
     bytes: usize,
     /// The Close that follows, of a client that is connecting.
     pub(super) close: Option<(Option<CloseCode>, String)>,
-    /// The writer whose message is under way. It need not wait, and others wait for it.
+    /// The writer whose message is in progress. Its pieces need not wait, and other messages wait for the last one.
     pub(super) writer: Option<Arc<Writer>>,
 }
 
@@ -85,7 +85,7 @@ impl Deferred {
         self.queue.push_back(Waiting::Message(message));
     }
 
-    /// Adds a piece of a message that is not under way.
+    /// Adds a piece of a message that is not in progress.
     pub(super) fn push_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
         self.count(piece.payload.len());
         if writer.wait(piece) {
@@ -107,7 +107,7 @@ impl Deferred {
         Some(next)
     }
 
-    /// Takes the pieces of a message that is not under way.
+    /// Takes the pieces of a message that is not in progress.
     pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
         let pieces = writer.take_waiting();
         self.uncount(pieces.iter().map(|piece| piece.payload.len()));

@@ -1,7 +1,6 @@
-//! What a session has to do.
+//! States of a session, and what it has to do.
 
-/// A set of flags for everything that a session has to do besides receiving messages. The fast path requires that none
-/// is set.
+/// States of a session, and what it has to do besides receiving messages. If any is set, the fast path does not apply.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flags(u8);
 

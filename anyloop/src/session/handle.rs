@@ -148,7 +148,7 @@ impl<H: Handler> Handle<H> {
         self.command(Command::Terminate)
     }
 
-    /// Calls [`Handler::interrupt`] on the strand of the connection.
+    /// Requests a call of [`Handler::interrupt`] on the strand of the connection.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ impl<H: Handler> Handle<H> {
         self.shared.buffered()
     }
 
-    /// The number of the connection, for maps and logs.
+    /// The id of the connection, unique in this process, for maps and logs.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.shared.id()

@@ -12,8 +12,8 @@ use super::handler::{Answer, Context, Handler, HandlerFactory, warn_of_unhandled
 
 /// A handler made of closures, one for each event of interest. For the others, the defaults of [`Handler`] apply.
 ///
-/// It is cheap to clone, and a factory of itself: all connections of an endpoint share the closures
-/// that were set when they were made. For state of a connection, write a [`Handler`] instead.
+/// It is cheap to clone, and a factory of itself. A connection uses the closures that were set when it was made. For
+/// state of a connection, write a [`Handler`] instead.
 ///
 /// ```
 /// use anyloop::Handlers;
@@ -61,8 +61,8 @@ macro_rules! closure {
 /// The setter of one closure, on the handlers themselves.
 macro_rules! setter {
     ([$($bound:tt)*] $shared:ident $field:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
-        #[doc = concat!("Sets what is called as [`Handler::", stringify!($field), "`],")]
-        /// on connections that are made afterwards.
+        #[doc = concat!("Sets the closure for [`Handler::", stringify!($field), "`].")]
+        /// Existing connections keep theirs.
         pub fn $setter(
             &mut self,
             f: impl Fn($($argument),*) $(-> $result)? + $($bound)*,
@@ -78,14 +78,14 @@ macro_rules! handlers {
         $handlers:ident, $table:ident, $shared:ident, $bounds:tt;
         $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
     ) => {
-        /// The closures. One that is not set is not there.
+        /// The closures. `None`: the default of [`Handler`].
         #[derive(Clone, Default)]
         struct $table {
             $($field: Option<$shared<closure!($bounds $arguments ($($result)?))>>,)*
         }
 
         impl $handlers {
-            /// No closures yet.
+            /// Creates a set without closures.
             #[must_use]
             pub fn new() -> Self {
                 Self::default()
@@ -191,7 +191,7 @@ macro_rules! handlers {
     };
 }
 
-/// Passes the list of closures to a macro.
+/// Passes the list of closures to a macro. `for servers` adds `validate` and `http`.
 macro_rules! with_closures {
     ($macro:ident!($here:ident; $($before:tt)*)) => {
         $macro! {

@@ -1,7 +1,7 @@
 //! One connection: the protocol, and the application's handler.
 //!
 //! A [`Session`] keeps the contract of [`StreamProtocol`], and knows no transport. `opening` has the
-//! opening handshake, `receive` the input and the timers of an open connection, `commands` the commands of handles, and
+//! opening handshake, `receive` the input and the timers of a session, `commands` the commands of handles, and
 //! `ending` the end.
 
 mod any_handle;
@@ -182,7 +182,7 @@ impl<H: Handler> Session<H> {
         handle
     }
 
-    /// Publishes to the handles whether a message in pieces is under way, or others wait for it.
+    /// Publishes to the handles whether a message in pieces is in progress, or others wait for it.
     fn publish_held_up(&self) {
         if let (Protocol::Open(connection), Some(shared)) = (&self.protocol, self.state.shared()) {
             let is_begun = connection.sender.is_message_begun();

@@ -2,16 +2,17 @@
 
 use anyloop_proto::State;
 
-/// The [`State`] of a connection. A handshake has three phases: a request can be answered only in one of them, and
-/// after a response that is not 101 no message can wait for the opening.
+/// The [`State`] of a connection, with `Connecting` split in three: handles may answer a request only in `Requested`,
+/// and may not queue messages in `WillNotOpen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Connecting,
     /// A request waits for the application's answer.
     Requested,
-    /// The request was answered, and not accepted: no connection opens.
+    /// The request was answered without opening a connection: the response is not 101.
     WillNotOpen,
+    /// This and the following are as in [`State`].
     Open,
     CloseSent,
     Closed,
@@ -57,6 +58,7 @@ impl Phase {
         self as u8
     }
 
+    /// Decodes what [`encode`](Self::encode) has made. Any other code becomes `Ended`.
     pub(super) fn decode(code: u8) -> Self {
         Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Ended)
     }

@@ -1,4 +1,4 @@
-//! Input and timers of an open connection.
+//! Input and timers of a session.
 
 use anyloop_proto::{
     Cause, Connection, Event, Input, Instant, Message, Protocol, Receiver, Shutdown, State, Timer,
@@ -13,7 +13,7 @@ use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 impl<H: Handler> Session<H> {
     /// Takes input until it is used up, the budget is spent, or reading is paused.
     ///
-    /// The session's fast path: for messages that arrive whole, in one frame each, on an open connection that has
+    /// The session's fast path: for unfragmented messages that are wholly in the input, on an open connection that has
     /// nothing else to do. `Handler::message` has a single call site, so that the compiler can inline it.
     #[inline]
     pub(super) fn receive_input(
@@ -139,7 +139,7 @@ fn receive_messages<H: Handler>(
     mut progress: Progress,
 ) -> Progress {
     let now = context.now;
-    // On its first call the receiver may return a message without input: one completed by `filled`.
+    // On its first call the receiver may return a message without input: one completed by bytes that `filled` reported.
     let mut received_once = false;
     while !context.state.flags.has_any(Flags::PAUSED, Flags::TERMINATED) {
         if budget.is_spent() {
@@ -180,7 +180,7 @@ fn receive_messages<H: Handler>(
         }
     }
     if !receiver.is_idle() {
-        receiver.release(input); // the next input may come much later
+        receiver.release(input); // returns the last message's memory to the pool before going idle
     }
     Progress::WantsChanged
 }
@@ -194,7 +194,7 @@ enum Received<'e> {
     Nothing,
 }
 
-/// Receives events that are not on the fast path: control frames, and messages that arrive in parts.
+/// Receives events that are not on the fast path: control frames, and fragmented or partly received messages.
 #[cold]
 #[inline(never)]
 fn receive_other<'e, 'b: 'e, H: Handler>(
@@ -226,7 +226,8 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
             context.state.flags.set(Flags::WANTS_CHANGED, true);
             handler.pong(payload, round_trip, context);
         }
-        // A Close was answered; the handler is notified when the stream has ended.
+        // It was answered; the handler is notified when the stream has ended.
+        Event::Close(_) => {}
         _ => {}
     }
     Received::Other

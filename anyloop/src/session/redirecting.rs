@@ -21,14 +21,14 @@ const REDIRECTS: [StatusCode; 5] = [
 ];
 
 impl<H: Handler> Session<H> {
-    /// Sets whether somebody follows redirects. Then the end of a client that was redirected is held back until this is
-    /// false again, or it has [begun anew](Self::restart).
+    /// Sets whether the driver's owner follows redirects. Then the end of a client that was redirected is held back
+    /// until this is false again, or it has [begun anew](Self::restart).
     pub(crate) fn set_follows_redirects(&mut self, follows: bool) {
         self.state.rare_mut().handshake.get_or_insert_default().follows_redirects = follows;
     }
 
-    /// Where the server has redirected the client, if somebody follows that. Nowhere if the program has ended the
-    /// connection before the response was complete.
+    /// Where the server has redirected the client, if the driver's owner follows that. Nowhere if the application has
+    /// ended the connection before the response was complete.
     pub(crate) fn redirect(&self) -> Option<&HeaderValue> {
         let follows = self.state.handshake_info().is_some_and(|info| info.follows_redirects);
         if !follows || self.state.flags.has(Flags::TERMINATED) {

@@ -24,7 +24,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::unmodelled::OnceLock;
 use crate::sync::{Mutex, MutexGuard};
 
-/// The number of a connection, unique in this process.
+/// The id of a connection: a number that is unique in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 
@@ -37,7 +37,7 @@ impl fmt::Display for ConnectionId {
 /// The state that a connection and its handles share: a queue of commands, the send buffer, and the state of the
 /// connection.
 pub(crate) struct Shared {
-    /// The number of the connection, or 0 before it was asked for. Any number will do, so it is not modelled.
+    /// The id of the connection, or 0 before it was asked for. Any number will do, so it is not modelled.
     id: AtomicU64,
     /// The number of [`HandleRef`]s.
     handles: AtomicUsize,
@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     deferred_bytes: UnmodelledUsize,
     /// The number of writers whose first piece was accepted, and whose last one was not.
     unfinished: AtomicUsize,
-    /// Whether a message in pieces was under way as of the last call, or others waited for it.
+    /// Whether a message in pieces was in progress as of the last call, or others waited for it.
     held_up: AtomicBool,
     /// The connection was closed for its send buffer. Only the connection uses it.
     overflowed: UnmodelledBool,
@@ -101,7 +101,7 @@ impl HandleRef {
         Self(shared)
     }
 
-    /// The number of the connection.
+    /// The id of the connection.
     pub(super) fn id(&self) -> ConnectionId {
         self.0.id()
     }
@@ -215,7 +215,7 @@ impl Command {
         self.is_message() || matches!(self, Self::Ping(_))
     }
 
-    /// Whether it is a piece of the message that is under way: what waits for that must not stop it.
+    /// Whether it is a piece of the message in progress: what waits for that must not stop it.
     fn is_awaited(&self) -> bool {
         matches!(self, Self::Piece(writer, _) if writer.is_under_way())
     }
@@ -284,7 +284,7 @@ impl Shared {
         &self.waker
     }
 
-    /// The number of the connection.
+    /// The id of the connection.
     fn id(&self) -> ConnectionId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let assign = |id| (id == 0).then(|| NEXT.fetch_add(1, Ordering::Relaxed));
@@ -509,7 +509,7 @@ impl Shared {
         self.deferred_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Publishes whether a message in pieces is under way, or others wait for it: after the send buffer.
+    /// Publishes whether a message in pieces is in progress, or others wait for it: after the send buffer.
     pub(super) fn publish_held_up(&self, held_up: bool) {
         if self.held_up.load(Ordering::Relaxed) != held_up {
             self.held_up.store(held_up, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The state of a session beside its protocol and its handler.
+//! The rest of a session's state: all but its protocol and its handler.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -39,7 +39,7 @@ pub(crate) struct EndpointState {
     shutting_down: AtomicBool,
     /// Closes the listeners of a server.
     stop_listening: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Data with which the transport of a client connects. Only the transport knows its type.
+    /// What the module that owns this client (`net`) needs to connect; opaque here.
     connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -64,7 +64,7 @@ impl EndpointState {
         self.stop_listening.get_or_init(|| Box::new(stop_listening));
     }
 
-    /// Sets the data with which the transport connects. Only the first call has an effect.
+    /// Sets what is needed to connect. Only the first call has an effect.
     pub(crate) fn set_connector(&self, connector: Box<dyn Any + Send + Sync>) {
         self.connector.get_or_init(|| connector);
     }
@@ -87,14 +87,14 @@ impl EndpointState {
     }
 }
 
-/// The state of a session beside its protocol and its handler: 24 bytes, and a box for rare data.
+/// The rest of a session's state: 24 bytes, and a box for rare data.
 pub(super) struct SessionState {
     pub(super) endpoint: Arc<EndpointState>,
     pub(super) rare: Option<Box<Rare>>,
-    /// The index of the connection in the registry; `UNREGISTERED` before and after that.
+    /// The index of the connection in the registry; `UNREGISTERED` while it is not there.
     pub(super) index: u32,
     pub(super) flags: Flags,
-    /// The phase that the registry knows.
+    /// The phase last published to the registry.
     pub(super) phase: Phase,
 }
 
@@ -119,7 +119,7 @@ pub(super) struct Rare {
     pub(super) deferred: Option<Box<Deferred>>,
 }
 
-/// What an opening handshake still has to send. One box serves both roles, since most connections have none.
+/// What an opening handshake still has to send. One field for client and server, to keep [`Rare`] small.
 pub(super) enum HandshakeOutput {
     /// A client's request, which is sent when the stream exists.
     Request(ClientRequest),
@@ -132,12 +132,12 @@ pub(super) struct ClientRequest {
     pub(super) bytes: Vec<u8>,
     /// Whether it may only be sent over a secure stream.
     pub(super) secure: bool,
-    /// The limits of the send buffer, if they are not the client's.
+    /// The limits of the send buffer, if this connection overrides the endpoint's.
     pub(super) limits: Option<SendBufferLimits>,
 }
 
 impl Rare {
-    /// Frees what only connections that keep their handshake have.
+    /// Frees the handshake, the peer and the route.
     pub(super) fn forget_handshake(&mut self) {
         (self.handshake, self.peer) = (None, None);
         #[cfg(feature = "router")]
@@ -199,7 +199,7 @@ pub struct HandshakeInfo {
     pub subprotocol: Option<String>,
     /// The extension that was agreed on, with its parameters.
     pub extension: Option<String>,
-    /// Somebody follows redirects of this client, whose handshake is not over.
+    /// Whether the owner of the driver follows redirects. Set only until the handshake is over.
     pub(super) follows_redirects: bool,
 }
 
@@ -214,7 +214,8 @@ impl SessionState {
         }
     }
 
-    /// The budget is spent, and there is more to do: requests [`resume`](crate::stream::StreamProtocol::resume).
+    /// The budget of handler calls is spent, and there is more to do: requests
+    /// [`resume`](crate::stream::StreamProtocol::resume).
     #[cold]
     pub(super) const fn request_resume(&mut self) {
         self.flags.set(Flags::RESUME, true);
@@ -229,7 +230,7 @@ impl SessionState {
         self.flags.set(Flags::WANTS_CHANGED, true);
     }
 
-    /// The rare data, which is created if there is none.
+    /// The rare data. Makes the box if there is none, and sets [`Flags::WANTS_CHANGED`].
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
         self.flags.set(Flags::WANTS_CHANGED, true);
         self.rare.get_or_insert_default()
@@ -248,13 +249,15 @@ impl SessionState {
         }
     }
 
+    /// Takes the request or the body.
     pub(super) fn take_handshake_output(&mut self) -> Option<Box<HandshakeOutput>> {
         self.rare.as_deref_mut()?.handshake_output.take()
     }
 
-    /// Takes the request of a client.
+    /// Takes the request of a client. A body is left.
     pub(super) fn take_request(&mut self) -> Option<ClientRequest> {
-        match *self.rare.as_deref_mut()?.handshake_output.take()? {
+        let is_request = |output: &mut Box<_>| matches!(**output, HandshakeOutput::Request(_));
+        match *self.rare.as_deref_mut()?.handshake_output.take_if(is_request)? {
             HandshakeOutput::Request(request) => Some(request),
             HandshakeOutput::Body(_) => None,
         }
@@ -267,14 +270,14 @@ impl SessionState {
         self.publish_deferred();
     }
 
-    /// Defers a piece until its message is under way.
+    /// Defers a piece until its message is in progress.
     pub(super) fn defer_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
         self.flags.set(Flags::DEFERRED, true);
         self.deferred_mut().push_piece(writer, piece);
         self.publish_deferred();
     }
 
-    /// Takes the next that is deferred.
+    /// Takes the next deferred message.
     pub(super) fn take_deferred(&mut self) -> Option<NextDeferred> {
         let next = self.deferred_mut().pop();
         self.flags.set(Flags::DEFERRED, next.is_some());
@@ -282,7 +285,7 @@ impl SessionState {
         next
     }
 
-    /// Takes the pieces of a message that waits.
+    /// Takes the deferred pieces of the writer's message.
     pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
         let pieces = self.deferred_mut().take_pieces(writer);
         self.publish_deferred();
@@ -294,12 +297,12 @@ impl SessionState {
         self.rare.as_deref_mut()?.deferred.as_deref_mut()?.close.take()
     }
 
-    /// Sets the writer whose message is under way.
+    /// Sets the writer whose message is in progress.
     pub(super) fn set_writer(&mut self, writer: Option<Arc<Writer>>) {
         self.deferred_mut().writer = writer;
     }
 
-    /// Whether the message that is under way is one of a handle, in pieces.
+    /// Whether the message of a handle's [`MessageWriter`](super::MessageWriter) is in progress.
     pub(super) fn has_message_writer(&self) -> bool {
         let rare = self.rare.as_deref();
         rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer.is_some())
@@ -375,8 +378,8 @@ impl SessionState {
         }
     }
 
-    /// Adopts a shared state that another thread may have created. Returns whether there is one, which may have
-    /// commands.
+    /// Adopts a shared state that another thread may have created. Returns whether there is one: the caller must then
+    /// run its commands.
     pub(super) fn adopt_shared(&mut self, waiting: usize, phase: Phase) -> bool {
         if self.shared().is_some() {
             return true;
@@ -389,14 +392,14 @@ impl SessionState {
         true
     }
 
-    /// The connection is closed because the peer is too slow to read.
+    /// Records that the connection is closed because of `Overflow::Close`, and counts it.
     pub(super) fn note_overflow(&mut self, waiting: usize, phase: Phase) {
         if self.get_or_create_shared(waiting, phase).note_overflow() {
             self.endpoint.counters.overflowed.add(1);
         }
     }
 
-    /// Whether it was closed for that.
+    /// Whether [`note_overflow`](Self::note_overflow) was called.
     pub(super) fn overflowed(&self) -> bool {
         self.shared().is_some_and(|shared| shared.overflowed())
     }

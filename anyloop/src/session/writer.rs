@@ -81,8 +81,8 @@ impl MessageWriter {
     /// # Errors
     ///
     /// [`SendError::SendBufferFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
-    /// [`Overflow::Drop`](super::Overflow::Drop) the message remains begun, and the piece can be sent again when the
-    /// peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
+    /// [`Overflow::Drop`](super::Overflow::Drop) the message stays in progress, and the piece can be sent again when
+    /// the peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
     /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the
     /// connection is closed with 1008, and sending again returns [`SendError::Closing`]. [`SendError::Closing`],
     /// [`SendError::Gone`]. [`SendError::Refused`] after the last piece.
@@ -95,7 +95,7 @@ impl MessageWriter {
     ///
     /// A thread that sends more than the send buffer can take waits for the completion of an earlier piece. A piece
     /// counts for the send buffer until the end of the batch that has written it, which is shortly after its completion
-    /// was called: leave room for twice as much as is under way at a time.
+    /// was called: leave room for twice as much as is in flight at a time.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl fmt::Debug for MessageWriter {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Sends a piece that a handle has accepted, or defers it until its message is under way.
+    /// Sends a piece that a handle has accepted, or defers it until its message is in progress.
     pub(super) fn send_piece_or_defer(&mut self, writer: &Arc<Writer>, piece: Piece) {
         if writer.is_under_way() {
             self.send_piece(writer, piece);
@@ -193,7 +193,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Sends a piece of the message that is under way, and calls its completion in any case.
+    /// Sends a piece of the message in progress, and calls its completion in any case.
     fn send_piece(&mut self, writer: &Writer, piece: Piece) {
         let Piece { payload, last, completion, .. } = piece;
         let sender = self.sender.as_mut().filter(|_| writer.is_under_way());

@@ -95,7 +95,8 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
     }
 }
 
-/// The output of one connection, while a protocol or a handler works on it.
+/// The output side of one connection, while a protocol or a handler works on it: what gathers in memory, the send
+/// buffer behind that, and the transport.
 ///
 /// Appended output is written together when the call is over, or when 64 KiB have gathered. Large payloads are written
 /// immediately, without a copy.
@@ -120,7 +121,7 @@ impl WriteBuffer<'_> {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
     }
 
-    /// The number of bytes that the transport has not taken.
+    /// The number of bytes that the transport has not taken: those of the send buffer and of the cork.
     pub(crate) fn buffered(&self) -> usize {
         let sealed = self.layer.as_ref().map_or(0, |layer| layer.below.bytes.len());
         self.queued() + self.cork.bytes.len() + sealed

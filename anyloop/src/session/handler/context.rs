@@ -91,6 +91,7 @@ pub struct Context<'c, H: Handler> {
     /// Absent also while an event borrows from it.
     pub(in crate::session) receiver: Option<&'c Receiver>,
     pub(in crate::session) out: WriteBuffer<'c>,
+    /// The rest of the session. The protocol's state is [`state`](Self::state).
     pub(in crate::session) state: &'c mut SessionState,
     pub(in crate::session) now: Instant,
     /// The handler that replaces the present one after its call.
@@ -104,8 +105,8 @@ impl<H: Handler> fmt::Debug for Context<'_, H> {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Sends a message, which may be the one that was passed to the handler. While a
-    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends a message in pieces, it waits for the last piece.
+    /// Sends a message, which may be the one that was passed to the handler. If the message of a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) is in progress, this one is deferred until that is complete.
     ///
     /// # Errors
     ///
@@ -284,12 +285,12 @@ impl<H: Handler> Context<'_, H> {
             None => return Err(self.not_open()),
         }
         if self.state.flags.has(Flags::DEFERRED) {
-            self.send_deferred(); // which fails: nothing follows a Close
+            self.send_deferred(); // they fail: nothing follows a Close
         }
         Ok(())
     }
 
-    /// Stops reading: no further message is passed to the handler, including those that were received already.
+    /// Stops reading: no further message is passed to the handler. Messages received already are held back too.
     pub const fn pause_reading(&mut self) {
         self.state.set_paused(true);
     }
@@ -310,8 +311,8 @@ impl<H: Handler> Context<'_, H> {
         self.successor = Some(handler);
     }
 
-    /// The request and response of the opening handshake. Always available in [`open`](Handler::open) and
-    /// [`fail`](Handler::fail), as far as the handshake has come; later only if it is
+    /// The request and response of the opening handshake. In [`open`](Handler::open) and [`fail`](Handler::fail) it is
+    /// always `Some`, with what was exchanged up to then; after `open` only if it is
     /// [kept](crate::ServerConfig::keep_handshake).
     #[must_use]
     pub fn handshake_info(&self) -> Option<&HandshakeInfo> {
@@ -345,15 +346,14 @@ impl<H: Handler> Context<'_, H> {
         self.state.error()
     }
 
-    /// Whether the connection was closed because the peer was too slow to read, as
-    /// [`Overflow::Close`](crate::endpoint::Overflow::Close) says: for [`close`](Handler::close) and
-    /// [`fail`](Handler::fail), to tell it from other endings with 1008.
+    /// Whether the connection was closed under [`Overflow::Close`](crate::endpoint::Overflow::Close). Tells it from
+    /// other endings with 1008 in [`close`](Handler::close) and [`fail`](Handler::fail).
     #[must_use]
     pub fn overflowed(&self) -> bool {
         self.state.overflowed()
     }
 
-    /// The peer as text, for logs.
+    /// The peer's name for logs: its address or path.
     #[must_use]
     pub fn remote_endpoint(&self) -> String {
         self.peer().to_string()
@@ -417,7 +417,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// The time of the present [batch](Self), by the clock of the transport.
+    /// The time of the present [batch](Self): the instant that was passed to the driver for it.
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
@@ -446,7 +446,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Sends a message that a handle has accepted, or defers it until the connection is open and no message in pieces
-    /// is under way.
+    /// is in progress.
     pub(in crate::session) fn send_or_defer(&mut self, message: OutgoingMessage) {
         if self.must_defer() {
             self.state.defer(message);
@@ -466,7 +466,7 @@ impl<H: Handler> Context<'_, H> {
             }
         }
         if self.state.has_message_writer() {
-            self.send_deferred_close(); // no further piece was accepted after it
+            self.send_deferred_close(); // the writer's message stays unfinished: no piece is accepted after the Close
         }
     }
 
@@ -477,13 +477,13 @@ impl<H: Handler> Context<'_, H> {
         let _: Result<(), SendError> = self.close(code, &reason);
     }
 
-    /// Whether messages of handles must be deferred: they must wait, or others that were deferred come first.
+    /// Whether messages of handles must be deferred: sending is blocked, or earlier ones are deferred and come first.
     pub(in crate::session) fn must_defer(&self) -> bool {
         self.state.flags.has(Flags::DEFERRED) || self.is_blocked()
     }
 
-    /// Whether messages of handles must wait, until the connection is open or a message in pieces is complete. On a
-    /// connection that is closing they need not: they fail at once.
+    /// Whether no message can be sent yet: the connection is not open, or a fragmented message is in progress. False on
+    /// a connection that is closing, where a message fails at once.
     fn is_blocked(&self) -> bool {
         match &self.sender {
             Some(sender) => sender.state() == State::Open && sender.is_message_begun(),
@@ -516,8 +516,8 @@ impl<H: Handler> Context<'_, H> {
         Ok(Sent::Buffered)
     }
 
-    /// Sends a message that a handle has accepted, and calls its completion in any case. The send buffer had room for
-    /// it when it was accepted.
+    /// Sends a message that a handle has accepted, and registers its completion, or calls it with `Unsent`. The limit
+    /// of the send buffer was applied when the message was accepted.
     fn send_outgoing(&mut self, message: OutgoingMessage) {
         let OutgoingMessage { payload, completion } = message;
         let result = match (&mut self.sender, &payload) {
@@ -545,7 +545,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Registers the completion of what was just sent.
+    /// Registers the completion of the message just sent, or calls it with `Unsent` if the message was dropped.
     pub(in crate::session) fn register_completion(&mut self, sent: Sent, completion: Completion) {
         match sent {
             Sent::Dropped => completion(Err(Unsent)),
@@ -553,7 +553,8 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Checks whether the send buffer can take `len` more bytes. Returns `Some` if the message is to be dropped.
+    /// Applies the overflow policy if `len` more bytes exceed the limit: returns `Some(Dropped)`, or an error, having
+    /// closed the connection under `Overflow::Close`.
     #[cold]
     fn apply_send_buffer_limit(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.state.limits();
