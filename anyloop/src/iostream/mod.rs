@@ -215,7 +215,9 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     }
 
     /// Takes a copy of received bytes, at most [`MAX_READ`] of them. Returns the number of bytes that were taken: fewer
-    /// if there are more, reading is paused, an answer is awaited, or the connection has ended.
+    /// if there are more, reading is paused, an answer is awaited, or the connection is closing. If nothing is taken
+    /// although [`wants_input`](Self::wants_input) is true, input is discarded (after the peer's Close, a failure, or a
+    /// response to plain HTTP): drop the rest.
     ///
     /// # Errors
     ///
@@ -478,10 +480,12 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         self.shared.handle.clone()
     }
 
-    /// Whether input would be taken now. False while another call is under way (from a handler or another thread).
+    /// Whether to read from the stream now: input would be taken, or is discarded until the peer ends the stream, which
+    /// must be reported by [`eof`](Self::eof). False while another call is under way (from a handler or another
+    /// thread).
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        self.lock().is_ok_and(|core| core.driver.takes_input())
+        self.lock().is_ok_and(|core| core.driver.wants_input())
     }
 
     /// Whether the stream has ended, and the handler was notified: the state is [`State::Ended`]. False while another

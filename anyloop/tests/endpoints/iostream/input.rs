@@ -272,3 +272,23 @@ fn read_from_until_it_is_over() {
     }
     assert!(connection.has_ended());
 }
+
+/// A program that reads only while input is wanted sees the end of the stream, also after the closing handshake.
+#[test]
+fn input_is_wanted_until_the_stream_ends() {
+    let log = Log::default();
+    let connection = client(&recording(&log));
+    connection.register_output(io::sink());
+    connection.start().unwrap();
+    let close = wire::close(1000, "").bytes(Role::Server);
+    let mut reader = Parts(vec![Ok(wire::RESPONSE.into()), Ok(close), Ok(Vec::new())]);
+    for _ in 0..2 {
+        assert!(connection.wants_input() && !connection.has_ended());
+        connection.read_from(&mut reader).unwrap();
+    }
+    assert!(connection.wants_input() && !connection.has_ended());
+    assert_eq!(connection.read_some(b"late").unwrap(), 0, "it is discarded");
+    connection.read_from(&mut reader).unwrap();
+    assert!(connection.has_ended() && !connection.wants_input());
+    assert_eq!(log.take().last().unwrap(), "close clean by peer: 1000/1000");
+}
