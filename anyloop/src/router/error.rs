@@ -18,15 +18,16 @@ use matchit::InsertError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// Some paths would match this pattern and another one, and neither is more specific.
-    #[error("route {pattern}: it is ambiguous beside {other}")]
+    /// Some paths would match this pattern and another one, and neither is more specific. Or the router cannot hold
+    /// both: see [patterns](super::Router#patterns).
+    #[error("route {pattern}: it conflicts with {other}")]
     Conflict {
         /// The pattern that was not added.
         pattern: String,
         /// The pattern that was added before.
         other: String,
     },
-    /// It is not a pattern.
+    /// The pattern is malformed.
     #[error("route {pattern}: {reason}")]
     Invalid {
         /// The pattern.
@@ -49,8 +50,7 @@ impl RouteError {
     }
 }
 
-/// Checks what a path can have. A pattern that no path can match, or a parameter that cannot be read, would never be
-/// noticed.
+/// Rejects patterns that no request can match, and repeated parameter names, since neither would show at run time.
 pub(super) fn check(pattern: &str) -> Result<(), RouteError> {
     let reason = match () {
         () if !pattern.starts_with('/') => "it must begin with a slash",
@@ -66,7 +66,7 @@ pub(super) fn check(pattern: &str) -> Result<(), RouteError> {
     Err(RouteError::Invalid { pattern: pattern.to_string(), reason })
 }
 
-/// Checks the literal text and the names of parameters. Whether the braces are in order, the tree checks.
+/// Checks the literal text and the names of parameters. matchit checks the braces.
 fn check_parts(pattern: &str) -> Result<(), &'static str> {
     let (mut names, mut rest) = (Vec::new(), pattern);
     while let Some((literal, after)) = rest.split_once(['{', '}']) {

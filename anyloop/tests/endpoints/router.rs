@@ -182,7 +182,7 @@ fn a_parameter_that_is_not_utf8_is_400<C: TestTransport>() {
     let router = Router::new().route("/{id}", echo()).unwrap().http("/{id}", page("")).unwrap();
     for response in [refused::<C>(&router, "/%FF"), fetch::<C>(&router, "GET", "/%FF")] {
         assert_status(&response, 400);
-        assert!(response.ends_with("id in the path is not UTF-8\n"), "{response}");
+        assert!(response.ends_with("the path parameter id is not UTF-8\n"), "{response}");
     }
 }
 
@@ -656,7 +656,18 @@ fn ambiguous_patterns_are_refused() {
     }
     let error = router.clone().http("/b", page("")).unwrap_err();
     assert_eq!(error, conflict("/b", "the same page for GET"));
-    assert_eq!(error.to_string(), "route /b: it is ambiguous beside the same page for GET");
+    assert_eq!(error.to_string(), "route /b: it conflicts with the same page for GET");
+}
+
+/// As the documentation says: some of these are not ambiguous, but the tree of patterns cannot hold them.
+#[test]
+fn patterns_that_the_tree_cannot_hold_are_refused() {
+    for (first, second) in
+        [("/{*rest}", "/{a}.txt"), ("/{a}.txt", "/{*rest}"), ("/a-{b}", "/{b}.txt")]
+    {
+        let error = Router::new().route(first, echo()).unwrap().route(second, echo()).unwrap_err();
+        assert_eq!(error.to_string(), format!("route {second}: it conflicts with {first}"));
+    }
 }
 
 /// A router that is cloned and changed leaves the other as it was.
