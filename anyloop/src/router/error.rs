@@ -1,5 +1,8 @@
 //! Patterns that cannot be added.
 
+use std::borrow::Cow;
+
+use anyloop_proto::handshake::http::Method;
 use matchit::InsertError;
 
 /// Why a pattern was not added to a [`Router`](super::Router).
@@ -26,6 +29,14 @@ pub enum RouteError {
         pattern: String,
         /// The pattern that was added before.
         other: String,
+    },
+    /// The page has a function for this method already.
+    #[error("route {pattern}: it has a function for {method} already")]
+    Duplicate {
+        /// The pattern of the page.
+        pattern: String,
+        /// The method.
+        method: Method,
     },
     /// The pattern is malformed.
     #[error("route {pattern}: {reason}")]
@@ -89,16 +100,27 @@ fn check_parts(pattern: &str) -> Result<(), &'static str> {
     check_literal(rest)
 }
 
-/// Paths are compared as they were sent, and clients send upper-case digits (RFC 3986 §2.1).
+/// Requests are compared with [upper-case digits](upper_case_digits).
 fn check_literal(literal: &str) -> Result<(), &'static str> {
-    let is_lower = literal.as_bytes().windows(3).any(|bytes| {
-        let digits = &bytes[1..];
-        bytes[0] == b'%'
-            && digits.iter().all(u8::is_ascii_hexdigit)
-            && digits.iter().any(u8::is_ascii_lowercase)
-    });
-    match is_lower {
-        true => Err("percent-encoded bytes need upper-case digits, as clients send them"),
-        false => Ok(()),
+    match upper_case_digits(literal) {
+        Cow::Owned(_) => Err("percent-encoded bytes need upper-case digits"),
+        Cow::Borrowed(_) => Ok(()),
     }
+}
+
+/// The text with upper-case digits in percent-encoded bytes, which are equivalent (RFC 3986 §6.2.2.1). Borrowed if it
+/// has them already.
+pub(super) fn upper_case_digits(text: &str) -> Cow<'_, str> {
+    let mut upper = Cow::Borrowed(text);
+    for (at, _) in text.match_indices('%') {
+        let digits = text.get(at + 1..at + 3).filter(|digits| is_hexadecimal(digits));
+        if digits.is_some_and(|digits| digits.bytes().any(|digit| digit.is_ascii_lowercase())) {
+            upper.to_mut()[at + 1..at + 3].make_ascii_uppercase();
+        }
+    }
+    upper
+}
+
+fn is_hexadecimal(digits: &str) -> bool {
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }

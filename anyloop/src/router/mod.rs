@@ -77,8 +77,8 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
 /// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose
 /// value is not UTF-8 gets 400. The names of the parameters of a pattern differ. Percent-encoded literal text has
-/// upper-case digits (`/caf%C3%A9`); a request with lower-case ones does not match it. A handler reads
-/// the parameters with [`Context::param`], and the query from the [`Request`].
+/// upper-case digits (`/caf%C3%A9`); it also matches a request with lower-case ones (RFC 3986 §6.2.2.1). A handler
+/// reads the parameters with [`Context::param`], and the query from the [`Request`].
 ///
 /// # Files
 ///
@@ -201,7 +201,7 @@ macro_rules! router {
             ///
             /// # Errors
             ///
-            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`], [`RouteError::Duplicate`].
             pub fn http<V: Into<Answer>>(
                 self,
                 pattern: &str,
@@ -215,7 +215,7 @@ macro_rules! router {
             ///
             /// # Errors
             ///
-            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`], [`RouteError::Duplicate`].
             pub fn http_method<V: Into<Answer>>(
                 mut self,
                 method: Method,

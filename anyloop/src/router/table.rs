@@ -7,7 +7,7 @@ use anyloop_proto::handshake::http::{HeaderValue, Method, StatusCode, header};
 use matchit::{Match, Router as Tree};
 use percent_encoding::percent_decode_str;
 
-use super::error::{RouteError, check};
+use super::error::{RouteError, check, upper_case_digits};
 use crate::session::{Answer, MatchedRoute};
 
 /// The routes and the pages. A path can have one of each. `M`: handler factory. `A`: HTTP function.
@@ -61,8 +61,7 @@ impl<M, A> Table<M, A> {
         check(pattern)?;
         if let Some(page) = self.pages.iter_mut().find(|page| *page.pattern == *pattern) {
             if page.methods.iter().any(|(other, _)| *other == method) {
-                let other = format!("the same page for {method}");
-                return Err(RouteError::Conflict { pattern: pattern.to_string(), other });
+                return Err(RouteError::Duplicate { pattern: pattern.to_string(), method });
             }
             page.methods.push((method, answer));
             return Ok(());
@@ -82,14 +81,16 @@ impl<M, A> Table<M, A> {
 
     /// The factory of the route that the path matches.
     pub(super) fn route(&self, request: &Request) -> Result<(&M, MatchedRoute), Rejection> {
-        let found = self.route_tree.at(request.uri().path()).map_err(|_| Rejection::NotFound)?;
+        let path = upper_case_digits(request.uri().path());
+        let found = self.route_tree.at(&path).map_err(|_| Rejection::NotFound)?;
         let route = self.routes.get(*found.value).ok_or(Rejection::NotFound)?;
         Ok((&route.make, matched(&route.pattern, &found)?))
     }
 
     /// The function that answers a plain request; `None` if its path has no page.
     pub(super) fn page(&self, request: &Request) -> Result<Option<(&A, MatchedRoute)>, Rejection> {
-        let Ok(found) = self.page_tree.at(request.uri().path()) else { return Ok(None) };
+        let path = upper_case_digits(request.uri().path());
+        let Ok(found) = self.page_tree.at(&path) else { return Ok(None) };
         let Some(page) = self.pages.get(*found.value) else { return Ok(None) };
         let function = page.function_for(request.method());
         let function = function.ok_or_else(|| Rejection::Method(page.allowed()))?;
