@@ -8,7 +8,7 @@ use crate::assembly::{Assembly, LARGE};
 use crate::contexts::Contexts;
 use crate::partial::Partial;
 
-/// Memory for messages that arrive in parts, reused from message to message.
+/// Memory for messages that arrive in parts (several reads or frames), reused from message to message.
 ///
 /// One pool serves all connections of a thread. A message that arrives in parts takes memory from
 /// the pool, and the pool gets the memory back once the message was read. See

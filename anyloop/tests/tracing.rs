@@ -98,7 +98,7 @@ fn connections_that_open_end_and_fail_are_logged() {
         "DEBUG somebody: open, subprotocol None, extension None",
         "DEBUG somebody: peer: stream ended without a closing handshake (connection open, after 0 messages)",
         "DEBUG somebody: peer: stream ended without a closing handshake (connection connecting)",
-        "ERROR the answer to a request was refused: the client did not offer this subprotocol",
+        "ERROR the application's answer is invalid, 500 is sent instead: the client did not offer this subprotocol",
         "DEBUG somebody: local: request refused with status 500 (connection connecting)",
     ];
     assert_eq!(lines[..], expected);

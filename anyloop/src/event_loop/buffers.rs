@@ -6,7 +6,8 @@ use core::ops::{Deref, DerefMut};
 pub(crate) struct Buffers {
     /// The memory into which sources read.
     pub(crate) read: ReadBuffer,
-    pub(crate) stream: crate::stream::Buffers,
+    /// What the driver of a connection uses: cork, pool and budget.
+    pub(crate) connection: crate::stream::Buffers,
 }
 
 /// A read buffer that does not begin near the beginning of a page. Between two buffers that both

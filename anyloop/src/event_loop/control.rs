@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::events::{Events, Token};
-use super::reactor::Interrupt;
+use super::reactor;
 use super::timers::{Aborted, OnCancel, TimerKey};
 use super::wakeup::Notifier;
 use crate::running::{self, RunningMark};
@@ -49,13 +49,13 @@ struct CommandQueue {
 }
 
 impl LoopControl {
-    pub(super) fn new(interrupt: Interrupt) -> Self {
+    pub(super) fn new(waker: reactor::Waker) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             commands: Mutex::default(),
             has_commands: AtomicBool::new(false),
-            notifier: Notifier::new(interrupt),
+            notifier: Notifier::new(waker),
             stopped: Flag::default(),
             work: AtomicUsize::new(0),
             next_timer: AtomicU64::new(0),

@@ -146,16 +146,16 @@ impl<K: LoopTypes> Core<K> {
         Some(entry)
     }
 
-    /// Runs the queued commands.
+    /// Applies the queued commands: most of them add to the run queue.
     #[inline]
-    pub(super) fn run_commands(&mut self, control: &LoopControl) {
+    pub(super) fn apply_commands(&mut self, control: &LoopControl) {
         if control.has_commands() {
-            self.run_queued_commands(control);
+            self.apply_queued_commands(control);
         }
     }
 
     #[cold]
-    fn run_queued_commands(&mut self, control: &LoopControl) {
+    fn apply_queued_commands(&mut self, control: &LoopControl) {
         let mut commands = core::mem::take(&mut self.commands);
         control.take_commands(&mut commands);
         for command in commands.drain(..) {
@@ -468,12 +468,12 @@ mod tests {
     #[test]
     fn a_burst_of_commands_leaves_no_large_queue() {
         let (mut core, [a]) = with_sources();
-        let (_reactor, _registry, interrupt) = reactor::Reactor::new().unwrap();
-        let control = LoopControl::new(interrupt);
+        let (_reactor, _registry, waker) = reactor::Reactor::new().unwrap();
+        let control = LoopControl::new(waker);
         for _ in 0..10 * KEPT {
             control.wake(a);
         }
-        core.run_commands(&control);
+        core.apply_commands(&control);
         assert!(core.commands.capacity() <= KEPT && control.capacity() <= KEPT);
     }
 

@@ -96,17 +96,17 @@ impl<K: LoopTypes> Engine<K> {
         if core.wakeups.has_runners() || !self.control.is_stopped() {
             return; // the runners do this, or `reset` has sent a wake-up
         }
-        if let Some(mut reactor) = self.free_reactor() {
+        if let Some(mut reactor) = self.try_lock_reactor() {
             let mut buffer = EventBuffer::new();
             core.apply_events_and_resign(Some(
                 reactor.poll(Some(Duration::ZERO), &mut buffer).iter(),
             ));
         }
-        core.run_commands(&self.control);
+        core.apply_commands(&self.control);
         let thread = thread::current().id();
         let action = core.wakeups.find_stopped(thread, self.control.notifier());
         drop(core);
-        self.free_buffers().clear(); // the loop may have been stopped without a runner
+        self.idle_buffers().clear(); // the loop may have been stopped without a runner
         let is_armed = self.wakeup_thread().as_ref().is_some_and(|thread| thread.is_armed());
         if is_armed || action == Action::Notify {
             self.control.notify();

@@ -107,11 +107,11 @@ pub(super) struct Runner<'e, K: LoopKind> {
 impl<'e, K: LoopKind> Runner<'e, K> {
     #[inline(never)]
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
-        let buffers = engine.free_buffers().pop();
+        let buffers = engine.idle_buffers().pop();
         let buffers = buffers.unwrap_or_else(|| {
-            let mut stream = StreamBuffers::default();
-            stream.budget = Budget::until_stopped(engine.control.stop_flag().clone());
-            Buffers { read: ReadBuffer::new(READ), stream }
+            let mut connection = StreamBuffers::default();
+            connection.budget = Budget::until_stopped(engine.control.stop_flag().clone());
+            Buffers { read: ReadBuffer::new(READ), connection }
         });
         engine.lock().wakeups.enter(engine.control.notifier());
         Self {
@@ -135,7 +135,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
-        buffers.stream.budget.set(bounds.max_calls, bounds.until);
+        buffers.connection.budget.set(bounds.max_calls, bounds.until);
         let state = TurnState::new(Token::NOBODY, Events::NONE, self.now);
         let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
@@ -145,15 +145,15 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             }
             #[cfg(loom)]
             engine.control.is_stopped(); // so that loom sees that the budget reads it
-            if turn.buffers.stream.budget.is_spent() {
+            if turn.buffers.connection.budget.is_spent() {
                 break Ok(());
             }
-            core.run_commands(&engine.control);
+            core.apply_commands(&engine.control);
             let may_poll = !(self.has_polled && matches!(bounds.wait, Wait::No));
             let Some(index) = core.pop_entry(may_poll) else {
                 let continues = may_poll && {
                     let continues;
-                    (core, continues) = self.poll(core, bounds.wait, &mut turn.buffers.stream);
+                    (core, continues) = self.poll(core, bounds.wait, &mut turn.buffers.connection);
                     continues
                 };
                 if !continues {
@@ -216,7 +216,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::in_connection(turn.state.token.index);
         let FastPath { socket, queued, protocol } = fast_path;
-        let Buffers { read, stream } = &mut *turn.buffers;
+        let Buffers { read, connection } = &mut *turn.buffers;
         let (now, woken) = (turn.state.now, turn.state.events.contains(Events::WOKEN));
         let mut received = 0;
         if !woken {
@@ -225,7 +225,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 other => return Some(Self::run_source(source, turn, Some(other))),
             }
         }
-        let StreamBuffers { cork, pool, budget, .. } = stream;
+        let StreamBuffers { cork, pool, budget, .. } = connection;
         let mut input = Input::with_pool(&mut read[..received], pool);
         let mut transport = SocketTransport::new(socket, &mut turn.state);
         let mut out = WriteGuard::new(cork, queued, &mut transport);
@@ -340,7 +340,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Some(callback) = core.callbacks.pop_front() else { return (core, Ok(())) };
         drop(core);
         if !matches!(callback, Callback::Dropped(_)) {
-            buffers.stream.budget.spend(); // also if it was spent just now: this is its turn
+            buffers.connection.budget.spend(); // also if it was spent just now: this is its turn
         }
         let panicked = catch_panic(|| match callback {
             Callback::Posted(f) => f(),
@@ -396,7 +396,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         if self.is_busy && !core.wakeups.has_leader() && matches!(wait, Wait::Forever) {
             core.wakeups.lead();
             drop(core);
-            return PollPlan::BusyPoll(self.engine.free_reactor());
+            return PollPlan::BusyPoll(self.engine.try_lock_reactor());
         }
         cold_path();
         self.plan_other_poll(core, wait, buffers)
@@ -432,7 +432,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         }
         core.wakeups.lead();
         drop(core);
-        let reactor = engine.free_reactor();
+        let reactor = engine.try_lock_reactor();
         // Neither waits. After the second one the call has polled, and ends when nothing is ready.
         match may_wait {
             true => PollPlan::BusyPoll(reactor),
@@ -491,7 +491,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         core.wakeups.wait_until(timeout.map(|timeout| self.now + timeout));
         drop(core);
         if timeout == Some(Duration::ZERO) {
-            return PollPlan::Poll { reactor: engine.free_reactor(), timeout };
+            return PollPlan::Poll { reactor: engine.try_lock_reactor(), timeout };
         }
         engine.disarm_wakeup();
         let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
@@ -545,10 +545,10 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         let mut core = self.engine.lock();
-        core.run_commands(&self.engine.control);
+        core.apply_commands(&self.engine.control);
         core.apply_events_and_resign(events.as_ref().map(PolledEvents::iter));
-        let interrupted = events.as_ref().is_some_and(PolledEvents::was_interrupted);
-        if self.must_expire && !interrupted {
+        let by_signal = events.as_ref().is_some_and(PolledEvents::ended_by_signal);
+        if self.must_expire && !by_signal {
             self.must_expire = false;
             core.expire(self.now);
         }
@@ -567,12 +567,12 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
         if self.engine.control.is_stopped() {
-            self.engine.free_buffers().clear(); // a runner after a reset allocates others
+            self.engine.idle_buffers().clear(); // a runner after a reset allocates others
             return None;
         }
-        buffers.stream.trim(self.now);
-        let next_trim = buffers.stream.next_trim();
-        self.engine.free_buffers().push(buffers);
+        buffers.connection.trim(self.now);
+        let next_trim = buffers.connection.next_trim();
+        self.engine.idle_buffers().push(buffers);
         next_trim
     }
 }

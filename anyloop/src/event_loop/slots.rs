@@ -98,7 +98,7 @@ impl<K: LoopTypes> Slots<K> {
 
     /// Removes events of the source in this slot.
     #[cfg(unix)]
-    pub(super) fn forget(&mut self, index: u32, events: Events) {
+    pub(super) fn clear_events(&mut self, index: u32, events: Events) {
         let pending = &mut self.all[index as usize].events;
         *pending = pending.without(events);
     }

@@ -33,9 +33,9 @@ impl Socket {
         // CLOSED includes urgent data: a read ends there (RFC 6093), and no event reports the data after it.
         let interest = Events::READABLE | Events::WRITABLE | Events::CLOSED;
         match self {
-            Self::Tcp(stream) => registry.add(stream, token, interest),
+            Self::Tcp(stream) => registry.register(stream, token, interest),
             #[cfg(unix)]
-            Self::Unix(stream) => registry.add(stream, token, interest),
+            Self::Unix(stream) => registry.register(stream, token, interest),
             Self::Closed => Err(closed()),
         }
     }

@@ -70,7 +70,7 @@
 
 use anyloop_proto::Instant;
 
-use super::reactor::Interrupt;
+use super::reactor::Waker;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread::ThreadId;
 
@@ -81,25 +81,25 @@ const MAX_INFORMED: usize = 64;
 pub(super) struct Notifier {
     /// No thread would notice a change without a wake-up.
     needed: AtomicBool,
-    interrupt: Interrupt,
+    waker: Waker,
 }
 
 impl Notifier {
     /// The notifier of a loop that is unattended.
-    pub(super) fn new(interrupt: Interrupt) -> Self {
-        Self { needed: AtomicBool::new(true), interrupt }
+    pub(super) fn new(waker: Waker) -> Self {
+        Self { needed: AtomicBool::new(true), waker }
     }
 
     /// Sends a wake-up if one is needed. Of several threads that do this at a time, one sends it.
     pub(super) fn notify(&self) {
         if self.needed.load(Ordering::SeqCst) && self.needed.swap(false, Ordering::SeqCst) {
-            self.interrupt.send();
+            self.waker.wake();
         }
     }
 
     /// Ends the poll of the reactor that is under way, or the next one.
-    pub(super) fn interrupt(&self) {
-        self.interrupt.send();
+    pub(super) fn wake(&self) {
+        self.waker.wake();
     }
 
     /// Sets whether a wake-up is needed.
@@ -113,8 +113,8 @@ impl Notifier {
     }
 
     #[cfg(all(test, loom))]
-    pub(super) const fn interrupt_handle(&self) -> &Interrupt {
-        &self.interrupt
+    pub(super) const fn waker(&self) -> &Waker {
+        &self.waker
     }
 }
 
@@ -429,8 +429,8 @@ mod tests {
     }
 
     fn notifier() -> (Notifier, Reactor) {
-        let (reactor, _, interrupt) = Reactor::new().unwrap();
-        (Notifier::new(interrupt), reactor)
+        let (reactor, _, waker) = Reactor::new().unwrap();
+        (Notifier::new(waker), reactor)
     }
 
     /// Nothing to do for the runner that leaves on this thread.

@@ -72,7 +72,7 @@ impl WakeupThread {
 
     fn end_wait(&self, wait: Wait) {
         if wait == Wait::Ends {
-            self.control.notifier().interrupt();
+            self.control.notifier().wake();
         }
     }
 
@@ -83,7 +83,7 @@ impl WakeupThread {
             let is_notified = !self.control.notifier().is_needed();
             if *state == WakeupThreadState::Ended && is_notified {
                 // This thread has consumed the wake-up of the thread that waits now.
-                self.control.notifier().interrupt();
+                self.control.notifier().wake();
             }
             if state.fire(has_event || is_notified, now()) {
                 drop(state);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyloop_proto::handshake::{RequestError, Target};
 
 use super::outputs::Outputs;
-use super::{Connection, WakeFlag, plain};
-use crate::endpoint::{self, ClientConfig, HandlerFactory, Handlers, LocalHandlers};
+use super::{Connection, ConnectionWaker, plain};
+use crate::endpoint::{self, ClientConfig, HandlerFactory, Handlers, LocalHandlers, ServerConfig};
 use crate::threading::{Local, Threads};
 
 /// The transport whose bytes the program moves, with the initial settings of all connections of an endpoint.
@@ -25,7 +25,7 @@ use crate::threading::{Local, Threads};
 /// let connection = client.connection(&"wss://localhost/".parse()?)?;
 /// connection.register_output(std::io::sink());
 /// connection.start()?; // without `secure` it would fail, and send nothing
-/// assert!(!connection.is_over());
+/// assert!(!connection.has_ended());
 /// let timeout = connection.next_timeout().expect("the response must come in time");
 /// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -94,8 +94,32 @@ macro_rules! setters {
 setters!(Server);
 setters!(Client);
 
+/// The constructors of an endpoint on one thread.
+macro_rules! constructors {
+    ($endpoint:ident, $config:ident) => {
+        impl endpoint::$endpoint<IoStream<Local>, LocalHandlers> {
+            /// An endpoint whose handlers are closures, which are set afterwards.
+            #[must_use]
+            pub fn new(config: $config) -> Self {
+                Self::with_factory(config, LocalHandlers::new())
+            }
+        }
+
+        impl<F: HandlerFactory> endpoint::$endpoint<IoStream<Local>, F> {
+            /// An endpoint whose connections get their handlers from `factory`.
+            #[must_use]
+            pub fn with_factory(config: $config, factory: F) -> Self {
+                Self::with_backend(IoStream::new(), config, factory)
+            }
+        }
+    };
+}
+
+constructors!(Server, ServerConfig);
+constructors!(Client, ClientConfig);
+
 impl<K: Outputs> IoStream<K> {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             secure: false,
             remote_endpoint: "iostream transport".to_string(),
@@ -129,10 +153,10 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Server<IoStream<K>, F> {
     /// The same with a handler of its own.
     #[must_use]
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler, K> {
-        let wake_flag = Arc::new(WakeFlag::default());
+        let waker = Arc::new(ConnectionWaker::default());
         let now = (self.backend.clock)();
-        let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
-        let connection = Connection::new(plain(driver), &self.backend, wake_flag);
+        let driver = self.driver_with(handler, &waker.clone().into(), now);
+        let connection = Connection::new(plain(driver), &self.backend, waker);
         // It has no output yet, but a deadline. No other thread has access to it yet.
         let _ = connection.start();
         connection
@@ -174,10 +198,10 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
         target: &Target,
         change: impl FnOnce(ClientConfig) -> ClientConfig,
     ) -> Result<Connection<F::Handler, K>, RequestError> {
-        let wake_flag = Arc::new(WakeFlag::default());
+        let waker = Arc::new(ConnectionWaker::default());
         let now = (self.backend.clock)();
-        let driver = self.driver_configured(change, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(plain(driver), &self.backend, wake_flag))
+        let driver = self.driver_configured(change, target, &waker.clone().into(), now)?;
+        Ok(Connection::new(plain(driver), &self.backend, waker))
     }
 
     /// The same with a handler of its own.
@@ -190,9 +214,9 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
         handler: F::Handler,
         target: &Target,
     ) -> Result<Connection<F::Handler, K>, RequestError> {
-        let wake_flag = Arc::new(WakeFlag::default());
+        let waker = Arc::new(ConnectionWaker::default());
         let now = (self.backend.clock)();
-        let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(plain(driver), &self.backend, wake_flag))
+        let driver = self.driver_with(handler, target, &waker.clone().into(), now)?;
+        Ok(Connection::new(plain(driver), &self.backend, waker))
     }
 }

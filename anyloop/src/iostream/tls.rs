@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyloop_proto::handshake::Target;
 
 use super::outputs::Outputs;
-use super::{Connection, IoStream, WakeFlag};
+use super::{Connection, ConnectionWaker, IoStream};
 use crate::endpoint::{ClientOverTls, HandlerFactory, OverTlsError, ServerOverTls};
 use crate::tls::{OptionalTls, TlsConfigError};
 
@@ -16,11 +16,11 @@ impl<K: Outputs, F: HandlerFactory> ServerOverTls<'_, IoStream<K>, F> {
     ///
     /// [`TlsConfigError::Rustls`]: there is no randomness, for example.
     pub fn connection(&self) -> Result<Connection<F::Handler, K>, TlsConfigError> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let transport = &self.server.backend;
-        let driver = self.driver(&wake_flag.clone().into(), (transport.clock)())?;
+        let waker = Arc::new(ConnectionWaker::default());
+        let backend = &self.server.backend;
+        let driver = self.driver(&waker.clone().into(), (backend.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
-        let connection = Connection::new(driver, transport, wake_flag);
+        let connection = Connection::new(driver, backend, waker);
         let _ = connection.start(); // as without TLS
         Ok(connection)
     }
@@ -34,10 +34,10 @@ impl<K: Outputs, F: HandlerFactory> ClientOverTls<'_, IoStream<K>, F> {
     ///
     /// [`OverTlsError`].
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, OverTlsError> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let transport = &self.client.backend;
-        let driver = self.driver(target, &wake_flag.clone().into(), (transport.clock)())?;
+        let waker = Arc::new(ConnectionWaker::default());
+        let backend = &self.client.backend;
+        let driver = self.driver(target, &waker.clone().into(), (backend.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
-        Ok(Connection::new(driver, transport, wake_flag))
+        Ok(Connection::new(driver, backend, waker))
     }
 }

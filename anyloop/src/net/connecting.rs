@@ -278,7 +278,7 @@ impl<F: HandlerFactory> Connecting<F> {
         if let Some(driver) = &mut self.driver {
             let (mut socket, mut state) = (Socket::Closed, turn.state);
             let mut transport = SocketTransport::new(&mut socket, &mut state);
-            f(driver, &mut transport, &mut turn.buffers.stream);
+            f(driver, &mut transport, &mut turn.buffers.connection);
         }
     }
 }

@@ -247,11 +247,11 @@ impl Listener {
         let mut state = self.state();
         match &mut state.socket {
             Some(ListenSocket::Tcp(socket)) => {
-                registry.add(socket, token, Events::READABLE)?;
+                registry.register(socket, token, Events::READABLE)?;
             }
             #[cfg(unix)]
             Some(ListenSocket::Unix(socket)) => {
-                registry.add(socket, token, Events::READABLE)?;
+                registry.register(socket, token, Events::READABLE)?;
             }
             None => return Err(ErrorKind::NotConnected.into()),
         }

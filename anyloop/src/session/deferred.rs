@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
 
-use super::pieces::{Piece, Writer};
+use super::pieces::{MessageProgress, Piece};
 use super::unsent::report_unsent;
 use crate::stream::Completion;
 
@@ -49,20 +49,20 @@ pub(super) struct Deferred {
     /// The Close that follows, of a client that is connecting.
     pub(super) close: Option<(Option<CloseCode>, String)>,
     /// The writer whose message is in progress. Its pieces need not wait, and other messages wait for the last one.
-    pub(super) writer: Option<Arc<Writer>>,
+    pub(super) writer: Option<Arc<MessageProgress>>,
 }
 
 enum Waiting {
     Message(OutgoingMessage),
     /// A message in pieces, at the place of its first piece.
-    Pieces(Arc<Writer>),
+    Pieces(Arc<MessageProgress>),
 }
 
 /// What can be sent next.
 pub(super) enum NextDeferred {
     Message(OutgoingMessage),
     /// A message in pieces, and those of them that have been accepted.
-    Pieces(Arc<Writer>, VecDeque<Piece>),
+    Pieces(Arc<MessageProgress>, VecDeque<Piece>),
 }
 
 impl Deferred {
@@ -86,9 +86,9 @@ impl Deferred {
     }
 
     /// Adds a piece of a message that is not in progress.
-    pub(super) fn push_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
+    pub(super) fn push_piece(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
         self.count(piece.payload.len());
-        if writer.wait(piece) {
+        if writer.enqueue(piece) {
             self.queue.push_back(Waiting::Pieces(writer.clone()));
         }
     }
@@ -108,8 +108,8 @@ impl Deferred {
     }
 
     /// Takes the pieces of a message that is not in progress.
-    pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
-        let pieces = writer.take_waiting();
+    pub(super) fn take_pieces(&mut self, writer: &MessageProgress) -> VecDeque<Piece> {
+        let pieces = writer.take_queued();
         self.uncount(pieces.iter().map(|piece| piece.payload.len()));
         pieces
     }
@@ -132,7 +132,7 @@ impl Drop for Deferred {
         let completions = self.queue.drain(..).flat_map(|waiting| match waiting {
             Waiting::Message(message) => Vec::from_iter(message.completion),
             Waiting::Pieces(writer) => {
-                writer.take_waiting().into_iter().filter_map(|piece| piece.completion).collect()
+                writer.take_queued().into_iter().filter_map(|piece| piece.completion).collect()
             }
         });
         report_unsent(completions);

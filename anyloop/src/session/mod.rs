@@ -214,10 +214,10 @@ impl<H: Handler> Session<H> {
             _ => (None, None),
         };
         let out = out.reborrow();
-        let mut context = Context { sender, receiver, out, state, now, successor: None };
+        let mut context = Context { sender, receiver, out, state, now, new_handler: None };
         let result = f(handler, &mut context);
-        if let Some(successor) = context.successor {
-            *handler = successor;
+        if let Some(new_handler) = context.new_handler {
+            *handler = new_handler;
         }
         self.terminate_if_asked();
         result
@@ -433,7 +433,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
             Protocol::Open(connection) => connection.set_reading(reading, now),
             Protocol::Server(handshake) => {
                 handshake.handle_written(waiting, now);
-                self.publish_body(waiting);
+                self.report_unsent_to_writer(waiting);
             }
             Protocol::Client(_) | Protocol::Closed => {}
         }

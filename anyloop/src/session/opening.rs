@@ -11,7 +11,8 @@ use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// The stream exists: a client sends its request, or fails if it needs a secure stream and has none.
+    /// Called when the transport is connected. A client sends its request, or fails if the URI is `wss` and the
+    /// transport is not secure. Does nothing on a server.
     pub(super) fn begin_handshake(
         &mut self,
         secure: bool,
@@ -46,20 +47,21 @@ impl<H: Handler> Session<H> {
         let Self { protocol, handler, state } = self;
         match protocol {
             Protocol::Server(handshake) => {
-                // A failure was answered; the handler is notified when the stream has ended.
+                // More input is needed; or the request was invalid and answered: `fail` follows at the end of the
+                // stream.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
-                // So that handles can answer while the handler is called.
+                // Handles may answer from now on, also from another thread during the call.
                 state.publish(out.queued() + state.deferred_bytes(), Phase::Requested);
                 let here = out.reborrow();
-                let (sender, receiver, successor) = (None, None, None);
-                let mut context = Context { sender, receiver, out: here, state, now, successor };
+                let (sender, receiver, new_handler) = (None, None, None);
+                let mut context = Context { sender, receiver, out: here, state, now, new_handler };
                 let answer = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),
                 };
-                if let Some(successor) = context.successor {
-                    *handler = successor;
+                if let Some(new_handler) = context.new_handler {
+                    *handler = new_handler;
                 }
                 if self.state.flags.has(Flags::TERMINATED) {
                     return self.terminate_if_asked();
@@ -98,15 +100,18 @@ impl<H: Handler> Session<H> {
                 };
                 self.open(opened, request, out);
             }
-            // The request was already answered.
+            // Nothing waits for an answer: it was answered, or has timed out.
             Err(AnswerError::NotAwaiting) => {}
             // An invalid answer becomes 500, so that the client does not wait.
             Err(error) => {
-                crate::log::error!("the answer to a request was refused: {error}");
+                crate::log::error!(
+                    "the application's answer is invalid, 500 is sent instead: {error}"
+                );
                 if let Protocol::Server(handshake) = &mut self.protocol {
                     let _ = handshake.respond_internal_error(now, out);
                 }
-                self.state.rare_mut().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
+                // Available as `Context::error` in `fail`.
+                self.state.rare_mut().error.get_or_insert_with(|| Box::new(error));
             }
         }
     }
@@ -133,8 +138,8 @@ impl<H: Handler> Session<H> {
         self.state.flags.set(Flags::NOTIFY_OPEN, true);
     }
 
-    /// Notifies the handler that the connection is open, if that is still to be done. Returns whether the handler was
-    /// notified, now or before.
+    /// Notifies the handler that the connection is open, if that is still to be done. Returns false if it remains to be
+    /// done, because the budget is spent.
     pub(super) fn notify_open(
         &mut self,
         out: &mut WriteBuffer<'_>,

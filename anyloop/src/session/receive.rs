@@ -35,7 +35,7 @@ impl<H: Handler> Session<H> {
         };
         let Connection { receiver, sender } = connection;
         let (sender, out) = (Some(sender), out.reborrow());
-        let mut context = Context { sender, receiver: None, out, state, now, successor: None };
+        let mut context = Context { sender, receiver: None, out, state, now, new_handler: None };
         receive_messages(receiver, input, handler, &mut context, budget, progress)
     }
 
@@ -174,9 +174,9 @@ fn receive_messages<H: Handler>(
             handler.message(message, context);
         }
         received_once = true;
-        if let Some(successor) = context.successor.take() {
+        if let Some(new_handler) = context.new_handler.take() {
             cold_path();
-            *handler = successor;
+            *handler = new_handler;
         }
     }
     if !receiver.is_idle() {

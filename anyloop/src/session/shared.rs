@@ -16,7 +16,7 @@ use super::error::{SendError, Sent};
 use super::handler::Answer;
 use super::limits::{Overflow, SendBufferLimits};
 use super::phase::Phase;
-use super::pieces::{Piece, Writer};
+use super::pieces::{MessageProgress, Piece};
 use super::timers::TimerId;
 use super::unsent::report_unsent;
 use crate::stream::Completion;
@@ -177,7 +177,7 @@ impl Drop for Commands<'_> {
 /// A command, which runs on the strand of the connection.
 pub(super) enum Command {
     /// A writer was dropped before the last piece of its message.
-    Abandon(Arc<Writer>),
+    Abandon(Arc<MessageProgress>),
     /// The answer on a request that was deferred.
     Answer(Answer),
     Cancel(TimerId),
@@ -186,7 +186,7 @@ pub(super) enum Command {
     /// The send buffer had no room, so the connection is closed.
     Overflow,
     Pause,
-    Piece(Arc<Writer>, Piece),
+    Piece(Arc<MessageProgress>, Piece),
     Ping(Vec<u8>),
     Post(Box<ErasedFn>),
     Resume,
@@ -217,7 +217,7 @@ impl Command {
 
     /// Whether it is a piece of the message in progress: what waits for that must not stop it.
     fn is_awaited(&self) -> bool {
-        matches!(self, Self::Piece(writer, _) if writer.is_under_way())
+        matches!(self, Self::Piece(writer, _) if writer.is_in_progress())
     }
 
     /// The completion of a message that will not be sent.
@@ -230,7 +230,7 @@ impl Command {
     }
 
     /// Drops the command, and calls its completion with [`Unsent`](crate::stream::Unsent).
-    fn unsent(self) {
+    fn report_unsent(self) {
         report_unsent(self.into_completion().into_iter());
     }
 }
@@ -334,7 +334,11 @@ impl Shared {
     }
 
     /// Queues a piece of a message, unless the send buffer is full.
-    pub(super) fn send_piece(&self, writer: &Arc<Writer>, piece: Piece) -> Result<Sent, SendError> {
+    pub(super) fn send_piece(
+        &self,
+        writer: &Arc<MessageProgress>,
+        piece: Piece,
+    ) -> Result<Sent, SendError> {
         let message = piece.payload.len();
         match self.submit(Command::Piece(writer.clone(), piece), true)? {
             // A message cannot lack a piece.
@@ -383,7 +387,7 @@ impl Shared {
         let state = phase.state();
         let is_closing = matches!(state, State::CloseSent | State::Closed | State::Failed);
         if is_closing || phase == Phase::WillNotOpen {
-            command.unsent();
+            command.report_unsent();
             return Err(SendError::Closing);
         }
         // Checked and counted in one step, so that two senders cannot exceed the limit together.
@@ -395,7 +399,7 @@ impl Shared {
         let waiting = match charged {
             Ok(before) => before + len,
             Err(waiting) => {
-                command.unsent();
+                command.report_unsent();
                 return refuse(waiting);
             }
         };
@@ -477,7 +481,7 @@ impl Shared {
         };
         if let Some(error) = refused {
             drop(mailbox);
-            command.unsent();
+            command.report_unsent();
             return Err(error);
         }
         mailbox.closing |=

@@ -17,7 +17,7 @@ use super::erased::ErasedFn;
 use super::flags::Flags;
 use super::limits::SendBufferLimits;
 use super::phase::Phase;
-use super::pieces::{Piece, Writer};
+use super::pieces::{MessageProgress, Piece};
 use super::registry::Registry;
 #[cfg(feature = "router")]
 use super::route::MatchedRoute;
@@ -271,7 +271,7 @@ impl SessionState {
     }
 
     /// Defers a piece until its message is in progress.
-    pub(super) fn defer_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
+    pub(super) fn defer_piece(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
         self.flags.set(Flags::DEFERRED, true);
         self.deferred_mut().push_piece(writer, piece);
         self.publish_deferred();
@@ -285,8 +285,8 @@ impl SessionState {
         next
     }
 
-    /// Takes the deferred pieces of the writer's message.
-    pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
+    /// Takes the pieces of a message that waits.
+    pub(super) fn take_pieces(&mut self, writer: &MessageProgress) -> VecDeque<Piece> {
         let pieces = self.deferred_mut().take_pieces(writer);
         self.publish_deferred();
         pieces
@@ -298,7 +298,7 @@ impl SessionState {
     }
 
     /// Sets the writer whose message is in progress.
-    pub(super) fn set_writer(&mut self, writer: Option<Arc<Writer>>) {
+    pub(super) fn set_writer(&mut self, writer: Option<Arc<MessageProgress>>) {
         self.deferred_mut().writer = writer;
     }
 

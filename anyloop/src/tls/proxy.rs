@@ -9,7 +9,7 @@ use crate::stream::{RECORD, Seal as _};
 /// TLS with a proxy.
 pub(crate) struct ProxyTls {
     records: Records,
-    /// What was opened last.
+    /// What was decrypted last.
     content: Vec<u8>,
     /// Whether any input has arrived.
     begun: bool,
@@ -34,7 +34,7 @@ impl ProxyTls {
         }
     }
 
-    /// Opens the records in `bytes`. Returns their content. After an error, `out` has the alert.
+    /// Decrypts the records in `bytes`. Returns their content. After an error, `out` has the alert.
     pub(crate) fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -48,8 +48,8 @@ impl ProxyTls {
         let was_handshaking = self.records.is_handshaking();
         let (mut input, mut spare) = (Input::new(bytes), Vec::new());
         while !input.is_empty() {
-            let opened = self.records.receive(&mut input, &mut self.content, out, &mut spare);
-            if opened.map_err(error)? == Received::Closed {
+            let received = self.records.receive(&mut input, &mut self.content, out, &mut spare);
+            if received.map_err(error)? == Received::Closed {
                 input.discard();
             }
         }

@@ -62,7 +62,7 @@ enum Side {
 /// What [`Records::receive`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// All input was used, or enough was opened.
+    /// All input was used, or enough was decrypted.
     Some,
     /// The peer sends nothing more: its close_notify has arrived.
     Closed,
@@ -110,10 +110,11 @@ impl Records {
 
     /// A client appends its first message to `out`; a server does nothing.
     pub(super) fn start(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.through(out, |records, out| records.open(&mut [], &mut Vec::new(), out).map(|_| ()))
+        self.through(out, |records, out| records.decrypt(&mut [], &mut Vec::new(), out).map(|_| ()))
     }
 
-    /// Opens the records in `input`, and appends their content to `plain`. Output of TLS itself is appended to `out`.
+    /// Decrypts the records in `input`, and appends their content to `plain`. Output of TLS itself is appended to
+    /// `out`.
     /// `spare` is free memory, for an incomplete record.
     pub(super) fn receive(
         &mut self,
@@ -133,7 +134,7 @@ impl Records {
         if self.cipher.is_empty() && !self.closed {
             let bytes = input.take_all();
             let whole = bytes.len() - Tail::of(bytes).len; // rustls may move what it has looked at
-            let (used, more) = self.open(bytes, plain, out)?;
+            let (used, more) = self.decrypt(bytes, plain, out)?;
             let rest = &mut bytes[used..];
             if more {
                 input.put_back(rest);
@@ -146,8 +147,8 @@ impl Records {
         Ok(if self.closed { Received::Closed } else { Received::Some })
     }
 
-    /// Adds what the incomplete record lacks, so that the records after it need no copy, and opens it. Returns false if
-    /// there is not enough input.
+    /// Adds what the incomplete record lacks, so that the records after it need no copy, and decrypts it. Returns false
+    /// if there is not enough input.
     fn complete(
         &mut self,
         input: &mut Input<'_>,
@@ -174,8 +175,8 @@ impl Records {
             }
             if self.tail().lacks == 0 {
                 let mut cipher = std::mem::take(&mut self.cipher);
-                let opened = self.open(&mut cipher, plain, out);
-                let (used, _) = opened?;
+                let decrypted = self.decrypt(&mut cipher, plain, out);
+                let (used, _) = decrypted?;
                 cipher.drain(..used);
                 match cipher.is_empty() {
                     true => *spare = cipher,
@@ -191,9 +192,9 @@ impl Records {
         Tail::of(&self.cipher[self.looked_at..])
     }
 
-    /// Opens the records in `cipher`. Returns the number of bytes that were used, and whether it has stopped because
-    /// enough was opened.
-    fn open(
+    /// Decrypts the records in `cipher`. Returns the number of bytes that were used, and whether it has stopped because
+    /// enough was decrypted.
+    fn decrypt(
         &mut self,
         cipher: &mut [u8],
         plain: &mut Vec<u8>,
@@ -259,7 +260,7 @@ impl Records {
         }
     }
 
-    /// Whether no more input can be opened: the peer has closed, or TLS has failed.
+    /// Whether no more input can be decrypted: the peer has closed, or TLS has failed.
     pub(super) const fn is_over(&self) -> bool {
         self.closed || self.broken
     }

@@ -183,7 +183,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.phase == Phase::Open
     }
 
-    /// Whether no more records are opened: the peer has ended its input, or we ended ours, and nothing counts any more.
+    /// Whether no more records are decrypted: the peer has ended its input, or we ended ours, and nothing counts any
+    /// more.
     /// rustls asserts then that nothing is wrong with what it is given.
     const fn ignores_input(&self) -> bool {
         self.records.is_over() || self.notified > 0
@@ -214,7 +215,7 @@ impl<S: StreamProtocol> TlsStream<S> {
                 input.discard();
                 return Progress::WantsChanged;
             }
-            let opened = self.open(input, scratch, out.bytes());
+            let received = self.decrypt(input, scratch, out.bytes());
             self.begin_if_open(out);
             let mut plain = std::mem::take(&mut scratch.plain);
             if !plain.is_empty() {
@@ -229,7 +230,7 @@ impl<S: StreamProtocol> TlsStream<S> {
             }
             plain.clear();
             scratch.plain = plain;
-            match opened {
+            match received {
                 Ok(Received::Some) => continue,
                 Ok(Received::Closed) => self.keep_end(End::Closed),
                 Err(error) => self.keep_end(End::Failed(error)),
@@ -245,8 +246,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.has_unread() || self.inner.wants().again
     }
 
-    /// Opens records.
-    fn open(
+    /// Decrypts records.
+    fn decrypt(
         &mut self,
         input: &mut Input<'_>,
         scratch: &mut Scratch,
@@ -287,7 +288,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         early.chunks(RECORD).for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
     }
 
-    /// Passes input on that was opened before and could not be taken.
+    /// Passes on input that was decrypted before and could not be taken.
     fn pass_unread(
         &mut self,
         input: &mut Input<'_>,
@@ -309,7 +310,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         Progress::WantsChanged
     }
 
-    /// Passes opened input to the protocol. Returns the number of bytes that were not taken.
+    /// Passes decrypted input to the protocol. Returns the number of bytes that were not taken.
     fn pass(
         &mut self,
         plain: &mut [u8],

@@ -481,9 +481,9 @@ impl<H: Handler> Connection<H> {
         self.driver.handler()
     }
 
-    /// Whether the connection is over, and its handler was notified.
+    /// Whether the stream has ended, and the handler was notified: the state is [`State::Ended`].
     #[must_use]
-    pub const fn is_over(&self) -> bool {
+    pub const fn has_ended(&self) -> bool {
         self.driver.is_closed()
     }
 

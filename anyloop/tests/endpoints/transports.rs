@@ -337,7 +337,7 @@ impl<H: Handler> End<H> for ByHandEnd<H> {
     }
 
     fn is_over(&self) -> bool {
-        self.connection.is_over()
+        self.connection.has_ended()
     }
 }
 
@@ -477,6 +477,6 @@ impl<H: Handler> End<H> for StepsEnd<H> {
     }
 
     fn is_over(&self) -> bool {
-        self.connection.is_over()
+        self.connection.has_ended()
     }
 }

@@ -95,7 +95,7 @@ pub struct Context<'c, H: Handler> {
     pub(in crate::session) state: &'c mut SessionState,
     pub(in crate::session) now: Instant,
     /// The handler that replaces the present one after its call.
-    pub(in crate::session) successor: Option<H>,
+    pub(in crate::session) new_handler: Option<H>,
 }
 
 impl<H: Handler> fmt::Debug for Context<'_, H> {
@@ -211,7 +211,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Sends the next piece of the message begun, and with `last` ends it.
+    /// Sends the next piece of the message begun, one fragment (RFC 6455 §5.4), and with `last` ends it.
     ///
     /// # Errors
     ///
@@ -308,7 +308,7 @@ impl<H: Handler> Context<'_, H> {
 
     /// Replaces the handler when the present call is over.
     pub fn set_handler(&mut self, handler: H) {
-        self.successor = Some(handler);
+        self.new_handler = Some(handler);
     }
 
     /// The request and response of the opening handshake. In [`open`](Handler::open) and [`fail`](Handler::fail) it is
@@ -436,11 +436,11 @@ impl<H: Handler> Context<'_, H> {
             out: self.out.reborrow(),
             state: self.state,
             now: self.now,
-            successor: None,
+            new_handler: None,
         };
         let result = f(handler, &mut context);
-        if let Some(successor) = context.successor {
-            *handler = successor;
+        if let Some(new_handler) = context.new_handler {
+            *handler = new_handler;
         }
         result
     }

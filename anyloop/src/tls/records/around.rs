@@ -49,10 +49,10 @@ impl Around {
     ) -> Result<Received, Error> {
         let mut received = Ok(Received::Some);
         while received == Ok(Received::Some) && !(input.is_empty() && self.content.is_empty()) {
-            let opened = self.records.receive(input, &mut self.content, out, spare);
+            let decrypted = self.records.receive(input, &mut self.content, out, spare);
             received = self.pass(inner, plain, spare);
             self.seal(out);
-            match opened {
+            match decrypted {
                 Ok(Received::Some) => {}
                 // The end of the stream follows, and tells whether the server has ended.
                 Ok(Received::Closed) => input.discard(),
