@@ -330,24 +330,25 @@ async def gigabyte():
 
 
 async def ctrl_c():
-    async with run_server("ctrl_c", 1) as (program, url):
-        async with connect(url) as client:
-            await client.send("hello")
-            assert await client.recv() == "hello"
-            # One that does not answer the Close is ended after a second.
-            silent = await open_silently(url)
-            program.process.send_signal(signal.SIGINT)
-            await client.wait_closed()
-            assert client.close_code == 1001, client.close_code
-        out = await program.rest()
-        silent.close()
-        for line in (
-            "shutting down",
-            "closed cleanly: true",
-            "closed cleanly: false",
-            "2 connections in all",
-        ):
-            assert line in out, out
+    for number in signal.SIGINT, signal.SIGTERM:
+        async with run_server("ctrl_c", 1) as (program, url):
+            async with connect(url) as client:
+                await client.send("hello")
+                assert await client.recv() == "hello"
+                # One that does not answer the Close is ended after a second.
+                silent = await open_silently(url)
+                program.process.send_signal(number)
+                await client.wait_closed()
+                assert client.close_code == 1001, client.close_code
+            out = await program.rest()
+            silent.close()
+            for line in (
+                "shutting down",
+                "closed cleanly: true",
+                "closed cleanly: false",
+                "2 connections in all",
+            ):
+                assert line in out, out
 
 
 async def http_client_details():
