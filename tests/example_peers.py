@@ -186,10 +186,16 @@ async def adopt_upgrade():
     async with run_server("adopt_upgrade") as (program, url):
         page = await asyncio.to_thread(lambda: urlopen(f"http{url[2:]}/page").read())
         assert page == b"you asked for /page\n", page
+        # Half of a request holds nobody up.
+        slow_reader, slow_writer = await asyncio.open_connection("127.0.0.1", url.rpartition(":")[2])
+        slow_writer.write(b"GET /slow HTTP/1.1\r\nHo")
         async with connect(url) as client:
             await program.line("connected")
             await client.send("hello")
             assert await client.recv() == "hello"
+            slow_writer.write(b"st: a\r\n\r\n")
+            assert (await slow_reader.read()).endswith(b"\r\n\r\nyou asked for /slow\n")
+            slow_writer.close()
         # The answer to a request that cannot be accepted is written too.
         reader, writer = await asyncio.open_connection("127.0.0.1", url.rpartition(":")[2])
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
