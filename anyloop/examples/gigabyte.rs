@@ -51,8 +51,7 @@ impl Handler for Transfer {
     }
 
     fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
-        let sent = ending.statistics.bytes_sent;
-        println!("received {} bytes, sent {sent} bytes", self.received);
+        println!("received {} bytes, sent {} bytes", self.received, ending.statistics.bytes_sent);
         context.endpoint().shut_down(); // one connection is enough here
     }
 }
