@@ -13,7 +13,7 @@ pub(crate) struct Assembly {
     start: usize,
     used: usize,
     /// How many of the last used bytes were received in place and are not yet unmasked and checked.
-    raw: usize,
+    unprocessed: usize,
     /// The size of the receive buffer that was handed out.
     offered: usize,
     control: Vec<u8>,
@@ -59,17 +59,17 @@ impl Assembly {
         result
     }
 
-    /// Memory for up to `most` further bytes of the message: all that is allocated, or as much as
+    /// Memory for up to `max_len` further bytes of the message: all that is allocated, or as much as
     /// has arrived so far. A length that a peer only announces thus never allocates memory. `last`
     /// means that the message ends with these bytes.
-    pub(crate) fn receive_buffer(&mut self, most: usize, last: bool) -> &mut [u8] {
-        let there = self.capacity() - self.used;
-        let size = there.max(self.used).min(most);
+    pub(crate) fn receive_buffer(&mut self, max_len: usize, last: bool) -> &mut [u8] {
+        let free = self.capacity() - self.used;
+        let size = free.max(self.used).min(max_len);
         let used = self.used + size;
         if self.capacity() < used {
             // Doubling keeps the total cost of growing linear. The end of the message is not
             // exceeded.
-            self.grow(if last && size == most { used } else { used.max(2 * self.used) });
+            self.grow(if last && size == max_len { used } else { used.max(2 * self.used) });
         }
         let end = self.start + used;
         if self.buffer.len() < end {
@@ -110,27 +110,27 @@ impl Assembly {
     pub(crate) fn filled(&mut self, n: usize) {
         let n = n.min(mem::take(&mut self.offered));
         self.used += n;
-        self.raw += n;
+        self.unprocessed += n;
     }
 
-    pub(crate) const fn raw(&self) -> usize {
-        self.raw
+    pub(crate) const fn unprocessed(&self) -> usize {
+        self.unprocessed
     }
 
     /// Returns the raw bytes, for the caller to unmask and check; they count as processed from now
     /// on.
-    pub(crate) fn take_raw(&mut self) -> &mut [u8] {
+    pub(crate) fn take_unprocessed(&mut self) -> &mut [u8] {
         self.offered = 0;
-        let raw = mem::take(&mut self.raw);
+        let unprocessed = mem::take(&mut self.unprocessed);
         let end = self.end();
-        &mut self.buffer[end - raw..end]
+        &mut self.buffer[end - unprocessed..end]
     }
 
     pub(crate) fn clear_message(&mut self) {
-        (self.start, self.used, self.raw) = (0, 0, 0);
+        (self.start, self.used, self.unprocessed) = (0, 0, 0);
     }
 
-    pub(crate) fn control(&self) -> &[u8] {
+    pub(crate) fn control_payload(&self) -> &[u8] {
         &self.control
     }
 
@@ -204,12 +204,12 @@ mod tests {
         let mut assembly = Assembly::default();
         assembly.append(&[7; 100]);
         let capacity = assembly.buffer.capacity();
-        let most = (capacity - 100).max(100);
-        assert_eq!(assembly.receive_buffer(usize::MAX, false).len(), most);
+        let expected = (capacity - 100).max(100);
+        assert_eq!(assembly.receive_buffer(usize::MAX, false).len(), expected);
         assert_eq!(assembly.receive_buffer(10, false).len(), 10);
         assembly.filled(10);
-        assert_eq!(assembly.take_raw().len(), 10);
-        assert_eq!(assembly.take_raw().len(), 0);
+        assert_eq!(assembly.take_unprocessed().len(), 10);
+        assert_eq!(assembly.take_unprocessed().len(), 0);
         assembly.append(&[9; 3]);
         assert_eq!(assembly.message().len(), 113);
         assert_eq!(&assembly.message()[110..], [9; 3]);
@@ -252,7 +252,7 @@ mod tests {
             let bytes = part(whole.len(), buffer.len() - 5);
             buffer[..bytes.len()].copy_from_slice(&bytes);
             assembly.filled(bytes.len());
-            assert_eq!(assembly.take_raw(), bytes);
+            assert_eq!(assembly.take_unprocessed(), bytes);
             whole.extend(bytes);
             assert!(assembly.message() == whole, "after {} bytes", whole.len());
             if assembly.capacity() > LARGE {

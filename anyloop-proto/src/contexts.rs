@@ -6,7 +6,7 @@ use core::any::Any;
 use core::fmt;
 
 /// The number of free contexts of a type that are kept.
-const MOST: usize = 16;
+const MAX_FREE: usize = 16;
 
 /// Memory that the codecs of many connections use in turn: compressors and decompressors, for example.
 ///
@@ -63,7 +63,7 @@ impl Contexts {
     /// Puts a context back. `size` is the number of bytes that it holds, for [`held`](Self::held). The context is
     /// dropped if 16 others of its type are free.
     pub fn put<C: Any + Send>(&mut self, context: Box<C>, size: usize) {
-        if self.free.iter().filter(|other| other.memory.is::<C>()).count() < MOST {
+        if self.free.iter().filter(|other| other.memory.is::<C>()).count() < MAX_FREE {
             self.free.push(Context { memory: context, size, used: true });
         }
     }

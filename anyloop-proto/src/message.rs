@@ -187,6 +187,7 @@ enum Repr<'e> {
 }
 
 impl<'e> Text<'e> {
+    /// A text whose bytes were checked before.
     pub(crate) const fn checked(bytes: &'e [u8]) -> Self {
         Self(Repr::Checked(bytes))
     }
@@ -298,7 +299,7 @@ pub struct Chunk<'e> {
 #[derive(Clone)]
 pub struct Prepared {
     frames: Arc<Frames>,
-    header: u8,
+    header_size: u8,
     kind: Kind,
     compressible: bool,
 }
@@ -321,7 +322,8 @@ impl Prepared {
     pub fn new<'m>(message: impl Into<Message<'m>>) -> Self {
         let message = message.into();
         let payload = message.as_bytes();
-        let header = FrameHeader::new(message.kind().opcode(), true, payload.len() as u64);
+        let fin = true;
+        let header = FrameHeader::new(message.kind().opcode(), fin, payload.len() as u64);
         let mut frame = Vec::with_capacity(header.size() + payload.len());
         header.encode(&mut frame);
         frame.extend_from_slice(payload);
@@ -330,8 +332,8 @@ impl Prepared {
             #[cfg(feature = "std")]
             encoded: Default::default(),
         };
-        let (header, kind) = (header.size() as u8, message.kind());
-        Self { frames: Arc::new(frames), header, kind, compressible: true }
+        let (header_size, kind) = (header.size() as u8, message.kind());
+        Self { frames: Arc::new(frames), header_size, kind, compressible: true }
     }
 
     /// Whether an extension may encode the message. See [`Uncompressed`].
@@ -343,14 +345,14 @@ impl Prepared {
     /// The message.
     #[must_use]
     pub fn message(&self) -> Message<'_> {
-        let payload = &self.frames.plain[usize::from(self.header)..];
+        let payload = &self.frames.plain[usize::from(self.header_size)..];
         match self.kind {
             Kind::Binary => Message::Binary(payload),
             Kind::Text => Message::Text(Text::checked(payload)),
         }
     }
 
-    pub(crate) fn frame(&self) -> &Arc<[u8]> {
+    pub(crate) fn plain_frame(&self) -> &Arc<[u8]> {
         &self.frames.plain
     }
 

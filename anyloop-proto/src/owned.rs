@@ -224,13 +224,13 @@ impl WebSocket {
         };
         self.report(result);
         if self.output.blocked || !self.output.bytes.is_empty() {
-            self.lose_output();
+            self.handle_lost_output();
         }
     }
 
     /// Reports that output taken by [`poll_output`](Self::poll_output) will not be written: see
     /// [`Connection::handle_lost_output`].
-    pub fn lose_output(&mut self) {
+    pub fn handle_lost_output(&mut self) {
         if let Phase::Open(connection) = &mut self.phase {
             let result = connection.handle_lost_output();
             self.report(result);
@@ -360,7 +360,7 @@ impl WebSocket {
     /// open.
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), Refused> {
         let Self { phase, output, .. } = self;
-        open(phase)?.sender.send(message, output)
+        open_connection(phase)?.sender.send(message, output)
     }
 
     /// Sends a ping.
@@ -371,7 +371,7 @@ impl WebSocket {
     /// open.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Refused> {
         let Self { phase, output, .. } = self;
-        open(phase)?.sender.ping(payload, output)
+        open_connection(phase)?.sender.ping(payload, output)
     }
 
     /// Begins the closing handshake, or abandons the opening handshake.
@@ -398,7 +398,7 @@ impl WebSocket {
     #[must_use]
     pub fn parts(&mut self) -> Option<(&mut Connection, &mut impl Output)> {
         let Self { phase, output, .. } = self;
-        open(phase).ok().map(|connection| (connection, output))
+        open_connection(phase).ok().map(|connection| (connection, output))
     }
 
     /// Processes the buffered input, in the handshake and after it.
@@ -464,7 +464,7 @@ impl WebSocket {
     }
 }
 
-fn open(phase: &mut Phase) -> Result<&mut Connection, Refused> {
+fn open_connection(phase: &mut Phase) -> Result<&mut Connection, Refused> {
     match phase {
         Phase::Open(connection) => Ok(connection),
         _ => Err(Refused::NotOpen(State::Connecting)),

@@ -33,7 +33,7 @@ impl Partial {
     pub(crate) const fn outstanding(&self) -> u64 {
         match self.position {
             Position::Payload { remaining, .. } => {
-                remaining.saturating_sub(self.assembly.raw() as u64)
+                remaining.saturating_sub(self.assembly.unprocessed() as u64)
             }
             Position::Header { .. } => 0,
         }
@@ -110,8 +110,8 @@ impl MessageState {
     pub(crate) fn check_size(&self, len: u64, limit: u64, streaming: bool) -> Result<(), Cause> {
         // The decoder enforces the limit on an encoded message. Here, only its encoded size is
         // bounded, because encoding hardly ever makes a message much larger.
-        let most = if self.encoded { limit.saturating_add(limit / 16 + 1024) } else { limit };
-        let size = self.size.checked_add(len).filter(|&size| size <= most);
+        let max_size = if self.encoded { limit.saturating_add(limit / 16 + 1024) } else { limit };
+        let size = self.size.checked_add(len).filter(|&size| size <= max_size);
         let Some(size) = size else { return Err(Cause::MessageTooBig { limit }) };
         if !streaming && usize::try_from(size).is_err() {
             return Err(Cause::LengthOverflow);
@@ -140,7 +140,7 @@ pub(crate) fn check_text(
     last: bool,
 ) -> Result<(), Cause> {
     let at = match utf8.check(bytes) {
-        Err(error) => error.valid,
+        Err(error) => error.at,
         Ok(()) if last && !utf8.is_complete() => bytes.len(),
         Ok(()) => return Ok(()),
     };

@@ -181,8 +181,8 @@ impl Statistics {
     /// The counters of the connection that has these halves.
     #[must_use]
     pub const fn of(receiver: &Receiver, sender: &Sender) -> Self {
-        let (messages_received, bytes_received) = receiver.received();
-        let (messages_sent, bytes_sent) = sender.sent();
+        let (messages_received, bytes_received) = receiver.received_counts();
+        let (messages_sent, bytes_sent) = sender.sent_counts();
         Self { messages_received, bytes_received, messages_sent, bytes_sent }
     }
 }
@@ -224,7 +224,7 @@ impl Connection {
     /// [`Cause::EndOfStream`] if the closing handshake was not complete; reported once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         if matches!(self.sender.state(), State::Closed | State::Failed) {
-            self.sender.closing_mut().eof = true;
+            self.sender.closing_or_insert().eof = true;
             return Ok(());
         }
         self.end(Cause::EndOfStream)
@@ -281,10 +281,10 @@ impl Connection {
         if matches!(state, State::Open | State::CloseSent) {
             return self.end(Cause::OutputLost);
         }
-        self.receiver.finish();
+        self.receiver.stop();
         self.sender.set_state(State::Ended);
-        let failure = self.receiver.failure(Cause::OutputLost, state);
-        match &mut self.sender.closing_mut().failure {
+        let failure = self.receiver.new_failure(Cause::OutputLost, state);
+        match &mut self.sender.closing_or_insert().failure {
             Some(_) => Ok(()),
             none => Err(*none.insert(failure)),
         }
@@ -302,8 +302,8 @@ impl Connection {
         if !matches!(state, State::Open | State::CloseSent) {
             return None;
         }
-        let failure = self.receiver.failure(Cause::Application, state);
-        self.receiver.finish();
+        let failure = self.receiver.new_failure(Cause::Application, state);
+        self.receiver.stop();
         self.sender.fail(failure, now, out);
         Some(failure)
     }
@@ -311,8 +311,8 @@ impl Connection {
     /// Reports that the peer has read some of the waiting output. Sends the pong and the ping that
     /// were held back, if the output is no longer blocked.
     pub fn handle_writable(&mut self, now: Instant, out: &mut impl Output) {
-        self.sender.release_pong(out);
-        self.sender.release_ping(now, out);
+        self.sender.send_held_pong(out);
+        self.sender.send_held_ping(now, out);
     }
 
     /// Reports that the transport stops reading, or reads again.
@@ -323,8 +323,8 @@ impl Connection {
     /// timeout, fails with [`Cause::PongTimeout`].
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading == self.sender.is_suspended() {
-            self.sender.suspend_ping(!reading, now);
-            self.receiver.renew(now);
+            self.sender.set_keepalive_suspended(!reading, now);
+            self.receiver.restart_idle_timeouts(now);
         }
     }
 
@@ -334,7 +334,7 @@ impl Connection {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         // Transports poll after each read, when usually only the ping timer runs.
-        let due = if self.sender.waits_for_ping_only() {
+        let due = if self.sender.runs_ping_timer_only() {
             self.sender.ping_due(self.receiver.last_frame)
         } else {
             self.first_deadline()
@@ -350,7 +350,7 @@ impl Connection {
             return self.deadline(Timer::Close);
         }
         let ping = sender.ping_due(receiver.last_frame);
-        let pong = sender.pong_due(receiver.last_data);
+        let pong = sender.pong_deadline(receiver.last_data);
         if sender.is_suspended() {
             return earlier(ping, pong);
         }
@@ -389,7 +389,7 @@ impl Connection {
     pub fn note_send_queue(&mut self, queue: impl FnOnce() -> Option<SendQueue>, now: Instant) {
         if self.deadline(Timer::Pong).is_some_and(|deadline| deadline <= now) {
             if let Some(queue) = queue() {
-                self.sender.delay_pong(queue, now);
+                self.sender.postpone_pong_deadline(queue, now);
             }
         }
     }
@@ -422,26 +422,26 @@ impl Connection {
                 self.handle_lost_output()?;
             }
             Timer::Close => {
-                self.receiver.finish();
+                self.receiver.stop();
                 self.sender.set_state(State::Ended);
             }
             Timer::Pong => {
-                let failure = self.receiver.failure(Cause::PongTimeout, self.sender.state());
-                self.receiver.finish();
+                let failure = self.receiver.new_failure(Cause::PongTimeout, self.sender.state());
+                self.receiver.stop();
                 self.sender.fail(failure, now, out);
                 return Err(failure);
             }
             Timer::Idle | Timer::DataIdle => {
                 let cause =
                     if timer == Timer::Idle { Cause::IdleTimeout } else { Cause::DataIdleTimeout };
-                let failure = self.receiver.failure(cause, self.sender.state());
+                let failure = self.receiver.new_failure(cause, self.sender.state());
                 if let Some(code) = cause.close_code() {
                     // Idle timers run only while the connection is open, so `close` succeeds.
                     let _ = self.sender.close(code, cause.reason(), now, out);
                 }
-                self.sender.closing_mut().failure.get_or_insert(failure);
+                self.sender.closing_or_insert().failure.get_or_insert(failure);
             }
-            _ => self.sender.keepalive_ping(now, out),
+            Timer::Ping => self.sender.send_or_hold_ping(now, out),
         }
         Ok(Some(timer))
     }
@@ -517,20 +517,20 @@ impl Connection {
             (Timer::Idle, State::Open) => Some(receiver.last_frame + config.idle_timeout?),
             (Timer::DataIdle, State::Open) => Some(receiver.last_data + config.data_idle_timeout?),
             (Timer::Ping, State::Open) => sender.ping_due(receiver.last_frame),
-            (Timer::Pong, State::Open) => sender.pong_due(receiver.last_data),
+            (Timer::Pong, State::Open) => sender.pong_deadline(receiver.last_data),
             _ => None,
         }
     }
 
     fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         let state = self.sender.state();
-        self.receiver.finish();
+        self.receiver.stop();
         self.sender.set_state(State::Ended);
         match state {
             State::Closed | State::Failed | State::Ended => Ok(()),
             State::Connecting | State::Open | State::CloseSent => {
-                let failure = self.receiver.failure(cause, state);
-                self.sender.closing_mut().failure.get_or_insert(failure);
+                let failure = self.receiver.new_failure(cause, state);
+                self.sender.closing_or_insert().failure.get_or_insert(failure);
                 Err(failure)
             }
         }

@@ -62,8 +62,8 @@ impl Compressor {
         let reach = settings.reach();
         let takeover = history > 0;
         // Without takeover the history is used within a message that is sent in pieces.
-        let most = if takeover { history.min(reach) } else { reach };
-        Self { settings, state: State::Pooled { history: History::new(most), takeover } }
+        let max_len = if takeover { history.min(reach) } else { reach };
+        Self { settings, state: State::Pooled { history: History::new(max_len), takeover } }
     }
 
     pub(super) const fn dedicated(settings: Settings, takeover: bool) -> Self {
@@ -87,17 +87,18 @@ impl Encoder for Compressor {
         match &mut self.state {
             State::Never => {}
             State::Pooled { history, takeover } => {
-                let mut context = self.settings.borrow(contexts);
-                context.refer_to(history.bytes());
+                let mut context = self.settings.take_context(contexts);
+                context.set_dictionary(history.bytes());
                 context.compress(payload, last, out);
-                self.settings.give_back(context, contexts);
+                self.settings.put_context(context, contexts);
                 match (last, takeover) {
                     (true, false) => history.clear(),
-                    _ => history.push(payload),
+                    _ => history.append(payload),
                 }
             }
             State::Dedicated { context, takeover } => {
-                let context = context.get_or_insert_with(|| Box::new(self.settings.create()));
+                let context =
+                    context.get_or_insert_with(|| Box::new(self.settings.create_context()));
                 context.compress(payload, last, out);
                 if last && !*takeover {
                     context.deflate.reset();
@@ -118,14 +119,15 @@ impl Encoder for Compressor {
     }
 
     fn encode_shared(&self, payload: &[u8], out: &mut Vec<u8>, contexts: &mut Contexts) {
-        let mut context = self.settings.borrow(contexts);
-        context.compress(payload, true, out);
-        self.settings.give_back(context, contexts);
+        let mut context = self.settings.take_context(contexts);
+        let last = true;
+        context.compress(payload, last, out);
+        self.settings.put_context(context, contexts);
     }
 
     fn shared_sent(&mut self, payload: &[u8]) {
         if let State::Pooled { history, takeover: true } = &mut self.state {
-            history.push(payload);
+            history.append(payload);
         }
     }
 }
@@ -136,7 +138,7 @@ impl Settings {
         (1 << self.window_bits) - WINDOW_MARGIN
     }
 
-    fn create(self) -> Context {
+    fn create_context(self) -> Context {
         let config = DeflateConfig {
             level: self.level.into(),
             window_bits: -i32::from(self.window_bits), // negative: without zlib's header
@@ -148,7 +150,7 @@ impl Settings {
     }
 
     /// A context at the beginning of a stream.
-    fn borrow(self, contexts: &mut Contexts) -> Box<Context> {
+    fn take_context(self, contexts: &mut Contexts) -> Box<Context> {
         let fits = |context: &Context| {
             (context.level, context.window_bits) == (self.level, self.window_bits)
         };
@@ -157,19 +159,19 @@ impl Settings {
                 context.deflate.reset();
                 context
             }
-            None => Box::new(self.create()),
+            None => Box::new(self.create_context()),
         }
     }
 
     /// zlib-rs allocates four times the window, 128 KiB for the hash heads, and its buffers.
-    fn give_back(self, context: Box<Context>, contexts: &mut Contexts) {
+    fn put_context(self, context: Box<Context>, contexts: &mut Contexts) {
         contexts.put(context, (128 << 10) + (1 << (self.window_bits + 3)));
     }
 }
 
 impl Context {
     /// Lets what follows refer to `bytes`, at the beginning of a stream.
-    fn refer_to(&mut self, bytes: &[u8]) {
+    fn set_dictionary(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let set = self.deflate.set_dictionary(bytes);
             debug_assert!(set.is_ok(), "the stream has begun");

@@ -37,12 +37,12 @@ pub(super) struct Decompressor {
     /// What messages may refer to. Empty without context takeover.
     history: History,
     /// The message of which some parts have arrived.
-    partial: Option<Box<Message>>,
+    partial: Option<Box<CompressedMessage>>,
 }
 
 /// A message that is being received. Its memory is lent by the thread.
 #[derive(Default)]
-struct Message {
+struct CompressedMessage {
     /// Compressed bytes that wait for the end of the message.
     gathered: Vec<u8>,
     /// The context, once more than that has arrived.
@@ -78,20 +78,22 @@ impl Decoder for Decompressor {
     ) -> Result<(), ExtensionError> {
         let Self { history, partial } = self;
         if part.first && part.last {
-            return Message::default().inflate(part.payload, true, history, limit, out, contexts);
+            let mut message = CompressedMessage::default();
+            return message.inflate(part.payload, part.last, history, limit, out, contexts);
         }
-        let borrow = || contexts.take(|_: &Message| true).unwrap_or_default();
-        let mut message = partial.take().unwrap_or_else(borrow);
+        let take = || contexts.take(|_: &CompressedMessage| true).unwrap_or_default();
+        let mut message = partial.take().unwrap_or_else(take);
         if !part.last && message.gather(part.payload) {
             *partial = Some(message);
             return Ok(());
         }
         let mut gathered = mem::take(&mut message.gathered);
-        message.inflate(&gathered, false, history, limit, out, contexts)?;
+        let last = false; // `part` follows
+        message.inflate(&gathered, last, history, limit, out, contexts)?;
         message.inflate(part.payload, part.last, history, limit, out, contexts)?;
         gathered.clear();
         if part.last {
-            *message = Message { gathered, ..Message::default() };
+            *message = CompressedMessage { gathered, ..CompressedMessage::default() };
             let size = message.gathered.capacity();
             contexts.put(message, size);
         } else {
@@ -101,7 +103,7 @@ impl Decoder for Decompressor {
     }
 }
 
-impl Message {
+impl CompressedMessage {
     /// Keeps a part for later, if it and the parts before it are not too large. Returns whether it was kept.
     fn gather(&mut self, part: &[u8]) -> bool {
         let gathers = self.context.is_none() && self.gathered.len() + part.len() <= GATHER_LIMIT;
@@ -123,12 +125,12 @@ impl Message {
     ) -> Result<(), ExtensionError> {
         let mut context = match self.context.take() {
             Some(context) => context,
-            None => Context::borrow(contexts, history.bytes())?,
+            None => Context::take(contexts, history.bytes())?,
         };
         while !input.is_empty() {
             let (start, before) = (out.len(), input.len());
             let stream_ended = context.inflate(&mut input, limit, out)?;
-            history.push(&out[start..]);
+            history.append(&out[start..]);
             self.size += (before - input.len()) as u64;
             if stream_ended {
                 self.count_final_block()?;
@@ -143,7 +145,7 @@ impl Message {
         if !context.is_fresh() {
             let start = out.len();
             context.finish(limit, out)?;
-            history.push(&out[start..]);
+            history.append(&out[start..]);
         }
         contexts.put(context, CONTEXT_SIZE);
         Ok(())
@@ -160,7 +162,7 @@ impl Message {
 
 impl Context {
     /// A context at the beginning of a stream that may refer to `dictionary`.
-    fn borrow(contexts: &mut Contexts, dictionary: &[u8]) -> Result<Box<Self>, ExtensionError> {
+    fn take(contexts: &mut Contexts, dictionary: &[u8]) -> Result<Box<Self>, ExtensionError> {
         let mut context = contexts
             .take(|_: &Self| true)
             .unwrap_or_else(|| Box::new(Self { inflate: Inflate::new(false, MAX_WINDOW_BITS) }));

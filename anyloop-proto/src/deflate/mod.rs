@@ -153,7 +153,7 @@ impl Deflate {
     /// larger.
     #[must_use]
     pub const fn level(mut self, level: u8) -> Self {
-        self.level = within(level, 1, 9);
+        self.level = clamp(level, 1, 9);
         self
     }
 
@@ -169,7 +169,7 @@ impl Deflate {
     /// within a message. The peer may request less.
     #[must_use]
     pub const fn window_bits(mut self, bits: u8) -> Self {
-        self.window_bits = within(bits, 9, MAX_WINDOW_BITS);
+        self.window_bits = clamp(bits, 9, MAX_WINDOW_BITS);
         self
     }
 
@@ -177,7 +177,7 @@ impl Deflate {
     /// that much for received messages, unless the peer does without context takeover.
     #[must_use]
     pub const fn receive_window_bits(mut self, bits: u8) -> Self {
-        self.receive_window_bits = within(bits, 8, MAX_WINDOW_BITS);
+        self.receive_window_bits = clamp(bits, 8, MAX_WINDOW_BITS);
         self
     }
 
@@ -283,10 +283,10 @@ impl Negotiator for Deflate {
     }
 }
 
-const fn within(value: u8, least: u8, most: u8) -> u8 {
+const fn clamp(value: u8, min: u8, max: u8) -> u8 {
     match value {
-        value if value < least => least,
-        value if value > most => most,
+        value if value < min => min,
+        value if value > max => max,
         value => value,
     }
 }

@@ -8,9 +8,12 @@ use super::fields::Fields;
 use crate::error::{Field, HandshakeError};
 use crate::input::Input;
 
-/// The bytes of chunk extensions and trailer fields that are allowed: for any body, and in addition
-/// for each byte of it. They are skipped, and the limit keeps a small body from being endless.
-const MAX_OVERHEAD: (usize, usize) = (16 * 1024, 4);
+/// The bytes of overhead that any body may have: leading zeros of chunk sizes, chunk extensions and trailer fields. They
+/// are skipped, and the limit keeps a small body from being endless.
+const BASE_OVERHEAD: usize = 16 * 1024;
+
+/// The bytes of overhead that are allowed in addition for each byte of the body.
+const OVERHEAD_PER_BYTE: usize = 4;
 
 /// How the end of a body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,8 +205,9 @@ impl Body {
 
     fn count_overhead(&mut self) -> Result<(), HandshakeError> {
         self.overhead += 1;
-        let (any, each) = MAX_OVERHEAD;
-        if self.overhead > self.bytes.len().saturating_mul(each).saturating_add(any) {
+        let allowed =
+            self.bytes.len().saturating_mul(OVERHEAD_PER_BYTE).saturating_add(BASE_OVERHEAD);
+        if self.overhead > allowed {
             return Err(HandshakeError::BodyTooBig);
         }
         Ok(())

@@ -99,7 +99,7 @@ impl Head {
     }
 
     /// The number of header fields of a complete head.
-    pub(super) const fn fields(&self) -> usize {
+    pub(super) const fn field_count(&self) -> usize {
         self.lines.saturating_sub(1)
     }
 
@@ -135,7 +135,7 @@ impl Head {
         let mut at = self.searched;
         loop {
             if at == self.line_start {
-                self.check_fold();
+                self.join_fold();
             }
             at += before_control(&self.bytes[at..]);
             match self.bytes[at..] {
@@ -174,7 +174,7 @@ impl Head {
 
     /// RFC 9112 §5.2: a client accepts a field value that is folded over lines, as old servers send
     /// it. A server and the parser refuse it.
-    fn check_fold(&mut self) {
+    fn join_fold(&mut self) {
         let starts_with_space = matches!(self.bytes.get(self.line_start), Some(b' ' | b'\t'));
         if starts_with_space && self.kind == HeadKind::Response && self.lines > 1 {
             self.lines -= 1;

@@ -23,7 +23,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 pub(super) fn generate(random: &dyn Random) -> String {
     let mut nonce = [0; 16];
     random.fill(&mut nonce);
-    encode(&nonce)
+    base64(&nonce)
 }
 
 /// Whether the key is the base64 of sixteen bytes.
@@ -35,10 +35,10 @@ pub(super) fn is_valid(key: &[u8]) -> bool {
 }
 
 /// A value of Sec-WebSocket-Accept: the base64 of 20 bytes.
-pub(super) type Accept = [u8; 28];
+pub(super) type AcceptValue = [u8; 28];
 
 /// The value of Sec-WebSocket-Accept for this key.
-pub(super) fn accept(key: &[u8]) -> Accept {
+pub(super) fn accept_value(key: &[u8]) -> AcceptValue {
     let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut accept = [0; 28];
     // The buffer has the size of the result.
@@ -47,6 +47,6 @@ pub(super) fn accept(key: &[u8]) -> Accept {
 }
 
 /// Base64, padded.
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     general_purpose::STANDARD.encode(bytes)
 }

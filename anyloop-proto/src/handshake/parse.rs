@@ -22,7 +22,7 @@ type Slot<'h> = MaybeUninit<httparse::Header<'h>>;
 
 /// Parses the complete head of a request (RFC 9112 §3). The request shares its bytes.
 pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, HandshakeError> {
-    let (count, head) = (head.fields(), Bytes::from(head.take()));
+    let (count, head) = (head.field_count(), Bytes::from(head.take()));
     let (mut few, mut many) = slots(count);
     let mut parsed = httparse::Request::new(&mut []);
     let slots = if many.is_empty() { &mut few[..count] } else { &mut many };
@@ -43,7 +43,7 @@ pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, Handsha
 
 /// Parses the complete head of a response (RFC 9112 §4). The response shares its bytes.
 pub(super) fn response(head: &mut Head) -> Result<http::Response<Vec<u8>>, HandshakeError> {
-    let (count, head) = (head.fields(), Bytes::from(head.take()));
+    let (count, head) = (head.field_count(), Bytes::from(head.take()));
     let (mut few, mut many) = slots(count);
     let mut parsed = httparse::Response::new(&mut []);
     let slots = if many.is_empty() { &mut few[..count] } else { &mut many };

@@ -30,12 +30,12 @@ impl Target {
         if let Some(other) = reference.chars().find(|c| !c.is_ascii_graphic()) {
             return Err(UriError::Character(other));
         }
-        let mut target = match (scheme(reference), reference.strip_prefix("//")) {
-            (Some((scheme, rest)), _) => format!("{}{rest}", websocket(scheme)).parse()?,
+        let mut target = match (split_scheme(reference), reference.strip_prefix("//")) {
+            (Some((scheme, rest)), _) => format!("{}{rest}", websocket_scheme(scheme)).parse()?,
             (None, Some(rest)) => {
                 format!("{}://{rest}", if self.secure() { "wss" } else { "ws" }).parse()?
             }
-            (None, None) => self.with_path(self.merged(reference)),
+            (None, None) => self.with_path(self.resolve_path(reference)),
         };
         if self.has_same_origin(&target) {
             target.inherit_authorization(self);
@@ -53,7 +53,7 @@ impl Target {
     }
 
     /// The path and the query of a reference that has neither a scheme nor a host.
-    fn merged(&self, reference: &str) -> String {
+    fn resolve_path(&self, reference: &str) -> String {
         let (own, own_query) = split_query(self.path_and_query());
         let (path, query) = split_query(reference);
         if path.is_empty() {
@@ -61,21 +61,21 @@ impl Target {
         }
         let directory = own.rfind('/').map_or("/", |end| &own[..=end]);
         let path = match path.starts_with('/') {
-            true => without_dots(path),
-            false => without_dots(&format!("{directory}{path}")),
+            true => remove_dot_segments(path),
+            false => remove_dot_segments(&format!("{directory}{path}")),
         };
         format!("{path}{query}")
     }
 }
 
 /// The scheme with its colon, and the rest; `None` for a relative reference.
-fn scheme(reference: &str) -> Option<(&str, &str)> {
+fn split_scheme(reference: &str) -> Option<(&str, &str)> {
     let end = reference.find([':', '/', '?'])?;
     let (scheme, rest) = reference.split_at_checked(end + 1)?;
     scheme.ends_with(':').then_some((scheme, rest))
 }
 
-fn websocket(scheme: &str) -> &str {
+fn websocket_scheme(scheme: &str) -> &str {
     match scheme {
         _ if scheme.eq_ignore_ascii_case("http:") => "ws:",
         _ if scheme.eq_ignore_ascii_case("https:") => "wss:",
@@ -89,7 +89,7 @@ fn split_query(text: &str) -> (&str, &str) {
 }
 
 /// RFC 3986 §5.2.4, for a path that begins with a slash.
-fn without_dots(path: &str) -> String {
+fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {

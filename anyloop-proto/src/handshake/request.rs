@@ -47,7 +47,7 @@ pub struct Request {
 #[derive(Debug)]
 pub(super) struct Upgrade {
     /// The value of Sec-WebSocket-Accept for its key.
-    pub(super) accept: key::Accept,
+    pub(super) accept: key::AcceptValue,
     pub(super) subprotocols: Vec<String>,
     pub(super) offers: Vec<Extension>,
 }
@@ -128,7 +128,7 @@ pub(super) fn check(
         .then(|| check_upgrade(http.method(), &fields, framing, options))
         .transpose()?;
 
-    let expects_continue = check_expect(&fields)? && version == Version::HTTP_11;
+    let expects_continue = expects_continue(&fields)? && version == Version::HTTP_11;
     Ok(Checked { request: Request { http, upgrade }, framing, expects_continue })
 }
 
@@ -154,7 +154,7 @@ fn check_host(fields: &Fields<'_>, version: Version) -> Result<(), HandshakeErro
 }
 
 /// Whether 100 (Continue) is expected. No other expectation is defined (RFC 9110 §10.1.1).
-fn check_expect(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
+fn expects_continue(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
     let mut expects = false;
     for expectation in fields.elements(Field::Expect) {
         if !expectation.eq_ignore_ascii_case(b"100-continue") {
@@ -197,7 +197,7 @@ fn check_upgrade(
     }
     check_origin(fields, options)?;
     Ok(Upgrade {
-        accept: key::accept(key),
+        accept: key::accept_value(key),
         subprotocols: fields.unique_tokens(Field::SecWebSocketProtocol)?,
         offers: extensions::parse(fields, !options.extensions.is_empty())?,
     })

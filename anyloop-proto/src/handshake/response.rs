@@ -209,7 +209,7 @@ pub(super) fn write_internal_error(with_body: bool, out: &mut Vec<u8>) {
 /// Appends the response to an invalid request, with the error in plain text. `with_body` is false
 /// for a HEAD request.
 pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) {
-    let status = status(error);
+    let status = status_for(error);
     let head = HeadWriter::response(status, out);
     let head = match error {
         // RFC 6455 §4.4, RFC 9110 §15.5.22.
@@ -242,7 +242,7 @@ fn write_body(head: HeadWriter<'_>, body: &[u8], with_body: bool) {
 }
 
 /// The status for an invalid request.
-const fn status(error: HandshakeError) -> StatusCode {
+const fn status_for(error: HandshakeError) -> StatusCode {
     match error {
         HandshakeError::BodyTooBig => StatusCode::PAYLOAD_TOO_LARGE,
         HandshakeError::HeadTooBig | HandshakeError::TooManyFields => {

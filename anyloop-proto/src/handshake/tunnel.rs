@@ -57,7 +57,7 @@ pub struct TunnelHandshake {
     step: Step,
     /// Bytes of heads so far, including those of interim responses.
     head_size: usize,
-    interim: u8,
+    interim_count: u8,
     max_body_size: usize,
     response: Option<http::Response<Vec<u8>>>,
 }
@@ -95,13 +95,13 @@ impl TunnelHandshake {
         };
         let mut head = HeadWriter::connect(&authority, out.buffer()).field("Host", &authority);
         if let Some((user, password)) = credentials {
-            head = head.field("Proxy-Authorization", basic(user, password));
+            head = head.field("Proxy-Authorization", basic_credentials(user, password));
         }
         head.end();
         Self {
             step: Step::Head(Head::new(HeadKind::Response, MAX_HEAD_SIZE, MAX_FIELDS)),
             head_size: 0,
-            interim: 0,
+            interim_count: 0,
             max_body_size,
             response: None,
         }
@@ -180,8 +180,8 @@ impl TunnelHandshake {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(HandshakeError::Rejected(status.as_u16())); // nothing was asked for that it could be
         }
-        self.interim += 1;
-        if self.interim > MAX_INTERIM {
+        self.interim_count += 1;
+        if self.interim_count > MAX_INTERIM {
             return Err(HandshakeError::TooManyInterim);
         }
         let rest = MAX_HEAD_SIZE.saturating_sub(self.head_size);
@@ -190,6 +190,6 @@ impl TunnelHandshake {
     }
 }
 
-fn basic(user: &[u8], password: &[u8]) -> String {
-    format!("Basic {}", key::encode(&[user, b":", password].concat()))
+fn basic_credentials(user: &[u8], password: &[u8]) -> String {
+    format!("Basic {}", key::base64(&[user, b":", password].concat()))
 }

@@ -144,8 +144,8 @@ impl FromStr for Target {
             _ if scheme.eq_ignore_ascii_case("wss") => true,
             _ => return Err(UriError::Scheme),
         };
-        let path = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path_and_query) = rest.split_at(path);
+        let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path_and_query) = rest.split_at(path_start);
         let (userinfo, host_and_port) = match authority.rsplit_once('@') {
             Some((userinfo, _)) if !userinfo.bytes().all(is_userinfo_char) => {
                 return Err(UriError::UserInfo);
@@ -156,10 +156,10 @@ impl FromStr for Target {
 
         let (zone, without_zone) = split_zone(host_and_port)?;
         let Authority { host, port } = Authority::parse(&without_zone)?;
-        let default = if secure { 443 } else { 80 };
+        let default_port = if secure { 443 } else { 80 };
         let port = match port {
             Some(0) => return Err(UriError::Port),
-            port => port.unwrap_or(default),
+            port => port.unwrap_or(default_port),
         };
         let bracketed = match host {
             Host::V6(address) => format!("[{address}]"),
@@ -174,12 +174,16 @@ impl FromStr for Target {
             },
             zone,
             port,
-            host_header: if port == default { bracketed } else { format!("{bracketed}:{port}") },
+            host_header: if port == default_port {
+                bracketed
+            } else {
+                format!("{bracketed}:{port}")
+            },
             path_and_query: match path_and_query.strip_prefix('/') {
                 Some(_) => path_and_query.into(),
                 None => format!("/{path_and_query}"),
             },
-            authorization: userinfo.map(basic).transpose()?.flatten(),
+            authorization: userinfo.map(basic_authorization).transpose()?.flatten(),
         })
     }
 }
@@ -385,7 +389,7 @@ fn is_name(mut bytes: &[u8]) -> bool {
 }
 
 /// The value of the Authorization field for a percent-encoded `user:password` (RFC 7617 §2).
-fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
+fn basic_authorization(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     if userinfo.is_empty() {
         return Ok(None);
     }
@@ -396,7 +400,7 @@ fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     if user.contains(&b':') || user.iter().chain(&password).any(u8::is_ascii_control) {
         return Err(UriError::UserInfo);
     }
-    let credentials = key::encode(&[&user[..], b":", &password].concat());
+    let credentials = key::base64(&[&user[..], b":", &password].concat());
     let mut value =
         HeaderValue::try_from(format!("Basic {credentials}")).map_err(|_| UriError::UserInfo)?;
     value.set_sensitive(true);

@@ -21,7 +21,7 @@ pub(super) struct Verified {
 /// A 101 ends with its head, whatever its Content-Length or Transfer-Encoding says (RFC 9112 §6.3).
 pub(super) fn verify<B>(
     response: &http::Response<B>,
-    accept: &key::Accept,
+    accept: &key::AcceptValue,
     options: &ClientOptions,
 ) -> Result<Verified, HandshakeError> {
     let fields = Fields::of(response.headers());
