@@ -202,7 +202,7 @@ pub enum Cause {
     EndOfStream,
     /// A new message began inside a fragmented one (RFC 6455 §5.4).
     ExpectedContinuation,
-    /// An extension refused a frame.
+    /// An extension could not decode a message.
     Extension(ExtensionError),
     /// A fragmented control frame (RFC 6455 §5.5).
     FragmentedControl,
@@ -495,7 +495,7 @@ pub enum HandshakeError {
     Abandoned,
     /// Sec-WebSocket-Accept in the response does not match the key.
     AcceptMismatch,
-    /// The body of a request is larger than the limit.
+    /// The body of a request is larger than the limit, or has too many bytes beside its content (such as trailers).
     BodyTooBig,
     /// A field that may appear once appears more than once.
     Duplicate(Field),
@@ -520,17 +520,17 @@ pub enum HandshakeError {
     OriginRefused,
     /// The application refused the request with this status (servers only).
     Refused(u16),
-    /// The server answered with a status other than 101; the response can be read.
+    /// The server answered with a status other than 101, or a proxy with one other than 2xx; the response can be read.
     Rejected(u16),
-    /// The form of the request target does not fit the method (RFC 9112 §3.2).
+    /// The request target is invalid, or its form does not fit the method (RFC 9112 §3.2).
     Target,
-    /// The request line is larger than the limit.
+    /// The request line is larger than the limit, or the request target has more than 65,534 bytes.
     TargetTooLong,
     /// More header fields than the limit.
     TooManyFields,
     /// More than 16 interim responses (1xx).
     TooManyInterim,
-    /// A feature of HTTP that is not supported, such as an unknown transfer coding.
+    /// A field has a value that is not supported, such as an unknown transfer coding.
     Unsupported(Field),
     /// A WebSocket version other than 13.
     Version,

@@ -155,10 +155,10 @@ impl<'e> From<Text<'e>> for Message<'e> {
 
 /// The text of a message: valid UTF-8.
 ///
-/// The bytes were checked as they arrived. If the message arrived in one piece,
-/// [`as_str`](Self::as_str) is free; if it was gathered from parts, each call of `as_str` checks
-/// the whole text again, at 10 GB/s or more. An application that only forwards the message uses
-/// [`as_bytes`](Self::as_bytes).
+/// The bytes were checked as they arrived. For a text of
+/// [`Receiver::next_message`](crate::Receiver::next_message), or one made from a `str`, [`as_str`](Self::as_str) is
+/// free. For any other text, each call of `as_str` checks all of it again, at 10 GB/s or more. An application that only
+/// forwards the message uses [`as_bytes`](Self::as_bytes).
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -267,8 +267,7 @@ impl Eq for Text<'_> {}
 pub struct Chunk<'e> {
     /// Whether the message is text or binary.
     pub kind: Kind,
-    /// The bytes. A chunk of text may end inside a character; all bytes up to there are valid so
-    /// far.
+    /// The bytes. A chunk of text may end inside a character; all bytes before that character are valid UTF-8.
     pub payload: &'e [u8],
     /// Whether the message begins with this chunk.
     pub first: bool,

@@ -182,8 +182,8 @@ impl WebSocket {
         Self { phase, input: Vec::new(), output, events: VecDeque::new() }
     }
 
-    /// Takes received bytes. While a WebSocket request waits for its answer, all of them are
-    /// buffered: see [`wants_input`](Self::wants_input).
+    /// Takes received bytes. While a request waits for its answer, they are not processed: see
+    /// [`wants_input`](Self::wants_input).
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         if self.wants_input() {
             self.input.extend_from_slice(bytes);
@@ -193,8 +193,8 @@ impl WebSocket {
         }
     }
 
-    /// Whether input is processed now. While a server's request waits for its answer, input is only
-    /// buffered, so the caller should stop reading.
+    /// Whether input is processed now. While a WebSocket request waits for its answer, input is only buffered, and
+    /// while a plain HTTP request does, it is dropped. The caller should not read meanwhile.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {

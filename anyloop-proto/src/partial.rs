@@ -13,7 +13,8 @@ const FRAGMENT_CHARGE: u64 = 16;
 /// The number of fragments that is allowed for any size limit.
 const MIN_FRAGMENT_LIMIT: u64 = 1 << 16;
 
-/// The least outstanding payload, in bytes, for which memory to receive into is handed out.
+/// Memory to receive into is handed out only if this many bytes of the payload are outstanding, and this many bytes of
+/// the message have arrived.
 const MIN_DIRECT_READ: usize = 4096;
 
 /// The state of a receiver in the middle of a message or a frame. It is boxed, so that an idle
@@ -24,7 +25,7 @@ pub(crate) struct Partial {
     pub(crate) position: Position,
     pub(crate) message: Option<MessageState>,
     pub(crate) assembly: Assembly,
-    /// The last event borrows the assembly.
+    /// An event was returned that may borrow the assembly.
     pub(crate) borrowed: bool,
 }
 
@@ -39,7 +40,8 @@ impl Partial {
         }
     }
 
-    /// Memory to receive the outstanding payload into; `None` if the payload is small.
+    /// Memory to receive the outstanding payload into; `None` if little is outstanding or has arrived, or if the
+    /// payload is that of a control frame or encoded.
     pub(crate) fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         let Position::Payload { opcode, fin, .. } = self.position else { return None };
         if opcode.is_control() || self.message?.encoded {

@@ -91,8 +91,8 @@ impl Protocol {
         }
     }
 
-    /// Whether input is ignored, because the peer's Close has arrived or the connection has failed.
-    /// A driver then reads only to see the end of the stream.
+    /// Whether input is ignored: the peer's Close has arrived, an HTTP request was answered, or the handshake or the
+    /// connection has failed. A transport then reads only to see the end of the stream.
     #[inline]
     #[must_use]
     pub fn discards_input(&self) -> bool {
@@ -194,7 +194,7 @@ impl Protocol {
         }
     }
 
-    /// Why the handshake or the connection failed; `None` if it has not.
+    /// Why the handshake or the connection failed; `None` if it has not, and in [`Closed`](Self::Closed).
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
@@ -205,7 +205,7 @@ impl Protocol {
         }
     }
 
-    /// The counters of the connection; zero unless it is open.
+    /// The counters of the connection; zero during the handshake, and in [`Closed`](Self::Closed).
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         match self {

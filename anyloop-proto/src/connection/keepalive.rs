@@ -1,7 +1,7 @@
-//! Keep-alive pings, each of which must be answered in time.
+//! Keep-alive pings. With a pong timeout, each must be answered in time.
 //!
-//! The state is three fields of [`Sender`], where they fit into the padding of other fields. A
-//! separate struct would make each connection larger.
+//! The state is the fields `ping`, `ping_since` and `ping_number` of [`Sender`], where they fit into the padding of
+//! other fields, and a `PingDelay` while it is needed. A separate struct would make each connection larger.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -26,26 +26,27 @@ pub(super) enum KeepAlive {
     Stalled,
 }
 
-/// The output that a transport has written.
+/// How much of the written output the peer's machine has acknowledged.
 ///
-/// The example of [`Connection::note_send_queue`](crate::Connection::note_send_queue) has some.
+/// The example of [`Connection::note_send_queue`](crate::Connection::note_send_queue) uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "transports make it")]
 pub struct SendQueue {
     /// Bytes that the peer's machine has acknowledged, counted from any point in time.
     pub acknowledged: u64,
-    /// Bytes that it has not acknowledged.
+    /// Bytes that were written and that it has not acknowledged.
     pub waiting: usize,
 }
 
 /// An outstanding ping that waits behind other output.
 #[derive(Clone, Copy)]
 pub(super) struct PingDelay {
-    /// When the ping was sent.
+    /// When the ping was sent; for a held ping, when the peer last read anything before the timeout.
     sent_at: Instant,
-    /// What was acknowledged when the transport was last asked.
+    /// Bytes acknowledged, as last reported.
     acknowledged: u64,
-    /// When so much is acknowledged, the ping has left.
+    /// Bytes written, acknowledged or not, as reported first after the ping was sent (last, for a held ping). Once as
+    /// many are acknowledged, the ping has left.
     written: u64,
 }
 

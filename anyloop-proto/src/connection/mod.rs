@@ -129,8 +129,7 @@ pub enum Shutdown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ending<'c> {
-    /// The party that ended the connection: it sent the first Close, broke the protocol, or missed
-    /// a deadline.
+    /// The [party](Failure::party) of the failure, if there was one; otherwise the party that sent the first Close.
     pub by: Party,
     /// Whether both Close frames were exchanged and nothing failed (RFC 6455 §7.1.4). The value can
     /// change until the byte stream has ended, because our Close can still be lost
@@ -221,7 +220,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::EndOfStream`] if the closing handshake was not complete; reported once.
+    /// [`Cause::EndOfStream`] if the state was [`Open`](State::Open) or [`CloseSent`](State::CloseSent).
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         if matches!(self.sender.state(), State::Closed | State::Failed) {
             self.sender.closing_or_insert().eof = true;
@@ -234,7 +233,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::Transport`] if the closing handshake was not complete; reported once. A reset after
+    /// [`Cause::Transport`] if the state was [`Open`](State::Open) or [`CloseSent`](State::CloseSent). A reset after
     /// the closing handshake is no failure. If our Close was not written yet, the transport calls
     /// [`handle_lost_output`](Self::handle_lost_output).
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
@@ -246,7 +245,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::Terminated`] if the closing handshake was not complete; reported once.
+    /// [`Cause::Terminated`] if the state was [`Open`](State::Open) or [`CloseSent`](State::CloseSent).
     pub fn terminate(&mut self) -> Result<(), Failure> {
         self.end(Cause::Terminated)
     }
@@ -254,8 +253,8 @@ impl Connection {
     /// Reports that a part of the appended output will never be written, because the byte stream is
     /// closed, has failed, or was aborted. A transport calls this before it reads the
     /// [`ending`](Self::ending), so that a closing handshake with an unwritten Close is not
-    /// reported as clean. [`handle_timeout`](Self::handle_timeout) does the same if the close
-    /// timeout passes while the output [is blocked](Output::is_blocked).
+    /// reported as clean. [`handle_timeout`](Self::handle_timeout) does the same if, after the closing handshake, the
+    /// close timeout passes while the output [is blocked](Output::is_blocked).
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -291,8 +290,8 @@ impl Connection {
     }
 
     /// Fails the connection with 1011 because the application cannot go on. Returns the failure;
-    /// does nothing and returns `None` if both Close frames were exchanged or the connection has
-    /// already failed.
+    /// does nothing and returns `None` if both Close frames were exchanged, or the connection has already failed or
+    /// ended.
     pub fn handle_application_failure(
         &mut self,
         now: Instant,
@@ -309,7 +308,8 @@ impl Connection {
     }
 
     /// Reports that the peer has read some of the waiting output. Sends the pong and the ping that
-    /// were held back, if the output is no longer blocked.
+    /// were held back, if the output is no longer blocked. If it still is, and a ping is held back, the pong timeout
+    /// starts anew.
     pub fn handle_writable(&mut self, now: Instant, out: &mut impl Output) {
         self.sender.send_held_pong(out);
         self.sender.send_held_ping(now, out);
@@ -343,7 +343,7 @@ impl Connection {
         due
     }
 
-    /// The earliest deadline in the table, computed without searching the table.
+    /// The earliest [deadline](Self::deadline) of all timers, computed with fewer tests than their minimum.
     fn first_deadline(&self) -> Option<Instant> {
         let Self { receiver, sender } = self;
         if sender.state() != State::Open {
@@ -505,7 +505,7 @@ impl Connection {
         Statistics::of(&self.receiver, &self.sender)
     }
 
-    /// The table of timers: the deadline of each timer, `None` if it does not run.
+    /// The deadline of `timer`; `None` if it does not run.
     fn deadline(&self, timer: Timer) -> Option<Instant> {
         let Self { receiver, sender } = self;
         let config = &sender.config;

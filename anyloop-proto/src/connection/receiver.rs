@@ -54,8 +54,9 @@ pub struct Receiver {
     // Not adjacent to `bytes`: the compiler would add to both as one vector, which takes more
     // instructions.
     messages: u64,
-    /// The arrival time of the last frame that postpones the idle timeout.
+    /// The arrival time of the last bytes that postpone the idle timeout.
     pub(super) last_frame: Instant,
+    /// The arrival time of the last bytes of a data frame.
     pub(super) last_data: Instant,
     bytes: u64,
     /// The message or frame that has arrived in part; `None` between messages.
@@ -69,7 +70,7 @@ pub struct Receiver {
 enum Path {
     /// Between two messages, with nothing buffered: the fast path applies.
     Fast,
-    /// The general path.
+    /// Anywhere else, and everywhere in streaming mode: the general path applies.
     General,
     /// Nothing more is received.
     Closed,
@@ -109,8 +110,9 @@ impl Receiver {
     /// can be sent while it is borrowed. Before this returns, it appends the protocol's response (a
     /// pong, the answer to a Close, or the Close that fails the connection) to `out`.
     ///
-    /// `Ok(None)` means that all input was taken, or that the peer's Close was received; input
-    /// after a Close is left in place. Call [`receive_buffer`](Self::receive_buffer) only after `Ok(None)`.
+    /// `Ok(None)` means that all input was taken, or that nothing more is received: the peer's Close has arrived, or
+    /// the connection has failed or ended. Input is then left in place. Call [`receive_buffer`](Self::receive_buffer)
+    /// only after `Ok(None)`.
     ///
     /// # Errors
     ///
@@ -196,10 +198,11 @@ impl Receiver {
         self.release_event(input);
     }
 
-    /// Whether the next byte begins a message and nothing is buffered, so that [`receive_buffer`](Self::receive_buffer)
-    /// returns `None`. After a message that arrived in parts this is `false` until
-    /// [`next`](Self::next) or [`release`](Self::release) is called. In streaming mode it is always
-    /// `false`.
+    /// Whether [`next_message`](Self::next_message) can return a message: the next byte begins a frame between two
+    /// messages, and nothing is buffered, so [`receive_buffer`](Self::receive_buffer) returns `None`.
+    ///
+    /// After a message that arrived in parts this is `false` until [`next`](Self::next) or [`release`](Self::release)
+    /// is called. It is always `false` in streaming mode, and after the peer's Close or a failure.
     #[inline]
     #[must_use]
     pub const fn is_on_fast_path(&self) -> bool {

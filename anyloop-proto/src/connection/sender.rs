@@ -402,7 +402,7 @@ impl Sender {
         self.cold.as_deref_mut()?.decoding.as_mut()
     }
 
-    /// Answers a ping, or holds the pong while the output is blocked.
+    /// Sends a pong, or holds it while the output is blocked. Does nothing after the peer's Close.
     pub(super) fn send_or_hold_pong(&mut self, payload: &[u8], out: &mut dyn Output) {
         if self.check_can_pong().is_err() {
             return;
@@ -535,7 +535,7 @@ impl Sender {
     }
 
     /// The frame of a prepared message, encoded once for all connections with the same share key. `None` if the encoder
-    /// has none.
+    /// has no share key, or the message keeps no further frame.
     #[cfg(feature = "std")]
     fn shared_frame<'p>(
         &mut self,

@@ -14,7 +14,7 @@ use crate::kind::Kind;
 /// The size of zlib's hash tables, 1 to 9. In a window of 4 KiB more gains nothing.
 const MEMORY_LEVEL: i32 = 5;
 
-/// A match ends at least this many bytes before the beginning of the window.
+/// zlib refers back this many bytes less than its window holds (`MIN_LOOKAHEAD` in zlib).
 const WINDOW_MARGIN: usize = 262;
 
 /// The parameters of a compressor.

@@ -8,8 +8,8 @@ use super::fields::Fields;
 use crate::error::{Field, HandshakeError};
 use crate::input::Input;
 
-/// The bytes of overhead that any body may have: leading zeros of chunk sizes, chunk extensions and trailer fields. They
-/// are skipped, and the limit keeps a small body from being endless.
+/// The bytes of overhead that any body may have: the digits of a chunk size after the first, chunk extensions and
+/// trailer fields. They are skipped, and the limit keeps a small body from being endless.
 const BASE_OVERHEAD: usize = 16 * 1024;
 
 /// The bytes of overhead that are allowed in addition for each byte of the body.
@@ -47,8 +47,8 @@ impl Framing {
         Ok(Self::Chunked)
     }
 
-    /// The framing of a response to a GET. An ambiguous body extends to the end of the byte stream,
-    /// which is closed in any case.
+    /// The framing of a response to GET, or of a refusal of CONNECT. An ambiguous body extends to the end of the byte
+    /// stream, which is closed in any case.
     pub(super) fn of_response(headers: &HeaderMap, status: StatusCode) -> Self {
         let fields = Fields::of(headers);
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {

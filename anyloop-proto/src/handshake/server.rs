@@ -255,8 +255,8 @@ impl ServerHandshake {
         self.deadline
     }
 
-    /// Handles a timeout that is due at `now` and returns its timer. After [`Timer::Close`] the
-    /// time for the peer to read the response has passed. A call before the deadline does nothing.
+    /// Handles a timeout that is due at `now` and returns its timer. After [`Timer::Close`] the time for the client to
+    /// end the byte stream after the response has passed. A call before the deadline does nothing.
     ///
     /// # Errors
     ///

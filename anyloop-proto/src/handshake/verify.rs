@@ -16,7 +16,7 @@ pub(super) struct Verified {
     pub(super) extension: Option<(Extension, Codec)>,
 }
 
-/// Verifies every field of a 101 response to a request with this key.
+/// Verifies every field of a 101 response. `accept` is the expected value of Sec-WebSocket-Accept.
 ///
 /// A 101 ends with its head, whatever its Content-Length or Transfer-Encoding says (RFC 9112 §6.3).
 pub(super) fn verify<B>(
