@@ -12,7 +12,7 @@ pub(crate) struct Assembly {
     /// The offset of the message in the buffer.
     start: usize,
     used: usize,
-    /// How many of the last used bytes were received in place and are not yet unmasked and checked.
+    /// The number of the last used bytes that were received in place and are not yet unmasked and checked.
     unprocessed: usize,
     /// The size of the receive buffer that was handed out.
     offered: usize,
@@ -61,7 +61,7 @@ impl Assembly {
 
     /// Memory for up to `max_len` further bytes of the message: all that is allocated, or as much as
     /// has arrived so far. A length that a peer only announces thus never allocates memory. `last`
-    /// means that the message ends with these bytes.
+    /// means that the message ends after `max_len` bytes.
     pub(crate) fn receive_buffer(&mut self, max_len: usize, last: bool) -> &mut [u8] {
         let free = self.capacity() - self.used;
         let size = free.max(self.used).min(max_len);
@@ -102,11 +102,11 @@ impl Assembly {
             }
             self.buffer.copy_within(message, self.start);
         }
-        debug_assert!(self.capacity() >= size, "it will move again");
+        debug_assert!(self.capacity() >= size, "the next append moves the message again");
     }
 
     /// Reports that the first `n` bytes of the [receive buffer](Self::receive_buffer) were filled
-    /// with raw bytes.
+    /// with bytes as received.
     pub(crate) fn filled(&mut self, n: usize) {
         let n = n.min(mem::take(&mut self.offered));
         self.used += n;
@@ -117,8 +117,7 @@ impl Assembly {
         self.unprocessed
     }
 
-    /// Returns the raw bytes, for the caller to unmask and check; they count as processed from now
-    /// on.
+    /// Returns the unprocessed bytes, for the caller to unmask and check. They count as processed from now on.
     pub(crate) fn take_unprocessed(&mut self) -> &mut [u8] {
         self.offered = 0;
         let unprocessed = mem::take(&mut self.unprocessed);
@@ -130,6 +129,7 @@ impl Assembly {
         (self.start, self.used, self.unprocessed) = (0, 0, 0);
     }
 
+    /// The payload of the control frame so far.
     pub(crate) fn control_payload(&self) -> &[u8] {
         &self.control
     }
@@ -159,7 +159,7 @@ impl Assembly {
         self.control.capacity()
     }
 
-    /// Forgets everything, and returns the buffer. Keeps the memory for control frames.
+    /// Removes the message and the control frame, and returns the buffer. Keeps the memory for control frames.
     pub(crate) fn reset(&mut self) -> Vec<u8> {
         let mut control = mem::take(&mut self.control);
         control.clear();
@@ -179,10 +179,9 @@ const PADDING: usize = 256;
 /// The offset at which a message begins in its buffer. In a large buffer it is not near the
 /// beginning of a page.
 ///
-/// Allocators place large buffers at the beginning of a page, or 16 bytes after it, and so does the
-/// kernel with its own, into which a message is copied after a header of a few bytes. Some
-/// processors (AMD Zen 4) need four times as long for a copy (`rep movsb`) whose destination is 1
-/// to 15 bytes further into its page than its source.
+/// Allocators place large buffers at the beginning of a page, or 16 bytes after it. The kernel's buffers are placed so,
+/// too, and a message that is sent follows a header of a few bytes there. Some processors (AMD Zen 4) need four times
+/// as long for a copy (`rep movsb`) whose destination is 1 to 15 bytes further into its page than its source.
 fn start_offset(buffer: &Vec<u8>) -> usize {
     match buffer.capacity() {
         ..=LARGE => 0,
@@ -190,7 +189,7 @@ fn start_offset(buffer: &Vec<u8>) -> usize {
     }
 }
 
-/// The same for a large buffer at `address`.
+/// The [offset](start_offset) in a large buffer at `address`.
 const fn start_offset_at(address: usize) -> usize {
     PADDING.saturating_sub(address % PAGE)
 }

@@ -10,7 +10,7 @@ pub use response::ResponseError;
 
 /// Why a connection failed. `Copy`, 32 bytes.
 ///
-/// After a failure nothing is sent but what has already been appended: a Close frame, or the response to a request;
+/// After a failure, only output that was already appended is sent, such as a Close frame or the response to a request.
 /// [`Connection::shutdown`](crate::Connection::shutdown) says what to do with the byte stream.
 ///
 /// ```
@@ -278,8 +278,8 @@ impl Cause {
         }
     }
 
-    /// The code of the Close frame for this cause, if one is sent: that is so unless we have sent a Close before.
-    /// `None` if no Close frame is sent for it.
+    /// The code of the Close frame that is sent for this cause, unless we have sent a Close before. `None` if no Close
+    /// frame is sent for this cause.
     #[must_use]
     pub const fn close_code(self) -> Option<CloseCode> {
         Some(match self {
@@ -505,7 +505,7 @@ pub enum HandshakeError {
     HttpVersion,
     /// A field has an invalid value.
     Invalid(Field),
-    /// The head is not HTTP.
+    /// The head is not valid HTTP.
     Malformed,
     /// The body violates its transfer coding (RFC 9112 §7.1).
     MalformedBody,
@@ -515,8 +515,7 @@ pub enum HandshakeError {
     Missing(Field),
     /// The target is a `wss` URI, and the byte stream is not secure.
     NotSecure,
-    /// The `OriginPolicy` does not allow the origin (RFC 6455
-    /// §10.2).
+    /// The `OriginPolicy` does not allow the origin (RFC 6455 §10.2).
     OriginRefused,
     /// The application refused the request with this status (servers only).
     Refused(u16),
@@ -671,8 +670,10 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ControlTooLong(len) => write!(f, "control frame of {len} bytes, limit 125"),
-            Self::MessageUnfinished => f.write_str("the message begun in pieces is not finished"),
-            Self::NoMessageBegun => f.write_str("no message is begun"),
+            Self::MessageUnfinished => {
+                f.write_str("cannot send: a message begun in pieces must be finished first")
+            }
+            Self::NoMessageBegun => f.write_str("cannot send a piece: no message was begun"),
             Self::NotOpen(state) => write!(f, "cannot send: connection {state}"),
             Self::ReasonTooLong(len) => write!(f, "close reason of {len} bytes, limit 123"),
             Self::ReasonWithoutCode => f.write_str("a close reason needs a code"),

@@ -37,8 +37,8 @@ impl<'b> Input<'b> {
         Self { rest: bytes, pool: None }
     }
 
-    /// Input over `bytes`. Messages that arrive in parts are gathered in memory from `pool`, which
-    /// gets it back once they were read. In the steady state nothing is allocated.
+    /// Input over `bytes`. Messages that arrive in parts are gathered in memory from `pool`. The memory goes back to
+    /// the pool when the message was read, so in the steady state nothing is allocated.
     #[inline]
     #[must_use]
     pub fn with_pool(bytes: &'b mut [u8], pool: &'b mut BufferPool) -> Self {
@@ -88,7 +88,7 @@ impl<'b> Input<'b> {
         self.take(self.len())
     }
 
-    /// Replaces the remaining bytes: by those that [`take_all`](Self::take_all) has taken and that are not used.
+    /// Replaces the remaining bytes. For bytes that [`take_all`](Self::take_all) returned and that were not used.
     pub fn put_back(&mut self, bytes: &'b mut [u8]) {
         self.rest = bytes;
     }

@@ -155,10 +155,10 @@ impl<'e> From<Text<'e>> for Message<'e> {
 
 /// The text of a message: valid UTF-8.
 ///
-/// The bytes were checked as they arrived. For a text of
-/// [`Receiver::next_message`](crate::Receiver::next_message), or one made from a `str`, [`as_str`](Self::as_str) is
-/// free. For any other text, each call of `as_str` checks all of it again, at 10 GB/s or more. An application that only
-/// forwards the message uses [`as_bytes`](Self::as_bytes).
+/// The bytes were checked as they arrived. [`as_str`](Self::as_str) is free for a text of the fast path
+/// ([`Receiver::next_message`](crate::Receiver::next_message)), and for one made from a `str`. For any other text, each
+/// call of `as_str` checks all of it again, at 10 GB/s or more. An application that only forwards the message uses
+/// [`as_bytes`](Self::as_bytes).
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -278,9 +278,11 @@ pub struct Chunk<'e> {
 /// A message that is encoded once and sent to many connections.
 ///
 /// Cloning is cheap. Server connections send the same bytes, by reference if the output [supports
-/// it](crate::Output::write_shared). A client masks each copy anew (RFC 6455 §5.3). An encoder whose messages [can be
-/// shared](crate::extension::Encoder::share_key) encodes once for all connections with its parameters, for up to four
-/// sets of parameters; any other connection with an encoder encodes its own copy.
+/// it](crate::Output::write_shared). A client masks each copy anew (RFC 6455 §5.3).
+///
+/// With an extension, the message is encoded once for all connections whose encoders have the same
+/// [share key](crate::extension::Encoder::share_key), for up to four keys. Any other connection with an encoder encodes
+/// its own copy.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -311,7 +313,7 @@ struct Frames {
     encoded: [OnceLock<(ShareKey, Arc<[u8]>)>; MAX_ENCODED],
 }
 
-/// The number of encoders, with different keys, for which a prepared message keeps a frame.
+/// The number of different keys under which a prepared message keeps an encoded frame.
 #[cfg(feature = "std")]
 const MAX_ENCODED: usize = 4;
 
@@ -356,7 +358,7 @@ impl Prepared {
     }
 
     /// The frame that was encoded under this key. If there is none yet, `encode` creates it. `None` if the message
-    /// keeps no further frame.
+    /// already keeps its [`MAX_ENCODED`] frames under other keys.
     #[cfg(feature = "std")]
     pub(crate) fn encoded_frame(
         &self,
@@ -381,8 +383,8 @@ impl Prepared {
     }
 }
 
-/// A message that extensions do not compress: it is compressed already, or contains a secret beside text that others
-/// have chosen (the attacks CRIME and BREACH).
+/// A message that extensions do not compress: because it is compressed already, or because it contains a secret beside
+/// text that others have chosen (the attacks CRIME and BREACH).
 ///
 /// It can be sent wherever a message can.
 ///
@@ -403,7 +405,7 @@ impl<M: Into<Self>> From<Uncompressed<M>> for Prepared {
     }
 }
 
-/// What can be sent can be prepared.
+/// Prepares anything that can be sent.
 macro_rules! prepared_from {
     ($($message:ty),*) => {
         $(impl From<$message> for Prepared {

@@ -63,7 +63,7 @@ pub struct WebSocket {
     events: VecDeque<Event>,
 }
 
-/// The output, and whether earlier output still waits for the peer.
+/// The output, and whether earlier output still waits for the peer to read.
 #[derive(Debug, Default)]
 struct OutputBuffer {
     bytes: Vec<u8>,
@@ -243,7 +243,7 @@ impl WebSocket {
         self.output.blocked = blocked;
         match &mut self.phase {
             Phase::Open(connection) => connection.handle_writable(now, &mut self.output),
-            // How much waits is not known here; the time to read it begins when something does.
+            // How much waits is not known here. The response timeout begins when output begins to wait.
             Phase::Server(handshake) => handshake.handle_written(usize::from(blocked), now),
             Phase::Client(_) => {}
         }
@@ -255,7 +255,7 @@ impl WebSocket {
         self.events.pop_front()
     }
 
-    /// All bytes that are ready to send.
+    /// All bytes that are ready to send; `None` if there are none.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
         let output = core::mem::take(&mut self.output.bytes);
@@ -393,8 +393,7 @@ impl WebSocket {
         Ok(())
     }
 
-    /// The connection and its output, for everything that has no method here; `None` until it is
-    /// open.
+    /// The connection and its output, for everything that has no method here. `None` until the connection is open.
     #[must_use]
     pub fn parts(&mut self) -> Option<(&mut Connection, &mut impl Output)> {
         let Self { phase, output, .. } = self;

@@ -35,7 +35,7 @@ pub struct BufferPool {
 const ARRIVED_FRACTION: usize = 32;
 
 impl BufferPool {
-    /// A pool that keeps at most `max_bytes` bytes.
+    /// A pool that keeps at most this many bytes, without those of its [contexts](Self::contexts).
     #[must_use]
     pub const fn new(max_bytes: usize) -> Self {
         Self {
@@ -87,6 +87,7 @@ impl BufferPool {
         buffer
     }
 
+    /// Takes back the state of a message or frame, and its buffer; frees what exceeds the limit.
     pub(crate) fn put(&mut self, mut partial: Box<Partial>) {
         let mut assembly = mem::take(&mut partial.assembly);
         let buffer = assembly.reset();

@@ -28,7 +28,7 @@ use crate::time::Instant;
 /// assert!(protocol.failure().is_some());
 /// ```
 #[derive(Default)]
-#[expect(clippy::exhaustive_enums, reason = "a driver has to handle each of them")]
+#[expect(clippy::exhaustive_enums, reason = "a transport has to handle each variant")]
 pub enum Protocol {
     /// The opening handshake of a server. Boxed because it is large and short-lived.
     Server(Box<ServerHandshake>),
@@ -165,7 +165,7 @@ impl Protocol {
     }
 
     /// Reports that output of the connection will never be written: see [`Connection::handle_lost_output`].
-    /// [`failure`](Self::failure) returns a failure that results. A handshake has no use for it.
+    /// [`failure`](Self::failure) returns a failure that results. Does nothing during a handshake.
     pub fn handle_lost_output(&mut self) {
         if let Self::Open(connection) = self {
             let _: Result<(), Failure> = connection.handle_lost_output();

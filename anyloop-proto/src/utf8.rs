@@ -5,6 +5,7 @@
 /// Keeps at most the three bytes of an incomplete code point.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Utf8 {
+    /// The incomplete code point at the end of the text so far: its first `len` bytes.
     partial: [u8; 3],
     len: u8,
 }
@@ -49,7 +50,7 @@ impl Utf8 {
                 self.len = partial.len() as u8;
                 Ok(())
             }
-            // `len` counts the bytes before the invalid one. A byte that cannot begin a code point
+            // `len` counts the bytes of the code point before the invalid one. A byte that cannot begin a code point
             // is itself the invalid one.
             Some(len) => {
                 let begun = matches!(rest[valid], 0xC2..=0xF4);

@@ -1,7 +1,7 @@
 //! Keep-alive pings. With a pong timeout, each must be answered in time.
 //!
-//! The state is the fields `ping`, `ping_since` and `ping_number` of [`Sender`], where they fit into the padding of
-//! other fields, and a `PingDelay` while it is needed. A separate struct would make each connection larger.
+//! The state is the fields `keep_alive`, `ping_since` and `ping_number` of [`Sender`], where they fit into the padding
+//! of other fields, and a `PingDelay` while it is needed. A separate struct would make each connection larger.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -41,7 +41,7 @@ pub struct SendQueue {
 /// An outstanding ping that waits behind other output.
 #[derive(Clone, Copy)]
 pub(super) struct PingDelay {
-    /// When the ping was sent; for a held ping, when the peer last read anything before the timeout.
+    /// When the ping was sent: `ping_since` before the pong timeout started anew.
     sent_at: Instant,
     /// Bytes acknowledged, as last reported.
     acknowledged: u64,
@@ -53,7 +53,7 @@ pub(super) struct PingDelay {
 /// The largest keep-alive ping: header, masking key and payload.
 const PING_SIZE: usize = 2 + 4 + 4;
 
-/// Keeps an interval of zero from sending pings without end at one instant.
+/// A shorter ping interval counts as this one. An interval of zero would send pings without end at one instant.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The start of the payload of every keep-alive ping, before its number.
@@ -82,9 +82,9 @@ impl Sender {
         self.send_control(crate::frame::Opcode::Ping, &payload, out);
     }
 
-    /// The pong is late. If output waits in front of the ping, the pong timeout starts anew whenever some of it was
-    /// acknowledged since the last call, and once more after the last of it. The system reports that a socket takes
-    /// more only after a large part of its buffer was acknowledged, so this applies to a held ping as well.
+    /// Called when the pong is late. If output waits in front of the ping, the pong timeout starts anew, and again at
+    /// each call that finds more of this output acknowledged. This applies to a held ping as well, because the system
+    /// reports that a socket takes more only after a large part of its buffer was acknowledged.
     pub(super) fn postpone_pong_deadline(&mut self, queue: SendQueue, now: Instant) {
         let SendQueue { acknowledged, waiting } = queue;
         let held = match self.keep_alive {
@@ -97,7 +97,7 @@ impl Sender {
             None if waiting > PING_SIZE => {
                 PingDelay { sent_at: self.ping_since, acknowledged, written }
             }
-            // Blocked output becomes less only if the peer takes some of it. It may become more at any time.
+            // The sum may grow at any time. While the output is blocked, it shrinks only if the peer takes some.
             Some(delay)
                 if held && (acknowledged > delay.acknowledged || written < delay.written) =>
             {
@@ -112,7 +112,7 @@ impl Sender {
         self.ping_since = now;
     }
 
-    /// Suspends the keep-alive, or starts it anew.
+    /// Suspends the keep-alive, or starts it anew without an outstanding ping.
     pub(super) fn set_keepalive_suspended(&mut self, suspended: bool, now: Instant) {
         self.keep_alive = if suspended { KeepAlive::Suspended } else { KeepAlive::Idle };
         self.ping_since = now;
@@ -155,7 +155,8 @@ impl Sender {
             && self.config.data_idle_timeout.is_none()
     }
 
-    /// The instant of the next ping; while the keep-alive is suspended, of the next look at the output.
+    /// The instant of the next ping; while the keep-alive is suspended, of the next check whether the output is
+    /// blocked.
     #[inline]
     pub(super) fn ping_due(&self, last_frame: Instant) -> Option<Instant> {
         let idle_since = match self.keep_alive {

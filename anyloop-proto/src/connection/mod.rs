@@ -22,8 +22,8 @@ use crate::time::Instant;
 
 /// One end of an open WebSocket connection, without the byte stream below it.
 ///
-/// A connection uses no socket, clock or thread. The code that drives it (the *transport*) passes
-/// in bytes and the time, through four kinds of calls:
+/// A connection uses no socket, clock or thread. The code that reads and writes the byte stream (the *transport*)
+/// passes in bytes and the time, through four kinds of calls:
 ///
 /// - **input**: [`Receiver::next`] takes received bytes and returns events until it returns `None`;
 ///   [`handle_eof`](Self::handle_eof) and [`handle_error`](Self::handle_error) report the end of
@@ -97,7 +97,8 @@ pub enum Shutdown {
     /// Nothing: the transport continues to read and write.
     None,
     /// The transport continues to read, because the peer ends the stream first (RFC 6455 §7.1.1: the
-    /// server does). Input is still passed in, or discarded. The close timeout bounds this state.
+    /// server does). Input is still passed in, or discarded. The close timeout bounds this state. The socket option
+    /// `SO_LINGER` is not involved.
     Linger,
     /// The transport shuts down the sending direction, then reads and discards until the peer ends
     /// the stream (RFC 6455 §7.1.1). Closing at once, with input unread or on its way, can make the
@@ -214,9 +215,8 @@ impl Connection {
 
     /// Reports that the byte stream has ended: the peer sends nothing more.
     ///
-    /// After a closing handshake or a failure, our Close may still be unwritten, and
-    /// [`shutdown`](Self::shutdown) returns [`Close`](Shutdown::Close). Otherwise it returns
-    /// [`Abort`](Shutdown::Abort).
+    /// After a closing handshake or a failure, [`shutdown`](Self::shutdown) then returns [`Close`](Shutdown::Close),
+    /// because our Close may still be unwritten. In any other state it returns [`Abort`](Shutdown::Abort).
     ///
     /// # Errors
     ///
@@ -319,8 +319,8 @@ impl Connection {
     ///
     /// While it does not read, it cannot see frames that show the peer to be alive. Keep-alive and
     /// idle timeouts therefore stop, and start anew when reading resumes. The close timeout keeps
-    /// running. A peer that itself reads nothing of the output that waits for it, for the ping interval and the pong
-    /// timeout, fails with [`Cause::PongTimeout`].
+    /// running. The connection fails with [`Cause::PongTimeout`] if output waits and the peer reads none of it for the
+    /// ping interval plus the pong timeout.
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading == self.sender.is_suspended() {
             self.sender.set_keepalive_suspended(!reading, now);
@@ -343,7 +343,7 @@ impl Connection {
         due
     }
 
-    /// The earliest [deadline](Self::deadline) of all timers, computed with fewer tests than their minimum.
+    /// The earliest [deadline](Self::deadline) of all timers. This is faster than to compute the minimum of all.
     fn first_deadline(&self) -> Option<Instant> {
         let Self { receiver, sender } = self;
         if sender.state() != State::Open {
@@ -359,11 +359,11 @@ impl Connection {
         earlier(earlier(ping, pong), earlier(idle, data_idle))
     }
 
-    /// Reports the output that the transport has written. Call it before [`handle_timeout`](Self::handle_timeout), if
-    /// the transport knows. `queue` is called only if a pong is late at `now`.
+    /// Reports how much of the written output the peer's machine has acknowledged. A transport that knows it calls this
+    /// before [`handle_timeout`](Self::handle_timeout). `queue` is called only if a pong is late at `now`.
     ///
-    /// A ping behind a large message leaves late. So the pong timeout starts anew while what is in front of the ping is
-    /// acknowledged bit by bit, and when the last of it is.
+    /// A ping behind a large message leaves late. The pong timeout therefore starts anew if more output than the ping
+    /// waits, and then at each call that finds more of this output acknowledged, up to its end.
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -398,8 +398,7 @@ impl Connection {
     /// Call it until it returns `None`.
     ///
     /// After [`Timer::Ping`] a ping was sent, or is held because the output is blocked; while the transport does not
-    /// read, none is sent. After
-    /// [`Timer::Idle`] and [`Timer::DataIdle`] the closing handshake has begun. After
+    /// read, none is sent. After [`Timer::Idle`] and [`Timer::DataIdle`] the closing handshake has begun. After
     /// [`Timer::Close`] the time for ending the byte stream has passed. A call before the first
     /// deadline does nothing.
     ///
@@ -522,6 +521,8 @@ impl Connection {
         }
     }
 
+    /// Ends the connection at once. Fails with `cause`, unless both Close frames were exchanged or it has failed
+    /// before.
     fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         let state = self.sender.state();
         self.receiver.stop();

@@ -76,7 +76,8 @@ enum Path {
     Closed,
 }
 
-/// An event whose payload is not borrowed yet. If the payload is `None`, it is in the assembly.
+/// An event that does not borrow the assembly yet. If the payload is `None`, or the variant has none, the payload is in
+/// the assembly.
 enum PendingEvent<'b> {
     None,
     InPlace(Kind, &'b [u8]),
@@ -191,9 +192,8 @@ impl Receiver {
         }
     }
 
-    /// Ends the borrow of the last event and returns its memory to the pool of `input`. Call it
-    /// before the connection goes idle; [`next`](Self::next) does the same when it is called. Takes
-    /// no input.
+    /// Ends the borrow of the last event and returns its memory to the pool of `input`. Takes no input. Call it before
+    /// you wait for more input: the memory is otherwise kept until [`next`](Self::next) is called.
     pub fn release(&mut self, input: &mut Input<'_>) {
         self.release_event(input);
     }
@@ -337,6 +337,7 @@ impl Receiver {
         }
     }
 
+    /// Reads frames until one results in an event, or the input is used up.
     fn read_event<'b>(
         &mut self,
         sender: &mut Sender,
@@ -452,7 +453,7 @@ impl Receiver {
         Ok(None)
     }
 
-    /// The state of the message that a data frame with `len` bytes of payload begins or continues.
+    /// Begins or continues a message with a data frame of `len` bytes of payload. Returns the new state of the message.
     fn begin_data_frame(
         &self,
         opcode: Opcode,
@@ -474,7 +475,7 @@ impl Receiver {
         Ok(message)
     }
 
-    /// A message in one frame, all of it in the input, outside the fast path.
+    /// Handles a message in one frame, all of it in the input, outside the fast path.
     fn handle_whole_message<'b>(
         &mut self,
         mut message: MessageState,
@@ -624,10 +625,12 @@ impl Receiver {
         (self.path, self.partial) = (Path::Closed, None);
     }
 
+    /// The numbers of messages and of payload bytes received.
     pub(super) const fn received_counts(&self) -> (u64, u64) {
         (self.messages, self.bytes)
     }
 
+    /// The payload of the control frame that has arrived in parts.
     fn control_payload(&self) -> &[u8] {
         self.partial.as_deref().map_or(&[], |partial| partial.assembly.control_payload())
     }
@@ -648,9 +651,9 @@ impl Receiver {
     /// are not copied. Report the number of received bytes with [`filled`](Self::filled), then call
     /// [`next`](Self::next) with the bytes that follow, or with none.
     ///
-    /// The size is at most what is outstanding of the frame, and at most what has arrived of the
-    /// message so far, unless earlier messages left more memory ([`BufferPool`]). `None` means to
-    /// receive into the usual buffer.
+    /// The size is at most what is outstanding of the frame. It is also at most what has arrived of the message so far,
+    /// unless the buffer of the message, which may come from a [`BufferPool`], has more room. `None` means to receive
+    /// into the usual buffer.
     #[inline]
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match self.path {
@@ -738,7 +741,7 @@ fn decode(
 ) -> Result<(), Cause> {
     let limit = sender.config.max_message_size;
     let Some(decoding) = sender.decoding() else {
-        return Err(Cause::Extension(ExtensionError::Internal)); // no bit without a decoder
+        return Err(Cause::Extension(ExtensionError::Internal)); // only a decoder allows the bit
     };
     let part = Part::new(bytes, !decoding.begun, last);
     decoding.begun = true;

@@ -45,11 +45,12 @@ const FIN: bool = true;
 /// ```
 pub struct Sender {
     pub(super) config: Arc<Config>,
-    /// State that most connections do not have at any given time.
+    /// State that an idle connection without extensions does not have.
     pub(super) cold: Option<Box<ColdState>>,
     // Not adjacent to `bytes`: the compiler would add to both as one vector, which takes more
     // instructions.
     messages: u64,
+    /// Part of the keep-alive, as `ping_number` and `keep_alive`: see `keepalive.rs`.
     pub(super) ping_since: Instant,
     bytes: u64,
     pub(super) ping_number: u16,
@@ -73,7 +74,7 @@ enum Fragmentation {
     Next,
 }
 
-/// State that an idle connection without extensions does not have.
+/// State that few connections have at any given time.
 #[derive(Default)]
 pub(super) struct ColdState {
     encoder: Option<Box<dyn Encoder>>,
@@ -82,11 +83,13 @@ pub(super) struct ColdState {
     pub(super) decoding: Option<Decoding>,
     /// Present from the first Close or failure on.
     closing: Option<Box<Closing>>,
+    /// The payload of a pong that waits until the output is no longer blocked.
     held_pong: Option<Box<[u8]>>,
     /// Boxed, like `closing`, since connections with an extension keep this state while they are idle.
     pub(super) ping_delay: Option<Box<PingDelay>>,
 }
 
+/// The decoder of an extension, and the message that it decodes.
 pub(super) struct Decoding {
     pub(super) decoder: Box<dyn Decoder>,
     /// Decoded bytes of the message so far.
@@ -95,15 +98,19 @@ pub(super) struct Decoding {
     pub(super) begun: bool,
 }
 
+/// The progress of the closing handshake or of a failure.
 #[derive(Default)]
 pub(super) struct Closing {
     pub(super) sent: Option<CloseFrame>,
     pub(super) received: Option<CloseFrame>,
+    /// The peer sent its Close before we sent ours.
     pub(super) received_first: bool,
     /// The peer has ended its direction of the byte stream after the closing handshake or a
     /// failure.
     pub(super) eof: bool,
+    /// When the close timeout expires.
     pub(super) deadline: Option<Instant>,
+    /// The first failure.
     pub(super) failure: Option<Failure>,
 }
 
@@ -170,7 +177,7 @@ impl Sender {
         self.bytes += payload.len() as u64;
         let first = 0x80 | kind.opcode() as u8;
         if payload.len() > MAX_CONTROL_PAYLOAD {
-            cold_path(); // a function call
+            cold_path(); // not inlined
             append_medium(out.buffer(), first, payload);
         } else {
             append_small(out.buffer(), [first, payload.len() as u8], payload);
@@ -355,6 +362,7 @@ impl Sender {
         self.state
     }
 
+    /// The numbers of messages and of payload bytes sent.
     pub(super) const fn sent_counts(&self) -> (u64, u64) {
         (self.messages, self.bytes)
     }
@@ -386,6 +394,7 @@ impl Sender {
         self.fast_below = if fast { threshold.min(LARGE_PAYLOAD) as u16 } else { 0 };
     }
 
+    /// The cold state; created if there is none.
     pub(super) fn cold_or_insert(&mut self) -> &mut ColdState {
         self.cold.get_or_insert_default()
     }
@@ -394,6 +403,7 @@ impl Sender {
         self.cold.as_deref()?.closing.as_deref()
     }
 
+    /// The closing state; created if there is none.
     pub(super) fn closing_or_insert(&mut self) -> &mut Closing {
         self.cold_or_insert().closing.get_or_insert_default()
     }
@@ -525,7 +535,8 @@ impl Sender {
         Ok(())
     }
 
-    /// The reserved bits for a message that the encoder encodes; `None` if the message is sent as it is.
+    /// Begins a message in the encoder, if `compress` allows. Returns the reserved bits; `None` if the message is sent
+    /// as it is.
     fn begin_encoding(&mut self, kind: Kind, len: Option<usize>, compress: bool) -> Option<Rsv> {
         let encoder = self.encoder().filter(|_| compress)?;
         if len.is_some_and(|len| len < encoder.threshold()) {
@@ -574,6 +585,7 @@ impl Sender {
         None
     }
 
+    /// Appends a frame, masked if this is a client.
     fn append_frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8], out: &mut dyn Output) {
         let mut header = FrameHeader::new(opcode, fin, payload.len() as u64);
         header.mask = self.masking_key();
@@ -629,6 +641,7 @@ impl Sender {
         buffer.truncate(start + size + len);
     }
 
+    /// Appends our Close, with the reason cut to fit, and starts the close timeout.
     fn send_close(
         &mut self,
         code: Option<CloseCode>,

@@ -11,7 +11,7 @@ use crate::extension::{Contexts, Encoder, ShareKey};
 use crate::frame::Rsv;
 use crate::kind::Kind;
 
-/// The size of zlib's hash tables, 1 to 9. In a window of 4 KiB more gains nothing.
+/// The size of zlib's hash tables, 1 to 9. More gains nothing in a window of 4 KiB.
 const MEMORY_LEVEL: i32 = 5;
 
 /// zlib refers back this many bytes less than its window holds (`MIN_LOOKAHEAD` in zlib).
@@ -34,10 +34,10 @@ pub(super) struct Compressor {
 enum State {
     /// Nothing is compressed.
     Never,
-    /// Each call borrows a context, and shows it the history.
+    /// Each call borrows a context, whose dictionary is the history.
     Pooled {
         history: History,
-        /// Whether messages may refer to earlier ones.
+        /// Whether messages may refer to earlier ones (RFC 7692 §7.1.1: context takeover).
         takeover: bool,
     },
     /// The connection owns its context, created for the first message.
@@ -113,7 +113,7 @@ impl Encoder for Compressor {
                 let Settings { level, window_bits, .. } = self.settings;
                 Some(ShareKey::new::<Self>(u64::from(level) << 8 | u64::from(window_bits)))
             }
-            // The context of a dedicated compressor cannot be shown a message that it has not compressed.
+            // A dedicated compressor cannot add a message that it has not compressed to its window.
             State::Never | State::Dedicated { .. } => None,
         }
     }
@@ -149,7 +149,7 @@ impl Settings {
         Context { deflate, level: self.level, window_bits: self.window_bits }
     }
 
-    /// A context at the beginning of a stream.
+    /// Takes a context of these settings, reset to the beginning of a stream, or creates one.
     fn take_context(self, contexts: &mut Contexts) -> Box<Context> {
         let fits = |context: &Context| {
             (context.level, context.window_bits) == (self.level, self.window_bits)
@@ -163,18 +163,18 @@ impl Settings {
         }
     }
 
-    /// zlib-rs allocates four times the window, 128 KiB for the hash heads, and its buffers.
+    /// Puts a context back. zlib-rs allocates four times the window, 128 KiB for the hash heads, and its buffers.
     fn put_context(self, context: Box<Context>, contexts: &mut Contexts) {
         contexts.put(context, (128 << 10) + (1 << (self.window_bits + 3)));
     }
 }
 
 impl Context {
-    /// Lets what follows refer to `bytes`, at the beginning of a stream.
+    /// Sets the bytes that the following message may refer to. Call it at the beginning of a stream.
     fn set_dictionary(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let set = self.deflate.set_dictionary(bytes);
-            debug_assert!(set.is_ok(), "the stream has begun");
+            debug_assert!(set.is_ok(), "a dictionary was set after the beginning of a stream");
         }
     }
 
@@ -192,7 +192,7 @@ impl Context {
             let written = (self.deflate.total_out() - written) as usize;
             out.truncate(end + written);
             payload = &payload[(self.deflate.total_in() - read) as usize..];
-            // Room that is used up exactly may hide more output.
+            // If the output fills the room exactly, zlib may have more of it.
             if result.is_err() || (written < room && payload.is_empty()) {
                 break;
             }

@@ -1,4 +1,4 @@
-//! The end of what was sent or received so far.
+//! The last bytes that were sent or received.
 
 use alloc::vec::Vec;
 

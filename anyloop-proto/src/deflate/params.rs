@@ -14,7 +14,7 @@ pub(super) struct DeflateParams {
     pub(super) server_no_takeover: bool,
     pub(super) client_no_takeover: bool,
     pub(super) server_window_bits: Option<u8>,
-    /// Present without a value: any window is accepted. Only in an offer.
+    /// `Some(None)` without a value, in offers only: the server may ask for any window.
     pub(super) client_window_bits: Option<Option<u8>>,
 }
 

@@ -15,7 +15,7 @@ const BASE_OVERHEAD: usize = 16 * 1024;
 /// The bytes of overhead that are allowed in addition for each byte of the body.
 const OVERHEAD_PER_BYTE: usize = 4;
 
-/// How the end of a body is found (RFC 9112 §6.3).
+/// How the end of a received body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// After this many bytes.
@@ -83,7 +83,7 @@ enum Step {
     Size,
     /// More digits, or their end.
     Digits(u64),
-    /// A chunk extension, up to its line end.
+    /// A chunk extension after a chunk size, up to its line end.
     Extension(u64),
     /// The LF after a chunk size.
     SizeEnd(u64),
@@ -95,7 +95,7 @@ enum Step {
     ChunkLf,
     /// A line of the trailer section, and whether it has any bytes so far.
     Trailer(bool),
-    /// The LF of such a line.
+    /// The LF of a line of the trailer section, and whether the line has any bytes.
     TrailerLf(bool),
     /// Nothing.
     Whole,
@@ -158,7 +158,7 @@ impl Body {
         matches!(self.step, Step::Whole)
     }
 
-    /// The collected bytes.
+    /// Takes the collected bytes.
     pub(super) fn take(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.bytes)
     }
@@ -184,8 +184,8 @@ impl Body {
             (Step::Digits(size), b';' | b' ' | b'\t') => Step::Extension(size),
             (Step::Digits(size), _) => {
                 let digit = digit(byte).ok_or(MALFORMED)?;
-                self.count_overhead()?; // leading zeros can be endless, too
-                // A size can overflow; sums of sizes of received bytes cannot.
+                self.count_overhead()?; // leading zeros could go on without end
+                // Only a declared size can overflow: no sum of received bytes can.
                 Step::Digits(size.checked_mul(16).ok_or(HandshakeError::BodyTooBig)? | digit)
             }
             (Step::SizeEnd(0), b'\n') => Step::Trailer(false),

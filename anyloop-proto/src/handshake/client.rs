@@ -61,7 +61,7 @@ pub struct ClientHandshake {
     interim_count: u8,
     response: Option<http::Response<Vec<u8>>>,
     deadline: Option<Instant>,
-    /// Set by [`expire_by`](Self::expire_by).
+    /// The latest instant for the response, set by [`expire_by`](Self::expire_by).
     latest: Option<Instant>,
     failure: Option<Failure>,
 }
@@ -192,7 +192,8 @@ impl ClientHandshake {
         self.deadline
     }
 
-    /// Handles a timeout that is due at `now`. A call before that does nothing.
+    /// Handles a timeout that is due at `now`. A call before the deadline does nothing. It never returns a timer,
+    /// because each timeout ends the handshake.
     ///
     /// # Errors
     ///
@@ -315,6 +316,7 @@ impl ClientHandshake {
         Ok(())
     }
 
+    /// Verifies a 101 response, and creates the connection.
     fn open(
         &mut self,
         response: http::Response<Vec<u8>>,
@@ -334,6 +336,8 @@ impl ClientHandshake {
         Ok(Opened { connection, response, subprotocol, extension: agreed })
     }
 
+    /// Ends the handshake at once. Fails with `cause`, or with the refusal whose body was being received; not if the
+    /// handshake was over.
     fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         let failure = match self.step {
             Step::Opened => return Ok(()),
@@ -345,10 +349,12 @@ impl ClientHandshake {
         failure
     }
 
+    /// Fails because of a response with this status.
     fn rejected(&mut self, status: StatusCode) -> Failure {
         self.fail(Cause::Handshake(HandshakeError::Rejected(status.as_u16())))
     }
 
+    /// Fails, and keeps the part of the body that has arrived.
     fn fail(&mut self, cause: Cause) -> Failure {
         if let (Step::Body(body, _), Some(response)) = (&mut self.step, &mut self.response) {
             *response.body_mut() = body.take();

@@ -50,7 +50,9 @@ impl fmt::Display for RequestError {
             Self::InvalidExtension(name) => {
                 write!(f, "the offer of extension {name:?} is not made of tokens")
             }
-            Self::InvalidHost => f.write_str("invalid Host"),
+            Self::InvalidHost => {
+                f.write_str("the Host field must be one host, with an optional port")
+            }
             Self::InvalidSubprotocol(name) => write!(f, "subprotocol {name:?} is not a token"),
             Self::ReservedHeader(name) => match name.as_str() {
                 "origin" | "sec-websocket-protocol" => {

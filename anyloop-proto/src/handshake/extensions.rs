@@ -126,7 +126,10 @@ pub trait Negotiator: Send + Sync {
 /// A negotiated extension of one connection.
 ///
 /// The example of [`Negotiator`] creates one.
-#[expect(clippy::exhaustive_structs, reason = "made by extensions; a connection has two ways")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "made by extensions; a connection has two directions"
+)]
 pub struct Codec {
     /// Decodes received messages.
     pub decoder: Box<dyn Decoder>,
@@ -270,7 +273,7 @@ pub(super) fn confirm(
 /// ```
 struct Parser<'l> {
     rest: &'l [u8],
-    /// Whether results are kept. If not, parsing allocates nothing.
+    /// Whether results are kept. If not, parsing only checks, and allocates nothing.
     keep: bool,
 }
 

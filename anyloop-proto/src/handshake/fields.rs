@@ -209,8 +209,7 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")
 }
 
-/// Whether the field determines the end of a message or of the connection; the handshake writes
-/// these itself.
+/// Whether the field determines the end of a message or of the connection. The handshake writes these fields itself.
 pub(super) fn is_framing(name: &HeaderName) -> bool {
     [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name)
 }

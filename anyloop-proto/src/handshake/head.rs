@@ -15,7 +15,7 @@ const MAX_EMPTY_LINES: u8 = 4;
 /// The start of the first line of a response (RFC 9112 §4).
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
-/// The start of a request whose response has no body.
+/// The start of a request with the method HEAD, whose response has no body.
 const HEAD_METHOD: &[u8] = b"HEAD ";
 
 /// A head that is being received. Owns no memory before the first byte.
@@ -64,7 +64,7 @@ impl Head {
     }
 
     /// Takes the bytes of the head from `input`. Returns whether the head is complete. After an
-    /// error the head must not be used again, and it is unspecified what was taken.
+    /// error the head must not be used again, and the bytes taken are unspecified.
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         if self.kind == HeadKind::Request && self.bytes.is_empty() {
             self.skip_empty_lines(input)?;
@@ -172,8 +172,8 @@ impl Head {
         }
     }
 
-    /// RFC 9112 §5.2: a client accepts a field value that is folded over lines, as old servers send
-    /// it. A server and the parser refuse it.
+    /// Counts a line that continues a folded field value as a part of the line before it. RFC 9112 §5.2: a client
+    /// accepts folded values, because old servers send them. A server and the parser refuse them.
     fn join_fold(&mut self) {
         let starts_with_space = matches!(self.bytes.get(self.line_start), Some(b' ' | b'\t'));
         if starts_with_space && self.kind == HeadKind::Response && self.lines > 1 {

@@ -1,4 +1,4 @@
-//! The key of a handshake and the value that proves its receipt (RFC 6455 §4.1, §4.2.2).
+//! The key of a handshake, and the value with which the server proves its receipt (RFC 6455 §4.1, §4.2.2).
 
 use alloc::string::String;
 
@@ -28,8 +28,8 @@ pub(super) fn generate(random: &dyn Random) -> String {
 
 /// Whether the key is the base64 of sixteen bytes.
 pub(super) fn is_valid(key: &[u8]) -> bool {
-    // The key has 24 characters including padding; the decoder needs space for all bytes that
-    // they could encode.
+    // The key has 24 characters including padding. The decoder needs space for the bytes that 24 characters without
+    // padding encode.
     let mut nonce = [0; 18];
     LENIENT.decode_slice(key, &mut nonce) == Ok(16)
 }

@@ -153,7 +153,7 @@ fn check_host(fields: &Fields<'_>, version: Version) -> Result<(), HandshakeErro
     authority.map(|_| ()).ok_or(HandshakeError::Invalid(Field::Host))
 }
 
-/// Whether 100 (Continue) is expected. No other expectation is defined (RFC 9110 §10.1.1).
+/// Whether the client expects 100 (Continue). Refuses any other expectation, since none is defined (RFC 9110 §10.1.1).
 fn expects_continue(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
     let mut expects = false;
     for expectation in fields.elements(Field::Expect) {
@@ -203,7 +203,7 @@ fn check_upgrade(
     })
 }
 
-/// RFC 6455 §4.2.2 /4/ and §10.2.
+/// Checks the Origin field, if there is one (RFC 6455 §4.2.2, step 4, and §10.2).
 fn check_origin(fields: &Fields<'_>, options: &ServerOptions) -> Result<(), HandshakeError> {
     let Some(origin) = fields.at_most_one(Field::Origin)? else { return Ok(()) };
     let origin = origin.to_str().map_err(|_| HandshakeError::Invalid(Field::Origin))?;

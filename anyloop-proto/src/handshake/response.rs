@@ -67,7 +67,7 @@ impl fmt::Display for AnswerError {
                 write!(f, "the answer of extension {name:?} is not made of tokens")
             }
             Self::InvalidContentLength => f.write_str("the Content-Length is not one number"),
-            Self::InvalidStatus(status) => write!(f, "status {status} does not answer the request"),
+            Self::InvalidStatus(status) => write!(f, "status {status} cannot answer the request"),
             Self::NotAnUpgrade => f.write_str("the request is not for a WebSocket"),
             Self::NotAwaiting => f.write_str("no request waits for an answer"),
             Self::ReservedHeader(name) => {
@@ -83,7 +83,7 @@ impl fmt::Display for AnswerError {
 
 impl core::error::Error for AnswerError {}
 
-/// How the body of a response is delimited (RFC 9112 §6.3).
+/// How the body of a response that we send is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy)]
 pub(super) enum Framing {
     /// There is no body.

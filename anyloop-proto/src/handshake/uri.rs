@@ -113,12 +113,12 @@ impl Target {
 }
 
 impl Target {
-    /// The same host with another path and query, which begin with a slash.
+    /// The same target with another path and query, which must begin with a slash.
     pub(super) fn with_path(&self, path_and_query: String) -> Self {
         Self { path_and_query, ..self.clone() }
     }
 
-    /// Takes over user and password, unless there are others.
+    /// Takes over the user and the password of `other`, unless this target has its own.
     pub(super) fn inherit_authorization(&mut self, other: &Self) {
         if self.authorization.is_none() {
             self.authorization.clone_from(&other.authorization);
@@ -269,8 +269,8 @@ pub enum UriError {
     Character(char),
     /// A fragment (`#`), which RFC 6455 §3 forbids.
     Fragment,
-    /// A host that is neither a name nor an IP address, or an IPv6 address with an invalid zone: it
-    /// follows `%25`, in percent-encoding (RFC 6874).
+    /// A host that is neither a name nor an IP address, or an IPv6 address with an invalid zone. A zone follows `%25`,
+    /// and is percent-encoded (RFC 6874).
     Host,
     /// There is no host.
     MissingHost,
@@ -278,8 +278,8 @@ pub enum UriError {
     Port,
     /// A scheme that is neither `ws` nor `wss`, or none.
     Scheme,
-    /// A user or password with characters that a URI does not have there (RFC 3986 §3.2.1), or that do
-    /// not go into a Basic authorization (RFC 7617 §2).
+    /// A user or password with characters that a URI cannot have there (RFC 3986 §3.2.1), or that a Basic authorization
+    /// cannot carry (RFC 7617 §2).
     UserInfo,
 }
 
@@ -293,7 +293,7 @@ impl From<core::convert::Infallible> for UriError {
 impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Character(c) => write!(f, "character {c:?} in a URI"),
+            Self::Character(c) => write!(f, "a URI cannot contain the character {c:?}"),
             Self::Fragment => f.write_str("a WebSocket URI has no fragment"),
             Self::Host => f.write_str("invalid host"),
             Self::MissingHost => f.write_str("missing host"),
