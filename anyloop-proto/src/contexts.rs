@@ -12,8 +12,8 @@ const MAX_FREE: usize = 16;
 ///
 /// Each [`BufferPool`](crate::BufferPool) has a value of this type for decoders, and an [`Output`](crate::Output) may
 /// have one for encoders. A thread lends them to each call of its connections. A codec [takes](Self::take) a context,
-/// or creates it if there is none, and [puts](Self::put) it back when the call ends. An idle connection thus holds no
-/// context, and one context of each type serves all connections of the thread.
+/// or creates it if there is none, and [puts](Self::put) it back when the call ends. One context of each type thus
+/// serves all connections of the thread.
 ///
 /// At most 16 free contexts of each type are kept. An empty value allocates nothing.
 ///

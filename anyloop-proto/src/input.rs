@@ -4,7 +4,8 @@ use crate::pool::BufferPool;
 
 /// Received bytes in the caller's buffer.
 ///
-/// Payloads are unmasked and returned in place, so a message that arrives whole is never copied.
+/// Payloads are unmasked and returned in place. A message of one frame that arrives whole is never copied, unless an
+/// extension has to decode it.
 /// Taken bytes disappear from [`rest`](Self::rest). The caller keeps the bytes that are not taken:
 /// those after a Close, or those left when the caller stops.
 ///

@@ -12,8 +12,8 @@ use super::request::Request;
 use super::write::HeadWriter;
 use crate::error::{Field, HandshakeError};
 
-/// Why a response was not sent. Nothing was appended to the output, and another response can be
-/// sent.
+/// Why a response was not sent. Nothing was appended to the output. Another response can be sent, except after
+/// [`NotAwaiting`](Self::NotAwaiting).
 ///
 /// ```
 /// # use anyloop_proto::*;
