@@ -52,15 +52,15 @@ impl Assembly {
     /// Passes the message to `f` as a `Vec` of exactly the used bytes, for a decoder to append to.
     /// `f` must not shorten it. Must not be mixed with [`append`](Self::append) within a message.
     pub(crate) fn append_with<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        debug_assert!(self.start == 0, "the decoder would see what is before it");
+        debug_assert!(self.start == 0, "the decoder would see the bytes before the message");
         self.buffer.truncate(self.used);
         let result = f(&mut self.buffer);
         self.used = self.buffer.len();
         result
     }
 
-    /// Memory for up to `max_len` further bytes of the message: all that is allocated, or as much as
-    /// has arrived so far. A length that a peer only announces thus never allocates memory. `last`
+    /// Memory for up to `max_len` further bytes of the message: as many as there is allocated memory for, or as many as
+    /// have arrived so far, if those are more. A length that a peer only announces thus never allocates memory. `last`
     /// means that the message ends after `max_len` bytes.
     pub(crate) fn receive_buffer(&mut self, max_len: usize, last: bool) -> &mut [u8] {
         let free = self.capacity() - self.used;

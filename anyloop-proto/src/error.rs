@@ -236,8 +236,8 @@ pub enum Cause {
     OutputLost,
     /// The peer did not answer a keep-alive ping in time.
     PongTimeout,
-    /// Reserved bits that no extension uses (RFC 6455 §5.2), where the first byte of the frame has them: 0x40, 0x20 and
-    /// 0x10.
+    /// Reserved bits that no extension uses (RFC 6455 §5.2), as they stand in the first byte of the frame: 0x40, 0x20
+    /// and 0x10.
     ReservedBits(u8),
     /// A reserved opcode (RFC 6455 §5.2).
     ReservedOpcode(u8),

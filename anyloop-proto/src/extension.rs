@@ -110,8 +110,8 @@ pub trait Encoder: Send {
     /// message unencoded. `len` is the size of the message in bytes, if known.
     fn begin(&mut self, kind: Kind, len: Option<usize>) -> Option<Rsv>;
 
-    /// Encodes the next part of the message and appends the result to `out`. `contexts` are those of the thread; see
-    /// [`Contexts`].
+    /// Encodes the next part of the message and appends the result to `out`. The message ends with this part if `last`
+    /// is true. `contexts` are those of the thread; see [`Contexts`].
     fn encode(&mut self, payload: &[u8], last: bool, out: &mut Vec<u8>, contexts: &mut Contexts);
 
     /// The key under which encoded [`Prepared`](crate::Prepared) messages are shared with other connections. `None`,

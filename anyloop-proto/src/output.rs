@@ -73,9 +73,10 @@ pub trait Output {
         (self.buffer(), None)
     }
 
-    /// Offers a whole frame as header and payload, or a piece of an HTTP body with the line before it, which may be
-    /// empty. The payload has at least [`LARGE_PAYLOAD`] bytes and is neither masked nor encoded. Returns whether the
-    /// output took both, by writing them or by keeping what it could not write. The default returns `false`.
+    /// Offers a whole frame as header and payload, or a piece of an HTTP body as payload, after its chunk header (empty
+    /// if the body is not chunked). The payload has at least [`LARGE_PAYLOAD`] bytes and is neither masked nor encoded.
+    /// Returns whether the output took both, by writing them or by keeping what it could not write. The default returns
+    /// `false`.
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
         let _ = (header, payload);
         false

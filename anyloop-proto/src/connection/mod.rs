@@ -31,13 +31,13 @@ use crate::time::Instant;
 /// - **time**: [`handle_timeout`](Self::handle_timeout), at or after the instant that
 ///   [`poll_timeout`](Self::poll_timeout) returns. Any call on this type or on [`Sender`] can
 ///   change that instant, so poll it again after each call. Instants should not go backwards from
-///   call to call; an instant that does moves deadlines by the same amount and does no other harm;
+///   call to call. If one does, deadlines move by the same amount; there is no other harm;
 /// - **application**: the methods of [`Sender`];
 /// - **getters**, which change nothing.
 ///
 /// Every call that can produce output takes an [`Output`] and appends to it. After any call, a
-/// transport writes what was appended and then does what [`shutdown`](Self::shutdown) says. It has
-/// no other duty: the connection answers pings, completes closing handshakes, fails on protocol
+/// transport writes what was appended and then does what [`shutdown`](Self::shutdown) says. The
+/// transport has no other duty: the connection answers pings, completes closing handshakes, fails on protocol
 /// errors with the right close code, and enforces limits and timeouts.
 ///
 /// The halves are fields so that both can be borrowed at once: an event borrows the receiver while

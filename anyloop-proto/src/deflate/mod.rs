@@ -126,7 +126,7 @@ impl Deflate {
     }
 
     /// Compressors of the thread, and no history: each message is compressed by itself, and a connection holds no
-    /// memory for it. The peer is asked for the same.
+    /// memory between messages. The peer is asked to do the same.
     #[must_use]
     pub const fn no_takeover() -> Self {
         Self { mode: Mode::Pooled { history: 0 }, ..Self::pooled() }
@@ -175,7 +175,7 @@ impl Deflate {
     }
 
     /// The window that the peer is asked to use, as a power of two: 8 (256 bytes) to 15 (32 KiB). A connection may hold
-    /// that much for received messages, unless the peer does without context takeover.
+    /// that much for received messages, unless the peer compresses without context takeover.
     #[must_use]
     pub const fn receive_window_bits(mut self, bits: u8) -> Self {
         self.receive_window_bits = clamp(bits, 8, MAX_WINDOW_BITS);

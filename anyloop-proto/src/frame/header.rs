@@ -95,7 +95,7 @@ impl Rsv {
         Self(self.0 | other.0)
     }
 
-    /// The bits that are not in `other`.
+    /// The bits of this value that are not in `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)

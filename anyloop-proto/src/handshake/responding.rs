@@ -9,7 +9,7 @@ use crate::error::{Cause, Failure, HandshakeError, ResponseError};
 use crate::output::{LARGE_PAYLOAD, Output};
 use crate::time::Instant;
 
-/// How far a response has come. It counts all that was appended, framing included.
+/// The progress of a response, in bytes of output: the head and the framing of the body are included.
 #[derive(Default)]
 pub(super) struct Sending {
     /// Bytes that were appended since the last report of the transport.
@@ -36,7 +36,7 @@ impl Sending {
 
 impl ServerHandshake {
     /// Answers the request with a response of any status from 200 to 599, and ends the byte stream.
-    /// This serves a plain request or refuses a WebSocket request; then
+    /// This serves a plain request or refuses a WebSocket request. After a refusal,
     /// [`HandshakeError::Refused`] is the [`failure`](Self::failure).
     ///
     /// Connection and Transfer-Encoding are written by the handshake. Content-Length is too, unless the response has
