@@ -12,8 +12,8 @@ use super::request::Request;
 use super::write::HeadWriter;
 use crate::error::{Field, HandshakeError};
 
-/// Why a response was not sent. Nothing was appended to the output, and another response can be
-/// sent.
+/// Why a response was not sent. Nothing was appended to the output. Another response can be sent, except after
+/// [`NotAwaiting`](Self::NotAwaiting).
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -67,7 +67,7 @@ impl fmt::Display for AnswerError {
                 write!(f, "the answer of extension {name:?} is not made of tokens")
             }
             Self::InvalidContentLength => f.write_str("the Content-Length is not one number"),
-            Self::InvalidStatus(status) => write!(f, "status {status} does not answer the request"),
+            Self::InvalidStatus(status) => write!(f, "status {status} cannot answer the request"),
             Self::NotAnUpgrade => f.write_str("the request is not for a WebSocket"),
             Self::NotAwaiting => f.write_str("no request waits for an answer"),
             Self::ReservedHeader(name) => {
@@ -83,7 +83,7 @@ impl fmt::Display for AnswerError {
 
 impl core::error::Error for AnswerError {}
 
-/// How the body of a response is delimited (RFC 9112 §6.3).
+/// How the body of a response that we send is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy)]
 pub(super) enum Framing {
     /// There is no body.
@@ -209,7 +209,7 @@ pub(super) fn write_internal_error(with_body: bool, out: &mut Vec<u8>) {
 /// Appends the response to an invalid request, with the error in plain text. `with_body` is false
 /// for a HEAD request.
 pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) {
-    let status = status(error);
+    let status = status_for(error);
     let head = HeadWriter::response(status, out);
     let head = match error {
         // RFC 6455 §4.4, RFC 9110 §15.5.22.
@@ -242,7 +242,7 @@ fn write_body(head: HeadWriter<'_>, body: &[u8], with_body: bool) {
 }
 
 /// The status for an invalid request.
-const fn status(error: HandshakeError) -> StatusCode {
+const fn status_for(error: HandshakeError) -> StatusCode {
     match error {
         HandshakeError::BodyTooBig => StatusCode::PAYLOAD_TOO_LARGE,
         HandshakeError::HeadTooBig | HandshakeError::TooManyFields => {

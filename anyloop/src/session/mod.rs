@@ -408,7 +408,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         wants.end = self.protocol.awaits_answer();
         wants.again = flags.has(Flags::RESUME);
         wants.large = match &self.protocol {
-            Protocol::Open(connection) => !connection.receiver.is_idle(),
+            Protocol::Open(connection) => !connection.receiver.is_on_fast_path(),
             _ => true, // the handshake is not on the fast path either
         };
         wants

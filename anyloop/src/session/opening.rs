@@ -22,7 +22,7 @@ impl<H: Handler> Session<H> {
         self.state.flags.set(Flags::REQUEST_UNSENT, false);
         let Protocol::Client(handshake) = &mut self.protocol else { return };
         let request = self.state.take_request();
-        handshake.begin(now);
+        handshake.restart_open_timeout(now);
         match request {
             Some(request) if request.secure && !secure => _ = handshake.handle_insecure(),
             Some(request) => out.buffer().extend_from_slice(&request.bytes),

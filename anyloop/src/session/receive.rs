@@ -156,7 +156,7 @@ fn receive_messages<H: Handler>(
         'handled: {
             let message = match next {
                 Some(message) => message,
-                None if receiver.is_idle() && input.is_empty() => {
+                None if receiver.is_on_fast_path() && input.is_empty() => {
                     let open = sender.state() == State::Open;
                     let changed = !open || context.state.flags != Flags::NONE;
                     return if changed { Progress::WantsChanged } else { progress };
@@ -179,7 +179,7 @@ fn receive_messages<H: Handler>(
             *handler = new_handler;
         }
     }
-    if !receiver.is_idle() {
+    if !receiver.is_on_fast_path() {
         receiver.release(input); // returns the last message's memory to the pool before going idle
     }
     Progress::WantsChanged
