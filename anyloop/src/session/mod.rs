@@ -184,11 +184,8 @@ impl<H: Handler> Session<H> {
 
     /// Publishes to the handles whether a message in pieces is under way, or others wait for it.
     fn publish_held_up(&self) {
-        if let (Protocol::Open(connection), Some(shared)) =
-            (&self.protocol, self.state.present_shared())
-        {
-            let is_begun = connection.sender.is_message_begun();
-            shared.publish_held_up(is_begun || self.state.pending.has(Pending::DEFERRED));
+        if let Protocol::Open(connection) = &self.protocol {
+            self.state.publish_held_up(connection.sender.is_message_begun());
         }
     }
 
