@@ -169,6 +169,7 @@ fn the_handlers_messages_wait_for_a_writer<C: TestTransport>() {
     subject.receive(&[text("echo")]);
     let buffered = "Ok(Buffered) Ok(Buffered) Ok(Buffered) Err(Refused(MessageUnfinished))";
     assert_eq!(log.take(), [buffered]);
+    assert_eq!(subject.end.handle().buffered_amount(), 16);
     writer.piece("b", true).unwrap();
     subject.drain();
     let expected =
