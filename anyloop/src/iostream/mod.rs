@@ -508,9 +508,10 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     fn work<R>(&self, f: impl FnOnce(&mut Core<H, K>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
-        core.feed_left(self.now()); // if reading was resumed
-        core.use_new_output(self.now());
-        core.buffers.trim(self.now());
+        let now = self.now(); // handlers may have taken any time
+        core.feed_left(now); // if reading was resumed
+        core.use_new_output(now);
+        core.buffers.trim(now);
         core.check_output()?;
         Ok(result)
     }
