@@ -518,9 +518,10 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     fn with_core<R>(&self, f: impl FnOnce(&mut Core<H, K>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
-        core.resume_and_feed(self.now()); // `f` may have resumed reading
-        core.use_new_output(self.now());
-        core.buffers.trim(self.now());
+        let now = self.now(); // handlers may have taken any time
+        core.resume_and_feed(now); // `f` may have resumed reading
+        core.use_new_output(now);
+        core.buffers.trim(now);
         core.take_output_error()?;
         Ok(result)
     }

@@ -184,9 +184,8 @@ impl<H: Handler> Session<H> {
 
     /// Publishes to the handles whether a message in pieces is in progress, or others wait for it.
     fn publish_held_up(&self) {
-        if let (Protocol::Open(connection), Some(shared)) = (&self.protocol, self.state.shared()) {
-            let is_begun = connection.sender.is_message_begun();
-            shared.publish_held_up(is_begun || self.state.flags.has(Flags::DEFERRED));
+        if let Protocol::Open(connection) = &self.protocol {
+            self.state.publish_held_up(connection.sender.is_message_begun());
         }
     }
 

@@ -319,6 +319,14 @@ impl SessionState {
         }
     }
 
+    /// Publishes whether a message in pieces is under way, which `is_begun` says, or others wait for it. At the end of
+    /// the message, the send buffer is published before, without what has waited.
+    pub(super) fn publish_held_up(&self, is_begun: bool) {
+        if let Some(shared) = self.shared() {
+            shared.publish_held_up(is_begun || self.flags.has(Flags::DEFERRED));
+        }
+    }
+
     /// The payload bytes of deferred messages.
     pub(super) fn deferred_bytes(&self) -> usize {
         let rare = self.rare.as_deref();

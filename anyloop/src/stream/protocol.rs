@@ -15,8 +15,10 @@ use super::write_buffer::WriteBuffer;
 /// 1. It reports what happened: input, the end of the input, an error, a stream that takes more output, a deadline,
 ///    a wake-up. The protocol calls handlers, and appends its output to `out`.
 /// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
-/// 3. It calls [`wants`](Self::wants), and does what the result requires. After [`Progress::SameWants`] the result is the
-///    same as before, except for a later deadline, so the driver need not call it.
+/// 3. It calls [`wants`](Self::wants), does what the result requires, and [ends the call](Self::end_call).
+///
+/// After [`Progress::SameWants`] nothing of this has changed, except for a later deadline. So a driver that has nothing
+/// queued, before and after it has written `out`, need neither report, nor ask, nor end the call.
 ///
 /// A call stops early when the budget is spent. [`Wants::again`] then holds until
 /// [`resume`](Self::resume).

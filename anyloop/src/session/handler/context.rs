@@ -194,9 +194,11 @@ impl<H: Handler> Context<'_, H> {
     /// while a [`MessageWriter`](crate::endpoint::MessageWriter) sends a message.
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
-            Some(sender) => Ok(sender.begin(kind)?),
-            None => Err(self.not_open()),
+            Some(sender) => sender.begin(kind)?,
+            None => return Err(self.not_open()),
         }
+        self.state.publish_held_up(true);
+        Ok(())
     }
 
     /// Begins a message that is sent in pieces, and that extensions do not compress.
@@ -206,9 +208,11 @@ impl<H: Handler> Context<'_, H> {
     /// As [`begin`](Self::begin).
     pub fn begin_uncompressed(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
-            Some(sender) => Ok(sender.begin_uncompressed(kind)?),
-            None => Err(self.not_open()),
+            Some(sender) => sender.begin_uncompressed(kind)?,
+            None => return Err(self.not_open()),
         }
+        self.state.publish_held_up(true);
+        Ok(())
     }
 
     /// Sends the next piece of the message begun, one fragment (RFC 6455 §5.4), and with `last` ends it.
@@ -232,8 +236,11 @@ impl<H: Handler> Context<'_, H> {
             Some(sender) => sender.piece(payload, last, &mut self.out)?,
             None => return Err(self.not_open()),
         }
-        if last && self.state.flags.has(Flags::DEFERRED) {
-            self.send_deferred();
+        if last {
+            match self.state.flags.has(Flags::DEFERRED) {
+                true => self.send_deferred(), // `handle_written` publishes, after the send buffer
+                false => self.state.publish_held_up(false),
+            }
         }
         Ok(self.sent())
     }
