@@ -157,7 +157,7 @@ fn no_listener() {
     let file = folder.join("certificate.pem");
     std::fs::write(&file, "nonsense").expect("the file can be written");
     let file = file.to_str().expect("the path is UTF-8");
-    fails(&["serve", "--tls-cert", file, "--tls-key", file], 1, &[file]);
+    fails(&["serve", "--tls-cert", file, "--tls-key", file], 2, &[file]);
     let socket = folder.join("socket");
     let _other = std::os::unix::net::UnixListener::bind(&socket).expect("it can listen");
     let socket = socket.to_str().expect("the path is UTF-8");
