@@ -14,10 +14,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from paced_server import TEXT, PacedServer
+
 COLUMNS, ROWS = 80, 24
 DEADLINE = 20  # seconds for anything that is waited for, on a slow machine
 PROMPT = re.compile(r"^> ?$")
 TIME = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ")
+MIB = 1 << 20
+# More than the sockets between a program that waits for its peer and the peer hold.
+LARGE = 32 * MIB
+SENDING = re.compile(r"^sending \S{24} \d+\.\d\d MiB of 32\.00 MiB, \d.*/s, \d.* left$")
 
 
 class Terminal:
@@ -182,6 +188,51 @@ def paste(terminal):
     return len(text)
 
 
+def lose_the_connection(start, anyloop):
+    """A line that is typed while there is no connection."""
+    server = PacedServer()
+    terminal = start(f"{anyloop} connect {server.url} --reconnect --handshake-timeout 0")
+    server.accept()
+    terminal.wait("connected", lambda rows: rows[-1] == ">")
+    terminal.type("half a li")
+    terminal.expect("a line is being typed", "> half a li")
+    server.stream.close()
+    again = "* trying again in 0.5 s: "
+    terminal.wait("the connection is lost", lambda rows: any(row.startswith(again) for row in rows) and rows[-1] == "> half a li")
+    terminal.type("ne")
+    terminal.press("Enter")
+    refusal = '* not connected: the line was not sent; type it again after "connected"'
+    terminal.expect("the line is not sent", "> half a line", refusal, ">")
+    server.accept()
+    terminal.wait("connected again", lambda rows: rows[-1] == ">" and rows[-2].startswith("* connected"))
+    terminal.press("Up", "Enter")
+    terminal.expect("the line is sent", "> text 11 B: half a line", ">")
+    server.close()
+    terminal.wait("the server has closed", lambda rows: rows[-1] == "$")
+
+
+def send_a_file(start, anyloop, folder):
+    """The progress bar of a file that is sent."""
+    file = Path(folder) / "large"
+    file.write_bytes(os.urandom(LARGE))
+    server = PacedServer()
+    terminal = start(f"{anyloop} connect {server.url} --no-deflate")
+    server.accept()
+    terminal.wait("connected", lambda rows: rows[-1] == ">")
+    terminal.type(f"/binary {file}")
+    terminal.press("Enter")
+    terminal.wait("a bar", lambda rows: SENDING.match(rows[-1]))
+    server.send(TEXT, b"news")
+    terminal.wait("a message above the bar", lambda rows: rows[-2] == "< text 4 B: news" and SENDING.match(rows[-1]))
+    server.receive(LARGE)
+    terminal.expect("the file is sent", "< text 4 B: news", f"> binary {LARGE} B: {file}", ">")
+    terminal.type("hi")
+    terminal.expect("typing goes on", "> hi")
+    terminal.press("C-c", "C-d")
+    server.close()
+    terminal.wait("closed", lambda rows: rows[-1] == "$")
+
+
 def end_serve(terminal):
     terminal.wait("the status line", lambda rows: rows[-1].startswith("0 connections, "))
     terminal.press("C-c")
@@ -228,6 +279,10 @@ def main():
         type_while_messages_arrive(chat, publish)
         chat.press("C-c")
         chat.expect("Ctrl-C closes", ">", "< close 1000:", "$")
+
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        lose_the_connection(start, anyloop)
+        send_a_file(start, anyloop, folder)
 
         end_serve(start(f"{anyloop} serve --listen 127.0.0.1:0"))
     print("terminal: all of it was on the screen")

@@ -11,13 +11,13 @@ use anyloop::proto::{CloseCode, Ending, Failure, Instant, Message, Statistics};
 use anyloop::{EventLoop, Handler};
 
 use super::link::Link;
-use super::print::Printer;
+use super::print::{Printer, count};
 use super::retry;
 use crate::error::{CliError, chain};
 use crate::peer;
 use crate::values::Wait;
 
-/// Why a connection closed that ended without a failure.
+/// Why a connection was closed, if that was no failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
     /// One of the two sides closed it with 1000 or without a code.
@@ -37,7 +37,7 @@ pub(super) struct Outcome {
 
 #[derive(Clone)]
 pub(super) struct ConnectHandler {
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<Link<Self>>,
     pub(super) printer: Printer,
     /// Messages are sent back, and not printed.
     pub(super) echo: bool,
@@ -47,7 +47,7 @@ pub(super) struct ConnectHandler {
     pub(super) exit_after: Option<u64>,
     /// When the last message arrived.
     pub(super) last_message: Option<Instant>,
-    /// The pings that a person has sent and that were not answered, the oldest first.
+    /// The pings that a person has sent and that were not answered, with the time, the oldest first.
     pub(super) pings: Vec<(Vec<u8>, std::time::Instant)>,
     /// When the connection opened, and how it is described.
     pub(super) opened: Option<(Instant, String)>,
@@ -82,20 +82,16 @@ impl Handler for ConnectHandler {
             }
             return;
         }
-        let number = self.link.count_received();
-        if self.exit_after.is_some_and(|last| number > last) {
+        if self.has_enough() {
             return; // it is closing, and nobody wants more
         }
         self.last_message = Some(context.now());
         // This blocks while the output is not read, and so holds up the peer.
-        if let Err(error) = self.printer.message(message) {
-            let first = self.link.fail(format!("cannot write to standard output: {error}"));
-            if first {
-                let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
+        match self.printer.message(message) {
+            Ok(()) => self.count_received(context),
+            Err(error) => {
+                self.fail_output(format!("cannot write to standard output: {error}"), context);
             }
-        } else if self.exit_after == Some(number) {
-            self.link.set_closing();
-            let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
         }
     }
 
@@ -139,6 +135,28 @@ impl ConnectHandler {
         self.event_loop.stop();
     }
 
+    /// Whether all messages have arrived that `--exit-after` asks for.
+    fn has_enough(&self) -> bool {
+        self.exit_after.is_some_and(|last| self.link.received() >= last)
+    }
+
+    /// A message has arrived and was printed.
+    fn count_received(&self, context: &mut Context<'_, Self>) {
+        let number = self.link.count_received();
+        if self.exit_after == Some(number) {
+            self.link.set_closing();
+            let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
+        }
+    }
+
+    /// The output cannot be written.
+    fn fail_output(&self, why: String, context: &mut Context<'_, Self>) {
+        let is_first = self.link.fail(why);
+        if is_first {
+            let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
+        }
+    }
+
     /// Sends a ping for a person, who sees the pong.
     pub(super) fn ping(&mut self, payload: Vec<u8>, context: &mut Context<'_, Self>) {
         match context.ping(&payload) {
@@ -155,9 +173,12 @@ impl ConnectHandler {
         let Statistics { messages_sent, bytes_sent, messages_received, bytes_received, .. } =
             statistics;
         self.printer.note(&format!(
-            "{peer}, open for {:.1} s\nsent {messages_sent} messages with {bytes_sent} bytes, received \
-             {messages_received} with {bytes_received}",
-            (context.now() - *since).as_secs_f64()
+            "{peer}, open for {:.1} s\nsent {} with {}, received {} with {}",
+            (context.now() - *since).as_secs_f64(),
+            count(messages_sent, "message"),
+            count(bytes_sent, "byte"),
+            count(messages_received, "message"),
+            count(bytes_received, "byte"),
         ));
     }
 
@@ -222,7 +243,7 @@ impl ConnectHandler {
 }
 
 /// Whether both sides closed without a failure, and if not, why.
-fn judge(ending: &Ending<'_>, link: &Link) -> Result<Closed, String> {
+fn judge(ending: &Ending<'_>, link: &Link<ConnectHandler>) -> Result<Closed, String> {
     if let Some(failure) = ending.failure {
         return Err(failure.to_string());
     }

@@ -1,0 +1,187 @@
+//! The options of `anyloop connect`, and what follows from them.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyloop::ClientConfig;
+use anyloop::http::{HeaderValue, header};
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+use super::file;
+use super::messages::{Messages, Outgoing};
+use crate::client_tls;
+use crate::compression::Compression;
+use crate::error::CliError;
+use crate::route_flags;
+use crate::values::{Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
+
+/// The default of `--wait` if the input is neither a terminal nor /dev/null.
+const WAIT: Duration = Duration::from_secs(1);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The URL to connect to: ws://HOST[:PORT][/PATH], or wss:// for TLS.
+    pub(super) url: Url,
+    /// Send every message back, and read no input. For conformance suites.
+    #[arg(long, conflicts_with_all = ["subscribe", "text", "binary", "once", "exit_after", "json"])]
+    pub(super) echo: bool,
+    /// Read no input, and print messages until the server closes.
+    #[arg(long)]
+    pub(super) subscribe: bool,
+    #[command(flatten)]
+    pub(super) messages: Messages,
+    /// Close after the first message that arrives, as --exit-after 1.
+    #[arg(long, conflicts_with = "exit_after")]
+    once: bool,
+    /// Close when this many messages have arrived.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    exit_after: Option<u64>,
+    /// Print a text message that is JSON with a line for each element.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
+    ///
+    /// A server asks for that by the codes 1001 and 1011 to 1014, or by 408, 425, 429 and 5xx in the opening
+    /// handshake. Messages that were under way are lost; the exit status is then 1. Lines of a program wait for the next
+    /// connection. A line that a person types without a connection is not sent, and the screen says so.
+    #[arg(long)]
+    pub(super) reconnect: bool,
+    /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.
+    #[arg(long)]
+    pub(super) no_history: bool,
+    /// Connect to this Unix socket instead of the URL's host and port.
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH")]
+    pub(super) unix: Option<PathBuf>,
+    /// Send a header field with the request (repeatable).
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    header: Vec<Header>,
+    /// Send a cookie (repeatable).
+    #[arg(long, value_name = "NAME=VALUE")]
+    cookie: Vec<Cookie>,
+    /// Authenticate by HTTP's Basic scheme. Other users of this machine may see the password in the list of processes.
+    #[arg(long, value_name = "USER:PASSWORD")]
+    user: Option<Credentials>,
+    /// Offer a subprotocol (repeatable, in order of preference).
+    #[arg(long, value_name = "NAME")]
+    subprotocol: Vec<String>,
+    /// Send this Origin, as a web page would.
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<Origin>,
+    /// The largest message that is accepted, and the longest line that is sent.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub(super) max_message: u64,
+    /// After the end of the input, close after this long without input from the server. 0 closes at
+    /// once, "forever" waits until the server closes.
+    ///
+    /// The default is 1, so that answers on their way are printed; 0 if the input is a terminal; and
+    /// "forever" with --subscribe, --once and --exit-after, or if the input is /dev/null and no message is given.
+    #[arg(long, value_name = "S")]
+    wait: Option<Wait>,
+    /// Time limit for the opening handshake, counted from the TCP connection.
+    #[arg(long, value_name = "S", default_value = "5")]
+    handshake_timeout: Timeout,
+    /// Time limit for the closing handshake.
+    #[arg(long, value_name = "S", default_value = "5")]
+    close_timeout: Timeout,
+    #[command(flatten)]
+    compression: Compression,
+    #[command(flatten)]
+    tls: client_tls::Options,
+    #[command(flatten)]
+    pub(super) route: route_flags::Options,
+    #[command(flatten)]
+    redirects: route_flags::Redirects,
+}
+
+impl Options {
+    /// Whether a person types, and sees the messages.
+    pub(super) fn is_typed(&self) -> bool {
+        let for_program = self.echo || self.subscribe || self.exit_after().is_some();
+        !for_program && io::stdin().is_terminal() && io::stdout().is_terminal()
+    }
+
+    pub(super) fn reads_terminal(&self) -> bool {
+        !self.subscribe && io::stdin().is_terminal()
+    }
+
+    /// After how many messages the connection is closed.
+    pub(super) fn exit_after(&self) -> Option<u64> {
+        if self.once { Some(1) } else { self.exit_after }
+    }
+
+    /// How long to stay connected after the end of the input.
+    pub(super) fn wait(&self) -> Wait {
+        match (self.wait, io::stdin()) {
+            (Some(wait), _) => wait,
+            _ if self.subscribe || self.exit_after().is_some() => Wait::Forever,
+            (_, stdin) if stdin.is_terminal() => Wait::For(Duration::ZERO),
+            (_, stdin) if is_null(&stdin) && self.messages.0.is_empty() => Wait::Forever,
+            _ => Wait::For(WAIT),
+        }
+    }
+
+    /// Whether the files to send can be read: it is known before the server is.
+    pub(super) fn check_files(&self) -> Result<(), CliError> {
+        for message in &self.messages.0 {
+            if let Outgoing::File(path) = message {
+                file::open(path).map_err(|why| CliError::usage(format!("--binary: {why}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration of the client.
+    pub(super) fn config(&self) -> Result<ClientConfig, CliError> {
+        let mut config = ClientConfig::new()
+            .max_message_size(self.max_message)
+            .open_timeout(self.handshake_timeout.0)
+            .close_timeout(self.close_timeout.0)
+            // No message is lost: the echo pauses above the high-water mark, and the input waits by itself.
+            .max_send_buffer(usize::MAX);
+        for name in &self.subprotocol {
+            config = config.subprotocol(name);
+        }
+        for Header(name, value) in &self.header {
+            config = config.header(name.clone(), value.clone());
+        }
+        if !self.cookie.is_empty() {
+            let cookies: Vec<_> =
+                self.cookie.iter().map(|Cookie(cookie)| cookie.as_str()).collect();
+            config = config.header(header::COOKIE, field_value(cookies.join("; ").as_bytes())?);
+        }
+        if let Some(Credentials(credentials)) = &self.user {
+            let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+            config = config.header(header::AUTHORIZATION, field_value(value.as_bytes())?);
+        }
+        if let Some(Origin(origin)) = &self.origin {
+            config = config.origin(field_value(origin.as_bytes())?);
+        }
+        let redirects = self.redirects.most();
+        if let Some(tls) = self.tls.tls(self.url.0.secure(), redirects > 0)? {
+            config = config.tls(tls);
+        }
+        let config = config.proxy(self.route.proxies()?).redirects(redirects);
+        Ok(self.compression.of_client(config))
+    }
+}
+
+fn field_value(bytes: &[u8]) -> Result<HeaderValue, CliError> {
+    HeaderValue::from_bytes(bytes).map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// Whether the input is /dev/null.
+#[cfg(unix)]
+fn is_null(stdin: &io::Stdin) -> bool {
+    use rustix::fs::{FileType, fstat, stat};
+
+    let (Ok(stdin), Ok(null)) = (fstat(stdin), stat("/dev/null")) else { return false };
+    let is_device = FileType::from_raw_mode(stdin.st_mode).is_char_device();
+    is_device && stdin.st_rdev == null.st_rdev
+}
+
+#[cfg(not(unix))]
+const fn is_null(_: &io::Stdin) -> bool {
+    false
+}
