@@ -143,13 +143,14 @@ impl Options {
         for name in &self.subprotocol {
             config = config.subprotocol(name);
         }
+        self.check_header()?;
         for Header(name, value) in &self.header {
-            config = config.header(name.clone(), value.clone());
+            if *name != header::COOKIE {
+                config = config.header(name.clone(), value.clone());
+            }
         }
-        if !self.cookie.is_empty() {
-            let cookies: Vec<_> =
-                self.cookie.iter().map(|Cookie(cookie)| cookie.as_str()).collect();
-            config = config.header(header::COOKIE, field_value(cookies.join("; ").as_bytes())?);
+        if let Some(cookies) = self.cookies() {
+            config = config.header(header::COOKIE, field_value(&cookies)?);
         }
         if let Some(Credentials(credentials)) = &self.user {
             let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
@@ -164,6 +165,29 @@ impl Options {
         }
         let config = config.proxy(self.route.proxies()?).redirects(redirects);
         Ok(self.compression.of_client(config))
+    }
+
+    /// Refuses a field of `--header` that another option sets: a request has one of them at most.
+    fn check_header(&self) -> Result<(), CliError> {
+        let set = [
+            ("--user", self.user.is_some(), header::AUTHORIZATION),
+            ("--origin", self.origin.is_some(), header::ORIGIN),
+        ];
+        for (option, is_given, field) in set {
+            if is_given && self.header.iter().any(|Header(name, _)| *name == field) {
+                return Err(CliError::usage(format!("{option} and --header both set {field}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// All cookies, of `--header` and of `--cookie`: a request has one field for them (RFC 6265 §5.4).
+    fn cookies(&self) -> Option<Vec<u8>> {
+        let headers = self.header.iter().filter(|Header(name, _)| name == header::COOKIE);
+        let headers = headers.map(|Header(_, value)| value.as_bytes());
+        let cookies = self.cookie.iter().map(|Cookie(cookie)| cookie.as_bytes());
+        let cookies: Vec<_> = headers.chain(cookies).filter(|value| !value.is_empty()).collect();
+        (!cookies.is_empty()).then(|| cookies.join(&b"; "[..]))
     }
 }
 

@@ -108,6 +108,8 @@ fn the_request_has_the_fields_of_the_arguments() {
         "x-empty:",
         "--cookie",
         "a=b",
+        "-H",
+        "Cookie: id=7; lang=en",
         "--cookie",
         "c=d e",
         "--origin",
@@ -123,13 +125,15 @@ fn the_request_has_the_fields_of_the_arguments() {
     for (name, value) in [
         ("x-room", "lobby"),
         ("x-empty", ""),
-        ("cookie", "a=b; c=d e"),
+        ("cookie", "id=7; lang=en; a=b; c=d e"),
         ("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), // RFC 7617 §2
         ("origin", "http://a.example"),
         ("sec-websocket-protocol", "chat.v2, chat.v1"),
     ] {
         assert_eq!(field(&request, name), Some(value), "{request}");
     }
+    // RFC 6265 §5.4: at most one.
+    assert_eq!(request.to_lowercase().matches("\r\ncookie:").count(), 1, "{request}");
 }
 
 #[test]

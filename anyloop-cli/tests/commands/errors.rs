@@ -44,6 +44,14 @@ fn wrong_arguments() {
         (&["connect", url, "--header", "Upgrade: other"], &["header field upgrade"]),
         (&["connect", url, "--cookie", "a"], &["NAME=VALUE"]),
         (&["connect", url, "--user", "me"], &["USER:PASSWORD"]),
+        (
+            &["connect", url, "--user", "me:x", "-H", "Authorization: Bearer x"],
+            &["--user and --header both set authorization"],
+        ),
+        (
+            &["connect", url, "--origin", "null", "-H", "Origin: https://a.example"],
+            &["--origin and --header both set origin"],
+        ),
         (&["connect", url, "--subprotocol", "a b"], &["\"a b\" is not a token"]),
         (&["connect", url, "--origin", "a.example"], &["https://example.com"]),
         (&["connect", url, "--close-timeout", "soon"], &["seconds"]),
