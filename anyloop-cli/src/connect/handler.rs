@@ -45,6 +45,8 @@ pub(super) struct ConnectHandler {
     pub(super) wait: Wait,
     /// The connection is closed after this many messages.
     pub(super) exit_after: Option<u64>,
+    /// `--location` was not given, and would make the connection follow redirects.
+    pub(super) may_follow: bool,
     /// When the last message arrived.
     pub(super) last_message: Option<Instant>,
     /// The pings that a person has sent and that were not answered, with the time, the oldest first.
@@ -122,7 +124,7 @@ impl Handler for ConnectHandler {
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let is_temporary = retry::may_open(failure, context.error());
-        let result = Err(peer::not_opened(failure, context));
+        let result = Err(peer::not_opened(failure, self.may_follow, context));
         self.end(Outcome { result, was_open: false, is_temporary });
     }
 }

@@ -110,6 +110,7 @@ impl Session<'_> {
             echo: self.options.echo,
             wait: self.options.wait(),
             exit_after: self.options.exit_after(),
+            may_follow: self.options.may_follow(),
             last_message: None,
             pings: Vec::new(),
             opened: None,

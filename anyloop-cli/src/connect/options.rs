@@ -122,6 +122,15 @@ impl Options {
         }
     }
 
+    /// Whether `--location` was not given, and would make the connection follow redirects.
+    pub(super) fn may_follow(&self) -> bool {
+        #[cfg(unix)]
+        if self.unix.is_some() {
+            return false; // a Unix socket follows none
+        }
+        self.redirects.most() == 0
+    }
+
     /// Whether the files to send can be read: it is known before the server is.
     pub(super) fn check_files(&self) -> Result<(), CliError> {
         for message in &self.messages.0 {

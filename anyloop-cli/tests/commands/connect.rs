@@ -255,7 +255,7 @@ fn the_body_of_a_refusal_is_printed() {
          <p>Welcome\n"
     );
     answer(b"HTTP/1.1 302 Found\r\nLocation: ws://b.example/\r\nContent-Length: 0\r\n\r\n")
-        .expect(4, "the server refused: 302 Found (it points to ws://b.example/: not followed)");
+        .expect(4, "302 Found (it points to ws://b.example/; --location follows it)");
 }
 
 #[test]
