@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyloop::endpoint::{Context, Sent};
 #[cfg(unix)]
 use anyloop::event_loop::Watch;
-use anyloop::proto::{CloseCode, Ending, Failure, Instant, Message, Statistics};
+use anyloop::proto::{Chunk, CloseCode, Ending, Failure, Instant, Message, Statistics};
 use anyloop::{EventLoop, Handler};
 
 use super::link::Link;
+use super::output::Output;
 use super::print::{Printer, count};
 use super::retry;
 use crate::error::{CliError, chain};
@@ -39,6 +40,8 @@ pub(super) struct Outcome {
 pub(super) struct ConnectHandler {
     pub(super) link: Arc<Link<Self>>,
     pub(super) printer: Printer,
+    /// Where messages are written while they arrive, instead of being printed. The connection streams then.
+    pub(super) output: Option<Arc<Output>>,
     /// Messages are sent back, and not printed.
     pub(super) echo: bool,
     /// After the end of the input, the connection is closed after this long without input from the peer.
@@ -47,7 +50,7 @@ pub(super) struct ConnectHandler {
     pub(super) exit_after: Option<u64>,
     /// `--location` was not given, and would make the connection follow redirects.
     pub(super) may_follow: bool,
-    /// When the last message arrived.
+    /// When the last message, or a part of one that is written to a file, arrived.
     pub(super) last_message: Option<Instant>,
     /// The pings that a person has sent and that were not answered, with the time, the oldest first.
     pub(super) pings: Vec<(Vec<u8>, std::time::Instant)>,
@@ -73,6 +76,10 @@ impl Handler for ConnectHandler {
         self.printer.note("connected; /help lists the commands, Ctrl-D closes");
         self.printer.note(&agreed);
         self.opened = Some((context.now(), context.remote_endpoint()));
+        let emptied = self.output.as_ref().map_or(Ok(()), |output| output.begin());
+        if let Err(why) = emptied {
+            return self.fail_output(why, context);
+        }
         self.link.opened(context.handle());
     }
 
@@ -94,6 +101,23 @@ impl Handler for ConnectHandler {
             Err(error) => {
                 self.fail_output(format!("cannot write to standard output: {error}"), context);
             }
+        }
+    }
+
+    fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
+        let Some(output) = &self.output else { return };
+        if self.has_enough() {
+            return; // it is closing, and nobody wants more
+        }
+        self.last_message = Some(context.now());
+        // As above, this may block.
+        match output.write(&chunk) {
+            Ok(None) => {}
+            Ok(Some(size)) => {
+                self.printer.written(chunk.kind, size, output.name());
+                self.count_received(context);
+            }
+            Err(why) => self.fail_output(why, context),
         }
     }
 
@@ -142,7 +166,7 @@ impl ConnectHandler {
         self.exit_after.is_some_and(|last| self.link.received() >= last)
     }
 
-    /// A message has arrived and was printed.
+    /// A message has arrived and was printed, or written.
     fn count_received(&self, context: &mut Context<'_, Self>) {
         let number = self.link.count_received();
         if self.exit_after == Some(number) {

@@ -15,6 +15,7 @@ mod lines;
 mod link;
 mod messages;
 mod options;
+mod output;
 mod print;
 mod progress;
 mod prompt;
@@ -32,6 +33,7 @@ use self::handler::{Closed, ConnectHandler, Outcome};
 use self::input::{Input, Source};
 use self::link::Link;
 pub(crate) use self::options::Options;
+use self::output::Output;
 use self::print::{Printer, count};
 use self::prompt::Prompt;
 use self::retry::Backoff;
@@ -48,7 +50,13 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     let printer =
         printer.map_err(|e| CliError::failed(format!("cannot write to standard output: {e}")))?;
     let (sender, outcomes) = mpsc::channel();
-    let session = Session { options, event_loop: EventLoop::new()?, link: Arc::default(), printer };
+    let session = Session {
+        options,
+        event_loop: EventLoop::new()?,
+        link: Arc::default(),
+        output: Output::open(options, &printer.screen)?,
+        printer,
+    };
     let (input, handler) = (session.input(), session.handler(sender));
     let factory: HandlerFactory = Box::new(move || handler.clone());
     let mut client = Client::with_factory_on(&session.event_loop, config, factory);
@@ -77,6 +85,8 @@ struct Session<'o> {
     event_loop: EventLoop,
     link: Arc<Link<ConnectHandler>>,
     printer: Printer,
+    /// Where messages are written instead of being printed.
+    output: Option<Arc<Output>>,
 }
 
 impl Session<'_> {
@@ -87,11 +97,11 @@ impl Session<'_> {
             () if options.is_typed() => Source::Prompt(Prompt {
                 link: self.link.clone(),
                 printer: self.printer.clone(),
-                max_line: options.max_message,
+                max_line: options.max_line(),
                 #[cfg(unix)]
                 keeps_history: !options.no_history,
             }),
-            () => Source::Lines { max_line: options.max_message },
+            () => Source::Lines { max_line: options.max_line() },
         };
         Input {
             link: self.link.clone(),
@@ -107,6 +117,7 @@ impl Session<'_> {
         ConnectHandler {
             link: self.link.clone(),
             printer: self.printer.clone(),
+            output: self.output.clone(),
             echo: self.options.echo,
             wait: self.options.wait(),
             exit_after: self.options.exit_after(),
@@ -149,6 +160,9 @@ impl Session<'_> {
             if !self.options.reconnect || !is_temporary || self.link.is_closing() {
                 return result;
             }
+            if let Some(output) = &self.output {
+                output.remove_part()?;
+            }
             let delay = backoff.next(was_open);
             let why = result.as_ref().err().map_or("the connection ended", CliError::why);
             self.printer.warn(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
@@ -177,6 +191,9 @@ impl Session<'_> {
 
     /// Whether the command did what it was to do, when the last connection was closed without a failure.
     fn check(&self, closed: Closed) -> Result<(), CliError> {
+        if let Some(output) = &self.output {
+            output.check_complete()?;
+        }
         let received = self.link.received();
         match self.options.exit_after() {
             // Input of a person that is not sent is no loss.

@@ -16,6 +16,9 @@ use crate::error::CliError;
 use crate::route_flags;
 use crate::values::{Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
 
+/// The default of `--max-message`, in bytes.
+const MAX_MESSAGE: u64 = 16 << 20;
+
 /// The default of `--wait` if the input is neither a terminal nor /dev/null.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -24,7 +27,7 @@ pub(crate) struct Options {
     /// The URL to connect to: ws://HOST[:PORT][/PATH], or wss:// for TLS.
     pub(super) url: Url,
     /// Send every message back, and read no input. For conformance suites.
-    #[arg(long, conflicts_with_all = ["subscribe", "text", "binary", "once", "exit_after", "json"])]
+    #[arg(long, conflicts_with_all = ["subscribe", "text", "binary", "once", "exit_after", "json", "output"])]
     pub(super) echo: bool,
     /// Read no input, and print messages until the server closes.
     #[arg(long)]
@@ -38,8 +41,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     exit_after: Option<u64>,
     /// Print a text message that is JSON with a line for each element.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     pub(super) json: bool,
+    /// Write the messages that arrive to this file, unchanged and one after the other, instead of printing them. "-"
+    /// is standard output.
+    ///
+    /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
+    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If the
+    /// connection ends inside of a message, the file keeps the part that has arrived, and the exit status is 1;
+    /// --reconnect removes the part and goes on. Standard error shows a progress bar if it is a terminal, but not at a
+    /// prompt where messages are typed.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
     ///
     /// A server asks for that by the codes 1001 and 1011 to 1014, or by 408, 425, 429 and 5xx in the opening
@@ -69,9 +82,10 @@ pub(crate) struct Options {
     /// Send this Origin, as a web page would.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<Origin>,
-    /// The largest message that is accepted, and the longest line that is sent.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
-    pub(super) max_message: u64,
+    /// The largest message that is accepted, and the longest line that is sent. By default 16777216, but with --output
+    /// messages of any size are accepted.
+    #[arg(long, value_name = "BYTES")]
+    max_message: Option<u64>,
     /// After the end of the input, close after this long without input from the server. 0 closes at
     /// once, "forever" waits until the server closes.
     ///
@@ -99,16 +113,33 @@ impl Options {
     /// Whether a person types, and sees the messages.
     pub(super) fn is_typed(&self) -> bool {
         let for_program = self.echo || self.subscribe || self.exit_after().is_some();
-        !for_program && io::stdin().is_terminal() && io::stdout().is_terminal()
+        let shows_messages = io::stdout().is_terminal() && !self.writes_to_stdout();
+        !for_program && io::stdin().is_terminal() && shows_messages
     }
 
     pub(super) fn reads_terminal(&self) -> bool {
         !self.subscribe && io::stdin().is_terminal()
     }
 
+    /// Whether `--output` names standard output.
+    pub(super) fn writes_to_stdout(&self) -> bool {
+        self.output.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    }
+
     /// After how many messages the connection is closed.
     pub(super) fn exit_after(&self) -> Option<u64> {
         if self.once { Some(1) } else { self.exit_after }
+    }
+
+    /// The longest line that is sent, in bytes.
+    pub(super) fn max_line(&self) -> u64 {
+        self.max_message.unwrap_or(MAX_MESSAGE)
+    }
+
+    /// The largest message that is accepted, in bytes.
+    fn max_received(&self) -> u64 {
+        let default = if self.output.is_some() { u64::MAX } else { MAX_MESSAGE };
+        self.max_message.unwrap_or(default)
     }
 
     /// How long to stay connected after the end of the input.
@@ -134,8 +165,16 @@ impl Options {
     /// Whether the files to send can be read: it is known before the server is.
     pub(super) fn check_files(&self) -> Result<(), CliError> {
         for message in &self.messages.0 {
-            if let Outgoing::File(path) = message {
-                file::open(path).map_err(|why| CliError::usage(format!("--binary: {why}")))?;
+            let Outgoing::File(path) = message else { continue };
+            let file = file::open(path);
+            let file = file.map_err(|why| CliError::usage(format!("--binary: {why}")))?;
+            let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+            let written = self.output.as_ref().and_then(|output| output.canonicalize().ok());
+            if is_regular && written.is_some() && written == path.canonicalize().ok() {
+                let path = path.display();
+                return Err(CliError::usage(format!(
+                    "--output would overwrite {path}, which --binary sends"
+                )));
             }
         }
         Ok(())
@@ -144,7 +183,8 @@ impl Options {
     /// The configuration of the client.
     pub(super) fn config(&self) -> Result<ClientConfig, CliError> {
         let mut config = ClientConfig::new()
-            .max_message_size(self.max_message)
+            .streaming(self.output.is_some())
+            .max_message_size(self.max_received())
             .open_timeout(self.handshake_timeout.0)
             .close_timeout(self.close_timeout.0)
             // No message is lost: the echo pauses above the high-water mark, and the input waits by itself.

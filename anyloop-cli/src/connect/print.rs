@@ -135,6 +135,14 @@ impl Printer {
         }
     }
 
+    /// Tells a person that a message has arrived and was written to a file.
+    pub(super) fn written(&self, kind: Kind, bytes: u64, file: &str) {
+        let Some(palette) = self.palette() else { return };
+        let heading = palette.received(name(kind), &size(bytes));
+        let line = heading + &palette.dim(&format!("written to {}", escape::line(file)));
+        let _ = self.screen.show(&line); // the file has the message
+    }
+
     /// Prints a pong for a person, and how long it took.
     pub(super) fn pong(&self, payload: &[u8], round_trip: Option<Duration>) {
         let Some(palette) = self.palette() else { return };

@@ -1,4 +1,4 @@
-//! The progress bar of a file that is sent.
+//! Progress bars of a file that is sent, and of messages that are written to a file.
 
 use std::sync::Arc;
 
@@ -18,6 +18,11 @@ impl Progress {
     pub(super) fn sending(size: u64, screen: &Arc<Screen>) -> Self {
         let template = "sending {bar:24} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         Self::new(Some(size), template, screen)
+    }
+
+    /// That of messages, whose size is known only at their end.
+    pub(super) fn receiving(screen: &Arc<Screen>) -> Self {
+        Self::new(None, "receiving {bytes}, {bytes_per_sec}, {elapsed} so far", screen)
     }
 
     fn new(size: Option<u64>, template: &str, screen: &Arc<Screen>) -> Self {

@@ -120,6 +120,7 @@ impl Prompt {
                 Err("not connected: the line was not sent; type it again after \"connected\""
                     .into())
             }
+            (None, Command::Stats) => Err("not connected: there are no counters".into()),
             (None, _) => Err("not connected: nothing was sent".into()),
         }
     }

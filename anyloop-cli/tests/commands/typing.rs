@@ -245,6 +245,29 @@ fn a_line_that_is_too_long_is_not_drawn_as_sent() {
 }
 
 #[test]
+fn messages_that_are_written_to_a_file_are_announced_above_the_line() {
+    let folder = Folder::new("typing-output");
+    let file = folder.join("file");
+    let path = file.to_str().expect("the path is UTF-8");
+    let server = Host::new();
+    let options = ["--no-history", "--output", path];
+    let (mut screen, program) = Screen::start(connect(&server.url(), &options));
+    let (mut peer, _) = server.open();
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(b"par");
+    screen.expect(&["> par"]);
+    peer.send_part(BINARY, b"\0", false);
+    peer.send_part(0, b"\xff", true);
+    screen.expect(&[&format!("< binary 2 B: written to {path}"), "> par"]);
+    screen.type_in(b"tial\r");
+    peer.expect(TEXT, b"partial");
+    screen.expect(&["> text 7 B: partial", "> "]);
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+    assert_eq!(fs::read(&file).expect("the file exists"), b"\0\xff");
+}
+
+#[test]
 fn a_pasted_text_is_one_message() {
     let (mut screen, program, mut peer) = typing();
     let text = (0..500).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
