@@ -47,7 +47,7 @@ impl Options {
             );
             builder = builder.danger_accept_any_certificate();
         }
-        Ok(Some(builder.build()?))
+        builder.build().map(Some).map_err(|error| CliError::tls(&error))
     }
 
     /// The first of these options that was given.

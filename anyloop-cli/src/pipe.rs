@@ -71,7 +71,7 @@ fn echo() -> (Handlers, Receiver<Result<(), CliError>>) {
 fn describe(failure: &Failure, context: &Context<'_, Handlers>) -> CliError {
     CliError::failed(match (failure.cause(), context.error()) {
         (Cause::Handshake(HandshakeError::Rejected(status)), _) => {
-            refusal::describe(status, context.response())
+            refusal::describe(status, false, context.response())
         }
         (_, Some(error)) => format!("{failure}: {}", chain(error)),
         (_, None) => failure.to_string(),

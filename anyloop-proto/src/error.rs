@@ -29,7 +29,7 @@ pub use response::ResponseError;
 /// assert_eq!(failure.close_code(), Some(CloseCode::PROTOCOL_ERROR));
 /// assert_eq!(
 ///     failure.to_string(),
-///     "peer: reserved opcode 0x3 (connection open, after 1 messages)"
+///     "peer: reserved opcode 0x3 (connection open, after 1 message)"
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,10 @@ impl fmt::Display for Failure {
         write!(f, "{}: {cause} (connection {state}", cause.party())?;
         match *state {
             State::Connecting => f.write_str(")"),
-            _ => write!(f, ", after {messages} messages)"),
+            _ => {
+                let plural = if *messages == 1 { "" } else { "s" };
+                write!(f, ", after {messages} message{plural})")
+            }
         }
     }
 }

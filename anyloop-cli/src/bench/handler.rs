@@ -195,7 +195,7 @@ impl Handler for BenchHandler {
     }
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
-        self.round.fail(peer::not_opened(failure, context));
+        self.round.fail(peer::not_opened(failure, false, context));
         self.round.ended();
     }
 }

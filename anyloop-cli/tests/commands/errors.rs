@@ -20,6 +20,7 @@ fn fails(arguments: &[&str], code: i32, words: &[&str]) {
 #[test]
 fn wrong_arguments() {
     let url = "ws://127.0.0.1:9/";
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     for (arguments, words) in [
         (
             &["connect", "http://a.example/"][..],
@@ -27,6 +28,9 @@ fn wrong_arguments() {
         ),
         (&["connect", "https://a.example"], &["did you mean wss://a.example"]),
         (&["connect", "a.example:8080"], &["did you mean ws://a.example:8080"]),
+        (&["connect", "ws//a.example"], &["did you mean ws://a.example?"]),
+        (&["connect", "wss:/a.example/b"], &["did you mean wss://a.example/b?"]),
+        (&["connect", "HTTP//a.example"], &["did you mean ws://a.example?"]),
         (&["connect", "a.example"], &["neither ws nor wss"]),
         (&["connect", "ws://"], &["missing host"]),
         (&["connect", "ws://a.example:0/"], &["invalid port"]),
@@ -44,6 +48,14 @@ fn wrong_arguments() {
         (&["connect", url, "--header", "Upgrade: other"], &["header field upgrade"]),
         (&["connect", url, "--cookie", "a"], &["NAME=VALUE"]),
         (&["connect", url, "--user", "me"], &["USER:PASSWORD"]),
+        (
+            &["connect", url, "--user", "me:x", "-H", "Authorization: Bearer x"],
+            &["--user and --header both set authorization"],
+        ),
+        (
+            &["connect", url, "--origin", "null", "-H", "Origin: https://a.example"],
+            &["--origin and --header both set origin"],
+        ),
         (&["connect", url, "--subprotocol", "a b"], &["\"a b\" is not a token"]),
         (&["connect", url, "--origin", "a.example"], &["https://example.com"]),
         (&["connect", url, "--close-timeout", "soon"], &["seconds"]),
@@ -61,6 +73,40 @@ fn wrong_arguments() {
             &["cannot read /no/such/file: No such file"],
         ),
         (&["connect", url, "--binary", "/"], &["cannot read /: it is a directory"]),
+        (
+            &["connect", url, "-o", "/no/such/file"],
+            &["cannot write to /no/such/file: No such file"],
+        ),
+        (&["connect", url, "-o", "/"], &["--output: cannot write to /: Is a directory"]),
+        (
+            &["connect", url, "--binary", manifest, "--output", manifest],
+            &["--output would overwrite", "which --binary sends"],
+        ),
+        (
+            &["connect", url, "--output", "-", "--json"],
+            &["'--output <FILE>' cannot be used with '--json'"],
+        ),
+        (&["connect", url, "--echo", "-o", "-"], &["'--echo' cannot be used with '--output"]),
+        (
+            &["connect", "wss://a.example/", "--ca", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
+        (
+            &["connect", "wss://a.example/", "--client-cert", manifest, "--client-key", manifest],
+            &["Cargo.toml: ", "BEGIN"],
+        ),
+        (
+            &["connect", url, "--proxy", "https://b.example", "--proxy-ca", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
+        (
+            &["bench", "wss://a.example/", "--ca", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
+        (
+            &["serve", "--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
         (&["serve", "--listen", "ws://127.0.0.1:9002"], &["this is a URL", "127.0.0.1:9002"]),
         (&["serve", "--listen", "-1"], &["'-1' for '--listen <ADDR:PORT>'"]),
         (&["serve", "--threads", "-2"], &["'-2' for '--threads <N>'", "1..=1024"]),
@@ -157,7 +203,7 @@ fn no_listener() {
     let file = folder.join("certificate.pem");
     std::fs::write(&file, "nonsense").expect("the file can be written");
     let file = file.to_str().expect("the path is UTF-8");
-    fails(&["serve", "--tls-cert", file, "--tls-key", file], 1, &[file]);
+    fails(&["serve", "--tls-cert", file, "--tls-key", file], 2, &[file]);
     let socket = folder.join("socket");
     let _other = std::os::unix::net::UnixListener::bind(&socket).expect("it can listen");
     let socket = socket.to_str().expect("the path is UTF-8");

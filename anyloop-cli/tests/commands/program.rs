@@ -105,6 +105,13 @@ impl Running {
         kill_process(pid, signal).expect("the process exists");
     }
 
+    /// The most memory that it has needed, in bytes (Linux).
+    pub(crate) fn peak_memory(&self) -> Option<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(peak.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
+    }
+
     /// Waits for a line of standard error with these words, and returns it.
     #[track_caller]
     pub(crate) fn expect_error(&self, words: &str) -> String {

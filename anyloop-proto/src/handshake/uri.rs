@@ -87,9 +87,13 @@ impl Target {
     }
 }
 
+/// Schemes of pages, and those that they are mistaken for.
+const MISTAKEN: [(&str, &str); 2] = [("http", "ws"), ("https", "wss")];
+const PROPER: [(&str, &str); 2] = [("ws", "ws"), ("wss", "wss")];
+
 impl Target {
-    /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, or where there is
-    /// no scheme.
+    /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, for `ws//` or
+    /// `ws:/`, or where there is no scheme.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;
@@ -97,15 +101,26 @@ impl Target {
     /// let suggestion = Target::suggestion("https://example.com/chat");
     /// assert_eq!(suggestion.as_deref(), Some("wss://example.com/chat"));
     /// assert_eq!(Target::suggestion("localhost:9002").as_deref(), Some("ws://localhost:9002"));
+    /// assert_eq!(Target::suggestion("ws//localhost:9002").as_deref(), Some("ws://localhost:9002"));
     /// assert_eq!(Target::suggestion("ftp://example.com/"), None);
     /// ```
     #[must_use]
     pub fn suggestion(text: &str) -> Option<String> {
+        let meant = |written: &str, schemes: &[(&str, &'static str)]| {
+            schemes
+                .iter()
+                .find(|(scheme, _)| written.eq_ignore_ascii_case(scheme))
+                .map(|pair| pair.1)
+        };
         let (scheme, rest) = match text.split_once("://") {
-            None => ("ws", text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("ws", rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("wss", rest),
-            Some(_) => return None,
+            Some((scheme, rest)) => (meant(scheme, &MISTAKEN)?, rest),
+            None => ["//", ":/"]
+                .into_iter()
+                .find_map(|separator| {
+                    let (scheme, rest) = text.split_once(separator)?;
+                    Some((meant(scheme, &MISTAKEN).or_else(|| meant(scheme, &PROPER))?, rest))
+                })
+                .unwrap_or(("ws", text)),
         };
         let suggestion = alloc::format!("{scheme}://{rest}");
         suggestion.parse::<Self>().is_ok().then_some(suggestion)

@@ -323,21 +323,25 @@ impl fmt::Display for Excerpt<'_> {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |f: &mut fmt::Formatter<'_>, attempts: &[(String, io::Error)]| {
+        // A Unix socket has one address, which is its host as well.
+        let list = |f: &mut fmt::Formatter<'_>, host: &str, attempts: &[(String, io::Error)]| {
             attempts.iter().enumerate().try_for_each(|(i, (address, error))| {
                 let comma = if i == 0 { ": " } else { ", " };
-                write!(f, "{comma}{address}: {error}")
+                match address == host {
+                    true => write!(f, "{comma}{error}"),
+                    false => write!(f, "{comma}{address}: {error}"),
+                }
             })
         };
         match self {
             Self::Resolve { host, .. } => write!(f, "cannot look up {host}"),
             Self::Connect { host, attempts } => {
                 write!(f, "cannot connect to {host}")?;
-                list(f, attempts)
+                list(f, host, attempts)
             }
             Self::TimedOut { host, stage, after, attempts } => {
                 write!(f, "{stage} {host} took longer than {after:?}")?;
-                list(f, attempts)
+                list(f, host, attempts)
             }
             Self::ProxyClosed { proxy, .. } => write!(f, "proxy {proxy} has closed the connection"),
             Self::ProxyAnswer { proxy, .. } => write!(f, "the answer of proxy {proxy} is invalid"),
