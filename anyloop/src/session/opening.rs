@@ -1,5 +1,6 @@
 //! The opening handshake.
 
+use anyloop_proto::handshake::http::Method;
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
@@ -49,8 +50,10 @@ impl<H: Handler> Session<H> {
                 // A failure was answered; the handler is notified when the stream has ended.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
+                let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
+                let phase = Phase::awaiting_answer(*request.method() == Method::HEAD);
                 // So that handles can answer while the handler is called.
-                state.publish(out.waiting() + state.deferred_bytes(), Phase::Requested);
+                state.publish(out.waiting() + state.deferred_bytes(), phase);
                 let here = out.reborrow();
                 let (sender, receiver, successor) = (None, None, None);
                 let mut context = Context { sender, receiver, out: here, state, now, successor };

@@ -2,14 +2,16 @@
 
 use anyloop_proto::State;
 
-/// The [`State`] of a connection. A handshake has three phases: a request can be answered only in one of them, and
-/// after a response that is not 101 no message can wait for the opening.
+/// The [`State`] of a connection. A handshake has several phases: a request can be answered only while it waits for
+/// that, and after a response that is not 101 no message can wait for the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Connecting,
     /// A request waits for the application's answer.
     Requested,
+    /// As `Requested`, with the method HEAD.
+    HeadRequested,
     /// The request was answered, and not accepted: no connection opens.
     Answered,
     Open,
@@ -20,9 +22,10 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Connecting,
         Self::Requested,
+        Self::HeadRequested,
         Self::Answered,
         Self::Open,
         Self::CloseSent,
@@ -33,7 +36,9 @@ impl Phase {
 
     pub(super) const fn state(self) -> State {
         match self {
-            Self::Connecting | Self::Requested | Self::Answered => State::Connecting,
+            Self::Connecting | Self::Requested | Self::HeadRequested | Self::Answered => {
+                State::Connecting
+            }
             Self::Open => State::Open,
             Self::CloseSent => State::CloseSent,
             Self::Closed => State::Closed,
@@ -53,6 +58,11 @@ impl Phase {
         }
     }
 
+    /// The phase while a request waits for an answer.
+    pub(super) const fn awaiting_answer(is_head_request: bool) -> Self {
+        if is_head_request { Self::HeadRequested } else { Self::Requested }
+    }
+
     pub(super) const fn encode(self) -> u8 {
         self as u8
     }
@@ -70,7 +80,7 @@ mod tests {
     fn a_phase_is_decoded_as_it_was_encoded() {
         for phase in Phase::ALL {
             assert_eq!(Phase::decode(phase.encode()), phase);
-            if !matches!(phase, Phase::Requested | Phase::Answered) {
+            if !matches!(phase, Phase::Requested | Phase::HeadRequested | Phase::Answered) {
                 assert_eq!(Phase::of(phase.state()), phase);
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
+use anyloop_proto::handshake::http::Method;
 use anyloop_proto::{CloseCode, Refused, State};
 
 use super::deferred::Accepted;
@@ -432,10 +433,15 @@ impl Shared {
     /// Queues the answer to a request, if one waits for an answer.
     pub(super) fn answer(&self, answer: Answer) -> Result<(), SendError> {
         match self.phase() {
-            Phase::Requested => self.push(Command::Answer(answer)),
+            Phase::Requested | Phase::HeadRequested => self.push(Command::Answer(answer)),
             Phase::Ended => Err(SendError::Gone),
             _ => Err(SendError::NotAwaiting),
         }
+    }
+
+    /// HEAD if the request that waits for an answer has this method; otherwise GET, whose rules all others share.
+    pub(super) fn request_method(&self) -> Method {
+        if self.phase() == Phase::HeadRequested { Method::HEAD } else { Method::GET }
     }
 
     /// Queues a ping, if the connection is open.
