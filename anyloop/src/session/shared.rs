@@ -367,8 +367,8 @@ impl Shared {
         let is_held_up = || !is_awaited && self.is_held_up(is_piece);
         let waits = is_held_up();
         let refuse = |waiting: usize| {
-            let closes = !waits && !is_held_up() && (!is_piece || self.is_slow(len));
-            self.refuse(waiting, len, closes)
+            let is_slow = !waits && !is_held_up() && (!is_piece || self.is_slow(len));
+            self.refuse(waiting, len, is_slow)
         };
         let cap = match is_awaited {
             true => limits.cap.saturating_add(self.deferred_bytes.load(Ordering::Relaxed)),
@@ -416,18 +416,19 @@ impl Shared {
         unread.saturating_add(len) > self.limits().cap
     }
 
-    /// Applies the overflow policy to a message that would exceed the limit. `closes` says that the peer is slow.
-    fn refuse(&self, waiting: usize, message: usize, closes: bool) -> Result<Sent, SendError> {
+    /// Applies the overflow policy to a message that would exceed the limit.
+    fn refuse(&self, waiting: usize, message: usize, is_slow: bool) -> Result<Sent, SendError> {
         let SendBufferLimits { overflow, cap, .. } = self.limits();
-        if overflow == Overflow::Drop {
-            return Ok(Sent::Dropped);
+        let closes = is_slow && overflow == Overflow::Close;
+        if closes {
+            self.push(Command::Overflow)?; // it is refused if the connection is closing already
+        } else if self.mailbox().closing {
+            return Err(SendError::Closing);
         }
-        let closes = closes && overflow == Overflow::Close;
-        // One Close suffices, however many messages are refused.
-        if closes && !self.mailbox().closing {
-            self.push(Command::Overflow)?;
+        match overflow {
+            Overflow::Drop => Ok(Sent::Dropped),
+            _ => Err(SendError::SendBufferFull { waiting, message, cap, closes }),
         }
-        Err(SendError::SendBufferFull { waiting, message, cap, closes })
     }
 
     /// Queues the answer to a request, if one waits for an answer.
@@ -468,7 +469,11 @@ impl Shared {
         let is_answer = matches!(command, Command::Answer(_));
         let refused = match () {
             () if mailbox.gone => Some(Some(SendError::Gone)),
-            () if command.is_data() && mailbox.closing => Some(Some(SendError::Closing)),
+            () if mailbox.closing
+                && (command.is_data() || matches!(command, Command::Overflow)) =>
+            {
+                Some(Some(SendError::Closing))
+            }
             () if is_answer && mailbox.answered => Some(Some(SendError::NotAwaiting)),
             () if is_message && mailbox.commands.len() >= self.free_messages(&command) => {
                 Some(None)
