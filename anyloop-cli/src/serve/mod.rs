@@ -72,14 +72,15 @@ pub(crate) struct Options {
     /// connect.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<Origin>,
-    /// Serve the files of this directory to browsers, beside the services. Its index.html is in the place of the page.
+    /// Serve the files of this directory over HTTP, beside the services. Its index.html replaces the page at /.
     ///
-    /// Hidden files and what links lead to outside of it are not served.
+    /// Only GET and HEAD are allowed. Hidden files are not served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
     /// Log connections to standard error; twice (-vv) messages, pings and pongs, too.
     ///
-    /// RUST_LOG selects by level instead, as in RUST_LOG=info.
+    /// RUST_LOG selects the lines instead: RUST_LOG=anyloop=debug adds those of the library,
+    /// RUST_LOG=anyloop=debug,anyloop::serve=off shows them alone.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(flatten)]
