@@ -11,8 +11,6 @@ mod tls;
 mod traffic;
 
 use std::io::Write;
-#[cfg(unix)]
-use std::sync::Arc;
 use std::thread;
 
 use anyloop::net::{Error, LocalAddress};
@@ -111,20 +109,17 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     };
     #[cfg(unix)]
     let _watch = signals::on_signal(&event_loop, {
-        let server = Arc::downgrade(&server);
+        let server = server.handle();
         move || {
             if let Some(hang_ups) = hang_ups {
                 hang_ups.cancel(); // it would keep the loop running
             }
-            if let Some(server) = server.upgrade() {
-                server.stop_listening();
-                server.shut_down();
-            }
+            server.shut_down();
         }
     })?;
     server.start_accept()?;
     announce(&server.local_addresses(), tls.is_some());
-    status.begin(&server);
+    status.begin(server.handle());
     thread::scope(|scope| {
         for n in 1..options.threads {
             let thread = thread::Builder::new().name(format!("serve {n}"));

@@ -1,16 +1,15 @@
 //! The handlers of `anyloop serve`: the path of the request selects one.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyloop::Body;
 use anyloop::endpoint::{Counters, HandlerFactory};
 use anyloop::http::{HeaderValue, Method, Response, StatusCode, header};
 use anyloop::net::Server;
 use anyloop::prelude::*;
 use serde::Serialize;
 
-use super::broadcast::Broadcast;
+use super::broadcast::{Broadcast, Subscriber};
 use super::files::Files;
 use super::traffic::Traffic;
 use super::{log, page};
@@ -21,7 +20,7 @@ pub(super) type RouteServer = Server<RouteFactory>;
 /// The time between two messages with the counters.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The handler of one connection, in one word. An echo, which most connections are, has no state.
+/// The handler of one connection, as large as a pointer. An echo, which most connections are, has no state.
 pub(super) enum RouteHandler {
     /// `/` and `/echo`.
     Echo,
@@ -42,9 +41,9 @@ pub(super) enum RouteState {
     /// An echo whose messages are logged.
     LoggedEcho,
     /// `/broadcast`: each message is sent to all connections of the route.
-    Broadcast { server: Weak<RouteServer>, state: Arc<Broadcast>, logged: bool },
+    Broadcast { state: Arc<Broadcast>, logged: bool },
     /// `/stats`: the counters are sent once a second.
-    Stats { server: Weak<RouteServer>, since: Instant, traffic: Traffic },
+    Stats { since: Instant, traffic: Traffic },
 }
 
 /// Creates the handlers, with no route selected yet.
@@ -55,29 +54,21 @@ pub(super) fn server(
     event_loop: &EventLoop,
     config: ServerConfig,
     files: Option<Files>,
-) -> Arc<RouteServer> {
+) -> RouteServer {
     let logged = log::has_frames();
-    Arc::new_cyclic(|server| {
-        let stats = RouteState::Stats {
-            server: server.clone(),
-            since: Instant::now(),
-            traffic: Traffic::default(),
-        };
-        let broadcast =
-            RouteState::Broadcast { server: server.clone(), state: Arc::default(), logged };
-        let unselected = RouteState::Unselected {
-            logged_echo: logged.then(|| Arc::new(RouteState::LoggedEcho)),
-            broadcast: Arc::new(broadcast),
-            stats: Arc::new(stats),
-            files,
-        };
-        let factory = RouteFactory(Arc::new(unselected));
-        let mut server = RouteServer::with_factory_on(event_loop, config, factory);
-        server.on_accept_error(|error| {
-            stdio::report(&format!("cannot accept a connection: {error}"));
-        });
-        server
-    })
+    let stats = RouteState::Stats { since: Instant::now(), traffic: Traffic::default() };
+    let unselected = RouteState::Unselected {
+        logged_echo: logged.then(|| Arc::new(RouteState::LoggedEcho)),
+        broadcast: Arc::new(RouteState::Broadcast { state: Arc::default(), logged }),
+        stats: Arc::new(stats),
+        files,
+    };
+    let factory = RouteFactory(Arc::new(unselected));
+    let mut server = RouteServer::with_factory_on(event_loop, config, factory);
+    server.on_accept_error(|error| {
+        stdio::report(&format!("cannot accept a connection: {error}"));
+    });
+    server
 }
 
 impl HandlerFactory for RouteFactory {
@@ -143,7 +134,7 @@ impl Handler for RouteHandler {
     }
 
     fn backpressure(&mut self, context: &mut Context<'_, Self>) {
-        if let Some(broadcast) = self.broadcast() {
+        if let Some(broadcast) = self.subscription() {
             broadcast.fall_behind(context);
         }
     }
@@ -180,31 +171,19 @@ impl Handler for RouteHandler {
     }
 }
 
+impl Subscriber for RouteHandler {
+    fn subscription(&self) -> Option<&Broadcast> {
+        let Self::Shared(route) = self else { return None };
+        match &**route {
+            RouteState::Broadcast { state, .. } => Some(state),
+            RouteState::Unselected { .. } | RouteState::LoggedEcho | RouteState::Stats { .. } => {
+                None
+            }
+        }
+    }
+}
+
 impl RouteHandler {
-    /// Whether this connection receives broadcasts.
-    pub(super) fn subscribes(&self) -> bool {
-        self.broadcast().is_some()
-    }
-
-    /// The time for this subscriber to catch up is over; see [`Broadcast::stop_waiting`].
-    pub(super) fn stop_waiting(&self, context: &mut Context<'_, Self>) {
-        if let Some(broadcast) = self.broadcast() {
-            broadcast.stop_waiting(context.handle().id());
-        }
-    }
-
-    fn broadcast(&self) -> Option<&Broadcast> {
-        match self {
-            Self::Shared(route) => match &**route {
-                RouteState::Broadcast { state, .. } => Some(state),
-                RouteState::Unselected { .. }
-                | RouteState::LoggedEcho
-                | RouteState::Stats { .. } => None,
-            },
-            Self::Echo => None,
-        }
-    }
-
     /// Whether the messages of this connection are logged.
     fn is_logged(&self) -> bool {
         let Self::Shared(route) = self else { return false };
@@ -234,13 +213,11 @@ impl RouteState {
 
     fn message(&self, message: Message<'_>, context: &mut Context<'_, RouteHandler>) {
         match self {
-            Self::Broadcast { server, state, logged } => {
+            Self::Broadcast { state, logged } => {
                 if *logged {
                     log::message('<', message, context);
                 }
-                if let Some(server) = server.upgrade() {
-                    state.publish(message, &server, context);
-                }
+                state.publish(message, context);
             }
             Self::LoggedEcho => {
                 log::message('<', message, context);
@@ -271,11 +248,10 @@ impl RouteState {
 
     /// Sends the counters, now and after each interval.
     fn send_counters(&self, context: &mut Context<'_, RouteHandler>) {
-        let Self::Stats { server, since, traffic } = self else { return };
-        let Some(server) = server.upgrade() else { return };
+        let Self::Stats { since, traffic } = self else { return };
         // A peer that has not read the last counters misses these.
         if context.buffered_amount() == 0 {
-            let stats = Stats::new(&traffic.counters(&server), since.elapsed());
+            let stats = Stats::new(&traffic.counters(&context.endpoint()), since.elapsed());
             let _ = context.send(stats.line().as_str());
         }
         context.set_timer(STATS_INTERVAL, |handler, context| {
