@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyloop::endpoint::{Counters, HandlerFactory};
-use anyloop::http::{HeaderValue, Method, Response, StatusCode, header};
+use anyloop::http::{HeaderValue, Method, StatusCode, header};
 use anyloop::net::Server;
 use anyloop::prelude::*;
 use serde::Serialize;
@@ -95,21 +95,10 @@ impl Handler for RouteHandler {
     }
 
     fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
-        if let Some(response) = self.file(request) {
-            return Answer::Respond(response);
-        }
-        match (request.uri().path(), request.method()) {
-            ("/", &Method::GET | &Method::HEAD) => Answer::Respond(page::respond(request)),
-            ("/", _) => {
-                let mut answer = Answer::status(StatusCode::METHOD_NOT_ALLOWED, "GET it");
-                if let Answer::Respond(response) = &mut answer {
-                    let allowed = HeaderValue::from_static("GET, HEAD");
-                    response.headers_mut().insert(header::ALLOW, allowed);
-                }
-                answer
-            }
-            ("/echo" | "/broadcast" | "/stats", _) => Answer::upgrade_required(),
-            _ => not_found(),
+        match (self.get(request), request.method()) {
+            (Some(answer), &Method::GET | &Method::HEAD) => answer,
+            (Some(_), _) => method_not_allowed(),
+            (None, _) => not_found(),
         }
     }
 
@@ -190,16 +179,23 @@ impl RouteHandler {
         matches!(&**route, RouteState::LoggedEcho | RouteState::Broadcast { logged: true, .. })
     }
 
-    /// The file that a request asks for. Services come first; the page is in the place of a missing `index.html`.
-    fn file(&self, request: &Request) -> Option<Response<Body>> {
-        let (path, method) = (request.uri().path(), request.method());
-        let is_service = matches!(path, "/echo" | "/broadcast" | "/stats");
-        if is_service || !matches!(*method, Method::GET | Method::HEAD) {
-            return None;
+    /// The answer to GET and HEAD, without regard to the method: services come first, then files, then the page.
+    /// `None` if there is nothing at the path.
+    fn get(&self, request: &Request) -> Option<Answer> {
+        let path = request.uri().path();
+        if matches!(path, "/echo" | "/broadcast" | "/stats") {
+            return Some(Answer::upgrade_required());
         }
+        let file = self.files().and_then(|files| files.respond(path));
+        let response = file.or_else(|| (path == "/").then(|| page::respond(request)));
+        response.map(Answer::Respond)
+    }
+
+    /// The files that are served beside the services.
+    fn files(&self) -> Option<&Files> {
         let Self::Shared(route) = self else { return None };
-        let RouteState::Unselected { files: Some(files), .. } = &**route else { return None };
-        files.respond(path)
+        let RouteState::Unselected { files, .. } = &**route else { return None };
+        files.as_ref()
     }
 }
 
@@ -307,6 +303,17 @@ impl Stats {
 
 fn not_found() -> Answer {
     Answer::status(StatusCode::NOT_FOUND, "there is nothing here")
+}
+
+/// 405, as nginx and Caddy answer OPTIONS, too, for a file.
+fn method_not_allowed() -> Answer {
+    let mut answer =
+        Answer::status(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed");
+    if let Answer::Respond(response) = &mut answer {
+        // RFC 9110 §15.5.6.
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    answer
 }
 
 #[cfg(test)]
