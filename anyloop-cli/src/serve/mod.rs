@@ -24,7 +24,7 @@ use crate::error::CliError;
 #[cfg(unix)]
 use crate::signals;
 use crate::stdio;
-use crate::values::{Origin, Timeout};
+use crate::values::{self, Origin, Timeout};
 
 /// The high-water mark of a connection's send buffer, in bytes.
 const HIGH_WATER_MARK: usize = 1 << 20;
@@ -44,8 +44,8 @@ pub(crate) struct Options {
     #[cfg(unix)]
     #[arg(long, value_name = "PATH")]
     unix: Vec<std::path::PathBuf>,
-    /// The largest message that is accepted.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    /// The largest message that is accepted. A larger one closes its connection with 1009.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = values::bytes)]
     max_message: u64,
     /// Time limit for an opening handshake.
     #[arg(long, value_name = "S", default_value = "5")]
