@@ -114,7 +114,7 @@ impl<P: Participant> Round<P> {
     }
 
     /// The number of threads that the connections are divided among.
-    pub(super) const fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         self.tallies.len()
     }
 

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use anyloop::Handler;
-use anyloop::endpoint::Context;
-use anyloop::proto::{Ending, Failure, Message};
+use anyloop::prelude::*;
 use indicatif::ProgressBar;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -82,6 +80,15 @@ pub(super) fn closed<H: Handler>(ending: &Ending<'_>, context: &Context<'_, H>) 
 pub(super) fn failed<H: Handler>(failure: &Failure, context: &Context<'_, H>) {
     if has_connections() {
         tracing::info!("{}: not opened: {failure}", subject(context));
+    }
+}
+
+/// Logs the answer to a plain HTTP request.
+pub(super) fn answered<H: Handler>(request: &Request, answer: &Answer, context: &Context<'_, H>) {
+    if let (true, Answer::Respond(response)) = (has_connections(), answer) {
+        let path = escape::line(request.uri().path());
+        let (method, status) = (request.method(), response.status());
+        tracing::info!("{} {path}: {method} is answered with {status}", context.peer());
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct Options {
     /// Only GET and HEAD are allowed. Hidden files are not served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
-    /// Log connections to standard error; twice (-vv) messages, pings and pongs, too.
+    /// Log connections and HTTP requests to standard error; twice (-vv) messages, pings and pongs, too.
     ///
     /// RUST_LOG selects the lines instead: RUST_LOG=anyloop=debug adds those of the library,
     /// RUST_LOG=anyloop=debug,anyloop::serve=off shows them alone.

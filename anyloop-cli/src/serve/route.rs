@@ -94,12 +94,14 @@ impl Handler for RouteHandler {
         Answer::Accept(Accept::new())
     }
 
-    fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
-        match (self.get(request), request.method()) {
+    fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
+        let answer = match (self.get(request), request.method()) {
             (Some(answer), &Method::GET | &Method::HEAD) => answer,
             (Some(_), _) => method_not_allowed(),
             (None, _) => not_found(),
-        }
+        };
+        log::answered(request, &answer, context);
+        answer
     }
 
     fn open(&mut self, context: &mut Context<'_, Self>) {

@@ -41,6 +41,25 @@ fn connections_are_logged_when_asked() {
 }
 
 #[test]
+fn http_requests_are_logged_when_asked() {
+    let server = Server::start(&["-v", "--color", "never"]);
+    get(&server, "GET", "/?theme=dark");
+    get(&server, "POST", "/stats");
+    get(&server, "GET", "/none");
+    let log = log(server);
+    let lines: Vec<_> = log.iter().map(|line| line.split_once(' ').expect(line)).collect();
+    assert!(lines.iter().all(|(level, peer)| *level == "INFO" && peer.starts_with("127.0.0.1:")));
+    let answers: Vec<_> =
+        lines.iter().map(|(_, line)| line.split_once(' ').expect(line).1).collect();
+    let expected = [
+        "/: GET is answered with 200 OK",
+        "/stats: POST is answered with 405 Method Not Allowed",
+        "/none: GET is answered with 404 Not Found",
+    ];
+    assert_eq!(answers, expected);
+}
+
+#[test]
 fn frames_are_logged_when_asked_twice() {
     let server = Server::start(&["-vv", "--color", "never"]);
     talk(&server);
