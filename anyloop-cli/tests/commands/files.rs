@@ -91,7 +91,7 @@ fn rfc9110_15_5_6_what_exists_answers_only_get_and_head() {
     }
 }
 
-/// Responses have no validators, so no condition holds (RFC 9110 §13.1.2, §13.1.3), and ranges are optional (§14.2).
+/// Without a validator no client has the present version (RFC 9110 §13.1.2, §13.1.3), and ranges are optional (§14.2).
 #[test]
 fn a_file_is_sent_whole_whatever_part_or_version_the_client_has() {
     let folder = Folder::new("conditions");
