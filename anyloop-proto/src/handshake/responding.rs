@@ -41,7 +41,9 @@ impl ServerHandshake {
     ///
     /// Connection and Transfer-Encoding are written by the handshake. Content-Length is too, unless the response has
     /// its own, which must be right. The body is omitted where HTTP allows none: after HEAD, and for 204, 205 and 304.
-    /// There is no Date, because the state machine has no clock.
+    /// A response to HEAD, or with status 304, may have an empty body and the Content-Length that the response to GET
+    /// would have (RFC 9110 §8.6); one with status 204 or 205 has none of its own. There is no Date, because the state
+    /// machine has no clock.
     ///
     /// # Errors
     ///

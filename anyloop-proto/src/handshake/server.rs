@@ -69,7 +69,7 @@ pub struct ServerHandshake {
     failure: Option<Failure>,
     /// The application's response, once it has begun.
     pub(super) sending: Option<Sending>,
-    /// The method of the request is HEAD, so no response has a body.
+    /// The method of the request is HEAD.
     pub(super) is_head_request: bool,
     /// The peer has shut down its sending direction.
     pub(super) eof: bool,
@@ -332,6 +332,12 @@ impl ServerHandshake {
     #[must_use]
     pub const fn awaits_answer(&self) -> bool {
         matches!(self.step, Step::Awaiting)
+    }
+
+    /// Whether the method of the request is HEAD, so that no response has a body (RFC 9110 §9.3.2).
+    #[must_use]
+    pub const fn is_head_request(&self) -> bool {
+        self.is_head_request
     }
 
     /// Whether input is ignored: the request was answered, or the handshake has failed. Read on only to see the end of

@@ -22,7 +22,8 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// A body of known length is sent with `Content-Length`. One of unknown length is chunked for a client of HTTP/1.1
 /// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. A response can have a `Content-Length` of its
 /// own: it must be the length of the body, and if that is unknown, it is the length. After HEAD, and for 204, 205 and
-/// 304, the body is dropped unread.
+/// 304, the body is dropped unread. After HEAD, and for 304, an empty body may have the `Content-Length` that the
+/// response to GET would have (RFC 9110 §8.6).
 ///
 /// The body is taken in pieces as the peer reads. A peer that reads nothing for the
 /// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that

@@ -18,7 +18,8 @@ pub enum SendError {
         message: usize,
         /// The limit of the send buffer.
         cap: usize,
-        /// Whether the connection is closed for it, as [`Overflow::Close`](super::Overflow::Close) says.
+        /// Whether the connection is closed for it, as [`Overflow::Close`](super::Overflow::Close) says. Sends that
+        /// follow return [`Closing`](Self::Closing).
         closes: bool,
     },
     /// The connection is closing: no message can follow a Close, or the response to a request that was not accepted.

@@ -232,7 +232,7 @@ impl<H: Handler> Handle<H> {
     }
 
     /// Answers a request whose answer was [deferred](super::Answer::Defer). The body is anything that a [`Body`] is
-    /// made from.
+    /// made from, which says when the response may have a `Content-Length` of its own.
     ///
     /// # Errors
     ///
@@ -240,7 +240,8 @@ impl<H: Handler> Handle<H> {
     /// waits for an answer. [`SendError::Gone`].
     pub fn respond(&self, response: Response<impl Into<Body>>) -> Result<(), SendError> {
         let response = response.map(Into::into);
-        check_response(&response, response.body().content_length())?;
+        let method = self.shared.request_method();
+        check_response(&method, &response, response.body().content_length())?;
         self.shared.answer(Answer::Respond(response))
     }
 

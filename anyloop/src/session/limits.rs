@@ -90,7 +90,8 @@ pub enum Overflow {
     /// It is not sent, and sending returns [`Sent::Dropped`](super::Sent::Dropped): for messages that the next one
     /// supersedes.
     Drop,
-    /// The connection is closed with 1008, and sending returns an error whose `closes` is true. In
+    /// The connection is closed with 1008, and sending returns an error whose `closes` is true; sends that follow
+    /// return [`SendError::Closing`](super::SendError::Closing). In
     /// [`close`](super::Handler::close), [`Context::overflowed`](super::Context::overflowed) is true, and
     /// [`Counters::overflowed`](super::Counters::overflowed) counts it. A message that waits for the last piece of a
     /// [`MessageWriter`](super::MessageWriter) only gets the error: the peer is not to blame.

@@ -194,7 +194,9 @@ impl<H: Handler> Session<H> {
         match &self.protocol {
             Protocol::Open(connection) => Phase::of(connection.state()),
             Protocol::Closed => self.state.phase,
-            _ if self.protocol.awaits_answer() => Phase::Requested,
+            Protocol::Server(handshake) if handshake.awaits_answer() => {
+                Phase::awaiting_answer(handshake.is_head_request())
+            }
             Protocol::Server(handshake) if handshake.discards_input() => Phase::WillNotOpen,
             _ => Phase::Connecting,
         }

@@ -16,7 +16,7 @@ use loom::thread::{self, JoinHandle};
 use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
-use super::{Handle, Handler, SendBufferLimits, SendError, Sent};
+use super::{Handle, Handler, Overflow, SendBufferLimits, SendError, Sent};
 use crate::event_loop::models::{check, check_large};
 use crate::sync::{Condvar, Mutex};
 
@@ -235,5 +235,23 @@ fn two_senders_cannot_exceed_the_limit_together() {
         let results = senders.map(|sender| sender.join().unwrap().remove(0));
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
         assert_eq!(shared.buffered(), 3);
+    });
+}
+
+#[test]
+fn one_of_the_refused_senders_closes_the_connection() {
+    check(|| {
+        let overflow = Overflow::Close;
+        let limits = SendBufferLimits { low: 0, high: 3, cap: 3, overflow };
+        let (shared, _) = mailbox(limits);
+        shared.publish(3, Phase::Open);
+        let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
+        let results = senders.map(|sender| sender.join().unwrap().remove(0));
+        let full = SendError::SendBufferFull { waiting: 3, message: 1, cap: 3, closes: true };
+        for error in [full, SendError::Closing] {
+            let error = Err(error);
+            assert_eq!(results.iter().filter(|result| **result == error).count(), 1, "{results:?}");
+        }
+        assert_eq!(shared.take().0.count(), 1);
     });
 }

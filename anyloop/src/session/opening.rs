@@ -1,5 +1,6 @@
 //! The opening handshake.
 
+use anyloop_proto::handshake::http::Method;
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
@@ -51,8 +52,10 @@ impl<H: Handler> Session<H> {
                 // stream.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
+                let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
+                let phase = Phase::awaiting_answer(*request.method() == Method::HEAD);
                 // Handles may answer from now on, also from another thread during the call.
-                state.publish(out.queued() + state.deferred_bytes(), Phase::Requested);
+                state.publish(out.queued() + state.deferred_bytes(), phase);
                 let here = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
                 let mut context = Context { sender, receiver, out: here, state, now, new_handler };

@@ -2,14 +2,16 @@
 
 use anyloop_proto::State;
 
-/// The [`State`] of a connection, with `Connecting` split in three: handles may answer a request only in `Requested`,
-/// and may not queue messages in `WillNotOpen`.
+/// The [`State`] of a connection, with `Connecting` split in four: handles may answer a request only in `Requested` and
+/// `HeadRequested`, and may not queue messages in `WillNotOpen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Connecting,
     /// A request waits for the application's answer.
     Requested,
+    /// As `Requested`, with the method HEAD.
+    HeadRequested,
     /// The request was answered without opening a connection: the response is not 101.
     WillNotOpen,
     /// This and the following are as in [`State`].
@@ -21,9 +23,10 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Connecting,
         Self::Requested,
+        Self::HeadRequested,
         Self::WillNotOpen,
         Self::Open,
         Self::CloseSent,
@@ -34,7 +37,9 @@ impl Phase {
 
     pub(super) const fn state(self) -> State {
         match self {
-            Self::Connecting | Self::Requested | Self::WillNotOpen => State::Connecting,
+            Self::Connecting | Self::Requested | Self::HeadRequested | Self::WillNotOpen => {
+                State::Connecting
+            }
             Self::Open => State::Open,
             Self::CloseSent => State::CloseSent,
             Self::Closed => State::Closed,
@@ -52,6 +57,11 @@ impl Phase {
             State::Failed => Self::Failed,
             _ => Self::Ended,
         }
+    }
+
+    /// The phase while a request waits for an answer.
+    pub(super) const fn awaiting_answer(is_head_request: bool) -> Self {
+        if is_head_request { Self::HeadRequested } else { Self::Requested }
     }
 
     pub(super) const fn encode(self) -> u8 {
@@ -72,7 +82,7 @@ mod tests {
     fn a_phase_is_decoded_as_it_was_encoded() {
         for phase in Phase::ALL {
             assert_eq!(Phase::decode(phase.encode()), phase);
-            if !matches!(phase, Phase::Requested | Phase::WillNotOpen) {
+            if !matches!(phase, Phase::Requested | Phase::HeadRequested | Phase::WillNotOpen) {
                 assert_eq!(Phase::of(phase.state()), phase);
             }
         }

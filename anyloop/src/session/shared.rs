@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use anyloop_proto::frame::MAX_CONTROL_PAYLOAD;
+use anyloop_proto::handshake::http::Method;
 use anyloop_proto::{CloseCode, Refused, State};
 
 use super::deferred::OutgoingMessage;
@@ -374,8 +375,8 @@ impl Shared {
         let is_held_up = || !is_awaited && self.is_held_up(is_piece);
         let waits = is_held_up();
         let refuse = |waiting: usize| {
-            let closes = !waits && !is_held_up() && (!is_piece || self.is_slow(len));
-            self.refuse(waiting, len, closes)
+            let is_slow = !waits && !is_held_up() && (!is_piece || self.is_slow(len));
+            self.refuse(waiting, len, is_slow)
         };
         let cap = match is_awaited {
             true => {
@@ -425,27 +426,33 @@ impl Shared {
         unread.saturating_add(len) > self.limits().max_send_buffer
     }
 
-    /// Applies the overflow policy to a message that would exceed the limit. `closes` says that the peer is slow.
-    fn refuse(&self, waiting: usize, message: usize, closes: bool) -> Result<Sent, SendError> {
+    /// Applies the overflow policy to a message that would exceed the limit.
+    fn refuse(&self, waiting: usize, message: usize, is_slow: bool) -> Result<Sent, SendError> {
         let SendBufferLimits { overflow, max_send_buffer: cap, .. } = self.limits();
-        if overflow == Overflow::Drop {
-            return Ok(Sent::Dropped);
+        let closes = is_slow && overflow == Overflow::Close;
+        if closes {
+            self.push(Command::Overflow)?; // it is refused if the connection is closing already
+        } else if self.mailbox().closing {
+            return Err(SendError::Closing);
         }
-        let closes = closes && overflow == Overflow::Close;
-        // One Close suffices, however many messages are refused.
-        if closes && !self.mailbox().closing {
-            self.push(Command::Overflow)?;
+        match overflow {
+            Overflow::Drop => Ok(Sent::Dropped),
+            _ => Err(SendError::SendBufferFull { waiting, message, cap, closes }),
         }
-        Err(SendError::SendBufferFull { waiting, message, cap, closes })
     }
 
     /// Queues the answer to a request, if one waits for an answer.
     pub(super) fn answer(&self, answer: Answer) -> Result<(), SendError> {
         match self.phase() {
-            Phase::Requested => self.push(Command::Answer(answer)),
+            Phase::Requested | Phase::HeadRequested => self.push(Command::Answer(answer)),
             Phase::Ended => Err(SendError::Gone),
             _ => Err(SendError::NotAwaiting),
         }
+    }
+
+    /// HEAD if the request that waits for an answer has this method; otherwise GET, whose rules all others share.
+    pub(super) fn request_method(&self) -> Method {
+        if self.phase() == Phase::HeadRequested { Method::HEAD } else { Method::GET }
     }
 
     /// Queues a ping, if the connection is open.
@@ -472,7 +479,11 @@ impl Shared {
         let is_answer = matches!(command, Command::Answer(_));
         let refused = match () {
             () if mailbox.gone => Some(Some(SendError::Gone)),
-            () if command.is_data() && mailbox.closing => Some(Some(SendError::Closing)),
+            () if mailbox.closing
+                && (command.is_data() || matches!(command, Command::Overflow)) =>
+            {
+                Some(Some(SendError::Closing))
+            }
             () if is_answer && mailbox.answered => Some(Some(SendError::NotAwaiting)),
             () if is_message && mailbox.commands.len() >= self.free_messages(&command) => {
                 Some(None)

@@ -25,6 +25,7 @@ over_each_transport! {
     a_full_send_buffer_is_an_error,
     a_full_send_buffer_drops,
     a_full_send_buffer_closes,
+    a_connection_that_is_closing_says_that_first,
     a_connection_that_was_closed_for_its_send_buffer_says_so;
     neither:
     drained_is_called_at_the_low_mark_and_not_before,
@@ -206,20 +207,42 @@ fn a_full_send_buffer_closes<C: TestTransport>() {
         subject.drain();
         if from_handle {
             let full = SendError::SendBufferFull { waiting: 37, message: 4, cap: 40, closes: true };
-            assert_eq!(handle.send("1234"), Err(full.clone()));
             assert_eq!(handle.send("1234"), Err(full));
+            for message in ["1234", "", "1"] {
+                assert_eq!(handle.send(message), Err(SendError::Closing), "it has not run yet");
+            }
             subject.drain();
         } else {
             subject.receive(&[text("go"), text("go")]);
-            // The Close itself waits, too.
             let lines = log.take();
-            assert!(lines[0].starts_with("Err(SendBufferFull"), "{lines:?}");
-            assert!(lines[1].starts_with("Err("), "{lines:?}");
+            let full = "Err(SendBufferFull { waiting: 37, message: 4, cap: 40, closes: true }) ";
+            assert!(lines[0].starts_with(full), "{lines:?}");
+            assert!(lines[1].starts_with("Err(Closing) "), "{lines:?}");
         }
+        assert_eq!(handle.send("1234"), Err(SendError::Closing));
         subject.end.give_room(usize::MAX);
         assert_eq!(subject.sent()[1..], [wire::close(1008, "too slow to read")]);
         subject.receive(&[wire::close(1008, "")]);
         assert_eq!(log.take(), ["close clean by local: 1008/1008"]);
+    }
+}
+
+/// The Close was asked for, and not sent yet. What a full send buffer would do does not matter any more.
+fn a_connection_that_is_closing_says_that_first<C: TestTransport>() {
+    for overflow in [Overflow::Error, Overflow::Drop, Overflow::Close] {
+        let log = Log::default();
+        let mut subject = subject::<C>(overflow, &log);
+        let handle = subject.end.handle();
+        let _ = handle.send(&[0; 35][..]).unwrap();
+        subject.drain();
+        handle.close(CloseCode::NORMAL, "").unwrap();
+        assert_eq!(handle.send("1234"), Err(SendError::Closing), "{overflow:?}");
+        assert_eq!(handle.begin(Kind::Text).piece("1234", true), Err(SendError::Closing));
+        subject.drain();
+        subject.end.give_room(usize::MAX);
+        assert_eq!(subject.sent()[1..], [wire::close(1000, "")], "{overflow:?}");
+        subject.receive(&[wire::close(1000, "")]);
+        assert_eq!(log.take(), ["close clean by local: 1000/1000"], "{overflow:?}");
     }
 }
 

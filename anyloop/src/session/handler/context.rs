@@ -580,11 +580,12 @@ impl<H: Handler> Context<'_, H> {
         }
         // If messages wait for a local `MessageWriter`, the peer is not at fault.
         let closes = limits.overflow == Overflow::Close && !self.state.has_message_writer();
+        let full = self.full(len, closes); // before the Close waits, too
         if closes {
             self.state.note_overflow(self.out.queued(), Phase::Open);
             let _: Result<(), SendError> = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW);
         }
-        Err(self.full(len, closes))
+        Err(full)
     }
 
     fn full(&self, message: usize, closes: bool) -> SendError {
