@@ -62,8 +62,9 @@ impl<F: HandlerFactory> Acceptor<F> {
     /// Accepts a connection and sets its options; `None` if the listener is closed.
     fn accept(&mut self) -> Option<io::Result<(Socket, Peer)>> {
         let accepted = self.listener.accept()?;
-        let drained = accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-        if drained && matches!(self.nodelay, Nodelay::SetUntilDrained(_)) {
+        let is_drained =
+            accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if is_drained && matches!(self.nodelay, Nodelay::SetUntilDrained(_)) {
             self.nodelay = Nodelay::Inherited;
         }
         Some(accepted.and_then(|(socket, peer)| {
@@ -80,7 +81,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         peer: Peer,
         turn: &Turn<'_, K>,
     ) -> io::Result<()> {
-        let layer = self.listener.layer().accept().map_err(io::Error::other)?;
+        let layer = self.listener.layer().new_layer().map_err(io::Error::other)?;
         let handler = self.core.make_handler();
         let (engine, now) = (turn.engine, now()); // the time of the handshake starts here
         let inserted = engine.insert(|token| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use anyloop_proto::handshake::{Target, UriError};
 
-use super::adopt::{Stream, insert};
+use super::adopt::{AdoptOptions, Stream, insert};
 use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse};
 use super::error::Error;
 use super::supports::Supports;
@@ -51,7 +51,8 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
         let nodelay = settings.config(&self.core.config).nodelay;
         let (session, layer) = settings.session(&self.core, now())?;
         let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
-        insert(engine, hooks, state, session, stream, (nodelay, &[]), layer)
+        let options = AdoptOptions { nodelay, received: &[] };
+        insert(engine, hooks, state, session, stream, options, layer)
     }
 }
 
@@ -100,12 +101,12 @@ struct WeakConnector<K: Kind, F: HandlerFactory> {
 }
 
 /// A [`WeakConnector`] for handlers of this type, with any factory.
-trait Upgrade<H: Handler> {
+trait WeakConnects<H: Handler> {
     /// What connects, unless the client or its loop was dropped.
     fn upgrade(&self) -> Option<Box<dyn Connects<H>>>;
 }
 
-impl<K: Supports<F>, F: HandlerFactory + 'static> Upgrade<F::Handler> for WeakConnector<K, F> {
+impl<K: Supports<F>, F: HandlerFactory + 'static> WeakConnects<F::Handler> for WeakConnector<K, F> {
     fn upgrade(&self) -> Option<Box<dyn Connects<F::Handler>>> {
         let (core, engine) = (self.core.upgrade()?, self.engine.upgrade()?);
         Some(Box::new(Connector { core, engine, hooks: self.hooks.upgrade()? }))
@@ -113,22 +114,22 @@ impl<K: Supports<F>, F: HandlerFactory + 'static> Upgrade<F::Handler> for WeakCo
 }
 
 /// Of a client whose handles connect from any thread.
-type FromAnyThread<H> = Box<dyn Upgrade<H> + Send + Sync>;
+type ThreadSafeConnector<H> = Box<dyn WeakConnects<H> + Send + Sync>;
 
-/// Of a client whose handles connect on its own thread. It is in [`OF_THREAD`].
-struct OnOwnThread;
+/// Of a client whose handles connect on its own thread. It is in [`LOCAL_CONNECTORS`].
+struct InLocalConnectors;
 
 /// The connector of a client of this thread.
-struct OfThread {
+struct LocalConnector {
     endpoint: Weak<EndpointState>,
-    /// A `Box<dyn Upgrade<H>>`.
+    /// A `Box<dyn WeakConnects<H>>`.
     connector: Box<dyn Any>,
 }
 
 thread_local! {
     /// Connectors of clients in loops that are bound to this thread. Those of dropped clients are removed when another
     /// is added.
-    static OF_THREAD: RefCell<Vec<OfThread>> = const { RefCell::new(Vec::new()) };
+    static LOCAL_CONNECTORS: RefCell<Vec<LocalConnector>> = const { RefCell::new(Vec::new()) };
 }
 
 impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
@@ -142,7 +143,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
 impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
     /// Lets handles of the client connect.
     pub(super) fn let_handles_connect(&self) {
-        let connector: FromAnyThread<F::Handler> = Box::new(self.weak_connector());
+        let connector: ThreadSafeConnector<F::Handler> = Box::new(self.weak_connector());
         self.core().state.set_connector(Box::new(connector));
     }
 }
@@ -151,24 +152,24 @@ impl<F: HandlerFactory + 'static> Client<Net<Local>, F> {
     /// Lets handles of the client connect on this thread.
     pub(super) fn let_handles_connect(&self) {
         let state = &self.core().state;
-        let connector: Box<dyn Upgrade<F::Handler>> = Box::new(self.weak_connector());
+        let connector: Box<dyn WeakConnects<F::Handler>> = Box::new(self.weak_connector());
         let (endpoint, connector) = (Arc::downgrade(state), Box::new(connector));
-        OF_THREAD.with_borrow_mut(|all| {
+        LOCAL_CONNECTORS.with_borrow_mut(|all| {
             all.retain(|it| it.endpoint.strong_count() > 0);
-            all.push(OfThread { endpoint, connector });
+            all.push(LocalConnector { endpoint, connector });
         });
-        state.set_connector(Box::new(OnOwnThread));
+        state.set_connector(Box::new(InLocalConnectors));
     }
 }
 
 /// What connects for a client in a loop that is bound to this thread. `None` if there is none of this state.
-fn of_thread<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
-    let find = |all: &RefCell<Vec<OfThread>>| {
+fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
+    let find = |all: &RefCell<Vec<LocalConnector>>| {
         let all = all.borrow();
         let found = all.iter().find(|it| std::ptr::eq(it.endpoint.as_ptr(), Arc::as_ptr(state)))?;
-        Some(found.connector.downcast_ref::<Box<dyn Upgrade<H>>>()?.upgrade())
+        Some(found.connector.downcast_ref::<Box<dyn WeakConnects<H>>>()?.upgrade())
     };
-    OF_THREAD.try_with(find).ok().flatten() // not while the thread ends
+    LOCAL_CONNECTORS.try_with(find).ok().flatten() // not while the thread ends
 }
 
 impl<H: Handler> EndpointHandle<H> {
@@ -244,9 +245,11 @@ impl<H: Handler> EndpointHandle<H> {
         let target = parse(uri)?;
         let state = self.state().ok_or(Error::EndpointDropped)?;
         let connector = state.connector().ok_or(Error::NotAClient)?;
-        let client = match connector.downcast_ref::<FromAnyThread<H>>() {
+        let client = match connector.downcast_ref::<ThreadSafeConnector<H>>() {
             Some(connector) => connector.upgrade(),
-            None if connector.is::<OnOwnThread>() => of_thread(&state).ok_or(Error::OtherThread)?,
+            None if connector.is::<InLocalConnectors>() => {
+                local_connector(&state).ok_or(Error::OtherThread)?
+            }
             None => return Err(Error::NotAClient),
         };
         Ok(ConnectRequest::new(client.ok_or(Error::EndpointDropped)?, target))

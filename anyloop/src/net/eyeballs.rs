@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The least delay (RFC 8305, section 5).
-const LEAST_DELAY: Duration = Duration::from_millis(10);
+const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// The largest number of attempts at a time, so that a host with many dead addresses does not take a socket for each.
-const MOST_UNDER_WAY: usize = 6;
+const MAX_UNDER_WAY: usize = 6;
 
 /// The attempts to connect to one of the addresses of a host.
 ///
@@ -39,7 +39,7 @@ impl Attempts {
             errors: Vec::new(),
             newest: None,
             due: now,
-            delay: delay.max(LEAST_DELAY),
+            delay: delay.max(MIN_DELAY),
         }
     }
 
@@ -71,7 +71,7 @@ impl Attempts {
 
     /// When the next attempt is due; `None` if there is none left, or if one must fail first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let may_start = !self.waiting.is_empty() && self.under_way.len() < MOST_UNDER_WAY;
+        let may_start = !self.waiting.is_empty() && self.under_way.len() < MAX_UNDER_WAY;
         may_start.then_some(self.due)
     }
 
@@ -259,7 +259,7 @@ mod tests {
         for n in 1..=6 {
             assert_eq!(attempts.next(at(1000 * u64::from(n))), Some(v6(n)));
         }
-        assert_eq!(attempts.under_way(), MOST_UNDER_WAY);
+        assert_eq!(attempts.under_way(), MAX_UNDER_WAY);
         assert_eq!(attempts.deadline(), None);
         assert_eq!(attempts.next(at(60_000)), None);
         // An older one makes room: the delay since the newest has long passed.

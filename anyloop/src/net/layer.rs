@@ -3,7 +3,7 @@
 use anyloop_proto::handshake::Target;
 
 use super::error::Error;
-use super::proxy::Channel;
+use super::proxy::ProxyLayer;
 use super::serves_connections::ServesConnections;
 use crate::endpoint::{ClientConfig, Handler, Session};
 use crate::event_loop::{Next, Socket, Source as _, StreamSource, Turn};
@@ -32,11 +32,11 @@ pub(super) struct Layer {
 impl ListenerLayer {
     /// The TLS of a connection that was accepted.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self, clippy::unnecessary_wraps))]
-    pub(super) fn accept(&self) -> Result<Layer, Error> {
+    pub(super) fn new_layer(&self) -> Result<Layer, Error> {
         Ok(Layer {
             #[cfg(feature = "tls-core")]
             records: match &self.tls {
-                Some(tls) => Some(tls.records()?),
+                Some(tls) => Some(tls.new_records()?),
                 None => None,
             },
             #[cfg(feature = "tls-core")]
@@ -53,7 +53,7 @@ impl Layer {
         Ok(Self {
             #[cfg(feature = "tls-core")]
             records: match target.secure() {
-                true => Some(config.tls.records(target.host())?),
+                true => Some(config.tls.new_records(target.host())?),
                 false => None,
             },
             #[cfg(feature = "tls-core")]
@@ -64,13 +64,17 @@ impl Layer {
     /// The same through a tunnel of a proxy, from which `received` was received already. Returns that of it which
     /// the connection itself receives.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
-    pub(super) fn through(&mut self, channel: Channel, received: Vec<u8>) -> Vec<u8> {
+    pub(super) fn put_behind_proxy(
+        &mut self,
+        proxy_layer: ProxyLayer,
+        received: Vec<u8>,
+    ) -> Vec<u8> {
         #[cfg(feature = "tls-core")]
-        if let Some(tls) = channel.into_tls() {
+        if let Some(tls) = proxy_layer.into_tls() {
             self.proxy = Some((tls, received));
             return Vec::new();
         }
-        let _ = channel;
+        let _ = proxy_layer;
         received
     }
 
@@ -94,11 +98,10 @@ impl Layer {
             let driver = match (self.records, self.proxy) {
                 (None, None) => return LayeredStream::Plain(StreamSource::new(driver, socket)),
                 (Some(records), None) => driver.map(|session| TlsStream::new(session, records)),
-                (Some(records), Some((proxy, received))) => {
-                    driver.map(|session| TlsStream::through(session, records, *proxy, received))
-                }
+                (Some(records), Some((proxy, received))) => driver
+                    .map(|session| TlsStream::through_proxy(session, records, *proxy, received)),
                 (None, Some((proxy, received))) => {
-                    driver.map(|session| TlsStream::plain_through(session, *proxy, &received))
+                    driver.map(|session| TlsStream::plain_through_proxy(session, *proxy, &received))
                 }
             };
             LayeredStream::Tls(StreamSource::new(driver, socket))

@@ -94,7 +94,7 @@ impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
         stream: impl Into<Stream>,
         received: &[u8],
     ) -> Result<Handle<F::Handler>, Error> {
-        self.server.adopt_with(stream.into(), received, self.layer().accept()?)
+        self.server.adopt_with(stream.into(), received, self.layer().new_layer()?)
     }
 
     fn layer(&self) -> ListenerLayer {

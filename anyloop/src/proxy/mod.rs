@@ -23,7 +23,7 @@ const DEFAULT_PORT: u16 = 1080;
 const DEFAULT_HTTPS_PORT: u16 = 443;
 
 /// The longest user and the longest password in SOCKS5, in bytes (RFC 1929 §2).
-const MAX_SOCKS: usize = 255;
+const MAX_SOCKS_CREDENTIAL: usize = 255;
 
 /// A proxy: where it is, what it speaks, and the user and password for it.
 ///
@@ -190,7 +190,8 @@ impl Proxy {
         let fits = match self.protocol {
             ProxyProtocol::Http | ProxyProtocol::Https => true,
             ProxyProtocol::Socks5 { .. } => {
-                (1..=MAX_SOCKS).contains(&user.len()) && password.len() <= MAX_SOCKS
+                (1..=MAX_SOCKS_CREDENTIAL).contains(&user.len())
+                    && password.len() <= MAX_SOCKS_CREDENTIAL
             }
         };
         if user.contains(&b':') || !fits {

@@ -132,7 +132,7 @@ impl ProxyRules {
 
     pub(crate) fn shared_proxy_for(&self, target: &Target) -> Option<&Arc<Proxy>> {
         let proxy = if target.secure() { &self.wss } else { &self.ws };
-        proxy.as_ref().filter(|_| !self.exceptions.has(target.host()))
+        proxy.as_ref().filter(|_| !self.exceptions.contains(target.host()))
     }
 }
 

@@ -11,11 +11,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::error::TlsConfigError;
-use super::pem::Source;
+use super::pem::PemSource;
 use super::provider;
 use super::records::Records;
-use super::self_signed::TellsSelfSigned;
-use super::server::{ALPN, certified_key, offers_http2, roots};
+use super::self_signed::ReportsSelfSigned;
+use super::server::{ALPN, offers_http2, read_certified_key, read_roots};
 
 /// What a client trusts, and who it says it is, when it connects to a `wss` URI.
 ///
@@ -67,7 +67,7 @@ impl ClientTls {
     }
 
     /// The TLS of a new connection to `host`: a name or an IP address, which may be in brackets.
-    pub(crate) fn records(&self, host: &str) -> Result<Records, TlsConfigError> {
+    pub(crate) fn new_records(&self, host: &str) -> Result<Records, TlsConfigError> {
         let name =
             server_name(host).ok_or_else(|| TlsConfigError::Host { host: host.to_string() })?;
         Records::client(self.config()?, name).map_err(TlsConfigError::Rustls)
@@ -110,8 +110,8 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 #[must_use]
 pub struct ClientTlsBuilder {
     roots: Roots,
-    cas: Vec<Source>,
-    identity: Option<(Source, Source)>,
+    cas: Vec<PemSource>,
+    identity: Option<(PemSource, PemSource)>,
     accepts_any: bool,
 }
 
@@ -128,13 +128,13 @@ enum Roots {
 impl ClientTlsBuilder {
     /// Trusts the authorities in this file, too. A self-signed certificate is its own authority.
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.cas.push(Source::file(path));
+        self.cas.push(PemSource::file(path));
         self
     }
 
     /// Like [`ca_file`](Self::ca_file), with the content of the file.
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.cas.push(Source::Bytes(pem.into()));
+        self.cas.push(PemSource::Bytes(pem.into()));
         self
     }
 
@@ -158,7 +158,7 @@ impl ClientTlsBuilder {
         certificate: impl AsRef<Path>,
         key: impl AsRef<Path>,
     ) -> Self {
-        self.identity = Some((Source::file(certificate), Source::file(key)));
+        self.identity = Some((PemSource::file(certificate), PemSource::file(key)));
         self
     }
 
@@ -168,7 +168,7 @@ impl ClientTlsBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.identity = Some((Source::Bytes(certificate.into()), Source::Bytes(key.into())));
+        self.identity = Some((PemSource::Bytes(certificate.into()), PemSource::Bytes(key.into())));
         self
     }
 
@@ -191,7 +191,7 @@ impl ClientTlsBuilder {
 
     fn config(&self) -> Result<Arc<ClientConfig>, TlsConfigError> {
         let provider = provider::provider()?;
-        let verifier = Arc::new(TellsSelfSigned(self.verifier(&provider)?));
+        let verifier = Arc::new(ReportsSelfSigned(self.verifier(&provider)?));
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder =
             builder.with_safe_default_protocol_versions().map_err(TlsConfigError::Rustls)?;
@@ -199,7 +199,7 @@ impl ClientTlsBuilder {
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let key = certified_key(certificate, key, &provider)?;
+                let key = read_certified_key(certificate, key, &provider)?;
                 let resolver = rustls::sign::SingleCertAndKey::from(key);
                 builder.with_client_cert_resolver(Arc::new(resolver))
             }
@@ -213,17 +213,17 @@ impl ClientTlsBuilder {
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ServerCertVerifier>, TlsConfigError> {
         if self.accepts_any {
-            return Ok(Arc::new(AcceptsAny(provider.clone())));
+            return Ok(Arc::new(AcceptsAnyCertificate(provider.clone())));
         }
         match self.roots {
             #[cfg(all(feature = "tls-platform-verifier", not(target_os = "android")))]
             Roots::Default => {
                 use rustls_platform_verifier::Verifier;
 
-                roots(&self.cas)?; // its errors name the file
+                read_roots(&self.cas)?; // its errors name the file
                 let mut cas = Vec::new();
                 for source in &self.cas {
-                    cas.extend(source.certificates()?);
+                    cas.extend(source.read_certificates()?);
                 }
                 let verifier = Verifier::new_with_extra_roots(cas, provider.clone());
                 Ok(Arc::new(verifier.map_err(platform_error)?))
@@ -234,7 +234,7 @@ impl ClientTlsBuilder {
                 Ok(Arc::new(verifier.map_err(platform_error)?))
             }
             _ => {
-                let mut store = roots(&self.cas)?;
+                let mut store = read_roots(&self.cas)?;
                 self.add_webpki_roots(&mut store);
                 if store.is_empty() {
                     return Err(TlsConfigError::NoRoots);
@@ -272,7 +272,7 @@ fn platform_error(error: Error) -> TlsConfigError {
 
 impl fmt::Debug for ClientTlsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cas: Vec<_> = self.cas.iter().map(Source::path).collect();
+        let cas: Vec<_> = self.cas.iter().map(PemSource::to_path_buf).collect();
         f.debug_struct("ClientTlsBuilder")
             .field("cas", &cas)
             .field("accepts_any", &self.accepts_any)
@@ -282,9 +282,9 @@ impl fmt::Debug for ClientTlsBuilder {
 
 /// Accepts any certificate, if the server has its key.
 #[derive(Debug)]
-struct AcceptsAny(Arc<CryptoProvider>);
+struct AcceptsAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for AcceptsAny {
+impl ServerCertVerifier for AcceptsAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyloop_proto::Role;
 use rustls::{AlertDescription, CertificateError, Error};
 
 /// Why the TLS of a connection failed. [`Context::error`] returns it in [`Handler::fail`] and [`Handler::close`]; the
@@ -39,7 +40,7 @@ pub enum TlsError {
     #[error("the peer has refused TLS with the alert {}{}", name_of(*.0), advice_on_alert(*.0))]
     Alert(AlertDescription),
     /// The certificate of a client was refused.
-    #[error("the client's certificate was refused: {}{}", words(.0), advice(.0))]
+    #[error("the client's certificate was refused: {}{}", description(.0), advice(.0))]
     ClientCertificate(CertificateError),
     /// The first byte of a client is neither of TLS nor of HTTP. It was not answered.
     #[error("the client does not speak TLS, and this port does: it must use wss://")]
@@ -60,7 +61,7 @@ pub enum TlsError {
     #[error("TLS failed: {0}")]
     Protocol(Error),
     /// The certificate of the server was refused.
-    #[error("the server's certificate was refused: {}{}", words(.0), advice(.0))]
+    #[error("the server's certificate was refused: {}{}", description(.0), advice(.0))]
     ServerCertificate(CertificateError),
     /// The stream has ended without a close_notify: what the peer has sent last may be lost, or was cut off on the way
     /// (RFC 8446 §6.1).
@@ -69,11 +70,14 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    pub(super) fn new(error: Error, is_client: bool) -> Self {
+    /// The error of a connection with this role.
+    pub(super) fn new(error: Error, role: Role) -> Self {
         match error {
             Error::AlertReceived(alert) => Self::Alert(alert),
-            Error::InvalidCertificate(error) if is_client => Self::ServerCertificate(error),
-            Error::InvalidCertificate(error) => Self::ClientCertificate(error),
+            Error::InvalidCertificate(error) => match role {
+                Role::Client => Self::ServerCertificate(error),
+                Role::Server => Self::ClientCertificate(error),
+            },
             Error::NoCertificatesPresented => Self::NoClientCertificate,
             error => Self::Protocol(error),
         }
@@ -83,7 +87,7 @@ impl TlsError {
 /// Why a certificate of this end cannot be used.
 pub(super) fn reason(error: &Error) -> String {
     match error {
-        Error::InvalidCertificate(error) => format!("{}{}", words(error), advice(error)),
+        Error::InvalidCertificate(error) => format!("{}{}", description(error), advice(error)),
         error => error.to_string(),
     }
 }
@@ -106,7 +110,7 @@ pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
 }
 
 /// What is wrong with a certificate. What has no words here has those of its verifier.
-fn words(error: &CertificateError) -> String {
+fn description(error: &CertificateError) -> String {
     match error {
         CertificateError::BadEncoding => "it is not a valid X.509 certificate".to_string(),
         CertificateError::BadSignature => {
@@ -205,7 +209,7 @@ pub enum TlsConfigError {
         source: std::io::Error,
     },
     /// A file is not PEM, or its PEM has an error.
-    #[error("{}: not valid PEM: {reason}", name(path.as_deref()))]
+    #[error("{}: not valid PEM: {reason}", pem_name(path.as_deref()))]
     Pem {
         /// The file; `None` if the program has passed the bytes.
         path: Option<PathBuf>,
@@ -213,13 +217,13 @@ pub enum TlsConfigError {
         reason: String,
     },
     /// A file has no certificate.
-    #[error("{}: there is no certificate in it (BEGIN CERTIFICATE)", name(path.as_deref()))]
+    #[error("{}: there is no certificate in it (BEGIN CERTIFICATE)", pem_name(path.as_deref()))]
     NoCertificate {
         /// The file; `None` if the program has passed the bytes.
         path: Option<PathBuf>,
     },
     /// A file has no private key that can be used.
-    #[error("{}: {reason}", name(path.as_deref()))]
+    #[error("{}: {reason}", pem_name(path.as_deref()))]
     NoKey {
         /// The file; `None` if the program has passed the bytes.
         path: Option<PathBuf>,
@@ -227,7 +231,7 @@ pub enum TlsConfigError {
         reason: &'static str,
     },
     /// The certificate or the key cannot be used.
-    #[error("{}: {reason}", name(path.as_deref()))]
+    #[error("{}: {reason}", pem_name(path.as_deref()))]
     Unusable {
         /// The file; `None` if the program has passed the bytes.
         path: Option<PathBuf>,
@@ -235,7 +239,7 @@ pub enum TlsConfigError {
         reason: String,
     },
     /// Two certificates were set for the same clients, so that one would never be presented.
-    #[error("two certificates for {}: set one, or give the other another host name", clients(host.as_deref()))]
+    #[error("two certificates for {}: set one, or give the other another host name", describe_clients(host.as_deref()))]
     DuplicateCertificate {
         /// The host name that both are for; `None` if neither has one.
         host: Option<String>,
@@ -269,10 +273,10 @@ const NO_ROOTS: &str = "this system has no CA certificates: install them (often 
 #[cfg(not(feature = "tls-platform-verifier"))]
 const NO_ROOTS: &str = "enable the feature tls-platform-verifier or tls-webpki-roots of anyloop, or add a CA (ca_file)";
 
-fn clients(host: Option<&str>) -> String {
+fn describe_clients(host: Option<&str>) -> String {
     host.map_or_else(|| "clients that ask for no name".to_string(), |host| format!("{host:?}"))
 }
 
-fn name(path: Option<&Path>) -> String {
+fn pem_name(path: Option<&Path>) -> String {
     path.map_or_else(|| "the PEM".to_string(), |path| path.display().to_string())
 }

@@ -11,13 +11,16 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 
 use super::error::{TlsConfigError, reason};
-use super::pem::Source;
+use super::pem::PemSource;
 use super::provider;
 use super::records::Records;
-use super::server_name::RecordsName;
+use super::server_name::CapturesServerName;
 
 /// The protocol that runs over TLS (RFC 7301).
 pub(super) const ALPN: &[u8] = b"http/1.1";
+
+/// In place of a name: the identity is for clients that no other identity is for.
+const ANY_NAME: Option<&str> = None;
 
 /// The certificates and the settings with which a server speaks TLS.
 ///
@@ -87,7 +90,7 @@ impl ServerTls {
     ///
     /// [`TlsConfigError::Rustls`]: rustls refuses the configuration.
     pub fn from_config(config: Arc<ServerConfig>) -> Result<Self, TlsConfigError> {
-        Ok(Self::new(adapt(config)?, None))
+        Ok(Self::new(adapted(config)?, None))
     }
 
     fn new(config: Arc<ServerConfig>, builder: Option<Arc<ServerTlsBuilder>>) -> Self {
@@ -125,7 +128,7 @@ impl ServerTls {
     ///
     /// As [`from_config`](Self::from_config).
     pub fn replace(&self, config: Arc<ServerConfig>) -> Result<(), TlsConfigError> {
-        let config = adapt(config)?;
+        let config = adapted(config)?;
         *self.write() = Shared { config, builder: None };
         Ok(())
     }
@@ -139,7 +142,7 @@ impl ServerTls {
     }
 
     /// The TLS of a new connection.
-    pub(crate) fn records(&self) -> Result<Records, TlsConfigError> {
+    pub(crate) fn new_records(&self) -> Result<Records, TlsConfigError> {
         let config = self.read().config.clone();
         Records::server(config).map_err(TlsConfigError::Rustls)
     }
@@ -157,18 +160,18 @@ pub(super) fn offers_http2(alpn_protocols: &[Vec<u8>]) -> bool {
 }
 
 /// A configuration of the program's own, with what this crate needs.
-fn adapt(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
+fn adapted(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut config = Arc::unwrap_or_clone(config);
-    config.cert_resolver = Arc::new(RecordsName(config.cert_resolver));
+    config.cert_resolver = Arc::new(CapturesServerName(config.cert_resolver));
     config.max_early_data_size = 0;
     if offers_http2(&config.alpn_protocols) {
         config.alpn_protocols = vec![ALPN.to_vec()];
     }
-    check(config)
+    checked(config)
 }
 
 /// Checks that connections can be made with the configuration.
-fn check(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
+fn checked(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let config = Arc::new(config);
     Records::server(config.clone()).map_err(TlsConfigError::Rustls)?;
     Ok(config)
@@ -190,7 +193,7 @@ fn check(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
 #[must_use]
 pub struct ServerTlsBuilder {
     identities: Vec<Identity>,
-    client_cas: Vec<Source>,
+    client_cas: Vec<PemSource>,
     client_certificates_optional: bool,
 }
 
@@ -198,20 +201,24 @@ pub struct ServerTlsBuilder {
 struct Identity {
     /// For clients that ask for this name.
     name: Option<String>,
-    certificate: Source,
-    key: Source,
+    certificate: PemSource,
+    key: PemSource,
 }
 
 impl ServerTlsBuilder {
     /// Sets the certificate and its key for clients that ask for no name, or for one that has no certificate of its
     /// own. There can be one of this kind. Without it, the first of the others is for those clients.
     pub fn certificate_files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
-        self.identity(None, Source::file(certificate), Source::file(key))
+        self.with_identity(ANY_NAME, PemSource::file(certificate), PemSource::file(key))
     }
 
     /// Like [`certificate_files`](Self::certificate_files), with the content of the files.
     pub fn certificate_pem(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.identity(None, Source::Bytes(certificate.into()), Source::Bytes(key.into()))
+        self.with_identity(
+            ANY_NAME,
+            PemSource::Bytes(certificate.into()),
+            PemSource::Bytes(key.into()),
+        )
     }
 
     /// Adds a certificate for clients that ask for this host name (RFC 6066 §3), whatever its case. `*.` in front
@@ -222,7 +229,7 @@ impl ServerTlsBuilder {
         certificate: impl AsRef<Path>,
         key: impl AsRef<Path>,
     ) -> Self {
-        self.identity(Some(name), Source::file(certificate), Source::file(key))
+        self.with_identity(Some(name), PemSource::file(certificate), PemSource::file(key))
     }
 
     /// Like [`certificate_files_for`](Self::certificate_files_for), with the content of the files.
@@ -232,10 +239,14 @@ impl ServerTlsBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.identity(Some(name), Source::Bytes(certificate.into()), Source::Bytes(key.into()))
+        self.with_identity(
+            Some(name),
+            PemSource::Bytes(certificate.into()),
+            PemSource::Bytes(key.into()),
+        )
     }
 
-    fn identity(mut self, name: Option<&str>, certificate: Source, key: Source) -> Self {
+    fn with_identity(mut self, name: Option<&str>, certificate: PemSource, key: PemSource) -> Self {
         let name = name.map(str::to_ascii_lowercase);
         self.identities.push(Identity { name, certificate, key });
         self
@@ -244,13 +255,13 @@ impl ServerTlsBuilder {
     /// Requires a certificate of each client that one of the authorities in this file has issued. By default clients
     /// are not asked for one.
     pub fn client_ca_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.client_cas.push(Source::file(path));
+        self.client_cas.push(PemSource::file(path));
         self
     }
 
     /// Like [`client_ca_file`](Self::client_ca_file), with the content of the file.
     pub fn client_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.client_cas.push(Source::Bytes(pem.into()));
+        self.client_cas.push(PemSource::Bytes(pem.into()));
         self
     }
 
@@ -276,7 +287,7 @@ impl ServerTlsBuilder {
     fn has_files(&self) -> bool {
         let identities = self.identities.iter();
         let sources = identities.flat_map(|identity| [&identity.certificate, &identity.key]);
-        sources.chain(&self.client_cas).any(|source| matches!(source, Source::File(_)))
+        sources.chain(&self.client_cas).any(|source| matches!(source, PemSource::File(_)))
     }
 
     fn config(&self) -> Result<Arc<ServerConfig>, TlsConfigError> {
@@ -288,7 +299,7 @@ impl ServerTlsBuilder {
         let builder = match self.client_cas.is_empty() {
             true => builder.with_no_client_auth(),
             false => {
-                let roots = Arc::new(roots(&self.client_cas)?);
+                let roots = Arc::new(read_roots(&self.client_cas)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
                 let verifier = match self.client_certificates_optional {
                     true => verifier.allow_unauthenticated(),
@@ -299,12 +310,12 @@ impl ServerTlsBuilder {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(RecordsName(resolver)));
+        let mut config = builder.with_cert_resolver(Arc::new(CapturesServerName(resolver)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         if let Some(ticketer) = provider::ticketer() {
             config.ticketer = ticketer;
         }
-        check(config)
+        checked(config)
     }
 
     fn resolver(&self, provider: &CryptoProvider) -> Result<ByName, TlsConfigError> {
@@ -314,7 +325,7 @@ impl ServerTlsBuilder {
             if !names.insert(&identity.name) {
                 return Err(TlsConfigError::DuplicateCertificate { host: identity.name.clone() });
             }
-            let key = certified_key(&identity.certificate, &identity.key, provider)?;
+            let key = read_certified_key(&identity.certificate, &identity.key, provider)?;
             keys.push((identity.name.clone(), Arc::new(key)));
         }
         let unnamed = keys.iter().find(|(name, _)| name.is_none());
@@ -329,7 +340,7 @@ impl fmt::Debug for ServerTlsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the keys.
         let certificates: Vec<_> =
-            self.identities.iter().map(|identity| identity.certificate.path()).collect();
+            self.identities.iter().map(|identity| identity.certificate.to_path_buf()).collect();
         f.debug_struct("ServerTlsBuilder")
             .field("certificates", &certificates)
             .finish_non_exhaustive()
@@ -337,13 +348,13 @@ impl fmt::Debug for ServerTlsBuilder {
 }
 
 /// A certificate with its key, which belongs to it.
-pub(super) fn certified_key(
-    certificate: &Source,
-    key: &Source,
+pub(super) fn read_certified_key(
+    certificate: &PemSource,
+    key: &PemSource,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsConfigError> {
-    let chain = certificate.certificates()?;
-    CertifiedKey::from_der(chain, key.key()?, provider).map_err(|error| match error {
+    let chain = certificate.read_certificates()?;
+    CertifiedKey::from_der(chain, key.read_key()?, provider).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             key.unusable("the private key does not belong to the certificate")
         }
@@ -353,10 +364,10 @@ pub(super) fn certified_key(
 }
 
 /// The authorities in some files.
-pub(super) fn roots(sources: &[Source]) -> Result<RootCertStore, TlsConfigError> {
+pub(super) fn read_roots(sources: &[PemSource]) -> Result<RootCertStore, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     for source in sources {
-        for certificate in source.certificates()? {
+        for certificate in source.read_certificates()? {
             roots.add(certificate).map_err(|error| source.unusable(reason(&error)))?;
         }
     }

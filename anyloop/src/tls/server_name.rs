@@ -12,16 +12,16 @@ thread_local! {
     static NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
 }
 
-/// Calls `f`. Returns the name that a [`RecordsName`] has got meanwhile, too.
-pub(super) fn record<R>(f: impl FnOnce() -> R) -> (R, Option<Box<str>>) {
+/// Calls `f`. Returns the name that a [`CapturesServerName`] has got meanwhile, too.
+pub(super) fn capture<R>(f: impl FnOnce() -> R) -> (R, Option<Box<str>>) {
     let result = f();
     (result, NAME.take())
 }
 
 /// Records the name, and lets another resolver choose the certificate.
-pub(super) struct RecordsName(pub(super) Arc<dyn ResolvesServerCert>);
+pub(super) struct CapturesServerName(pub(super) Arc<dyn ResolvesServerCert>);
 
-impl ResolvesServerCert for RecordsName {
+impl ResolvesServerCert for CapturesServerName {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         NAME.set(client_hello.server_name().map(Box::from));
         self.0.resolve(client_hello)
@@ -32,7 +32,7 @@ impl ResolvesServerCert for RecordsName {
     }
 }
 
-impl fmt::Debug for RecordsName {
+impl fmt::Debug for CapturesServerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
+use anyloop_proto::{Input, Instant, Role, SendQueue, Shutdown, TransportError};
 
 use super::error::TlsError;
 use super::proxy::ProxyTls;
@@ -18,7 +18,7 @@ use crate::stream::{
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The answer to a request without TLS.
-const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plaintext\r\n\
     Content-Length: 50\r\n\r\nthis port speaks TLS: use wss:// or https:// URIs\n";
 
 /// A protocol over TLS: it takes records, passes their content on, and seals the output.
@@ -30,7 +30,7 @@ pub struct TlsStream<S> {
     records: Records,
     phase: Phase,
     /// The length of our close_notify, in bytes; 0 until it is sent.
-    notified: u8,
+    close_notify_len: u8,
     held: Option<Box<Held>>,
 }
 
@@ -38,7 +38,7 @@ pub struct TlsStream<S> {
 enum Phase {
     /// The handshake; whether any input has arrived.
     Handshake {
-        begun: bool,
+        any_input: bool,
     },
     Open,
     /// TLS has failed, and the peer can read why until then.
@@ -50,8 +50,8 @@ enum Phase {
 /// What is kept while the protocol does not take its input.
 #[derive(Default)]
 struct Held {
-    plain: Unread,
-    /// Reported after `plain`.
+    plaintext: Unread,
+    /// Reported after `plaintext`.
     end: Option<End>,
 }
 
@@ -63,23 +63,28 @@ enum End {
 
 impl<S> TlsStream<S> {
     pub(crate) const fn new(inner: S, records: Records) -> Self {
-        let phase = Phase::Handshake { begun: false };
-        Self { inner, records, phase, notified: 0, held: None }
+        let phase = Phase::Handshake { any_input: false };
+        Self { inner, records, phase, close_notify_len: 0, held: None }
     }
 
     /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` came from the tunnel.
-    pub(crate) fn through(inner: S, records: Records, proxy: ProxyTls, received: Vec<u8>) -> Self {
-        Self::new(inner, records.inside(proxy.into_records(), received))
+    pub(crate) fn through_proxy(
+        inner: S,
+        records: Records,
+        proxy: ProxyTls,
+        received: Vec<u8>,
+    ) -> Self {
+        Self::new(inner, records.with_outer(proxy.into_records(), received))
     }
 
     /// A protocol without TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
     /// tunnel.
-    pub(crate) fn plain_through(inner: S, proxy: ProxyTls, received: &[u8]) -> Self {
-        let mut plain = Unread::default();
-        plain.push(received);
-        let held = (!received.is_empty()).then(|| Box::new(Held { plain, end: None }));
-        let records = proxy.into_records().of_proxy();
-        Self { inner, records, phase: Phase::Open, notified: 0, held }
+    pub(crate) fn plain_through_proxy(inner: S, proxy: ProxyTls, received: &[u8]) -> Self {
+        let mut plaintext = Unread::default();
+        plaintext.push(received);
+        let held = (!received.is_empty()).then(|| Box::new(Held { plaintext, end: None }));
+        let records = proxy.into_records().with_proxy_as_peer();
+        Self { inner, records, phase: Phase::Open, close_notify_len: 0, held }
     }
 
     /// The protocol.
@@ -117,13 +122,13 @@ impl<S: StreamProtocol> TlsStream<S> {
 
     /// Ends each call: reports the end of the input if that is due, and sends a close_notify if the stream is to end.
     fn finish(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
-        if let Some(error) = self.records.take_failure() {
+        if let Some(error) = self.records.take_seal_error() {
             self.fail(TlsError::Protocol(error), out, now);
         }
         if self.held.is_some() {
             self.report_end(out, now);
         }
-        self.notify_close(out);
+        self.write_close_notify_if_due(out);
     }
 
     #[cold]
@@ -131,15 +136,15 @@ impl<S: StreamProtocol> TlsStream<S> {
         let Wants { read, discard, again, .. } = self.inner.wants();
         let Some(held) = self.held.as_deref_mut() else { return };
         if discard {
-            held.plain = Unread::default();
+            held.plaintext = Unread::default();
         }
-        let unread = !held.plain.is_empty();
+        let unread = !held.plaintext.is_empty();
         let waits = match &held.end {
             Some(End::Failed(_)) => again || (unread && read),
             _ => again || unread,
         };
         let end = if waits { None } else { held.end.take() };
-        if held.plain.is_empty() && held.end.is_none() {
+        if held.plaintext.is_empty() && held.end.is_none() {
             self.held = None;
         }
         match end {
@@ -149,13 +154,14 @@ impl<S: StreamProtocol> TlsStream<S> {
         }
     }
 
-    fn notify_close(&mut self, out: &mut WriteBuffer<'_>) {
+    fn write_close_notify_if_due(&mut self, out: &mut WriteBuffer<'_>) {
         let ends = matches!(self.inner.wants().shutdown, Shutdown::HalfClose | Shutdown::Close);
-        if ends && self.is_open() && self.notified == 0 && !self.records.is_stopped() {
+        if ends && self.is_open() && self.close_notify_len == 0 && !self.records.is_stopped() {
             cold_path();
             let before = out.bytes().len();
-            self.records.close_notify(out.bytes());
-            self.notified = u8::try_from(out.bytes().len() - before).unwrap_or(u8::MAX).max(1);
+            self.records.write_close_notify(out.bytes());
+            self.close_notify_len =
+                u8::try_from(out.bytes().len() - before).unwrap_or(u8::MAX).max(1);
         }
     }
 
@@ -169,9 +175,9 @@ impl<S: StreamProtocol> TlsStream<S> {
         match error {
             TlsError::PlainHttp => out.bytes().extend_from_slice(PLAIN_HTTP.as_bytes()),
             TlsError::NotTls | TlsError::ClientNotTls | TlsError::Alert(_) => {}
-            _ => self.records.alert(out.bytes()),
+            _ => self.records.write_alert(out.bytes()),
         }
-        let answered = is_plain_http || self.records.has_alerted();
+        let answered = is_plain_http || self.records.has_written_alert();
         let lingers = answered && !self.inner.is_terminated();
         self.phase = if lingers { Phase::Lingering(now + LINGER) } else { Phase::Over };
         self.records.stop();
@@ -186,8 +192,8 @@ impl<S: StreamProtocol> TlsStream<S> {
     /// Whether no more records are decrypted: the peer has ended its input, or we ended ours, and nothing counts any
     /// more.
     /// rustls asserts then that nothing is wrong with what it is given.
-    const fn ignores_input(&self) -> bool {
-        self.records.is_over() || self.notified > 0
+    const fn discards_input(&self) -> bool {
+        self.records.is_input_over() || self.close_notify_len > 0
     }
 
     fn keep_end(&mut self, end: End) {
@@ -210,28 +216,28 @@ impl<S: StreamProtocol> TlsStream<S> {
             // The protocol may hold an event without input.
             progress = self.pass_unread(input, out, scratch, budget, now);
         }
-        while !input.is_empty() && !self.is_stopped() {
-            if self.ignores_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
+        while !input.is_empty() && !self.is_input_blocked() {
+            if self.discards_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
                 input.discard();
                 return Progress::WantsChanged;
             }
             let received = self.decrypt(input, scratch, out.bytes());
-            self.begin_if_open(out);
-            let mut plain = std::mem::take(&mut scratch.plain);
-            if !plain.is_empty() {
-                let (passed, left) = self.pass(&mut plain, input, out, scratch, budget, now);
+            self.open_if_handshake_is_complete(out);
+            let mut plaintext = std::mem::take(&mut scratch.plaintext);
+            if !plaintext.is_empty() {
+                let (passed, left) = self.pass(&mut plaintext, input, out, scratch, budget, now);
                 if left > 0 {
-                    let left = &plain[plain.len() - left..];
-                    self.held.get_or_insert_default().plain.push(left);
+                    let left = &plaintext[plaintext.len() - left..];
+                    self.held.get_or_insert_default().plaintext.push(left);
                 }
                 if passed == Progress::WantsChanged || left > 0 {
                     progress = Progress::WantsChanged;
                 }
             }
-            plain.clear();
-            scratch.plain = plain;
+            plaintext.clear();
+            scratch.plaintext = plaintext;
             match received {
-                Ok(Received::Some) => continue,
+                Ok(Received::Open) => continue,
                 Ok(Received::Closed) => self.keep_end(End::Closed),
                 Err(error) => self.keep_end(End::Failed(error)),
             }
@@ -242,7 +248,7 @@ impl<S: StreamProtocol> TlsStream<S> {
     }
 
     /// Whether the protocol takes no input now, so that it waits here and in the driver.
-    fn is_stopped(&self) -> bool {
+    fn is_input_blocked(&self) -> bool {
         self.has_unread() || self.inner.wants().again
     }
 
@@ -253,39 +259,41 @@ impl<S: StreamProtocol> TlsStream<S> {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<Received, TlsError> {
-        self.check_first(input)?;
-        let Scratch { plain, cipher, .. } = scratch;
-        self.records.receive(input, plain, out, cipher).map_err(|error| self.error(error))
+        self.check_first_byte(input)?;
+        let Scratch { plaintext, ciphertext, .. } = scratch;
+        self.records
+            .receive(input, plaintext, out, ciphertext)
+            .map_err(|error| self.tls_error(error))
     }
 
     /// Recognizes a peer that does not speak TLS by its first byte (RFC 8446 §5.1).
-    fn check_first(&mut self, input: &Input<'_>) -> Result<(), TlsError> {
-        if self.phase != (Phase::Handshake { begun: false }) {
+    fn check_first_byte(&mut self, input: &Input<'_>) -> Result<(), TlsError> {
+        if self.phase != (Phase::Handshake { any_input: false }) {
             return Ok(());
         }
-        self.phase = Phase::Handshake { begun: true };
+        self.phase = Phase::Handshake { any_input: true };
         match input.rest().first() {
             Some(20..=23) | None => Ok(()),
-            Some(letter) if letter.is_ascii_alphabetic() && !self.records.is_client() => {
-                Err(TlsError::PlainHttp)
-            }
-            Some(_) if self.records.is_client() => Err(TlsError::NotTls),
-            Some(_) => Err(TlsError::ClientNotTls),
+            Some(byte) => Err(match self.records.role() {
+                Role::Client => TlsError::NotTls,
+                Role::Server if byte.is_ascii_alphabetic() => TlsError::PlainHttp,
+                Role::Server => TlsError::ClientNotTls,
+            }),
         }
     }
 
-    fn error(&self, error: rustls::Error) -> TlsError {
-        TlsError::new(error, self.records.is_client())
+    fn tls_error(&self, error: rustls::Error) -> TlsError {
+        TlsError::new(error, self.records.role())
     }
 
     /// Once the handshake is complete: seals the output that has waited for it.
-    fn begin_if_open(&mut self, out: &mut WriteBuffer<'_>) {
+    fn open_if_handshake_is_complete(&mut self, out: &mut WriteBuffer<'_>) {
         if !matches!(self.phase, Phase::Handshake { .. }) || self.records.is_handshaking() {
             return;
         }
         self.phase = Phase::Open;
-        let early = self.records.take_early();
-        early.chunks(RECORD).for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
+        let pending_output = self.records.take_pending_output();
+        pending_output.chunks(RECORD).for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
     }
 
     /// Passes on input that was decrypted before and could not be taken.
@@ -300,12 +308,12 @@ impl<S: StreamProtocol> TlsStream<S> {
         if !self.is_open() {
             return Progress::WantsChanged;
         }
-        let unread = self.held.as_deref_mut().map(|held| std::mem::take(&mut held.plain));
+        let unread = self.held.as_deref_mut().map(|held| std::mem::take(&mut held.plaintext));
         let mut unread = unread.unwrap_or_default();
         let (_, left) = self.pass(unread.rest(), input, out, scratch, budget, now);
         unread.keep(left);
         if left > 0 {
-            self.held.get_or_insert_default().plain = unread;
+            self.held.get_or_insert_default().plaintext = unread;
         }
         Progress::WantsChanged
     }
@@ -313,7 +321,7 @@ impl<S: StreamProtocol> TlsStream<S> {
     /// Passes decrypted input to the protocol. Returns the number of bytes that were not taken.
     fn pass(
         &mut self,
-        plain: &mut [u8],
+        plaintext: &mut [u8],
         input: &mut Input<'_>,
         out: &mut WriteBuffer<'_>,
         scratch: &mut Scratch,
@@ -322,10 +330,10 @@ impl<S: StreamProtocol> TlsStream<S> {
     ) -> (Progress, usize) {
         let Wants { read, discard, .. } = self.inner.wants();
         if discard || !read {
-            return (Progress::WantsChanged, if discard { 0 } else { plain.len() });
+            return (Progress::WantsChanged, if discard { 0 } else { plaintext.len() });
         }
         let mut progress = Progress::SameWants;
-        let mut rest = plain;
+        let mut rest = plaintext;
         // The rest of a large message goes to its own memory, without another copy.
         if let Some(buffer) = self.inner.receive_buffer() {
             let n = buffer.len().min(rest.len());
@@ -355,7 +363,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         }
         // A client sends its first message; a server does nothing.
         if let Err(error) = self.records.start(out.bytes()) {
-            self.fail(self.error(error), out, now);
+            self.fail(self.tls_error(error), out, now);
         }
     }
 
@@ -387,7 +395,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     }
 
     fn has_unread(&self) -> bool {
-        self.held.as_deref().is_some_and(|held| !held.plain.is_empty())
+        self.held.as_deref().is_some_and(|held| !held.plaintext.is_empty())
     }
 
     fn is_costly(&self) -> bool {
@@ -402,11 +410,11 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         match self.phase {
             Phase::Lingering(_) => self.phase = Phase::Over,
             // Without any input it may be a probe, which has nothing to do with TLS.
-            Phase::Handshake { begun } if begun || self.records.is_client() => {
+            Phase::Handshake { any_input } if any_input || self.records.role() == Role::Client => {
                 self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Cut)));
             }
             // Unless the protocol has got everything, or what has arrived was not looked at.
-            Phase::Open if !self.records.is_over() && self.inner.wants().read => {
+            Phase::Open if !self.records.is_input_over() && self.inner.wants().read => {
                 self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Truncated)));
             }
             Phase::Handshake { .. } | Phase::Open | Phase::Over => self.inner.handle_eof(),
@@ -422,9 +430,9 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
 
     /// Lost are records: the close_notify, and at most one record beside the content that the protocol has sent last.
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>) {
-        let notified = usize::from(self.notified);
-        let overhead = notified.saturating_sub(2); // an alert has two bytes
-        match bytes.checked_sub(notified) {
+        let close_notify_len = usize::from(self.close_notify_len);
+        let overhead = close_notify_len.saturating_sub(2); // an alert has two bytes
+        match bytes.checked_sub(close_notify_len) {
             None | Some(0) => {}
             Some(bytes) => self.inner.handle_lost_output(bytes.saturating_sub(overhead), error),
         }
@@ -477,7 +485,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     }
 
     fn end_output(&mut self, out: &mut WriteBuffer<'_>) {
-        self.notify_close(out);
+        self.write_close_notify_if_due(out);
     }
 
     fn may_close(&mut self, budget: &mut Budget) -> bool {
@@ -492,7 +500,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn wants(&self) -> Wants {
         let mut wants = self.inner.wants();
         match self.phase {
-            Phase::Open if self.ignores_input() => {
+            Phase::Open if self.discards_input() => {
                 wants.read &= self.has_unread();
                 wants.discard = !wants.read;
                 wants.large = true;

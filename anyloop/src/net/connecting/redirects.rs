@@ -60,7 +60,7 @@ impl Redirects {
             return Err(RedirectError::Uri(UriError::UserInfo)); // RFC 9110 §4.2.4
         }
         if !is_same_origin {
-            without_credentials(Arc::make_mut(&mut self.config.handshake));
+            remove_credentials(Arc::make_mut(&mut self.config.handshake));
         }
         let connect = |error| RedirectError::Connect(Box::new(error));
         let layer = Layer::connect(&target, &self.config).map_err(connect)?;
@@ -75,7 +75,7 @@ impl Redirects {
 }
 
 /// Removes the fields that only the first origin may get.
-fn without_credentials(options: &mut ClientOptions) {
+fn remove_credentials(options: &mut ClientOptions) {
     let secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST];
     let mut kept = HeaderMap::new();
     for (name, value) in &options.headers {
@@ -89,7 +89,7 @@ fn without_credentials(options: &mut ClientOptions) {
 impl<F: HandlerFactory> Connecting<F> {
     /// Serves the stream until the handshake is over. Returns `None` if there is no stream: there was none, or the
     /// server has redirected the client.
-    pub(super) fn open<K: ServesConnections<F::Handler>>(
+    pub(super) fn run_opening_stream<K: ServesConnections<F::Handler>>(
         &mut self,
         turn: &mut Turn<'_, K>,
     ) -> Option<Next<K>> {
@@ -101,7 +101,7 @@ impl<F: HandlerFactory> Connecting<F> {
         let location = stream.session().redirect();
         if let Some(location) = location.map(|it| String::from_utf8_lossy(it.as_bytes()).into()) {
             turn.state.unconsumed = Events::NONE; // they are those of the old stream
-            self.follow(stream.into_session(), location, turn);
+            self.follow_redirect(stream.into_session(), location, turn);
             return None;
         }
         if stream.session().is_opening() {
@@ -112,7 +112,7 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     /// Begins to connect to where `location` leads, or fails.
-    fn follow<K: ServesConnections<F::Handler>>(
+    fn follow_redirect<K: ServesConnections<F::Handler>>(
         &mut self,
         mut session: Session<F::Handler>,
         location: String,

@@ -25,19 +25,19 @@ pub(super) fn failure(
     tunnel: &TunnelHandshake,
     error: HandshakeError,
 ) -> ConnectError {
-    let proxy = route.proxy();
+    let proxy = route.proxy_text();
     let Some(response) = tunnel.response() else {
         return ConnectError::ProxyAnswer { proxy, source: ProxyAnswerError::Http(error) };
     };
     // Instead of 407, tinyproxy answers a wrong password with 401. A server has no say before the tunnel is open.
-    let asks = [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED];
-    if asks.contains(&response.status()) {
+    let wanting_credentials = [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED];
+    if wanting_credentials.contains(&response.status()) {
         let sent = route.proxy.credentials().is_some();
         return ConnectError::ProxyAuthentication { proxy, sent, challenge: challenge(response) };
     }
     ConnectError::ProxyRefused {
         proxy,
-        target: route.target(),
+        target: route.target_text(),
         status: response.status().as_u16(),
         body: response.body().clone(),
     }

@@ -1,4 +1,4 @@
-//! The TLS of a proxy, around that of a connection through it.
+//! The TLS of a proxy, outer that of a connection with_output it.
 
 use anyloop_proto::Input;
 use rustls::Error;
@@ -7,57 +7,57 @@ use super::{Received, Records};
 use crate::stream::{RECORD, Seal};
 
 /// The records in which those of a connection travel to a proxy.
-pub(super) struct Around {
+pub(super) struct OuterTls {
     pub(super) records: Records,
     /// What they contain and the connection has not got yet.
     content: Vec<u8>,
     /// Output of the connection that was not sealed for the proxy yet. Empty between calls.
-    unsealed: Vec<u8>,
+    pending_output: Vec<u8>,
 }
 
 impl Records {
-    /// The same records inside of those of a proxy, from which `content` was received already.
-    pub(in crate::tls) fn inside(mut self, proxy: Self, content: Vec<u8>) -> Self {
-        let around = Around { records: proxy, content, unsealed: Vec::new() };
-        self.around = Some(Box::new(around));
+    /// The same records with_outer of those of a proxy, from which `content` was received already.
+    pub(in crate::tls) fn with_outer(mut self, proxy: Self, content: Vec<u8>) -> Self {
+        let outer = OuterTls { records: proxy, content, pending_output: Vec::new() };
+        self.outer = Some(Box::new(outer));
         self
     }
 
     /// Calls `f` with the output below these records.
-    pub(super) fn through<R>(
+    pub(super) fn with_output<R>(
         &mut self,
         out: &mut Vec<u8>,
         f: impl FnOnce(&mut Self, &mut Vec<u8>) -> R,
     ) -> R {
-        let Some(mut around) = self.around.take() else { return f(self, out) };
-        let result = f(self, &mut around.unsealed);
-        around.seal(out);
-        self.around = Some(around);
+        let Some(mut outer) = self.outer.take() else { return f(self, out) };
+        let result = f(self, &mut outer.pending_output);
+        outer.seal(out);
+        self.outer = Some(outer);
         result
     }
 }
 
-impl Around {
+impl OuterTls {
     /// As [`Records::receive`], for the records of the connection.
     pub(super) fn receive(
         &mut self,
         inner: &mut Records,
         input: &mut Input<'_>,
-        plain: &mut Vec<u8>,
+        plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
         spare: &mut Vec<u8>,
     ) -> Result<Received, Error> {
-        let mut received = Ok(Received::Some);
-        while received == Ok(Received::Some) && !(input.is_empty() && self.content.is_empty()) {
+        let mut received = Ok(Received::Open);
+        while received == Ok(Received::Open) && !(input.is_empty() && self.content.is_empty()) {
             let decrypted = self.records.receive(input, &mut self.content, out, spare);
-            received = self.pass(inner, plain, spare);
+            received = self.pass_on(inner, plaintext, spare);
             self.seal(out);
             match decrypted {
-                Ok(Received::Some) => {}
+                Ok(Received::Open) => {}
                 // The end of the stream follows, and tells whether the server has ended.
                 Ok(Received::Closed) => input.discard(),
                 Err(error) => {
-                    (inner.broken, inner.stopped) = (true, true);
+                    (inner.decryption_failed, inner.stopped) = (true, true);
                     return received.and(Err(error));
                 }
             }
@@ -66,16 +66,16 @@ impl Around {
     }
 
     /// Passes all content on.
-    fn pass(
+    fn pass_on(
         &mut self,
         inner: &mut Records,
-        plain: &mut Vec<u8>,
+        plaintext: &mut Vec<u8>,
         spare: &mut Vec<u8>,
     ) -> Result<Received, Error> {
-        let mut received = Ok(Received::Some);
+        let mut received = Ok(Received::Open);
         let mut content = Input::new(&mut self.content);
-        while received == Ok(Received::Some) && !content.is_empty() {
-            received = inner.receive(&mut content, plain, &mut self.unsealed, spare);
+        while received == Ok(Received::Open) && !content.is_empty() {
+            received = inner.receive(&mut content, plaintext, &mut self.pending_output, spare);
         }
         self.content.clear();
         received
@@ -83,9 +83,9 @@ impl Around {
 
     /// Seals the output of the connection.
     fn seal(&mut self, out: &mut Vec<u8>) {
-        for bytes in self.unsealed.chunks(RECORD) {
+        for bytes in self.pending_output.chunks(RECORD) {
             self.records.seal(bytes, out); // why it fails is kept
         }
-        self.unsealed.clear();
+        self.pending_output.clear();
     }
 }

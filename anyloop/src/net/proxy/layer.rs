@@ -12,7 +12,7 @@ use super::super::error::{ConnectError, Error};
 
 /// What is between a client and its proxy.
 #[derive(Default)]
-pub(in crate::net) struct Channel {
+pub(in crate::net) struct ProxyLayer {
     #[cfg(feature = "tls-core")]
     tls: Option<Tls>,
 }
@@ -24,7 +24,7 @@ enum Tls {
     Begun(Box<ProxyTls>),
 }
 
-impl Channel {
+impl ProxyLayer {
     /// For connections to this proxy. Fails if TLS cannot be used.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
     pub(in crate::net) fn to(proxy: &Proxy) -> Result<Self, Error> {
@@ -35,7 +35,7 @@ impl Channel {
                 ProxyProtocol::Https => {
                     let host = proxy.host();
                     let (host, _) = host.split_once('%').unwrap_or((host, "")); // no certificate is for a zone
-                    let records = proxy.tls().records(host)?;
+                    let records = proxy.tls().new_records(host)?;
                     Some(Tls::New(Box::new(records)))
                 }
                 ProxyProtocol::Http | ProxyProtocol::Socks5 { .. } => None,
@@ -63,7 +63,7 @@ impl Channel {
         not(feature = "tls-core"),
         expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
     )]
-    pub(in crate::net) fn send(
+    pub(in crate::net) fn encode(
         &mut self,
         proxy: &Proxy,
         bytes: &[u8],
@@ -72,7 +72,7 @@ impl Channel {
         let _ = proxy;
         #[cfg(feature = "tls-core")]
         if let Some(Tls::Begun(tls)) = &mut self.tls {
-            return tls.send(bytes, out).map_err(|error| failed(proxy, error));
+            return tls.encrypt(bytes, out).map_err(|error| failed(proxy, error));
         }
         out.extend_from_slice(bytes);
         Ok(())
@@ -83,7 +83,7 @@ impl Channel {
         not(feature = "tls-core"),
         expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
     )]
-    pub(in crate::net) fn receive<'b>(
+    pub(in crate::net) fn decode<'b>(
         &'b mut self,
         proxy: &Proxy,
         bytes: &'b mut [u8],
@@ -92,7 +92,7 @@ impl Channel {
         let _ = (proxy, &out);
         #[cfg(feature = "tls-core")]
         if let Some(Tls::Begun(tls)) = &mut self.tls {
-            return tls.receive(bytes, out).map_err(|error| failed(proxy, error));
+            return tls.decrypt(bytes, out).map_err(|error| failed(proxy, error));
         }
         Ok(bytes)
     }
@@ -102,7 +102,7 @@ impl Channel {
     pub(in crate::net) const fn has_ended(&self) -> bool {
         #[cfg(feature = "tls-core")]
         if let Some(Tls::Begun(tls)) = &self.tls {
-            return tls.is_over();
+            return tls.is_input_over();
         }
         false
     }
