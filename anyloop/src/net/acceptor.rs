@@ -15,7 +15,7 @@ use crate::transport::{Driver, Peer};
 const MAX_PER_TURN: usize = 128;
 
 /// Accepts connections from a listener and inserts them into the loop.
-#[expect(unnameable_types, reason = "of `MakeSources`")]
+#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Acceptor<F: HandlerFactory> {
     pub(super) core: Arc<ServerCore<F>>,
     pub(super) listener: Arc<Listener>,
@@ -27,12 +27,13 @@ pub struct Acceptor<F: HandlerFactory> {
 impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         if self.backoff.is_active() && turn.state.events == Events::READABLE {
-            return Next::Wait; // for the deadline
+            return Next::Wait; // until the deadline of the back-off
         }
         turn.state.unconsumed = Events::READABLE; // until the socket has reported `WouldBlock`
         for _ in 0..MAX_PER_TURN {
             if turn.buffers.connection.budget.is_spent() {
-                turn.state.unconsumed = turn.state.events | Events::READABLE; // also the end of a back-off
+                // The events may include the deadline of a back-off.
+                turn.state.unconsumed = turn.state.events | Events::READABLE;
                 return Next::Again;
             }
             let Some(accepted) = self.accept() else { return Next::Done };
@@ -83,7 +84,7 @@ impl<F: HandlerFactory> Acceptor<F> {
     ) -> io::Result<()> {
         let layer = self.listener.layer().new_layer().map_err(io::Error::other)?;
         let handler = self.core.make_handler();
-        let (engine, now) = (turn.engine, now()); // the time of the handshake starts here
+        let (engine, now) = (turn.engine, now()); // the timeout of the handshake starts here
         let inserted = engine.insert(|token| {
             socket.register(engine.registry(), token)?;
             let mut session = self.core.session(handler, now);

@@ -1,4 +1,4 @@
-//! Sockets that the program has accepted or connected itself.
+//! Sockets that the application has accepted or connected itself.
 
 use std::io;
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::event_loop::{Engine, Socket, now};
 use crate::session::EndpointState;
 use crate::transport::Driver;
 
-/// A connected socket of the program's own.
+/// A connected socket of the application's own.
 ///
 /// Created from a [`TcpStream`] or a [`UnixStream`], also by `into`.
 #[derive(Debug)]
@@ -61,10 +61,10 @@ impl Stream {
     }
 }
 
-/// Connections over sockets of the program's own.
+/// Connections over sockets of the application's own.
 impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
-    /// Serves a connection that the program has accepted. `received` is what it has read from the socket already,
-    /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted ones.
+    /// Serves a connection that the application has accepted. `received` is what it has read from the socket already,
+    /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted sockets.
     ///
     /// ```
     /// use anyloop::net::Server;

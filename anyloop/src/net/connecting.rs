@@ -50,7 +50,7 @@ pub(super) enum Destination {
 }
 
 /// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
-#[expect(unnameable_types, reason = "of `MakeSources`")]
+#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) layer: Layer,
@@ -155,7 +155,7 @@ struct Connected {
     socket: Socket,
     /// The end of the socket: the server, or a proxy.
     peer: Peer,
-    /// The TLS with an `https` proxy; otherwise it passes bytes through.
+    /// The TLS with an `https` proxy; with other proxies it leaves bytes as they are.
     proxy_layer: ProxyLayer,
     /// What the server has sent already.
     received: Vec<u8>,
@@ -176,7 +176,7 @@ enum Progress {
     Pending(Step),
     Connected(Connected),
     Failed(ConnectError),
-    /// A hook of the program has panicked. The panic is resumed when the step is stored.
+    /// A hook of the application has panicked. The panic is resumed when the step is stored.
     Panicked(Step, Box<dyn Any + Send>),
 }
 

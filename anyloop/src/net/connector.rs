@@ -1,4 +1,4 @@
-//! What connects: a client, or a handle of one.
+//! Connecting, by a client or by a handle of the client.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ use crate::endpoint::{
 use crate::event_loop::{Engine, Kind, Local, Threads, now};
 use crate::session::EndpointState;
 
-/// What connecting needs of a client.
+/// The parts of a client that connecting needs.
 pub(super) struct Connector<K: Kind, F: HandlerFactory> {
     core: Arc<ClientCore<F>>,
     engine: Arc<Engine<K>>,
@@ -62,7 +62,7 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
     /// performs the opening handshake, all in run calls. The result is reported to the handler: by
     /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
     /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
-    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to that.
+    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to the proxy.
     ///
     /// # Errors
     ///
@@ -92,17 +92,17 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
     }
 }
 
-/// A [`Connector`] as handles of a client have it. It does not keep the client or its loop alive.
+/// The [`Connector`] that the handles of a client have. It does not keep the client or its loop alive.
 struct WeakConnector<K: Kind, F: HandlerFactory> {
     core: Weak<ClientCore<F>>,
     engine: Weak<Engine<K>>,
-    /// What the program's functions have captured must not outlive the client.
+    /// What the application's functions have captured must not outlive the client.
     hooks: Weak<SharedHooks>,
 }
 
 /// A [`WeakConnector`] for handlers of this type, with any factory.
 trait WeakConnects<H: Handler> {
-    /// What connects, unless the client or its loop was dropped.
+    /// The [`Connector`]; `None` if the client or its loop was dropped.
     fn upgrade(&self) -> Option<Box<dyn Connects<H>>>;
 }
 
@@ -113,13 +113,14 @@ impl<K: Supports<F>, F: HandlerFactory + 'static> WeakConnects<F::Handler> for W
     }
 }
 
-/// Of a client whose handles connect from any thread.
+/// The connector of a client whose handles connect from any thread. It is stored in the [`EndpointState`].
 type ThreadSafeConnector<H> = Box<dyn WeakConnects<H> + Send + Sync>;
 
-/// Of a client whose handles connect on its own thread. It is in [`LOCAL_CONNECTORS`].
+/// Stored in the [`EndpointState`] of a client whose handles connect only on the thread of its loop. The connector is
+/// in [`LOCAL_CONNECTORS`] of that thread.
 struct InLocalConnectors;
 
-/// The connector of a client of this thread.
+/// The connector of a client in a loop that is bound to this thread.
 struct LocalConnector {
     endpoint: Weak<EndpointState>,
     /// A `Box<dyn WeakConnects<H>>`.
@@ -127,8 +128,7 @@ struct LocalConnector {
 }
 
 thread_local! {
-    /// Connectors of clients in loops that are bound to this thread. Those of dropped clients are removed when another
-    /// is added.
+    /// Connectors of dropped clients are removed when another is added.
     static LOCAL_CONNECTORS: RefCell<Vec<LocalConnector>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -162,7 +162,8 @@ impl<F: HandlerFactory + 'static> Client<Net<Local>, F> {
     }
 }
 
-/// What connects for a client in a loop that is bound to this thread. `None` if there is none of this state.
+/// The connector of the client with this state, from [`LOCAL_CONNECTORS`]. `None` if it is not there: the client is of
+/// another thread. `Some(None)` if the client or its loop was dropped.
 fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
     let find = |all: &RefCell<Vec<LocalConnector>>| {
         let all = all.borrow();
@@ -231,7 +232,7 @@ impl<H: Handler> EndpointHandle<H> {
     /// # Ok::<(), anyloop::net::Error>(())
     /// ```
     ///
-    /// While the request exists, it keeps the loop of the client.
+    /// The request keeps the client's loop alive.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The least delay (RFC 8305, section 5).
+/// The minimum of the delay between two attempts (RFC 8305 §5).
 const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// The largest number of attempts at a time, so that a host with many dead addresses does not take a socket for each.
@@ -23,7 +23,9 @@ pub(crate) struct Attempts {
     /// The attempts that neither failed nor connected, the newest last.
     under_way: Vec<SocketAddr>,
     errors: Vec<(SocketAddr, io::Error)>,
+    /// The address of the attempt that was started last.
     newest: Option<SocketAddr>,
+    /// The earliest time of the next attempt.
     due: Instant,
     delay: Duration,
 }
@@ -92,7 +94,7 @@ impl Attempts {
     }
 }
 
-/// Alternates between the families, beginning with that of the first address (RFC 8305, section 4),
+/// Alternates between the families, beginning with that of the first address (RFC 8305 §4),
 /// and removes duplicates. Within a family the order is that of the resolver, which applies RFC 6724.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut unique = Vec::with_capacity(addresses.len());

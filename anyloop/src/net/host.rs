@@ -13,7 +13,7 @@ pub(super) fn literal_address(host: &str, port: u16) -> Option<SocketAddr> {
     ip.ok().map(|ip| SocketAddr::new(ip, port))
 }
 
-/// The host for a look-up: an address with a zone, without brackets.
+/// The host as the resolver takes it: an IPv6 address with a zone loses its brackets, other hosts stay as they are.
 pub(super) fn unbracket_zoned(host: &str) -> &str {
     let zoned = bracketed(host).and_then(|inner| Some((inner, inner.split_once('%')?.0)));
     match zoned {

@@ -24,7 +24,7 @@ pub(super) struct ListenerLayer {
 pub(super) struct Layer {
     #[cfg(feature = "tls-core")]
     records: Option<Records>,
-    /// The TLS of a proxy around it, and what was received from its tunnel.
+    /// The TLS with a proxy, whose records contain the connection, and what was received from its tunnel.
     #[cfg(feature = "tls-core")]
     proxy: Option<(Box<ProxyTls>, Vec<u8>)>,
 }
@@ -61,8 +61,8 @@ impl Layer {
         })
     }
 
-    /// The same through a tunnel of a proxy, from which `received` was received already. Returns that of it which
-    /// the connection itself receives.
+    /// Adds the TLS with a proxy, if there is any. `received` was received from the tunnel. Returns the part of it that
+    /// is not passed on by the TLS with the proxy.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
     pub(super) fn put_behind_proxy(
         &mut self,
@@ -119,7 +119,7 @@ pub(super) enum LayeredStream<H: Handler> {
 }
 
 impl<H: Handler> LayeredStream<H> {
-    /// Runs the stream as the source that it becomes.
+    /// Runs the stream as a source of the loop.
     pub(super) fn run<K: ServesConnections<H>>(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         match self {
             Self::Plain(stream) => stream.run(turn),

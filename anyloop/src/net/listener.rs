@@ -55,7 +55,7 @@ impl fmt::Display for LocalAddress {
     }
 }
 
-/// Whether accepted sockets have the listener's `TCP_NODELAY`. Other systems are not relied on.
+/// Whether accepted sockets inherit the listener's `TCP_NODELAY`. On other systems they may or may not.
 const INHERITS_NODELAY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// How accepted connections get their `TCP_NODELAY`.
@@ -63,8 +63,8 @@ const INHERITS_NODELAY: bool = cfg!(any(target_os = "linux", target_os = "androi
 pub(super) enum Nodelay {
     /// From the listener.
     Inherited,
-    /// It is set on each connection until the queue was empty once: those that were queued before the
-    /// listener had it do not inherit it.
+    /// It is set on each connection until the accept queue was empty once: connections that were queued before the
+    /// listener got the option do not inherit it.
     SetUntilDrained(bool),
     /// It is set on each connection.
     Set(bool),
@@ -163,7 +163,7 @@ impl Listener {
             hook(&socket)?;
         }
         socket.bind(&address.into())?;
-        // Before it listens: connections that come early inherit it as well.
+        // Set before `listen`, so that the first connections inherit it as well.
         let inherited = INHERITS_NODELAY && socket.set_tcp_nodelay(nodelay).is_ok();
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let mut listener = Self::from_tcp(socket.into())?;
@@ -171,7 +171,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Takes over a listening TCP socket.
+    /// Makes a listener of a listening TCP socket.
     pub(super) fn from_tcp(socket: std::net::TcpListener) -> io::Result<Self> {
         check_listens(&SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
@@ -179,7 +179,7 @@ impl Listener {
         Ok(Self::new(address, ListenSocket::Tcp(TcpListener::from_std(socket))))
     }
 
-    /// Takes over a listening Unix socket.
+    /// Makes a listener of a listening Unix socket.
     #[cfg(unix)]
     pub(super) fn from_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
         check_listens(&SockRef::from(&socket))?;
@@ -259,7 +259,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Sets `TCP_NODELAY` for the connections that will be accepted. Returns what is left to do for each.
+    /// Sets `TCP_NODELAY` for the connections that will be accepted. Returns what must be done for each of them.
     pub(super) fn set_nodelay(&self, nodelay: bool) -> Nodelay {
         match &self.state().socket {
             _ if self.nodelay == Some(nodelay) => Nodelay::Inherited,

@@ -35,12 +35,12 @@ pub(crate) type Callback = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 /// A fork copies the pool without its threads, so a child process starts a pool of its own. Look-ups that
 /// are under way at the fork do not end in the child.
 pub(crate) struct Resolver {
-    /// Locked only by callers, so no thread of the pool holds the lock during a fork.
+    /// The threads of the pool do not lock it, so none of them can hold the lock during a fork.
     pool: Mutex<Arc<Pool>>,
 }
 
 struct Pool {
-    /// The process whose threads it has.
+    /// The process that its threads belong to.
     process: u32,
     look_up: Arc<LookUpFn>,
     spawn: fn(Arc<Self>) -> io::Result<()>,

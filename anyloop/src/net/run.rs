@@ -177,7 +177,7 @@ macro_rules! run_family {
 run_family!(Server, warn_if_not_accepting);
 run_family!(Client, nothing_to_warn_of);
 
-/// Listening alone is no work, so a server that was never told to accept ends without a sign.
+/// A server that listens and does not accept has no work: its run call returns at once. This says why.
 fn warn_if_not_accepting<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>, called: usize) {
     let listeners = &server.backend.listeners;
     if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {

@@ -83,8 +83,8 @@ impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
         self.server.take_over(Listener::from_unix(socket), self.layer())
     }
 
-    /// As `adopt` of the server. `received` is what the program has read from the socket already, beginning with the
-    /// first record.
+    /// As `adopt` of the server. `received` is what the application has read from the socket already, beginning with
+    /// the first record.
     ///
     /// # Errors
     ///

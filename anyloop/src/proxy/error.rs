@@ -1,8 +1,9 @@
-//! Errors of proxies' URIs.
+//! Errors in the URI of a proxy.
 
 use anyloop_proto::handshake::UriError;
 
-/// Why a text is not a proxy that a client can use. The text itself is not repeated, since it may have a password.
+/// Why a text is not the URI of a proxy that a client can use. The text itself is not repeated, since it may have a
+/// password.
 ///
 /// ```
 /// use anyloop::net::{Proxy, ProxyError};
@@ -22,12 +23,14 @@ pub enum ProxyError {
     )]
     Credentials,
     /// The client is to speak TLS with the proxy itself, which needs the feature `tls-core`.
-    #[error("an https:// proxy needs the feature tls: use http:// if the proxy has a plain port")]
+    #[error(
+        "an https:// proxy needs the feature tls of anyloop: use http:// if the proxy has a plain port"
+    )]
     Https,
-    /// A path, a query or a fragment.
-    #[error("the URI of a proxy ends with its port")]
+    /// The URI has a path, a query or a fragment.
+    #[error("the URI of a proxy has a path, a query or a fragment: end it after the port")]
     Path,
-    /// Another kind of proxy.
+    /// The scheme is that of another kind of proxy.
     #[error("no proxy of scheme {scheme}: use http, https, socks5 or socks5h")]
     Scheme {
         /// The scheme.

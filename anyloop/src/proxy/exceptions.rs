@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// A list of hosts, as curl reads `no_proxy`. Entries that mean nothing match nothing.
+/// A list of hosts, as curl reads `no_proxy`. Invalid entries are ignored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exceptions(Vec<Entry>);
 
@@ -11,7 +11,7 @@ enum Entry {
     All,
     /// A domain and all below it, in lower case and without dots around it.
     Domain(String),
-    /// Addresses that begin with the same bits.
+    /// The addresses that have the same first bits as this one; the number of these bits.
     Network(IpAddr, u32),
 }
 
@@ -72,7 +72,7 @@ fn is_in_domain(name: &str, domain: &str) -> bool {
     }
 }
 
-/// Whether the first `bits` of both are the same.
+/// Whether both have the same family, and the same first `bits`. An IPv4-mapped address is an IPv4 address.
 fn is_in_network(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     match (address.to_canonical(), network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {

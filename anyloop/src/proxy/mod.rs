@@ -1,4 +1,4 @@
-//! The proxies that a client connects through. Its configuration has them; `net` uses them.
+//! The proxies that a client connects through. The client's configuration has them, and `net` uses them.
 
 mod error;
 mod exceptions;
@@ -58,12 +58,12 @@ pub struct Proxy {
     host: String,
     port: u16,
     credentials: Option<Credentials>,
-    /// What an `https` proxy is trusted by.
+    /// For the TLS with an `https` proxy.
     #[cfg(feature = "tls-core")]
     tls: ClientTls,
 }
 
-/// What a proxy speaks.
+/// The protocol between a client and a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyProtocol {
     Http,
@@ -89,7 +89,7 @@ impl Proxy {
     ///
     /// [`ProxyError`]. It does not repeat the URI, which may have a password.
     pub fn parse(uri: &str) -> Result<Self, ProxyError> {
-        // What is no scheme may be the beginning of a password, and is not repeated.
+        // Text before `://` that is no scheme may be part of a password: no error repeats it.
         let split = uri.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
         let (protocol, rest) = match split {
             Some((scheme, rest)) => (ProxyProtocol::parse(scheme)?, rest),
@@ -99,7 +99,7 @@ impl Proxy {
         if rest.contains(['/', '?', '#']) {
             return Err(ProxyError::Path);
         }
-        // Its rules for the host, the port, and the user are those of every URI.
+        // The host, the port and the user follow the rules of a WebSocket URI.
         let target: Target = format!("ws://{rest}").parse()?;
         let (userinfo, authority) = match rest.rsplit_once('@') {
             Some((userinfo, authority)) => (userinfo, authority),
@@ -166,8 +166,8 @@ impl Proxy {
         }
     }
 
-    /// Sets what an `https` proxy is trusted by, and which certificate it gets. By default that is the default of
-    /// [`ClientTls`], whatever the client's configuration says about servers.
+    /// Sets how an `https` proxy is verified, and the client certificate that it gets. By default it is
+    /// [`ClientTls::new`]; the client's configuration for servers has no effect on proxies.
     #[cfg(feature = "tls-core")]
     #[must_use]
     pub fn with_tls(mut self, tls: ClientTls) -> Self {
@@ -179,8 +179,8 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`ProxyError::Credentials`]: the user has a colon (RFC 7617 §2); or for SOCKS5, the user is empty, or one of
-    /// both has more than 255 bytes (RFC 1929 §2).
+    /// [`ProxyError::Credentials`]: the user has a colon (RFC 7617 §2). For SOCKS5 also: the user is empty, or the user
+    /// or the password has more than 255 bytes (RFC 1929 §2).
     pub fn with_credentials(
         mut self,
         user: impl Into<Vec<u8>>,

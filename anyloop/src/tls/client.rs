@@ -17,13 +17,14 @@ use super::records::Records;
 use super::self_signed::ReportsSelfSigned;
 use super::server::{ALPN, offers_http2, read_certified_key, read_roots};
 
-/// What a client trusts, and who it says it is, when it connects to a `wss` URI.
+/// The authorities that a client trusts, and its own certificate if it has one, for connections to `wss` URIs.
 ///
 /// By default, servers are verified by what the operating system trusts (feature `tls-platform-verifier`), otherwise by
 /// Mozilla's roots (feature `tls-webpki-roots`). The certificate must be valid for the host of the URI: a name, which
-/// the server is told (RFC 6066 §3), or an address. Sessions are resumed among all connections of one value.
+/// is sent to the server (RFC 6066 §3), or an address. A connection can resume the TLS session of any other connection
+/// with the same `ClientTls`.
 ///
-/// Clones are the same. It can be used from any thread.
+/// Clones share their configuration and their TLS sessions. It can be used from any thread.
 ///
 /// ```no_run
 /// use anyloop::net::Client;
@@ -39,20 +40,20 @@ use super::server::{ALPN, offers_http2, read_certified_key, read_roots};
 /// ```
 #[derive(Clone, Default)]
 pub struct ClientTls {
-    /// Made for the first connection if it is the default.
+    /// Empty until the first connection if it is the default.
     config: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 impl ClientTls {
-    /// The default. The roots are read in the call that makes the first connection, which may fail for that. To read
-    /// them at once, use [`builder`](Self::builder).
+    /// The default. The roots are read by the call that makes the first connection; if that fails, so does the call. To
+    /// read them at once, use [`builder`](Self::builder).
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With a configuration of the program's own. If it has no ALPN protocols, none is offered; if it has `h2`, only
-    /// `http/1.1` is (RFC 7301). Early data is not sent.
+    /// Uses a configuration of the application's own. If it has no ALPN protocols, none is offered (RFC 7301); if it
+    /// has `h2`, only `http/1.1` is offered. Early data is not sent.
     #[must_use]
     pub fn from_config(mut config: Arc<ClientConfig>) -> Self {
         if offers_http2(&config.alpn_protocols) {
@@ -61,7 +62,7 @@ impl ClientTls {
         Self { config: Arc::new(OnceLock::from(config)) }
     }
 
-    /// For other roots, a client certificate, or no verification.
+    /// A builder, for other roots, a client certificate, or no verification.
     pub fn builder() -> ClientTlsBuilder {
         ClientTlsBuilder::default()
     }
@@ -88,7 +89,7 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// The name to verify. A final dot is not part of it (RFC 6066 §3).
+/// The name or address that the certificate must be valid for. A final dot is not part of a name (RFC 6066 §3).
 fn server_name(host: &str) -> Option<ServerName<'static>> {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = inner.unwrap_or_else(|| host.strip_suffix('.').unwrap_or(host));
@@ -115,9 +116,10 @@ pub struct ClientTlsBuilder {
     accepts_any: bool,
 }
 
-/// What is trusted beside the CAs that the program adds.
+/// The roots that are trusted beside the CAs that the application adds.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Roots {
+    /// Those of the operating system if the feature is enabled, otherwise Mozilla's.
     #[default]
     Default,
     #[cfg(feature = "tls-webpki-roots")]
@@ -151,7 +153,7 @@ impl ClientTlsBuilder {
         self
     }
 
-    /// Presents this certificate to servers that ask for one. The files are as those of
+    /// Presents this certificate to servers that ask for one. The form of the files is that of
     /// [`ServerTls::from_pem_files`](super::ServerTls::from_pem_files).
     pub fn certificate_files(
         mut self,
@@ -172,8 +174,7 @@ impl ClientTlsBuilder {
         self
     }
 
-    /// Accepts any certificate, of anybody, so that whoever is on the way to the server can read and change
-    /// everything. For tests.
+    /// Accepts any certificate. Everyone on the way to the server can then read and change everything. For tests.
     pub fn danger_accept_any_certificate(mut self) -> Self {
         self.accepts_any = true;
         self
@@ -256,7 +257,7 @@ impl ClientTlsBuilder {
     }
 
     #[cfg(not(feature = "tls-webpki-roots"))]
-    #[expect(clippy::unused_self, reason = "as with the feature")]
+    #[expect(clippy::unused_self, reason = "the signature is the same as with the feature")]
     const fn add_webpki_roots(&self, _: &mut RootCertStore) {}
 }
 
@@ -280,7 +281,7 @@ impl fmt::Debug for ClientTlsBuilder {
     }
 }
 
-/// Accepts any certificate, if the server has its key.
+/// Accepts any certificate, if the server proves that it has the key.
 #[derive(Debug)]
 struct AcceptsAnyCertificate(Arc<CryptoProvider>);
 

@@ -42,7 +42,7 @@ pub enum TlsError {
     /// The certificate of a client was refused.
     #[error("the client's certificate was refused: {}{}", description(.0), advice(.0))]
     ClientCertificate(CertificateError),
-    /// The first byte of a client is neither of TLS nor of HTTP. It was not answered.
+    /// The first byte of a client is neither of TLS nor of HTTP. The client was not answered.
     #[error("the client does not speak TLS, and this port does: it must use wss://")]
     ClientNotTls,
     /// The peer has ended the stream inside the handshake.
@@ -54,7 +54,7 @@ pub enum TlsError {
     /// The first byte of a server is not of TLS.
     #[error("the peer does not speak TLS: is it a plain port? Then use ws://")]
     NotTls,
-    /// A client has sent plain HTTP to a server that speaks TLS. It was answered with 400.
+    /// A client has sent plain HTTP to a server that speaks TLS. The answer was 400 (Bad Request).
     #[error("the client has sent plain HTTP, and this port speaks TLS: it must use wss://")]
     PlainHttp,
     /// Anything else, in the words of rustls.
@@ -92,13 +92,13 @@ pub(super) fn reason(error: &Error) -> String {
     }
 }
 
-/// The certificate was issued by itself, and is not trusted.
+/// The certificate is self-signed, and not trusted.
 #[derive(Debug, thiserror::Error)]
 #[error("it is self-signed")]
 pub(super) struct SelfSigned;
 
-/// Whether an algorithm is not supported by which a certificate was signed.
-#[expect(deprecated, reason = "a verifier of the program's own may return it")]
+/// Whether the error is that the signature algorithm of a certificate is not supported.
+#[expect(deprecated, reason = "a verifier of the application's own may return it")]
 pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
     use CertificateError as E;
     matches!(
@@ -109,12 +109,12 @@ pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
     )
 }
 
-/// What is wrong with a certificate. What has no words here has those of its verifier.
+/// What is wrong with a certificate. Errors that are not listed here have the text of the verifier.
 fn description(error: &CertificateError) -> String {
     match error {
         CertificateError::BadEncoding => "it is not a valid X.509 certificate".to_string(),
         CertificateError::BadSignature => {
-            "its signature is wrong, or that which its key has made".to_string()
+            "its signature, or one that was made with its key, is wrong".to_string()
         }
         error if is_unsupported_signature(error) => {
             "it is signed by an algorithm that is not supported here".to_string()
@@ -141,10 +141,10 @@ fn advice(error: &CertificateError) -> &'static str {
         E::UnknownIssuer => {
             "; its authority is not trusted here: add the certificate of that authority to trust it"
         }
-        E::BadEncoding => "; it is damaged, or something else: issue it anew",
+        E::BadEncoding => "; it is damaged, or not a certificate: issue it anew",
         E::BadSignature => {
-            "; it was changed, its authority has the name but not the key of one that is trusted here, or its key is \
-             too weak (RSA needs 2048 bits)"
+            "; it was changed, or its authority has the name but not the key of a trusted one, or its key is too weak \
+             (RSA needs 2048 bits)"
         }
         error if is_unsupported_signature(error) => {
             "; issue it with ECDSA P-256, or with RSA of 2048 bits or more, and SHA-256"
@@ -156,7 +156,7 @@ fn advice(error: &CertificateError) -> &'static str {
         E::Other(other) if other.0.is::<SelfSigned>() => "; add it as an authority to trust it",
         // As `openssl req -x509` makes it. The type is of a crate that rustls does not export.
         E::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
-            ": it is that of an authority; a server needs one with basicConstraints CA:FALSE"
+            ": it is the certificate of an authority; a server needs one with basicConstraints CA:FALSE"
         }
         _ => "",
     }
@@ -211,7 +211,7 @@ pub enum TlsConfigError {
     /// A file is not PEM, or its PEM has an error.
     #[error("{}: not valid PEM: {reason}", pem_name(path.as_deref()))]
     Pem {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
         /// What is wrong with it.
         reason: String,
@@ -219,13 +219,13 @@ pub enum TlsConfigError {
     /// A file has no certificate.
     #[error("{}: there is no certificate in it (BEGIN CERTIFICATE)", pem_name(path.as_deref()))]
     NoCertificate {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
     },
     /// A file has no private key that can be used.
     #[error("{}: {reason}", pem_name(path.as_deref()))]
     NoKey {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
         /// What it has instead.
         reason: &'static str,
@@ -233,12 +233,12 @@ pub enum TlsConfigError {
     /// The certificate or the key cannot be used.
     #[error("{}: {reason}", pem_name(path.as_deref()))]
     Unusable {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
         /// Why, in the words of rustls.
         reason: String,
     },
-    /// Two certificates were set for the same clients, so that one would never be presented.
+    /// Two certificates were set for the same clients. One of them would never be used.
     #[error("two certificates for {}: set one, or give the other another host name", describe_clients(host.as_deref()))]
     DuplicateCertificate {
         /// The host name that both are for; `None` if neither has one.
@@ -256,10 +256,10 @@ pub enum TlsConfigError {
     /// The settings contradict each other.
     #[error("TLS cannot be configured: {0}")]
     Rustls(Error),
-    /// The server has no files, which alone can be read again.
+    /// The configuration was not read from files.
     #[error("there are no files to read again")]
     NotFromFiles,
-    /// The host is neither a DNS name nor an IP address, so that no certificate can be valid for it.
+    /// The host is neither a DNS name nor an IP address: no certificate can be valid for it.
     #[error("{host:?} is neither a DNS name nor an IP address, so no certificate is valid for it")]
     Host {
         /// The host.

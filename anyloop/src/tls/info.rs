@@ -1,4 +1,4 @@
-//! What a connection answers about its TLS.
+//! What applications can read about the TLS of a connection.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use super::records::Records;
 
-/// What TLS has agreed on for a connection. [`Context::tls`](crate::endpoint::Context::tls) returns it, and has an
-/// example.
+/// What the TLS handshake of a connection has negotiated. [`Context::tls`](crate::endpoint::Context::tls) returns it,
+/// and has an example.
 #[derive(Clone, Copy)]
 pub struct TlsInfo<'c> {
     records: &'c Records,

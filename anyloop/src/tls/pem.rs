@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsConfigError;
 
-/// Where PEM comes from.
+/// Where the PEM text comes from.
 #[derive(Clone, Debug)]
 pub(super) enum PemSource {
     File(PathBuf),
@@ -34,7 +34,7 @@ impl PemSource {
         }
     }
 
-    /// All certificates, at least one.
+    /// Reads all certificates, at least one.
     pub(super) fn read_certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
         let bytes = self.read()?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -45,7 +45,7 @@ impl PemSource {
         }
     }
 
-    /// The first private key: PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic curves).
+    /// Reads the first private key: PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic curves).
     pub(super) fn read_key(&self) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
         let bytes = self.read()?;
         match PrivateKeyDer::from_pem_slice(&bytes) {
@@ -68,7 +68,7 @@ impl PemSource {
                 format!("the line \"-----END {}-----\" is missing", kind.trim())
             }
             PemError::IllegalSectionStart { line } => {
-                format!("the line {:?} is no beginning", String::from_utf8_lossy(line))
+                format!("the line {:?} is not a valid BEGIN line", String::from_utf8_lossy(line))
             }
             PemError::Base64Decode(error) => format!("its base64 is broken: {error}"),
             error => error.to_string(),
@@ -77,7 +77,7 @@ impl PemSource {
     }
 }
 
-/// What a file has that was to have a private key.
+/// Why a file has no private key that can be used: what it has instead.
 fn why_no_key(bytes: &[u8]) -> &'static str {
     let text = String::from_utf8_lossy(bytes);
     let has = |kind: SectionKind| {

@@ -16,17 +16,17 @@ pub(crate) struct ProxyTls {
 }
 
 impl ProxyTls {
-    /// Begins the handshake: appends the first record to `out`.
+    /// Begins the handshake: appends the ClientHello to `out`.
     pub(crate) fn start(records: Records, out: &mut Vec<u8>) -> Result<Self, TlsError> {
         let mut tls = Self { records, content: Vec::new(), any_input: false };
         tls.records.start(out).map_err(tls_error)?;
         Ok(tls)
     }
 
-    /// Seals bytes, once the handshake is complete.
+    /// Appends records with `bytes` to `out`. During the handshake the bytes are kept until its end.
     pub(crate) fn encrypt(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         for bytes in bytes.chunks(RECORD) {
-            self.records.seal(bytes, out); // its failure is taken below
+            self.records.seal(bytes, out); // the error is taken below
         }
         match self.records.take_seal_error() {
             Some(failure) => Err(tls_error(failure)),
@@ -40,7 +40,7 @@ impl ProxyTls {
         bytes: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Result<&mut [u8], TlsError> {
-        // RFC 8446 §5.1: the type of a record.
+        // A record begins with its type, 20 to 23 (RFC 8446 §5.1).
         if !std::mem::replace(&mut self.any_input, true) && !matches!(bytes.first(), Some(20..=23))
         {
             return Err(TlsError::NotTls);

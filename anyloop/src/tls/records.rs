@@ -1,4 +1,6 @@
-//! The records of one connection: the seam to rustls.
+//! The records of one connection: all calls of rustls's connections are here.
+//!
+//! To seal is to encrypt into a record, as AEAD ciphers do (RFC 5116).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,13 +18,13 @@ use crate::stream::{RECORD, Seal};
 
 mod outer;
 
-/// What a record has beside its content, at most: header, nonce, content type and tag.
+/// The most bytes that a record has beside its content: header, nonce, content type and tag.
 const OVERHEAD: usize = 64;
 
 /// The most bytes of one message of the handshake that are kept until all of it has arrived.
 const MAX_INCOMPLETE: usize = 128 * 1024;
 
-/// Opening stops when this much plaintext has gathered.
+/// Decryption pauses when this much plaintext has gathered, in bytes.
 const PLAINTEXT_LIMIT: usize = 64 * 1024;
 
 /// The TLS protocol of one connection. It keeps no output, and of the input an incomplete record.
@@ -30,13 +32,13 @@ pub(crate) struct Records {
     side: Side,
     /// An incomplete record, or the records of an incomplete message of the handshake.
     ///
-    /// rustls must get it with each call: it has ranges of it, and panics if they are missing.
+    /// rustls must get these bytes with each call: it stores ranges of them, and panics if they are missing.
     ciphertext: Vec<u8>,
-    /// So many bytes of it rustls has looked at, and may have moved.
+    /// How many bytes of `ciphertext`, from its start, rustls has inspected, and may have moved.
     inspected: usize,
     /// The host that a client has asked for (RFC 6066 §3), as the server has got it.
     server_name: Option<Box<str>>,
-    /// Output that the handshake must precede.
+    /// Plaintext that was passed to `seal` before the end of the handshake.
     pending_output: Vec<u8>,
     /// Why output could not be sealed.
     seal_error: Option<Error>,
@@ -46,11 +48,11 @@ pub(crate) struct Records {
     stopped: bool,
     /// Opening has failed: rustls must not be given more.
     decryption_failed: bool,
-    /// The peer was told of an error.
+    /// An alert about an error was appended to the output.
     alert_written: bool,
-    /// The peer is a proxy, and not the end of the connection.
+    /// The peer is a proxy, and not the WebSocket server.
     peer_is_proxy: bool,
-    /// The records of a proxy, in which these travel.
+    /// The TLS with a proxy: its records contain these records.
     outer: Option<Box<OuterTls>>,
 }
 
@@ -64,7 +66,7 @@ enum Side {
 pub(super) enum Received {
     /// All input was used, or enough was decrypted.
     Open,
-    /// The peer sends nothing more: its close_notify has arrived.
+    /// The close_notify of the peer has arrived: it sends nothing more.
     Closed,
 }
 
@@ -78,10 +80,10 @@ struct Decrypted {
 
 /// What one call of rustls has done.
 enum Step {
-    /// Something: call again.
+    /// Something was done: call again.
     CallAgain,
     PeerClosed,
-    /// Nothing: it needs more input.
+    /// Nothing is left to do: rustls needs more input, or the content is written.
     Finished,
 }
 
@@ -124,8 +126,7 @@ impl Records {
     }
 
     /// Decrypts the records in `input`, and appends their content to `plaintext`. Output of TLS itself is appended to
-    /// `out`.
-    /// `spare` is free memory, for an incomplete record.
+    /// `out`. `spare` is free memory for an incomplete record.
     pub(super) fn receive(
         &mut self,
         input: &mut Input<'_>,
@@ -143,7 +144,7 @@ impl Records {
         }
         if self.ciphertext.is_empty() && !self.peer_closed {
             let bytes = input.take_all();
-            let whole = bytes.len() - Tail::of(bytes).len; // rustls may move what it has looked at
+            let whole = bytes.len() - Tail::of(bytes).len; // read first: rustls may move what it inspects
             let Decrypted { used, is_limit_reached } = self.decrypt(bytes, plaintext, out)?;
             let rest = &mut bytes[used..];
             if is_limit_reached {
@@ -157,8 +158,8 @@ impl Records {
         Ok(if self.peer_closed { Received::Closed } else { Received::Open })
     }
 
-    /// Adds what the incomplete record lacks, so that the records after it need no copy, and decrypts it. Returns false
-    /// if there is not enough input.
+    /// Adds only the bytes that the incomplete record lacks, and decrypts it: the records after it are not copied.
+    /// Returns false if there is not enough input.
     fn complete_record(
         &mut self,
         input: &mut Input<'_>,
@@ -201,8 +202,7 @@ impl Records {
         Tail::of(&self.ciphertext[self.inspected..])
     }
 
-    /// Decrypts the records in `ciphertext`. Returns the number of bytes that were used, and whether it has stopped because
-    /// enough was decrypted.
+    /// Decrypts the records in `ciphertext`. Stops when [`PLAINTEXT_LIMIT`] is reached.
     fn decrypt(
         &mut self,
         ciphertext: &mut [u8],
@@ -224,7 +224,8 @@ impl Records {
         }
     }
 
-    /// Opening has failed. Nothing may follow the alert (RFC 8446 §6), and rustls must not look at input any more.
+    /// Decryption has failed: appends the alert. Nothing may follow it (RFC 8446 §6), and rustls must not get more
+    /// input.
     #[cold]
     fn fail_decryption(&mut self, out: &mut Vec<u8>) {
         (self.decryption_failed, self.stopped) = (true, true);
@@ -234,7 +235,7 @@ impl Records {
     /// Appends the alert that tells the peer of an error, if there is one (RFC 8446 §6.2).
     pub(super) fn write_alert(&mut self, out: &mut Vec<u8>) {
         self.with_output(out, |records, out| {
-            // rustls must not look at input after an error, and does not while it has output.
+            // rustls must not inspect input after an error. It does not while it has output.
             let before = out.len();
             while records.common().wants_write() {
                 let _ = records.process(&mut [], &mut Vec::new(), out);
@@ -243,7 +244,7 @@ impl Records {
         });
     }
 
-    /// Whether an alert has told the peer of an error.
+    /// Whether an alert about an error was appended, for the peer or for the proxy.
     pub(super) fn has_written_alert(&self) -> bool {
         self.alert_written
             || self.outer.as_deref().is_some_and(|outer| outer.records.has_written_alert())
@@ -264,7 +265,7 @@ impl Records {
         }
     }
 
-    /// TLS is over: nothing is sealed any more.
+    /// Seals nothing any more, and drops what is kept of the input.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         self.ciphertext = Vec::new();
@@ -282,17 +283,17 @@ impl Records {
         self.common().is_handshaking()
     }
 
-    /// Takes the output that has waited for the handshake.
+    /// Takes the plaintext that waits for the end of the handshake.
     pub(super) fn take_pending_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.pending_output)
     }
 
-    /// Why output could not be sealed, once.
+    /// Takes the error because of which output could not be sealed.
     pub(super) fn take_seal_error(&mut self) -> Option<Error> {
         self.seal_error.take().or_else(|| self.outer.as_deref_mut()?.records.take_seal_error())
     }
 
-    /// The same records, which lead to a proxy, and not to the end of the connection.
+    /// The same records, marked: their peer is a proxy, and not the WebSocket server.
     pub(super) fn with_proxy_as_peer(self) -> Self {
         Self { peer_is_proxy: true, ..self }
     }
@@ -425,7 +426,7 @@ impl Seal for Records {
     }
 }
 
-/// Does what rustls asks for. Returns the number of bytes of input that were used, and what was done.
+/// Does what the state of rustls requires. Returns the number of bytes of input that were used, and what was done.
 fn handle_state<D>(
     status: UnbufferedStatus<'_, '_, D>,
     plaintext: &mut Vec<u8>,
@@ -459,7 +460,8 @@ fn handle_state<D>(
     (used, step)
 }
 
-/// Does what rustls asks for before it seals, and then seals `content`: the step is idle when that is done.
+/// Seals `content` if rustls is ready for that: then returns [`Step::Finished`]. Otherwise does what its state
+/// requires.
 fn write_content<D>(
     status: UnbufferedStatus<'_, '_, D>,
     content: Content<'_>,
@@ -492,7 +494,7 @@ fn write_content<D>(
 
 /// Why rustls has not written a record.
 enum WriteError {
-    /// It needs so many bytes.
+    /// It needs a buffer of this many bytes.
     BufferTooSmall(usize),
     Failed,
 }
@@ -515,7 +517,7 @@ impl From<EncryptError> for WriteError {
     }
 }
 
-/// Appends what `f` writes, for which `len` bytes are probably enough.
+/// Appends what `f` writes into a buffer of `len` bytes, or of as many as `f` requires.
 fn append_with(
     mut len: usize,
     out: &mut Vec<u8>,

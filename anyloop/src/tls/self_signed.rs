@@ -1,4 +1,4 @@
-//! Tells self-signed certificates from those of unknown authorities, which rustls reports alike.
+//! Distinguishes self-signed certificates from those of unknown authorities, for which rustls has one error.
 
 use std::sync::Arc;
 
@@ -56,18 +56,19 @@ impl ServerCertVerifier for ReportsSelfSigned {
     }
 }
 
-/// Whether no trusted authority has issued the certificate. If one has the same name, its signature is found wrong.
+/// Whether the error can be that no trusted authority has issued the certificate. If a trusted authority has the name
+/// of the issuer, the verifier reports a wrong or unsupported signature instead.
 const fn is_about_issuer(error: &CertificateError) -> bool {
     matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature)
         || is_unsupported_signature(error)
 }
 
-/// Whether the issuer of a certificate is its subject (RFC 5280 §4.1).
+/// Whether the issuer of a certificate is its subject (RFC 5280 §3.2).
 fn is_self_issued(certificate: &[u8]) -> bool {
     issuer_and_subject(certificate).is_some_and(|(issuer, subject)| issuer == subject)
 }
 
-/// The issuer and the subject, as they are encoded.
+/// The issuer and the subject of a certificate (RFC 5280 §4.1), in DER.
 fn issuer_and_subject(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (certificate, _) = element(certificate)?;
     let (fields, _) = element(content(certificate)?)?;
@@ -83,7 +84,7 @@ fn issuer_and_subject(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((issuer, subject))
 }
 
-/// The first element of DER, with its header, and what follows it.
+/// The first element of `der`, with its header, and the bytes after it.
 fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (header, len) = header(der)?;
     der.split_at_checked(header.checked_add(len)?)
@@ -183,7 +184,7 @@ mod tests {
         };
         let issued = Authority::new("CA").issue(&["localhost"]);
         for (error, words) in [
-            (E::BadSignature, "its signature is wrong, or that which "),
+            (E::BadSignature, "its signature, or one that was made with its key, "),
             (unsupported(), "it is signed by an algorithm that is not supported here; issue it "),
             (E::BadEncoding, "it is not a valid X.509 certificate; it is damaged, "),
         ] {

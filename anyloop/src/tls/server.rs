@@ -16,7 +16,7 @@ use super::provider;
 use super::records::Records;
 use super::server_name::CapturesServerName;
 
-/// The protocol that runs over TLS (RFC 7301).
+/// The ALPN protocol ID of HTTP/1.1 (RFC 7301), in which each WebSocket connection begins.
 pub(super) const ALPN: &[u8] = b"http/1.1";
 
 /// In place of a name: the identity is for clients that no other identity is for.
@@ -24,8 +24,8 @@ const ANY_NAME: Option<&str> = None;
 
 /// The certificates and the settings with which a server speaks TLS.
 ///
-/// Clones are the same: [`reload`](Self::reload) and [`replace`](Self::replace) have an effect on all listeners that
-/// use it, for the connections that are made afterwards. It can be used from any thread.
+/// Clones share one configuration: [`reload`](Self::reload) and [`replace`](Self::replace) change it for all listeners
+/// that use it, and for the connections that are made afterwards. It can be used from any thread.
 ///
 /// ```no_run
 /// use anyloop::net::Server;
@@ -51,14 +51,14 @@ pub struct ServerTls {
 
 struct Shared {
     config: Arc<ServerConfig>,
-    /// What the configuration was made from, if there are files among it.
+    /// The builder that has made `config`, if it has files: [`ServerTls::reload`] reads them again.
     builder: Option<Arc<ServerTlsBuilder>>,
 }
 
 impl ServerTls {
-    /// With the certificate in one file and its private key in another, or in the same. The certificate comes first,
-    /// and then those of the authorities that lead to a root. The key is PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic
-    /// curves), and is not encrypted.
+    /// Reads the certificate from one file, and its private key from another, or from the same. The server's
+    /// certificate comes first, and then the intermediate certificates, up to the root. The key is PKCS #8, PKCS #1
+    /// (RSA) or SEC 1 (elliptic curves), and is not encrypted.
     ///
     /// # Errors
     ///
@@ -83,8 +83,8 @@ impl ServerTls {
         Self::builder().certificate_pem(certificate, key).build()
     }
 
-    /// With a configuration of the program's own. Its `max_early_data_size` is ignored. If it has no ALPN protocols,
-    /// none is agreed on; if it has `h2`, only `http/1.1` is (RFC 7301).
+    /// Uses a configuration of the application's own. Its `max_early_data_size` is ignored. If it has no ALPN
+    /// protocols, none is negotiated (RFC 7301); if it has `h2`, only `http/1.1` is accepted.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl ServerTls {
         Self { shared: Arc::new(RwLock::new(Shared { config, builder })) }
     }
 
-    /// For several certificates, and for client certificates.
+    /// A builder, for several certificates, and for client certificates.
     pub fn builder() -> ServerTlsBuilder {
         ServerTlsBuilder::default()
     }
@@ -121,7 +121,7 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Uses this configuration from now on, and no files any more. Connections that exist are not affected. On an error
+    /// Uses this configuration from now on, in place of files. Connections that exist are not affected. On an error
     /// nothing changes.
     ///
     /// # Errors
@@ -154,12 +154,12 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// Whether a configuration, which may be shared with an HTTP server, offers HTTP/2: this crate does not speak it.
+/// Whether a configuration offers HTTP/2, which this crate does not speak. The configuration of an HTTP server may.
 pub(super) fn offers_http2(alpn_protocols: &[Vec<u8>]) -> bool {
     alpn_protocols.iter().any(|protocol| protocol == b"h2")
 }
 
-/// A configuration of the program's own, with what this crate needs.
+/// Changes a configuration of the application's own to what this crate needs, and checks it.
 fn adapted(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut config = Arc::unwrap_or_clone(config);
     config.cert_resolver = Arc::new(CapturesServerName(config.cert_resolver));
@@ -170,7 +170,7 @@ fn adapted(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigErro
     checked(config)
 }
 
-/// Checks that connections can be made with the configuration.
+/// The configuration, if rustls makes connections with it.
 fn checked(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let config = Arc::new(config);
     Records::server(config.clone()).map_err(TlsConfigError::Rustls)?;
@@ -206,8 +206,8 @@ struct Identity {
 }
 
 impl ServerTlsBuilder {
-    /// Sets the certificate and its key for clients that ask for no name, or for one that has no certificate of its
-    /// own. There can be one of this kind. Without it, the first of the others is for those clients.
+    /// Sets the default certificate and its key: for clients that ask for no host name, or for a name without a
+    /// certificate of its own. It can be set once. If it is not set, the first of the others is the default.
     pub fn certificate_files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.with_identity(ANY_NAME, PemSource::file(certificate), PemSource::file(key))
     }
@@ -221,8 +221,8 @@ impl ServerTlsBuilder {
         )
     }
 
-    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3), whatever its case. `*.` in front
-    /// stands for one label. A name can have one certificate.
+    /// Adds a certificate and its key for clients that ask for this host name (RFC 6066 §3). Case does not matter. `*.`
+    /// at the front stands for one label. A name can have one certificate.
     pub fn certificate_files_for(
         self,
         name: &str,
@@ -252,8 +252,8 @@ impl ServerTlsBuilder {
         self
     }
 
-    /// Requires a certificate of each client that one of the authorities in this file has issued. By default clients
-    /// are not asked for one.
+    /// Requires from each client a certificate that an authority in this file has issued. By default clients are not
+    /// asked for a certificate.
     pub fn client_ca_file(mut self, path: impl AsRef<Path>) -> Self {
         self.client_cas.push(PemSource::file(path));
         self
@@ -338,7 +338,7 @@ impl ServerTlsBuilder {
 
 impl fmt::Debug for ServerTlsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the keys.
+        // The keys stay secret.
         let certificates: Vec<_> =
             self.identities.iter().map(|identity| identity.certificate.to_path_buf()).collect();
         f.debug_struct("ServerTlsBuilder")
@@ -347,7 +347,7 @@ impl fmt::Debug for ServerTlsBuilder {
     }
 }
 
-/// A certificate with its key, which belongs to it.
+/// Reads a certificate chain and its private key, and checks that the key belongs to the certificate.
 pub(super) fn read_certified_key(
     certificate: &PemSource,
     key: &PemSource,
@@ -363,7 +363,7 @@ pub(super) fn read_certified_key(
     })
 }
 
-/// The authorities in some files.
+/// Reads the certificates of authorities.
 pub(super) fn read_roots(sources: &[PemSource]) -> Result<RootCertStore, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     for source in sources {
@@ -378,7 +378,7 @@ pub(super) fn read_roots(sources: &[PemSource]) -> Result<RootCertStore, TlsConf
 #[derive(Debug)]
 struct ByName {
     default: Arc<CertifiedKey>,
-    /// In lower case; `*.` in front stands for one label.
+    /// By host name in lower case; `*.` at the front stands for one label.
     named: HashMap<String, Arc<CertifiedKey>>,
 }
 

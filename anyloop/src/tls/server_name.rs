@@ -1,4 +1,4 @@
-//! The name that a client asks for: rustls reports it to the resolver of certificates only.
+//! The host name that a client asks for (RFC 6066 §3). rustls reports it only to the certificate resolver.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,17 +8,17 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 thread_local! {
-    /// The name in the ClientHello that this thread has processed last.
+    /// The name in the ClientHello that this thread has processed last, until it is taken.
     static NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
 }
 
-/// Calls `f`. Returns the name that a [`CapturesServerName`] has got meanwhile, too.
+/// Calls `f`, which may call a [`CapturesServerName`]. Returns the result of `f`, and the name that was captured.
 pub(super) fn capture<R>(f: impl FnOnce() -> R) -> (R, Option<Box<str>>) {
     let result = f();
     (result, NAME.take())
 }
 
-/// Records the name, and lets another resolver choose the certificate.
+/// Stores the name for [`capture`], and lets another resolver choose the certificate.
 pub(super) struct CapturesServerName(pub(super) Arc<dyn ResolvesServerCert>);
 
 impl ResolvesServerCert for CapturesServerName {

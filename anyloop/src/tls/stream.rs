@@ -14,17 +14,18 @@ use crate::stream::{
     WriteBuffer,
 };
 
-/// The time in which the peer can read why it was refused. Closing at once would turn that into a reset.
+/// How long the stream stays half-closed after TLS has failed, so that the peer can read the alert. To close at once
+/// could reset the stream, and discard the alert.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The answer to a request without TLS.
+/// The answer to an HTTP request without TLS.
 const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plaintext\r\n\
     Content-Length: 50\r\n\r\nthis port speaks TLS: use wss:// or https:// URIs\n";
 
-/// A protocol over TLS: it takes records, passes their content on, and seals the output.
+/// A protocol over TLS: decrypts the input of the protocol, and encrypts its output.
 ///
-/// Programs only name it in the type of a driver. What is kept of the input is in front of the driver's own queue:
-/// an incomplete record, and content that the protocol does not take yet. The send buffer of the driver has records.
+/// Applications only name it in the type of a driver. It keeps incomplete input, and decrypted input that the protocol
+/// does not take yet. Both come before the input in the driver's own queue. The send buffer of the driver has records.
 pub struct TlsStream<S> {
     inner: S,
     records: Records,
@@ -36,18 +37,18 @@ pub struct TlsStream<S> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The handshake; whether any input has arrived.
     Handshake {
+        /// Whether any input has arrived.
         any_input: bool,
     },
     Open,
-    /// TLS has failed, and the peer can read why until then.
+    /// TLS has failed. The peer can read the alert until this time.
     Lingering(Instant),
     /// TLS has failed, or the stream has ended.
     Over,
 }
 
-/// What is kept while the protocol does not take its input.
+/// Decrypted input that the protocol has not taken yet.
 #[derive(Default)]
 struct Held {
     plaintext: Unread,
@@ -67,7 +68,8 @@ impl<S> TlsStream<S> {
         Self { inner, records, phase, close_notify_len: 0, held: None }
     }
 
-    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` came from the tunnel.
+    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
+    /// tunnel.
     pub(crate) fn through_proxy(
         inner: S,
         records: Records,
@@ -131,6 +133,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.write_close_notify_if_due(out);
     }
 
+    /// Reports the end of the input if the protocol has taken all input before it. An error does not wait for input
+    /// that the protocol does not read.
     #[cold]
     fn report_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         let Wants { read, discard, again, .. } = self.inner.wants();
@@ -154,6 +158,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         }
     }
 
+    /// Sends a close_notify, once, if the protocol ends the stream.
     fn write_close_notify_if_due(&mut self, out: &mut WriteBuffer<'_>) {
         let ends = matches!(self.inner.wants().shutdown, Shutdown::HalfClose | Shutdown::Close);
         if ends && self.is_open() && self.close_notify_len == 0 && !self.records.is_stopped() {
@@ -165,7 +170,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         }
     }
 
-    /// TLS has failed: tells the peer why, and reports it to the protocol.
+    /// TLS has failed: answers the peer if the error calls for that, and reports the error to the protocol.
     #[cold]
     fn fail(&mut self, error: TlsError, out: &mut WriteBuffer<'_>, now: Instant) {
         if !matches!(self.phase, Phase::Handshake { .. } | Phase::Open) {
@@ -213,7 +218,7 @@ impl<S: StreamProtocol> TlsStream<S> {
     ) -> Progress {
         let mut progress = Progress::SameWants;
         if input.is_empty() || self.has_unread() {
-            // The protocol may hold an event without input.
+            // The protocol may have an event to report without further input.
             progress = self.pass_unread(input, out, scratch, budget, now);
         }
         while !input.is_empty() && !self.is_input_blocked() {
@@ -247,7 +252,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         progress
     }
 
-    /// Whether the protocol takes no input now, so that it waits here and in the driver.
+    /// Whether the protocol takes no input now. Then the input waits here and in the driver.
     fn is_input_blocked(&self) -> bool {
         self.has_unread() || self.inner.wants().again
     }
@@ -286,7 +291,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         TlsError::new(error, self.records.role())
     }
 
-    /// Once the handshake is complete: seals the output that has waited for it.
+    /// Enters [`Phase::Open`] once the handshake is complete, and seals the output that was kept until then.
     fn open_if_handshake_is_complete(&mut self, out: &mut WriteBuffer<'_>) {
         if !matches!(self.phase, Phase::Handshake { .. }) || self.records.is_handshaking() {
             return;
@@ -334,7 +339,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         }
         let mut progress = Progress::SameWants;
         let mut rest = plaintext;
-        // The rest of a large message goes to its own memory, without another copy.
+        // The rest of a large message is copied immediately to the memory of the message.
         if let Some(buffer) = self.inner.receive_buffer() {
             let n = buffer.len().min(rest.len());
             let (large, behind) = rest.split_at_mut(n);
@@ -355,13 +360,14 @@ impl<S: StreamProtocol> TlsStream<S> {
 }
 
 impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
-    /// A client's request waits for the handshake, so that the timeout of the protocol is one for both.
+    /// Starts the protocol at once, so that its timeout covers both handshakes. A client's request is kept until the
+    /// TLS handshake is complete.
     fn start(&mut self, _: bool, out: &mut WriteBuffer<'_>, now: Instant) {
         self.call(out, now, |inner, out| inner.start(true, out, now));
         if self.inner.wants().shutdown != Shutdown::None || self.is_open() {
-            return; // it was abandoned, or a tunnel has opened it
+            return; // the connection was abandoned, or its only TLS is that with a proxy, which is open
         }
-        // A client sends its first message; a server does nothing.
+        // A client sends its ClientHello; a server does nothing.
         if let Err(error) = self.records.start(out.bytes()) {
             self.fail(self.tls_error(error), out, now);
         }
@@ -409,11 +415,11 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn handle_eof(&mut self) {
         match self.phase {
             Phase::Lingering(_) => self.phase = Phase::Over,
-            // Without any input it may be a probe, which has nothing to do with TLS.
+            // A client that ends without any input may probe the port: that is no failure of TLS.
             Phase::Handshake { any_input } if any_input || self.records.role() == Role::Client => {
                 self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Cut)));
             }
-            // Unless the protocol has got everything, or what has arrived was not looked at.
+            // The close_notify of the peer is missing. That does not matter if the protocol expects no more input.
             Phase::Open if !self.records.is_input_over() && self.inner.wants().read => {
                 self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Truncated)));
             }
@@ -506,7 +512,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
                 wants.large = true;
             }
             Phase::Open => {
-                // The protocol needs no memory of the driver, and its input is read on for the close_notify.
+                // `receive_buffer` lends nothing, so the driver can read into any memory. After the last input of the
+                // protocol, reading goes on for the close_notify.
                 wants.large = false;
                 wants.read |= wants.discard;
                 wants.discard = false;
@@ -516,7 +523,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
                 wants.read = wants.shutdown == Shutdown::None;
                 wants.discard = !wants.read;
                 if wants.shutdown == Shutdown::HalfClose {
-                    wants.shutdown = Shutdown::Close; // nothing was sent that the peer has to read
+                    wants.shutdown = Shutdown::Close; // the protocol has sent nothing that the peer must read
                 }
             }
             Phase::Lingering(_) => {

@@ -19,7 +19,7 @@ use crate::transport::Driver;
 /// What is needed to follow redirects.
 pub(in crate::net) struct Redirects {
     followed: u32,
-    /// What the last request was for.
+    /// The target of the last request.
     target: Target,
     config: ClientConfig,
     resolver: Arc<Resolver>,
@@ -40,7 +40,7 @@ impl Redirects {
         Some(Box::new(Self { followed: 0, target: target.clone(), config, resolver: resolver() }))
     }
 
-    /// Lets the session begin anew, with a request for where `location` leads.
+    /// Restarts the session with a request to `location`. Returns what the next connection needs.
     fn follow<H: Handler>(
         &mut self,
         session: &mut Session<H>,
@@ -74,7 +74,7 @@ impl Redirects {
     }
 }
 
-/// Removes the fields that only the first origin may get.
+/// Removes the header fields that no other origin may get.
 fn remove_credentials(options: &mut ClientOptions) {
     let secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST];
     let mut kept = HeaderMap::new();
@@ -93,14 +93,14 @@ impl<F: HandlerFactory> Connecting<F> {
         &mut self,
         turn: &mut Turn<'_, K>,
     ) -> Option<Next<K>> {
-        let next = self.stream.as_mut()?.run(turn); // after a panic, its next turn handles what is left
+        let next = self.stream.as_mut()?.run(turn); // if this panics, the stream's next turn handles what is left
         let stream = self.stream.take()?;
         if stream.is_closed() {
             return Some(next);
         }
         let location = stream.session().redirect();
         if let Some(location) = location.map(|it| String::from_utf8_lossy(it.as_bytes()).into()) {
-            turn.state.unconsumed = Events::NONE; // they are those of the old stream
+            turn.state.unconsumed = Events::NONE; // the events are those of the old stream
             self.follow_redirect(stream.into_session(), location, turn);
             return None;
         }
@@ -111,7 +111,7 @@ impl<F: HandlerFactory> Connecting<F> {
         Some(Next::Become(stream.into_source::<K>()))
     }
 
-    /// Begins to connect to where `location` leads, or fails.
+    /// Begins to connect to `location`, or fails.
     fn follow_redirect<K: ServesConnections<F::Handler>>(
         &mut self,
         mut session: Session<F::Handler>,

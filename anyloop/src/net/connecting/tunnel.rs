@@ -19,14 +19,14 @@ pub(in crate::net) struct Tunnel {
     pub(super) socket: Socket,
     /// The proxy.
     pub(super) peer: Peer,
-    /// The TLS with an `https` proxy; otherwise it passes bytes through.
+    /// The TLS with an `https` proxy; with other proxies it leaves bytes as they are.
     pub(super) proxy_layer: ProxyLayer,
     handshake: ProxyHandshake,
-    /// What the socket has not taken.
+    /// Output that the socket has not taken yet.
     unsent: Vec<u8>,
-    /// The number of bytes that were received.
+    /// The number of bytes that were received from the socket.
     received_len: usize,
-    /// The tunnel is open, and this was received from the server.
+    /// What was received from the server; `None` until the tunnel is open.
     received: Option<Vec<u8>>,
 }
 
@@ -51,7 +51,7 @@ impl Tunnel {
         })
     }
 
-    /// Sends and receives all that is possible now. Returns what the server has sent, once the tunnel is open.
+    /// Sends and receives all that is possible now. Once the tunnel is open, returns what was received from the server.
     pub(super) fn advance(
         &mut self,
         route: &Route,
@@ -74,7 +74,7 @@ impl Tunnel {
             self.received_len += n;
             let received = self.receive(route, &mut memory[..n]);
             if received.is_err() {
-                let _ = self.send(route); // an alert says why
+                let _ = self.send(route); // TLS may have an alert for the proxy
             }
             self.received = received?;
             if self.received.is_none() && self.proxy_layer.has_ended() {

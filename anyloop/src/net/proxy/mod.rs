@@ -1,4 +1,4 @@
-//! What a client says to a proxy before the byte stream is the server's. It does no I/O.
+//! The exchange with a proxy that opens a tunnel: a byte stream to the server. It does no I/O.
 
 mod http;
 mod layer;
@@ -18,13 +18,13 @@ use socks5::{Destination, MAX_NAME, Socks5, SocksFailure};
 
 pub(super) use layer::ProxyLayer;
 
-/// A way through a proxy.
+/// A proxy, and the server to reach through it.
 pub(super) struct Route {
     pub(super) proxy: Arc<Proxy>,
     pub(super) target: Target,
-    /// The target's address, if it is known.
+    /// The target's address: if the host is one, or was looked up.
     pub(super) address: Option<SocketAddr>,
-    /// Taken when the socket is connected.
+    /// Moved to the tunnel when the socket is connected.
     pub(super) proxy_layer: ProxyLayer,
 }
 
@@ -48,7 +48,7 @@ impl Route {
         self.address.is_none() && self.proxy.protocol() == is_local
     }
 
-    /// The host of the target, as the resolver takes it.
+    /// The host to look up for the target.
     pub(super) fn target_lookup_host(&self) -> String {
         lookup_host(&self.target)
     }
@@ -67,7 +67,7 @@ impl Route {
     }
 }
 
-/// The host of a target, as the resolver takes it.
+/// The host to look up for a target: with its zone, if it has one.
 pub(super) fn lookup_host(target: &Target) -> String {
     match target.zone() {
         Some(zone) => format!("{}%{zone}", target.host()),
@@ -136,7 +136,7 @@ impl ProxyHandshake {
 }
 
 fn name_too_long(route: &Route) -> ConnectError {
-    let reason = "SOCKS5 has 255 bytes for a host";
+    let reason = "the name is longer than the 255 bytes that SOCKS5 allows";
     let source = io::Error::new(ErrorKind::InvalidInput, reason);
     ConnectError::Resolve { host: route.target.host().to_string(), source }
 }

@@ -27,7 +27,7 @@ pub(super) const MAX_NAME: usize = 255;
 /// An exchange with a proxy.
 pub(in crate::net) struct Socks5 {
     step: Step,
-    /// The message that is being received: it has at most 262 bytes.
+    /// The part of the current message that was received. A message has at most 262 bytes.
     message: Vec<u8>,
     /// The request, until it is sent.
     request: Vec<u8>,
@@ -35,7 +35,7 @@ pub(in crate::net) struct Socks5 {
     credentials_message: Vec<u8>,
 }
 
-/// The message that comes next.
+/// The message that is expected next.
 #[derive(Clone, Copy)]
 enum Step {
     Method,
@@ -43,7 +43,7 @@ enum Step {
     Reply,
 }
 
-/// Where to connect to.
+/// Where the proxy is to connect to.
 pub(super) enum Destination<'d> {
     Address(SocketAddr),
     /// A name of at most [`MAX_NAME`] bytes, and a port.
@@ -100,7 +100,7 @@ impl Socks5 {
         Ok(false)
     }
 
-    /// Checks the message so far, as soon as anything in it is wrong. Returns whether it is complete.
+    /// Whether the message is complete. Fails as soon as anything in it is wrong.
     fn is_complete(&self) -> Result<bool, SocksFailure> {
         let message = self.message.as_slice();
         let version = match self.step {

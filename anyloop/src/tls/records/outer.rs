@@ -1,4 +1,4 @@
-//! The TLS of a proxy, outer that of a connection with_output it.
+//! The TLS with a proxy, whose records contain those of a connection through the proxy: `wss` through an `https` proxy.
 
 use anyloop_proto::Input;
 use rustls::Error;
@@ -6,24 +6,24 @@ use rustls::Error;
 use super::{Received, Records};
 use crate::stream::{RECORD, Seal};
 
-/// The records in which those of a connection travel to a proxy.
+/// The TLS with a proxy. The records of a connection, called the inner ones, are the content of its records.
 pub(super) struct OuterTls {
     pub(super) records: Records,
-    /// What they contain and the connection has not got yet.
+    /// Decrypted content that the inner records have not received yet.
     content: Vec<u8>,
-    /// Output of the connection that was not sealed for the proxy yet. Empty between calls.
+    /// Inner records that were not sealed for the proxy yet. Empty between calls.
     pending_output: Vec<u8>,
 }
 
 impl Records {
-    /// The same records with_outer of those of a proxy, from which `content` was received already.
+    /// The same records as the content of those of a proxy. `content` was received through the proxy before.
     pub(in crate::tls) fn with_outer(mut self, proxy: Self, content: Vec<u8>) -> Self {
         let outer = OuterTls { records: proxy, content, pending_output: Vec::new() };
         self.outer = Some(Box::new(outer));
         self
     }
 
-    /// Calls `f` with the output below these records.
+    /// Calls `f` with the buffer for these records: `out`, or with a proxy, a buffer that is then sealed into `out`.
     pub(super) fn with_output<R>(
         &mut self,
         out: &mut Vec<u8>,
@@ -38,7 +38,7 @@ impl Records {
 }
 
 impl OuterTls {
-    /// As [`Records::receive`], for the records of the connection.
+    /// As [`Records::receive`] of `inner`; `input` has the records of the proxy.
     pub(super) fn receive(
         &mut self,
         inner: &mut Records,
@@ -54,7 +54,7 @@ impl OuterTls {
             self.seal(out);
             match decrypted {
                 Ok(Received::Open) => {}
-                // The end of the stream follows, and tells whether the server has ended.
+                // The end of the stream follows. It is an error unless the server has sent its close_notify.
                 Ok(Received::Closed) => input.discard(),
                 Err(error) => {
                     (inner.decryption_failed, inner.stopped) = (true, true);
@@ -65,7 +65,7 @@ impl OuterTls {
         received
     }
 
-    /// Passes all content on.
+    /// Passes the content to the inner records.
     fn pass_on(
         &mut self,
         inner: &mut Records,
@@ -81,10 +81,10 @@ impl OuterTls {
         received
     }
 
-    /// Seals the output of the connection.
+    /// Seals the inner records for the proxy.
     fn seal(&mut self, out: &mut Vec<u8>) {
         for bytes in self.pending_output.chunks(RECORD) {
-            self.records.seal(bytes, out); // why it fails is kept
+            self.records.seal(bytes, out); // `take_seal_error` returns the error
         }
         self.pending_output.clear();
     }
