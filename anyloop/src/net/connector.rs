@@ -66,7 +66,7 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
+    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`], `Error::Tls`: connecting was not started.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
     where
         U: TryInto<Target> + ToString,
@@ -200,7 +200,8 @@ impl<H: Handler> EndpointHandle<H> {
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request). [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
+    /// Those of [`request`](Self::request). [`Error::Request`], [`Error::ShutDown`], `Error::Tls`: connecting was not
+    /// started.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<H>, Error>
     where
         U: TryInto<Target> + ToString,

@@ -14,7 +14,7 @@ pub use self::socks::{SocksError, SocksReply};
 
 mod socks;
 
-/// The error of a call of an endpoint, which had no effect.
+/// The error of a call of an endpoint. The call had no effect, unless its documentation says otherwise.
 ///
 /// ```
 /// use anyloop::net::{Error, Server};
@@ -205,7 +205,7 @@ pub enum ConnectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyAnswerError {
-    /// It is no response of HTTP/1.
+    /// It is no response of HTTP/1, or is too long.
     #[error("it is not HTTP: {0}")]
     Http(HandshakeError),
     /// It is not TLS, and the proxy is an `https` one.

@@ -15,8 +15,8 @@ use anyloop_proto::handshake::UriError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// The user has a colon; or for SOCKS5, the user or the password has a length that it has no room for; or they are
-    /// not percent-encoded.
+    /// The user has a colon (RFC 7617 §2), or the user or the password is not percent-encoded. For SOCKS5 also: the
+    /// user is empty, or one of them has more than 255 bytes (RFC 1929 §2).
     #[error(
         "invalid user or password of a proxy: write %40 for @ and so on; a user has no colon, and SOCKS5 has 255 bytes \
          for each"

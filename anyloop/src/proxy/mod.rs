@@ -201,7 +201,7 @@ impl Proxy {
         Ok(self)
     }
 
-    /// The host: a name, or an IP address.
+    /// The host: a name, or an IP address. An IPv6 address has no brackets, and may have a zone (`fe80::1%eth0`).
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -228,7 +228,7 @@ impl Proxy {
     }
 }
 
-/// RFC 3986 §3.1, or nothing.
+/// Whether a text has only characters of a scheme (RFC 3986 §3.1), or none.
 fn is_scheme(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }

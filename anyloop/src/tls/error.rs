@@ -181,7 +181,9 @@ const fn advice_on_alert(alert: AlertDescription) -> &'static str {
         | A::CertificateUnknown => ": it does not accept our certificate",
         A::UnknownCA => ": it does not trust the authority of our certificate",
         A::ProtocolVersion => ": it speaks other versions of TLS",
-        A::HandshakeFailure | A::InsufficientSecurity => ": it speaks other cipher suites",
+        A::HandshakeFailure | A::InsufficientSecurity => {
+            ": perhaps there is no cipher suite that both ends accept"
+        }
         A::UnrecognisedName => ": it has no certificate for this host",
         A::NoApplicationProtocol => ": it does not speak HTTP/1.1",
         _ => "",
@@ -208,7 +210,7 @@ pub enum TlsConfigError {
         /// The reason.
         source: std::io::Error,
     },
-    /// A file is not PEM, or its PEM has an error.
+    /// The PEM text of a file, or that the application has passed, has an error.
     #[error("{}: not valid PEM: {reason}", pem_name(path.as_deref()))]
     Pem {
         /// The file; `None` if the application has passed the bytes.
@@ -216,13 +218,13 @@ pub enum TlsConfigError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file has no certificate.
+    /// There is no certificate in the PEM text of a file, or in that which the application has passed.
     #[error("{}: there is no certificate in it (BEGIN CERTIFICATE)", pem_name(path.as_deref()))]
     NoCertificate {
         /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
     },
-    /// A file has no private key that can be used.
+    /// There is no private key that can be used in the PEM text of a file, or in that which the application has passed.
     #[error("{}: {reason}", pem_name(path.as_deref()))]
     NoKey {
         /// The file; `None` if the application has passed the bytes.
@@ -235,7 +237,7 @@ pub enum TlsConfigError {
     Unusable {
         /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
-        /// Why, in the words of rustls.
+        /// Why.
         reason: String,
     },
     /// Two certificates were set for the same clients. One of them would never be used.
@@ -253,7 +255,7 @@ pub enum TlsConfigError {
     /// A client has nothing to verify servers with.
     #[error("no roots to verify servers with: {}", NO_ROOTS)]
     NoRoots,
-    /// The settings contradict each other.
+    /// The configuration cannot be used, or the verifier of the platform has failed.
     #[error("TLS cannot be configured: {0}")]
     Rustls(Error),
     /// The configuration was not read from files.

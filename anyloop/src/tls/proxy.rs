@@ -34,7 +34,8 @@ impl ProxyTls {
         }
     }
 
-    /// Decrypts the records in `bytes`. Returns their content. After an error, `out` has the alert.
+    /// Decrypts the records in `bytes`. Returns their content. Output of TLS is appended to `out`; if it fails, the
+    /// alert, unless the peer does not speak TLS.
     pub(crate) fn decrypt(
         &mut self,
         bytes: &mut [u8],
@@ -61,7 +62,7 @@ impl ProxyTls {
         Ok(&mut self.content)
     }
 
-    /// Whether nothing more can be received: the proxy has ended its TLS.
+    /// Whether nothing more can be received: the proxy has ended its TLS, or decryption has failed.
     pub(crate) const fn is_input_over(&self) -> bool {
         self.records.is_input_over()
     }

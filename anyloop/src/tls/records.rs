@@ -21,13 +21,14 @@ mod outer;
 /// The most bytes that a record has beside its content: header, nonce, content type and tag.
 const OVERHEAD: usize = 64;
 
-/// The most bytes of one message of the handshake that are kept until all of it has arrived.
+/// The most bytes that are kept of an incomplete record, or of the records of an incomplete handshake message.
 const MAX_INCOMPLETE: usize = 128 * 1024;
 
 /// Decryption pauses when this much plaintext has gathered, in bytes.
 const PLAINTEXT_LIMIT: usize = 64 * 1024;
 
-/// The TLS protocol of one connection. It keeps no output, and of the input an incomplete record.
+/// The TLS protocol of one connection. It keeps input that is incomplete, and plaintext output until the handshake is
+/// complete.
 pub(crate) struct Records {
     side: Side,
     /// An incomplete record, or the records of an incomplete message of the handshake.
@@ -36,17 +37,17 @@ pub(crate) struct Records {
     ciphertext: Vec<u8>,
     /// How many bytes of `ciphertext`, from its start, rustls has inspected, and may have moved.
     inspected: usize,
-    /// The host that a client has asked for (RFC 6066 §3), as the server has got it.
+    /// On a server, the host name that the client has asked for (RFC 6066 §3).
     server_name: Option<Box<str>>,
     /// Plaintext that was passed to `seal` before the end of the handshake.
     pending_output: Vec<u8>,
-    /// Why output could not be sealed.
+    /// Why output could not be sealed; `None` once it was taken.
     seal_error: Option<Error>,
     /// The close_notify of the peer has arrived.
     peer_closed: bool,
-    /// Nothing can be sealed any more.
+    /// Nothing is sealed any more: TLS has failed, or [`stop`](Self::stop) was called.
     stopped: bool,
-    /// Opening has failed: rustls must not be given more.
+    /// Decryption has failed, here or in the TLS with the proxy: rustls must not get more input.
     decryption_failed: bool,
     /// An alert about an error was appended to the output.
     alert_written: bool,
@@ -74,7 +75,7 @@ pub(super) enum Received {
 struct Decrypted {
     /// The number of bytes that were used.
     used: usize,
-    /// Whether it has stopped because of [`PLAINTEXT_LIMIT`], before the end of the input.
+    /// Whether it has stopped because of [`PLAINTEXT_LIMIT`]. The input may have more records.
     is_limit_reached: bool,
 }
 
@@ -250,7 +251,8 @@ impl Records {
             || self.outer.as_deref().is_some_and(|outer| outer.records.has_written_alert())
     }
 
-    /// Appends a close_notify, unless TLS has failed. Nothing can be sealed after it.
+    /// Appends a close_notify, unless nothing is sealed any more or the handshake is not complete. Nothing can be
+    /// sealed after it.
     pub(super) fn write_close_notify(&mut self, out: &mut Vec<u8>) {
         if self.stopped {
             return;
@@ -274,7 +276,7 @@ impl Records {
         }
     }
 
-    /// Whether no more input can be decrypted: the peer has closed, or TLS has failed.
+    /// Whether no more input can be decrypted: the close_notify of the peer has arrived, or decryption has failed.
     pub(super) const fn is_input_over(&self) -> bool {
         self.peer_closed || self.decryption_failed
     }
@@ -346,7 +348,7 @@ impl Records {
 /// The length of the header of a record (RFC 8446 §5.1).
 const HEADER_LEN: usize = 5;
 
-/// An incomplete record at the end of some records.
+/// The incomplete record at the end of some records, if there is one.
 #[derive(Debug, PartialEq, Eq)]
 struct Tail {
     /// Its length so far.

@@ -8,7 +8,8 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 
 use super::error::{SelfSigned, is_unsupported_signature};
 
-/// Refuses self-signed certificates with an error of their own.
+/// Lets another verifier decide. If it refuses a self-signed certificate because of the issuer, the error becomes
+/// [`SelfSigned`].
 #[derive(Debug)]
 pub(super) struct ReportsSelfSigned(pub(super) Arc<dyn ServerCertVerifier>);
 

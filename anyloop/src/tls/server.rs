@@ -19,7 +19,7 @@ use super::server_name::CapturesServerName;
 /// The ALPN protocol ID of HTTP/1.1 (RFC 7301), in which each WebSocket connection begins.
 pub(super) const ALPN: &[u8] = b"http/1.1";
 
-/// In place of a name: the identity is for clients that no other identity is for.
+/// In place of a name: the identity is the default, for clients that no other identity is for.
 const ANY_NAME: Option<&str> = None;
 
 /// The certificates and the settings with which a server speaks TLS.
@@ -42,8 +42,8 @@ const ANY_NAME: Option<&str> = None;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// With [`from_config`](Self::from_config) everything that rustls can do is possible. Whatever makes it, a server
-/// speaks TLS 1.2 and 1.3, and no early data: a request in it could be replayed.
+/// [`from_config`](Self::from_config) takes any configuration of rustls. Otherwise a server speaks TLS 1.2 and 1.3. It
+/// never accepts early data (RFC 8446 §2.3), because a request in early data could be replayed.
 #[derive(Clone)]
 pub struct ServerTls {
     shared: Arc<RwLock<Shared>>,
@@ -106,9 +106,9 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// As [`from_pem_files`](Self::from_pem_files). [`TlsConfigError::NotFromFiles`]: there are no files, because it
-    /// was made with [`from_config`](Self::from_config) or [`from_pem`](Self::from_pem), or was given another
-    /// configuration with [`replace`](Self::replace).
+    /// As [`ServerTlsBuilder::build`]. [`TlsConfigError::NotFromFiles`]: there are no files. It was made with
+    /// [`from_config`](Self::from_config) or only from PEM bytes, or [`replace`](Self::replace) has given it another
+    /// configuration, before or during this call.
     pub fn reload(&self) -> Result<(), TlsConfigError> {
         let builder = self.read().builder.clone().ok_or(TlsConfigError::NotFromFiles)?;
         let config = builder.config()?;
@@ -199,7 +199,7 @@ pub struct ServerTlsBuilder {
 
 #[derive(Clone)]
 struct Identity {
-    /// For clients that ask for this name.
+    /// The host name that clients ask for; [`ANY_NAME`] for the default.
     name: Option<String>,
     certificate: PemSource,
     key: PemSource,

@@ -30,7 +30,7 @@ pub struct TlsStream<S> {
     inner: S,
     records: Records,
     phase: Phase,
-    /// The length of our close_notify, in bytes; 0 until it is sent.
+    /// The length of the record with our close_notify, in bytes; 0 until it is sent.
     close_notify_len: u8,
     held: Option<Box<Held>>,
 }
@@ -122,7 +122,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         result
     }
 
-    /// Ends each call: reports the end of the input if that is due, and sends a close_notify if the stream is to end.
+    /// Ends each call: fails if output could not be sealed, reports the end of the input if that is due, and sends a
+    /// close_notify if the stream is to end.
     fn finish(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         if let Some(error) = self.records.take_seal_error() {
             self.fail(TlsError::Protocol(error), out, now);
@@ -194,9 +195,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.phase == Phase::Open
     }
 
-    /// Whether no more records are decrypted: the peer has ended its input, or we ended ours, and nothing counts any
-    /// more.
-    /// rustls asserts then that nothing is wrong with what it is given.
+    /// Whether input is discarded undecrypted: the peer has sent its close_notify, decryption has failed, or our
+    /// close_notify was sent. After ours, rustls asserts that no alert follows, and an invalid record would need one.
     const fn discards_input(&self) -> bool {
         self.records.is_input_over() || self.close_notify_len > 0
     }
@@ -271,7 +271,7 @@ impl<S: StreamProtocol> TlsStream<S> {
             .map_err(|error| self.tls_error(error))
     }
 
-    /// Recognizes a peer that does not speak TLS by its first byte (RFC 8446 §5.1).
+    /// Fails if the first byte of the input is not the type of a record, 20 to 23 (RFC 8446 §5.1).
     fn check_first_byte(&mut self, input: &Input<'_>) -> Result<(), TlsError> {
         if self.phase != (Phase::Handshake { any_input: false }) {
             return Ok(());
@@ -323,7 +323,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         Progress::WantsChanged
     }
 
-    /// Passes decrypted input to the protocol. Returns the number of bytes that were not taken.
+    /// Passes decrypted input to the protocol. Returns its progress, and the number of bytes that it has not taken and
+    /// that must be kept for it.
     fn pass(
         &mut self,
         plaintext: &mut [u8],
@@ -434,7 +435,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         }
     }
 
-    /// Lost are records: the close_notify, and at most one record beside the content that the protocol has sent last.
+    /// `bytes` counts bytes of records. For the protocol, the close_notify and the overhead of one record are
+    /// subtracted: of several lost records, the result includes the overhead of the others.
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>) {
         let close_notify_len = usize::from(self.close_notify_len);
         let overhead = close_notify_len.saturating_sub(2); // an alert has two bytes
