@@ -59,7 +59,7 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
 /// Connecting.
 impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
-    /// performs the opening handshake, all in run calls. The result is reported to the handler: by
+    /// performs the opening handshake, all in run calls of the loop. The result is reported to the handler: by
     /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
     /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
     /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to the proxy.

@@ -183,7 +183,7 @@ pub enum ConnectError {
     },
     /// A redirect was [not followed](crate::ClientConfig::redirects).
     Redirect {
-        /// Where it leads, as the server has written it.
+        /// The `Location` field of the response, as the server has written it.
         location: String,
         /// The reason.
         source: RedirectError,

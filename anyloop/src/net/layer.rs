@@ -30,7 +30,7 @@ pub(super) struct Layer {
 }
 
 impl ListenerLayer {
-    /// The TLS of a connection that was accepted.
+    /// The layer of a connection that was accepted.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self, clippy::unnecessary_wraps))]
     pub(super) fn new_layer(&self) -> Result<Layer, Error> {
         Ok(Layer {
@@ -46,7 +46,7 @@ impl ListenerLayer {
 }
 
 impl Layer {
-    /// The TLS of a connection to `target`.
+    /// The layer of a connection to `target`.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
     pub(super) fn connect(target: &Target, config: &ClientConfig) -> Result<Self, Error> {
         let _ = (target, config);

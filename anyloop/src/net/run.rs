@@ -25,7 +25,8 @@ macro_rules! constructors {
                 Self::with_factory(config, $handlers::new())
             }
 
-            /// An endpoint in this loop, which may have others. Its handlers are closures, which are set afterwards.
+            /// An endpoint in this loop, which other endpoints can share. Its handlers are closures, which are set
+            /// afterwards.
             #[must_use]
             pub fn on(event_loop: &$event_loop, config: $config) -> Self {
                 Self::with_factory_on(event_loop, config, $handlers::new())
@@ -45,7 +46,7 @@ macro_rules! constructors {
                 Ok(endpoint)
             }
 
-            /// An endpoint in this loop, which may have others. Its connections get their handlers from
+            /// An endpoint in this loop, which other endpoints can share. Its connections get their handlers from
             /// `factory`.
             #[must_use]
             pub fn with_factory_on(event_loop: &$event_loop, config: $config, factory: F) -> Self {

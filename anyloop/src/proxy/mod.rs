@@ -34,9 +34,9 @@ const MAX_SOCKS_CREDENTIAL: usize = 255;
 /// | `socks5://host:port` | by SOCKS5 (RFC 1928), to an address that the client has looked up |
 /// | `socks5h://host:port` | by SOCKS5; the proxy looks the host up |
 ///
-/// A user and a password, percent-encoded, stand before the host: `http://user:secret@host:port`. They are sent to the
-/// proxy only, and without encryption unless it is an `https` one: by Basic (RFC 7617), or as RFC 1929 says. The
-/// default port is 1080, and 443 for `https`, as in curl.
+/// A user and a password, percent-encoded, stand before the host: `http://user:secret@host:port`. They are sent
+/// only to the proxy: by Basic (RFC 7617), or with SOCKS5 as RFC 1929 says. They are encrypted only if the proxy is an
+/// `https` one. The default port is 1080, and 443 for `https`, as in curl.
 ///
 /// The text of a proxy (`Display`, `Debug`) has no password.
 ///

@@ -57,6 +57,7 @@ pub(crate) struct Records {
     outer: Option<Box<OuterTls>>,
 }
 
+/// The connection of rustls, by the role of this end.
 enum Side {
     Client(Box<UnbufferedClientConnection>),
     Server(Box<UnbufferedServerConnection>),
@@ -119,7 +120,7 @@ impl Records {
         }
     }
 
-    /// A client appends its first message to `out`; a server does nothing.
+    /// A client appends its ClientHello to `out`; a server does nothing.
     pub(super) fn start(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.with_output(out, |records, out| {
             records.decrypt(&mut [], &mut Vec::new(), out).map(|_| ())
@@ -312,6 +313,7 @@ impl Records {
         self.server_name.as_deref()
     }
 
+    /// What rustls knows about the connection in either role.
     pub(super) fn common(&self) -> &CommonState {
         match &self.side {
             Side::Client(connection) => connection,
@@ -319,6 +321,7 @@ impl Records {
         }
     }
 
+    /// Passes `ciphertext` to rustls, and does one thing that it requires. Returns the number of bytes that were used.
     fn process(
         &mut self,
         ciphertext: &mut [u8],
