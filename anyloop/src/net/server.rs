@@ -93,7 +93,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Listens on a Unix socket. A socket file at `path` is replaced if no process listens on it. The file is
-    /// removed when the server stops listening.
+    /// removed when the server stops listening, unless another file has replaced it.
     ///
     /// # Errors
     ///

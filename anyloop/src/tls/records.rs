@@ -63,10 +63,10 @@ enum Side {
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// What [`Records::receive`] has done.
+/// The peer's direction of the stream, after [`Records::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// All input was used, or enough was decrypted.
+    /// The peer may send more. All input was used, or [`PLAINTEXT_LIMIT`] was reached.
     Open,
     /// The close_notify of the peer has arrived: it sends nothing more.
     Closed,

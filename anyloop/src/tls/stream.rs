@@ -30,7 +30,7 @@ pub struct TlsStream<S> {
     inner: S,
     records: Records,
     phase: Phase,
-    /// The length of the record with our close_notify, in bytes; 0 until it is sent.
+    /// The number of bytes that were appended to the output for our close_notify, at most 255; 0 until then.
     close_notify_len: u8,
     held: Option<Box<Held>>,
 }
@@ -48,7 +48,7 @@ enum Phase {
     Over,
 }
 
-/// Decrypted input that the protocol has not taken yet.
+/// Decrypted input that the protocol has not taken yet, and the end of the input if that has not been reported.
 #[derive(Default)]
 struct Held {
     plaintext: Unread,
@@ -201,6 +201,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.records.is_input_over() || self.close_notify_len > 0
     }
 
+    /// Keeps the end of the input for [`report_end`](Self::report_end), unless another end is kept.
     fn keep_end(&mut self, end: End) {
         self.held.get_or_insert_default().end.get_or_insert(end);
     }
