@@ -65,7 +65,7 @@ impl<B, F: HandlerFactory> ServerOverTls<'_, B, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Driver<TlsStream<Session<F::Handler>>>, TlsConfigError> {
-        let records = self.tls.records()?;
+        let records = self.tls.new_records()?;
         Ok(over(self.server.driver(waker, now), records))
     }
 }
@@ -82,7 +82,7 @@ impl<B, F: HandlerFactory> ClientOverTls<'_, B, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Driver<TlsStream<Session<F::Handler>>>, OverTlsError> {
-        let records = self.tls.records(target.host())?;
+        let records = self.tls.new_records(target.host())?;
         Ok(over(self.client.driver(target, waker, now)?, records))
     }
 }

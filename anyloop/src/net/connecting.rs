@@ -18,7 +18,7 @@ use super::error::{ConnectError, Error, Stage};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
 use super::layer::{Layer, LayeredStream};
-use super::proxy::{Channel, Route, host_of};
+use super::proxy::{ProxyLayer, Route, lookup_host};
 use super::resolver::{Lookup, Resolver};
 use super::serves_connections::ServesConnections;
 use crate::endpoint::{ClientConfig, ConnectOptions, HandlerFactory, Session};
@@ -50,7 +50,7 @@ pub(super) enum Destination {
 }
 
 /// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
-#[expect(unnameable_types, reason = "of `MakeSources`")]
+#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) layer: Layer,
@@ -91,7 +91,7 @@ impl FirstHop {
             let proxy_route = Some(Route::new(proxy.clone(), target)?);
             return Ok(Self { display_name, host, port: proxy.port(), proxy_route });
         }
-        let host = host_of(&target);
+        let host = lookup_host(&target);
         let display_name = match destination {
             #[cfg(unix)]
             Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
@@ -155,8 +155,8 @@ struct Connected {
     socket: Socket,
     /// The end of the socket: the server, or a proxy.
     peer: Peer,
-    /// The TLS with an `https` proxy; otherwise it passes bytes through.
-    channel: Channel,
+    /// The TLS with an `https` proxy; with other proxies it leaves bytes as they are.
+    proxy_layer: ProxyLayer,
     /// What the server has sent already.
     received: Vec<u8>,
 }
@@ -164,7 +164,7 @@ struct Connected {
 impl Connected {
     /// A byte stream without a proxy.
     fn directly(socket: Socket, peer: Peer) -> Self {
-        Self { socket, peer, channel: Channel::default(), received: Vec::new() }
+        Self { socket, peer, proxy_layer: ProxyLayer::default(), received: Vec::new() }
     }
 }
 
@@ -176,7 +176,7 @@ enum Progress {
     Pending(Step),
     Connected(Connected),
     Failed(ConnectError),
-    /// A hook of the program has panicked. The panic is resumed when the step is stored.
+    /// A hook of the application has panicked. The panic is resumed when the step is stored.
     Panicked(Step, Box<dyn Any + Send>),
 }
 
@@ -190,7 +190,7 @@ enum Outcome {
 impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         turn.state.now = now(); // the loop's reading of the clock may be older
-        if let Some(next) = self.open(turn) {
+        if let Some(next) = self.run_opening_stream(turn) {
             return next;
         }
         self.run_driver(turn);
@@ -245,10 +245,10 @@ impl<F: HandlerFactory> Connecting<F> {
         turn: &mut Turn<'_, K>,
     ) -> Next<K> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
-        let Connected { socket, peer, channel, received } = connected;
+        let Connected { socket, peer, proxy_layer, received } = connected;
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
         let mut layer = std::mem::take(&mut self.layer);
-        driver.keep(&layer.through(channel, received));
+        driver.keep(&layer.put_behind_proxy(proxy_layer, received));
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
         if self.redirects.is_some() {

@@ -25,7 +25,8 @@ macro_rules! constructors {
                 Self::with_factory(config, $handlers::new())
             }
 
-            /// An endpoint in this loop, which may have others. Its handlers are closures, which are set afterwards.
+            /// An endpoint in this loop, which other endpoints can share. Its handlers are closures, which are set
+            /// afterwards.
             #[must_use]
             pub fn on(event_loop: &$event_loop, config: $config) -> Self {
                 Self::with_factory_on(event_loop, config, $handlers::new())
@@ -45,7 +46,7 @@ macro_rules! constructors {
                 Ok(endpoint)
             }
 
-            /// An endpoint in this loop, which may have others. Its connections get their handlers from
+            /// An endpoint in this loop, which other endpoints can share. Its connections get their handlers from
             /// `factory`.
             #[must_use]
             pub fn with_factory_on(event_loop: &$event_loop, config: $config, factory: F) -> Self {
@@ -177,7 +178,7 @@ macro_rules! run_family {
 run_family!(Server, warn_if_not_accepting);
 run_family!(Client, nothing_to_warn_of);
 
-/// Listening alone is no work, so a server that was never told to accept ends without a sign.
+/// A server that listens and does not accept has no work: its run call returns at once. This says why.
 fn warn_if_not_accepting<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>, called: usize) {
     let listeners = &server.backend.listeners;
     if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {

@@ -47,8 +47,8 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
     ///
-    /// An IPv6 address stands for itself: `[::]:9002` accepts IPv6 alone, and `0.0.0.0:9002` can be
-    /// listened on beside it. [`listen_port`](Self::listen_port) listens on both.
+    /// An IPv6 address stands for itself, unless it is IPv4-mapped: `[::]:9002` accepts IPv6 alone, and `0.0.0.0:9002`
+    /// can be listened on beside it. [`listen_port`](Self::listen_port) listens on both.
     ///
     /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
     /// where no interface has it. They are logged; [`listen_each`](Self::listen_each) returns them.
@@ -93,7 +93,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Listens on a Unix socket. A socket file at `path` is replaced if no process listens on it. The file is
-    /// removed when the server stops listening.
+    /// removed when the server stops listening, unless another file has replaced it.
     ///
     /// # Errors
     ///
@@ -133,7 +133,8 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotListening`], [`Error::Listen`], [`Error::ShutDown`].
+    /// [`Error::NotListening`], [`Error::ShutDown`]. [`Error::Listen`]: connections may be accepted on some of the
+    /// addresses.
     pub fn start_accept(&self) -> Result<(), Error> {
         self.check_not_shut_down()?;
         let net = &self.backend;

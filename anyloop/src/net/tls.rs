@@ -83,8 +83,8 @@ impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
         self.server.take_over(Listener::from_unix(socket), self.layer())
     }
 
-    /// As `adopt` of the server. `received` is what the program has read from the socket already, beginning with the
-    /// first record.
+    /// As `adopt` of the server. `received` is what the application has read from the socket already, beginning with
+    /// the first record.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
         stream: impl Into<Stream>,
         received: &[u8],
     ) -> Result<Handle<F::Handler>, Error> {
-        self.server.adopt_with(stream.into(), received, self.layer().accept()?)
+        self.server.adopt_with(stream.into(), received, self.layer().new_layer()?)
     }
 
     fn layer(&self) -> ListenerLayer {

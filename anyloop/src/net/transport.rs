@@ -98,7 +98,7 @@ impl<K: Kind> Net<K> {
 
 /// The program's hooks for sockets.
 impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
-    /// Calls `f` with each socket before it is bound to an address to listen on. If it fails, so does
+    /// Calls `f` with each TCP socket before it is bound to an address to listen on. If `f` fails, so does
     /// listening.
     pub fn on_tcp_pre_bind(
         &mut self,

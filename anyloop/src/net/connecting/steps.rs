@@ -9,7 +9,7 @@ use anyloop_proto::Instant;
 
 use super::super::error::{ConnectError, Stage, describe_errors};
 use super::super::eyeballs::Attempts;
-use super::super::host::literal;
+use super::super::host::literal_address;
 use super::super::resolver::Resolver;
 use super::super::serves_connections::ServesConnections;
 #[cfg(unix)]
@@ -49,10 +49,10 @@ impl<F: HandlerFactory> Connecting<F> {
         match proxy_route.as_ref().filter(|route| route.needs_address()) {
             // SOCKS5 without remote names: the target is looked up here, and `begin` follows again, for the proxy.
             Some(route) => {
-                let (host, port) = (route.target_host(), route.target.port());
+                let (host, port) = (route.target_lookup_host(), route.target.port());
                 look_up((&host, &host, port), true, resolver, turn)
             }
-            None => match literal(host, *port) {
+            None => match literal_address(host, *port) {
                 Some(address) => self.try_addresses(vec![address], started),
                 None => look_up((display_name, host, *port), false, resolver, turn),
             },
@@ -151,8 +151,8 @@ impl<F: HandlerFactory> Connecting<F> {
         };
         match tunnel.advance(route, &mut turn.buffers.read) {
             Ok(Some(received)) => {
-                let Tunnel { socket, peer, channel, .. } = *tunnel;
-                Progress::Connected(Connected { socket, peer, channel, received })
+                let Tunnel { socket, peer, proxy_layer, .. } = *tunnel;
+                Progress::Connected(Connected { socket, peer, proxy_layer, received })
             }
             Ok(None) if has_expired => match tunnel.partial_refusal(route) {
                 Some(refusal) => Progress::Failed(refusal),
