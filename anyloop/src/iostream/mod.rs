@@ -47,7 +47,8 @@ use crate::endpoint::{Handle, Handler, LocalHandlers, Session};
 use crate::stream::{Buffers, Driver};
 use crate::threading::{Local, Threads};
 
-pub use endpoints::{Client, IoStream, LocalClient, LocalServer, Server};
+use endpoints::Settings;
+pub use endpoints::{Client, LocalClient, LocalServer, Server};
 use outputs::Outputs;
 use stream::{Output, Stream, StreamState, lock_stream_state};
 
@@ -189,15 +190,15 @@ pub enum CallError {
 impl<H: Handler, K: Outputs> Connection<H, K> {
     fn new(
         mut driver: Driver<Protocol<H>>,
-        endpoint: &IoStream<K>,
+        settings: &Settings<K>,
         wake_flag: Arc<WakeFlag>,
     ) -> Self {
-        let stream_state = Arc::new(Mutex::new(StreamState::new(endpoint)));
+        let stream_state = Arc::new(Mutex::new(StreamState::new(settings)));
         let handle = driver.handle();
         let (stream, buffers) = (Stream::new(stream_state.clone()), Buffers::new(POOL));
         let core =
             Mutex::new(Core { driver, stream, buffers, chunk: Vec::new(), left: Vec::new() });
-        let clock = endpoint.clock.clone();
+        let clock = settings.clock.clone();
         Self { shared: Arc::new(Shared { core, stream_state, handle, wake_flag, clock }) }
     }
 

@@ -6,32 +6,30 @@ use std::sync::Arc;
 use anyloop_proto::{Instant, Shutdown};
 
 use super::stream::Output;
-use super::{Connection, IoStream};
-use crate::endpoint::{
-    Client, ClientConfig, Handler, HandlerFactory, LocalHandlers, Server, ServerConfig,
-};
+use super::{Client, Connection, LocalClient, LocalServer, Server};
+use crate::endpoint::{Handler, HandlerFactory};
 use crate::threading::{Local, Threads};
 
 /// The setters of the clock of an endpoint.
 macro_rules! clock {
-    ($endpoint:ident, $kind:ident $(, $($bound:ident),+)?) => {
-        impl<F: HandlerFactory> $endpoint<IoStream<$kind>, F> {
+    ($endpoint:ident, $($settings:ident).+ $(, $($bound:ident),+)?) => {
+        impl<F: HandlerFactory> $endpoint<F> {
             /// The clock of connections made afterwards. By default the system's monotonic clock.
             pub fn set_clock(
                 &mut self,
                 clock: impl Fn() -> Instant $($(+ $bound)+)? + 'static,
             ) -> &mut Self {
-                self.backend.clock = Arc::new(clock);
+                self.$($settings).+.clock = Arc::new(clock);
                 self
             }
         }
     };
 }
 
-clock!(Server, Threads, Send, Sync);
-clock!(Client, Threads, Send, Sync);
-clock!(Server, Local);
-clock!(Client, Local);
+clock!(Server, settings, Send, Sync);
+clock!(Client, settings, Send, Sync);
+clock!(LocalServer, server.settings);
+clock!(LocalClient, client.settings);
 
 /// The setters of the functions of a connection.
 macro_rules! setters {
@@ -76,27 +74,3 @@ macro_rules! setters {
 
 setters!(Threads, Send);
 setters!(Local);
-
-/// The constructors of an endpoint on one thread.
-macro_rules! constructors {
-    ($endpoint:ident, $config:ident) => {
-        impl $endpoint<IoStream<Local>, LocalHandlers> {
-            /// An endpoint whose handlers are closures, which are set afterwards.
-            #[must_use]
-            pub fn new(config: $config) -> Self {
-                Self::with_factory(config, LocalHandlers::new())
-            }
-        }
-
-        impl<F: HandlerFactory> $endpoint<IoStream<Local>, F> {
-            /// An endpoint whose connections get their handlers from `factory`.
-            #[must_use]
-            pub fn with_factory(config: $config, factory: F) -> Self {
-                Self::with_backend(IoStream::new(), config, factory)
-            }
-        }
-    };
-}
-
-constructors!(Server, ServerConfig);
-constructors!(Client, ClientConfig);

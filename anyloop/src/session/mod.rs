@@ -42,6 +42,7 @@ mod writer;
 
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -216,7 +217,8 @@ impl<H: Handler> Session<H> {
             _ => (None, None),
         };
         let out = out.reborrow();
-        let mut context = Context { sender, receiver, out, state, now, successor: None };
+        let mut context =
+            Context { marker: PhantomData, sender, receiver, out, state, now, successor: None };
         let result = f(handler, &mut context);
         if let Some(successor) = context.successor {
             *handler = successor;

@@ -1,5 +1,7 @@
 //! The opening handshake.
 
+use std::marker::PhantomData;
+
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
@@ -53,7 +55,15 @@ impl<H: Handler> Session<H> {
                 state.publish(out.waiting() + state.deferred_bytes(), Phase::Requested);
                 let here = out.reborrow();
                 let (sender, receiver, successor) = (None, None, None);
-                let mut context = Context { sender, receiver, out: here, state, now, successor };
+                let mut context = Context {
+                    marker: PhantomData,
+                    sender,
+                    receiver,
+                    out: here,
+                    state,
+                    now,
+                    successor,
+                };
                 let answer = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),

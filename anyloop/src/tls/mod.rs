@@ -1,7 +1,7 @@
 //! TLS in both roles, with [rustls].
 //!
 //! [`ServerTls`] is what a server speaks TLS with, and [`ClientTls`] what a client trusts. A server of `net` listens
-//! with [`over_tls`](crate::endpoint::Server::over_tls), and a client of `net` connects to `wss` URIs. Over other
+//! with [`over_tls`](crate::transport::Server::over_tls), and a client of `net` connects to `wss` URIs. Over other
 //! transports `over_tls` makes connections whose bytes are records:
 //!
 //! ```
