@@ -121,6 +121,18 @@ pub struct LocalClient<F: HandlerFactory = LocalHandlers> {
 
 endpoint::server_methods!(Server, K: Kind);
 endpoint::client_methods!(Client, K: Kind);
+run::constructors!(
+    Server (net), ServerConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+);
+run::constructors!(
+    Client (net), ClientConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+);
+run::constructors!(
+    LocalServer (server.net), ServerConfig, LocalEventLoop, LocalHandlers, [+ 'static]
+);
+run::constructors!(
+    LocalClient (client.net), ClientConfig, LocalEventLoop, LocalHandlers, [+ 'static]
+);
 endpoint::local_endpoint!(LocalServer.server: Server);
 endpoint::local_endpoint!(LocalClient.client: Client);
 endpoint::is_server!(LocalServer.server);

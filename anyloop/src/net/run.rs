@@ -2,43 +2,40 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::Error;
 use super::transport::Net;
 use super::{Client, LocalClient, LocalServer, Server};
-use crate::endpoint::{
-    ClientConfig, ClientCore, HandlerFactory, Handlers, LocalHandlers, ServerConfig, ServerCore,
-};
-use crate::event_loop::{EventLoop, Kind, Local, LocalEventLoop, Running, Threads};
+use crate::endpoint::{ClientConfig, ClientCore, HandlerFactory, ServerConfig, ServerCore};
+use crate::event_loop::{Kind, Local, Running, Threads};
 
 /// The constructors of an endpoint in a loop of one kind. Its `of` takes the loop, a configuration and a factory.
 macro_rules! constructors {
     (
         $endpoint:ident ($($net:ident).+), $config:ident, $event_loop:ident, $handlers:ident, [$($bounds:tt)*]
     ) => {
-        impl $endpoint<$handlers> {
+        impl $endpoint<crate::endpoint::$handlers> {
             /// An endpoint with an event loop of its own. Its handlers are closures, which are set afterwards.
             ///
             /// # Errors
             ///
             /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
-            pub fn new(config: $config) -> Result<Self, Error> {
-                Self::with_factory(config, $handlers::new())
+            pub fn new(config: crate::$config) -> Result<Self, Error> {
+                Self::with_factory(config, crate::endpoint::$handlers::new())
             }
 
             /// An endpoint in this loop, which may have others. Its handlers are closures, which are set afterwards.
             #[must_use]
-            pub fn on(event_loop: &$event_loop, config: $config) -> Self {
-                Self::with_factory_on(event_loop, config, $handlers::new())
+            pub fn on(event_loop: &crate::$event_loop, config: crate::$config) -> Self {
+                Self::with_factory_on(event_loop, config, crate::endpoint::$handlers::new())
             }
         }
 
-        impl<F: HandlerFactory $($bounds)*> $endpoint<F> {
+        impl<F: crate::endpoint::HandlerFactory $($bounds)*> $endpoint<F> {
             /// An endpoint with an event loop of its own. Its connections get their handlers from `factory`.
             ///
             /// # Errors
             ///
             /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
-            pub fn with_factory(config: $config, factory: F) -> Result<Self, Error> {
+            pub fn with_factory(config: crate::$config, factory: F) -> Result<Self, Error> {
                 let net = Net::with_own_loop().map_err(Error::EventLoop)?;
                 Ok(Self::of(net, config, factory))
             }
@@ -46,30 +43,26 @@ macro_rules! constructors {
             /// An endpoint in this loop, which may have others. Its connections get their handlers from
             /// `factory`.
             #[must_use]
-            pub fn with_factory_on(event_loop: &$event_loop, config: $config, factory: F) -> Self {
+            pub fn with_factory_on(
+                event_loop: &crate::$event_loop,
+                config: crate::$config,
+                factory: F,
+            ) -> Self {
                 Self::of(Net::new(event_loop.clone()), config, factory)
             }
 
             /// The loop that the endpoint uses.
             #[must_use]
-            pub const fn event_loop(&self) -> &$event_loop {
+            pub const fn event_loop(&self) -> &crate::$event_loop {
                 &self.$($net).+.event_loop
             }
         }
     };
 }
-
-constructors!(
-    Server (net), ServerConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
-);
-constructors!(
-    Client (net), ClientConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
-);
-constructors!(LocalServer (server.net), ServerConfig, LocalEventLoop, LocalHandlers, [+ 'static]);
-constructors!(LocalClient (client.net), ClientConfig, LocalEventLoop, LocalHandlers, [+ 'static]);
+pub(super) use constructors;
 
 impl<F: HandlerFactory, K: Kind> Server<F, K> {
-    fn of(net: Net<K>, config: ServerConfig, factory: F) -> Self {
+    pub(super) fn of(net: Net<K>, config: ServerConfig, factory: F) -> Self {
         let core = ServerCore::new(config, factory);
         let listeners = net.listeners.clone();
         core.state.on_shut_down(move || listeners.close());
@@ -79,7 +72,7 @@ impl<F: HandlerFactory, K: Kind> Server<F, K> {
 }
 
 impl<F: HandlerFactory + 'static> LocalServer<F> {
-    fn of(net: Net<Local>, config: ServerConfig, factory: F) -> Self {
+    pub(super) fn of(net: Net<Local>, config: ServerConfig, factory: F) -> Self {
         Self { server: Server::of(net, config, factory) }
     }
 }
@@ -94,7 +87,7 @@ impl<F: HandlerFactory, K: Kind> Client<F, K> {
 }
 
 impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<F> {
-    fn of(net: Net<Threads>, config: ClientConfig, factory: F) -> Self {
+    pub(super) fn of(net: Net<Threads>, config: ClientConfig, factory: F) -> Self {
         let client = Self::without_connector(net, config, factory);
         client.let_handles_connect();
         client
@@ -102,7 +95,7 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<F> {
 }
 
 impl<F: HandlerFactory + 'static> LocalClient<F> {
-    fn of(net: Net<Local>, config: ClientConfig, factory: F) -> Self {
+    pub(super) fn of(net: Net<Local>, config: ClientConfig, factory: F) -> Self {
         let client = Client::without_connector(net, config, factory);
         client.let_handles_connect();
         Self { client }
