@@ -78,7 +78,7 @@ macro_rules! client_methods {
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> Result<
-                crate::transport::Driver<crate::endpoint::Session<F::Handler>>,
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
             > {
                 self.driver_with(self.core.make_handler(), target, waker, now)
@@ -97,7 +97,7 @@ macro_rules! client_methods {
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> Result<
-                crate::transport::Driver<crate::endpoint::Session<F::Handler>>,
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
             > {
                 self.core.driver_configured(change, target, waker, now)
@@ -115,7 +115,7 @@ macro_rules! client_methods {
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> Result<
-                crate::transport::Driver<crate::endpoint::Session<F::Handler>>,
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
             > {
                 self.core.driver(handler, target, waker, now)
@@ -175,7 +175,7 @@ macro_rules! is_client {
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> Result<
-                crate::transport::Driver<crate::endpoint::Session<F::Handler>>,
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
             > {
                 self$(.$field)?.driver(target, waker, now)

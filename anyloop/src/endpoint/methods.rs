@@ -14,10 +14,8 @@ macro_rules! endpoint_methods {
             /// first. One whose send buffer is full does not get it and is not counted;
             /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes it. The message is encoded once and queued
             /// once, and each connection takes it on its own strand. The queue takes no message that would make it
-            #[doc = concat!(
-                "exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes, unless the policy",
-            )]
-            /// is `Overflow::Close`.
+            #[doc = concat!("exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes,")]
+            /// unless the policy is `Overflow::Close`.
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
                 self.handle().broadcast(message)
             }
@@ -75,8 +73,8 @@ macro_rules! endpoint_methods {
             /// handshakes fail, on a server with 503. Handshakes of connections that are created later fail when they
             /// are [started](crate::transport::Driver::start). The shutdown is complete when
             /// [`connections`](Self::connections) is empty. If the transports are driven meanwhile, this takes no
-            #[doc = concat!("longer than the [`close_timeout`](crate::", stringify!($config), "::close_timeout). It is")]
-            /// final: over the network the endpoint does not listen, accept or connect any more
+            #[doc = concat!("longer than the [`close_timeout`](crate::", stringify!($config), "::close_timeout).")]
+            /// It is final: over the network the endpoint does not listen, accept or connect any more
             /// (`net::Error::ShutDown`).
             pub fn shut_down(&self) {
                 self.core.state.shut_down();

@@ -12,8 +12,8 @@ use crate::session::{HandlerFactory, Session};
 use crate::stream::Driver;
 use crate::tls::{ClientTls, Records, ServerTls, TlsConfigError, TlsStream};
 
-/// A server whose connections speak TLS: `over_tls` of the server returns it. The examples of [`tls`](crate::tls) and of
-/// [`ServerTls`] use one.
+/// A server whose connections speak TLS: `over_tls` of the server returns it. The examples of [`tls`](crate::tls) and
+/// of [`ServerTls`] use one.
 pub struct ServerOverTls<'e, S> {
     pub(crate) server: &'e S,
     pub(crate) tls: &'e ServerTls,

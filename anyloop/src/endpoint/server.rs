@@ -70,7 +70,7 @@ macro_rules! server_methods {
                 &self,
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
-            ) -> crate::transport::Driver<crate::endpoint::Session<F::Handler>> {
+            ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
                 self.driver_with(self.core.make_handler(), waker, now)
             }
 
@@ -81,7 +81,7 @@ macro_rules! server_methods {
                 handler: F::Handler,
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
-            ) -> crate::transport::Driver<crate::endpoint::Session<F::Handler>> {
+            ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
                 self.core.driver(handler, waker, now)
             }
 
@@ -136,7 +136,7 @@ macro_rules! is_server {
                 &self,
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
-            ) -> crate::transport::Driver<crate::endpoint::Session<F::Handler>> {
+            ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
                 self$(.$field)?.driver(waker, now)
             }
         }

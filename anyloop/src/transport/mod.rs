@@ -13,8 +13,8 @@ pub use crate::stream::{
     Budget, Buffers, Driver, Peer, Progress, StreamProtocol, Transport, Wants, WriteBuffer,
 };
 
-/// A server that creates [drivers](Self::driver) for transports of the program's own. Its connections get their handlers
-/// from `F`.
+/// A server that creates [drivers](Self::driver) for transports of the program's own. Its connections get their
+/// handlers from `F`.
 ///
 /// ```
 /// use anyloop::transport::Server;
@@ -40,8 +40,8 @@ pub struct Server<F: HandlerFactory = Handlers> {
     pub(crate) core: Arc<ServerCore<F>>,
 }
 
-/// A client that creates [drivers](Self::driver) for transports of the program's own. Its connections get their handlers
-/// from `F`.
+/// A client that creates [drivers](Self::driver) for transports of the program's own. Its connections get their
+/// handlers from `F`.
 ///
 /// ```
 /// use anyloop::transport::Client;

@@ -52,9 +52,11 @@ fn main() {{
         .current_dir(&*PACKAGE)
         .output()
         .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(errors.contains(&format!("could not compile `mistakes` (bin \"{name}\")")), "{errors}");
-    errors
+    let output = String::from_utf8_lossy(&output.stderr);
+    assert!(output.contains(&format!("could not compile `mistakes` (bin \"{name}\")")), "{output}");
+    // An older compiler may warn of something in the library first.
+    let errors = output.find("error").expect("there is one");
+    output[errors..].to_string()
 }
 
 #[track_caller]
@@ -83,7 +85,7 @@ fn a_server_of_one_thread_has_the_name_that_the_program_uses() {
 fn a_method_is_missing_in_a_server_with_its_factory() {
     let errors =
         errors("method", "iostream::Server::with_factory(config, Mine::default).listen();");
-    assert_says(&errors, &["`anyloop::iostream::Server<", "Mine"], &["Threads", "IoStream"]);
+    assert_says(&errors, &["`anyloop::iostream::Server", "Mine"], &["Threads"]);
 }
 
 #[test]
@@ -105,7 +107,7 @@ fn a_server_that_must_stay_on_its_thread_is_named() {
         "let server = iostream::Server::with_factory(config, LocalHandlers::new());
     std::thread::spawn(move || server.connections().len());",
     );
-    assert_says(&errors, &["`anyloop::iostream::Server<"], &["IoStream"]);
+    assert_says(&errors, &["`anyloop::iostream::Server<"], &["Settings"]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// });
 /// ```
 ///
-/// The context itself does not go there. The compiler then says that `dyn UseContextHandleInOtherThreads` cannot be sent:
+/// The context itself does not go there: the compiler says that `dyn UseContextHandleInOtherThreads` cannot be sent.
 ///
 /// ```compile_fail,E0277
 /// # use anyloop::iostream::Server;
