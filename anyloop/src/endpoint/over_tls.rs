@@ -38,7 +38,7 @@ pub enum OverTlsError {
     Tls(#[from] TlsConfigError),
 }
 
-impl<S: Server> ServerOverTls<'_, S> {
+impl<F: HandlerFactory, S: Server<Factory = F>> ServerOverTls<'_, S> {
     /// As [`Server::driver`], over TLS.
     ///
     /// # Errors
@@ -48,14 +48,13 @@ impl<S: Server> ServerOverTls<'_, S> {
         &self,
         waker: &Waker,
         now: Instant,
-    ) -> Result<Driver<TlsStream<Session<<S::Factory as HandlerFactory>::Handler>>>, TlsConfigError>
-    {
+    ) -> Result<Driver<TlsStream<Session<F::Handler>>>, TlsConfigError> {
         let records = self.tls.records()?;
         Ok(over(self.server.driver(waker, now), records))
     }
 }
 
-impl<C: Client> ClientOverTls<'_, C> {
+impl<F: HandlerFactory, C: Client<Factory = F>> ClientOverTls<'_, C> {
     /// As [`Client::driver`], over TLS. The server's certificate must be valid for the host of `target`.
     ///
     /// # Errors
@@ -66,8 +65,7 @@ impl<C: Client> ClientOverTls<'_, C> {
         target: &Target,
         waker: &Waker,
         now: Instant,
-    ) -> Result<Driver<TlsStream<Session<<C::Factory as HandlerFactory>::Handler>>>, OverTlsError>
-    {
+    ) -> Result<Driver<TlsStream<Session<F::Handler>>>, OverTlsError> {
         let records = self.tls.records(target.host())?;
         Ok(over(self.client.driver(target, waker, now)?, records))
     }
