@@ -57,7 +57,7 @@ pub trait Client: Sealed {
     ) -> Result<Driver<Session<<Self::Factory as HandlerFactory>::Handler>>, RequestError>;
 }
 
-/// The methods of one client that all have. Its field `core` is an `Arc` of a `ClientCore`.
+/// The methods of one client that all have, as `endpoint_methods` gives them.
 macro_rules! client_methods {
     ($client:ident $(, $kind:ident: $kinds:ident)?) => {
         crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kinds)?);
@@ -120,17 +120,6 @@ macro_rules! client_methods {
             > {
                 self.core.driver(handler, target, waker, now)
             }
-
-            /// The same client for connections that speak TLS over bytes that the program carries. The client of `net`
-            /// needs none of this: it connects to a `wss` URI over TLS.
-            #[cfg(feature = "tls-core")]
-            #[must_use]
-            pub const fn over_tls<'e>(
-                &'e self,
-                tls: &'e crate::tls::ClientTls,
-            ) -> crate::endpoint::ClientOverTls<'e, Self> {
-                crate::endpoint::ClientOverTls { client: self, tls }
-            }
         }
 
         crate::session::with_closures!(crate::endpoint::closure_setters!(
@@ -139,14 +128,7 @@ macro_rules! client_methods {
         crate::session::with_closures!(crate::endpoint::closure_setters!(
             LocalHandlers; $client, [$($kind: $kinds)?], LocalHandlers, ['static];
         ));
-        crate::endpoint::is_client!($client $(, $kind: $kinds)?);
-    };
-}
-pub(crate) use client_methods;
 
-/// Implements [`Client`]: with the methods of the client itself, or of its field.
-macro_rules! is_client {
-    ($client:ident $(.$field:ident)? $(, $kind:ident: $kinds:ident)?) => {
         impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
             for $client<F $(, $kind)?>
         {
@@ -158,15 +140,15 @@ macro_rules! is_client {
             type Factory = F;
 
             fn config(&self) -> &crate::ClientConfig {
-                self$(.$field)?.config()
+                self.config()
             }
 
             fn set_factory(&mut self, factory: F) {
-                self$(.$field)?.set_factory(factory);
+                self.set_factory(factory);
             }
 
             fn handle(&self) -> crate::endpoint::EndpointHandle<F::Handler> {
-                self$(.$field)?.handle()
+                self.handle()
             }
 
             fn driver(
@@ -178,9 +160,9 @@ macro_rules! is_client {
                 crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
             > {
-                self$(.$field)?.driver(target, waker, now)
+                self.driver(target, waker, now)
             }
         }
     };
 }
-pub(crate) use is_client;
+pub(crate) use client_methods;

@@ -1,6 +1,6 @@
 //! What all endpoints have in common, as methods of each.
 
-/// The methods of one endpoint that all have. Its field `core` is an `Arc` of its `Core`.
+/// The methods of one endpoint that all have. It has a field `core`, an `Arc` of its `Core`, or derefs to what has.
 macro_rules! endpoint_methods {
     ($endpoint:ident, $config:ident $(, $kind:ident: $kinds:ident)?) => {
         impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $endpoint<F $(, $kind)?> {
@@ -144,7 +144,7 @@ macro_rules! constructors {
 }
 pub(crate) use constructors;
 
-/// What makes an endpoint of one thread, with constructors of its own, the same as the endpoint in its field.
+/// Gives an endpoint of one thread the methods of the endpoint in its field.
 macro_rules! local_endpoint {
     ($local:ident.$field:ident: $endpoint:ident) => {
         impl<F: crate::endpoint::HandlerFactory> std::ops::Deref for $local<F> {
@@ -158,13 +158,6 @@ macro_rules! local_endpoint {
         impl<F: crate::endpoint::HandlerFactory> std::ops::DerefMut for $local<F> {
             fn deref_mut(&mut self) -> &mut Self::Target {
                 &mut self.$field
-            }
-        }
-
-        impl<F: crate::endpoint::HandlerFactory> std::fmt::Debug for $local<F> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let mut text = f.debug_struct(stringify!($local));
-                text.field("config", self.$field.config()).finish_non_exhaustive()
             }
         }
     };

@@ -33,10 +33,12 @@ pub use crate::threading::{Local, Threads};
 #[cfg(feature = "net")]
 pub(crate) use self::core::handler_options;
 pub(crate) use self::core::{ClientCore, ServerCore};
-pub(crate) use client::{client_methods, is_client};
+pub(crate) use client::client_methods;
 pub(crate) use closures::{closure_setter, closure_setters};
 pub(crate) use head::request_head;
 pub(crate) use methods::{constructors, endpoint_methods, local_endpoint};
-pub(crate) use server::{is_server, server_methods};
+#[cfg(feature = "tls-core")]
+pub(crate) use over_tls::over_tls;
+pub(crate) use server::server_methods;
 #[cfg(feature = "net")]
 pub(crate) use sockets::{ConnectOptions, ListenOptions};

@@ -38,6 +38,35 @@ pub enum OverTlsError {
     Tls(#[from] TlsConfigError),
 }
 
+/// The method of a server and of a client that adds TLS.
+macro_rules! over_tls {
+    ($server:ident, $client:ident $(, $kind:ident: $kinds:ident)?) => {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $server<F $(, $kind)?> {
+            /// The same server for connections that speak TLS, beside those that do not.
+            #[must_use]
+            pub const fn over_tls<'e>(
+                &'e self,
+                tls: &'e crate::tls::ServerTls,
+            ) -> crate::endpoint::ServerOverTls<'e, Self> {
+                crate::endpoint::ServerOverTls { server: self, tls }
+            }
+        }
+
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $client<F $(, $kind)?> {
+            /// The same client for connections that speak TLS over bytes that the program carries. The client of `net`
+            /// needs none of this: it connects to a `wss` URI over TLS.
+            #[must_use]
+            pub const fn over_tls<'e>(
+                &'e self,
+                tls: &'e crate::tls::ClientTls,
+            ) -> crate::endpoint::ClientOverTls<'e, Self> {
+                crate::endpoint::ClientOverTls { client: self, tls }
+            }
+        }
+    };
+}
+pub(crate) use over_tls;
+
 impl<F: HandlerFactory, S: Server<Factory = F>> ServerOverTls<'_, S> {
     /// As [`Server::driver`], over TLS.
     ///

@@ -52,7 +52,7 @@ pub trait Server: Sealed {
     ) -> Driver<Session<<Self::Factory as HandlerFactory>::Handler>>;
 }
 
-/// The methods of one server that all have. Its field `core` is an `Arc` of a `ServerCore`.
+/// The methods of one server that all have, as `endpoint_methods` gives them.
 macro_rules! server_methods {
     ($server:ident $(, $kind:ident: $kinds:ident)?) => {
         crate::endpoint::endpoint_methods!($server, ServerConfig $(, $kind: $kinds)?);
@@ -84,16 +84,6 @@ macro_rules! server_methods {
             ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
                 self.core.driver(handler, waker, now)
             }
-
-            /// The same server for connections that speak TLS, beside those that do not.
-            #[cfg(feature = "tls-core")]
-            #[must_use]
-            pub const fn over_tls<'e>(
-                &'e self,
-                tls: &'e crate::tls::ServerTls,
-            ) -> crate::endpoint::ServerOverTls<'e, Self> {
-                crate::endpoint::ServerOverTls { server: self, tls }
-            }
         }
 
         crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
@@ -102,14 +92,7 @@ macro_rules! server_methods {
         crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
             LocalHandlers; $server, [$($kind: $kinds)?], LocalHandlers, ['static];
         ));
-        crate::endpoint::is_server!($server $(, $kind: $kinds)?);
-    };
-}
-pub(crate) use server_methods;
 
-/// Implements [`Server`]: with the methods of the server itself, or of its field.
-macro_rules! is_server {
-    ($server:ident $(.$field:ident)? $(, $kind:ident: $kinds:ident)?) => {
         impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
             for $server<F $(, $kind)?>
         {
@@ -121,15 +104,15 @@ macro_rules! is_server {
             type Factory = F;
 
             fn config(&self) -> &crate::ServerConfig {
-                self$(.$field)?.config()
+                self.config()
             }
 
             fn set_factory(&mut self, factory: F) {
-                self$(.$field)?.set_factory(factory);
+                self.set_factory(factory);
             }
 
             fn handle(&self) -> crate::endpoint::EndpointHandle<F::Handler> {
-                self$(.$field)?.handle()
+                self.handle()
             }
 
             fn driver(
@@ -137,9 +120,9 @@ macro_rules! is_server {
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
-                self$(.$field)?.driver(waker, now)
+                self.driver(waker, now)
             }
         }
     };
 }
-pub(crate) use is_server;
+pub(crate) use server_methods;

@@ -51,7 +51,7 @@ pub struct Client<F: HandlerFactory = Handlers, K: Outputs = Threads> {
 
 /// A server whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
 ///
-/// It has all methods of [`Server`].
+/// It has all methods of [`Server`], some by dereferencing to it.
 ///
 /// ```
 /// use anyloop::iostream::LocalServer;
@@ -80,17 +80,19 @@ pub struct LocalServer<F: HandlerFactory = LocalHandlers> {
 
 /// A client whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
 ///
-/// It has all methods of [`Client`].
+/// It has all methods of [`Client`], some by dereferencing to it.
 pub struct LocalClient<F: HandlerFactory = LocalHandlers> {
     pub(super) client: Client<F, Local>,
 }
 
 endpoint::server_methods!(Server, K: Outputs);
 endpoint::client_methods!(Client, K: Outputs);
+endpoint::server_methods!(LocalServer);
+endpoint::client_methods!(LocalClient);
+#[cfg(feature = "tls-core")]
+endpoint::over_tls!(Server, Client, K: Outputs);
 endpoint::local_endpoint!(LocalServer.server: Server);
 endpoint::local_endpoint!(LocalClient.client: Client);
-endpoint::is_server!(LocalServer.server);
-endpoint::is_client!(LocalClient.client);
 endpoint::constructors!(Server, ServerConfig, Handlers, "server");
 endpoint::constructors!(Client, ClientConfig, Handlers, "client");
 endpoint::constructors!(LocalServer, ServerConfig, LocalHandlers, "server");

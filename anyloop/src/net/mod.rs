@@ -90,7 +90,7 @@ pub struct Client<F: HandlerFactory = Handlers, K: Kind = Threads> {
 
 /// A server in a [`LocalEventLoop`](crate::LocalEventLoop): its handlers need not be [`Send`].
 ///
-/// It has all methods of [`Server`].
+/// It has all methods of [`Server`], some by dereferencing to it.
 ///
 /// ```
 /// use anyloop::net::LocalServer;
@@ -114,13 +114,17 @@ pub struct LocalServer<F: HandlerFactory = LocalHandlers> {
 
 /// A client in a [`LocalEventLoop`](crate::LocalEventLoop): its handlers need not be [`Send`].
 ///
-/// It has all methods of [`Client`].
+/// It has all methods of [`Client`], some by dereferencing to it.
 pub struct LocalClient<F: HandlerFactory = LocalHandlers> {
     client: Client<F, Local>,
 }
 
 endpoint::server_methods!(Server, K: Kind);
 endpoint::client_methods!(Client, K: Kind);
+endpoint::server_methods!(LocalServer);
+endpoint::client_methods!(LocalClient);
+#[cfg(feature = "tls-core")]
+endpoint::over_tls!(Server, Client, K: Kind);
 run::constructors!(
     Server (net), ServerConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
 );
@@ -135,5 +139,3 @@ run::constructors!(
 );
 endpoint::local_endpoint!(LocalServer.server: Server);
 endpoint::local_endpoint!(LocalClient.client: Client);
-endpoint::is_server!(LocalServer.server);
-endpoint::is_client!(LocalClient.client);

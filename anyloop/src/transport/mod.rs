@@ -56,6 +56,8 @@ pub struct Client<F: HandlerFactory = Handlers> {
 
 endpoint::server_methods!(Server);
 endpoint::client_methods!(Client);
+#[cfg(feature = "tls-core")]
+endpoint::over_tls!(Server, Client);
 endpoint::constructors!(Server, ServerConfig, Handlers, "server");
 endpoint::constructors!(Client, ClientConfig, Handlers, "client");
 
