@@ -112,8 +112,8 @@ impl<F: HandlerFactory> LocalClient<F> {
 
 /// What applies to connections made afterwards.
 macro_rules! setters {
-    ($endpoint:ident) => {
-        impl<F: HandlerFactory, K: Outputs> $endpoint<F, K> {
+    ($endpoint:ident $(, $kind:ident: $kinds:ident)?) => {
+        impl<F: HandlerFactory $(, $kind: $kinds)?> $endpoint<F $(, $kind)?> {
             /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
             /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
@@ -131,8 +131,10 @@ macro_rules! setters {
     };
 }
 
-setters!(Server);
-setters!(Client);
+setters!(Server, K: Outputs);
+setters!(Client, K: Outputs);
+setters!(LocalServer);
+setters!(LocalClient);
 
 impl<K: Outputs> Default for Settings<K> {
     fn default() -> Self {

@@ -55,7 +55,7 @@ fn main() {{
     let output = String::from_utf8_lossy(&output.stderr);
     assert!(output.contains(&format!("could not compile `mistakes` (bin \"{name}\")")), "{output}");
     // An older compiler may warn of something in the library first.
-    let errors = output.find("error").expect("there is one");
+    let errors = output.find("\nerror").expect("there is one");
     output[errors..].to_string()
 }
 
