@@ -47,7 +47,8 @@ use crate::endpoint::{Handle, Handler, LocalHandlers, Session};
 use crate::stream::{Buffers, Driver};
 use crate::threading::{Local, Threads};
 
-pub use endpoints::{Client, IoStream, LocalClient, LocalServer, Server};
+use endpoints::EndpointSettings;
+pub use endpoints::{Client, LocalClient, LocalServer, Server};
 use output_transport::{Output, OutputTransport, Settings, lock_settings};
 use outputs::Outputs;
 
@@ -190,15 +191,15 @@ pub enum CallError {
 impl<H: Handler, K: Outputs> Connection<H, K> {
     fn new(
         mut driver: Driver<Protocol<H>>,
-        backend: &IoStream<K>,
+        initial: &EndpointSettings<K>,
         waker: Arc<ConnectionWaker>,
     ) -> Self {
-        let settings = Arc::new(Mutex::new(Settings::new(backend)));
+        let settings = Arc::new(Mutex::new(Settings::new(initial)));
         let handle = driver.handle();
         let (transport, buffers) = (OutputTransport::new(settings.clone()), Buffers::new(POOL));
         let core =
             Mutex::new(Core { driver, transport, buffers, chunk: Vec::new(), unread: Vec::new() });
-        let clock = backend.clock.clone();
+        let clock = initial.clock.clone();
         Self { shared: Arc::new(Shared { core, settings, handle, waker, clock }) }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyloop_proto::Shutdown;
 
-use super::IoStream;
+use super::endpoints::EndpointSettings;
 use super::outputs::Outputs;
 use crate::stream::{Peer, Transport};
 
@@ -46,14 +46,14 @@ pub(super) enum Output<K: Outputs> {
 const COLLECT: usize = 64 * 1024;
 
 impl<K: Outputs> Settings<K> {
-    pub(super) fn new(backend: &IoStream<K>) -> Self {
+    pub(super) fn new(settings: &EndpointSettings<K>) -> Self {
         Self {
             output: Output::None,
             collected: Vec::new(),
             output_is_new: false,
             on_shutdown: None,
-            secure: backend.secure,
-            remote_endpoint: backend.remote_endpoint.clone(),
+            secure: settings.secure,
+            remote_endpoint: settings.remote_endpoint.clone(),
         }
     }
 }

@@ -6,30 +6,30 @@ use std::sync::Arc;
 use anyloop_proto::{Instant, Shutdown};
 
 use super::output_transport::Output;
-use super::{Connection, IoStream};
-use crate::endpoint::{Client, Handler, HandlerFactory, Server};
+use super::{Client, Connection, LocalClient, LocalServer, Server};
+use crate::endpoint::{Handler, HandlerFactory};
 use crate::threading::{Local, Threads};
 
 /// The setters of the clock of an endpoint.
 macro_rules! clock {
-    ($endpoint:ident, $kind:ident $(, $($bound:ident),+)?) => {
-        impl<F: HandlerFactory> $endpoint<IoStream<$kind>, F> {
+    ($endpoint:ident, $($settings:ident).+ $(, $($bound:ident),+)?) => {
+        impl<F: HandlerFactory> $endpoint<F> {
             /// The clock of connections made afterwards. By default the system's monotonic clock.
             pub fn set_clock(
                 &mut self,
                 clock: impl Fn() -> Instant $($(+ $bound)+)? + 'static,
             ) -> &mut Self {
-                self.backend.clock = Arc::new(clock);
+                self.$($settings).+.clock = Arc::new(clock);
                 self
             }
         }
     };
 }
 
-clock!(Server, Threads, Send, Sync);
-clock!(Client, Threads, Send, Sync);
-clock!(Server, Local);
-clock!(Client, Local);
+clock!(Server, settings, Send, Sync);
+clock!(Client, settings, Send, Sync);
+clock!(LocalServer, server.settings);
+clock!(LocalClient, client.settings);
 
 /// Setters of a connection's output and shutdown handler.
 macro_rules! setters {

@@ -5,29 +5,29 @@ use std::sync::Arc;
 use anyloop_proto::handshake::Target;
 
 use super::outputs::Outputs;
-use super::{Connection, ConnectionWaker, IoStream};
+use super::{Client, Connection, ConnectionWaker, Server};
 use crate::endpoint::{ClientOverTls, HandlerFactory, OverTlsError, ServerOverTls};
 use crate::tls::{OptionalTls, TlsConfigError};
 
-impl<K: Outputs, F: HandlerFactory> ServerOverTls<'_, IoStream<K>, F> {
-    /// As `connection` of the [server](super::Server), over TLS: the program carries records.
+impl<F: HandlerFactory, K: Outputs> ServerOverTls<'_, Server<F, K>> {
+    /// As `connection` of the [server](Server), over TLS: the program carries records.
     ///
     /// # Errors
     ///
     /// [`TlsConfigError::Rustls`]: there is no randomness, for example.
     pub fn connection(&self) -> Result<Connection<F::Handler, K>, TlsConfigError> {
         let waker = Arc::new(ConnectionWaker::default());
-        let backend = &self.server.backend;
-        let driver = self.driver(&waker.clone().into(), (backend.clock)())?;
+        let settings = &self.server.settings;
+        let driver = self.driver(&waker.clone().into(), (settings.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
-        let connection = Connection::new(driver, backend, waker);
+        let connection = Connection::new(driver, settings, waker);
         let _ = connection.start(); // as without TLS
         Ok(connection)
     }
 }
 
-impl<K: Outputs, F: HandlerFactory> ClientOverTls<'_, IoStream<K>, F> {
-    /// As `connection` of the [client](super::Client), over TLS: the program carries records. The server's certificate
+impl<F: HandlerFactory, K: Outputs> ClientOverTls<'_, Client<F, K>> {
+    /// As `connection` of the [client](Client), over TLS: the program carries records. The server's certificate
     /// must be valid for the host of `target`.
     ///
     /// # Errors
@@ -35,9 +35,9 @@ impl<K: Outputs, F: HandlerFactory> ClientOverTls<'_, IoStream<K>, F> {
     /// [`OverTlsError`].
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, OverTlsError> {
         let waker = Arc::new(ConnectionWaker::default());
-        let backend = &self.client.backend;
-        let driver = self.driver(target, &waker.clone().into(), (backend.clock)())?;
+        let settings = &self.client.settings;
+        let driver = self.driver(target, &waker.clone().into(), (settings.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
-        Ok(Connection::new(driver, backend, waker))
+        Ok(Connection::new(driver, settings, waker))
     }
 }

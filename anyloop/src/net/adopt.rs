@@ -7,14 +7,15 @@ use std::os::unix::net::UnixStream;
 
 use anyloop_proto::handshake::http;
 
+use super::Server;
 use super::error::Error;
 use super::layer::Layer;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
 use super::serves_connections::ServesConnections;
 use super::supports::Supports;
-use super::transport::{Net, SharedHooks};
-use crate::endpoint::{Handle, Handler, HandlerFactory, Server, Session, request_head};
+use super::transport::SharedHooks;
+use crate::endpoint::{Handle, Handler, HandlerFactory, Session, request_head};
 use crate::event_loop::{Engine, Socket, now};
 use crate::session::EndpointState;
 use crate::transport::Driver;
@@ -62,7 +63,7 @@ impl Stream {
 }
 
 /// Connections over sockets of the application's own.
-impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
+impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// Serves a connection that the application has accepted. `received` is what it has read from the socket already,
     /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted sockets.
     ///
@@ -133,10 +134,10 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         if self.is_shutting_down() {
             return Err(Error::ShutDown);
         }
-        let core = self.core();
+        let core = &self.core;
         let session = core.session(core.make_handler(), now());
         let options = AdoptOptions { nodelay: self.config().nodelay, received };
-        let net = &self.backend;
+        let net = &self.net;
         insert(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
     }
 }

@@ -6,15 +6,14 @@ use std::sync::{Arc, Weak};
 
 use anyloop_proto::handshake::{Target, UriError};
 
+use super::Client;
 use super::adopt::{AdoptOptions, Stream, insert};
 use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse};
 use super::error::Error;
 use super::supports::Supports;
-use super::transport::{Net, SharedHooks};
-use crate::endpoint::{
-    Client, ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory,
-};
-use crate::event_loop::{Engine, Kind, Local, Threads, now};
+use super::transport::SharedHooks;
+use crate::endpoint::{ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory};
+use crate::event_loop::{Engine, Kind, Local, now};
 use crate::session::EndpointState;
 
 /// The parts of a client that connecting needs.
@@ -57,7 +56,7 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
 }
 
 /// Connecting.
-impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
+impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
     /// performs the opening handshake, all in run calls of the loop. The result is reported to the handler: by
     /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
@@ -86,8 +85,8 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
         UriError: From<U::Error>,
     {
         let target = parse(uri)?;
-        let net = &self.backend;
-        let connector = Connector::new(self.core(), net.engine(), &net.hooks);
+        let net = &self.net;
+        let connector = Connector::new(&self.core, net.engine(), &net.hooks);
         Ok(ConnectRequest::new(Box::new(connector), target))
     }
 }
@@ -132,26 +131,26 @@ thread_local! {
     static LOCAL_CONNECTORS: RefCell<Vec<LocalConnector>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
+impl<F: HandlerFactory, K: Kind> Client<F, K> {
     fn weak_connector(&self) -> WeakConnector<K, F> {
-        let net = &self.backend;
-        let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
+        let net = &self.net;
+        let (core, engine) = (Arc::downgrade(&self.core), Arc::downgrade(net.engine()));
         WeakConnector { core, engine, hooks: Arc::downgrade(&net.hooks) }
     }
 }
 
-impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<F> {
     /// Lets handles of the client connect.
     pub(super) fn let_handles_connect(&self) {
         let connector: ThreadSafeConnector<F::Handler> = Box::new(self.weak_connector());
-        self.core().state.set_connector(Box::new(connector));
+        self.core.state.set_connector(Box::new(connector));
     }
 }
 
-impl<F: HandlerFactory + 'static> Client<Net<Local>, F> {
+impl<F: HandlerFactory + 'static> Client<F, Local> {
     /// Lets handles of the client connect on this thread.
     pub(super) fn let_handles_connect(&self) {
-        let state = &self.core().state;
+        let state = &self.core.state;
         let connector: Box<dyn WeakConnects<F::Handler>> = Box::new(self.weak_connector());
         let (endpoint, connector) = (Arc::downgrade(state), Box::new(connector));
         LOCAL_CONNECTORS.with_borrow_mut(|all| {

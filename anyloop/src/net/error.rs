@@ -56,7 +56,7 @@ pub enum Error {
     /// There is no listener to accept connections from.
     #[error("the server does not listen on any address: listen first")]
     NotListening,
-    /// The endpoint [was shut down](crate::endpoint::Server::shut_down), which is final: it makes no connections.
+    /// The endpoint [was shut down](crate::net::Server::shut_down), which is final: it makes no connections.
     #[error("the endpoint was shut down: make a new one")]
     ShutDown,
     /// The endpoint or its event loop was dropped.

@@ -4,17 +4,17 @@ use std::net::{SocketAddr, SocketAddrV6, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::Path;
 
+use super::Server;
 use super::adopt::Stream;
 use super::error::Error;
 use super::layer::ListenerLayer;
 use super::listener::{Listener, LocalAddress};
 use super::server::{AsAddress, Listening};
 use super::supports::Supports;
-use super::transport::Net;
 use crate::endpoint::{Handle, HandlerFactory, ServerOverTls};
 
-/// Listening. Connections are accepted when `start_accept` of the [server](super::Server) is called.
-impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
+/// Listening. Connections are accepted when `start_accept` of the [server](Server) is called.
+impl<F: HandlerFactory, K: Supports<F>> ServerOverTls<'_, Server<F, K>> {
     /// As `listen` of the server: for `wss` URIs.
     ///
     /// # Errors

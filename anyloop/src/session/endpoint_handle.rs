@@ -60,13 +60,13 @@ impl<H: Handler> EndpointHandle<H> {
         self.state().map(|state| state.registry.handles()).unwrap_or_default()
     }
 
-    /// Sends a message to all open connections, as [`Server::broadcast`](crate::endpoint::Server::broadcast).
+    /// Sends a message to all open connections, as [`Server::broadcast`](crate::transport::Server::broadcast).
     pub fn broadcast(&self, message: impl Into<Prepared>) -> usize {
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), None))
     }
 
     /// Sends a message to the open connections whose handler `filter` accepts, as
-    /// [`Server::broadcast_where`](crate::endpoint::Server::broadcast_where).
+    /// [`Server::broadcast_where`](crate::transport::Server::broadcast_where).
     pub fn broadcast_where(
         &self,
         message: impl Into<Prepared>,
@@ -77,7 +77,27 @@ impl<H: Handler> EndpointHandle<H> {
     }
 
     /// Sends a message as [`broadcast_where`](Self::broadcast_where), and calls `completion` when each connection has
-    /// taken it or is over, as [`Server::broadcast_then`](crate::endpoint::Server::broadcast_then).
+    /// taken it or is over, as [`Server::broadcast_then`](crate::transport::Server::broadcast_then).
+    ///
+    /// ```
+    /// use anyloop::iostream::Server;
+    /// use anyloop::prelude::*;
+    /// use std::sync::mpsc;
+    /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    ///
+    /// let server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    /// let connection = server.connection();
+    /// # connection.register_output(std::io::sink());
+    /// # connection.read_all(REQUEST)?;
+    /// let (taken, is_taken) = mpsc::channel();
+    /// let completion = move || taken.send(()).unwrap();
+    /// assert_eq!(server.handle().broadcast_then("news", |_| true, completion), 1);
+    /// assert!(is_taken.try_recv().is_err());
+    /// connection.drive()?; // over the network, the loop does this
+    /// is_taken.try_recv()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn broadcast_then(
         &self,
         message: impl Into<Prepared>,
@@ -112,7 +132,7 @@ impl<H: Handler> EndpointHandle<H> {
         self.state().map(|state| state.counters.snapshot()).unwrap_or_default()
     }
 
-    /// Begins to shut down gracefully, as [`Server::shut_down`](crate::endpoint::Server::shut_down).
+    /// Begins to shut down gracefully, as [`Server::shut_down`](crate::transport::Server::shut_down).
     pub fn shut_down(&self) {
         if let Some(state) = self.state() {
             state.shut_down();

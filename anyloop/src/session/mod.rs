@@ -42,6 +42,7 @@ mod writer;
 
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -215,7 +216,8 @@ impl<H: Handler> Session<H> {
             _ => (None, None),
         };
         let out = out.reborrow();
-        let mut context = Context { sender, receiver, out, state, now, new_handler: None };
+        let mut context =
+            Context { marker: PhantomData, sender, receiver, out, state, now, new_handler: None };
         let result = f(handler, &mut context);
         if let Some(new_handler) = context.new_handler {
             *handler = new_handler;

@@ -1,5 +1,7 @@
 //! The opening handshake.
 
+use std::marker::PhantomData;
+
 use anyloop_proto::handshake::http::Method;
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
@@ -58,7 +60,15 @@ impl<H: Handler> Session<H> {
                 state.publish(out.queued() + state.deferred_bytes(), phase);
                 let here = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
-                let mut context = Context { sender, receiver, out: here, state, now, new_handler };
+                let mut context = Context {
+                    marker: PhantomData,
+                    sender,
+                    receiver,
+                    out: here,
+                    state,
+                    now,
+                    new_handler,
+                };
                 let answer = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),

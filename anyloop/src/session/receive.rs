@@ -1,5 +1,7 @@
 //! Input and timers of a session.
 
+use std::marker::PhantomData;
+
 use anyloop_proto::{
     Cause, Connection, Event, Input, Instant, Message, Protocol, Receiver, Shutdown, State, Timer,
 };
@@ -35,7 +37,15 @@ impl<H: Handler> Session<H> {
         };
         let Connection { receiver, sender } = connection;
         let (sender, out) = (Some(sender), out.reborrow());
-        let mut context = Context { sender, receiver: None, out, state, now, new_handler: None };
+        let mut context = Context {
+            marker: PhantomData,
+            sender,
+            receiver: None,
+            out,
+            state,
+            now,
+            new_handler: None,
+        };
         receive_messages(receiver, input, handler, &mut context, budget, progress)
     }
 

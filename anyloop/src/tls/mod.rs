@@ -1,7 +1,7 @@
 //! TLS in both roles, with [rustls].
 //!
 //! [`ServerTls`] has the certificates and settings of a server, [`ClientTls`] those of a client. A server of `net`
-//! listens with [`over_tls`](crate::endpoint::Server::over_tls), and a client of `net` connects to `wss` URIs. Over
+//! listens with [`over_tls`](crate::transport::Server::over_tls), and a client of `net` connects to `wss` URIs. Over
 //! other transports `over_tls` makes connections whose input and output are TLS records:
 //!
 //! ```

@@ -67,7 +67,10 @@ use std::time::Duration;
 use anyloop_proto::handshake::{RequestError, Target};
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
-use crate::endpoint::{self, Handle, Handler, HandlerFactory, Handlers, Session};
+use crate::endpoint::{
+    self, ClientConfig, ClientCore, Handle, Handler, HandlerFactory, Handlers, ServerConfig,
+    ServerCore, Session,
+};
 use crate::stream::{Buffers, Driver, Peer, Transport};
 
 /// The transport of one connection.
@@ -86,42 +89,52 @@ struct Wire {
     remote_endpoint: String,
 }
 
-/// The transport of tests, with the initial settings of all connections of an endpoint.
-///
-/// See [`Connection`].
-#[derive(Clone, Debug)]
-pub struct Stepping {
+/// The initial settings of all connections of an endpoint.
+struct Settings {
     secure: bool,
     remote_endpoint: String,
     now: Instant,
 }
 
 /// A server whose connections a test drives.
-pub type Server<F = Handlers> = endpoint::Server<Stepping, F>;
+pub struct Server<F: HandlerFactory = Handlers> {
+    core: Arc<ServerCore<F>>,
+    settings: Settings,
+}
 
 /// A client whose connections a test drives.
-pub type Client<F = Handlers> = endpoint::Client<Stepping, F>;
+pub struct Client<F: HandlerFactory = Handlers> {
+    core: Arc<ClientCore<F>>,
+    settings: Settings,
+}
 
-/// The initial settings of all connections of an endpoint.
+endpoint::server_methods!(Server);
+endpoint::client_methods!(Client);
+#[cfg(feature = "tls-core")]
+endpoint::over_tls!(Server, Client);
+endpoint::constructors!(Server, ServerConfig, Handlers, "server");
+endpoint::constructors!(Client, ClientConfig, Handlers, "client");
+
+/// The setters of an endpoint.
 macro_rules! setters {
     ($endpoint:ident) => {
         impl<F: HandlerFactory> $endpoint<F> {
             /// Whether the connections are secure. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
-                self.backend.secure = secure;
+                self.settings.secure = secure;
                 self
             }
 
             /// The name of the peer, for logs. By default "stepping transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
-                self.backend.remote_endpoint = name.into();
+                self.settings.remote_endpoint = name.into();
                 self
             }
 
             /// The start time of connections made afterwards. By default zero.
             pub fn set_now(&mut self, now: Instant) -> &mut Self {
-                self.backend.now = now;
+                self.settings.now = now;
                 self
             }
         }
@@ -131,7 +144,7 @@ macro_rules! setters {
 setters!(Server);
 setters!(Client);
 
-impl Default for Stepping {
+impl Default for Settings {
     fn default() -> Self {
         Self {
             secure: false,
@@ -223,18 +236,26 @@ pub struct Connection<H: Handler> {
 }
 
 impl<F: HandlerFactory> Server<F> {
+    fn of(config: ServerConfig, factory: F) -> Self {
+        Self { core: ServerCore::new(config, factory), settings: Settings::default() }
+    }
+
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler> {
         let record = Arc::new(Record::default());
-        let driver = self.driver(&record.clone().into(), self.backend.now);
-        let mut connection = Connection::new(driver, &self.backend, record);
+        let driver = self.driver(&record.clone().into(), self.settings.now);
+        let mut connection = Connection::new(driver, &self.settings, record);
         connection.start(); // it has no output yet, but a deadline
         connection
     }
 }
 
 impl<F: HandlerFactory> Client<F> {
+    fn of(config: ClientConfig, factory: F) -> Self {
+        Self { core: ClientCore::new(config, factory), settings: Settings::default() }
+    }
+
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
@@ -243,13 +264,13 @@ impl<F: HandlerFactory> Client<F> {
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
         let record = Arc::new(Record::default());
-        let driver = self.driver(target, &record.clone().into(), self.backend.now)?;
-        Ok(Connection::new(driver, &self.backend, record))
+        let driver = self.driver(target, &record.clone().into(), self.settings.now)?;
+        Ok(Connection::new(driver, &self.settings, record))
     }
 }
 
 impl<H: Handler> Connection<H> {
-    fn new(driver: Driver<Session<H>>, endpoint: &Stepping, record: Arc<Record>) -> Self {
+    fn new(driver: Driver<Session<H>>, settings: &Settings, record: Arc<Record>) -> Self {
         let stream = Wire {
             written: Vec::new(),
             free: 0,
@@ -259,11 +280,11 @@ impl<H: Handler> Connection<H> {
             reading: true,
             ended: None,
             record,
-            secure: endpoint.secure,
-            remote_endpoint: endpoint.remote_endpoint.clone(),
+            secure: settings.secure,
+            remote_endpoint: settings.remote_endpoint.clone(),
         };
         let (buffers, unread) = (Buffers::default(), VecDeque::new());
-        Self { driver, stream, buffers, unread, eof: false, now: endpoint.now }
+        Self { driver, stream, buffers, unread, eof: false, now: settings.now }
     }
 
     /// Reports an event to the driver, and records what the driver wants afterwards.

@@ -3,7 +3,7 @@
 
 use std::sync::mpsc::{Receiver, channel};
 
-use anyloop::endpoint::{AnyHandle, Unsent};
+use anyloop::endpoint::{AnyHandle, Server, Unsent};
 use anyloop::prelude::*;
 use anyloop::proto::Refused;
 use anyloop_testkit::frames::continuation;
@@ -94,7 +94,7 @@ fn rfc6455_5_4_other_messages_wait_for_the_last_piece<C: TestTransport>() {
     let mut writer = handle.begin(Kind::Text);
     writer.piece("a", false).unwrap();
     handle.send("second").unwrap();
-    assert_eq!(server.broadcast("third"), 1);
+    assert_eq!(server.handle().broadcast("third"), 1);
     handle.ping(b"now").unwrap();
     subject.drain();
     writer.piece("b", false).unwrap();

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyloop::endpoint::Server;
 use anyloop::http::{Method, Response, StatusCode};
 use anyloop::prelude::*;
 use anyloop::router::{LocalRouted, LocalRouter, RouteError, Routed};
@@ -385,10 +386,10 @@ fn handles_of_a_server_have_the_routed_type<C: TestTransport>() {
         subject
     };
     let (mut a, mut b) = (at("/a"), at("/b"));
-    assert_eq!(server.broadcast_where("to a", |routed| routed.route() == Some("/a")), 2);
+    assert_eq!(server.handle().broadcast_where("to a", |routed| routed.route() == Some("/a")), 2);
     let by_type = |routed: &Routed| routed.handler::<Handlers>().is_some();
-    assert_eq!(server.broadcast_where("to b", by_type), 2);
-    assert_eq!(server.broadcast("to all"), 2);
+    assert_eq!(server.handle().broadcast_where("to b", by_type), 2);
+    assert_eq!(server.handle().broadcast("to all"), 2);
     for (subject, expected) in [(&mut a, "to a"), (&mut b, "to b")] {
         subject.drain();
         assert_eq!(subject.sent(), [text(expected), text("to all")]);
@@ -453,7 +454,7 @@ fn a_router_in_a_router_reaches_its_handler<C: TestTransport>() {
     assert_eq!(events, ["posted", "timer"]);
 
     a.receive(&[text("publish")]);
-    server.broadcast_where("found", |routed| routed.handler::<Posting>().is_some());
+    server.handle().broadcast_where("found", |routed| routed.handler::<Posting>().is_some());
     a.drain();
     b.drain();
     assert_eq!(a.sent(), [text("by type"), text("posted")]);
@@ -512,7 +513,7 @@ fn a_request_that_fails_has_no_handler<C: TestTransport>() {
         subject.end.eof();
         assert!(subject.end.is_over());
     }
-    assert_eq!((server.counters().failed, made.load(Ordering::Relaxed)), (2, 0));
+    assert_eq!((server.handle().counters().failed, made.load(Ordering::Relaxed)), (2, 0));
     let mut subject = Subject::<C, _>::of_server(&server, &clock);
     subject.receive_bytes(wire::REQUEST);
     assert_eq!(made.load(Ordering::Relaxed), 1);
@@ -554,7 +555,7 @@ fn handlers_of_one_thread_are_routed<C: TestTransport>() {
     other.drain();
     assert_eq!(cell.get(), 11);
     assert_eq!((counting.sent(), other.sent()), (vec![text("counted")], vec![]));
-    assert_eq!(server.broadcast_where("x", |routed| routed.route() == Some("/other")), 2);
+    assert_eq!(server.handle().broadcast_where("x", |routed| routed.route() == Some("/other")), 2);
 
     let mut page = Subject::<C, LocalRouted>::of_server(&server, &clock);
     page.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

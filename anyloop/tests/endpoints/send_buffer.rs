@@ -247,14 +247,14 @@ fn a_connection_that_is_closing_says_that_first<C: TestTransport>() {
 }
 
 fn a_connection_that_was_closed_for_its_send_buffer_says_so<C: TestTransport>() {
-    type Overfill<C> = fn(&Server<<C as TestTransport>::Transport>, &mut Subject<C>);
+    type Overfill<C> = fn(&<C as TestTransport>::Server<Handlers>, &mut Subject<C>);
     let ways: [Overfill<C>; 4] = [
         |_, subject| {
             let refused = subject.end.handle().send("1234").unwrap_err();
             assert!(matches!(refused, SendError::SendBufferFull { closes: true, .. }));
         },
         |_, subject| _ = subject.receive(&[text("go")]),
-        |server, _| assert_eq!(server.broadcast("1234"), 0, "it is not reached"),
+        |server, _| assert_eq!(server.handle().broadcast("1234"), 0, "it is not reached"),
         |_, subject| subject.end.handle().close(CloseCode::POLICY_VIOLATION, "rude").unwrap(),
     ];
     for (number, overfill) in ways.into_iter().enumerate() {
@@ -267,14 +267,14 @@ fn a_connection_that_was_closed_for_its_send_buffer_says_so<C: TestTransport>() 
         let mut subject = Subject::<C>::of_server(&server, &clock).open();
         subject.end.block();
         let _ = subject.with_handle(|handle| handle.send(&[0; 35][..])).unwrap();
-        assert_eq!(server.counters().overflowed, 0);
+        assert_eq!(server.handle().counters().overflowed, 0);
 
         overfill(&server, &mut subject);
         subject.drain();
         subject.end.give_room(usize::MAX);
         subject.receive(&[wire::close(1008, "")]);
         assert_eq!(log.take(), [overflows.to_string()], "way {number}");
-        let counters = server.counters();
+        let counters = server.handle().counters();
         assert_eq!((counters.overflowed, counters.closed), (u64::from(overflows), 1));
     }
 }

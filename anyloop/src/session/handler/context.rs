@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 
 use anyloop_proto::handshake::Request;
@@ -39,7 +40,7 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// });
 /// ```
 ///
-/// The context itself does not go there:
+/// The context itself does not go there: the compiler says that `dyn UseContextHandleInOtherThreads` cannot be sent.
 ///
 /// ```compile_fail,E0277
 /// # use anyloop::iostream::Server;
@@ -86,6 +87,8 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Context<'c, H: Handler> {
+    /// The first field that is not `Send`, and so the first that the compiler names.
+    pub(in crate::session) marker: PhantomData<&'c mut (dyn UseContextHandleInOtherThreads + 'c)>,
     /// Absent before the connection is open and after it is over.
     pub(in crate::session) sender: Option<&'c mut Sender>,
     /// Absent also while an event borrows from it.
@@ -97,6 +100,9 @@ pub struct Context<'c, H: Handler> {
     /// The handler that replaces the present one after its call.
     pub(in crate::session) new_handler: Option<H>,
 }
+
+/// Its name is what the compiler says of a context that is moved to another thread.
+pub(in crate::session) trait UseContextHandleInOtherThreads {}
 
 impl<H: Handler> fmt::Debug for Context<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -438,6 +444,7 @@ impl<H: Handler> Context<'_, H> {
         f: impl FnOnce(&mut I, &mut Context<'_, I>) -> R,
     ) -> R {
         let mut context = Context {
+            marker: PhantomData,
             sender: self.sender.as_deref_mut(),
             receiver: self.receiver,
             out: self.out.reborrow(),

@@ -147,7 +147,7 @@ impl WakeConnections for AllWith {
 fn the_last_handle_wakes_a_connection_only_to_free_its_shared_state() {
     let (server, recorder) = server();
     let wakes = Arc::new(Wakes::default());
-    server.core().state.registry.use_loop(|| Arc::new(AllWith(wakes.clone())));
+    server.core.state.registry.use_loop(|| Arc::new(AllWith(wakes.clone())));
     let mut subject = open(0, &server, &recorder);
     let woken = || wakes.0.swap(0, Ordering::Relaxed);
 
@@ -268,9 +268,9 @@ fn broadcasts_that_all_connections_have_taken_are_freed() {
     }
     subjects[0].wake();
     let _handle = subjects[1].handle(); // moves its broadcasts from the queue to the shared state
-    assert_eq!(server.core().state.registry.broadcast_send_buffer(), 3 * 1064);
+    assert_eq!(server.core.state.registry.broadcast_send_buffer(), 3 * 1064);
     drop(subjects.pop());
-    assert_eq!(server.core().state.registry.broadcast_send_buffer(), 0);
+    assert_eq!(server.core.state.registry.broadcast_send_buffer(), 0);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_server_that_shuts_down_abandons_new_connections() {
 #[test]
 fn a_dropped_endpoint_frees_everything() {
     let (server, recorder) = server();
-    let weak = Arc::downgrade(&server.core().state);
+    let weak = Arc::downgrade(&server.core.state);
     let mut subject = open(0, &server, &recorder);
     let _handle = subject.handle();
     drop(server);
