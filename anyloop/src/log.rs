@@ -6,12 +6,12 @@
 //! a connection in a loop are in a debug span `connection` with the index of its slot.
 
 #[cfg(feature = "tracing")]
-pub(crate) use on::{describe, in_connection};
+pub(crate) use on::{describe, enter_connection_span};
 #[cfg(feature = "tracing")]
 pub(crate) use tracing::{debug, error, warn};
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use off::{debug, describe, error, in_connection, warn};
+pub(crate) use off::{debug, describe, enter_connection_span, error, warn};
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -21,7 +21,7 @@ mod on {
     }
 
     /// Enters the span of the connection in this slot, until the result is dropped.
-    pub(crate) fn in_connection(slot: u32) -> tracing::span::EnteredSpan {
+    pub(crate) fn enter_connection_span(slot: u32) -> tracing::span::EnteredSpan {
         tracing::debug_span!("connection", slot).entered()
     }
 }
@@ -41,7 +41,7 @@ mod off {
     pub(crate) use silent as warn;
 
     /// Does nothing.
-    pub(crate) const fn in_connection(slot: u32) {
+    pub(crate) const fn enter_connection_span(slot: u32) {
         let _ = slot;
     }
 

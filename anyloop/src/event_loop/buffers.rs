@@ -3,7 +3,7 @@
 use core::ops::{Deref, DerefMut};
 
 /// Memory that belongs to a thread inside a run call.
-pub(crate) struct Buffers {
+pub(crate) struct RunnerBuffers {
     /// The memory into which sources read.
     pub(crate) read: ReadBuffer,
     /// What the driver of a connection uses: cork, pool and budget.

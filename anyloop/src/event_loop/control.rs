@@ -13,7 +13,7 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Flag, Mutex, MutexGuard, SharedBool};
 
 /// The capacity of the queues that is kept when they are empty.
-pub(super) const KEPT: usize = 4096;
+pub(super) const KEPT_CAPACITY: usize = 4096;
 
 /// A request of another thread, or of a handler, to the loop.
 pub(super) enum Command {
@@ -138,7 +138,7 @@ impl LoopControl {
     }
 
     /// A number that no other timer of this loop has.
-    pub(super) fn next_timer_number(&self) -> u64 {
+    pub(super) fn new_timer_number(&self) -> u64 {
         self.next_timer.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -167,7 +167,7 @@ impl LoopControl {
         let mut queue = self.queue();
         self.has_commands.store(false, Ordering::SeqCst);
         commands.append(&mut queue.commands);
-        queue.commands.shrink_to(KEPT);
+        queue.commands.shrink_to(KEPT_CAPACITY);
     }
 
     #[cfg(all(test, not(loom)))]

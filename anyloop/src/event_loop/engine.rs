@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, TryLockError};
 
 use anyloop_proto::Instant;
 
-use super::buffers::Buffers;
+use super::buffers::RunnerBuffers;
 use super::clock::now;
 use super::control::LoopControl;
 use super::core::{Callback, Core};
@@ -41,7 +41,7 @@ pub struct Engine<K: LoopTypes> {
     registry: Registry,
     pub(super) control: Arc<LoopControl>,
     /// The buffers that no runner uses.
-    buffers: Mutex<Vec<Buffers>>,
+    buffers: Mutex<Vec<RunnerBuffers>>,
 }
 
 impl<K: LoopTypes> Engine<K> {
@@ -127,7 +127,7 @@ impl<K: LoopTypes> Engine<K> {
     }
 
     /// The buffers that no runner uses. The core may be locked under this lock, not the other way round.
-    pub(super) fn idle_buffers(&self) -> MutexGuard<'_, Vec<Buffers>> {
+    pub(super) fn idle_buffers(&self) -> MutexGuard<'_, Vec<RunnerBuffers>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,7 +11,7 @@ pub(crate) struct Token {
 
 impl Token {
     /// The token of no source.
-    pub(super) const NOBODY: Self = Self { index: u32::MAX, generation: 0 };
+    pub(super) const NONE: Self = Self { index: u32::MAX, generation: 0 };
 
     /// Where `usize` has 32 bits, a loop has at most a million sources.
     const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };

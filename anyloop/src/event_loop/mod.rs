@@ -58,7 +58,7 @@ pub(crate) use stream_source::StreamSource;
 use timer::Repeating;
 pub use timer::Timer;
 pub use timers::Aborted;
-use timers::OnCancel;
+use timers::{OnCancel, TimerKey};
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};
 
@@ -316,13 +316,14 @@ macro_rules! methods {
                 self.engine.next_timeout()
             }
 
-            fn timer(
+            fn new_timer(
                 &self,
                 delay: Duration,
                 on_cancel: OnCancel,
-                set: impl FnOnce(timers::TimerKey),
+                set: impl FnOnce(TimerKey),
             ) -> Timer {
-                let key = (now() + delay, self.engine.control().next_timer_number());
+                let number = self.engine.control().new_timer_number();
+                let key = TimerKey { due: now() + delay, number };
                 set(key);
                 Timer::new(self.engine.control().clone(), key, on_cancel)
             }
@@ -345,7 +346,7 @@ macro_rules! methods {
             /// function is dropped. Timers that are due at the same time are called in the order in which they were
             /// set.
             pub fn set_timer(&self, delay: Duration, f: impl FnOnce() $(+ $send)? + 'static) -> Timer {
-                self.timer(delay, OnCancel::Drop, |key| self.engine.set_timer(key, Box::new(|_| f())))
+                self.new_timer(delay, OnCancel::Drop, |key| self.engine.set_timer(key, Box::new(|_| f())))
             }
 
             /// Calls a function after `delay`, with `Ok`; or when the timer is [cancelled](Timer::cancel), with
@@ -355,7 +356,7 @@ macro_rules! methods {
                 delay: Duration,
                 f: impl FnOnce(Result<(), Aborted>) $(+ $send)? + 'static,
             ) -> Timer {
-                self.timer(delay, OnCancel::Call, |key| self.engine.set_timer(key, Box::new(f)))
+                self.new_timer(delay, OnCancel::Call, |key| self.engine.set_timer(key, Box::new(f)))
             }
 
             /// Calls a function after each `period`, until the timer is [cancelled](Timer::cancel) or the function
@@ -390,7 +391,7 @@ macro_rules! methods {
                 mut repeating: Repeating,
                 mut f: impl FnMut() $(+ $send)? + 'static,
             ) {
-                let (key, timer) = (repeating.next(), repeating.timer());
+                let (key, timer) = (repeating.schedule_next(), repeating.timer());
                 let weak = Arc::downgrade(engine);
                 engine.set_timer(key, Box::new(move |_| {
                     if repeating.is_cancelled() {
@@ -401,7 +402,7 @@ macro_rules! methods {
                         Self::repeat(&engine, repeating, f);
                     }
                 }));
-                timer.cancel_if_late();
+                timer.remove_if_cancelled();
             }
 
             /// Calls `f` as long as `source` is ready (level-triggered): `f` need not read or write all that it can.

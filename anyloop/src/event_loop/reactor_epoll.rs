@@ -90,7 +90,7 @@ impl PolledEvents<'_> {
             if flags.contains(EventFlags::OUT) {
                 events |= Events::WRITABLE;
             }
-            if flags.intersects(ENDS) {
+            if flags.intersects(CLOSED_FLAGS) {
                 events |= Events::READABLE | Events::CLOSED;
             }
             (Token::from_number(data as usize), events)
@@ -99,7 +99,7 @@ impl PolledEvents<'_> {
 }
 
 /// The end of a stream, an error, and urgent data: a read says which.
-const ENDS: EventFlags =
+const CLOSED_FLAGS: EventFlags =
     EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 
 impl Registry {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 
-use super::buffers::Buffers;
+use super::buffers::RunnerBuffers;
 use super::engine::Engine;
 use super::events::Events;
 use super::socket::Socket;
@@ -67,7 +67,7 @@ pub enum Next<K: LoopTypes> {
 pub struct Turn<'t, K: LoopTypes> {
     pub(crate) engine: &'t Engine<K>,
     pub(crate) state: TurnState,
-    pub(crate) buffers: &'t mut Buffers,
+    pub(crate) buffers: &'t mut RunnerBuffers,
     /// The result of a read that the loop has made on the [fast path](Source::fast_path).
     pub(crate) read: Option<io::Result<usize>>,
 }

@@ -56,7 +56,7 @@ impl Timer {
     }
 
     /// The timer was set again: it may have been cancelled meanwhile.
-    pub(super) fn cancel_if_late(&self) {
+    pub(super) fn remove_if_cancelled(&self) {
         if self.state.cancelled.load(Ordering::Relaxed) {
             self.remove();
         }
@@ -91,7 +91,7 @@ pub(super) struct Repeating {
 impl Repeating {
     pub(super) fn new(control: Arc<LoopControl>, period: Duration) -> Self {
         let due = now();
-        let timer = Timer::new(control, (due, 0), OnCancel::Drop);
+        let timer = Timer::new(control, TimerKey { due, number: 0 }, OnCancel::Drop);
         Self { timer, due, period: period.max(SHORTEST_PERIOD) }
     }
 
@@ -104,7 +104,7 @@ impl Repeating {
     }
 
     /// The next call. Calls that were missed are skipped.
-    pub(super) fn next(&mut self) -> TimerKey {
+    pub(super) fn schedule_next(&mut self) -> TimerKey {
         let now = now();
         self.due = self.due + self.period;
         if self.due < now {
@@ -112,7 +112,8 @@ impl Repeating {
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.due = self.due + self.period.saturating_mul(missed);
         }
-        let key = (self.due, self.timer.control.next_timer_number());
+        let number = self.timer.control.new_timer_number();
+        let key = TimerKey { due: self.due, number };
         *self.timer.state.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
         key
     }

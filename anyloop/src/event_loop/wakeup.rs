@@ -172,7 +172,7 @@ struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
     /// No runner: the loop [becomes unattended](WakeupState::become_unattended).
-    Nobody,
+    NoRunner,
     Runners,
 }
 
@@ -285,13 +285,13 @@ impl WakeupState {
             return Remaining::Runners;
         }
         notifier.set_needed(true);
-        Remaining::Nobody
+        Remaining::NoRunner
     }
 
     /// The last runner has left; `state` was read after that. The host is also notified of changes that its own run
     /// call has made, since it cannot be known which thread is the host.
     pub(super) fn become_unattended(&mut self, state: UnattendedState) -> Action {
-        let is_outdated = self.reports_too_late(state.next_due);
+        let is_outdated = self.host_sleeps_beyond(state.next_due);
         if is_outdated && self.reported_to(state.thread) {
             // This thread may be the host, which has just polled and does not ask: it is notified once.
             self.reported = None;
@@ -302,7 +302,7 @@ impl WakeupState {
     }
 
     /// Whether the host would sleep beyond this time.
-    fn reports_too_late(&self, next_due: Option<Instant>) -> bool {
+    fn host_sleeps_beyond(&self, next_due: Option<Instant>) -> bool {
         let Some(Report { deadline, .. }) = self.reported else { return false };
         next_due.is_some_and(|due| deadline.is_none_or(|deadline| due < deadline))
     }
@@ -365,15 +365,15 @@ pub(super) enum WakeupThreadState {
 /// Whether the wake-up thread must be made to end its wait.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum ThreadWait {
     Continues,
     Ends,
 }
 
 impl WakeupThreadState {
-    pub(super) fn arm(&mut self, deadline: Option<Instant>) -> Wait {
+    pub(super) fn arm(&mut self, deadline: Option<Instant>) -> ThreadWait {
         let before = match *self {
-            Self::Ended => return Wait::Continues,
+            Self::Ended => return ThreadWait::Continues,
             Self::Disarmed => None,
             Self::Armed { deadline } => Some(deadline),
         };
@@ -381,16 +381,16 @@ impl WakeupThreadState {
         let is_earlier = before.is_some_and(|before| {
             deadline.is_some_and(|deadline| before.is_none_or(|before| deadline < before))
         });
-        if is_earlier { Wait::Ends } else { Wait::Continues }
+        if is_earlier { ThreadWait::Ends } else { ThreadWait::Continues }
     }
 
-    pub(super) fn disarm(&mut self) -> Wait {
+    pub(super) fn disarm(&mut self) -> ThreadWait {
         match self {
             Self::Armed { .. } => {
                 *self = Self::Disarmed;
-                Wait::Ends
+                ThreadWait::Ends
             }
-            Self::Disarmed | Self::Ended => Wait::Continues,
+            Self::Disarmed | Self::Ended => ThreadWait::Continues,
         }
     }
 
@@ -419,6 +419,16 @@ mod tests {
     const NOW: Instant = Instant::from_nanos(1 << 62);
     const SOON: Instant = Instant::from_nanos((1 << 62) + 1_000);
     const LATER: Instant = Instant::from_nanos((1 << 62) + 2_000);
+
+    // Arguments of `note_reported_deadline`, `resign` and `fire`.
+    const STOPPED: bool = true;
+    const NOT_STOPPED: bool = false;
+    const WITH_WAKEUP_THREAD: bool = true;
+    const NO_WAKEUP_THREAD: bool = false;
+    const FULL: bool = true;
+    const NOT_FULL: bool = false;
+    const HAPPENED: bool = true;
+    const NOT_HAPPENED: bool = false;
 
     fn this_thread() -> ThreadId {
         thread::current().id()
@@ -456,10 +466,10 @@ mod tests {
         assert!(notifier.is_needed(), "another runner does not change that");
         notifier.notify();
         assert!(!notifier.is_needed(), "sent");
-        state.resign(false);
+        state.resign(NOT_FULL);
         assert_eq!(state.leave(&notifier), Remaining::Runners);
         assert!(!notifier.is_needed());
-        assert_eq!(state.leave(&notifier), Remaining::Nobody);
+        assert_eq!(state.leave(&notifier), Remaining::NoRunner);
         assert!(notifier.is_needed(), "unattended again");
     }
 
@@ -471,7 +481,7 @@ mod tests {
         assert_eq!(state.set_deadline(SOON), Action::Nothing);
         state.lead();
         assert_eq!(state.set_deadline(SOON), Action::Nothing);
-        state.resign(false);
+        state.resign(NOT_FULL);
         state.begin_wait(&notifier);
         state.wait_until(Some(LATER));
         assert_eq!(state.set_deadline(SOON), Action::Notify);
@@ -490,10 +500,10 @@ mod tests {
         assert!(!state.is_poll_needed());
         state.skip_poll(); // left to the leader
         assert!(!state.is_poll_needed());
-        state.resign(false);
+        state.resign(NOT_FULL);
         assert!(state.is_poll_needed());
         state.lead();
-        state.resign(true);
+        state.resign(FULL);
         assert!(state.is_poll_needed(), "the poll was full");
     }
 
@@ -505,7 +515,7 @@ mod tests {
         state.add_follower();
         assert!(state.needs_follower(true));
         assert!(!state.needs_follower(false));
-        state.resign(false);
+        state.resign(NOT_FULL);
         assert!(state.needs_follower(false));
     }
 
@@ -530,11 +540,17 @@ mod tests {
     #[test]
     fn a_host_on_another_thread_is_notified_until_it_asks_again() {
         let (mut state, host) = (WakeupState::default(), another_thread());
-        assert_eq!(state.note_reported_deadline(Some(LATER), host, false, false), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(Some(LATER), host, NOT_STOPPED, NO_WAKEUP_THREAD),
+            Action::Nothing
+        );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Notify);
-        assert_eq!(state.note_reported_deadline(Some(SOON), host, false, false), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(Some(SOON), host, NOT_STOPPED, NO_WAKEUP_THREAD),
+            Action::Nothing
+        );
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
@@ -542,7 +558,7 @@ mod tests {
     fn a_host_on_the_same_thread_is_notified_once() {
         let mut state = WakeupState::default();
         assert_eq!(
-            state.note_reported_deadline(None, this_thread(), false, false),
+            state.note_reported_deadline(None, this_thread(), NOT_STOPPED, NO_WAKEUP_THREAD),
             Action::Nothing
         );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
@@ -554,7 +570,7 @@ mod tests {
     fn a_host_with_a_wakeup_thread_does_not_wait_by_itself() {
         let mut state = WakeupState::default();
         assert_eq!(
-            state.note_reported_deadline(None, another_thread(), false, true),
+            state.note_reported_deadline(None, another_thread(), NOT_STOPPED, WITH_WAKEUP_THREAD),
             Action::Nothing
         );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
@@ -565,17 +581,23 @@ mod tests {
     fn a_host_is_notified_of_a_stop_until_it_finds_it() {
         let (notifier, _reactor) = notifier();
         let (mut state, host) = (WakeupState::default(), another_thread());
-        assert_eq!(state.note_reported_deadline(None, host, true, false), Action::Notify);
+        assert_eq!(
+            state.note_reported_deadline(None, host, STOPPED, NO_WAKEUP_THREAD),
+            Action::Notify
+        );
         for _ in 0..2 {
             assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Notify);
         }
         assert_eq!(state.find_stopped(host, &notifier), Action::Notify, "once for each thread");
         assert_eq!(state.find_stopped(host, &notifier), Action::Nothing);
         assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Nothing);
-        assert_eq!(state.note_reported_deadline(None, host, true, false), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(None, host, STOPPED, NO_WAKEUP_THREAD),
+            Action::Nothing
+        );
         state.reset(&notifier);
         assert_eq!(
-            state.note_reported_deadline(None, host, true, false),
+            state.note_reported_deadline(None, host, STOPPED, NO_WAKEUP_THREAD),
             Action::Notify,
             "another stop"
         );
@@ -584,28 +606,28 @@ mod tests {
     #[test]
     fn the_callback_fires_once_each_time_it_is_armed() {
         let mut state = WakeupThreadState::Disarmed;
-        assert!(!state.fire(true, NOW));
-        assert_eq!(state.arm(None), Wait::Continues);
-        assert!(!state.fire(false, NOW));
-        assert!(state.fire(true, NOW));
-        assert!(!state.fire(true, NOW));
-        assert_eq!(state.arm(Some(SOON)), Wait::Continues);
-        assert!(!state.fire(false, NOW));
-        assert!(state.fire(false, SOON), "the deadline");
+        assert!(!state.fire(HAPPENED, NOW));
+        assert_eq!(state.arm(None), ThreadWait::Continues);
+        assert!(!state.fire(NOT_HAPPENED, NOW));
+        assert!(state.fire(HAPPENED, NOW));
+        assert!(!state.fire(HAPPENED, NOW));
+        assert_eq!(state.arm(Some(SOON)), ThreadWait::Continues);
+        assert!(!state.fire(NOT_HAPPENED, NOW));
+        assert!(state.fire(NOT_HAPPENED, SOON), "the deadline");
     }
 
     #[test]
     fn the_wakeup_thread_ends_its_wait_where_it_would_be_too_long() {
         let mut state = WakeupThreadState::Armed { deadline: None };
-        assert_eq!(state.arm(Some(LATER)), Wait::Ends);
-        assert_eq!(state.arm(Some(LATER)), Wait::Continues);
-        assert_eq!(state.arm(None), Wait::Continues);
-        assert_eq!(state.arm(Some(SOON)), Wait::Ends);
-        assert_eq!(state.disarm(), Wait::Ends);
-        assert_eq!(state.disarm(), Wait::Continues);
+        assert_eq!(state.arm(Some(LATER)), ThreadWait::Ends);
+        assert_eq!(state.arm(Some(LATER)), ThreadWait::Continues);
+        assert_eq!(state.arm(None), ThreadWait::Continues);
+        assert_eq!(state.arm(Some(SOON)), ThreadWait::Ends);
+        assert_eq!(state.disarm(), ThreadWait::Ends);
+        assert_eq!(state.disarm(), ThreadWait::Continues);
         state = WakeupThreadState::Ended;
-        assert_eq!(state.arm(Some(SOON)), Wait::Continues);
-        assert_eq!(state.disarm(), Wait::Continues);
-        assert!(!state.fire(true, LATER), "it is not called any more");
+        assert_eq!(state.arm(Some(SOON)), ThreadWait::Continues);
+        assert_eq!(state.disarm(), ThreadWait::Continues);
+        assert!(!state.fire(HAPPENED, LATER), "it is not called any more");
     }
 }

@@ -13,7 +13,7 @@ use anyloop_proto::Instant;
 use super::clock::now;
 use super::control::{Command, LoopControl};
 use super::reactor::{EventBuffer, Reactor};
-use super::wakeup::{Wait, WakeupThreadState};
+use super::wakeup::{ThreadWait, WakeupThreadState};
 use crate::sync::thread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
 
@@ -67,11 +67,11 @@ impl WakeupThread {
     pub(super) fn end(&self) {
         *self.state() = WakeupThreadState::Ended;
         self.changed.notify_one();
-        self.end_wait(Wait::Ends);
+        self.end_wait(ThreadWait::Ends);
     }
 
-    fn end_wait(&self, wait: Wait) {
-        if wait == Wait::Ends {
+    fn end_wait(&self, wait: ThreadWait) {
+        if wait == ThreadWait::Ends {
             self.control.notifier().wake();
         }
     }

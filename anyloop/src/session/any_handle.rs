@@ -167,7 +167,7 @@ impl AnyHandle {
 /// Handles of the same connection are equal.
 impl PartialEq for AnyHandle {
     fn eq(&self, other: &Self) -> bool {
-        self.0.is(&other.0)
+        self.0.is_same_connection(&other.0)
     }
 }
 

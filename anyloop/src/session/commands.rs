@@ -59,12 +59,12 @@ impl<H: Handler> Session<H> {
 
     fn run_mailbox(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         let Some(shared) = self.state.shared().map(Arc::clone) else { return };
-        let (mut commands, pressed) = shared.take();
-        if pressed {
+        let (mut commands, reported_backpressure) = shared.take();
+        if reported_backpressure {
             self.state.flags.set(Flags::HIGH, true);
         }
         loop {
-            if commands.next_calls() && !budget.try_spend() {
+            if commands.next_calls_handler() && !budget.try_spend() {
                 commands.put_back();
                 return self.state.request_resume();
             }

@@ -111,7 +111,7 @@ impl ConnectionConfig {
     }
 
     /// Applies the overrides to the server's `limits` of the send buffer.
-    pub(super) fn limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
+    pub(super) fn apply_to_limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
         let overrides = &*self.0;
         set(&mut limits.high_water_mark, overrides.high_water_mark);
         set(&mut limits.low_water_mark, overrides.low_water_mark);

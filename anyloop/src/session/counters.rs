@@ -55,24 +55,24 @@ pub struct Counters {
 
 /// The counters, as they are updated.
 #[derive(Default)]
-pub(crate) struct Counting {
-    pub(super) made: Count,
-    pub(super) opened: Count,
-    pub(super) failed: Count,
-    pub(super) overflowed: Count,
-    pub(super) http: Count,
-    closed: Count,
-    messages_received: Count,
-    bytes_received: Count,
-    messages_sent: Count,
-    bytes_sent: Count,
+pub(crate) struct AtomicCounters {
+    pub(super) made: Counter,
+    pub(super) opened: Counter,
+    pub(super) failed: Counter,
+    pub(super) overflowed: Counter,
+    pub(super) http: Counter,
+    closed: Counter,
+    messages_received: Counter,
+    bytes_received: Counter,
+    messages_sent: Counter,
+    bytes_sent: Counter,
 }
 
 /// One counter. It orders no other memory, so relaxed access is enough.
 #[derive(Default)]
-pub(crate) struct Count(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     pub(super) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
@@ -82,9 +82,9 @@ impl Count {
     }
 }
 
-impl Counting {
+impl AtomicCounters {
     /// A connection that was open is over.
-    pub(super) fn close(&self, statistics: Statistics) {
+    pub(super) fn add_closed(&self, statistics: Statistics) {
         self.closed.add(1);
         self.messages_received.add(statistics.messages_received);
         self.bytes_received.add(statistics.bytes_received);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyloop_proto::{CloseCode, Prepared, check_close};
 
 use super::counters::Counters;
-use super::erased::{filter, posted_to_any};
+use super::erased::{erased_filter, erased_fn_for_any};
 use super::error::SendError;
 use super::handle::Handle;
 use super::handler::{Context, Handler};
@@ -72,7 +72,7 @@ impl<H: Handler> EndpointHandle<H> {
         message: impl Into<Prepared>,
         filter: impl Fn(&H) -> bool + Send + Sync + 'static,
     ) -> usize {
-        let filter = self::filter(filter);
+        let filter = erased_filter(filter);
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
@@ -124,8 +124,9 @@ impl<H: Handler> EndpointHandle<H> {
     pub fn shut_down_within(&self, time: Duration) {
         self.shut_down();
         for connection in self.connections() {
-            let terminate = posted_to_any(|context| context.terminate());
-            let later = posted_to_any(move |context| _ = context.set_erased_timer(time, terminate));
+            let terminate = erased_fn_for_any(|context| context.terminate());
+            let later =
+                erased_fn_for_any(move |context| _ = context.set_erased_timer(time, terminate));
             // The connection may already be over.
             let _: Result<(), SendError> = connection.shared().push(Command::Post(later));
         }

@@ -17,7 +17,7 @@ impl Handler for Untyped {}
 pub(super) type ErasedFn = dyn FnOnce(&mut dyn AnyHandler, &mut Context<'_, Untyped>) + Send;
 
 /// A function that is run with the handler of type `H`, and dropped uncalled where there is none.
-pub(super) fn posted<H: Handler>(
+pub(super) fn erased_fn<H: Handler>(
     f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
 ) -> Box<ErasedFn> {
     Box::new(move |handler, context| {
@@ -30,7 +30,7 @@ pub(super) fn posted<H: Handler>(
 }
 
 /// A function that is run with any handler.
-pub(super) fn posted_to_any(
+pub(super) fn erased_fn_for_any(
     f: impl FnOnce(&mut Context<'_, Untyped>) + Send + 'static,
 ) -> Box<ErasedFn> {
     Box::new(move |_, context| f(context))
@@ -40,7 +40,9 @@ pub(super) fn posted_to_any(
 pub(crate) type Filter = Arc<dyn Fn(&dyn AnyHandler) -> bool + Send + Sync>;
 
 /// A filter that accepts handlers of type `H` only, and those of them that `accepts` does.
-pub(super) fn filter<H: Handler>(accepts: impl Fn(&H) -> bool + Send + Sync + 'static) -> Filter {
+pub(super) fn erased_filter<H: Handler>(
+    accepts: impl Fn(&H) -> bool + Send + Sync + 'static,
+) -> Filter {
     Arc::new(move |handler| {
         let found = handler.find(TypeId::of::<H>());
         found.and_then(|handler| handler.downcast_ref()).is_some_and(&accepts)

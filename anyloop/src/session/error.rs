@@ -10,7 +10,7 @@ use anyloop_proto::{Refused, State};
 #[non_exhaustive]
 pub enum SendError {
     /// With this message, the send buffer would exceed its limit.
-    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}{}", closed(*closes))]
+    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}{}", closing_note(*closes))]
     SendBufferFull {
         /// The bytes that wait for the peer already.
         waiting: usize,
@@ -47,7 +47,7 @@ impl From<AnswerError> for SendError {
     }
 }
 
-const fn closed(closes: bool) -> &'static str {
+const fn closing_note(closes: bool) -> &'static str {
     if closes { ": the connection is closed, since the peer is too slow to read" } else { "" }
 }
 

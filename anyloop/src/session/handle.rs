@@ -12,7 +12,7 @@ use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 use super::body::Body;
 use super::connection_config::ConnectionConfig;
 use super::deferred::{OutgoingMessage, OutgoingPayload};
-use super::erased::posted;
+use super::erased::erased_fn;
 use super::error::{SendError, Sent};
 use super::handler::{Answer, Context, Handler};
 use super::phase::Phase;
@@ -134,7 +134,7 @@ impl<H: Handler> Handle<H> {
     pub fn close(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> Result<(), SendError> {
         let code = code.into();
         check_close(code, reason)?;
-        self.command(Command::Close(code, reason.to_string()))
+        self.push(Command::Close(code, reason.to_string()))
     }
 
     /// Ends the connection at once, without a closing handshake: the byte stream is aborted, and what was not sent
@@ -145,7 +145,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn terminate(&self) -> Result<(), SendError> {
-        self.command(Command::Terminate)
+        self.push(Command::Terminate)
     }
 
     /// Requests a call of [`Handler::interrupt`] on the strand of the connection.
@@ -154,7 +154,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn interrupt(&self) -> Result<(), SendError> {
-        self.command(Command::Interrupt)
+        self.push(Command::Interrupt)
     }
 
     /// Stops reading: no further message is passed to the handler, including those that were received already. A
@@ -164,7 +164,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn pause_reading(&self) -> Result<(), SendError> {
-        self.command(Command::Pause)
+        self.push(Command::Pause)
     }
 
     /// Resumes reading. Without a pause it does nothing.
@@ -173,7 +173,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn resume_reading(&self) -> Result<(), SendError> {
-        self.command(Command::Resume)
+        self.push(Command::Resume)
     }
 
     /// Runs `f` with the handler on the strand of the connection, between two of its events.
@@ -185,7 +185,7 @@ impl<H: Handler> Handle<H> {
         &self,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> Result<(), SendError> {
-        self.command(Command::Post(posted(f)))
+        self.push(Command::Post(erased_fn(f)))
     }
 
     /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
@@ -209,7 +209,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn cancel_timer(&self, timer: TimerId) -> Result<(), SendError> {
-        self.command(Command::Cancel(timer))
+        self.push(Command::Cancel(timer))
     }
 
     /// Accepts a request whose answer was [deferred](super::Answer::Defer). An invalid `accept` is answered with
@@ -272,7 +272,7 @@ impl<H: Handler> Handle<H> {
         self.shared.send(OutgoingMessage { payload, completion })
     }
 
-    fn command(&self, command: Command) -> Result<(), SendError> {
+    fn push(&self, command: Command) -> Result<(), SendError> {
         self.shared.push(command)
     }
 }
@@ -297,7 +297,7 @@ impl<H: Handler> Clone for Handle<H> {
 /// Handles of the same connection are equal.
 impl<H: Handler> PartialEq for Handle<H> {
     fn eq(&self, other: &Self) -> bool {
-        self.shared.is(&other.shared)
+        self.shared.is_same_connection(&other.shared)
     }
 }
 

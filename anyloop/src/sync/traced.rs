@@ -80,7 +80,7 @@ impl<'l, T> MutexGuard<'l, T> {
     }
 
     /// The lock is about to be released by a wait.
-    fn into_inner(mut self) -> (&'l Edge, sync::MutexGuard<'l, T>) {
+    fn release_to_wait(mut self) -> (&'l Edge, sync::MutexGuard<'l, T>) {
         self.edge.release();
         (self.edge, self.inner.take().expect("the guard is present until it is dropped"))
     }
@@ -118,7 +118,7 @@ impl Condvar {
     }
 
     pub(crate) fn wait<'l, T>(&self, lock: MutexGuard<'l, T>) -> LockResult<MutexGuard<'l, T>> {
-        let (edge, inner) = lock.into_inner();
+        let (edge, inner) = lock.release_to_wait();
         guard(edge, self.0.wait(inner))
     }
 
@@ -127,7 +127,7 @@ impl Condvar {
         lock: MutexGuard<'l, T>,
         timeout: Duration,
     ) -> Waited<MutexGuard<'l, T>> {
-        let (edge, inner) = lock.into_inner();
+        let (edge, inner) = lock.release_to_wait();
         waited(edge, self.0.wait_timeout(inner, timeout))
     }
 

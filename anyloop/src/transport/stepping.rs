@@ -71,16 +71,16 @@ use crate::endpoint::{self, Handle, Handler, HandlerFactory, Handlers, Session};
 use crate::stream::{Buffers, Driver, Peer, Transport};
 
 /// The transport of one connection.
-struct Wire {
+struct SteppingTransport {
     written: Vec<u8>,
     /// The number of bytes that writes still take.
     free: usize,
     write_error: Option<TransportError>,
     /// The last write was short.
-    waited_for: bool,
+    was_short: bool,
     deadline: Option<Instant>,
     reading: bool,
-    ended: Option<Shutdown>,
+    last_shutdown: Option<Shutdown>,
     record: Arc<Record>,
     secure: bool,
     remote_endpoint: String,
@@ -213,7 +213,7 @@ impl Wake for Record {
 /// A connection starts at the time that its endpoint has set. At first writes take nothing.
 pub struct Connection<H: Handler> {
     driver: Driver<Session<H>>,
-    stream: Wire,
+    transport: SteppingTransport,
     buffers: Buffers,
     /// Input that was not taken, one entry for each [`receive`](Connection::receive).
     unread: VecDeque<Vec<u8>>,
@@ -250,44 +250,44 @@ impl<F: HandlerFactory> Client<F> {
 
 impl<H: Handler> Connection<H> {
     fn new(driver: Driver<Session<H>>, endpoint: &Stepping, record: Arc<Record>) -> Self {
-        let stream = Wire {
+        let transport = SteppingTransport {
             written: Vec::new(),
             free: 0,
             write_error: None,
-            waited_for: false,
+            was_short: false,
             deadline: None,
             reading: true,
-            ended: None,
+            last_shutdown: None,
             record,
             secure: endpoint.secure,
             remote_endpoint: endpoint.remote_endpoint.clone(),
         };
         let (buffers, unread) = (Buffers::default(), VecDeque::new());
-        Self { driver, stream, buffers, unread, eof: false, now: endpoint.now }
+        Self { driver, transport, buffers, unread, eof: false, now: endpoint.now }
     }
 
     /// Reports an event to the driver, and records what the driver wants afterwards.
     fn report<R>(
         &mut self,
-        f: impl FnOnce(&mut Driver<Session<H>>, &mut Wire, &mut Buffers, Instant) -> R,
+        f: impl FnOnce(&mut Driver<Session<H>>, &mut SteppingTransport, &mut Buffers, Instant) -> R,
     ) -> R {
-        let Self { driver, stream, buffers, now, .. } = self;
+        let Self { driver, transport, buffers, now, .. } = self;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let result = f(driver, stream, buffers, *now);
+            let result = f(driver, transport, buffers, *now);
             // The body of a response is sent in turns.
             while driver.wants_resume() {
-                driver.resume(stream, buffers, *now);
+                driver.resume(transport, buffers, *now);
             }
             result
         }));
         if !driver.is_closed() {
             let reading = driver.takes_input() || driver.discards_input();
-            if std::mem::replace(&mut stream.reading, reading) != reading {
-                stream.record.add(Operation::Reading(reading));
+            if std::mem::replace(&mut transport.reading, reading) != reading {
+                transport.record.add(Operation::Reading(reading));
             }
             let deadline = driver.next_timeout();
-            if std::mem::replace(&mut stream.deadline, deadline) != deadline {
-                stream.record.add(Operation::Deadline(deadline));
+            if std::mem::replace(&mut transport.deadline, deadline) != deadline {
+                transport.record.add(Operation::Deadline(deadline));
             }
         }
         result.unwrap_or_else(|panic| resume_unwind(panic))
@@ -296,7 +296,7 @@ impl<H: Handler> Connection<H> {
     /// Starts the connection: a client writes its request, as far as writes take it. A server's end is started when it
     /// is created.
     pub fn start(&mut self) {
-        self.report(|driver, stream, buffers, now| driver.start(stream, buffers, now));
+        self.report(|driver, transport, buffers, now| driver.start(transport, buffers, now));
     }
 
     // Input.
@@ -310,8 +310,8 @@ impl<H: Handler> Connection<H> {
     /// unless input is discarded.
     pub fn step_read(&mut self) -> usize {
         let Some(mut bytes) = self.unread.pop_front() else { return 0 };
-        let taken = self.report(|driver, stream, buffers, now| {
-            driver.receive_some(stream, buffers, &mut bytes, now)
+        let taken = self.report(|driver, transport, buffers, now| {
+            driver.receive_some(transport, buffers, &mut bytes, now)
         });
         bytes.drain(..taken);
         if !bytes.is_empty() {
@@ -345,19 +345,19 @@ impl<H: Handler> Connection<H> {
     /// Whether the connection wants input. If not, reading is paused, or an answer is awaited.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
-        self.stream.reading
+        self.transport.reading
     }
 
     /// The peer has ended its direction.
     pub fn eof(&mut self) {
         self.eof = true;
-        self.report(|driver, stream, buffers, now| driver.handle_eof(stream, buffers, now));
+        self.report(|driver, transport, buffers, now| driver.handle_eof(transport, buffers, now));
     }
 
     /// The stream breaks.
     pub fn fail(&mut self, error: TransportError) {
-        self.report(|driver, stream, buffers, now| {
-            driver.handle_error(stream, buffers, error, now)
+        self.report(|driver, transport, buffers, now| {
+            driver.handle_error(transport, buffers, error, now)
         });
     }
 
@@ -365,39 +365,39 @@ impl<H: Handler> Connection<H> {
 
     /// Lets writes take `bytes` more, of the send buffer and of later output. With `usize::MAX` there is no limit.
     pub fn accept(&mut self, bytes: usize) {
-        self.stream.free = self.stream.free.saturating_add(bytes);
-        if self.stream.waited_for && self.stream.free > 0 {
-            self.report(|driver, stream, buffers, now| {
-                driver.handle_writable(stream, buffers, now)
+        self.transport.free = self.transport.free.saturating_add(bytes);
+        if self.transport.was_short && self.transport.free > 0 {
+            self.report(|driver, transport, buffers, now| {
+                driver.handle_writable(transport, buffers, now)
             });
         }
     }
 
     /// Lets writes take nothing until [`accept`](Self::accept).
     pub const fn refuse(&mut self) {
-        self.stream.free = 0;
+        self.transport.free = 0;
     }
 
     /// Lets the next write fail.
     pub const fn fail_write(&mut self, error: TransportError) {
-        self.stream.write_error = Some(error);
+        self.transport.write_error = Some(error);
     }
 
     /// The bytes written so far.
     #[must_use]
     pub fn written(&self) -> &[u8] {
-        &self.stream.written
+        &self.transport.written
     }
 
     /// The bytes written since the last call.
     pub fn take_written(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.stream.written)
+        std::mem::take(&mut self.transport.written)
     }
 
     /// The last shutdown of the stream, if any.
     #[must_use]
-    pub const fn ended(&self) -> Option<Shutdown> {
-        self.stream.ended
+    pub const fn last_shutdown(&self) -> Option<Shutdown> {
+        self.transport.last_shutdown
     }
 
     // Time.
@@ -416,22 +416,24 @@ impl<H: Handler> Connection<H> {
     /// The deadline, if there is one.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
-        self.stream.deadline
+        self.transport.deadline
     }
 
     /// Moves the clock to the deadline, unless it is later already, and handles the deadline. Returns false if there is
     /// none.
     pub fn expire(&mut self) -> bool {
-        let Some(deadline) = self.stream.deadline else { return false };
+        let Some(deadline) = self.transport.deadline else { return false };
         self.now = self.now.max(deadline);
-        self.report(|driver, stream, buffers, now| driver.handle_timeout(stream, buffers, now));
+        self.report(|driver, transport, buffers, now| {
+            driver.handle_timeout(transport, buffers, now)
+        });
         true
     }
 
     /// Advances the clock, and handles each deadline when it is due.
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time;
-        while self.stream.deadline.is_some_and(|deadline| deadline <= end) {
+        while self.transport.deadline.is_some_and(|deadline| deadline <= end) {
             self.expire();
         }
         self.now = end;
@@ -442,13 +444,13 @@ impl<H: Handler> Connection<H> {
     /// Whether the connection was woken since the last call of [`drain`](Self::drain).
     #[must_use]
     pub fn is_woken(&self) -> bool {
-        self.stream.record.woken.load(Ordering::Acquire)
+        self.transport.record.woken.load(Ordering::Acquire)
     }
 
     /// Runs the commands of handles.
     pub fn drain(&mut self) {
-        self.stream.record.woken.store(false, Ordering::Release);
-        self.report(|driver, stream, buffers, now| driver.handle_wake(stream, buffers, now));
+        self.transport.record.woken.store(false, Ordering::Release);
+        self.report(|driver, transport, buffers, now| driver.handle_wake(transport, buffers, now));
     }
 
     /// A handle of the connection.
@@ -461,12 +463,12 @@ impl<H: Handler> Connection<H> {
     /// The operations of the transport so far.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        self.stream.record.operations().clone()
+        self.transport.record.operations().clone()
     }
 
     /// The operations of the transport since the last call.
     pub fn take_operations(&mut self) -> Vec<Operation> {
-        std::mem::take(&mut self.stream.record.operations())
+        std::mem::take(&mut self.transport.record.operations())
     }
 
     /// The number of bytes that were sent and not taken by a write.
@@ -541,7 +543,7 @@ fn carry<A: Handler, B: Handler>(from: &mut Connection<A>, to: &mut Connection<B
     }
     let read = to.read_all() > 0;
     // The end is reported only after all input was read.
-    let ended = from.ended().is_some() && to.unread() == 0 && !to.eof;
+    let ended = from.last_shutdown().is_some() && to.unread() == 0 && !to.eof;
     if ended {
         to.eof();
     }
@@ -554,7 +556,7 @@ impl<H: Handler> fmt::Debug for Connection<H> {
     }
 }
 
-impl Transport for Wire {
+impl Transport for SteppingTransport {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if let Some(error) = self.write_error.take() {
             self.record.add(Operation::FailedWrite);
@@ -571,15 +573,15 @@ impl Transport for Wire {
         if self.free < usize::MAX {
             self.free -= taken;
         }
-        self.waited_for = taken < offered;
+        self.was_short = taken < offered;
         self.record.add(Operation::Write { offered, taken });
         Ok(taken)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.ended = Some(how);
+        self.last_shutdown = Some(how);
         if how != Shutdown::HalfClose {
-            (self.deadline, self.waited_for) = (None, false);
+            (self.deadline, self.was_short) = (None, false);
         }
         self.record.add(Operation::Shutdown(how));
         Ok(())

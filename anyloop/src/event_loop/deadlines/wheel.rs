@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_nanos(1 << TICK_BITS);
 const LEVELS: usize = 4;
 const DIGIT_BITS: u32 = 6;
 const BUCKETS: usize = 1 << DIGIT_BITS;
-const DIGIT: u64 = BUCKETS as u64 - 1;
+const DIGIT_MASK: u64 = BUCKETS as u64 - 1;
 
 /// The distance of the last bucket, in ticks: 13 days.
 const HORIZON: u64 = (1 << (DIGIT_BITS * LEVELS as u32)) - 1;
@@ -108,7 +108,7 @@ impl Wheel {
         // At least one tick, so that no bucket is ever the one that has begun already.
         let distance = (ticks(deadline) - tick).min(HORIZON);
         let level = distance.ilog2() / DIGIT_BITS;
-        let digit = ((tick + distance) >> (level * DIGIT_BITS)) & DIGIT;
+        let digit = ((tick + distance) >> (level * DIGIT_BITS)) & DIGIT_MASK;
 
         let bucket = level as usize * BUCKETS + digit as usize;
         let next = self.heads[bucket];
@@ -122,7 +122,7 @@ impl Wheel {
     }
 
     /// Whether the wheel yields slot `index` at `deadline` or earlier: it is in a bucket that begins no later.
-    pub(super) fn has_earlier(
+    pub(super) fn is_due_by(
         &self,
         slots: &mut impl LinkedSlots,
         index: u32,
@@ -132,10 +132,10 @@ impl Wheel {
         if bucket >= EXACT {
             return false;
         }
-        let (level, digit) = (bucket as usize / BUCKETS, u64::from(bucket) & DIGIT);
+        let (level, digit) = (bucket as usize / BUCKETS, u64::from(bucket) & DIGIT_MASK);
         let shift = level as u32 * DIGIT_BITS;
         let following = (ticks(self.now) >> shift) + 1;
-        let begin = (following + (digit.wrapping_sub(following) & DIGIT)) << shift;
+        let begin = (following + (digit.wrapping_sub(following) & DIGIT_MASK)) << shift;
         begin <= ticks(deadline)
     }
 
@@ -167,7 +167,7 @@ impl Wheel {
             // The current bucket was emptied when it began. If it is occupied, it belongs to the next
             // round, and is the last one.
             let following = (tick >> shift) + 1;
-            let rotated = self.occupied[level].rotate_right((following & DIGIT) as u32);
+            let rotated = self.occupied[level].rotate_right((following & DIGIT_MASK) as u32);
             (following + u64::from(rotated.trailing_zeros())) << shift
         });
         begins.min().map(|tick| Instant::from_nanos(tick << TICK_BITS))
@@ -194,8 +194,8 @@ impl Wheel {
             let (from, to) = (from >> shift, to >> shift);
             let begun = match to - from {
                 0 => return, // no bucket of a coarser level has begun either
-                count @ 1..=DIGIT => {
-                    ((1 << count) - 1_u64).rotate_left(((from + 1) & DIGIT) as u32)
+                count @ 1..=DIGIT_MASK => {
+                    ((1 << count) - 1_u64).rotate_left(((from + 1) & DIGIT_MASK) as u32)
                 }
                 _ => u64::MAX,
             };
@@ -288,7 +288,7 @@ mod tests {
         fn due_by(&mut self, deadline: Instant) -> Vec<u32> {
             let Self { wheel, slots, .. } = self;
             (0..slots.len() as u32)
-                .filter(|index| wheel.has_earlier(slots, *index, deadline))
+                .filter(|index| wheel.is_due_by(slots, *index, deadline))
                 .collect()
         }
 

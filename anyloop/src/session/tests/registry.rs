@@ -268,9 +268,9 @@ fn broadcasts_that_all_connections_have_taken_are_freed() {
     }
     subjects[0].wake();
     let _handle = subjects[1].handle(); // moves its broadcasts from the queue to the shared state
-    assert_eq!(server.core().state.registry.broadcast_send_buffer(), 3 * 1064);
+    assert_eq!(server.core().state.registry.broadcast_queue_cost(), 3 * 1064);
     drop(subjects.pop());
-    assert_eq!(server.core().state.registry.broadcast_send_buffer(), 0);
+    assert_eq!(server.core().state.registry.broadcast_queue_cost(), 0);
 }
 
 #[test]
