@@ -1,9 +1,12 @@
 //! Logging by `tracing`, if the feature is enabled.
 //!
-//! Connections that open, end, fail or are redirected are logged at the debug level; mistakes of the application, such
-//! as an invalid response, and listeners that cannot accept at the error level; addresses that are left out, a server
-//! that does not accept, messages that no handler takes, and bodies that cannot be read at the warn level. The turns of
-//! a connection in a loop are in a debug span `connection` with the index of its slot.
+//! | level | what |
+//! |---|---|
+//! | error | a listener that cannot accept; an invalid answer of the application to a request |
+//! | warn | an address that a server does not listen on, since that fails; a server that does not accept; a message that no handler takes; the body of a response that cannot be read |
+//! | debug | connections that open, end, fail or are redirected; what is not sent; functions that are dropped; errors of writing and of ending the stream |
+//!
+//! The turns of a connection in a loop are in a debug span `connection` with the index of its slot.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::{describe, enter_connection_span};
@@ -15,7 +18,7 @@ pub(crate) use off::{debug, describe, enter_connection_span, error, warn};
 
 #[cfg(feature = "tracing")]
 mod on {
-    /// The text that `subject` returns, if the debug level is enabled.
+    /// The text that `subject` returns, if the debug level is enabled; otherwise an empty one.
     pub(crate) fn describe(subject: impl FnOnce() -> String) -> String {
         if tracing::enabled!(tracing::Level::DEBUG) { subject() } else { String::new() }
     }

@@ -130,7 +130,8 @@ mod modelled {
         }
     }
 
-    /// The standard library's flag, and a number that loom watches. Each access goes to both.
+    /// The standard library's flag, which code that is not modelled reads directly, and a number that loom watches.
+    /// `load` and `store` access both.
     #[derive(Debug, Default)]
     pub(crate) struct Flag {
         watched: atomic::AtomicUsize,

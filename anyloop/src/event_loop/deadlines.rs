@@ -17,7 +17,7 @@ use anyloop_proto::Instant;
 use wheel::Wheel;
 pub(super) use wheel::{LinkedSlots, Links};
 
-/// The capacity of the heap that is kept when the heap is nearly empty.
+/// The capacity to which the heap is shrunk when it has fewer entries, and more than four times this capacity.
 const KEPT_CAPACITY: usize = 4096;
 
 /// The heap is rebuilt when its stale entries outnumber the valid ones by more than this.

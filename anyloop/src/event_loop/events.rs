@@ -2,7 +2,8 @@
 
 use core::ops::{BitOr, BitOrAssign};
 
-/// Identifies a source: the index of its slot, and how often the slot was used before.
+/// Identifies a source: the index of its slot, and the generation of the slot. The generation counts the earlier uses of
+/// the slot, and wraps around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) index: u32,

@@ -206,12 +206,14 @@ macro_rules! methods {
                 self.engine.run_one()
             }
 
-            /// Like [`run`](Self::run), for at most this time. No wait is longer, but a handler may be.
+            /// Like [`run`](Self::run), for at most this time. This bounds the waits only: handlers that were ready
+            /// before the time is over are still called.
             pub fn run_for(&self, time: Duration) -> usize {
                 self.engine.run_for(time)
             }
 
-            /// Like [`run`](Self::run), until this time at most. No wait ends later, but a handler may.
+            /// Like [`run`](Self::run), until this time at most. This bounds the waits only: handlers that were ready
+            /// before this time are still called.
             pub fn run_until(&self, end: Instant) -> usize {
                 self.engine.run_until(end)
             }

@@ -42,8 +42,8 @@ pub(super) struct EventBuffer;
 /// The events of one poll, or `None` if a signal ended it.
 pub(super) struct PolledEvents<'r>(Option<&'r mio::Events>);
 
-/// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
-/// reports edges.
+/// Registers descriptors with the reactor, which reports edges. A socket is registered once, with all events that it
+/// will ever need. The descriptor of a watch is registered again after each turn.
 pub(crate) struct Registry(mio::Registry);
 
 /// Ends a poll from another thread. If no poll is under way, it makes the reactor's descriptor readable.
@@ -58,8 +58,8 @@ impl Reactor {
         Ok((Self { poll, events }, Registry(registry), waker))
     }
 
-    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` is without end, and
-    /// zero does not wait. Returns no events after a signal.
+    /// Waits until there are events, for at most `timeout`, which epoll rounds up to a millisecond. `None` waits without
+    /// limit, and zero does not wait. Returns no events after a signal.
     pub(super) fn poll<'r>(
         &'r mut self,
         timeout: Option<Duration>,

@@ -98,7 +98,7 @@ pub(super) struct Runner<'e, K: LoopKind> {
     must_expire: bool,
     /// This call has polled the reactor, or has left that to the leader.
     has_polled: bool,
-    /// The last poll returned events at once, so the next one probably does too, and is non-blocking.
+    /// Something was ready after the last poll, which did not have to wait. So the next poll is non-blocking.
     is_busy: bool,
     _mark: RunningMark,
 }

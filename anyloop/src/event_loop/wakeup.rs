@@ -33,8 +33,8 @@
 //! | running, waiting | [`leave`], and other runners remain | same | stopped: wake all followers, and notify; else wake a follower if needed, and notify if something is ready |
 //! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is stopped or out of work, or the reported deadline is too late; arm the wake-up thread |
 //! | unattended | [`note_reported_deadline`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
-//! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify a host that is not |
-//! | unattended | [`reset`] | unattended | nobody is informed; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
+//! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify the host if this thread or the host's was not informed before |
+//! | unattended | [`reset`] | unattended | no thread is informed any more; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
 //!
 //! The order of two steps matters. *Wake-up needed* is set first, and then the loop's flags are read (stopped,
 //! commands, work). A thread that changes such a flag does so first, and then reads *wake-up needed*. So at
@@ -358,7 +358,7 @@ pub(super) enum WakeupThreadState {
     Disarmed,
     /// The host has polled. It is called when something happens, or at the deadline.
     Armed { deadline: Option<Instant> },
-    /// The loop is gone, or has another callback.
+    /// The loop is gone, or its callback was replaced or cleared.
     Ended,
 }
 

@@ -58,7 +58,7 @@ impl WakeupThread {
         self.end_wait(wait);
     }
 
-    /// Whether the host has polled since it was last called.
+    /// Whether the host is to be called: it has polled since the last call, and no runner waits in the reactor.
     pub(super) fn is_armed(&self) -> bool {
         self.state().is_armed()
     }

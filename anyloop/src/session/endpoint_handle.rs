@@ -20,7 +20,8 @@ use crate::sync::unmodelled::Mutex;
 
 /// A handle of an endpoint, for handlers and other threads. It is cheap to clone, and does not keep the endpoint alive.
 ///
-/// When the endpoint and all its connections are dropped, the methods do nothing.
+/// When the endpoint and all its connections are dropped, the methods do nothing and return empty results, and
+/// [`is_shutting_down`](Self::is_shutting_down) returns true.
 ///
 /// A server that sends each message to all its connections:
 ///

@@ -23,9 +23,9 @@ use crate::stream::{Completion, Unsent};
 
 /// A handle of a connection: cheap to clone, and usable from any thread.
 ///
-/// Each call queues a command and wakes the transport. The connection runs its commands in order, on its own strand.
-/// Whether a message can still be sent is decided there: not after a Close. Once the connection is over, every call
-/// returns [`SendError::Gone`].
+/// The methods that do something queue a command. The connection is woken, and runs its commands in order, on its own
+/// strand. A message that was accepted is not sent if a Close is sent before its turn comes. Once the connection is
+/// over, these methods return [`SendError::Gone`], unless an argument is invalid.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -125,8 +125,9 @@ impl<H: Handler> Handle<H> {
         self.shared.ping(payload)
     }
 
-    /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they
-    /// and the Close are sent when it is open. Without a code (`None`) the Close frame is empty.
+    /// Begins the closing handshake, or abandons the opening handshake. A client to which messages were sent before it is
+    /// open does not abandon it, unless it shuts down: the messages and the Close are sent when it is open. Without a
+    /// code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///

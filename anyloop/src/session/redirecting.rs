@@ -43,7 +43,7 @@ impl<H: Handler> Session<H> {
         location.filter(|_| REDIRECTS.contains(&response.status()))
     }
 
-    /// Whether the opening handshake is not over yet.
+    /// Whether this is a client whose opening handshake is not over yet.
     pub(crate) const fn is_opening(&self) -> bool {
         matches!(self.protocol, Protocol::Client(_))
     }

@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     deferred: UnmodelledUsize,
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
-    /// The number of writers whose first piece was accepted, and whose last one was not.
+    /// The number of messages in pieces that were begun, and neither completed nor abandoned.
     unfinished: AtomicUsize,
     /// Whether a message in pieces was in progress as of the last call, or others waited for it.
     held_up: AtomicBool,

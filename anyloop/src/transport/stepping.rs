@@ -102,7 +102,7 @@ pub type Server<F = Handlers> = endpoint::Server<Stepping, F>;
 /// A client whose connections a test drives.
 pub type Client<F = Handlers> = endpoint::Client<Stepping, F>;
 
-/// The initial settings of all connections of an endpoint.
+/// The setters of the initial settings.
 macro_rules! setters {
     ($endpoint:ident) => {
         impl<F: HandlerFactory> $endpoint<F> {
@@ -160,7 +160,7 @@ pub enum Operation {
     Deadline(Option<Instant>),
     /// Reading was resumed (`true`) or paused.
     Reading(bool),
-    /// The transport was woken, by any thread.
+    /// The waker of the connection was called, by any thread.
     Wake,
 }
 
@@ -348,7 +348,7 @@ impl<H: Handler> Connection<H> {
         self.transport.reading
     }
 
-    /// The peer has ended its direction.
+    /// Ends the direction of the peer. The connection sees the end at once, before bytes that wait to be read.
     pub fn eof(&mut self) {
         self.eof = true;
         self.report(|driver, transport, buffers, now| driver.handle_eof(transport, buffers, now));
@@ -502,8 +502,8 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Connects two connections until both are idle: each reads what the other writes, including the end of its stream, and
-/// commands of handles run. No time passes.
+/// Carries bytes between two connections until both are idle: each reads what the other writes, and then the end of its
+/// stream. Commands of handles run. No time passes.
 pub fn exchange<A: Handler, B: Handler>(a: &mut Connection<A>, b: &mut Connection<B>) {
     while carry(a, b) | carry(b, a) {}
 }
