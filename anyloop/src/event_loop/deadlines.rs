@@ -4,8 +4,8 @@
 //! nearer one is in a heap, which is exact. A slot's [`Links`] say where its deadline is. While it is in the
 //! heap, they store the deadline itself, so an entry of the heap that differs from it is known to be stale.
 //!
-//! A deadline may come early, and never comes late. The source that is called for it compares its own deadline
-//! with the time, and sets it again if it is still ahead.
+//! A slot may be yielded before its deadline, but never after it. The source in the slot compares its own deadline with
+//! the time, and sets the deadline again if it is still ahead.
 
 mod wheel;
 

@@ -49,8 +49,8 @@ impl Reactor {
         Ok((Self(epoll.clone()), Registry(epoll), Waker(waker)))
     }
 
-    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` waits without limit, and
-    /// zero does not wait. Returns no events after a signal.
+    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` waits without limit,
+    /// and zero does not wait. Returns no events after a signal.
     #[inline(always)]
     pub(super) fn poll<'r>(
         &'r mut self,
@@ -98,7 +98,7 @@ impl PolledEvents<'_> {
     }
 }
 
-/// The end of a stream, an error, and urgent data: a read says which.
+/// The flags of [`Events::CLOSED`]: the end of a stream, an error, or urgent data. A read tells which.
 const CLOSED_FLAGS: EventFlags =
     EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 

@@ -1,4 +1,4 @@
-//! A thread inside a run call.
+//! A runner: a thread inside a run call.
 
 use std::any::Any;
 use std::io;
@@ -26,8 +26,8 @@ use crate::running::RunningMark;
 use crate::stream::{Budget, Buffers, Progress, Transport, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). A message of 512 KiB fits, and
-/// the read is still short, so nothing more has to be read. Pages that were never written take no memory.
+/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). So a read that returns a whole
+/// message of 512 KiB is still short, and no second read is needed. Pages that were never written take no memory.
 const READ_BUFFER_SIZE: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
 /// A poll that took less time than this counts as one that did not wait. A debug build is slower.
@@ -44,7 +44,7 @@ enum Queue {
 
 /// What a runner does when the run queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: LoopKind> {
-    /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
+    /// Do not poll: there is a leader, or something else was done first. `continues`: the run call goes on.
     Skip { core: Guard<'g, K>, continues: bool },
     /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do or to wait
     /// for. `reactor` is `None` while the wake-up thread uses it.
@@ -82,6 +82,7 @@ impl Wait {
     }
 }
 
+/// The payload of a panic.
 pub(super) type Panic = Box<dyn Any + Send>;
 
 /// A thread inside a run call.
@@ -90,11 +91,11 @@ pub(super) struct Runner<'e, K: LoopKind> {
     pub(super) buffers: Option<RunnerBuffers>,
     /// The time when the clock was last read.
     now: Instant,
-    /// The coarse time then.
+    /// The coarse clock at `now`.
     coarse_time: CoarseTime,
-    /// The number of turns since then.
+    /// The number of turns since the clock was read.
     turns: u32,
-    /// Timers and deadlines that are due at `now` are still to be queued.
+    /// Timers and deadlines that are due at `now` have yet to be queued.
     must_expire: bool,
     /// This call has polled the reactor, or has left that to the leader.
     has_polled: bool,
@@ -129,7 +130,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     /// Runs what is ready, within these bounds.
     ///
     /// After a system call, some processors mispredict every return to an earlier caller. So waiting, receiving and
-    /// sending are inlined here: one such return for each message costs an echo 7 % of its throughput.
+    /// sending are inlined here: one such return for each message costs an echo server 7 % of its throughput.
     #[inline(always)]
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
@@ -172,7 +173,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 self.begin_turn(&mut turn.state, token, events);
                 let Some(next) = Self::take_turn(&mut source, &mut turn) else {
                     core = engine.lock();
-                    if core.slots.check_in(index, source, Events::NONE, false) {
+                    let again = false;
+                    if core.slots.check_in(index, source, Events::NONE, again) {
                         core.queue_source(index);
                     }
                     continue;
@@ -204,7 +206,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
 
     /// Runs a source. Returns `None`, as is usual, if the fast path has completed the turn and the source waits for
     /// the next event.
-    #[inline(always)] // for the sake of its system calls
+    #[inline(always)] // so that its system calls are a part of `run`
     fn take_turn(
         source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
@@ -292,7 +294,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 Some(Queue::Run)
             }
             Ok(Next::Done) => return self.remove_source(token.index, source),
-            // It has another turn, in which it handles the state that the panic has left.
+            // The source has another turn, in which it handles the state that the panic has left.
             Err(panic) => {
                 outcome = Err(panic);
                 Some(Queue::Run)
@@ -339,7 +341,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Some(callback) = core.callbacks.pop_front() else { return (core, Ok(())) };
         drop(core);
         if !matches!(callback, Callback::Dropped(_)) {
-            buffers.connection.budget.spend(); // also if it was spent just now: this is its turn
+            buffers.connection.budget.spend(); // the callback was taken, so it is called even if the time is up now
         }
         let outcome = catch_panic(|| match callback {
             Callback::Posted(f) => f(),
@@ -348,13 +350,13 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             Callback::Dropped(f) => drop(f),
         });
         self.turns = TURNS_PER_CLOCK_READ; // so that the clock is read: the function may have taken any time
-        // After the call, so that work which the function has begun keeps the loop running.
+        // After the call: work that the function has begun keeps the loop running.
         self.engine.control.finish_work();
         (self.engine.lock(), outcome)
     }
 
-    /// Polls the reactor, or lets the leader do that. Returns whether the call continues.
-    #[inline(always)] // its system call is to be a part of `run`
+    /// Polls the reactor, or leaves that to the leader. Returns whether the run call continues.
+    #[inline(always)] // so that its system call is a part of `run`
     fn poll<'g>(
         &mut self,
         core: Guard<'g, K>,
@@ -401,6 +403,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.plan_other_poll(core, wait, buffers)
     }
 
+    /// [`plan_poll`](Self::plan_poll) without a busy loop: trims buffers, follows the leader, or becomes the leader.
     #[inline(never)]
     fn plan_other_poll<'g>(
         &mut self,
@@ -432,14 +435,14 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         core.wakeups.lead();
         drop(core);
         let reactor = engine.try_lock_reactor();
-        // Neither waits. After the second one the call has polled, and ends when nothing is ready.
+        // Neither plan waits. After `Poll` the call counts as having polled, and ends when nothing is ready.
         match may_wait {
             true => PollPlan::BusyPoll(reactor),
             false => PollPlan::Poll { reactor, timeout: Some(Duration::ZERO) },
         }
     }
 
-    /// Leaves the poll to the leader. Waits until this thread is needed, or for `rest`.
+    /// Leaves the poll to the leader. Waits until this thread is needed, but for no longer than `rest`.
     fn follow<'g>(
         &mut self,
         mut core: Guard<'g, K>,
@@ -449,7 +452,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        // What the leader has not received is not ready.
+        // Events that the leader has not received do not count as ready.
         core.mark_entries_before_poll();
         if core.entries_before_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
@@ -465,7 +468,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         PollPlan::Skip { core, continues: true }
     }
 
-    /// Becomes the leader, who may wait in the reactor: until the next deadline, and for no longer than `rest`.
+    /// Becomes the leader, which may wait in the reactor: until the next deadline, and for no longer than `rest`.
     fn plan_wait<'g>(
         &mut self,
         mut core: Guard<'g, K>,
@@ -477,7 +480,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     {
         let engine = self.engine;
         let control = &engine.control;
-        // A change before this is seen below; a change after this sends a wake-up.
+        // A change before this call is seen below; a change after it sends a wake-up.
         core.wakeups.begin_wait(control.notifier());
         self.read_clock();
         let mut timeout = match control.should_return() || core.is_anything_ready(control) {
@@ -500,7 +503,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         PollPlan::Poll { reactor: Some(reactor), timeout }
     }
 
-    /// The leader has polled, and may have waited. Returns whether the call continues.
+    /// The leader has polled, and may have waited. Returns whether the run call continues.
     #[inline(never)]
     fn finish_poll<'g>(
         &mut self,
@@ -562,7 +565,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         (self.turns, self.must_expire) = (0, true);
     }
 
-    /// Returns the buffers to the loop, for the next runner. The result is the time to trim them.
+    /// Returns the buffers to the loop, for the next runner. The result is the time to trim them, if they need it.
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
         if self.engine.control.is_stopped() {
@@ -591,7 +594,7 @@ impl<K: LoopKind> Drop for Runner<'_, K> {
     }
 }
 
-/// The time until `end`, but no more than `most`; `None` is without end.
+/// The time until `end`, but no more than `most`; `None` means no limit.
 fn time_until(most: Option<Duration>, end: Option<Instant>, now: Instant) -> Option<Duration> {
     most.into_iter().chain(end.map(|end| end - now)).min()
 }

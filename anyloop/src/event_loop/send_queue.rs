@@ -8,7 +8,7 @@ use anyloop_proto::SendQueue;
 pub(super) fn of_tcp(socket: &mio::net::TcpStream) -> Option<SendQueue> {
     use std::os::fd::AsRawFd;
 
-    /// The size of `struct tcp_info` up to and with `tcpi_bytes_acked`, which is at its end (linux/tcp.h, since 4.1).
+    /// The size of `struct tcp_info` up to the end of `tcpi_bytes_acked`, its last 8 bytes (linux/tcp.h, since 4.1).
     const SIZE: usize = 128;
 
     let mut info = [0_u8; SIZE];
@@ -29,18 +29,18 @@ pub(super) fn of_tcp(socket: &mio::net::TcpStream) -> Option<SendQueue> {
     })
 }
 
-/// What the peer of a Unix socket has not read, with the overhead of the system. The system does not count what it has
-/// read, so that appears to grow only while nothing more is written.
+/// What the peer of a Unix socket has not read, with the overhead of the system. The system does not count the bytes
+/// that the peer has read, so `acknowledged` is derived: it rises when the peer reads, and falls with each write.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn of_unix(socket: &mio::net::UnixStream) -> Option<SendQueue> {
-    /// More than ever waits.
+    /// The bytes that count as written: more than can ever wait.
     const WRITTEN: u64 = 1 << 62;
 
     let waiting = queued_bytes(socket)?;
     Some(SendQueue { acknowledged: WRITTEN - waiting as u64, waiting })
 }
 
-/// The number of bytes that wait in the system.
+/// The number of bytes in the system's send queue: not acknowledged (TCP), or not read (Unix).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn queued_bytes(socket: &impl std::os::fd::AsFd) -> Option<usize> {
     use std::ffi::c_int;

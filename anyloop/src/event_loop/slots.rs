@@ -14,7 +14,7 @@ pub(super) struct Slots<K: LoopTypes> {
 struct Slot<K: LoopTypes> {
     /// Absent while a thread runs it, and in a slot that is reserved or free.
     source: Option<Box<K::DynSource>>,
-    /// Its deadline.
+    /// The deadline of the source.
     links: Links,
     /// The number of times that the slot was used before; it wraps around. A token of another generation is stale.
     generation: u16,

@@ -160,11 +160,11 @@ impl<'t> SocketTransport<'t> {
         Self { socket, state, expects_half_close: false }
     }
 
-    /// Classifies the result of a write: a full send buffer is not an error.
+    /// Classifies the result of a write: one that would block has written nothing, and is not an error.
     pub(super) fn classify_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.state.unconsumed = self.state.unconsumed.without(Events::WRITABLE); // an edge will come
+                self.state.unconsumed = self.state.unconsumed.without(Events::WRITABLE); // the reactor will report it
                 Ok(0)
             }
             result => result,
@@ -236,7 +236,7 @@ fn closed_error() -> io::Error {
     ErrorKind::NotConnected.into()
 }
 
-/// The system calls, without what the C library puts around them.
+/// The system calls, without the wrappers of the C library.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod system {
     use std::io::{self, IoSlice};
@@ -244,7 +244,7 @@ mod system {
 
     use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-    /// More in one call are an error.
+    /// The largest number of slices in one call (IOV_MAX).
     const MAX_SLICES: usize = 1024;
 
     #[inline(always)]
@@ -253,7 +253,7 @@ mod system {
         Ok(len)
     }
 
-    // A program that is not Rust's may not ignore SIGPIPE.
+    // With NOSIGNAL, since a program whose `main` is not in Rust may not ignore SIGPIPE.
 
     #[inline(always)]
     pub(super) fn send(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {

@@ -27,7 +27,7 @@ const MAX_COSTLY_TURNS: u32 = 16;
 const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
 /// A stream in the loop. An idle connection has this, its slot, and nothing else.
-#[expect(unnameable_types, reason = "of `MakeSources`")]
+#[expect(unnameable_types, reason = "of the interface of the sealed `MakeSources`")]
 pub struct StreamSource<S> {
     driver: Driver<S>,
     socket: Socket,
@@ -134,7 +134,8 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         let Self { driver, transport, buffers, now, .. } = &mut self;
         let RunnerBuffers { read, connection } = &mut **buffers;
         driver.end_receive(transport, connection, &read[left], panic, *now);
-        self.finish(false)
+        let more = false; // a short read has taken all, or the source was only woken
+        self.finish(more)
     }
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
@@ -155,8 +156,8 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         }
     }
 
-    /// Serves all events but input. Each event is consumed before it is served, so that a
-    /// panic loses none of the others.
+    /// Serves all events but input. Before a deadline it reads the input that has arrived. Each event is consumed before
+    /// it is served, so that a panic loses none of the others.
     #[cold]
     fn serve_others(&mut self) {
         let events = self.transport.state.unconsumed;
@@ -283,8 +284,8 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         }
     }
 
-    /// Handles CLOSED of a stream that is not being read. Unread input waits until it is read again, and so does an end
-    /// of input unless the protocol asks for it; a reset is reported now.
+    /// Handles CLOSED of a stream that is not being read. Unread input stays in the socket. The end of the input is
+    /// reported now only if the protocol asks for it; an error is reported now in any case.
     #[cold]
     fn look_for_end(&mut self) {
         let error = match self.transport.socket.peek_end() {

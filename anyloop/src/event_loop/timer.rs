@@ -1,4 +1,4 @@
-//! Timers, as the application has them.
+//! Handles of timers, for the application.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ pub struct Timer {
 }
 
 struct TimerState {
-    /// Where the loop has it. That of a repeating timer changes with each call.
+    /// The key of the timer in the loop. That of a repeating timer changes with each call of its function.
     key: Mutex<TimerKey>,
     on_cancel: OnCancel,
     cancelled: AtomicBool,
@@ -46,9 +46,9 @@ impl Timer {
         Self { control, state: Arc::new(state) }
     }
 
-    /// Cancels the timer: the loop drops its function as soon as possible. (One of `set_timer_then` is called with
-    /// [`Aborted`](super::Aborted) first.) Does nothing if the function was called, or is about to be: it may be called
-    /// once after this.
+    /// Cancels the timer: the loop drops its function as soon as possible. A function that was set by `set_timer_then`
+    /// is called with [`Aborted`](super::Aborted) instead. Does nothing if the function was called, or is about to be:
+    /// it may be called once after this.
     pub fn cancel(&self) {
         if !self.state.cancelled.swap(true, Ordering::Relaxed) {
             self.remove();
@@ -81,7 +81,7 @@ impl fmt::Debug for Timer {
 /// The shortest period of a repeating timer.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
-/// The times of a function that is called again and again.
+/// The schedule of a function that is called periodically.
 pub(super) struct Repeating {
     timer: Timer,
     due: Instant,
@@ -103,7 +103,7 @@ impl Repeating {
         self.timer.state.cancelled.load(Ordering::Relaxed)
     }
 
-    /// The next call. Calls that were missed are skipped.
+    /// Moves the timer to the next call. Calls that were missed are skipped.
     pub(super) fn schedule_next(&mut self) -> TimerKey {
         let now = now();
         self.due = self.due + self.period;

@@ -203,8 +203,8 @@ impl WakeupState {
         self.poll_needed
     }
 
-    /// Whether a runner that is about to be busy must wake a follower: for the `ready` sources that remain, or to
-    /// become the leader. A follower that is woken wakes the next one in turn.
+    /// Whether a runner that is about to be busy must wake a follower: to run other entries of the run queue
+    /// (`is_ready`), or to become the leader. A follower that is woken wakes the next one in turn.
     #[inline]
     pub(super) const fn needs_follower(&self, is_ready: bool) -> bool {
         self.followers > 0 && (is_ready || !self.has_leader())
@@ -249,8 +249,8 @@ impl WakeupState {
         self.leader = Leader::Waiting { until };
     }
 
-    /// The leader has polled, and is not the leader any more. A poll that `is_full` may have left events. The wait
-    /// has ended [before](Notifier::set_needed).
+    /// The leader has polled, and is not the leader any more. A poll that `is_full` may have left events. If the leader
+    /// has waited, it has [cleared](Notifier::set_needed) *wake-up needed* before.
     pub(super) const fn resign(&mut self, is_full: bool) {
         self.leader = Leader::None;
         self.poll_needed = is_full || self.poll_skipped;
@@ -265,7 +265,7 @@ impl WakeupState {
         }
     }
 
-    /// There is a new deadline. The leader knows only of those before it.
+    /// A deadline was set. A leader that would wait beyond it is notified.
     pub(super) fn set_deadline(&self, deadline: Instant) -> Action {
         Action::notify_if(match self.leader {
             Leader::Waiting { until } => until.is_none_or(|until| deadline < until),
@@ -293,7 +293,7 @@ impl WakeupState {
     pub(super) fn become_unattended(&mut self, state: UnattendedState) -> Action {
         let is_outdated = self.host_sleeps_beyond(state.next_due);
         if is_outdated && self.reported_to(state.thread) {
-            // This thread may be the host, which has just polled and does not ask: it is notified once.
+            // This thread may be a host that does not call `next_timeout` after each poll: it is notified once.
             self.reported = None;
         }
         Action::notify_if(
@@ -331,8 +331,9 @@ impl WakeupState {
         self.reported = None;
     }
 
-    /// A run call finds the loop stopped. It may have consumed the wake-up that was meant for a host on another
-    /// thread, so that is notified again: once for each thread that finds the loop stopped, or until it is informed.
+    /// A run call finds the loop stopped. It may have consumed the wake-up that was meant for a host on another thread.
+    /// So the host is notified again: once for each thread that finds the loop stopped, and each time until a run call
+    /// on the host's own thread has found it stopped.
     pub(super) fn find_stopped(&mut self, thread: ThreadId, notifier: &Notifier) -> Action {
         notifier.set_needed(true);
         let is_new = !self.informed.contains(&thread);
@@ -394,8 +395,8 @@ impl WakeupThreadState {
         }
     }
 
-    /// The wait is over. Returns whether the host is to be called: something `has_happened`, or the deadline has
-    /// come.
+    /// The wait is over. Returns whether the host is to be called: if there was an event or a wake-up (`has_happened`),
+    /// or the deadline has come.
     pub(super) fn fire(&mut self, has_happened: bool, now: Instant) -> bool {
         let Self::Armed { deadline } = *self else { return false };
         let fires = has_happened || deadline.is_some_and(|deadline| deadline <= now);

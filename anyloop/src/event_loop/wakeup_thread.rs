@@ -1,7 +1,7 @@
 //! The wake-up thread: it waits in the reactor in place of a host that cannot watch a descriptor, and calls a
 //! function of the host's.
 //!
-//! When it waits and calls is decided by the state machine in [`wakeup`](super::wakeup).
+//! The state machine in [`wakeup`](super::wakeup) decides when it waits, and when it calls.
 
 use std::fmt;
 use std::io;
@@ -63,7 +63,7 @@ impl WakeupThread {
         self.state().is_armed()
     }
 
-    /// Does not call the host any more. A call that is under way continues.
+    /// Ends the thread, which does not call the host any more. A call that is under way continues.
     pub(super) fn end(&self) {
         *self.state() = WakeupThreadState::Ended;
         self.changed.notify_one();
@@ -82,7 +82,7 @@ impl WakeupThread {
             let mut state = self.state();
             let is_notified = !self.control.notifier().is_needed();
             if *state == WakeupThreadState::Ended && is_notified {
-                // This thread has consumed the wake-up of the thread that waits now.
+                // This thread has consumed the wake-up for the thread that waits in its place now.
                 self.control.notifier().wake();
             }
             if state.fire(has_event || is_notified, now()) {

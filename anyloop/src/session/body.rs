@@ -16,8 +16,8 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// | made from | memory | length |
 /// |---|---|---|
 /// | `Bytes`, `Vec<u8>`, `String`, `&'static str`, `&'static [u8]`, `()` | all of it; what is owned is not copied | known |
-/// | [a reader](Self::from_reader) | less than 100 KiB while it is sent | as you say |
-/// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as you say |
+/// | [a reader](Self::from_reader) | less than 100 KiB while it is sent | as passed |
+/// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as passed |
 ///
 /// A body of known length is sent with `Content-Length`. One of unknown length is chunked for a client of HTTP/1.1
 /// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. A response can have a `Content-Length` of its
@@ -77,12 +77,12 @@ struct Reader {
     buffer: Vec<u8>,
 }
 
-/// The next of a body.
+/// The next piece of a body, or why there is none.
 pub(super) enum NextPiece<'b> {
     Borrowed(&'b [u8]),
-    /// With what is called when it was written.
+    /// A piece, and the function to call when it was written.
     Owned(Bytes, Option<Completion>),
-    /// A writer has more, but not yet.
+    /// The writer has not sent the next piece yet.
     NotYet,
     End,
     /// The writer was dropped before the end.
@@ -93,13 +93,14 @@ pub(super) enum NextPiece<'b> {
 impl Body {
     /// A body that is read from `reader` when the peer takes more, until its end.
     ///
-    /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer fails the response.
-    /// To send a part of a file, or one that may grow, pass `file.take(length)`.
+    /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer bytes fails the
+    /// response. To send a part of a file, or one that may grow, pass `file.take(length)`.
     ///
     /// The thread of the connection reads, up to 32 KiB at a time. A reader that blocks holds up the whole loop: files
     /// and memory are fine, sockets and pipes belong to a thread with a [writer](Self::channel). Interrupted reads are
     /// repeated; any other error, including [`ErrorKind::WouldBlock`], fails the response, and is the
-    /// [`error`](crate::Context::error) in [`fail`](crate::Handler::fail). A panic fails the connection, and passes on.
+    /// [`error`](crate::Context::error) in [`fail`](crate::Handler::fail). A panic of the reader fails the connection,
+    /// and passes on to the caller of the driver or of the loop.
     #[must_use]
     pub fn from_reader(reader: impl Read + Send + 'static, length: impl Into<Option<u64>>) -> Self {
         let (reader, buffer) = (Box::new(reader), Vec::new());
@@ -108,7 +109,7 @@ impl Body {
 
     /// A body that is sent in pieces by a writer, from any thread.
     ///
-    /// `length` is the number of bytes; `None` if it is not known. The example is that of [`BodyWriter`].
+    /// `length` is the number of bytes; `None` if it is not known. See the example of [`BodyWriter`].
     pub fn channel(length: impl Into<Option<u64>>) -> (BodyWriter, Self) {
         let (writer, channel) = BodyReceiver::new();
         (writer, Self(BodySource::Channel(channel, length.into())))
@@ -184,7 +185,7 @@ impl From<Bytes> for Body {
     }
 }
 
-/// The types that are converted without a copy.
+/// Conversions without a copy.
 macro_rules! from_bytes {
     ($($type:ty => $convert:expr;)*) => {
         $(

@@ -79,7 +79,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
+    /// Runs a command. A command that is no longer possible is dropped, as [`Handle`](super::Handle) documents.
     fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
             Command::Answer(answer) => self.answer(answer, out, now),
@@ -132,11 +132,11 @@ impl<H: Handler> Session<H> {
                 // The connection may be closing already.
                 let _: Result<(), Refused> = connection.sender.close(code, reason, now, out);
                 if self.state.flags.has(Flags::DEFERRED) {
-                    self.call(out, now, |_, context| context.send_deferred()); // which fails
+                    self.call(out, now, |_, context| context.send_deferred()); // calls their completions with an error
                 }
             }
             Protocol::Server(handshake) => _ = handshake.abandon(now, out),
-            // What was accepted is sent first, but a shutdown does not wait for a server that says nothing.
+            // Messages that were accepted are sent first, but a shutdown does not wait for the server's response.
             Protocol::Client(_)
                 if self.state.flags.has(Flags::DEFERRED)
                     && !self.state.endpoint.is_shutting_down() =>

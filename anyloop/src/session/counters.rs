@@ -36,7 +36,7 @@ pub struct Counters {
     pub opened: u64,
     /// Those whose opening handshake [failed](super::Handler::fail).
     pub failed: u64,
-    /// Those that were open and were [closed](super::Handler::close), however that was.
+    /// Those that were open and were [closed](super::Handler::close), in any way.
     pub closed: u64,
     /// Those that were closed, or whose opening was abandoned, because the peer was too slow to read
     /// ([`Overflow::Close`](super::Overflow::Close)). They count as closed or failed when they are over.
@@ -53,7 +53,7 @@ pub struct Counters {
     pub bytes_sent: u64,
 }
 
-/// The counters, as they are updated.
+/// The counters that threads update. [`Counters`] is a snapshot of them.
 #[derive(Default)]
 pub(crate) struct AtomicCounters {
     pub(super) made: Counter,

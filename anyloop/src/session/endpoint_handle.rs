@@ -87,7 +87,7 @@ impl<H: Handler> EndpointHandle<H> {
     ) -> usize {
         let completion = WhenTaken(Mutex::new(Some(Box::new(completion))));
         self.broadcast_where(message, move |handler: &H| {
-            let _: &WhenTaken = &completion; // which is dropped with the filter
+            let _: &WhenTaken = &completion; // so that the filter owns it
             filter(handler)
         })
     }

@@ -19,7 +19,7 @@ use super::phase::Phase;
 use super::shared::{Command, ConnectionId, HandleRef, Shared};
 use super::timers::TimerId;
 use super::writer::MessageWriter;
-use crate::stream::{Completion, Unsent};
+use crate::stream::Unsent;
 
 /// A handle of a connection: cheap to clone, and usable from any thread.
 ///
@@ -83,7 +83,8 @@ impl<H: Handler> Handle<H> {
     /// [`SendError::Closing`], also when a request was answered and not accepted, so that nothing will open;
     /// [`SendError::Gone`], [`SendError::SendBufferFull`].
     pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
-        self.send_owned(message.into(), None)
+        let payload = OutgoingPayload::Payload(message.into());
+        self.shared.send(OutgoingMessage { payload, completion: None })
     }
 
     /// Sends a message, and calls `completion` with its outcome: on the strand of the connection, or within this
@@ -97,7 +98,8 @@ impl<H: Handler> Handle<H> {
         message: impl Into<Payload>,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        self.send_owned(message.into(), Some(Box::new(completion)))
+        let payload = OutgoingPayload::Payload(message.into());
+        self.shared.send(OutgoingMessage { payload, completion: Some(Box::new(completion)) })
     }
 
     /// Sends a message that was encoded for many connections.
@@ -110,12 +112,12 @@ impl<H: Handler> Handle<H> {
         self.shared.send(OutgoingMessage { payload, completion: None })
     }
 
-    /// A writer of one message that is sent in pieces, one frame each. The message begins with its first piece.
+    /// Returns a writer of one message that is sent in pieces, one frame each. The message begins with its first piece.
     pub fn begin(&self, kind: Kind) -> MessageWriter {
         MessageWriter::new(self.shared.clone(), kind)
     }
 
-    /// Sends a ping, beside those of the keep-alive.
+    /// Sends a ping, in addition to those of the keep-alive.
     ///
     /// # Errors
     ///
@@ -125,9 +127,9 @@ impl<H: Handler> Handle<H> {
         self.shared.ping(payload)
     }
 
-    /// Begins the closing handshake, or abandons the opening handshake. A client to which messages were sent before it is
-    /// open does not abandon it, unless it shuts down: the messages and the Close are sent when it is open. Without a
-    /// code (`None`) the Close frame is empty.
+    /// Begins the closing handshake, or abandons the opening handshake. A client to which messages were sent before it
+    /// is open does not abandon it, unless it shuts down: the messages and the Close are sent when it is open. Without
+    /// a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///
@@ -258,19 +260,10 @@ impl<H: Handler> Handle<H> {
         self.shared.id()
     }
 
-    /// The state of the connection, as of its last batch.
+    /// The state of the connection, as of its last [batch](Context).
     #[must_use]
     pub fn state(&self) -> State {
         self.shared.state()
-    }
-
-    fn send_owned(
-        &self,
-        message: Payload,
-        completion: Option<Completion>,
-    ) -> Result<Sent, SendError> {
-        let payload = OutgoingPayload::Payload(message);
-        self.shared.send(OutgoingMessage { payload, completion })
     }
 
     fn push(&self, command: Command) -> Result<(), SendError> {

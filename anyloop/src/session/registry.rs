@@ -41,7 +41,7 @@ pub(crate) trait WakeConnections: Send + Sync {
 /// A broadcast is freed when all connections that were open when it was sent have taken it.
 pub(crate) struct Registry {
     limits: SendBufferLimits,
-    /// Absent if each connection has a waker of its own.
+    /// Wakes the connections of a loop. Absent if each connection has a waker of its own.
     loop_waker: OnceLock<Arc<dyn WakeConnections>>,
     members: Mutex<Members>,
 }
@@ -58,7 +58,7 @@ struct Members {
 #[derive(Clone, Copy)]
 struct Member {
     generation: u16,
-    /// The number of the first broadcast that it has not taken, while it takes them.
+    /// The number of the first broadcast that it has not taken, while `takes_broadcasts`.
     next: u32,
     phase: Phase,
     /// It takes broadcasts from the queue: it is open, and has no shared state.
@@ -71,7 +71,7 @@ impl Member {
     }
 }
 
-/// The queue of broadcasts, in order. At least one connection has not taken each.
+/// The queue of broadcasts, in order. Each stays until all connections to which it is due have taken it.
 struct Broadcasts {
     queue: VecDeque<Broadcast>,
     /// The number of the first in the queue. Numbers wrap around.
@@ -283,7 +283,7 @@ impl Registry {
         self.members().broadcasts.bytes
     }
 
-    // How it is done.
+    // Internal.
 
     /// Queues a message for the open connections without shared state. Returns the number of these, and those that
     /// have to be woken.

@@ -37,12 +37,12 @@ impl fmt::Display for ConnectionId {
 /// The state that a connection and its handles share: a queue of commands, the send buffer, and the state of the
 /// connection.
 pub(crate) struct Shared {
-    /// The id of the connection, or 0 before it was asked for. Any number will do, so it is not modelled.
+    /// The id of the connection, or 0 before it was asked for. No model depends on it, so it is not modelled.
     id: AtomicU64,
     /// The number of [`HandleRef`]s.
     handles: AtomicUsize,
-    /// Whether it may be freed with its last handle. Then the connection is woken, which is too dear for handles that a
-    /// handler makes in each of its calls.
+    /// Whether this may be freed with its last handle, which wakes the connection. False if the connection has made it:
+    /// a handler may make a handle in each of its calls, and so many wake-ups would cost too much.
     temporary: bool,
     mailbox: Mutex<Mailbox>,
     waker: Waker,
@@ -56,10 +56,10 @@ pub(crate) struct Shared {
     /// The part of `waiting` that the connection holds: the send buffer as of the last call, and messages taken from
     /// the mailbox in the present one. Only the connection changes it.
     held: AtomicUsize,
-    /// Whether there was a send buffer as of the last call.
+    /// Whether output waited in the send buffer as of the last call.
     has_buffered: AtomicBool,
-    /// The number of messages and pieces that the connection has deferred. It only bounds memory: an old number does no
-    /// harm, so it is not modelled.
+    /// The number of messages and pieces that the connection has deferred. It only bounds memory: an outdated number is
+    /// harmless, so it is not modelled.
     deferred: UnmodelledUsize,
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
@@ -91,11 +91,13 @@ impl Mailbox {
     }
 }
 
-/// What each handle of a connection holds. It wakes the connection if it is the last of a state that is temporary.
+/// What each handle of a connection holds. The last one, when it is dropped, wakes the connection, so that a temporary
+/// state is freed.
 pub(crate) struct HandleRef(Arc<Shared>);
 
 impl HandleRef {
-    /// Where there may be no other one, it is made on the strand of the connection, or under the lock of the registry.
+    /// While there may be no other reference, one may be made only on the strand of the connection, or under the lock
+    /// of the registry: there, `is_unused` is checked.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         shared.handles.fetch_add(1, Ordering::Relaxed);
         Self(shared)
@@ -178,7 +180,7 @@ impl Drop for Commands<'_> {
 pub(super) enum Command {
     /// A writer was dropped before the last piece of its message.
     Abandon(Arc<MessageProgress>),
-    /// The answer on a request that was deferred.
+    /// The answer to a request, which was deferred.
     Answer(Answer),
     Cancel(TimerId),
     Close(Option<CloseCode>, String),
@@ -215,7 +217,7 @@ impl Command {
         self.is_message() || matches!(self, Self::Ping(_))
     }
 
-    /// Whether it is a piece of the message in progress: what waits for that must not stop it.
+    /// Whether it is a piece of the message in progress. Messages that wait for its end must not hold it up.
     fn is_piece_in_progress(&self) -> bool {
         matches!(self, Self::Piece(writer, _) if writer.is_in_progress())
     }
@@ -300,7 +302,7 @@ impl Shared {
         &self.waker
     }
 
-    /// The id of the connection.
+    /// The id of the connection, assigned by the first call.
     fn id(&self) -> ConnectionId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let assign = |id| (id == 0).then(|| NEXT.fetch_add(1, Ordering::Relaxed));
@@ -308,8 +310,8 @@ impl Shared {
         ConnectionId(self.id.load(Ordering::Relaxed))
     }
 
-    /// Whether it is freed with its last handle, or soon after. A number that was asked for is kept, since the
-    /// connection would get another one.
+    /// Whether it is freed with its last handle, or soon after. It is kept if the id was asked for, since the
+    /// connection would get another id.
     fn is_freed_with_handles(&self) -> bool {
         self.temporary && self.id.load(Ordering::Relaxed) == 0 && self.own_limits.get().is_none()
     }
@@ -376,7 +378,7 @@ impl Shared {
         self.unfinished.fetch_sub(1, Ordering::Release);
     }
 
-    /// Whether a message waits for another that is sent in pieces. A piece does not wait for its own.
+    /// Whether a message waits for another that is sent in pieces. A piece does not wait for its own message.
     fn is_held_up(&self, is_piece: bool) -> bool {
         self.unfinished.load(Ordering::Acquire) > usize::from(is_piece)
             || self.held_up.load(Ordering::Acquire)
@@ -387,7 +389,7 @@ impl Shared {
         let (limits, len) = (self.limits(), command.len());
         let (is_piece_in_progress, is_piece) =
             (command.is_piece_in_progress(), matches!(command, Command::Piece(..)));
-        // Loaded before the bytes that wait: they do not include any more what a message in pieces has held up.
+        // Loaded before `waiting`: if it is false, `waiting` does not include messages that were held up.
         let is_held_up = || !is_piece_in_progress && self.is_held_up(is_piece);
         let waits = is_held_up();
         let refuse = |waiting: usize| {
@@ -435,8 +437,8 @@ impl Shared {
         }
     }
 
-    /// Whether what waits for the peer alone leaves no room for a piece. What waits for its message is not the peer's
-    /// fault.
+    /// Whether what waits for the peer leaves no room for a piece. Deferred messages are not counted: they wait for a
+    /// message in pieces, not for the peer.
     fn is_slow(&self, len: usize) -> bool {
         let deferred = self.deferred_bytes.load(Ordering::Relaxed);
         let unread = self.held.load(Ordering::Relaxed).saturating_sub(deferred);
@@ -522,7 +524,7 @@ impl Shared {
         Ok(())
     }
 
-    /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
+    /// The number of commands in the mailbox from which on a message is refused. It bounds the memory of the commands.
     fn max_commands(&self, command: &Command) -> usize {
         let most = (self.limits().max_send_buffer / size_of::<Command>()).max(MIN_MESSAGES);
         match command.is_piece_in_progress() {

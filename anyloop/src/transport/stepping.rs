@@ -75,8 +75,9 @@ struct SteppingTransport {
     written: Vec<u8>,
     /// The number of bytes that writes still take.
     free: usize,
+    /// The error of the next write.
     write_error: Option<TransportError>,
-    /// The last write was short.
+    /// The last write was short, so the driver waits for `handle_writable`.
     was_short: bool,
     deadline: Option<Instant>,
     reading: bool,
@@ -86,7 +87,7 @@ struct SteppingTransport {
     remote_endpoint: String,
 }
 
-/// The transport of tests, with the initial settings of all connections of an endpoint.
+/// The initial settings of the connections of an endpoint. It is the transport parameter of [`Server`] and [`Client`].
 ///
 /// See [`Connection`].
 #[derive(Clone, Debug)]
@@ -106,20 +107,20 @@ pub type Client<F = Handlers> = endpoint::Client<Stepping, F>;
 macro_rules! setters {
     ($endpoint:ident) => {
         impl<F: HandlerFactory> $endpoint<F> {
-            /// Whether the connections are secure. By default false. Applies to connections made afterwards.
+            /// Sets whether the transport counts as secure. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
                 self.backend.secure = secure;
                 self
             }
 
-            /// The name of the peer, for logs. By default "stepping transport". Applies to connections made
+            /// Sets the name of the peer, for logs. By default "stepping transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
                 self.backend.remote_endpoint = name.into();
                 self
             }
 
-            /// The start time of connections made afterwards. By default zero.
+            /// Sets the start time of connections made afterwards. By default zero.
             pub fn set_now(&mut self, now: Instant) -> &mut Self {
                 self.backend.now = now;
                 self
@@ -152,7 +153,7 @@ pub enum Operation {
         /// The number of bytes taken.
         taken: usize,
     },
-    /// A write that failed, as [`fail_write`](Connection::fail_write) requires.
+    /// A write that failed because of [`fail_write`](Connection::fail_write).
     FailedWrite,
     /// The stream, or one direction of it, was ended.
     Shutdown(Shutdown),
@@ -164,12 +165,12 @@ pub enum Operation {
     Wake,
 }
 
-/// The error of a write that a test [lets fail](Connection::fail_write).
+/// The error of a write that a test [makes fail](Connection::fail_write).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot write: {0}")]
 pub struct WriteError(pub TransportError);
 
-/// The recorded operations. It is the waker of the transport.
+/// The recorded operations. This is also the waker of the connection.
 #[derive(Default)]
 struct Record {
     operations: Mutex<Vec<Operation>>,
@@ -274,7 +275,7 @@ impl<H: Handler> Connection<H> {
         let Self { driver, transport, buffers, now, .. } = self;
         let result = catch_unwind(AssertUnwindSafe(|| {
             let result = f(driver, transport, buffers, *now);
-            // The body of a response is sent in turns.
+            // The body of a response is sent in several turns.
             while driver.wants_resume() {
                 driver.resume(transport, buffers, *now);
             }
@@ -301,7 +302,7 @@ impl<H: Handler> Connection<H> {
 
     // Input.
 
-    /// Bytes arrive, and wait to be read.
+    /// Makes bytes arrive. They wait to be read.
     pub fn receive(&mut self, bytes: impl Into<Vec<u8>>) {
         self.unread.push_back(bytes.into());
     }
@@ -354,7 +355,7 @@ impl<H: Handler> Connection<H> {
         self.report(|driver, transport, buffers, now| driver.handle_eof(transport, buffers, now));
     }
 
-    /// The stream breaks.
+    /// Breaks the stream with this error.
     pub fn fail(&mut self, error: TransportError) {
         self.report(|driver, transport, buffers, now| {
             driver.handle_error(transport, buffers, error, now)
@@ -363,7 +364,8 @@ impl<H: Handler> Connection<H> {
 
     // Output.
 
-    /// Lets writes take `bytes` more, of the send buffer and of later output. With `usize::MAX` there is no limit.
+    /// Lets writes take this number of bytes more: first of the send buffer, then of later output. With `usize::MAX`
+    /// there is no limit.
     pub fn accept(&mut self, bytes: usize) {
         self.transport.free = self.transport.free.saturating_add(bytes);
         if self.transport.was_short && self.transport.free > 0 {
@@ -378,7 +380,7 @@ impl<H: Handler> Connection<H> {
         self.transport.free = 0;
     }
 
-    /// Lets the next write fail.
+    /// Makes the next write fail.
     pub const fn fail_write(&mut self, error: TransportError) {
         self.transport.write_error = Some(error);
     }
@@ -394,7 +396,7 @@ impl<H: Handler> Connection<H> {
         std::mem::take(&mut self.transport.written)
     }
 
-    /// The last shutdown of the stream, if any.
+    /// The last shutdown that the connection has requested, if any: a half-close, or the end of the stream.
     #[must_use]
     pub const fn last_shutdown(&self) -> Option<Shutdown> {
         self.transport.last_shutdown
@@ -460,7 +462,7 @@ impl<H: Handler> Connection<H> {
 
     // Getters.
 
-    /// The operations of the transport so far.
+    /// A copy of the operations of the transport so far.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
         self.transport.record.operations().clone()
@@ -596,7 +598,7 @@ impl Transport for SteppingTransport {
     }
 }
 
-/// A kind of error that is classified as `error`.
+/// An error kind that [`TransportError::from`] maps to `error`.
 fn kind_of(error: TransportError) -> ErrorKind {
     match error {
         TransportError::NotFound => ErrorKind::NotFound,
