@@ -128,7 +128,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn pause_reading(&self) -> Result<(), SendError> {
-        self.0.push(Command::Pause)
+        self.0.push(Command::PauseReading)
     }
 
     /// Resumes reading.
@@ -137,7 +137,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn resume_reading(&self) -> Result<(), SendError> {
-        self.0.push(Command::Resume)
+        self.0.push(Command::ResumeReading)
     }
 
     /// The number of bytes that the transport has not taken, as [`Handle::buffered_amount`].

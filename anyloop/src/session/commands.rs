@@ -99,9 +99,9 @@ impl<H: Handler> Session<H> {
             }
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| match command {
-                Command::Cancel(timer) => _ = context.cancel_timer(timer),
-                Command::Pause => context.pause_reading(),
-                Command::Resume => context.resume_reading(),
+                Command::CancelTimer(timer) => _ = context.cancel_timer(timer),
+                Command::PauseReading => context.pause_reading(),
+                Command::ResumeReading => context.resume_reading(),
                 Command::Ping(payload) => {
                     if let Err(error) = context.ping(&payload) {
                         crate::log::debug!("ping not sent: {error}");
@@ -109,7 +109,7 @@ impl<H: Handler> Session<H> {
                 }
                 Command::Send(message, _) => context.send_or_defer(message),
                 Command::Piece(writer, piece) => context.send_piece_or_defer(&writer, piece),
-                Command::Abandon(writer) => context.abandon(&writer),
+                Command::AbandonMessage(writer) => context.abandon(&writer),
                 _ => {}
             }),
         }

@@ -167,7 +167,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn pause_reading(&self) -> Result<(), SendError> {
-        self.push(Command::Pause)
+        self.push(Command::PauseReading)
     }
 
     /// Resumes reading. Without a pause it does nothing.
@@ -176,7 +176,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn resume_reading(&self) -> Result<(), SendError> {
-        self.push(Command::Resume)
+        self.push(Command::ResumeReading)
     }
 
     /// Runs `f` with the handler on the strand of the connection, between two of its events.
@@ -212,7 +212,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn cancel_timer(&self, timer: TimerId) -> Result<(), SendError> {
-        self.push(Command::Cancel(timer))
+        self.push(Command::CancelTimer(timer))
     }
 
     /// Accepts a request whose answer was [deferred](super::Answer::Defer). An invalid `accept` is answered with

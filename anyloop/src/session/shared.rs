@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     /// so that a message that moves from the mailbox to the send buffer is always counted.
     waiting: AtomicUsize,
     /// The part of `waiting` that the connection holds: the send buffer as of the last call, and messages taken from
-    /// the mailbox in the present one. Only the connection changes it.
+    /// the mailbox since. Only the connection changes it.
     held: AtomicUsize,
     /// Whether output waited in the send buffer as of the last call.
     has_buffered: AtomicBool,
@@ -179,19 +179,19 @@ impl Drop for Commands<'_> {
 /// A command, which runs on the strand of the connection.
 pub(super) enum Command {
     /// A writer was dropped before the last piece of its message.
-    Abandon(Arc<MessageProgress>),
+    AbandonMessage(Arc<MessageProgress>),
     /// The answer to a request, which was deferred.
     Answer(Answer),
-    Cancel(TimerId),
+    CancelTimer(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
     /// The send buffer had no room, so the connection is closed.
     Overflow,
-    Pause,
+    PauseReading,
     Piece(Arc<MessageProgress>, Piece),
     Ping(Vec<u8>),
     Post(Box<ErasedFn>),
-    Resume,
+    ResumeReading,
     /// The message of a broadcast is for handlers that the filter accepts.
     Send(OutgoingMessage, Option<Filter>),
     Terminate,

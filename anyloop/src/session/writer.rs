@@ -139,7 +139,8 @@ impl Drop for MessageWriter {
     fn drop(&mut self) {
         if self.begun && !self.finished {
             // A connection that is over needs no Close.
-            let _: Result<(), SendError> = self.shared.push(Command::Abandon(self.writer.clone()));
+            let _: Result<(), SendError> =
+                self.shared.push(Command::AbandonMessage(self.writer.clone()));
             self.shared.end_writer();
         }
     }
