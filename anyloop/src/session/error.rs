@@ -12,7 +12,7 @@ pub enum SendError {
     /// With this message, the send buffer would exceed its limit.
     #[error("{waiting} bytes are waiting, and {message} more would exceed the limit of {cap}{}", closing_note(*closes))]
     SendBufferFull {
-        /// The bytes that wait for the peer already.
+        /// The bytes that wait already, for the peer or for the end of a message in pieces.
         waiting: usize,
         /// Bytes of the message.
         message: usize,

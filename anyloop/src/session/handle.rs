@@ -248,8 +248,8 @@ impl<H: Handler> Handle<H> {
         self.shared.answer(Answer::Respond(response))
     }
 
-    /// The number of bytes that were sent and that the transport has not taken, including messages that are still in
-    /// the queue of commands.
+    /// The number of bytes that were sent and that the transport has not taken, including the payloads of messages that
+    /// are still in the queue of commands, or wait for the connection to be open or for the end of a message in pieces.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.shared.buffered()

@@ -36,6 +36,7 @@ over_each_transport! {
     pitfall_what_waits_for_a_message_does_not_stop_its_pieces,
     the_end_of_the_connection_is_reported,
     the_send_buffer_counts_what_waits_for_a_writer,
+    a_context_and_its_handles_count_what_waits,
     what_waits_for_a_writer_does_not_make_the_peer_slow,
     what_the_mailbox_holds_waits_for_a_writer,
     what_waits_for_the_handlers_message_does_not_make_the_peer_slow,
@@ -362,6 +363,29 @@ fn the_send_buffer_counts_what_waits_for_a_writer<C: TestTransport>() {
     assert!(matches!(second.piece("012345", true), Err(SendError::SendBufferFull { .. })));
     subject.receive(&[text("go"), text("go")]);
     assert_eq!(log.take(), ["Ok(Buffered)", "Ok(Dropped)"]);
+}
+
+fn a_context_and_its_handles_count_what_waits<C: TestTransport>() {
+    let log = Log::default();
+    let reported = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |_, context| {
+        let sent = context.send("12345678901");
+        reported.push(format!("{sent:?} {}", context.buffered_amount()));
+    });
+    let mut subject = Subject::<C>::server(limits(Overflow::Error), handlers).open();
+    let handle = subject.end.handle();
+    let mut writer = handle.begin(Kind::Text);
+    writer.piece("", false).unwrap();
+    subject.drain();
+    subject.receive(&[text("go"), text("go")]);
+    let full = SendError::SendBufferFull { waiting: 11, message: 11, cap: 20, closes: false };
+    assert_eq!(log.take(), ["Ok(Buffered) 11".to_string(), format!("Err({full:?}) 11")]);
+    assert_eq!(handle.buffered_amount(), 11);
+    writer.piece("", true).unwrap();
+    subject.drain();
+    assert_eq!(subject.sent().last(), Some(&text("12345678901")));
+    assert_eq!(handle.buffered_amount(), 0);
 }
 
 fn what_waits_for_a_writer_does_not_make_the_peer_slow<C: TestTransport>() {

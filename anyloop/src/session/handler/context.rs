@@ -415,10 +415,12 @@ impl<H: Handler> Context<'_, H> {
         self.out.encryption_state()?.downcast_ref().map(crate::tls::TlsInfo::new)
     }
 
-    /// The number of bytes that were sent and that the transport has not taken.
+    /// The number of bytes that were sent and that the transport has not taken, including the payloads of messages that
+    /// wait for the connection to be open, or for the end of a message in pieces. Unlike
+    /// [`Handle::buffered_amount`](crate::Handle::buffered_amount), it excludes the queue of commands.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
-        self.out.buffered()
+        self.out.buffered().saturating_add(self.state.deferred_bytes())
     }
 
     /// The state of the connection.
@@ -575,11 +577,7 @@ impl<H: Handler> Context<'_, H> {
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
         }
-        let mut buffered = self.out.buffered();
-        if self.state.has_message_writer() {
-            buffered = buffered.saturating_add(self.state.deferred_bytes());
-        }
-        if buffered.saturating_add(len) <= limits.max_send_buffer {
+        if self.waiting().saturating_add(len) <= limits.max_send_buffer {
             return Ok(None);
         }
         if limits.overflow == Overflow::Drop {
@@ -595,8 +593,16 @@ impl<H: Handler> Context<'_, H> {
         Err(full)
     }
 
+    /// The bytes that count against the limit of the send buffer. Messages that wait for the handler's own message in
+    /// pieces do not: they must not keep it from its end.
+    fn waiting(&self) -> usize {
+        let deferred =
+            if self.state.has_message_writer() { self.state.deferred_bytes() } else { 0 };
+        self.out.buffered().saturating_add(deferred)
+    }
+
     fn full(&self, message: usize, closes: bool) -> SendError {
-        let (waiting, cap) = (self.out.buffered(), self.state.limits().max_send_buffer);
+        let (waiting, cap) = (self.waiting(), self.state.limits().max_send_buffer);
         SendError::SendBufferFull { waiting, message, cap, closes }
     }
 
