@@ -22,7 +22,7 @@ use super::registry::Registry;
 #[cfg(feature = "router")]
 use super::route::MatchedRoute;
 use super::shared::Shared;
-use super::timers::Timers;
+use super::timers::{TimerId, Timers};
 use crate::stream::Peer;
 use crate::sync::unmodelled::OnceLock;
 
@@ -236,6 +236,13 @@ impl SessionState {
         self.rare.get_or_insert_default()
     }
 
+    /// The deferred messages. Makes no box if there is none; otherwise sets [`Flags::WANTS_CHANGED`].
+    fn existing_deferred(&mut self) -> Option<&mut Deferred> {
+        let deferred = self.rare.as_deref_mut()?.deferred.as_deref_mut()?;
+        self.flags.set(Flags::WANTS_CHANGED, true);
+        Some(deferred)
+    }
+
     /// Sets the body of the response.
     pub(super) fn set_body(&mut self, body: Body) {
         self.rare_mut().handshake_output = Some(Box::new(HandshakeOutput::Body(body)));
@@ -279,7 +286,7 @@ impl SessionState {
 
     /// Takes the next deferred message.
     pub(super) fn take_deferred(&mut self) -> Option<NextDeferred> {
-        let next = self.deferred_mut().pop();
+        let next = self.existing_deferred().and_then(Deferred::pop);
         self.flags.set(Flags::DEFERRED, next.is_some());
         self.publish_deferred();
         next
@@ -287,7 +294,8 @@ impl SessionState {
 
     /// Takes the pieces of a message that waits.
     pub(super) fn take_pieces(&mut self, writer: &MessageProgress) -> VecDeque<Piece> {
-        let pieces = self.deferred_mut().take_pieces(writer);
+        let Some(deferred) = self.existing_deferred() else { return VecDeque::new() };
+        let pieces = deferred.take_pieces(writer);
         self.publish_deferred();
         pieces
     }
@@ -299,7 +307,14 @@ impl SessionState {
 
     /// Sets the writer whose message is in progress.
     pub(super) fn set_writer(&mut self, writer: Option<Arc<MessageProgress>>) {
-        self.deferred_mut().writer = writer;
+        match writer {
+            Some(writer) => self.deferred_mut().writer = Some(writer),
+            None => {
+                if let Some(deferred) = self.existing_deferred() {
+                    deferred.writer = None;
+                }
+            }
+        }
     }
 
     /// Whether the message of a handle's [`MessageWriter`](super::MessageWriter) is in progress.
@@ -469,6 +484,12 @@ impl SessionState {
 
     pub(super) fn timers(&mut self) -> &mut Timers<Box<ErasedFn>> {
         &mut self.rare_mut().timers
+    }
+
+    /// Cancels a timer. Returns false if there is no such timer any more.
+    pub(super) fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.flags.set(Flags::WANTS_CHANGED, true);
+        self.rare.as_deref_mut().is_some_and(|rare| rare.timers.cancel(timer))
     }
 
     /// The time when the first of the application's timers is due.

@@ -97,6 +97,6 @@ impl<H: Handler> Context<'_, H> {
 
     /// Cancels a timer. Returns false if it has already run, or was cancelled before.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.state.timers().cancel(timer)
+        self.state.cancel_timer(timer)
     }
 }

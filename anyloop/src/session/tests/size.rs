@@ -2,8 +2,9 @@
 
 use std::mem::size_of;
 
-use anyloop_proto::Connection;
+use anyloop_proto::{Connection, Kind};
 
+use super::super::pieces::MessageProgress;
 use super::super::state::{Rare, SessionState};
 use super::*;
 use crate::Handlers;
@@ -38,4 +39,24 @@ fn an_idle_session_has_no_heap_memory() {
     subject.wake();
     assert!(subject.memory.written.ends_with(b"news"));
     assert!(idle(&subject) && subject.driver.is_on_fast_path());
+}
+
+#[test]
+fn what_finds_no_rare_data_makes_none() {
+    let recorder = Recorder::new();
+    let server = Server::with_factory(config().keep_handshake(false), recorder.clone());
+    let mut subject = Subject::with_server(&server, &recorder).opened();
+    let state = &mut subject.driver.session.state;
+    assert!(state.rare.is_none());
+    state.set_writer(None);
+    assert!(state.rare.is_none());
+    assert!(state.take_deferred().is_none());
+    assert!(state.rare.is_none());
+    assert!(state.take_pieces(&MessageProgress::new(Kind::Text)).is_empty());
+    assert!(state.rare.is_none());
+    let mut other = Subject::open();
+    let now = other.now;
+    let timer = other.driver.session.state.timers().set(now, Box::new(|_, _| ()));
+    assert!(!state.cancel_timer(timer));
+    assert!(state.rare.is_none());
 }
