@@ -1,4 +1,5 @@
-//! Contexts (the memory of codecs) that connections use in turn.
+//! Contexts (the memory of codecs) that connections use in turn. Not the context of RFC 7692: nothing of a connection is
+//! kept in it between its messages.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,26 +13,29 @@ const MAX_FREE: usize = 16;
 ///
 /// Each [`BufferPool`](crate::BufferPool) has a value of this type for decoders, and an [`Output`](crate::Output) may
 /// have one for encoders. A thread lends them to each call of its connections. A codec [takes](Self::take) a context,
-/// or creates it if there is none, and [puts](Self::put) it back when the call ends. One context of each type thus
-/// serves all connections of the thread.
+/// or creates it if there is none, and [puts](Self::put) it back when the call ends; it may keep it over calls while a
+/// message is unfinished. A thread needs only as many as are in use at once, not one per connection.
+///
+/// A context has the state of whatever used it last, so a codec resets it first.
 ///
 /// At most 16 free contexts of each type are kept. An empty value allocates nothing.
 ///
 /// ```
 /// use anyloop_proto::extension::Contexts;
 ///
-/// struct Table([u8; 4096]);
+/// struct Table([u16; 256]);
 ///
 /// let mut contexts = Contexts::new();
-/// let mut encode = |byte: u8| {
-///     let mut table = contexts.take(|_: &Table| true).unwrap_or_else(|| Box::new(Table([0; 4096])));
-///     table.0[0] += byte;
-///     let sum = table.0[0];
-///     contexts.put(table, 4096);
-///     sum
+/// let mut count = |bytes: &[u8], byte: u8| {
+///     let mut table = contexts.take(|_: &Table| true).unwrap_or_else(|| Box::new(Table([0; 256])));
+///     table.0.fill(0); // another connection may have used it
+///     bytes.iter().for_each(|&byte| table.0[usize::from(byte)] += 1);
+///     let count = table.0[usize::from(byte)];
+///     contexts.put(table, 512);
+///     count
 /// };
-/// assert_eq!((encode(2), encode(3)), (2, 5)); // the same table
-/// assert_eq!(contexts.held(), 4096);
+/// assert_eq!((count(b"aab", b'a'), count(b"abb", b'a')), (2, 1)); // with the same table
+/// assert_eq!(contexts.held(), 512);
 /// ```
 #[derive(Default)]
 pub struct Contexts {

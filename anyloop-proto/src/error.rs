@@ -219,7 +219,7 @@ pub enum Cause {
         /// ended inside a character.
         at: u64,
     },
-    /// A length with its highest bit set (RFC 6455 §5.2), or one that this machine cannot address.
+    /// The length of a frame with its highest bit set (RFC 6455 §5.2), or of a message that this machine cannot address.
     LengthOverflow,
     /// A server sent a masked frame (RFC 6455 §5.1).
     MaskedFrame,
@@ -323,7 +323,7 @@ impl Cause {
             Self::Handshake(error) => error.reason(),
             Self::IdleTimeout => "no frame in time",
             Self::InvalidUtf8 { .. } => "text is not UTF-8",
-            Self::LengthOverflow => "frame length out of range",
+            Self::LengthOverflow => "length out of range",
             Self::MaskedFrame => "frame from a server is masked",
             Self::MessageTooBig { .. } => "message too big",
             Self::NonMinimalLength => "frame length not in its shortest form",

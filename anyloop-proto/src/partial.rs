@@ -7,10 +7,11 @@ use crate::kind::Kind;
 use crate::utf8::Utf8;
 
 /// Each fragment is charged this many bytes against the size limit of messages, separately from the
-/// payload. Ordinary fragments of any size pass; an endless sequence of empty ones does not.
+/// payload. A message may have `limit / 16` fragments after its first, and 65 536 in any case: fragments of under 16
+/// bytes on average may reach this limit before that of the size.
 const FRAGMENT_CHARGE: u64 = 16;
 
-/// The number of fragments that is allowed for any size limit.
+/// The number of fragments after the first that is allowed for any size limit.
 const MIN_FRAGMENT_LIMIT: u64 = 1 << 16;
 
 /// Memory to receive into is handed out only if this many bytes of the payload are outstanding, and this many bytes of
@@ -108,8 +109,8 @@ impl MessageState {
         Self { kind, encoded, first: true, size: 0, fragments: 0, utf8: Utf8::default() }
     }
 
-    /// Checks whether the message may have `len` further bytes. Allocates nothing.
-    pub(crate) fn check_size(&self, len: u64, limit: u64, streaming: bool) -> Result<(), Cause> {
+    /// Checks whether the message may have `len` further bytes, and as many fragments as it has now. Allocates nothing.
+    pub(crate) fn check_limits(&self, len: u64, limit: u64, streaming: bool) -> Result<(), Cause> {
         // The decoder enforces the limit on an encoded message. Here, only its encoded size is
         // bounded, because encoding hardly ever makes a message much larger.
         let max_size = if self.encoded { limit.saturating_add(limit / 16 + 1024) } else { limit };

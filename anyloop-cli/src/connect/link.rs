@@ -9,13 +9,14 @@ use anyloop::proto::Payload;
 
 use crate::error::CliError;
 
-/// The input waits while more bytes than this are waiting to be sent.
+/// Reading of the input pauses while more than this many bytes are unsent.
 const WINDOW: usize = 1 << 20;
 
-/// A line that is available is read within this time.
-const LAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
+/// After the last connection, the input has this time to end, or to show by another line that not all of it was sent.
+const INPUT_GRACE: Duration = Duration::from_secs(1);
 
-/// The connection with handler `H` that is open now, if there is one, and the progress of input and output.
+/// The state that the input thread, the handler and the command share: the connection with handler `H` that is open now,
+/// if there is one, and the progress of input and output.
 pub(super) struct Link<H: Handler> {
     state: Mutex<State<H>>,
     changed: Condvar,
@@ -27,7 +28,7 @@ struct State<H: Handler> {
     was_open: bool,
     /// There will be no further connection.
     is_finished: bool,
-    /// Bytes of messages that were read and that the transport has not taken.
+    /// Bytes of messages that were read and that the transport has not taken, plus one for each message or piece.
     waiting: usize,
     /// Messages, and pieces of messages, that were read and that no transport will ever take.
     lost: u64,
@@ -97,7 +98,7 @@ impl<H: Handler> Link<H> {
         self.wait_until(|state| state.was_open || state.is_finished).was_open
     }
 
-    /// Sends a message. It counts as waiting until the transport has taken it, and then as lost if it has not.
+    /// Sends a message. It counts as waiting until its completion is called, and as lost if that reports an error.
     pub(super) fn send(
         self: &Arc<Self>,
         connection: &Handle<H>,
@@ -119,7 +120,7 @@ impl<H: Handler> Link<H> {
         writer.piece_then(piece, last, completion).map(|_| ())
     }
 
-    /// Counts bytes as waiting until the function that this returns is called, with whether they were sent.
+    /// Counts bytes as waiting, and returns their completion: it stops counting them, and counts an error as a loss.
     fn count_waiting<E>(
         self: &Arc<Self>,
         len: usize,
@@ -146,7 +147,7 @@ impl<H: Handler> Link<H> {
         self.state().lost
     }
 
-    /// Waits until few bytes are waiting to be sent. Returns whether nothing was lost.
+    /// Waits until at most [`WINDOW`] bytes are unsent. Returns whether nothing was ever lost.
     pub(super) fn await_room(&self) -> bool {
         self.wait_until(|state| state.waiting <= WINDOW).lost == 0
     }
@@ -156,7 +157,7 @@ impl<H: Handler> Link<H> {
         drop(self.wait_until(|state| state.waiting == 0));
     }
 
-    /// Bytes that are waiting to be sent.
+    /// Bytes that are waiting to be sent, plus one for each message or piece.
     pub(super) fn waiting(&self) -> usize {
         self.state().waiting
     }
@@ -200,7 +201,7 @@ impl<H: Handler> Link<H> {
         self.state().is_interrupted
     }
 
-    /// Reports a failure of input or output. Returns whether it is the first.
+    /// Reports a failure of input or output, after which no other connection is made. Returns whether it is the first.
     pub(super) fn fail(&self, why: String) -> bool {
         let mut state = self.state();
         state.is_closing = true;
@@ -210,15 +211,15 @@ impl<H: Handler> Link<H> {
     }
 
     /// Fails if input or output has failed, with the first reason.
-    pub(super) fn failure(&self) -> Result<(), CliError> {
+    pub(super) fn check_failure(&self) -> Result<(), CliError> {
         self.state().failure.clone().map_or(Ok(()), |failure| Err(CliError::failed(failure)))
     }
 
-    /// Fails if a message was not sent because the peer closed. Waits up to [`LAST_READ_TIMEOUT`] for a line that is
-    /// available but not read yet.
+    /// Fails if a message was not sent, whatever the reason. If none was lost and the input has not ended, waits up to
+    /// [`INPUT_GRACE`] for one of the two.
     pub(super) fn check_all_sent(&self) -> Result<(), CliError> {
-        let may_be_lost = |state: &mut State<H>| !state.input_ended && state.lost == 0;
-        let waited = self.changed.wait_timeout_while(self.state(), LAST_READ_TIMEOUT, may_be_lost);
+        let is_undecided = |state: &mut State<H>| !state.input_ended && state.lost == 0;
+        let waited = self.changed.wait_timeout_while(self.state(), INPUT_GRACE, is_undecided);
         match waited.unwrap_or_else(PoisonError::into_inner).0.lost {
             0 => Ok(()),
             _ => Err(CliError::failed("the peer closed before all of the input was sent")),

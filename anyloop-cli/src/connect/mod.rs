@@ -137,7 +137,7 @@ impl Session<'_> {
         let ended = self.connect_to_the_end(client, outcomes);
         self.link.finish();
         self.printer.screen.finish();
-        self.link.failure()?; // the cause, if it has ended the connection
+        self.link.check_failure()?; // the cause, if it has ended the connection
         self.check(ended?)
     }
 

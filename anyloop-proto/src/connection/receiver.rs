@@ -471,7 +471,7 @@ impl Receiver {
             let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
             MessageState::new(kind, !rsv.is_empty())
         };
-        message.check_size(len, sender.config.max_message_size, self.streaming)?;
+        message.check_limits(len, sender.config.max_message_size, self.streaming)?;
         Ok(message)
     }
 

@@ -323,7 +323,8 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// A run call ends. Wakes another runner, or the host, if work or a stop remains.
+    /// A run call ends. Wakes the runners that must notice what remains, or the host, if it must notice that or would
+    /// sleep too long: see [`leave` and `become_unattended`](super::wakeup#transitions).
     pub(super) fn end_run(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(control.notifier());
         if remaining == Remaining::NoRunner {

@@ -119,7 +119,8 @@ struct Core<H: Handler, K: Outputs> {
     transport: OutputTransport<K>,
     buffers: Buffers,
     chunk: Vec<u8>,
-    /// Input that could not be taken yet, from `read_from` or `upgrade`.
+    /// Input from `read_from` or `upgrade` that the driver has not taken. What it has taken and keeps,
+    /// `Driver::has_unread` reports.
     unread: Vec<u8>,
 }
 
@@ -180,7 +181,8 @@ pub enum CallError {
     /// taken.
     #[error("another call of this connection is under way; nothing was taken")]
     Busy,
-    /// There is output to write, and no destination was set. The output waits until one is set.
+    /// No output is set. A call that receives input has taken nothing, since the input may have to be answered. Another
+    /// call has had its effect, and what it has to write waits until an output is set.
     #[error("no output is set: register a writer, set a write handler, or collect the output")]
     NoOutput,
     /// Reading from the program's reader failed. This was not reported to the connection.

@@ -94,7 +94,8 @@ pub(super) struct SessionState {
     /// The index of the connection in the registry; `UNREGISTERED` while it is not there.
     pub(super) index: u32,
     pub(super) flags: Flags,
-    /// The phase last published to the registry.
+    /// The phase that [`publish`](Self::publish) was last called with; `Connecting` before, and `Ended` after
+    /// [`end`](Self::end).
     pub(super) phase: Phase,
 }
 
@@ -193,7 +194,8 @@ pub struct HandshakeInfo {
     pub target: Option<Target>,
     /// The request, as a server received it.
     pub request: Option<Request>,
-    /// The response: as a server sent it; as a client received it, with its body if it refuses.
+    /// The response: as a server sent it, and `None` if the handshake failed; as a client received it, with its body
+    /// if it refuses.
     pub response: Option<Response<Vec<u8>>>,
     /// The subprotocol that was agreed on.
     pub subprotocol: Option<String>,
@@ -442,7 +444,7 @@ impl SessionState {
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
         let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
-        let body = self.take_handshake_output();
+        let output = self.take_handshake_output();
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);
@@ -455,7 +457,7 @@ impl SessionState {
                 (None, None) => {}
             }
         }
-        drop((deferred, body)); // calls completions
+        drop((deferred, output)); // calls completions
     }
 
     // Other rare data.

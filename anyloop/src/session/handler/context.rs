@@ -325,8 +325,8 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// The request and response of the opening handshake. In [`open`](Handler::open) and [`fail`](Handler::fail) it is
-    /// always `Some`, with what was exchanged up to then; after `open` only if it is
-    /// [kept](crate::ServerConfig::keep_handshake).
+    /// always `Some`, with what was exchanged up to then, except that `fail` on a server has no response; after `open`
+    /// only if it is [kept](crate::ServerConfig::keep_handshake).
     #[must_use]
     pub fn handshake_info(&self) -> Option<&HandshakeInfo> {
         self.state.handshake_info()
@@ -339,7 +339,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// The response, as a server sent it or a client received it: part of the
-    /// [`handshake_info`](Self::handshake_info).
+    /// [`handshake_info`](Self::handshake_info). `None` in [`fail`](Handler::fail) on a server.
     #[must_use]
     pub fn response(&self) -> Option<&Response<Vec<u8>>> {
         self.handshake_info()?.response.as_ref()

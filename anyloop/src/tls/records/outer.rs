@@ -38,7 +38,9 @@ impl Records {
 }
 
 impl OuterTls {
-    /// As [`Records::receive`] of `inner`; `input` has the records of the proxy.
+    /// As [`Records::receive`] of `inner`; `input` has the records of the proxy. All of it is used, even if
+    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed. The close_notify of the proxy is
+    /// not reported.
     pub(super) fn receive(
         &mut self,
         inner: &mut Records,
@@ -65,7 +67,7 @@ impl OuterTls {
         received
     }
 
-    /// Passes the content to the inner records.
+    /// Passes the content to the inner records. What follows their close_notify is dropped (RFC 8446 §6.1).
     fn pass_on(
         &mut self,
         inner: &mut Records,
