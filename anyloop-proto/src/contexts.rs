@@ -1,5 +1,5 @@
-//! Contexts (the memory of codecs) that connections use in turn. Not the context of RFC 7692: nothing of a connection is
-//! kept in it between its messages.
+//! Contexts (the memory of codecs) that connections use in turn. Not the context of RFC 7692: nothing of a connection
+//! is kept in it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

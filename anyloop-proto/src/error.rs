@@ -219,7 +219,8 @@ pub enum Cause {
         /// ended inside a character.
         at: u64,
     },
-    /// The length of a frame with its highest bit set (RFC 6455 §5.2), or of a message that this machine cannot address.
+    /// The length of a frame with its highest bit set (RFC 6455 §5.2), or that of a message that this machine cannot
+    /// address.
     LengthOverflow,
     /// A server sent a masked frame (RFC 6455 §5.1).
     MaskedFrame,

@@ -31,7 +31,8 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Bytes of the payload that have not arrived yet.
+    /// Bytes of the payload that have not arrived yet: `remaining` in [`Position`] counts those that were not
+    /// processed, and some of these may have arrived in place.
     pub(crate) const fn outstanding(&self) -> u64 {
         match self.position {
             Position::Payload { remaining, .. } => {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::kind::Kind;
 use crate::message::{Message, Prepared, Text, Uncompressed};
 
-/// A message that owns its payload. Clones share it.
+/// A message that owns its payload. Clones share it. Not only the payload data of RFC 6455: it has the kind, too.
 ///
 /// It is created from text or bytes. Owned values (`String`, `Vec<u8>`, `Bytes`) are not copied.
 ///
@@ -28,6 +28,7 @@ pub struct Payload {
     /// UTF-8 if `kind` is text.
     bytes: Bytes,
     kind: Kind,
+    /// False: extensions leave the message alone (see [`Uncompressed`]).
     compressible: bool,
 }
 

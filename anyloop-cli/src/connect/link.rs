@@ -15,8 +15,8 @@ const WINDOW: usize = 1 << 20;
 /// After the last connection, the input has this time to end, or to show by another line that not all of it was sent.
 const INPUT_GRACE: Duration = Duration::from_secs(1);
 
-/// The state that the input thread, the handler and the command share: the connection with handler `H` that is open now,
-/// if there is one, and the progress of input and output.
+/// The state that the input thread, the handler and the command share: the connection with handler `H` that is open
+/// now, if there is one, and the progress of input and output.
 pub(super) struct Link<H: Handler> {
     state: Mutex<State<H>>,
     changed: Condvar,

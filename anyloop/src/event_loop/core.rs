@@ -29,12 +29,11 @@ pub(super) struct Core<K: LoopTypes> {
     /// The slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between run calls: the
     /// reactor reports an edge only once.
     ready: VecDeque<u32>,
-    /// The slots of sources that were woken by a command: mostly connections that have output to send. A source that is
-    /// woken while it has an entry in `ready` gets one here as well. Whichever entry is popped first runs the source;
-    /// the other is then stale. A slot has at most one entry in each of the two.
+    /// Slots of sources that a command has woken, mostly to send. A source may be in `ready` as well: the entry popped
+    /// first runs it, and the other is then stale. A slot has at most one entry in each of the two.
     woken: VecDeque<u32>,
-    /// How many entries of `woken` may run before the next entry of `ready`. Set to `woken.len()` after each entry of
-    /// `ready`; entries added later wait for the next round, so `ready` is not starved.
+    /// How many entries of `woken` may run before the next entry of `ready`. Set to `woken.len()` at the first pop
+    /// after an entry of `ready`: what is woken later waits for the next round, so `ready` is not starved.
     woken_quota: usize,
     /// The last entry that was popped was one of `ready`.
     last_was_ready: bool,
@@ -119,8 +118,8 @@ impl<K: LoopTypes> Core<K> {
     /// Takes the next entry of the run queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
-    /// After each entry of `ready`, those that `woken` has at that time are popped: the output of these sources, which
-    /// waits in memory, is sent before more input is received.
+    /// After an entry of `ready`, first pops all entries that `woken` has then: their output is in memory, and should
+    /// leave before more input is read.
     #[inline]
     pub(super) fn pop_entry(&mut self, may_poll: bool) -> Option<u32> {
         if self.entries_before_poll == 0 && may_poll {
@@ -199,7 +198,8 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// Adds the events of a poll, and ends the calling thread's leadership.
+    /// Adds the events of a poll, and ends the calling thread's leadership. `events` is `None` if
+    /// there was no poll: another thread has the reactor.
     pub(super) fn apply_events_and_resign(
         &mut self,
         events: Option<impl Iterator<Item = (Token, Events)>>,
@@ -239,7 +239,8 @@ impl<K: LoopTypes> Core<K> {
         self.entries_before_poll = self.ready.len() + self.woken.len();
     }
 
-    /// Whether there is something to do now.
+    /// Whether there is something to do now: a queued entry or command, a source that runs after the next poll, or a
+    /// poll that is needed.
     pub(super) fn is_anything_ready(&self, control: &LoopControl) -> bool {
         let is_queued = !self.is_queue_empty() || !self.after_poll.is_empty();
         is_queued || self.wakeups.is_poll_needed() || control.has_commands()
@@ -265,8 +266,8 @@ impl<K: LoopTypes> Core<K> {
 
     // What is due.
 
-    /// Sets the deadline of the source in slot `index`, unless it has an earlier one: when that has passed, the source
-    /// sets its deadline again.
+    /// Sets the deadline of the source in slot `index`. Does nothing if the source has an earlier deadline. When that
+    /// comes, the source is run and sets the later one itself.
     pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, control: &LoopControl) {
         self.deadlines.set(&mut self.slots, index, deadline);
         self.perform(self.wakeups.set_deadline(deadline), control);
@@ -278,7 +279,7 @@ impl<K: LoopTypes> Core<K> {
         self.perform(self.wakeups.set_deadline(at), control);
     }
 
-    /// The buffers were trimmed; `at` is the time of the next trim.
+    /// Sets the time of the next trim, after one.
     pub(super) fn set_trim(&mut self, at: Option<Instant>) {
         self.trim_at = at;
     }
@@ -292,12 +293,13 @@ impl<K: LoopTypes> Core<K> {
         self.next_due().into_iter().chain(self.trim_at).min()
     }
 
-    /// The next deadline of a source or a timer.
+    /// The next deadline of a source or a timer. Trims are left out.
     fn next_due(&self) -> Option<Instant> {
         [self.timers.next_due(), self.deadlines.next()].into_iter().flatten().min()
     }
 
-    /// Queues what is due, after the events of the poll: a pong that arrived in time is handled before its timeout.
+    /// Queues expired sources and timers. Call it after the events of the poll are queued, so that a pong that arrived
+    /// in time counts.
     #[inline(never)]
     pub(super) fn expire(&mut self, now: Instant) {
         let mut expired = std::mem::take(&mut self.expired);

@@ -1,4 +1,6 @@
-//! A transport without sockets, loop or threads: the program passes in received bytes, and gets the bytes to send.
+//! WebSocket without I/O: the program passes in the bytes that it received, and gets the bytes to send.
+//!
+//! The name is that of WebSocket++'s transport.
 //!
 //! ```
 //! use anyloop::iostream::{Client, Server};
@@ -159,7 +161,7 @@ impl Wake for ConnectionWaker {
     }
 }
 
-/// Why a call did nothing, or only a part.
+/// Why a call failed.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -217,10 +219,12 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         self.with_core(|core, now| core.driver.start(&mut core.transport, &mut core.buffers, now))
     }
 
-    /// Takes a copy of received bytes, at most [`MAX_READ`] of them. Returns the number of bytes that were taken: fewer
-    /// if there are more, reading is paused, an answer is awaited, or the connection is closing. If nothing is taken
-    /// although [`wants_input`](Self::wants_input) is true, input is discarded (after the peer's Close, a failure, or a
-    /// response to plain HTTP): drop the rest.
+    /// Takes a copy of received bytes, at most [`MAX_READ`] of them, and returns how many it took. As in WebSocket++,
+    /// *read* is what the connection does: it takes bytes that the program has received.
+    ///
+    /// Takes fewer, or none, while reading is paused, while the application has not answered the request, or when the
+    /// connection closes. If it takes none although [`wants_input`](Self::wants_input) is true, the connection discards
+    /// input (after the peer's Close, a failure, or a response to plain HTTP): drop the bytes.
     ///
     /// # Errors
     ///
@@ -310,8 +314,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         })?
     }
 
-    /// Reports that the peer has ended its direction of the stream. Input that a pause has left unread is dropped:
-    /// resume first to receive it. Over TLS, what is decrypted already is received first when reading resumes.
+    /// Reports that the peer has ended its direction of the stream. Unread input is dropped if reading is paused:
+    /// resume first. Over TLS, data already decrypted is still delivered when reading resumes.
     ///
     /// # Errors
     ///
@@ -384,10 +388,10 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         !self.settings().collected.is_empty()
     }
 
-    /// Appends the [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. Output of
-    /// handlers that this call runs, and further bytes of a body, may be left for the next call: repeat while
-    /// [`wants_output`](Self::wants_output). At most 64 KiB are collected; the rest is in the send buffer and counts
-    /// against its limits. A connection that [has ended](Self::has_ended) may have output left, such as its Close.
+    /// Appends the [collected](Self::collect_output) output to `bytes`, and returns its length. Repeat while
+    /// [`wants_output`](Self::wants_output): handlers that this call runs may send more, and a body may have further
+    /// bytes. At most 64 KiB are collected; the rest is in the send buffer and counts against its limits. A connection
+    /// that [has ended](Self::has_ended) may have output left, such as its Close.
     ///
     /// ```
     /// use anyloop::iostream::{Client, Server};
@@ -517,7 +521,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         (self.shared.clock)()
     }
 
-    /// Calls `f` with the core, and then does what `f` has made possible.
+    /// Calls `f` with the core. Then passes on unread input, writes to an output that was set meanwhile, and trims the
+    /// buffers.
     fn with_core<R>(&self, f: impl FnOnce(&mut Core<H, K>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
@@ -563,7 +568,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
                 core.transport.output_missing = false;
                 core.use_new_output(self.now());
             }
-            // The call that is under way may have checked for an output before.
+            // Another call is under way, and may have looked for a new output already: `drive` must be called.
             Err(_) => self.shared.waker.wake_by_ref(),
         }
     }
@@ -575,13 +580,13 @@ impl<H: Handler, K: Outputs> Core<H, K> {
         driver.receive_some(transport, buffers, chunk, now)
     }
 
-    /// Resumes what waits in the driver, and takes unread input. Returns whether none is left.
+    /// Resumes the driver, and passes it the unread input. Returns whether none of that is left.
     fn resume_and_feed(&mut self, now: Instant) -> bool {
-        // TLS keeps decrypted bytes that the connection has not taken.
+        // The driver or TLS keeps input that the session has not taken.
         if self.driver.has_unread() && self.driver.wants_resume() {
             self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }
-        // A response's body stops after 1 MiB per call. Nothing else needs a turn here, so continue.
+        // The body of a response stops after 1 MiB per call, for the sake of other connections. There are none here.
         while !self.driver.has_unread() && self.driver.wants_resume() {
             self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }

@@ -101,7 +101,8 @@ pub(super) struct SessionState {
 
 const UNREGISTERED: u32 = u32::MAX;
 
-/// The data that an idle connection without a kept handshake does not need.
+/// The data that an idle connection without a kept handshake does not need. Made on demand; by default for the kept
+/// handshake.
 #[derive(Default)]
 pub(super) struct Rare {
     /// The state that the connection shares with its handles.
@@ -112,7 +113,7 @@ pub(super) struct Rare {
     pub(super) route: Option<Box<MatchedRoute>>,
     /// The peer, as the transport has reported it.
     pub(super) peer: Option<Box<Peer>>,
-    /// The error behind the ending, for [`Context::error`](super::Context::error).
+    /// The error that ended the connection, for [`Context::error`](super::Context::error).
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
     pub(super) timers: Timers<Box<ErasedFn>>,
     /// What the opening handshake still has to send.
@@ -201,7 +202,7 @@ pub struct HandshakeInfo {
     pub subprotocol: Option<String>,
     /// The extension that was agreed on, with its parameters.
     pub extension: Option<String>,
-    /// Whether the owner of the driver follows redirects. Set only until the handshake is over.
+    /// Whether the code that drives this connection follows redirects. Meaningful during the handshake only.
     pub(super) follows_redirects: bool,
 }
 
@@ -216,8 +217,8 @@ impl SessionState {
         }
     }
 
-    /// The budget of handler calls is spent, and there is more to do: requests
-    /// [`resume`](crate::stream::StreamProtocol::resume).
+    /// Asks the driver to call [`resume`](crate::stream::StreamProtocol::resume), because the budget of handler calls
+    /// is spent before all is done.
     #[cold]
     pub(super) const fn request_resume(&mut self) {
         self.flags.set(Flags::RESUME, true);
@@ -336,8 +337,9 @@ impl SessionState {
         }
     }
 
-    /// Publishes whether a message in pieces is under way, which `is_begun` says, or others wait for it. At the end of
-    /// the message, the send buffer is published before, without what has waited.
+    /// Publishes whether messages are *held up* (head-of-line blocking behind a message in pieces): one is in progress
+    /// (`is_begun`), or messages wait behind one. When it ends, publish the send buffer first: a handle that sees
+    /// `false` must also see the smaller size.
     pub(super) fn publish_held_up(&self, is_begun: bool) {
         if let Some(shared) = self.shared() {
             shared.publish_held_up(is_begun || self.flags.has(Flags::DEFERRED));
@@ -429,7 +431,7 @@ impl SessionState {
         self.shared().is_some_and(|shared| shared.overflowed())
     }
 
-    /// Publishes changes to the handles and the registry.
+    /// Publishes changes to the handles and the registry. `held`: bytes of the send buffer and of deferred messages.
     pub(super) fn publish(&mut self, waiting: usize, phase: Phase) {
         if let Some(shared) = self.shared() {
             shared.publish(waiting, phase);

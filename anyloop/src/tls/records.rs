@@ -27,8 +27,8 @@ const MAX_INCOMPLETE: usize = 128 * 1024;
 /// Decryption pauses when this much plaintext has gathered, in bytes.
 const PLAINTEXT_LIMIT: usize = 64 * 1024;
 
-/// The TLS protocol of one connection. It keeps input that is incomplete, and plaintext output until the handshake is
-/// complete.
+/// The TLS protocol of one connection: rustls's unbuffered connection and its buffers. It keeps input that is
+/// incomplete, and plaintext output until the handshake is complete.
 pub(crate) struct Records {
     side: Side,
     /// An incomplete record, or the records of an incomplete message of the handshake.

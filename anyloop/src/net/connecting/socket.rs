@@ -29,8 +29,8 @@ pub(super) fn connect_tcp(
     Ok(stream)
 }
 
-/// Starts to connect to a Unix socket. Fails with [`ErrorKind::WouldBlock`] if the listener's queue is
-/// full; nothing reports when it is not full any more.
+/// Starts to connect to a Unix socket. Fails with [`ErrorKind::WouldBlock`] if the listen backlog is full. No event
+/// tells when it has room: try again later.
 #[cfg(unix)]
 pub(super) fn connect_unix(
     path: &Path,

@@ -28,7 +28,8 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// what one call of the [driver](crate::transport::Driver) handles: the input of one read, the commands of handles, or
 /// what is due.
 ///
-/// It exists during the call alone, on the thread of the call. Another thread takes a [handle](Self::handle):
+/// It exists during the call alone, on the thread of the call. To use the connection from another thread, take a
+/// [handle](Self::handle) and move that:
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -116,9 +117,11 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotOpen`] before the connection is open, [`SendError::Closing`] after a Close,
-    /// [`SendError::Gone`] after the end; [`SendError::Refused`] while the handler has a message in pieces
-    /// [begun](Self::begin); [`SendError::SendBufferFull`].
+    /// - [`SendError::NotOpen`] before the connection is open
+    /// - [`SendError::Closing`] after a Close
+    /// - [`SendError::Gone`] after the end
+    /// - [`SendError::Refused`] while the handler has a message in pieces [begun](Self::begin)
+    /// - [`SendError::SendBufferFull`] if the send buffer has no room, except with [`Overflow::Drop`]
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
         let (compressible, message) = (message.is_compressible(), message.as_message());
@@ -225,11 +228,11 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`] with [`Refused::NoMessageBegun`] if the handler has begun no message, also while a
-    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends one. [`SendError::NotOpen`], [`SendError::Closing`],
-    /// [`SendError::Gone`]. [`SendError::SendBufferFull`]: the piece is not sent, and the message stays in progress
-    /// unless [`Overflow::Close`] closes the connection; it occurs even with [`Overflow::Drop`], since one piece cannot
-    /// be dropped.
+    /// - [`SendError::Refused`] with [`Refused::NoMessageBegun`] if the handler has begun no message, also while a
+    ///   [`MessageWriter`](crate::endpoint::MessageWriter) sends one
+    /// - [`SendError::NotOpen`], [`SendError::Closing`], [`SendError::Gone`]
+    /// - [`SendError::SendBufferFull`]: the piece is not sent. The message stays in progress unless [`Overflow::Close`]
+    ///   closes the connection. It occurs even with [`Overflow::Drop`], since one piece cannot be dropped.
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
         if self.out.queued() > 0 && self.apply_send_buffer_limit(payload.len())?.is_some() {
             return Err(self.full(payload.len(), false));
@@ -244,14 +247,15 @@ impl<H: Handler> Context<'_, H> {
         }
         if last {
             match self.state.flags.has(Flags::DEFERRED) {
-                true => self.send_deferred(), // `handle_written` publishes, after the send buffer
+                // `Session::handle_written` publishes it, after the size of the send buffer.
+                true => self.send_deferred(),
                 false => self.state.publish_held_up(false),
             }
         }
         Ok(self.sent())
     }
 
-    /// Sends a ping of at most 125 bytes, beside those of the keep-alive.
+    /// Sends a ping of at most 125 bytes, in addition to keep-alive pings.
     ///
     /// # Errors
     ///
@@ -281,9 +285,10 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Refused`] for a reason of more than 123 bytes, or one without a code;
-    /// [`SendError::NotOpen`] before the connection is open: end a handshake by an [answer](super::Answer) or a
-    /// [`Handle`](crate::endpoint::Handle); [`SendError::Closing`], [`SendError::Gone`].
+    /// - [`SendError::Refused`] for a reason of more than 123 bytes, or one without a code
+    /// - [`SendError::NotOpen`] before the connection is open: to refuse a handshake, return an
+    ///   [`Answer`](super::Answer), or use a [`Handle`](crate::endpoint::Handle)
+    /// - [`SendError::Closing`], [`SendError::Gone`]
     pub fn close(
         &mut self,
         code: impl Into<Option<CloseCode>>,
@@ -313,8 +318,8 @@ impl<H: Handler> Context<'_, H> {
         self.state.set_paused(false);
     }
 
-    /// Ends the connection when the present call is over, as [`Handle::terminate`](crate::Handle::terminate). No other
-    /// method is called before [`close`](Handler::close) or [`fail`](Handler::fail).
+    /// Ends the connection when the present call is over, as [`Handle::terminate`](crate::Handle::terminate). After
+    /// this call the next handler method is [`close`](Handler::close) or [`fail`](Handler::fail).
     pub const fn terminate(&mut self) {
         self.state.flags.set(Flags::TERMINATED, true);
     }
@@ -351,16 +356,16 @@ impl<H: Handler> Context<'_, H> {
         self.handshake_info()?.subprotocol.as_deref()
     }
 
-    /// The error behind the ending: the transport's, that of reading the [body](crate::Body) of a response, or that of
-    /// an invalid [answer](super::Answer). The [`Failure`](anyloop_proto::Failure) passed to [`close`](Handler::close)
-    /// and [`fail`](Handler::fail) has only its kind.
+    /// The error that ended the connection: the transport's, that of reading the [body](crate::Body) of a response, or
+    /// that of an invalid [answer](super::Answer). The [`Failure`](anyloop_proto::Failure) passed to
+    /// [`close`](Handler::close) and [`fail`](Handler::fail) has only its kind.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.state.error()
     }
 
-    /// Whether the connection was closed under [`Overflow::Close`](crate::endpoint::Overflow::Close). Tells it from
-    /// other endings with 1008 in [`close`](Handler::close) and [`fail`](Handler::fail).
+    /// Whether the connection was closed under [`Overflow::Close`](crate::endpoint::Overflow::Close). Use it in
+    /// [`close`](Handler::close) and [`fail`](Handler::fail) to distinguish this from other closes with 1008.
     #[must_use]
     pub fn overflowed(&self) -> bool {
         self.state.overflowed()
@@ -569,8 +574,8 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Applies the overflow policy if `len` more bytes exceed the limit: returns `Some(Dropped)`, or an error, having
-    /// closed the connection under `Overflow::Close`.
+    /// If `len` more bytes would exceed the limit, applies the overflow policy: `Ok(Some(Dropped))`, or an error (after
+    /// a Close, with `Overflow::Close`). Otherwise `Ok(None)`.
     #[cold]
     fn apply_send_buffer_limit(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.state.limits();

@@ -1,4 +1,4 @@
-//! The TLS with a proxy, whose records contain those of a connection through the proxy: `wss` through an `https` proxy.
+//! TLS in TLS: the outer TLS connection, to an `https` proxy, carries the inner one, to the `wss` server.
 
 use anyloop_proto::Input;
 use rustls::Error;
@@ -39,8 +39,8 @@ impl Records {
 
 impl OuterTls {
     /// As [`Records::receive`] of `inner`; `input` has the records of the proxy. All of it is used, even if
-    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed. The close_notify of the proxy is
-    /// not reported.
+    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed. The close_notify of the proxy
+    /// is not reported.
     pub(super) fn receive(
         &mut self,
         inner: &mut Records,
