@@ -187,8 +187,8 @@ enum Repr<'e> {
 }
 
 impl<'e> Text<'e> {
-    /// A text whose bytes were checked before.
-    pub(crate) const fn checked(bytes: &'e [u8]) -> Self {
+    /// A text of bytes that were validated as UTF-8.
+    pub(crate) const fn from_validated(bytes: &'e [u8]) -> Self {
         Self(Repr::Checked(bytes))
     }
 
@@ -349,7 +349,7 @@ impl Prepared {
         let payload = &self.frames.plain[usize::from(self.header_size)..];
         match self.kind {
             Kind::Binary => Message::Binary(payload),
-            Kind::Text => Message::Text(Text::checked(payload)),
+            Kind::Text => Message::Text(Text::from_validated(payload)),
         }
     }
 

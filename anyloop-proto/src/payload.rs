@@ -38,7 +38,7 @@ impl Payload {
     pub fn message(&self) -> Message<'_> {
         match self.kind {
             Kind::Binary => Message::Binary(&self.bytes),
-            Kind::Text => Message::Text(Text::checked(&self.bytes)),
+            Kind::Text => Message::Text(Text::from_validated(&self.bytes)),
         }
     }
 

@@ -768,6 +768,6 @@ fn decode(
 fn message(kind: Kind, payload: &[u8]) -> Message<'_> {
     match kind {
         Kind::Binary => Message::Binary(payload),
-        Kind::Text => Message::Text(Text::checked(payload)),
+        Kind::Text => Message::Text(Text::from_validated(payload)),
     }
 }

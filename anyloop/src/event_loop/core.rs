@@ -89,7 +89,7 @@ impl<K: LoopTypes> Core<K> {
 
     // What is ready.
 
-    pub(super) fn queue(&mut self, callback: Callback<K>) {
+    pub(super) fn queue_callback(&mut self, callback: Callback<K>) {
         self.callbacks.push_back(callback);
         self.ready.push_back(CALLBACK_ENTRY);
     }
@@ -159,14 +159,14 @@ impl<K: LoopTypes> Core<K> {
         control.take_commands(&mut commands);
         for command in commands.drain(..) {
             match command {
-                Command::Post(f) => self.queue(Callback::Posted(K::posted_fn(f))),
+                Command::Post(f) => self.queue_callback(Callback::Posted(K::posted_fn(f))),
                 Command::Wake(token) => self.wake(token),
                 Command::WakeAll(tokens) => tokens.into_iter().for_each(|token| self.wake(token)),
                 Command::Events(token, events) => self.add_events(token, events),
                 Command::SetTimer(key, f) => self.timers.set(key, K::timer_fn(f)),
                 Command::CancelTimer(key, on_cancel) => {
                     if let Some(f) = self.timers.take(key) {
-                        self.queue(match on_cancel {
+                        self.queue_callback(match on_cancel {
                             OnCancel::Call => Callback::Cancelled(f),
                             OnCancel::Drop => Callback::Dropped(f),
                         });
@@ -268,7 +268,7 @@ impl<K: LoopTypes> Core<K> {
 
     /// Sets the deadline of the source in slot `index`. Does nothing if the source has an earlier deadline. When that
     /// comes, the source is run and sets the later one itself.
-    pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, control: &LoopControl) {
+    pub(super) fn lower_deadline(&mut self, index: u32, deadline: Instant, control: &LoopControl) {
         self.deadlines.set(&mut self.slots, index, deadline);
         self.perform(self.wakeups.set_deadline(deadline), control);
     }
@@ -290,11 +290,11 @@ impl<K: LoopTypes> Core<K> {
 
     /// When the loop must act at the latest, if nothing happens before: the next deadline, timer or trim.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.next_due().into_iter().chain(self.trim_at).min()
+        self.next_deadline_without_trim().into_iter().chain(self.trim_at).min()
     }
 
     /// The next deadline of a source or a timer. Trims are left out.
-    fn next_due(&self) -> Option<Instant> {
+    fn next_deadline_without_trim(&self) -> Option<Instant> {
         [self.timers.next_due(), self.deadlines.next()].into_iter().flatten().min()
     }
 
@@ -311,7 +311,7 @@ impl<K: LoopTypes> Core<K> {
         }
         self.expired = expired;
         while let Some(f) = self.timers.take_due(now) {
-            self.queue(Callback::Due(f));
+            self.queue_callback(Callback::Due(f));
         }
     }
 
@@ -333,7 +333,8 @@ impl<K: LoopTypes> Core<K> {
             let state = UnattendedState {
                 should_return: control.should_return(),
                 is_anything_ready: self.is_anything_ready(control),
-                next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
+                // The next trim is included when the host calls `next_timeout`.
+                next_deadline_without_trim: self.next_deadline_without_trim(),
                 thread: thread::current().id(),
             };
             let action = self.wakeups.become_unattended(state);
@@ -485,7 +486,7 @@ mod tests {
         let mut core = Core::<Threads>::new(Instant::from_nanos(0));
         for _ in 0..10 * KEPT_CAPACITY {
             let f: Box<dyn FnOnce() + Send> = Box::new(|| {});
-            core.queue(Callback::Posted(f));
+            core.queue_callback(Callback::Posted(f));
         }
         while core.pop_entry(false).is_some() {
             core.callbacks.pop_front().unwrap();

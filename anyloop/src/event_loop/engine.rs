@@ -105,7 +105,7 @@ impl<K: LoopTypes> Engine<K> {
         self.control.add_work();
         let mut core = self.lock();
         core.apply_commands(&self.control); // queues functions that other threads have posted come first
-        core.queue(Callback::Posted(f));
+        core.queue_callback(Callback::Posted(f));
         drop(core);
         self.control.notify();
     }

@@ -308,7 +308,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             }
         }
         if let Some(deadline) = deadline {
-            core.set_deadline(token.index, deadline, &self.engine.control);
+            core.lower_deadline(token.index, deadline, &self.engine.control);
         }
         (core, outcome)
     }

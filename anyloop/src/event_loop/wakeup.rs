@@ -183,7 +183,7 @@ pub(super) struct UnattendedState {
     pub(super) should_return: bool,
     pub(super) is_anything_ready: bool,
     /// The next deadline of a source or a timer.
-    pub(super) next_due: Option<Instant>,
+    pub(super) next_deadline_without_trim: Option<Instant>,
     /// The thread of the runner.
     pub(super) thread: ThreadId,
 }
@@ -291,7 +291,7 @@ impl WakeupState {
     /// The last runner has left; `state` was read after that. The host is also notified of changes that its own run
     /// call has made, since it cannot be known which thread is the host.
     pub(super) fn become_unattended(&mut self, state: UnattendedState) -> Action {
-        let is_outdated = self.host_sleeps_beyond(state.next_due);
+        let is_outdated = self.host_sleeps_beyond(state.next_deadline_without_trim);
         if is_outdated && self.reported_to(state.thread) {
             // This thread may be a host that does not call `next_timeout` after each poll: it is notified once.
             self.reported = None;
@@ -302,9 +302,9 @@ impl WakeupState {
     }
 
     /// Whether the host would sleep beyond this time.
-    fn host_sleeps_beyond(&self, next_due: Option<Instant>) -> bool {
+    fn host_sleeps_beyond(&self, next_deadline: Option<Instant>) -> bool {
         let Some(Report { deadline, .. }) = self.reported else { return false };
-        next_due.is_some_and(|due| deadline.is_none_or(|deadline| due < deadline))
+        next_deadline.is_some_and(|due| deadline.is_none_or(|deadline| due < deadline))
     }
 
     fn reported_to(&self, thread: ThreadId) -> bool {
@@ -449,7 +449,7 @@ mod tests {
         UnattendedState {
             should_return: false,
             is_anything_ready: false,
-            next_due: None,
+            next_deadline_without_trim: None,
             thread: this_thread(),
         }
     }
@@ -532,7 +532,7 @@ mod tests {
             state.become_unattended(UnattendedState { is_anything_ready: true, ..nothing_to_do() }),
             Action::Notify
         );
-        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        let due = UnattendedState { next_deadline_without_trim: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Nothing, "nobody waits for it");
         state.skip_poll();
         assert_eq!(state.become_unattended(nothing_to_do()), Action::Notify);
@@ -545,7 +545,7 @@ mod tests {
             state.note_reported_deadline(Some(LATER), host, NOT_STOPPED, NO_WAKEUP_THREAD),
             Action::Nothing
         );
-        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        let due = UnattendedState { next_deadline_without_trim: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(
@@ -562,7 +562,7 @@ mod tests {
             state.note_reported_deadline(None, this_thread(), NOT_STOPPED, NO_WAKEUP_THREAD),
             Action::Nothing
         );
-        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        let due = UnattendedState { next_deadline_without_trim: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
@@ -574,7 +574,7 @@ mod tests {
             state.note_reported_deadline(None, another_thread(), NOT_STOPPED, WITH_WAKEUP_THREAD),
             Action::Nothing
         );
-        let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
+        let due = UnattendedState { next_deadline_without_trim: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 

@@ -58,7 +58,7 @@ use outputs::Outputs;
 pub const MAX_READ: usize = 16 * 1024;
 
 /// The most bytes that a connection keeps for messages that span several reads or frames.
-const POOL: usize = 1 << 20;
+const MAX_POOL_BYTES: usize = 1 << 20;
 
 /// A connection whose bytes the program moves. Clones are the same connection.
 ///
@@ -120,7 +120,7 @@ struct Core<H: Handler, K: Outputs> {
     driver: Driver<Protocol<H>>,
     transport: OutputTransport<K>,
     buffers: Buffers,
-    chunk: Vec<u8>,
+    read_buffer: Vec<u8>,
     /// Input from `read_from` or `upgrade` that the driver has not taken. What it has taken and keeps,
     /// `Driver::has_unread` reports.
     unread: Vec<u8>,
@@ -200,9 +200,15 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     ) -> Self {
         let settings = Arc::new(Mutex::new(Settings::new(initial)));
         let handle = driver.handle();
-        let (transport, buffers) = (OutputTransport::new(settings.clone()), Buffers::new(POOL));
-        let core =
-            Mutex::new(Core { driver, transport, buffers, chunk: Vec::new(), unread: Vec::new() });
+        let (transport, buffers) =
+            (OutputTransport::new(settings.clone()), Buffers::new(MAX_POOL_BYTES));
+        let core = Mutex::new(Core {
+            driver,
+            transport,
+            buffers,
+            read_buffer: Vec::new(),
+            unread: Vec::new(),
+        });
         let clock = initial.clock.clone();
         Self { shared: Arc::new(Shared { core, settings, handle, waker, clock }) }
     }
@@ -230,14 +236,14 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     ///
     /// [`CallError::Busy`]: nothing was taken. [`CallError::NoOutput`]: nothing was taken.
     pub fn read_some(&self, bytes: &[u8]) -> Result<usize, CallError> {
-        self.ready_to_read()?;
+        self.require_output()?;
         self.with_core(|core, now| {
             if !core.resume_and_feed(now) {
                 return 0;
             }
-            core.chunk.clear();
-            core.chunk.extend_from_slice(&bytes[..bytes.len().min(MAX_READ)]);
-            core.feed_chunk(now)
+            core.read_buffer.clear();
+            core.read_buffer.extend_from_slice(&bytes[..bytes.len().min(MAX_READ)]);
+            core.feed_read_buffer(now)
         })
     }
 
@@ -247,7 +253,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     ///
     /// As [`read_some`](Self::read_some).
     pub fn read_some_mut(&self, bytes: &mut [u8]) -> Result<usize, CallError> {
-        self.ready_to_read()?;
+        self.require_output()?;
         self.with_core(|core, now| {
             if !core.resume_and_feed(now) {
                 return 0;
@@ -285,15 +291,15 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     ///
     /// As [`read_some`](Self::read_some), and [`CallError::Read`]; interrupted reads are tried again.
     pub fn read_from(&self, reader: &mut impl Read) -> Result<usize, CallError> {
-        self.ready_to_read()?;
+        self.require_output()?;
         self.with_core(|core, now| {
             let discards = core.driver.discards_input() && !core.driver.is_closed();
             if !core.resume_and_feed(now) || !core.driver.wants_input() {
                 return Ok(0);
             }
-            core.chunk.resize(MAX_READ, 0);
+            core.read_buffer.resize(MAX_READ, 0);
             let n = loop {
-                match reader.read(&mut core.chunk) {
+                match reader.read(&mut core.read_buffer) {
                     Ok(n) => break n,
                     Err(error) => match error.kind() {
                         ErrorKind::Interrupted => {}
@@ -302,13 +308,13 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
                     },
                 }
             };
-            core.chunk.truncate(n);
+            core.read_buffer.truncate(n);
             if n == 0 {
                 let Core { driver, transport, buffers, .. } = core;
                 driver.handle_eof(transport, buffers, now);
             } else if !discards {
-                let taken = core.feed_chunk(now);
-                core.unread.extend_from_slice(&core.chunk[taken..]);
+                let taken = core.feed_read_buffer(now);
+                core.unread.extend_from_slice(&core.read_buffer[taken..]);
             }
             Ok(n)
         })?
@@ -427,8 +433,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         self.with_core(|core, now| {
             let Core { driver, transport, buffers, .. } = core;
             // Otherwise a handler that sends whenever it can would keep this from returning.
-            let due = transport.collected() + self.shared.handle.buffered_amount();
-            while bytes.len() - before < due && transport.take_collected(bytes) {
+            let limit = transport.collected() + self.shared.handle.buffered_amount();
+            while bytes.len() - before < limit && transport.take_collected(bytes) {
                 driver.handle_writable(transport, buffers, now);
             }
         })?;
@@ -442,7 +448,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     ///
     /// As [`read_all`](Self::read_all).
     pub fn upgrade<B>(&self, request: &http::Request<B>, received: &[u8]) -> Result<(), CallError> {
-        self.ready_to_read()?;
+        self.require_output()?;
         let mut bytes = request_head(request);
         bytes.extend_from_slice(received);
         self.with_core(|core, _| core.unread.append(&mut bytes))
@@ -535,7 +541,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     }
 
     /// Checks that there is an output, since input may have to be answered.
-    fn ready_to_read(&self) -> Result<(), CallError> {
+    fn require_output(&self) -> Result<(), CallError> {
         let core = self.lock()?;
         match self.settings().output {
             Output::None if !core.driver.is_closed() => Err(CallError::NoOutput),
@@ -575,9 +581,9 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
 }
 
 impl<H: Handler, K: Outputs> Core<H, K> {
-    fn feed_chunk(&mut self, now: Instant) -> usize {
-        let Self { driver, transport, buffers, chunk, .. } = self;
-        driver.receive_some(transport, buffers, chunk, now)
+    fn feed_read_buffer(&mut self, now: Instant) -> usize {
+        let Self { driver, transport, buffers, read_buffer, .. } = self;
+        driver.receive_some(transport, buffers, read_buffer, now)
     }
 
     /// Resumes the driver, and passes it the unread input. Returns whether none of that is left.

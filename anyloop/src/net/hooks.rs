@@ -19,7 +19,7 @@ pub(super) struct Hooks {
 
 impl Hooks {
     /// Calls `socket_init` with a connection's socket.
-    pub(super) fn set_up(&self, socket: &SockRef<'_>) -> io::Result<()> {
+    pub(super) fn call_socket_init(&self, socket: &SockRef<'_>) -> io::Result<()> {
         self.socket_init.as_ref().map_or(Ok(()), |hook| hook(socket))
     }
 }

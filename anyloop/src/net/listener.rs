@@ -376,7 +376,7 @@ pub(super) fn set_up(stream: &StreamSocket, hooks: &Hooks, nodelay: Nodelay) -> 
         StreamSocket::Unix(stream) => SockRef::from(stream),
         StreamSocket::Closed => return Ok(()),
     };
-    hooks.set_up(&socket)
+    hooks.call_socket_init(&socket)
 }
 
 /// The delay before accepting is tried again after an error. It doubles with each error, up to a limit,

@@ -108,8 +108,8 @@ impl<H: Handler> Session<H> {
                     }
                 }
                 Command::Send(message, _) => context.send_or_defer(message),
-                Command::Piece(writer, piece) => context.send_piece_or_defer(&writer, piece),
-                Command::AbandonMessage(writer) => context.abandon(&writer),
+                Command::Piece(progress, piece) => context.send_piece_or_defer(&progress, piece),
+                Command::AbandonMessage(progress) => context.abandon(&progress),
                 _ => {}
             }),
         }

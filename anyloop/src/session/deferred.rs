@@ -86,10 +86,10 @@ impl Deferred {
     }
 
     /// Adds a piece of a message that is not in progress.
-    pub(super) fn push_piece(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
+    pub(super) fn push_piece(&mut self, progress: &Arc<MessageProgress>, piece: Piece) {
         self.count(piece.payload.len());
-        if writer.enqueue(piece) {
-            self.queue.push_back(Waiting::Pieces(writer.clone()));
+        if progress.enqueue(piece) {
+            self.queue.push_back(Waiting::Pieces(progress.clone()));
         }
     }
 
@@ -99,17 +99,17 @@ impl Deferred {
                 self.uncount([message.payload.len()]);
                 NextDeferred::Message(message)
             }
-            Waiting::Pieces(writer) => {
-                let pieces = self.take_pieces(&writer);
-                NextDeferred::Pieces(writer, pieces)
+            Waiting::Pieces(progress) => {
+                let pieces = self.take_pieces(&progress);
+                NextDeferred::Pieces(progress, pieces)
             }
         };
         Some(next)
     }
 
     /// Takes the pieces of a message that is not in progress.
-    pub(super) fn take_pieces(&mut self, writer: &MessageProgress) -> VecDeque<Piece> {
-        let pieces = writer.take_queued();
+    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> VecDeque<Piece> {
+        let pieces = progress.take_queued();
         self.uncount(pieces.iter().map(|piece| piece.payload.len()));
         pieces
     }
@@ -131,8 +131,8 @@ impl Drop for Deferred {
     fn drop(&mut self) {
         let completions = self.queue.drain(..).flat_map(|waiting| match waiting {
             Waiting::Message(message) => Vec::from_iter(message.completion),
-            Waiting::Pieces(writer) => {
-                writer.take_queued().into_iter().filter_map(|piece| piece.completion).collect()
+            Waiting::Pieces(progress) => {
+                progress.take_queued().into_iter().filter_map(|piece| piece.completion).collect()
             }
         });
         report_unsent(completions);

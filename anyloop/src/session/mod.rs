@@ -352,23 +352,24 @@ impl<H: Handler> StreamProtocol for Session<H> {
         self.protocol.handle_application_failure(now, out);
     }
 
-    fn handle_written(&mut self, waiting: usize) -> bool {
+    fn handle_written(&mut self, send_buffer_len: usize) -> bool {
         let phase = self.phase();
         let high = self.state.flags.has(Flags::HIGH);
         let deferred = self.state.deferred_bytes();
-        if waiting + deferred > 0 {
+        if send_buffer_len + deferred > 0 {
             // So that a handle that is created later reports how much waits.
-            self.state.get_or_create_shared(waiting + deferred, phase);
+            self.state.get_or_create_shared(send_buffer_len + deferred, phase);
         }
-        self.state.publish(waiting + deferred, phase);
+        self.state.publish(send_buffer_len + deferred, phase);
         self.publish_held_up();
-        if waiting == 0 && !high {
+        if send_buffer_len == 0 && !high {
             return false;
         }
         let limits = self.state.limits();
         // A low-water mark above the high one counts as equal to it.
         let low = limits.low_water_mark.min(limits.high_water_mark);
-        let crossed = if high { waiting <= low } else { waiting > limits.high_water_mark };
+        let crossed =
+            if high { send_buffer_len <= low } else { send_buffer_len > limits.high_water_mark };
         crossed && phase == Phase::Open && !self.state.flags.has(Flags::NOTIFY_OPEN)
     }
 
@@ -430,13 +431,13 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
     }
 
-    fn end_call(&mut self, waiting: usize, now: Instant) {
+    fn end_call(&mut self, send_buffer_len: usize, now: Instant) {
         let reading = self.reads() || self.protocol.discards_input();
         match &mut self.protocol {
             Protocol::Open(connection) => connection.set_reading(reading, now),
             Protocol::Server(handshake) => {
-                handshake.handle_written(waiting, now);
-                self.report_unsent_to_writer(waiting);
+                handshake.handle_written(send_buffer_len, now);
+                self.report_unsent_to_writer(send_buffer_len);
             }
             Protocol::Client(_) | Protocol::Closed => {}
         }

@@ -131,7 +131,7 @@ impl<H: Handler> Session<H> {
             if budget.is_spent() {
                 return self.state.request_resume();
             }
-            let Some(f) = self.state.timers().take_due(now, first_new_id) else { return };
+            let Some(f) = self.state.timers_mut().take_due(now, first_new_id) else { return };
             budget.spend();
             self.call_erased(out, now, f);
         }

@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     /// The part of `waiting` that the connection holds: the send buffer as of the last call, and messages taken from
     /// the mailbox since. Only the connection changes it.
     held: AtomicUsize,
-    /// Whether output waited in the send buffer as of the last call.
+    /// Whether `held` was above 0 as of the last call.
     has_buffered: AtomicBool,
     /// The number of messages and pieces that the connection has deferred. It only bounds memory: an outdated number is
     /// harmless, so it is not modelled.
@@ -220,7 +220,7 @@ impl Command {
 
     /// Whether it is a piece of the message in progress. Messages that wait for its end must not hold it up.
     fn is_piece_in_progress(&self) -> bool {
-        matches!(self, Self::Piece(writer, _) if writer.is_in_progress())
+        matches!(self, Self::Piece(progress, _) if progress.is_in_progress())
     }
 
     /// The completion of a message that will not be sent.
@@ -355,11 +355,11 @@ impl Shared {
     /// Queues a piece of a message, unless the send buffer is full.
     pub(super) fn send_piece(
         &self,
-        writer: &Arc<MessageProgress>,
+        progress: &Arc<MessageProgress>,
         piece: Piece,
     ) -> Result<Sent, SendError> {
         let message = piece.payload.len();
-        match self.submit(Command::Piece(writer.clone(), piece), Origin::Handle)? {
+        match self.submit(Command::Piece(progress.clone(), piece), Origin::Handle)? {
             // A message cannot lack a piece.
             Sent::Dropped => {
                 let (waiting, cap) = (self.buffered(), self.limits().max_send_buffer);
@@ -577,16 +577,16 @@ impl Shared {
         (Commands { shared: self, queue }, reported_backpressure)
     }
 
-    /// Publishes the send buffer and the phase. Only the connection does, so values that have not changed are not
+    /// Publishes `held` and the phase. Only the connection does, so values that have not changed are not
     /// written.
-    pub(crate) fn publish(&self, send_buffer: usize, phase: Phase) {
-        if !self.is_published(send_buffer, phase) {
-            let before = self.held.swap(send_buffer, Ordering::Relaxed);
-            match send_buffer.checked_sub(before) {
+    pub(crate) fn publish(&self, held: usize, phase: Phase) {
+        if !self.is_published(held, phase) {
+            let before = self.held.swap(held, Ordering::Relaxed);
+            match held.checked_sub(before) {
                 Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
-                None => self.waiting.fetch_sub(before - send_buffer, Ordering::Relaxed),
+                None => self.waiting.fetch_sub(before - held, Ordering::Relaxed),
             };
-            self.has_buffered.store(send_buffer > 0, Ordering::Relaxed);
+            self.has_buffered.store(held > 0, Ordering::Relaxed);
             self.publish_phase(phase);
         }
     }
@@ -597,9 +597,9 @@ impl Shared {
     }
 
     /// Whether these values were published last.
-    fn is_published(&self, send_buffer: usize, phase: Phase) -> bool {
-        self.held.load(Ordering::Relaxed) == send_buffer
-            && self.has_buffered.load(Ordering::Relaxed) == (send_buffer > 0)
+    fn is_published(&self, held: usize, phase: Phase) -> bool {
+        self.held.load(Ordering::Relaxed) == held
+            && self.has_buffered.load(Ordering::Relaxed) == (held > 0)
             && self.phase.load(Ordering::Relaxed) == phase.encode()
     }
 

@@ -281,9 +281,9 @@ impl SessionState {
     }
 
     /// Defers a piece until its message is in progress.
-    pub(super) fn defer_piece(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
+    pub(super) fn defer_piece(&mut self, progress: &Arc<MessageProgress>, piece: Piece) {
         self.flags.set(Flags::DEFERRED, true);
-        self.deferred_mut().push_piece(writer, piece);
+        self.deferred_mut().push_piece(progress, piece);
         self.publish_deferred();
     }
 
@@ -296,9 +296,9 @@ impl SessionState {
     }
 
     /// Takes the pieces of a message that waits.
-    pub(super) fn take_pieces(&mut self, writer: &MessageProgress) -> VecDeque<Piece> {
+    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> VecDeque<Piece> {
         let Some(deferred) = self.existing_deferred() else { return VecDeque::new() };
-        let pieces = deferred.take_pieces(writer);
+        let pieces = deferred.take_pieces(progress);
         self.publish_deferred();
         pieces
     }
@@ -381,13 +381,13 @@ impl SessionState {
     }
 
     /// The state that the connection shares with its handles, created if there is none.
-    pub(super) fn get_or_create_shared(&mut self, waiting: usize, phase: Phase) -> Arc<Shared> {
+    pub(super) fn get_or_create_shared(&mut self, held: usize, phase: Phase) -> Arc<Shared> {
         if let Some(shared) = self.shared() {
             return shared.clone();
         }
         let shared = self.endpoint.registry.get_or_create_shared(self.index);
         if phase != Phase::Ended {
-            shared.publish(waiting, phase);
+            shared.publish(held, phase);
         }
         self.rare_mut().shared = Some(shared.clone());
         shared
@@ -407,21 +407,21 @@ impl SessionState {
 
     /// Adopts a shared state that another thread may have created. Returns whether there is one: the caller must then
     /// run its commands.
-    pub(super) fn adopt_shared(&mut self, waiting: usize, phase: Phase) -> bool {
+    pub(super) fn adopt_shared(&mut self, held: usize, phase: Phase) -> bool {
         if self.shared().is_some() {
             return true;
         }
         let Some(shared) = self.endpoint.registry.shared(self.index) else {
             return false;
         };
-        shared.publish(waiting, phase);
+        shared.publish(held, phase);
         self.rare_mut().shared = Some(shared);
         true
     }
 
     /// Records that the connection is closed because of `Overflow::Close`, and counts it.
-    pub(super) fn note_overflow(&mut self, waiting: usize, phase: Phase) {
-        if self.get_or_create_shared(waiting, phase).note_overflow() {
+    pub(super) fn note_overflow(&mut self, held: usize, phase: Phase) {
+        if self.get_or_create_shared(held, phase).note_overflow() {
             self.endpoint.counters.overflowed.add(1);
         }
     }
@@ -432,9 +432,9 @@ impl SessionState {
     }
 
     /// Publishes changes to the handles and the registry. `held`: bytes of the send buffer and of deferred messages.
-    pub(super) fn publish(&mut self, waiting: usize, phase: Phase) {
+    pub(super) fn publish(&mut self, held: usize, phase: Phase) {
         if let Some(shared) = self.shared() {
-            shared.publish(waiting, phase);
+            shared.publish(held, phase);
         }
         if phase != self.phase {
             self.phase = phase;
@@ -486,7 +486,7 @@ impl SessionState {
         self.rare.as_deref()?.error.as_deref()
     }
 
-    pub(super) fn timers(&mut self) -> &mut Timers<Box<ErasedFn>> {
+    pub(super) fn timers_mut(&mut self) -> &mut Timers<Box<ErasedFn>> {
         &mut self.rare_mut().timers
     }
 

@@ -92,7 +92,7 @@ impl<H: Handler> Context<'_, H> {
 
     pub(super) fn set_erased_timer(&mut self, delay: Duration, f: Box<ErasedFn>) -> TimerId {
         let now = self.out.now().unwrap_or(self.now);
-        self.state.timers().set(now + delay, f)
+        self.state.timers_mut().set(now + delay, f)
     }
 
     /// Cancels a timer. Returns false if it has already run, or was cancelled before.

@@ -60,7 +60,7 @@ const UNFINISHED: &str = "a message was not finished";
 #[must_use = "nothing is sent before the first piece"]
 pub struct MessageWriter {
     shared: HandleRef,
-    writer: Arc<MessageProgress>,
+    progress: Arc<MessageProgress>,
     /// A piece was accepted.
     begun: bool,
     /// The last piece was accepted.
@@ -69,8 +69,8 @@ pub struct MessageWriter {
 
 impl MessageWriter {
     pub(super) fn new(shared: HandleRef, kind: Kind) -> Self {
-        let writer = Arc::new(MessageProgress::new(kind));
-        Self { shared, writer, begun: false, finished: false }
+        let progress = Arc::new(MessageProgress::new(kind));
+        Self { shared, progress, begun: false, finished: false }
     }
 
     /// Sends the next piece, and with `last` ends the message. A piece may be empty. A payload that is owned is not
@@ -124,7 +124,7 @@ impl MessageWriter {
         if !self.begun {
             self.shared.begin_writer();
         }
-        let sent = self.shared.send_piece(&self.writer, piece);
+        let sent = self.shared.send_piece(&self.progress, piece);
         if sent.is_ok() {
             (self.begun, self.finished) = (true, last);
         }
@@ -140,7 +140,7 @@ impl Drop for MessageWriter {
         if self.begun && !self.finished {
             // A connection that is over needs no Close.
             let _: Result<(), SendError> =
-                self.shared.push(Command::AbandonMessage(self.writer.clone()));
+                self.shared.push(Command::AbandonMessage(self.progress.clone()));
             self.shared.end_writer();
         }
     }
@@ -149,7 +149,7 @@ impl Drop for MessageWriter {
 impl fmt::Debug for MessageWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageWriter")
-            .field("kind", &self.writer.kind)
+            .field("kind", &self.progress.kind)
             .field("finished", &self.finished)
             .finish_non_exhaustive()
     }
@@ -157,54 +157,54 @@ impl fmt::Debug for MessageWriter {
 
 impl<H: Handler> Context<'_, H> {
     /// Sends a piece that a handle has accepted, or defers it until its message is in progress.
-    pub(super) fn send_piece_or_defer(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
-        if writer.is_in_progress() {
-            self.send_piece(writer, piece);
+    pub(super) fn send_piece_or_defer(&mut self, progress: &Arc<MessageProgress>, piece: Piece) {
+        if progress.is_in_progress() {
+            self.send_piece(progress, piece);
             if self.state.flags.has(Flags::DEFERRED) {
                 self.send_deferred();
             }
-        } else if writer.is_over() {
+        } else if progress.is_over() {
             piece.report_unsent();
-        } else if writer.has_queued() || self.must_defer() {
-            self.state.defer_piece(writer, piece);
+        } else if progress.has_queued() || self.must_defer() {
+            self.state.defer_piece(progress, piece);
         } else {
-            self.send_pieces(writer, [piece]);
+            self.send_pieces(progress, [piece]);
         }
     }
 
     /// Begins a message in pieces, and sends those that were accepted.
     pub(super) fn send_pieces(
         &mut self,
-        writer: &Arc<MessageProgress>,
+        progress: &Arc<MessageProgress>,
         pieces: impl IntoIterator<Item = Piece>,
     ) {
-        if writer.is_over() {
+        if progress.is_over() {
             return; // it was abandoned while it waited
         }
         let mut pieces = pieces.into_iter().peekable();
         let compress = pieces.peek().is_none_or(|first| first.compressible);
         let begun = self.sender.as_mut().is_some_and(|sender| match compress {
-            true => sender.begin(writer.kind).is_ok(),
-            false => sender.begin_uncompressed(writer.kind).is_ok(),
+            true => sender.begin(progress.kind).is_ok(),
+            false => sender.begin_uncompressed(progress.kind).is_ok(),
         });
-        writer.set_state(if begun { MessageState::InProgress } else { MessageState::Over });
-        self.state.set_writer(begun.then(|| writer.clone()));
+        progress.set_state(if begun { MessageState::InProgress } else { MessageState::Over });
+        self.state.set_writer(begun.then(|| progress.clone()));
         for piece in pieces {
-            self.send_piece(writer, piece);
+            self.send_piece(progress, piece);
         }
     }
 
     /// Sends a piece of the message that is in progress, and calls its completion in any case.
-    fn send_piece(&mut self, writer: &MessageProgress, piece: Piece) {
+    fn send_piece(&mut self, progress: &MessageProgress, piece: Piece) {
         let Piece { payload, last, completion, .. } = piece;
-        let sender = self.sender.as_mut().filter(|_| writer.is_in_progress());
+        let sender = self.sender.as_mut().filter(|_| progress.is_in_progress());
         let is_sent = sender.is_some_and(|sender| {
             let sent = sender.piece(&payload, last, &mut self.out);
             sent.inspect_err(|error| crate::log::debug!("a piece is not sent: {error}")).is_ok()
         });
         self.out.flush_if_large();
         if last || !is_sent {
-            writer.set_state(MessageState::Over);
+            progress.set_state(MessageState::Over);
             self.state.set_writer(None);
         }
         match completion {
@@ -214,10 +214,10 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// A writer was dropped before its last piece.
-    pub(super) fn abandon(&mut self, writer: &MessageProgress) {
-        let is_in_progress = writer.is_in_progress();
-        let waiting = self.state.take_pieces(writer);
-        writer.set_state(MessageState::Over);
+    pub(super) fn abandon(&mut self, progress: &MessageProgress) {
+        let is_in_progress = progress.is_in_progress();
+        let waiting = self.state.take_pieces(progress);
+        progress.set_state(MessageState::Over);
         report_unsent(waiting.into_iter().filter_map(|piece| piece.completion));
         if is_in_progress {
             self.state.set_writer(None);

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use super::cork::Scratch;
-use super::seal::{Layer, RECORD, Seal};
+use super::seal::{Layer, MAX_FRAGMENT_LEN, Seal};
 use super::write_buffer::{Completions, WriteBuffer};
 
 /// Lends a protocol a [`WriteBuffer`] whose output is sealed.
@@ -74,7 +74,7 @@ impl WriteBuffer<'_> {
     pub(super) fn seal_frame(&mut self, header: &[u8], payload: &[u8]) {
         self.cork.bytes.extend_from_slice(header);
         // The first record is as full as the payload makes it; the others need no copy.
-        let room = RECORD - self.cork.bytes.len() % RECORD;
+        let room = MAX_FRAGMENT_LEN - self.cork.bytes.len() % MAX_FRAGMENT_LEN;
         let (first, rest) = payload.split_at(room.min(payload.len()));
         self.cork.bytes.extend_from_slice(first);
         self.seal_cork(rest, true);
@@ -88,7 +88,7 @@ impl WriteBuffer<'_> {
         let mut cork = std::mem::take(&mut self.cork.bytes);
         let mut completions = Completions(std::mem::take(&mut self.cork.completions));
         let mut sealed = 0;
-        for record in cork.chunks(RECORD).chain(rest.chunks(RECORD)) {
+        for record in cork.chunks(MAX_FRAGMENT_LEN).chain(rest.chunks(MAX_FRAGMENT_LEN)) {
             sealed += record.len();
             self.seal_record(record, sealed.min(cork.len()), &mut completions);
             if let Some(mut below) = self.below().filter(|_| write) {

@@ -5,11 +5,11 @@ use std::any::Any;
 use super::cork::Cork;
 
 /// The most bytes that are sealed at once: the plaintext of one TLS record (RFC 8446 §5.1).
-pub(crate) const RECORD: usize = 16 * 1024;
+pub(crate) const MAX_FRAGMENT_LEN: usize = 16 * 1024;
 
 /// Seals output. It is `Send`, so that the compiler does not name it when a context is moved to another thread.
 pub(crate) trait Seal: Send {
-    /// Appends `bytes`, at most [`RECORD`] of them, to `out` in sealed form. Returns false if they
+    /// Appends `bytes`, at most [`MAX_FRAGMENT_LEN`] of them, to `out` in sealed form. Returns false if they
     /// cannot be sent.
     fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
 

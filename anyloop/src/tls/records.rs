@@ -14,7 +14,7 @@ use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
 use self::outer::OuterTls;
 use super::server_name;
-use crate::stream::{RECORD, Seal};
+use crate::stream::{MAX_FRAGMENT_LEN, Seal};
 
 mod outer;
 
@@ -128,20 +128,22 @@ impl Records {
     }
 
     /// Decrypts the records in `input`, and appends their content to `plaintext`. Output of TLS itself is appended to
-    /// `out`. `spare` is free memory for an incomplete record.
+    /// `out`. `free_buffer` is free memory for an incomplete record.
     pub(super) fn receive(
         &mut self,
         input: &mut Input<'_>,
         plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
-        spare: &mut Vec<u8>,
+        free_buffer: &mut Vec<u8>,
     ) -> Result<Received, Error> {
         if let Some(mut outer) = self.outer.take() {
-            let received = outer.receive(self, input, plaintext, out, spare);
+            let received = outer.receive(self, input, plaintext, out, free_buffer);
             self.outer = Some(outer);
             return received;
         }
-        if !self.ciphertext.is_empty() && !self.complete_record(input, plaintext, out, spare)? {
+        if !self.ciphertext.is_empty()
+            && !self.complete_record(input, plaintext, out, free_buffer)?
+        {
             return Ok(Received::Open);
         }
         if self.ciphertext.is_empty() && !self.peer_closed {
@@ -152,7 +154,7 @@ impl Records {
             if is_limit_reached {
                 input.put_back(rest);
             } else if !rest.is_empty() && !self.peer_closed {
-                self.ciphertext = std::mem::take(spare);
+                self.ciphertext = std::mem::take(free_buffer);
                 self.ciphertext.extend_from_slice(rest);
                 self.inspected = whole.saturating_sub(used);
             }
@@ -167,7 +169,7 @@ impl Records {
         input: &mut Input<'_>,
         plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
-        spare: &mut Vec<u8>,
+        free_buffer: &mut Vec<u8>,
     ) -> Result<bool, Error> {
         loop {
             let missing = match self.tail().missing {
@@ -191,7 +193,7 @@ impl Records {
                 let decrypted = self.decrypt(&mut ciphertext, plaintext, out);
                 ciphertext.drain(..decrypted?.used);
                 match ciphertext.is_empty() {
-                    true => *spare = ciphertext,
+                    true => *free_buffer = ciphertext,
                     false => (self.inspected, self.ciphertext) = (ciphertext.len(), ciphertext),
                 }
                 return Ok(true);
@@ -475,7 +477,9 @@ fn write_content<D>(
     match status.state? {
         ConnectionState::WriteTraffic(mut traffic) => {
             let len = match content {
-                Content::Data(bytes) => bytes.len() + OVERHEAD * (1 + bytes.len() / RECORD),
+                Content::Data(bytes) => {
+                    bytes.len() + OVERHEAD * (1 + bytes.len() / MAX_FRAGMENT_LEN)
+                }
                 Content::CloseNotify => OVERHEAD,
             };
             append_with(len, out, |out| {

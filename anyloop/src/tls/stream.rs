@@ -10,8 +10,8 @@ use super::proxy::ProxyTls;
 use super::records::{Received, Records};
 use crate::cold::cold_path;
 use crate::stream::{
-    Budget, LayerGuard, Peer, Progress, RECORD, Scratch, Seal, StreamProtocol, Unread, Wants,
-    WriteBuffer,
+    Budget, LayerGuard, MAX_FRAGMENT_LEN, Peer, Progress, Scratch, Seal, StreamProtocol, Unread,
+    Wants, WriteBuffer,
 };
 
 /// How long the stream stays half-closed after TLS has failed, so that the peer can read the alert. To close at once
@@ -299,7 +299,9 @@ impl<S: StreamProtocol> TlsStream<S> {
         }
         self.phase = Phase::Open;
         let pending_output = self.records.take_pending_output();
-        pending_output.chunks(RECORD).for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
+        pending_output
+            .chunks(MAX_FRAGMENT_LEN)
+            .for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
     }
 
     /// Passes on input that was decrypted before and could not be taken.

@@ -22,7 +22,7 @@ pub(super) fn connect_tcp(
 ) -> io::Result<Socket> {
     let socket = nonblocking(Domain::for_address(address))?;
     socket.set_tcp_nodelay(nodelay)?;
-    hooks.set_up(&SockRef::from(&socket))?;
+    hooks.call_socket_init(&SockRef::from(&socket))?;
     in_progress_is_ok(socket.connect(&address.into()))?;
     let mut stream = Socket::Tcp(TcpStream::from_std(socket.into()));
     stream.register(registry, token)?;
@@ -39,7 +39,7 @@ pub(super) fn connect_unix(
     token: Token,
 ) -> io::Result<Socket> {
     let socket = nonblocking(Domain::UNIX)?;
-    hooks.set_up(&SockRef::from(&socket))?;
+    hooks.call_socket_init(&SockRef::from(&socket))?;
     let address = socket2::SockAddr::unix(path)?;
     match socket.connect(&address) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),

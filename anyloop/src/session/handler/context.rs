@@ -95,7 +95,8 @@ pub struct Context<'c, H: Handler> {
     /// Absent also while an event borrows from it.
     pub(in crate::session) receiver: Option<&'c Receiver>,
     pub(in crate::session) out: WriteBuffer<'c>,
-    /// The rest of the session. The protocol's state is [`state`](Self::state).
+    /// The session without its protocol and handler. Not the state of the connection, which [`state`](Self::state)
+    /// returns.
     pub(in crate::session) state: &'c mut SessionState,
     pub(in crate::session) now: Instant,
     /// The handler that replaces the present one after its call.
@@ -482,7 +483,7 @@ impl<H: Handler> Context<'_, H> {
         while !self.is_blocked() {
             match self.state.take_deferred() {
                 Some(NextDeferred::Message(message)) => self.send_outgoing(message),
-                Some(NextDeferred::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
+                Some(NextDeferred::Pieces(progress, pieces)) => self.send_pieces(&progress, pieces),
                 None => return self.send_deferred_close(),
             }
         }

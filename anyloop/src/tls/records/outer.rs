@@ -4,7 +4,7 @@ use anyloop_proto::Input;
 use rustls::Error;
 
 use super::{Received, Records};
-use crate::stream::{RECORD, Seal};
+use crate::stream::{MAX_FRAGMENT_LEN, Seal};
 
 /// The TLS with a proxy. The records of a connection, called the inner ones, are the content of its records.
 pub(super) struct OuterTls {
@@ -12,13 +12,13 @@ pub(super) struct OuterTls {
     /// Decrypted content that the inner records have not received yet.
     content: Vec<u8>,
     /// Inner records that were not sealed for the proxy yet. Empty between calls.
-    pending_output: Vec<u8>,
+    inner_output: Vec<u8>,
 }
 
 impl Records {
     /// The same records as the content of those of a proxy. `content` was received through the proxy before.
     pub(in crate::tls) fn with_outer(mut self, proxy: Self, content: Vec<u8>) -> Self {
-        let outer = OuterTls { records: proxy, content, pending_output: Vec::new() };
+        let outer = OuterTls { records: proxy, content, inner_output: Vec::new() };
         self.outer = Some(Box::new(outer));
         self
     }
@@ -30,7 +30,7 @@ impl Records {
         f: impl FnOnce(&mut Self, &mut Vec<u8>) -> R,
     ) -> R {
         let Some(mut outer) = self.outer.take() else { return f(self, out) };
-        let result = f(self, &mut outer.pending_output);
+        let result = f(self, &mut outer.inner_output);
         outer.seal(out);
         self.outer = Some(outer);
         result
@@ -47,12 +47,12 @@ impl OuterTls {
         input: &mut Input<'_>,
         plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
-        spare: &mut Vec<u8>,
+        free_buffer: &mut Vec<u8>,
     ) -> Result<Received, Error> {
         let mut received = Ok(Received::Open);
         while received == Ok(Received::Open) && !(input.is_empty() && self.content.is_empty()) {
-            let decrypted = self.records.receive(input, &mut self.content, out, spare);
-            received = self.pass_on(inner, plaintext, spare);
+            let decrypted = self.records.receive(input, &mut self.content, out, free_buffer);
+            received = self.pass_on(inner, plaintext, free_buffer);
             self.seal(out);
             match decrypted {
                 Ok(Received::Open) => {}
@@ -72,12 +72,12 @@ impl OuterTls {
         &mut self,
         inner: &mut Records,
         plaintext: &mut Vec<u8>,
-        spare: &mut Vec<u8>,
+        free_buffer: &mut Vec<u8>,
     ) -> Result<Received, Error> {
         let mut received = Ok(Received::Open);
         let mut content = Input::new(&mut self.content);
         while received == Ok(Received::Open) && !content.is_empty() {
-            received = inner.receive(&mut content, plaintext, &mut self.pending_output, spare);
+            received = inner.receive(&mut content, plaintext, &mut self.inner_output, free_buffer);
         }
         self.content.clear();
         received
@@ -85,9 +85,9 @@ impl OuterTls {
 
     /// Seals the inner records for the proxy.
     fn seal(&mut self, out: &mut Vec<u8>) {
-        for bytes in self.pending_output.chunks(RECORD) {
+        for bytes in self.inner_output.chunks(MAX_FRAGMENT_LEN) {
             self.records.seal(bytes, out); // `take_seal_error` returns the error
         }
-        self.pending_output.clear();
+        self.inner_output.clear();
     }
 }
