@@ -101,9 +101,10 @@ fn a_message_in_pieces_that_is_begun_beside_another_arrives_whole() {
     });
 }
 
+/// Large; the smaller model is [`a_message_in_pieces_with_another_within_arrives_whole`].
 #[test]
 fn a_message_in_pieces_that_ends_beside_another_arrives_whole() {
-    check(|| {
+    check_large(|| {
         let mut connection = Connection::new(1000);
         let mut writer = connection.session.handle().begin(Kind::Text);
         writer.piece("a", false).unwrap();
